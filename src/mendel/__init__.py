@@ -1,0 +1,1 @@
+"""Mendel keeps machine-learning models alive in production."""

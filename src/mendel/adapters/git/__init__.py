@@ -1,0 +1,1 @@
+"""Git itself, in few processes."""

@@ -1,0 +1,1 @@
+"""Every port in memory, held to the same contracts."""

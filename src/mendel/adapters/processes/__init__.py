@@ -1,0 +1,1 @@
+"""Supervised processes: servers' workers and the runner."""

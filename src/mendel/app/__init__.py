@@ -1,0 +1,1 @@
+"""The only place where settings are read and adapters meet ports."""

@@ -1,0 +1,1 @@
+"""Profiles and statistics: distributions in, readings out."""

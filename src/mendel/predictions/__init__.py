@@ -1,0 +1,1 @@
+"""The append-only prediction log and the join with labels, over ports."""

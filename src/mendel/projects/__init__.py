@@ -1,0 +1,1 @@
+"""Reads mlserver.yaml, finds classifiers, owns release status."""

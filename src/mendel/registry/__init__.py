@@ -1,0 +1,1 @@
+"""Models, versions, stages, lineage, snapshots, rollback, over ports."""

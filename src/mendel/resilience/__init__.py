@@ -1,0 +1,1 @@
+"""Circuit breaker, bulkhead, deadline, retry: state machines over values; time is an argument."""

@@ -1,0 +1,1 @@
+"""One training run as resumable steps, ending in a candidate."""

@@ -1,0 +1,1 @@
+"""The one inference path, used by every door."""

@@ -1,0 +1,1 @@
+"""Doors: bytes to values, errors to statuses, no decisions."""

@@ -1,0 +1,75 @@
+"""Frozen nouns everyone speaks: validated at birth, no I/O, no clock."""
+
+from mendel.values.codec import Json, from_builtins, from_json, to_builtins, to_json
+from mendel.values.deployments import (
+    LATENCY_BOUNDS_MS,
+    Deployment,
+    DesiredModel,
+    DesiredState,
+    ModelConvergence,
+    Route,
+    ServedVersion,
+    ServerReport,
+    VersionCounters,
+)
+from mendel.values.ids import uuid7
+from mendel.values.mappings import from_mapping, unknown_key
+from mendel.values.measured import Measured, Measurement, NotMeasured
+from mendel.values.names import Digest, ModelName, VersionRef, VersionUuid
+from mendel.values.releases import Bump, ReleaseTag, SemVer
+from mendel.values.signatures import ColumnSpec, ColumnType, Signature
+from mendel.values.stages import Health, Severity, Stage
+from mendel.values.table import Table
+from mendel.values.time import (
+    EPOCH,
+    Window,
+    from_micros,
+    parse_duration,
+    render_duration,
+    require_utc,
+    to_micros,
+)
+
+__all__ = [
+    "EPOCH",
+    "LATENCY_BOUNDS_MS",
+    "Bump",
+    "ColumnSpec",
+    "ColumnType",
+    "Deployment",
+    "DesiredModel",
+    "DesiredState",
+    "Digest",
+    "Health",
+    "Json",
+    "Measured",
+    "Measurement",
+    "ModelConvergence",
+    "ModelName",
+    "NotMeasured",
+    "ReleaseTag",
+    "Route",
+    "SemVer",
+    "ServedVersion",
+    "ServerReport",
+    "Severity",
+    "Signature",
+    "Stage",
+    "Table",
+    "VersionCounters",
+    "VersionRef",
+    "VersionUuid",
+    "Window",
+    "from_builtins",
+    "from_json",
+    "from_mapping",
+    "from_micros",
+    "parse_duration",
+    "render_duration",
+    "require_utc",
+    "to_builtins",
+    "to_json",
+    "to_micros",
+    "unknown_key",
+    "uuid7",
+]

@@ -1,0 +1,79 @@
+"""Configuration mappings (YAML, environment) into frozen dataclasses: every key is read or refused."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from mendel.errors import InvalidInput, InvalidPolicy, MendelError
+from mendel.values.time import parse_duration
+
+T = TypeVar("T")
+
+
+def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, at: str, error: type[InvalidInput] = InvalidPolicy) -> T:
+    """
+    Build the dataclass *kind* from a mapping as people write it.
+
+    Durations are ``30s``; numbers and truth values may be text (environment variables); nested dataclasses are nested
+    mappings.
+
+    Args:
+        at: Where the mapping stands, for messages: ``healing`` or ``mendel.yaml: serving``.
+        error: What to raise.
+
+    Raises:
+        error: An unknown key (named with the nearest known one), or a value that does not fit.
+    """
+    tree = _normalise(kind, mapping, at, error)
+    try:
+        return msgspec.convert(tree, kind, strict=False)
+    except (msgspec.ValidationError, MendelError, ValueError, TypeError) as fault:
+        raise error(f"{at}: {fault}.") from fault
+
+
+def unknown_key(key: str, known: list[str], at: str) -> str:
+    """
+    The sentence that refuses *key*.
+
+    >>> unknown_key("cooldwn", ["bake", "cooldown"], "healing")
+    "healing: unknown key 'cooldwn'; did you mean 'cooldown'?"
+    """
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(sorted(known))}."
+    return f"{at}: unknown key {key!r}; {hint}"
+
+
+def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any:
+    kind = _without_none(kind)
+    if kind is timedelta and isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except MendelError as fault:
+            raise error(f"{at}: {fault}") from fault
+    if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise error(f"{at}: a mapping is needed here, not {value!r}.")
+        hints = get_type_hints(kind)
+        known = [field.name for field in fields(kind)]
+        for key in value:
+            if key not in hints:
+                raise error(unknown_key(str(key), known, at))
+        return {key: _normalise(hints[key], inner, f"{at}.{key}", error) for key, inner in value.items()}
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        inner_kind = get_args(kind)[1]
+        return {str(key): _normalise(inner_kind, inner, f"{at}.{key}", error) for key, inner in value.items()}
+    return value
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in {Union, types.UnionType}:
+        rest = [arm for arm in get_args(kind) if arm is not type(None)]
+        return rest[0] if len(rest) == 1 else kind
+    return kind

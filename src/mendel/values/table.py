@@ -1,0 +1,80 @@
+"""Rows as named numpy columns: what crosses ports where a vendor's frame must not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.errors import ShapeMismatch
+
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """
+    Named columns of equal length, in order.
+
+    Numbers are ``float64`` (missing: NaN), truth values ``bool``, times ``int64`` microseconds, everything else
+    ``object`` (missing: None). Arrays are shared, not copied, and must not be written to.
+
+    >>> table = Table({"age": np.array([31.0, 42.0]), "city": np.array(["Ulm", None], dtype=object)})
+    >>> len(table), table.names
+    (2, ('age', 'city'))
+    """
+
+    columns: Mapping[str, Column]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ShapeMismatch(f"Columns have different lengths: {lengths}.")
+
+    def __len__(self) -> int:
+        return next((len(column) for column in self.columns.values()), 0)
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names, in order."""
+        return tuple(self.columns)
+
+    def select(self, names: Iterable[str]) -> Table:
+        """Only the columns *names*, in that order."""
+        return Table({name: self.columns[name] for name in names})
+
+    def without(self, *names: str) -> Table:
+        """All columns but *names*."""
+        return Table({name: column for name, column in self.columns.items() if name not in names})
+
+    def with_columns(self, columns: Mapping[str, Column]) -> Table:
+        """These columns, with *columns* added or put in place of those of the same name."""
+        return Table({**self.columns, **columns})
+
+    def take(self, rows: NDArray[Any]) -> Table:
+        """The rows that *rows* names, as numpy indexes: a mask or positions."""
+        return Table({name: column[rows] for name, column in self.columns.items()})
+
+    @classmethod
+    def concat(cls, tables: Sequence[Table]) -> Table:
+        """All rows of *tables*; a column that one lacks is missing (NaN or None) there."""
+        present = [table for table in tables if table.columns]
+        names = dict.fromkeys(name for table in present for name in table.names)
+        return cls({name: np.concatenate([_column_or_missing(t, name, present) for t in present]) for name in names})
+
+
+def _column_or_missing(table: Table, name: str, tables: Sequence[Table]) -> Column:
+    kinds = {t[name].dtype for t in tables if name in t}
+    mixed = len(kinds) > 1 or (kinds != {np.dtype(np.float64)} and not all(name in t for t in tables))
+    if name not in table:
+        return np.full(len(table), None, dtype=object) if mixed else np.full(len(table), np.nan)
+    return table[name].astype(object) if mixed else table[name]

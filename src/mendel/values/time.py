@@ -1,0 +1,100 @@
+"""Windows of time and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from mendel.errors import InvalidValue
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_duration(text: str) -> timedelta:
+    """
+    Read ``500ms``, ``30s``, ``5m``, ``24h`` or ``7d``.
+
+    >>> parse_duration("5m")
+    datetime.timedelta(seconds=300)
+    """
+    found = _DURATION.fullmatch(str(text).strip())
+    if not found:
+        raise InvalidValue(f"{text!r} is not a duration.", remedy="Write a number and ms, s, m, h or d: 30s, 5m, 7d.")
+    return timedelta(seconds=float(found.group(1)) * _UNITS[found.group(2)])
+
+
+def render_duration(span: timedelta) -> str:
+    """
+    Write a duration in the largest unit that keeps it whole.
+
+    >>> render_duration(timedelta(minutes=90)), render_duration(timedelta(days=7))
+    ('90m', '7d')
+    """
+    milliseconds = round(span.total_seconds() * 1000)
+    for unit in ("d", "h", "m", "s"):
+        size = round(_UNITS[unit] * 1000)
+        if milliseconds % size == 0 and milliseconds >= size:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms" if milliseconds else "0s"
+
+
+def require_utc(moment: datetime) -> datetime:
+    """Give *moment* back in UTC; refuse one without a zone."""
+    if moment.tzinfo is None:
+        raise InvalidValue(f"{moment.isoformat()} has no time zone.", remedy="Give times in UTC, with Z or +00:00.")
+    return moment.astimezone(UTC)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 in UTC, the unit of every stored time."""
+    return (require_utc(moment) - EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware UTC time of *micros* microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """
+    A half-open interval of time, ``[start, end)``, aware and in UTC.
+
+    >>> day = Window(EPOCH, EPOCH + timedelta(days=1))
+    >>> EPOCH in day, day.end in day
+    (True, False)
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", require_utc(self.start))
+        object.__setattr__(self, "end", require_utc(self.end))
+        if self.end < self.start:
+            raise InvalidValue(f"The window {self} ends before it starts.")
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+    def __str__(self) -> str:
+        return f"[{self.start.isoformat()}, {self.end.isoformat()})"
+
+    @property
+    def length(self) -> timedelta:
+        """How long the window is."""
+        return self.end - self.start
+
+    @classmethod
+    def before(cls, end: datetime, length: timedelta) -> Window:
+        """The window of *length* that ends at *end*."""
+        return cls(end - length, end)
+
+    @classmethod
+    def grain(cls, moment: datetime, every: timedelta) -> Window:
+        """The window of length *every*, counted from 1970, that holds *moment*."""
+        start = moment - (require_utc(moment) - EPOCH) % every
+        return cls(start, start + every)

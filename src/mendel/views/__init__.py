@@ -1,0 +1,1 @@
+"""Read models for hub, console and CLI."""
