@@ -1,0 +1,66 @@
+# Everything a user or CI does, one line of `make help` each.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo up test unit integration acceptance check lint types docs package bench lock clean
+
+help:  ## Say what each verb does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## Make .venv with everything pinned by hash
+
+# uv is quick; where it cannot reach an index that pip is configured for, pip installs the same files.
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt \
+	  || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+demo: $(READY)  ## Play the whole loop on real data (about two minutes; DEMO='--keep' leaves it running)
+	$(BIN)/mendel demo $(DEMO)
+
+up: $(READY)  ## Start hub and server on this machine, in ./.mendel
+	$(BIN)/mendel up
+
+test: $(READY)  ## Run every test (PYTEST='-k name' to choose)
+	$(BIN)/pytest $(PYTEST)
+
+unit: $(READY)  ## Run the fast tests: units and contracts
+	$(BIN)/pytest tests/unit tests/contracts $(PYTEST)
+
+integration: $(READY)  ## Run the tests with real processes, sockets and databases
+	$(BIN)/pytest tests/integration $(PYTEST)
+
+acceptance: $(READY)  ## Run the installed command line from outside
+	$(BIN)/pytest tests/acceptance $(PYTEST)
+
+check: lint types docs  ## Lint, types, layers, docs and doctests
+
+lint: $(READY)  ## ruff and import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(READY)  ## mypy, strict
+	$(BIN)/mypy
+
+docs: $(READY)  ## Doctests, and every link and command in the docs
+	$(BIN)/pytest -q --doctest-modules src
+	$(BIN)/python scripts/check_docs.py
+
+package: $(READY)  ## Build the wheel and import it in a bare environment
+	$(BIN)/python scripts/check_package.py
+
+bench: $(READY)  ## Run the benchmarks, one table each
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+lock: $(READY)  ## Resolve the requirements files again
+	$(BIN)/python scripts/lock.py
+
+clean:  ## Remove what the other verbs made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

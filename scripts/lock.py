@@ -1,0 +1,36 @@
+"""Resolve pyproject.toml into hash-pinned requirements files without index addresses: base, hub, dev and uv."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = [
+    "--quiet",
+    "--python-version",
+    "3.11",
+    "--no-emit-index-url",
+    "--no-emit-find-links",
+    "--generate-hashes",
+    "--no-header",
+]
+
+
+def compile_to(target: str, *sources: str) -> None:
+    """Write ``requirements/<target>.txt`` from *sources*."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", *FLAGS, *sources, "-o", f"requirements/{target}.txt"]
+    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own arguments
+
+
+def main() -> None:
+    """Lock each file within the versions of the smaller one."""
+    compile_to("base", "pyproject.toml")
+    compile_to("hub", "--extra", "hub", "pyproject.toml", "-c", "requirements/base.txt")
+    compile_to("dev", "--extra", "hub", "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
+    compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
+
+
+if __name__ == "__main__":
+    main()
