@@ -1,0 +1,170 @@
+"""The data directory: what lies where, and who owns it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.errors import DirectoryInUse, InvalidSettings
+from mendel.values import from_json, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubAddress:
+    """A running hub, as it says in ``hub.json``."""
+
+    url: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """Paths below the root of an installation, ``./.mendel`` by default."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The state database."""
+        return self.root / "mendel.db"
+
+    @property
+    def workflows(self) -> Path:
+        """The database of durable workflows."""
+        return self.root / "workflows.db"
+
+    @property
+    def tracking(self) -> Path:
+        """MLflow's database."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artefacts."""
+        return self.root / "artifacts"
+
+    @property
+    def lake(self) -> Path:
+        """The Delta tables of predictions and labels."""
+        return self.root / "lake"
+
+    @property
+    def segments(self) -> Path:
+        """Sealed segments on their way to the lake."""
+        return self.root / "segments"
+
+    @property
+    def runs(self) -> Path:
+        """Files of retraining runs."""
+        return self.root / "runs"
+
+    @property
+    def reports(self) -> Path:
+        """Rendered reports and model cards."""
+        return self.root / "reports"
+
+    @property
+    def server(self) -> Path:
+        """The embedded server's spool, artefacts and last desired state."""
+        return self.root / "server"
+
+    @property
+    def key(self) -> Path:
+        """The embedded hub's own key, readable by its owner only."""
+        return self.root / "key"
+
+    @property
+    def signing_key(self) -> Path:
+        """The Ed25519 key that signs the ledger's head."""
+        return self.root / "ledger.key"
+
+    def create(self) -> None:
+        """Make the directory, for its owner only."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidSettings(
+                f"{self.root} cannot be made: {error.strerror}.", remedy="Choose --directory."
+            ) from error
+
+    def secret(self) -> str:
+        """The installation's key, made on first use with mode 0600."""
+        if not self.key.exists():
+            write_atomically(self.key, f"mk_{secrets.token_urlsafe(32)}".encode(), mode=0o600)
+        return self.key.read_text(encoding="utf-8").strip()
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """
+        Hold the directory alone, as a hub does.
+
+        Raises:
+            DirectoryInUse: Another hub holds it.
+        """
+        self.create()
+        with (self.root / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                running = self.hub()
+                where = f" at {running.url} (pid {running.pid})" if running else ""
+                raise DirectoryInUse(
+                    f"A hub already runs on {self.root}{where}.", remedy="Stop it, or choose another --directory."
+                ) from error
+            yield
+
+    def announce(self, address: HubAddress) -> None:
+        """Say where the hub that owns the directory answers."""
+        write_atomically(self.root / "hub.json", to_json(address))
+
+    def hub(self) -> HubAddress | None:
+        """The hub that owns the directory now, or None when nobody does, or it does not answer yet."""
+        lock, address = self.root / "lock", self.root / "hub.json"
+        if not lock.exists() or not address.exists() or not _held(lock):
+            return None
+        found = from_json(address.read_bytes(), HubAddress)
+        return found if _alive(found.pid) else None
+
+    def server_ports(self) -> dict[str, list[int]]:
+        """The ports the embedded server listens on, by door; empty when none runs."""
+        path = self.server / "server.json"
+        if not path.exists():
+            return {}
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return told["ports"] if _alive(told["pid"]) else {}
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace *path* whole: readers see the old content or the new, a crash leaves one of them."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _held(lock: Path) -> bool:
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

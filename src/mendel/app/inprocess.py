@@ -1,0 +1,80 @@
+"""An httpx transport that calls an ASGI application in this process: the API without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import anyio.from_thread
+import httpx
+
+AsgiApp = Callable[..., Coroutine[Any, Any, None]]
+
+
+class InProcessTransport(httpx.BaseTransport):
+    """
+    Answers each request by running *app* on an event loop in a thread of its own.
+
+    Bodies are read whole before they are handed over. Close it to stop the thread.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+        self._starting: AbstractContextManager[anyio.from_thread.BlockingPortal] = (
+            anyio.from_thread.start_blocking_portal()
+        )
+        self._portal = self._starting.__enter__()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Run one request through the application."""
+        body = b"".join(_chunks(request.stream))
+        return self._portal.call(self._call, request, body)
+
+    def close(self) -> None:
+        """Stop the event loop."""
+        self._starting.__exit__(None, None, None)
+
+    async def _call(self, request: httpx.Request, body: bytes) -> httpx.Response:
+        url = request.url
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": request.method,
+            "scheme": url.scheme,
+            "path": url.path,
+            "raw_path": url.raw_path.split(b"?")[0],
+            "query_string": url.query,
+            "root_path": "",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "server": (url.host, url.port),
+            "client": ("127.0.0.1", 0),
+        }
+        messages = _once(body)
+        status, headers, parts = 500, [], []
+
+        async def receive() -> dict[str, Any]:
+            return await anext(messages)
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal status, headers
+            if message["type"] == "http.response.start":
+                status, headers = message["status"], message.get("headers", [])
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+
+        await self._app(scope, receive, send)
+        return httpx.Response(status, headers=headers, content=b"".join(parts), request=request)
+
+
+async def _once(body: bytes) -> AsyncIterator[dict[str, Any]]:
+    yield {"type": "http.request", "body": body, "more_body": False}
+    while True:
+        yield {"type": "http.disconnect"}
+
+
+def _chunks(stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> Iterator[bytes]:
+    if isinstance(stream, httpx.AsyncByteStream) and not isinstance(stream, httpx.SyncByteStream):
+        raise TypeError("a synchronous request body is needed")
+    yield from stream

@@ -1,0 +1,249 @@
+"""Where settings are read: flag, environment, file, default, in this order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from mendel.errors import InvalidSettings
+from mendel.values import from_mapping, render_duration
+
+_INTERPOLATION = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
+OTHER_VARIABLES = frozenset({"MENDEL_CONFIG", "MENDEL_KEY", "MENDEL_URL"})
+"""Variables that are no settings: where the settings file, the key and a remote hub are."""
+_SECRET = re.compile(r"key|secret|password|token", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """
+    The control plane.
+
+    Attributes:
+        url: Where clients and servers reach it; made of host and port when empty.
+        look_every: How often the fast eyes look at the counters.
+        ship_every: How often segments go to the lake.
+        anchor_every: How often the ledger's head is signed and anchored.
+        keep_reports: How long servers' reports are kept.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    url: str = ""
+    look_every: timedelta = timedelta(seconds=1)
+    ship_every: timedelta = timedelta(seconds=30)
+    anchor_every: timedelta = timedelta(hours=1)
+    keep_reports: timedelta = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerSettings:
+    """``resilience.circuit_breaker``: per model version, on the aggregate of a server's workers."""
+
+    failure_rate: float = 0.5
+    minimum_calls: int = 4
+    window: timedelta = timedelta(seconds=60)
+    open_for: timedelta = timedelta(seconds=20)
+    probes: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkheadSettings:
+    """``resilience.bulkhead``: per model; ``max_concurrent`` counts batches, ``max_queue`` requests."""
+
+    max_concurrent: int = 64
+    max_queue: int = 2048
+    queue_timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResilienceSettings:
+    """What keeps one sick model from harming the others."""
+
+    circuit_breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    bulkhead: BulkheadSettings = field(default_factory=BulkheadSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSettings:
+    """
+    The data plane.
+
+    ``workers`` 0 means one per core, at most ``max_workers``. Port 0 takes a free one.
+    """
+
+    host: str = "127.0.0.1"
+    rest_ports: tuple[int, ...] = (8008, 8000)
+    grpc_port: int = 7212
+    zmq_port: int = 7211
+    workers: int = 1
+    max_workers: int = 16
+    max_batch_rows: int = 1024
+    request_timeout: timedelta = timedelta(seconds=30)
+    drain_timeout: timedelta = timedelta(seconds=30)
+    max_connection_age: timedelta = timedelta(minutes=5)
+    report_every: timedelta = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolSettings:
+    """The prediction log on a server's disk; ``directory`` empty means below the data directory."""
+
+    directory: str = ""
+    fsync: str = "off"
+    max_bytes: int = 8 << 30
+    seal_after: timedelta = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of an installation."""
+
+    directory: str = ".mendel"
+    hub: HubSettings = field(default_factory=HubSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    resilience: ResilienceSettings = field(default_factory=ResilienceSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+
+    @property
+    def root(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.directory).absolute()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """One effective setting and where it came from; secrets are masked."""
+
+    key: str
+    value: str
+    source: str
+
+
+def read_settings(
+    *, environment: Mapping[str, str], file: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """
+    Merge flags, environment, ``mendel.yaml`` and defaults.
+
+    Args:
+        environment: ``MENDEL_SERVING__WORKERS=2`` reaches ``serving.workers``.
+        file: The file to read; None looks for ``mendel.yaml`` in the working directory.
+        flags: Dotted keys, ``{"hub.port": 8081}``; None values are left out.
+
+    Raises:
+        InvalidSettings: An unknown key (with the nearest known one), a value that does not fit, a missing file.
+    """
+    tree: dict[str, Any] = {}
+    for layer, _ in _layers(environment, file, flags or {}):
+        _merge(tree, layer)
+    return from_mapping(Settings, tree, at="mendel.yaml", error=InvalidSettings)
+
+
+def explain_settings(
+    *, environment: Mapping[str, str], file: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> tuple[Origin, ...]:
+    """Every effective value with its source, sorted by key."""
+    settings = read_settings(environment=environment, file=file, flags=flags)
+    sources = {key: source for layer, source in _layers(environment, file, flags or {}) for key, _ in _flatten(layer)}
+    return tuple(
+        Origin(
+            key=key,
+            value="***" if _SECRET.search(key) and value else _render(value),
+            source=sources.get(key, "default"),
+        )
+        for key, value in sorted(_flatten_nouns(settings))
+    )
+
+
+def _layers(
+    environment: Mapping[str, str], file: Path | None, flags: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    path = file or Path("mendel.yaml")
+    if file is not None and not file.is_file():
+        raise InvalidSettings(f"There is no settings file {file}.", remedy="Correct --config or MENDEL_CONFIG.")
+    if path.is_file():
+        yield _read_file(path, environment), str(path)
+    yield _from_environment(environment), "environment"
+    yield _nest({key: value for key, value in flags.items() if value is not None}), "flag"
+
+
+def _read_file(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - only where there is a file
+
+    def fill(found: re.Match[str]) -> str:
+        name, default = found.group(1), found.group(2)
+        value = environment.get(name, default)
+        if value is None:
+            raise InvalidSettings(f"{path}: ${{{name}}} is not set and has no default.")
+        return value
+
+    try:
+        tree = yaml.safe_load(_INTERPOLATION.sub(fill, path.read_text(encoding="utf-8"))) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{path} is not YAML: {error}.") from error
+    if not isinstance(tree, dict):
+        raise InvalidSettings(f"{path} is not a mapping.")
+    return tree
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in environment.items():
+        if not name.startswith("MENDEL_") or name in OTHER_VARIABLES:
+            continue
+        key = name.removeprefix("MENDEL_").lower().replace("__", ".")
+        found[key] = [part.strip() for part in value.split(",")] if key == "serving.rest_ports" else value
+    return _nest(found)
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _merge(tree: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _flatten_nouns(noun: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in get_type_hints(type(noun)):
+        value = getattr(noun, name)
+        if is_dataclass(value):
+            yield from _flatten_nouns(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _render(value: object) -> str:
+    if isinstance(value, timedelta):
+        return render_duration(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def system_environment() -> Mapping[str, str]:
+    """The process's environment; only ``app`` looks at it."""
+    return os.environ
