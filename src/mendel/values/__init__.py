@@ -17,6 +17,7 @@ from mendel.values.mappings import from_mapping, unknown_key
 from mendel.values.measured import Measured, Measurement, NotMeasured
 from mendel.values.names import Digest, ModelName, VersionRef, VersionUuid
 from mendel.values.releases import Bump, ReleaseTag, SemVer
+from mendel.values.scopes import Scope
 from mendel.values.signatures import ColumnSpec, ColumnType, Signature
 from mendel.values.stages import Health, Severity, Stage
 from mendel.values.table import Table
@@ -49,6 +50,7 @@ __all__ = [
     "NotMeasured",
     "ReleaseTag",
     "Route",
+    "Scope",
     "SemVer",
     "ServedVersion",
     "ServerReport",

@@ -63,16 +63,17 @@ def from_problem(document: dict[str, Any]) -> MendelError:
     """The error a problem document was made of; an unknown one becomes a plain :class:`MendelError`."""
     message, remedy = str(document.get("detail", "The hub refused.")), str(document.get("remedy", ""))
     kind = getattr(tree, str(document.get("type", "")).removeprefix("urn:mendel:"), MendelError)
-    if not (isinstance(kind, type) and issubclass(kind, MendelError)):
-        return MendelError(message, remedy=remedy)
-    if kind is GenerationConflict:
-        return GenerationConflict(message, expected=document["expected"], actual=document["actual"], remedy=remedy)
-    if kind is PromotionRefused:
-        return PromotionRefused(message, reasons=tuple(document.get("reasons", ())), remedy=remedy)
-    if kind is tree.NeedsNewImage:
-        return tree.NeedsNewImage(message, release=document.get("release"), remedy=remedy)
-    if kind is tree.LedgerBroken:
-        return tree.LedgerBroken(message, sequence=int(document.get("sequence", 0)), remedy=remedy)
-    if kind is tree.InvalidProject:
-        return tree.InvalidInput(message, remedy=remedy)
-    return kind(message, remedy=remedy)
+    if not (isinstance(kind, type) and issubclass(kind, MendelError)) or kind is tree.InvalidProject:
+        kind = MendelError
+    particulars = {name: document[name] for name in _PARTICULARS.get(kind, ())}
+    if "reasons" in particulars:
+        particulars["reasons"] = tuple(particulars["reasons"])
+    return kind(message, remedy=remedy, **particulars)
+
+
+_PARTICULARS: dict[type[MendelError], tuple[str, ...]] = {
+    GenerationConflict: ("expected", "actual"),
+    PromotionRefused: ("reasons",),
+    tree.NeedsNewImage: ("release",),
+    tree.LedgerBroken: ("sequence",),
+}

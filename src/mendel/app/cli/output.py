@@ -1,0 +1,101 @@
+"""What commands print: tables for people, JSON for programs, errors for both."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mendel.errors import MendelError
+
+
+def print_json(noun: object) -> None:
+    """Print *noun* as indented JSON."""
+    import msgspec  # noqa: PLC0415 - commands import what they need: help must be quick
+
+    from mendel.values import to_json  # noqa: PLC0415
+
+    sys.stdout.write(msgspec.json.format(to_json(noun), indent=2).decode() + "\n")
+
+
+def say(text: str = "") -> None:
+    """Print one line for people."""
+    sys.stdout.write(f"{text}\n")
+
+
+def warn(text: str) -> None:
+    """Print one line to standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """
+    Print a table; names are never cut off when output is not a terminal.
+
+    Args:
+        empty: What to say when there is no row.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    if not cells:
+        say(empty)
+        return
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        _print_rich(title, headers, cells)
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *cells, strict=True)]
+    say(title)
+    for line in [headers, *cells]:
+        say(" " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_rich(title: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Show that something longer than a moment is under way, on a terminal; say it once elsewhere."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        warn(text)
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """
+    Turn errors into one clear sentence and exit code 1, an interrupt into 130.
+
+    Anything that is not a :class:`MendelError` is a defect and keeps its traceback.
+    """
+    try:
+        yield
+    except MendelError as error:
+        warn(f"error: {error.message}")
+        for reason in getattr(error, "reasons", ()):
+            warn(f"  - {reason}")
+        if error.remedy:
+            warn(f"  {error.remedy}")
+        if tail := getattr(error, "log_tail", ""):
+            warn(tail.rstrip())
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        raise SystemExit(130) from error
+    except BrokenPipeError as error:
+        sys.stderr.close()
+        raise SystemExit(141) from error
