@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,7 +47,7 @@ class Deployment:
     restart_epoch: int = 0
 
     def __post_init__(self) -> None:
-        if self.routes and abs(sum(route.share for route in self.routes) - 1) > 1e-9:
+        if self.routes and not math.isclose(sum(route.share for route in self.routes), 1):
             raise InvalidValue(f"The shares of {self.model} sum to {sum(route.share for route in self.routes)}, not 1.")
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from mendel.errors import InvalidValue
 
@@ -22,7 +23,7 @@ class ModelName(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> ModelName:
+    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says it
         if not isinstance(text, str) or not _MODEL_NAME.fullmatch(text):
             raise InvalidValue(
                 f"{text!r} is not a model name.",
@@ -36,7 +37,7 @@ class VersionUuid(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> VersionUuid:
+    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says it
         if not isinstance(text, str) or not _UUID.fullmatch(text):
             raise InvalidValue(f"{text!r} is not a version uuid.", remedy="It reads m-<32 hex digits>.")
         return super().__new__(cls, text)
@@ -47,7 +48,7 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Digest:
+    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says it
         if not isinstance(text, str) or not _DIGEST.fullmatch(text):
             raise InvalidValue(f"{text!r} is not a digest.", remedy="It reads sha256:<64 hex digits>.")
         return super().__new__(cls, text)

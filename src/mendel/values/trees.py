@@ -39,7 +39,7 @@ def tree_files(directory: Path, *, exclude: tuple[str, ...] = ()) -> Iterator[tu
 
 
 def tree_digest(directory: Path, *, exclude: tuple[str, ...] = ()) -> Digest:
-    """SHA-256 over the sorted (path, size, file digest) of every file: equal content, equal digest, whatever the clock."""
+    """SHA-256 over the sorted (path, size, file digest) of every file: equal content, equal digest."""
     whole = hashlib.sha256()
     for name, path in tree_files(directory, exclude=exclude):
         whole.update(f"{name}\0{path.stat().st_size}\0{file_digest(path)}\n".encode())

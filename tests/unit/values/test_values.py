@@ -1,0 +1,252 @@
+"""The nouns: validated at birth, and the same after a journey as JSON."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mendel.errors import DigestMismatch, InvalidInput, InvalidPolicy, InvalidValue, ShapeMismatch
+from mendel.values import (
+    Bump,
+    ColumnSpec,
+    ColumnType,
+    Deployment,
+    ModelName,
+    ReleaseTag,
+    Route,
+    SemVer,
+    Signature,
+    Table,
+    VersionRef,
+    Window,
+    from_json,
+    from_mapping,
+    from_micros,
+    parse_duration,
+    render_duration,
+    to_json,
+    to_micros,
+    uuid7,
+)
+from mendel.values.trees import pack_tree, tree_digest, unpack_tree
+
+names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
+versions = st.builds(SemVer, *[st.integers(0, 10**6)] * 3)
+tools = st.one_of(st.from_regex(r"[0-9a-f]{7,40}", fullmatch=True), st.just("dev"))
+moments = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)).map(lambda m: m.replace(tzinfo=UTC))
+
+
+@given(names, versions, tools)
+def test_a_release_tag_reads_back_what_it_renders(name: str, version: SemVer, tool: str) -> None:
+    """parse(render(tag)) is the tag, for every tag."""
+    tag = ReleaseTag(name, version, tool)
+    assert ReleaseTag.parse(str(tag)) == tag
+
+
+@given(names, versions, tools, versions)
+def test_a_tag_splits_at_its_last_infix(name: str, version: SemVer, tool: str, inner: SemVer) -> None:
+    """A classifier whose own name looks like a tag keeps that name."""
+    odd = f"{name}-v{inner}-mlserver-x".replace(".", "_")
+    tag = ReleaseTag(odd, version, tool)
+    assert ReleaseTag.parse(str(tag)).classifier == odd
+
+
+@given(versions, st.sampled_from(list(Bump)))
+def test_a_bump_goes_up_and_resets_what_is_below(version: SemVer, part: Bump) -> None:
+    """Every bump is greater, and parts below the bumped one are 0."""
+    bumped = version.bumped(part)
+    assert bumped > version
+    if part is not Bump.PATCH:
+        assert bumped.patch == 0
+
+
+@pytest.mark.parametrize("text", ["1.2", "01.2.3", "1.2.3-rc1", "", "v1.2.3", "1.2.3 "])
+def test_versions_that_are_none_are_refused(text: str) -> None:
+    """Only X.Y.Z without leading zeros is a version."""
+    with pytest.raises(InvalidValue, match="not a version"):
+        SemVer.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "Credit", "-a", "a b", "a/b", "a" * 129, "é", "a\n"])
+def test_model_names_that_are_none_are_refused(text: str) -> None:
+    """A name is a slug, and the refusal says what one looks like."""
+    with pytest.raises(InvalidValue, match="lower-case"):
+        ModelName(text)
+
+
+@pytest.mark.parametrize("text", ["credit", "credit@0", "credit@-1", "credit@1.0", "@3", "credit@³"])
+def test_references_that_are_none_are_refused(text: str) -> None:
+    """A version reference is NAME@N with N from 1."""
+    with pytest.raises(InvalidValue):
+        VersionRef.parse(text)
+
+
+@given(st.integers(0, 10**9).map(lambda n: timedelta(milliseconds=n)))
+def test_durations_read_back(span: timedelta) -> None:
+    """A rendered duration parses to itself."""
+    assert parse_duration(render_duration(span)) == span
+
+
+@given(moments)
+def test_times_survive_as_microseconds(moment: datetime) -> None:
+    """Microseconds since 1970 lose nothing."""
+    assert from_micros(to_micros(moment)) == moment
+
+
+@given(moments, st.integers(1, 10**6).map(lambda s: timedelta(seconds=s)))
+def test_every_moment_has_one_grain(moment: datetime, every: timedelta) -> None:
+    """The grain of a moment holds it, and its end belongs to the next."""
+    grain = Window.grain(moment, every)
+    assert moment in grain
+    assert grain.end not in grain
+    assert Window.grain(grain.end, every).start == grain.end
+
+
+def test_a_window_without_zone_is_refused() -> None:
+    """Times without a zone cannot be meant."""
+    with pytest.raises(InvalidValue, match="time zone"):
+        Window(datetime(2026, 1, 1), datetime(2026, 1, 2))
+
+
+def test_shares_sum_to_one() -> None:
+    """A deployment whose shares do not sum to 1 cannot be born."""
+    routes = (Route(version=1, share=0.9), Route(version=2, share=0.2))
+    with pytest.raises(InvalidValue, match="sum to"):
+        Deployment(model=ModelName("credit"), routes=routes)
+
+
+@given(names, st.integers(0, 5), st.floats(0.01, 0.99))
+def test_a_deployment_travels_as_json(name: str, generation: int, share: float) -> None:
+    """What a server reads is what the hub wrote."""
+    routes = (Route(version=1, share=share), Route(version=2, share=1 - share))
+    deployment = Deployment(model=ModelName(name), generation=generation, routes=routes, keep=(7,))
+    assert from_json(to_json(deployment), Deployment) == deployment
+
+
+def test_unknown_json_says_where_it_is_wrong() -> None:
+    """A document that does not fit is refused with the place."""
+    with pytest.raises(InvalidValue, match=r"\$\.generation"):
+        from_json(b'{"model": "credit", "generation": "x"}', Deployment)
+
+
+@given(moments, st.randoms(use_true_random=False))
+def test_ids_sort_by_time(moment: datetime, rng: random.Random) -> None:
+    """A later millisecond gives a greater id; version and variant are those of RFC 9562."""
+    first, later = uuid7(moment, rng), uuid7(moment + timedelta(milliseconds=1), rng)
+    assert first < later
+    assert (first.version, first.variant) == (7, "specified in RFC 4122")
+
+
+COLUMNS = (ColumnSpec(name="age", type=ColumnType.DOUBLE), ColumnSpec(name="city", type=ColumnType.STRING))
+
+
+def test_a_signature_accepts_what_the_other_allows() -> None:
+    """Nothing newly required, no column more or fewer, no other type."""
+    strict = Signature.of_columns(COLUMNS)
+    lenient = Signature.of_columns((COLUMNS[0], ColumnSpec(name="city", type=ColumnType.STRING, required=False)))
+    assert lenient.accepts(strict)
+    assert not strict.accepts(lenient)
+    assert not strict.accepts(Signature.of_columns(COLUMNS[:1]))
+    assert Signature.from_mlflow(strict.to_mlflow()) == strict
+
+
+def test_tables_refuse_ragged_columns_and_join_what_fits() -> None:
+    """Columns have one length; concatenation fills what a table lacks."""
+    with pytest.raises(ShapeMismatch):
+        Table({"a": np.zeros(2), "b": np.zeros(3)})
+    joined = Table.concat([Table({"a": np.array([1.0])}), Table({"a": np.array([2.0]), "b": np.array([3.0])})])
+    assert joined["a"].tolist() == [1.0, 2.0]
+    assert np.isnan(joined["b"][0])
+    assert joined["b"][1] == 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    span: timedelta = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outer:
+    cooldown: timedelta = timedelta(minutes=30)
+    share: float = 0.3
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_a_mapping_is_read_whole_or_refused() -> None:
+    """Durations and texts are read; an unknown key is refused with the nearest known one."""
+    read = from_mapping(Outer, {"cooldown": "5m", "share": "0.5", "inner": {"span": "2s"}}, at="healing")
+    assert read == Outer(cooldown=timedelta(minutes=5), share=0.5, inner=Inner(span=timedelta(seconds=2)))
+    with pytest.raises(InvalidPolicy, match=r"healing\.inner: unknown key 'spam'; did you mean 'span'"):
+        from_mapping(Outer, {"inner": {"spam": "1s"}}, at="healing")
+    with pytest.raises(InvalidPolicy, match="not a duration"):
+        from_mapping(Outer, {"cooldown": "soon"}, at="healing")
+    with pytest.raises(InvalidPolicy, match="a mapping is needed"):
+        from_mapping(Outer, {"inner": 3}, at="healing")
+
+
+def _tree(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def test_a_tree_travels_as_a_tar_and_keeps_its_digest(tmp_path: Path) -> None:
+    """Unpacked elsewhere, a tree has the digest it left with; what is excluded stays."""
+    source = _tree(tmp_path / "a", {"MLmodel": b"x", "sub/ü.bin": b"\0" * 70000, "data/training.parquet": b"t"})
+    digest = tree_digest(source, exclude=("data",))
+    packed = io.BytesIO()
+    pack_tree(source, packed, exclude=("data",))
+    unpack_tree(io.BytesIO(packed.getvalue()), tmp_path / "b", expect=digest)
+    assert tree_digest(tmp_path / "b") == digest
+    assert not (tmp_path / "b" / "data").exists()
+
+
+def test_a_changed_tree_is_refused(tmp_path: Path) -> None:
+    """A tar whose content differs from the promised digest is refused."""
+    packed = io.BytesIO()
+    pack_tree(_tree(tmp_path / "a", {"f": b"1"}), packed)
+    promised = tree_digest(_tree(tmp_path / "b", {"f": b"2"}))
+    with pytest.raises(DigestMismatch):
+        unpack_tree(io.BytesIO(packed.getvalue()), tmp_path / "c", expect=promised)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
+def test_no_entry_leaves_the_directory(tmp_path: Path, name: str) -> None:
+    """A hostile archive writes nothing outside."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = 1
+        archive.addfile(entry, io.BytesIO(b"x"))
+    packed.seek(0)
+    with pytest.raises(InvalidInput, match="not a file inside"):
+        unpack_tree(packed, tmp_path / "in" / "side")
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
+    """A link has no content of its own, so a tree that holds one has no digest."""
+    source = _tree(tmp_path / "a", {"f": b"1"})
+    (source / "link").symlink_to("/etc/passwd")
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        tree_digest(source)
+
+
+def test_an_archive_larger_than_its_bound_is_refused(tmp_path: Path) -> None:
+    """Unpacking stops at the bound."""
+    packed = io.BytesIO()
+    pack_tree(_tree(tmp_path / "a", {"f": b"1" * 5000}), packed)
+    packed.seek(0)
+    with pytest.raises(InvalidInput, match="more than its bound"):
+        unpack_tree(packed, tmp_path / "b", max_bytes=4000)
