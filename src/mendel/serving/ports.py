@@ -1,0 +1,114 @@
+"""What the inference path needs of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from mendel.values import ModelName, VersionRef
+
+if TYPE_CHECKING:
+    from mendel.predictions import Label, PredictionBlock
+
+
+class PredictionSink(Protocol):
+    """
+    Where predictions and labels are written before the answer leaves; the spool, as a rule.
+
+    Called from worker threads, several at once; each call is one write. Full or failing, it says False and goes on
+    saying so until it can write again; it never raises for a disk.
+    """
+
+    def append(self, block: PredictionBlock) -> bool:
+        """Write one batch; False: it is not written, and answers say ``logged: false``."""
+
+    def append_labels(self, labels: Sequence[Label]) -> bool:
+        """Write labels; False: none is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """
+    One line of metrics: a name and its labels, sorted.
+
+    ``gauge`` values belong to a living process and go with it; the others are counts, which outlive it.
+    """
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    gauge: bool = False
+
+
+class CounterSlots(Protocol):
+    """
+    Whole-number counts, readable in sum over every process of the server.
+
+    A series owns ``width`` consecutive cells. Reserving takes time and memory, once; adding is cheap and takes no
+    lock: one event loop writes. What a process counted survives its death, gauges excepted.
+    """
+
+    def reserve(self, series: Series, width: int = 1) -> int:
+        """
+        The first cell of *series*, which is always the same.
+
+        -1 when there is no room for it; adding to -1 does nothing.
+        """
+
+    def add(self, cell: int, amount: int = 1) -> None:
+        """Add *amount*, which is negative for gauges only."""
+
+    def put(self, cell: int, value: int) -> None:
+        """Set a gauge."""
+
+    def totals(self) -> Mapping[Series, tuple[int, ...]]:
+        """The sum of every series over all processes; not atomic between series."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Whether a breaker lets a call through; when not, ``retry_after`` says when it may."""
+
+    allowed: bool
+    probe: bool = False
+    retry_after: timedelta = timedelta(0)
+
+
+class BreakerView(Protocol):
+    """
+    The breakers of a server's versions, on the aggregate of its processes.
+
+    Every allowed admission is answered by exactly one recorded outcome, so that probes are never lost.
+    Called on the event loop; must not block.
+    """
+
+    def admit(self, version: VersionRef) -> Admission:
+        """Whether one call may go to *version* now."""
+
+    def record(self, version: VersionRef, *, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
+        """
+        Outcomes of admitted calls: the model answered, the model failed, or it was never asked.
+
+        A caller's bad input and a passed deadline are ``unused``.
+        """
+
+    def state(self, version: VersionRef) -> str:
+        """``closed``, ``open`` or ``half_open``."""
+
+    def forget(self, version: VersionRef) -> None:
+        """The version was unloaded; its state may go."""
+
+
+class RepositoryControl(Protocol):
+    """
+    Loads and unloads on all processes of the server; wired only where ``repository_control`` is ``explicit``.
+
+    Never changes which versions are desired.
+    """
+
+    async def load(self, model: ModelName) -> None:
+        """Load what is desired of *model*; returns after every process has."""
+
+    async def unload(self, model: ModelName) -> None:
+        """Free *model*'s memory; returns after every process has."""
