@@ -1,1 +1,15 @@
-"""Every port in memory, held to the same contracts."""
+"""Every port in memory: for tests, and for anyone who needs no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mendel.adapters.memory.tables import MemoryTables
+from mendel.adapters.memory.unit import MemoryStores, MemoryUnitOfWork
+
+__all__ = ["MemoryStores", "MemoryTables", "MemoryUnitOfWork", "all_stores"]
+
+
+def all_stores() -> dict[type, Callable[[MemoryTables], object]]:
+    """The memory store of every room's ports."""
+    return {}

@@ -1,1 +1,19 @@
-"""The state database: SQLAlchemy over SQLite or PostgreSQL."""
+"""The state database: SQLite on one machine, PostgreSQL beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from mendel.adapters.sql.base import metadata
+from mendel.adapters.sql.engine import open_engine
+from mendel.adapters.sql.schema import SCHEMA_VERSION, prepare_schema
+from mendel.adapters.sql.unit import SqlStores, SqlUnitOfWork
+
+__all__ = ["SCHEMA_VERSION", "SqlStores", "SqlUnitOfWork", "all_stores", "metadata", "open_engine", "prepare_schema"]
+
+
+def all_stores() -> dict[type, Callable[[Connection], object]]:
+    """The SQL store of every room's ports; importing their tables into :data:`metadata` on the way."""
+    return {}

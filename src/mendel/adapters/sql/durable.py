@@ -1,0 +1,285 @@
+"""Ledger, outbox, leases and steps in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.sql import Select
+
+from mendel.adapters.sql.base import metadata
+from mendel.durable import (
+    GENESIS,
+    Event,
+    Lease,
+    Leases,
+    Ledger,
+    LedgerEntry,
+    Outbox,
+    Payload,
+    StepKey,
+    WorkflowCall,
+    entry_hash,
+)
+from mendel.errors import AlreadyExists, StoreUnavailable
+from mendel.values import from_json, from_micros, to_json, to_micros
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("prev_hash", String(64), nullable=False, unique=True),
+    Column("hash", String(64), nullable=False),
+    Column("id", String(200), nullable=False, unique=True),
+    Column("type", String(100), nullable=False, index=True),
+    Column("subject", Text, nullable=False),
+    Column("root", Text, nullable=False, index=True),  # the subject up to its '@': a model finds its versions
+    Column("time", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("data", Text, nullable=False),
+)
+ledger_head = Table(
+    "ledger_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(200), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("input", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+steps = Table(
+    "steps",
+    metadata,
+    Column("workflow_id", String(200), primary_key=True),
+    Column("step", String(200), primary_key=True),
+    Column("result", Text, nullable=False),
+)
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", Text),  # null: given back
+    Column("expires", BigInteger, nullable=False),
+)
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(100), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+_HEAD = 1  # the id of the one row of ledger_head
+
+
+class SqlLedger:
+    """The ledger; appending takes the lock of the head row until the commit."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def head(self) -> LedgerEntry | None:
+        """The newest entry."""
+        row = self._connection.execute(_entries().order_by(ledger.c.sequence.desc()).limit(1)).first()
+        return None if row is None else _entry(row)
+
+    def entries(
+        self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), subject: str | None = None
+    ) -> tuple[LedgerEntry, ...]:
+        """Entries above *after*, ascending."""
+        query = _entries().where(ledger.c.sequence > after).order_by(ledger.c.sequence).limit(limit)
+        if types:
+            query = query.where(ledger.c.type.in_(types))
+        if subject is not None:
+            query = query.where((ledger.c.subject if "@" in subject else ledger.c.root) == subject)
+        return tuple(_entry(row) for row in self._connection.execute(query))
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Chain *events* to the head."""
+        head = self._connection.execute(
+            select(ledger_head.c.sequence, ledger_head.c.hash).where(ledger_head.c.id == _HEAD).with_for_update()
+        ).first()
+        if head is None:
+            raise StoreUnavailable("The ledger has no head row.", remedy="Prepare the schema first.")
+        self._refuse_repeated(events)
+        sequence, previous = head.sequence, head.hash
+        for event in events:
+            sequence += 1
+            digest = entry_hash(previous, sequence, event)
+            self._connection.execute(insert(ledger), _row(sequence, previous, digest, event))
+            previous = digest
+        self._connection.execute(
+            update(ledger_head).where(ledger_head.c.id == _HEAD).values(sequence=sequence, hash=previous)
+        )
+
+    def _refuse_repeated(self, events: Iterable[Event]) -> None:
+        seen: set[str] = set()
+        for event in events:
+            known = self._connection.execute(select(ledger.c.sequence).where(ledger.c.id == event.id)).first()
+            if known is not None or event.id in seen:
+                raise AlreadyExists(f"The ledger holds an event {event.id} already.")
+            seen.add(event.id)
+
+
+class SqlOutbox:
+    """Waiting calls, oldest first."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def pending(self, limit: int) -> tuple[WorkflowCall, ...]:
+        """The oldest calls."""
+        rows = self._connection.execute(
+            select(outbox.c.name, outbox.c.id, outbox.c.input).order_by(outbox.c.position).limit(limit)
+        )
+        return tuple(WorkflowCall(name=row.name, id=row.id, input=_payload(row.input)) for row in rows)
+
+    def mark_started(self, call_id: str) -> None:
+        """Forget the call."""
+        self._connection.execute(delete(outbox).where(outbox.c.id == call_id))
+
+    def depth(self) -> int:
+        """How many calls wait."""
+        return self._connection.execute(select(func.count()).select_from(outbox)).scalar_one()
+
+    def put(self, call: WorkflowCall) -> None:
+        """Add *call*, unless one of its id waits."""
+        if self._connection.execute(select(outbox.c.id).where(outbox.c.id == call.id)).first() is None:
+            row = {"id": call.id, "name": call.name, "input": to_json(call.input).decode()}
+            self._connection.execute(insert(outbox), row)
+
+
+class SqlLeases:
+    """Leases by name; a returned one leaves its epoch behind."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def acquire(self, name: str, holder: str, *, now: datetime, ttl: timedelta) -> Lease | None:
+        """Take or renew the lease."""
+        row = self._connection.execute(_named(name).with_for_update()).first()
+        expires = now + ttl
+        if row is None:
+            lease = Lease(name=name, holder=holder, epoch=1, expires=expires)
+            self._connection.execute(
+                insert(leases), {"name": name, "epoch": 1, "holder": holder, "expires": to_micros(expires)}
+            )
+            return lease
+        if row.holder == holder:
+            epoch = row.epoch
+        elif row.holder is None or from_micros(row.expires) <= now:
+            epoch = row.epoch + 1
+        else:
+            return None
+        change = update(leases).where(leases.c.name == name)
+        self._connection.execute(change.values(epoch=epoch, holder=holder, expires=to_micros(expires)))
+        return Lease(name=name, holder=holder, epoch=epoch, expires=expires)
+
+    def release(self, lease: Lease) -> None:
+        """Give it back."""
+        ours = (leases.c.name == lease.name) & (leases.c.holder == lease.holder) & (leases.c.epoch == lease.epoch)
+        self._connection.execute(update(leases).where(ours).values(holder=None))
+
+    def current(self, name: str) -> Lease | None:
+        """The lease as it stands; None when it was never taken or was given back."""
+        return _lease(self._connection.execute(_named(name)).first())
+
+    def locked(self, name: str) -> Lease | None:
+        """The same, held so that nobody takes it over before the commit."""
+        return _lease(self._connection.execute(_named(name).with_for_update(read=True)).first())
+
+
+class SqlSteps:
+    """Results of the state-changing steps of workflows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def result(self, key: StepKey) -> Payload | None:
+        """What was stored with *key*, or None."""
+        here = (steps.c.workflow_id == key.workflow_id) & (steps.c.step == key.step)
+        text = self._connection.execute(select(steps.c.result).where(here)).scalar()
+        return None if text is None else _payload(text)
+
+    def keep(self, key: StepKey, result: Payload) -> Payload:
+        """Store *result*, and give it back as it will be read."""
+        text = to_json(result).decode()
+        row = {"workflow_id": key.workflow_id, "step": key.step, "result": text}
+        self._connection.execute(insert(steps), row)
+        return _payload(text)
+
+
+def create_head(connection: Connection) -> None:
+    """Put the head row of an empty ledger."""
+    connection.execute(insert(ledger_head), {"id": _HEAD, "sequence": 0, "hash": GENESIS})
+
+
+def _named(name: str) -> Select[Any]:
+    return select(leases).where(leases.c.name == name)
+
+
+def _lease(row: Row[Any] | None) -> Lease | None:
+    if row is None or row.holder is None:
+        return None
+    return Lease(name=row.name, holder=row.holder, epoch=row.epoch, expires=from_micros(row.expires))
+
+
+def _entries() -> Select[Any]:
+    return select(ledger)
+
+
+def _row(sequence: int, prev_hash: str, digest: str, event: Event) -> dict[str, object]:
+    return {
+        "sequence": sequence,
+        "prev_hash": prev_hash,
+        "hash": digest,
+        "id": event.id,
+        "type": event.type,
+        "subject": event.subject,
+        "root": event.subject.partition("@")[0],
+        "time": to_micros(event.time),
+        "actor": event.actor,
+        "data": to_json(event.data).decode(),
+    }
+
+
+def _entry(row: Row[Any]) -> LedgerEntry:
+    event = Event(
+        id=row.id,
+        type=row.type,
+        subject=row.subject,
+        time=from_micros(row.time),
+        actor=row.actor,
+        data=_payload(row.data),
+    )
+    return LedgerEntry(sequence=row.sequence, event=event, prev_hash=row.prev_hash, hash=row.hash)
+
+
+def _payload(text: str) -> Payload:
+    return from_json(text, dict[str, Any])
+
+
+STORES: dict[type, Callable[[Connection], object]] = {Ledger: SqlLedger, Leases: SqlLeases, Outbox: SqlOutbox}

@@ -1,0 +1,1 @@
+"""Migrations of the state database, run by Alembic."""

@@ -1,0 +1,73 @@
+"""The schema of the state database: created, upgraded, and refused when it is newer than this code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
+
+from mendel.adapters.sql.base import metadata
+from mendel.adapters.sql.durable import meta
+from mendel.adapters.sql.engine import translated
+from mendel.errors import SchemaTooNew
+
+SCHEMA_VERSION = 1
+"""Raised by hand with every migration; written into the database by the code that migrated it."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_KEY = "schema_version"
+
+
+def prepare_schema(engine: Engine) -> None:
+    """
+    Create or upgrade the schema, in one transaction; safe when several processes do it at once.
+
+    Raises:
+        SchemaTooNew: The database was written by a newer Mendel; nothing was changed.
+        StoreUnavailable: It does not answer.
+    """
+    with translated(), engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(72757473)")
+        found = schema_version(connection)
+        if found > SCHEMA_VERSION:
+            raise SchemaTooNew(
+                f"The database has schema {found}; this Mendel knows up to {SCHEMA_VERSION}.",
+                remedy="Upgrade Mendel, or use another .mendel directory.",
+            )
+        if found < SCHEMA_VERSION:
+            _migrate(connection)
+            _record_version(connection, found)
+
+
+def schema_version(connection: Connection) -> int:
+    """The schema the database has; 0 when it has none."""
+    if not inspect(connection).has_table(meta.name):
+        return 0
+    value = connection.execute(select(meta.c.value).where(meta.c.key == _KEY)).scalar()
+    return 0 if value is None else int(value)
+
+
+def _record_version(connection: Connection, found: int) -> None:
+    if found == 0:
+        connection.execute(insert(meta), {"key": _KEY, "value": str(SCHEMA_VERSION)})
+    else:
+        connection.execute(update(meta).where(meta.c.key == _KEY).values(value=str(SCHEMA_VERSION)))
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+
+    def upgrade(revision: Any, _: object) -> Any:
+        return scripts._upgrade_revs("head", revision)  # noqa: SLF001 - what `alembic upgrade` itself calls
+
+    with EnvironmentContext(config, scripts, fn=upgrade, destination_rev="head") as environment:
+        environment.configure(connection=connection, target_metadata=metadata)
+        environment.run_migrations()
