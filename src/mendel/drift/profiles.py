@@ -1,0 +1,128 @@
+"""The mergeable summary of rows against one reference: watching costs the number of cells, not of rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from mendel.drift.cells import CellRow, Cells
+from mendel.drift.features import MAX_CELLS, Feature
+from mendel.drift.reference import Reference
+from mendel.errors import InvalidValue, ReferenceMismatch
+from mendel.values import Digest, Table, from_json, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FeatureDocument:
+    size: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
+    cells: tuple[CellRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ProfileDocument:
+    reference_id: Digest
+    rows: int
+    features: dict[str, _FeatureDocument]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """
+    How many of *rows* fell into each cell of each feature of one reference.
+
+    Merging is associative and commutative, so the profile of a window is the sum of those of its segments, in any
+    order.
+    """
+
+    reference_id: Digest
+    rows: int
+    features: Mapping[str, Cells]
+
+    @classmethod
+    def of(cls, reference: Reference, table: Table) -> Profile:
+        """
+        Count the rows of *table*.
+
+        A feature that *table* lacks is null in every row; columns that the reference lacks are left out.
+
+        Raises:
+            InvalidValue: A number feature holds something that is no number.
+        """
+        features = {
+            feature.name: feature.count(table[feature.name])
+            if feature.name in table
+            else _all_null(feature, len(table))
+            for feature in reference.features
+        }
+        return cls(reference_id=reference.id, rows=len(table), features=features)
+
+    @classmethod
+    def empty(cls, reference: Reference) -> Profile:
+        """The profile of no rows: what merging starts from."""
+        features = {feature.name: Cells.empty(feature.size) for feature in reference.features}
+        return cls(reference_id=reference.id, rows=0, features=features)
+
+    def merge(self, *others: Profile) -> Profile:
+        """
+        The profile of these rows and those of *others*.
+
+        Raises:
+            ReferenceMismatch: One was made against another reference.
+        """
+        parts = (self, *others)
+        for part in others:
+            if part.reference_id != self.reference_id:
+                raise ReferenceMismatch(
+                    f"A profile against reference {part.reference_id} cannot be merged into one against "
+                    f"{self.reference_id}.",
+                    remedy="Profile the rows again against one reference.",
+                )
+        features = {name: Cells.total([part.features[name] for part in parts]) for name in self.features}
+        return Profile(reference_id=self.reference_id, rows=sum(part.rows for part in parts), features=features)
+
+    @property
+    def digest(self) -> Digest:
+        """What a decision cites: SHA-256 of the canonical JSON."""
+        return Digest(f"sha256:{hashlib.sha256(self.to_json()).hexdigest()}")
+
+    def to_json(self) -> bytes:
+        """Compact JSON: cells that hold something, only."""
+        features = {
+            name: _FeatureDocument(size=len(cells), cells=cells.to_rows()) for name, cells in self.features.items()
+        }
+        return to_json(_ProfileDocument(reference_id=self.reference_id, rows=self.rows, features=features))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Profile:
+        """
+        Read what :meth:`to_json` wrote.
+
+        Raises:
+            InvalidValue: Not a profile.
+        """
+        document = from_json(text, _ProfileDocument)
+        features = {}
+        for name, feature in document.features.items():
+            cells = Cells.from_rows(feature.cells, feature.size)
+            if int(cells.counts.sum()) != document.rows:
+                raise InvalidValue(f"The profile has {document.rows} rows, but feature {name!r} has not.")
+            features[name] = cells
+        return cls(reference_id=document.reference_id, rows=document.rows, features=features)
+
+
+def merge(reference: Reference, profiles: Sequence[Profile]) -> Profile:
+    """
+    The profile of a window: the sum of *profiles*, which may be none.
+
+    Raises:
+        ReferenceMismatch: One was made against another reference.
+    """
+    return Profile.empty(reference).merge(*profiles)
+
+
+def _all_null(feature: Feature, rows: int) -> Cells:
+    return Cells.from_rows([(feature.null_cell, rows)], feature.size)

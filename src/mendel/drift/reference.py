@@ -1,0 +1,213 @@
+"""What a version was trained on, as far as watching it needs: frozen with the version."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.drift.cells import CellRow, Cells, as_numbers
+from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature, infer_type
+from mendel.errors import DigestMismatch, EmptyWindow, InvalidValue
+from mendel.values import Digest, Table, from_json, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FeatureDocument:
+    """One feature as JSON: ``cuts`` for a number, ``categories`` for a category, cells that hold something."""
+
+    name: str
+    output: bool
+    cells: tuple[CellRow, ...]
+    cuts: tuple[float, ...] | None = None
+    mean: float | None = None
+    std: float | None = None
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReferenceDocument:
+    rows: int
+    features: tuple[_FeatureDocument, ...]
+    id: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranges:
+    """The bounds of all number features side by side, for one comparison over a whole batch."""
+
+    names: tuple[str, ...]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    holds_null: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, features: Iterable[NumberFeature]) -> _Ranges:
+        numbers = tuple(features)
+        return cls(
+            tuple(f.name for f in numbers),
+            np.array([[f.low] for f in numbers]),
+            np.array([[f.high] for f in numbers]),
+            np.array([[f.holds_null] for f in numbers]),
+        )
+
+    def outside(self, table: Table) -> NDArray[np.bool_]:
+        values = np.array([as_numbers(name, table[name]) for name in self.names])
+        inside = (values >= self.low) & (values <= self.high)
+        return ~(inside | (self.holds_null & np.isnan(values))).all(axis=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """
+    The features of the training data: cells, and what fell into them.
+
+    ``features`` are sorted by name; ``rows`` counts the training rows. Equal data give an equal :attr:`id`, whatever
+    the order of rows and columns.
+
+    >>> reference = Reference.fit(Table({"age": np.array([31.0, 42.0, 58.0])}))
+    >>> reference.out_of_range(Table({"age": np.array([40.0, 90.0])})).tolist()
+    [False, True]
+    """
+
+    rows: int
+    features: tuple[Feature, ...]
+    id: Digest = field(init=False)
+    _ranges: _Ranges = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbers = (feature for feature in self.inputs if isinstance(feature, NumberFeature))
+        object.__setattr__(self, "_ranges", _Ranges.of(numbers))
+        content = to_json(self._document())
+        object.__setattr__(self, "id", Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"))
+
+    @classmethod
+    def fit(
+        cls,
+        table: Table,
+        *,
+        types: Mapping[str, FeatureType | str] | None = None,
+        outputs: Collection[str] | None = None,
+    ) -> Reference:
+        """
+        Summarise the training rows.
+
+        Args:
+            table: Every column is a feature; leave the target out.
+            types: ``number`` or ``category`` for the features whose type must not be inferred.
+            outputs: Columns that hold what the model answered. They are watched like features, but do not count in the
+                share of drifted features. By default ``prediction`` and every ``proba.<class>``.
+
+        Raises:
+            EmptyWindow: No row.
+            InvalidValue: *types* names a column that is not there, or no type.
+        """
+        if not len(table):
+            raise EmptyWindow("A reference needs at least one row.")
+        chosen = _chosen_types(table, types or {})
+        answers = {name for name in table.names if is_output(name)} if outputs is None else set(outputs)
+        features: list[Feature] = []
+        for name in sorted(table.names):
+            kind = chosen.get(name) or infer_type(table[name])
+            fit = NumberFeature.fit if kind is FeatureType.NUMBER else CategoryFeature.fit
+            features.append(fit(name, table[name], output=name in answers))
+        return cls(rows=len(table), features=tuple(features))
+
+    def __getitem__(self, name: str) -> Feature:
+        return next(feature for feature in self.features if feature.name == name)
+
+    @property
+    def inputs(self) -> tuple[Feature, ...]:
+        """What the model was asked, without what it answered."""
+        return tuple(feature for feature in self.features if not feature.output)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Feature names, sorted."""
+        return tuple(feature.name for feature in self.features)
+
+    def out_of_range(self, table: Table) -> NDArray[np.bool_]:
+        """
+        Which rows the training data say nothing about.
+
+        True where a number lies outside the reference's minimum and maximum, a category was never seen, or a value is
+        null that never was. Judged are the inputs that both have, not what the model answered.
+        """
+        ranges = self._ranges
+        if not all(name in table for name in ranges.names):
+            ranges = _Ranges.of(f for f in self.inputs if isinstance(f, NumberFeature) and f.name in table)
+        outside = ranges.outside(table) if ranges.names else np.zeros(len(table), dtype=np.bool_)
+        for feature in self.inputs:
+            if isinstance(feature, CategoryFeature) and feature.name in table:
+                outside |= feature.outside(table[feature.name])
+        return outside
+
+    def to_json(self) -> bytes:
+        """Compact JSON, equal for equal references."""
+        return to_json(self._document(self.id))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Reference:
+        """
+        Read what :meth:`to_json` wrote.
+
+        Raises:
+            InvalidValue: Not a reference.
+            DigestMismatch: Its content is not what its id says.
+        """
+        document = from_json(text, _ReferenceDocument)
+        reference = cls(rows=document.rows, features=tuple(map(_from_document, document.features)))
+        if document.id is not None and document.id != reference.id:
+            raise DigestMismatch(f"The reference has id {reference.id}, not {document.id}.", remedy="Fit it again.")
+        return reference
+
+    def _document(self, own_id: Digest | None = None) -> _ReferenceDocument:
+        return _ReferenceDocument(rows=self.rows, features=tuple(map(_to_document, self.features)), id=own_id)
+
+
+def is_output(name: str) -> bool:
+    """Whether a column of the prediction log holds what the model answered."""
+    return name == "prediction" or name.startswith("proba.")
+
+
+def _chosen_types(table: Table, types: Mapping[str, FeatureType | str]) -> dict[str, FeatureType]:
+    for name, kind in types.items():
+        if name not in table:
+            raise InvalidValue(f"There is no column {name!r} to be a {kind}; there are {', '.join(table.names)}.")
+        if kind not in set(FeatureType):
+            raise InvalidValue(f"{kind!r} is not a type of feature {name!r}.", remedy="Use number or category.")
+    return {name: FeatureType(kind) for name, kind in types.items()}
+
+
+def _to_document(feature: Feature) -> _FeatureDocument:
+    rows = feature.cells.to_rows()
+    if isinstance(feature, CategoryFeature):
+        return _FeatureDocument(name=feature.name, output=feature.output, cells=rows, categories=feature.categories)
+    return _FeatureDocument(
+        name=feature.name,
+        output=feature.output,
+        cells=rows,
+        cuts=feature.cuts,
+        mean=feature.mean,
+        std=feature.std,
+    )
+
+
+def _from_document(document: _FeatureDocument) -> Feature:
+    name, output = document.name, document.output
+    if document.categories is not None:
+        cells = Cells.from_rows(document.cells, len(document.categories) + 2)
+        return CategoryFeature(name=name, output=output, categories=document.categories, cells=cells)
+    if not document.cuts or any(np.diff(document.cuts) <= 0):
+        raise InvalidValue(f"Feature {name!r} of the reference has neither categories nor growing cuts.")
+    return NumberFeature(
+        name=name,
+        output=output,
+        cuts=document.cuts,
+        mean=document.mean,
+        std=document.std,
+        cells=Cells.from_rows(document.cells, len(document.cuts) + 3),
+    )
