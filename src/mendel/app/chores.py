@@ -1,0 +1,108 @@
+"""What a hub does by itself, again and again: each chore at its own pace in its own thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from mendel.durable import Clock
+from mendel.errors import Fenced, MendelError
+
+_log = structlog.get_logger("mendel.chores")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chore:
+    """Something to do every so often; ``act`` gives back how long until the next time, or None for ``every``."""
+
+    name: str
+    every: timedelta
+    act: Callable[[], timedelta | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class ChoreState:
+    """How a chore is doing; ``failures`` counts those in a row."""
+
+    runs: int = 0
+    failures: int = 0
+    failed_in_all: int = 0
+    last_error: str = ""
+    last_success: datetime | None = None
+
+
+@dataclass(slots=True)
+class Chores:
+    """
+    The supervisor of chores. What a chore raises is recorded, and it is done again at its pace.
+
+    A lost lease (:class:`Fenced`) ends the hub: *on_fenced* is called once.
+    """
+
+    chores: Sequence[Chore]
+    clock: Clock
+    on_fenced: Callable[[], None]
+    states: dict[str, ChoreState] = field(init=False)
+    _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _wake: dict[str, threading.Event] = field(init=False)
+    _threads: list[threading.Thread] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.states = {chore.name: ChoreState() for chore in self.chores}
+        self._wake = {chore.name: threading.Event() for chore in self.chores}
+
+    def __enter__(self) -> Self:
+        for chore in self.chores:
+            thread = threading.Thread(target=self._repeat, args=(chore,), name=f"chore-{chore.name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for wake in self._wake.values():
+            wake.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def hurry(self, name: str) -> None:
+        """Do the chore *name* now instead of at its next time."""
+        self._wake[name].set()
+
+    def _repeat(self, chore: Chore) -> None:
+        state, wake = self.states[chore.name], self._wake[chore.name]
+        while not self._stop.is_set():
+            wake.clear()
+            pause = self._once(chore, state)
+            wake.wait(timeout=max(0.0, pause.total_seconds()))
+
+    def _once(self, chore: Chore, state: ChoreState) -> timedelta:
+        try:
+            pause = chore.act() or chore.every
+        except Fenced as error:
+            _log.error("fenced", chore=chore.name, error=str(error))
+            self._stop.set()
+            self.on_fenced()
+            return chore.every
+        except Exception as error:  # noqa: BLE001 - the supervisor of chores: recorded, shown in /health, tried again
+            state.failures += 1
+            state.failed_in_all += 1
+            state.last_error = f"{type(error).__name__}: {error}"
+            _log.error("chore_failed", chore=chore.name, failures=state.failures, exc_info=not _expected(error))
+            return chore.every
+        state.runs += 1
+        state.failures = 0
+        state.last_success = self.clock()
+        return pause
+
+
+def _expected(error: Exception) -> bool:
+    return isinstance(error, MendelError)
