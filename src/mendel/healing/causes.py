@@ -1,0 +1,98 @@
+"""From signals to causes: pure, by a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mendel.healing.nouns import Cause, Signal, SignalKind
+from mendel.values import Severity
+
+_ORDER = list(Cause)
+_PLAIN = {
+    SignalKind.FAULTS: Cause.FAULTS,
+    SignalKind.LATENCY: Cause.LATENCY,
+    SignalKind.OOD: Cause.OOD,
+    SignalKind.DRIFT: Cause.DRIFT,
+    SignalKind.UNAVAILABLE: Cause.SERVERS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """
+    What else is known when a cause is sought.
+
+    Attributes:
+        newly_promoted: The version has been in production for less than the bake window.
+        former: A former version exists that served before this one.
+        drifting: The version has an open incident of drift or OOD.
+    """
+
+    newly_promoted: bool
+    former: bool
+    drifting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Signals of one version that have one origin; ``signals`` worst first."""
+
+    cause: Cause
+    severity: Severity
+    signals: tuple[Signal, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every reason of every signal, each once."""
+        return tuple(dict.fromkeys(reason for signal in self.signals for reason in signal.reasons))
+
+    @property
+    def kinds(self) -> tuple[SignalKind, ...]:
+        """Which kinds of signal there are."""
+        return tuple(dict.fromkeys(signal.kind for signal in self.signals))
+
+
+def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
+    """
+    The cause that *signal* speaks for.
+
+    Low quality is a regression only where the former version would not have met it too: a new version, low from its
+    first rows on, on inputs that have not moved. A version that cannot be loaded is at fault while it is new; later the
+    same version was loaded before, so the servers are.
+    """
+    if signal.kind is SignalKind.QUALITY:
+        only_here = signal.only_since_version and circumstances.newly_promoted and circumstances.former
+        return Cause.REGRESSION if only_here and not circumstances.drifting else Cause.QUALITY
+    if signal.kind in {SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING}:
+        return Cause(signal.kind.value) if circumstances.newly_promoted else Cause.SERVERS
+    return _PLAIN[signal.kind]
+
+
+def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[Diagnosis, ...]:
+    """
+    Gather the signals of one version by what is at fault.
+
+    Each family of causes gives one diagnosis, named after the first cause in the order of :class:`Cause`. Inputs that
+    move in the same look clear the version of low quality.
+    """
+    moved = any(signal.kind in {SignalKind.DRIFT, SignalKind.OOD} for signal in signals)
+    known = Circumstances(
+        newly_promoted=circumstances.newly_promoted,
+        former=circumstances.former,
+        drifting=circumstances.drifting or moved,
+    )
+    families: dict[str, list[tuple[Cause, Signal]]] = {}
+    for signal in signals:
+        cause = cause_of(signal, known)
+        families.setdefault(cause.family, []).append((cause, signal))
+    return tuple(_diagnosis(found) for _, found in sorted(families.items()))
+
+
+def _diagnosis(found: Sequence[tuple[Cause, Signal]]) -> Diagnosis:
+    ranked = sorted(found, key=lambda one: (-one[1].severity.rank, _ORDER.index(one[0])))
+    return Diagnosis(
+        cause=min((cause for cause, _ in found), key=_ORDER.index),
+        severity=ranked[0][1].severity,
+        signals=tuple(signal for _, signal in ranked),
+    )

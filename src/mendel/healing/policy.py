@@ -1,0 +1,125 @@
+"""How far healing may go on its own, and what it tries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from mendel.errors import InvalidPolicy
+from mendel.healing.nouns import Cause
+from mendel.values import from_mapping, unknown_key
+
+
+class Level(StrEnum):
+    """How far healing may go on its own, least first."""
+
+    OBSERVE = "observe"
+    PROPOSE = "propose"
+    ACT = "act"
+
+    @property
+    def rank(self) -> int:
+        """0 for observe up to 2 for act."""
+        return list(Level).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autonomy:
+    """
+    How far healing may go, by what it would do.
+
+    A retraining changes nothing that is live until its candidate is promoted, so ``retrain: propose`` already trains up
+    to the candidate; the promotion acts only where ``retrain`` and ``promote`` both say ``act``, else it is proposed.
+    """
+
+    rollback: Level = Level.ACT
+    retrain: Level = Level.PROPOSE
+    promote: Level = Level.PROPOSE
+    restart: Level = Level.ACT
+    notify: Level = Level.ACT
+
+    def of(self, key: str) -> Level:
+        """The level for *key*, one of the field names."""
+        if key == "promote":
+            return min(self.retrain, self.promote, key=lambda level: level.rank)
+        level: Level = getattr(self, key)
+        return level
+
+
+REMEDIES: Mapping[Cause, str] = {
+    Cause.FAULTS: "model_rollback",
+    Cause.LATENCY: "model_rollback",
+    Cause.REGRESSION: "model_rollback",
+    Cause.LOAD_FAILURE: "model_rollback",
+    Cause.NOT_CONVERGING: "model_rollback",
+    Cause.DRIFT: "retrain",
+    Cause.QUALITY: "retrain",
+    Cause.OOD: "retrain",
+    Cause.SERVERS: "notify",
+}
+"""Which playbook a cause asks for, unless the policy says otherwise."""
+
+_PROFILES = ("default", "classic")
+NO_REMEDY = "none"
+"""What a policy writes for a cause that shall only be observed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealingPolicy:
+    """
+    The section ``healing`` of a policy.
+
+    Attributes:
+        remedies: Cause -> playbook, over the default table; ``none`` only observes.
+        cooldown: How long after a run's end no other run starts on the model. A rollback does not wait for it, unless
+            the version it would leave was itself put there by a rollback within this time (flap damping).
+        max_runs_per_day: Runs of one model that act, within any 24 hours.
+        bake: How long after its promotion a version counts as new; until then failing to load, or quality that is low
+            from its first rows on, is put down to the version.
+        quality_floor: The primary metric may not fall below this; None: the version's baseline less ``quality_drop``.
+        quality_drop: How far below its baseline the primary metric may fall, absolute.
+        converge_within: How long servers may take to follow a deployment.
+        effect_within: How long a signal may take to go away after a playbook changed something.
+        profile: ``classic``: every trigger rolls back.
+    """
+
+    autonomy: Autonomy = field(default_factory=Autonomy)
+    remedies: dict[str, str] = field(default_factory=dict)
+    cooldown: timedelta = timedelta(minutes=30)
+    max_runs_per_day: int = 4
+    bake: timedelta = timedelta(hours=24)
+    quality_floor: float | None = None
+    quality_drop: float = 0.05
+    converge_within: timedelta = timedelta(seconds=30)
+    effect_within: timedelta = timedelta(minutes=10)
+    profile: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.profile not in _PROFILES:
+            raise InvalidPolicy(f"profile {self.profile!r} is not one of {', '.join(_PROFILES)}")
+        causes = [cause.value for cause in Cause]
+        for key in self.remedies:
+            if key not in causes:
+                raise InvalidPolicy(unknown_key(key, causes, "remedies"))
+        if self.max_runs_per_day < 0:
+            raise InvalidPolicy("max_runs_per_day is a count, at least 0")
+
+    def remedy(self, cause: Cause) -> str | None:
+        """The playbook that *cause* asks for; None: observe only."""
+        classic = self.profile == "classic" and cause is not Cause.SERVERS
+        default = "model_rollback" if classic else REMEDIES[cause]
+        name = self.remedies.get(cause.value, default)
+        return None if name == NO_REMEDY else name
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> HealingPolicy:
+        """
+        Read the section ``healing`` of a policy document; absent, every default.
+
+        The profile may stand in the section ``rollback`` instead, beside the triggers it is about.
+        """
+        beside = {key: value for key, value in (body.get("rollback") or {}).items() if key == "profile"}
+        return from_mapping(cls, {**beside, **(body.get("healing") or {})}, at="healing")
