@@ -1,1 +1,5 @@
-"""Git itself, in few processes."""
+"""git itself, in few processes."""
+
+from mendel.adapters.git.repositories import GitPrograms
+
+__all__ = ["GitPrograms"]

@@ -1,0 +1,166 @@
+"""The ``Git`` port over the program ``git``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mendel.errors import AlreadyExists, InvalidProject, ReleaseNotFound, Unsupported
+from mendel.projects import Commit, Git, GitTag, WorkTree, without_credentials
+
+_POINTING = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("ALTERNATE_OBJECT_DIRECTORIES", "CEILING_DIRECTORIES", "COMMON_DIR", "DIR", "GRAFT_FILE", "INDEX_FILE"),
+        *("NAMESPACE", "OBJECT_DIRECTORY", "PREFIX", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
+    )
+)
+_TAG_FORMAT = (
+    "%(refname:lstrip=2)%00%(objecttype)%00%(objectname)%00%(*objectname)%00%(*objecttype)%00%(creatordate:unix)"
+)
+
+
+class GitPrograms(Git):
+    """
+    Runs git, with the reader's configuration but none of the environment that would point it elsewhere.
+
+    Args:
+        program: The git to run.
+    """
+
+    def __init__(self, program: str = "git") -> None:
+        self._program = program
+
+    def work_tree(self, path: Path) -> WorkTree | None:
+        """Four processes: place, state, depth of history and origin."""
+        place = self._run(path, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix", check=False)
+        if place.returncode:
+            _raise_if_refused(path, place)
+            return None
+        top, shallow, prefix = place.stdout.decode().split("\n")[:3]
+        status = self._run(Path(top), "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no").stdout
+        lines = [line.decode("utf-8", "surrogateescape") for line in status.split(b"\0") if line]
+        headers = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
+        head, branch = headers.get("branch.oid", "(initial)"), headers.get("branch.head", "(detached)")
+        origin = self._run(Path(top), "config", "--get", "remote.origin.url", check=False).stdout.decode().strip()
+        return WorkTree(
+            top=Path(top),
+            prefix=prefix.rstrip("/"),
+            head=None if head == "(initial)" else head,
+            branch=None if branch == "(detached)" else branch,
+            changed=tuple(_changed(iter(lines))),
+            origin=without_credentials(origin) if origin else None,
+            shallow=shallow == "true",
+        )
+
+    def tags(self, top: Path) -> tuple[GitTag, ...]:
+        """One ``for-each-ref``."""
+        listed = self._run(top, "for-each-ref", f"--format={_TAG_FORMAT}", "refs/tags").stdout
+        found = (_tag(line) for line in listed.decode("utf-8", "surrogateescape").splitlines())
+        return tuple(tag for tag in found if tag is not None)
+
+    def ancestry(self, top: Path) -> tuple[Commit, ...]:
+        """One ``rev-list``."""
+        listed = self._run(top, "rev-list", "--topo-order", "--parents", "HEAD", "--", check=False)
+        commits = (line.split() for line in listed.stdout.decode().splitlines())
+        return tuple(Commit(id=own, parents=tuple(parents)) for own, *parents in commits)
+
+    def tracked(self, directory: Path) -> tuple[str, ...]:
+        """One ``ls-files``."""
+        listed = self._run(directory, "ls-files", "-z", check=False)
+        if listed.returncode:
+            _raise_if_refused(directory, listed)
+        names = (os.fsdecode(name) for name in listed.stdout.split(b"\0") if name)
+        return tuple(sorted(set(names)))
+
+    def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
+        """One ``git tag``; git itself refuses a name that exists."""
+        arguments = ("tag", "--annotate", "--cleanup=verbatim", "--file=-", name, commit)
+        made = self._run(top, *arguments, check=False, given=message.encode())
+        if made.returncode and b"already exists" in made.stderr:
+            raise AlreadyExists(f"The tag {name} exists.", remedy="Look at mendel tag for the newest one.")
+        if made.returncode:
+            raise _refused(top, made)
+
+    def resolve(self, repository: Path, revision: str) -> str:
+        """A tag of that name wins over a branch, as a release does."""
+        for candidate in (f"refs/tags/{revision}^{{commit}}", f"{revision}^{{commit}}"):
+            found = self._run(
+                repository, "rev-parse", "--verify", "--quiet", "--end-of-options", candidate, check=False
+            )
+            if not found.returncode:
+                return found.stdout.decode().strip()
+        if found.stderr:
+            raise _refused(repository, found)
+        raise ReleaseNotFound(
+            f"{repository} has neither a tag nor a commit {revision!r}.", remedy="Fetch tags, or look at mendel tag."
+        )
+
+    def export(self, repository: Path, commit: str, into: Path) -> None:
+        """Through an index of its own, so that filters and line ends are those of a checkout."""
+        into.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="mendel-export-") as scratch:
+            index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+            self._run(repository, "read-tree", "--no-sparse-checkout", commit, environment=index)
+            elsewhere = {**index, "GIT_WORK_TREE": str(into.absolute())}
+            self._run(repository, "checkout-index", "--all", "--force", environment=elsewhere)
+
+    def _run(
+        self,
+        directory: Path,
+        *arguments: str,
+        check: bool = True,
+        given: bytes = b"",
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [self._program, "-C", str(directory), *arguments]
+        variables = {**_clean_environment(), **(environment or {})}
+        try:
+            done = subprocess.run(command, input=given, capture_output=True, check=False, env=variables)  # noqa: S603 - a list of arguments, never a shell
+        except FileNotFoundError as error:
+            raise Unsupported("git is not installed.", remedy="Install git and try again.") from error
+        if check and done.returncode:
+            raise _refused(directory, done)
+        return done
+
+
+def _clean_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _POINTING}
+    return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def _raise_if_refused(path: Path, done: subprocess.CompletedProcess[bytes]) -> None:
+    if b"not a git repository" not in done.stderr and b"must be run in a work tree" not in done.stderr:
+        raise _refused(path, done)
+
+
+def _refused(path: Path, done: subprocess.CompletedProcess[bytes]) -> InvalidProject:
+    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    sentence = lines[0].strip() if lines else f"git ended with {done.returncode}"
+    remedy = "Run: git config --global --add safe.directory PATH" if "dubious ownership" in sentence else ""
+    return InvalidProject(f"git refuses: {sentence}.", path=str(path), remedy=remedy)
+
+
+def _changed(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        match line[:1]:
+            case "1":
+                yield line.split(" ", 8)[8]
+            case "2":
+                yield line.split(" ", 9)[9]
+                next(lines, None)  # the name before the rename
+            case "u":
+                yield line.split(" ", 10)[10]
+
+
+def _tag(line: str) -> GitTag | None:
+    name, kind, own, peeled, peeled_kind, made = line.split("\0")
+    annotated = kind == "tag"
+    if (peeled_kind if annotated else kind) != "commit":
+        return None
+    when = datetime.fromtimestamp(int(made or 0), UTC)
+    return GitTag(name=name, commit=peeled if annotated else own, made=when, annotated=annotated)

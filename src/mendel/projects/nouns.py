@@ -1,0 +1,257 @@
+"""A project and its classifiers, as ``mlserver.yaml`` describes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from mendel.errors import InvalidValue, ProjectNotFound
+from mendel.values import ModelName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cors:
+    """Who may call from a browser; without origins, nobody."""
+
+    allow_origins: tuple[str, ...] = ()
+    allow_methods: tuple[str, ...] = ("*",)
+    allow_headers: tuple[str, ...] = ("*",)
+    allow_credentials: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLogger:
+    """How the server writes its log."""
+
+    timestamp: bool = False
+    structured: bool = True
+    show_tasks: bool = False
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSection:
+    """Where the inference server listens; a flag overrides it, a flag's default does not."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - the contract's default: a server in an image listens on every interface
+    port: int = 8000
+    workers: int = 1
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    title: str | None = None
+    cors: Cors = Cors()
+    logger: ServerLogger = ServerLogger()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 1 << 16:
+            raise InvalidValue(f"{self.port} is not a port.")
+        if self.workers < 1:
+            raise InvalidValue(f"{self.workers} workers cannot serve.", remedy="At least 1 is needed.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """
+    The class that answers, built once per worker as ``Class(**init_kwargs)``.
+
+    >>> Predictor(module="model.py", class_name="Digits").import_name
+    'model'
+    """
+
+    module: str
+    class_name: str
+    init_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all(part.isidentifier() for part in self.import_name.split(".")):
+            remedy = "Write pkg.module, module or module.py."
+            raise InvalidValue(f"{self.module!r} is not a module of the project.", remedy=remedy)
+        if not self.class_name.isidentifier():
+            raise InvalidValue(f"{self.class_name!r} is not the name of a class.")
+
+    @property
+    def import_name(self) -> str:
+        """The module as Python imports it from the project directory."""
+        return self.module.removesuffix(".py").removeprefix("./").replace("/", ".")
+
+    def source(self, directory: Path) -> Path | None:
+        """The file of the module below *directory*, or None where there is none."""
+        stem = directory.joinpath(*self.import_name.split("."))
+        return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+
+    def kwargs_in(self, directory: Path) -> dict[str, Any]:
+        """``init_kwargs`` with every relative value that names something of the project made absolute."""
+        return {name: _absolute(value, directory) for name, value in self.init_kwargs.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Which routes exist."""
+
+    predict: bool = True
+    predict_proba: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """How requests become rows and answers JSON; ``feature_order`` is read from its file when it names one."""
+
+    adapter: Literal["records", "ndarray", "auto"] = "records"
+    feature_order: tuple[str, ...] | None = None
+    endpoints: Endpoints = Endpoints()
+    response_format: Literal["standard", "custom", "passthrough"] = "standard"
+    response_validation: bool = True
+    extract_values: bool = False
+    thread_safe_predict: bool = False
+    max_concurrent_predictions: int = 1
+
+    def __post_init__(self) -> None:
+        if self.max_concurrent_predictions < 1:
+            raise InvalidValue("max_concurrent_predictions is at least 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observability:
+    """What the server tells of itself."""
+
+    metrics: bool = True
+    metrics_endpoint: str = "/metrics"
+    structured_logging: bool = True
+    log_payloads: bool = False
+    correlation_ids: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """How an image is made."""
+
+    base_image: str = "python:3.11-slim"
+    registry: str | None = None
+    tag_prefix: str | None = None
+    include_files: tuple[str, ...] = ()
+    exclude_patterns: tuple[str, ...] = ()
+    requirements: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ecr:
+    """Amazon's registry."""
+
+    aws_region: str | None = None
+    registry_id: str | None = None
+    repository_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRegistry:
+    """Where images are pushed to."""
+
+    type: Literal["ghcr", "ecr", "dockerhub", "gitlab", "custom"] = "ghcr"
+    url: str | None = None
+    namespace: str | None = None
+    ecr: Ecr = Ecr()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSection:
+    """Read by the CI generator and ``push``."""
+
+    registry: ImageRegistry = ImageRegistry()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositorySection:
+    """What the repository is called; without ``name``, as :func:`repository_name` says."""
+
+    name: str | None = None
+    description: str = ""
+    maintainer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """
+    One named predictor of a project; its name is the name of its registered model.
+
+    The policy sections are kept as they were written: the rooms that act on them read them into their own nouns.
+    ``feature_order_file`` is the project file that ``api.feature_order`` names, where it names one.
+    """
+
+    name: ModelName
+    predictor: Predictor
+    description: str = ""
+    repository: str | None = None
+    server: ServerSection = ServerSection()
+    api: Api = Api()
+    observability: Observability = Observability()
+    build: Build = Build()
+    feature_order_file: str | None = None
+    monitoring: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, Any] = field(default_factory=dict)
+    retraining: dict[str, Any] = field(default_factory=dict)
+    healing: dict[str, Any] = field(default_factory=dict)
+    rollback: dict[str, Any] = field(default_factory=dict)
+    governance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The policy sections that are not empty, as the registry keeps them."""
+        sections = {name: getattr(self, name) for name in POLICY_SECTIONS}
+        return {name: body for name, body in sections.items() if body}
+
+
+POLICY_SECTIONS = ("monitoring", "gates", "retraining", "healing", "rollback", "governance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """
+    A directory with a ``mlserver.yaml``: one or more classifiers, in the file's order.
+
+    ``hints`` are sentences for the reader: what was accepted though it should change.
+    """
+
+    root: Path
+    file: Path
+    repository: RepositorySection
+    classifiers: tuple[Classifier, ...]
+    multi: bool = False
+    default_classifier: ModelName | None = None
+    deployment: DeploymentSection = DeploymentSection()
+    hints: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classifiers' names, in the file's order."""
+        return tuple(classifier.name for classifier in self.classifiers)
+
+    def classifier(self, name: str | None = None) -> Classifier:
+        """
+        The classifier *name*; without a name the only one.
+
+        Raises:
+            ProjectNotFound: There is none of that name, or several and no name; the message lists them.
+        """
+        if name is None and len(self.classifiers) == 1:
+            return self.classifiers[0]
+        found = next((classifier for classifier in self.classifiers if classifier.name == name), None)
+        if found is None:
+            what = "has several classifiers" if name is None else f"has no classifier {name!r}"
+            raise ProjectNotFound(f"{self.file} {what}.", remedy=f"Name one of: {', '.join(self.names)}.")
+        return found
+
+
+def _absolute(value: Any, directory: Path) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, directory) for item in value]
+    if not isinstance(value, str) or not (relative := project_path(value)):
+        return value
+    found = directory / relative
+    return str(found.resolve()) if found.exists() else value
+
+
+def project_path(text: str) -> str | None:
+    """*text* as a path inside the project, or None when it is absolute, leaves the project, or names nothing."""
+    path = PurePosixPath(text)
+    outside = path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text
+    return None if outside else path.as_posix()

@@ -1,0 +1,338 @@
+"""Release status and the plan of a release: pure, from one observation of the repository."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from mendel.errors import InvalidValue
+from mendel.projects.nouns import Classifier, Project, project_path
+from mendel.projects.ports import Commit, Git, GitTag, WorkTree
+from mendel.values import Bump, ReleaseTag, SemVer
+from mendel.values.trees import file_digest
+
+_SCP_FORM = re.compile(r"[^/@:]+(?::[^/@]*)?@[^/:]+:(?!//)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolBuild:
+    """
+    The installed tool: its version, and where known the full commit it was built from, and that commit's repository.
+
+    ``how`` says from what the commit is known: ``embedded``, ``vcs``, ``checkout``, or ``unknown``.
+    """
+
+    version: str
+    commit: str | None = None
+    url: str | None = None
+    how: str = "unknown"
+
+    @property
+    def short(self) -> str:
+        """The hash as tags carry it: 7 digits, or ``dev``."""
+        return "dev" if self.commit is None else self.commit[:7]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """
+    A release of a classifier as the repository holds it.
+
+    ``behind`` counts the commits of HEAD that it lacks; None: the tag is not in HEAD's history, or it cannot be told.
+    """
+
+    tag: ReleaseTag
+    commit: str
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """
+    What release status and plans are decided on, read once.
+
+    Attributes:
+        project: As configured in the working tree.
+        work_tree: None outside of a repository.
+        newest: The newest release of each classifier that has one.
+        tag_names: Every tag there is, releases or not.
+        without_source: Classifiers whose predictor file is missing.
+        untracked: Per classifier the artefacts its configuration names and git does not track, with their digests.
+        repository_name: As tags and labels carry it.
+    """
+
+    project: Project
+    work_tree: WorkTree | None
+    newest: Mapping[str, Release] = field(default_factory=dict)
+    tag_names: frozenset[str] = frozenset()
+    without_source: frozenset[str] = frozenset()
+    untracked: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    repository_name: str
+
+
+class ReleaseState(StrEnum):
+    """How a classifier's newest release relates to the working tree and the tool."""
+
+    READY = "Ready"
+    BEHIND = "Behind"
+    TOOL_CHANGED = "Tool changed"
+    ELSEWHERE = "Not in this history"
+    UNTOLD = "Shallow clone"
+    NO_TAGS = "No tags"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRow:
+    """One row of the status table; absent cells are ``-``."""
+
+    classifier: str
+    state: ReleaseState
+    version: str
+    tool: str
+    mark: str
+    status: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagPlan:
+    """A tag that may be made, and on what."""
+
+    tag: ReleaseTag
+    previous: SemVer | None
+    bump: Bump
+    commit: str
+    message: str
+    top: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRefused:
+    """Every reason against a tag, in the order they were checked."""
+
+    classifier: str
+    reasons: tuple[str, ...]
+
+
+def observe(project: Project, git: Git) -> Observation:
+    """Read the repository around *project* once, in as many git processes for one tag as for ten thousand."""
+    work_tree = git.work_tree(project.root)
+    name = repository_name(project, None if work_tree is None else work_tree.origin)
+    without_source = frozenset(c.name for c in project.classifiers if c.predictor.source(project.root) is None)
+    if work_tree is None:
+        return Observation(project=project, work_tree=None, repository_name=name, without_source=without_source)
+    tags = git.tags(work_tree.top)
+    newest = newest_releases(tags, project.names)
+    behind = distances(git.ancestry(work_tree.top), [tag.commit for _, tag in newest.values()])
+    tracked = frozenset(git.tracked(project.root))
+    return Observation(
+        project=project,
+        work_tree=work_tree,
+        newest={
+            classifier: Release(tag=release, commit=tag.commit, behind=behind.get(tag.commit))
+            for classifier, (release, tag) in newest.items()
+        },
+        tag_names=frozenset(tag.name for tag in tags),
+        without_source=without_source,
+        untracked={c.name: tuple(_untracked(c, project.root, tracked)) for c in project.classifiers},
+        repository_name=name,
+    )
+
+
+def newest_releases(tags: Iterable[GitTag], names: Iterable[str]) -> dict[str, tuple[ReleaseTag, GitTag]]:
+    """The highest version of each of *names* among the annotated tags; of equal versions the one made last."""
+    wanted, newest = frozenset(names), dict[str, tuple[ReleaseTag, GitTag]]()
+    for tag in tags:
+        if not tag.annotated or "-mlserver-" not in tag.name:
+            continue
+        try:
+            release = ReleaseTag.parse(tag.name)
+        except InvalidValue:
+            continue
+        held = newest.get(release.classifier)
+        if release.classifier in wanted and (
+            held is None or (release.version, tag.made) >= (held[0].version, held[1].made)
+        ):
+            newest[release.classifier] = (release, tag)
+    return newest
+
+
+def distances(ancestry: Iterable[Commit], commits: Iterable[str]) -> dict[str, int]:
+    """
+    How many commits of *ancestry* each of *commits* lacks; those outside of it are left out.
+
+    One walk for all: every commit carries, as bits, which of *commits* descend from it or are it.
+
+    Args:
+        ancestry: HEAD's history, children before parents.
+        commits: Full ids, in any order.
+    """
+    bits = {commit: 1 << place for place, commit in enumerate(dict.fromkeys(commits))}
+    carried, seen, groups = dict[str, int](), set[str](), Counter[int]()
+    for commit in ancestry:
+        mask = carried.pop(commit.id, 0) | bits.get(commit.id, 0)
+        seen.add(commit.id)
+        groups[mask] += 1
+        for parent in commit.parents:
+            carried[parent] = carried.get(parent, 0) | mask
+    return {
+        commit: sum(count for mask, count in groups.items() if not mask & bit)
+        for commit, bit in bits.items()
+        if commit in seen
+    }
+
+
+def release_status(seen: Observation, tool: ToolBuild) -> tuple[StatusRow, ...]:
+    """One row per classifier, in the project's order."""
+    return tuple(_row(classifier.name, seen, tool) for classifier in seen.project.classifiers)
+
+
+def plan_tag(
+    seen: Observation,
+    classifier: str,
+    bump: Bump,
+    tool: ToolBuild,
+    *,
+    message: str | None = None,
+    allow_untracked: bool = False,
+    allow_missing_tool: bool = False,
+) -> TagPlan | TagRefused:
+    """Decide the next release of *classifier*, or give every reason against it."""
+    held = seen.newest.get(classifier)
+    previous = None if held is None else held.tag.version
+    tag = ReleaseTag(classifier, (previous or SemVer(0, 0, 0)).bumped(bump), tool.short)
+    reasons = [*_obstacles(seen, classifier, tag, allow_untracked=allow_untracked)]
+    if tool.commit is None and not allow_missing_tool:
+        reasons.append(
+            "the commit of the installed tool is unknown (--allow-missing-mlserver tags as not reproducible)"
+        )
+    if reasons or seen.work_tree is None or seen.work_tree.head is None:
+        return TagRefused(classifier=classifier, reasons=tuple(reasons))
+    return TagPlan(
+        tag=tag,
+        previous=previous,
+        bump=bump,
+        commit=seen.work_tree.head,
+        message=_message(seen, tag, tool, message),
+        top=seen.work_tree.top,
+    )
+
+
+def repository_name(project: Project, origin: str | None) -> str:
+    """The configured name, else the last part of the origin URL, else the directory's name."""
+    from_origin = "" if origin is None else re.split(r"[/:]", origin.rstrip("/"))[-1].removesuffix(".git")
+    return project.repository.name or from_origin or project.root.name
+
+
+def without_credentials(url: str) -> str:
+    """
+    *url* without user, password and query, so that it may stand in a tag or a label.
+
+    >>> without_credentials("https://me:s3cret@example.org/team/repo.git?token=1")
+    'https://example.org/team/repo.git'
+    >>> without_credentials("git@example.org:team/repo.git")
+    'git@example.org:team/repo.git'
+    """
+    if "://" not in url:
+        found = _SCP_FORM.match(url)
+        user = found.group().split("@", 1)[0] if found else ""
+        return url if ":" not in user else f"{user.split(':', 1)[0]}@{url.split('@', 1)[1]}"
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _row(name: str, seen: Observation, tool: ToolBuild) -> StatusRow:
+    release, shallow = seen.newest.get(name), seen.work_tree is not None and seen.work_tree.shallow
+    state = _state(release, tool, shallow=shallow)
+    again = f"mlserver tag --classifier {name} <major|minor|patch>"
+    action = {ReleaseState.READY: "-", ReleaseState.UNTOLD: "git fetch --unshallow --tags"}.get(state, again)
+    behind = 0 if release is None else release.behind or 0
+    known = release is not None and tool.commit is not None
+    return StatusRow(
+        classifier=name,
+        state=state,
+        version="-" if release is None else str(release.tag.version),
+        tool="-" if release is None else release.tag.tool,
+        mark=("✓" if _same_tool(release, tool) else "⚠") if known else "",
+        status=f"{behind} commits behind" if state is ReleaseState.BEHIND else state.value,
+        action=action,
+    )
+
+
+def _state(release: Release | None, tool: ToolBuild, *, shallow: bool) -> ReleaseState:
+    match release:
+        case None:
+            return ReleaseState.UNTOLD if shallow else ReleaseState.NO_TAGS
+        case Release(behind=0):
+            changed = tool.commit is not None and not _same_tool(release, tool)
+            return ReleaseState.TOOL_CHANGED if changed else ReleaseState.READY
+        case _ if shallow:
+            return ReleaseState.UNTOLD
+        case Release(behind=None):
+            return ReleaseState.ELSEWHERE
+        case _:
+            return ReleaseState.BEHIND
+
+
+def _same_tool(release: Release | None, tool: ToolBuild) -> bool:
+    if release is None or tool.commit is None or not release.tag.reproducible:
+        return False
+    return tool.commit.startswith(release.tag.tool[: len(tool.commit)])
+
+
+def _obstacles(seen: Observation, classifier: str, tag: ReleaseTag, *, allow_untracked: bool) -> Iterable[str]:
+    tree = seen.work_tree
+    if tree is None:
+        yield f"{seen.project.root} is not in a git repository"
+    elif tree.head is None:
+        yield "the repository has no commit yet"
+    if classifier not in seen.project.names:
+        yield f"there is no classifier {classifier!r}; the project has {', '.join(seen.project.names)}"
+    if classifier in seen.without_source:
+        predictor = seen.project.classifier(classifier).predictor
+        yield f"the predictor file of {predictor.module!r} is missing"
+    if tree is not None and tree.changed:
+        yield f"changed or staged files: {_listed(tree.changed)}"
+    if not allow_untracked and (named := [path for path, _ in seen.untracked.get(classifier, ())]):
+        yield f"artefacts that git does not track: {_listed(named)} (--allow-untracked records their digests)"
+    if str(tag) in seen.tag_names:
+        yield f"the tag {tag} exists"
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def _message(seen: Observation, tag: ReleaseTag, tool: ToolBuild, message: str | None) -> str:
+    tree = seen.work_tree
+    trailers = [
+        ("Repository-Name", seen.repository_name),
+        ("Repository-Branch", None if tree is None else tree.branch),
+        ("Repository-Url", None if tree is None else tree.origin),
+        ("Tool-Version", tool.version),
+        ("Tool-Url", tool.url),
+        *(("Untracked-Artifact", f"{digest} {path}") for path, digest in seen.untracked.get(tag.classifier, ())),
+    ]
+    body = (message or f"Release {tag.classifier} {tag.version}").strip()
+    lines = [f"{key}: {' '.join(value.split())}" for key, value in trailers if value]
+    return f"{body}\n\n{chr(10).join(lines)}\n"
+
+
+def _untracked(classifier: Classifier, root: Path, tracked: frozenset[str]) -> Iterable[tuple[str, str]]:
+    named = [classifier.feature_order_file, *classifier.predictor.init_kwargs.values()]
+    for value in named:
+        relative = project_path(value) if isinstance(value, str) else None
+        if relative is None:
+            continue
+        place = root / relative
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        for path in files:
+            name = path.relative_to(root).as_posix()
+            if path.is_file() and name not in tracked:
+                yield name, file_digest(path)
