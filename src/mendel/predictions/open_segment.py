@@ -1,0 +1,90 @@
+"""The one segment that is being written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from mendel.predictions.segments import closing, opening
+
+
+class OpenSegment:
+    """
+    An open segment file: whole frames up to ``size``, and their running digest.
+
+    A write that fails leaves nothing: the file is cut back to its last whole frame at once or, when even that fails,
+    before the next write.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path, self.fd = path, fd
+        self.size = self.rows = self.labels = 0
+        self.first_micros: int | None = None
+        self._digest = hashlib.sha256()
+        self._whole = True
+
+    @classmethod
+    def create(cls, path: Path, *, spool_id: str, seq: int) -> OpenSegment:
+        """Make the file with its head, or begin it again; a failure raises OSError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        segment = cls(path, os.open(path, flags, 0o600))
+        try:
+            segment.write(opening(spool_id, seq))
+        except OSError:
+            segment.close()
+            raise
+        return segment
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds neither rows nor labels."""
+        return not (self.rows or self.labels)
+
+    def write(self, data: bytes, *, durable: bool = False) -> None:
+        """
+        Add whole frames, in one write unless the disk takes less.
+
+        Raises:
+            OSError: The disk did not take them; nothing was added.
+        """
+        if not self._whole:
+            self._cut()
+        self._whole = False
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
+            if durable:
+                os.fsync(self.fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise
+        self._whole = True
+        self._digest.update(data)
+        self.size += len(data)
+
+    def count(self, *, rows: int, labels: int, micros: int) -> None:
+        """Note what the last write held; *micros* is the time it carries."""
+        self.rows += rows
+        self.labels += labels
+        self.first_micros = micros if self.first_micros is None else self.first_micros
+
+    def seal(self, *, durable: bool) -> None:
+        """Write the footer; raises OSError like :meth:`write`."""
+        self.write(closing(rows=self.rows, labels=self.labels, sha256=self._digest.digest()), durable=durable)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
+
+    def discard(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _cut(self) -> None:
+        os.ftruncate(self.fd, self.size)
+        self._whole = True

@@ -1,0 +1,201 @@
+"""The files of a spool: their names, their owner, what is sealed, and what can be saved of a broken one."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.errors import DirectoryInUse, InvalidValue, SegmentCorrupt
+from mendel.predictions.segments import FOOT, HEAD, Frame, closing, contents, opening, whole_frames
+from mendel.values import Digest
+
+OPEN, SEALED, BROKEN = ".open", ".segment", ".corrupt"
+_SPOOL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SealedSegment:
+    """A sealed segment file that waits to be sent, in the order of ``seq``."""
+
+    spool_id: str
+    seq: int
+    path: Path
+
+    @property
+    def checksum(self) -> Digest:
+        """SHA-256 over the whole file, as the hub's inbox wants it."""
+        with self.path.open("rb") as file:
+            return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+
+
+def check_spool_id(spool_id: str) -> str:
+    """Give *spool_id* back; refuse what cannot be part of a path or an address."""
+    if not _SPOOL_ID.fullmatch(spool_id):
+        raise InvalidValue(f"{spool_id!r} is not a spool id.", remedy="Use letters, digits, '.', '_' and '-'.")
+    return spool_id
+
+
+def spool_identity(directory: Path, new_id: Callable[[], str]) -> str:
+    """The id of the spool in *directory*; made of *new_id* and written down when it has none yet."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mark = directory / "spool.id"
+    if not (mark.exists() and mark.read_text(encoding="ascii").strip()):
+        claim(directory, check_spool_id(new_id()))
+    return mark.read_text(encoding="ascii").strip()
+
+
+def claim(directory: Path, spool_id: str) -> None:
+    """
+    Write down whose directory this is.
+
+    Raises:
+        InvalidValue: It belongs to another spool.
+    """
+    mark = directory / "spool.id"
+    owner = mark.read_text(encoding="ascii").strip() if mark.exists() else ""
+    if owner and owner != spool_id:
+        raise InvalidValue(f"{directory} belongs to the spool {owner}, not {spool_id}.")
+    if not owner:
+        fresh = directory / "spool.id.new"
+        fresh.write_text(spool_id, encoding="ascii")
+        fresh.replace(mark)
+
+
+def take_lock(directory: Path) -> int:
+    """
+    Be the one writer of *directory* for as long as the descriptor is open.
+
+    Raises:
+        DirectoryInUse: Another process, or another spool of this one, is.
+    """
+    lock = os.open(directory / "spool.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise DirectoryInUse(f"Another spool writes to {directory}.", remedy="Give each writer its own.") from error
+    return lock
+
+
+def open_path(directory: Path, seq: int) -> Path:
+    """Where segment *seq* stands while it is written."""
+    return directory / f"{seq:016d}{OPEN}"
+
+
+def sealed_path(directory: Path, seq: int) -> Path:
+    """Where segment *seq* stands once it is sealed."""
+    return directory / f"{seq:016d}{SEALED}"
+
+
+def segment_files(directory: Path, *suffixes: str) -> list[Path]:
+    """The segment files with one of *suffixes*, by sequence."""
+    return sorted(path for path in directory.iterdir() if path.suffix in suffixes and path.stem.isdigit())
+
+
+def used_bytes(directory: Path) -> int:
+    """Bytes of all segments, open and sealed; one that is sent meanwhile counts nothing."""
+    total = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith((OPEN, SEALED)):
+                try:
+                    total += entry.stat().st_size
+                except FileNotFoundError:
+                    continue
+    return total
+
+
+def sealed_segments(directory: Path) -> tuple[SealedSegment, ...]:
+    """Every sealed segment of the spool in *directory*, oldest first; send and remove them in this order."""
+    mark = directory / "spool.id"
+    if not mark.exists():
+        return ()
+    spool_id = mark.read_text(encoding="ascii").strip()
+    return tuple(
+        SealedSegment(spool_id=spool_id, seq=int(path.stem), path=path) for path in segment_files(directory, SEALED)
+    )
+
+
+def salvage(segment: SealedSegment) -> SealedSegment:
+    """
+    Put in the place of a sealed segment that is :class:`SegmentCorrupt` one with its whole frames.
+
+    The sequence stays gapless, so that the hub goes on; the broken file stays beside it as ``.corrupt``.
+    """
+    content = segment.path.read_bytes()
+    frames = tuple(f for f in whole_frames(content).frames if f.kind not in {HEAD, FOOT})
+    try:
+        contents(frames)
+    except SegmentCorrupt:
+        frames = ()
+    _write_sealed(segment.path, _reassembled(segment.spool_id, segment.seq, content, frames), instead_of=content)
+    return segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What an unsealed segment held: rows and labels, and bytes of a torn tail."""
+
+    count: int
+    torn_bytes: int
+
+
+def recover_open(path: Path, spool_id: str) -> Recovered:
+    """
+    Seal what a killed writer left open at *path*, even if it holds nothing: the sequence has no gaps.
+
+    The torn tail is cut off. A file whose whole frames cannot be read (a newer Mendel wrote them) is set aside as
+    ``.corrupt``, with an empty segment in its place.
+    """
+    content = path.read_bytes()
+    prefix = whole_frames(content)
+    sealed = path.with_suffix(SEALED)
+    try:
+        blocks, labels = contents(prefix.frames)
+    except SegmentCorrupt:
+        _write_sealed(sealed, _reassembled(spool_id, int(path.stem), b"", ()), instead_of=content)
+        path.unlink()
+        return Recovered(count=0, torn_bytes=len(content))
+    if not prefix.frames:
+        _write_sealed(sealed, _reassembled(spool_id, int(path.stem), b"", ()), instead_of=b"")
+        path.unlink()
+    else:
+        _seal_in_place(path, content[: prefix.size], prefix.frames)
+        path.replace(sealed)
+    return Recovered(count=sum(map(len, blocks)) + len(labels), torn_bytes=len(content) - prefix.size)
+
+
+def unwritten(path: Path) -> bool:
+    """Whether the open segment at *path* holds no whole frame but its head."""
+    return len(whole_frames(path.read_bytes()).frames) <= 1
+
+
+def _seal_in_place(path: Path, whole: bytes, frames: tuple[Frame, ...]) -> None:
+    foot = b"" if frames[-1].kind == FOOT else _foot(whole, frames)
+    with path.open("r+b") as file:
+        file.truncate(len(whole))
+        file.seek(len(whole))
+        file.write(foot)
+
+
+def _foot(whole: bytes, frames: tuple[Frame, ...]) -> bytes:
+    blocks, labels = contents(frames)
+    return closing(rows=sum(map(len, blocks)), labels=len(labels), sha256=hashlib.sha256(whole).digest())
+
+
+def _reassembled(spool_id: str, seq: int, content: bytes, frames: tuple[Frame, ...]) -> bytes:
+    whole = opening(spool_id, seq) + b"".join(content[f.start : f.end] for f in frames)
+    return whole + _foot(whole, frames)
+
+
+def _write_sealed(path: Path, sealed: bytes, *, instead_of: bytes) -> None:
+    if instead_of:
+        path.with_suffix(BROKEN).write_bytes(instead_of)
+    fresh = path.with_suffix(".salvaged")
+    fresh.write_bytes(sealed)
+    fresh.replace(path)
