@@ -33,8 +33,8 @@ class NumberFeature:
     Quantiles that coincide become point masses: a cell that holds one value only, so that a feature with few values, or
     with many zeros, is compared exactly.
 
-    ``mean`` and ``std`` are of the finite values, None where there is none. ``output`` marks what the model answered, in
-    contrast to what it was asked.
+    ``mean`` and ``std`` are of the finite values, None where there is none. ``output`` marks what the model answered,
+    in contrast to what it was asked.
     """
 
     name: str

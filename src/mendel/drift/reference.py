@@ -57,7 +57,8 @@ class _Ranges:
     def outside(self, table: Table) -> NDArray[np.bool_]:
         values = np.array([as_numbers(name, table[name]) for name in self.names])
         inside = (values >= self.low) & (values <= self.high)
-        return ~(inside | (self.holds_null & np.isnan(values))).all(axis=0)
+        known: NDArray[np.bool_] = (inside | (self.holds_null & np.isnan(values))).all(axis=0)
+        return ~known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
