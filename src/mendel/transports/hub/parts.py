@@ -1,0 +1,51 @@
+"""What the control API stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mendel.durable import Anchor, Clock, UnitOfWork, Workflows
+from mendel.healing import Healing, Outlook
+from mendel.predictions import PredictionLog, SegmentInbox
+from mendel.registry import Registry
+from mendel.values import ModelName
+from mendel.views import Views
+
+
+class Anchors(Protocol):
+    """The signed heads of the ledger that were kept outside the database."""
+
+    def all(self) -> tuple[Anchor, ...]:
+        """Every anchor, oldest first."""
+
+    def trusted(self) -> tuple[str, ...]:
+        """Public keys (hex) that are ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubParts:
+    """
+    The rooms behind the routes.
+
+    Attributes:
+        workflows: None where no hub runs and effects wait in the outbox.
+        observe: Looks at and studies one model now, and lets healing act on what it finds.
+        health: The services of ``GET /health`` by name.
+        scratch: A directory for uploads in progress, on the same disk as the artefacts.
+    """
+
+    registry: Registry
+    healing: Healing
+    log: PredictionLog
+    inbox: SegmentInbox
+    unit: UnitOfWork
+    views: Views
+    anchors: Anchors
+    clock: Clock
+    scratch: Path
+    observe: Callable[[ModelName], Outlook]
+    health: Callable[[], dict[str, Any]]
+    workflows: Workflows | None = None
