@@ -1,1 +1,58 @@
 """The one inference path, used by every door."""
+
+from mendel.serving.artifact import infer_signature, write_artifact, write_project_artifact
+from mendel.serving.calls import (
+    AnswerMetadata,
+    Check,
+    InferenceAnswer,
+    InferenceCall,
+    Input,
+    KernelStatus,
+    Matrix,
+    ModelStatus,
+    Readiness,
+    Records,
+    ServerIdentity,
+    Tensor,
+    Tensors,
+    VersionStatus,
+)
+from mendel.serving.local import LocalCounters
+from mendel.serving.metrics import render, version_counters
+from mendel.serving.ports import (
+    Admission,
+    BreakerView,
+    CounterSlots,
+    PredictionSink,
+    RepositoryControl,
+    Series,
+)
+
+__all__ = [
+    "Admission",
+    "AnswerMetadata",
+    "BreakerView",
+    "Check",
+    "CounterSlots",
+    "InferenceAnswer",
+    "InferenceCall",
+    "Input",
+    "KernelStatus",
+    "LocalCounters",
+    "Matrix",
+    "ModelStatus",
+    "PredictionSink",
+    "Readiness",
+    "Records",
+    "RepositoryControl",
+    "Series",
+    "ServerIdentity",
+    "Tensor",
+    "Tensors",
+    "VersionStatus",
+    "infer_signature",
+    "render",
+    "version_counters",
+    "write_artifact",
+    "write_project_artifact",
+]

@@ -60,8 +60,7 @@ class InferenceCall:
     Attributes:
         model: None means the only or the default model.
         version: None leaves the choice to the routes' shares.
-        door: ``rest``, ``grpc`` or ``zmq``.
-        credential: The API key as it came.
+        door: ``rest``, ``grpc`` or ``zmq``, which has authorised the caller.
         proba: Probabilities are asked for, not welcome only.
         timeout: How long the caller waits, from now; None leaves it to the policy.
         key: What makes the choice of a route sticky: a user, a session.
@@ -72,7 +71,6 @@ class InferenceCall:
     input: Input
     door: str
     version: int | None = None
-    credential: str | None = None
     proba: bool = False
     timeout: timedelta | None = None
     correlation_id: str = ""
@@ -81,8 +79,22 @@ class InferenceCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerIdentity:
+    """What this server is, for the metadata of its answers."""
+
+    project: str | None = None
+    git_commit: str | None = None
+    tool_version: str | None = None
+    tool_commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerMetadata:
-    """Which version answered, and which code: constant while a version is served."""
+    """
+    Which version answered, and which code: constant while a version is served in one generation.
+
+    ``document`` is the ``metadata`` section of plain answers, made once.
+    """
 
     model: ModelName
     version: int
@@ -91,11 +103,7 @@ class AnswerMetadata:
     deployed_at: datetime
     task: str
     classes: tuple[Any, ...] | None
-    project: str | None = None
-    predictor_class: str = ""
-    predictor_module: str = ""
-    release_tag: str | None = None
-    git_commit: str | None = None
+    document: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +163,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStatus:
-    """One loaded version; ``breaker`` is closed, open or half_open."""
+    """One loaded version; ``breaker`` is closed, open or half_open; ``roles`` are route, shadow, fallback, keep."""
 
     version: int
     uuid: VersionUuid

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from mendel.predictions import LabelRow, PredictionBlock
 from mendel.values import ModelName, VersionRef
-
-if TYPE_CHECKING:
-    from mendel.predictions import Label, PredictionBlock
 
 
 class PredictionSink(Protocol):
@@ -24,7 +22,7 @@ class PredictionSink(Protocol):
     def append(self, block: PredictionBlock) -> bool:
         """Write one batch; False: it is not written, and answers say ``logged: false``."""
 
-    def append_labels(self, labels: Sequence[Label]) -> bool:
+    def append_labels(self, labels: Sequence[LabelRow]) -> bool:
         """Write labels; False: none is written."""
 
 

@@ -1,0 +1,115 @@
+"""A project's modules, imported without being seen by anybody else in the process."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_SWAP = threading.RLock()
+"""Guards ``sys.modules`` and ``sys.meta_path`` while a namespace is open; both belong to the whole process."""
+
+
+class ProjectModules:
+    """
+    The modules below one directory, in a namespace of their own.
+
+    Two projects may each have a ``model.py``; neither is left in ``sys.modules``. Imports that happen later, inside a
+    function of the project, find the project's own modules too.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._finder = _Finder(self)
+        self._own: dict[str, ModuleType] = {}
+        self._builtins = {**vars(builtins), "__import__": self._import}
+
+    def load(self, name: str) -> ModuleType:
+        """Import the module *name* of the project; raises whatever its code raises."""
+        with self.opened():
+            return importlib.import_module(name)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """While open, this project's modules are the ones found, by this thread's pickles and imports too."""
+        with _SWAP:
+            foreign = {name: module for name, module in sys.modules.items() if self._claims(name)}
+            for name in foreign:
+                del sys.modules[name]
+            sys.modules.update(self._own)
+            sys.meta_path.insert(0, self._finder)
+            try:
+                yield
+            finally:
+                sys.meta_path.remove(self._finder)
+                self._own.update(
+                    {name: sys.modules.pop(name) for name in list(sys.modules) if name in self._finder.found}
+                )
+                sys.modules.update(foreign)
+
+    def spec(self, name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
+        """The spec of *name* if it is a module of the project."""
+        found = importlib.machinery.PathFinder.find_spec(name, [str(self._root)] if path is None else path)
+        if found is None or not self._holds(found):
+            return None
+        if found.origin is not None and isinstance(found.loader, importlib.machinery.SourceFileLoader):
+            found.loader = _Loader(name, found.origin, self._builtins)
+        return found
+
+    def _holds(self, spec: importlib.machinery.ModuleSpec) -> bool:
+        places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+        return any(Path(place).resolve().is_relative_to(self._root) for place in places)
+
+    def _claims(self, name: str) -> bool:
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "mendel":
+            return False
+        return top in {own.partition(".")[0] for own in self._own} or self._has(top)
+
+    def _has(self, top: str) -> bool:
+        return (self._root / f"{top}.py").is_file() or (self._root / top / "__init__.py").is_file()
+
+    def _import(self, name: str, *args: Any, **kwargs: Any) -> ModuleType:
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            return builtins.__import__(name, *args, **kwargs)
+        with self.opened():
+            return builtins.__import__(name, *args, **kwargs)
+
+
+class _Finder:
+    """Finds the project's modules before anybody else does, and remembers which."""
+
+    def __init__(self, modules: ProjectModules) -> None:
+        self._modules = modules
+        self.found: set[str] = set()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        spec = self._modules.spec(name, path)
+        if spec is not None:
+            self.found.add(name)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Gives a module the project's own ``import``; leaves no compiled file in the project."""
+
+    def __init__(self, name: str, path: str, own_builtins: dict[str, Any]) -> None:
+        super().__init__(name, path)
+        self._builtins = own_builtins
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = self._builtins
+        super().exec_module(module)
+
+    def set_data(self, path: str, data: bytes, *, _mode: int = 0o666) -> None:
+        """Nothing is written: projects may be read-only, and must not be changed by being served."""

@@ -1,0 +1,102 @@
+"""The live object that answers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.errors import MendelError, ModelFailed
+from mendel.serving.outputs import per_row, probabilities_per_row
+from mendel.serving.rows import Frame
+
+NO_NAMES = "X does not have valid feature names"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """
+    What a predictor answered for one frame.
+
+    Attributes:
+        predictions: One builtin value per row.
+        probabilities: One list per row, or None where the predictor gives none.
+        matrix: The same probabilities as ``float64``, shape (rows, classes).
+    """
+
+    predictions: list[Any]
+    probabilities: list[list[float | None]] | None = None
+    matrix: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """
+    A loaded model behind one face: frames in, outputs out.
+
+    Attributes:
+        model: Has ``predict(X)`` and perhaps ``predict_proba(X)`` and ``close()``.
+        classes: In the order of the probabilities; None where it has none or does not say.
+        dataframe: X is a DataFrame with named columns, not an array.
+        width: How many predict calls may run at once.
+        order: The order of features where there is no signature.
+        endpoints: Which of ``predict`` and ``predict_proba`` callers may ask for.
+    """
+
+    model: Any
+    class_name: str
+    module: str
+    classes: tuple[Any, ...] | None = None
+    dataframe: bool = False
+    width: int = 1
+    order: tuple[str, ...] | None = None
+    proba: bool = False
+    endpoints: frozenset[str] = frozenset({"predict", "predict_proba"})
+
+    def predict(self, frame: Frame) -> Outputs:
+        """
+        Answer every row of *frame*.
+
+        Raises:
+            ModelFailed: The model raised, or its output is not one answer per row.
+        """
+        rows = len(frame)
+        x = self._as_model_wants(frame)
+        predictions = per_row(self._call(self.model.predict, x), rows)
+        if not self.proba:
+            return Outputs(predictions=predictions)
+        probabilities = probabilities_per_row(self._call(self.model.predict_proba, x), rows)
+        return Outputs(
+            predictions=predictions, probabilities=probabilities, matrix=np.array(probabilities, dtype=np.float64)
+        )
+
+    def close(self) -> None:
+        """Let the model give back what it holds; a fault in that is nobody's answer and is dropped with a warning."""
+        close = getattr(self.model, "close", None)
+        if close is None:
+            return
+        try:
+            self._call(close)
+        except ModelFailed as error:
+            warnings.warn(f"Closing {self.class_name}: {error}", RuntimeWarning, stacklevel=2)
+
+    def _as_model_wants(self, frame: Frame) -> Any:
+        if self.dataframe:
+            import pandas as pd  # noqa: PLC0415 - only for models that ask for it
+
+            return pd.DataFrame(dict(zip(frame.shape.names, frame.columns(), strict=True)))
+        return frame.values
+
+    @staticmethod
+    def _call(function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except MendelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the supervisor of the model's own code: whatever it raises is its fault
+            text = str(error) or "without a message"
+            raise ModelFailed(f"The model raised {type(error).__name__}: {text[:500]}") from error

@@ -1,0 +1,29 @@
+"""Which version answers."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from mendel.values import Deployment
+
+
+def choose_version(deployment: Deployment, key: str | None, rng: random.Random) -> int:
+    """
+    A version of *deployment*'s routes, by their shares.
+
+    The same key gets the same version as long as the shares stand; without a key it is chance. There must be a route.
+    """
+    if len(deployment.routes) == 1:
+        return deployment.routes[0].version
+    point = rng.random() if key is None else _point(deployment.model, key)
+    for route in deployment.routes:
+        if point < route.share:
+            return route.version
+        point -= route.share
+    return deployment.routes[-1].version
+
+
+def _point(model: str, key: str) -> float:
+    digest = hashlib.sha256(f"{model}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
