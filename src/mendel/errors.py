@@ -48,6 +48,7 @@ Every error Mendel raises, drawn as a tree.
     ├── ModelError                the model's own fault
     │   ├── ModelFailed           it raised, or answered something that is not an answer
     │   └── ModelNotLoadable      its artefact cannot be read, or its code cannot be imported
+    ├── StepFailed                a step of a workflow raised what nobody foresaw; carries its type
     ├── RunnerError
     │   ├── RunnerFailed          the job ended with an error; carries the end of its log
     │   └── RunnerLimit           it used more memory or time than its limits
@@ -323,6 +324,19 @@ class ModelFailed(ModelError):
 
 class ModelNotLoadable(ModelError):
     """The artefact cannot be read, or its code cannot be imported."""
+
+
+class StepFailed(MendelError):
+    """
+    A step of a workflow raised what nobody foresaw: an error that is not Mendel's.
+
+    Args:
+        kind: The name of the type it raised.
+    """
+
+    def __init__(self, message: str, *, kind: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.kind = kind
 
 
 class RunnerError(MendelError):

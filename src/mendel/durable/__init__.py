@@ -4,6 +4,7 @@ from mendel.durable.clock import Clock, NewId
 from mendel.durable.events import GENESIS, Event, LedgerEntry, chain, entry_hash
 from mendel.durable.fence import require_lease
 from mendel.durable.ledger import Anchor, Verified, as_recorded, check_anchor, sign_head, verify
+from mendel.durable.outcomes import Abandoned, StepOutcome, as_json, attempt, settle
 from mendel.durable.ports import (
     Lease,
     Leases,
@@ -24,6 +25,7 @@ from mendel.durable.relay import Relay
 
 __all__ = [
     "GENESIS",
+    "Abandoned",
     "Anchor",
     "Clock",
     "Event",
@@ -37,6 +39,7 @@ __all__ = [
     "Relay",
     "Run",
     "StepKey",
+    "StepOutcome",
     "Transaction",
     "UnitOfWork",
     "Verified",
@@ -45,11 +48,14 @@ __all__ = [
     "WorkflowRun",
     "WorkflowState",
     "Workflows",
+    "as_json",
     "as_recorded",
+    "attempt",
     "chain",
     "check_anchor",
     "entry_hash",
     "require_lease",
+    "settle",
     "sign_head",
     "verify",
 ]

@@ -1,1 +1,5 @@
-"""Workflows on DBOS."""
+"""Durable workflows on DBOS."""
+
+from mendel.adapters.dbos.workflows import DbosWorkflows
+
+__all__ = ["DbosWorkflows"]

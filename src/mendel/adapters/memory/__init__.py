@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from mendel.adapters.memory.tables import MemoryTables
 from mendel.adapters.memory.unit import MemoryStores, MemoryUnitOfWork
+from mendel.adapters.memory.workflows import MemoryWorkflows
 
-__all__ = ["MemoryStores", "MemoryTables", "MemoryUnitOfWork", "all_stores"]
+__all__ = ["MemoryStores", "MemoryTables", "MemoryUnitOfWork", "MemoryWorkflows", "all_stores"]
 
 
 def all_stores() -> dict[type, Callable[[MemoryTables], object]]:

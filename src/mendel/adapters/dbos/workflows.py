@@ -1,0 +1,256 @@
+"""Durable workflows on DBOS, whose database remembers every step."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from contextvars import Context
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
+from dbos import error as dbos_errors
+
+from mendel.adapters.sql.engine import translated
+from mendel.durable import (
+    Abandoned,
+    Clock,
+    Payload,
+    StepOutcome,
+    WorkflowCall,
+    WorkflowFunction,
+    WorkflowRun,
+    Workflows,
+    WorkflowState,
+    as_json,
+    attempt,
+    settle,
+)
+from mendel.errors import DeadlineExceeded, RunNotFound
+from mendel.values import from_builtins, from_micros, to_builtins, to_micros
+
+T = TypeVar("T")
+
+_UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
+_ENDED = {"SUCCESS": WorkflowState.DONE, "CANCELLED": WorkflowState.CANCELLED, "ERROR": WorkflowState.FAILED}
+_FIRST_POLL = 0.002
+_SLOWEST_POLL = 0.1
+
+
+class DbosWorkflows:
+    """
+    Implements :class:`mendel.durable.Workflows` on DBOS.
+
+    DBOS is one per process, so one of these is open at a time. What a killed process left is resumed by the next one
+    with the same executor id and application version, within about a second; other executors leave it alone.
+
+    Args:
+        database: The path of a SQLite file of its own, or a PostgreSQL URL.
+        executor_id: Stable over restarts, and unique among processes that share the database.
+        application_version: Raised by hand when the order or the names of steps change; never derived from the
+            source, or every edit would strand what is under way.
+        clock: Fixes the end of a sleep.
+        patience: How long leaving waits for the steps that are under way; what takes longer is done again.
+    """
+
+    def __init__(
+        self,
+        database: Path | str,
+        *,
+        executor_id: str,
+        application_version: str,
+        clock: Clock,
+        patience: timedelta = timedelta(seconds=10),
+    ) -> None:
+        self._database = str(database)
+        self._executor_id = executor_id
+        self._application_version = application_version
+        self._clock = clock
+        self._patience = patience
+        self._functions: dict[str, WorkflowFunction] = {}
+        self._bodies: dict[str, Callable[[Payload], Payload]] = {}
+        self._changed = threading.Condition()
+        self._open = False
+        self._cancelled: set[str] = set()
+        self._running = 0
+
+    def register(self, name: str, function: WorkflowFunction) -> None:
+        """Make *function* startable."""
+        if self._open:
+            raise RuntimeError(f"The workflow {name!r} was registered after opening.")
+        self._functions[name] = function
+
+    @contextmanager
+    def open(self) -> Iterator[Workflows]:
+        """Launch DBOS and resume; on leaving, stop every run at its next step."""
+        if self._open:
+            raise RuntimeError("These workflows are open already.")
+        try:
+            self._launch()
+            yield self
+        finally:
+            self._close()
+
+    def start(self, call: WorkflowCall) -> None:
+        """Start it in the background."""
+        if call.name not in self._functions:
+            raise LookupError(f"No workflow {call.name!r} was registered.")
+        self._must_be_open()
+
+        def begin() -> None:
+            with SetWorkflowID(call.id):
+                DBOS.start_workflow(self._bodies[call.name], as_json(call.input))
+
+        try:
+            _apart(begin)
+        except dbos_errors.DBOSConflictingWorkflowError:  # the id exists under another name
+            return
+
+    def get(self, workflow_id: str) -> WorkflowRun | None:
+        """The run as it stands."""
+        self._must_be_open()
+        status = _apart(lambda: DBOS.get_workflow_status(workflow_id))
+        return None if status is None else _seen(status)
+
+    def unfinished(self) -> tuple[WorkflowRun, ...]:
+        """Every run that is neither done, failed nor cancelled, of any executor."""
+        self._must_be_open()
+        return tuple(_seen(status) for status in _apart(lambda: DBOS.list_workflows(status=_UNFINISHED)))
+
+    def wait(self, workflow_id: str, *, timeout: timedelta) -> WorkflowRun:
+        """Wait until it ends."""
+        end = time.monotonic() + timeout.total_seconds()
+        pause = _FIRST_POLL
+        while True:
+            run = self.get(workflow_id)
+            if run is None:
+                raise RunNotFound(f"No run {workflow_id!r}.")
+            if run.state is not WorkflowState.RUNNING:
+                return run
+            if time.monotonic() >= end:
+                raise DeadlineExceeded(f"The run {workflow_id!r} did not end within {timeout}; it goes on.")
+            time.sleep(min(pause, max(0.0, end - time.monotonic())))
+            pause = min(_SLOWEST_POLL, pause * 2)
+
+    def cancel(self, workflow_id: str) -> None:
+        """Stop it before its next step; no error when it ended or never was."""
+        self._must_be_open()
+        _apart(lambda: DBOS.cancel_workflow(workflow_id))
+        with self._changed:
+            self._cancelled.add(workflow_id)
+            self._changed.notify_all()
+
+    def _must_be_open(self) -> None:
+        if not self._open:
+            raise RuntimeError("Open the workflows first.")
+
+    def _launch(self) -> None:
+        url = self._database if "://" in self._database else _prepare_sqlite(Path(self._database))
+        logger = logging.getLogger("dbos")
+        if not logger.handlers:  # else DBOS would print; who configures logging decides that
+            logger.addHandler(logging.NullHandler())
+        config = DBOSConfig(
+            name="mendel",
+            system_database_url=url,
+            executor_id=self._executor_id,
+            application_version=self._application_version,
+            serializer=DBOSPortableJSONSerializer(),
+            log_level="WARNING",
+            enable_otlp=False,
+            notification_listener_polling_interval_sec=0.2,  # how long closing waits for that thread
+        )
+        self._cancelled.clear()
+        with translated():
+            DBOS(config=config)
+            self._bodies = {name: self._body(name, function) for name, function in self._functions.items()}
+            self._open = True
+            DBOS.launch()
+
+    def _body(self, name: str, function: WorkflowFunction) -> Callable[[Payload], Payload]:
+        def body(payload: Payload) -> Payload:
+            with self._counted():
+                return as_json(function(_DbosRun(self, DBOS.workflow_id or ""), payload))
+
+        return DBOS.workflow(name=name)(body)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._changed:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _close(self) -> None:
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._running == 0, self._patience.total_seconds())
+        DBOS.destroy(destroy_registry=True)
+
+    def _must_stop(self, workflow_id: str) -> bool:
+        return not self._open or workflow_id in self._cancelled
+
+    def _pause(self, workflow_id: str, span: timedelta) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._must_stop(workflow_id), max(0.0, span.total_seconds()))
+
+
+class _DbosRun:
+    """What one run of a function sees."""
+
+    def __init__(self, owner: DbosWorkflows, workflow_id: str) -> None:
+        self._owner = owner
+        self._id = workflow_id
+        self._named: set[str] = set()
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    def step(self, name: str, act: Callable[[], Payload]) -> Payload:
+        if name in self._named:
+            raise RuntimeError(f"The run {self._id!r} has two steps named {name!r}; number them.")
+        self._named.add(name)
+        self._go_on()
+        outcome: Any = DBOS.run_step({"name": name}, lambda: to_builtins(attempt(act)))
+        return settle(from_builtins(outcome, StepOutcome))
+
+    def sleep(self, name: str, span: timedelta) -> None:
+        until = self.step(name, lambda: {"until": to_micros(self._owner._clock() + span)})["until"]  # noqa: SLF001
+        self._owner._pause(self._id, from_micros(until) - self._owner._clock())  # noqa: SLF001 - one machine in two
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._owner._must_stop(self._id):  # noqa: SLF001 - one machine in two classes
+            raise Abandoned(f"The run {self._id!r} was stopped.")
+
+
+def _apart(ask: Callable[[], T]) -> T:
+    """Ask DBOS as if from outside: within a step it would take the question for a part of the workflow."""
+    with translated():
+        return Context().run(ask)
+
+
+def _seen(status: WorkflowStatus) -> WorkflowRun:
+    state = WorkflowState.RUNNING if status.status in _UNFINISHED else _ENDED.get(status.status, WorkflowState.FAILED)
+    error = None
+    if state is WorkflowState.FAILED:
+        kind = getattr(status.error, "name", type(status.error).__name__)
+        error = status.status if status.error is None else f"{kind}: {status.error}"
+    result: Payload | None = status.output if state is WorkflowState.DONE else None
+    return WorkflowRun(id=status.workflow_id, name=status.name, state=state, result=result, error=error)
+
+
+def _prepare_sqlite(path: Path) -> str:
+    with translated(), closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    return f"sqlite:///{path.resolve()}"
