@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from mendel.errors import InvalidInput, InvalidValue, TooLarge
+from mendel.errors import InvalidValue
 from mendel.transports.hub.access import Labeller, Reader
-from mendel.transports.hub.answers import NounResponse
+from mendel.transports.hub.answers import NounResponse, bounded_body
 from mendel.transports.hub.parts import HubParts
 from mendel.values import Digest, ServerReport, from_json
 from mendel.values.trees import pack_tree
 
 MAX_SEGMENT_BYTES = 512 << 20
+MAX_REPORT_BYTES = 16 << 20
 MAX_WAIT_S = 60.0
 _POLL_S = 0.05
 _CHUNK_BYTES = 1 << 20
@@ -50,17 +52,17 @@ def server_routes(parts: HubParts) -> APIRouter:
         request: Request, _: Labeller, spool_id: str, seq: int, x_checksum: Annotated[str, Header()]
     ) -> Response:
         """Take a sealed segment; the same again changes nothing."""
-        body = await _bounded_body(request, MAX_SEGMENT_BYTES)
-        await _in_thread(lambda: parts.inbox.put(spool_id, seq, body, Digest(x_checksum)))
+        body = await bounded_body(request, MAX_SEGMENT_BYTES)
+        await run_in_threadpool(lambda: parts.inbox.put(spool_id, seq, body, Digest(x_checksum)))
         return Response(status_code=204)
 
     @routes.post("/servers/{server}/reports", status_code=204)
     async def report(request: Request, _: Reader, server: str) -> Response:
         """Take a server's counters and convergence; idempotent by server, epoch and seq."""
-        told = from_json(await _bounded_body(request, 16 << 20), ServerReport)
+        told = from_json(await bounded_body(request, MAX_REPORT_BYTES), ServerReport)
         if told.server != server:
             raise InvalidValue(f"The report is of server {told.server!r}, not {server!r}.")
-        await _in_thread(lambda: parts.registry.record_server_report(told))
+        await run_in_threadpool(lambda: parts.registry.record_server_report(told))
         return Response(status_code=204)
 
     return routes
@@ -81,21 +83,3 @@ def _packed(tree: Path) -> Iterator[bytes]:
         file.seek(0)
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
-
-
-async def _bounded_body(request: Request, bound_bytes: int) -> bytes:
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > bound_bytes:
-            raise TooLarge(f"The body is larger than {bound_bytes} bytes.")
-        parts.append(chunk)
-    if not size:
-        raise InvalidInput("The body is empty.")
-    return b"".join(parts)
-
-
-async def _in_thread(act: Callable[[], object]) -> None:
-    from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
-
-    await run_in_threadpool(act)
