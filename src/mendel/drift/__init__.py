@@ -4,12 +4,16 @@ from mendel.drift.cells import Cells
 from mendel.drift.compare import compare
 from mendel.drift.detector import Detection, DriftDetector, as_table
 from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature
+from mendel.drift.metrics import METRICS, Metric, bootstrap, metric, score_of
+from mendel.drift.outcomes import Outcomes
 from mendel.drift.policy import Band, Effects, FeatureRule, LogRule, MonitoringPolicy, Task
 from mendel.drift.profiles import Profile, merge
+from mendel.drift.quality import Quality, QualityReading, evaluate, quality_signal, wilson
 from mendel.drift.reference import Reference
 from mendel.drift.report import DataQuality, DriftReading, DriftReport, Effect, FeatureReport, confirmed
 
 __all__ = [
+    "METRICS",
     "Band",
     "CategoryFeature",
     "Cells",
@@ -25,13 +29,23 @@ __all__ = [
     "FeatureRule",
     "FeatureType",
     "LogRule",
+    "Metric",
     "MonitoringPolicy",
     "NumberFeature",
+    "Outcomes",
     "Profile",
+    "Quality",
+    "QualityReading",
     "Reference",
     "Task",
     "as_table",
+    "bootstrap",
     "compare",
     "confirmed",
+    "evaluate",
     "merge",
+    "metric",
+    "quality_signal",
+    "score_of",
+    "wilson",
 ]

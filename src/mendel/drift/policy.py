@@ -90,7 +90,7 @@ class MonitoringPolicy:
     reference: str | None = None
     target: str | None = None
     task: Task = Task.CLASSIFICATION
-    positive_label: str | None = None
+    positive_label: str | int | bool | None = None
     primary_metric: str | None = None
     every: timedelta = timedelta(minutes=5)
     lookback: timedelta = timedelta(hours=24)
