@@ -1,0 +1,216 @@
+"""The verbs that change where versions stand and what is served."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mendel.durable import StepKey, Transaction
+from mendel.registry.carrying import Act, Carrying, after, deployment_of, entering, newest_gate, state_of
+from mendel.registry.ground import require_version
+from mendel.registry.history import Override, RolledBack
+from mendel.registry.lifecycle import (
+    plan_canary,
+    plan_promotion,
+    plan_release_of_kept,
+    plan_rollback,
+    plan_transition,
+)
+from mendel.registry.ports import RegistryStore
+from mendel.registry.versions import VersionRecord
+from mendel.values import Deployment, ModelName, Stage, VersionRef
+
+
+class Changing(Carrying):
+    """The part of the registry that moves versions and deployments."""
+
+    def promote(
+        self,
+        ref: VersionRef,
+        *,
+        by: str,
+        reason: str = "",
+        expected_generation: int | None = None,
+        override: Override | None = None,
+        step: StepKey | None = None,
+    ) -> Deployment:
+        """
+        Make *ref* the production version; the former one goes to sandbox and stays loaded through the bake.
+
+        Args:
+            expected_generation: What the caller has seen; None takes what stands when the call begins, so that of two
+                concurrent promotions one wins.
+            override: Stands in for a passing gate report, and is recorded.
+            step: Within a workflow, the step that does this once.
+
+        Raises:
+            VersionNotFound, GenerationConflict, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
+        """
+        seen = expected_generation
+        if seen is None:
+            seen = self._read(lambda store: deployment_of(store, ref.model).generation)
+        act = Act(by=by, at=self._clock(), reason=reason)
+
+        def work(tx: Transaction) -> Deployment:
+            store = tx.store(RegistryStore)
+            candidate = require_version(store, ref)
+            state = state_of(store, ref.model, candidate)
+            gate = newest_gate(store, ref)
+            plan = plan_promotion(state, candidate, expected_generation=seen, gate=gate, override=override, now=act.at)
+            cause = self._cause(
+                "model.promoted",
+                candidate,
+                act,
+                state,
+                plan,
+                from_version=state.deployment.production,
+                to_version=ref.number,
+                gate_report=None if gate is None else gate.report_digest,
+                override=override,
+            )
+            return self._carry_out(tx, state, plan, act, cause)
+
+        return self._write(Deployment, work, step)
+
+    def roll_back(
+        self,
+        model: ModelName,
+        *,
+        by: str,
+        reason: str,
+        to: int | None = None,
+        to_time: datetime | None = None,
+        step: StepKey | None = None,
+    ) -> RolledBack:
+        """
+        Bring a former production version back, by default the most recent one that is fit; see :func:`plan_rollback`.
+
+        Raises:
+            NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
+        """
+        act = Act(by=by, at=self._clock(), reason=reason)
+
+        def work(tx: Transaction) -> RolledBack:
+            state = state_of(tx.store(RegistryStore), model)
+            plan = plan_rollback(state, to=to, to_time=to_time)
+            target, away = entering(plan, state, Stage.PRODUCTION), entering(plan, state, Stage.ROLLBACK)
+            cause = self._cause(
+                "model.rollback", away, act, state, plan, from_version=away.number, to_version=target.number
+            )
+            deployment = self._carry_out(tx, state, plan, act, cause)
+            return RolledBack(from_version=away.ref, to_version=target.ref, deployment=deployment)
+
+        return self._write(RolledBack, work, step)
+
+    def plan_roll_back(self, model: ModelName, *, to: int | None = None, to_time: datetime | None = None) -> RolledBack:
+        """
+        What :meth:`roll_back` would do now, without doing it.
+
+        Raises:
+            NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As it would.
+        """
+
+        def work(store: RegistryStore) -> RolledBack:
+            state = state_of(store, model)
+            plan = plan_rollback(state, to=to, to_time=to_time)
+            return RolledBack(
+                from_version=entering(plan, state, Stage.ROLLBACK).ref,
+                to_version=entering(plan, state, Stage.PRODUCTION).ref,
+                deployment=after(state, plan),
+            )
+
+        return self._read(work)
+
+    def canary(
+        self,
+        model: ModelName,
+        version: int,
+        share: float,
+        *,
+        by: str,
+        reason: str = "",
+        override: Override | None = None,
+        step: StepKey | None = None,
+    ) -> Deployment:
+        """
+        Give *version* its share of the traffic beside production, or change that share.
+
+        It ends by :meth:`promote`, or by :meth:`transition` to sandbox, which leaves production as it is.
+
+        Raises:
+            Conflict: No production version, or another canary.
+            VersionNotFound, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
+        """
+        act = Act(by=by, at=self._clock(), reason=reason)
+        ref = VersionRef(model, version)
+
+        def work(tx: Transaction) -> Deployment:
+            store = tx.store(RegistryStore)
+            candidate = require_version(store, ref)
+            state = state_of(store, model, candidate)
+            plan = plan_canary(
+                state, candidate, share=share, gate=newest_gate(store, ref), override=override, now=act.at
+            )
+            cause = self._cause(
+                "deployment.changed", candidate, act, state, plan, canary_share=share, override=override
+            )
+            return self._carry_out(tx, state, plan, act, cause)
+
+        return self._write(Deployment, work, step)
+
+    def transition(
+        self,
+        ref: VersionRef,
+        to: Stage,
+        *,
+        by: str,
+        reason: str = "",
+        undeploy: bool = False,
+        step: StepKey | None = None,
+    ) -> VersionRecord:
+        """
+        Move *ref* along the transition table, where that puts nothing before users; a demoted canary loses its route.
+
+        Args:
+            undeploy: Lets a production version be deprecated; the model then serves nothing.
+
+        Raises:
+            VersionNotFound, IllegalTransition, Conflict: Nothing changed.
+        """
+        act = Act(by=by, at=self._clock(), reason=reason)
+
+        def work(tx: Transaction) -> VersionRecord:
+            store = tx.store(RegistryStore)
+            record = require_version(store, ref)
+            state = state_of(store, ref.model, record)
+            plan = plan_transition(state, record, to, undeploy=undeploy)
+            changed = plan.deployment is not None
+            cause = self._cause("deployment.changed", record, act, state, plan) if changed else None
+            self._carry_out(tx, state, plan, act, cause)
+            return require_version(store, ref)
+
+        return self._write(VersionRecord, work, step)
+
+    def release_kept(self, model: ModelName, now: datetime, *, by: str = "registry") -> Deployment:
+        """Let servers unload former versions whose bake is over; gives the deployment, changed or not."""
+        state = self._read(lambda store: state_of(store, model))
+        if plan_release_of_kept(state, now=now).deployment is None:
+            return state.deployment
+        act = Act(by=by, at=now, reason="the bake is over")
+
+        def work(tx: Transaction) -> Deployment:
+            state = state_of(tx.store(RegistryStore), model)
+            plan = plan_release_of_kept(state, now=now)
+            if plan.deployment is None:
+                return state.deployment
+            cause = self._event(
+                "deployment.changed",
+                str(model),
+                act.by,
+                act.at,
+                generation=plan.deployment.generation,
+                keep=plan.deployment.keep,
+                reason=act.reason,
+            )
+            return self._carry_out(tx, state, plan, act, cause)
+
+        return self._unit.write(work)

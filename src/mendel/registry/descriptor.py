@@ -1,0 +1,52 @@
+"""What the ``MLmodel`` file of a tree says: read as text, never loaded as a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mendel.errors import InvalidInput
+from mendel.values import Signature
+
+_FILE = "MLmodel"
+_MAX_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """The flavours of a tree, sorted, and its signature where it has one."""
+
+    flavors: tuple[str, ...]
+    signature: Signature | None
+
+
+def read_descriptor(tree: Path) -> Descriptor:
+    """
+    Read *tree*'s ``MLmodel``.
+
+    Raises:
+        InvalidInput: There is none, or it is not one.
+    """
+    path = tree / _FILE
+    if not path.is_file() or path.is_symlink():
+        raise InvalidInput(
+            f"{tree} holds no {_FILE} file.", remedy="Write the artefact with mendel or save it with MLflow."
+        )
+    if path.stat().st_size > _MAX_BYTES:
+        raise InvalidInput(f"{path} is larger than {_MAX_BYTES >> 20} MiB.")
+    try:
+        document: Any = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not YAML: {error}.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
+        raise InvalidInput(f"{path} names no flavours.", remedy="It needs a mapping under `flavors`.")
+    given = document.get("signature")
+    if given is not None and not isinstance(given, dict):
+        raise InvalidInput(f"{path}: the signature is not a mapping.")
+    return Descriptor(
+        flavors=tuple(sorted(map(str, document["flavors"]))),
+        signature=Signature.from_mlflow(given) if given and given.get("inputs") else None,
+    )

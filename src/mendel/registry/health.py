@@ -1,0 +1,116 @@
+"""Health, one vocabulary: from a version's readings to a word, from words to a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mendel.registry.snapshots import Snapshot
+from mendel.registry.triggers import RollbackCheck, exceeds, mean_of
+from mendel.values import Health, Measured, ModelName, Stage
+
+_DEGRADED_ERROR_RATE = 0.01
+_CRITICAL_ERROR_RATE = 0.05
+_DEGRADED_OOD_RATE = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthMetrics:
+    """Means over the window, weighted like the triggers; None: not measured."""
+
+    avg_error_rate: float | None
+    avg_latency_p95_ms: float | None
+    avg_ood_rate: float | None
+    snapshot_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """How the serving version of a model is; ``version`` None (and ``unknown``) when none serves."""
+
+    model_id: str
+    model: ModelName
+    version: int | None
+    stage: Stage | None
+    deployed_at: datetime | None
+    health_status: Health
+    metrics: HealthMetrics
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetIssue:
+    """A model that is not healthy, and why."""
+
+    model_id: str
+    version: int | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Every model counted once."""
+
+    total_models: int
+    healthy: int
+    degraded: int
+    critical: int
+    unknown: int
+    issues: tuple[FleetIssue, ...]
+
+
+def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
+    """The means that health looks at."""
+    return HealthMetrics(
+        avg_error_rate=_value(snapshots, "error_rate"),
+        avg_latency_p95_ms=_value(snapshots, "latency_p95_ms"),
+        avg_ood_rate=_value(snapshots, "ood_rate"),
+        snapshot_count=sum(1 for s in snapshots if s.num_requests != 0),
+    )
+
+
+def health_of(metrics: HealthMetrics, check: RollbackCheck, *, silent: str | None) -> tuple[Health, tuple[str, ...]]:
+    """
+    The word for it, and why it is not ``healthy``.
+
+    Args:
+        silent: Why the version does not answer, where it is known not to.
+    """
+    error, ood = metrics.avg_error_rate, metrics.avg_ood_rate
+    reasons = list(check.reasons)
+    if error is not None and exceeds(error, _DEGRADED_ERROR_RATE) and not any("error" in r for r in reasons):
+        reasons.append(f"Errors in {error:.2%} of requests")
+    if ood is not None and exceeds(ood, _DEGRADED_OOD_RATE) and not any("OOD" in r for r in reasons):
+        reasons.append(f"OOD in {ood:.2%} of rows")
+    if silent is not None and silent not in reasons:
+        reasons.insert(0, silent)
+    if silent is not None or (error is not None and exceeds(error, _CRITICAL_ERROR_RATE)):
+        return Health.CRITICAL, tuple(reasons)
+    if reasons:
+        return Health.DEGRADED, tuple(reasons)
+    if metrics.snapshot_count == 0:
+        return Health.UNKNOWN, ("No data in the window",)
+    return Health.HEALTHY, ()
+
+
+def fleet_of(reports: Sequence[HealthReport]) -> Fleet:
+    """Count them."""
+    words = [report.health_status for report in reports]
+    return Fleet(
+        total_models=len(reports),
+        healthy=words.count(Health.HEALTHY),
+        degraded=words.count(Health.DEGRADED),
+        critical=words.count(Health.CRITICAL),
+        unknown=words.count(Health.UNKNOWN),
+        issues=tuple(
+            FleetIssue(model_id=report.model_id, version=report.version, reasons=report.reasons)
+            for report in reports
+            if report.health_status is not Health.HEALTHY
+        ),
+    )
+
+
+def _value(snapshots: Sequence[Snapshot], field: str) -> float | None:
+    mean = mean_of(snapshots, field)
+    return mean.value if isinstance(mean, Measured) else None

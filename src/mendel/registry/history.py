@@ -1,0 +1,78 @@
+"""Which version was in production when, and what was decided about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mendel.errors import InvalidValue
+from mendel.values import Deployment, ModelName, VersionRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """Somebody takes it on themselves to promote without a passing gate report; recorded with the promotion."""
+
+    reason: str
+    by: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip() or not self.by.strip():
+            raise InvalidValue("An override names who and why.", remedy="Give both a reason and a name.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRecord:
+    """
+    A gate report as the registry keeps it: promotion asks only whether it passed.
+
+    ``verdict`` is ``pass``, ``fail`` or ``undecided``; ``report_digest`` is the report's own; ``body`` is the report.
+    """
+
+    report_digest: str
+    passed: bool
+    verdict: str
+    at: datetime
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenure:
+    """
+    One stretch of a version in production, ``[start, end)``; ``end`` None: it still is.
+
+    ``start_event`` and ``end_event`` are the ids of the ledger's events that began and ended it.
+    """
+
+    model: ModelName
+    version: int
+    start: datetime
+    actor: str
+    reason: str
+    start_event: str
+    end: datetime | None = None
+    end_event: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack:
+    """A rollback that was carried out."""
+
+    from_version: VersionRef
+    to_version: VersionRef
+    deployment: Deployment
+
+
+def in_production_at(tenures: Sequence[Tenure], moment: datetime) -> int | None:
+    """The version that was in production at *moment*; None: there was none."""
+    return next(
+        (t.version for t in tenures if t.start <= moment and (t.end is None or moment < t.end)),
+        None,
+    )
+
+
+def former_versions(tenures: Sequence[Tenure], *, serving: int) -> tuple[int, ...]:
+    """Versions that *tenures* (oldest first) had in production, most recent first, each once; not the one *serving*."""
+    return tuple(dict.fromkeys(t.version for t in reversed(tenures) if t.version != serving))

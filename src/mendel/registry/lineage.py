@@ -1,0 +1,90 @@
+"""Who improved what, and by how much over the baseline."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mendel.registry.versions import VersionRecord
+from mendel.values import Stage, VersionRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineageEntry:
+    """
+    One version in its line.
+
+    ``cumulative`` sums the deltas from the baseline of its line up to it, metric by metric; ``claimed``: some of them
+    nobody has computed again.
+    """
+
+    ref: VersionRef
+    stage: Stage
+    registered_at: datetime
+    parent: VersionRef | None
+    contributor: str | None
+    delta_metrics: dict[str, float]
+    cumulative: dict[str, float]
+    claimed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contributor:
+    """Everything of one contributor; ``improvement`` sums the deltas of the contributions."""
+
+    address: str
+    contributions: tuple[LineageEntry, ...]
+    improvement: dict[str, float]
+
+
+def lineage_of(records: Sequence[VersionRecord], known: Mapping[VersionRef, VersionRecord]) -> tuple[LineageEntry, ...]:
+    """The *records* in their order; *known* holds the versions they descend from, of whatever model."""
+    return tuple(_entry(record, known) for record in records)
+
+
+def contributors_of(entries: Sequence[LineageEntry]) -> tuple[Contributor, ...]:
+    """The contributors among *entries*, by address."""
+    by_address: defaultdict[str, list[LineageEntry]] = defaultdict(list)
+    for entry in entries:
+        if entry.contributor is not None:
+            by_address[entry.contributor].append(entry)
+    return tuple(
+        Contributor(
+            address=address,
+            contributions=tuple(found),
+            improvement=_summed([entry.delta_metrics for entry in found]),
+        )
+        for address, found in sorted(by_address.items())
+    )
+
+
+def _entry(record: VersionRecord, known: Mapping[VersionRef, VersionRecord]) -> LineageEntry:
+    line = _line(record, known)
+    own = record.improvement
+    return LineageEntry(
+        ref=record.ref,
+        stage=record.stage,
+        registered_at=record.registered_at,
+        parent=record.parent or (own.baseline if own else None),
+        contributor=own.contributor if own else None,
+        delta_metrics=own.delta_metrics if own else {},
+        cumulative=_summed([r.improvement.delta_metrics for r in line if r.improvement]),
+        claimed=any(r.improvement.claimed for r in line if r.improvement),
+    )
+
+
+def _line(record: VersionRecord, known: Mapping[VersionRef, VersionRecord]) -> list[VersionRecord]:
+    line = [record]
+    while line[-1].improvement is not None:
+        before = known.get(line[-1].improvement.baseline)
+        if before is None or before in line:
+            break
+        line.append(before)
+    return line
+
+
+def _summed(deltas: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = sorted({name for delta in deltas for name in delta})
+    return {name: sum(delta.get(name, 0.0) for delta in deltas) for name in names}

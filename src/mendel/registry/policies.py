@@ -1,0 +1,137 @@
+"""Policy documents: the YAML of one model, versioned, and the sections that the registry itself reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from mendel.errors import InvalidPolicy
+from mendel.values import ModelName, from_mapping, parse_duration, to_json, unknown_key
+
+SECTIONS = ("gates", "governance", "healing", "monitoring", "retraining", "rollback")
+_DEFAULT_BAKE = timedelta(hours=24)
+
+
+class Profile(StrEnum):
+    """``default``: the cause decides the remedy. ``classic``: every trigger rolls back."""
+
+    DEFAULT = "default"
+    CLASSIC = "classic"
+
+
+class Flag(StrEnum):
+    """A governance flag."""
+
+    POLICY = "policy"
+    BIAS = "bias"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackPolicy:
+    """
+    When the serving version's performance triggers (section ``rollback``).
+
+    Attributes:
+        error_rate, ood_rate: Shares of requests and of rows.
+        latency_ratio: How many times the expected p95.
+        drift_kl: KL divergence in nats, mean over features, its bias removed.
+        min_requests, min_requests_drift: Below, a criterion is not measured.
+        window: Over how long.
+        silence: A server that has not reported for so long does not answer.
+    """
+
+    error_rate: float = 0.05
+    latency_ratio: float = 1.5
+    ood_rate: float = 0.20
+    drift_kl: float = 0.30
+    min_requests: int = 50
+    min_requests_drift: int = 500
+    window: timedelta = timedelta(minutes=10)
+    silence: timedelta = timedelta(seconds=30)
+    profile: Profile = Profile.DEFAULT
+
+    def __post_init__(self) -> None:
+        for name in ("error_rate", "ood_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidPolicy(f"rollback.{name} is a share, a fraction from 0 to 1, not {getattr(self, name)}.")
+        if min(self.latency_ratio, self.drift_kl) < 0 or min(self.min_requests, self.min_requests_drift) < 1:
+            raise InvalidPolicy("rollback: bounds are not negative, and min_requests is at least 1.")
+        if min(self.window, self.silence) <= timedelta(0):
+            raise InvalidPolicy("rollback: window and silence are longer than nothing.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernancePolicy:
+    """
+    Which flags a version needs to reach users (section ``governance``).
+
+    ``inherit``: flags pass from the parent version when code, dependencies and signature are equal.
+    """
+
+    require: tuple[Flag, ...] = (Flag.POLICY, Flag.BIAS)
+    inherit: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDocument:
+    """
+    The policy of a model as it stood at one version; version 0 is the default, which nobody wrote.
+
+    ``hash`` (hex SHA-256 of the canonical JSON of ``body``) stands in every decision the policy caused.
+    """
+
+    model: ModelName
+    version: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+    by: str = ""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the body."""
+        return hashlib.sha256(to_json(self.body)).hexdigest()
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The mapping under *name*; empty where the document does not speak of it, so that defaults hold."""
+        found: dict[str, Any] = self.body.get(name) or {}
+        return found
+
+    @property
+    def rollback(self) -> RollbackPolicy:
+        """The section ``rollback``."""
+        return from_mapping(RollbackPolicy, self.section("rollback"), at="rollback")
+
+    @property
+    def governance(self) -> GovernancePolicy:
+        """The section ``governance``."""
+        return from_mapping(GovernancePolicy, self.section("governance"), at="governance")
+
+    @property
+    def gated(self) -> bool:
+        """Whether the model has gates."""
+        return self.body.get("gates") is not None
+
+    @property
+    def bake(self) -> timedelta:
+        """How long a former version stays loaded (``healing.bake``)."""
+        given = self.section("healing").get("bake")
+        return _DEFAULT_BAKE if given is None else parse_duration(given)
+
+
+def checked_body(body: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The body as it is stored.
+
+    Raises:
+        InvalidPolicy: An unknown section, one that is no mapping, or a value the registry reads and cannot.
+    """
+    for name, section in body.items():
+        if name not in SECTIONS:
+            raise InvalidPolicy(unknown_key(name, list(SECTIONS), "policy"))
+        if section is not None and not isinstance(section, Mapping):
+            raise InvalidPolicy(f"policy.{name}: a mapping is needed here, not {section!r}.")
+    return dict(body)

@@ -1,0 +1,165 @@
+"""Asking for a version, and what one is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mendel.errors import InvalidValue
+from mendel.registry.versions import Expectations, Governance, Improvement, ProjectSource, Provenance, VersionRecord
+from mendel.values import Digest, ModelName, Signature, Stage, VersionRef, VersionUuid, to_builtins
+
+_BIRTH_STAGES = frozenset({Stage.DEVELOPMENT, Stage.SANDBOX})
+_METADATA_VERSION = "1.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """
+    Asks for one new version.
+
+    Attributes:
+        flavor: The flavour that loads it; the ``MLmodel`` of the tree must hold it.
+        signature: None takes the one in the ``MLmodel``, if there is one.
+        stage: ``development``, or ``sandbox`` for a candidate.
+        idempotency_key: Two calls with one key and the same content make one version. None: every call makes a new one.
+        by: Who registers.
+    """
+
+    model: ModelName
+    flavor: str
+    task: str
+    signature: Signature | None = None
+    stage: Stage = Stage.DEVELOPMENT
+    idempotency_key: str | None = None
+    by: str = "registry"
+    code_digest: Digest | None = None
+    lock_digest: Digest | None = None
+    release_tag: str | None = None
+    project: ProjectSource | None = None
+    parent: VersionRef | None = None
+    improvement: Improvement | None = None
+    training_fingerprint: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+    owner: str = ""
+    team: str = ""
+    framework: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
+    expectations: Expectations = field(default_factory=Expectations)
+    governance: Governance = field(default_factory=Governance)
+
+    def __post_init__(self) -> None:
+        if self.stage not in _BIRTH_STAGES:
+            raise InvalidValue(
+                f"A version is not born in {self.stage}.", remedy="Register into development or sandbox."
+            )
+        if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= 256:  # noqa: PLR2004 - its bound
+            raise InvalidValue("An idempotency key has 1 to 256 characters.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRegistration:
+    """
+    A registration under way: its artefact may be published, its version is listed nowhere.
+
+    ``swept`` is set by the sweeper before it deletes the artefact; such a registration can no longer end.
+    """
+
+    model: ModelName
+    idempotency_key: str
+    artifact_digest: Digest
+    data_digest: Digest | None
+    requested_at: datetime
+    swept: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """
+    What registering answers.
+
+    Attributes:
+        model_id: ``name/version``.
+        signature: As MLflow prints it, or None.
+        artifact_path: Where the artefact store keeps the tree.
+        mlflow_version: Of the MLflow that keeps it; None with another store.
+        model_type, is_baseline: Of a baseline only.
+        baseline_id, contributor, delta_metrics: Of an improved model only.
+    """
+
+    model_id: str
+    model_name: str
+    version: int
+    model_uuid: VersionUuid
+    model_uri: str
+    run_id: str | None
+    signature: str | None
+    metadata: dict[str, Any]
+    registration_timestamp: datetime
+    flavors: tuple[str, ...]
+    artifact_path: str
+    mlflow_version: str | None
+    model_type: str | None = None
+    is_baseline: bool | None = None
+    baseline_id: str | None = None
+    contributor: str | None = None
+    delta_metrics: dict[str, float] | None = None
+
+    @classmethod
+    def of(cls, record: VersionRecord, *, artifact_path: str, mlflow_version: str | None) -> Registered:
+        """Tell what *record* is, in the words of the contract."""
+        improvement = record.improvement
+        baseline = record.metadata.get("is_baseline") is True
+        return cls(
+            model_id=record.model_id,
+            model_name=str(record.model),
+            version=record.number,
+            model_uuid=record.uuid,
+            model_uri=f"models:/{record.uuid}",
+            run_id=record.run_id,
+            signature=None if record.signature is None else str(record.signature),
+            metadata=record.metadata,
+            registration_timestamp=record.registered_at,
+            flavors=record.flavors,
+            artifact_path=artifact_path,
+            mlflow_version=mlflow_version,
+            model_type=record.metadata.get("model_type") if baseline else None,
+            is_baseline=True if baseline else None,
+            baseline_id=None if improvement is None else f"{improvement.baseline.model}/{improvement.baseline.number}",
+            contributor=None if improvement is None else improvement.contributor,
+            delta_metrics=None if improvement is None else improvement.delta_metrics,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it: the fields of a baseline or an improved model only where they mean something."""
+        tree: dict[str, Any] = to_builtins(self)
+        optional = ("model_type", "is_baseline", "baseline_id", "contributor", "delta_metrics")
+        return {key: value for key, value in tree.items() if key not in optional or value is not None}
+
+
+def registration_metadata(
+    model_type: str, *, baseline: bool, now: datetime, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The metadata every registered model carries, with the maker's own keys beside it."""
+    return {
+        **(given or {}),
+        "model_type": model_type,
+        "is_baseline": baseline,
+        "registration_time": to_builtins(now),
+        "hokusai_version": _METADATA_VERSION,
+    }
+
+
+def default_name(model_type: str, *, baseline: bool) -> ModelName:
+    """
+    The name of a model registered without one.
+
+    >>> default_name("lead_scoring", baseline=True), default_name("ranking", baseline=False)
+    ('hokusai_lead_scoring_baseline', 'hokusai_ranking_improved')
+    """
+    return ModelName(f"hokusai_{model_type}_{'baseline' if baseline else 'improved'}")

@@ -1,0 +1,145 @@
+"""The performance of one version in one window, from counters that only grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mendel.errors import InvalidValue
+from mendel.values import LATENCY_BOUNDS_MS, ServerReport, VersionCounters, VersionRef, Window
+
+FROM_COUNTERS = "counters"
+_SHARES = ("error_rate", "timeout_rate", "ood_rate", "accuracy", "calibration_error")
+_AMOUNTS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "requests_per_second", "input_drift_score")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """
+    The performance of a version in a window; a field that is None was not measured.
+
+    Attributes:
+        source: ``counters`` for what the registry computed itself, else who measured it.
+        num_requests: None where the source did not say; its numbers are then not weighted.
+        error_rate: Requests that the model failed or let time out, of all requests.
+        timeout_rate: The part of them that timed out.
+        ood_rate: Rows outside the reference, of all rows.
+        input_drift_score: KL divergence in nats, mean over features, its bias (bins - 1) / (2 n) removed.
+    """
+
+    ref: VersionRef
+    window: Window
+    source: str
+    num_requests: int | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    requests_per_second: float | None = None
+    error_rate: float | None = None
+    timeout_rate: float | None = None
+    ood_rate: float | None = None
+    input_drift_score: float | None = None
+    output_drift_score: float | None = None
+    accuracy: float | None = None
+    calibration_error: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in _SHARES:
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
+                raise InvalidValue(f"{name} is a share, a fraction from 0 to 1, not {value}.")
+        for name in _AMOUNTS:
+            if (value := getattr(self, name)) is not None and not value >= 0:
+                raise InvalidValue(f"{name} is not negative, unlike {value}.")
+        if self.num_requests is not None and self.num_requests < 0:
+            raise InvalidValue(f"num_requests is not negative, unlike {self.num_requests}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """A server as it last reported, and when that reached the hub, by the hub's clock."""
+
+    report: ServerReport
+    received_at: datetime
+
+    @property
+    def name(self) -> str:
+        """The server's own name."""
+        return self.report.server
+
+
+def grown(before: VersionCounters | None, after: VersionCounters) -> VersionCounters:
+    """What was counted between two reports of one epoch; *before* None: since the epoch began."""
+    if before is None:
+        return after
+    return VersionCounters(
+        model=after.model,
+        version=after.version,
+        requests=after.requests - before.requests,
+        model_errors=after.model_errors - before.model_errors,
+        timeouts=after.timeouts - before.timeouts,
+        rejected=after.rejected - before.rejected,
+        rows=after.rows - before.rows,
+        ood_rows=after.ood_rows - before.ood_rows,
+        latency=tuple(new - old for new, old in zip(after.latency, before.latency, strict=True)),
+    )
+
+
+def total(ref: VersionRef, parts: Iterable[VersionCounters]) -> VersionCounters:
+    """The sum of counters over servers and epochs."""
+    counted = [VersionCounters(model=ref.model, version=ref.number), *parts]
+    return VersionCounters(
+        model=ref.model,
+        version=ref.number,
+        requests=sum(c.requests for c in counted),
+        model_errors=sum(c.model_errors for c in counted),
+        timeouts=sum(c.timeouts for c in counted),
+        rejected=sum(c.rejected for c in counted),
+        rows=sum(c.rows for c in counted),
+        ood_rows=sum(c.ood_rows for c in counted),
+        latency=tuple(map(sum, zip(*(c.latency for c in counted), strict=True))),
+    )
+
+
+def snapshot_of(ref: VersionRef, window: Window, counted: VersionCounters) -> Snapshot:
+    """The snapshot that *counted*, the growth of the counters within *window*, amounts to."""
+    seconds = window.length / timedelta(seconds=1)
+    faults = min(counted.requests, counted.model_errors + counted.timeouts)
+    return Snapshot(
+        ref=ref,
+        window=window,
+        source=FROM_COUNTERS,
+        num_requests=counted.requests,
+        latency_p50_ms=latency_percentile(counted.latency, 0.50),
+        latency_p95_ms=latency_percentile(counted.latency, 0.95),
+        latency_p99_ms=latency_percentile(counted.latency, 0.99),
+        requests_per_second=counted.requests / seconds if seconds else None,
+        error_rate=_share(faults, counted.requests),
+        timeout_rate=_share(min(counted.requests, counted.timeouts), counted.requests),
+        ood_rate=_share(min(counted.rows, counted.ood_rows), counted.rows),
+    )
+
+
+def latency_percentile(buckets: Sequence[int], q: float) -> float | None:
+    """
+    The *q*-quantile of a latency histogram in milliseconds, linear within its bucket; None when it is empty.
+
+    Buckets are those of ``LATENCY_BOUNDS_MS``, the first from 0; what lies above the last bound counts as that bound.
+
+    >>> latency_percentile([0, 0, 10] + [0] * 22, 0.5)
+    0.75
+    """
+    count = sum(buckets)
+    if not count:
+        return None
+    rank, below, low = q * count, 0, 0.0
+    for held, high in zip(buckets, LATENCY_BOUNDS_MS, strict=False):
+        if held and below + held >= rank:
+            return low + (high - low) * max(rank - below, 0) / held
+        below += held
+        low = high
+    return low
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

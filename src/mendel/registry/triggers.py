@@ -1,0 +1,181 @@
+"""When the serving version's performance asks for a remedy: a pure decision over snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mendel.registry.policies import Profile, RollbackPolicy
+from mendel.registry.snapshots import Snapshot
+from mendel.values import Measured, Measurement, ModelName, NotMeasured, Severity, Window
+
+_PLACES = 9
+_HIGH_ERROR_RATE = 0.10
+
+
+class Criterion(StrEnum):
+    """What is held against its bound."""
+
+    ERROR_RATE = "error_rate"
+    LATENCY = "latency"
+    OOD = "ood"
+    DRIFT = "drift"
+    AVAILABILITY = "availability"
+
+
+class Remedy(StrEnum):
+    """What the cause asks for, before healing has weighed it."""
+
+    ROLLBACK = "rollback"
+    RETRAIN = "retrain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriterionReading:
+    """One criterion: what was measured, the bound, and whether the measurement is strictly above it."""
+
+    criterion: Criterion
+    measurement: Measurement
+    threshold: float
+    holds: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackCheck:
+    """
+    What the triggers say of the version that serves.
+
+    Attributes:
+        version: None when none serves.
+        should_roll_back: Some criterion holds.
+        reasons: One sentence per criterion that holds, in the table's order.
+        evidence: Every criterion, measured or not.
+        severity: None when nothing holds.
+        remedy: What the cause asks for: rollback for faults and latency, retrain for drift and OOD, which the former
+            version would meet too; always rollback under the profile ``classic``. None when nothing holds.
+    """
+
+    model: ModelName
+    version: int | None
+    window: Window
+    should_roll_back: bool = False
+    reasons: tuple[str, ...] = ()
+    evidence: tuple[CriterionReading, ...] = ()
+    severity: Severity | None = None
+    remedy: Remedy | None = None
+    policy_hash: str = ""
+
+
+def judge(
+    snapshots: Sequence[Snapshot],
+    policy: RollbackPolicy,
+    *,
+    expected_p95_ms: float | None,
+    silent: str | None = None,
+) -> tuple[CriterionReading, ...]:
+    """
+    Hold the mean of *snapshots* against each bound.
+
+    Means are weighted by ``num_requests`` where every snapshot gives it, plain otherwise. Comparisons are strict, on
+    values rounded to 1e-9.
+
+    Args:
+        silent: Why the version does not answer at all, where it is known not to.
+    """
+    few, few_drift = policy.min_requests, policy.min_requests_drift
+    error = mean_of(snapshots, "error_rate", at_least=few)
+    latency = mean_of(snapshots, "latency_p95_ms", at_least=few)
+    bound = None if expected_p95_ms is None else policy.latency_ratio * expected_p95_ms
+    readings = [
+        _read(Criterion.ERROR_RATE, error, policy.error_rate, "High error rate: {:.2%}"),
+        _latency(latency, bound, expected_p95_ms),
+        _read(Criterion.OOD, mean_of(snapshots, "ood_rate", at_least=few), policy.ood_rate, "High OOD rate: {:.2%}"),
+        _read(
+            Criterion.DRIFT,
+            mean_of(snapshots, "input_drift_score", at_least=few_drift),
+            policy.drift_kl,
+            "Input distribution drift: {:.3f}",
+        ),
+    ]
+    if silent is not None:
+        readings.append(
+            CriterionReading(
+                criterion=Criterion.AVAILABILITY,
+                measurement=Measured(value=1.0, samples=1),
+                threshold=0.0,
+                holds=True,
+                reason=silent,
+            )
+        )
+    return tuple(readings)
+
+
+def severity_of(readings: Sequence[CriterionReading]) -> Severity | None:
+    """
+    Critical when the model cannot answer (it is silent, or every request fails), high above 10 % errors, else medium;
+    None when nothing holds.
+    """
+    held = {r.criterion: r.measurement for r in readings if r.holds}
+    if not held:
+        return None
+    error = held.get(Criterion.ERROR_RATE)
+    rate = error.value if isinstance(error, Measured) else 0.0
+    if Criterion.AVAILABILITY in held or not exceeds(1.0, rate):
+        return Severity.CRITICAL
+    return Severity.HIGH if exceeds(rate, _HIGH_ERROR_RATE) else Severity.MEDIUM
+
+
+def remedy_of(readings: Sequence[CriterionReading], profile: Profile) -> Remedy | None:
+    """What the causes that hold ask for; a fault of the version outweighs a change of its inputs."""
+    held = {reading.criterion for reading in readings if reading.holds}
+    if not held:
+        return None
+    if profile is Profile.CLASSIC or held - {Criterion.OOD, Criterion.DRIFT}:
+        return Remedy.ROLLBACK
+    return Remedy.RETRAIN
+
+
+def mean_of(snapshots: Sequence[Snapshot], field: str, *, at_least: int = 1) -> Measurement:
+    """The mean of one field over the snapshots that measured it, weighted by requests where all say how many."""
+    found = [(value, s.num_requests) for s in snapshots if (value := getattr(s, field)) is not None]
+    if not found:
+        return NotMeasured(reason="insufficient_data", have=0, need=at_least)
+    weights = [count for _, count in found if count is not None]
+    if len(weights) < len(found):
+        return Measured(value=sum(value for value, _ in found) / len(found), samples=len(found))
+    requests = sum(weights)
+    if requests < at_least:
+        return NotMeasured(reason="insufficient_data", have=requests, need=at_least)
+    mean = sum(value * count for (value, _), count in zip(found, weights, strict=True)) / requests
+    return Measured(value=mean, samples=requests)
+
+
+def exceeds(value: float, bound: float) -> bool:
+    """
+    Whether *value* is strictly above *bound*, both rounded to 1e-9.
+
+    >>> exceeds(0.30000000000000004, 0.3), exceeds(0.3001, 0.3)
+    (False, True)
+    """
+    return round(value, _PLACES) > round(bound, _PLACES)
+
+
+def _read(criterion: Criterion, measurement: Measurement, threshold: float, sentence: str) -> CriterionReading:
+    holds = isinstance(measurement, Measured) and exceeds(measurement.value, threshold)
+    return CriterionReading(
+        criterion=criterion,
+        measurement=measurement,
+        threshold=threshold,
+        holds=holds,
+        reason=sentence.format(measurement.value) if holds and isinstance(measurement, Measured) else "",
+    )
+
+
+def _latency(measurement: Measurement, bound: float | None, expected: float | None) -> CriterionReading:
+    if bound is None or expected is None:
+        unknown = NotMeasured(reason="no expected p95 is set")
+        return CriterionReading(criterion=Criterion.LATENCY, measurement=unknown, threshold=0.0)
+    sentence = f"Latency degradation: {{:.1f}}ms (expected {expected:.1f}ms)"
+    return _read(Criterion.LATENCY, measurement, bound, sentence)
