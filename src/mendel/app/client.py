@@ -20,6 +20,7 @@ from mendel.registry import (
     Fleet,
     GateRecord,
     HealthReport,
+    LineageEntry,
     PolicyDocument,
     Registered,
     Registration,
@@ -75,7 +76,7 @@ class Client:
         self._http.close()
         self._closing.close()
 
-    # -- registering and reading ------------------------------------------------------------------------------------
+    # -- registering and reading --
 
     def register(self, registration: Registration, tree: Path, *, data: Path | None = None) -> Registered:
         """Register the artefact directory *tree* (and the directory *data* kept beside it) as one new version."""
@@ -104,9 +105,9 @@ class Client:
         """One version, by its uuid."""
         return self._get(VersionRecord, f"/versions/by-uuid/{uuid}")
 
-    def lineage(self, model: str) -> tuple[VersionRecord, ...]:
-        """The versions of *model* from its baseline on, with who contributed what."""
-        return self._get(tuple[VersionRecord, ...], f"/models/{model}/lineage")
+    def lineage(self, model: str) -> tuple[LineageEntry, ...]:
+        """The versions of *model* in order, with who contributed what and the improvement so far."""
+        return self._get(tuple[LineageEntry, ...], f"/models/{model}/lineage")
 
     def deployment(self, model: str) -> Deployment:
         """What servers shall serve of *model*."""
@@ -120,7 +121,7 @@ class Client:
         """The model card of a version, Markdown."""
         return self._request("GET", f"{_path(ref)}/card").text
 
-    # -- lifecycle ----------------------------------------------------------------------------------------------------
+    # -- lifecycle --
 
     def approve(self, ref: str | VersionRef, *, policy: bool = False, bias: bool = False) -> VersionRecord:
         """Set the governance flags of a version."""
@@ -149,10 +150,11 @@ class Client:
         return self._send(Deployment, "POST", f"{_path(ref)}/promote", content=to_json(wish), headers=headers)
 
     def rollback(
-        self, model: str, *, to: int | None = None, to_time: datetime | None = None, reason: str
+        self, model: str, *, reason: str, to: int | None = None, to_time: datetime | None = None, dry_run: bool = False
     ) -> RolledBack:
-        """Take the serving version out of production and bring the former one back."""
-        return self._post(RolledBack, f"/models/{model}/rollback", RollBack(to=to, to_time=to_time, reason=reason))
+        """Take the serving version out of production and bring the former one back; a dry run only says which."""
+        wish = RollBack(reason=reason, to=to, to_time=to_time, dry_run=dry_run)
+        return self._post(RolledBack, f"/models/{model}/rollback", wish)
 
     def policy(self, model: str) -> PolicyDocument:
         """The policy of *model* as it stands."""
@@ -162,7 +164,7 @@ class Client:
         """Replace the policy of *model*; the same body again makes no new version."""
         return self._send(PolicyDocument, "PUT", f"/models/{model}/policy", content=to_json(dict(body)))
 
-    # -- watching and healing -----------------------------------------------------------------------------------------
+    # -- watching and healing --
 
     def check_rollback_triggers(self, model: str) -> RollbackCheck:
         """Whether the serving version's performance crosses the rollback policy; changes nothing."""
@@ -212,9 +214,9 @@ class Client:
         """Let a proposed or held run go on."""
         return self._post(PlaybookRun, f"/runs/{run_id}/approve", None)
 
-    def cancel_run(self, run_id: str) -> PlaybookRun:
-        """Stop a run before its next step."""
-        return self._post(PlaybookRun, f"/runs/{run_id}/cancel", None)
+    def decline_run(self, run_id: str, *, reason: str) -> PlaybookRun:
+        """Refuse a proposed or held run."""
+        return self._post(PlaybookRun, f"/runs/{run_id}/decline", Reason(reason=reason))
 
     def start_playbook(self, model: str, playbook: str, *, reason: str) -> PlaybookRun:
         """Run a playbook on the production version because you say so."""
@@ -228,7 +230,7 @@ class Client:
         """Switch it on again."""
         self._request("POST", "/healing/resume", content=to_json(PauseRequest(model=_name(model), reason="")))
 
-    # -- the log --------------------------------------------------------------------------------------------------------
+    # -- the log --
 
     def label(self, labels: Sequence[LabelRow]) -> None:
         """Tell the true outcomes of predictions."""
@@ -240,7 +242,7 @@ class Client:
 
         return self._get(LogStats, "/monitoring/stats", model=model)
 
-    # -- proof ------------------------------------------------------------------------------------------------------------
+    # -- proof --
 
     def events(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> LedgerPage:
         """Entries of the ledger after a sequence number, ascending."""
@@ -260,7 +262,7 @@ class Client:
         wish = {"scopes": list(scopes), "label": label}
         return self._send(NewKey, "POST", "/keys", content=to_json(wish)).secret
 
-    # -- the wire -----------------------------------------------------------------------------------------------------------
+    # -- the wire --
 
     def _get(self, kind: type[T], path: str, **query: object) -> T:
         return self._send(kind, "GET", path, params={k: v for k, v in query.items() if v is not None})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -14,7 +14,7 @@ from mendel.values import Scope
 class Keys(Protocol):
     """Looks up what a key may do."""
 
-    def key_scopes(self, secret: str) -> tuple[Scope, ...] | None:
+    def key_scopes(self, secret: str) -> tuple[str, ...] | None:
         """The scopes of the key, or None when it is unknown or revoked."""
 
 
@@ -26,7 +26,8 @@ def presented_key(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
-def requires(scope: Scope) -> Callable[[Request], str]:
+@dataclass(frozen=True, slots=True)
+class Requires:
     """
     A dependency that lets only keys with *scope* pass (``admin`` passes everywhere) and gives the actor's name.
 
@@ -35,24 +36,25 @@ def requires(scope: Scope) -> Callable[[Request], str]:
         Forbidden: The key lacks the scope.
     """
 
-    def authorize(request: Request) -> str:
+    scope: Scope
+
+    def __call__(self, request: Request) -> str:
+        """Authorise *request*."""
+        keys: Keys = request.app.state.keys
         secret = presented_key(request)
-        scopes = request.app.state.keys.key_scopes(secret) if secret else None
+        scopes = keys.key_scopes(secret) if secret else None
         if scopes is None:
             raise Unauthenticated(
                 "This needs a key." if secret is None else "This key is unknown.",
                 remedy="Send it as 'Authorization: Bearer <key>'; the embedded hub's own is in .mendel/key.",
             )
-        if scope not in scopes and Scope.ADMIN not in scopes:
-            raise Forbidden(f"This key may not {scope}.", remedy="Ask for a key with that scope: mendel keys add.")
+        if self.scope not in scopes and Scope.ADMIN not in scopes:
+            raise Forbidden(f"This key may not {self.scope}.", remedy="Ask for a key with that scope.")
         return request.headers.get("x-mendel-actor", "api")[:64]
 
-    authorize.scope = scope  # type: ignore[attr-defined] - a test reads it off every route
-    return authorize
 
-
-Reader = Annotated[str, Depends(requires(Scope.READ))]
-Labeller = Annotated[str, Depends(requires(Scope.LABEL))]
-Registrar = Annotated[str, Depends(requires(Scope.REGISTER))]
-Deployer = Annotated[str, Depends(requires(Scope.DEPLOY))]
-Admin = Annotated[str, Depends(requires(Scope.ADMIN))]
+Reader = Annotated[str, Depends(Requires(Scope.READ))]
+Labeller = Annotated[str, Depends(Requires(Scope.LABEL))]
+Registrar = Annotated[str, Depends(Requires(Scope.REGISTER))]
+Deployer = Annotated[str, Depends(Requires(Scope.DEPLOY))]
+Admin = Annotated[str, Depends(Requires(Scope.ADMIN))]

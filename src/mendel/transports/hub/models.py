@@ -13,7 +13,7 @@ from mendel.errors import InvalidInput, InvalidValue
 from mendel.registry import GateRecord, Override, Registration, Snapshot
 from mendel.transports.hub.access import Deployer, Reader, Registrar
 from mendel.transports.hub.answers import NounBody, NounResponse
-from mendel.transports.hub.nouns import Approve, ChangeStage, Promote, RollBack
+from mendel.transports.hub.nouns import Approve, Canary, ChangeStage, Promote, RollBack
 from mendel.transports.hub.parts import HubParts
 from mendel.values import ModelName, Stage, VersionRef, VersionUuid, from_json
 from mendel.values.trees import unpack_tree
@@ -92,7 +92,7 @@ def _add_registering(routes: APIRouter, parts: HubParts) -> None:
                 beside = Path(scratch) / "data"
                 unpack_tree(data.file, beside)
             record = parts.registry.register(wish, tree, data=beside)
-        return NounResponse(parts.registry.registered(record), status_code=201)
+        return NounResponse(parts.registry.registered(record.ref), status_code=201)
 
     @routes.put("/models/{model}/policy")
     def set_policy(body: NounBody, actor: Deployer, model: str) -> Response:
@@ -113,6 +113,11 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
     def gate_report(body: NounBody, _: Deployer, model: str, number: int) -> Response:
         registry.record_gate_report(VersionRef(ModelName(model), number), from_json(body, GateRecord))
         return Response(status_code=204)
+
+    @routes.post("/models/{model}/versions/{number}/canary")
+    def canary(body: NounBody, actor: Deployer, model: str, number: int) -> Response:
+        wish = from_json(body, Canary)
+        return NounResponse(registry.canary(ModelName(model), number, wish.share, by=actor))
 
     @routes.post("/models/{model}/versions/{number}/stage")
     def stage(body: NounBody, actor: Deployer, model: str, number: int) -> Response:
@@ -138,6 +143,8 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
     @routes.post("/models/{model}/rollback")
     def rollback(body: NounBody, actor: Deployer, model: str) -> Response:
         wish = from_json(body, RollBack)
+        if wish.dry_run:
+            return NounResponse(registry.plan_roll_back(ModelName(model), to=wish.to, to_time=wish.to_time))
         return NounResponse(
             registry.roll_back(ModelName(model), by=actor, reason=wish.reason, to=wish.to, to_time=wish.to_time)
         )
@@ -154,13 +161,12 @@ def _add_health(routes: APIRouter, parts: HubParts) -> None:
     def health(_: Reader, model: str) -> Response:
         return NounResponse(registry.health(ModelName(model)))
 
-    @routes.post("/models/{model}/snapshots", status_code=204)
-    def snapshot(body: NounBody, _: Deployer, model: str) -> Response:
+    @routes.post("/models/{model}/snapshots")
+    def snapshot(body: NounBody, actor: Deployer, model: str) -> Response:
         told = from_json(body, Snapshot)
         if told.ref.model != model:
             raise InvalidValue(f"The snapshot is of {told.ref.model!r}, not {model!r}.")
-        registry.record_performance_snapshot(told)
-        return Response(status_code=204)
+        return NounResponse(registry.record_performance_snapshot(told, by=actor))
 
     @routes.get("/fleet")
     def fleet(_: Reader) -> Response:

@@ -34,12 +34,20 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """Give a version a share of the traffic, a fraction in (0, 1)."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RollBack:
-    """Return to a former version: the newest, a number, or the one of a time."""
+    """Return to a former version: the newest, a number, or the one of a time; ``dry_run`` only says which."""
 
     reason: str
     to: int | None = None
     to_time: datetime | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ def server_routes(parts: HubParts) -> APIRouter:
     @routes.get("/artifacts/{digest}")
     def artifact(_: Reader, digest: str) -> StreamingResponse:
         """The served tree of a version, as a tar."""
-        tree = parts.registry.tree_by_digest(Digest(digest))
+        tree = parts.registry.tree_of(Digest(digest))
         return StreamingResponse(_packed(tree), media_type="application/x-tar")
 
     @routes.put("/segments/{spool_id}/{seq}", status_code=204)
