@@ -17,10 +17,11 @@ from mendel.serving.calls import (
     Tensors,
     VersionStatus,
 )
-from mendel.serving.local import LocalCounters
+from mendel.serving.kernel import Kernel
+from mendel.serving.local import LocalBreakers, LocalCounters
 from mendel.serving.metrics import render, version_counters
+from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import (
-    Admission,
     BreakerView,
     CounterSlots,
     PredictionSink,
@@ -29,7 +30,6 @@ from mendel.serving.ports import (
 )
 
 __all__ = [
-    "Admission",
     "AnswerMetadata",
     "BreakerView",
     "Check",
@@ -37,7 +37,9 @@ __all__ = [
     "InferenceAnswer",
     "InferenceCall",
     "Input",
+    "Kernel",
     "KernelStatus",
+    "LocalBreakers",
     "LocalCounters",
     "Matrix",
     "ModelStatus",
@@ -47,6 +49,7 @@ __all__ = [
     "RepositoryControl",
     "Series",
     "ServerIdentity",
+    "ServingPolicy",
     "Tensor",
     "Tensors",
     "VersionStatus",

@@ -6,10 +6,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Self
 
 from mendel.durable import Clock
-from mendel.serving.calls import InferenceAnswer, InferenceCall, KernelStatus, Readiness
+from mendel.projects import Project
+from mendel.serving.calls import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
+from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
 from mendel.values import DesiredState, Digest, ModelConvergence, Scope
 
@@ -29,22 +31,24 @@ class Kernel:
         rng: Chooses routes and makes ids; must not be seeded alike in two processes.
         project: The classifiers whose code this server hosts, for versions of flavour ``mendel``.
         repository: Carries out load and unload calls; None refuses them.
+        identity: What this server is, for the metadata of its answers.
     """
 
     def __init__(
         self,
-        policy: Any,
+        policy: ServingPolicy,
         *,
         sink: PredictionSink | None,
         counters: CounterSlots,
         breakers: BreakerView,
         clock: Clock,
         rng: random.Random,
-        project: Any | None = None,
+        project: Project | None = None,
         repository: RepositoryControl | None = None,
+        identity: ServerIdentity | None = None,
     ) -> None: ...
 
-    async def __aenter__(self) -> Kernel:
+    async def __aenter__(self) -> Self:
         """Start; nothing is served before the first :meth:`apply`."""
 
     async def __aexit__(

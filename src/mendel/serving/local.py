@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mendel.durable import Clock
+from mendel.resilience import Admission, Breaker, BreakerPhase, BreakerPolicy
 from mendel.serving.ports import Series
+from mendel.values import VersionRef
 
 
 class LocalCounters:
@@ -32,3 +35,34 @@ class LocalCounters:
     def totals(self) -> Mapping[Series, tuple[int, ...]]:
         """Every series."""
         return {series: tuple(self._cells[at : at + width]) for series, (at, width) in self._places.items()}
+
+
+class LocalBreakers:
+    """``BreakerView`` in this process's memory."""
+
+    def __init__(self, policy: BreakerPolicy, clock: Clock) -> None:
+        self._policy, self._clock = policy, clock
+        self._breakers: dict[VersionRef, Breaker] = {}
+
+    def admit(self, version: VersionRef) -> Admission:
+        """Whether one call may go to *version* now."""
+        self._breakers[version], admission = self._breaker(version).admit(self._clock())
+        return admission
+
+    def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
+        """Ends of admitted calls."""
+        breaker = self._breaker(version)
+        self._breakers[version] = breaker.ended(
+            self._clock(), epoch=epoch, good=succeeded, faults=failed, neutral=unused
+        )
+
+    def phase(self, version: VersionRef) -> BreakerPhase:
+        """Where the breaker stands."""
+        return self._breaker(version).phase
+
+    def forget(self, version: VersionRef) -> None:
+        """Begin anew when it comes back."""
+        self._breakers.pop(version, None)
+
+    def _breaker(self, version: VersionRef) -> Breaker:
+        return self._breakers.get(version) or Breaker(policy=self._policy)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Protocol
 
 from mendel.predictions import LabelRow, PredictionBlock
+from mendel.resilience import Admission, BreakerPhase
 from mendel.values import ModelName, VersionRef
 
 
@@ -64,38 +64,29 @@ class CounterSlots(Protocol):
         """The sum of every series over all processes; not atomic between series."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """Whether a breaker lets a call through; when not, ``retry_after`` says when it may."""
-
-    allowed: bool
-    probe: bool = False
-    retry_after: timedelta = timedelta(0)
-
-
 class BreakerView(Protocol):
     """
     The breakers of a server's versions, on the aggregate of its processes.
 
-    Every allowed admission is answered by exactly one recorded outcome, so that probes are never lost.
-    Called on the event loop; must not block.
+    Every admitted call is answered by exactly one recorded end, with the epoch it was admitted in, so that probes are
+    never lost. Called on the event loop; must not block.
     """
 
     def admit(self, version: VersionRef) -> Admission:
         """Whether one call may go to *version* now."""
 
-    def record(self, version: VersionRef, *, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
+    def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
         """
-        Outcomes of admitted calls: the model answered, the model failed, or it was never asked.
+        Ends of calls admitted in *epoch*: the model answered, the model failed, or it was never asked.
 
-        A caller's bad input and a passed deadline are ``unused``.
+        A passed deadline is ``unused``.
         """
 
-    def state(self, version: VersionRef) -> str:
-        """``closed``, ``open`` or ``half_open``."""
+    def phase(self, version: VersionRef) -> BreakerPhase:
+        """Where the breaker stands."""
 
     def forget(self, version: VersionRef) -> None:
-        """The version was unloaded; its state may go."""
+        """The version was unloaded here; what is known of it may go."""
 
 
 class RepositoryControl(Protocol):

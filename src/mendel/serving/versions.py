@@ -1,0 +1,202 @@
+"""One loaded version: its predictor, its codec, its lane and its counts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from mendel.drift import Reference
+from mendel.durable import Clock
+from mendel.errors import InvalidInput, ModelError, ModelNotLoadable
+from mendel.projects import Project
+from mendel.serving.artifact import GOLDEN_INPUT, REFERENCE
+from mendel.serving.calls import AnswerMetadata, Matrix, ServerIdentity
+from mendel.serving.decoding import InputCodec
+from mendel.serving.execution import BatchRun, Outcome
+from mendel.serving.lane import Lane, Ticket
+from mendel.serving.loading import load
+from mendel.serving.metering import VersionMeter
+from mendel.serving.policy import ServingPolicy
+from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
+from mendel.serving.predictor import Predictor
+from mendel.serving.recording import Recorded
+from mendel.serving.rows import assemble
+from mendel.values import ModelName, ServedVersion, VersionRef
+from mendel.values.trees import tree_files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every version of a kernel shares."""
+
+    policy: ServingPolicy
+    sink: PredictionSink | None
+    counters: CounterSlots
+    breakers: BreakerView
+    clock: Clock
+    rng: random.Random
+    project: Project | None
+    identity: ServerIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """An artefact as read from disk, and proved by its golden input where it has one."""
+
+    predictor: Predictor
+    codec: InputCodec
+    reference: Reference | None
+    footprint_bytes: int
+    golden: bool
+
+
+def read_version(directory: Path, served: ServedVersion, *, policy: ServingPolicy, project: Project | None) -> Read:
+    """
+    Load an artefact and run its golden input through decoding, predicting and encoding. Blocks; call it in a thread.
+
+    Raises:
+        MendelError: It cannot be loaded, or it failed its golden input.
+    """
+    predictor = load(directory, digest=served.artifact_digest, project=project)
+    try:
+        codec = InputCodec(served.signature, order=predictor.order, max_rows=policy.max_rows)
+        golden = _warm_up(directory, codec, predictor)
+        path = directory / REFERENCE
+        reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
+    except BaseException:
+        predictor.close()
+        raise
+    return Read(
+        predictor=predictor, codec=codec, reference=reference, footprint_bytes=footprint(directory), golden=golden
+    )
+
+
+def footprint(directory: Path) -> int:
+    """Bytes of an artefact's files, by which the memory budget goes."""
+    return sum(path.stat().st_size for _, path in tree_files(directory, exclude=("data",)))
+
+
+def _warm_up(directory: Path, codec: InputCodec, predictor: Predictor) -> bool:
+    path = directory / GOLDEN_INPUT
+    if not path.is_file():
+        return False
+    try:
+        document = json.loads(path.read_bytes())
+        rows = document["data"] if "data" in document else document["inputs"]
+        columns = tuple(document["columns"]) if "columns" in document else None
+        predictor.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]))
+    except (ModelError, InvalidInput) as error:
+        raise ModelNotLoadable(f"The model fails its golden input: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelNotLoadable(f"The golden input cannot be read: {error}.") from error
+    return True
+
+
+class LoadedVersion:
+    """
+    A version that can answer. Made, used and retired on the event loop.
+
+    ``generation`` and ``metadata`` change when the deployment does, and the version stays.
+    """
+
+    def __init__(self, model: ModelName, served: ServedVersion, read: Read, around: Surroundings) -> None:
+        self.ref = VersionRef(model, served.number)
+        self.served = served
+        self.read = read
+        self.loaded_at = around.clock()
+        self.generation = 0
+        self.metadata = self._describe(around, 0, self.loaded_at)
+        self.meter = VersionMeter(around.counters, self.ref)
+        self._around = around
+        loop = asyncio.get_running_loop()
+        classes = tuple(map(str, read.predictor.classes or ()))
+        self._recorded = {
+            shadow: Recorded(model=model, served=served, generation=0, classes=classes, shadow=shadow)
+            for shadow in (False, True)
+        }
+        run = BatchRun(
+            predictor=read.predictor,
+            reference=read.reference,
+            sink=around.sink,
+            whose=lambda shadow: self._recorded[shadow],
+            clock=around.clock,
+            now=loop.time,
+            rng=around.rng,
+            required=around.policy.logging_required,
+        )
+        self.lane: Lane[Outcome] = Lane(
+            str(self.ref),
+            execute=run,
+            done=self._ran,
+            dropped=self._dropped,
+            width=min(read.predictor.width, around.policy.bulkhead.max_concurrent),
+            max_rows=around.policy.max_batch_rows,
+            loop=loop,
+        )
+
+    def serve_as(self, generation: int, now: datetime) -> None:
+        """From here on this version's answers carry *generation*."""
+        if generation != self.generation:
+            self.generation = generation
+            self.metadata = self._describe(self._around, generation, now)
+            self._recorded = {
+                shadow: Recorded(
+                    model=old.model, served=old.served, generation=generation, classes=old.classes, shadow=shadow
+                )
+                for shadow, old in self._recorded.items()
+            }
+
+    async def retire(self, timeout: timedelta) -> None:
+        """Wait for what is in flight, at most *timeout*, then give everything back."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.lane.idle(), timeout.total_seconds())
+        self.lane.close()
+        await asyncio.to_thread(self.read.predictor.close)
+        self._around.breakers.forget(self.ref)
+
+    def _ran(self, tickets: Sequence[Ticket[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
+        failed = [isinstance(outcomes, BaseException) or _faulty(outcomes[place]) for place in range(len(tickets))]
+        asked = [bad for ticket, bad in zip(tickets, failed, strict=True) if not ticket.shadow]
+        self._around.breakers.record(self.ref, succeeded=asked.count(False), failed=asked.count(True))
+        self.meter.batch(tickets, outcomes, failed, asyncio.get_running_loop().time())
+
+    def _dropped(self, ticket: Ticket[Outcome]) -> None:
+        if not ticket.shadow:
+            self._around.breakers.record(self.ref, unused=1)
+
+    def _describe(self, around: Surroundings, generation: int, now: datetime) -> AnswerMetadata:
+        served, predictor, who = self.served, self.read.predictor, around.identity
+        document: Mapping[str, Any] = {
+            "project": who.project,
+            "classifier": str.__str__(self.ref.model),
+            "predictor_class": predictor.class_name,
+            "predictor_module": predictor.module,
+            "git_commit": who.git_commit,
+            "git_tag": served.release_tag,
+            "model_version": str(served.number),
+            "model_uuid": str.__str__(served.uuid),
+            "deployed_at": now.isoformat(),
+            "mlserver_version": who.tool_version,
+            "mlserver_api_commit": who.tool_commit,
+        }
+        return AnswerMetadata(
+            model=self.ref.model,
+            version=served.number,
+            uuid=served.uuid,
+            generation=generation,
+            deployed_at=now,
+            task=served.task,
+            classes=predictor.classes,
+            document=document,
+        )
+
+
+def _faulty(outcome: Outcome) -> bool:
+    return isinstance(outcome.error, ModelError)
