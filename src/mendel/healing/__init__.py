@@ -2,9 +2,13 @@
 
 from mendel.healing.books import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
-from mendel.healing.decide import Act, Decision, Facts, LabelCount, Observe, Propose, Rule, Wait, decide
+from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, Readiness, Rule, Wait, decide
+from mendel.healing.healing import Healing
+from mendel.healing.journal import WORKFLOW, pause_of
 from mendel.healing.nouns import (
     Cause,
+    Effect,
+    EffectState,
     Evidence,
     Incident,
     IncidentContext,
@@ -21,11 +25,13 @@ from mendel.healing.nouns import (
     TimelineEntry,
 )
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
-from mendel.healing.ports import HealingStore
+from mendel.healing.ports import HealingStore, Lifecycle, Training, Watcher
 from mendel.healing.records import DecisionRecord, Verdict
+from mendel.healing.workflow import PlaybookWorkflow
 
 __all__ = [
     "REMEDIES",
+    "WORKFLOW",
     "Act",
     "Action",
     "Autonomy",
@@ -34,22 +40,27 @@ __all__ = [
     "Decision",
     "DecisionRecord",
     "Diagnosis",
+    "Effect",
+    "EffectState",
     "Evidence",
     "Facts",
+    "Healing",
     "HealingPolicy",
     "HealingStore",
     "Incident",
     "IncidentContext",
     "IncidentStatus",
-    "LabelCount",
     "Level",
+    "Lifecycle",
     "Looked",
     "Observe",
     "Outlook",
     "Pause",
     "Playbook",
     "PlaybookRun",
+    "PlaybookWorkflow",
     "Propose",
+    "Readiness",
     "Rule",
     "RunState",
     "Signal",
@@ -58,12 +69,15 @@ __all__ = [
     "StepOutcome",
     "StepState",
     "TimelineEntry",
+    "Training",
     "Verdict",
     "Wait",
+    "Watcher",
     "cause_of",
     "decide",
     "diagnose",
     "load_playbooks",
     "parse_playbook",
+    "pause_of",
     "shipped_playbooks",
 ]

@@ -25,7 +25,6 @@ class Action(StrEnum):
     RETRAIN = "retrain"
     PROMOTE_CANDIDATE = "promote_candidate"
     REJECT_CANDIDATE = "reject_candidate"
-    RESTART_WORKERS = "restart_workers"
     WATCH = "watch"
     RESOLVE_INCIDENT = "resolve_incident"
     ESCALATE = "escalate"
@@ -34,7 +33,7 @@ class Action(StrEnum):
     @property
     def live(self) -> bool:
         """Whether it changes what is served, so that the kill switch holds it."""
-        return self in {Action.ROLL_BACK, Action.PROMOTE_CANDIDATE, Action.RESTART_WORKERS}
+        return self in {Action.ROLL_BACK, Action.PROMOTE_CANDIDATE}
 
 
 CONDITIONS: Mapping[str, str] = {

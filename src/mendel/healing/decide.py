@@ -13,6 +13,8 @@ from mendel.healing.policy import HealingPolicy, Level
 from mendel.values import render_duration
 
 _DAY = timedelta(days=1)
+LOOKS = 3
+"""How often a playbook whose candidate could not be judged is tried on one incident."""
 
 
 class Rule(StrEnum):
@@ -24,6 +26,7 @@ class Rule(StrEnum):
     PAUSED = "paused"
     ESCALATED = "escalated"
     DID_NOT_HELP = "did_not_help"
+    DECLINED = "declined"
     MENDED = "mended"
     NOTHING_TO_RETURN_TO = "nothing_to_return_to"
     ACTIVE_RUN = "active_run"
@@ -79,13 +82,21 @@ Decision = Act | Propose | Observe | Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelCount:
-    """How many labelled rows a training could use, and how many it needs; the same for their share of all rows."""
+class Readiness:
+    """
+    Whether a training could start, and lead anywhere.
+
+    Attributes:
+        have, need: Labelled rows it could use, and how many it needs.
+        coverage, need_coverage: Their share of all rows, and the share that is needed.
+        cooldown: The gates' own, after a change of version: a candidate judged within it could only fail.
+    """
 
     have: int
     need: int
     coverage: float = 1.0
     need_coverage: float = 0.0
+    cooldown: timedelta = timedelta(0)
 
     @property
     def missing(self) -> str | None:
@@ -110,8 +121,7 @@ class Facts:
         return_to: The version a rollback would bring back; None: nothing to return to.
         placed_by_rollback: When a rollback of healing's put the incident's version in place, if one did.
         last_change: When the model's production version last changed.
-        retrain_cooldown: The gates' own cooldown after a change: a candidate within it could only fail.
-        labels: None where the remedy trains nothing.
+        readiness: None where the remedy trains nothing.
     """
 
     policy_hash: str
@@ -122,8 +132,7 @@ class Facts:
     return_to: int | None = None
     placed_by_rollback: datetime | None = None
     last_change: datetime | None = None
-    retrain_cooldown: timedelta = timedelta(0)
-    labels: LabelCount | None = None
+    readiness: Readiness | None = None
 
 
 def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetime) -> Decision:
@@ -189,8 +198,14 @@ def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
             return _wait(
                 facts, Rule.PROPOSED, None, f"{run.id} ({playbook.name}) waits for {run.held_for or 'approval'}"
             )
+        if run.state is RunState.DECLINED:
+            return _observe(facts, Rule.DECLINED, f"{run.id} ({playbook.name}) was declined")
         if run.state is RunState.SUCCEEDED:
             return _observe(facts, Rule.MENDED, f"{run.id} ({playbook.name}) has done what it can")
+    undecided = [run.id for run in facts.tried if run.state is RunState.UNDECIDED and run.playbook == playbook.name]
+    if len(undecided) >= LOOKS:
+        why = f"{playbook.name} lacked the evidence to judge its candidate {len(undecided)} times"
+        return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
     return None
 
 
@@ -219,11 +234,12 @@ def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetim
         free = recent[-policy.max_runs_per_day] + _DAY if policy.max_runs_per_day else None
         why = f"{len(recent)} runs within a day, and the policy allows {policy.max_runs_per_day}"
         yield _wait(facts, Rule.RUNS_PER_DAY, free, why)
-    if playbook.autonomy == "retrain":
-        if facts.last_change is not None and now < (until := facts.last_change + facts.retrain_cooldown):
-            why = f"the gates' cooldown of {render_duration(facts.retrain_cooldown)} since the last change of version"
+    if playbook.autonomy == "retrain" and facts.readiness is not None:
+        cooldown = facts.readiness.cooldown
+        if facts.last_change is not None and now < (until := facts.last_change + cooldown):
+            why = f"the gates' cooldown of {render_duration(cooldown)} since the last change of version"
             yield _wait(facts, Rule.COOLDOWN, until, why)
-        if facts.labels is not None and (missing := facts.labels.missing):
+        if missing := facts.readiness.missing:
             yield _wait(facts, Rule.LABELS, None, missing)
 
 

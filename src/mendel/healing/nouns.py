@@ -128,6 +128,22 @@ class Outlook:
         return f"{self.ref}: nothing to do, because {told}."
 
 
+class EffectState(StrEnum):
+    """What became of an incident's signals after something was changed."""
+
+    GONE = "gone"
+    PERSISTS = "persists"
+    NOT_MEASURED = "not_measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """Whether a change helped, and the readings that say so."""
+
+    state: EffectState
+    text: str
+
+
 class IncidentStatus(StrEnum):
     """How far an incident is."""
 
@@ -213,6 +229,7 @@ class RunState(StrEnum):
     How far the run of a playbook is.
 
     ``proposed`` never started; ``held`` stopped before a step until somebody approves it, or healing is resumed.
+    ``undecided`` lacked evidence to judge its candidate, and may be tried again; ``declined`` by a person.
     """
 
     PROPOSED = "proposed"
@@ -221,6 +238,8 @@ class RunState(StrEnum):
     SUCCEEDED = "succeeded"
     INEFFECTIVE = "ineffective"
     REJECTED = "rejected"
+    UNDECIDED = "undecided"
+    DECLINED = "declined"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -246,7 +265,7 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
-    """How one step ended; ``facts`` are what later conditions may ask about."""
+    """How one step ended; ``facts`` are what later conditions may ask about, ``held_for`` what it waits for."""
 
     name: str
     action: str
@@ -254,6 +273,7 @@ class StepOutcome:
     text: str
     facts: dict[str, Any]
     at: datetime
+    held_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +289,7 @@ class PlaybookRun:
         part: Which workflow carries it: each approval of a held step starts the next part.
         held_at: Index of the step it waits before.
         held_for: What it waits for: ``approval`` or ``resume``.
+        approved_step: Index of the step that was approved last.
         facts: The outcomes' facts together, newest wins.
     """
 
@@ -290,6 +311,7 @@ class PlaybookRun:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     approved_by: str | None = None
+    approved_step: int | None = None
 
     @property
     def workflow_id(self) -> str:

@@ -38,7 +38,6 @@ class Autonomy:
     rollback: Level = Level.ACT
     retrain: Level = Level.PROPOSE
     promote: Level = Level.PROPOSE
-    restart: Level = Level.ACT
     notify: Level = Level.ACT
 
     def of(self, key: str) -> Level:
@@ -79,8 +78,7 @@ class HealingPolicy:
         max_runs_per_day: Runs of one model that act, within any 24 hours.
         bake: How long after its promotion a version counts as new; until then failing to load, or quality that is low
             from its first rows on, is put down to the version.
-        quality_floor: The primary metric may not fall below this; None: the version's baseline less ``quality_drop``.
-        quality_drop: How far below its baseline the primary metric may fall, absolute.
+        quality_floor: The primary metric may not fall below this; None: the baseline's margin decides.
         converge_within: How long servers may take to follow a deployment.
         effect_within: How long a signal may take to go away after a playbook changed something.
         profile: ``classic``: every trigger rolls back.
@@ -92,7 +90,6 @@ class HealingPolicy:
     max_runs_per_day: int = 4
     bake: timedelta = timedelta(hours=24)
     quality_floor: float | None = None
-    quality_drop: float = 0.05
     converge_within: timedelta = timedelta(seconds=30)
     effect_within: timedelta = timedelta(minutes=10)
     profile: str = "default"

@@ -1,13 +1,81 @@
-"""What healing needs kept."""
+"""What healing needs: its store, and what it uses of other rooms."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
-from mendel.healing.nouns import Incident, Pause, PlaybookRun
+from mendel.durable import StepKey
+from mendel.healing.decide import Readiness
+from mendel.healing.nouns import Effect, Incident, Pause, PlaybookRun
 from mendel.healing.records import DecisionRecord
-from mendel.values import ModelName
+from mendel.registry import PolicyDocument, RollbackCheck, RolledBack, ServerState, Tenure, VersionRecord
+from mendel.values import Deployment, ModelName, Stage, VersionRef
+
+
+class Lifecycle(Protocol):
+    """
+    What healing uses of :class:`mendel.registry.Registry`, which specifies it.
+
+    Given a ``step``, a change is made once: the same step again returns what the first one did.
+    """
+
+    def deployment(self, model: ModelName) -> Deployment:
+        """The desired state."""
+
+    def version(self, ref: VersionRef) -> VersionRecord:
+        """The record of *ref*."""
+
+    def tree(self, ref: VersionRef) -> Path:
+        """The served files of *ref*, to be read only."""
+
+    def policy(self, model: ModelName) -> PolicyDocument:
+        """The policy in force."""
+
+    def history(self, model: ModelName) -> tuple[Tenure, ...]:
+        """Every stretch in production."""
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Every server as it last reported."""
+
+    def check_rollback_triggers(
+        self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None
+    ) -> RollbackCheck:
+        """Hold the serving version's performance against the policy's bounds."""
+
+    def promote(
+        self,
+        ref: VersionRef,
+        *,
+        by: str,
+        reason: str = "",
+        expected_generation: int | None = None,
+        step: StepKey | None = None,
+    ) -> Deployment:
+        """Put *ref* into production."""
+
+    def roll_back(self, model: ModelName, *, by: str, reason: str, step: StepKey | None = None) -> RolledBack:
+        """Bring the former production version back."""
+
+    def transition(
+        self, ref: VersionRef, to: Stage, *, by: str, reason: str = "", step: StepKey | None = None
+    ) -> VersionRecord:
+        """Move *ref* to another stage."""
+
+
+class Training(Protocol):
+    """What is known of a training before it starts."""
+
+    def readiness(self, model: ModelName, document: PolicyDocument, now: datetime) -> Readiness:
+        """Count what a training of *model* could use now."""
+
+
+class Watcher(Protocol):
+    """The eyes a playbook looks through after it has changed something."""
+
+    def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
+        """Whether the incident's signals are gone, judged on what the serving version did from *since* to *now*."""
 
 
 class HealingStore(Protocol):

@@ -203,7 +203,7 @@ class SqlHealingStore:
         return tuple(from_json(body, Incident) for body in self._bodies(query))
 
     def _bodies(self, query: Select[tuple[str]]) -> tuple[str, ...]:
-        return tuple(self._connection.execute(query).scalars())
+        return tuple(row.body for row in self._connection.execute(query))
 
     def _has(self, table: Table, row_id: str) -> bool:
         return self._connection.execute(select(table.c.id).where(table.c.id == row_id)).first() is not None

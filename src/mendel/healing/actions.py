@@ -1,0 +1,243 @@
+"""Everything a playbook can do, each action as durable steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from mendel.durable import Clock, Payload, Transaction, UnitOfWork, WorkflowFunction
+from mendel.healing.books import Action
+from mendel.healing.convergence import following
+from mendel.healing.journal import Journal
+from mendel.healing.nouns import EffectState, Incident, TimelineEntry
+from mendel.healing.ports import HealingStore, Lifecycle, Watcher
+from mendel.healing.situation import ACTOR, actor_of
+from mendel.healing.steps import Done, Playing, Prefixed, StepFailed, pace
+from mendel.values import Stage, VersionRef, from_micros, to_micros
+
+_LONGEST_WAIT = timedelta(seconds=1)
+_LONGEST_WATCH = timedelta(seconds=15)
+
+
+class Actions:
+    """
+    Carries out the actions of playbooks.
+
+    Args:
+        retrain: The body of a retraining, run as part of the playbook's own workflow.
+    """
+
+    def __init__(
+        self,
+        unit: UnitOfWork,
+        lifecycle: Lifecycle,
+        *,
+        watcher: Watcher,
+        retrain: WorkflowFunction,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._unit = unit
+        self._lifecycle = lifecycle
+        self._watcher = watcher
+        self._retrain = retrain
+        self._journal = journal
+        self._clock = clock
+        self._by_name: Mapping[Action, Callable[[Playing], Done]] = {
+            Action.ROLL_BACK: self._roll_back,
+            Action.AWAIT_CONVERGENCE: self._await_convergence,
+            Action.RETRAIN: self._train,
+            Action.PROMOTE_CANDIDATE: self._promote_candidate,
+            Action.REJECT_CANDIDATE: self._reject_candidate,
+            Action.WATCH: self._watch,
+            Action.RESOLVE_INCIDENT: self._resolve_incident,
+            Action.ESCALATE: self._escalate,
+            Action.NOTIFY: self._notify,
+        }
+
+    def perform(self, playing: Playing) -> Done:
+        """
+        Carry out the step.
+
+        Raises:
+            StepFailed: It cannot be done.
+        """
+        return self._by_name[playing.step.action](playing)
+
+    def _roll_back(self, playing: Playing) -> Done:
+        model, leaving = playing.run.ref.model, _serving(playing)
+
+        def seen() -> Payload:
+            return {"production": self._lifecycle.deployment(model).production}
+
+        now_serving = playing.once("serving", seen)["production"]
+        if now_serving != leaving:
+            raise StepFailed(f"{model}@{leaving} is not in production any more; version {now_serving} is.")
+
+        def back() -> Payload:
+            done = self._lifecycle.roll_back(
+                model, by=actor_of(playing.run.id), reason=_because(playing), step=playing.key
+            )
+            return {"from": done.from_version.number, "to": done.to_version.number, **self._changed(done.deployment)}
+
+        facts = playing.once("", back)
+        taken_back = {"taken_back": True} if leaving != playing.run.ref.number else {}
+        text = f"Model rollback executed: {model} from {facts['from']} to {facts['to']}"
+        return Done(text=text, facts={**facts, "serving": facts["to"], **taken_back})
+
+    def _await_convergence(self, playing: Playing) -> Done:
+        span = playing.step.timeout or playing.policy.converge_within
+        deadline = self._deadline(playing, span)
+        model = playing.run.ref.model
+
+        def look() -> Payload:
+            now = self._clock()
+            found = following(self._lifecycle.deployment(model), self._lifecycle.servers(), now)
+            late = to_micros(now) >= deadline
+            over = late or found.state in {"yes", "unobserved"} or bool(found.failures)
+            return {"over": over, "converged": found.state, "text": str(found)}
+
+        seen = playing.until(look, every=pace(span, longest=_LONGEST_WAIT))
+        return Done(text=seen["text"], facts={"converged": seen["converged"]})
+
+    def _train(self, playing: Playing) -> Done:
+        ref = playing.run.ref
+        cause = "manual" if playing.incident is None else playing.incident.cause.value
+        asked = {
+            "model": str(ref.model),
+            "cause": cause,
+            "run": playing.run.id,
+            "incident": playing.run.incident,
+            "version": ref.number,
+        }
+        outcome = self._retrain(Prefixed(playing.durable, playing.name), asked)
+        return Done(text=_told(outcome), facts=_facts_of(outcome))
+
+    def _promote_candidate(self, playing: Playing) -> Done:
+        ref, candidate = playing.run.ref, _candidate(playing)
+
+        def seen() -> Payload:
+            deployment = self._lifecycle.deployment(ref.model)
+            return {"production": deployment.production, "generation": deployment.generation}
+
+        before = playing.once("serving", seen)
+        if before["production"] != ref.number:
+            raise StepFailed(f"{ref} is not in production any more; the candidate was compared with it.")
+
+        def put() -> Payload:
+            deployment = self._lifecycle.promote(
+                candidate,
+                by=actor_of(playing.run.id),
+                reason=f"passed its gates in {playing.run.id}",
+                expected_generation=before["generation"],
+                step=playing.key,
+            )
+            return self._changed(deployment)
+
+        facts = playing.once("", put)
+        return Done(text=f"{candidate} promoted", facts={**facts, "serving": candidate.number})
+
+    def _reject_candidate(self, playing: Playing) -> Done:
+        candidate = _candidate(playing)
+        why = f"the gates say {playing.facts.get('verdict')} in {playing.run.id}"
+
+        def drop() -> Payload:
+            by = actor_of(playing.run.id)
+            self._lifecycle.transition(candidate, Stage.DEPRECATED, by=by, reason=why, step=playing.key)
+            return {}
+
+        playing.once("", drop)
+        return Done(text=f"{candidate} rejected: {why}")
+
+    def _watch(self, playing: Playing) -> Done:
+        incident = playing.incident
+        if incident is None:
+            return Done(text="no incident to watch")
+        span = playing.step.timeout or playing.policy.effect_within
+        deadline = self._deadline(playing, span)
+        since = from_micros(playing.facts.get("changed_at", to_micros(incident.opened_at)))
+
+        def look() -> Payload:
+            now = self._clock()
+            effect = self._watcher.effect(incident, since=since, now=now)
+            over = effect.state is EffectState.GONE or to_micros(now) >= deadline
+            return {"over": over, "effect": effect.state.value, "text": effect.text}
+
+        seen = playing.until(look, every=pace(span, longest=_LONGEST_WATCH))
+        return Done(text=seen["text"], facts={"effect": seen["effect"]})
+
+    def _resolve_incident(self, playing: Playing) -> Done:
+        how = f"{playing.run.playbook} helped: {playing.facts.get('watched', 'the signal is gone')}"
+
+        def answer(tx: Transaction, incident: Incident, now: datetime) -> None:
+            if incident.status.unresolved:
+                self._journal.resolve(tx, incident, how, now, actor_of(playing.run.id))
+
+        self._write_incident(playing, answer)
+        return Done(text="resolved")
+
+    def _escalate(self, playing: Playing) -> Done:
+        why = f"{playing.run.playbook} did not help: {playing.facts.get('watched', 'the signal stayed')}"
+
+        def ask(tx: Transaction, incident: Incident, now: datetime) -> None:
+            self._journal.escalate(tx, incident, why, now, actor_of(playing.run.id))
+
+        self._write_incident(playing, ask)
+        return Done(text=why)
+
+    def _notify(self, playing: Playing) -> Done:
+        def tell(tx: Transaction, incident: Incident, now: datetime) -> None:
+            told = {"incident": incident.id, "severity": incident.severity, "description": incident.description}
+            self._journal.say(tx, "incident.notified", incident.ref, told, now=now, by=ACTOR)
+            entry = TimelineEntry(at=now, kind="notified", text="told whoever listens")
+            self._journal.note(tx, incident.id, entry)
+
+        self._write_incident(playing, tell)
+        return Done(text="told whoever listens")
+
+    def _write_incident(self, playing: Playing, work: Callable[[Transaction, Incident, datetime], None]) -> None:
+        incident_id = playing.run.incident
+        if incident_id is None:
+            return
+        now = self._clock()
+
+        def write(tx: Transaction) -> Payload:
+            work(tx, tx.store(HealingStore).incident(incident_id), now)
+            return {}
+
+        playing.once("", lambda: self._unit.write_once(playing.key, write))
+
+    def _deadline(self, playing: Playing, span: timedelta) -> int:
+        found: int = playing.once("until", lambda: {"at": to_micros(self._clock() + span)})["at"]
+        return found
+
+    def _changed(self, deployment: Any) -> Payload:
+        return {"generation": deployment.generation, "changed_at": to_micros(self._clock())}
+
+
+def _serving(playing: Playing) -> int:
+    """The version that the run takes to be in production: the incident's, or what it put there itself."""
+    found: int = playing.facts.get("serving", playing.run.ref.number)
+    return found
+
+
+def _because(playing: Playing) -> str:
+    if playing.incident is None:
+        return f"{playing.run.reason} ({playing.run.id})"
+    return f"{playing.incident.id}: {'; '.join(playing.incident.context.reasons)}"
+
+
+def _candidate(playing: Playing) -> VersionRef:
+    text = playing.facts.get("candidate")
+    if not isinstance(text, str):
+        raise StepFailed("No candidate came of this run.")
+    return VersionRef.parse(text)
+
+
+def _told(outcome: Payload) -> str:
+    return str(outcome.get("text") or f"candidate {outcome.get('candidate')}: {outcome.get('verdict')}")
+
+
+def _facts_of(outcome: Payload) -> dict[str, Any]:
+    return {name: outcome[name] for name in ("candidate", "verdict", "report") if outcome.get(name) is not None}

@@ -1,0 +1,202 @@
+"""Healing: what it does by itself, and what people tell it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from mendel.durable import Transaction
+from mendel.errors import Conflict, HealingPaused, InvalidValue
+from mendel.healing.deciding import Deciding
+from mendel.healing.journal import pause_of
+from mendel.healing.nouns import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
+from mendel.healing.ports import HealingStore
+from mendel.values import ModelName
+
+
+class Healing(Deciding):
+    """
+    Opens incidents, decides about them, starts what was decided, and takes in what people say to that.
+
+    What changes is written in one transaction with its events and with the start of its workflow; deciding twice about
+    the same changes nothing. Safe to share between threads, and between processes over one database.
+    """
+
+    def start(self, model: ModelName, playbook: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:
+        """
+        Start *playbook* on the production version because a person or a schedule asks for it.
+
+        Raises:
+            HealingPaused: The kill switch is on.
+            AlreadyExists: Another run of the model is active.
+            InvalidValue: No playbook has that name, or no version is in production.
+        """
+        about = self._situation(model, now, train=False)
+        if playbook not in self._playbooks:
+            raise InvalidValue(f"No playbook is named {playbook!r}.", remedy=f"There are {', '.join(self._playbooks)}.")
+        if about.production is None:
+            raise InvalidValue(f"{model} has no version in production.", remedy="Promote one first.")
+        ref = about.production
+
+        def make(tx: Transaction) -> PlaybookRun:
+            _require_unpaused(tx, model)
+            number = tx.store(HealingStore).next_number(f"RUN-{now.year}")
+            run = self._run(about, ref, playbook, run_id=f"RUN-{now.year}-{number}", incident=None, reason=reason)
+            return self._journal.launch(tx, replace(run, approved_by=by), now)
+
+        return self._unit.write(make)
+
+    def approve(self, run_id: str, *, by: str, now: datetime) -> PlaybookRun:
+        """
+        Start a proposed run, or let a held one go on.
+
+        Raises:
+            RunNotFound: There is none.
+            Conflict: It waits for nobody, or another run of the model is active.
+            HealingPaused: The kill switch is on.
+        """
+
+        def go_on(tx: Transaction) -> PlaybookRun:
+            store = tx.store(HealingStore)
+            run = store.run(run_id)
+            _require_unpaused(tx, run.ref.model)
+            if run.state is RunState.PROPOSED:
+                after = self._journal.launch(tx, replace(run, approved_by=by), now)
+            elif run.state is RunState.HELD:
+                step = run.held_at if run.held_for == "approval" else run.approved_step
+                after = self._journal.go_on(tx, replace(run, approved_by=by, approved_step=step), now)
+            else:
+                raise Conflict(f"Run {run_id} is {run.state}; it waits for nobody.")
+            self._journal.say(tx, "playbook.approved", run.ref, {"run": run_id, "part": after.part}, now=now, by=by)
+            self._journal.note(
+                tx, run.incident, TimelineEntry(at=now, kind="approved", text=f"{run_id} approved", actor=by)
+            )
+            return after
+
+        return self._unit.write(go_on)
+
+    def decline(self, run_id: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:
+        """
+        Turn down what a run waits for; it ends, and is not proposed again for the same incident.
+
+        Raises:
+            RunNotFound: There is none.
+            Conflict: It waits for nobody.
+        """
+
+        def end(tx: Transaction) -> PlaybookRun:
+            run = tx.store(HealingStore).run(run_id)
+            if run.state not in {RunState.PROPOSED, RunState.HELD}:
+                raise Conflict(f"Run {run_id} is {run.state}; it waits for nobody.")
+            after = replace(run, state=RunState.DECLINED, finished_at=now)
+            tx.store(HealingStore).put_run(after)
+            told = {"run": run_id, "state": after.state, "why": reason}
+            self._journal.say(tx, "playbook.finished", run.ref, told, now=now, by=by)
+            text = f"{run_id} declined: {reason}"
+            self._journal.note(tx, run.incident, TimelineEntry(at=now, kind="declined", text=text, actor=by))
+            return after
+
+        return self._unit.write(end)
+
+    def pause(self, *, by: str, reason: str, now: datetime, model: ModelName | None = None) -> Pause:
+        """Switch healing off, for *model* or for all: nothing starts, and runs are held before their next change."""
+        pause = Pause(model=model, by=by, at=now, reason=reason)
+
+        def switch_off(tx: Transaction) -> Pause:
+            tx.store(HealingStore).put_pause(pause)
+            self._journal.say(tx, "healing.paused", model or "healing", {"reason": reason}, now=now, by=by)
+            return pause
+
+        return self._unit.write(switch_off)
+
+    def resume(self, *, by: str, now: datetime, model: ModelName | None = None) -> tuple[PlaybookRun, ...]:
+        """
+        Switch it on again.
+
+        Returns:
+            The held runs that go on.
+        """
+
+        def switch_on(tx: Transaction) -> tuple[PlaybookRun, ...]:
+            store = tx.store(HealingStore)
+            if not store.lift_pause(model):
+                return ()
+            self._journal.say(tx, "healing.resumed", model or "healing", {}, now=now, by=by)
+            held = [run for run in store.runs(model, since=now) if run.state is RunState.HELD]
+            return tuple(
+                self._journal.go_on(tx, run, now)
+                for run in held
+                if run.held_for == "resume" and pause_of(store, run.ref.model) is None
+            )
+
+        return self._unit.write(switch_on)
+
+    def acknowledge(self, incident_id: str, *, by: str, now: datetime) -> Incident:
+        """
+        Say that somebody looks into it.
+
+        Raises:
+            IncidentNotFound: There is none.
+            Conflict: It is resolved or closed.
+        """
+
+        def look(tx: Transaction) -> Incident:
+            incident = _require_unresolved(tx.store(HealingStore).incident(incident_id))
+            entry = TimelineEntry(at=now, kind="acknowledged", text="somebody looks into it", actor=by)
+            mitigating = incident.status is IncidentStatus.MITIGATING
+            status = incident.status if mitigating else IncidentStatus.INVESTIGATING
+            after = replace(incident, status=status).noting(entry)
+            tx.store(HealingStore).put_incident(after)
+            self._journal.say(tx, "incident.acknowledged", incident.ref, {"incident": incident_id}, now=now, by=by)
+            return after
+
+        return self._unit.write(look)
+
+    def resolve(self, incident_id: str, *, by: str, how: str, now: datetime) -> Incident:
+        """
+        Answer it.
+
+        Raises:
+            IncidentNotFound: There is none.
+            Conflict: It is resolved or closed already.
+        """
+
+        def answer(tx: Transaction) -> Incident:
+            incident = _require_unresolved(tx.store(HealingStore).incident(incident_id))
+            return self._journal.resolve(tx, incident, how, now, by)
+
+        return self._unit.write(answer)
+
+    def close(self, incident_id: str, *, by: str, now: datetime) -> Incident:
+        """
+        Put a resolved incident away.
+
+        Raises:
+            IncidentNotFound: There is none.
+            Conflict: It is not resolved.
+        """
+
+        def put_away(tx: Transaction) -> Incident:
+            incident = tx.store(HealingStore).incident(incident_id)
+            if incident.status is not IncidentStatus.RESOLVED:
+                raise Conflict(f"{incident_id} is {incident.status}.", remedy="Resolve it first.")
+            entry = TimelineEntry(at=now, kind="closed", text="closed", actor=by)
+            after = replace(incident, status=IncidentStatus.CLOSED).noting(entry)
+            tx.store(HealingStore).put_incident(after)
+            self._journal.say(tx, "incident.closed", incident.ref, {"incident": incident_id}, now=now, by=by)
+            return after
+
+        return self._unit.write(put_away)
+
+
+def _require_unresolved(incident: Incident) -> Incident:
+    if not incident.status.unresolved:
+        raise Conflict(f"{incident.id} is {incident.status} already.")
+    return incident
+
+
+def _require_unpaused(tx: Transaction, model: ModelName) -> None:
+    pause = pause_of(tx.store(HealingStore), model)
+    if pause is not None:
+        why = f"Healing is paused by {pause.by} since {pause.at.isoformat()}: {pause.reason}."
+        raise HealingPaused(why, remedy="Resume it first.")

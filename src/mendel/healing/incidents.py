@@ -1,0 +1,109 @@
+"""The life of an incident, as values: opened, joined, mitigated, resolved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from mendel.healing.causes import Diagnosis
+from mendel.healing.nouns import (
+    Incident,
+    IncidentContext,
+    IncidentStatus,
+    RunState,
+    SignalKind,
+    StepState,
+    TimelineEntry,
+)
+from mendel.healing.situation import Situation
+from mendel.values import Severity
+
+_MAX_EVIDENCE = 20
+"""Evidence of repeats is kept this often; the ledger has the decisions with theirs."""
+
+
+def opened(diagnosis: Diagnosis, situation: Situation, *, incident_id: str, now: datetime) -> Incident:
+    """The incident that *diagnosis* opens."""
+    first = diagnosis.signals[0]
+    told = "; ".join(diagnosis.reasons)
+    return Incident(
+        id=incident_id,
+        ref=first.ref,
+        cause=diagnosis.cause,
+        severity=diagnosis.severity,
+        title=f"Model performance degradation detected: {first.ref.model}",
+        description=f"{first.ref}: {told}",
+        context=IncidentContext(
+            model_version=str(first.ref.number),
+            stage="" if situation.stage is None else situation.stage.value,
+            reasons=diagnosis.reasons,
+            avg_error_rate=_reading(diagnosis, SignalKind.FAULTS, "value"),
+            avg_ood_rate=_reading(diagnosis, SignalKind.OOD, "value"),
+            window_minutes=_reading(diagnosis, first.kind, "window_minutes"),
+            policy_hash=situation.document.hash,
+        ),
+        opened_at=now,
+        last_seen=now,
+        kinds=diagnosis.kinds,
+        evidence=tuple(signal.evidence for signal in diagnosis.signals),
+        timeline=(TimelineEntry(at=now, kind="opened", text=f"{diagnosis.cause}: {told}"),),
+    )
+
+
+def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
+    """The incident with *diagnosis* joined to it: noted where it tells something new, counted where it repeats."""
+    new_kinds = tuple(kind for kind in diagnosis.kinds if kind not in incident.kinds)
+    worse = diagnosis.severity.rank > incident.severity.rank
+    after = replace(
+        incident,
+        repeats=incident.repeats + 1,
+        last_seen=max(incident.last_seen, now),
+        kinds=(*incident.kinds, *new_kinds),
+        severity=diagnosis.severity if worse else incident.severity,
+    )
+    if not new_kinds and not worse:
+        return after
+    told = "; ".join(diagnosis.reasons)
+    evidence = (*incident.evidence, *(signal.evidence for signal in diagnosis.signals))[-_MAX_EVIDENCE:]
+    context = replace(incident.context, reasons=tuple(dict.fromkeys((*incident.context.reasons, *diagnosis.reasons))))
+    return replace(after, evidence=evidence, context=context, description=f"{incident.description}; {told}").noting(
+        TimelineEntry(at=now, kind="joined", text=f"{diagnosis.severity}: {told}")
+    )
+
+
+def resolved(incident: Incident, how: str, now: datetime, *, actor: str) -> Incident:
+    """The incident, answered."""
+    entry = TimelineEntry(at=now, kind="resolved", text=how, actor=actor)
+    return replace(incident, status=IncidentStatus.RESOLVED, resolved_at=now).noting(entry)
+
+
+def escalated(incident: Incident, why: str, now: datetime, *, actor: str) -> Incident:
+    """The incident, one severity up and waiting for a person."""
+    worse = list(Severity)[min(incident.severity.rank + 1, Severity.CRITICAL.rank)]
+    entry = TimelineEntry(at=now, kind="escalated", text=why, actor=actor)
+    return replace(incident, escalated=True, severity=worse, status=IncidentStatus.INVESTIGATING).noting(entry)
+
+
+def final_state(outcomes: dict[str, Any], states: tuple[StepState, ...]) -> RunState:
+    """
+    How a run ended, from what its steps left behind.
+
+    A failed step fails the run; a candidate that was not good enough rejects it; a signal that stayed makes it
+    ineffective.
+    """
+    if StepState.FAILED in states:
+        return RunState.FAILED
+    if outcomes.get("verdict") == "undecided":
+        return RunState.UNDECIDED
+    if outcomes.get("verdict") == "fail":
+        return RunState.REJECTED
+    if outcomes.get("effect") == "persists" or outcomes.get("taken_back"):
+        return RunState.INEFFECTIVE
+    return RunState.SUCCEEDED
+
+
+def _reading(diagnosis: Diagnosis, kind: SignalKind, name: str) -> float | None:
+    found = next((signal for signal in diagnosis.signals if signal.kind is kind), None)
+    value = None if found is None else found.evidence.readings.get(name)
+    return float(value) if isinstance(value, int | float) else None
