@@ -1,0 +1,273 @@
+"""
+The other side of the subprocess runner: ``python -m mendel.adapters.processes.runner_child ORDER LIFELINE PROGRESS``.
+
+Two processes: the first only watches. When its lifeline closes, because whoever ordered the job is gone, it kills the
+whole group; the second does the work, under its memory limit, and dies with the first.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OUT_OF_MEMORY = 77
+"""The exit status that says: the memory limit was in the way."""
+
+Tell = Callable[..., None]
+_PR_SET_PDEATHSIG = 1
+_LATENCY_ROWS = 100
+_LATENCY_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """
+    A job as the working process gets it; paths are absolute.
+
+    ``kind`` is ``load``, ``train`` or ``replay`` and says which of the other fields mean something.
+    """
+
+    kind: str
+    output: str
+    memory_bytes: int
+    classifier: str = ""
+    function: str = ""
+    task: str = ""
+    table: str = ""
+    holdout: str | None = None
+    reference: str | None = None
+    target: str = ""
+    seed: int = 0
+    until: str = ""
+    artifact: str = ""
+    project: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the working process leaves behind when it succeeded; its absence is failure."""
+
+    rows: int
+    metrics: dict[str, float]
+    seconds: float = 0.0
+    latency_p95_ms: float = 0.0
+
+
+def main() -> None:
+    """Watch over the working process, or be it."""
+    order, lifeline, progress = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    worker = os.fork()
+    if worker:
+        os.close(progress)
+        os._exit(_watch(worker, lifeline))
+    os.close(lifeline)
+    _die_with_parent()
+    try:
+        _work(order, progress)
+    except MemoryError:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(OUT_OF_MEMORY)
+
+
+def _watch(worker: int, lifeline: int) -> int:
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(wake)
+    while True:
+        ended, status = os.waitpid(worker, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code  # as shells tell a signal
+        ready, _, _ = select.select([lifeline, woken], [], [])
+        if lifeline in ready:
+            os.killpg(0, signal.SIGKILL)
+        os.read(woken, 512)
+
+
+def _die_with_parent() -> None:
+    watcher = os.getppid()
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - only the working process needs it
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != watcher:
+        sys.exit(1)
+
+
+def _work(order_file: Path, progress: int) -> None:
+    import resource  # noqa: PLC0415 - only the working process needs it
+
+    from mendel.values import from_json, to_json  # noqa: PLC0415 - the watcher stays small
+
+    order = from_json(order_file.read_bytes(), Order)
+    resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
+
+    def tell(doing: str, share: float | None = None) -> None:
+        os.write(progress, to_json({"doing": doing, "share": share}) + b"\n")
+
+    works: dict[str, Callable[[Order, Tell], Outcome]] = {"load": _load, "train": _train, "replay": _replay}
+    outcome = works[order.kind](order, tell)
+    unfinished = Path(order.output) / "outcome.tmp"
+    unfinished.write_bytes(to_json(outcome))
+    unfinished.rename(Path(order.output) / "outcome.json")
+
+
+def _load(order: Order, tell: Tell) -> Outcome:
+    from datetime import datetime  # noqa: PLC0415 - the watcher stays small
+
+    tell("loading the base rows")
+    frame = _function(order.function)(datetime.fromisoformat(order.until))
+    frame.to_parquet(Path(order.output) / "table.parquet", index=False)
+    return Outcome(rows=len(frame), metrics={})
+
+
+def _train(order: Order, tell: Tell) -> Outcome:
+    import time  # noqa: PLC0415 - the watcher stays small
+
+    import pandas as pd  # noqa: PLC0415 - the watcher stays small
+
+    tell("reading")
+    frame = pd.read_parquet(order.table)
+    tell("training")
+    began = time.perf_counter()
+    model = _trained(order, frame, tell)
+    seconds = time.perf_counter() - began
+    tell("measuring")
+    metrics = {} if order.holdout is None else _metrics(model, pd.read_parquet(order.holdout), order)
+    tell("writing")
+    _write(model, frame, order)
+    return Outcome(rows=len(frame), metrics=metrics, seconds=seconds)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    import importlib  # noqa: PLC0415 - the watcher stays small
+
+    module, _, attribute = name.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not callable(found):
+        sys.exit(f"{module} has no function {attribute!r}; name it in the retraining section of mlserver.yaml.")
+    return found  # type: ignore[no-any-return]
+
+
+def _trained(order: Order, frame: pd.DataFrame, tell: Tell) -> Any:
+    import inspect  # noqa: PLC0415 - the watcher stays small
+
+    function = _function(order.function)
+    extra = {"progress": lambda share: tell("training", share)}
+    wanted = {name: value for name, value in extra.items() if name in inspect.signature(function).parameters}
+    model = function(frame, target=order.target, seed=order.seed, **wanted)
+    if not callable(getattr(model, "predict", None)):
+        sys.exit(f"{order.function} gave a {type(model).__name__}, which has no predict.")
+    return model
+
+
+def _metrics(model: Any, holdout: pd.DataFrame, order: Order) -> dict[str, float]:
+    from sklearn import metrics as m  # noqa: PLC0415 - slow to import
+
+    truth = holdout[order.target]
+    features = holdout.drop(columns=order.target)
+    answers = model.predict(features)
+    if order.task == "regression":
+        return {
+            "mae": float(m.mean_absolute_error(truth, answers)),
+            "rmse": float(m.root_mean_squared_error(truth, answers)),
+            "r2": float(m.r2_score(truth, answers)),
+        }
+    return {
+        "accuracy": float(m.accuracy_score(truth, answers)),
+        "balanced_accuracy": float(m.balanced_accuracy_score(truth, answers)),
+        "f1_macro": float(m.f1_score(truth, answers, average="macro", zero_division=0)),
+    }
+
+
+def _write(model: Any, frame: pd.DataFrame, order: Order) -> None:
+    import joblib  # noqa: PLC0415 - the watcher stays small
+    import pandas as pd  # noqa: PLC0415 - the watcher stays small
+
+    from mendel.projects import load_project  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving import artifact  # noqa: PLC0415 - the watcher stays small
+
+    directory = Path(order.output) / "artifact"
+    directory.mkdir()
+    joblib.dump(model, directory / "model.joblib")
+    expected = frame if order.reference is None else pd.read_parquet(order.reference)
+    features = artifact.as_table(frame.drop(columns=order.target))
+    classes = getattr(model, "classes_", None)
+    artifact.write_project_artifact(
+        directory,
+        classifier=order.classifier,
+        project=load_project(Path.cwd()),
+        signature=artifact.infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
+        task=order.task,
+        classes=None if classes is None else tuple(classes.tolist()),
+        training=artifact.as_table(expected[list(features.names)]),
+    )
+
+
+def _replay(order: Order, tell: Tell) -> Outcome:
+    import numpy as np  # noqa: PLC0415 - the watcher stays small
+    import pandas as pd  # noqa: PLC0415 - the watcher stays small
+
+    from mendel.projects import load_project  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving import artifact, loading  # noqa: PLC0415 - the watcher stays small
+    from mendel.values import Signature  # noqa: PLC0415 - the watcher stays small
+
+    tell("loading")
+    directory = Path(order.artifact)
+    project = None if order.project is None else load_project(Path(order.project))
+    document = loading.read_mlmodel(directory)
+    signature = Signature.from_mlflow(document["signature"]) if document.get("signature") else None
+    rows = artifact.as_table(pd.read_parquet(order.table))
+    names = signature.names if signature is not None and signature.inputs else rows.names
+    predictor = loading.load(directory, digest=None, project=project)
+    tell("replaying")
+    answers = artifact.outputs_of(predictor, _frame(rows.select(names), signature))
+    pd.DataFrame(answers).to_parquet(Path(order.output) / "predictions.parquet", index=False)
+    tell("timing")
+    singles = [_frame(rows.select(names).take(np.array([place])), signature) for place in _spread(len(rows))]
+    return Outcome(rows=len(rows), metrics={}, latency_p95_ms=_p95_ms(predictor.predict, singles))
+
+
+def _frame(rows: Any, signature: Any) -> Any:
+    """The rows as the inference path hands them to a predictor."""
+    from mendel.serving.calls import Matrix  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving.decoding import InputCodec  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving.rows import assemble  # noqa: PLC0415 - the watcher stays small
+
+    columns = [[None if value != value else value for value in rows[name].tolist()] for name in rows.names]  # noqa: PLR0124 - NaN is null
+    codec = InputCodec(signature, order=rows.names, max_rows=len(rows))
+    return assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=rows.names))])
+
+
+def _spread(rows: int) -> list[int]:
+    """Positions of the rows that are timed, evenly over all."""
+    count = min(rows, _LATENCY_ROWS)
+    return [place * rows // count for place in range(count)]
+
+
+def _p95_ms(answer: Callable[[Any], object], singles: list[Any]) -> float:
+    import time  # noqa: PLC0415 - the watcher stays small
+
+    import numpy as np  # noqa: PLC0415 - the watcher stays small
+
+    def once(single: Any) -> float:
+        began = time.perf_counter()
+        answer(single)
+        return time.perf_counter() - began
+
+    best = [min(once(single) for _ in range(_LATENCY_TRIES)) for single in singles]
+    return float(np.percentile(best, 95) * 1000) if best else 0.0
+
+
+if __name__ == "__main__":
+    main()

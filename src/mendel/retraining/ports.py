@@ -1,0 +1,199 @@
+"""What retraining needs of others: a place to run a project's code, and tables in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from mendel.errors import InvalidValue
+from mendel.values import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeSource:
+    """
+    The code a job runs.
+
+    Attributes:
+        project: The directory of the project, in a checkout or bare repository that is on this machine.
+        revision: A release tag or a commit; the working tree is never used.
+    """
+
+    project: Path
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    What a job may use.
+
+    Attributes:
+        memory_bytes: Of each of its processes; held by the kernel.
+        time: From start to end, of the job with all its processes.
+    """
+
+    memory_bytes: int = 4 << 30
+    time: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes <= 0 or self.time <= timedelta(0):
+            raise InvalidValue("The limits of a job are above 0.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadJob:
+    """Asks the project for its base training rows up to a time: ``function(until)`` gives a frame."""
+
+    source: CodeSource
+    function: str
+    until: str
+    output: Path
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """
+    Asks for one model: ``function(frame, *, target, seed)`` of the project, packed as an artefact.
+
+    Attributes:
+        function: ``module:name``.
+        task: ``classification`` or ``regression``, as the artefact's ``mendel`` flavour says it.
+        training: Parquet with the target column; what the function gets as a pandas frame.
+        holdout: Parquet of the same columns that the function never sees; without it no metrics.
+        reference: Parquet of the rows whose features the version shall expect to see, for its drift reference; without
+            it the training rows are.
+        output: An own directory of the job; it is made, and a half-finished one is replaced.
+    """
+
+    source: CodeSource
+    classifier: str
+    function: str
+    task: str
+    training: Path
+    target: str
+    seed: int
+    output: Path
+    holdout: Path | None = None
+    reference: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayJob:
+    """
+    Asks what a version answers to given rows, through the same loading as serving.
+
+    Attributes:
+        source: None for a plain model without a project.
+        artifact: The version's directory; only the job's own process reads the model in it.
+        rows: Parquet with at least the version's input columns.
+    """
+
+    source: CodeSource | None
+    classifier: str
+    artifact: Path
+    rows: Path
+    output: Path
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult:
+    """The rows the project gave, as Parquet."""
+
+    table: Path
+    rows: int
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """
+    A trained artefact.
+
+    Attributes:
+        artifact: Its directory, not yet registered.
+        metrics: On the holdout, by name; empty without one.
+        rows: How many it was trained on.
+        duration: Of the training function alone.
+    """
+
+    artifact: Path
+    metrics: dict[str, float]
+    rows: int
+    duration: timedelta
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayResult:
+    """
+    A version's answers, row by row.
+
+    Attributes:
+        predictions: Parquet in the order of the rows: ``prediction`` and, where the model gives them, ``proba.<class>``.
+        latency_p95_ms: Of one row asked alone, the best of several tries for each row, so that a busy machine does not
+            pass for a slow model.
+        artifact_bytes: Size of the artefact's files.
+    """
+
+    predictions: Path
+    rows: int
+    latency_p95_ms: float
+    artifact_bytes: int
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job is: what it does, and where it knows the share that is done, a fraction."""
+
+    doing: str
+    share: float | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore_progress(_: Progress) -> None:
+    """Watch nothing."""
+
+
+class Runner(Protocol):
+    """
+    Runs a project's code outside of the control plane, with limits and without its credentials; files in, files out.
+
+    A job is idempotent by its output directory: one that ended there is found and given back, one that did not is
+    removed and done again. Methods block until the job ends; several may run at once in several threads, each with an
+    output of its own. When the calling process dies, its jobs die with it.
+
+    Raises:
+        ReleaseNotFound: The revision does not exist.
+        RunnerFailed: The code raised, or its process died; carries the end of its log.
+        RunnerLimit: It needed more memory or time than its limits.
+        AlreadyExists: The output holds what another job made.
+    """
+
+    def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
+        """Ask the project for its base training rows."""
+
+    def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
+        """Train, and write the artefact."""
+
+    def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
+        """Answer the rows with a version."""
+
+
+class Tables(Protocol):
+    """Tables in Parquet files. What is written is whole or absent, and reads back with the same columns and kinds."""
+
+    def read(self, path: Path) -> Table:
+        """Every row of the file."""
+
+    def write(self, table: Table, path: Path) -> None:
+        """Write the file, in place of an older one."""

@@ -1,0 +1,245 @@
+"""The subprocess runner over a real project, real processes and real limits."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mendel.errors import AlreadyExists, ReleaseNotFound, RunnerFailed, RunnerLimit
+from mendel.retraining import CodeSource, Limits, LoadJob, Progress
+from mendel.values.trees import tree_digest
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone_soon(pids: list[int]) -> bool:
+    until = time.monotonic() + 5
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def test_trains_the_release_and_replays_it(bench, digits):
+    """A release trains to an artefact whose replay answers what its metrics promise, from the tag and not the tree."""
+    told: list[Progress] = []
+    trained = bench.runner().train(bench.train(), told.append)
+    assert trained.rows == 500
+    assert trained.metrics["accuracy"] > 0.9
+    assert timedelta(0) < trained.duration < timedelta(minutes=1)
+    assert {path.name for path in trained.artifact.iterdir()} >= {"MLmodel", "model.joblib", "input_example.json"}
+    assert (trained.artifact / "mendel" / "reference.json").is_file()
+    assert [step.doing for step in told] == ["reading", "training", "measuring", "writing"]
+
+    replayed = bench.runner().replay(bench.replay(trained.artifact))
+    answers = pd.read_parquet(replayed.predictions)
+    assert list(answers.columns) == ["prediction", "proba.0", "proba.1"]
+    assert replayed.rows == len(answers) == 200
+    hits = answers["prediction"].to_numpy() == digits["even"][500:700].to_numpy()
+    assert hits.mean() == trained.metrics["accuracy"]
+    assert 0 < replayed.latency_p95_ms < 1000
+    assert replayed.artifact_bytes > 10_000
+
+
+def test_same_input_same_bytes(bench):
+    """Two trainings with one seed make artefacts of one digest."""
+    one = bench.runner().train(bench.train(output="one"))
+    other = bench.runner().train(bench.train(output="other"))
+    assert tree_digest(one.artifact) == tree_digest(other.artifact)
+
+
+def test_the_drift_reference_may_be_other_rows(bench, digits):
+    """With reference rows given, the version expects those, and its signature still covers all it was trained on."""
+    shifted = digits[700:900].assign(**{f"pixel_2_{c}": 16.0 - digits[f"pixel_2_{c}"] for c in range(8)})
+    shifted.to_parquet(bench.work / "reference.parquet", index=False)
+    plain = bench.runner().train(bench.train(output="plain"))
+    moved = bench.runner().train(bench.train(output="moved", reference=bench.work / "reference.parquet"))
+    read = [(result.artifact / "mendel" / "reference.json").read_bytes() for result in (plain, moved)]
+    assert read[0] != read[1]
+    assert (plain.artifact / "model.joblib").read_bytes() == (moved.artifact / "model.joblib").read_bytes()
+
+
+def test_an_error_of_the_project_comes_with_the_end_of_its_log(bench):
+    """What training printed and raised is in the error, and the log is kept whole."""
+    with pytest.raises(RunnerFailed, match="ValueError: no such luck") as caught:
+        bench.runner().train(bench.train("naughty:fail"))
+    assert "about to fail" in caught.value.log_tail
+    assert "about to fail" in (bench.work / "train" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("naughty:absent", "no function 'absent'"),
+        ("nowhere:train", "ModuleNotFoundError"),
+        ("naughty:nothing", "no predict"),
+    ],
+)
+def test_what_is_no_training_function_is_told(bench, function, says):
+    """A wrong name, a missing module and a function without a model are told in a sentence."""
+    with pytest.raises(RunnerFailed, match=says):
+        bench.runner().train(bench.train(function))
+
+
+def test_a_killed_job_says_by_which_signal(bench):
+    """A job that dies without a word is not a job that went well."""
+    with pytest.raises(RunnerFailed, match="SIGKILL"):
+        bench.runner().train(bench.train("naughty:die"))
+
+
+def test_the_memory_limit_holds(bench):
+    """A job that wants 8 GiB of its 1.5 is stopped, and the error says by what."""
+    limits = Limits(memory_bytes=1536 << 20)
+    with pytest.raises(RunnerLimit, match="more memory than 1536 MiB"):
+        bench.runner().train(bench.train("naughty:greedy", limits=limits))
+
+
+def test_the_time_limit_kills_the_whole_group(bench, monkeypatch):
+    """When time is over, the job and what it started are gone."""
+    monkeypatch.setenv("TMPDIR", str(bench.work))
+    with pytest.raises(RunnerLimit, match="took longer than 6s"):
+        bench.runner().train(bench.train("naughty:slow", limits=Limits(time=timedelta(seconds=6))))
+    pids = [int(pid) for pid in (bench.work / "pids").read_text().split()]
+    assert gone_soon(pids)
+
+
+def test_credentials_of_the_hub_are_not_seen(bench, monkeypatch):
+    """Of the environment a job sees listed variables only, its own project as directory, and an empty home."""
+    for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MENDEL_KEY", "MLFLOW_TRACKING_URI", "PGPASSWORD", "NEEDED"):
+        monkeypatch.setenv(name, "s3cret")
+    bench.runner(pass_environment=("NEEDED",)).train(bench.train("naughty:spy"))
+    log = (bench.work / "train" / "log.txt").read_text()
+    seen = log[log.index("ENVIRONMENT") :]
+    assert "NEEDED" in seen
+    assert not any(word in seen for word in ("AWS", "DATABASE", "MENDEL", "MLFLOW", "PGPASSWORD"))
+    assert str(bench.work / "cache") in seen
+    assert str(Path.home()) not in seen.split("]")[1]
+
+
+def test_progress_is_passed_on(bench):
+    """A training function that asks for ``progress`` may tell how far it is."""
+    told: list[Progress] = []
+    bench.runner().train(bench.train("naughty:telling"), told.append)
+    assert Progress(doing="training", share=0.5) in told
+
+
+def test_base_rows_of_the_project(bench):
+    """A project's own ``load(until)`` gives its rows as Parquet."""
+    job = LoadJob(
+        source=bench.source, function="naughty:base", until="2026-01-01T00:00:00+00:00", output=bench.work / "l"
+    )
+    done = bench.runner().load(job)
+    assert done.rows == 1
+    assert pd.read_parquet(done.table)["until"][0] == "2026-01-01 00:00:00+00:00"
+
+
+def test_a_finished_job_is_found_and_a_broken_off_one_is_done_again(bench):
+    """By its output a job is idempotent: finished work is given back, half of it is removed, another's is refused."""
+    runner = bench.runner()
+    first = runner.train(bench.train())
+    before = (first.artifact / "model.joblib").stat().st_mtime_ns
+    assert runner.train(bench.train()) == first
+    assert (first.artifact / "model.joblib").stat().st_mtime_ns == before
+    (bench.work / "train" / "outcome.json").unlink()
+    (bench.work / "train" / "rubbish").write_text("half")
+    assert runner.train(bench.train()).metrics == first.metrics
+    assert not (bench.work / "train" / "rubbish").exists()
+    with pytest.raises(AlreadyExists):
+        runner.train(bench.train(seed=1))
+
+
+def test_an_unknown_release_is_told_before_anything_runs(bench):
+    """A tag that does not exist makes no output."""
+    source = CodeSource(project=bench.project, revision="digits-parity-v9.9.9-mlserver-762e7f2")
+    with pytest.raises(ReleaseNotFound):
+        bench.runner().train(bench.train(source=source))
+    assert not (bench.work / "train").exists()
+
+
+class Poison:
+    """Unpickling it leaves a mark in whichever process does."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        write = f"open({str(self.mark)!r}, 'a').write(f'{{__import__(\"os\").getpid()}}\\n')"
+        return eval, (write,)
+
+
+def test_only_the_jobs_process_unpickles(bench):
+    """A poisoned artefact acts in the job's process, never in the caller's, and the caller gets an error."""
+    trained = bench.runner().train(bench.train())
+    mark = bench.work / "mark"
+    (trained.artifact / "model.joblib").write_bytes(pickle.dumps(Poison(mark)))
+    with pytest.raises(RunnerFailed):
+        bench.runner().replay(bench.replay(trained.artifact))
+    assert str(os.getpid()) not in mark.read_text().split()
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from datetime import timedelta
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.retraining import CodeSource, TrainJob
+project, work, tag = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+SubprocessRunner(GitPrograms(), work / "cache").train(TrainJob(
+    source=CodeSource(project=project, revision=tag), classifier="digits-parity", function="naughty:slow",
+    task="classification", training=work / "training.parquet", target="even", seed=0, output=work / "train"))
+"""
+
+
+def test_killing_the_caller_kills_the_job(bench):
+    """After kill -9 of the caller no process of the job is left, its grandchildren included."""
+    variables = {**os.environ, "TMPDIR": str(bench.work)}
+    tag = bench.source.revision
+    command = [sys.executable, "-c", PARENT, str(bench.project), str(bench.work), tag]
+    with subprocess.Popen(command, env=variables) as parent:
+        pids_file = bench.work / "pids"
+        until = time.monotonic() + 30
+        while not (pids_file.is_file() and pids_file.read_text().count(" ") == 2) and time.monotonic() < until:
+            time.sleep(0.05)
+        pids = [int(pid) for pid in pids_file.read_text().split()]
+        assert all(map(alive, pids))
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    assert gone_soon(pids)
+
+
+def test_two_jobs_at_once(bench):
+    """Several threads run jobs side by side; one export serves both."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    runner = bench.runner()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(runner.train, bench.train(output=name)) for name in ("a", "b")]
+        results = [job.result() for job in jobs]
+    assert results[0].metrics == results[1].metrics
+    assert len([path for path in (bench.work / "cache").iterdir()]) == 1
+
+
+def test_a_row_with_nulls_replays_as_served(bench, digits):
+    """Nulls reach the model as serving gives them, not as an error of the runner."""
+    frame = digits[:500].copy()
+    frame.loc[::7, "pixel_0_0"] = np.nan
+    frame.to_parquet(bench.work / "training.parquet", index=False)
+    trained = bench.runner().train(bench.train("naughty:telling", holdout=None))
+    frame[:50].to_parquet(bench.work / "holdout.parquet", index=False)
+    assert bench.runner().replay(bench.replay(trained.artifact)).rows == 50
