@@ -1,0 +1,59 @@
+"""Retry decisions and deadlines."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mendel.errors import InvalidValue
+from mendel.resilience import Deadline, GiveUp, RetryPolicy, TryAgain, decide_retry
+from mendel.values import EPOCH
+
+SECOND = timedelta(seconds=1)
+
+
+@given(
+    attempts=st.integers(1, 2000),
+    failures=st.integers(1, 2000),
+    jitter=st.floats(0, 1),
+    cap=st.integers(1, 10_000),
+    seed=st.integers(),
+)
+def test_waits_are_capped_and_attempts_counted(attempts, failures, jitter, cap, seed):
+    """There are never more attempts than allowed, and no wait is above the cap or below its jittered share."""
+    policy = RetryPolicy(attempts=attempts, base=SECOND, cap=cap * SECOND, jitter=jitter)
+    match decide_retry(policy, failures, random.Random(seed)):
+        case GiveUp(attempts=made):
+            assert made == failures >= attempts
+        case TryAgain(after=wait):
+            assert failures < attempts
+            whole = min(cap, 2 ** (failures - 1))
+            assert whole * (1 - jitter) - 1e-5 <= wait.total_seconds() <= whole
+
+
+def test_retry_policies_that_cannot_be_meant_are_refused():
+    """A policy out of range is refused at birth."""
+    with pytest.raises(InvalidValue):
+        RetryPolicy(attempts=0)
+    with pytest.raises(InvalidValue):
+        RetryPolicy(base=2 * SECOND, cap=SECOND)
+
+
+@given(span=st.integers(0, 100), later=st.integers(0, 200))
+def test_a_deadline_counts_down_to_zero(span, later):
+    """What remains and whether it passed agree, and nothing remains below zero."""
+    deadline = Deadline.after(EPOCH, span * SECOND)
+    now = EPOCH + later * SECOND
+    assert deadline.remaining(now) == max(span - later, 0) * SECOND
+    assert deadline.passed(now) == (later >= span)
+
+
+def test_the_earlier_deadline_is_the_smaller_and_needs_a_zone():
+    """Of two deadlines min is the one that binds; one without a zone is refused."""
+    assert min(Deadline(EPOCH + SECOND), Deadline(EPOCH)) == Deadline(EPOCH)
+    with pytest.raises(InvalidValue):
+        Deadline(datetime(2026, 1, 1))
