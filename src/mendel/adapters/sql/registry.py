@@ -1,0 +1,407 @@
+"""The registry's rows in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from mendel.adapters.sql.registry_tables import (
+    api_keys,
+    counters,
+    deployments,
+    gate_records,
+    policies,
+    registrations,
+    revision,
+    servers,
+    snapshots,
+    tenures,
+    versions,
+)
+from mendel.errors import AlreadyExists, Conflict, GenerationConflict
+from mendel.registry import (
+    ApiKey,
+    GateRecord,
+    PendingRegistration,
+    PolicyDocument,
+    RegistryStore,
+    ServerState,
+    Snapshot,
+    Tenure,
+    VersionRecord,
+    grown,
+)
+from mendel.values import (
+    Deployment,
+    Digest,
+    ModelName,
+    ServerReport,
+    Stage,
+    VersionCounters,
+    VersionRef,
+    VersionUuid,
+    Window,
+    from_json,
+    from_micros,
+    to_json,
+    to_micros,
+)
+
+T = TypeVar("T")
+_ONLY = 1  # the id of the one row of revision
+
+
+class SqlRegistryStore:
+    """Implements :class:`mendel.registry.RegistryStore` over one transaction's connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def models(self) -> tuple[ModelName, ...]:
+        """Every model that has a version."""
+        found = self._connection.execute(select(versions.c.model).distinct().order_by(versions.c.model))
+        return tuple(ModelName(name) for name in found.scalars())
+
+    def pending(self, model: ModelName, key: str) -> PendingRegistration | None:
+        """The registration under way."""
+        where = (registrations.c.model == model) & (registrations.c.key == key)
+        return self._one(PendingRegistration, registrations, where)
+
+    def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
+        """Old registrations that never ended."""
+        query = (
+            select(registrations.c.body)
+            .where(registrations.c.requested_at < to_micros(moment))
+            .order_by(registrations.c.requested_at, registrations.c.model, registrations.c.key)
+        )
+        return tuple(from_json(body, PendingRegistration) for body in self._connection.execute(query).scalars())
+
+    def put_pending(self, registration: PendingRegistration) -> None:
+        """Write or replace it."""
+        self._put(
+            registrations,
+            {"model": registration.model, "key": registration.idempotency_key},
+            {"requested_at": to_micros(registration.requested_at), "body": _text(registration)},
+        )
+
+    def drop_pending(self, model: ModelName, key: str) -> None:
+        """Forget it."""
+        where = (registrations.c.model == model) & (registrations.c.key == key)
+        self._connection.execute(delete(registrations).where(where))
+
+    def version(self, ref: VersionRef) -> VersionRecord | None:
+        """The version of that number."""
+        return self._one(VersionRecord, versions, _is(ref))
+
+    def version_by_uuid(self, uuid: VersionUuid) -> VersionRecord | None:
+        """The version of that uuid."""
+        return self._one(VersionRecord, versions, versions.c.uuid == uuid)
+
+    def version_by_key(self, model: ModelName, key: str) -> VersionRecord | None:
+        """The version registered under *key*."""
+        return self._one(VersionRecord, versions, (versions.c.model == model) & (versions.c.key == key))
+
+    def version_by_digest(self, digest: Digest) -> VersionRecord | None:
+        """Some version with that tree."""
+        return self._one(VersionRecord, versions, versions.c.artifact_digest == digest)
+
+    def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
+        """Its versions, ascending."""
+        query = select(versions.c.body).where(versions.c.model == model).order_by(versions.c.number)
+        return tuple(from_json(body, VersionRecord) for body in self._connection.execute(query).scalars())
+
+    def add_version(self, record: VersionRecord) -> None:
+        """Insert it."""
+        taken = or_(
+            _is(record.ref),
+            versions.c.uuid == record.uuid,
+            and_(versions.c.model == record.model, versions.c.key == record.idempotency_key),
+        )
+        if self._connection.execute(select(versions.c.number).where(taken)).first() is not None:
+            raise AlreadyExists(f"{record.ref}, its uuid or its idempotency key exists already.")
+        self._refuse_second_production(record)
+        row = {"model": record.model, "number": record.number, "uuid": record.uuid, "key": record.idempotency_key}
+        self._connection.execute(insert(versions), {**row, **_changing(record)})
+
+    def replace_version(self, record: VersionRecord) -> None:
+        """Write it anew."""
+        self._refuse_second_production(record)
+        self._connection.execute(update(versions).where(_is(record.ref)).values(**_changing(record)))
+
+    def deployment(self, model: ModelName) -> Deployment | None:
+        """The desired state."""
+        return self._one(Deployment, deployments, deployments.c.model == model)
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Every deployment, by model."""
+        bodies = self._connection.execute(select(deployments.c.body).order_by(deployments.c.model)).scalars()
+        return tuple(from_json(body, Deployment) for body in bodies)
+
+    def put_deployment(self, deployment: Deployment) -> None:
+        """Write it, compare-and-set."""
+        model, generation = deployment.model, deployment.generation
+        row = {"generation": generation, "body": _text(deployment)}
+        change = (
+            update(deployments)
+            .where(deployments.c.model == model, deployments.c.generation == generation - 1)
+            .values(**row)
+        )
+        if self._connection.execute(change).rowcount:
+            return
+        where = deployments.c.model == model
+        actual = self._connection.execute(select(deployments.c.generation).where(where)).scalar()
+        if actual is not None or generation != 1:
+            raise GenerationConflict(
+                f"{model} is at generation {actual or 0}: somebody changed it first.",
+                expected=generation - 1,
+                actual=actual or 0,
+            )
+        self._connection.execute(insert(deployments), {"model": model, **row})
+
+    def revision(self) -> int:
+        """How often it was bumped."""
+        return self._connection.execute(select(revision.c.revision)).scalar() or 0
+
+    def bump_revision(self) -> int:
+        """Count one more."""
+        change = update(revision).values(revision=revision.c.revision + 1)
+        if not self._connection.execute(change).rowcount:
+            self._connection.execute(insert(revision), {"id": _ONLY, "revision": 1})
+        return self.revision()
+
+    def tenures(self, model: ModelName) -> tuple[Tenure, ...]:
+        """Every stretch in production, oldest first."""
+        query = select(tenures).where(tenures.c.model == model).order_by(tenures.c.position)
+        return tuple(_tenure(row) for row in self._connection.execute(query))
+
+    def open_tenure(self, tenure: Tenure) -> None:
+        """Begin it."""
+        standing = (tenures.c.model == tenure.model) & tenures.c.end_at.is_(None)
+        if self._connection.execute(select(tenures.c.position).where(standing)).first() is not None:
+            raise Conflict(f"{tenure.model} has a version in production already.")
+        row = {
+            "model": tenure.model,
+            "version": tenure.version,
+            "start_at": to_micros(tenure.start),
+            "end_at": None if tenure.end is None else to_micros(tenure.end),
+            "actor": tenure.actor,
+            "reason": tenure.reason,
+            "start_event": tenure.start_event,
+            "end_event": tenure.end_event,
+        }
+        self._connection.execute(insert(tenures), row)
+
+    def close_tenure(self, model: ModelName, *, end: datetime, event: str) -> None:
+        """End the open one."""
+        change = update(tenures).where(tenures.c.model == model, tenures.c.end_at.is_(None))
+        self._connection.execute(change.values(end_at=to_micros(end), end_event=event))
+
+    def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
+        """In the order they were added."""
+        query = (
+            select(gate_records.c.body)
+            .where(gate_records.c.model == ref.model, gate_records.c.version == ref.number)
+            .order_by(gate_records.c.position)
+        )
+        return tuple(from_json(body, GateRecord) for body in self._connection.execute(query).scalars())
+
+    def add_gate_record(self, ref: VersionRef, record: GateRecord) -> None:
+        """Append it."""
+        row = {"model": ref.model, "version": ref.number, "body": _text(record)}
+        self._connection.execute(insert(gate_records), row)
+
+    def policies(self, model: ModelName) -> tuple[PolicyDocument, ...]:
+        """Every version, ascending."""
+        query = select(policies.c.body).where(policies.c.model == model).order_by(policies.c.version)
+        return tuple(from_json(body, PolicyDocument) for body in self._connection.execute(query).scalars())
+
+    def add_policy(self, document: PolicyDocument) -> None:
+        """Insert it."""
+        where = (policies.c.model == document.model) & (policies.c.version == document.version)
+        if self._connection.execute(select(policies.c.version).where(where)).first() is not None:
+            raise AlreadyExists(f"{document.model} has a policy of version {document.version} already.")
+        row = {"model": document.model, "version": document.version, "body": _text(document)}
+        self._connection.execute(insert(policies), row)
+
+    def api_keys(self) -> tuple[ApiKey, ...]:
+        """Every key, oldest first."""
+        query = select(api_keys.c.body).order_by(api_keys.c.added_at, api_keys.c.digest)
+        return tuple(from_json(body, ApiKey) for body in self._connection.execute(query).scalars())
+
+    def key(self, digest: str) -> ApiKey | None:
+        """The key of that digest."""
+        return self._one(ApiKey, api_keys, api_keys.c.digest == digest)
+
+    def add_key(self, key: ApiKey) -> None:
+        """Insert it."""
+        if self.key(key.digest) is not None:
+            raise AlreadyExists("That key exists already.")
+        row = {"digest": key.digest, "added_at": to_micros(key.added_at), "body": _text(key)}
+        self._connection.execute(insert(api_keys), row)
+
+    def drop_key(self, digest: str) -> None:
+        """Forget it."""
+        self._connection.execute(delete(api_keys).where(api_keys.c.digest == digest))
+
+    def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
+        """Keep its counters, and itself when newest."""
+        this = (counters.c.server == report.server) & (counters.c.epoch == report.epoch)
+        known = select(counters.c.seq).where(this, counters.c.seq == report.seq).limit(1)
+        if report.counters and self._connection.execute(known).first() is None:
+            self._connection.execute(insert(counters), [_counted(report, counted) for counted in report.counters])
+        last = self._one(ServerReport, servers, servers.c.server == report.server)
+        if last is None or (report.seq > last.seq if report.epoch == last.epoch else report.at > last.at):
+            row = {"epoch": report.epoch, "received_at": to_micros(received_at), "body": _text(report)}
+            self._put(servers, {"server": report.server}, row)
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Every server, by name."""
+        rows = self._connection.execute(select(servers.c.body, servers.c.received_at).order_by(servers.c.server))
+        return tuple(
+            ServerState(report=from_json(row.body, ServerReport), received_at=from_micros(row.received_at))
+            for row in rows
+        )
+
+    def growth(self, ref: VersionRef, window: Window) -> tuple[VersionCounters, ...]:
+        """Per server and epoch."""
+        before = dict(self._counted_at(ref, window.start))
+        after = self._counted_at(ref, window.end)
+        return tuple(grown(before.get(line), counted) for line, counted in after)
+
+    def prune_reports(self, before: datetime) -> None:
+        """Forget what no later window needs."""
+        limit, other = to_micros(before), counters.alias()
+        line = and_(*(other.c[name] == counters.c[name] for name in ("server", "epoch", "model", "version")))
+        newest = select(func.max(other.c.seq)).where(line, other.c.at <= limit).scalar_subquery()
+        goes_on = exists().where(line, other.c.at > limit)
+        alive = exists().where(servers.c.server == counters.c.server, servers.c.epoch == counters.c.epoch)
+        is_base = and_(counters.c.seq == newest, or_(goes_on, alive))
+        self._connection.execute(delete(counters).where(counters.c.at <= limit, ~is_base))
+
+    def put_snapshot(self, snapshot: Snapshot, *, recorded_at: datetime) -> None:
+        """Write or replace it."""
+        key = {
+            "model": snapshot.ref.model,
+            "version": snapshot.ref.number,
+            "source": snapshot.source,
+            "start_at": to_micros(snapshot.window.start),
+            "end_at": to_micros(snapshot.window.end),
+        }
+        self._put(snapshots, key, {"recorded_at": to_micros(recorded_at), "body": _text(snapshot)})
+
+    def snapshots(
+        self, ref: VersionRef, *, ended_after: datetime, recorded_from: datetime | None = None
+    ) -> tuple[Snapshot, ...]:
+        """By the end of their window."""
+        query = (
+            select(snapshots.c.body)
+            .where(snapshots.c.model == ref.model, snapshots.c.version == ref.number)
+            .where(snapshots.c.end_at > to_micros(ended_after))
+            .order_by(snapshots.c.end_at, snapshots.c.start_at, snapshots.c.source)
+        )
+        if recorded_from is not None:
+            query = query.where(snapshots.c.recorded_at >= to_micros(recorded_from))
+        return tuple(from_json(body, Snapshot) for body in self._connection.execute(query).scalars())
+
+    def _one(self, kind: type[T], table: Table, where: ColumnElement[bool]) -> T | None:
+        body = self._connection.execute(select(table.c.body).where(where).limit(1)).scalar()
+        return None if body is None else from_json(body, kind)
+
+    def _put(self, table: Table, key: dict[str, Any], row: dict[str, Any]) -> None:
+        where = and_(*(table.c[name] == value for name, value in key.items()))
+        if not self._connection.execute(update(table).where(where).values(**row)).rowcount:
+            self._connection.execute(insert(table), {**key, **row})
+
+    def _refuse_second_production(self, record: VersionRecord) -> None:
+        if record.stage is Stage.PRODUCTION:
+            rival = (
+                select(versions.c.number)
+                .where(versions.c.model == record.model, versions.c.stage == Stage.PRODUCTION.value)
+                .where(versions.c.number != record.number)
+            )
+            number = self._connection.execute(rival).scalar()
+            if number is not None:
+                raise Conflict(f"{record.model} has a production version already: {record.model}@{number}.")
+
+    def _counted_at(self, ref: VersionRef, moment: datetime) -> Iterable[tuple[tuple[str, str], VersionCounters]]:
+        newest = _newest_counters(ref, to_micros(moment)).subquery()
+        query = (
+            select(counters.c.server, counters.c.epoch, counters.c.body)
+            .join(
+                newest,
+                and_(
+                    counters.c.server == newest.c.server,
+                    counters.c.epoch == newest.c.epoch,
+                    counters.c.seq == newest.c.seq,
+                ),
+            )
+            .where(counters.c.model == ref.model, counters.c.version == ref.number)
+            .order_by(counters.c.server, counters.c.epoch)
+        )
+        rows = self._connection.execute(query).all()
+        return [((row.server, row.epoch), from_json(row.body, VersionCounters)) for row in rows]
+
+
+def _newest_counters(ref: VersionRef, micros: int) -> Select[tuple[str, str, int]]:
+    return (
+        select(counters.c.server, counters.c.epoch, func.max(counters.c.seq).label("seq"))
+        .where(counters.c.model == ref.model, counters.c.version == ref.number, counters.c.at <= micros)
+        .group_by(counters.c.server, counters.c.epoch)
+    )
+
+
+def _is(ref: VersionRef) -> ColumnElement[bool]:
+    return (versions.c.model == ref.model) & (versions.c.number == ref.number)
+
+
+def _changing(record: VersionRecord) -> dict[str, Any]:
+    return {"stage": record.stage.value, "artifact_digest": record.artifact_digest, "body": _text(record)}
+
+
+def _counted(report: ServerReport, counted: VersionCounters) -> dict[str, Any]:
+    return {
+        "server": report.server,
+        "epoch": report.epoch,
+        "model": counted.model,
+        "version": counted.version,
+        "seq": report.seq,
+        "at": to_micros(report.at),
+        "body": _text(counted),
+    }
+
+
+def _tenure(row: Row[Any]) -> Tenure:
+    return Tenure(
+        model=ModelName(row.model),
+        version=row.version,
+        start=from_micros(row.start_at),
+        end=None if row.end_at is None else from_micros(row.end_at),
+        actor=row.actor,
+        reason=row.reason,
+        start_event=row.start_event,
+        end_event=row.end_event,
+    )
+
+
+def _text(noun: object) -> str:
+    return to_json(noun).decode()
+
+
+STORES: dict[type, Callable[[Connection], object]] = {RegistryStore: SqlRegistryStore}
