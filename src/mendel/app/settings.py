@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from mendel.errors import InvalidSettings
+from mendel.predictions import SpoolPolicy
+from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.values import from_mapping, render_duration
 
 _INTERPOLATION = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
@@ -42,39 +44,19 @@ class HubSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerSettings:
-    """``resilience.circuit_breaker``: per model version, on the aggregate of a server's workers."""
-
-    failure_rate: float = 0.5
-    minimum_calls: int = 4
-    window: timedelta = timedelta(seconds=60)
-    open_for: timedelta = timedelta(seconds=20)
-    probes: int = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkheadSettings:
-    """``resilience.bulkhead``: per model; ``max_concurrent`` counts batches, ``max_queue`` requests."""
-
-    max_concurrent: int = 64
-    max_queue: int = 2048
-    queue_timeout: timedelta = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ResilienceSettings:
     """What keeps one sick model from harming the others."""
 
-    circuit_breaker: BreakerSettings = field(default_factory=BreakerSettings)
-    bulkhead: BulkheadSettings = field(default_factory=BulkheadSettings)
+    circuit_breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingSettings:
     """
-    The data plane.
+    The data plane: its addresses, and what of :class:`mendel.serving.ServingPolicy` people set.
 
-    ``workers`` 0 means one per core, at most ``max_workers``. Port 0 takes a free one.
+    Port 0 takes a free one; ``workers`` 0 means one per core, at most ``max_workers``.
     """
 
     host: str = "127.0.0.1"
@@ -84,6 +66,10 @@ class ServingSettings:
     workers: int = 1
     max_workers: int = 16
     max_batch_rows: int = 1024
+    max_rows: int = 10_000
+    max_body_bytes: int = 100 << 20
+    memory_budget_bytes: int | None = None
+    logging_required: bool = False
     request_timeout: timedelta = timedelta(seconds=30)
     drain_timeout: timedelta = timedelta(seconds=30)
     max_connection_age: timedelta = timedelta(minutes=5)
@@ -91,13 +77,10 @@ class ServingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolSettings:
+class SpoolSettings(SpoolPolicy):
     """The prediction log on a server's disk; ``directory`` empty means below the data directory."""
 
     directory: str = ""
-    fsync: str = "off"
-    max_bytes: int = 8 << 30
-    seal_after: timedelta = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,117 @@
+"""Commands that run for long: up, hub, serve."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mendel.app.cli.options import AsJson, ClassifierName, Config, Directory, ProjectPath, settings_of
+from mendel.app.cli.output import print_json, say
+
+Parent = Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process ends.")]
+Ports = Annotated[
+    list[int] | None, typer.Option("--port", help="REST port; may be given twice.", show_default="8008 and 8000")
+]
+Host = Annotated[str | None, typer.Option("--host", help="Listen on this address.", show_default="127.0.0.1")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Worker processes; 0 is one per core.", show_default="1")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add them."""
+    for command in (up, hub, serve, version):
+        app.command()(command)
+
+
+def up(
+    *,
+    path: ProjectPath = None,
+    host: Host = None,
+    port: Ports = None,
+    workers: Workers = None,
+    hub_port: Annotated[int | None, typer.Option(help="The hub's port.", show_default="8080")] = None,
+    directory: Directory = None,
+    config: Config = None,
+) -> None:
+    """Run hub and server on this machine, in one data directory."""
+    import os  # noqa: PLC0415 - help must be quick
+
+    from mendel.app.up import Pair  # noqa: PLC0415
+
+    flags = _serving_flags(host, port, workers) | {"hub__port": hub_port}
+    settings = settings_of(directory, config, **flags)
+    environment = dict(os.environ) | _as_environment({"directory": directory, **flags}, config)
+    raise SystemExit(Pair(settings, environment, str(path) if path else None, say).run())
+
+
+def hub(
+    *,
+    port: Annotated[int | None, typer.Option("--port", help="Listen there.", show_default="8080")] = None,
+    host: Host = None,
+    directory: Directory = None,
+    config: Config = None,
+    parent: Parent = None,
+) -> None:
+    """Run the control plane."""
+    _follow(parent)
+    from mendel.app.hub import run_hub  # noqa: PLC0415 - help must be quick
+
+    run_hub(settings_of(directory, config, hub__port=port, hub__host=host))
+
+
+def serve(
+    *,
+    path: ProjectPath = None,
+    classifier: ClassifierName = None,
+    host: Host = None,
+    port: Ports = None,
+    workers: Workers = None,
+    url: Annotated[str | None, typer.Option("--hub", metavar="URL", help="The hub.", envvar="MENDEL_URL")] = None,
+    directory: Directory = None,
+    config: Config = None,
+    parent: Parent = None,
+) -> None:
+    """Run the data plane: answer requests over REST, gRPC and ZMQ."""
+    _follow(parent)
+    from mendel.app.serving import serve_with  # noqa: PLC0415 - help must be quick
+
+    settings = settings_of(directory, config, **_serving_flags(host, port, workers))
+    raise SystemExit(serve_with(settings, hub=url, path=path, classifier=classifier))
+
+
+def version(*, json: AsJson = False) -> None:
+    """Print the version of this tool, the commit it was built from, and how it was installed."""
+    import platform  # noqa: PLC0415 - help must be quick
+
+    from mendel import __version__  # noqa: PLC0415
+    from mendel.app.tools import this_tool  # noqa: PLC0415
+
+    build = this_tool()
+    if json:
+        print_json({"version": __version__, "commit": build.commit, "python": platform.python_version()})
+        return
+    say(f"mendel {__version__}, commit {build.commit or 'unknown'}, Python {platform.python_version()}")
+
+
+def _serving_flags(host: str | None, port: list[int] | None, workers: int | None) -> dict[str, Any]:
+    return {"serving__host": host, "serving__rest_ports": port or None, "serving__workers": workers}
+
+
+def _as_environment(flags: dict[str, Any], config: Path | None) -> dict[str, str]:
+    told = {f"MENDEL_{name.upper()}": _text(value) for name, value in flags.items() if value is not None}
+    return told | ({"MENDEL_CONFIG": str(config)} if config else {})
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _follow(parent: int | None) -> None:
+    if parent is not None and sys.platform == "linux":
+        from mendel.adapters.processes.children import die_with_parent  # noqa: PLC0415 - help must be quick
+
+        die_with_parent(parent)

@@ -1,0 +1,176 @@
+"""`mendel up`: hub and server on one machine under one supervisor."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import httpx
+
+from mendel.app.directory import DataDirectory
+from mendel.app.settings import Settings
+from mendel.errors import DirectoryInUse, Unavailable
+from mendel.resilience import RetryPolicy, TryAgain, decide_retry
+
+_RETRY = RetryPolicy(attempts=sys.maxsize)
+_STEADY_S = 30.0
+_START_S = 60.0
+_POLL_S = 0.05
+_PATIENCE_S = 10.0
+
+
+@dataclass(slots=True)
+class _Part:
+    """One of the two processes; ``failures`` counts deaths in a row."""
+
+    name: str
+    arguments: tuple[str, ...]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "mendel.app.cli", *self.arguments, "--parent", str(os.getpid())]
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 - our own CLI
+        self.started = time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+@dataclass(slots=True)
+class Pair:
+    """
+    Keeps a hub and a server alive until told to stop: what dies is started again after a growing pause.
+
+    A part that dies before both were ready once ends the pair: its own message says why (a port in use, a directory of a
+    newer schema).
+
+    Args:
+        say: Tells the person what happens, one line at a time.
+    """
+
+    settings: Settings
+    environment: Mapping[str, str]
+    project: str | None
+    say: Callable[[str], None]
+    rng: random.Random = field(default_factory=random.Random)
+    _stopping: bool = False
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; the exit code."""
+        serve = ("serve", *(("--path", self.project) if self.project else ()))
+        hub, server = _Part("hub", ("hub",)), _Part("server", serve)
+        with _alone(DataDirectory(self.settings.root)), _signals(self._stop):
+            try:
+                hub.start(self.environment)
+                self._await(hub, self._hub_answers)
+                server.start(self.environment)
+                self._await(server, lambda: bool(DataDirectory(self.settings.root).server_ports()))
+                self._announce()
+                self._keep(hub, server)
+            finally:
+                _end(server)
+                _end(hub)
+        return 0
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _hub_answers(self) -> bool:
+        running = DataDirectory(self.settings.root).hub()
+        if running is None:
+            return False
+        try:
+            return httpx.get(f"{running.url}/ready", timeout=1.0).is_success
+        except httpx.TransportError:
+            return False
+
+    def _await(self, part: _Part, ready: Callable[[], bool]) -> None:
+        end = time.monotonic() + _START_S
+        while not self._stopping and not ready():
+            if not part.alive:
+                raise Unavailable(f"The {part.name} did not start.", remedy="Its own message stands above.")
+            if time.monotonic() > end:
+                raise Unavailable(f"The {part.name} was not ready after {_START_S:.0f} s.")
+            time.sleep(_POLL_S)
+
+    def _announce(self) -> None:
+        data = DataDirectory(self.settings.root)
+        running, ports = data.hub(), data.server_ports()
+        self.say(f"hub     {running.url if running else '-'}")
+        for door, numbers in sorted(ports.items()):
+            self.say(f"{door:<7} {', '.join(f'{self.settings.serving.host}:{number}' for number in numbers)}")
+        self.say(f"data    {self.settings.root}")
+        self.say("Mendel is up. Stop it with Ctrl-C.")
+
+    def _keep(self, *parts: _Part) -> None:
+        while not self._stopping:
+            now = time.monotonic()
+            for part in parts:
+                if not part.alive:
+                    self._revive(part, now)
+                elif now - part.started > _STEADY_S:
+                    part.failures = 0
+            time.sleep(_POLL_S)
+
+    def _revive(self, part: _Part, now: float) -> None:
+        if part.process is not None:
+            part.failures += 1
+            match decide_retry(_RETRY, part.failures, self.rng):
+                case TryAgain(after=pause):
+                    part.due = now + pause.total_seconds()
+                case _:
+                    part.due = now
+            self.say(f"The {part.name} ended with {part.process.returncode}; starting it again.")
+            part.process = None
+        elif now >= part.due:
+            part.start(self.environment)
+
+
+def _end(part: _Part) -> None:
+    if part.process is None or part.process.poll() is not None:
+        return
+    part.process.terminate()
+    try:
+        part.process.wait(timeout=_PATIENCE_S + _START_S)
+    except subprocess.TimeoutExpired:
+        part.process.kill()
+        part.process.wait()
+
+
+@contextmanager
+def _alone(data: DataDirectory) -> Iterator[None]:
+    data.create()
+    with (data.root / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DirectoryInUse(
+                f"Mendel is already up on {data.root}.", remedy="Stop it, or choose another --directory."
+            ) from error
+        yield
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    def on_signal(_: int, __: FrameType | None) -> None:
+        stop()
+
+    former = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
