@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import yaml
 
 from mendel.drift import Reference
 from mendel.errors import InvalidValue
-from mendel.serving.decoding import InputCodec
+from mendel.projects import Project
 from mendel.serving.calls import Matrix
+from mendel.serving.decoding import InputCodec
 from mendel.serving.loading import load
 from mendel.serving.predictor import Predictor
+from mendel.serving.recording import class_names, prediction_column
 from mendel.serving.rows import Frame, assemble
-from mendel.projects import Project
 from mendel.values import ColumnSpec, ColumnType, Digest, Signature, Table, to_json
 from mendel.values.trees import tree_digest
 
@@ -74,7 +75,7 @@ def write_artifact(
     Returns:
         The digest of the directory.
     """
-    import joblib  # noqa: PLC0415 - only where a model is written
+    import joblib  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a model is written
 
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -88,7 +89,8 @@ def write_artifact(
     }
     python_function = {"loader_module": "mlflow.sklearn", "model_path": "model.joblib", "predict_fn": "predict"}
     flavors = {"sklearn": flavor, "python_function": python_function | {"python_version": platform.python_version()}}
-    return _complete(directory, flavors, signature, input_example, task, training, project=None)
+    parts = _Parts(signature=signature, input_example=input_example, task=task, training=training)
+    return _complete(directory, flavors, parts, project=None)
 
 
 def write_project_artifact(
@@ -111,26 +113,29 @@ def write_project_artifact(
     flavor: dict[str, Any] = {"classifier": str(classifier), "task": task}
     if classes is not None:
         flavor["classes"] = [value.item() if isinstance(value, np.generic) else value for value in classes]
-    return _complete(directory, {"mendel": flavor}, signature, input_example, task, training, project=project)
+    parts = _Parts(signature=signature, input_example=input_example, task=task, training=training)
+    return _complete(directory, {"mendel": flavor}, parts, project=project)
 
 
-def _complete(
-    directory: Path,
-    flavors: dict[str, Any],
-    signature: Signature | None,
-    input_example: Any,
-    task: str,
-    training: Any,
-    *,
-    project: Project | None,
-) -> Digest:
-    base = None if training is None else as_table(training)
-    example = as_table(input_example) if input_example is not None else base
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What stands beside the model in its directory."""
+
+    signature: Signature | None
+    input_example: Any
+    task: str
+    training: Any
+
+
+def _complete(directory: Path, flavors: dict[str, Any], parts: _Parts, *, project: Project | None) -> Digest:
+    signature = parts.signature
+    base = None if parts.training is None else as_table(parts.training)
+    example = as_table(parts.input_example) if parts.input_example is not None else base
     if signature is None and example is not None:
         signature = infer_signature(base if base is not None else example)
     if example is not None:
         _write_golden(directory, example.take(np.arange(min(GOLDEN_ROWS, len(example)))), signature)
-    document: dict[str, Any] = {"flavors": flavors, "metadata": {"task": task}}
+    document: dict[str, Any] = {"flavors": flavors, "metadata": {"task": parts.task}}
     if signature is not None:
         document["signature"] = signature.to_mlflow()
     if example is not None:
@@ -139,7 +144,6 @@ def _complete(
             "pandas_orient": "split",
             "type": "dataframe",
         }
-    document["utc_time_created"] = datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     (directory / "MLmodel").write_text(yaml.safe_dump(document, sort_keys=True), encoding="utf-8")
     if base is not None:
         features = base.select(signature.names) if signature and signature.inputs else base
@@ -167,19 +171,11 @@ def _write_reference(directory: Path, features: Table, predictor: Predictor, sig
 def outputs_of(predictor: Predictor, frame: Frame) -> dict[str, np.ndarray[Any, Any]]:
     """The columns that the prediction log has of an answer: ``prediction`` and, where there are, ``proba.<class>``."""
     answered = predictor.predict(frame)
-    columns = {"prediction": _normal(_as_column(answered.predictions))}
+    columns = {"prediction": prediction_column(answered.predictions)}
     if answered.matrix is not None:
-        names = predictor.classes or range(answered.matrix.shape[1])
+        names = class_names(predictor.classes or (), answered.matrix.shape[1])
         columns |= {f"proba.{name}": answered.matrix[:, place] for place, name in enumerate(names)}
     return columns
-
-
-def _as_column(values: list[Any]) -> np.ndarray[Any, Any]:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return np.array(values, dtype=np.float64)
-    column = np.empty(len(values), dtype=object)
-    column[:] = [value if isinstance(value, str | bool) or value is None else str(value) for value in values]
-    return column
 
 
 def _spec(name: str, column: np.ndarray[Any, Any]) -> ColumnSpec:

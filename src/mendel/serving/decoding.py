@@ -63,7 +63,7 @@ class InputCodec:
             return self._columns.decode(rows, names)
         return _loose(rows, names, self._order)
 
-    def _named(self, given: Input) -> tuple[tuple[str, ...] | None, Sequence[Any]]:
+    def _named(self, given: Input) -> tuple[tuple[str, ...] | None, Any]:
         if isinstance(given, Records):
             return None, given.rows
         if isinstance(given, Matrix):
@@ -90,7 +90,7 @@ class _Columns:
         self._pack = struct.Struct(f"{len(specs)}d").pack
         self._get: Callable[[Mapping[str, Any]], Any] = itemgetter(*self.names)
 
-    def decode(self, rows: Sequence[Any], names: tuple[str, ...] | None) -> Rows:
+    def decode(self, rows: Any, names: tuple[str, ...] | None) -> Rows:
         if isinstance(rows, np.ndarray):
             return self._array(rows, names)
         order = None if names is None else self._places(names)
@@ -194,7 +194,7 @@ def _fit(value: Any, spec: ColumnSpec, place: int) -> Any:
     raise _refuse(f"Feature {spec.name!r} of row {place} is {_shown(value)}; it needs {_WANTED[spec.type]}.", spec.name)
 
 
-def _loose(rows: Sequence[Any], names: tuple[str, ...] | None, order: tuple[str, ...] | None) -> Rows:
+def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | None) -> Rows:
     if isinstance(rows, np.ndarray):
         rows = rows.tolist()
     if names is None:

@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mendel.durable import Clock
+from mendel.errors import (
+    BreakerOpen,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelError,
+    ModelFailed,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    Unsupported,
+    VersionNotFound,
+)
+from mendel.predictions import LabelRow, PredictionBlock
 from mendel.projects import Project
+from mendel.resilience import Refused
+from mendel.serving.authorize import Keys, authorize
 from mendel.serving.calls import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
+from mendel.serving.execution import Outcome
+from mendel.serving.hosting import Hosted, Hosting
+from mendel.serving.lane import Ticket
+from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
-from mendel.values import DesiredState, Digest, ModelConvergence, Scope
+from mendel.serving.reporting import metrics_text, readiness_of, status_of
+from mendel.serving.routing import choose_version
+from mendel.serving.rows import Rows
+from mendel.serving.shadowing import cast_shadow
+from mendel.serving.versions import LoadedVersion, Surroundings
+from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
 
 class Kernel:
     """
     The data plane of one process: resolve, authorize, decode, admit, batch, predict, encode, record, answer.
 
-    One event loop owns it. Several kernels may live in one process.
+    One event loop owns it. Several kernels may live in one process. Doors authorise with :meth:`authorize` before they
+    read a body, then call :meth:`infer`.
 
     Args:
-        policy: Widths, bounds and timeouts.
+        policy: Widths, bounds and timeouts, this process's share of them.
         sink: The prediction log; None logs nothing, and answers say so.
         counters: Where it counts; shared with the server's other processes, or ``LocalCounters()``.
-        breakers: Shared likewise, or ``LocalBreakers(...)``.
+        breakers: Shared likewise, or ``LocalBreakers(policy.breaker, clock)``.
         clock: The wall clock.
         rng: Chooses routes and makes ids; must not be seeded alike in two processes.
         project: The classifiers whose code this server hosts, for versions of flavour ``mendel``.
-        repository: Carries out load and unload calls; None refuses them.
+        repository: Carries out load and unload calls of doors; None refuses them.
         identity: What this server is, for the metadata of its answers.
     """
 
@@ -46,25 +74,66 @@ class Kernel:
         project: Project | None = None,
         repository: RepositoryControl | None = None,
         identity: ServerIdentity | None = None,
-    ) -> None: ...
+    ) -> None:
+        self.policy, self.sink, self.counters, self.clock = policy, sink, counters, clock
+        self.repository = repository
+        self._breakers, self._rng = breakers, rng
+        self._default = None if project is None else project.default_classifier
+        self._around = Surroundings(
+            policy=policy,
+            sink=sink,
+            counters=counters,
+            breakers=breakers,
+            clock=clock,
+            rng=rng,
+            project=project,
+            identity=identity or ServerIdentity(),
+        )
+        self._hosting = Hosting(self._around)
+        self._keys: Keys = {}
+        self._active = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._state = "created"
 
     async def __aenter__(self) -> Self:
         """Start; nothing is served before the first :meth:`apply`."""
+        self._loop = asyncio.get_running_loop()
+        self._state = "serving"
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drain and close."""
+        await self.drain()
+        await self._hosting.close()
+        self._state = "stopped"
 
     async def apply(self, state: DesiredState, fetch: Callable[[Digest], Path]) -> tuple[ModelConvergence, ...]:
         """
         Converge on *state*: load beside the old, warm up, swap one reference, drain the old.
 
-        Idempotent, serialised, and safe under load. What cannot be loaded leaves the old serving and is reported.
+        Idempotent, serialised, and safe under load. What cannot be loaded leaves the old serving and is reported;
+        applying the same state again tries it again.
 
         Args:
             fetch: Gives the directory of the artefact of a digest; called in a thread; may raise any MendelError.
         """
+        self._keys = dict(state.key_hashes)
+        return await self._hosting.apply(state, fetch)
+
+    async def load(self, model: ModelName) -> None:
+        """Load again, in this process, what is desired of *model*."""
+        await self._hosting.load(model)
+
+    async def unload(self, model: ModelName) -> None:
+        """Free, in this process, *model*'s memory after what is in flight; what is desired of it stays."""
+        await self._hosting.unload(model)
+
+    def authorize(self, door: str, credential: str | None, scope: Scope | None) -> None:
+        """Let the call through, or raise Unauthenticated or Forbidden; a None scope is open to all."""
+        authorize(self._keys, door, credential, scope)
 
     async def infer(self, call: InferenceCall) -> InferenceAnswer:
         """
@@ -73,21 +142,194 @@ class Kernel:
         Raises:
             ModelNotFound, VersionNotFound: Nothing of that name or number is served.
             NotReady: It is deployed and not loaded yet, or the kernel drains.
-            Unauthenticated, Forbidden: Once a key with the scope ``predict`` exists.
             InvalidRequest, TooLarge: The input does not fit the signature; names the first offending feature.
             Overloaded, BreakerOpen, DeadlineExceeded: Not now.
             Unsupported: Probabilities of a predictor that has none.
             ModelFailed: The model raised, or gave no answer.
+            StoreUnavailable: Logging is required and the log takes nothing.
         """
-
-    def authorize(self, door: str, credential: str | None, scope: Scope | None) -> None:
-        """Let the call through, or raise Unauthenticated or Forbidden; a None scope is open to all."""
+        began = self._loop.time()
+        patience = min(call.timeout or self.policy.request_timeout, self.policy.request_timeout)
+        if patience <= timedelta(0):
+            raise DeadlineExceeded("The deadline had passed when the request came.")
+        hosted, version = self._resolve(call)
+        rows = version.read.codec.decode(call.input)
+        version, epoch, fallback = self._admit(hosted, version)
+        if fallback:
+            rows = version.read.codec.decode(call.input)
+        ticket = self._ticket(call, rows, began, began + patience.total_seconds(), epoch)
+        self._enter_lane(hosted, version, ticket)
+        if hosted.deployment.shadow is not None:
+            cast_shadow(hosted, version, call, ticket, self._loop)
+        with self._in_flight(version):
+            outcome = await self._outcome(version, ticket)
+        return self._answer(call, version, outcome, began, fallback=fallback)
 
     def readiness(self) -> Readiness:
         """Whether requests are welcome, and which check says no."""
+        return readiness_of(self._state, self._hosting, self.sink)
 
     def status(self) -> KernelStatus:
         """What is loaded, queued and running now."""
+        return status_of(self.readiness(), self._hosting, self._breakers, self.sink, self._active)
+
+    def metrics(self) -> str:
+        """Prometheus' text format, over all processes that share the counters."""
+        return metrics_text(self.counters, self._hosting, self._breakers, self.sink)
+
+    def log(self, block: PredictionBlock) -> bool:
+        """Log predictions made elsewhere; False: they are not logged."""
+        return self.sink is not None and self.sink.append(block)
+
+    def log_labels(self, labels: tuple[LabelRow, ...]) -> bool:
+        """Log labels; False: none is logged."""
+        return self.sink is not None and self.sink.append_labels(labels)
+
+    def served(self, model: str | None, version: int | None = None) -> LoadedVersion:
+        """The version that answers for *model*: the one of that number, else production."""
+        hosted = self._hosted(model)
+        return self._version(hosted, version or hosted.deployment.production)
 
     async def drain(self) -> None:
         """Take no more requests and wait for those in flight, at most ``policy.drain_timeout``."""
+        if self._state == "stopped":
+            return
+        self._state = "draining"
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), self.policy.drain_timeout.total_seconds())
+
+    def _resolve(self, call: InferenceCall) -> tuple[Hosted, LoadedVersion]:
+        if self._state != "serving":
+            raise NotReady(f"The server is {self._state}.", retry_after=timedelta(seconds=1))
+        hosted = self._hosted(call.model)
+        if call.version is None and hosted.deployment.routes:
+            version = self._version(hosted, choose_version(hosted.deployment, call.key, self._rng))
+        else:
+            version = self._version(hosted, call.version)
+        _check_supported(version, call)
+        return hosted, version
+
+    def _hosted(self, model: str | None) -> Hosted:
+        table = self._hosting.table
+        name = model or self._default or (next(iter(table)) if len(table) == 1 else None)
+        if name is None:
+            if not table:
+                raise NotReady("No model is deployed here yet.", retry_after=timedelta(seconds=1))
+            raise InvalidRequest("Several models are served here.", remedy=f"Name one of {', '.join(sorted(table))}.")
+        hosted = table.get(name)
+        if hosted is None and name in self._hosting.convergence:
+            raise NotReady(f"Model {name!r} is not loaded yet.", retry_after=timedelta(seconds=1))
+        if hosted is None:
+            raise ModelNotFound(
+                f"No model {name!r} is served here.", remedy=f"There are {', '.join(sorted(table)) or 'none'}."
+            )
+        return hosted
+
+    def _version(self, hosted: Hosted, number: int | None) -> LoadedVersion:
+        model = hosted.deployment.model
+        version = None if number is None else hosted.versions.get(number)
+        if version is not None:
+            return version
+        if number is None:
+            raise NotReady(f"Model {model!r} has no version in production.")
+        if number in hosted.deployment.versions or self._hosting.is_unloaded(model):
+            raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=timedelta(seconds=1))
+        loaded = ", ".join(map(str, sorted(hosted.versions)))
+        raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"There are {loaded}.")
+
+    def _admit(self, hosted: Hosted, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
+        """The version whose breaker lets the call through: the one chosen, else the fallback."""
+        admission = self._breakers.admit(version.ref)
+        if not isinstance(admission, Refused):
+            return version, admission.epoch, False
+        version.meter.outcome(BREAKER_OPEN)
+        fallback = hosted.versions.get(hosted.deployment.fallback or 0)
+        if fallback is not None and fallback is not version:
+            second = self._breakers.admit(fallback.ref)
+            if not isinstance(second, Refused):
+                return fallback, second.epoch, True
+        raise BreakerOpen(
+            f"{version.ref} fails too often; its breaker is open.",
+            retry_after=admission.retry_after,
+            remedy="Try again later, or roll back.",
+        )
+
+    def _enter_lane(self, hosted: Hosted, version: LoadedVersion, ticket: Ticket[Outcome]) -> None:
+        bulkhead = self.policy.bulkhead
+        waiting = sum(other.lane.queued for other in hosted.versions.values())
+        ahead = version.lane.wait_ahead()
+        patience = min(ticket.deadline - ticket.arrived, bulkhead.queue_timeout.total_seconds())
+        if waiting >= bulkhead.max_queue or ahead.total_seconds() > patience:
+            self._breakers.record(version.ref, epoch=ticket.epoch, unused=1)
+            version.meter.outcome(REJECTED)
+            why = (
+                f"{waiting} requests wait"
+                if waiting >= bulkhead.max_queue
+                else f"the wait is {ahead.total_seconds():.1f} s"
+            )
+            raise Overloaded(
+                f"Model {version.ref.model!r} is busy: {why}.",
+                retry_after=max(ahead, timedelta(milliseconds=100)),
+                remedy="Try again after Retry-After.",
+            )
+        version.lane.submit(ticket)
+
+    def _ticket(self, call: InferenceCall, rows: Rows, began: float, deadline: float, epoch: int) -> Ticket[Outcome]:
+        return Ticket(
+            rows=rows,
+            door=call.door,
+            correlation_id=call.correlation_id,
+            event_micros=None if call.event_time is None else to_micros(call.event_time),
+            arrived=began,
+            deadline=deadline,
+            future=self._loop.create_future(),
+            epoch=epoch,
+        )
+
+    @contextlib.contextmanager
+    def _in_flight(self, version: LoadedVersion) -> Iterator[None]:
+        self._active += 1
+        self._quiet.clear()
+        version.meter.entered()
+        try:
+            yield
+        finally:
+            version.meter.left()
+            self._active -= 1
+            if not self._active:
+                self._quiet.set()
+
+    async def _outcome(self, version: LoadedVersion, ticket: Ticket[Outcome]) -> Outcome:
+        try:
+            outcome = await ticket.future
+        except DeadlineExceeded:
+            version.meter.outcome(TIMEOUT)
+            raise
+        if outcome.error is None:
+            return outcome
+        if isinstance(outcome.error, ModelError):
+            raise ModelFailed(f"{version.ref}: {outcome.error.message}", remedy=outcome.error.remedy) from outcome.error
+        raise outcome.error
+
+    def _answer(
+        self, call: InferenceCall, version: LoadedVersion, outcome: Outcome, began: float, *, fallback: bool
+    ) -> InferenceAnswer:
+        return InferenceAnswer(
+            metadata=version.metadata,
+            predictions=outcome.predictions,
+            probabilities=outcome.probabilities,
+            prediction_ids=outcome.ids,
+            correlation_id=call.correlation_id,
+            at=self.clock(),
+            took=timedelta(seconds=self._loop.time() - began),
+            fallback=fallback,
+        )
+
+
+def _check_supported(version: LoadedVersion, call: InferenceCall) -> None:
+    predictor = version.read.predictor
+    wanted = "predict_proba" if call.proba else "predict"
+    if wanted not in predictor.endpoints:
+        raise Unsupported(f"{version.ref.model!r} does not offer {wanted}.", remedy="Its project turned it off.")
+    if call.proba and not predictor.proba:
+        raise Unsupported(f"{version.ref} gives no probabilities: {predictor.class_name} has no predict_proba.")

@@ -24,7 +24,7 @@ class Ticket(Generic[R]):
     One request on its way through a lane.
 
     Times are the event loop's. ``future`` is done early when the deadline passes or the caller goes away; what is done
-    is not started.
+    is not started. ``epoch`` is what the breaker admitted it in.
     """
 
     rows: Rows
@@ -34,6 +34,7 @@ class Ticket(Generic[R]):
     arrived: float
     deadline: float
     future: asyncio.Future[R]
+    epoch: int = 0
     shadow: bool = False
     started: float = 0.0
 

@@ -89,14 +89,14 @@ def _unpickle(directory: Path, flavor: Mapping[str, Any]) -> Any:
         raise ModelNotLoadable("The artefact names a model file outside itself.")
     match flavor.get("serialization_format", "cloudpickle"):
         case "joblib":
-            import joblib  # noqa: PLC0415 - only where a model is loaded
+            import joblib  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a model is loaded
 
             return joblib.load(path)
         case "cloudpickle" | "pickle":
             with path.open("rb") as file:
                 return pickle.load(file)  # noqa: S301 - after the digest was checked; design.md section 8
         case "skops":
-            import skops.io  # noqa: PLC0415 - only where a model is loaded
+            import skops.io  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a model is loaded
 
             return skops.io.load(path)
         case other:
@@ -149,7 +149,7 @@ def _guarded(doing: str, act: Callable[[], Any]) -> Any:
         return act()
     except MendelError:
         raise
-    except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever loading raises, it is not loadable
+    except Exception as error:
         raise ModelNotLoadable(f"{doing} failed with {type(error).__name__}: {error}") from error
 
 

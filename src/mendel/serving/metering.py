@@ -49,8 +49,12 @@ class VersionMeter:
         self._counters.add(self._statuses[status])
 
     def entered(self) -> None:
-        """One request is in flight."""
+        """One request is in flight, and waits for a batch."""
         self._counters.add(self._active)
+        self.queued()
+
+    def queued(self) -> None:
+        """One request waits for a batch."""
         self._counters.add(self._queued)
 
     def left(self) -> None:

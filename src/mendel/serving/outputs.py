@@ -43,19 +43,29 @@ def probabilities_per_row(output: Any, rows: int) -> list[list[float | None]]:
 
 
 def plain(value: Any) -> Any:
-    """*value* as JSON knows it."""
+    """
+    *value* as JSON knows it.
+
+    Raises:
+        ModelFailed: JSON has no word for it.
+    """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
         return value
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    return _foreign(value)
+
+
+def _foreign(value: Any) -> Any:
+    """Arrays, frames, times: by what they can do, so that none of their packages is imported."""
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, np.ndarray):
         return _array(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return [plain(row) for row in value.to_dict(orient="records")]
     if hasattr(value, "to_numpy"):

@@ -89,7 +89,7 @@ class Predictor:
             import pandas as pd  # noqa: PLC0415 - only for models that ask for it
 
             return pd.DataFrame(dict(zip(frame.shape.names, frame.columns(), strict=True)))
-        return frame.values
+        return frame.matrix
 
     @staticmethod
     def _call(function: Callable[..., Any], *args: Any) -> Any:
@@ -97,6 +97,6 @@ class Predictor:
             return function(*args)
         except MendelError:
             raise
-        except Exception as error:  # noqa: BLE001 - the supervisor of the model's own code: whatever it raises is its fault
+        except Exception as error:
             text = str(error) or "without a message"
             raise ModelFailed(f"The model raised {type(error).__name__}: {text[:500]}") from error

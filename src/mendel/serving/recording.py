@@ -63,7 +63,7 @@ def block_of(whose: Recorded, origins: Sequence[Origin], executed: Executed) -> 
         timestamp_micros=executed.micros,
         door=_each(origins, [origin.door for origin in origins]),
         feature_names=executed.frame.shape.names,
-        features=executed.frame.values if executed.frame.plain else executed.frame.columns(),
+        features=executed.frame.matrix if executed.frame.plain else executed.frame.columns(),
         predictions=None if outputs is None else prediction_column(outputs.predictions),
         latency_ms=_latencies(origins),
         release_tag=served.release_tag,

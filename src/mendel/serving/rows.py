@@ -39,13 +39,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A batch: ``values`` has shape (rows, columns) and is ``float64``, or ``object`` where a column is not numeric."""
+    """A batch: ``matrix`` has shape (rows, columns) and is ``float64``, or ``object`` where a column is not numeric."""
 
     shape: Shape
-    values: NDArray[Any]
+    matrix: NDArray[Any]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.matrix)
 
     @property
     def plain(self) -> bool:
@@ -61,7 +61,7 @@ class Frame:
         return Table(dict(zip(self.shape.names, self.columns(), strict=True)))
 
     def _column(self, place: int, name: str) -> NDArray[Any]:
-        column = self.values[:, place]
+        column = self.matrix[:, place]
         if name in self.shape.booleans:
             return truth_values(column)
         return column if self.shape.numeric else numbers_where_numeric(column)

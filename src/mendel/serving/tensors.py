@@ -175,7 +175,7 @@ def _flat(values: Any) -> list[Any]:
         if not all(isinstance(part, list) for part in values):
             raise InvalidRequest("A tensor's data is nested unevenly.")
         values = [value for part in values for value in part]
-    return values
+    return list(values)
 
 
 def _objects(flat: list[Any]) -> Array:

@@ -110,6 +110,7 @@ class LoadedVersion:
         self.ref = VersionRef(model, served.number)
         self.served = served
         self.read = read
+        self.policy = around.policy
         self.loaded_at = around.clock()
         self.generation = 0
         self.metadata = self._describe(around, 0, self.loaded_at)
@@ -153,23 +154,26 @@ class LoadedVersion:
                 for shadow, old in self._recorded.items()
             }
 
-    async def retire(self, timeout: timedelta) -> None:
-        """Wait for what is in flight, at most *timeout*, then give everything back."""
+    async def retire(self, patience: timedelta) -> None:
+        """Wait for what is in flight, at most *patience*, then give everything back."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.lane.idle(), timeout.total_seconds())
+            await asyncio.wait_for(self.lane.idle(), patience.total_seconds())
         self.lane.close()
         await asyncio.to_thread(self.read.predictor.close)
         self._around.breakers.forget(self.ref)
 
     def _ran(self, tickets: Sequence[Ticket[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
         failed = [isinstance(outcomes, BaseException) or _faulty(outcomes[place]) for place in range(len(tickets))]
-        asked = [bad for ticket, bad in zip(tickets, failed, strict=True) if not ticket.shadow]
-        self._around.breakers.record(self.ref, succeeded=asked.count(False), failed=asked.count(True))
+        for epoch in {ticket.epoch for ticket in tickets if not ticket.shadow}:
+            mine = [bad for t, bad in zip(tickets, failed, strict=True) if t.epoch == epoch and not t.shadow]
+            self._around.breakers.record(self.ref, epoch=epoch, succeeded=mine.count(False), failed=mine.count(True))
+        self.meter.started(len(tickets))
         self.meter.batch(tickets, outcomes, failed, asyncio.get_running_loop().time())
 
     def _dropped(self, ticket: Ticket[Outcome]) -> None:
+        self.meter.started(1)
         if not ticket.shadow:
-            self._around.breakers.record(self.ref, unused=1)
+            self._around.breakers.record(self.ref, epoch=ticket.epoch, unused=1)
 
     def _describe(self, around: Surroundings, generation: int, now: datetime) -> AnswerMetadata:
         served, predictor, who = self.served, self.read.predictor, around.identity
