@@ -1,9 +1,9 @@
 """Profiles and statistics: distributions in, readings out."""
 
-from mendel.drift.cells import Cells
+from mendel.drift.cells import Cells, as_numbers, category, tally
 from mendel.drift.compare import compare
 from mendel.drift.detector import Detection, DriftDetector, as_table
-from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature
+from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature, infer_type
 from mendel.drift.metrics import METRICS, Metric, bootstrap, metric, score_of
 from mendel.drift.outcomes import Outcomes
 from mendel.drift.policy import Band, Effects, FeatureRule, LogRule, MonitoringPolicy, Task
@@ -38,14 +38,18 @@ __all__ = [
     "QualityReading",
     "Reference",
     "Task",
+    "as_numbers",
     "as_table",
     "bootstrap",
+    "category",
     "compare",
     "confirmed",
     "evaluate",
+    "infer_type",
     "merge",
     "metric",
     "quality_signal",
     "score_of",
+    "tally",
     "wilson",
 ]

@@ -1,1 +1,33 @@
 """Evidence in, gate report out."""
+
+from mendel.gates.decide import decide, judge
+from mendel.gates.evidence import Answers, Evidence, Findings, FloorFinding, RunCause, SegmentFinding
+from mendel.gates.measure import look_alpha, measure
+from mendel.gates.pairs import relative_gain, rows_for_power
+from mendel.gates.policy import PROFILES, Bounds, GatePolicy, Profile
+from mendel.gates.report import Family, GateReport, GateResult, Verdict
+from mendel.gates.segments import automatic_segments
+
+__all__ = [
+    "PROFILES",
+    "Answers",
+    "Bounds",
+    "Evidence",
+    "Family",
+    "Findings",
+    "FloorFinding",
+    "GatePolicy",
+    "GateReport",
+    "GateResult",
+    "Profile",
+    "RunCause",
+    "SegmentFinding",
+    "Verdict",
+    "automatic_segments",
+    "decide",
+    "judge",
+    "look_alpha",
+    "measure",
+    "relative_gain",
+    "rows_for_power",
+]

@@ -1,0 +1,259 @@
+"""One function per gate: numbers and bounds in, a result out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mendel.drift import Task
+from mendel.gates.evidence import Findings, FloorFinding, RunCause
+from mendel.gates.policy import Bounds
+from mendel.gates.report import Family, GateResult, Verdict
+from mendel.values import Measured, NotMeasured, render_duration
+
+Criterion = Callable[[Findings, Bounds], GateResult]
+
+_SHOWN_VIOLATIONS = 5
+_RESOLUTION = 9
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """A gate about to say something."""
+
+    name: str
+    family: Family
+    binding: bool = True
+
+    def says(self, *, passes: bool, text: str, value: float | None = None, bound: float | None = None) -> GateResult:
+        verdict = Verdict.PASS if passes else Verdict.FAIL
+        return GateResult(
+            gate=self.name,
+            family=self.family,
+            verdict=verdict,
+            binding=self.binding,
+            value=value,
+            bound=bound,
+            text=text,
+        )
+
+    def waits(self, text: str, needs: str, *, value: float | None = None, bound: float | None = None) -> GateResult:
+        return GateResult(
+            gate=self.name,
+            family=self.family,
+            verdict=Verdict.UNDECIDED,
+            binding=self.binding,
+            value=value,
+            bound=bound,
+            text=text,
+            needs=needs if self.binding else "",
+        )
+
+
+def schema(findings: Findings, _: Bounds) -> GateResult:
+    """Every row is valid against the version's schema."""
+    gate, violations = _Gate("schema", Family.DATA_QUALITY), findings.schema_violations
+    if violations is None:
+        return gate.waits("the rows have not been validated", "a validation against the schema")
+    more = len(violations) - _SHOWN_VIOLATIONS
+    shown = "; ".join(violations[:_SHOWN_VIOLATIONS]) + (f"; and {more} more" if more > 0 else "")
+    return gate.says(passes=not violations, text=shown or "every row is valid", value=float(len(violations)), bound=0.0)
+
+
+def samples(findings: Findings, bounds: Bounds) -> GateResult:
+    """There are enough labelled evaluation rows, or training rows of a first deployment."""
+    gate, what, have = _Gate("samples", Family.DATA_QUALITY), "labelled evaluation", findings.samples
+    if findings.floor is not None:
+        if findings.training_rows is None:
+            return gate.waits("training rows are not counted", "their number")
+        what, have = "training", findings.training_rows
+    text, numbers = f"{have} {what} rows, at least {bounds.samples}", (float(have), float(bounds.samples))
+    if have >= bounds.samples:
+        return gate.says(passes=True, text=text, value=numbers[0], bound=numbers[1])
+    return gate.waits(text, f"need {bounds.samples - have} more {what} rows", value=numbers[0], bound=numbers[1])
+
+
+def coverage(findings: Findings, bounds: Bounds) -> GateResult:
+    """Enough of the window's predictions have labels: those that have may be unlike the rest."""
+    gate, share = _Gate("coverage", Family.DATA_QUALITY, binding=findings.floor is None), findings.coverage
+    if isinstance(share, NotMeasured):
+        return gate.waits(str(share), "predictions in the window")
+    text = f"{_percent(share.value)} of {share.samples} predictions labelled, at least {_percent(bounds.coverage)}"
+    if _reaches(share.value, bounds.coverage):
+        return gate.says(passes=True, text=text, value=share.value, bound=bounds.coverage)
+    lacking = max(1, round((bounds.coverage - share.value) * share.samples))
+    needs = f"need about {lacking} more labels of these predictions"
+    return gate.waits(text, needs, value=share.value, bound=bounds.coverage)
+
+
+def cooldown(findings: Findings, bounds: Bounds) -> GateResult:
+    """The last change of this model has had time to show what it does."""
+    gate, since = _Gate("cooldown", Family.DATA_QUALITY, binding=findings.floor is None), findings.since_change
+    wanted = f"at least {render_duration(bounds.cooldown)} wanted"
+    if since is None:
+        return gate.says(passes=True, text=f"no promotion or rollback yet, {wanted}")
+    text = f"{_span(since)} since the last promotion or rollback, {wanted}"
+    numbers = since.total_seconds(), bounds.cooldown.total_seconds()
+    return gate.says(passes=since >= bounds.cooldown, text=text, value=numbers[0], bound=numbers[1])
+
+
+def floor(findings: Findings, bounds: Bounds) -> GateResult:
+    """A first deployment is better than chance, or than the policy's floor, by the bound of its interval."""
+    found = findings.floor
+    gate = _Gate("floor", Family.STATISTICAL, binding=found is not None)
+    if found is None:
+        return gate.waits("there is a production version to beat instead", "nothing")
+    if isinstance(found.score, NotMeasured):
+        return gate.waits(str(found.score), f"{found.metric} on labelled rows")
+    bound = _sure_end(found, found.score, bounds)
+    over = bound - found.floor if found.higher_is_better else found.floor - bound
+    word = "above" if found.higher_is_better else "below"
+    text = f"{found.metric} {found.score.value:.3f}, surely to {bound:.3f}; {word} {found.floor:.3f} wanted"
+    return gate.says(passes=round(over, _RESOLUTION) > 0, text=text, value=bound, bound=found.floor)
+
+
+def improvement(findings: Findings, bounds: Bounds) -> GateResult:
+    """The candidate is better by as much as it must be, and better beyond chance."""
+    gate, gain = _Gate("improvement", Family.STATISTICAL, binding=findings.floor is None), findings.gain
+    if isinstance(gain, NotMeasured):
+        return gate.waits(str(gain), f"{findings.metric} of both versions on labelled rows")
+    enough = _reaches(gain.value, bounds.improvement)
+    text = f"{findings.metric} {_signed(gain.value)} relative, at least {_signed(bounds.improvement)}"
+    if not bounds.intervals:
+        return gate.says(passes=enough, text=text, value=gain.value, bound=bounds.improvement)
+    if not findings.alpha:
+        text = (
+            f"look {findings.look}: this candidate's {bounds.looks} looks are taken, or the cooldown's alpha is spent"
+        )
+        return gate.says(passes=False, text=text, value=gain.value, bound=bounds.improvement)
+    text += f"; lower bound {'unknown' if gain.low is None else _signed(gain.low)}, above 0 wanted"
+    passes = enough and gain.low is not None and round(gain.low, _RESOLUTION) > 0
+    lacking = 0 if passes else _lacking_rows(findings, gain, bounds)
+    if lacking:
+        needs = f"need about {lacking} more labelled rows"
+        return gate.waits(text, needs, value=gain.value, bound=bounds.improvement)
+    return gate.says(passes=passes, text=text, value=gain.value, bound=bounds.improvement)
+
+
+def calibration(findings: Findings, bounds: Bounds) -> GateResult:
+    """Probabilities have not become less true."""
+    increase, needed = findings.calibration, findings.floor is None and findings.probabilities_expected
+    gate = _Gate("calibration", Family.STABILITY, binding=needed)
+    if isinstance(increase, NotMeasured):
+        return gate.waits(str(increase), "probabilities of both versions")
+    text = f"Brier score {increase.value:+.4f}, at most {bounds.calibration:+.4f}"
+    passes = _reaches(bounds.calibration, increase.value)
+    return gate.says(passes=passes, text=text, value=increase.value, bound=bounds.calibration)
+
+
+def latency(findings: Findings, bounds: Bounds) -> GateResult:
+    """The candidate answers about as fast."""
+    gate = _Gate("latency", Family.STABILITY, binding=findings.floor is None)
+    now, before, free = findings.candidate_latency_ms, findings.production_latency_ms, bounds.latency_floor_ms
+    if now is not None and now <= free:
+        return gate.says(passes=True, text=f"p95 {now:.3g} ms; up to {free:g} ms always pass", value=now, bound=free)
+    if now is None or not before:
+        return gate.waits("p95 latency is not measured", "p95 latency of both versions")
+    text = f"p95 {now:.3g} ms after {before:.3g} ms, at most {bounds.latency:g} times that"
+    return gate.says(passes=_reaches(bounds.latency, now / before), text=text, value=now / before, bound=bounds.latency)
+
+
+def size(findings: Findings, bounds: Bounds) -> GateResult:
+    """The candidate fits, and has not grown out of proportion."""
+    now, before, budget = findings.candidate_bytes, findings.production_bytes, findings.budget_bytes
+    first = findings.floor is not None
+    gate = _Gate("size", Family.STABILITY, binding=not first or budget is not None)
+    if now is None or (not before and not first):
+        return gate.waits("size is not measured", "the bytes of both artefacts")
+    fits = budget is None or now <= budget
+    room = "no budget is set" if budget is None else f"{'within' if fits else 'over'} the budget of {budget}"
+    if not before:
+        return gate.says(passes=fits, text=f"{now} bytes; {room}")
+    text = f"{now} bytes after {before}, at most {bounds.size:g} times that; {room}"
+    passes = fits and _reaches(bounds.size, now / before)
+    return gate.says(passes=passes, text=text, value=now / before, bound=bounds.size)
+
+
+def segments(findings: Findings, bounds: Bounds) -> GateResult:
+    """No part of the rows surely loses more than it may."""
+    gate = _Gate("segments", Family.CONSISTENCY, binding=findings.floor is None)
+    highs = {s.name: _most(s.gain, bounds) for s in findings.segments if isinstance(s.gain, Measured)}
+    if not highs:
+        text = "no segment is measured" if findings.segments else "there are no segments"
+        return gate.waits(text, f"a segment of at least {bounds.segment_rows} labelled rows")
+    losing = sorted(name for name, high in highs.items() if not _reaches(high, -bounds.segments))
+    worst = min(highs, key=lambda name: (highs[name], name))
+    text = f"{len(highs)} of {len(findings.segments)} segments measured; in the worst, {worst}, at most "
+    text += f"{_signed(highs[worst])}, at least {_signed(-bounds.segments)} wanted"
+    if losing:
+        text += f"; surely losing: {', '.join(losing)}"
+    return gate.says(passes=not losing, text=text, value=highs[worst], bound=-bounds.segments)
+
+
+def agreement(findings: Findings, bounds: Bounds) -> GateResult:
+    """Most decisions stay as they were; where the world has changed, they need not."""
+    changed = findings.cause in {RunCause.DRIFT, RunCause.QUALITY}
+    binding = not changed and findings.floor is None and findings.task is Task.CLASSIFICATION
+    gate, share = _Gate("agreement", Family.CONSISTENCY, binding=binding), findings.agreement
+    if isinstance(share, NotMeasured):
+        return gate.waits(str(share), "answers of both versions on labelled rows")
+    text = f"{_percent(share.value)} of decisions unchanged, at least {_percent(bounds.agreement)}"
+    passes = _reaches(share.value, bounds.agreement)
+    return gate.says(passes=passes, text=text, value=share.value, bound=bounds.agreement)
+
+
+CRITERIA: tuple[Criterion, ...] = (
+    schema,
+    samples,
+    coverage,
+    cooldown,
+    floor,
+    improvement,
+    calibration,
+    latency,
+    size,
+    segments,
+    agreement,
+)
+
+
+def _lacking_rows(findings: Findings, gain: Measured, bounds: Bounds) -> int:
+    """How many more rows could still show the gain; 0 when that is ruled out, or this is the last look."""
+    ruled_out = gain.high is not None and not _reaches(gain.high, bounds.improvement)
+    if ruled_out or findings.look >= bounds.looks or findings.planned_rows is None:
+        return 0
+    return max(0, findings.planned_rows - findings.samples)
+
+
+def _sure_end(found: FloorFinding, score: Measured, bounds: Bounds) -> float:
+    """The worse end of the interval, or the point estimate where intervals are off."""
+    end = score.low if found.higher_is_better else score.high
+    return score.value if end is None or not bounds.intervals else end
+
+
+def _most(gain: Measured, bounds: Bounds) -> float:
+    """The most that a segment has gained: its upper bound, or its point estimate where intervals are off."""
+    return gain.value if gain.high is None or not bounds.intervals else gain.high
+
+
+def _reaches(value: float, bound: float) -> bool:
+    """Whether *value* is at least *bound*, but for arithmetic noise."""
+    return round(value - bound, _RESOLUTION) >= 0
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def _signed(share: float) -> str:
+    return f"{share:+.2%}"
+
+
+def _span(span: timedelta) -> str:
+    """Whole minutes or less, so that 6 d 23 h 59 m is not shown as a week."""
+    days, rest = divmod(span, timedelta(days=1))
+    hours, rest = divmod(rest, timedelta(hours=1))
+    minutes, rest = divmod(rest, timedelta(minutes=1))
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest.seconds, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"

@@ -1,0 +1,140 @@
+"""What was decided about a candidate, gate by gate."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mendel.gates.evidence import RunCause
+from mendel.gates.policy import Profile
+from mendel.values import Digest, from_json, to_builtins, to_json
+
+
+class Verdict(StrEnum):
+    """What a gate says; undecided means that evidence is missing, and never promotes."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    UNDECIDED = "undecided"
+    FAIL = "fail"
+
+
+class Family(StrEnum):
+    """What kind of harm a gate keeps out."""
+
+    DATA_QUALITY = "data quality"
+    STATISTICAL = "statistical"
+    STABILITY = "stability"
+    CONSISTENCY = "consistency"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """
+    One criterion and what it says.
+
+    ``binding`` false is for information only. ``value`` and ``bound`` are what was compared, None where there is no
+    such number; ``text`` says it in words; ``needs`` says what an undecided gate waits for.
+    """
+
+    gate: str
+    family: Family
+    verdict: Verdict
+    binding: bool = True
+    value: float | None = None
+    bound: float | None = None
+    text: str
+    needs: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateReport:
+    """
+    Every gate's result: none short-circuits another.
+
+    ``look`` counts the judgements of this candidate from 1; ``alpha`` is what this one spent.
+    """
+
+    metric: str
+    cause: RunCause
+    profile: Profile
+    first_deployment: bool
+    samples: int
+    candidate_score: float | None
+    production_score: float | None
+    look: int
+    alpha: float
+    gates: tuple[GateResult, ...]
+
+    def __getitem__(self, gate: str) -> GateResult:
+        return next(result for result in self.gates if result.gate == gate)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail when a binding gate fails, else undecided when one is, else pass."""
+        said = {result.verdict for result in self.gates if result.binding}
+        return next((v for v in (Verdict.FAIL, Verdict.UNDECIDED) if v in said), Verdict.PASS)
+
+    @property
+    def promotes(self) -> bool:
+        """Whether every binding gate passes."""
+        return self.verdict is Verdict.PASS
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the undecided binding gates wait for."""
+        undecided = (r for r in self.gates if r.binding and r.verdict is Verdict.UNDECIDED)
+        return tuple(result.needs or result.text for result in undecided)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it does not pass, gate by gate."""
+        against = (r for r in self.gates if r.binding and r.verdict is not Verdict.PASS)
+        return tuple(f"{result.gate}: {result.text}" for result in against)
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the canonical JSON."""
+        return Digest(f"sha256:{hashlib.sha256(self.to_json()).hexdigest()}")
+
+    def to_json(self) -> bytes:
+        """Canonical JSON, equal for equal reports."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> GateReport:
+        """
+        Read what :meth:`to_json` wrote.
+
+        Raises:
+            InvalidValue: Not a gate report.
+        """
+        return from_json(text, cls)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON knows it, with its verdict and digest."""
+        tree: dict[str, Any] = to_builtins(self)
+        return {**tree, "verdict": str(self.verdict), "needs": list(self.needs), "digest": str(self.digest)}
+
+    def as_markdown(self) -> str:
+        """The report for people."""
+        what = "first deployment" if self.first_deployment else f"{self.metric}, after {self.cause}"
+        rows = [
+            f"| {r.family} | {r.gate}{'' if r.binding else ' (informational)'} | **{r.verdict}** | {_cell(r)} |"
+            for r in self.gates
+        ]
+        head = [
+            f"# Gates: {self.verdict}",
+            "",
+            f"{what}; {self.samples} labelled rows, look {self.look}, profile {self.profile}.",
+            "",
+            "| Family | Gate | Verdict | Evidence |",
+            "|---|---|---|---|",
+        ]
+        return "\n".join([*head, *rows, "", f"Digest {self.digest}", ""])
+
+
+def _cell(result: GateResult) -> str:
+    text = f"{result.text}; {result.needs}" if result.needs else result.text
+    return text.replace("|", "\\|").replace("\n", " ")

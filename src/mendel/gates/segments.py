@@ -1,0 +1,69 @@
+"""Parts of the rows that a candidate must not lose on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.drift import FeatureType, as_numbers, category, infer_type, tally
+from mendel.values import Table
+
+_TERCILES = (1 / 3, 2 / 3)
+
+
+def automatic_segments(
+    features: Table, cuts: Mapping[str, Sequence[float]] | None = None, *, limit: int = 20, most_categories: int = 10
+) -> dict[str, NDArray[np.bool_]]:
+    """
+    Cut the rows into segments, one feature at a time.
+
+    Args:
+        features: The rows.
+        cuts: Where to cut number features, by name; a category feature is named with no cuts. None cuts every feature:
+            numbers into terciles, categories into their values.
+        limit: How many features are cut when *cuts* is None, in the table's order.
+        most_categories: Rarer categories are no segment of their own.
+
+    Returns:
+        Masks by name; missing values are a segment, too.
+
+    >>> rows = Table({"age": np.array([20.0, 40.0, 70.0])})
+    >>> {name: mask.tolist() for name, mask in automatic_segments(rows, {"age": [30]}).items()}
+    {'age < 30': [True, False, False], 'age >= 30': [False, True, True]}
+    """
+    wanted = dict.fromkeys(features.names[:limit], ()) if cuts is None else dict(cuts)
+    found: dict[str, NDArray[np.bool_]] = {}
+    for name, at in wanted.items():
+        if name not in features:
+            continue
+        if at or infer_type(features[name]) is FeatureType.NUMBER:
+            found.update(_number_segments(name, features, at))
+        else:
+            found.update(_category_segments(name, features, most_categories))
+    return {name: mask for name, mask in found.items() if mask.any() and not mask.all()}
+
+
+def _number_segments(name: str, features: Table, at: Sequence[float]) -> dict[str, NDArray[np.bool_]]:
+    numbers = as_numbers(name, features[name])
+    present = numbers[~np.isnan(numbers)]
+    if not len(present):
+        return {}
+    edges = sorted({float(cut) for cut in (at or np.quantile(present, _TERCILES))})
+    found = {f"{name} < {edges[0]:g}": numbers < edges[0]}
+    for low, high in pairwise(edges):
+        found[f"{low:g} <= {name} < {high:g}"] = (numbers >= low) & (numbers < high)
+    found[f"{name} >= {edges[-1]:g}"] = numbers >= edges[-1]
+    return {**found, f"{name} missing": np.isnan(numbers)}
+
+
+def _category_segments(name: str, features: Table, most: int) -> dict[str, NDArray[np.bool_]]:
+    counts = tally(features[name])
+    null = counts.pop(None, 0)
+    keys = np.array([category(value) or "" for value in features[name].tolist()], dtype=object)
+    found: dict[str, NDArray[np.bool_]] = {f"{name} = {key}": keys == key for key, _ in counts.most_common(most)}
+    if null:
+        found[f"{name} missing"] = np.array([category(value) is None for value in features[name].tolist()])
+    return found
