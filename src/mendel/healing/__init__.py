@@ -5,6 +5,7 @@ from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
 from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, Readiness, Rule, Wait, decide
 from mendel.healing.healing import Healing
 from mendel.healing.journal import WORKFLOW, pause_of
+from mendel.healing.monitor import Monitor
 from mendel.healing.nouns import (
     Cause,
     Effect,
@@ -27,6 +28,7 @@ from mendel.healing.nouns import (
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
 from mendel.healing.ports import HealingStore, Lifecycle, Training, Watcher
 from mendel.healing.records import DecisionRecord, Verdict
+from mendel.healing.study import Log
 from mendel.healing.workflow import PlaybookWorkflow
 
 __all__ = [
@@ -52,7 +54,9 @@ __all__ = [
     "IncidentStatus",
     "Level",
     "Lifecycle",
+    "Log",
     "Looked",
+    "Monitor",
     "Observe",
     "Outlook",
     "Pause",

@@ -1,0 +1,243 @@
+"""The monitor: cheap eyes for every second, thorough ones for every window, and eyes for what a playbook changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference
+from mendel.healing.convergence import following
+from mendel.healing.nouns import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
+from mendel.healing.policy import HealingPolicy
+from mendel.healing.ports import Lifecycle
+from mendel.healing.study import (
+    Log,
+    QualityLook,
+    drift_report,
+    quality_of,
+    read_quality,
+    reference_of,
+    registered_quality,
+    seen_in_drift,
+    seen_in_quality,
+    windows,
+)
+from mendel.healing.triggers import Seen, kind_of, seen_in_check, seen_in_servers, told
+from mendel.registry import PolicyDocument
+from mendel.values import Measured, ModelName, Table, VersionRef, Window, from_mapping
+
+_COUNTED = frozenset({SignalKind.FAULTS, SignalKind.LATENCY, SignalKind.OOD})
+_SERVERS = frozenset({SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, SignalKind.UNAVAILABLE})
+
+
+class Monitor:
+    """
+    Looks at models and says what it sees; it changes nothing.
+
+    It remembers since when a deployment has stood and the references of versions; a new one only has to look again.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, log: Log) -> None:
+        self._lifecycle = lifecycle
+        self._log = log
+        self._since: dict[ModelName, tuple[int, datetime]] = {}
+        self._references: dict[VersionRef, Reference | None] = {}
+        self._baselines: dict[VersionRef, Quality] = {}
+
+    def look(self, model: ModelName, now: datetime) -> tuple[Signal, ...]:
+        """The signals of :meth:`glance`."""
+        return self.glance(model, now).signals
+
+    def glance(self, model: ModelName, now: datetime) -> Outlook:
+        """
+        Read the counters, and whether servers follow: a few reads of the database, meant for every second.
+
+        Raises:
+            ModelNotFound: No such model.
+        """
+        deployment = self._lifecycle.deployment(model)
+        if deployment.production is None:
+            return Outlook(model=model, ref=None, at=now)
+        ref = VersionRef(model, deployment.production)
+        document = self._lifecycle.policy(model)
+        within = HealingPolicy.of(document.body).converge_within
+        servers = self._lifecycle.servers()
+        found = following(deployment, servers, now)
+        holds = any(one.model == model for server in servers for one in server.report.convergence)
+        check = self._lifecycle.check_rollback_triggers(model, now=now)
+        seen = [
+            seen_in_servers(
+                found,
+                ref,
+                overdue=now - self._stands_since(model, deployment.generation, now) > within,
+                silent=holds and not found.servers,
+                policy_hash=document.hash,
+                now=now,
+            )
+        ]
+        if check.version == ref.number:
+            seen.append(seen_in_check(check, ref, generation=deployment.generation, now=now))
+        return _outlook(ref, now, seen)
+
+    def study(self, model: ModelName, now: datetime) -> Outlook:
+        """
+        Hold the last windows' inputs against the version's reference, and its labelled answers against its baseline.
+
+        Raises:
+            ModelNotFound: No such model.
+            StoreUnavailable: The log does not answer: that is no drift and no calm, but nothing known.
+        """
+        deployment = self._lifecycle.deployment(model)
+        if deployment.production is None:
+            return Outlook(model=model, ref=None, at=now)
+        ref = VersionRef(model, deployment.production)
+        document = self._lifecycle.policy(model)
+        policy, span = _monitoring(document), windows(_monitoring(document), now)
+        reports = self._reports(ref, span, policy)
+        if reports:
+            drift = seen_in_drift(reports, ref, policy, policy_hash=document.hash, now=now)
+        else:
+            text = "drift not measured: the version has no reference"
+            drift = Seen(looked=(Looked(kind=SignalKind.DRIFT, text=text, measured=False),))
+        moved = any(report.drift_detected for report in reports)
+        quality = self._quality(ref, document, policy, span[-1], now, moved=moved)
+        return _outlook(ref, now, [drift, quality])
+
+    def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
+        """
+        Look whether the incident's signals are gone from what serves now, by what it did from *since* to *now* only.
+
+        ``gone`` needs every kind of signal measured and within bounds; one that is beyond says ``persists``.
+        """
+        deployment = self._lifecycle.deployment(incident.ref.model)
+        if deployment.production is None:
+            return Effect(state=EffectState.NOT_MEASURED, text="nothing is in production")
+        ref, kinds = VersionRef(incident.ref.model, deployment.production), set(incident.kinds)
+        found: dict[SignalKind, tuple[bool | None, str]] = {}
+        if kinds & _COUNTED:
+            found |= self._counted(ref, since, now)
+        if kinds & _SERVERS:
+            seen = following(deployment, self._lifecycle.servers(), now)
+            calm = None if not seen.servers else seen.converged and not seen.not_ready
+            found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
+        document = self._lifecycle.policy(ref.model)
+        policy, window = _monitoring(document), Window(min(since, now), now)
+        if SignalKind.DRIFT in kinds:
+            found[SignalKind.DRIFT] = self._drift_gone(ref, window, policy)
+        if SignalKind.QUALITY in kinds:
+            found[SignalKind.QUALITY] = self._quality_gone(ref, window, document, policy)
+        return _effect({kind: found.get(kind, (None, f"{kind} cannot be measured")) for kind in incident.kinds})
+
+    def _counted(self, ref: VersionRef, since: datetime, now: datetime) -> dict[SignalKind, tuple[bool | None, str]]:
+        span = max(now - since, timedelta(milliseconds=1))
+        check = self._lifecycle.check_rollback_triggers(ref.model, window=span, now=now)
+        return {
+            kind_of(one.criterion): (not one.holds if isinstance(one.measurement, Measured) else None, told(one))
+            for one in check.evidence
+            if kind_of(one.criterion) in _COUNTED
+        }
+
+    def _drift_gone(self, ref: VersionRef, window: Window, policy: MonitoringPolicy) -> tuple[bool | None, str]:
+        reports = self._reports(ref, (window,), policy)
+        if not reports:
+            return None, "drift not measured: the version has no reference"
+        detected = reports[-1].drift_detected
+        return None if detected is None else not detected, f"drift {reports[-1]}"
+
+    def _quality_gone(
+        self, ref: VersionRef, window: Window, document: PolicyDocument, policy: MonitoringPolicy
+    ) -> tuple[bool | None, str]:
+        floor = HealingPolicy.of(document.body).quality_floor
+        table = self._log.labelled(ref.model, window, version=ref.number)
+        reading = read_quality(table, self._baseline(ref, policy, window.end), policy, floor=floor)
+        return None if reading.crossed is None else not reading.crossed, f"quality {reading.reason}"
+
+    def _reports(self, ref: VersionRef, span: Sequence[Window], policy: MonitoringPolicy) -> tuple[DriftReport, ...]:
+        if ref not in self._references:
+            self._references[ref] = reference_of(self._lifecycle.tree(ref))
+        reference = self._references[ref]
+        if reference is None:
+            return ()
+        return tuple(drift_report(self._log, ref, reference, window, policy) for window in span)
+
+    def _quality(
+        self,
+        ref: VersionRef,
+        document: PolicyDocument,
+        policy: MonitoringPolicy,
+        window: Window,
+        now: datetime,
+        *,
+        moved: bool,
+    ) -> Seen:
+        floor = HealingPolicy.of(document.body).quality_floor
+        baseline = self._baseline(ref, policy, now)
+        table = self._log.labelled(ref.model, window, version=ref.number)
+        reading = read_quality(table, baseline, policy, floor=floor)
+        early = reading.crossed and self._low_from_the_start(ref, baseline, policy, floor, now)
+        look = QualityLook(reading=reading, low_from_the_start=bool(early))
+        return seen_in_quality(look, ref, moved=moved, policy_hash=document.hash, now=now, window=window)
+
+    def _baseline(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
+        """What the version was registered with, or else its first labelled rows in production."""
+        registered = registered_quality(self._lifecycle.version(ref), policy)
+        if registered is not None or ref in self._baselines:
+            return registered or self._baselines[ref]
+        first = self._first_rows(ref, policy, now)
+        if first is not None and isinstance(first[policy.metric], Measured):
+            self._baselines[ref] = first
+        return first
+
+    def _low_from_the_start(
+        self, ref: VersionRef, baseline: Quality | None, policy: MonitoringPolicy, floor: float | None, now: datetime
+    ) -> bool:
+        first = self._first_table(ref, policy, now)
+        return first is not None and bool(read_quality(first, baseline, policy, floor=floor).crossed)
+
+    def _first_rows(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
+        first = self._first_table(ref, policy, now)
+        return None if first is None else quality_of(first, policy)
+
+    def _first_table(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Table | None:
+        tenures = [tenure for tenure in self._lifecycle.history(ref.model) if tenure.version == ref.number]
+        if not tenures:
+            return None
+        start = min(tenure.start for tenure in tenures)
+        window = Window(start, max(start, min(start + policy.lookback, now)))
+        table = self._log.labelled(ref.model, window, version=ref.number)
+        return table.take(np.argsort(table["timestamp"], kind="stable")[: policy.min_rows])
+
+    def _stands_since(self, model: ModelName, generation: int, now: datetime) -> datetime:
+        known = self._since.get(model)
+        if known is None or known[0] != generation:
+            self._since[model] = known = (generation, now)
+        return known[1]
+
+
+def _monitoring(document: PolicyDocument) -> MonitoringPolicy:
+    return from_mapping(MonitoringPolicy, document.section("monitoring"), at="monitoring")
+
+
+def _outlook(ref: VersionRef, now: datetime, seen: Sequence[Seen]) -> Outlook:
+    raised = {signal.kind for one in seen for signal in one.signals}
+    clear = dict.fromkeys(kind for one in seen for kind in one.clear if kind not in raised)
+    return Outlook(
+        model=ref.model,
+        ref=ref,
+        at=now,
+        looked=tuple(looked for one in seen for looked in one.looked),
+        signals=tuple(signal for one in seen for signal in one.signals),
+        clear=tuple(clear),
+    )
+
+
+def _effect(found: dict[SignalKind, tuple[bool | None, str]]) -> Effect:
+    text = "; ".join(dict.fromkeys(words for _, words in found.values()))
+    states = [gone for gone, _ in found.values()]
+    if any(gone is False for gone in states):
+        return Effect(state=EffectState.PERSISTS, text=text)
+    if states and all(states):
+        return Effect(state=EffectState.GONE, text=text)
+    return Effect(state=EffectState.NOT_MEASURED, text=text)

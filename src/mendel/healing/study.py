@@ -1,0 +1,181 @@
+"""What the slow eyes see: drift from profiles and quality from labels, for one version in its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mendel.drift import (
+    Band,
+    DriftReport,
+    MonitoringPolicy,
+    Outcomes,
+    Profile,
+    Quality,
+    QualityReading,
+    Reference,
+    compare,
+    confirmed,
+    evaluate,
+    merge,
+    quality_signal,
+)
+from mendel.healing.nouns import Evidence, Looked, Signal, SignalKind
+from mendel.healing.triggers import Seen
+from mendel.predictions import ProfileRow
+from mendel.registry import VersionRecord
+from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window
+
+REFERENCE = Path("mendel") / "reference.json"
+_NO_LABELS = NotMeasured(reason="no labelled prediction", have=0)
+
+
+class Log(Protocol):
+    """What healing reads of :class:`mendel.predictions.PredictionLog`."""
+
+    def labelled(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
+        """Predictions of the window with their labels, in the column ``label``."""
+
+    def predictions(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
+        """Predictions of the window."""
+
+    def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
+        """Profiles whose grain of time starts in the window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityLook:
+    """Quality of a window, and of the version's first labelled rows where it could be told."""
+
+    reading: QualityReading
+    low_from_the_start: bool
+
+
+def windows(policy: MonitoringPolicy, now: datetime) -> tuple[Window, ...]:
+    """The windows that must agree, oldest first: each as long as ``lookback``, one ``every`` after the other."""
+    end = Window.grain(now, policy.every).start
+    return tuple(Window.before(end - policy.every * back, policy.lookback) for back in reversed(range(policy.confirm)))
+
+
+def reference_of(tree: Path) -> Reference | None:
+    """The reference that is frozen with a version; None: it was registered without training data."""
+    path = tree / REFERENCE
+    return Reference.from_json(path.read_bytes()) if path.is_file() else None
+
+
+def drift_report(
+    log: Log, ref: VersionRef, reference: Reference, window: Window, policy: MonitoringPolicy
+) -> DriftReport:
+    """The window's rows, summed from profiles, against the reference."""
+    rows = log.profile_rows(ref.model, ref.number, reference.id, window)
+    profile = merge(reference, [Profile.from_json(row.profile) for row in rows])
+    return compare(reference, profile, policy, window=window)
+
+
+def seen_in_drift(
+    reports: Sequence[DriftReport], ref: VersionRef, policy: MonitoringPolicy, *, policy_hash: str, now: datetime
+) -> Seen:
+    """A signal where drift stands in as many windows as the policy asks for; clear where it stands in none of them."""
+    last = reports[-1]
+    text = f"drift {last}"
+    looked = (Looked(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
+    if confirmed(reports, policy):
+        severity = Severity.MEDIUM if last.band is Band.CRITICAL else Severity.LOW
+        share = last.drift_share.value if isinstance(last.drift_share, Measured) else None
+        evidence = Evidence(
+            policy_hash=policy_hash,
+            digests=tuple(str(report.profile_digest) for report in reports),
+            readings={
+                "reference_id": str(last.reference_id),
+                "window": str(last.window),
+                "drift_share": share,
+                "threshold": policy.drift_share,
+                "drifted_features": list(last.drifted_features),
+                "samples": last.rows,
+                "band": last.band.value,
+            },
+        )
+        reasons = (f"Input drift confirmed: {last}",)
+        found = Signal(kind=SignalKind.DRIFT, ref=ref, severity=severity, at=now, reasons=reasons, evidence=evidence)
+        return Seen(looked=looked, signals=(found,))
+    measured = [report for report in reports if isinstance(report.drift_share, Measured)]
+    calm = isinstance(last.drift_share, Measured) and not any(report.drift_detected for report in measured)
+    return Seen(looked=looked, clear=(SignalKind.DRIFT,) if calm else ())
+
+
+def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
+    """
+    The quality of labelled predictions that somebody was given; None where there is none.
+
+    Chance is seeded: equal rows, equal intervals.
+    """
+    table = table.take(~table["shadow"].astype(bool)) if "shadow" in table else table
+    if not len(table):
+        return None
+    outcomes = Outcomes.of(table, task=policy.task, positive=policy.positive_label)
+    return evaluate(outcomes, np.random.default_rng(0), min_rows=policy.min_rows)
+
+
+def registered_quality(record: VersionRecord, policy: MonitoringPolicy) -> Quality | None:
+    """What the version was registered with as its holdout quality; None where the primary metric is not among it."""
+    value = record.metrics.get(policy.metric)
+    if value is None:
+        return None
+    known = Measured(value=value, samples=0)
+    return Quality(task=policy.task, samples=0, classes=(), metrics={policy.metric: known}, confusion=())
+
+
+def unknown_quality(policy: MonitoringPolicy) -> Quality:
+    """The quality of no rows."""
+    return Quality(task=policy.task, samples=0, classes=(), metrics={policy.metric: _NO_LABELS}, confusion=())
+
+
+def read_quality(
+    table: Table, baseline: Quality | None, policy: MonitoringPolicy, *, floor: float | None
+) -> QualityReading:
+    """The window's quality against the version's own baseline and the policy's floor."""
+    unknown = unknown_quality(policy)
+    return quality_signal(baseline or unknown, quality_of(table, policy) or unknown, policy, floor=floor)
+
+
+def seen_in_quality(
+    look: QualityLook, ref: VersionRef, *, moved: bool, policy_hash: str, now: datetime, window: Window
+) -> Seen:
+    """
+    A signal where the whole interval lies on the wrong side of its bound.
+
+    Args:
+        moved: The window's inputs have drifted, confirmed or not: then the version alone is not to blame.
+    """
+    reading = look.reading
+    text = f"quality {reading.reason}"
+    measured = isinstance(reading.value, Measured)
+    looked = (Looked(kind=SignalKind.QUALITY, text=text, measured=measured),)
+    if not reading.crossed:
+        return Seen(looked=looked, clear=(SignalKind.QUALITY,) if reading.crossed is False else ())
+    value = reading.value if isinstance(reading.value, Measured) else None
+    evidence = Evidence(
+        policy_hash=policy_hash,
+        readings={
+            "metric": reading.metric,
+            "value": None if value is None else value.value,
+            "samples": None if value is None else value.samples,
+            "threshold": reading.threshold,
+            "window": str(window),
+        },
+    )
+    found = Signal(
+        kind=SignalKind.QUALITY,
+        ref=ref,
+        severity=Severity.MEDIUM,
+        at=now,
+        reasons=(f"Quality has fallen: {reading.reason}",),
+        evidence=evidence,
+        only_since_version=look.low_from_the_start and not moved,
+    )
+    return Seen(looked=looked, signals=(found,))
