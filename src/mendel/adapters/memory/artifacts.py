@@ -1,0 +1,110 @@
+"""An artefact store that is a directory and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mendel.errors import ArtifactNotFound
+from mendel.registry import ForeignVersion, Mirror, Publication, Published
+from mendel.values import ModelName, VersionUuid
+
+_DATA = "data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    published: Published
+    model: ModelName
+    tags: dict[str, str]
+
+
+class MemoryArtifacts:
+    """
+    Implements :class:`mendel.registry.ArtifactStore`: files below *root*, everything else in memory.
+
+    Uuids follow from keys, so that a test gets the same ones twice.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._kept: dict[str, _Kept] = {}
+        self._numbers: dict[ModelName, int] = {}
+        self._production: dict[ModelName, int] = {}
+
+    @property
+    def mlflow_version(self) -> str | None:
+        """None: there is no MLflow."""
+        return None
+
+    def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
+        """Copy the files, then number them."""
+        with self._lock:
+            known = self._kept.get(publication.key)
+            if known is not None:
+                return known.published
+            uuid = VersionUuid(f"m-{hashlib.sha256(publication.key.encode()).hexdigest()[:32]}")
+            where = self._root / uuid
+            shutil.rmtree(where, ignore_errors=True)  # begun before, and not ended
+            shutil.copytree(tree, where)
+            if data is not None:
+                shutil.copytree(data, where / _DATA)
+            number = self._numbers.get(publication.model, 0) + 1
+            published = Published(key=publication.key, uuid=uuid, number=number, run_id=None)
+            tags = {**publication.tags, "mendel.stage": publication.stage.value}
+            self._kept[publication.key] = _Kept(published=published, model=publication.model, tags=tags)
+            self._numbers[publication.model] = number
+            return published
+
+    def find(self, key: str) -> Published | None:
+        """What was published whole."""
+        with self._lock:
+            known = self._kept.get(key)
+            return None if known is None else known.published
+
+    def discard(self, key: str, *, uuid: VersionUuid | None = None) -> None:
+        """Delete it."""
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None and uuid in {None, known.published.uuid}:
+                del self._kept[key]
+                shutil.rmtree(self._root / known.published.uuid)
+
+    def tree(self, uuid: VersionUuid) -> Path:
+        """The directory of the files."""
+        where = self._root / uuid
+        if not where.is_dir():
+            raise ArtifactNotFound(f"There are no files of {uuid}.")
+        return where
+
+    def mirror(self, model: ModelName, state: Mirror) -> Mirror:
+        """Write alias and tags, and read them back."""
+        with self._lock:
+            for key, kept in list(self._kept.items()):
+                stage = state.stages.get(kept.published.number)
+                if kept.model == model and stage is not None:
+                    self._kept[key] = replace(kept, tags={**kept.tags, "mendel.stage": stage.value})
+            if state.production is None:
+                self._production.pop(model, None)
+            else:
+                self._production[model] = state.production
+            return replace(state, production=self._production.get(model))
+
+    def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
+        """Versions whose numbers are not known."""
+        with self._lock:
+            strangers = [
+                ForeignVersion(
+                    model=model,
+                    number=kept.published.number,
+                    uuid=kept.published.uuid,
+                    source=str(self._root / kept.published.uuid),
+                )
+                for kept in self._kept.values()
+                if kept.model == model and kept.published.number not in known
+            ]
+        return tuple(sorted(strangers, key=lambda stranger: stranger.number))

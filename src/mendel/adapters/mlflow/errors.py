@@ -1,0 +1,36 @@
+"""MLflow's errors in our words, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mendel.errors import ArtifactNotFound, InvalidInput, StoreUnavailable
+
+ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+EXISTS = "RESOURCE_ALREADY_EXISTS"
+_REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """
+    Turn MLflow's errors into Mendel's.
+
+    Raises:
+        ArtifactNotFound: It does not know the model.
+        InvalidInput: It refuses a name, a tag or a metric.
+        StoreUnavailable: Anything else: its database, its server, or the disk.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds to import
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            raise ArtifactNotFound(f"MLflow does not have it: {error.message}") from error
+        if error.error_code in _REFUSED:
+            raise InvalidInput(f"MLflow refuses it: {error.message}") from error
+        raise StoreUnavailable(f"MLflow does not answer: {error.message}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"The artefacts cannot be read or written: {error}.") from error
