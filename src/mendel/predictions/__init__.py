@@ -1,6 +1,9 @@
 """The append-only prediction log and the join with labels, over ports."""
 
 from mendel.predictions.discretion import FeatureUse
+from mendel.predictions.intake import Intake, forward
+from mendel.predictions.labels import labels_from
+from mendel.predictions.log import PredictionLog
 from mendel.predictions.nouns import (
     LabelRow,
     PendingSegment,
@@ -10,35 +13,71 @@ from mendel.predictions.nouns import (
     Scalar,
     Segment,
     SegmentProfile,
+    SpoolProgress,
     id_micros,
     id_texts,
     mint_ids,
     pack_ids,
 )
-from mendel.predictions.segments import parse_segment, read_segment
+from mendel.predictions.ports import (
+    LABELS_TABLE,
+    Lake,
+    LakeSnapshot,
+    ProfileStore,
+    SegmentInbox,
+    predictions_table,
+)
+from mendel.predictions.rows import TIME_COLUMNS, among, chosen_rows, missing_column
+from mendel.predictions.segments import check_segment, parse_segment, read_segment
+from mendel.predictions.shipping import Shipped, Shipper, SpoolPlan, Summarise, plan_spool
 from mendel.predictions.spool import Spool, SpoolCondition, SpoolPolicy, seal_orphans
 from mendel.predictions.spool_files import SealedSegment, check_spool_id, salvage, sealed_segments, spool_identity
+from mendel.predictions.statistics import LogStats, RowStats, SpanStats
 
 __all__ = [
+    "LABELS_TABLE",
+    "TIME_COLUMNS",
     "FeatureUse",
+    "Intake",
     "LabelRow",
+    "Lake",
+    "LakeSnapshot",
+    "LogStats",
     "PendingSegment",
     "Prediction",
     "PredictionBlock",
+    "PredictionLog",
     "ProfileRow",
+    "ProfileStore",
+    "RowStats",
     "Scalar",
     "SealedSegment",
     "Segment",
+    "SegmentInbox",
     "SegmentProfile",
+    "Shipped",
+    "Shipper",
+    "SpanStats",
     "Spool",
     "SpoolCondition",
+    "SpoolPlan",
     "SpoolPolicy",
+    "SpoolProgress",
+    "Summarise",
+    "among",
+    "check_segment",
     "check_spool_id",
+    "chosen_rows",
+    "forward",
     "id_micros",
     "id_texts",
+    "labels_from",
     "mint_ids",
+    "missing_column",
     "pack_ids",
     "parse_segment",
+    "plan_spool",
+    "predictions_table",
     "read_segment",
     "salvage",
     "seal_orphans",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import InvalidValue, ShapeMismatch
-from mendel.values import Digest, ModelName, Window
+from mendel.values import ModelName, Window
 
 Scalar = str | int | float | bool | None
 Column = NDArray[Any]
@@ -123,12 +123,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class PendingSegment:
-    """A segment that waits in the inbox; ``checksum`` is over its whole bytes."""
+    """A segment that waits in the inbox."""
 
     spool_id: str
     seq: int
     size_bytes: int
-    checksum: Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +143,26 @@ class ProfileRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentProfile:
-    """A profile row and the segment whose rows it summarises: its key."""
+    """A profile row and the segment whose rows it summarises."""
 
     spool_id: str
     seq: int
     row: ProfileRow
+
+    @property
+    def key(self) -> tuple[str, int, ModelName, int, str, Window]:
+        """What makes it one of a kind."""
+        row = self.row
+        return self.spool_id, self.seq, row.model, row.version, row.reference_id, row.window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolProgress:
+    """The newest segment of a spool that is wholly recorded, and when it was."""
+
+    spool_id: str
+    seq: int
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import msgspec
 
-from mendel.errors import SegmentCorrupt
+from mendel.errors import DigestMismatch, SegmentCorrupt
 from mendel.predictions.encoding import decode_block, decode_labels
 from mendel.predictions.nouns import LabelRow, PredictionBlock, Segment
+from mendel.values import Digest
 
 MAGIC = b"MNDLSEG\x01"
 HEAD, BLOCK, LABELS, FOOT = b"H", b"P", b"L", b"F"
@@ -127,6 +128,22 @@ def contents(frames: tuple[Frame, ...]) -> tuple[tuple[PredictionBlock, ...], tu
     """The blocks and labels among *frames*, in order."""
     blocks = tuple(decode_block(f.payload) for f in frames if f.kind == BLOCK)
     return blocks, tuple(label for f in frames if f.kind == LABELS for label in decode_labels(f.payload))
+
+
+def check_segment(spool_id: str, seq: int, content: bytes, checksum: Digest) -> None:
+    """
+    Refuse what is not a whole sealed segment of that spool and number.
+
+    Raises:
+        DigestMismatch: *content* does not have *checksum*.
+        SegmentCorrupt: It cannot be read, or says that it is another.
+    """
+    found = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if found != checksum:
+        raise DigestMismatch(f"Segment {seq} of {spool_id} has {found}, not {checksum}.", remedy="Send it again.")
+    segment = parse_segment(content, name=f"{spool_id}/{seq}")
+    if (segment.spool_id, segment.seq) != (spool_id, seq):
+        raise SegmentCorrupt(f"Segment {seq} of {spool_id} says it is {segment.seq} of {segment.spool_id}.")
 
 
 def read_segment(path: Path) -> Segment:
