@@ -69,12 +69,16 @@ class Table:
         """All rows of *tables*; a column that one lacks is missing (NaN or None) there."""
         present = [table for table in tables if table.columns]
         names = dict.fromkeys(name for table in present for name in table.names)
-        return cls({name: np.concatenate([_column_or_missing(t, name, present) for t in present]) for name in names})
+        return cls({name: _concatenated(name, present) for name in names})
 
 
-def _column_or_missing(table: Table, name: str, tables: Sequence[Table]) -> Column:
+def _concatenated(name: str, tables: Sequence[Table]) -> Column:
     kinds = {t[name].dtype for t in tables if name in t}
     mixed = len(kinds) > 1 or (kinds != {np.dtype(np.float64)} and not all(name in t for t in tables))
+    return np.concatenate([_column_or_missing(table, name, mixed=mixed) for table in tables])
+
+
+def _column_or_missing(table: Table, name: str, *, mixed: bool) -> Column:
     if name not in table:
         return np.full(len(table), None, dtype=object) if mixed else np.full(len(table), np.nan)
     return table[name].astype(object) if mixed else table[name]
