@@ -2,8 +2,10 @@
 Runs one workflow in many processes that are killed with SIGKILL, each at another point, and then resumes them.
 
     python kill_lab.py DIRECTORY POINT...
+    python kill_lab.py DIRECTORY --random SEED
 
-Each point has its own databases in DIRECTORY/POINT. Children are forked, so that the imports are paid once.
+Each point has its own databases in DIRECTORY/POINT; chance has DIRECTORY/chance-N. Children are forked, so that the
+imports are paid once.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from mendel.durable import Event, Relay, StepKey, WorkflowCall, WorkflowState
 from mendel.errors import PromotionRefused
 from mendel.values import EPOCH, to_json
 
-CALL = WorkflowCall(name="retrain", id="run-1", input={"model": "credit"})
+CALLS = [WorkflowCall(name="retrain", id=f"run-{number}", input={"model": "credit"}) for number in range(1, 8)]
+LANES = 3
 
 
 def die():
@@ -113,7 +116,7 @@ def retrain(unit, directory):
     return body
 
 
-def child(directory, point):
+def child(directory, point, calls):
     engine = open_engine(directory / "mendel.db")
     prepare_schema(engine)
     unit = SqlUnitOfWork(engine, {}, rng=random.Random(0))
@@ -123,21 +126,24 @@ def child(directory, point):
     deadly = KillingWorkflows(durable, point)
     deadly.register("retrain", retrain(unit, directory))
     with durable.open():
-        unit.write_once(StepKey(workflow_id="cli", step="ask"), lambda tx: tx.start(CALL) or {})
+        for call in calls:
+            ask = StepKey(workflow_id="cli", step=call.id)
+            unit.write_once(ask, lambda tx, call=call: tx.start(call) or {})
         Relay(unit, deadly).pass_on()
-        run = durable.wait(CALL.id, timeout=timedelta(seconds=20))
-        assert run.state is WorkflowState.DONE, run
-        (directory / "run.json").write_bytes(to_json(run))
+        for call in calls:
+            run = durable.wait(call.id, timeout=timedelta(seconds=20))
+            assert run.state is WorkflowState.DONE, run
+            (directory / f"{call.id}.json").write_bytes(to_json(run))
     engine.dispose()
 
 
-def forked(directory, point):
+def forked(directory, point, calls):
     directory.mkdir(exist_ok=True)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            child(directory, point)
+            child(directory, point, calls)
             status = 0
         except Exception:
             traceback.print_exc()
@@ -151,13 +157,35 @@ def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def main():
-    root, points = Path(sys.argv[1]), sys.argv[2:]
-    for point, pid in [(point, forked(root / point, point)) for point in points]:
+def at_points(root, points):
+    for point, pid in [(point, forked(root / point, point, CALLS[:1])) for point in points]:
         expected = 0 if point == "nowhere" else -signal.SIGKILL
         assert ended(pid) == expected, f"{point} ended otherwise"
-    for point, pid in [(point, forked(root / point, "nowhere")) for point in points]:
+    for point, pid in [(point, forked(root / point, "nowhere", CALLS[:1])) for point in points]:
         assert ended(pid) == 0, f"{point} did not resume"
+
+
+def by_chance(root, rng):
+    """Kill children after random times, each with one call more to start than the one before; say how many died."""
+    lanes = [root / f"chance-{lane}" for lane in range(LANES)]
+    kills = 0
+    for count in range(1, len(CALLS) + 1):
+        pids = [forked(lane, "nowhere", CALLS[:count]) for lane in lanes]
+        for pid in pids:
+            time.sleep(rng.uniform(0.05, 0.5))
+            os.kill(pid, signal.SIGKILL)  # one that has ended waits as a zombie, so this hits no stranger
+        kills += sum(ended(pid) == -signal.SIGKILL for pid in pids)
+    for pid in [forked(lane, "nowhere", CALLS) for lane in lanes]:
+        assert ended(pid) == 0, "it did not resume"
+    return kills
+
+
+def main():
+    root, arguments = Path(sys.argv[1]), sys.argv[2:]
+    if arguments[0] == "--random":
+        print(by_chance(root, random.Random(arguments[1])))  # noqa: T201 - the answer to the test
+    else:
+        at_points(root, arguments)
 
 
 if __name__ == "__main__":
