@@ -1,0 +1,302 @@
+"""A registry and healing over memory or SQLite, a clock that is moved by hand, and workflows that can be killed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from mendel.adapters.memory import MemoryUnitOfWork
+from mendel.adapters.memory import all_stores as memory_stores
+from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import all_stores as sql_stores
+from mendel.durable import Ledger, Outbox
+from mendel.healing import (
+    Effect,
+    EffectState,
+    Evidence,
+    Healing,
+    HealingStore,
+    PlaybookWorkflow,
+    Readiness,
+    Signal,
+    SignalKind,
+    load_playbooks,
+)
+from mendel.registry import Approval, Governance, Registry, RegistryStore, VersionRecord
+from mendel.values import Digest, ModelName, Severity, Stage, VersionRef, VersionUuid, to_builtins
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MODEL = ModelName("credit")
+SIGNED = Governance(policy_compliant=Approval(by="ann", at=START), bias_check_passed=Approval(by="ann", at=START))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+class Clock:
+    """Time that only tests move."""
+
+    def __init__(self):
+        self.now = START
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, span):
+        self.now += span
+        return self.now
+
+
+@dataclass
+class Kill:
+    """Kill at the *at*-th durable step: ``before`` it, ``inside`` (its change is made, its result lost) or ``after``."""
+
+    at: int
+    where: str
+    steps: int = 0
+    struck: bool = False
+
+    def strike(self, where):
+        if not self.struck and self.steps == self.at and self.where == where:
+            self.struck = True
+            raise Killed
+
+
+class DurableRun:
+    """A run whose finished steps are remembered beyond its death."""
+
+    def __init__(self, workflow_id, memory, clock, kill):
+        self.id = workflow_id
+        self._memory, self._clock, self._kill = memory, clock, kill
+        self._names = set()
+
+    def step(self, name, act):
+        assert name not in self._names, f"two steps are named {name}"
+        self._names.add(name)
+        if name not in self._memory:
+            self._kill.strike("before")
+            result = to_builtins(act())
+            self._kill.strike("inside")
+            self._memory[name] = result
+            self._kill.strike("after")
+            self._kill.steps += 1
+        return self._memory[name]
+
+    def sleep(self, name, span):
+        assert name not in self._names, f"two sleeps are named {name}"
+        self._names.add(name)
+        if name not in self._memory:
+            self._clock.advance(span)
+            self._memory[name] = True
+
+
+class Eyes:
+    """A watcher that answers what a test says, in turn; the last answer stays."""
+
+    def __init__(self):
+        self.answers = [EffectState.GONE]
+        self.asked = []
+
+    def effect(self, incident, *, since, now):
+        self.asked.append((since, now))
+        state = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return Effect(state=state, text=f"signal {state}")
+
+
+class Ground:
+    """As many labels as a test says."""
+
+    def __init__(self):
+        self.answer = Readiness(have=500, need=200)
+
+    def readiness(self, model, document, now):
+        return self.answer
+
+
+class Trees:
+    """An artefact store that only knows where trees lie."""
+
+    mlflow_version = None
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def tree(self, uuid):
+        return self.root / uuid
+
+
+@dataclass
+class House:
+    """One installation."""
+
+    unit: object
+    registry: Registry
+    healing: Healing
+    clock: Clock
+    eyes: Eyes
+    ground: Ground
+    trees: Trees
+    playbook: PlaybookWorkflow = None
+    memories: dict = field(default_factory=dict)
+    candidates: object = field(default_factory=lambda: count(100))
+    verdict: str = "pass"
+    trained: list = field(default_factory=list)
+
+    def add_version(self, number, *, stage=Stage.SANDBOX, governance=SIGNED, model=MODEL, **more):
+        record = VersionRecord(
+            ref=VersionRef(model, number),
+            uuid=VersionUuid(f"m-{number:032x}"),
+            run_id=None,
+            stage=stage,
+            flavor="sklearn",
+            task="classification",
+            artifact_digest=Digest(f"sha256:{number:064x}"),
+            registered_at=self.clock(),
+            idempotency_key=f"{model}-{number}",
+            governance=governance,
+            **more,
+        )
+        self.unit.write(lambda tx: tx.store(RegistryStore).add_version(record))
+        return record.ref
+
+    def settled(self):
+        """A former version 1, and version 2 in production for an hour."""
+        for number in (1, 2):
+            self.add_version(number)
+            self.promote(number)
+            self.clock.advance(timedelta(hours=1))
+        return self
+
+    def promote(self, number):
+        return self.registry.promote(VersionRef(MODEL, number), by="ann")
+
+    def policy(self, **healing):
+        self.registry.set_policy(MODEL, {"healing": healing})
+
+    def store(self, work):
+        return self.unit.read(lambda tx: work(tx.store(HealingStore)))
+
+    def events(self, *types):
+        return [e.event for e in self.unit.read(lambda tx: tx.store(Ledger).entries(types=types))]
+
+    def pending(self):
+        return self.unit.read(lambda tx: tx.store(Outbox).pending(100))
+
+    def pending_playbooks(self):
+        return [call for call in self.pending() if call.name == "playbook"]
+
+    def train(self, run, payload):
+        """A retraining in three steps that registers its candidate once."""
+        run.step("collect", lambda: {"rows": 400})
+
+        def register():
+            number = 1 + max(record.ref.number for record in self.registry.versions(MODEL))
+            known = self.unit.read(lambda tx: tx.store(RegistryStore).version_by_key(MODEL, f"{payload['run']}"))
+            if known is None:
+                ref = self.add_candidate(number, payload["run"])
+                self.trained.append(str(ref))
+                return {"candidate": str(ref)}
+            return {"candidate": str(known.ref)}
+
+        candidate = run.step("register", register)["candidate"]
+        run.step("judge", lambda: {"verdict": self.verdict})
+        return {"candidate": candidate, "verdict": self.verdict, "text": f"{candidate}: {self.verdict}"}
+
+    def add_candidate(self, number, key):
+        record = VersionRecord(
+            ref=VersionRef(MODEL, number),
+            uuid=VersionUuid(f"m-{number:032x}"),
+            run_id=None,
+            stage=Stage.SANDBOX,
+            flavor="sklearn",
+            task="classification",
+            artifact_digest=Digest(f"sha256:{number:064x}"),
+            registered_at=self.clock(),
+            idempotency_key=key,
+            governance=SIGNED,
+        )
+        self.unit.write(lambda tx: tx.store(RegistryStore).add_version(record))
+        return record.ref
+
+    def play(self, kill=None):
+        """Start everything in the outbox and play it to its end, resuming after each kill; gives the kills."""
+        kill = kill or Kill(at=-1, where="never")
+        while calls := self.pending_playbooks():
+            for call in calls:
+                memory = self.memories.setdefault(call.id, {})
+                self.play_one(call, memory, kill)
+                self.unit.write(lambda tx, c=call: tx.store(Outbox).mark_started(c.id))
+        return kill
+
+    def play_one(self, call, memory, kill):
+        for _ in range(3):
+            try:
+                return self.playbook(DurableRun(call.id, memory, self.clock, kill), call.input)
+            except Killed:
+                continue
+        raise AssertionError("killed too often")
+
+    def signal(self, kind=SignalKind.FAULTS, *, number=2, severity=Severity.HIGH, **more):
+        reasons = more.pop("reasons", (f"{kind} is beyond its bound",))
+        evidence = Evidence(policy_hash="h", readings={"value": 0.5}, digests=("sha256:d",))
+        return Signal(
+            kind=kind,
+            ref=VersionRef(MODEL, number),
+            severity=severity,
+            at=self.clock(),
+            reasons=reasons,
+            evidence=evidence,
+            **more,
+        )
+
+
+def build(unit, root):
+    clock, ids = Clock(), count(1)
+    new_id = lambda: f"id-{next(ids)}"  # noqa: E731 - one line, one use
+    trees, eyes, ground = Trees(root), Eyes(), Ground()
+    registry = Registry(unit, trees, clock, new_id)
+    healing = Healing(unit, registry, playbooks=load_playbooks(), training=ground, new_id=new_id)
+    house = House(unit=unit, registry=registry, healing=healing, clock=clock, eyes=eyes, ground=ground, trees=trees)
+    house.playbook = PlaybookWorkflow(unit, registry, watcher=eyes, retrain=house.train, clock=clock, new_id=new_id)
+    return house
+
+
+@pytest.fixture
+def make_house(tmp_path):
+    """Makes houses over memory."""
+    return lambda: build(MemoryUnitOfWork(memory_stores()), tmp_path)
+
+
+@pytest.fixture
+def make_sql_house(tmp_path):
+    """Makes houses over SQLite, each on a file of its own."""
+    engines, numbers = [], count(1)
+
+    def make():
+        engine = open_engine(tmp_path / f"mendel-{next(numbers)}.db")
+        engines.append(engine)
+        prepare_schema(engine)
+        unit = SqlUnitOfWork(engine, sql_stores(), rng=random.Random(0))
+        return build(unit, tmp_path)
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def house(make_house):
+    """A model with a former version 1 and version 2 in production for an hour."""
+    return make_house().settled()
+
+
+@pytest.fixture
+def make_kill():
+    """Makes kills."""
+    return Kill

@@ -1,0 +1,102 @@
+"""Causes: the table, row by row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mendel.errors import InvalidPolicy
+from mendel.healing import Cause, Circumstances, Evidence, HealingPolicy, Signal, SignalKind, cause_of, diagnose
+from mendel.values import ModelName, Severity, VersionRef
+
+NEW = Circumstances(newly_promoted=True, former=True)
+OLD = Circumstances(newly_promoted=False, former=True)
+FIRST = Circumstances(newly_promoted=True, former=False)
+
+
+def signal(kind, severity=Severity.MEDIUM, **more):
+    return Signal(
+        kind=SignalKind(kind),
+        ref=VersionRef(ModelName("credit"), 2),
+        severity=severity,
+        at=datetime(2026, 3, 1, tzinfo=UTC),
+        reasons=(kind,),
+        evidence=Evidence(policy_hash="h", readings={}),
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "circumstances", "cause", "remedy"),
+    [
+        ("faults", OLD, "faults", "model_rollback"),
+        ("latency", OLD, "latency", "model_rollback"),
+        ("drift", NEW, "drift", "retrain"),
+        ("ood", NEW, "ood", "retrain"),
+        ("quality", NEW, "quality", "retrain"),
+        ("load_failure", NEW, "load_failure", "model_rollback"),
+        ("load_failure", OLD, "servers", "notify"),
+        ("not_converging", NEW, "not_converging", "model_rollback"),
+        ("not_converging", OLD, "servers", "notify"),
+        ("unavailable", NEW, "servers", "notify"),
+    ],
+)
+def test_the_table(kind, circumstances, cause, remedy):
+    """Each signal has its cause and its remedy, by what else is known."""
+    found = cause_of(signal(kind), circumstances)
+    assert found == cause
+    assert HealingPolicy().remedy(found) == remedy
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "only_here", "cause"),
+    [(NEW, True, "regression"), (NEW, False, "quality"), (OLD, True, "quality"), (FIRST, True, "quality")],
+)
+def test_low_quality_is_the_version_s_only_if_new_and_low_from_the_start(circumstances, only_here, cause):
+    """Low quality rolls back only a new version that was low from its first rows, with a former one to return to."""
+    assert cause_of(signal("quality", only_since_version=only_here), circumstances) == cause
+
+
+def test_drift_in_the_same_look_clears_the_version():
+    """Quality that is low while inputs have moved is the world's doing: one diagnosis, named after the drift."""
+    (found,) = diagnose([signal("quality", only_since_version=True), signal("drift", Severity.LOW)], NEW)
+    assert found.cause is Cause.DRIFT
+    assert found.severity is Severity.MEDIUM
+    assert set(found.kinds) == {SignalKind.DRIFT, SignalKind.QUALITY}
+
+
+def test_faults_and_drift_are_two_origins():
+    """What the version does wrong and what the world does are told apart."""
+    found = diagnose([signal("drift"), signal("faults"), signal("latency")], OLD)
+    assert [one.cause for one in found] == [Cause.FAULTS, Cause.DRIFT]
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.SERVERS])
+def test_classic_rolls_everything_back(cause):
+    """Under the profile classic every trigger rolls back."""
+    assert HealingPolicy.of({"rollback": {"profile": "classic"}}).remedy(cause) == "model_rollback"
+
+
+def test_a_policy_may_name_other_remedies():
+    """A policy's remedies go before the table; ``none`` only observes."""
+    policy = HealingPolicy.of({"healing": {"remedies": {"drift": "none", "faults": "notify"}}})
+    assert policy.remedy(Cause.DRIFT) is None
+    assert policy.remedy(Cause.FAULTS) == "notify"
+    assert policy.remedy(Cause.LATENCY) == "model_rollback"
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"cooldwn": "3s"}, "did you mean 'cooldown'"),
+        ({"remedies": {"fault": "notify"}}, "did you mean 'faults'"),
+        ({"profile": "modern"}, "default, classic"),
+        ({"autonomy": {"rollback": "always"}}, "rollback"),
+        ({"cooldown": "soon"}, "duration"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(section, words):
+    """Unknown keys, causes, levels and durations are refused, naming what is near."""
+    with pytest.raises(InvalidPolicy, match=words):
+        HealingPolicy.of({"healing": section})
