@@ -10,10 +10,9 @@ from enum import StrEnum
 from typing import Any
 
 from mendel.errors import InvalidPolicy
-from mendel.values import ModelName, from_mapping, parse_duration, to_json, unknown_key
+from mendel.values import ModelName, from_mapping, to_json, unknown_key
 
 SECTIONS = ("gates", "governance", "healing", "monitoring", "retraining", "rollback")
-_DEFAULT_BAKE = timedelta(hours=24)
 
 
 class Profile(StrEnum):
@@ -77,6 +76,13 @@ class GovernancePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Baking:
+    """The one key of section ``healing`` that the registry reads too."""
+
+    bake: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
     """
     The policy of a model as it stood at one version; version 0 is the default, which nobody wrote.
@@ -118,8 +124,8 @@ class PolicyDocument:
     @property
     def bake(self) -> timedelta:
         """How long a former version stays loaded (``healing.bake``)."""
-        given = self.section("healing").get("bake")
-        return _DEFAULT_BAKE if given is None else parse_duration(given)
+        own = {key: value for key, value in self.section("healing").items() if key == "bake"}
+        return from_mapping(_Baking, own, at="healing").bake
 
 
 def checked_body(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,402 @@
+"""Registering: one call, one version; a failure half-way leaves nothing that is listed."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mendel.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    InvalidValue,
+    ModelNotFound,
+    StoreUnavailable,
+    VersionNotFound,
+)
+from mendel.registry import (
+    Improvement,
+    Published,
+    Registration,
+    Registry,
+    VersionStatus,
+    default_name,
+    registration_metadata,
+)
+from mendel.values import ModelName, Stage, VersionRef, VersionUuid
+from mendel.values.trees import tree_digest
+
+HOUR = timedelta(hours=1)
+
+
+class Poison:
+    """Creates the file it names when somebody unpickles it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+class FailsOnce:
+    """An artefact store that fails before or after the next publication."""
+
+    def __init__(self, inner, *, after):
+        self._inner = inner
+        self._after = after
+        self._failed = False
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def publish(self, *args, **kwargs):
+        if self._failed:
+            return self._inner.publish(*args, **kwargs)
+        self._failed = True
+        if self._after:
+            self._inner.publish(*args, **kwargs)
+        raise StoreUnavailable("The disk is away.")
+
+
+def test_one_call_makes_one_version(house, registry):
+    """A registered version is found by number, uuid and model, in development, with one event."""
+    record = registry.register(house.request(), house.tree())
+    assert record.ref == house.ref(1)
+    assert record.stage is Stage.DEVELOPMENT
+    assert record.status is VersionStatus.READY
+    assert registry.version(record.ref) == registry.by_uuid(record.uuid) == record
+    assert registry.versions(house.model) == (record,)
+    assert registry.models() == (house.model,)
+    (event,) = house.events("model.registered")
+    assert event.subject == "credit@1"
+    assert event.data["registered_version"] == 1
+    assert {"model_id", "idempotency_key", "timestamp", "baseline_metrics", "metadata"} <= event.data.keys()
+
+
+def test_calls_without_a_key_make_versions_of_their_own(house, registry):
+    """The same tree registered twice without a key is two versions."""
+    tree = house.tree()
+    numbers = [registry.register(house.request(), tree).number for _ in range(2)]
+    assert numbers == [1, 2]
+
+
+def test_the_same_key_and_content_is_one_version(house, registry):
+    """A repeated call with its key answers the version it made, and writes nothing."""
+    tree = house.tree()
+    first = registry.register(house.request(idempotency_key="k"), tree)
+    assert registry.register(house.request(idempotency_key="k"), tree) == first
+    assert len(registry.versions(house.model)) == 1
+    assert len(house.events("model.registered")) == 1
+
+
+def test_the_same_key_for_other_content_is_refused(house, registry):
+    """A key that stands for other bytes is an AlreadyExists, and no version."""
+    registry.register(house.request(idempotency_key="k"), house.tree())
+    with pytest.raises(AlreadyExists):
+        registry.register(house.request(idempotency_key="k"), house.tree())
+    assert len(registry.versions(house.model)) == 1
+
+
+def test_keys_belong_to_a_model(house, registry):
+    """The same key under another model is another registration."""
+    registry.register(house.request(idempotency_key="k"), house.tree())
+    other = registry.register(house.request(model=ModelName("other"), idempotency_key="k"), house.tree())
+    assert str(other.ref) == "other@1"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before-publishing", "after-publishing"])
+def test_a_failure_half_way_leaves_nothing_listed(house, registry, after):
+    """When the artefact store fails, no version, model or event appears; the same call again ends the work."""
+    registry._artifacts = FailsOnce(house.artifacts, after=after)
+    tree = house.tree()
+    with pytest.raises(StoreUnavailable):
+        registry.register(house.request(idempotency_key="k"), tree)
+    assert registry.models() == ()
+    assert house.events() == []
+    with pytest.raises(ModelNotFound):
+        registry.versions(house.model)
+    record = registry.register(house.request(idempotency_key="k"), tree)
+    assert record.number == 1
+    assert registry.versions(house.model) == (record,)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before-publishing", "after-publishing"])
+def test_the_sweeper_deletes_what_never_ended(house, registry, after):
+    """Pending work is deleted with its artefact once it is older than an hour, and not before."""
+    registry._artifacts = FailsOnce(house.artifacts, after=after)
+    with pytest.raises(StoreUnavailable):
+        registry.register(house.request(idempotency_key="k"), house.tree())
+    house.clock.forward(minutes=60)
+    assert registry.sweep_pending(older_than=HOUR) == 0
+    house.clock.forward(seconds=1)
+    assert registry.sweep_pending(older_than=HOUR) == 1
+    assert registry.sweep_pending(older_than=HOUR) == 0
+    assert house.artifacts.find("credit/k") is None
+    assert registry.register(house.request(idempotency_key="k"), house.tree()).number >= 1
+
+
+def test_the_sweeper_spares_what_ended(house, registry):
+    """Registered versions are not pending, however old."""
+    record = registry.register(house.request(), house.tree())
+    house.clock.forward(days=1)
+    assert registry.sweep_pending() == 0
+    assert registry.tree(record.ref).is_dir()
+
+
+def test_a_registration_that_was_swept_cannot_end(house, registry):
+    """A registration that outlives its sweep is refused, and lists nothing."""
+    inner = house.artifacts
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(inner, name)
+
+        def publish(self, *args, **kwargs):
+            published = inner.publish(*args, **kwargs)
+            house.clock.forward(hours=2)
+            registry.sweep_pending()
+            return published
+
+    registry._artifacts = Slow()
+    with pytest.raises(Conflict):
+        registry.register(house.request(), house.tree())
+    assert registry.models() == ()
+
+
+def test_what_a_rival_process_published_first_stands(house, registry):
+    """Of two publications for one key only the first to end is listed; the other is discarded."""
+    tree, late = house.tree(), VersionUuid("m-" + "d" * 32)
+    rival = Registry(house.unit, house.artifacts, house.clock, iter("abcdefgh").__next__)
+
+    class Overtaken:
+        """Publishes under another uuid, after a rival process has registered the same key."""
+
+        discarded = None
+
+        def __getattr__(self, name):
+            return getattr(house.artifacts, name)
+
+        def publish(self, publication, tree, *, data=None):
+            rival.register(house.request(idempotency_key="k"), tree)
+            return Published(key=publication.key, uuid=late, number=2, run_id=None)
+
+        def discard(self, key, *, uuid=None):
+            self.discarded = uuid
+
+    registry._artifacts = Overtaken()
+    record = registry.register(house.request(idempotency_key="k"), tree)
+    assert record.uuid != late
+    assert registry._artifacts.discarded == late
+    assert registry.versions(house.model) == (record,)
+
+
+def test_files_come_back_as_they_were(house, registry):
+    """The kept tree has the digest of the registered one; data lie beside it and are not in the digest."""
+    tree, data = house.tree(), house.root / "rows"
+    data.mkdir()
+    (data / "training.parquet").write_bytes(b"rows")
+    record = registry.register(house.request(), tree, data=data)
+    assert record.artifact_digest == tree_digest(tree)
+    assert tree_digest(registry.tree(record.ref), exclude=("data",)) == record.artifact_digest
+    assert (registry.data(record.ref) / "training.parquet").read_bytes() == b"rows"
+    assert tree_digest(registry.data(record.ref)) == record.data_digest
+    assert registry.tree_of(record.artifact_digest) == registry.tree(record.ref)
+
+
+def test_a_version_without_data_says_so(house, registry):
+    """No data directory is None, not an empty path."""
+    record = registry.register(house.request(), house.tree())
+    assert registry.data(record.ref) is None
+    assert record.data_digest is None
+
+
+def test_a_poisoned_pickle_never_runs(house, registry):
+    """Registering, promoting and handing out a malicious pickle does not execute it."""
+    trap = house.root / "sprung"
+    tree = house.tree(pickle.dumps(Poison(trap)))
+    record = registry.register(house.request(), tree)
+    registry.approve(record.ref, policy=True, bias=True, by="ann")
+    registry.transition(record.ref, Stage.SANDBOX, by="ann")
+    registry.promote(record.ref, by="ann")
+    registry.mirror(house.model)
+    registry.registered(record.ref)
+    assert (registry.tree(record.ref) / "model.joblib").read_bytes() == (tree / "model.joblib").read_bytes()
+    assert registry.desired_state().models
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("mlmodel", "word"),
+    [
+        ("flavors: [", "YAML"),
+        ("- 1", "flavours"),
+        ("flavors: sklearn", "flavours"),
+        ("flavors: {onnx: {}}", "sklearn"),
+        ("flavors: {sklearn: {}}\nsignature: 7", "signature"),
+        ("flavors: {sklearn: {}}\nsignature: {inputs: '{'}", "signature"),
+        ("flavors: !!python/object/apply:os.system ['true']", "YAML"),
+    ],
+)
+def test_what_is_no_artefact_is_refused(house, registry, mlmodel, word):
+    """A tree whose MLmodel cannot be meant is refused before anything is written."""
+    with pytest.raises(InvalidInput, match=word):
+        registry.register(house.request(signature=None), house.tree(mlmodel=mlmodel))
+    assert house.artifacts.find("credit/id-1") is None
+
+
+def test_a_tree_without_a_descriptor_is_refused(house, registry, tmp_path):
+    """A directory without MLmodel is no artefact."""
+    with pytest.raises(InvalidInput, match="MLmodel"):
+        registry.register(house.request(), tmp_path)
+
+
+def test_the_signature_of_the_descriptor_is_taken(house, registry):
+    """Without a signature in the request the one in MLmodel counts; without either it is None."""
+    text = 'flavors: {sklearn: {}}\nsignature: {inputs: \'[{"type": "double", "name": "age"}]\', outputs: null}\n'
+    record = registry.register(house.request(signature=None), house.tree(mlmodel=text))
+    assert record.signature.names == ("age",)
+    assert registry.register(house.request(signature=None), house.tree()).signature is None
+
+
+def test_parent_and_baseline_must_exist(house, registry):
+    """A version cannot descend from one that does not exist."""
+    with pytest.raises(VersionNotFound):
+        registry.register(house.request(parent=house.ref(9)), house.tree())
+    improvement = Improvement(baseline=house.ref(9), contributor="0x" + "a" * 40, delta_metrics={})
+    with pytest.raises(VersionNotFound):
+        registry.register(house.request(improvement=improvement), house.tree())
+
+
+@pytest.mark.parametrize("stage", [s for s in Stage if s not in {Stage.DEVELOPMENT, Stage.SANDBOX}])
+def test_nothing_is_born_before_users(house, stage):
+    """A version is born in development, or in sandbox as a candidate, and nowhere else."""
+    with pytest.raises(InvalidValue):
+        house.request(stage=stage)
+    assert house.request(stage=Stage.SANDBOX).stage is Stage.SANDBOX
+
+
+def test_a_contributor_is_an_address():
+    """A contributor reads 0x and 40 hex digits."""
+    with pytest.raises(InvalidValue):
+        Improvement(baseline=VersionRef(ModelName("m"), 1), contributor="ann", delta_metrics={})
+
+
+def test_absence_is_not_an_outage(registry):
+    """A missing uuid is VersionNotFound; a store that is away is StoreUnavailable: never the same answer."""
+
+    class Away:
+        def read(self, work):
+            raise StoreUnavailable("The database does not answer.")
+
+    uuid = VersionUuid("m-" + "0" * 32)
+    with pytest.raises(VersionNotFound):
+        registry.by_uuid(uuid)
+    registry._unit = Away()
+    with pytest.raises(StoreUnavailable):
+        registry.by_uuid(uuid)
+
+
+def test_a_missing_version_says_which_there_are(house, registry):
+    """The error names the versions there are."""
+    house.register()
+    with pytest.raises(VersionNotFound, match="credit has 1 to 1"):
+        registry.version(house.ref(2))
+
+
+class TestResult:
+    """The frozen result, in the words of the contract."""
+
+    BASE = (
+        "model_id",
+        "model_name",
+        "version",
+        "model_uuid",
+        "model_uri",
+        "run_id",
+        "signature",
+        "metadata",
+        "registration_timestamp",
+        "flavors",
+        "artifact_path",
+        "mlflow_version",
+    )
+
+    def registered(self, house, **changes):
+        return house.registry.registered(house.registry.register(house.request(**changes), house.tree()).ref)
+
+    def test_a_baseline(self, house):
+        """A baseline has its type and says that it is one."""
+        metadata = registration_metadata(
+            "classification", baseline=True, now=house.clock(), given={"features": ["age"], "note": "x" * 10_000}
+        )
+        result = self.registered(house, metadata=metadata)
+        tree = result.as_dict()
+        assert sorted(tree) == sorted([*self.BASE, "model_type", "is_baseline"])
+        assert (tree["model_id"], tree["version"], tree["is_baseline"]) == ("credit/1", 1, True)
+        assert tree["model_uri"] == f"models:/{result.model_uuid}"
+        assert tree["metadata"]["hokusai_version"] == "1.0"
+        assert len(tree["metadata"]["note"]) == 10_000
+        assert tree["signature"].startswith("inputs:")
+        assert list(tree["flavors"]) == ["python_function", "sklearn"]
+
+    def test_an_improved_model(self, house):
+        """An improved model has its baseline, contributor and deltas."""
+        house.registry.register(house.request(), house.tree())
+        improvement = Improvement(baseline=house.ref(1), contributor="0x" + "a" * 40, delta_metrics={"f1": 0.03})
+        tree = self.registered(
+            house,
+            improvement=improvement,
+            metadata=registration_metadata("classification", baseline=False, now=house.clock()),
+        ).as_dict()
+        assert sorted(tree) == sorted([*self.BASE, "baseline_id", "contributor", "delta_metrics"])
+        assert tree["baseline_id"] == "credit/1"
+
+    def test_a_model_without_signature(self, house):
+        """Old calls without signature keep working: it is null."""
+        assert self.registered(house, signature=None).as_dict()["signature"] is None
+
+    def test_names(self):
+        """Names follow the type, whatever slug it is."""
+        assert default_name("my-type", baseline=True) == "hokusai_my-type_baseline"
+
+
+def test_lineage_sums_up_over_the_baseline(house, registry):
+    """The lineage has each version's delta and the cumulative improvement, and says what is only claimed."""
+    registry.register(house.request(), house.tree())
+    for number, contributor, delta in ((1, "a", 0.03), (2, "b", 0.02)):
+        improvement = Improvement(
+            baseline=house.ref(number), contributor="0x" + contributor * 40, delta_metrics={"f1": delta}
+        )
+        registry.register(house.request(improvement=improvement), house.tree())
+    lineage = registry.lineage(house.model)
+    assert [entry.cumulative.get("f1", 0.0) for entry in lineage] == pytest.approx([0.0, 0.03, 0.05])
+    assert [entry.claimed for entry in lineage] == [False, True, True]
+    contributors = registry.contributors()
+    assert [(c.address[2], c.improvement["f1"]) for c in contributors] == [("a", 0.03), ("b", 0.02)]
+    with pytest.raises(ModelNotFound):
+        registry.lineage(ModelName("nobody"))
+
+
+def test_versions_born_outside_are_foreign(house, registry):
+    """What stands in the artefact store under the model's name without being ours is listed apart."""
+    registry.register(house.request(), house.tree())
+    with pytest.raises(StoreUnavailable):
+        _publish_and_fail(house, registry)
+    (foreign,) = registry.foreign(house.model)
+    assert foreign.number == 2
+
+
+def _publish_and_fail(house, registry):
+    registry._artifacts = FailsOnce(house.artifacts, after=True)
+    registry.register(house.request(), house.tree())
+
+
+def test_an_idempotency_key_is_bounded():
+    """An empty or endless key is refused."""
+    for key in ("", "x" * 257):
+        with pytest.raises(InvalidValue):
+            Registration(model=ModelName("m"), flavor="sklearn", task="binary", idempotency_key=key)
