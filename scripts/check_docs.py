@@ -30,7 +30,7 @@ def commands(page: Path) -> set[tuple[str, ...]]:
 
 def known_commands() -> set[tuple[str, ...]]:
     """Every command of the CLI, groups included, from its own tree."""
-    script = "from mendel.app.cli import command_names; print('\\n'.join(' '.join(n) for n in command_names()))"
+    script = "from mendel.app.cli.main import command_names; print('\\n'.join(' '.join(n) for n in command_names()))"
     told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603
     return {tuple(line.split()) for line in told.stdout.splitlines()}
 

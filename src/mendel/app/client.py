@@ -31,6 +31,7 @@ from mendel.registry import (
 )
 from mendel.transports.hub.nouns import (
     Approve,
+    Canary,
     ChangeStage,
     LedgerPage,
     LedgerProof,
@@ -155,6 +156,10 @@ class Client:
         """Take the serving version out of production and bring the former one back; a dry run only says which."""
         wish = RollBack(reason=reason, to=to, to_time=to_time, dry_run=dry_run)
         return self._post(RolledBack, f"/models/{model}/rollback", wish)
+
+    def canary(self, ref: str | VersionRef, share: float) -> Deployment:
+        """Give a version a share of the traffic beside production, a fraction in (0, 1)."""
+        return self._post(Deployment, f"{_path(ref)}/canary", Canary(share=share))
 
     def policy(self, model: str) -> PolicyDocument:
         """The policy of *model* as it stands."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,11 +92,9 @@ class DataDirectory:
                 f"{self.root} cannot be made: {error.strerror}.", remedy="Choose --directory."
             ) from error
 
-    def secret(self) -> str:
-        """The installation's key, made on first use with mode 0600."""
-        if not self.key.exists():
-            write_atomically(self.key, f"mk_{secrets.token_urlsafe(32)}".encode(), mode=0o600)
-        return self.key.read_text(encoding="utf-8").strip()
+    def secret(self) -> str | None:
+        """The installation's own key; None before the directory was opened for the first time."""
+        return self.key.read_text(encoding="utf-8").strip() if self.key.exists() else None
 
     @contextmanager
     def owned(self) -> Iterator[None]:

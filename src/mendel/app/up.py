@@ -54,8 +54,8 @@ class Pair:
     """
     Keeps a hub and a server alive until told to stop: what dies is started again after a growing pause.
 
-    A part that dies before both were ready once ends the pair: its own message says why (a port in use, a directory of a
-    newer schema).
+    A part that dies before both were ready once ends the pair: its own message says why (a port in use, a directory of
+    a newer schema).
 
     Args:
         say: Tells the person what happens, one line at a time.

@@ -18,8 +18,8 @@ def add_to(app: typer.Typer) -> None:
     """Add them."""
     for command in (monitor, incidents, incident, resolve, runs, run, playbook):
         app.command()(command)
-    for name, command in (("approve-run", approve_run), ("decline-run", decline_run)):
-        app.command(name)(command)
+    app.command("approve-run")(approve_run)
+    app.command("decline-run")(decline_run)
     healing = typer.Typer(help="The kill switch: healing acts on its own unless it is paused.")
     healing.command()(pause)
     healing.command()(resume)

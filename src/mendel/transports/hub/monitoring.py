@@ -21,7 +21,7 @@ def monitoring_routes(parts: HubParts) -> APIRouter:
     def labels(body: NounBody, _: Labeller, content_type: Annotated[str, Header()] = "application/json") -> Response:
         """Take labels, one or many; unknown ids wait for their predictions."""
         rows = parse_labels(body, content_type=content_type, received_at=parts.clock())
-        parts.log.accept_labels(rows)
+        parts.intake.accept_labels(rows)
         return NounResponse({"accepted": len(rows)}, status_code=202)
 
     @routes.get("/monitoring/stats")

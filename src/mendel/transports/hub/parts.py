@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mendel.durable import Anchor, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, Outlook
-from mendel.predictions import PredictionLog, SegmentInbox
+from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import Registry
 from mendel.values import ModelName
 from mendel.views import Views
@@ -23,6 +23,13 @@ class Anchors(Protocol):
 
     def trusted(self) -> tuple[str, ...]:
         """Public keys (hex) that are ours."""
+
+
+class LabelIntake(Protocol):
+    """Takes labels that come to the hub itself."""
+
+    def accept_labels(self, labels: Sequence[LabelRow]) -> None:
+        """When it returns, they are durably on their way; StoreUnavailable: none was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,7 @@ class HubParts:
     healing: Healing
     log: PredictionLog
     inbox: SegmentInbox
+    intake: LabelIntake
     unit: UnitOfWork
     views: Views
     anchors: Anchors

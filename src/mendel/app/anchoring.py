@@ -1,0 +1,71 @@
+"""Signed heads of the ledger, kept outside the database."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from mendel.app.directory import write_atomically
+from mendel.durable import Anchor, Ledger, UnitOfWork, sign_head
+from mendel.errors import Corrupt, InvalidValue
+from mendel.values import from_json, to_json
+
+_KEY_BYTES = 32
+
+
+class FileAnchors:
+    """
+    Anchors beside the artefacts, one file per sequence number, signed with the installation's Ed25519 key.
+
+    Args:
+        directory: Where they are kept.
+        key: The file of the private key, mode 0600; made on first use.
+    """
+
+    def __init__(self, directory: Path, key: Path) -> None:
+        self._directory = directory
+        self._key = key
+
+    def all(self) -> tuple[Anchor, ...]:
+        """
+        Every anchor, oldest first.
+
+        Raises:
+            Corrupt: A file is no anchor.
+        """
+        return tuple(_read(path) for path in sorted(self._directory.glob("*.json")))
+
+    def trusted(self) -> tuple[str, ...]:
+        """The public key that belongs to the installation's private one (hex); none before the first anchor."""
+        if not self._key.exists():
+            return ()
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - start-up time
+
+        return (Ed25519PrivateKey.from_private_bytes(self._private_key()).public_key().public_bytes_raw().hex(),)
+
+    def sign(self, unit: UnitOfWork, now: datetime) -> Anchor | None:
+        """Sign the head as it stands; None when nothing happened since the last anchor."""
+        head = unit.read(lambda tx: tx.store(Ledger).head())
+        if head is None:
+            return None
+        path = self._directory / f"{head.sequence:012d}.json"
+        if path.exists():
+            return None
+        anchor = sign_head(head, private_key=self._private_key(), at=now)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_json(anchor))
+        return anchor
+
+    def _private_key(self) -> bytes:
+        if not self._key.exists():
+            import secrets  # noqa: PLC0415 - once in the life of an installation
+
+            write_atomically(self._key, secrets.token_bytes(_KEY_BYTES), mode=0o600)
+        return self._key.read_bytes()
+
+
+def _read(path: Path) -> Anchor:
+    try:
+        return from_json(path.read_bytes(), Anchor)
+    except InvalidValue as error:
+        raise Corrupt(f"{path} is no anchor of the ledger: {error}", remedy="Restore it from a backup.") from error

@@ -1,0 +1,5 @@
+"""`python -m mendel.app.cli` is `mendel`."""
+
+from mendel.app.cli.main import main
+
+main()

@@ -1,0 +1,42 @@
+"""The command line, assembled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import typer
+
+from mendel.app.cli import care, demo, models, processes, projects, proof
+from mendel.app.cli.output import told_plainly
+
+app = typer.Typer(
+    name="mendel",
+    help="Keeps machine-learning models alive in production: release, serve, watch, repair, prove.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for group in (processes, projects, models, care, proof, demo):
+    group.add_to(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    with told_plainly():
+        app()
+
+
+def command_names() -> Iterator[tuple[str, ...]]:
+    """Every command as words, groups included: what the documentation may show."""
+    for command in app.registered_commands:
+        yield (_name(command),)
+    for group in app.registered_groups:
+        yield (group.name or "",)
+        if group.typer_instance is not None:
+            for command in group.typer_instance.registered_commands:
+                yield (group.name or "", _name(command))
+
+
+def _name(command: typer.models.CommandInfo) -> str:
+    return command.name or (command.callback.__name__.replace("_", "-") if command.callback else "")

@@ -1,0 +1,44 @@
+"""`mendel serve`: one server, wired."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from uuid import uuid4
+
+from mendel.adapters.processes.children import Command, worker_environment
+from mendel.adapters.processes.settings import ServeSettings, worker_count
+from mendel.adapters.processes.supervisor import Given, Programs, supervise
+from mendel.app.child import log_to_stderr, micros, utc_now
+from mendel.app.worker import hosted_project
+
+__all__ = ["ServeSettings", "serve"]
+
+
+def serve(settings: ServeSettings) -> int:
+    """
+    Run a server in this process and its children until SIGTERM or SIGINT; gives the exit code. Main thread only.
+
+    Raises:
+        ProjectNotFound, InvalidProject: The project cannot be hosted.
+        DirectoryInUse: Another server runs on the directory.
+        PortInUse: Names the port.
+    """
+    log_to_stderr()
+    hosted_project(None if settings.project is None else str(settings.project), settings.classifier)
+    cores = os.cpu_count() or 1
+    environment = worker_environment(os.environ, workers=worker_count(settings.serving, cores), cores=cores)
+    programs = Programs(
+        worker=Command(arguments=(sys.executable, "-m", "mendel.app.worker"), environment=environment),
+        front=Command(arguments=(sys.executable, "-m", "mendel.app.front"), environment=environment),
+    )
+    given = Given(
+        clock=utc_now,
+        micros=micros,
+        new_id=lambda: uuid4().hex[:12],
+        rng=random.Random(),  # noqa: S311 - spreads retries, no secrets
+        cores=cores,
+    )
+    return asyncio.run(supervise(settings, programs, given))

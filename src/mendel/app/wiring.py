@@ -1,0 +1,311 @@
+"""Where adapters meet ports: the rooms of one data directory."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mendel.adapters.dbos import DbosWorkflows
+from mendel.adapters.delta import DeltaLake
+from mendel.adapters.files import FileInbox, read_table, write_table
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.mlflow import MlflowArtifacts
+from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema
+from mendel.app.anchoring import FileAnchors
+from mendel.app.chores import Chores
+from mendel.app.directory import DataDirectory, write_atomically
+from mendel.app.probes import probe
+from mendel.app.settings import Settings
+from mendel.app.summarising import Summaries
+from mendel.drift import MonitoringPolicy
+from mendel.durable import Clock, Lease, UnitOfWork, Workflows
+from mendel.healing import (
+    WORKFLOW,
+    Healing,
+    Monitor,
+    Outlook,
+    PlaybookWorkflow,
+    Readiness,
+    load_playbooks,
+)
+from mendel.predictions import Intake, LabelRow, PredictionLog, Shipper, Spool, SpoolPolicy, spool_identity
+from mendel.registry import MIRROR_ALIAS, PolicyDocument, Registry, mirror_alias
+from mendel.retraining import Retraining
+from mendel.transports.hub import HubParts
+from mendel.values import ModelName, Scope, Table, Window, from_builtins, from_mapping, to_builtins
+from mendel.views import Views
+
+WORKFLOW_SCHEMA = "1"
+"""Raised by hand when the order or the names of a workflow's steps change."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """A fresh id."""
+    return uuid.uuid4().hex
+
+
+@dataclass(slots=True, kw_only=True)
+class Rooms:
+    """The rooms of a directory, without anything that acts by itself."""
+
+    settings: Settings
+    data: DataDirectory
+    unit: UnitOfWork
+    artifacts: MlflowArtifacts
+    registry: Registry
+    healing: Healing
+    monitor: Monitor
+    log: PredictionLog
+    inbox: FileInbox
+    lake: DeltaLake
+    summaries: Summaries
+    retraining: Retraining
+    anchors: FileAnchors
+    views: Views
+    intake: LazyIntake
+    clock: Clock = utc_now
+    workflows: Workflows | None = None
+    chores: Chores | None = None
+
+    def parts(self) -> HubParts:
+        """What the control API stands on."""
+        scratch = self.data.root / "uploads"
+        scratch.mkdir(exist_ok=True)
+        return HubParts(
+            registry=self.registry,
+            healing=self.healing,
+            log=self.log,
+            inbox=self.inbox,
+            intake=self.intake,
+            unit=self.unit,
+            views=self.views,
+            anchors=self.anchors,
+            clock=self.clock,
+            scratch=scratch,
+            observe=self.observe,
+            health=lambda: probe(self),
+            workflows=self.workflows,
+        )
+
+    def look(self, model: ModelName) -> Outlook:
+        """Look at the counters, and let healing act on what is found."""
+        now = self.clock()
+        outlook = self.monitor.glance(model, now)
+        self.healing.attend(outlook, now)
+        return outlook
+
+    def study(self, model: ModelName) -> Outlook:
+        """Look at inputs and labels, and let healing act on what is found."""
+        now = self.clock()
+        outlook = self.monitor.study(model, now)
+        self.healing.attend(outlook, now)
+        return outlook
+
+    def observe(self, model: ModelName) -> Outlook:
+        """Look and study at once."""
+        fast, slow = self.look(model), self.study(model)
+        return Outlook(
+            model=model,
+            ref=slow.ref,
+            at=slow.at,
+            looked=(*fast.looked, *slow.looked),
+            signals=(*fast.signals, *slow.signals),
+            clear=(*fast.clear, *slow.clear),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveRooms(Rooms):
+    """Rooms that act: workflows run, and every change is fenced by a lease."""
+
+    unfenced: UnitOfWork
+    workflows: Workflows
+    shipper: Shipper
+    studied: dict[ModelName, datetime] = field(default_factory=dict)
+
+    def study_when_due(self, model: ModelName) -> None:
+        """Study *model* once per window of its policy."""
+        every = monitoring_policy(self.registry, model).every
+        due = Window.grain(self.clock(), every).start
+        if self.studied.get(model) != due:
+            self.studied[model] = due
+            self.study(model)
+
+    def watch(self, chores: Chores) -> None:
+        """Show the state of *chores* in the health of the hub."""
+        self.chores = chores
+
+
+class LazyIntake:
+    """Opens the hub's own spool when the first label comes, so that reading commands do not exclude each other."""
+
+    def __init__(self, directory: Path, inbox: FileInbox) -> None:
+        self._directory = directory
+        self._inbox = inbox
+        self._mutex = threading.Lock()
+        self._spool: Spool | None = None
+        self._intake: Intake | None = None
+
+    def accept_labels(self, labels: Sequence[LabelRow]) -> None:
+        """Take labels; when it returns they are durably in the inbox."""
+        self._open().accept_labels(labels)
+
+    def close(self) -> None:
+        """Close the spool, if it was opened."""
+        with self._mutex:
+            if self._spool is not None:
+                self._spool.close()
+
+    def _open(self) -> Intake:
+        with self._mutex:
+            if self._intake is None:
+                identity = spool_identity(self._directory, lambda: f"hub-{new_id()}")
+                self._spool = Spool(self._directory, identity, policy=SpoolPolicy(fsync="batch"))
+                self._intake = Intake(self._spool, self._inbox)
+            return self._intake
+
+
+def monitoring_policy(registry: Registry, model: ModelName) -> MonitoringPolicy:
+    """The section ``monitoring`` of the model's policy."""
+    return from_mapping(MonitoringPolicy, registry.policy(model).section("monitoring"), at="monitoring")
+
+
+@contextmanager
+def open_rooms(settings: Settings) -> Iterator[Rooms]:
+    """
+    Open the directory for one command: what it starts waits in the outbox for the next hub.
+
+    Raises:
+        SchemaTooNew: The directory was written by a newer Mendel.
+    """
+    with _ground(settings) as (data, unit, closing):
+        rooms = _rooms(settings, data, unit)
+        closing.callback(rooms.intake.close)
+        _ensure_key(data, rooms.registry)
+        yield rooms
+
+
+@contextmanager
+def open_live_rooms(
+    settings: Settings, *, executor: str, acquire: Callable[[UnitOfWork], Lease]
+) -> Iterator[LiveRooms]:
+    """
+    Open the directory as its hub: workflows resume, and every change is fenced by the lease.
+
+    Raises:
+        SchemaTooNew: The directory was written by a newer Mendel.
+        Fenced: Another hub acts on the same database.
+    """
+    with _ground(settings) as (data, unfenced, closing):
+        rooms = _rooms(settings, data, unfenced.fenced(acquire(unfenced)))
+        closing.callback(rooms.intake.close)
+        _ensure_key(data, rooms.registry)
+        workflows = DbosWorkflows(
+            data.workflows, executor_id=executor, application_version=WORKFLOW_SCHEMA, clock=utc_now
+        )
+        workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry))
+        workflows.register(
+            WORKFLOW,
+            PlaybookWorkflow(
+                rooms.unit,
+                rooms.registry,
+                watcher=rooms.monitor,
+                retrain=rooms.retraining.run,
+                clock=utc_now,
+                new_id=new_id,
+            ),
+        )
+        shared = {one.name: getattr(rooms, one.name) for one in fields(Rooms) if one.name != "workflows"}
+        yield LiveRooms(
+            **shared,
+            workflows=closing.enter_context(workflows.open()),
+            unfenced=unfenced,
+            shipper=Shipper(rooms.inbox, rooms.lake, rooms.unit, rooms.summaries),
+        )
+
+
+@contextmanager
+def _ground(settings: Settings) -> Iterator[tuple[DataDirectory, UnitOfWork, ExitStack]]:
+    data = DataDirectory(settings.root)
+    data.create()
+    with ExitStack() as closing:
+        engine = open_engine(data.database)
+        closing.callback(engine.dispose)
+        prepare_schema(engine)
+        yield data, SqlUnitOfWork(engine, all_stores(), rng=random.Random())  # noqa: S311 - jitter, no secret, closing
+
+
+def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
+    artifacts = MlflowArtifacts(f"sqlite:///{data.tracking}", data.artifacts)
+    registry = Registry(unit, artifacts, utc_now, new_id)
+    inbox, lake, summaries = FileInbox(data.segments), DeltaLake(data.lake), Summaries(registry)
+    log = PredictionLog(inbox, lake, unit, summaries)
+    retraining = Retraining(
+        registry=registry,
+        log=log,
+        runner=SubprocessRunner(GitPrograms(), data.root / "releases"),
+        tables=ParquetTables(),
+        directory=data.root,
+        clock=utc_now,
+    )
+    playbooks = load_playbooks(data.root / "playbooks")
+    return Rooms(
+        settings=settings,
+        data=data,
+        unit=unit,
+        artifacts=artifacts,
+        registry=registry,
+        healing=Healing(unit, registry, playbooks=playbooks, training=LabelledTraining(retraining), new_id=new_id),
+        monitor=Monitor(registry, log),
+        log=log,
+        inbox=inbox,
+        lake=lake,
+        summaries=summaries,
+        retraining=retraining,
+        anchors=FileAnchors(data.artifacts / "anchors", data.signing_key),
+        views=Views(unit, registry),
+        intake=LazyIntake(data.root / "intake", inbox),
+    )
+
+
+def _ensure_key(data: DataDirectory, registry: Registry) -> None:
+    """Give the installation its own key; a crash in between leaves a key that nobody knows, and makes another."""
+    if not data.key.exists():
+        write_atomically(data.key, registry.add_key((Scope.ADMIN,), "this installation").encode(), mode=0o600)
+
+
+class ParquetTables:
+    """Implements :class:`mendel.retraining.Tables`."""
+
+    def read(self, path: Path) -> Table:
+        """Every row of the file."""
+        return read_table(path)
+
+    def write(self, table: Table, path: Path) -> None:
+        """Write the file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(table, path)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTraining:
+    """Implements :class:`mendel.healing.Training` over what retraining counts."""
+
+    retraining: Retraining
+
+    def readiness(self, model: ModelName, document: PolicyDocument, now: datetime) -> Readiness:
+        """What a training could use now."""
+        supply = self.retraining.supply(model, document, now)
+        return from_builtins(to_builtins(supply), Readiness)

@@ -1,0 +1,229 @@
+"""
+A worker process: one kernel behind the sockets its supervisor gave it.
+
+Started as ``python -m mendel.app.worker --channel FD --parent PID``; everything else comes over the channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mendel.adapters.processes.channel import Channel
+from mendel.adapters.processes.messages import BeginWorker, Desire, Status
+from mendel.adapters.processes.shared_breakers import SharedBreakers
+from mendel.adapters.processes.shared_counters import SharedCounters
+from mendel.app.child import micros, run_child, utc_now
+from mendel.errors import ArtifactNotFound, MendelError
+from mendel.predictions import Spool
+from mendel.projects import Project, load_project
+from mendel.serving import Kernel
+from mendel.transports.grpc import GrpcDoor
+from mendel.transports.rest import RestDoor
+from mendel.transports.zmq import ZmqDoor
+from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
+
+_log = structlog.get_logger("mendel.worker")
+_TELL_EVERY: Final = 0.1
+_HEARTBEAT_TURNS: Final = 10
+_TICK_EVERY: Final = 0.5
+_TRY_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
+
+
+class Worker:
+    """The life of a worker: hear what is desired, apply it, open the doors once it serves, tell, drain."""
+
+    def __init__(self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool) -> None:
+        self._channel = channel
+        self._begin = begin
+        self._kernel = kernel
+        self._spool = spool
+        self._desire: Desire | None = None
+        self._news = asyncio.Event()
+        self._applied = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._accepting = False
+        self._revision = -1
+        self._convergence: tuple[ModelConvergence, ...] = ()
+
+    async def run(self) -> None:
+        """Until SIGTERM, or the end of the supervisor."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        async with asyncio.TaskGroup() as tasks:
+            chores = [
+                tasks.create_task(chore) for chore in (self._hear(), self._apply(), self._tell(), self._tick_spool())
+            ]
+            await self._until_presentable()
+            if not self._stop.is_set():
+                async with AsyncExitStack() as doors:
+                    for door in self._doors():
+                        await doors.enter_async_context(door)
+                    self._accepting = True
+                    await self._stop.wait()
+                    self._accepting = False
+                    self._say_status()
+            for chore in chores:
+                chore.cancel()
+
+    def _doors(self) -> list[contextlib.AbstractAsyncContextManager[object]]:
+        begin = self._begin
+        doors: list[contextlib.AbstractAsyncContextManager[object]] = [
+            RestDoor(self._kernel, sockets=[socket.socket(fileno=descriptor) for descriptor in begin.rest])
+        ]
+        if begin.grpc is not None:
+            doors.append(GrpcDoor(self._kernel, socket.socket(fileno=begin.grpc)))
+        if begin.zmq is not None:
+            doors.append(ZmqDoor(self._kernel, begin.zmq))
+        return doors
+
+    async def _until_presentable(self) -> None:
+        """Wait until it is ready, or has waited long enough to say truthfully that it is not."""
+        patience = self._begin.open_after
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if patience is None else patience.total_seconds()):
+                while not self._kernel.readiness().ready and not self._stop.is_set():
+                    await _first_of(self._applied, self._stop)
+                    self._applied.clear()
+
+    async def _hear(self) -> None:
+        while (message := await self._channel.hear()) is not None:
+            if isinstance(message, Desire):
+                self._desire = message
+                self._news.set()
+        self._stop.set()
+
+    async def _apply(self) -> None:
+        """One state at a time, the newest; what could not be loaded is tried again."""
+        failures = 0
+        while True:
+            patience = _TRY_AGAIN_S[min(failures, len(_TRY_AGAIN_S)) - 1] if failures else None
+            news = await _happens(self._news, patience)
+            self._news.clear()
+            failures = 0 if news else failures
+            if self._desire is None:
+                continue
+            if self._desire.base is not None and self._revision < 0:
+                await self._apply_one(self._desire.base)
+            await self._apply_one(self._desire.state)
+            broken = [line for line in self._convergence if line.error is not None]
+            failures = failures + 1 if broken else 0
+            if news:
+                for line in broken:
+                    _log.error("not_converged", slot=self._begin.slot, model=line.model, error=line.error)
+
+    async def _apply_one(self, state: DesiredState) -> None:
+        self._convergence = await self._kernel.apply(state, self._fetch)
+        self._revision = state.revision
+        self._applied.set()
+        self._say_status()
+
+    def _fetch(self, digest: Digest) -> Path:
+        tree = Path(self._begin.artifacts) / digest.hex
+        if not tree.is_dir():
+            raise ArtifactNotFound(f"The artefact {digest} is not here yet.", remedy="It is fetched and tried again.")
+        return tree
+
+    async def _tell(self) -> None:
+        said: Status | None = None
+        turn = 0
+        while True:
+            status = self._status()
+            if status != said or turn % _HEARTBEAT_TURNS == 0:
+                self._channel.say(status)
+                said = status
+            turn += 1
+            await asyncio.sleep(_TELL_EVERY)
+
+    def _say_status(self) -> None:
+        self._channel.say(self._status())
+
+    def _status(self) -> Status:
+        readiness = self._kernel.readiness()
+        failing = [f"{check.name}: {check.detail}" for check in readiness.checks if not check.passed]
+        return Status(
+            accepting=self._accepting,
+            ready=readiness.ready,
+            detail="; ".join(failing),
+            revision=self._revision,
+            convergence=self._convergence,
+            spool=to_builtins(self._spool.condition),
+        )
+
+    async def _tick_spool(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_EVERY)
+            self._spool.tick(utc_now())
+
+
+def hosted_project(directory: str | None, classifier: str | None) -> Project | None:
+    """
+    The project whose code is hosted, with only one classifier where one is named.
+
+    Raises:
+        ProjectNotFound, InvalidProject: It cannot be read, or has no such classifier.
+    """
+    if directory is None:
+        return None
+    project = load_project(Path(directory))
+    if classifier is None:
+        return project
+    chosen = project.classifier(classifier)
+    return replace(project, classifiers=(chosen,), default_classifier=chosen.name)
+
+
+async def work(channel: Channel) -> None:
+    """Be the worker that the first message describes."""
+    begin = await channel.hear()
+    if not isinstance(begin, BeginWorker):
+        return
+    run = Path(begin.run)
+    with (
+        SharedCounters(run, begin.slot) as counters,
+        SharedBreakers(run, begin.slot, micros=micros) as breakers,
+        Spool(Path(begin.spool), begin.spool_id, policy=begin.spool_policy) as spool,
+    ):
+        kernel = Kernel(
+            begin.policy,
+            sink=spool,
+            counters=counters,
+            breakers=breakers,
+            clock=utc_now,
+            rng=random.Random(os.urandom(16)),  # noqa: S311 - routes and ids, no secrets
+            project=hosted_project(begin.project, begin.classifier),
+            identity=begin.identity,
+        )
+        async with kernel:
+            await Worker(channel, begin, kernel, spool).run()
+
+
+async def _happens(event: asyncio.Event, within: float | None) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            return await event.wait()
+    return False
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit(run_child(work))
