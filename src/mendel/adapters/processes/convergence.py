@@ -1,0 +1,77 @@
+"""How far all workers together are with what is desired: pure folds over their statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mendel.adapters.processes.feed import Delivery, models_of
+from mendel.adapters.processes.messages import Status
+from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName
+
+
+def fold_convergence(delivery: Delivery, statuses: Sequence[Status]) -> tuple[ModelConvergence, ...]:
+    """
+    One line per desired model: as far as the worker that is least far.
+
+    A missing artefact is an error of its model; an error of one worker is an error of the server.
+    """
+    return tuple(_fold_model(model, delivery, statuses) for model in delivery.newest.models)
+
+
+def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Status]) -> ModelConvergence:
+    name, desired = model.deployment.model, model.deployment.generation
+    nowhere = ModelConvergence(model=name, generation_desired=desired, generation_serving=0, version_serving=None)
+    lines = [_line_of(status, name) or nowhere for status in statuses] or [nowhere]
+    least = min(lines, key=lambda line: line.generation_serving)
+    broken = next((line for line in lines if line.error is not None), least)
+    absent = next((v for v in model.versions if v.artifact_digest in delivery.missing), None)
+    if absent is not None:
+        return replace(
+            least,
+            generation_desired=desired,
+            failed_version=absent.number,
+            error=delivery.missing[absent.artifact_digest],
+        )
+    return replace(least, generation_desired=desired, failed_version=broken.failed_version, error=broken.error)
+
+
+def _line_of(status: Status, model: ModelName) -> ModelConvergence | None:
+    return next((line for line in status.convergence if line.model == model), None)
+
+
+def settle(settled: DesiredState, servable: DesiredState, statuses: Sequence[Status]) -> DesiredState:
+    """
+    What is known to work: per model the newest deployment that every worker serves, else what was settled before.
+
+    A worker born while the newest cannot be loaded starts from it.
+    """
+    before = models_of(settled)
+    models = []
+    for model in servable.models:
+        name = model.deployment.model
+        if statuses and all(_converged(status, model) for status in statuses):
+            models.append(model)
+        elif name in before:
+            models.append(before[name])
+    return replace(servable, models=tuple(models))
+
+
+def _converged(status: Status, model: DesiredModel) -> bool:
+    line = _line_of(status, model.deployment.model)
+    return line is not None and line.generation_serving == model.deployment.generation
+
+
+def restart_epochs(state: DesiredState) -> dict[ModelName, int]:
+    """The restart epoch of every model."""
+    return {model.deployment.model: model.deployment.restart_epoch for model in state.models}
+
+
+def restart_asked(before: Mapping[ModelName, int], now: Mapping[ModelName, int]) -> bool:
+    """
+    Whether the epoch of a model known before has grown.
+
+    >>> restart_asked({ModelName("credit"): 1}, {ModelName("credit"): 2, ModelName("new"): 7})
+    True
+    """
+    return any(epoch > before[model] for model, epoch in now.items() if model in before)

@@ -1,0 +1,103 @@
+"""Counters in shared memory: each worker writes its own block, everybody reads the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mendel.adapters.processes.blocks import Block
+from mendel.serving import Series
+
+_PREFIX: Final = "counters-"
+_SUFFIX: Final = ".block"
+
+
+class CounterTotals:
+    """
+    The sum of all blocks of a run directory.
+
+    A worker's block outlives it and its successor counts on in it, so that sums never go backwards.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._blocks: dict[str, Block] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for block in self._blocks.values():
+            block.close()
+
+    def totals(self) -> Mapping[Series, tuple[int, ...]]:
+        """The sum of every series over all processes; not atomic between series."""
+        for path in self._run.glob(f"{_PREFIX}*{_SUFFIX}"):
+            if path.name not in self._blocks:
+                self._blocks[path.name] = Block(path, writable=False)
+        sums: dict[Series, tuple[int, ...]] = {}
+        for block in self._blocks.values():
+            for series, (cell, width) in block.places().items():
+                values = tuple(block.cells[cell : cell + width])
+                before = sums.get(series)
+                sums[series] = values if before is None else tuple(map(sum, zip(before, values, strict=False)))
+        return sums
+
+
+class SharedCounters:
+    """
+    ``CounterSlots`` of one worker, in the block of its *slot*. At most one living process holds a slot.
+
+    Args:
+        run: The run directory of the server, the same for all its processes.
+        slot: The worker's own.
+    """
+
+    def __init__(self, run: Path, slot: int) -> None:
+        self._block = Block(block_path(run, slot), writable=True)
+        self._block.clear_gauges()
+        self._cells = self._block.cells
+        self._all = CounterTotals(run)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._all.__exit__(kind, error, trace)
+        self._block.clear_gauges()
+        self._block.close()
+
+    def reserve(self, series: Series, width: int = 1) -> int:
+        """The first cell of *series*; -1 when there is no room."""
+        return self._block.reserve(series, width)
+
+    def add(self, cell: int, amount: int = 1) -> None:
+        """Add *amount*."""
+        self._cells[cell] += amount
+
+    def put(self, cell: int, value: int) -> None:
+        """Set a gauge."""
+        self._cells[cell] = value
+
+    def totals(self) -> Mapping[Series, tuple[int, ...]]:
+        """The sum of every series over all processes."""
+        return self._all.totals()
+
+
+def block_path(run: Path, slot: int) -> Path:
+    """Where the worker of *slot* counts."""
+    return run / f"{_PREFIX}{slot}{_SUFFIX}"
+
+
+def bury_gauges(run: Path, slot: int) -> None:
+    """Clear the gauges of a dead worker; only while nobody holds its slot."""
+    path = block_path(run, slot)
+    if path.exists():
+        with Block(path, writable=True) as block:
+            block.clear_gauges()

@@ -1,0 +1,110 @@
+"""How far all workers together are."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mendel.adapters.processes.convergence import fold_convergence, settle
+from mendel.adapters.processes.feed import Delivery
+from mendel.adapters.processes.messages import BeginFront, Desire, Status, from_line, to_line
+from mendel.adapters.processes.settings import share_of, worker_count
+from mendel.resilience import BulkheadPolicy
+from mendel.serving import ServingPolicy
+from mendel.values import DesiredState, Digest, ModelConvergence, ModelName
+
+ONE, TWO = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
+NOTHING = DesiredState(revision=-1, key_hashes={})
+
+
+def status(generation, version=None, error=None, desired=2):
+    """A worker that serves *generation*."""
+    line = ModelConvergence(
+        model=ModelName("credit"),
+        generation_desired=desired,
+        generation_serving=generation,
+        version_serving=version,
+        failed_version=None if error is None else 2,
+        error=error,
+    )
+    return Status(accepting=True, ready=True, revision=generation, convergence=(line,))
+
+
+def delivery(newest, **missing):
+    """Everything is here, unless said otherwise."""
+    return Delivery(newest=newest, servable=newest, missing={TWO: why for why in missing.values()})
+
+
+def test_the_server_is_as_far_as_its_slowest_worker(desire):
+    """One worker on the old generation means that the server has not converged."""
+    state = desire(ONE, TWO, revision=2, generation=2)
+    (line,) = fold_convergence(delivery(state), [status(2, 2), status(1, 1)])
+    assert (line.generation_desired, line.generation_serving, line.version_serving) == (2, 1, 1)
+    (line,) = fold_convergence(delivery(state), [status(2, 2), status(2, 2)])
+    assert (line.generation_serving, line.version_serving, line.error) == (2, 2, None)
+
+
+def test_an_error_of_one_worker_is_told(desire):
+    """A version that one worker could not load is reported with its reason."""
+    state = desire(ONE, TWO, revision=2, generation=2)
+    (line,) = fold_convergence(delivery(state), [status(2, 2), status(1, 1, "it raised")])
+    assert (line.failed_version, line.error) == (2, "it raised")
+
+
+def test_a_missing_artefact_is_an_error_of_its_version(desire):
+    """Workers have not even been told of the version; the server reports why."""
+    state = desire(ONE, TWO, revision=2, generation=2)
+    (line,) = fold_convergence(delivery(state, two="wrong digest"), [status(1, 1, desired=1)])
+    assert (line.generation_desired, line.generation_serving, line.failed_version) == (2, 1, 2)
+    assert line.error == "wrong digest"
+
+
+def test_no_worker_serves_nothing(desire):
+    """Before the first worker answers, the serving generation is 0."""
+    (line,) = fold_convergence(delivery(desire(ONE, revision=1)), [])
+    assert (line.generation_serving, line.version_serving) == (0, None)
+
+
+def test_settled_is_what_every_worker_serves(desire):
+    """The newest state settles only when all workers serve it; until then the former stays settled."""
+    old, new = desire(ONE, revision=1, generation=1), desire(ONE, TWO, revision=2, generation=2)
+    settled = settle(NOTHING, old, [status(1, 1), status(1, 1)])
+    assert settled.models == old.models
+    assert settle(settled, new, [status(2, 2), status(1, 1)]).models == old.models
+    assert settle(settled, new, [status(2, 2), status(2, 2)]).models == new.models
+    assert settle(settled, new, []).models == old.models
+
+
+def test_messages_survive_the_wire(desire):
+    """What is written to a line is read from it."""
+    for message in (
+        Desire(state=desire(ONE, TWO, revision=3, keep=(1,)), base=desire(ONE, revision=2)),
+        status(2, 2, "why\nnot"),
+        BeginFront(listener=5, endpoint="tcp://127.0.0.1:1", backend="ipc:///tmp/x"),
+    ):
+        line = to_line(message)
+        assert line.count(b"\n") == 1
+        assert from_line(line) == message
+
+
+@given(
+    workers=st.integers(1, 16),
+    width=st.integers(1, 500),
+    queue=st.integers(1, 5000),
+    budget=st.one_of(st.none(), st.integers(1_000_000, 1 << 34)),
+)
+def test_shares_cover_the_server_and_no_budget_is_exceeded(workers, width, queue, budget):
+    """All workers together have at least the server's widths, less than one more each, and never more memory."""
+    policy = ServingPolicy(memory_budget_bytes=budget, bulkhead=BulkheadPolicy(max_concurrent=width, max_queue=queue))
+    share = share_of(policy, workers)
+    assert width <= share.bulkhead.max_concurrent * workers < width + workers
+    assert queue <= share.bulkhead.max_queue * workers < queue + workers
+    assert budget is None or share.memory_budget_bytes * workers <= budget
+    assert replace(share, bulkhead=policy.bulkhead, max_shadow_queue=64, memory_budget_bytes=budget) == policy
+
+
+def test_workers_are_as_many_as_asked_for_within_the_bound():
+    """0 is one per core; the bound holds for both."""
+    assert worker_count(ServingPolicy(workers=3), cores=2) == 3
+    assert worker_count(ServingPolicy(workers=0), cores=8) == 8
+    assert worker_count(ServingPolicy(workers=0, max_workers=4), cores=8) == 4

@@ -1,0 +1,161 @@
+"""The desired state on its way to the workers."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mendel.adapters.processes.feed import Feed, StateFiles, servable
+from mendel.adapters.processes.hub_client import Directory
+from mendel.errors import HubUnavailable
+from mendel.values import DesiredState, to_json
+
+NOTHING = DesiredState(revision=-1, key_hashes={})
+
+
+class Deliveries(list):
+    """What a feed delivered, and a way to wait for it."""
+
+    async def until(self, seen):
+        async with asyncio.timeout(5):
+            while not (self and seen(self[-1])):
+                await asyncio.sleep(0.01)
+        return self[-1]
+
+
+class Flaky:
+    """A source in front of another that is away while told so."""
+
+    def __init__(self, source):
+        self.source, self.away = source, False
+
+    async def desired(self, *, after, wait):
+        if self.away:
+            raise HubUnavailable("away")
+        return await self.source.desired(after=after, wait=wait)
+
+    async def fetch(self, digest, into):
+        if self.away:
+            raise HubUnavailable("away")
+        await self.source.fetch(digest, into)
+
+
+@pytest.fixture
+def state_file(tmp_path):
+    """Where the source's state stands."""
+    return tmp_path / "wanted.json"
+
+
+@pytest.fixture
+def source(state_file, source_directory):
+    """A source over files, which can go away."""
+    return Flaky(Directory(state_file, source_directory, look_every=timedelta(milliseconds=20)))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The server's own directory."""
+    (tmp_path / "server").mkdir()
+    return StateFiles(tmp_path / "server")
+
+
+@pytest.fixture
+async def feed(source, files, rng):
+    """Starts a feed; it ends with the test."""
+    tasks = []
+
+    def start():
+        got = Deliveries()
+        feed = Feed(source, files, deliver=got.append, rng=rng, wait=timedelta(milliseconds=100))
+        tasks.append(asyncio.create_task(feed.run()))
+        return got
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_delivers_once_the_artefact_is_here(feed, state_file, artifact, desire, files):
+    """A state becomes servable when its artefacts have been fetched and checked, and is remembered."""
+    digest = artifact("one")
+    state_file.write_bytes(to_json(desire(digest, revision=1)))
+    got = await feed().until(lambda d: d.servable.models)
+    assert got.servable == got.newest == files.desired()
+    assert (files.artifacts / digest.hex / "model.txt").read_text() == "one"
+
+
+async def test_a_wrong_artefact_is_refused_and_the_old_state_stands(
+    feed, state_file, artifact, desire, source_directory, files
+):
+    """Content that does not have its digest never becomes servable; the reason is told, and once mended it is taken."""
+    one, two = artifact("one"), artifact("two")
+    (source_directory / two.hex / "model.txt").write_text("forged")
+    state_file.write_bytes(to_json(desire(one, revision=1)))
+    deliveries = feed()
+    old = await deliveries.until(lambda d: d.servable.models)
+    state_file.write_bytes(to_json(desire(one, two, revision=2, generation=2)))
+    got = await deliveries.until(lambda d: d.missing)
+    assert got.servable.models == old.servable.models
+    assert "digest" in got.missing[two]
+    assert two not in files.present()
+    (source_directory / two.hex / "model.txt").write_text("two")
+    got = await deliveries.until(lambda d: d.servable == d.newest)
+    assert not got.missing
+
+
+async def test_starts_from_disk_while_the_source_is_away(feed, source, state_file, artifact, desire):
+    """A server that starts alone serves what it served last; what changed meanwhile comes when the source is back."""
+    one, two = artifact("one"), artifact("two")
+    state_file.write_bytes(to_json(desire(one, revision=1)))
+    await feed().until(lambda d: d.servable.models)
+    source.away = True
+    restarted = feed()
+    got = await restarted.until(lambda d: d.servable.models)
+    assert got.newest.revision == 1
+    state_file.write_bytes(to_json(desire(one, two, revision=2, generation=2)))
+    source.away = False
+    got = await restarted.until(lambda d: d.servable.revision == 2 and d.servable == d.newest)
+    assert got.servable.models[0].deployment.production == 2
+
+
+async def test_takes_a_lower_revision_after_the_source_came_back(feed, source, state_file, artifact, desire):
+    """A hub restored from a copy counts lower; its word is still the newest there is."""
+    one = artifact("one")
+    state_file.write_bytes(to_json(desire(one, revision=9)))
+    deliveries = feed()
+    await deliveries.until(lambda d: d.newest.revision == 9)
+    source.away = True
+    await asyncio.sleep(0.2)
+    state_file.write_bytes(to_json(desire(one, revision=3, generation=5)))
+    source.away = False
+    await deliveries.until(lambda d: d.newest.revision == 3)
+
+
+def test_kept_versions_are_not_waited_for(artifact, desire):
+    """A version that is only kept for a rollback does not hold up the one that shall serve."""
+    one, two = artifact("one"), artifact("two")
+    wanted = desire(one, two, revision=2, keep=(1,))
+    (model,) = servable(wanted, NOTHING, {two}).models
+    assert model.deployment.keep == ()
+    assert [version.number for version in model.versions] == [2]
+    assert servable(wanted, NOTHING, {one}).models == ()
+    assert servable(wanted, NOTHING, {one, two}) == wanted
+
+
+def test_keys_pass_at_once(artifact, desire):
+    """Keys of the newest state hold even while its artefacts are missing."""
+    one, two = artifact("one"), artifact("two")
+    before = desire(one, revision=1)
+    now = replace(desire(one, two, revision=2), key_hashes={"ab": ("predict",)})
+    assert servable(now, before, {one}) == replace(before, revision=2, key_hashes={"ab": ("predict",)})
+
+
+def test_tidying_keeps_what_any_state_names(files, artifact, desire, source_directory):
+    """Only artefacts that no state names are removed."""
+    digests = [artifact(text) for text in ("one", "two", "three")]
+    for digest in digests:
+        (source_directory / digest.hex).rename(files.artifacts / digest.hex)
+    files.tidy(desire(digests[0], revision=1), desire(None, digests[1], revision=2))
+    assert files.present() == set(digests[:2])
