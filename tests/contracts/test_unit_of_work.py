@@ -190,6 +190,9 @@ class TestTransactions:
         """Nesting would wait for itself; it is refused at once, and the next write works."""
         with pytest.raises(RuntimeError, match="inside another"):
             unit.write(lambda _: unit.write(lambda _: None))
+        lease = acquire(unit, "a", EPOCH)
+        with pytest.raises(RuntimeError, match="inside another"):
+            unit.write(lambda _: unit.fenced(lease).write(lambda _: None))
         unit.write(lambda tx: tx.append(happened("e1")))
         assert ids(unit) == ["e1"]
 

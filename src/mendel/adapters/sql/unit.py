@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,13 +16,41 @@ from sqlalchemy.exc import DBAPIError
 from mendel.adapters.sql.durable import STORES, SqlLeases, SqlLedger, SqlOutbox, SqlSteps
 from mendel.adapters.sql.engine import READS, is_contention, translated
 from mendel.durable import Event, Lease, Payload, StepKey, Transaction, WorkflowCall, as_recorded, require_lease
+from mendel.errors import StoreUnavailable
 from mendel.resilience import GiveUp, RetryPolicy, decide_retry
 
 S = TypeVar("S")
 T = TypeVar("T")
 SqlStores = Mapping[type, Callable[[Connection], object]]
 
+_LONGEST_TURN = timedelta(seconds=30)
 CONTENTION = RetryPolicy(attempts=6, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=500))
+
+
+class _Turns:
+    """
+    Writers of one process take turns, so that each is served in its turn and none waits inside SQLite, which is unfair.
+
+    PostgreSQL writes side by side; there only nesting is refused.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
+        self._turn = threading.Lock() if alone else None
+        self._here = threading.local()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        if getattr(self._here, "writes", False):
+            raise RuntimeError("A writing transaction was opened inside another one.")
+        if self._turn is not None and not self._turn.acquire(timeout=_LONGEST_TURN.total_seconds()):
+            raise StoreUnavailable(f"Another writer of this process has not ended within {_LONGEST_TURN}.")
+        self._here.writes = True
+        try:
+            yield
+        finally:
+            self._here.writes = False
+            if self._turn is not None:
+                self._turn.release()
 
 
 class _SqlTransaction:
@@ -74,13 +103,14 @@ class SqlUnitOfWork:
         rng: random.Random,
         retries: RetryPolicy = CONTENTION,
         _lease: Lease | None = None,
+        _turns: _Turns | None = None,
     ) -> None:
         self._engine = engine
         self._stores: SqlStores = {**STORES, **stores}
         self._rng = rng
         self._retries = retries
         self._lease = _lease
-        self._here = threading.local()
+        self._turns = _turns or _Turns(alone=engine.dialect.name == "sqlite")
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run *work* and commit."""
@@ -103,7 +133,9 @@ class SqlUnitOfWork:
 
     def fenced(self, lease: Lease) -> SqlUnitOfWork:
         """A unit that writes only while *lease* is the newest."""
-        return SqlUnitOfWork(self._engine, self._stores, rng=self._rng, retries=self._retries, _lease=lease)
+        return SqlUnitOfWork(
+            self._engine, self._stores, rng=self._rng, retries=self._retries, _lease=lease, _turns=self._turns
+        )
 
     def _read(self, connection: Connection, work: Callable[[Transaction], T]) -> T:
         if connection.dialect.name == "sqlite":
@@ -114,14 +146,8 @@ class SqlUnitOfWork:
             return work(_SqlTransaction(connection, self._stores, writes=False))
 
     def _write(self, work: Callable[[Transaction, Connection], T]) -> T:
-        if getattr(self._here, "writes", False):
-            raise RuntimeError("A writing transaction was opened inside another one.")
-        self._here.writes = True
-        try:
-            with translated():
-                return self._persist(work)
-        finally:
-            self._here.writes = False
+        with self._turns.taken(), translated():
+            return self._persist(work)
 
     def _persist(self, work: Callable[[Transaction, Connection], T]) -> T:
         failures = 0
