@@ -123,9 +123,10 @@ def count_numbers(cuts: Floats, values: Floats, *, unit: float) -> Cells:
         sums = np.rint(np.bincount(where, weights=values, minlength=size) / unit) * unit
     return Cells(
         counts=np.bincount(where, minlength=size).astype(np.int64),
-        sums=np.clip(np.nan_to_num(sums, nan=0.0), -_LARGEST, _LARGEST),
-        minima=minima,
-        maxima=maxima,
+        # adding 0.0 turns -0.0, which equals 0.0 but is written otherwise, into it
+        sums=np.clip(np.nan_to_num(sums, nan=0.0), -_LARGEST, _LARGEST) + 0.0,
+        minima=minima + 0.0,
+        maxima=maxima + 0.0,
     )
 
 

@@ -180,8 +180,9 @@ def _cuts(ordered: Floats) -> Floats:
         return np.zeros(1)
     ranks = np.ceil(np.arange(QUANTILE_BINS + 1) / QUANTILE_BINS * len(ordered)).astype(np.int64) - 1
     edges, times = np.unique(ordered[np.maximum(ranks, 0)] + 0.0, return_counts=True)
-    alone = edges[(times > 1) | (edges == edges[0])]
-    return np.unique(np.concatenate([np.nextafter(alone, -np.inf), edges]))
+    masses = edges[times > 1]
+    below = np.nextafter(np.append(masses, edges[0]), -np.inf)
+    return np.unique(np.concatenate([below, masses, edges[1:]]))
 
 
 def _unit(cuts: Floats) -> float:
