@@ -1,7 +1,12 @@
 """One training run as resumable steps, ending in a candidate."""
 
+from mendel.retraining.collecting import TRAINED_UNTIL
+from mendel.retraining.fingerprint import DatasetFingerprint, fingerprint
+from mendel.retraining.nouns import Asked, Candidate
+from mendel.retraining.policy import JobLimits, RetrainingPolicy, parse_bytes
 from mendel.retraining.ports import (
     CodeSource,
+    LabelledRows,
     Limits,
     LoadJob,
     LoadResult,
@@ -15,19 +20,36 @@ from mendel.retraining.ports import (
     TrainResult,
     ignore_progress,
 )
+from mendel.retraining.retraining import Retraining
+from mendel.retraining.supply import LabelSupply, Ready, Waiting, labels_needed, may_start
 
 __all__ = [
+    "TRAINED_UNTIL",
+    "Asked",
+    "Candidate",
     "CodeSource",
+    "DatasetFingerprint",
+    "JobLimits",
+    "LabelSupply",
+    "LabelledRows",
     "Limits",
     "LoadJob",
     "LoadResult",
     "OnProgress",
     "Progress",
+    "Ready",
     "ReplayJob",
     "ReplayResult",
+    "Retraining",
+    "RetrainingPolicy",
     "Runner",
     "Tables",
     "TrainJob",
     "TrainResult",
+    "Waiting",
+    "fingerprint",
     "ignore_progress",
+    "labels_needed",
+    "may_start",
+    "parse_bytes",
 ]

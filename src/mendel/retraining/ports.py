@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from mendel.errors import InvalidValue
-from mendel.values import Table
+from mendel.values import ModelName, Table, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class ReplayResult:
     A version's answers, row by row.
 
     Attributes:
-        predictions: Parquet in the order of the rows: ``prediction`` and, where the model gives them, ``proba.<class>``.
+        predictions: Parquet in the order of the rows: ``prediction`` and, where there are, ``proba.<class>``.
         latency_p95_ms: Of one row asked alone, the best of several tries for each row, so that a busy machine does not
             pass for a slow model.
         artifact_bytes: Size of the artefact's files.
@@ -187,6 +187,16 @@ class Runner(Protocol):
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
         """Answer the rows with a version."""
+
+
+class LabelledRows(Protocol):
+    """What retraining uses of :class:`mendel.predictions.PredictionLog`, which specifies it."""
+
+    def predictions(self, model: ModelName, window: Window, *, columns: Sequence[str] | None = None) -> Table:
+        """Predictions whose event time lies in *window*, oldest first."""
+
+    def labelled(self, model: ModelName, window: Window) -> Table:
+        """Those of them that have a label, with ``label``."""
 
 
 class Tables(Protocol):

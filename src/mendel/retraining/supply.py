@@ -1,0 +1,105 @@
+"""Whether a run can start, and how its rows are divided: pure decisions over rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.gates import Bounds
+from mendel.retraining.policy import RetrainingPolicy
+from mendel.values import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSupply:
+    """
+    What a run could use.
+
+    Attributes:
+        have, need: Labelled rows that the production version was not trained on, and how many are needed.
+        coverage, need_coverage: Their share of the rows that were answered meanwhile, and the share that is needed.
+        cooldown: The gates' own, after a change of version: a candidate judged within it could only fail.
+    """
+
+    have: int
+    need: int
+    coverage: float
+    need_coverage: float
+    cooldown: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A run can start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A run cannot start yet: ``why`` in a sentence; ``have`` and ``need`` count what is missing."""
+
+    why: str
+    have: float
+    need: float
+
+
+def may_start(supply: LabelSupply) -> Ready | Waiting:
+    """
+    Say whether the labels are enough, and if not, what is missing.
+
+    >>> may_start(LabelSupply(have=143, need=200, coverage=1.0, need_coverage=0.3)).why
+    'waiting for labels: 143 of 200'
+    """
+    if supply.have < supply.need:
+        why = f"waiting for labels: {supply.have} of {supply.need}"
+        return Waiting(why=why, have=supply.have, need=supply.need)
+    if supply.coverage < supply.need_coverage:
+        why = f"waiting for labels: a share of {supply.coverage:.2f} of {supply.need_coverage:.2f}"
+        return Waiting(why=why, have=supply.coverage, need=supply.need_coverage)
+    return Ready()
+
+
+def labels_needed(policy: RetrainingPolicy, bounds: Bounds) -> int:
+    """
+    How many labelled rows a run needs: enough that the evaluation share alone satisfies the gates' ``samples``.
+
+    >>> labels_needed(RetrainingPolicy(), Bounds(samples=200))
+    400
+    """
+    return max(policy.min_labels, math.ceil(bounds.samples / policy.evaluation_share))
+
+
+def usable(rows: Table, *, include_simulated: bool) -> Table:
+    """The rows that somebody was answered: neither shadows nor failures, and simulated ones only if wanted."""
+    if not len(rows):
+        return rows
+    chosen = ~rows["shadow"].astype(bool) & _absent(rows["error"])
+    if not include_simulated:
+        chosen &= ~rows["simulated"].astype(bool)
+    return rows.take(chosen)
+
+
+def evaluation_start(event_times: NDArray[np.int64], share: float) -> int:
+    """
+    Where the rows for the gates begin: the latest *share*, none of them as old as a row before.
+
+    Args:
+        event_times: Microseconds, ascending, at least one.
+
+    >>> evaluation_start(np.array([1, 2, 3, 3, 3, 4]), 0.5)
+    2
+    """
+    count = max(1, math.ceil(len(event_times) * share))
+    first = event_times[len(event_times) - count]
+    return int(np.searchsorted(event_times, first, side="left"))
+
+
+def _absent(column: NDArray[Any]) -> NDArray[np.bool_]:
+    if column.dtype.kind == "f":
+        missing: NDArray[np.bool_] = np.isnan(column)
+        return missing
+    return np.array([value is None for value in column.tolist()], dtype=np.bool_)
