@@ -168,7 +168,9 @@ class Actions:
         return Done(text=seen["text"], facts={"effect": seen["effect"]})
 
     def _resolve_incident(self, playing: Playing) -> Done:
-        how = f"{playing.run.playbook} helped: {playing.facts.get('watched', 'the signal is gone')}"
+        watched, name = playing.facts.get("watched", "nothing was watched"), playing.run.playbook
+        helped = playing.facts.get("effect") == EffectState.GONE.value
+        how = f"{name} helped: {watched}" if helped else f"{name} done; no signal could be measured since: {watched}"
 
         def answer(tx: Transaction, incident: Incident, now: datetime) -> None:
             if incident.status.unresolved:

@@ -55,7 +55,7 @@ class Clock:
 
 @dataclass
 class Kill:
-    """Kill at the *at*-th durable step: ``before`` it, ``inside`` (its change is made, its result lost) or ``after``."""
+    """Kill at the *at*-th durable step: ``before`` it, ``inside`` (its change made, its result lost) or ``after``."""
 
     at: int
     where: str
@@ -144,7 +144,7 @@ class House:
     trees: Trees
     playbook: PlaybookWorkflow = None
     memories: dict = field(default_factory=dict)
-    candidates: object = field(default_factory=lambda: count(100))
+    candidates_signed: bool = True
     verdict: str = "pass"
     trained: list = field(default_factory=list)
 
@@ -158,9 +158,8 @@ class House:
             task="classification",
             artifact_digest=Digest(f"sha256:{number:064x}"),
             registered_at=self.clock(),
-            idempotency_key=f"{model}-{number}",
             governance=governance,
-            **more,
+            **{"idempotency_key": f"{model}-{number}", **more},
         )
         self.unit.write(lambda tx: tx.store(RegistryStore).add_version(record))
         return record.ref
@@ -197,9 +196,10 @@ class House:
 
         def register():
             number = 1 + max(record.ref.number for record in self.registry.versions(MODEL))
-            known = self.unit.read(lambda tx: tx.store(RegistryStore).version_by_key(MODEL, f"{payload['run']}"))
+            known = self.unit.read(lambda tx: tx.store(RegistryStore).version_by_key(MODEL, payload["run"]))
             if known is None:
-                ref = self.add_candidate(number, payload["run"])
+                signed = SIGNED if self.candidates_signed else Governance()
+                ref = self.add_version(number, governance=signed, idempotency_key=payload["run"])
                 self.trained.append(str(ref))
                 return {"candidate": str(ref)}
             return {"candidate": str(known.ref)}
@@ -207,22 +207,6 @@ class House:
         candidate = run.step("register", register)["candidate"]
         run.step("judge", lambda: {"verdict": self.verdict})
         return {"candidate": candidate, "verdict": self.verdict, "text": f"{candidate}: {self.verdict}"}
-
-    def add_candidate(self, number, key):
-        record = VersionRecord(
-            ref=VersionRef(MODEL, number),
-            uuid=VersionUuid(f"m-{number:032x}"),
-            run_id=None,
-            stage=Stage.SANDBOX,
-            flavor="sklearn",
-            task="classification",
-            artifact_digest=Digest(f"sha256:{number:064x}"),
-            registered_at=self.clock(),
-            idempotency_key=key,
-            governance=SIGNED,
-        )
-        self.unit.write(lambda tx: tx.store(RegistryStore).add_version(record))
-        return record.ref
 
     def play(self, kill=None):
         """Start everything in the outbox and play it to its end, resuming after each kill; gives the kills."""

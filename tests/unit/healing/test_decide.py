@@ -35,6 +35,7 @@ from mendel.values import ModelName, Severity, VersionRef, to_builtins
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = ModelName("credit")
 BOOKS = shipped_playbooks()
+DEFAULT = HealingPolicy()
 READY = Readiness(have=500, need=200)
 OFF = Pause(model=None, by="ann", at=NOW, reason="night")
 
@@ -81,7 +82,7 @@ def facts(playbook="model_rollback", **more):
     return Facts(**{"policy_hash": "h", "playbook": BOOKS[playbook], "return_to": 1, "readiness": READY, **more})
 
 
-def decided(cause=Cause.FAULTS, policy=HealingPolicy(), **more):
+def decided(cause=Cause.FAULTS, policy=DEFAULT, **more):
     remedy = policy.remedy(cause)
     return decide(incident(cause), policy, facts(remedy, **more), NOW)
 
@@ -313,9 +314,9 @@ def test_guards_hold_together(situation):
     acted = [r for r in found.runs if r.started_at is not None and r.playbook != "notify"]
     assert sum(r.started_at > NOW - timedelta(days=1) for r in acted) < policy.max_runs_per_day
     if book.urgent:
-        assert found.placed_by_rollback is None or NOW >= found.placed_by_rollback + policy.cooldown
+        assert found.placed_by_rollback is None or found.placed_by_rollback + policy.cooldown <= NOW
     else:
-        assert all(r.finished_at is None or NOW >= r.finished_at + policy.cooldown for r in acted)
+        assert all(r.finished_at is None or r.finished_at + policy.cooldown <= NOW for r in acted)
 
 
 def reach(decision):
