@@ -1,0 +1,202 @@
+"""The registry under arbitrary sequences of verbs: whatever is tried, its invariants hold."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mendel.adapters.memory import MemoryUnitOfWork
+from mendel.adapters.memory.artifacts import MemoryArtifacts
+from mendel.adapters.memory.registry import STORES as MEMORY_STORES
+from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql.registry import STORES as SQL_STORES
+from mendel.durable import Ledger
+from mendel.errors import Conflict, GenerationConflict
+from mendel.registry import TRANSITIONS, Registration, Registry, in_production_at
+from mendel.values import EPOCH, ModelName, Stage, VersionRef
+
+CREDIT = ModelName("credit")
+UNFIT = {Stage.ROLLBACK, Stage.DEPRECATED}
+numbers = st.integers(1, 5)
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """Tries every verb at any time; a refusal must change nothing, a success must keep the invariants."""
+
+    def open(self, root):
+        self.unit = MemoryUnitOfWork(MEMORY_STORES)
+
+    def __init__(self):
+        super().__init__()
+        self.root = tempfile.TemporaryDirectory()
+        root = Path(self.root.name)
+        self.open(root)
+        self.now = EPOCH + timedelta(days=1)
+        ids = (f"id-{n}" for n in itertools.count())
+        self.registry = Registry(self.unit, MemoryArtifacts(root / "kept"), lambda: self.now, lambda: next(ids))
+        self.tree = root / "tree"
+        self.tree.mkdir()
+        (self.tree / "MLmodel").write_text("flavors: {sklearn: {}}\n")
+        self.generation = 0
+        self.revision = 0
+
+    def teardown(self):
+        self.root.cleanup()
+
+    @initialize()
+    def register_some(self):
+        for _ in range(4):
+            self.register()
+
+    def refs(self):
+        return [r.ref for r in self.registry.versions(CREDIT)]
+
+    def ref(self, number):
+        known = self.refs()
+        return known[(number - 1) % len(known)]
+
+    def stages(self):
+        return {r.number: r.stage for r in self.registry.versions(CREDIT)}
+
+    def state(self):
+        registry = self.registry
+        return self.stages(), registry.deployment(CREDIT), registry.history(CREDIT), registry.revision()
+
+    def attempt(self, act):
+        """Run *act*; when it is refused, nothing may have changed."""
+        before = self.state()
+        try:
+            return act()
+        except Conflict:
+            assert self.state() == before
+            return None
+
+    @rule()
+    def register(self):
+        request = Registration(model=CREDIT, flavor="sklearn", task="binary")
+        record = self.registry.register(request, self.tree)
+        self.registry.approve(record.ref, policy=True, bias=True, by="ann")
+
+    @rule(seconds=st.integers(0, 90_000))
+    def wait(self, seconds):
+        self.now += timedelta(seconds=seconds)
+        self.registry.release_kept(CREDIT, self.now)
+
+    @rule(number=numbers, to=st.sampled_from(Stage), undeploy=st.booleans())
+    def move(self, number, to, undeploy):
+        ref = self.ref(number)
+        before = self.stages()[ref.number]
+        if self.attempt(lambda: self.registry.transition(ref, to, by="ann", undeploy=undeploy)):
+            assert to in TRANSITIONS[before]
+
+    @rule(number=numbers)
+    def promote(self, number):
+        ref = self.ref(number)
+        ready = self.stages()[ref.number] in {Stage.SANDBOX, Stage.CANARY}
+        deployment = self.attempt(lambda: self.registry.promote(ref, by="ann"))
+        assert (deployment is not None) is ready
+        if deployment is not None:
+            assert deployment.production == ref.number
+
+    @rule(number=numbers, stale=st.integers(1, 3))
+    def promote_under_a_stale_generation(self, number, stale):
+        seen = self.registry.deployment(CREDIT).generation - stale
+        before = self.state()
+        try:
+            self.registry.promote(self.ref(number), by="ann", expected_generation=seen)
+        except GenerationConflict:
+            assert self.state() == before
+        else:
+            raise AssertionError("a promotion under a stale generation went through")
+
+    @rule(number=numbers, share=st.sampled_from([0.1, 0.5]))
+    def canary(self, number, share):
+        self.attempt(lambda: self.registry.canary(CREDIT, self.ref(number).number, share, by="ann"))
+
+    @rule(number=st.none() | numbers)
+    def roll_back(self, number):
+        stages, deployment, tenures, _ = self.state()
+        serving = deployment.production
+        fit = [t.version for t in reversed(tenures) if t.version != serving and stages[t.version] not in UNFIT]
+        done = self.attempt(lambda: self.registry.roll_back(CREDIT, by="healing", reason="r", to=number))
+        if number is None:
+            assert (done is not None) is (serving is not None and bool(fit))
+        if done is not None:
+            assert done.from_version.number == serving
+            assert done.to_version.number == (fit[0] if number is None else number)
+            assert self.stages()[serving] is Stage.ROLLBACK
+
+    @precondition(lambda self: self.registry.deployment(CREDIT).production is not None)
+    @rule()
+    def promote_and_roll_back_restores_exactly(self):
+        """What served before a promotion serves after its rollback, alone, and everything else stands as it stood."""
+        self.register()
+        fresh = self.refs()[-1]
+        stages, deployment = self.stages(), self.registry.deployment(CREDIT)
+        self.registry.transition(fresh, Stage.SANDBOX, by="ann")
+        self.registry.promote(fresh, by="ann")
+        restored = self.registry.roll_back(CREDIT, by="healing", reason="r").deployment
+        assert restored.production == deployment.production
+        assert len(restored.routes) == 1
+        demoted = {route.version: Stage.SANDBOX for route in deployment.routes[1:]}
+        assert self.stages() == {**stages, **demoted, fresh.number: Stage.ROLLBACK}
+
+    @invariant()
+    def at_most_one_production_version_and_it_is_the_deployed_one(self):
+        stages, deployment, tenures, _ = self.state()
+        assert [n for n, s in stages.items() if s is Stage.PRODUCTION] == [
+            n for n in (deployment.production,) if n is not None
+        ]
+        assert [n for n, s in stages.items() if s is Stage.CANARY] == [r.version for r in deployment.routes[1:]]
+        assert [t.version for t in tenures if t.end is None] == [n for n in (deployment.production,) if n is not None]
+        if deployment.production is not None:
+            assert in_production_at(tenures, self.now) == deployment.production
+        assert not {stages[n] for n in deployment.versions} & {Stage.DEPRECATED}
+
+    @invariant()
+    def generations_and_revisions_only_grow(self):
+        deployment, revision = self.registry.deployment(CREDIT), self.registry.revision()
+        assert deployment.generation >= self.generation
+        assert revision - self.revision == deployment.generation - self.generation
+        self.generation, self.revision = deployment.generation, revision
+
+    @invariant()
+    def the_ledger_tells_the_same_story(self):
+        """Replaying the stage changes of the ledger gives the stages there are, each along the table."""
+        entries = self.unit.read(lambda tx: tx.store(Ledger).entries(types=["model.stage_changed"], limit=10_000))
+        told = dict.fromkeys((r.number for r in self.refs()), Stage.DEVELOPMENT)
+        for entry in entries:
+            number = VersionRef.parse(entry.event.subject).number
+            before, after = Stage(entry.event.data["from_stage"]), Stage(entry.event.data["to_stage"])
+            assert told[number] is before
+            assert after in TRANSITIONS[before]
+            told[number] = after
+        assert told == self.stages()
+
+
+class SqlRegistryMachine(RegistryMachine):
+    """The same over SQLite."""
+
+    def open(self, root):
+        self.engine = open_engine(root / "mendel.db")
+        prepare_schema(self.engine)
+        self.unit = SqlUnitOfWork(self.engine, SQL_STORES, rng=random.Random(0))
+
+    def teardown(self):
+        self.engine.dispose()
+        super().teardown()
+
+
+TestMemoryMachine = RegistryMachine.TestCase
+TestMemoryMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestSqlMachine = SqlRegistryMachine.TestCase
+TestSqlMachine.settings = settings(
+    max_examples=6, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
