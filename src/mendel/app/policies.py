@@ -17,6 +17,7 @@ from mendel.retraining import RetrainingPolicy
 from mendel.values import from_mapping, unknown_key
 
 _SECTIONS: dict[str, type] = {
+    "gates": GatePolicy,
     "monitoring": MonitoringPolicy,
     "retraining": RetrainingPolicy,
     "rollback": RollbackPolicy,
@@ -48,12 +49,10 @@ def checked_policy(body: Mapping[str, Any], *, at: str) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         raise InvalidPolicy(f"{at}: a mapping of sections is needed, not {type(body).__name__}.")
     for name, section in body.items():
-        if name == "gates":
-            GatePolicy.of(section or {})
-        elif name == "healing":
+        if name == "healing":
             HealingPolicy.of(body)
         elif name in _SECTIONS:
             from_mapping(_SECTIONS[name], section or {}, at=f"{at}: {name}")
         else:
-            raise InvalidPolicy(unknown_key(name, ["gates", "healing", *_SECTIONS], at))
+            raise InvalidPolicy(unknown_key(name, ["healing", *_SECTIONS], at))
     return dict(body)

@@ -244,7 +244,8 @@ def _ground(settings: Settings) -> Iterator[tuple[DataDirectory, UnitOfWork, Exi
         engine = open_engine(data.database)
         closing.callback(engine.dispose)
         prepare_schema(engine)
-        yield data, SqlUnitOfWork(engine, all_stores(), rng=random.Random())  # noqa: S311 - jitter, no secret, closing
+        unit = SqlUnitOfWork(engine, all_stores(), rng=random.Random())  # noqa: S311 - jitter, no secret
+        yield data, unit, closing
 
 
 def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:

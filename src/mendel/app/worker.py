@@ -13,10 +13,8 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +25,7 @@ from mendel.adapters.processes.messages import BeginWorker, Desire, Status
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
 from mendel.app.child import micros, run_child, utc_now
-from mendel.errors import ArtifactNotFound, MendelError
+from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Project, load_project
 from mendel.serving import Kernel

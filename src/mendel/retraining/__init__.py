@@ -1,7 +1,8 @@
 """One training run as resumable steps, ending in a candidate."""
 
-from mendel.retraining.collecting import TRAINED_UNTIL
+from mendel.retraining.collecting import TRAINED_UNTIL, schema_violations
 from mendel.retraining.fingerprint import DatasetFingerprint, fingerprint
+from mendel.retraining.judging import answers_of
 from mendel.retraining.nouns import Asked, Candidate
 from mendel.retraining.policy import JobLimits, RetrainingPolicy, parse_bytes
 from mendel.retraining.ports import (
@@ -47,9 +48,11 @@ __all__ = [
     "TrainJob",
     "TrainResult",
     "Waiting",
+    "answers_of",
     "fingerprint",
     "ignore_progress",
     "labels_needed",
     "may_start",
     "parse_bytes",
+    "schema_violations",
 ]

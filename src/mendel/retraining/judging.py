@@ -36,7 +36,7 @@ def evidence_of(
         answers: The candidate's and production's, in the order of *rows*.
         signature: The candidate's.
     """
-    candidate, production = (_answers(table) for table in answers)
+    candidate, production = (answers_of(table) for table in answers)
     cuts = policies.monitoring.segments
     return Evidence(
         task=policies.monitoring.task,
@@ -74,7 +74,8 @@ def seed_of(collected: Collected) -> np.random.Generator:
     return np.random.default_rng(int(collected.fingerprint.hex[:16], 16))
 
 
-def _answers(table: Table) -> Answers:
+def answers_of(table: Table) -> Answers:
+    """A replay's predictions as the gates take them."""
     probabilities = {
         name.removeprefix(_PROBABILITY): table[name] for name in table.names if name.startswith(_PROBABILITY)
     }

@@ -39,7 +39,7 @@ def tag(
     from mendel.app.tools import this_tool  # noqa: PLC0415
     from mendel.projects import load_project, observe  # noqa: PLC0415
 
-    project, tool = load_project(path), this_tool()
+    project, tool = load_project(path or Path.cwd()), this_tool()
     seen = observe(project, GitPrograms())
     if bump is None:
         _show_status(seen, tool, json=json)
