@@ -54,8 +54,8 @@ class Trained:
     """
     What was registered.
 
-    ``verdict`` is that of the gates of a first deployment, or ``not judged`` where a version is in production: what shall
-    replace one is judged against it, by the retrain playbook.
+    ``verdict`` is that of the gates of a first deployment, or ``not judged`` where a version is in production: what
+    shall replace one is judged against it, by the retrain playbook.
     """
 
     ref: VersionRef
@@ -135,7 +135,7 @@ def train_release(wish: TrainingWish, client: Client, settings: Settings) -> Tra
         ref = VersionRef.parse(registered.model_id)
         report = None
         if client.deployment(classifier.name).production is None:
-            report = _judged(job, runner, client, ref, result, holdout)
+            report = _judged(job, runner, client, ref=ref, result=result, holdout=holdout)
         return Trained(
             ref=ref,
             uuid=registered.model_uuid,
@@ -214,7 +214,7 @@ def _registration(job: _Job, training: Table, result: TrainResult) -> Registrati
 
 
 def _judged(
-    job: _Job, runner: SubprocessRunner, client: Client, ref: VersionRef, result: TrainResult, holdout: Table
+    job: _Job, runner: SubprocessRunner, client: Client, *, ref: VersionRef, result: TrainResult, holdout: Table
 ) -> GateReport | None:
     """Judge a first deployment on the rows that were kept out; without any there is nothing to judge on."""
     if not len(holdout):

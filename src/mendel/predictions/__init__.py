@@ -27,6 +27,7 @@ from mendel.predictions.ports import (
     SegmentInbox,
     predictions_table,
 )
+from mendel.predictions.posted import parse_labels
 from mendel.predictions.rows import TIME_COLUMNS, among, chosen_rows, missing_column
 from mendel.predictions.segments import check_segment, parse_segment, read_segment
 from mendel.predictions.shipping import Shipped, Shipper, SpoolPlan, Summarise, plan_spool
@@ -75,6 +76,7 @@ __all__ = [
     "mint_ids",
     "missing_column",
     "pack_ids",
+    "parse_labels",
     "parse_segment",
     "plan_spool",
     "predictions_table",
