@@ -31,13 +31,14 @@ from mendel.durable import (
     attempt,
     settle,
 )
-from mendel.errors import DeadlineExceeded, RunNotFound
+from mendel.errors import Corrupt, DeadlineExceeded, RunNotFound, StoreUnavailable
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
 T = TypeVar("T")
 
 _UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = {"SUCCESS": WorkflowState.DONE, "CANCELLED": WorkflowState.CANCELLED, "ERROR": WorkflowState.FAILED}
+_PROCESS = threading.Lock()  # DBOS() gives a second caller the first one's instance, whatever its configuration
 _FIRST_POLL = 0.002
 _SLOWEST_POLL = 0.1
 
@@ -88,13 +89,14 @@ class DbosWorkflows:
     @contextmanager
     def open(self) -> Iterator[Workflows]:
         """Launch DBOS and resume; on leaving, stop every run at its next step."""
-        if self._open:
-            raise RuntimeError("These workflows are open already.")
+        if not _PROCESS.acquire(blocking=False):
+            raise RuntimeError("DBOS workflows are open already in this process.")
         try:
             self._launch()
             yield self
         finally:
             self._close()
+            _PROCESS.release()
 
     def start(self, call: WorkflowCall) -> None:
         """Start it in the background."""
@@ -251,6 +253,11 @@ def _seen(status: WorkflowStatus) -> WorkflowRun:
 
 
 def _prepare_sqlite(path: Path) -> str:
-    with translated(), closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(f"{path} cannot be opened: {error}.") from error
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(f"{path} is damaged: {error}.", remedy="Restore it from a backup.") from error
     return f"sqlite:///{path.resolve()}"
