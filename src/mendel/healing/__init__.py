@@ -2,7 +2,7 @@
 
 from mendel.healing.books import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
-from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, Readiness, Rule, Wait, decide
+from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide
 from mendel.healing.healing import Healing
 from mendel.healing.journal import WORKFLOW, pause_of
 from mendel.healing.monitor import Monitor
@@ -64,7 +64,6 @@ __all__ = [
     "PlaybookRun",
     "PlaybookWorkflow",
     "Propose",
-    "Readiness",
     "Rule",
     "RunState",
     "Signal",

@@ -103,13 +103,14 @@ class Actions:
 
     def _train(self, playing: Playing) -> Done:
         ref = playing.run.ref
-        cause = "manual" if playing.incident is None else playing.incident.cause.value
+        incident = playing.incident
+        cause, since = ("manual", None) if incident is None else (incident.cause.value, incident.since)
         asked = {
             "model": str(ref.model),
             "cause": cause,
             "run": playing.run.id,
             "incident": playing.run.incident,
-            "version": ref.number,
+            "since": None if since is None else since.isoformat(),
         }
         outcome = self._retrain(Prefixed(playing.durable, playing.name), asked)
         return Done(text=_told(outcome), facts=_facts_of(outcome))

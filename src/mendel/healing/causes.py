@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from mendel.healing.nouns import Cause, Signal, SignalKind
 from mendel.values import Severity
@@ -48,9 +49,20 @@ class Diagnosis:
         return tuple(dict.fromkeys(reason for signal in self.signals for reason in signal.reasons))
 
     @property
+    def since(self) -> datetime | None:
+        """When the change began."""
+        return began(self.signals)
+
+    @property
     def kinds(self) -> tuple[SignalKind, ...]:
         """Which kinds of signal there are."""
         return tuple(dict.fromkeys(signal.kind for signal in self.signals))
+
+
+def began(signals: Sequence[Signal]) -> datetime | None:
+    """When the change behind *signals* began: drift knows it best, since every row has its inputs."""
+    known = sorted(signals, key=lambda signal: signal.kind is not SignalKind.DRIFT)
+    return next((signal.since for signal in known if signal.since is not None), None)
 
 
 def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:

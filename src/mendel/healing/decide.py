@@ -10,6 +10,7 @@ from enum import StrEnum
 from mendel.healing.books import Playbook
 from mendel.healing.nouns import Incident, Pause, PlaybookRun, RunState
 from mendel.healing.policy import HealingPolicy, Level
+from mendel.retraining import LabelSupply, Waiting, may_start
 from mendel.values import render_duration
 
 _DAY = timedelta(days=1)
@@ -82,33 +83,6 @@ Decision = Act | Propose | Observe | Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """
-    Whether a training could start, and lead anywhere.
-
-    Attributes:
-        have, need: Labelled rows it could use, and how many it needs.
-        coverage, need_coverage: Their share of all rows, and the share that is needed.
-        cooldown: The gates' own, after a change of version: a candidate judged within it could only fail.
-    """
-
-    have: int
-    need: int
-    coverage: float = 1.0
-    need_coverage: float = 0.0
-    cooldown: timedelta = timedelta(0)
-
-    @property
-    def missing(self) -> str | None:
-        """What is missing, in words; None when there is enough."""
-        if self.have < self.need:
-            return f"waiting for labels: {self.have} of {self.need}"
-        if self.coverage < self.need_coverage:
-            return f"waiting for labels: a share of {self.coverage:.2f} of {self.need_coverage:.2f}"
-        return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """
     What a decision rests on besides the incident and the policy.
@@ -121,7 +95,7 @@ class Facts:
         return_to: The version a rollback would bring back; None: nothing to return to.
         placed_by_rollback: When a rollback of healing's put the incident's version in place, if one did.
         last_change: When the model's production version last changed.
-        readiness: None where the remedy trains nothing.
+        supply: What a training could use; None where the remedy trains nothing.
     """
 
     policy_hash: str
@@ -132,7 +106,7 @@ class Facts:
     return_to: int | None = None
     placed_by_rollback: datetime | None = None
     last_change: datetime | None = None
-    readiness: Readiness | None = None
+    supply: LabelSupply | None = None
 
 
 def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetime) -> Decision:
@@ -234,13 +208,15 @@ def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetim
         free = recent[-policy.max_runs_per_day] + _DAY if policy.max_runs_per_day else None
         why = f"{len(recent)} runs within a day, and the policy allows {policy.max_runs_per_day}"
         yield _wait(facts, Rule.RUNS_PER_DAY, free, why)
-    if playbook.autonomy == "retrain" and facts.readiness is not None:
-        cooldown = facts.readiness.cooldown
+    if playbook.autonomy == "retrain" and facts.supply is None:
+        yield _wait(facts, Rule.LABELS, None, "the labels have not been counted yet")
+    elif playbook.autonomy == "retrain" and facts.supply is not None:
+        cooldown = facts.supply.cooldown
         if facts.last_change is not None and now < (until := facts.last_change + cooldown):
             why = f"the gates' cooldown of {render_duration(cooldown)} since the last change of version"
             yield _wait(facts, Rule.COOLDOWN, until, why)
-        if missing := facts.readiness.missing:
-            yield _wait(facts, Rule.LABELS, None, missing)
+        if isinstance(missing := may_start(facts.supply), Waiting):
+            yield _wait(facts, Rule.LABELS, None, missing.why)
 
 
 def _observe(facts: Facts, rule: Rule, why: str, *, escalate: bool = False) -> Observe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from mendel.durable import NewId, Transaction, UnitOfWork
 from mendel.errors import AlreadyExists
 from mendel.healing.books import Playbook
-from mendel.healing.causes import Diagnosis, diagnose
+from mendel.healing.causes import Diagnosis, began, diagnose
 from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, decide
 from mendel.healing.incidents import joined, opened
 from mendel.healing.journal import Journal, pause_of
@@ -27,11 +28,22 @@ from mendel.healing.nouns import (
 from mendel.healing.ports import HealingStore, Lifecycle, Training
 from mendel.healing.records import recorded
 from mendel.healing.situation import ACTOR, Situation, actor_of, situation
+from mendel.retraining import LabelSupply
 from mendel.values import ModelName, VersionRef, to_builtins
 
 T = TypeVar("T")
 _WORLD = frozenset({SignalKind.DRIFT, SignalKind.OOD, SignalKind.QUALITY})
 _RIVALS = 3
+_RECOUNT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """Labels, as they were counted last."""
+
+    at: datetime
+    since: datetime | None
+    supply: LabelSupply
 
 
 class Deciding:
@@ -58,6 +70,7 @@ class Deciding:
         self._playbooks = playbooks
         self._training = training
         self._journal = Journal(new_id)
+        self._supplies: dict[ModelName, _Counted] = {}
 
     def attend(self, outlook: Outlook, now: datetime) -> tuple[Incident, ...]:
         """
@@ -82,7 +95,9 @@ class Deciding:
             by_version.setdefault(signal.ref, []).append(signal)
         found: list[Incident] = []
         for ref, raised in by_version.items():
-            about = self._situation(ref.model, now, train=any(signal.kind in _WORLD for signal in raised))
+            about = self._situation(ref.model, now)
+            if any(signal.kind in _WORLD for signal in raised):
+                about = self._supplied(about, ref, began(raised))
             found += self._write_against_rivals(partial(self._notice, about=about, raised=raised))
         return tuple(found)
 
@@ -114,7 +129,9 @@ class Deciding:
         waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(model))
         if not waiting:
             return ()
-        about = self._situation(model, now, train=any(one.cause.family == "world" for one in waiting))
+        about = self._situation(model, now)
+        if (moved := next((one for one in waiting if one.cause.family == "world"), None)) is not None:
+            about = self._supplied(about, moved.ref, moved.since)
 
         def again(tx: Transaction) -> tuple[Incident, ...]:
             return tuple(self._decide(tx, one, about) for one in tx.store(HealingStore).open_incidents(model))
@@ -222,7 +239,7 @@ class Deciding:
             return_to=about.return_to,
             placed_by_rollback=_placed_by_rollback(about, incident.ref, runs),
             last_change=about.last_change,
-            readiness=about.readiness,
+            supply=about.supply,
         )
 
     def _run(
@@ -242,8 +259,26 @@ class Deciding:
             facts={},
         )
 
-    def _situation(self, model: ModelName, now: datetime, *, train: bool) -> Situation:
-        return situation(self._lifecycle, model, now, training=self._training if train else None)
+    def _situation(self, model: ModelName, now: datetime) -> Situation:
+        return situation(self._lifecycle, model, now)
+
+    def _supplied(self, about: Situation, ref: VersionRef, since: datetime | None) -> Situation:
+        """
+        Add what a training to replace *ref* could use of the rows *since*, or since its incident says the change began.
+
+        Counted again every few seconds at most, and not for what no longer serves or is being worked on.
+        """
+        if about.production != ref:
+            return about
+        incident, busy = self._unit.read(partial(_world_incident, ref=ref))
+        if busy or (incident is not None and incident.escalated):
+            return about
+        since = incident.since if incident is not None else since
+        known = self._supplies.get(about.model)
+        if known is None or known.since != since or not known.at <= about.at < known.at + _RECOUNT:
+            supply = self._training.supply(about.model, about.document, about.at, since=since)
+            self._supplies[about.model] = known = _Counted(at=about.at, since=since, supply=supply)
+        return replace(about, supply=known.supply)
 
     def _write_against_rivals(self, work: Callable[[Transaction], T]) -> T:
         """Write, and where another process opened the same incident in the same instant, look again and join it."""
@@ -253,6 +288,15 @@ class Deciding:
             except AlreadyExists:
                 continue
         return self._unit.write(work)
+
+
+def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | None, bool]:
+    """The open incident about the world that *ref* meets, and whether a run is at work on it."""
+    store = tx.store(HealingStore)
+    for incident in store.open_incidents(ref.model):
+        if incident.ref == ref and incident.cause.family == "world":
+            return incident, any(not run.state.over for run in store.runs(ref.model, incident=incident.id))
+    return None, False
 
 
 def _answer(incident: Incident, outlook: Outlook) -> str | None:

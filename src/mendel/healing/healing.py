@@ -31,7 +31,7 @@ class Healing(Deciding):
             AlreadyExists: Another run of the model is active.
             InvalidValue: No playbook has that name, or no version is in production.
         """
-        about = self._situation(model, now, train=False)
+        about = self._situation(model, now)
         if playbook not in self._playbooks:
             raise InvalidValue(f"No playbook is named {playbook!r}.", remedy=f"There are {', '.join(self._playbooks)}.")
         if about.production is None:

@@ -46,6 +46,7 @@ def opened(diagnosis: Diagnosis, situation: Situation, *, incident_id: str, now:
         opened_at=now,
         last_seen=now,
         kinds=diagnosis.kinds,
+        since=diagnosis.since,
         evidence=tuple(signal.evidence for signal in diagnosis.signals),
         timeline=(TimelineEntry(at=now, kind="opened", text=f"{diagnosis.cause}: {told}"),),
     )
@@ -61,6 +62,7 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
         last_seen=max(incident.last_seen, now),
         kinds=(*incident.kinds, *new_kinds),
         severity=diagnosis.severity if worse else incident.severity,
+        since=diagnosis.since if new_kinds and diagnosis.since is not None else incident.since,
     )
     if not new_kinds and not worse:
         return after

@@ -78,6 +78,7 @@ class Signal:
 
     Attributes:
         reasons: The crossing in words, one sentence each.
+        since: When the change began, as far as the evidence tells.
         only_since_version: For quality: low from this version's first labelled rows on, on inputs that have not moved.
     """
 
@@ -87,6 +88,7 @@ class Signal:
     at: datetime
     reasons: tuple[str, ...]
     evidence: Evidence
+    since: datetime | None = None
     only_since_version: bool = False
 
 
@@ -192,6 +194,7 @@ class Incident:
         kinds: Every kind of signal that joined.
         repeats: How often a signal joined after the first.
         last_seen: When a signal was last seen.
+        since: When the change began, as far as the evidence tells: what a training shall learn from came after it.
         escalated: Healing has nothing left to try and asks for a person.
     """
 
@@ -211,6 +214,7 @@ class Incident:
     repeats: int = 0
     escalated: bool = False
     resolved_at: datetime | None = None
+    since: datetime | None = None
     source: str = "mendel.monitor"
     resource_type: str = "ml_model"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from mendel.durable import StepKey
-from mendel.healing.decide import Readiness
 from mendel.healing.nouns import Effect, Incident, Pause, PlaybookRun
 from mendel.healing.records import DecisionRecord
 from mendel.registry import PolicyDocument, RollbackCheck, RolledBack, ServerState, Tenure, VersionRecord
+from mendel.retraining import LabelSupply
 from mendel.values import Deployment, ModelName, Stage, VersionRef
 
 
@@ -65,10 +65,12 @@ class Lifecycle(Protocol):
 
 
 class Training(Protocol):
-    """What is known of a training before it starts."""
+    """What healing uses of :class:`mendel.retraining.Retraining`, which specifies it."""
 
-    def readiness(self, model: ModelName, document: PolicyDocument, now: datetime) -> Readiness:
-        """Count what a training of *model* could use now."""
+    def supply(
+        self, model: ModelName, document: PolicyDocument, now: datetime, *, since: datetime | None = None
+    ) -> LabelSupply:
+        """What a training of *model* could use now, of the rows answered *since*."""
 
 
 class Watcher(Protocol):

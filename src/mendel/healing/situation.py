@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from mendel.healing.causes import Circumstances
-from mendel.healing.decide import Readiness
 from mendel.healing.policy import HealingPolicy
-from mendel.healing.ports import Lifecycle, Training
+from mendel.healing.ports import Lifecycle
 from mendel.registry import PolicyDocument, Tenure
+from mendel.retraining import LabelSupply
 from mendel.values import ModelName, Stage, VersionRef
 
 _UNFIT = frozenset({Stage.ROLLBACK, Stage.DEPRECATED})
@@ -43,7 +43,7 @@ class Situation:
     tenures: tuple[Tenure, ...]
     document: PolicyDocument
     policy: HealingPolicy
-    readiness: Readiness | None = None
+    supply: LabelSupply | None = None
 
     @property
     def section(self) -> dict[str, Any]:
@@ -73,13 +73,9 @@ class Situation:
         )
 
 
-def situation(lifecycle: Lifecycle, model: ModelName, now: datetime, *, training: Training | None = None) -> Situation:
+def situation(lifecycle: Lifecycle, model: ModelName, now: datetime) -> Situation:
     """
-    Read what there is to know of *model*.
-
-    Args:
-        training: Asked, where given, whether a training could start: only for what a training might mend, since
-            counting labels costs more than all the rest.
+    Read what there is to know of *model* but the supply of labels, which costs more than all the rest.
 
     Raises:
         ModelNotFound: No such model.
@@ -98,7 +94,6 @@ def situation(lifecycle: Lifecycle, model: ModelName, now: datetime, *, training
         tenures=tenures,
         document=document,
         policy=HealingPolicy.of(document.body),
-        readiness=None if training is None else training.readiness(model, document, now),
     )
 
 

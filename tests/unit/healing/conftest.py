@@ -22,12 +22,12 @@ from mendel.healing import (
     Healing,
     HealingStore,
     PlaybookWorkflow,
-    Readiness,
     Signal,
     SignalKind,
     load_playbooks,
 )
 from mendel.registry import Approval, Governance, Registry, RegistryStore, VersionRecord
+from mendel.retraining import LabelSupply
 from mendel.values import Digest, ModelName, Severity, Stage, VersionRef, VersionUuid, to_builtins
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -113,10 +113,12 @@ class Ground:
     """As many labels as a test says."""
 
     def __init__(self):
-        self.answer = Readiness(have=500, need=200)
+        self.have = 500
+        self.asked = []
 
-    def readiness(self, model, document, now):
-        return self.answer
+    def supply(self, model, document, now, *, since=None):
+        self.asked.append(since)
+        return LabelSupply(have=self.have, need=200, coverage=1.0, need_coverage=0.3)
 
 
 class Trees:

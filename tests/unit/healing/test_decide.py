@@ -22,7 +22,6 @@ from mendel.healing import (
     Pause,
     PlaybookRun,
     Propose,
-    Readiness,
     Rule,
     RunState,
     SignalKind,
@@ -30,13 +29,14 @@ from mendel.healing import (
     decide,
     shipped_playbooks,
 )
+from mendel.retraining import LabelSupply
 from mendel.values import ModelName, Severity, VersionRef, to_builtins
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = ModelName("credit")
 BOOKS = shipped_playbooks()
 DEFAULT = HealingPolicy()
-READY = Readiness(have=500, need=200)
+READY = LabelSupply(have=500, need=200, coverage=1.0, need_coverage=0.3)
 OFF = Pause(model=None, by="ann", at=NOW, reason="night")
 
 
@@ -79,7 +79,7 @@ def run(playbook="retrain", state=RunState.SUCCEEDED, *, started=timedelta(hours
 
 
 def facts(playbook="model_rollback", **more):
-    return Facts(**{"policy_hash": "h", "playbook": BOOKS[playbook], "return_to": 1, "readiness": READY, **more})
+    return Facts(**{"policy_hash": "h", "playbook": BOOKS[playbook], "return_to": 1, "supply": READY, **more})
 
 
 def decided(cause=Cause.FAULTS, policy=DEFAULT, **more):
@@ -231,7 +231,7 @@ def test_harmless_playbooks_do_not_count_and_do_not_wait():
 @pytest.mark.parametrize(("have", "kind"), [(199, Wait), (200, Act)])
 def test_a_training_waits_for_labels(have, kind):
     """A training starts by itself with the last label it needs, and says before what is missing."""
-    decision = decided(Cause.DRIFT, readiness=Readiness(have=have, need=200))
+    decision = decided(Cause.DRIFT, supply=replace(READY, have=have))
     assert isinstance(decision, kind)
     if isinstance(decision, Wait):
         assert decision.reasons == ("waiting for labels: 199 of 200",)
@@ -239,8 +239,8 @@ def test_a_training_waits_for_labels(have, kind):
 
 def test_a_training_waits_for_the_gates_cooldown():
     """A training whose candidate could only fail the cooldown gate waits for its end."""
-    readiness = replace(READY, cooldown=timedelta(days=7))
-    decision = decided(Cause.DRIFT, readiness=readiness, last_change=NOW - timedelta(days=6))
+    supply = replace(READY, cooldown=timedelta(days=7))
+    decision = decided(Cause.DRIFT, supply=supply, last_change=NOW - timedelta(days=6))
     assert isinstance(decision, Wait)
     assert decision.until == NOW + timedelta(days=1)
 
@@ -289,7 +289,7 @@ def situations(draw):
         return_to=draw(st.sampled_from([None, 1])),
         placed_by_rollback=draw(st.none() | spans.map(lambda ago: NOW - ago)),
         last_change=draw(st.none() | spans.map(lambda ago: NOW - ago)),
-        readiness=Readiness(have=draw(st.integers(0, 400)), need=200, cooldown=draw(spans)),
+        supply=draw(st.none() | st.builds(lambda n, s: replace(READY, have=n, cooldown=s), st.integers(0, 400), spans)),
     )
     return one, policy, found
 
@@ -305,6 +305,7 @@ def test_guards_hold_together(situation):
     assert not one.escalated
     assert not any(r.playbook == decision.playbook and r.state.unhelpful for r in found.tried)
     book = BOOKS[decision.playbook]
+    assert book.autonomy != "retrain" or (found.supply is not None and found.supply.have >= found.supply.need)
     running = [r for r in found.runs if r.state is RunState.RUNNING]
     if running:
         assert book.urgent

@@ -15,7 +15,6 @@ from mendel.healing import (
     IncidentStatus,
     Looked,
     Outlook,
-    Readiness,
     Rule,
     RunState,
     SignalKind,
@@ -300,12 +299,12 @@ class TestProposing:
 class TestWaiting:
     def test_a_training_starts_by_itself_when_there_are_labels(self, house):
         """A run that cannot start says what is missing, once, and starts when it can."""
-        house.ground.answer = Readiness(have=143, need=200)
+        house.ground.have = 143
         notice(house, "drift")
         notice(house, "drift")
         assert [d.reasons for d in decisions(house)] == [("waiting for labels: 143 of 200",)]
-        house.ground.answer = Readiness(have=200, need=200)
-        house.healing.review(MODEL, house.clock())
+        house.ground.have = 200
+        house.healing.review(MODEL, house.clock.advance(2 * SECOND))
         assert decisions(house)[-1].verdict is Verdict.ACT
         assert len(house.pending_playbooks()) == 1
 
@@ -348,7 +347,7 @@ class TestWaiting:
 class TestClearing:
     def test_an_incident_resolves_when_its_signal_is_gone(self, house):
         """Every kind measured within bounds answers the incident, with the readings."""
-        house.ground.answer = Readiness(have=0, need=200)
+        house.ground.have = 0
         notice(house, "drift", "quality")
         house.healing.clear(outlook(house, clear=[SignalKind.DRIFT]), house.clock())
         assert incidents(house)[0].status is IncidentStatus.OPEN
@@ -360,7 +359,7 @@ class TestClearing:
 
     def test_a_version_that_no_longer_serves_has_no_open_question(self, house):
         """When another version is in production, the incidents of the former are answered."""
-        house.ground.answer = Readiness(have=0, need=200)
+        house.ground.have = 0
         notice(house, "drift")
         house.add_version(3)
         house.promote(3)
@@ -375,7 +374,7 @@ class TestClearing:
 
     def test_a_signal_that_returns_opens_another(self, house):
         """After an incident is resolved, the same signal opens a new one."""
-        house.ground.answer = Readiness(have=0, need=200)
+        house.ground.have = 0
         notice(house, "drift")
         house.healing.clear(outlook(house, clear=[SignalKind.DRIFT]), house.clock())
         notice(house, "drift")
