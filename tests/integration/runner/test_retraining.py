@@ -1,0 +1,325 @@
+"""A whole retraining over the digits: real project, real training and replay, registry in memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mendel.adapters.files import read_table, write_table
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.memory import MemoryUnitOfWork, MemoryWorkflows
+from mendel.adapters.memory.artifacts import MemoryArtifacts
+from mendel.adapters.memory.registry import STORES
+from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.drift import MonitoringPolicy, Reference, compare
+from mendel.durable import Ledger, WorkflowCall, WorkflowState
+from mendel.errors import Conflict
+from mendel.projects import code_digest, files_below, load_project
+from mendel.registry import ProjectSource, Registration, Registry
+from mendel.retraining import Limits, Ready, Retraining, TrainJob, may_start
+from mendel.serving.artifact import as_table
+from mendel.values import ModelName, Stage, Table, VersionRef, to_micros
+
+MODEL = ModelName("digits-parity")
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+POLICY = {
+    "monitoring": {"target": "even", "positive_label": 1},
+    "gates": {"cooldown": "1s"},
+    "retraining": {"min_labels": 400, "limits": {"memory": "3GiB", "time": "2m"}},
+    "governance": {"require": []},
+}
+ROWS_INVERTED = (2, 3, 4)
+
+
+class ParquetTables:
+    """The tables port over real files."""
+
+    def read(self, path):
+        return read_table(path)
+
+    def write(self, table, path):
+        write_table(table, path)
+
+
+@dataclass
+class Stream:
+    """The log of a server: rows one second apart, every one labelled, until somebody shortens it."""
+
+    rows: Table
+
+    def predictions(self, model, window, *, columns=None):
+        at = self.rows["event_time"]
+        found = self.rows.take((at >= to_micros(window.start)) & (at < to_micros(window.end)))
+        return found if columns is None else found.select(columns)
+
+    def labelled(self, model, window):
+        return self.predictions(model, window)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class CountingRunner:
+    """The real runner; counts its jobs, and dies before or after the one it is told to."""
+
+    inner: SubprocessRunner
+    jobs: list[str] = field(default_factory=list)
+    kill: str | None = None
+
+    def train(self, job, on_progress):
+        return self._do("train", lambda: self.inner.train(job, on_progress))
+
+    def replay(self, job, on_progress):
+        return self._do("replay", lambda: self.inner.replay(job, on_progress))
+
+    def load(self, job, on_progress):
+        return self._do("load", lambda: self.inner.load(job, on_progress))
+
+    def _do(self, name, act):
+        self.jobs.append(name)
+        done = act()
+        if self.kill == name:
+            self.kill = None
+            raise Killed
+        return done
+
+
+@dataclass
+class House:
+    """Everything a retraining stands on."""
+
+    root: Path
+    unit: MemoryUnitOfWork
+    registry: Registry
+    runner: CountingRunner
+    stream: Stream
+    now: datetime
+
+    def retraining(self):
+        return Retraining(
+            unit=self.unit,
+            registry=self.registry,
+            log=self.stream,
+            runner=self.runner,
+            tables=ParquetTables(),
+            directory=self.root / "state",
+            clock=lambda: self.now,
+        )
+
+    def events(self):
+        entries = self.unit.read(lambda tx: tx.store(Ledger).entries())
+        return [entry.event.type for entry in entries]
+
+
+def shifted(frame):
+    """A recalibrated instrument: three rows of pixels report the inverse intensity."""
+    columns = [f"pixel_{row}_{column}" for row in ROWS_INVERTED for column in range(8)]
+    return frame.assign(**{name: 16.0 - frame[name] for name in columns})
+
+
+def logged(frame, *, start=BEGIN):
+    """The frame as the prediction log gives it."""
+    count = len(frame)
+    features = {f"feature.{name}": frame[name].to_numpy(float) for name in frame.columns if name != "even"}
+    return Table(
+        {
+            "event_time": to_micros(start) + np.arange(count) * 1_000_000,
+            "shadow": np.zeros(count, dtype=bool),
+            "simulated": np.zeros(count, dtype=bool),
+            "error": np.full(count, None, dtype=object),
+            "label": frame["even"].to_numpy(float),
+            **features,
+        }
+    )
+
+
+@pytest.fixture
+def house(bench, digits, tmp_path):
+    """Version 1, trained on 500 rows and in production; then 250 quiet rows and 600 shifted ones."""
+    unit = MemoryUnitOfWork(STORES)
+    ids = iter(range(1, 1_000_000))
+    now = BEGIN + timedelta(hours=1)
+    registry = Registry(unit, MemoryArtifacts(tmp_path / "artifacts"), lambda: now, lambda: f"id-{next(ids)}")
+    runner = SubprocessRunner(GitPrograms(), tmp_path / "cache")
+    data = tmp_path / "data"
+    data.mkdir()
+    digits[:500].to_parquet(data / "training.parquet", index=False)
+    trained = runner.train(bench.train(training=data / "training.parquet"))
+    exported = next((tmp_path / "cache").iterdir())
+    request = Registration(
+        model=MODEL,
+        flavor="mendel",
+        task="classification",
+        release_tag=bench.source.revision,
+        code_digest=code_digest(exported, files_below(exported)),
+        project=ProjectSource(repository=str(bench.project), classifier=str(MODEL), tag=bench.source.revision),
+    )
+    first = registry.register(request, trained.artifact, data=data)
+    registry.set_policy(MODEL, {"governance": POLICY["governance"]})
+    registry.transition(first.ref, Stage.SANDBOX, by="test")
+    registry.promote(first.ref, by="test")
+    registry.set_policy(MODEL, POLICY)
+    frame = pd.concat([digits[500:750], shifted(digits[750:1350])], ignore_index=True)
+    house = House(
+        root=tmp_path,
+        unit=unit,
+        registry=registry,
+        runner=CountingRunner(runner),
+        stream=Stream(logged(frame)),
+        now=now,
+    )
+    assert load_project(exported).classifier(MODEL).retraining["module"] == "training"
+    return house
+
+
+def run(house, run_id="R-1", **payload):
+    """Run the workflow to its end."""
+    workflows = MemoryWorkflows()
+    workflows.register("retrain", house.retraining().run)
+    with workflows.open():
+        asked = {"model": str(MODEL), "cause": "drift", **payload}
+        workflows.start(WorkflowCall(name="retrain", id=run_id, input=asked))
+        return workflows.wait(run_id, timeout=timedelta(seconds=100))
+
+
+def test_a_candidate_wins_honestly_after_a_shift(house, digits):
+    """Trained on old and new rows, the candidate beats production on rows neither has seen, and repairs what broke."""
+    since = BEGIN + timedelta(seconds=250)
+    ended = run(house, since=since.isoformat())
+    assert ended.state is WorkflowState.DONE, ended.error
+    result = ended.result
+    ref = VersionRef(MODEL, 2)
+    record, gates = house.registry.version(ref), house.registry.gate_records(ref)
+    assert result["verdict"] == "pass", result["text"]
+    assert (result["verdict"], result["candidate"], result["production"]) == ("pass", "digits-parity@2", "digits-parity@1")
+    assert [gate.report_digest for gate in gates] == [result["report"]]
+    assert gates[0].body["candidate_score"] > 0.90 > 0.75 > gates[0].body["production_score"]
+
+    assert record.stage is Stage.SANDBOX
+    assert record.parent == VersionRef(MODEL, 1)
+    first = house.registry.version(VersionRef(MODEL, 1))
+    assert (record.code_digest, record.release_tag, record.project) == (first.code_digest, first.release_tag, first.project)
+    assert record.metadata["evaluation_rows"] == 300
+    assert (record.metadata["base_rows"], record.metadata["recent_rows"]) == (500, 550)
+    assert record.training_fingerprint.startswith("sha256:")
+    assert house.registry.deployment(MODEL).production == 1
+    assert house.events().count("retraining.started") == house.events().count("retraining.finished") == 1
+
+    kept = read_table(house.registry.data(ref) / "training.parquet")
+    assert len(kept) == 1050
+    cut = datetime.fromisoformat(record.metadata["trained_until"])
+    assert cut == BEGIN + timedelta(seconds=550)
+
+    reference = Reference.from_json((house.registry.tree(ref) / "mendel" / "reference.json").read_bytes())
+    after = as_table(shifted(digits[1350:1750]).drop(columns="even"))
+    before = as_table(digits[1350:1750].drop(columns="even"))
+    policy = MonitoringPolicy()
+    assert compare(reference, after, policy).drift_share < 0.1
+    assert compare(reference, before, policy).drift_share >= 0.3
+
+    house.registry.promote(ref, by="test")
+    assert house.registry.deployment(MODEL).production == 2
+
+
+def test_without_labels_a_run_says_what_it_waits_for(house):
+    """Nothing is trained or registered; the message counts, and supply counts the same before anybody starts."""
+    house.stream.rows = house.stream.rows.take(np.arange(143))
+    retraining = house.retraining()
+    supply = retraining.supply(MODEL, house.registry.policy(MODEL), house.now)
+    assert (supply.have, supply.need) == (143, 400)
+    assert not isinstance(may_start(supply), Ready)
+    ended = run(house)
+    assert ended.state is WorkflowState.FAILED
+    assert "waiting for labels: 143 of 400" in ended.error
+    assert house.runner.jobs == []
+    assert len(house.registry.versions(MODEL)) == 1
+
+
+def test_a_stationary_stream_promotes_nobody(house, digits):
+    """Retrained on more of the same, a candidate does not pass for better than it is."""
+    house.stream.rows = logged(digits[500:1350])
+    ended = run(house, cause="manual")
+    assert ended.state is WorkflowState.DONE, ended.error
+    gates = house.registry.gate_records(VersionRef(MODEL, 2))[0].body["gates"]
+    assert ended.result["verdict"] in {"fail", "undecided", "pass"}
+    improvement = next(gate for gate in gates if gate["gate"] == "improvement")
+    assert (ended.result["verdict"] == "pass") == all(gate["verdict"] == "pass" for gate in gates if gate["binding"])
+    assert improvement["value"] < 0.05
+
+
+@pytest.mark.parametrize("point", ["train", "replay"])
+def test_killed_and_resumed_a_run_repeats_nothing_that_finished(house, point):
+    """Killed after a job, before the step is remembered, the resumed run finds the job's result; one version results."""
+    house.runner.kill = point
+    workflows = MemoryWorkflows()
+    workflows.register("retrain", house.retraining().run)
+    call = WorkflowCall(name="retrain", id="R-9", input={"model": str(MODEL), "cause": "quality"})
+    with workflows.open():
+        workflows.start(call)
+        until = datetime.now(UTC) + timedelta(seconds=90)
+        while house.runner.kill is not None and datetime.now(UTC) < until:
+            threading.Event().wait(0.05)
+    assert workflows.get("R-9").state is WorkflowState.RUNNING
+    outcomes = sorted((house.root / "state" / "runs" / "R-9").glob("*/outcome.json"))
+    made = {path: path.stat().st_mtime_ns for path in outcomes}
+    assert made
+    with workflows.open():
+        ended = workflows.wait("R-9", timeout=timedelta(seconds=90))
+    assert ended.state is WorkflowState.DONE, ended.error
+    assert {path: path.stat().st_mtime_ns for path in outcomes} == made
+    assert len(house.registry.versions(MODEL)) == 2
+    assert len(house.registry.gate_records(VersionRef(MODEL, 2))) == 1
+    assert house.events().count("retraining.finished") == 1
+
+
+def test_a_version_without_a_project_says_so(house):
+    """A plain model has no code to train it with; the error names what to do."""
+    plain = house.registry.tree(VersionRef(MODEL, 1))
+    other = ModelName("plain")
+    record = house.registry.register(Registration(model=other, flavor="mendel", task="classification"), plain)
+    house.registry.transition(record.ref, Stage.SANDBOX, by="test")
+    house.registry.set_policy(other, {"governance": {"require": []}, "monitoring": {"target": "even"}})
+    house.registry.promote(record.ref, by="test")
+
+    class Direct:
+        id = "R-2"
+
+        def step(self, name, act):
+            return act()
+
+    with pytest.raises(Conflict, match="belongs to no release"):
+        house.retraining().run(Direct(), {"model": "plain"})
+
+
+def test_training_jobs_are_made_of_the_policy(house):
+    """Seed, limits and function reach the job as the policy says."""
+    seen: list[TrainJob] = []
+    inner = house.runner.inner
+
+    class Looking(CountingRunner):
+        def train(self, job, on_progress):
+            seen.append(job)
+            raise Killed
+
+    house.runner = Looking(inner)
+    body = {**POLICY, "retraining": {**POLICY["retraining"], "function": "other", "seed": 7}}
+    house.registry.set_policy(MODEL, body)
+
+    class Direct:
+        id = "R-3"
+
+        def step(self, name, act):
+            return act()
+
+    with pytest.raises(Killed):
+        house.retraining().run(Direct(), {"model": str(MODEL), "cause": "drift"})
+    assert (seen[0].function, seen[0].seed) == ("training:other", 7)
+    assert seen[0].limits == Limits(memory_bytes=3 << 30, time=timedelta(minutes=2))
