@@ -21,6 +21,7 @@ from typing import Final
 import structlog
 
 from mendel.adapters.processes.channel import Channel
+from mendel.adapters.processes.hub_client import HubStatistics
 from mendel.adapters.processes.messages import BeginWorker, Desire, Status
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
@@ -29,9 +30,6 @@ from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Project, load_project
 from mendel.serving import Kernel
-from mendel.transports.grpc import GrpcDoor
-from mendel.transports.rest import RestDoor
-from mendel.transports.zmq import ZmqDoor
 from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
@@ -77,14 +75,21 @@ class Worker:
                 chore.cancel()
 
     def _doors(self) -> list[contextlib.AbstractAsyncContextManager[object]]:
-        begin = self._begin
-        doors: list[contextlib.AbstractAsyncContextManager[object]] = [
-            RestDoor(self._kernel, sockets=[socket.socket(fileno=descriptor) for descriptor in begin.rest])
-        ]
+        """The doors that are wanted; one that is off is not even imported."""
+        from mendel.transports.rest import RestDoor  # noqa: PLC0415
+
+        kernel, begin = self._kernel, self._begin
+        stats = None if begin.hub is None else HubStatistics(begin.hub)
+        rest = [socket.socket(fileno=descriptor) for descriptor in begin.rest]
+        doors: list[contextlib.AbstractAsyncContextManager[object]] = [RestDoor(kernel, sockets=rest, stats=stats)]
         if begin.grpc is not None:
-            doors.append(GrpcDoor(self._kernel, socket.socket(fileno=begin.grpc)))
+            from mendel.transports.grpc import GrpcDoor  # noqa: PLC0415
+
+            doors.append(GrpcDoor(kernel, socket.socket(fileno=begin.grpc)))
         if begin.zmq is not None:
-            doors.append(ZmqDoor(self._kernel, begin.zmq))
+            from mendel.transports.zmq import ZmqDoor  # noqa: PLC0415
+
+            doors.append(ZmqDoor(kernel, begin.zmq))
         return doors
 
     async def _until_presentable(self) -> None:

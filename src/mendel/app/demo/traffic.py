@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,12 +17,12 @@ from mendel.app.demo.doors import Door, DoorAnswer, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One row that was sent: its answer, and when (monotonic seconds) the answer came."""
+    """One row that was sent: its answer, and when the answer came, by the wall clock."""
 
     door: str
     answer: DoorAnswer
     truth: Any
-    at: float
+    at: datetime
 
 
 @dataclass(slots=True)
@@ -116,13 +117,18 @@ class Traffic:
             time.sleep(0.02)
         time.sleep(0.1)
 
+    def since(self, moment: datetime) -> list[Sent]:
+        """What was answered at or after *moment*, in order."""
+        with self._lock:
+            return [sent for sent in self.log if sent.at >= moment]
+
     def _send(self, place: int) -> None:
         door = self._doors[place]
         while (item := self._queues[place].get()) is not None:
             row, truth, labelled = item
             answer = door.predict(row)
             now = time.monotonic()
-            self._count(Sent(door=door.name, answer=answer, truth=truth, at=now))
+            self._count(Sent(door=door.name, answer=answer, truth=truth, at=datetime.now(UTC)))
             if labelled and answer.ok and answer.prediction_id is not None:
                 self._due.put((now + self._label_delay, answer.prediction_id, truth))
 

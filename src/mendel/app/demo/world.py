@@ -1,0 +1,211 @@
+"""The demo's world: a project in a git repository of its own, real rows, and an instrument that is recalibrated."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mendel.adapters.files import read_table, write_table
+from mendel.app.demo.doors import Row
+from mendel.errors import InvalidInput, Unsupported
+from mendel.values import Table
+
+MAX_ROWS = 12_000
+_SHIFTED_SHARE = 0.5
+_LEAST_ROWS = 1500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """
+    Attributes:
+        project: The project's repository.
+        classifier: Its name, and the model's.
+        base: The rows version 1 is trained on, with the target.
+        stream: Rows that no version has seen, each to be sent once.
+        target: The label's column.
+        shifted: Columns that the recalibrated instrument turns round, each within the range it had.
+        source: What the rows are, in words.
+    """
+
+    project: Path
+    classifier: str
+    base: Path
+    stream: Table
+    target: str
+    shifted: dict[str, tuple[float, float]]
+    source: str
+
+    def rows(self) -> Rows:
+        """The stream as requests, once."""
+        return Rows(self)
+
+
+class Rows:
+    """Hands out the rows of the stream, each once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._next = 0
+
+    @property
+    def left(self) -> int:
+        """How many were not handed out yet."""
+        return len(self._world.stream) - self._next
+
+    def take(self, count: int, *, recalibrated: bool = False) -> list[tuple[Row, Any]]:
+        """The next *count* rows (fewer at the end), each with its truth."""
+        chosen = self._world.stream.take(np.arange(self._next, min(self._next + count, len(self._world.stream))))
+        self._next += len(chosen)
+        return list(self._requests(chosen, recalibrated=recalibrated))
+
+    def _requests(self, table: Table, *, recalibrated: bool) -> Iterator[tuple[Row, Any]]:
+        world = self._world
+        columns = {}
+        for name in table.names:
+            column = table[name]
+            if recalibrated and name in world.shifted:
+                low, high = world.shifted[name]
+                column = low + high - column
+            columns[name] = [_json_value(value) for value in column.tolist()]
+        truths = columns.pop(world.target)
+        for place, truth in enumerate(truths):
+            yield {name: values[place] for name, values in columns.items()}, truth
+
+
+def digits_world(directory: Path) -> World:
+    """The 1,797 handwritten digits that ship with scikit-learn, even or odd."""
+    project = _project("digits", directory)
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
+    from sklearn.utils import shuffle  # noqa: PLC0415
+
+    digits = load_digits()
+    pixels, numbers = shuffle(digits.data, digits.target, random_state=0)
+    names = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
+    table = Table({name: pixels[:, place] for place, name in enumerate(names)})
+    table = table.with_columns({"even": (numbers % 2 == 0).astype(np.float64)})
+    right_half = {name: (0.0, 16.0) for place, name in enumerate(names) if place % 8 >= 4}  # noqa: PLR2004 - of 8 columns
+    return _world(
+        project,
+        table,
+        "even",
+        base_rows=460,
+        shifted=right_half,
+        source="1,797 handwritten digits (scikit-learn), even or odd; the scanner's right half turns negative",
+    )
+
+
+def table_world(directory: Path, file: Path, target: str) -> World:
+    """
+    Any table with one target column.
+
+    Raises:
+        InvalidInput: The target is missing, there are too few rows, or no number column to shift.
+    """
+    table = read_table(file)
+    unnamed = [name for name in table.names if not name.strip() or name.startswith("Unnamed")]
+    table = table.without(*unnamed)
+    if target not in table:
+        raise InvalidInput(f"{file.name} has no column {target!r}.", remedy=f"It has {', '.join(table.names)}.")
+    if len(table) < _LEAST_ROWS:
+        raise InvalidInput(
+            f"{file.name} has {len(table)} rows; the story needs {_LEAST_ROWS} that are each used once.",
+            remedy="Give a longer table, or none for the digits.",
+        )
+    order = np.random.default_rng(0).permutation(len(table))[:MAX_ROWS]
+    table = table.take(order)
+    project = _project("table", directory)
+    _set_target(project, target)
+    return _world(
+        project,
+        table,
+        target,
+        base_rows=min(4000, len(table) // 3),
+        shifted=_reversible(table, target),
+        source=f"{len(table):,} rows of {file.name}, target {target}; some columns arrive reversed",
+    )
+
+
+def _world(
+    project: Path, table: Table, target: str, *, base_rows: int, shifted: dict[str, tuple[float, float]], source: str
+) -> World:
+    from mendel.projects import load_project  # noqa: PLC0415 - where a project is at hand
+
+    base = project.parent / "base.csv"
+    write_table(table.take(np.arange(base_rows)), base)
+    _commit(project)
+    return World(
+        project=project,
+        classifier=load_project(project).names[0],
+        base=base,
+        stream=table.take(np.arange(base_rows, len(table))),
+        target=target,
+        shifted=shifted,
+        source=source,
+    )
+
+
+def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
+    """The number columns that say most about the target, each with the range it is turned round in."""
+    _, truth = np.unique(table[target].astype(str), return_inverse=True)
+    strength: dict[str, float] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    for name in table.names:
+        column = table[name]
+        if name == target or column.dtype.kind != "f" or np.isnan(column).any():
+            continue
+        low, high = (float(bound) for bound in np.quantile(column, [0.0, 0.99]))
+        if high > low:
+            ranks = np.argsort(np.argsort(column))
+            strength[name] = abs(float(np.corrcoef(ranks, truth)[0, 1]))
+            ranges[name] = (low, high)
+    if not strength:
+        raise InvalidInput("The table has no complete number column, so that no instrument can be recalibrated.")
+    ordered = sorted(strength, key=lambda name: -strength[name])
+    chosen = ordered[: max(1, round(len(ordered) * _SHIFTED_SHARE))]
+    return {name: ranges[name] for name in chosen}
+
+
+def _project(example: str, directory: Path) -> Path:
+    project = directory / example
+    shutil.copytree(_examples() / example, project, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    return project
+
+
+def _examples() -> Path:
+    inside = Path(str(resources.files("mendel"))) / "examples"
+    beside = Path(__file__).resolve().parents[4] / "examples"
+    found = next((place for place in (inside, beside) if place.is_dir()), None)
+    if found is None:
+        raise Unsupported(
+            "The example projects are not installed.", remedy="Install mendel from its wheel or checkout."
+        )
+    return found
+
+
+def _set_target(project: Path, target: str) -> None:
+    file = project / "mlserver.yaml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    document["monitoring"]["target"] = target
+    file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def _commit(project: Path) -> None:
+    """Make the repository, with an author of its own: a fresh machine has none."""
+    author = (["config", "user.name", "Demo"], ["config", "user.email", "demo@example.org"])
+    for arguments in (["init", "-q", "-b", "main"], *author, ["add", "-A"], ["commit", "-q", "-m", "A classifier"]):
+        subprocess.run(["git", *arguments], cwd=project, check=True)  # noqa: S603, S607 - git, from PATH
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    return value
