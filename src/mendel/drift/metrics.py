@@ -1,13 +1,13 @@
 """
 Each quality metric once: for a value, for its interval, for the difference of two models.
 
-A metric is prepared on outcomes and then takes weights, one per row: ones give its value, counts of a resample one
-bootstrap draw, a matrix many draws at once.
+Every metric here is a function of the means of some columns over rows. Its value takes the means; a bootstrap draw
+takes the means of a resample, and the rows need not be looked at again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,26 @@ from mendel.drift.policy import Task
 from mendel.errors import InvalidPolicy
 
 Floats = NDArray[np.float64]
-Score = Callable[[Floats], Floats]
-"""Weights, shape ``(draws, rows)``, to values, shape ``(draws,)``; NaN where the metric is undefined."""
 
 _SMALLEST = float(np.finfo(np.float64).eps)
 _CALIBRATION_BINS = 10
-_CHUNK = 4_000_000
 _FEW_PATTERNS = 1000
+_MOST_BITS = 52
+_FEW_ROWS = 250
+_NOISE = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """
+    A metric on given outcomes.
+
+    ``columns`` has one row per row; ``fold`` takes means of its columns, shape ``(draws, columns)``, to values, shape
+    ``(draws,)``, NaN where the metric is undefined.
+    """
+
+    columns: Floats
+    fold: Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +50,7 @@ class Metric:
 
     name: str
     task: Task
-    prepare: Callable[[Outcomes], Score]
+    prepare: Callable[[Outcomes], Prepared]
     higher_is_better: bool = True
     needs_probabilities: bool = False
     relative: bool = False
@@ -57,8 +70,10 @@ def metric(name: str) -> Metric:
 
 
 def score_of(chosen: Metric, outcomes: Outcomes) -> float:
-    """The metric's value on all rows; NaN where undefined."""
-    return float(chosen.prepare(outcomes)(np.ones((1, len(outcomes))))[0])
+    """The metric's value on all rows, of which there is at least one; NaN where undefined."""
+    prepared = chosen.prepare(outcomes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(prepared.fold(prepared.columns.mean(axis=0, keepdims=True))[0])
 
 
 def bootstrap(
@@ -67,59 +82,59 @@ def bootstrap(
     """
     Resample rows with replacement, the same rows for every model (Efron and Tibshirani 1993).
 
+    Rows that look alike to the metric are drawn together, by a multinomial: exact, and as fast for a million rows as
+    for a thousand. Otherwise the means of more than 250 rows are drawn from their normal limit.
+
     Args:
         chosen: What to score.
-        models: Outcomes of one or more models on the same rows, of which there is at least one.
+        models: Outcomes of one or more models on the same rows, of which there is at least one each.
         rng: Chance.
         draws: How many resamples.
 
     Returns:
         Scores, shape ``(draws, models)``; NaN where a resample leaves the metric undefined.
     """
-    rows, counts = _patterns(chosen, models)
-    scores = [chosen.prepare(outcomes.take(rows)) for outcomes in models]
-    chunks = _resamples(len(models[0]), counts, rng, draws)
-    return np.concatenate([np.stack([score(weights) for score in scores], axis=1) for weights in chunks])
+    prepared = [chosen.prepare(outcomes) for outcomes in models]
+    means = _resampled_means(np.hstack([each.columns for each in prepared]), rng, draws)
+    ends = np.cumsum([each.columns.shape[1] for each in prepared])[:-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = [each.fold(part) for each, part in zip(prepared, np.split(means, ends, axis=1), strict=True)]
+    return np.stack(scores, axis=1)
 
 
-def _patterns(chosen: Metric, models: Sequence[Outcomes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to keep and how often each stands: rows of equal label and answers are one, unless more than those count."""
-    rows = len(models[0])
-    if not chosen.needs_probabilities and chosen.task is Task.CLASSIFICATION:
-        joint = np.column_stack([models[0].labels, *(outcomes.answers for outcomes in models)])
-        _, first, counts = np.unique(joint, axis=0, return_index=True, return_counts=True)
-        if len(first) <= _FEW_PATTERNS:
-            return first, counts
-    return np.arange(rows), np.ones(rows, dtype=np.int64)
+def _resampled_means(columns: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    rows = len(columns)
+    if (patterns := _patterns(columns)) is not None:
+        distinct, counts = patterns
+        weights: Floats = rng.multinomial(rows, counts / rows, size=draws).astype(np.float64)
+        return weights @ distinct / rows
+    if rows <= _FEW_ROWS:
+        picked = rng.integers(0, rows, size=(draws, rows)) + np.arange(draws)[:, None] * rows
+        times = np.bincount(picked.ravel(), minlength=draws * rows).reshape(draws, rows)
+        resampled: Floats = times @ columns / rows
+        return resampled
+    spread, directions = np.linalg.eigh(np.cov(columns, rowvar=False, ddof=0).reshape(columns.shape[1], -1) / rows)
+    lengths = np.sqrt(np.where(spread > _NOISE * spread.max(), spread, 0.0))
+    normal = rng.standard_normal((draws, len(lengths)))
+    drawn: Floats = columns.mean(axis=0) + (normal * lengths) @ directions.T
+    return drawn
 
 
-def _resamples(rows: int, counts: NDArray[np.int64], rng: np.random.Generator, draws: int) -> Iterator[Floats]:
-    size = max(1, min(draws, _CHUNK // max(1, len(counts))))
-    for start in range(0, draws, size):
-        many = min(size, draws - start)
-        if len(counts) < rows or rows == 1:
-            yield rng.multinomial(rows, counts / rows, size=many).astype(np.float64)
-        else:
-            picked = rng.integers(0, rows, size=(many, rows)) + np.arange(many)[:, None] * rows
-            yield np.bincount(picked.ravel(), minlength=many * rows).reshape(many, rows).astype(np.float64)
-
-
-def _mean_of(columns: Floats, fold: Callable[[Floats], Floats]) -> Score:
-    """A metric that is a function of the weighted means of columns."""
-
-    def score(weights: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return fold(weights @ columns / weights.sum(axis=1, keepdims=True))
-
-    return score
+def _patterns(columns: Floats) -> tuple[Floats, NDArray[np.int64]] | None:
+    """The distinct rows of columns that hold only 0 and 1, and how often each stands; None where there are others."""
+    if columns.shape[1] > _MOST_BITS or not ((columns == 0) | (columns == 1)).all():
+        return None
+    codes = columns @ 2.0 ** np.arange(columns.shape[1])
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    return (columns[first], counts) if len(first) <= _FEW_PATTERNS else None
 
 
 def _first(means: Floats) -> Floats:
     return means[:, 0]
 
 
-def _accuracy(outcomes: Outcomes) -> Score:
-    return _mean_of((outcomes.labels == outcomes.answers).astype(np.float64)[:, None], _first)
+def _accuracy(outcomes: Outcomes) -> Prepared:
+    return Prepared((outcomes.labels == outcomes.answers).astype(np.float64)[:, None], _first)
 
 
 def _per_class(outcomes: Outcomes) -> Floats:
@@ -131,7 +146,7 @@ def _per_class(outcomes: Outcomes) -> Floats:
     return np.column_stack([*hit, *said, *truth]).astype(np.float64)
 
 
-def _averaged(outcomes: Outcomes, ratio: Callable[[Floats, Floats, Floats], Floats]) -> Score:
+def _averaged(outcomes: Outcomes, ratio: Callable[[Floats, Floats, Floats], Floats]) -> Prepared:
     def fold(means: Floats) -> Floats:
         hit, said, truth = np.split(means, 3, axis=1)
         each = ratio(hit, said, truth)
@@ -143,22 +158,22 @@ def _averaged(outcomes: Outcomes, ratio: Callable[[Floats, Floats, Floats], Floa
         mean: Floats = np.where(tried, each, 0.0).sum(axis=1) / tried.sum(axis=1)
         return mean
 
-    return _mean_of(_per_class(outcomes), fold)
+    return Prepared(_per_class(outcomes), fold)
 
 
-def _precision(outcomes: Outcomes) -> Score:
+def _precision(outcomes: Outcomes) -> Prepared:
     return _averaged(outcomes, lambda hit, said, _: hit / said)
 
 
-def _recall(outcomes: Outcomes) -> Score:
+def _recall(outcomes: Outcomes) -> Prepared:
     return _averaged(outcomes, lambda hit, _, truth: hit / truth)
 
 
-def _f1(outcomes: Outcomes) -> Score:
+def _f1(outcomes: Outcomes) -> Prepared:
     return _averaged(outcomes, lambda hit, said, truth: 2 * hit / (said + truth))
 
 
-def _balanced_accuracy(outcomes: Outcomes) -> Score:
+def _balanced_accuracy(outcomes: Outcomes) -> Prepared:
     every = Outcomes(
         task=outcomes.task, labels=outcomes.labels, answers=outcomes.answers, classes=outcomes.classes, positive=None
     )
@@ -179,19 +194,19 @@ def _binary(outcomes: Outcomes) -> tuple[Floats, Floats] | None:
     return _probabilities(outcomes)[:, outcomes.positive], truth
 
 
-def _log_loss(outcomes: Outcomes) -> Score:
+def _log_loss(outcomes: Outcomes) -> Prepared:
     of_truth = _probabilities(outcomes)[np.arange(len(outcomes)), outcomes.labels.astype(np.int64)]
-    return _mean_of(-np.log(np.clip(of_truth, _SMALLEST, 1.0))[:, None], _first)
+    return Prepared(-np.log(np.clip(of_truth, _SMALLEST, 1.0))[:, None], _first)
 
 
-def _brier(outcomes: Outcomes) -> Score:
+def _brier(outcomes: Outcomes) -> Prepared:
     if (binary := _binary(outcomes)) is not None:
-        return _mean_of(((binary[0] - binary[1]) ** 2)[:, None], _first)
+        return Prepared(((binary[0] - binary[1]) ** 2)[:, None], _first)
     truth = outcomes.labels[:, None] == np.arange(len(outcomes.classes))
-    return _mean_of(((_probabilities(outcomes) - truth) ** 2).sum(axis=1, keepdims=True), _first)
+    return Prepared(((_probabilities(outcomes) - truth) ** 2).sum(axis=1, keepdims=True), _first)
 
 
-def _calibration_error(outcomes: Outcomes) -> Score:
+def _calibration_error(outcomes: Outcomes) -> Prepared:
     if (binary := _binary(outcomes)) is not None:
         said, truth = binary
     else:
@@ -200,37 +215,44 @@ def _calibration_error(outcomes: Outcomes) -> Score:
     place = np.nan_to_num(said * _CALIBRATION_BINS).astype(np.int64).clip(0, _CALIBRATION_BINS - 1)
     columns = np.zeros((len(outcomes), _CALIBRATION_BINS))
     columns[np.arange(len(outcomes)), place] = truth - said
-    return _mean_of(columns, lambda means: np.abs(means).sum(axis=1))
+    return Prepared(columns, lambda means: np.abs(means).sum(axis=1))
 
 
-def _roc_auc(outcomes: Outcomes) -> Score:
+def _roc_auc(outcomes: Outcomes) -> Prepared:
+    """
+    The area under the ROC curve, ties counting half.
+
+    A resample's area is taken to first order, by how each row is placed among those of the other class (DeLong, DeLong
+    and Clarke-Pearson 1988).
+    """
     if (binary := _binary(outcomes)) is None:
-        return lambda weights: np.full(len(weights), np.nan)
-    order = np.argsort(binary[0], kind="stable")
-    said, truth = binary[0][order], binary[1][order]
-    starts = np.flatnonzero(np.diff(said, prepend=np.nan) != 0)
+        return Prepared(np.full((len(outcomes), 1), np.nan), _first)
+    said, truth = binary
+    placed = np.empty(len(said))
+    for here in (truth == 1, truth == 0):
+        others = np.sort(said[~here])
+        below, upto = (np.searchsorted(others, said[here], side=side) for side in ("left", "right"))
+        placed[here] = (below + upto) / 2 / max(1, len(others))
+    placed = np.where(truth == 1, placed, 1 - placed)
+    area = placed[truth == 1].mean() if truth.any() and not truth.all() else np.nan
+    columns = np.column_stack([truth, placed * truth, placed * (1 - truth)])
 
-    def score(weights: Floats) -> Floats:
-        ordered = weights[:, order]
-        positive = np.add.reduceat(ordered * truth, starts, axis=1)
-        negative = np.add.reduceat(ordered * (1 - truth), starts, axis=1)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            area: Floats = (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-        return area
+    def fold(means: Floats) -> Floats:
+        value: Floats = means[:, 1] / means[:, 0] + means[:, 2] / (1 - means[:, 0]) - area
+        return value
 
-    return score
-
-
-def _mae(outcomes: Outcomes) -> Score:
-    return _mean_of(np.abs(outcomes.labels - outcomes.answers)[:, None], _first)
+    return Prepared(columns, fold)
 
 
-def _rmse(outcomes: Outcomes) -> Score:
-    return _mean_of(((outcomes.labels - outcomes.answers) ** 2)[:, None], lambda means: np.sqrt(means[:, 0]))
+def _mae(outcomes: Outcomes) -> Prepared:
+    return Prepared(np.abs(outcomes.labels - outcomes.answers)[:, None], _first)
 
 
-def _r2(outcomes: Outcomes) -> Score:
+def _rmse(outcomes: Outcomes) -> Prepared:
+    return Prepared(((outcomes.labels - outcomes.answers) ** 2)[:, None], lambda means: np.sqrt(means[:, 0]))
+
+
+def _r2(outcomes: Outcomes) -> Prepared:
     centred = outcomes.labels - outcomes.labels.mean()
     columns = np.column_stack([(outcomes.labels - outcomes.answers) ** 2, centred, centred**2])
 
@@ -238,7 +260,7 @@ def _r2(outcomes: Outcomes) -> Score:
         spread = means[:, 2] - means[:, 1] ** 2
         return np.where(spread > 0, 1 - means[:, 0] / spread, np.nan)
 
-    return _mean_of(columns, fold)
+    return Prepared(columns, fold)
 
 
 _CLASSIFICATION = [

@@ -15,9 +15,7 @@ from mendel.drift.policy import MonitoringPolicy, Task
 from mendel.values import Measured, Measurement, NotMeasured
 
 MIN_ROWS = 30
-_DRAWS = 400
-_FEWEST_DRAWS = 100
-_WORK = 8_000_000
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +141,7 @@ def _measure(chosen: Metric, outcomes: Outcomes, rng: np.random.Generator, min_r
 def _interval(chosen: Metric, outcomes: Outcomes, value: float, rng: np.random.Generator) -> tuple[float, float]:
     if (tries := _tries(chosen, outcomes)) is not None:
         return wilson(value * tries, tries)
-    draws = max(_FEWEST_DRAWS, min(_DRAWS, _WORK // len(outcomes)))
-    drawn = bootstrap(chosen, [outcomes], rng, draws=draws)[:, 0]
+    drawn = bootstrap(chosen, [outcomes], rng, draws=_DRAWS)[:, 0]
     low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975])
     return float(low), float(high)
 
