@@ -1,6 +1,7 @@
 """The one inference path, used by every door."""
 
-from mendel.serving.artifact import infer_signature, write_artifact, write_project_artifact
+from mendel.serving.answers import PREDICT, PROBA, answer_parameters, input_specs, output_specs, output_tensors
+from mendel.serving.artifact import as_table, infer_signature, outputs_of, write_artifact, write_project_artifact
 from mendel.serving.calls import (
     AnswerMetadata,
     Check,
@@ -17,9 +18,12 @@ from mendel.serving.calls import (
     Tensors,
     VersionStatus,
 )
+from mendel.serving.decoding import frame_of
 from mendel.serving.kernel import Kernel
+from mendel.serving.loading import load, read_mlmodel
 from mendel.serving.local import LocalBreakers, LocalCounters
 from mendel.serving.metrics import render, version_counters
+from mendel.serving.plain import PlainRequest, event_time_of, parse_plain, plain_answer, read_json
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import (
     BreakerView,
@@ -28,12 +32,18 @@ from mendel.serving.ports import (
     RepositoryControl,
     Series,
 )
+from mendel.serving.predictor import Outputs, Predictor
+from mendel.serving.rows import Frame
+from mendel.serving.tensors import from_raw, to_raw
 
 __all__ = [
+    "PREDICT",
+    "PROBA",
     "AnswerMetadata",
     "BreakerView",
     "Check",
     "CounterSlots",
+    "Frame",
     "InferenceAnswer",
     "InferenceCall",
     "Input",
@@ -43,7 +53,10 @@ __all__ = [
     "LocalCounters",
     "Matrix",
     "ModelStatus",
+    "Outputs",
+    "PlainRequest",
     "PredictionSink",
+    "Predictor",
     "Readiness",
     "Records",
     "RepositoryControl",
@@ -53,8 +66,23 @@ __all__ = [
     "Tensor",
     "Tensors",
     "VersionStatus",
+    "answer_parameters",
+    "as_table",
+    "event_time_of",
+    "frame_of",
+    "from_raw",
     "infer_signature",
+    "input_specs",
+    "load",
+    "output_specs",
+    "output_tensors",
+    "outputs_of",
+    "parse_plain",
+    "plain_answer",
+    "read_json",
+    "read_mlmodel",
     "render",
+    "to_raw",
     "version_counters",
     "write_artifact",
     "write_project_artifact",

@@ -14,12 +14,11 @@ import yaml
 from mendel.drift import Reference
 from mendel.errors import InvalidValue
 from mendel.projects import Project
-from mendel.serving.calls import Matrix
-from mendel.serving.decoding import InputCodec
+from mendel.serving.decoding import frame_of
 from mendel.serving.loading import load
 from mendel.serving.predictor import Predictor
 from mendel.serving.recording import class_names, prediction_column
-from mendel.serving.rows import Frame, assemble
+from mendel.serving.rows import Frame
 from mendel.values import ColumnSpec, ColumnType, Digest, Signature, Table, to_json
 from mendel.values.trees import tree_digest
 
@@ -159,9 +158,7 @@ def _write_golden(directory: Path, example: Table, signature: Signature | None) 
 
 
 def _write_reference(directory: Path, features: Table, predictor: Predictor, signature: Signature | None) -> None:
-    codec = InputCodec(signature, order=features.names, max_rows=len(features))
-    columns = [[None if value != value else value for value in features[name].tolist()] for name in features.names]  # noqa: PLR0124 - NaN is null
-    frame = assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=features.names))])
+    frame = frame_of(features, signature)
     reference = Reference.fit(features.with_columns(outputs_of(predictor, frame)))
     path = directory / REFERENCE
     path.parent.mkdir(exist_ok=True)

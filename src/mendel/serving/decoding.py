@@ -12,9 +12,9 @@ import numpy as np
 
 from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving.calls import Input, Matrix, Records, Tensors
-from mendel.serving.rows import Rows, Shape
+from mendel.serving.rows import Frame, Rows, Shape, assemble
 from mendel.serving.tensors import matrix_of
-from mendel.values import ColumnSpec, ColumnType, Signature
+from mendel.values import ColumnSpec, ColumnType, Signature, Table
 
 _NUMBERS = frozenset({int, float})
 _WANTED = {
@@ -73,6 +73,14 @@ class InputCodec:
             matrix = matrix_of(given, known)
             return matrix.columns, matrix.rows
         raise InvalidRequest("The request has no records, rows or tensors.")
+
+
+def frame_of(table: Table, signature: Signature | None) -> Frame:
+    """The rows of *table* as the inference path hands them to a predictor, checked like a request's."""
+    names = signature.names if signature is not None and signature.inputs else table.names
+    columns = [[None if value != value else value for value in table[name].tolist()] for name in names]  # noqa: PLR0124 - NaN is null
+    codec = InputCodec(signature, order=names, max_rows=max(len(table), 1))
+    return assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=names))])
 
 
 class _Columns:

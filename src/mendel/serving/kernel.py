@@ -9,29 +9,34 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mendel.durable import Clock
 from mendel.errors import (
     BreakerOpen,
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     ModelError,
     ModelFailed,
     ModelNotFound,
     NotReady,
     Overloaded,
+    StoreUnavailable,
     Unsupported,
     VersionNotFound,
 )
-from mendel.predictions import LabelRow, PredictionBlock
+from mendel.predictions import LabelRow, id_texts
 from mendel.projects import Project
 from mendel.resilience import Refused
 from mendel.serving.authorize import Keys, authorize
 from mendel.serving.calls import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
+from mendel.serving.correlation import correlation_id
+from mendel.serving.elsewhere import block_of_elsewhere
 from mendel.serving.execution import Outcome
 from mendel.serving.hosting import Hosted, Hosting
 from mendel.serving.lane import Ticket
+from mendel.serving.metering import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
@@ -78,6 +83,7 @@ class Kernel:
         self.policy, self.sink, self.counters, self.clock = policy, sink, counters, clock
         self.repository = repository
         self._breakers, self._rng = breakers, rng
+        self.version = (identity.tool_version if identity else None) or "0"
         self._default = None if project is None else project.default_classifier
         self._around = Surroundings(
             policy=policy,
@@ -90,6 +96,7 @@ class Kernel:
             identity=identity or ServerIdentity(),
         )
         self._hosting = Hosting(self._around)
+        self._doors = DoorMeter(counters)
         self._keys: Keys = {}
         self._active = 0
         self._quiet = asyncio.Event()
@@ -130,6 +137,15 @@ class Kernel:
     async def unload(self, model: ModelName) -> None:
         """Free, in this process, *model*'s memory after what is in flight; what is desired of it stays."""
         await self._hosting.unload(model)
+
+    def correlation_id(self, request_id: str | None, traceparent: str | None) -> str:
+        """The caller's id, or a new one."""
+        return correlation_id(request_id, traceparent, self._rng)
+
+    def answered(self, method: str, endpoint: str, status: str, model: str | None, seconds: float) -> None:
+        """A door answered a request; *model* counts by name only where it is served."""
+        known = model if model in self._hosting.table else None
+        self._doors.answered(method, endpoint, status, known or "", seconds)
 
     def authorize(self, door: str, credential: str | None, scope: Scope | None) -> None:
         """Let the call through, or raise Unauthenticated or Forbidden; a None scope is open to all."""
@@ -177,13 +193,48 @@ class Kernel:
         """Prometheus' text format, over all processes that share the counters."""
         return metrics_text(self.counters, self._hosting, self._breakers, self.sink)
 
-    def log(self, block: PredictionBlock) -> bool:
-        """Log predictions made elsewhere; False: they are not logged."""
-        return self.sink is not None and self.sink.append(block)
+    def log_elsewhere(self, model: str | None, version: int | None, document: Any) -> list[str]:
+        """
+        Log predictions made elsewhere, and give their ids.
 
-    def log_labels(self, labels: tuple[LabelRow, ...]) -> bool:
-        """Log labels; False: none is logged."""
-        return self.sink is not None and self.sink.append_labels(labels)
+        Raises:
+            StoreUnavailable: They are not logged.
+        """
+        block = block_of_elsewhere(document, self.served(model, version), now=self.clock(), rng=self._rng)
+        if self.sink is None or not self.sink.append(block):
+            raise StoreUnavailable("The prediction log takes nothing.", retry_after=timedelta(seconds=1))
+        return id_texts(block.prediction_ids)
+
+    def log_labels(self, labels: tuple[LabelRow, ...]) -> None:
+        """
+        Log labels.
+
+        Raises:
+            StoreUnavailable: None is logged.
+        """
+        if self.sink is None or not self.sink.append_labels(labels):
+            raise StoreUnavailable("The prediction log takes nothing.", retry_after=timedelta(seconds=1))
+
+    def models(self) -> tuple[Hosted, ...]:
+        """Every deployment as served here, sorted by name."""
+        return tuple(hosted for _, hosted in sorted(self._hosting.table.items()))
+
+    def deployed(self, model: str) -> Hosted:
+        """The deployment of *model* as served here."""
+        return self._hosted(model)
+
+    def repository_control(self) -> RepositoryControl:
+        """
+        What loads and unloads on request.
+
+        Raises:
+            Forbidden: ``serving.repository_control`` is off.
+        """
+        if self.repository is None:
+            raise Forbidden(
+                "Loading and unloading by request is off.", remedy="Set serving.repository_control to explicit."
+            )
+        return self.repository
 
     def served(self, model: str | None, version: int | None = None) -> LoadedVersion:
         """The version that answers for *model*: the one of that number, else production."""

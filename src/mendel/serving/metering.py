@@ -15,6 +15,8 @@ from mendel.serving.metrics import (
     OOD_ROWS,
     OUTCOMES,
     QUEUED,
+    REQUEST_TIME,
+    REQUESTS,
     ROWS,
     SHED,
     STATUSES,
@@ -94,3 +96,31 @@ class VersionMeter:
             rows = self._counters.reserve(series(ROWS, door=door, **self._labels))
             self._doors[door] = (Histogram(self._counters, LATENCY, door=door, **self._labels), rows)
         return self._doors[door]
+
+
+class DoorMeter:
+    """Counts requests at one process's doors."""
+
+    def __init__(self, counters: CounterSlots) -> None:
+        self._counters = counters
+        self._requests: dict[tuple[str, str, str, str], int] = {}
+        self._times: dict[tuple[str, str, str], Histogram] = {}
+
+    def answered(self, method: str, endpoint: str, status: str, model: str, seconds: float) -> None:
+        """
+        One request was answered.
+
+        Args:
+            endpoint: The route's pattern, not its path, so that nobody can make series at will.
+            model: A model that is served, or empty.
+        """
+        key = (method, endpoint, status, model)
+        cell = self._requests.get(key)
+        if cell is None:
+            labels = {"method": method, "endpoint": endpoint, "status_code": status, "model": model}
+            cell = self._requests[key] = self._counters.reserve(series(REQUESTS, **labels))
+        self._counters.add(cell)
+        place = (method, endpoint, model)
+        if place not in self._times:
+            self._times[place] = Histogram(self._counters, REQUEST_TIME, method=method, endpoint=endpoint, model=model)
+        self._times[place].observe(seconds * 1000)

@@ -1,1 +1,6 @@
-"""Inference over HTTP."""
+"""The REST door: v2 and the plain routes, plain ASGI under uvicorn."""
+
+from mendel.transports.rest.application import ROUTES, RestApplication, Stats
+from mendel.transports.rest.door import RestDoor
+
+__all__ = ["ROUTES", "RestApplication", "RestDoor", "Stats"]

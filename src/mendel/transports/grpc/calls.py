@@ -1,0 +1,91 @@
+"""What every gRPC method does around its own work: authorise, translate errors, count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import structlog
+
+from mendel.errors import MendelError
+from mendel.serving import Kernel
+from mendel.transports.grpc.errors import status_of
+from mendel.values import Scope
+
+_log = structlog.get_logger("mendel.grpc")
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """
+    One call as a method sees it.
+
+    Attributes:
+        timeout: What is left of the client's deadline; None where it has none.
+        model: Filled in by the method as soon as it is known, for the counts.
+    """
+
+    correlation_id: str
+    timeout: timedelta | None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A method and the scope it needs; None is open to all, and said so on purpose."""
+
+    name: str
+    scope: Scope | None
+
+
+@asynccontextmanager
+async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterator[Call]:
+    """
+    Around one call: raise whatever is wrong inside, and the client gets its status.
+
+    The correlation id goes back in the initial metadata.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    call = Call(
+        correlation_id=kernel.correlation_id(metadata.get("x-request-id"), metadata.get("traceparent")),
+        timeout=_left(context),
+    )
+    status = grpc.StatusCode.OK
+    try:
+        await context.send_initial_metadata((("x-request-id", call.correlation_id),))
+        kernel.authorize("grpc", _credential(metadata), method.scope)
+        yield call
+    except MendelError as error:
+        status = status_of(error)
+        await context.abort(status, str(error), _retry_metadata(error))
+    except (grpc.aio.AbortError, asyncio.CancelledError):
+        status = grpc.StatusCode.CANCELLED
+        raise
+    except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one call, not the server
+        status = grpc.StatusCode.INTERNAL
+        _log.exception("grpc.fault", method=method.name, correlation_id=call.correlation_id)
+        await context.abort(status, f"Internal error; look for {call.correlation_id} in the server's log.")
+    finally:
+        kernel.answered("gRPC", method.name, status.name, call.model, loop.time() - began)
+
+
+def _left(context: Any) -> timedelta | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else timedelta(seconds=max(0.0, min(remaining, 1e6)))
+
+
+def _credential(metadata: Mapping[str, str]) -> str | None:
+    bearer = metadata.get("authorization", "")
+    return bearer[7:].strip() if bearer[:7].lower() == "bearer " else metadata.get("x-api-key")
+
+
+def _retry_metadata(error: MendelError) -> tuple[tuple[str, str], ...]:
+    retry_after: timedelta | None = getattr(error, "retry_after", None)
+    return () if retry_after is None else (("retry-after-ms", str(int(retry_after.total_seconds() * 1000))),)

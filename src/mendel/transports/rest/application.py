@@ -1,0 +1,84 @@
+"""The REST door as a plain ASGI application: finds the route, authorises, answers, counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from mendel.errors import MendelError
+from mendel.serving import Kernel
+from mendel.transports.rest.about import ABOUT_ROUTES
+from mendel.transports.rest.errors import error_response
+from mendel.transports.rest.messages import Receive, Request, Response, Send, json_response
+from mendel.transports.rest.monitoring import MONITORING_ROUTES
+from mendel.transports.rest.plain import PLAIN_ROUTES
+from mendel.transports.rest.routes import Route, RouteTable
+from mendel.transports.rest.v2 import V2_ROUTES
+
+Stats = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
+"""Asks the hub for ``/monitoring/stats`` with a query and the caller's key; gives its JSON."""
+
+ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
+_TABLE = RouteTable(ROUTES)
+_log = structlog.get_logger("mendel.rest")
+
+
+class RestApplication:
+    """
+    The ASGI application.
+
+    Args:
+        stats: Where statistics come from; None answers 503.
+    """
+
+    def __init__(self, kernel: Kernel, *, stats: Stats | None = None) -> None:
+        self.kernel = kernel
+        self.stats = stats
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise ValueError(f"The REST door does not speak {scope['type']}.")
+        began = asyncio.get_running_loop().time()
+        headers = dict(scope["headers"])
+        request = Request(
+            method=scope["method"],
+            path=scope["path"],
+            headers=headers,
+            receive=receive,
+            query_string=scope["query_string"],
+        )
+        request.correlation_id = self.kernel.correlation_id(
+            request.header(b"x-request-id"), request.header(b"traceparent")
+        )
+        pattern, response = await self._respond(request)
+        await response.send(send, request.correlation_id)
+        took = asyncio.get_running_loop().time() - began
+        self.kernel.answered(request.method, pattern, str(response.status), request.model, took)
+
+    async def _respond(self, request: Request) -> tuple[str, Response]:
+        method = "GET" if request.method == "HEAD" else request.method
+        found = _TABLE.find(method, request.path)
+        if found is None:
+            return "", _no_route(request)
+        request.params = found.params
+        try:
+            self.kernel.authorize("rest", request.credential, found.route.scope)
+            return found.route.pattern, await found.route.endpoint(self, request)
+        except MendelError as error:
+            return found.route.pattern, error_response(error)
+        except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one request, not the server
+            _log.exception("rest.fault", path=found.route.pattern, correlation_id=request.correlation_id)
+            text = f"Internal error; look for {request.correlation_id} in the server's log."
+            return found.route.pattern, json_response({"error": text}, status=500)
+
+
+def _no_route(request: Request) -> Response:
+    methods = _TABLE.methods(request.path)
+    if methods:
+        allow = ((b"allow", ", ".join(methods).encode()),)
+        return json_response({"error": f"{request.path} takes {', '.join(methods)}."}, status=405, headers=allow)
+    return json_response({"error": f"There is nothing at {request.path}; see /docs."}, status=404)

@@ -1,0 +1,144 @@
+"""v2 bodies: JSON, and JSON followed by binary tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from mendel.errors import InvalidRequest
+from mendel.serving import InferenceAnswer, Tensor, Tensors, answer_parameters, event_time_of, from_raw, to_raw
+from mendel.transports.rest.messages import Response, json_response
+
+HEADER_LENGTH = b"inference-header-content-length"
+_BINARY_TYPE = b"application/octet-stream"
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Any = None
+    parameters: dict[str, Any] = {}
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Body(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    outputs: list[_Output] = []
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class V2Request:
+    """
+    A v2 body as it was meant.
+
+    Attributes:
+        outputs: Which outputs are wanted, and whether each as binary; empty wants all.
+        binary: Whether outputs that do not say are binary.
+    """
+
+    input: Tensors
+    id: str | None
+    outputs: Mapping[str, bool | None]
+    binary: bool
+    key: str | None
+    event_time: datetime | None
+
+
+def read_request(body: bytes, header_length: str | None) -> V2Request:
+    """
+    Read a v2 body.
+
+    Args:
+        header_length: Where the JSON ends and binary tensors begin, as ``Inference-Header-Content-Length`` says.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    split = _split(body, header_length)
+    try:
+        parsed = _decoder.decode(memoryview(body)[:split])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"Not a v2 request: {error}.") from error
+    place, tensors = split, []
+    for given in parsed.inputs:
+        size = given.parameters.get("binary_data_size")
+        if size is None:
+            values = given.data
+        else:
+            values, place = _binary(given, body, place, size), place + size
+        tensors.append(Tensor(name=given.name, datatype=given.datatype, shape=tuple(given.shape), values=values))
+    if place != len(body):
+        raise InvalidRequest(f"{len(body) - place} bytes follow the last binary tensor.")
+    key = parsed.parameters.get("key")
+    return V2Request(
+        input=Tensors(tensors=tuple(tensors)),
+        id=parsed.id,
+        outputs={output.name: output.parameters.get("binary_data") for output in parsed.outputs},
+        binary=parsed.parameters.get("binary_data_output") is True,
+        key=None if key is None else str(key),
+        event_time=event_time_of(parsed.parameters.get("event_time")),
+    )
+
+
+def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Tensor, ...]) -> Response:
+    """The v2 response, with binary tensors after the JSON where they were asked for."""
+    outputs: list[dict[str, Any]] = []
+    raws: list[bytes] = []
+    for tensor in tensors:
+        output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        wanted = asked.outputs.get(tensor.name)
+        if asked.binary if wanted is None else wanted:
+            raws.append(to_raw(_array(tensor), tensor.datatype))
+            output["parameters"] = {"binary_data_size": len(raws[-1])}
+        else:
+            output["data"] = tensor.values
+        outputs.append(output)
+    document = {
+        "model_name": answer.metadata.model,
+        "model_version": str(answer.metadata.version),
+        "parameters": answer_parameters(answer),
+        "outputs": outputs,
+    }
+    if asked.id is not None:
+        document["id"] = asked.id
+    if not raws:
+        return json_response(document)
+    head = orjson.dumps(document)
+    length = ((HEADER_LENGTH, str(len(head)).encode()),)
+    return Response(body=b"".join([head, *raws]), content_type=_BINARY_TYPE, headers=length)
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    if tensor.datatype == "BYTES":
+        return np.array(tensor.values, dtype=object)
+    return np.array([np.nan if value is None else value for value in tensor.values])
+
+
+def _binary(given: _Input, body: bytes, place: int, size: Any) -> np.ndarray[Any, Any]:
+    if not isinstance(size, int) or size < 0 or place + size > len(body):
+        raise InvalidRequest(f"Input {given.name!r} announces {size} bytes that are not there.", feature=given.name)
+    return from_raw(memoryview(body)[place : place + size], given.datatype, given.shape)
+
+
+def _split(body: bytes, header_length: str | None) -> int:
+    if header_length is None:
+        return len(body)
+    if not header_length.isdigit() or int(header_length) > len(body):
+        raise InvalidRequest(f"Inference-Header-Content-Length is {header_length!r}, of a body of {len(body)} bytes.")
+    return int(header_length)

@@ -1,0 +1,40 @@
+"""Errors to HTTP statuses: the one table of the REST door."""
+
+from __future__ import annotations
+
+import math
+
+import mendel.errors as tree
+from mendel.errors import MendelError, Unavailable
+from mendel.transports.rest.messages import Response, json_response
+
+STATUS: tuple[tuple[type[MendelError], int], ...] = (
+    (tree.Unauthenticated, 401),
+    (tree.Forbidden, 403),
+    (tree.NotFound, 404),
+    (tree.TooLarge, 413),
+    (tree.InvalidInput, 400),
+    (tree.Conflict, 409),
+    (tree.Unsupported, 501),
+    (tree.Overloaded, 429),
+    (tree.DeadlineExceeded, 504),
+    (tree.Unavailable, 503),
+    (tree.MendelError, 500),
+)
+"""First match wins."""
+
+
+def status_of(error: MendelError) -> int:
+    """The status of *error*."""
+    return next(status for kind, status in STATUS if isinstance(error, kind))
+
+
+def error_response(error: MendelError) -> Response:
+    """``{"error": "..."}``, with Retry-After where it is known."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, Unavailable) and error.retry_after is not None:
+        seconds = max(1, math.ceil(error.retry_after.total_seconds()))
+        headers = ((b"retry-after", str(seconds).encode()),)
+    if isinstance(error, tree.Unauthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
+    return json_response({"error": str(error)}, status=status_of(error), headers=headers)

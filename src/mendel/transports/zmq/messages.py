@@ -1,0 +1,56 @@
+"""ZMQ messages: one frame of JSON, or of msgpack by its first byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mendel.errors import InvalidRequest
+
+_MSGPACK_MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
+
+
+class _Envelope(msgspec.Struct):
+    type: str
+    client_id: str | None = None
+    request_id: str | int | None = None
+    timestamp: str | float | None = None
+    api_key: str | None = None
+    data: dict[str, Any] = {}
+
+
+_from_json = msgspec.json.Decoder(_Envelope).decode
+_from_msgpack = msgspec.msgpack.Decoder(_Envelope).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A message that could be read."""
+
+    type: str
+    request_id: str | int | None
+    api_key: str | None
+    data: dict[str, Any]
+
+
+def encoder_for(frame: bytes) -> Callable[[Any], bytes]:
+    """How the reply to *frame* is written: as *frame* was."""
+    return msgspec.msgpack.encode if frame[:1] and frame[0] in _MSGPACK_MAPS else msgspec.json.encode
+
+
+def read_message(frame: bytes) -> Incoming:
+    """
+    Read one frame.
+
+    Raises:
+        InvalidRequest: It is neither, or has no type.
+    """
+    decode = _from_msgpack if frame[:1] and frame[0] in _MSGPACK_MAPS else _from_json
+    try:
+        envelope = decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"Not a message: {error}.") from error
+    return Incoming(type=envelope.type, request_id=envelope.request_id, api_key=envelope.api_key, data=envelope.data)
