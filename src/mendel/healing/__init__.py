@@ -2,6 +2,7 @@
 
 from mendel.healing.books import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
+from mendel.healing.convergence import Following, following
 from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide
 from mendel.healing.healing import Healing
 from mendel.healing.journal import WORKFLOW, pause_of
@@ -46,6 +47,7 @@ __all__ = [
     "EffectState",
     "Evidence",
     "Facts",
+    "Following",
     "Healing",
     "HealingPolicy",
     "HealingStore",
@@ -79,6 +81,7 @@ __all__ = [
     "cause_of",
     "decide",
     "diagnose",
+    "following",
     "load_playbooks",
     "parse_playbook",
     "pause_of",

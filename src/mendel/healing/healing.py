@@ -94,6 +94,7 @@ class Healing(Deciding):
             self._journal.say(tx, "playbook.finished", run.ref, told, now=now, by=by)
             text = f"{run_id} declined: {reason}"
             self._journal.note(tx, run.incident, TimelineEntry(at=now, kind="declined", text=text, actor=by))
+            self._journal.reopen(tx, run.incident)
             return after
 
         return self._unit.write(end)

@@ -96,6 +96,16 @@ class Journal:
         told = {"run": run_id, "playbook": run.playbook, "state": RunState.CANCELLED, "why": f"gave way to {by}"}
         self.say(tx, "playbook.finished", run.ref, told, now=now, by=by)
         self.note(tx, run.incident, TimelineEntry(at=now, kind="preempted", text=f"{run_id} gave way to {by}"))
+        self.reopen(tx, run.incident)
+
+    def reopen(self, tx: Transaction, incident_id: str | None) -> None:
+        """Nothing mends the incident any more."""
+
+        def opened(incident: Incident) -> Incident:
+            mitigating = incident.status is IncidentStatus.MITIGATING
+            return replace(incident, status=IncidentStatus.OPEN) if mitigating else incident
+
+        self.change(tx, incident_id, opened)
 
 
 def pause_of(store: HealingStore, model: ModelName) -> Pause | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference
+from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference, confirmed
 from mendel.healing.convergence import following
 from mendel.healing.nouns import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
 from mendel.healing.policy import HealingPolicy
@@ -16,6 +16,7 @@ from mendel.healing.study import (
     Log,
     QualityLook,
     drift_report,
+    onset,
     quality_of,
     read_quality,
     reference_of,
@@ -97,7 +98,9 @@ class Monitor:
         policy, span = _monitoring(document), windows(_monitoring(document), now)
         reports = self._reports(ref, span, policy)
         if reports:
-            drift = seen_in_drift(reports, ref, policy, policy_hash=document.hash, now=now)
+            whole = Window(span[0].start, span[-1].end)
+            since = self._onset(ref, whole, policy) if confirmed(reports, policy) else None
+            drift = seen_in_drift(reports, ref, policy, since=since, policy_hash=document.hash, now=now)
         else:
             text = "drift not measured: the version has no reference"
             drift = Seen(looked=(Looked(kind=SignalKind.DRIFT, text=text, measured=False),))
@@ -162,6 +165,10 @@ class Monitor:
             return ()
         return tuple(drift_report(self._log, ref, reference, window, policy) for window in span)
 
+    def _onset(self, ref: VersionRef, window: Window, policy: MonitoringPolicy) -> datetime | None:
+        reference = self._references[ref]
+        return None if reference is None else onset(self._log, ref, reference, window, policy)
+
     def _quality(
         self,
         ref: VersionRef,
@@ -173,8 +180,9 @@ class Monitor:
         moved: bool,
     ) -> Seen:
         floor = HealingPolicy.of(document.body).quality_floor
-        baseline = self._baseline(ref, policy, now)
         table = self._log.labelled(ref.model, window, version=ref.number)
+        # with too few labels nothing is measured, so that the first rows need not be looked for either
+        baseline = self._baseline(ref, policy, now) if len(table) >= policy.min_rows else None
         reading = read_quality(table, baseline, policy, floor=floor)
         early = reading.crossed and self._low_from_the_start(ref, baseline, policy, floor, now)
         look = QualityLook(reading=reading, low_from_the_start=bool(early))
@@ -204,10 +212,12 @@ class Monitor:
         tenures = [tenure for tenure in self._lifecycle.history(ref.model) if tenure.version == ref.number]
         if not tenures:
             return None
-        start = min(tenure.start for tenure in tenures)
-        window = Window(start, max(start, min(start + policy.lookback, now)))
-        table = self._log.labelled(ref.model, window, version=ref.number)
-        return table.take(np.argsort(table["timestamp"], kind="stable")[: policy.min_rows])
+        start, length = min(tenure.start for tenure in tenures), policy.lookback
+        table = self._log.labelled(ref.model, Window(start, start + length), version=ref.number)
+        while len(table) < policy.min_rows and start + length < now:
+            length *= 2
+            table = self._log.labelled(ref.model, Window(start, start + length), version=ref.number)
+        return table.take(np.argsort(table["timestamp"], kind="stable")[: policy.min_rows]) if len(table) else None
 
     def _stands_since(self, model: ModelName, generation: int, now: datetime) -> datetime:
         known = self._since.get(model)

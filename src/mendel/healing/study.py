@@ -31,6 +31,7 @@ from mendel.predictions import ProfileRow
 from mendel.registry import VersionRecord
 from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window
 
+_STARTS = 64
 REFERENCE = Path("mendel") / "reference.json"
 _NO_LABELS = NotMeasured(reason="no labelled prediction", have=0)
 
@@ -77,8 +78,37 @@ def drift_report(
     return compare(reference, profile, policy, window=window)
 
 
+def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, policy: MonitoringPolicy) -> datetime | None:
+    """
+    When the rows of *window* began to differ from the reference: the most likely single change.
+
+    The start t of a grain that maximises n(t) * KL(t), the log-likelihood ratio of "like the reference before t, like
+    themselves after" (Page 1954), over the rows after t; at most 64 starts are tried. None: no grain can be measured.
+    """
+    grains: dict[datetime, list[Profile]] = {}
+    for row in log.profile_rows(ref.model, ref.number, reference.id, window):
+        grains.setdefault(row.window.start, []).append(Profile.from_json(row.profile))
+    starts = sorted(grains, reverse=True)
+    every = max(1, len(starts) // _STARTS)
+    after, best, found = Profile.empty(reference), 0.0, None
+    for place, start in enumerate(starts, 1):
+        after = after.merge(*grains[start])
+        if place % every and place != len(starts):
+            continue
+        score = compare(reference, after, policy).input_drift_score
+        if isinstance(score, Measured) and score.value * after.rows > best:
+            best, found = score.value * after.rows, start
+    return found
+
+
 def seen_in_drift(
-    reports: Sequence[DriftReport], ref: VersionRef, policy: MonitoringPolicy, *, policy_hash: str, now: datetime
+    reports: Sequence[DriftReport],
+    ref: VersionRef,
+    policy: MonitoringPolicy,
+    *,
+    since: datetime | None,
+    policy_hash: str,
+    now: datetime,
 ) -> Seen:
     """A signal where drift stands in as many windows as the policy asks for; clear where it stands in none of them."""
     last = reports[-1]
@@ -97,11 +127,20 @@ def seen_in_drift(
                 "threshold": policy.drift_share,
                 "drifted_features": list(last.drifted_features),
                 "samples": last.rows,
+                "since": None if since is None else since.isoformat(),
                 "band": last.band.value,
             },
         )
         reasons = (f"Input drift confirmed: {last}",)
-        found = Signal(kind=SignalKind.DRIFT, ref=ref, severity=severity, at=now, reasons=reasons, evidence=evidence)
+        found = Signal(
+            kind=SignalKind.DRIFT,
+            ref=ref,
+            severity=severity,
+            at=now,
+            reasons=reasons,
+            evidence=evidence,
+            since=since,
+        )
         return Seen(looked=looked, signals=(found,))
     measured = [report for report in reports if isinstance(report.drift_share, Measured)]
     calm = isinstance(last.drift_share, Measured) and not any(report.drift_detected for report in measured)
@@ -176,6 +215,7 @@ def seen_in_quality(
         at=now,
         reasons=(f"Quality has fallen: {reading.reason}",),
         evidence=evidence,
+        since=window.start,
         only_since_version=look.low_from_the_start and not moved,
     )
     return Seen(looked=looked, signals=(found,))

@@ -198,6 +198,8 @@ class PlaybookWorkflow:
         self._journal.say(tx, "playbook.finished", run.ref, told, now=last.at, by=actor_of(run.id))
         entry = TimelineEntry(at=last.at, kind="finished", text=f"{run.id} ended: {state}", actor=actor_of(run.id))
         self._journal.note(tx, run.incident, entry)
+        if state is not RunState.SUCCEEDED:
+            self._journal.reopen(tx, run.incident)
         if run.incident is not None and state.unhelpful:
             why = f"{run.playbook} did not help: {last.text or run.facts.get('watched') or state}"
             self._journal.escalate(tx, store.incident(run.incident), why, last.at, actor_of(run.id))

@@ -28,7 +28,18 @@ from mendel.healing import (
 )
 from mendel.registry import Approval, Governance, Registry, RegistryStore, VersionRecord
 from mendel.retraining import LabelSupply
-from mendel.values import Digest, ModelName, Severity, Stage, VersionRef, VersionUuid, to_builtins
+from mendel.values import (
+    Digest,
+    ModelConvergence,
+    ModelName,
+    ServerReport,
+    Severity,
+    Stage,
+    VersionCounters,
+    VersionRef,
+    VersionUuid,
+    to_builtins,
+)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = ModelName("credit")
@@ -147,6 +158,8 @@ class House:
     playbook: PlaybookWorkflow = None
     memories: dict = field(default_factory=dict)
     candidates_signed: bool = True
+    counted: dict = field(default_factory=dict)
+    seq: int = 0
     verdict: str = "pass"
     trained: list = field(default_factory=list)
 
@@ -227,6 +240,43 @@ class House:
             except Killed:
                 continue
         raise AssertionError("killed too often")
+
+    def report(self, *, number=2, requests=0, errors=0, serving=None, error=None, ready=True):
+        """What a server says of the model: counters that grow by *requests*, and the generation it serves."""
+        deployment = self.registry.deployment(MODEL)
+        before = self.counted.get(number, VersionCounters(model=MODEL, version=number))
+        after = VersionCounters(
+            model=MODEL,
+            version=number,
+            requests=before.requests + requests,
+            model_errors=before.model_errors + errors,
+            rows=before.rows + requests,
+            latency=(before.latency[0] + requests, *before.latency[1:]),
+        )
+        self.counted[number] = after
+        self.seq += 1
+        self.registry.record_server_report(
+            ServerReport(
+                server="s1",
+                epoch="e",
+                seq=self.seq,
+                at=self.clock(),
+                revision=self.registry.revision(),
+                ready=ready,
+                convergence=(
+                    ModelConvergence(
+                        model=MODEL,
+                        generation_desired=deployment.generation,
+                        generation_serving=deployment.generation if serving is None else serving,
+                        version_serving=number,
+                        failed_version=deployment.production if error else None,
+                        error=error,
+                    ),
+                ),
+                counters=(after,),
+                spool={},
+            )
+        )
 
     def signal(self, kind=SignalKind.FAULTS, *, number=2, severity=Severity.HIGH, **more):
         reasons = more.pop("reasons", (f"{kind} is beyond its bound",))
