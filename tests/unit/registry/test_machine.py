@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -35,8 +36,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.root = tempfile.TemporaryDirectory()
-        root = Path(self.root.name)
+        self.root = root = Path(tempfile.mkdtemp(prefix="mendel-machine-"))
         self.open(root)
         self.now = EPOCH + timedelta(days=1)
         ids = (f"id-{n}" for n in itertools.count())
@@ -44,11 +44,12 @@ class RegistryMachine(RuleBasedStateMachine):
         self.tree = root / "tree"
         self.tree.mkdir()
         (self.tree / "MLmodel").write_text("flavors: {sklearn: {}}\n")
+        self.born = {}
         self.generation = 0
         self.revision = 0
 
     def teardown(self):
-        self.root.cleanup()
+        shutil.rmtree(self.root)
 
     @initialize()
     def register_some(self):
@@ -78,10 +79,11 @@ class RegistryMachine(RuleBasedStateMachine):
             assert self.state() == before
             return None
 
-    @rule()
-    def register(self):
-        request = Registration(model=CREDIT, flavor="sklearn", task="binary")
+    @rule(stage=st.sampled_from([Stage.DEVELOPMENT, Stage.SANDBOX]))
+    def register(self, stage=Stage.SANDBOX):
+        request = Registration(model=CREDIT, flavor="sklearn", task="binary", stage=stage)
         record = self.registry.register(request, self.tree)
+        self.born[record.number] = stage
         self.registry.approve(record.ref, policy=True, bias=True, by="ann")
 
     @rule(seconds=st.integers(0, 90_000))
@@ -104,6 +106,12 @@ class RegistryMachine(RuleBasedStateMachine):
         assert (deployment is not None) is ready
         if deployment is not None:
             assert deployment.production == ref.number
+
+    @rule()
+    def promote_the_newest_that_is_ready(self):
+        ready = [n for n, stage in self.stages().items() if stage in {Stage.SANDBOX, Stage.CANARY}]
+        if ready:
+            assert self.registry.promote(VersionRef(CREDIT, ready[-1]), by="ann").production == ready[-1]
 
     @rule(number=numbers, stale=st.integers(1, 3))
     def promote_under_a_stale_generation(self, number, stale):
@@ -140,8 +148,8 @@ class RegistryMachine(RuleBasedStateMachine):
         self.register()
         fresh = self.refs()[-1]
         stages, deployment = self.stages(), self.registry.deployment(CREDIT)
-        self.registry.transition(fresh, Stage.SANDBOX, by="ann")
-        self.registry.promote(fresh, by="ann")
+        promoted = self.registry.promote(fresh, by="ann")
+        assert promoted.keep == (deployment.production,)
         restored = self.registry.roll_back(CREDIT, by="healing", reason="r").deployment
         assert restored.production == deployment.production
         assert len(restored.routes) == 1
@@ -171,7 +179,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def the_ledger_tells_the_same_story(self):
         """Replaying the stage changes of the ledger gives the stages there are, each along the table."""
         entries = self.unit.read(lambda tx: tx.store(Ledger).entries(types=["model.stage_changed"], limit=10_000))
-        told = dict.fromkeys((r.number for r in self.refs()), Stage.DEVELOPMENT)
+        told = dict(self.born)
         for entry in entries:
             number = VersionRef.parse(entry.event.subject).number
             before, after = Stage(entry.event.data["from_stage"]), Stage(entry.event.data["to_stage"])
@@ -195,7 +203,7 @@ class SqlRegistryMachine(RegistryMachine):
 
 
 TestMemoryMachine = RegistryMachine.TestCase
-TestMemoryMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestMemoryMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestSqlMachine = SqlRegistryMachine.TestCase
 TestSqlMachine.settings = settings(
     max_examples=6, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
