@@ -1,0 +1,381 @@
+"""Tiny real models, a kernel, and a client for each door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+import zmq
+import zmq.asyncio
+
+from mendel.errors import ArtifactNotFound
+from mendel.predictions import Spool
+from mendel.projects import load_project
+from mendel.protos import modelops_pb2, modelops_pb2_grpc, open_inference_pb2, open_inference_pb2_grpc
+from mendel.serving import Kernel, LocalBreakers, LocalCounters, ServingPolicy, infer_signature, write_project_artifact
+from mendel.transports.grpc import GrpcDoor
+from mendel.transports.rest import RestDoor
+from mendel.transports.zmq import ZmqDoor, ZmqFront
+from mendel.values import (
+    Deployment,
+    DesiredModel,
+    DesiredState,
+    Digest,
+    ModelName,
+    Route,
+    ServedVersion,
+    Signature,
+    Table,
+    VersionUuid,
+)
+
+MODELS = '''
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+class Sum:
+    """Adds up a row, and the bias of its version."""
+
+    def __init__(self, model_dir=None):
+        bias = Path(model_dir) / "bias.txt" if model_dir else None
+        self.bias = float(bias.read_text()) if bias and bias.exists() else 0.0
+
+    def predict(self, X):
+        return X.sum(axis=1) + self.bias
+
+
+class Slow(Sum):
+    """Takes its time, and counts how often it was called."""
+
+    calls = 0
+
+    def predict(self, X):
+        if not (X == 0).all():
+            Slow.calls += 1
+            time.sleep(0.25)
+        return super().predict(X)
+
+
+class Failing(Sum):
+    """Raises when a row begins with a negative number."""
+
+    def predict(self, X):
+        if (X[:, 0] < 0).any():
+            raise RuntimeError("negative")
+        return super().predict(X)
+
+
+class Proba:
+    """Knows two classes."""
+
+    classes_ = np.array(["no", "yes"])
+
+    def predict(self, X):
+        return self.classes_[(X.sum(axis=1) > 0).astype(int)]
+
+    def predict_proba(self, X):
+        p = 1 / (1 + np.exp(-X.sum(axis=1)))
+        return np.column_stack([1 - p, p])
+
+
+class Broken(Sum):
+    """Cannot answer its golden input."""
+
+    def predict(self, X):
+        raise ValueError("broken")
+'''
+CLASSES = {"sum": "Sum", "slow": "Slow", "failing": "Failing", "proba": "Proba", "broken": "Broken"}
+NAMES = ("a", "b", "c")
+
+
+@dataclass
+class Shelf:
+    """Artefacts by digest, and desired states that name them."""
+
+    directory: Path
+    trees: dict[str, Path] = field(default_factory=dict)
+    served: dict[tuple[str, int], ServedVersion] = field(default_factory=dict)
+    revisions: Any = field(default_factory=count)
+
+    def fetch(self, digest: Digest) -> Path:
+        if digest not in self.trees:
+            raise ArtifactNotFound(f"No artefact {digest}.")
+        return self.trees[digest]
+
+    def put(self, model: str, number: int, *, kind: str | None = None, bias: float = 0.0) -> ServedVersion:
+        """Write version *number* of *model*, an object of the class for *kind*."""
+        tree = self.directory / f"{model}-{number}"
+        tree.mkdir()
+        (tree / "bias.txt").write_text(str(bias))
+        signature = infer_signature(Table({name: np.zeros(1) for name in NAMES}))
+        digest = write_project_artifact(
+            tree,
+            classifier=kind or model,
+            project=load_project(self.directory / "project"),
+            signature=signature,
+            input_example=Table({name: np.zeros(1) for name in NAMES}),
+        )
+        self.trees[digest] = tree
+        served = served_version(number, digest, signature)
+        self.served[model, number] = served
+        return served
+
+    def desire(self, *deployments: Deployment, keys: dict[str, tuple[str, ...]] | None = None) -> DesiredState:
+        models = tuple(
+            DesiredModel(
+                deployment=deployment,
+                versions=tuple(self.served[deployment.model, number] for number in deployment.versions),
+            )
+            for deployment in deployments
+        )
+        return DesiredState(revision=next(self.revisions), models=models, key_hashes=keys or {})
+
+
+def served_version(number: int, digest: Digest, signature: Signature) -> ServedVersion:
+    return ServedVersion(
+        number=number,
+        uuid=VersionUuid(f"m-{number:032x}"),
+        artifact_digest=digest,
+        flavor="mendel",
+        signature=signature,
+        task="regression",
+        registered_at=datetime.now(UTC),
+    )
+
+
+def deployed(model: str, version: int = 1, generation: int = 1, **more: Any) -> Deployment:
+    routes = (Route(version=version, share=1.0),)
+    return Deployment(model=ModelName(model), generation=generation, **{"routes": routes, **more})
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "models.py").write_text(MODELS)
+    sections = "".join(
+        f"  {name}:\n    predictor:\n      module: models\n      class_name: {kind}\n" for name, kind in CLASSES.items()
+    )
+    (project / "mlserver.yaml").write_text(f"classifiers:\n{sections}")
+    return Shelf(tmp_path)
+
+
+@dataclass
+class World:
+    """A kernel with three open doors."""
+
+    kernel: Kernel
+    shelf: Shelf
+    rest: int
+    grpc: int
+    zmq: str
+
+    async def apply(self, *deployments: Deployment, keys: dict[str, tuple[str, ...]] | None = None) -> Any:
+        return await self.kernel.apply(self.shelf.desire(*deployments, keys=keys), self.shelf.fetch)
+
+
+def listening() -> socket.socket:
+    sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    sock.setblocking(False)
+    return sock
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def make_kernel(shelf: Shelf):
+    def make(policy: ServingPolicy | None = None, **given: Any) -> Kernel:
+        policy = policy or ServingPolicy()
+        parts = {
+            "sink": None,
+            "counters": LocalCounters(),
+            "breakers": LocalBreakers(policy.breaker, clock),
+            "clock": clock,
+            "rng": random.Random(0),
+            "project": load_project(shelf.directory / "project"),
+        }
+        return Kernel(policy, **{**parts, **given})
+
+    return make
+
+
+@pytest.fixture
+async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
+    """Opens worlds: ``await open_world(policy, sink=...)``; closes them at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def open_(policy: ServingPolicy | None = None, **given: Any) -> World:
+            kernel = await stack.enter_async_context(make_kernel(policy, **given))
+            rest = await stack.enter_async_context(RestDoor(kernel, sockets=[listening()]))
+            grpc_door = await stack.enter_async_context(GrpcDoor(kernel, listening()))
+            backend = f"ipc://{tmp_path}/{id(kernel)}.z"
+            front = await stack.enter_async_context(ZmqFront("tcp://127.0.0.1:*", backend))
+            await stack.enter_async_context(ZmqDoor(kernel, backend))
+            return World(kernel, shelf, rest.ports[0], grpc_door.port, front.endpoint)
+
+        yield open_
+
+
+@pytest.fixture
+def spool(tmp_path: Path):
+    with Spool(tmp_path / "spool", "test-spool") as opened:
+        yield opened
+
+
+@dataclass
+class Said:
+    """What a door answered, in one vocabulary."""
+
+    error: str | None
+    body: dict[str, Any]
+    message: str = ""
+
+
+class RestClient:
+    name = "rest"
+    codes = {
+        400: "invalid", 404: "not_found", 413: "too_large", 429: "overloaded", 500: "model_failed", 501: "unsupported",
+        503: "unavailable", 504: "deadline", 401: "unauthenticated", 403: "forbidden",
+    }  # fmt: skip
+
+    def __init__(self, world: World, key: str | None = None) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.rest}", timeout=20, headers=headers)
+
+    async def predict(self, model: str, body: Any, *, proba: bool = False, **headers: str) -> Said:
+        route = f"/v1/{model}/predict_proba" if proba else f"/v1/{model}/predict"
+        content = body if isinstance(body, str) else json.dumps(body)
+        response = await self.http.post(route, content=content, headers=headers)
+        document = response.json()
+        if response.status_code == 200:
+            return Said(None, document)
+        return Said(self.codes[response.status_code], document, document["error"])
+
+    async def close(self) -> None:
+        await self.http.aclose()
+
+
+class GrpcClient:
+    """ModelOps."""
+
+    name = "grpc"
+    codes = {
+        "INVALID_ARGUMENT": "invalid", "NOT_FOUND": "not_found", "RESOURCE_EXHAUSTED": "overloaded",
+        "INTERNAL": "model_failed", "UNIMPLEMENTED": "unsupported", "UNAVAILABLE": "unavailable",
+        "DEADLINE_EXCEEDED": "deadline", "UNAUTHENTICATED": "unauthenticated", "PERMISSION_DENIED": "forbidden",
+    }  # fmt: skip
+
+    def __init__(self, world: World, key: str | None = None) -> None:
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{world.grpc}")
+        self.modelops = modelops_pb2_grpc.ModelOpsStub(self.channel)
+        self.v2 = open_inference_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+        self.metadata = (("authorization", f"Bearer {key}"),) if key else ()
+
+    async def predict(self, model: str, body: Any, *, proba: bool = False, timeout: float | None = None) -> Said:
+        prompt = body if isinstance(body, str) else json.dumps(body)
+        parameters = {"endpoint": "predict_proba"} if proba else {}
+        request = modelops_pb2.InferenceRequest(model_name=model, prompt=prompt, parameters=parameters)
+        try:
+            response = await self.modelops.Infer(request, timeout=timeout, metadata=self.metadata)
+        except grpc.aio.AioRpcError as error:
+            return Said(self.codes[error.code().name], {}, error.details())
+        assert not response.error_message
+        return Said(None, json.loads(response.response_text))
+
+    async def infer(self, model: str, rows: list[list[float]], version: str = "", raw: bool = False) -> Any:
+        pb = open_inference_pb2
+        tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[len(rows), len(rows[0])])
+        flat = [value for row in rows for value in row]
+        request = pb.ModelInferRequest(model_name=model, model_version=version, inputs=[tensor])
+        if raw:
+            request.raw_input_contents.append(np.array(flat, dtype="<f8").tobytes())
+        else:
+            request.inputs[0].contents.fp64_contents.extend(flat)
+        return await self.v2.ModelInfer(request, metadata=self.metadata)
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+
+class ZmqClient:
+    name = "zmq"
+    codes = {
+        "invalid_request": "invalid", "not_found": "not_found", "too_large": "too_large", "overloaded": "overloaded",
+        "model_failed": "model_failed", "unsupported": "unsupported", "unavailable": "unavailable",
+        "breaker_open": "unavailable", "deadline_exceeded": "deadline", "unauthenticated": "unauthenticated",
+        "forbidden": "forbidden",
+    }  # fmt: skip
+
+    def __init__(self, world: World, key: str | None = None) -> None:
+        self.context = zmq.asyncio.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.connect(world.zmq)
+        self.key = key
+        self.ids = count(1)
+        self.waiting: dict[str, asyncio.Future[Any]] = {}
+        self.reading = asyncio.create_task(self._read())
+
+    async def ask(self, type_: str, **data: Any) -> dict[str, Any]:
+        request_id = str(next(self.ids))
+        self.waiting[request_id] = asyncio.get_running_loop().create_future()
+        message = {"type": type_, "client_id": "t", "request_id": request_id, "timestamp": 0, "data": data}
+        await self.socket.send(json.dumps(message | ({"api_key": self.key} if self.key else {})).encode())
+        return await asyncio.wait_for(self.waiting[request_id], 20)
+
+    async def predict(self, model: str, body: Any, *, proba: bool = False) -> Said:
+        prompt = body if isinstance(body, str) else json.dumps(body)
+        more = {"endpoint": "predict_proba"} if proba else {}
+        reply = await self.ask("inference_request", model_name=model, prompt=prompt, **more)
+        if reply["type"] == "error":
+            return Said(self.codes[reply["data"]["code"]], {}, reply["data"]["message"])
+        assert reply["type"] == "inference_response"
+        return Said(None, reply["data"])
+
+    async def _read(self) -> None:
+        while True:
+            reply = json.loads(await self.socket.recv())
+            self.waiting[reply["message_id"]].set_result(reply)
+
+    async def close(self) -> None:
+        self.reading.cancel()
+        await asyncio.gather(self.reading, return_exceptions=True)
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+async def connect():
+    """Connects clients: ``connect(RestClient, world)``; closes them at the end."""
+    clients: list[Any] = []
+
+    def connect_(kind: str, world: World, key: str | None = None) -> Any:
+        client = {"rest": RestClient, "grpc": GrpcClient, "zmq": ZmqClient}[kind](world, key)
+        clients.append(client)
+        return client
+
+    yield connect_
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+def at():
+    """Deployments: ``at("sum", 2, generation=3)``."""
+    return deployed
