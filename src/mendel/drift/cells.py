@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mendel.drift.placing import place
 from mendel.errors import InvalidValue
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-CellRow = tuple[float, ...]
 
 _LARGEST = float(np.finfo(np.float64).max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellsDocument:
+    """
+    Cells as JSON: only those that hold something, column by column.
+
+    ``sums``, ``minima`` and ``maxima`` are of the first so many cells of ``at``: nulls and non-finite values, which
+    have none, come last.
+    """
+
+    at: tuple[int, ...]
+    counts: tuple[int, ...]
+    sums: tuple[float, ...] = ()
+    minima: tuple[float, ...] = ()
+    maxima: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,10 +50,10 @@ class Cells:
     maxima: Floats
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cells) and self.to_rows() == other.to_rows() and len(self) == len(other)
+        return isinstance(other, Cells) and len(self) == len(other) and self.to_document() == other.to_document()
 
     def __hash__(self) -> int:
-        return hash(self.to_rows())
+        return hash(self.to_document())
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -70,32 +86,35 @@ class Cells:
         means = np.divide(self.sums, self.counts, out=np.full(len(self), np.nan), where=self.counts > 0)
         return np.where(self.counts > 0, np.clip(means, self.minima, self.maxima), np.nan)
 
-    def to_rows(self) -> tuple[CellRow, ...]:
-        """The cells that hold something, as ``(cell, count)`` or ``(cell, count, sum, minimum, maximum)``."""
-        rows: list[CellRow] = []
-        for cell in np.flatnonzero(self.counts).tolist():
-            row: CellRow = (cell, int(self.counts[cell]))
-            if self.minima[cell] <= self.maxima[cell]:
-                row = (*row, float(self.sums[cell]), float(self.minima[cell]), float(self.maxima[cell]))
-            rows.append(row)
-        return tuple(rows)
+    def to_document(self) -> CellsDocument:
+        """The cells that hold something."""
+        at = np.flatnonzero(self.counts)
+        known = at[self.minima[at] <= self.maxima[at]]
+        columns = (at, self.counts[at], self.sums[known], self.minima[known], self.maxima[known])
+        listed = [tuple(column.tolist()) for column in columns]
+        return CellsDocument(at=listed[0], counts=listed[1], sums=listed[2], minima=listed[3], maxima=listed[4])
 
     @classmethod
-    def from_rows(cls, rows: Iterable[CellRow], size: int) -> Cells:
+    def from_document(cls, document: CellsDocument, size: int) -> Cells:
         """
-        Read what :meth:`to_rows` wrote.
+        Read what :meth:`to_document` wrote.
 
         Raises:
-            InvalidValue: A row names a cell that is not there, or has neither two nor five numbers.
+            InvalidValue: It names cells that are not there, or has columns that do not match.
         """
+        at, known = np.array(document.at, dtype=np.intp), len(document.sums)
+        lengths = {len(document.minima), len(document.maxima), known}
+        if len(at) != len(document.counts) or len(lengths) > 1 or known > len(at):
+            raise InvalidValue("The columns of cells do not match.")
+        if len(at) and not (at[0] >= 0 and at[-1] < size and (np.diff(at) > 0).all()):
+            raise InvalidValue(f"Cells {list(document.at)} are not those of a feature with {size} cells, in order.")
         cells = cls.empty(size)
-        for row in rows:
-            if len(row) not in {2, 5} or not 0 <= row[0] < size:
-                raise InvalidValue(f"{list(row)} is no cell of a feature with {size} cells.")
-            cell = int(row[0])
-            cells.counts[cell] = int(row[1])
-            if len(row) == 5:  # noqa: PLR2004 - the two widths are named above
-                cells.sums[cell], cells.minima[cell], cells.maxima[cell] = row[2:]
+        cells.counts[at] = document.counts
+        for whole, part in ((cells.sums, document.sums), (cells.minima, document.minima)):
+            whole[at[:known]] = part
+        cells.maxima[at[:known]] = document.maxima
+        if (cells.counts < 0).any():
+            raise InvalidValue("Cells cannot hold fewer than no rows.")
         return cells
 
 
@@ -110,11 +129,12 @@ def count_numbers(cuts: Floats, values: Floats, *, unit: float) -> Cells:
             is associative to the last bit, and equal rows give equal profiles whatever the order of their segments.
     """
     size = len(cuts) + 3
-    where = np.searchsorted(cuts, values, side="left")
     finite = np.isfinite(values)
-    if not finite.all():
-        where = np.where(finite, where, np.where(np.isnan(values), size - 2, size - 1))
-        values = np.where(finite, values, 0.0)
+    if finite.all():
+        where = place(cuts, values)
+    else:
+        null, values = np.isnan(values), np.where(finite, values, 0.0)
+        where = np.where(finite, place(cuts, values), np.where(null, size - 2, size - 1))
     minima, maxima = np.full(size, np.inf), np.full(size, -np.inf)
     np.minimum.at(minima, where, values)
     np.maximum.at(maxima, where, values)
@@ -167,7 +187,7 @@ def as_numbers(name: str, column: NDArray[Any]) -> Floats:
     Raises:
         InvalidValue: Something in it is not a number; the feature is named.
     """
-    if column.dtype != object:
+    if column.dtype.kind in "biuf":
         return column.astype(np.float64, copy=False)
     try:
         return np.array([np.nan if value is None else float(value) for value in column.tolist()], dtype=np.float64)

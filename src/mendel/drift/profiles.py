@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from mendel.drift.cells import CellRow, Cells
+from mendel.drift.cells import Cells, CellsDocument
 from mendel.drift.features import MAX_CELLS, Feature
 from mendel.drift.reference import Reference
 from mendel.errors import InvalidValue, ReferenceMismatch
@@ -19,7 +19,7 @@ from mendel.values import Digest, Table, from_json, to_json
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FeatureDocument:
     size: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
-    cells: tuple[CellRow, ...]
+    cells: CellsDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Profile:
     def to_json(self) -> bytes:
         """Compact JSON: cells that hold something, only."""
         features = {
-            name: _FeatureDocument(size=len(cells), cells=cells.to_rows()) for name, cells in self.features.items()
+            name: _FeatureDocument(size=len(cells), cells=cells.to_document()) for name, cells in self.features.items()
         }
         return to_json(_ProfileDocument(reference_id=self.reference_id, rows=self.rows, features=features))
 
@@ -107,7 +107,7 @@ class Profile:
         document = from_json(text, _ProfileDocument)
         features = {}
         for name, feature in document.features.items():
-            cells = Cells.from_rows(feature.cells, feature.size)
+            cells = Cells.from_document(feature.cells, feature.size)
             if int(cells.counts.sum()) != document.rows:
                 raise InvalidValue(f"The profile has {document.rows} rows, but feature {name!r} has not.")
             features[name] = cells
@@ -125,4 +125,6 @@ def merge(reference: Reference, profiles: Sequence[Profile]) -> Profile:
 
 
 def _all_null(feature: Feature, rows: int) -> Cells:
-    return Cells.from_rows([(feature.null_cell, rows)], feature.size)
+    cells = Cells.empty(feature.size)
+    cells.counts[feature.null_cell] = rows
+    return cells

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.cells import CellRow, Cells, as_numbers
+from mendel.drift.cells import Cells, CellsDocument, as_numbers
 from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature, infer_type
 from mendel.errors import DigestMismatch, EmptyWindow, InvalidValue
 from mendel.values import Digest, Table, from_json, to_json
@@ -21,7 +21,7 @@ class _FeatureDocument:
 
     name: str
     output: bool
-    cells: tuple[CellRow, ...]
+    cells: CellsDocument
     cuts: tuple[float, ...] | None = None
     mean: float | None = None
     std: float | None = None
@@ -184,13 +184,13 @@ def _chosen_types(table: Table, types: Mapping[str, FeatureType | str]) -> dict[
 
 
 def _to_document(feature: Feature) -> _FeatureDocument:
-    rows = feature.cells.to_rows()
+    cells = feature.cells.to_document()
     if isinstance(feature, CategoryFeature):
-        return _FeatureDocument(name=feature.name, output=feature.output, cells=rows, categories=feature.categories)
+        return _FeatureDocument(name=feature.name, output=feature.output, cells=cells, categories=feature.categories)
     return _FeatureDocument(
         name=feature.name,
         output=feature.output,
-        cells=rows,
+        cells=cells,
         cuts=feature.cuts,
         mean=feature.mean,
         std=feature.std,
@@ -200,7 +200,7 @@ def _to_document(feature: Feature) -> _FeatureDocument:
 def _from_document(document: _FeatureDocument) -> Feature:
     name, output = document.name, document.output
     if document.categories is not None:
-        cells = Cells.from_rows(document.cells, len(document.categories) + 2)
+        cells = Cells.from_document(document.cells, len(document.categories) + 2)
         return CategoryFeature(name=name, output=output, categories=document.categories, cells=cells)
     if not document.cuts or any(np.diff(document.cuts) <= 0):
         raise InvalidValue(f"Feature {name!r} of the reference has neither categories nor growing cuts.")
@@ -210,5 +210,5 @@ def _from_document(document: _FeatureDocument) -> Feature:
         cuts=document.cuts,
         mean=document.mean,
         std=document.std,
-        cells=Cells.from_rows(document.cells, len(document.cuts) + 3),
+        cells=Cells.from_document(document.cells, len(document.cuts) + 3),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from mendel.drift.features import FeatureType
 from mendel.drift.policy import Band, MonitoringPolicy
 from mendel.errors import ReferenceMismatch
-from mendel.values import Digest, Measured, Measurement, NotMeasured, Window, to_builtins, to_json
+from mendel.values import Digest, Measured, Measurement, NotMeasured, Severity, Window, to_builtins, to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +129,16 @@ class DriftReport:
 
     def __getitem__(self, name: str) -> FeatureReport:
         return next(feature for feature in self.features if feature.name == name)
+
+    @property
+    def readings(self) -> tuple[DriftReading, ...]:
+        """Every reading of every feature, in the features' order."""
+        return tuple(reading for feature in self.features for reading in feature.readings)
+
+    @property
+    def severity(self) -> Severity | None:
+        """How bad it is: low for a warning, medium for a critical share; None where nothing is to be said."""
+        return {Band.WARNING: Severity.LOW, Band.CRITICAL: Severity.MEDIUM}.get(self.band)
 
     @property
     def drifted_features(self) -> tuple[str, ...]:

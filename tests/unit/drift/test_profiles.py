@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.drift import Profile, Reference, merge
+from mendel.drift.placing import place
 from mendel.errors import InvalidValue, ReferenceMismatch
 from mendel.values import Table
 
@@ -94,9 +95,18 @@ def test_categories_do_not_depend_on_storage() -> None:
         assert Profile.of(reference, Table({"flag": column})).features["flag"].counts.tolist() == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize(
-    "cells", ["[[99,1]]", "[[0,1,2]]", "[[0,2]]", "[[-1,1]]"], ids=["no such cell", "width", "wrong sum", "negative"]
-)
+BROKEN = {
+    "no such cell": '{"at":[99],"counts":[1]}',
+    "below 0": '{"at":[-1],"counts":[1]}',
+    "not in order": '{"at":[1,0],"counts":[0,1]}',
+    "columns do not match": '{"at":[0],"counts":[1],"sums":[2.0]}',
+    "more sums than cells": '{"at":[0],"counts":[1],"sums":[1,2],"minima":[1,2],"maxima":[1,2]}',
+    "does not add up": '{"at":[0],"counts":[2]}',
+    "fewer than none": '{"at":[0,1],"counts":[2,-1]}',
+}
+
+
+@pytest.mark.parametrize("cells", BROKEN.values(), ids=BROKEN)
 def test_broken_profile_is_refused(cells: str) -> None:
     """Cells that are not there, or that do not add up to the rows, are refused."""
     digest = "sha256:" + "0" * 64
@@ -112,3 +122,14 @@ def test_huge_values_stay_finite() -> None:
     cells = profile.merge(profile).features["x"]
     assert np.isfinite(cells.sums).all()
     assert cells.means()[-3] == huge[0]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["normal", "lognormal", "standard_cauchy", "integers"]))
+def test_placing_is_searching(seed: int, kind: str) -> None:
+    """The fast way to a cell is the slow one, on cuts, beside them, and far out."""
+    rng = np.random.default_rng(seed)
+    draw = {"integers": lambda size: rng.integers(-5, 60, size).astype(np.float64)}.get(kind) or getattr(rng, kind)
+    cuts = np.unique(draw(size=66))
+    edges = np.concatenate([cuts, np.nextafter(cuts, -np.inf), np.nextafter(cuts, np.inf), [-1e308, 1e308, 0.0, -0.0]])
+    values = np.concatenate([edges, draw(size=5000)])
+    assert (place(cuts, values) == np.searchsorted(cuts, values)).all()

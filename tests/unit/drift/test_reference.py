@@ -40,7 +40,9 @@ def test_tampered_json_is_noticed(reference: Reference) -> None:
         Reference.from_json(reference.to_json().replace(b'"rows":2000', b'"rows":2001'))
 
 
-@pytest.mark.parametrize("text", [b"{}", b"[", b'{"rows":1,"features":[{"name":"a","output":false,"cells":[]}]}'])
+@pytest.mark.parametrize(
+    "text", [b"{}", b"[", b'{"rows":1,"features":[{"name":"a","output":false,"cells":{"at":[],"counts":[]}}]}']
+)
 def test_nonsense_is_refused(text: bytes) -> None:
     """What is no reference is said to be none."""
     with pytest.raises(InvalidValue):
