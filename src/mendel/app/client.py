@@ -26,6 +26,7 @@ from mendel.registry import (
     Registration,
     RollbackCheck,
     RolledBack,
+    ServerState,
     Tenure,
     VersionRecord,
 )
@@ -182,6 +183,10 @@ class Client:
     def fleet(self) -> Fleet:
         """How all models are."""
         return self._get(Fleet, "/fleet")
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Every server as it last reported: what it serves, and how far it is."""
+        return self._get(tuple[ServerState, ...], "/servers")
 
     def observe(self, model: str) -> Outlook:
         """Look at and study *model* now, and let healing act on what is found."""

@@ -32,15 +32,13 @@ from mendel.healing import (
     Monitor,
     Outlook,
     PlaybookWorkflow,
-    Readiness,
     load_playbooks,
 )
 from mendel.predictions import Intake, LabelRow, PredictionLog, Shipper, Spool, SpoolPolicy, spool_identity
-from mendel.registry import MIRROR_ALIAS, PolicyDocument, Registry, mirror_alias
+from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
 from mendel.retraining import Retraining
 from mendel.transports.hub import HubParts
-from mendel.values import ModelName, Scope, Table, Window, from_builtins, from_mapping, to_builtins
-from mendel.views import Views
+from mendel.values import ModelName, Scope, Table, Window, from_mapping
 
 WORKFLOW_SCHEMA = "1"
 """Raised by hand when the order or the names of a workflow's steps change."""
@@ -73,7 +71,6 @@ class Rooms:
     summaries: Summaries
     retraining: Retraining
     anchors: FileAnchors
-    views: Views
     intake: LazyIntake
     clock: Clock = utc_now
     workflows: Workflows | None = None
@@ -90,7 +87,6 @@ class Rooms:
             inbox=self.inbox,
             intake=self.intake,
             unit=self.unit,
-            views=self.views,
             anchors=self.anchors,
             clock=self.clock,
             scratch=scratch,
@@ -254,6 +250,7 @@ def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
     inbox, lake, summaries = FileInbox(data.segments), DeltaLake(data.lake), Summaries(registry)
     log = PredictionLog(inbox, lake, unit, summaries)
     retraining = Retraining(
+        unit=unit,
         registry=registry,
         log=log,
         runner=SubprocessRunner(GitPrograms(), data.root / "releases"),
@@ -268,7 +265,7 @@ def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
         unit=unit,
         artifacts=artifacts,
         registry=registry,
-        healing=Healing(unit, registry, playbooks=playbooks, training=LabelledTraining(retraining), new_id=new_id),
+        healing=Healing(unit, registry, playbooks=playbooks, training=retraining, new_id=new_id),
         monitor=Monitor(registry, log),
         log=log,
         inbox=inbox,
@@ -276,7 +273,6 @@ def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
         summaries=summaries,
         retraining=retraining,
         anchors=FileAnchors(data.artifacts / "anchors", data.signing_key),
-        views=Views(unit, registry),
         intake=LazyIntake(data.root / "intake", inbox),
     )
 
@@ -298,15 +294,3 @@ class ParquetTables:
         """Write the file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, path)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledTraining:
-    """Implements :class:`mendel.healing.Training` over what retraining counts."""
-
-    retraining: Retraining
-
-    def readiness(self, model: ModelName, document: PolicyDocument, now: datetime) -> Readiness:
-        """What a training could use now."""
-        supply = self.retraining.supply(model, document, now)
-        return from_builtins(to_builtins(supply), Readiness)

@@ -21,7 +21,6 @@ from typing import Final
 import structlog
 
 from mendel.adapters.processes.channel import Channel
-from mendel.adapters.processes.hub_client import HubStatistics
 from mendel.adapters.processes.messages import BeginWorker, Desire, Status
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
@@ -30,6 +29,7 @@ from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Project, load_project
 from mendel.serving import Kernel
+from mendel.transports.rest import RestDoor, Stats
 from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
@@ -76,10 +76,8 @@ class Worker:
 
     def _doors(self) -> list[contextlib.AbstractAsyncContextManager[object]]:
         """The doors that are wanted; one that is off is not even imported."""
-        from mendel.transports.rest import RestDoor  # noqa: PLC0415
-
         kernel, begin = self._kernel, self._begin
-        stats = None if begin.hub is None else HubStatistics(begin.hub)
+        stats = None if begin.hub is None else _statistics(begin.hub)
         rest = [socket.socket(fileno=descriptor) for descriptor in begin.rest]
         doors: list[contextlib.AbstractAsyncContextManager[object]] = [RestDoor(kernel, sockets=rest, stats=stats)]
         if begin.grpc is not None:
@@ -210,6 +208,12 @@ async def work(channel: Channel) -> None:
         )
         async with kernel:
             await Worker(channel, begin, kernel, spool).run()
+
+
+def _statistics(hub: str) -> Stats:
+    from mendel.adapters.processes.hub_client import HubStatistics  # noqa: PLC0415 - httpx is not for every worker
+
+    return HubStatistics(hub)
 
 
 async def _happens(event: asyncio.Event, within: float | None) -> bool:

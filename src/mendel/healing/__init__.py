@@ -29,7 +29,7 @@ from mendel.healing.nouns import (
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
 from mendel.healing.ports import HealingStore, Lifecycle, Training, Watcher
 from mendel.healing.records import DecisionRecord, Verdict
-from mendel.healing.study import Log
+from mendel.healing.study import Log, reference_of
 from mendel.healing.workflow import PlaybookWorkflow
 
 __all__ = [
@@ -85,5 +85,6 @@ __all__ = [
     "load_playbooks",
     "parse_playbook",
     "pause_of",
+    "reference_of",
     "shipped_playbooks",
 ]

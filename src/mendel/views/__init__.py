@@ -1,6 +1,5 @@
-"""Frozen read models for console, API and CLI."""
+"""Read models for hub, console and CLI."""
 
-from mendel.views.nouns import FleetView, HistoryRow, IncidentView, ModelRow, ModelView
-from mendel.views.views import Models, Views
+from mendel.views.cards import CardView, card_of, render_card
 
-__all__ = ["FleetView", "HistoryRow", "IncidentView", "ModelRow", "ModelView", "Models", "Views"]
+__all__ = ["CardView", "card_of", "render_card"]

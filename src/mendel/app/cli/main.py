@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 import typer
 
-from mendel.app.cli import care, demo, models, processes, projects, proof
+import mendel.app.cli.care as care_commands
+import mendel.app.cli.demo as demo_commands
+import mendel.app.cli.models as model_commands
+import mendel.app.cli.processes as process_commands
+import mendel.app.cli.projects as project_commands
+import mendel.app.cli.proof as proof_commands
 from mendel.app.cli.output import told_plainly
 
 app = typer.Typer(
@@ -17,7 +22,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (processes, projects, models, care, proof, demo):
+for group in (
+    process_commands,
+    project_commands,
+    model_commands,
+    care_commands,
+    proof_commands,
+    demo_commands,
+):
     group.add_to(app)
 
 

@@ -67,6 +67,15 @@ class Rows:
         self._next += len(chosen)
         return list(self._requests(chosen, recalibrated=recalibrated))
 
+    def give_back(self, count: int) -> None:
+        """Put the last *count* rows back: they were not sent."""
+        self._next -= count
+
+    def again(self, count: int = 70) -> list[tuple[Row, Any]]:
+        """The last rows that were handed out, once more, recalibrated; not for anything that counts them."""
+        chosen = np.arange(max(0, self._next - count), self._next)
+        return list(self._requests(self._world.stream.take(chosen), recalibrated=True))
+
     def _requests(self, table: Table, *, recalibrated: bool) -> Iterator[tuple[Row, Any]]:
         world = self._world
         columns = {}

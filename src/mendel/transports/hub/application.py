@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse
 
-from mendel import __version__
 from mendel.errors import Forbidden, InvalidInput, MendelError, Unavailable
 from mendel.transports.hub.answers import NounResponse
 from mendel.transports.hub.care import care_routes
@@ -32,7 +32,7 @@ def create_app(parts: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastA
     Args:
         hosts: Names under which it may be addressed, beside the local ones; guards against DNS rebinding.
     """
-    app = FastAPI(title="Mendel hub", version=__version__, redoc_url=None)
+    app = FastAPI(title="Mendel hub", version=version("mendel"), redoc_url=None)
     app.state.keys = parts.registry
     allowed = hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"}
     app.add_middleware(BaseHTTPMiddleware, dispatch=_same_host(allowed))

@@ -17,7 +17,7 @@ from mendel.transports.hub.nouns import Approve, Canary, ChangeStage, Promote, R
 from mendel.transports.hub.parts import HubParts
 from mendel.values import ModelName, Stage, VersionRef, VersionUuid, from_json
 from mendel.values.trees import unpack_tree
-from mendel.views import render_card
+from mendel.views import card_of, render_card
 
 
 def model_routes(parts: HubParts) -> APIRouter:
@@ -67,7 +67,8 @@ def _add_reading(routes: APIRouter, parts: HubParts) -> None:
 
     @routes.get("/models/{model}/versions/{number}/card")
     def card(_: Reader, model: str, number: int) -> Response:
-        text = render_card(parts.views.card(VersionRef(ModelName(model), number)))
+        ref = VersionRef(ModelName(model), number)
+        text = render_card(card_of(parts.unit, registry, ref, parts.clock()))
         return Response(text, media_type="text/markdown; charset=utf-8")
 
 

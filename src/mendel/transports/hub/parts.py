@@ -12,7 +12,6 @@ from mendel.healing import Healing, Outlook
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import Registry
 from mendel.values import ModelName
-from mendel.views import Views
 
 
 class Anchors(Protocol):
@@ -50,7 +49,6 @@ class HubParts:
     inbox: SegmentInbox
     intake: LabelIntake
     unit: UnitOfWork
-    views: Views
     anchors: Anchors
     clock: Clock
     scratch: Path

@@ -56,6 +56,11 @@ def server_routes(parts: HubParts) -> APIRouter:
         await run_in_threadpool(lambda: parts.inbox.put(spool_id, seq, body, Digest(x_checksum)))
         return Response(status_code=204)
 
+    @routes.get("/servers")
+    def servers(_: Reader) -> Response:
+        """Every server as it last reported."""
+        return NounResponse(parts.registry.servers())
+
     @routes.post("/servers/{server}/reports", status_code=204)
     async def report(request: Request, _: Reader, server: str) -> Response:
         """Take a server's counters and convergence; idempotent by server, epoch and seq."""

@@ -1,0 +1,243 @@
+"""The model card of a version: read from registry, incidents and ledger; every number names its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from mendel.durable import Ledger, LedgerEntry, Transaction, UnitOfWork
+from mendel.healing import HealingStore, Incident
+from mendel.registry import Approval, GateRecord, HealthReport, Registry, Tenure, VersionRecord
+from mendel.values import VersionRef
+
+UNKNOWN = "unknown"
+_EVENTS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardView:
+    """What a card is made of, read at ``at``."""
+
+    record: VersionRecord
+    at: datetime
+    tenures: tuple[Tenure, ...]
+    gates: tuple[GateRecord, ...]
+    incidents: tuple[Incident, ...]
+    entries: tuple[LedgerEntry, ...]
+    health: HealthReport | None
+
+
+def card_of(unit: UnitOfWork, registry: Registry, ref: VersionRef, at: datetime) -> CardView:
+    """
+    Read everything the card of *ref* tells.
+
+    Raises:
+        VersionNotFound: There is no such version.
+    """
+    record = registry.version(ref)
+
+    def work(tx: Transaction) -> tuple[tuple[Incident, ...], tuple[LedgerEntry, ...]]:
+        incidents = tuple(one for one in tx.store(HealingStore).incidents(ref.model) if one.ref == ref)
+        return incidents, tx.store(Ledger).entries(subject=str(ref), limit=_EVENTS)
+
+    incidents, entries = unit.read(work)
+    serving = registry.deployment(ref.model).production == ref.number
+    return CardView(
+        record=record,
+        at=at,
+        tenures=tuple(tenure for tenure in registry.history(ref.model) if tenure.version == ref.number),
+        gates=registry.gate_records(ref),
+        incidents=incidents,
+        entries=entries,
+        health=registry.health(ref.model, now=at) if serving else None,
+    )
+
+
+def render_card(view: CardView) -> str:
+    """The card as Markdown; front matter as model hubs read it."""
+    record = view.record
+    born = _source(view.entries, "model.registered")
+    sections = [
+        _front_matter(record),
+        f"# Model Card: {record.model}",
+        _section("Model Details", _details(record, born)),
+        _section("Description", record.description or UNKNOWN),
+        _section("Intended Use", str(record.metadata.get("intended_use", UNKNOWN))),
+        _section("Training Data", _training(record, born)),
+        _section("Evaluation Metrics", _metrics(record, born)),
+        _section("Performance in Production", _performance(view)),
+        _section("Drift and Incidents", _incidents(view)),
+        _section("Governance", _governance(view)),
+        _section("Deployment", _deployment(view)),
+        _section("Limitations", str(record.metadata.get("limitations", UNKNOWN))),
+        _section("Tags", _list([f"{key}: {value}" for key, value in sorted(record.tags.items())]) or "none"),
+        _section("Artifacts", _artifacts(record)),
+        f"_Rendered {_time(view.at)}._",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(record: VersionRecord) -> str:
+    document = {
+        "library_name": record.framework or record.flavor,
+        "pipeline_tag": f"tabular-{record.task}",
+        "tags": ["tabular", *sorted(record.tags)],
+        "model-index": [
+            {
+                "name": str(record.model),
+                "results": [
+                    {
+                        "task": {"type": f"tabular-{record.task}"},
+                        "dataset": {"name": "holdout", "type": record.training_fingerprint or UNKNOWN},
+                        "metrics": [
+                            {"type": name, "value": round(value, 6)} for name, value in sorted(record.metrics.items())
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    return f"---\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}---"
+
+
+def _details(record: VersionRecord, born: str) -> str:
+    return _rows(
+        {
+            "Version": f"{record.number} ({record.uuid})",
+            "Stage": record.stage,
+            "Task": record.task,
+            "Flavour": record.flavor,
+            "Framework": record.framework or UNKNOWN,
+            "Owner": record.owner or UNKNOWN,
+            "Team": record.team or UNKNOWN,
+            "Registered": f"{_time(record.registered_at)} by {record.registered_by} ({born})",
+            "Release": record.release_tag or "none",
+            "Parent": str(record.parent) if record.parent else "none",
+        }
+    )
+
+
+def _training(record: VersionRecord, born: str) -> str:
+    provenance = record.provenance
+    return _rows(
+        {
+            "Rows": _or_unknown(provenance.training_dataset_size),
+            "Fingerprint": record.training_fingerprint or UNKNOWN,
+            "Trained": _time(provenance.training_timestamp) if provenance.training_timestamp else UNKNOWN,
+            "Commit": provenance.git_commit_hash or UNKNOWN,
+            "Drift reference": record.reference_digest or "none",
+            "Source": born,
+        }
+    )
+
+
+def _metrics(record: VersionRecord, born: str) -> str:
+    if not record.metrics:
+        return UNKNOWN
+    lines = ["| Metric | Value | Source |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {name} | {value:.4f} | {born} |" for name, value in sorted(record.metrics.items())])
+
+
+def _performance(view: CardView) -> str:
+    if view.health is None:
+        return "Not in production now."
+    health, source = view.health, f"servers' counters, read {_time(view.at)}"
+    return _rows(
+        {
+            "Health": health.health_status + (f": {'; '.join(health.reasons)}" if health.reasons else ""),
+            "Error rate": _percent(health.metrics.avg_error_rate),
+            "Latency p95": UNKNOWN
+            if health.metrics.avg_latency_p95_ms is None
+            else f"{health.metrics.avg_latency_p95_ms:.1f} ms",
+            "OOD rate": _percent(health.metrics.avg_ood_rate),
+            "Source": source,
+        }
+    )
+
+
+def _incidents(view: CardView) -> str:
+    if not view.incidents:
+        return f"No incident was opened (as of {_time(view.at)})."
+    return _list(
+        [f"{one.id}, {_time(one.opened_at)}, {one.severity}, {one.status}: {one.description}" for one in view.incidents]
+    )
+
+
+def _governance(view: CardView) -> str:
+    flags = view.record.governance
+    gates = [f"Gates: {gate.verdict} (report {gate.report_digest}, {_time(gate.at)})" for gate in view.gates] or [
+        "Gates: no report"
+    ]
+    overrides = [
+        f"Promoted over an override by {entry.event.actor}: {entry.event.data['override']} (event {entry.sequence})"
+        for entry in view.entries
+        if entry.event.type == "model.promoted" and entry.event.data.get("override")
+    ]
+    approvals = [
+        f"Policy compliance: {_approval(flags.policy_compliant)}",
+        f"Bias check: {_approval(flags.bias_check_passed)}",
+    ]
+    return _list([*approvals, *gates, *overrides])
+
+
+def _deployment(view: CardView) -> str:
+    if not view.tenures:
+        return "Never in production."
+    return _list(
+        [
+            f"In production from {_time(t.start)} until {_time(t.end) if t.end else 'now'}, "
+            f"by {t.actor}{f': {t.reason}' if t.reason else ''} (event {t.start_event})"
+            for t in view.tenures
+        ]
+    )
+
+
+def _artifacts(record: VersionRecord) -> str:
+    return _list(
+        [
+            f"Served files: `{record.artifact_digest}`",
+            f"Training data: `{record.data_digest}`" if record.data_digest else "Training data: not kept",
+            f"Code: `{record.code_digest}`" if record.code_digest else "Code: a plain model without a project",
+            f"MLflow: `models:/{record.uuid}`",
+        ]
+    )
+
+
+def _source(entries: tuple[LedgerEntry, ...], kind: str) -> str:
+    found = next((entry for entry in entries if entry.event.type == kind), None)
+    return UNKNOWN if found is None else f"event {found.sequence}"
+
+
+def _approval(approval: Approval | None) -> str:
+    return "not given" if approval is None else f"given by {approval.by}, {_time(approval.at)}"
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}"
+
+
+def _rows(cells: dict[str, Any]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in cells.items())])
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _list(lines: list[str]) -> str:
+    return "\n".join(f"- {_cell(line)}" for line in lines)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _percent(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.2%}"
+
+
+def _or_unknown(value: object) -> str:
+    return UNKNOWN if value is None else str(value)
