@@ -1,12 +1,22 @@
-"""The contract of RegistryStore, over memory and SQLite."""
+"""The contract of RegistryStore, over memory, SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory.registry import STORES as MEMORY_STORES
@@ -24,6 +34,7 @@ from mendel.registry import (
     PolicyDocument,
     ProjectSource,
     Provenance,
+    Registry,
     RegistryStore,
     Snapshot,
     Tenure,
@@ -91,12 +102,42 @@ def counted(requests, *, number=1, errors=0):
     return VersionCounters(model=CREDIT, version=number, requests=requests, model_errors=errors)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def postgres():
+    """The URL of a PostgreSQL server of our own, reached by a socket in its directory."""
+    if shutil.which("initdb") is None or shutil.which("postgres") is None:
+        pytest.skip("PostgreSQL is absent; install it (Debian: postgresql) with initdb and postgres on the PATH.")
+    as_whom = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    home = Path(tempfile.mkdtemp(prefix="mendel-pg-"))
+    if as_whom:
+        shutil.chown(home, **as_whom)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home, **as_whom}
+    subprocess.run(["initdb", "-D", home / "data", "-U", "mendel", "-A", "trust", "--no-sync"], check=True, **quiet)
+    server = subprocess.Popen(["postgres", "-D", home / "data", "-k", home, "-c", "listen_addresses=", "-F"], **quiet)
+    try:
+        for _ in range(200):
+            if subprocess.run(["pg_isready", "-h", home], check=False, **quiet).returncode == 0:
+                break
+            time.sleep(0.05)
+        yield f"postgresql://mendel@/postgres?host={home}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def unit(request, tmp_path):
     if request.param == "memory":
         yield MemoryUnitOfWork(MEMORY_STORES)
         return
-    engine = open_engine(tmp_path / "mendel.db")
+    if request.param == "postgres":
+        engine = open_engine(request.getfixturevalue("postgres"))
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    else:
+        engine = open_engine(tmp_path / "mendel.db")
     prepare_schema(engine)
     yield SqlUnitOfWork(engine, SQL_STORES, rng=random.Random(0))
     engine.dispose()
@@ -422,6 +463,30 @@ class TestReports:
         assert self.requests(rows, 0, 10) == 5
         self.add(rows, report(2, epoch="e2", second=8, counters=(counted(9),)))
         assert self.requests(rows, 5, 10) == 4
+
+
+def test_of_concurrent_promotions_one_wins(unit):
+    """Whatever the store, of many promotions under one generation one is kept and the others learn of it."""
+    model = ModelName("credit")
+    for number in range(1, 5):
+        approved = Approval(by="ann", at=at(0))
+        flags = Governance(policy_compliant=approved, bias_check_passed=approved)
+        record = version(number, stage=Stage.SANDBOX, governance=flags)
+        unit.write(lambda tx, record=record: tx.store(RegistryStore).add_version(record))
+    ids = itertools.count()
+    registry = Registry(unit, None, lambda: at(9), lambda: f"id-{next(ids)}")
+
+    def promote(number):
+        try:
+            return registry.promote(VersionRef(model, number), by="ann", expected_generation=0)
+        except GenerationConflict as conflict:
+            return conflict
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(promote, range(1, 5)))
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Deployment)]
+    assert registry.deployment(model) == winner
+    assert [tenure.version for tenure in registry.history(model)] == [winner.production]
 
 
 def test_a_failed_transaction_leaves_nothing(unit, rows):
