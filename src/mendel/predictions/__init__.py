@@ -34,14 +34,17 @@ from mendel.predictions.shipping import Shipped, Shipper, SpoolPlan, Summarise, 
 from mendel.predictions.spool import Spool, SpoolCondition, SpoolPolicy, seal_orphans
 from mendel.predictions.spool_files import SealedSegment, check_spool_id, salvage, sealed_segments, spool_identity
 from mendel.predictions.statistics import LogStats, RowStats, SpanStats
+from mendel.predictions.upkeep import Kept, LakePolicy, forget, tidy_lake
 
 __all__ = [
     "LABELS_TABLE",
     "TIME_COLUMNS",
     "FeatureUse",
     "Intake",
+    "Kept",
     "LabelRow",
     "Lake",
+    "LakePolicy",
     "LakeSnapshot",
     "LogStats",
     "PendingSegment",
@@ -69,6 +72,7 @@ __all__ = [
     "check_segment",
     "check_spool_id",
     "chosen_rows",
+    "forget",
     "forward",
     "id_micros",
     "id_texts",
@@ -85,4 +89,5 @@ __all__ = [
     "seal_orphans",
     "sealed_segments",
     "spool_identity",
+    "tidy_lake",
 ]

@@ -22,13 +22,13 @@ def parse_labels(body: bytes, *, content_type: str, received_at: datetime) -> tu
     """
     Read one label or many.
 
-    JSON is one object, a list of them, or ``{"labels": [...]}``; NDJSON one object a line; CSV has a header. The keys are
-    ``prediction_id``, ``true_label``, ``label_source`` and ``label_timestamp``.
+    JSON is one object, a list of them, or ``{"labels": [...]}``; NDJSON one object a line; CSV has a header. The keys
+    are ``prediction_id``, ``true_label``, ``label_source`` and ``label_timestamp``.
 
     Raises:
         InvalidInput: The body is none of these, or a label lacks its id or outcome; names the first one.
     """
-    kind = content_type.split(";")[0].strip().lower()
+    kind = content_type.split(";", maxsplit=1)[0].strip().lower()
     read = {"application/x-ndjson": _ndjson, "application/jsonl": _ndjson, "text/csv": _csv}.get(kind, _json)
     rows = tuple(_label(row, place, received_at) for place, row in enumerate(read(body), 1))
     if not rows:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from mendel.errors import DirectoryInUse, InvalidSettings
+from mendel.errors import DirectoryInUse, InvalidSettings, MendelError, StoreUnavailable
 from mendel.predictions.discretion import FeatureUse, discreet
 from mendel.predictions.encoding import encode_block, encode_labels
 from mendel.predictions.nouns import LabelRow, PredictionBlock
@@ -100,6 +101,7 @@ class Spool:
         DirectoryInUse: Another spool writes there.
         InvalidValue: The directory belongs to another spool id.
         InvalidSettings: A feature shall be hashed, and there is no key.
+        StoreUnavailable: The disk is full, or refuses; try again later, and log nothing until then.
     """
 
     def __init__(
@@ -113,14 +115,15 @@ class Spool:
             raise InvalidSettings("Features shall be hashed, but there is no key.", remedy="Set spool.feature_key.")
         self._feature_key = feature_key
         self._mutex = Lock()
-        directory.mkdir(parents=True, exist_ok=True)
-        self._lock = take_lock(directory)
-        try:
-            claim(directory, self.spool_id)
-            self._seq, self._segment = self._recover()
-        except BaseException:
-            os.close(self._lock)
-            raise
+        with _refusals_said(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = take_lock(directory)
+            try:
+                claim(directory, self.spool_id)
+                self._seq, self._segment = self._recover()
+            except (OSError, MendelError):
+                os.close(self._lock)
+                raise
         self._closed = False
         self._count_bytes()
 
@@ -262,6 +265,14 @@ def seal_orphans(root: Path) -> tuple[Path, ...]:
             continue
         sealed.append(mark.parent)
     return tuple(sealed)
+
+
+@contextmanager
+def _refusals_said(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"The spool {directory} cannot be opened: {_reason(error)}") from error
 
 
 def _reason(error: OSError) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from itertools import count
 from operator import and_
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ _DAY = "day"
 _DAY_MICROS = 86_400_000_000
 _TIMELESS_DAY = "1970-01-01"
 _IDS_PER_DELETE = 500
+_CONFIGURATION = {"delta.logRetentionDuration": "interval 7 days"}
 _KINDS = {
     "double": "number",
     "long": "integer",
@@ -120,6 +122,7 @@ class DeltaLake:
                 mode="append",
                 schema_mode="merge",
                 partition_by=[_DAY],
+                configuration=_CONFIGURATION if loaded is None else None,
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(spool_id, seq) for spool_id, seq in sorted(marks.items())]
                 ),
@@ -210,7 +213,7 @@ def _chosen(window: Window | None, prediction_ids: Sequence[str] | None) -> ds.E
         terms += [day >= window.start.date().isoformat(), day <= window.end.date().isoformat()]
         terms += [time >= pa.scalar(window.start), time < pa.scalar(window.end)]
     if prediction_ids is not None:
-        terms.append(ds.field("prediction_id").isin(list(prediction_ids)))
+        terms.append(ds.field("prediction_id").isin(pa.array(prediction_ids, pa.string())))
     return reduce(and_, terms) if terms else None
 
 
@@ -229,14 +232,17 @@ def _coalesced(rows: pa.Table, name: str, places: Sequence[str]) -> Any:
 
 
 def _flush(directory: Path, since: int) -> None:
-    """Flush the files of every commit after *since* (0: all), the log last."""
-    for commit in sorted((directory / "_delta_log").glob("*.json")):
-        if commit.stem.isdigit() and int(commit.stem) >= since:
-            for line in commit.read_text(encoding="utf-8").splitlines():
-                if added := json.loads(line).get("add"):
-                    _sync(directory / unquote(added["path"]))
-            _sync(commit)
-    _sync(directory / "_delta_log")
+    """Flush the files of every commit from version *since* on, the log last."""
+    log = directory / "_delta_log"
+    for version in count(since):
+        commit = log / f"{version:020d}.json"
+        if not commit.exists():
+            break
+        for line in commit.read_text(encoding="utf-8").splitlines():
+            if added := json.loads(line).get("add"):
+                _sync(directory / unquote(added["path"]))
+        _sync(commit)
+    _sync(log)
     _sync(directory)
 
 

@@ -27,14 +27,15 @@ def read_table(path: Path) -> Table:
 
     from mendel.adapters.files.arrow import from_arrow  # noqa: PLC0415 - heavy
 
+    kind = _kind(path)
     try:
         with translated(path), path.open("rb") as file:
-            if _kind(path) == "parquet":
+            if kind == "parquet":
                 return from_arrow(pyarrow.parquet.read_table(file))
             packed = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
             return from_arrow(pyarrow.csv.read_csv(packed, convert_options=_lenient()))
     except pa.ArrowException as error:
-        raise InvalidInput(f"{path.name} cannot be read as {_kind(path)}: {error}.") from error
+        raise InvalidInput(f"{path.name} cannot be read as {kind}: {error}.") from error
 
 
 def write_table(table: Table, path: Path) -> None:
