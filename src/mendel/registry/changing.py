@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mendel.durable import StepKey, Transaction
 from mendel.registry.carrying import Act, Carrying, after, deployment_of, entering, newest_gate, state_of
-from mendel.registry.ground import require_version
+from mendel.registry.ground import require_model, require_version
 from mendel.registry.history import Override, RolledBack
 from mendel.registry.lifecycle import (
     plan_canary,
@@ -85,12 +85,14 @@ class Changing(Carrying):
         Bring a former production version back, by default the most recent one that is fit; see :func:`plan_rollback`.
 
         Raises:
-            NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
+            ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
         """
         act = Act(by=by, at=self._clock(), reason=reason)
 
         def work(tx: Transaction) -> RolledBack:
-            state = state_of(tx.store(RegistryStore), model)
+            store = tx.store(RegistryStore)
+            require_model(store, model)
+            state = state_of(store, model)
             plan = plan_rollback(state, to=to, to_time=to_time)
             target, away = entering(plan, state, Stage.PRODUCTION), entering(plan, state, Stage.ROLLBACK)
             cause = self._cause(
@@ -106,10 +108,11 @@ class Changing(Carrying):
         What :meth:`roll_back` would do now, without doing it.
 
         Raises:
-            NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As it would.
+            ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As it would.
         """
 
         def work(store: RegistryStore) -> RolledBack:
+            require_model(store, model)
             state = state_of(store, model)
             plan = plan_rollback(state, to=to, to_time=to_time)
             return RolledBack(

@@ -80,12 +80,12 @@ def require_version(store: RegistryStore, ref: VersionRef) -> VersionRecord:
 
 def require_model(store: RegistryStore, model: ModelName) -> None:
     """
-    Let only models pass that have a version.
+    Let only models pass that have a version; what is deployed has one.
 
     Raises:
         ModelNotFound: *model* has none.
     """
-    if model not in store.models():
+    if store.deployment(model) is None and model not in store.models():
         raise ModelNotFound(
             f"There is no model {model!r}.", remedy="Register a version of it, or look at the list of models."
         )

@@ -94,8 +94,18 @@ class Reading(Ground):
         return self._read(work)
 
     def deployment(self, model: ModelName) -> Deployment:
-        """The desired state of *model*; generation 0 and no routes before its first change."""
-        return self._read(lambda store: deployment_of(store, model))
+        """
+        The desired state of *model*; generation 0 and no routes before its first change.
+
+        Raises:
+            ModelNotFound: It has no version.
+        """
+
+        def work(store: RegistryStore) -> Deployment:
+            require_model(store, model)
+            return deployment_of(store, model)
+
+        return self._read(work)
 
     def desired_state(self) -> DesiredState:
         """All that servers shall serve, in one consistent read."""
@@ -114,8 +124,18 @@ class Reading(Ground):
         return self._read(lambda store: store.revision())
 
     def history(self, model: ModelName) -> tuple[Tenure, ...]:
-        """Which version was in production when, oldest first; who decided, and the events that carry the evidence."""
-        return self._read(lambda store: store.tenures(model))
+        """
+        Which version was in production when, oldest first; who decided, and the events that carry the evidence.
+
+        Raises:
+            ModelNotFound: It has no version.
+        """
+
+        def work(store: RegistryStore) -> tuple[Tenure, ...]:
+            require_model(store, model)
+            return store.tenures(model)
+
+        return self._read(work)
 
     def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
         """

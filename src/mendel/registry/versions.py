@@ -93,7 +93,7 @@ class Improvement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRecord:
     """
-    One registered version: immutable but for stage, governance and ``improvement.claimed``.
+    One registered version: immutable but for stage and governance.
 
     Attributes:
         artifact_digest: Of the served tree, ``data/`` left out.

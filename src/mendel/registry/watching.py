@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mendel.durable import Transaction
 from mendel.registry.carrying import deployment_of
-from mendel.registry.ground import Ground, current_policy, described, require_version
+from mendel.registry.ground import Ground, current_policy, described, require_model, require_version
 from mendel.registry.health import Fleet, HealthReport, fleet_of, health_of, metrics_of
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.ports import RegistryStore
@@ -103,14 +103,32 @@ class Watching(Ground):
         Args:
             window: How far back; None takes the policy's.
             now: The end of the window; None takes the clock's.
+
+        Raises:
+            ModelNotFound: It has no version.
         """
         moment = now or self._clock()
-        return _check(model, self._read(lambda store: _evidence(store, model, window, moment)))
+
+        def work(store: RegistryStore) -> RollbackCheck:
+            require_model(store, model)
+            return _check(model, _evidence(store, model, window, moment))
+
+        return self._read(work)
 
     def health(self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None) -> HealthReport:
-        """How the version that serves is; ``unknown`` where there is no data or nothing serves."""
+        """
+        How the version that serves is; ``unknown`` where there is no data or nothing serves.
+
+        Raises:
+            ModelNotFound: It has no version.
+        """
         moment = now or self._clock()
-        return self._read(lambda store: _health(store, model, window, moment))
+
+        def work(store: RegistryStore) -> HealthReport:
+            require_model(store, model)
+            return _health(store, model, window, moment)
+
+        return self._read(work)
 
     def fleet(self, window: timedelta | None = None, *, now: datetime | None = None) -> Fleet:
         """Every model counted once, and what is not healthy."""

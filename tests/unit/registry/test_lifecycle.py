@@ -15,6 +15,7 @@ from mendel.errors import (
     IllegalTransition,
     InvalidPolicy,
     InvalidValue,
+    ModelNotFound,
     NeedsNewImage,
     NothingToReturnTo,
     PromotionRefused,
@@ -320,12 +321,31 @@ class TestRollback:
 
     def test_nothing_to_return_to(self, house, registry):
         """A model without a former version, or without any, refuses and changes nothing."""
+        house.register()
         with pytest.raises(NothingToReturnTo):
             registry.roll_back(house.model, by="healing", reason="r")
         house.promoted()
         with pytest.raises(NothingToReturnTo):
             registry.roll_back(house.model, by="healing", reason="r")
         assert registry.deployment(house.model).generation == 1
+
+    def test_an_unknown_model_is_not_a_quiet_one(self, house, registry):
+        """A model nobody registered is ModelNotFound wherever it is asked for, not an empty answer."""
+        for ask in (
+            registry.versions,
+            registry.lineage,
+            registry.deployment,
+            registry.history,
+            registry.health,
+            registry.check_rollback_triggers,
+            registry.plan_roll_back,
+            lambda model: registry.roll_back(model, by="ann", reason="r"),
+        ):
+            with pytest.raises(ModelNotFound):
+                ask(house.model)
+        house.register()
+        assert registry.deployment(house.model).generation == 0
+        assert registry.history(house.model) == ()
 
     def test_it_is_exempt_from_gates_and_governance(self, house, registry):
         """A rollback asks neither for flags nor for a gate report."""
