@@ -56,6 +56,7 @@ def run_hub(settings: Settings) -> None:
             )
             with Chores(chores_of(rooms, settings.hub), utc_now, lambda: _stop(server)) as chores:
                 rooms.watch(chores)
+                threading.Thread(target=rooms.artifacts.open, name="open-artifacts", daemon=True).start()
                 data.announce(address)
                 with _stopped_by_signals(server):
                     server.run(sockets=[listener])

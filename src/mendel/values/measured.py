@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured", tag_field="kind"):
     """
     A number and how many observations stand behind it.
 
-    ``low`` and ``high`` bound it at the confidence its producer names, where an interval exists.
+    ``low`` and ``high`` bound it at the confidence its producer names, where an interval exists. A struct, not a
+    dataclass, so that the union of the two can be told apart in JSON.
     """
 
     value: float
@@ -19,8 +19,7 @@ class Measured:
     high: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotMeasured:
+class NotMeasured(msgspec.Struct, frozen=True, kw_only=True, tag="not_measured", tag_field="kind"):
     """Why there is no number; ``have`` and ``need`` count observations where that is the reason."""
 
     reason: str

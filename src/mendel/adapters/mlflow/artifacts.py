@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from mendel.registry import ForeignVersion, Mirror, Publication, Published
 from mendel.values import ModelName, Stage, VersionUuid
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
@@ -32,7 +34,8 @@ class MlflowArtifacts:
     """
     Implements :class:`mendel.registry.ArtifactStore`; the uuid of a version is the id of its logged model.
 
-    Opening imports MLflow and may create its database: seconds. It never loads a model.
+    The first use imports MLflow and may create its database: seconds; :meth:`open` takes them before. It never loads a
+    model.
 
     Args:
         tracking_uri: ``sqlite:///path`` or a server's URL.
@@ -42,11 +45,26 @@ class MlflowArtifacts:
 
     def __init__(self, tracking_uri: str, artifact_root: Path, *, experiment: str = "mendel") -> None:
         self._uri = tracking_uri
-        self._client = connect(tracking_uri)
+        self._root = artifact_root.resolve()
+        self._name = experiment
         self._places: dict[VersionUuid, Path] = {}
         self._lock = threading.Lock()
-        with translated():
-            self._experiment = self._experiment_id(experiment, artifact_root.resolve())
+        self._opening = threading.RLock()
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        with self._opening:
+            found: MlflowClient | None = self.__dict__.get("_client")
+            return found or connect(self._uri)
+
+    @cached_property
+    def _experiment(self) -> str:
+        with self._opening, translated():
+            return self._experiment_id(self._name, self._root)
+
+    def open(self) -> None:
+        """Import MLflow and create its database now instead of at the first use."""
+        _ = self._experiment
 
     @property
     def mlflow_version(self) -> str | None:
