@@ -12,8 +12,8 @@ class DigitsParity:
         self._pipeline = joblib.load(Path(model_dir) / "model.joblib")
         self.classes_ = self._pipeline.classes_
 
-    def predict(self, X):
-        return self._pipeline.predict(X)
+    def predict(self, rows):
+        return self._pipeline.predict(rows)
 
-    def predict_proba(self, X):
-        return self._pipeline.predict_proba(X)
+    def predict_proba(self, rows):
+        return self._pipeline.predict_proba(rows)

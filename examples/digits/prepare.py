@@ -7,8 +7,11 @@ Writes the digits as a table: 64 columns pixel_<row>_<column> (0 to 16) and `eve
 """
 
 import argparse
-import json
 from pathlib import Path
+
+import pandas as pd
+from sklearn.datasets import load_digits
+from sklearn.utils import shuffle
 
 PIXELS = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
 TARGET = "even"
@@ -16,17 +19,12 @@ TARGET = "even"
 
 def dataset(seed=0):
     """All 1,797 rows in a shuffled order: the digits come sorted by writer."""
-    from sklearn.datasets import load_digits
-    from sklearn.utils import shuffle
-
     digits = load_digits()
     pixels, numbers = shuffle(digits.data, digits.target, random_state=seed)
     return pixels, (numbers % 2 == 0).astype(int)
 
 
 def main():
-    import pandas as pd
-
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("file", type=Path)
     options.add_argument("--skip", type=int, default=0)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import joblib
+import numpy as np
 
 
 class TableClassifier:
@@ -14,8 +15,8 @@ class TableClassifier:
         self._pipeline = joblib.load(Path(model_dir) / "model.joblib")
         self.classes_ = self._pipeline.classes_
 
-    def predict(self, X):
-        return self._pipeline.predict(X)
+    def predict(self, rows):
+        return self._pipeline.predict(rows.fillna(np.nan))
 
-    def predict_proba(self, X):
-        return self._pipeline.predict_proba(X)
+    def predict_proba(self, rows):
+        return self._pipeline.predict_proba(rows.fillna(np.nan))

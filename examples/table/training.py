@@ -10,10 +10,7 @@ from sklearn.preprocessing import OneHotEncoder
 def train(frame, *, target, seed):
     """A fitted pipeline; filling in and encoding are part of it, so that servers send raw rows."""
     numbers = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    categories = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="missing", keep_empty_features=True, missing_values=None),
-        OneHotEncoder(handle_unknown="ignore", max_categories=50, sparse_output=False),
-    )
+    categories = OneHotEncoder(handle_unknown="ignore", max_categories=50, sparse_output=False)  # missing is one, too
     columns = make_column_transformer(
         (numbers, make_column_selector(dtype_include="number")),
         (categories, make_column_selector(dtype_exclude="number")),

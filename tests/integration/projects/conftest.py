@@ -47,7 +47,8 @@ def make_checkout(tmp_path, monkeypatch):
     """Gives empty repositories with an author, untouched by the machine's configuration."""
     configuration = tmp_path / "gitconfig"
     configuration.write_text(
-        '[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n',
+        "[user]\n\tname = Tester\n\temail = tester@example.org\n"
+        '[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n',
         encoding="utf-8",
     )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(configuration))

@@ -120,7 +120,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits(project):
     """All rows, shuffled, as the example's own script gives them."""
-    script = "import sys; sys.path.insert(0, '.'); import prepare; import numpy as np; np.savez(sys.argv[1], *prepare.dataset())"
+    script = "import sys, numpy; sys.path.insert(0, '.'); import prepare; numpy.savez(sys.argv[1], *prepare.dataset())"
     file = project.parent / "digits.npz"
     subprocess.run([sys.executable, "-c", script, str(file)], cwd=project, check=True)
     pixels, even = np.load(file).values()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -225,14 +226,12 @@ def test_killing_the_caller_kills_the_job(bench):
 
 def test_two_jobs_at_once(bench):
     """Several threads run jobs side by side; one export serves both."""
-    from concurrent.futures import ThreadPoolExecutor
-
     runner = bench.runner()
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(runner.train, bench.train(output=name)) for name in ("a", "b")]
         results = [job.result() for job in jobs]
     assert results[0].metrics == results[1].metrics
-    assert len([path for path in (bench.work / "cache").iterdir()]) == 1
+    assert len(list((bench.work / "cache").iterdir())) == 1
 
 
 def test_a_row_with_nulls_replays_as_served(bench, digits):

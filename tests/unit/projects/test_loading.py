@@ -35,7 +35,8 @@ api:
   extract_values: true
   thread_safe_predict: true
   max_concurrent_predictions: 4
-observability: {metrics: false, metrics_endpoint: /m, structured_logging: false, log_payloads: true, correlation_ids: false}
+observability:
+  {metrics: false, metrics_endpoint: /m, structured_logging: false, log_payloads: true, correlation_ids: false}
 build: {base_image: b, registry: r, tag_prefix: t, include_files: [x], exclude_patterns: ["*.tmp"], requirements: r.txt}
 repository: {name: shop, description: d, maintainer: m}
 deployment:

@@ -53,7 +53,9 @@ def version(**metadata):
 
 
 def policies(**retraining):
-    return Policies.of(PolicyDocument(model=ModelName("m"), body={**BODY, "retraining": {**BODY["retraining"], **retraining}}))
+    return Policies.of(
+        PolicyDocument(model=ModelName("m"), body={**BODY, "retraining": {**BODY["retraining"], **retraining}})
+    )
 
 
 @dataclass
@@ -203,7 +205,13 @@ def test_policy_reads_the_contract_and_refuses_nonsense():
     """Every key of the contract is read; what cannot be meant is refused by name."""
     policy = from_mapping(
         RetrainingPolicy,
-        {"module": "t", "function": "f", "triggers": ["drift"], "window": "7d", "limits": {"memory": "512MiB", "time": "5m"}},
+        {
+            "module": "t",
+            "function": "f",
+            "triggers": ["drift"],
+            "window": "7d",
+            "limits": {"memory": "512MiB", "time": "5m"},
+        },
         at="retraining",
     )
     assert policy.limits.limits.memory_bytes == 512 << 20

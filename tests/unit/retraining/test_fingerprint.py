@@ -42,7 +42,9 @@ def test_any_change_of_a_value_shows(content, data):
     row = data.draw(st.integers(0, len(content) - 1))
     changed = list(content)
     number, text, truth = changed[row]
-    changed[row] = data.draw(st.sampled_from([(99.5, text, truth), (number, "other!", truth), (number, text, not truth)]))
+    changed[row] = data.draw(
+        st.sampled_from([(99.5, text, truth), (number, "other!", truth), (number, text, not truth)])
+    )
     assert fingerprint(table(changed)).digest != fingerprint(table(content)).digest
 
 

@@ -134,19 +134,29 @@ def _load(order: Order, tell: Tell) -> Outcome:
 def _train(order: Order, tell: Tell) -> Outcome:
     import time  # noqa: PLC0415 - the watcher stays small
 
-    import pandas as pd  # noqa: PLC0415 - the watcher stays small
-
     tell("reading")
-    frame = pd.read_parquet(order.table)
+    frame = _training_frame(order.table, order)
     tell("training")
     began = time.perf_counter()
     model = _trained(order, frame, tell)
     seconds = time.perf_counter() - began
     tell("measuring")
-    metrics = {} if order.holdout is None else _metrics(model, pd.read_parquet(order.holdout), order)
+    metrics = {} if order.holdout is None else _metrics(model, _training_frame(order.holdout, order), order)
     tell("writing")
     _write(model, frame, order)
     return Outcome(rows=len(frame), metrics=metrics, seconds=seconds)
+
+
+def _training_frame(path: str, order: Order) -> pd.DataFrame:
+    """The rows, with classes that are whole numbers as such: tables hold numbers as floats, and 1.0 is class 1."""
+    import numpy as np  # noqa: PLC0415 - the watcher stays small
+    import pandas as pd  # noqa: PLC0415 - the watcher stays small
+
+    frame = pd.read_parquet(path)
+    target = frame[order.target]
+    if order.task == "classification" and target.dtype.kind == "f" and (target == np.floor(target)).all():
+        return frame.assign(**{order.target: target.astype("int64")})
+    return frame
 
 
 def _function(name: str) -> Callable[..., Any]:
