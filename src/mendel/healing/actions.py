@@ -13,7 +13,7 @@ from mendel.healing.journal import Journal
 from mendel.healing.nouns import EffectState, Incident, TimelineEntry
 from mendel.healing.ports import HealingStore, Lifecycle, Watcher
 from mendel.healing.situation import ACTOR, actor_of
-from mendel.healing.steps import Done, Playing, Prefixed, StepFailed, pace
+from mendel.healing.steps import Done, Playing, Prefixed, Refused
 from mendel.values import Stage, VersionRef, from_micros, to_micros
 
 _LONGEST_WAIT = timedelta(seconds=1)
@@ -61,7 +61,7 @@ class Actions:
         Carry out the step.
 
         Raises:
-            StepFailed: It cannot be done.
+            Refused: It cannot be done.
         """
         return self._by_name[playing.step.action](playing)
 
@@ -73,7 +73,7 @@ class Actions:
 
         now_serving = playing.once("serving", seen)["production"]
         if now_serving != leaving:
-            raise StepFailed(f"{model}@{leaving} is not in production any more; version {now_serving} is.")
+            raise Refused(f"{model}@{leaving} is not in production any more; version {now_serving} is.")
 
         def back() -> Payload:
             done = self._lifecycle.roll_back(
@@ -98,7 +98,7 @@ class Actions:
             over = late or found.state in {"yes", "unobserved"} or bool(found.failures)
             return {"over": over, "converged": found.state, "text": str(found)}
 
-        seen = playing.until(look, every=pace(span, longest=_LONGEST_WAIT))
+        seen = playing.until(look, within=span, longest=_LONGEST_WAIT)
         return Done(text=seen["text"], facts={"converged": seen["converged"]})
 
     def _train(self, playing: Playing) -> Done:
@@ -124,7 +124,7 @@ class Actions:
 
         before = playing.once("serving", seen)
         if before["production"] != ref.number:
-            raise StepFailed(f"{ref} is not in production any more; the candidate was compared with it.")
+            raise Refused(f"{ref} is not in production any more; the candidate was compared with it.")
 
         def put() -> Payload:
             deployment = self._lifecycle.promote(
@@ -165,7 +165,7 @@ class Actions:
             over = effect.state is EffectState.GONE or to_micros(now) >= deadline
             return {"over": over, "effect": effect.state.value, "text": effect.text}
 
-        seen = playing.until(look, every=pace(span, longest=_LONGEST_WATCH))
+        seen = playing.until(look, within=span, longest=_LONGEST_WATCH)
         return Done(text=seen["text"], facts={"effect": seen["effect"]})
 
     def _resolve_incident(self, playing: Playing) -> Done:
@@ -234,7 +234,7 @@ def _because(playing: Playing) -> str:
 def _candidate(playing: Playing) -> VersionRef:
     text = playing.facts.get("candidate")
     if not isinstance(text, str):
-        raise StepFailed("No candidate came of this run.")
+        raise Refused("No candidate came of this run.")
     return VersionRef.parse(text)
 
 

@@ -15,10 +15,10 @@ from mendel.healing.policy import HealingPolicy
 
 _FIRST_PAUSE = timedelta(milliseconds=200)
 _LONGEST_PAUSE = timedelta(seconds=15)
-_SHORTEST_LOOK = timedelta(milliseconds=50)
+_SHORTEST_WAIT = timedelta(milliseconds=50)
 
 
-class StepFailed(Exception):
+class Refused(Exception):
     """
     An action that cannot be done; ends the run, and is recorded there.
 
@@ -68,7 +68,7 @@ class Playing:
         playbook says.
 
         Raises:
-            StepFailed: It was refused, or stayed unavailable.
+            Refused: It was refused, or stayed unavailable.
         """
         name = f"{self.name} {label}".strip()
         for attempt in range(self.step.retries + 1):
@@ -78,19 +78,25 @@ class Playing:
                 done: Payload = answer["done"]
                 return done
             if not answer["again"] or attempt == self.step.retries:
-                raise StepFailed(answer["refused"], held=answer["held"])
+                raise Refused(answer["refused"], held=answer["held"])
             self.durable.sleep(f"{name} pause {attempt}", min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE))
-        raise StepFailed(f"{name} was never tried.")
+        raise Refused(f"{name} was never tried.")
 
-    def until(self, look: Callable[[], Payload], *, every: timedelta) -> Payload:
-        """Look until ``look()["over"]``, each look a durable step; gives the last one."""
-        count = 0
+    def until(self, look: Callable[[], Payload], *, within: timedelta, longest: timedelta) -> Payload:
+        """
+        Look until ``look()["over"]``, each look a durable step; gives the last one.
+
+        Looks are frequent at first, for what passes quickly, and then further apart: up to *longest*, or a fortieth of
+        *within*.
+        """
+        longest = max(_SHORTEST_WAIT, min(longest, within / 40))
+        count, pause = 0, max(_SHORTEST_WAIT, within / 600)
         while True:
             seen = self.once(f"look {count}", look)
             if seen["over"]:
                 return seen
-            self.durable.sleep(f"{self.name} wait {count}", every)
-            count += 1
+            self.durable.sleep(f"{self.name} wait {count}", min(pause, longest))
+            count, pause = count + 1, min(pause * 1.5, longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +118,6 @@ class Prefixed:
     def sleep(self, name: str, span: timedelta) -> None:
         """Wait under the prefixed name."""
         self.run.sleep(f"{self.prefix} {name}", span)
-
-
-def pace(timeout: timedelta, *, longest: timedelta) -> timedelta:
-    """How often to look within *timeout*: about forty times."""
-    return max(_SHORTEST_LOOK, min(timeout / 40, longest))
 
 
 def _attempted(act: Callable[[], Payload]) -> Payload:

@@ -15,7 +15,7 @@ from mendel.healing.nouns import Incident, PlaybookRun, RunState, StepOutcome, S
 from mendel.healing.policy import HealingPolicy, Level
 from mendel.healing.ports import HealingStore, Lifecycle, Watcher
 from mendel.healing.situation import actor_of
-from mendel.healing.steps import Done, Playing, StepFailed
+from mendel.healing.steps import Done, Playing, Refused
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
 
@@ -106,7 +106,7 @@ class PlaybookWorkflow:
             return self._outcome(playing, StepState.HELD, Done(text=f"waits for {held_for}"), held_for=held_for)
         try:
             return self._outcome(playing, StepState.DONE, self._actions.perform(playing))
-        except StepFailed as error:
+        except Refused as error:
             if error.held:
                 return self._outcome(playing, StepState.HELD, Done(text=error.why), held_for="approval")
             return self._outcome(playing, StepState.FAILED, Done(text=error.why))
