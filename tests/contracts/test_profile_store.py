@@ -1,11 +1,19 @@
-"""The contract of ProfileStore, over memory and SQLite."""
+"""The contract of ProfileStore, over memory, SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory import predictions as in_memory
@@ -18,20 +26,50 @@ CREDIT = ModelName("credit")
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def postgres():
+    """The URL of a PostgreSQL server of our own, reached by a socket in its directory."""
+    if shutil.which("initdb") is None or shutil.which("postgres") is None:
+        pytest.skip("PostgreSQL is absent; install it (Debian: postgresql) with initdb and postgres on the PATH.")
+    as_whom = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    home = Path(tempfile.mkdtemp(prefix="mendel-pg-"))
+    if as_whom:
+        shutil.chown(home, **as_whom)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home, **as_whom}
+    subprocess.run(["initdb", "-D", home / "data", "-U", "mendel", "-A", "trust", "--no-sync"], check=True, **quiet)
+    server = subprocess.Popen(["postgres", "-D", home / "data", "-k", home, "-c", "listen_addresses=", "-F"], **quiet)
+    try:
+        for _ in range(200):
+            if subprocess.run(["pg_isready", "-h", home], check=False, **quiet).returncode == 0:
+                break
+            time.sleep(0.05)
+        yield f"postgresql://mendel@/postgres?host={home}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def unit(request, tmp_path):
     if request.param == "memory":
         yield MemoryUnitOfWork(in_memory.STORES)
         return
-    engine = open_engine(tmp_path / "mendel.db")
+    if request.param == "postgres":
+        engine = open_engine(request.getfixturevalue("postgres"))
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    else:
+        engine = open_engine(tmp_path / "mendel.db")
     prepare_schema(engine)
     yield SqlUnitOfWork(engine, in_sql.STORES, rng=random.Random(0))
     engine.dispose()
 
 
-def profile(text="{}", *, spool_id="s1", seq=1, version=3, reference_id="r1", minute=0, model=CREDIT):
+def profile(body="{}", *, spool_id="s1", seq=1, version=3, reference_id="r1", minute=0, model=CREDIT):
     window = Window(EPOCH + minute * MINUTE, EPOCH + (minute + 1) * MINUTE)
-    row = ProfileRow(model=model, version=version, reference_id=reference_id, window=window, profile=text)
+    row = ProfileRow(model=model, version=version, reference_id=reference_id, window=window, profile=body)
     return SegmentProfile(spool_id=spool_id, seq=seq, row=row)
 
 

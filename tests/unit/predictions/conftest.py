@@ -96,6 +96,7 @@ def road(tmp_path):
             unit=unit,
             log=PredictionLog(inbox, lake, unit, count_rows),
             shipper=Shipper(inbox, lake, unit, count_rows),
+            shipper_that=lambda at: Shipper(inbox, lake, unit, count_rows, at=at),
             send=send,
             window=Window.before(NOW + timedelta(hours=1), timedelta(hours=2)),
         )

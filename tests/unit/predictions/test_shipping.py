@@ -154,3 +154,27 @@ def test_two_shippers_at_once_double_nothing(road, make_block, now):
     with pytest.raises(Fenced):
         slow.ship(now)
     assert (len(lake_ids(road.lake)), profiled(road)) == (2, 2)
+
+
+def test_readers_see_every_row_once_at_every_point_of_a_pass(road, make_block, make_label, now):
+    """Whoever reads while a pass runs sees each row, label and profile once, wherever the pass stands."""
+    sent = []
+    for rows in (2, 3):
+        block = make_block(rows)
+        sent += id_texts(block.prediction_ids)
+        road.spool.append(block)
+        road.spool.append_labels([make_label(sent[-1], rows)])
+        road.send()
+    seen = []
+
+    def look(point):
+        seen.append(point)
+        assert road.log.predictions(CREDIT, road.window)["prediction_id"].tolist() == sent
+        assert sorted(road.log.labelled(CREDIT, road.window)["label"]) == [2, 3]
+        assert len(road.log.find(sent[-1]).labels) == 1
+        assert profiled(road) == len(sent)
+
+    look("start")
+    road.shipper_that(look).ship(now)
+    look("end")
+    assert set(seen) == {"start", "before:append", "after:append", "after:profiles", "after:remove", "end"}

@@ -111,7 +111,8 @@ class SqlProfileStore:
             window_end=to_micros(row.window.end),
             profile=row.profile,
         )
-        return self._connection.execute(new.on_conflict_do_nothing()).rowcount
+        # PostgreSQL's driver counts -1 rows for such an insert; what it returns is counted instead
+        return len(self._connection.execute(new.on_conflict_do_nothing().returning(profiles.c.seq)).all())
 
 
 STORES: dict[type, Callable[[Connection], object]] = {ProfileStore: SqlProfileStore}
