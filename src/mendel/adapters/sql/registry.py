@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
     Table,
     and_,
     delete,
@@ -341,30 +340,17 @@ class SqlRegistryStore:
                 raise Conflict(f"{record.model} has a production version already: {record.model}@{number}.")
 
     def _counted_at(self, ref: VersionRef, moment: datetime) -> Iterable[tuple[tuple[str, str], VersionCounters]]:
-        newest = _newest_counters(ref, to_micros(moment)).subquery()
-        query = (
-            select(counters.c.server, counters.c.epoch, counters.c.body)
-            .join(
-                newest,
-                and_(
-                    counters.c.server == newest.c.server,
-                    counters.c.epoch == newest.c.epoch,
-                    counters.c.seq == newest.c.seq,
-                ),
-            )
-            .where(counters.c.model == ref.model, counters.c.version == ref.number)
-            .order_by(counters.c.server, counters.c.epoch)
+        mine = (counters.c.model == ref.model) & (counters.c.version == ref.number)
+        newest = (
+            select(counters.c.server, counters.c.epoch, func.max(counters.c.seq).label("seq"))
+            .where(mine, counters.c.at <= to_micros(moment))
+            .group_by(counters.c.server, counters.c.epoch)
+            .subquery()
         )
-        rows = self._connection.execute(query).all()
+        same = and_(*(counters.c[name] == newest.c[name] for name in ("server", "epoch", "seq")))
+        query = select(counters.c.server, counters.c.epoch, counters.c.body).join(newest, same).where(mine)
+        rows = self._connection.execute(query.order_by(counters.c.server, counters.c.epoch))
         return [((row.server, row.epoch), from_json(row.body, VersionCounters)) for row in rows]
-
-
-def _newest_counters(ref: VersionRef, micros: int) -> Select[tuple[str, str, int]]:
-    return (
-        select(counters.c.server, counters.c.epoch, func.max(counters.c.seq).label("seq"))
-        .where(counters.c.model == ref.model, counters.c.version == ref.number, counters.c.at <= micros)
-        .group_by(counters.c.server, counters.c.epoch)
-    )
 
 
 def _is(ref: VersionRef) -> ColumnElement[bool]:
