@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import httpx
@@ -219,7 +219,7 @@ def make_kernel(shelf: Shelf):
 
 @pytest.fixture
 async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
-    """Opens worlds: ``await open_world(policy, sink=...)``; closes them at the end."""
+    """Worlds by ``await open_world(policy, sink=...)``, closed at the end."""
     async with AsyncExitStack() as stack:
 
         async def open_(policy: ServingPolicy | None = None, **given: Any) -> World:
@@ -251,7 +251,7 @@ class Said:
 
 class RestClient:
     name = "rest"
-    codes = {
+    codes: ClassVar = {
         400: "invalid", 404: "not_found", 413: "too_large", 429: "overloaded", 500: "model_failed", 501: "unsupported",
         503: "unavailable", 504: "deadline", 401: "unauthenticated", 403: "forbidden",
     }  # fmt: skip
@@ -277,7 +277,7 @@ class GrpcClient:
     """ModelOps."""
 
     name = "grpc"
-    codes = {
+    codes: ClassVar = {
         "INVALID_ARGUMENT": "invalid", "NOT_FOUND": "not_found", "RESOURCE_EXHAUSTED": "overloaded",
         "INTERNAL": "model_failed", "UNIMPLEMENTED": "unsupported", "UNAVAILABLE": "unavailable",
         "DEADLINE_EXCEEDED": "deadline", "UNAUTHENTICATED": "unauthenticated", "PERMISSION_DENIED": "forbidden",
@@ -289,12 +289,12 @@ class GrpcClient:
         self.v2 = open_inference_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.metadata = (("authorization", f"Bearer {key}"),) if key else ()
 
-    async def predict(self, model: str, body: Any, *, proba: bool = False, timeout: float | None = None) -> Said:
+    async def predict(self, model: str, body: Any, *, proba: bool = False, wait: float | None = None) -> Said:
         prompt = body if isinstance(body, str) else json.dumps(body)
         parameters = {"endpoint": "predict_proba"} if proba else {}
         request = modelops_pb2.InferenceRequest(model_name=model, prompt=prompt, parameters=parameters)
         try:
-            response = await self.modelops.Infer(request, timeout=timeout, metadata=self.metadata)
+            response = await self.modelops.Infer(request, timeout=wait, metadata=self.metadata)
         except grpc.aio.AioRpcError as error:
             return Said(self.codes[error.code().name], {}, error.details())
         assert not response.error_message
@@ -317,7 +317,7 @@ class GrpcClient:
 
 class ZmqClient:
     name = "zmq"
-    codes = {
+    codes: ClassVar = {
         "invalid_request": "invalid", "not_found": "not_found", "too_large": "too_large", "overloaded": "overloaded",
         "model_failed": "model_failed", "unsupported": "unsupported", "unavailable": "unavailable",
         "breaker_open": "unavailable", "deadline_exceeded": "deadline", "unauthenticated": "unauthenticated",
@@ -362,7 +362,7 @@ class ZmqClient:
 
 @pytest.fixture
 async def connect():
-    """Connects clients: ``connect(RestClient, world)``; closes them at the end."""
+    """Makes clients of a door by its name, and closes them at the end."""
     clients: list[Any] = []
 
     def connect_(kind: str, world: World, key: str | None = None) -> Any:

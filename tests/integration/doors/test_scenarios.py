@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +84,6 @@ async def test_every_door_answers_alike(world, connect, scenario: Scenario):
 async def test_a_bad_row_fails_only_its_own_request(world, connect):
     """Requests that share a batch with a failing one are answered."""
     client = connect("rest", world)
-    import asyncio
-
     bodies = [{"records": [{**ROW, "a": -1.0 if place == 7 else 1.0}]} for place in range(20)]
     replies = await asyncio.gather(*(client.predict("failing", body) for body in bodies))
     assert [place for place, reply in enumerate(replies) if reply.error] == [7]

@@ -14,6 +14,8 @@ import uvicorn
 from mendel.serving import Kernel
 from mendel.transports.rest.application import RestApplication, Stats
 
+_FIRST_REQUEST_S = 0.2
+
 
 class _Server(uvicorn.Server):
     """Leaves signals to the process that owns it."""
@@ -21,6 +23,13 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn closes every idle connection at once, also one whose first request is on its way: let that arrive."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_FIRST_REQUEST_S)
+        await super().shutdown(sockets)
 
 
 class RestDoor:

@@ -22,6 +22,12 @@ class _Envelope(msgspec.Struct):
     data: dict[str, Any] = {}
 
 
+def _plain(value: object) -> str:
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_plain).encode
+_to_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 _from_json = msgspec.json.Decoder(_Envelope).decode
 _from_msgpack = msgspec.msgpack.Decoder(_Envelope).decode
 
@@ -38,7 +44,7 @@ class Incoming:
 
 def encoder_for(frame: bytes) -> Callable[[Any], bytes]:
     """How the reply to *frame* is written: as *frame* was."""
-    return msgspec.msgpack.encode if frame[:1] and frame[0] in _MSGPACK_MAPS else msgspec.json.encode
+    return _to_msgpack if frame[:1] and frame[0] in _MSGPACK_MAPS else _to_json
 
 
 def read_message(frame: bytes) -> Incoming:
