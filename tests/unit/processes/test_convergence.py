@@ -30,9 +30,9 @@ def status(generation, version=None, error=None, desired=2):
     return Status(accepting=True, ready=True, revision=generation, convergence=(line,))
 
 
-def delivery(newest, **missing):
+def delivery(newest, missing=None):
     """Everything is here, unless said otherwise."""
-    return Delivery(newest=newest, servable=newest, missing={TWO: why for why in missing.values()})
+    return Delivery(newest=newest, servable=newest, missing=missing or {})
 
 
 def test_the_server_is_as_far_as_its_slowest_worker(desire):
@@ -54,7 +54,7 @@ def test_an_error_of_one_worker_is_told(desire):
 def test_a_missing_artefact_is_an_error_of_its_version(desire):
     """Workers have not even been told of the version; the server reports why."""
     state = desire(ONE, TWO, revision=2, generation=2)
-    (line,) = fold_convergence(delivery(state, two="wrong digest"), [status(1, 1, desired=1)])
+    (line,) = fold_convergence(delivery(state, {TWO: "wrong digest"}), [status(1, 1, desired=1)])
     assert (line.generation_desired, line.generation_serving, line.failed_version) == (2, 1, 2)
     assert line.error == "wrong digest"
 
@@ -80,7 +80,7 @@ def test_messages_survive_the_wire(desire):
     for message in (
         Desire(state=desire(ONE, TWO, revision=3, keep=(1,)), base=desire(ONE, revision=2)),
         status(2, 2, "why\nnot"),
-        BeginFront(listener=5, endpoint="tcp://127.0.0.1:1", backend="ipc:///tmp/x"),
+        BeginFront(listener=5, endpoint="tcp://127.0.0.1:1", backend="ipc:///tmp/x", max_message_bytes=9),
     ):
         line = to_line(message)
         assert line.count(b"\n") == 1

@@ -19,7 +19,7 @@ class Deliveries(list):
 
     async def until(self, seen):
         async with asyncio.timeout(5):
-            while not (self and seen(self[-1])):
+            while not (self and seen(self[-1])):  # noqa: ASYNC110 - looks at a list that others append to
                 await asyncio.sleep(0.01)
         return self[-1]
 
@@ -86,12 +86,11 @@ async def test_delivers_once_the_artefact_is_here(feed, state_file, artifact, de
     assert (files.artifacts / digest.hex / "model.txt").read_text() == "one"
 
 
-async def test_a_wrong_artefact_is_refused_and_the_old_state_stands(
-    feed, state_file, artifact, desire, source_directory, files
-):
+async def test_a_wrong_artefact_is_refused_and_the_old_state_stands(feed, state_file, artifact, desire, files):
     """Content that does not have its digest never becomes servable; the reason is told, and once mended it is taken."""
     one, two = artifact("one"), artifact("two")
-    (source_directory / two.hex / "model.txt").write_text("forged")
+    forged = state_file.parent / "source" / two.hex / "model.txt"
+    forged.write_text("forged")
     state_file.write_bytes(to_json(desire(one, revision=1)))
     deliveries = feed()
     old = await deliveries.until(lambda d: d.servable.models)
@@ -100,7 +99,7 @@ async def test_a_wrong_artefact_is_refused_and_the_old_state_stands(
     assert got.servable.models == old.servable.models
     assert "digest" in got.missing[two]
     assert two not in files.present()
-    (source_directory / two.hex / "model.txt").write_text("two")
+    forged.write_text("two")
     got = await deliveries.until(lambda d: d.servable == d.newest)
     assert not got.missing
 

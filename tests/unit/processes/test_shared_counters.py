@@ -45,9 +45,9 @@ def test_a_series_without_room_counts_nowhere(tmp_path):
 
 def test_a_reader_sees_series_reserved_later(tmp_path):
     """A reader that opened the block earlier finds what was reserved since."""
-    with Block(block_path(tmp_path, 0), writable=True) as writer:
-        with Block(block_path(tmp_path, 0), writable=False) as reader:
-            assert reader.places() == {}
-            for number in range(50):
-                writer.cells[writer.reserve(Series("n", (("k", str(number)),)))] = number
-            assert [reader.values(Series("n", (("k", str(n)),))) for n in range(50)] == [(n,) for n in range(50)]
+    path = block_path(tmp_path, 0)
+    with Block(path, writable=True) as writer, Block(path, writable=False) as reader:
+        assert reader.places() == {}
+        for number in range(50):
+            writer.cells[writer.reserve(Series("n", (("k", str(number)),)))] = number
+        assert [reader.values(Series("n", (("k", str(n)),))) for n in range(50)] == [(n,) for n in range(50)]

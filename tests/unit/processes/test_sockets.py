@@ -19,9 +19,11 @@ def taken():
 
 def test_a_taken_port_is_refused_by_name_and_nothing_stays_bound(taken):
     """The error names the port and the remedy, and the ports bound before it are free again."""
-    with pytest.raises(PortInUse, match=f"REST port {taken} .*another port"):
-        with listeners("127.0.0.1", rest_ports=(0, taken), optional_ports=(), grpc_port=None, zmq_port=None):
-            pass
+    with (
+        pytest.raises(PortInUse, match=f"REST port {taken} .*another port"),
+        listeners("127.0.0.1", rest_ports=(0, taken), optional_ports=(), grpc_port=None, zmq_port=None),
+    ):
+        pass
 
 
 def test_an_optional_taken_port_is_left_out(taken, capsys):
@@ -35,9 +37,9 @@ def test_a_second_server_cannot_share_a_port():
     """There is no SO_REUSEPORT: whoever comes second is told."""
     with listeners("127.0.0.1", rest_ports=(0,), optional_ports=(), grpc_port=None, zmq_port=None) as bound:
         (port,) = bound.ports["rest"]
-        with pytest.raises(PortInUse):
-            with listeners("127.0.0.1", rest_ports=(port,), optional_ports=(), grpc_port=None, zmq_port=None):
-                pass
+        second = listeners("127.0.0.1", rest_ports=(port,), optional_ports=(), grpc_port=None, zmq_port=None)
+        with pytest.raises(PortInUse), second:
+            pass
 
 
 def test_the_address_reads_back(tmp_path):

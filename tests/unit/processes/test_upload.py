@@ -82,7 +82,7 @@ async def test_nothing_is_lost_while_the_hub_is_away(upload, intake):
     assert upload.waiting == 6
     intake.away = False
     async with asyncio.timeout(5):
-        while upload.waiting:
+        while upload.waiting:  # noqa: ASYNC110 - looks at the disk
             await asyncio.sleep(0.01)
     task.cancel()
     assert len(intake.segments) == 6

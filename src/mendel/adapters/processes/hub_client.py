@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,8 @@ from mendel.errors import (
     DigestMismatch,
     HubUnavailable,
     InvalidInput,
+    ModelNotFound,
+    NotFound,
     Unauthenticated,
 )
 from mendel.predictions import SealedSegment
@@ -132,6 +134,13 @@ class Hub:
             )
             _refuse(answer, "the report")
 
+    async def statistics(self, query: Mapping[str, str]) -> bytes:
+        """``/monitoring/stats`` as JSON."""
+        async with self._translated("GET monitoring/stats"):
+            answer = await self._http.get("monitoring/stats", params=dict(query))
+            _refuse(answer, "statistics", absent=ModelNotFound)
+            return answer.content
+
     @asynccontextmanager
     async def _translated(self, what: str) -> AsyncIterator[None]:
         try:
@@ -139,6 +148,18 @@ class Hub:
         except httpx.HTTPError as error:
             detail = str(error) or type(error).__name__
             raise HubUnavailable(f"The hub at {self._url} does not answer {what}: {detail}.") from error
+
+
+class HubStatistics:
+    """Asks the hub for ``/monitoring/stats`` on behalf of a server's caller, with the caller's own key."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def __call__(self, query: Mapping[str, str], credential: str | None) -> bytes:
+        """The hub's answer, as it came."""
+        async with Hub(self._url, credential) as hub:
+            return await hub.statistics(query)
 
 
 class Directory:
@@ -179,7 +200,7 @@ class Directory:
             raise DigestMismatch(f"The artefact in {tree} has digest {found}.", remedy="Put the right tree there.")
 
 
-def _refuse(answer: httpx.Response, what: str) -> None:
+def _refuse(answer: httpx.Response, what: str, *, absent: type[NotFound] = ArtifactNotFound) -> None:
     if answer.is_success:
         return
     said = f"The hub answered {answer.status_code} for {what}: {answer.text[:200]}"
@@ -187,7 +208,7 @@ def _refuse(answer: httpx.Response, what: str) -> None:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
             raise Unauthenticated(said, remedy="Give the server a key with the scopes read and label.")
         case httpx.codes.NOT_FOUND:
-            raise ArtifactNotFound(said)
+            raise absent(said)
         case httpx.codes.CONFLICT:
             raise Conflict(said)
         case status if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in _PASSING:

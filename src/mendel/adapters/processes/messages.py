@@ -29,6 +29,7 @@ class BeginWorker:
         spool: Its own spool directory, and ``spool_id`` that spool's id.
         rest: Descriptors of inherited listening sockets.
         zmq: Where the ZMQ front is reached, or None.
+        hub: Whom to ask for statistics.
         open_after: Open the doors after this long even when nothing is loaded yet, so that health can be asked; None
             while other workers serve: then a connection is better taken by one of them.
     """
@@ -41,6 +42,7 @@ class BeginWorker:
     rest: tuple[int, ...]
     grpc: int | None
     zmq: str | None
+    hub: str | None
     policy: ServingPolicy
     spool_policy: SpoolPolicy
     project: str | None
@@ -59,6 +61,7 @@ class BeginFront:
     listener: int
     endpoint: str
     backend: str
+    max_message_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,8 @@ class Desire:
     """
     To a worker: what to serve.
 
-    ``base`` is for a new worker only: the last state that all workers converged on, when it differs. It is applied
-    first, so that a worker born while *state* cannot be loaded serves what the others still serve.
+    ``base`` is for a worker that serves nothing yet: the last state that all workers converged on, when it differs. It
+    is applied first, so that a worker born while ``state`` cannot be loaded serves what the others still serve.
     """
 
     state: DesiredState

@@ -61,10 +61,10 @@ class Standing:
         if restart_asked(restart_epochs(self._delivery.newest), restart_epochs(delivery.newest)):
             self.vintage += 1
         self._delivery = delivery
-        return Desire(state=delivery.servable)
+        return self.desire()
 
-    def greeting(self) -> Desire:
-        """What a new worker is told."""
+    def desire(self) -> Desire:
+        """What a worker is told: to a new one it says also where to start from."""
         state = self._delivery.servable
         wanted = {model.deployment.model for model in state.models}
         base = replace(state, models=tuple(m for m in self._settled.models if m.deployment.model in wanted))

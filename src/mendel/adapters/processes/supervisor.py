@@ -152,6 +152,7 @@ class Launcher:
                 rest=rest,
                 grpc=grpc,
                 zmq=None if sockets.zmq is None else self._backend,
+                hub=settings.hub,
                 policy=share_of(settings.serving, workers),
                 spool_policy=settings.spool,
                 project=None if settings.project is None else str(settings.project),
@@ -166,7 +167,14 @@ class Launcher:
         """Start the ZMQ front."""
         child = await Child.start(self._programs.front, inherit=(self._lock, listener.fileno()))
         host, port = listener.getsockname()[:2]
-        child.send(BeginFront(listener=listener.fileno(), endpoint=f"tcp://{host}:{port}", backend=self._backend))
+        child.send(
+            BeginFront(
+                listener=listener.fileno(),
+                endpoint=f"tcp://{host}:{port}",
+                backend=self._backend,
+                max_message_bytes=self._settings.serving.max_body_bytes,
+            )
+        )
         return child
 
     @property
@@ -231,8 +239,8 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
         async with asyncio.TaskGroup() as tasks:
+            feed = tasks.create_task(self._feed.run())  # first, so that workers are born to what the disk remembers
             crews = [tasks.create_task(crew.run()) for crew in (self._crew, self._front)]
-            feed = tasks.create_task(self._feed.run())
             folding = tasks.create_task(self._fold())
             sending = [tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None]
             await self._stop.wait()
@@ -248,10 +256,10 @@ class _Server:
         return 0
 
     async def _drain(self) -> None:
-        """The front first, so that it takes nothing that no worker would answer."""
+        """The front last: what the workers still answer goes out through it."""
         self._launcher.sockets.close()
-        await self._front.drain()
         await self._crew.drain()
+        await self._front.drain()
 
     async def _say_last_words(self) -> None:
         with suppress(MendelError, TimeoutError, OSError):
@@ -278,7 +286,7 @@ class _Server:
     async def _launch(self, slot: int, others_serve: bool) -> Child:
         self._arbiter.welcome(slot)
         child = await self._launcher.worker(slot, workers=self._workers, others_serve=others_serve)
-        child.send(self._standing.greeting())
+        child.send(self._standing.desire())
         return child
 
     async def _launch_front(self, slot: int, others_serve: bool) -> Child:

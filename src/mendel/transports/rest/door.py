@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn closes every idle connection at once, also one whose first request is on its way: let that arrive."""
+        """Close idle connections a little later than uvicorn does: the first request of a new one may be on its way."""
         for server in self.servers:
             server.close()
         await asyncio.sleep(_FIRST_REQUEST_S)

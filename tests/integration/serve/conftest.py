@@ -1,0 +1,330 @@
+"""A hub over a directory, models that obey, and servers as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http.client
+import importlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import uvicorn
+
+from mendel.adapters.processes.sockets import Address
+from mendel.serving import write_artifact
+from mendel.values import (
+    Deployment,
+    DesiredModel,
+    DesiredState,
+    ModelName,
+    Route,
+    ServedVersion,
+    ServerReport,
+    VersionUuid,
+    from_json,
+    to_json,
+)
+from mendel.values.trees import pack_tree, tree_digest
+
+HERE = Path(__file__).parent
+KEY = "mk_reader"
+PROGRAM = """
+import json, sys
+from datetime import timedelta
+from pathlib import Path
+from mendel.app.serve import ServeSettings, serve
+from mendel.errors import MendelError
+from mendel.predictions import SpoolPolicy
+from mendel.serving import ServingPolicy
+from mendel.values import from_mapping
+told = json.loads(sys.argv[1])
+told["directory"] = Path(told["directory"])
+told["serving"] = from_mapping(ServingPolicy, told["serving"], at="serving")
+told["report_every"] = told["upload_every"] = timedelta(milliseconds=200)
+told["spool"] = SpoolPolicy(seal_after=timedelta(milliseconds=200))
+told["rest_ports"] = tuple(told["rest_ports"])
+try:
+    sys.exit(serve(ServeSettings(**told)))
+except MendelError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+class Hub:
+    """The three endpoints that servers call, over a directory; may be stopped and started again on its port."""
+
+    def __init__(self, directory):
+        self.artifacts = directory / "artifacts"
+        self.artifacts.mkdir(parents=True)
+        self.state = DesiredState(revision=0, key_hashes={hashlib.sha256(KEY.encode()).hexdigest(): ("read",)})
+        self.segments, self.reports = {}, []
+        self._port = 0
+        self._server = self._thread = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        self._port = listener.getsockname()[1]
+        config = uvicorn.Config(self, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=0)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def stop(self):
+        if self._thread is not None:
+            self._server.should_exit = self._server.force_exit = True
+            self._thread.join()
+            self._thread = None
+
+    async def __call__(self, scope, receive, send):
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        status, answer = await self._answer(scope, dict(scope["headers"]), body)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(self, scope, headers, body):
+        match scope["path"].removeprefix("/api/v1/").split("/"):
+            case ["desired"]:
+                query = dict(part.split("=") for part in scope["query_string"].decode().split("&"))
+                end = time.monotonic() + float(query["wait"])
+                while self.state.revision <= int(query["after"]):
+                    if time.monotonic() > end or self._server.should_exit:
+                        return 304, b""
+                    await asyncio.sleep(0.02)
+                return 200, to_json(self.state)
+            case ["artifacts", digest]:
+                packed = io.BytesIO()
+                pack_tree(self.artifacts / digest.removeprefix("sha256:"), packed)
+                return 200, packed.getvalue()
+            case ["segments", spool, seq]:
+                assert headers[b"x-checksum"].decode() == f"sha256:{hashlib.sha256(body).hexdigest()}"
+                known = self.segments.setdefault((spool, int(seq)), body)
+                return (204, b"") if known == body else (409, b"other content")
+            case ["servers", server, "reports"]:
+                report = from_json(body, ServerReport)
+                assert report.server == server
+                self.reports.append(report)
+                return 204, b""
+        return 404, b""
+
+    def deploy(self, *versions, model="credit", production=None, restart_epoch=None):
+        """Make a new generation of *model* with the versions numbered 1, 2, ...; the last in production."""
+        numbered = dict(enumerate(versions, start=1))
+        old = next((m.deployment for m in self.state.models if m.deployment.model == model), None)
+        generation = 1 if old is None else old.generation + 1
+        deployment = Deployment(
+            model=ModelName(model),
+            generation=generation,
+            routes=(Route(version=production or max(numbered), share=1.0),),
+            keep=tuple(number for number in numbered if number != (production or max(numbered))),
+            restart_epoch=(old.restart_epoch if old else 0) if restart_epoch is None else restart_epoch,
+        )
+        served = tuple(
+            ServedVersion(
+                number=number,
+                uuid=VersionUuid(f"m-{number:032x}"),
+                artifact_digest=digest,
+                flavor="sklearn",
+                signature=None,
+                task="classification",
+                registered_at=datetime(2026, 1, 1, tzinfo=UTC),
+            )
+            for number, digest in numbered.items()
+        )
+        others = tuple(m for m in self.state.models if m.deployment.model != model)
+        desired = DesiredModel(deployment=deployment, versions=served)
+        self.state = replace(self.state, revision=self.state.revision + 1, models=(*others, desired))
+        return generation
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A running hub."""
+    hub = Hub(tmp_path / "hub")
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def artifact(hub, monkeypatch):
+    """Puts a model that answers *answer* into the hub and gives its digest."""
+    monkeypatch.syspath_prepend(HERE)
+    behaviours = importlib.import_module("behaviours")
+
+    def make(answer, **how):
+        draft = hub.artifacts / "draft"
+        example = pd.DataFrame({"sleep": [0.0, 0.0], "fail": [0.0, 0.0]})
+        model = behaviours.Obedient(answer=answer, **how).fit(example, [0, 1])
+        write_artifact(model, draft, input_example=example)
+        digest = tree_digest(draft)
+        draft.rename(hub.artifacts / digest.hex)
+        return digest
+
+    return make
+
+
+@dataclass
+class Server:
+    """A server process and its REST door."""
+
+    directory: Path
+    process: subprocess.Popen
+    log: Path
+    failures: list = field(default_factory=list)
+    answers: list = field(default_factory=list)
+
+    def address(self):
+        address = Address.read(self.directory)
+        return address if address is not None and address.pid == self.process.pid else None
+
+    @property
+    def port(self):
+        return self.address().ports["rest"][0]
+
+    def ask(self, method, path, body=None, timeout=10.0):
+        """Status and decoded body of one request on a connection of its own."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
+            headers = {} if body else {"X-API-Key": KEY}
+            connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text[:1] in b"{[" else text.decode()
+
+    def predict(self, sleep=0.0, fail=0.0, timeout=10.0):
+        return self.ask("POST", "/v1/credit/predict", {"instances": [{"sleep": sleep, "fail": fail}]}, timeout)
+
+    def version(self):
+        """The version that answers now, or None."""
+        try:
+            status, answer = self.predict()
+        except OSError:
+            return None
+        return int(answer["metadata"]["model_version"]) if status == 200 else None
+
+    def until(self, seen, seconds=60.0):
+        """Wait until *seen* gives something true; give that."""
+        end = time.monotonic() + seconds
+        while not (found := seen()):
+            assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-4000:]}"
+            assert time.monotonic() < end, f"it did not happen: {self.log.read_text()[-6000:]}"
+            time.sleep(0.02)
+        return found
+
+    def ready(self):
+        self.until(self.address)
+        self.until(lambda: self.version() is not None)
+        return self
+
+    def workers(self):
+        """Process ids of its children."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def stop(self):
+        """SIGTERM; gives the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+
+class Load:
+    """Threads that ask without pause; every answer and every failure is kept."""
+
+    def __init__(self, server, threads=3):
+        self._port = server.port
+        self._stop = threading.Event()
+        self.versions, self.failures = [], []
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        body = json.dumps({"instances": [{"sleep": 0.0, "fail": 0.0}]})
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)) as connection:
+                    connection.request("POST", "/v1/credit/predict", body=body)
+                    answer = connection.getresponse()
+                    told = json.loads(answer.read())
+                if answer.status == 200:
+                    self.versions.append(int(told["metadata"]["model_version"]))
+                else:
+                    self.failures.append((began, answer.status, told))
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append((began, type(error), error))
+                if isinstance(error, ConnectionRefusedError):
+                    return
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def serve(hub, tmp_path):
+    """Starts servers of the hub; all of their processes are gone after the test."""
+    running = []
+
+    def start(*, name="server", hub_url=None, workers=2, serving=None, **settings):
+        told = {
+            "directory": str(tmp_path / name),
+            "hub": hub_url or hub.url,
+            "key": "k",
+            "rest_ports": [0],
+            "grpc_port": None,
+            "zmq_port": None,
+            "serving": {"workers": workers, "drain_timeout": "5s", **(serving or {})},
+            **settings,
+        }
+        log = tmp_path / f"{name}-{len(running)}.log"
+        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, json.dumps(told)], env=environment, stderr=output, stdout=output
+            )
+        server = Server(directory=tmp_path / name, process=process, log=log)
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.process.kill()
+        server.process.wait()
+
+
+@pytest.fixture
+def load():
+    """Load on a server, as a context manager."""
+    return Load

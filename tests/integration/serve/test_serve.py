@@ -1,0 +1,309 @@
+"""A server as real processes, on real sockets."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+import zmq
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+
+def alive(pid):
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def counted(server):
+    """Requests that reached version 1, as any worker's metrics tell."""
+    _, text = server.ask("GET", "/metrics")
+    lines = [line for line in text.splitlines() if line.startswith("mendel_version_requests_total")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def test_serves_what_is_deployed(serve, hub, artifact):
+    """A server that starts loads what the hub desires and answers with it, and its report says so."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    assert server.version() == 1
+    assert server.ask("GET", "/health") == (200, {"status": "ok"})
+    report = server.until(lambda: next((r for r in hub.reports if r.ready and r.counters), None))
+    (line,) = report.convergence
+    assert (line.generation_desired, line.generation_serving, line.version_serving) == (1, 1, 1)
+    assert len(server.workers()) == 2
+
+
+def test_swaps_under_load_without_a_failed_request(serve, hub, artifact, load):
+    """Promoting and rolling back under load fails no request, and no answer mixes two versions."""
+    one, two = artifact(1), artifact(2)
+    hub.deploy(one)
+    server = serve().ready()
+    with load(server) as running:
+        time.sleep(0.3)
+        hub.deploy(one, two)
+        server.until(lambda: running.versions[-20:].count(2) == 20)
+        hub.deploy(one, two, production=1)
+        server.until(lambda: running.versions[-20:].count(1) == 20)
+    assert running.failures == []
+    assert set(running.versions) == {1, 2}
+
+
+def test_a_killed_worker_is_missed_by_nobody_for_long(serve, hub, artifact):
+    """The other worker goes on, the killed one returns, and what was counted never goes back."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    server.until(lambda: len(server.workers()) == 2)
+    for _ in range(20):
+        assert server.predict()[0] == 200
+    before = counted(server)
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    server.until(lambda: not alive(victim))
+    seen = [before]
+    for _ in range(20):
+        assert server.predict()[0] == 200
+        seen.append(counted(server))
+    server.until(lambda: len(server.workers()) == 2 and victim not in server.workers())
+    assert seen == sorted(seen)
+    assert seen[-1] >= before + 20
+
+
+def test_a_killed_supervisor_leaves_no_orphans_and_its_log_is_recovered(serve, hub, artifact):
+    """Workers die with it at once, and the next start sends what they had logged, to the last prediction."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    hub.stop()
+    answered = [server.predict()[1]["prediction_ids"][0] for _ in range(15)]
+    children = server.workers()
+    server.process.kill()
+    server.process.wait()
+    deadline = time.monotonic() + 3
+    while any(alive(pid) for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    hub.start()
+    again = serve().ready()
+    again.until(lambda: _logged(hub, answered))
+    assert again.stop() == 0
+
+
+def _logged(hub, prediction_ids):
+    packed = b"".join(hub.segments.values())
+    return all(bytes.fromhex(one.replace("-", "")) in packed for one in prediction_ids)
+
+
+def test_starts_and_serves_without_the_hub(serve, hub, artifact):
+    """A server that starts while the hub is away serves what it served last, and takes up what changed afterwards."""
+    one, two = artifact(1), artifact(2)
+    hub.deploy(one)
+    assert serve().ready().stop() == 0
+    hub.stop()
+    server = serve().ready()
+    assert server.version() == 1
+    hub.deploy(one, two)
+    hub.start()
+    server.until(lambda: server.version() == 2)
+
+
+def test_goes_on_while_the_hub_is_away(serve, hub, artifact, load):
+    """A dying hub fails no request, and nothing that was logged meanwhile is lost."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    with load(server, threads=1) as running:
+        hub.stop()
+        time.sleep(0.7)
+    assert running.failures == []
+    answered = [server.predict()[1]["prediction_ids"][0] for _ in range(5)]
+    hub.start()
+    server.until(lambda: _logged(hub, answered))
+
+
+def test_a_wrong_artefact_is_refused_and_the_old_version_serves(serve, hub, artifact):
+    """Content that does not have its digest is never loaded; the report names it, and what is mended is taken up."""
+    one, two = artifact(1), artifact(2)
+    example = hub.artifacts / two.hex / "input_example.json"
+    right = example.read_bytes()
+    example.write_bytes(right + b" ")
+    hub.deploy(one)
+    server = serve().ready()
+    hub.deploy(one, two)
+    report = server.until(
+        lambda: next((r for r in hub.reports[-3:] if any(line.error for line in r.convergence)), None)
+    )
+    (line,) = report.convergence
+    assert (line.generation_desired, line.generation_serving, line.version_serving, line.failed_version) == (2, 1, 1, 2)
+    assert "digest" in line.error
+    assert report.ready
+    assert server.version() == 1
+    example.write_bytes(right)
+    server.until(lambda: server.version() == 2)
+
+
+def test_a_version_that_fails_its_golden_input_never_serves(serve, hub, artifact):
+    """The old version serves on, also in a worker that is born afterwards and in a server that is started again."""
+    one, bad = artifact(1), artifact(2, refuse=True)
+    hub.deploy(one)
+    server = serve().ready()
+    server.until((server.directory / "settled.json").exists)
+    hub.deploy(one, bad)
+    server.until(lambda: any(line.failed_version == 2 for r in hub.reports[-3:] for line in r.convergence))
+    for victim in server.workers():
+        os.kill(victim, signal.SIGKILL)
+    server.until(lambda: server.version() == 1)
+    assert server.stop() == 0
+    assert serve().ready().version() == 1
+
+
+def test_a_taken_port_ends_the_start_with_its_name(serve, hub, artifact):
+    """A server whose port is taken says which, and how to go on, and leaves nothing behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = serve(rest_ports=[port])
+        assert server.process.wait(timeout=30) == 1
+    assert f"PortInUse: The REST port {port}" in server.log.read_text()
+
+
+def test_one_server_per_directory(serve, hub, artifact):
+    """A second server on the same directory is refused, and the first does not notice."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    second = serve()
+    assert second.process.wait(timeout=30) == 1
+    assert "DirectoryInUse" in second.log.read_text()
+    assert server.version() == 1
+
+
+def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact):
+    """Every request that was under way is answered, everything logged is sent, and the exit code is 0."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(server.predict(sleep=0.7))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    assert server.stop() == 0
+    for thread in threads:
+        thread.join()
+    assert [status for status, _ in answers] == [200] * 6
+    assert _logged(hub, [answer["prediction_ids"][0] for _, answer in answers])
+    assert not hub.reports[-1].ready
+
+
+def test_sigterm_loses_no_request_that_was_taken(serve, hub, artifact, load):
+    """Under load, requests end with an answer until the door is closed; after that, connections are refused."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    with load(server) as running:
+        time.sleep(0.3)
+        told = time.monotonic()
+        assert server.stop() == 0
+    assert all(issubclass(kind, ConnectionError) and began > told for began, kind, _ in running.failures)
+
+
+def test_a_second_sigterm_does_not_wait(serve, hub, artifact):
+    """Who insists gets the end at once, with exit code 1."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+
+    def ask_slowly():
+        with pytest.raises(OSError):
+            server.predict(sleep=4.0)
+
+    slow = threading.Thread(target=ask_slowly)
+    slow.start()
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert server.stop() == 1
+    slow.join()
+
+
+def test_the_breaker_opens_on_the_aggregate(serve, hub, artifact):
+    """Faults count over both workers; an open breaker refuses at every worker; after its time few probes pass."""
+    hub.deploy(artifact(1))
+    breaker = {"minimum_calls": 8, "open_for": "2s", "probes": 2, "failure_rate": 0.5, "window": "60s"}
+    server = serve(serving={"breaker": breaker}).ready()
+    server.until(lambda: len(server.workers()) == 2)
+    failed = 0
+    while server.predict(fail=1.0)[0] != 503:
+        failed += 1
+        assert failed < 200
+        time.sleep(0.02)
+    refused = time.monotonic()
+    while time.monotonic() < refused + 1.2:
+        assert server.predict(fail=1.0)[0] == 503
+        time.sleep(0.05)
+    statuses = []
+    while time.monotonic() < refused + 3.2:
+        statuses.append(server.predict(fail=1.0)[0])
+        time.sleep(0.02)
+    assert 1 <= sum(status != 503 for status in statuses) <= 2
+    server.until(lambda: server.predict()[0] == 200)
+
+
+def test_a_restart_epoch_replaces_the_workers_without_a_lost_request(serve, hub, artifact, load):
+    """When the epoch grows, every worker is replaced, and nobody who asks meanwhile notices."""
+    one = artifact(1)
+    hub.deploy(one)
+    server = serve().ready()
+    server.until(lambda: len(server.workers()) == 2)
+    before = set(server.workers())
+    with load(server) as running:
+        hub.deploy(one, restart_epoch=1)
+        server.until(lambda: len(server.workers()) == 2 and not before & set(server.workers()))
+        time.sleep(0.3)
+    assert running.failures == []
+
+
+def test_reports_are_one_sequence_per_life(serve, hub, artifact):
+    """Within an epoch sequence numbers and counters grow; a new start has a new epoch and the same server."""
+    hub.deploy(artifact(1))
+    first = serve().ready()
+    first.until(lambda: len(hub.reports) > 3)
+    first.stop()
+    second = serve().ready()
+    second.until(lambda: hub.reports[-1].epoch != hub.reports[0].epoch and hub.reports[-1].counters)
+    assert len({report.server for report in hub.reports}) == 1
+    epochs = list(dict.fromkeys(report.epoch for report in hub.reports))
+    assert len(epochs) == 2
+    for epoch in epochs:
+        life = [report for report in hub.reports if report.epoch == epoch]
+        assert [report.seq for report in life] == sorted({report.seq for report in life})
+        requests = [sum(counter.requests for counter in report.counters) for report in life]
+        assert requests == sorted(requests)
+
+
+def test_every_door_opens_on_inherited_sockets(serve, hub, artifact):
+    """Doors of gRPC and ZMQ answer beside REST; the ports they got stand in the address; a killed ZMQ front comes back."""
+    hub.deploy(artifact(1))
+    server = serve(grpc_port=0, zmq_port=0).ready()
+    ports = server.address().ports
+    with grpc.insecure_channel(f"127.0.0.1:{ports['grpc'][0]}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert _ask_zmq(ports["zmq"][0])["data"]["predictions"] == [1]
+    front = next(pid for pid in server.workers() if b"mendel.app.front" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(front, signal.SIGKILL)
+    server.until(lambda: not alive(front))
+    assert _ask_zmq(ports["zmq"][0])["type"] == "inference_response"
+    assert server.stop() == 0
+
+
+def _ask_zmq(port):
+    with zmq.Context() as context, context.socket(zmq.DEALER) as client:
+        client.set(zmq.LINGER, 0)
+        client.connect(f"tcp://127.0.0.1:{port}")
+        inputs = [{"sleep": 0.0, "fail": 0.0}]
+        message = {"type": "inference_request", "request_id": "1", "data": {"model_name": "credit", "inputs": inputs}}
+        client.send_json(message)
+        assert client.poll(20_000)
+        return client.recv_json()

@@ -1,0 +1,155 @@
+"""A number of real processes kept alive."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mendel.adapters.processes.children import Child, Command, worker_environment
+from mendel.adapters.processes.crew import Crew
+from mendel.adapters.processes.messages import Status, to_line
+
+ACCEPTING = to_line(Status(accepting=True, ready=True))
+CHILD = f"""
+import os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+channel = socket.socket(fileno=int(sys.argv[sys.argv.index("--channel") + 1]))
+BEFORE
+channel.sendall({ACCEPTING!r})
+while channel.recv(4096):
+    pass
+"""
+
+
+class Watched:
+    """A crew and what it told."""
+
+    def __init__(self, size=2, before="", drain=5.0):
+        self.lost, self.launched = [], []
+        self.size = size
+        self.fewest = size
+        self.program = Command(
+            arguments=(sys.executable, "-c", CHILD.replace("BEFORE", before)), environment=os.environ
+        )
+        self.crew = Crew(
+            size,
+            launch=self._launch,
+            heard=self._heard,
+            lost=self.lost.append,
+            drain_timeout=timedelta(seconds=drain),
+            rng=random.Random(1),
+        )
+
+    async def _launch(self, slot, others):
+        self.launched.append((slot, others))
+        return await Child.start(self.program)
+
+    def _heard(self):
+        self.fewest = min(self.fewest, self.accepting)
+
+    @property
+    def accepting(self):
+        return sum(worker.status.accepting for worker in self.crew.workers)
+
+    async def until(self, seen):
+        async with asyncio.timeout(10):
+            while not seen():  # noqa: ASYNC110 - looks at processes
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def watched():
+    """Starts crews; they are gone after the test."""
+    running = []
+
+    async def start(**how):
+        watched = Watched(**how)
+        running.append((watched, asyncio.create_task(watched.crew.run())))
+        await watched.until(lambda: watched.accepting == watched.size)
+        watched.fewest = watched.size
+        return watched
+
+    yield start
+    for watched, task in running:
+        watched.crew.kill()
+        await task
+        assert watched.crew.workers == ()
+
+
+async def test_who_dies_is_followed_on_the_same_slot(watched):
+    """A killed worker is missed, its slot handed over, and its successor told that others serve."""
+    crew = await watched()
+    victim = crew.crew.workers[1]
+    os.kill(victim.child.pid, signal.SIGKILL)
+    await crew.until(lambda: crew.lost and crew.accepting == 2)
+    assert crew.lost == [victim.slot]
+    assert crew.launched[-1] == (victim.slot, True)
+    assert victim.child.pid not in {worker.child.pid for worker in crew.crew.workers}
+
+
+async def test_drained_workers_are_seen_out(watched):
+    """After draining nobody is left and nobody is started again."""
+    crew = await watched()
+    launched = len(crew.launched)
+    await crew.crew.drain()
+    await crew.until(lambda: not crew.crew.workers)
+    assert len(crew.launched) == launched
+
+
+async def test_who_does_not_drain_in_time_is_killed(watched):
+    """A worker deaf to SIGTERM does not hold the server up."""
+    crew = await watched(size=1, before="signal.signal(signal.SIGTERM, signal.SIG_IGN)", drain=-1.8)
+    await crew.crew.drain()
+    await crew.until(lambda: not crew.crew.workers)
+
+
+async def test_renewal_replaces_everyone_and_never_serves_with_fewer(watched):
+    """Each successor serves before its predecessor goes, on a slot of its own."""
+    crew = await watched()
+    before = {worker.child.pid for worker in crew.crew.workers}
+    crew.crew.renew(1)
+    await crew.until(lambda: len(crew.lost) == 2 and crew.accepting == 2)
+    assert not before & {worker.child.pid for worker in crew.crew.workers}
+    assert crew.fewest == 2
+
+
+async def test_a_child_dies_with_its_parent(tmp_path):
+    """A child whose parent is killed is killed too, whatever it is doing."""
+    pid_file = tmp_path / "pid"
+    child = (
+        "import os, sys, time, pathlib; from mendel.adapters.processes.children import die_with_parent;"
+        f"die_with_parent(os.getppid()); pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    async with asyncio.timeout(20):
+        while not (pid_file.exists() and pid_file.read_text()):  # noqa: ASYNC110 - looks at a file
+            await asyncio.sleep(0.02)
+        parent.kill()
+        await parent.wait()
+        while _alive(int(pid_file.read_text())):  # noqa: ASYNC110 - looks at a process
+            await asyncio.sleep(0.02)
+
+
+def test_numerical_libraries_share_the_cores():
+    """Each of two workers on eight cores uses four threads, unless the user said otherwise."""
+    shared = worker_environment({"OMP_NUM_THREADS": "1", "PATH": "/bin"}, workers=2, cores=8)
+    assert shared == {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "4",
+        "MKL_NUM_THREADS": "4",
+        "PATH": "/bin",
+    }
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
