@@ -18,7 +18,7 @@ from mendel.serving.decoding import frame_of
 from mendel.serving.loading import load
 from mendel.serving.predictor import Predictor
 from mendel.serving.recording import class_names, prediction_column
-from mendel.serving.rows import Frame
+from mendel.serving.rows import Frame, objects
 from mendel.values import ColumnSpec, ColumnType, Digest, Signature, Table, to_json
 from mendel.values.trees import tree_digest
 
@@ -74,7 +74,7 @@ def write_artifact(
     Returns:
         The digest of the directory.
     """
-    import joblib  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a model is written
+    import joblib  # noqa: PLC0415 - only where a model is written
 
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -200,6 +200,4 @@ def _normal(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     values = [None if value is None or value != value else value for value in column.tolist()]  # noqa: PLR0124 - NaN is null
     if all(type(value) in {int, float, type(None)} for value in values):
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    normal = np.empty(len(values), dtype=object)
-    normal[:] = [value if value is None or isinstance(value, bool) else str(value) for value in values]
-    return normal
+    return objects([value if value is None or isinstance(value, bool) else str(value) for value in values])

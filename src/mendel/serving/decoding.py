@@ -210,6 +210,8 @@ def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | No
     if names is None:
         width = len(rows[0]) if isinstance(rows[0], Sequence) and not isinstance(rows[0], str) else 1
         names = tuple(f"x{place}" for place in range(width))
+    if not names:
+        raise InvalidRequest("The rows have no values.")
     values = [_loose_row(row, place, names) for place, row in enumerate(rows)]
     numeric = all(_NUMBERS.issuperset(map(type, row)) for row in values)
     if not numeric:

@@ -89,14 +89,14 @@ def _unpickle(directory: Path, flavor: Mapping[str, Any]) -> Any:
         raise ModelNotLoadable("The artefact names a model file outside itself.")
     match flavor.get("serialization_format", "cloudpickle"):
         case "joblib":
-            import joblib  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a model is loaded
+            import joblib  # noqa: PLC0415 - only where a model is loaded
 
             return joblib.load(path)
         case "cloudpickle" | "pickle":
             with path.open("rb") as file:
                 return pickle.load(file)  # noqa: S301 - after the digest was checked; design.md section 8
         case "skops":
-            import skops.io  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a model is loaded
+            import skops.io  # noqa: PLC0415 - only where a model is loaded
 
             return skops.io.load(path)
         case other:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mendel.predictions import PredictionBlock
 from mendel.serving.predictor import Outputs
-from mendel.serving.rows import Frame
+from mendel.serving.rows import Frame, objects
 from mendel.values import ModelName, ServedVersion
 
 
@@ -87,9 +87,7 @@ def prediction_column(values: Sequence[Any]) -> NDArray[Any]:
     """Answers as a column: ``float64`` where all are numbers, else objects; what is no scalar becomes JSON text."""
     if all(type(value) in {int, float} for value in values):
         return np.array(values, dtype=np.float64)
-    column = np.empty(len(values), dtype=object)
-    column[:] = [_scalar(value) for value in values]
-    return column
+    return objects([_scalar(value) for value in values])
 
 
 def _scalar(value: Any) -> Any:

@@ -73,13 +73,13 @@ def assemble(parts: Sequence[Rows]) -> Frame:
     if shape.numeric:
         buffer = bytearray().join(part.packed for part in parts)
         return Frame(shape, np.frombuffer(buffer, dtype=np.float64).reshape(-1, len(shape.names)))
-    values = np.empty((sum(part.count for part in parts), len(shape.names)), dtype=object)
-    place = 0
-    for part in parts:
-        for row in part.objects:
-            values[place] = row
-            place += 1
-    return Frame(shape, values)
+    values = objects([value for part in parts for row in part.objects for value in row])
+    return Frame(shape, values.reshape(-1, len(shape.names)))
+
+
+def objects(values: Sequence[Any]) -> NDArray[Any]:
+    """A column of *values* as they are, lists among them included."""
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def truth_values(column: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mendel.errors import InvalidRequest
 from mendel.serving.calls import Matrix, Tensor, Tensors
+from mendel.serving.rows import objects
 
 DTYPES: dict[str, str] = {
     "BOOL": "?",
@@ -137,7 +138,7 @@ def array_of(tensor: Tensor) -> Array:
     if isinstance(tensor.values, np.ndarray):
         values = tensor.values
     elif tensor.datatype == "BYTES":
-        values = _objects(_flat(tensor.values))
+        values = objects(_flat(tensor.values))
     else:
         values = _numbers(tensor)
     if values.size != size:
@@ -154,7 +155,7 @@ def _numbers(tensor: Tensor) -> Array:
     wanted = {bool} if tensor.datatype == "BOOL" else {int, float} if tensor.datatype.startswith("FP") else {int}
     nullable = set(map(type, flat)) - wanted
     if nullable == {type(None)}:
-        return _objects(flat)
+        return objects(flat)
     if nullable:
         wrong = next(value for value in flat if type(value) not in wanted)
         raise InvalidRequest(
@@ -178,12 +179,6 @@ def _flat(values: Any) -> list[Any]:
     return list(values)
 
 
-def _objects(flat: list[Any]) -> Array:
-    values = np.empty(len(flat), dtype=object)
-    values[:] = flat
-    return values
-
-
 def _from_bytes(raw: bytes, size: int) -> Array:
     found: list[Any] = []
     place = 0
@@ -193,7 +188,7 @@ def _from_bytes(raw: bytes, size: int) -> Array:
         found.append(raw[place - length : place])
     if place != len(raw) or len(found) != size:
         raise InvalidRequest(f"{len(raw)} bytes do not make {size} BYTES elements.")
-    return _objects(found)
+    return objects(found)
 
 
 def _text(value: Any) -> Any:

@@ -219,7 +219,7 @@ def make_kernel(shelf: Shelf):
 
 @pytest.fixture
 async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
-    """Worlds by ``await open_world(policy, sink=...)``, closed at the end."""
+    """Opens a kernel with three doors, as often as asked, and closes them all at the end."""
     async with AsyncExitStack() as stack:
 
         async def open_(policy: ServingPolicy | None = None, **given: Any) -> World:

@@ -1,0 +1,272 @@
+"""Routing, authorisation, lanes, counts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mendel.errors import DeadlineExceeded, Denied, Forbidden, Unauthenticated
+from mendel.serving import LocalCounters, render, version_counters
+from mendel.serving.authorize import authorize
+from mendel.serving.correlation import correlation_id
+from mendel.serving.lane import Lane, Ticket
+from mendel.serving.metrics import LATENCY, OUTCOMES, ROWS, Histogram, series
+from mendel.serving.routing import choose_version
+from mendel.serving.rows import Rows, Shape
+from mendel.values import LATENCY_BOUNDS_MS, Deployment, ModelName, Route, Scope
+
+SHAPE = Shape(("a",), numeric=True)
+
+
+@given(st.integers(0, 100), st.text())
+def test_a_key_always_gets_the_same_version(percent, key):
+    """The route of a key depends on the key and the shares alone."""
+    share = min(max(percent / 100, 0.01), 0.99)
+    routes = (Route(version=1, share=1 - share), Route(version=2, share=share))
+    deployment = Deployment(model=ModelName("m"), routes=routes)
+    versions = {choose_version(deployment, key, random.Random(seed)) for seed in range(3)}
+    assert len(versions) == 1
+
+
+def test_growing_a_canary_moves_keys_only_towards_it():
+    """Keys that the canary has it keeps when its share grows."""
+
+    def deployment(share: float) -> Deployment:
+        return Deployment(
+            model=ModelName("m"), routes=(Route(version=1, share=1 - share), Route(version=2, share=share))
+        )
+
+    rng = random.Random(0)
+    small = {k for k in map(str, range(500)) if choose_version(deployment(0.1), k, rng) == 2}
+    large = {k for k in map(str, range(500)) if choose_version(deployment(0.4), k, rng) == 2}
+    assert small < large
+
+
+KEYS = {hashlib.sha256(s.encode()).hexdigest(): scopes for s, scopes in {"r": ("read",), "x": ("admin",)}.items()}
+
+
+@pytest.mark.parametrize(
+    ("credential", "scope", "error"),
+    [
+        (None, None, None),
+        (None, Scope.PREDICT, None),
+        ("wrong", Scope.PREDICT, None),
+        (None, Scope.READ, Unauthenticated),
+        ("wrong", Scope.READ, Unauthenticated),
+        ("r", Scope.READ, None),
+        ("r", Scope.LABEL, Forbidden),
+        ("x", Scope.DEPLOY, None),
+        ("", Scope.LABEL, Unauthenticated),
+    ],
+)
+def test_who_may_do_what(credential, scope, error):
+    """The table of the one decision, while no key for predicting exists."""
+    if error is None:
+        authorize(KEYS, "rest", credential, scope)
+        return
+    with pytest.raises(error):
+        authorize(KEYS, "rest", credential, scope)
+
+
+def test_a_predict_key_closes_predicting():
+    """As soon as one key lists predict, nobody predicts without one."""
+    keys = KEYS | {hashlib.sha256(b"p").hexdigest(): ("predict",)}
+    authorize(keys, "grpc", "p", Scope.PREDICT)
+    for credential in (None, "wrong", "r"):
+        with pytest.raises(Denied):
+            authorize(keys, "grpc", credential, Scope.PREDICT)
+
+
+def test_correlation_ids_are_sane_or_made():
+    """Control characters, spaces and novels are not taken over."""
+    rng = random.Random(0)
+    for nonsense in ("a b", "x\n", "é", "x" * 129, ""):
+        assert correlation_id(nonsense, None, rng) != nonsense
+
+
+def ticket(rows: int = 1, *, shape: Shape = SHAPE, seconds: float = 5, shadow: bool = False) -> Ticket[list[int]]:
+    loop = asyncio.get_running_loop()
+    return Ticket(
+        rows=Rows(shape, rows),
+        door="rest",
+        correlation_id="",
+        event_micros=None,
+        arrived=loop.time(),
+        deadline=loop.time() + seconds,
+        future=loop.create_future(),
+        shadow=shadow,
+    )
+
+
+class Batches:
+    """Remembers every batch; runs while its gate is open."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[Ticket[list[int]]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.dropped: list[Ticket[list[int]]] = []
+
+    def __call__(self, tickets):
+        self.seen.append(list(tickets))
+        assert self.gate.wait(5)
+        return [len(self.seen)] * len(tickets)
+
+    def lane(self, max_rows: int = 100) -> Lane[list[int]]:
+        return Lane(
+            "t",
+            execute=self,
+            done=lambda *_: None,
+            dropped=self.dropped.append,
+            width=1,
+            max_rows=max_rows,
+            loop=asyncio.get_running_loop(),
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.seen]
+
+
+async def test_what_arrives_while_a_batch_runs_is_the_next_batch():
+    """One waits for nobody; the rest of the queue goes together."""
+    batches = Batches()
+    lane = batches.lane()
+    batches.gate.clear()
+    first = ticket()
+    lane.submit(first)
+    await asyncio.sleep(0.02)
+    others = [ticket() for _ in range(9)]
+    for other in others:
+        lane.submit(other)
+    assert (lane.queued, lane.running) == (9, 1)
+    batches.gate.set()
+    await asyncio.gather(first.future, *(other.future for other in others))
+    assert batches.sizes == [1, 9]
+    lane.close()
+
+
+async def test_batches_hold_their_bound_and_divide_no_request():
+    """Requests of 6, 6 and 20 rows under a bound of 10 run apart, the large one whole."""
+    batches = Batches()
+    lane = batches.lane(max_rows=10)
+    tickets = [ticket(6), ticket(6), ticket(20), ticket(2), ticket(3)]
+    for one in tickets:
+        lane.submit(one)
+    await asyncio.gather(*(one.future for one in tickets))
+    assert [[one.rows.count for one in batch] for batch in batches.seen] == [[6], [6], [20], [2, 3]]
+    lane.close()
+
+
+async def test_shapes_and_shadows_never_share_a_batch():
+    """Another shape, or a shadow's copy, begins a new batch."""
+    batches = Batches()
+    lane = batches.lane()
+    other = Shape(("b",), numeric=True)
+    tickets = [ticket(), ticket(), ticket(shape=other), ticket(), ticket(shadow=True)]
+    for one in tickets:
+        lane.submit(one)
+    await asyncio.gather(*(one.future for one in tickets))
+    assert batches.sizes == [2, 1, 1, 1]
+    lane.close()
+
+
+async def test_what_waits_past_its_deadline_is_dropped_not_run():
+    """An expired or cancelled ticket is answered at its deadline and never executed."""
+    batches = Batches()
+    lane = batches.lane()
+    batches.gate.clear()
+    first, late, gone = ticket(), ticket(seconds=0.05), ticket()
+    lane.submit(first)
+    await asyncio.sleep(0.02)
+    lane.submit(late)
+    lane.submit(gone)
+    gone.future.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await late.future
+    batches.gate.set()
+    await first.future
+    await asyncio.wait_for(lane.idle(), 1)
+    assert batches.sizes == [1]
+    assert batches.dropped == [late, gone]
+    lane.close()
+
+
+async def test_an_exception_of_a_batch_reaches_all_its_requests():
+    """A fault that is nobody's own ends every request of the batch, and the lane goes on."""
+
+    def fault(_):
+        raise LookupError("odd")
+
+    batches = Batches()
+    lane = batches.lane()
+    lane._execute = fault
+    tickets = [ticket(), ticket()]
+    for one in tickets:
+        lane.submit(one)
+    assert [type(e) for e in await asyncio.gather(*(t.future for t in tickets), return_exceptions=True)] == [
+        LookupError
+    ] * 2
+    lane._execute = batches
+    again = ticket()
+    lane.submit(again)
+    assert await again.future
+    lane.close()
+
+
+async def test_closing_tells_who_still_waits():
+    """Nobody waits for ever on a lane that was closed."""
+    batches = Batches()
+    lane = batches.lane()
+    batches.gate.clear()
+    first, second = ticket(), ticket()
+    lane.submit(first)
+    await asyncio.sleep(0.02)
+    lane.submit(second)
+    lane.close()
+    with pytest.raises(DeadlineExceeded):
+        await second.future
+    batches.gate.set()
+    await first.future
+
+
+@given(st.lists(st.floats(0, 40_000), max_size=30))
+def test_histograms_count_everything_once(values):
+    """Every observation is in one bucket; the counters' latency has the same total."""
+    counters = LocalCounters()
+    histogram = Histogram(counters, LATENCY, model="m", version="1", door="rest")
+    for value in values:
+        histogram.observe(value)
+    counters.add(counters.reserve(series(OUTCOMES, model="m", version="1", status="ok")), len(values))
+    (found,) = version_counters(counters.totals())
+    assert sum(found.latency) == found.requests == len(values)
+    assert len(found.latency) == len(LATENCY_BOUNDS_MS) + 1
+    for bound, count in zip(LATENCY_BOUNDS_MS, found.latency, strict=False):
+        assert count == sum(1 for v in values if v <= bound) - sum(
+            1 for v in values if v <= max((b for b in LATENCY_BOUNDS_MS if b < bound), default=-1)
+        )
+
+
+def test_counters_are_kept_apart_by_version_and_added_over_doors():
+    """Doors add up; versions, statuses and models do not."""
+    counters = LocalCounters()
+    for door, rows in (("rest", 2), ("grpc", 3)):
+        counters.add(counters.reserve(series(ROWS, model="m", version="1", door=door)), rows)
+    for status in ("ok", "model_error", "breaker_open", "timeout", "rejected"):
+        counters.add(counters.reserve(series(OUTCOMES, model="m", version="2", status=status)))
+    first, second = version_counters(counters.totals())
+    assert (first.version, first.rows) == (1, 5)
+    assert (second.requests, second.model_errors, second.timeouts, second.rejected) == (5, 2, 1, 1)
+
+
+def test_labels_are_escaped():
+    """Quotes, backslashes and line ends in a label do not break the exposition."""
+    counters = LocalCounters()
+    counters.add(counters.reserve(series(ROWS, model='a"b\\c\nd', version="1", door="rest")))
+    assert 'model="a\\"b\\\\c\\nd"' in render(counters.totals())
