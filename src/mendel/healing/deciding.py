@@ -199,7 +199,9 @@ class Deciding:
             run=_next_run_id(incident, facts) if isinstance(decision, Act | Propose) else None,
             evidence=_digests(incident),
         )
-        if record.same_as(next(reversed(store.decisions(incident.id)), None)):
+        if not isinstance(decision, Act | Propose) and record.same_as(
+            next(reversed(store.decisions(incident.id)), None)
+        ):
             return incident
         store.add_decision(record)
         self._journal.say(tx, "decision.made", incident.ref, to_builtins(record), now=now, by=ACTOR)
@@ -214,7 +216,8 @@ class Deciding:
         match decision:
             case Act(playbook=playbook, preempts=preempts) if run_id is not None:
                 if preempts is not None:
-                    self._journal.preempt(tx, preempts, run_id, about.at)
+                    former, why = tx.store(HealingStore).run(preempts), f"gave way to {run_id}"
+                    self._journal.stop(tx, former, RunState.CANCELLED, why, now=about.at, by=ACTOR)
                 run = self._run(about, incident.ref, playbook, run_id=run_id, incident=incident.id, reason="decided")
                 self._journal.launch(tx, run, about.at)
             case Propose(playbook=playbook) if run_id is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
-from mendel.durable import Transaction
+from mendel.durable import Transaction, Workflows, WorkflowState
 from mendel.errors import Conflict, HealingPaused, InvalidValue
 from mendel.healing.deciding import Deciding
 from mendel.healing.journal import pause_of
 from mendel.healing.nouns import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
 from mendel.healing.ports import HealingStore
+from mendel.healing.situation import ACTOR
 from mendel.values import ModelName
 
 
@@ -88,16 +90,55 @@ class Healing(Deciding):
             run = tx.store(HealingStore).run(run_id)
             if run.state not in {RunState.PROPOSED, RunState.HELD}:
                 raise Conflict(f"Run {run_id} is {run.state}; it waits for nobody.")
-            after = replace(run, state=RunState.DECLINED, finished_at=now)
-            tx.store(HealingStore).put_run(after)
-            told = {"run": run_id, "state": after.state, "why": reason}
-            self._journal.say(tx, "playbook.finished", run.ref, told, now=now, by=by)
-            text = f"{run_id} declined: {reason}"
-            self._journal.note(tx, run.incident, TimelineEntry(at=now, kind="declined", text=text, actor=by))
-            self._journal.reopen(tx, run.incident)
-            return after
+            return self._journal.stop(tx, run, RunState.DECLINED, f"declined: {reason}", now=now, by=by)
 
         return self._unit.write(end)
+
+    def cancel(self, run_id: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:
+        """
+        End a run that is under way or waits; it stops before its next change, and what it changed stays.
+
+        A person's no: the same is not tried again on its incident.
+
+        Raises:
+            RunNotFound: There is none.
+            Conflict: It is over.
+        """
+
+        def end(tx: Transaction) -> PlaybookRun:
+            run = tx.store(HealingStore).run(run_id)
+            if run.state.over:
+                raise Conflict(f"Run {run_id} is {run.state} already.")
+            return self._journal.stop(tx, run, RunState.DECLINED, f"cancelled: {reason}", now=now, by=by)
+
+        return self._unit.write(end)
+
+    def settle(self, workflows: Workflows, now: datetime) -> tuple[PlaybookRun, ...]:
+        """
+        Fail the runs whose workflow ended without saying so, which would else keep their models from every other run.
+
+        Returns:
+            The runs that were failed.
+        """
+
+        def lost(run: PlaybookRun) -> str | None:
+            carrier = workflows.get(run.workflow_id)
+            ended = carrier is not None and carrier.state in {WorkflowState.FAILED, WorkflowState.CANCELLED}
+            return f"its workflow {carrier.state}: {carrier.error}" if carrier is not None and ended else None
+
+        def fail(tx: Transaction, run_id: str, why: str) -> PlaybookRun:
+            run = tx.store(HealingStore).run(run_id)
+            if run.state is not RunState.RUNNING:
+                return run
+            after = self._journal.stop(tx, run, RunState.FAILED, why, now=now, by=ACTOR)
+            if run.incident is not None:
+                incident = tx.store(HealingStore).incident(run.incident)
+                self._journal.escalate(tx, incident, f"{run.playbook} did not help: {why}", now, ACTOR)
+            return after
+
+        running = self._unit.read(lambda tx: tx.store(HealingStore).runs(since=now))
+        found = [(run, lost(run)) for run in running if run.state is RunState.RUNNING]
+        return tuple(self._unit.write(partial(fail, run_id=run.id, why=why)) for run, why in found if why is not None)
 
     def pause(self, *, by: str, reason: str, now: datetime, model: ModelName | None = None) -> Pause:
         """Switch healing off, for *model* or for all: nothing starts, and runs are held before their next change."""

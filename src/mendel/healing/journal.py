@@ -88,15 +88,17 @@ class Journal:
         """
         return self.launch(tx, replace(run, part=run.part + 1), now)
 
-    def preempt(self, tx: Transaction, run_id: str, by: str, now: datetime) -> None:
-        """End a run that must give way: whatever it does next, it finds itself cancelled first."""
-        store = tx.store(HealingStore)
-        run = store.run(run_id)
-        store.put_run(replace(run, state=RunState.CANCELLED, finished_at=now))
-        told = {"run": run_id, "playbook": run.playbook, "state": RunState.CANCELLED, "why": f"gave way to {by}"}
+    def stop(
+        self, tx: Transaction, run: PlaybookRun, state: RunState, why: str, *, now: datetime, by: str
+    ) -> PlaybookRun:
+        """End a run from outside: whatever it would do next, it finds itself over first."""
+        after = replace(run, state=state, finished_at=now)
+        tx.store(HealingStore).put_run(after)
+        told = {"run": run.id, "playbook": run.playbook, "state": state, "why": why}
         self.say(tx, "playbook.finished", run.ref, told, now=now, by=by)
-        self.note(tx, run.incident, TimelineEntry(at=now, kind="preempted", text=f"{run_id} gave way to {by}"))
+        self.note(tx, run.incident, TimelineEntry(at=now, kind=state.value, text=f"{run.id}: {why}", actor=by))
         self.reopen(tx, run.incident)
+        return after
 
     def reopen(self, tx: Transaction, incident_id: str | None) -> None:
         """Nothing mends the incident any more."""

@@ -128,7 +128,9 @@ class Monitor:
         document = self._lifecycle.policy(ref.model)
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
-            found[SignalKind.DRIFT] = self._drift_gone(ref, window, policy)
+            # of a version that came with the change, every row of the first grain counts
+            start = window.start if ref == incident.ref else Window.grain(window.start, policy.every).start
+            found[SignalKind.DRIFT] = self._drift_gone(ref, Window(start, window.end), policy)
         if SignalKind.QUALITY in kinds:
             found[SignalKind.QUALITY] = self._quality_gone(ref, window, document, policy)
         return _effect({kind: found.get(kind, (None, f"{kind} cannot be measured")) for kind in incident.kinds})

@@ -52,12 +52,8 @@ class Situation:
 
     @property
     def last_change(self) -> datetime | None:
-        """
-        When production last changed hands.
-
-        The first deployment of a model is no change: there was nothing to compare with.
-        """
-        return max((tenure.start for tenure in self.tenures[1:]), default=None)
+        """When production last changed hands, the first deployment included: the gates' cooldown counts from it."""
+        return max((tenure.end or tenure.start for tenure in self.tenures), default=None)
 
     def tenure(self, ref: VersionRef) -> Tenure | None:
         """The newest stretch of *ref* in production."""

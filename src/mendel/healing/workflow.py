@@ -98,12 +98,19 @@ class PlaybookWorkflow:
         return self._unit.write_once(StepKey(workflow_id=run_id, step=f"begin {part}"), begin)
 
     def _play(self, playing: Playing, *, approved: bool) -> StepOutcome:
-        """Play one step; the supervisor of actions: whatever one raises ends the step as failed, and is recorded."""
+        """Play one step, unless its condition does not hold, the run was ended, or it has to be held."""
         if not playing.step.applies(playing.facts):
             return self._outcome(playing, StepState.SKIPPED, Done(text="its condition does not hold"))
-        held_for = self._held_for(playing, approved=approved)
+        stands = playing.durable.step(f"{playing.name} stands", lambda: self._stands(playing.run))
+        if stands["over"]:
+            return self._outcome(playing, StepState.SKIPPED, Done(text="the run is over"))
+        held_for = _held_for(playing, approved=approved, paused=stands["paused"])
         if held_for is not None:
             return self._outcome(playing, StepState.HELD, Done(text=f"waits for {held_for}"), held_for=held_for)
+        return self._supervised(playing)
+
+    def _supervised(self, playing: Playing) -> StepOutcome:
+        """The supervisor of actions: whatever one raises ends the step as failed, and is recorded."""
         try:
             return self._outcome(playing, StepState.DONE, self._actions.perform(playing))
         except Refused as error:
@@ -115,19 +122,15 @@ class PlaybookWorkflow:
         except Exception as error:  # noqa: BLE001 - the named supervisor of actions; BaseException is a kill
             return self._outcome(playing, StepState.FAILED, Done(text=f"{type(error).__name__}: {error}"))
 
-    def _held_for(self, playing: Playing, *, approved: bool) -> str | None:
-        """What the step must wait for: a person, by the playbook or the policy, or the end of a pause."""
-        step, promotes = playing.step, playing.step.action is Action.PROMOTE_CANDIDATE
-        asks = step.requires is not None or (promotes and playing.policy.autonomy.of("promote") is not Level.ACT)
-        if asks and not approved:
-            return "approval"
-        if not step.action.live:
-            return None
-        paused = playing.durable.step(f"{playing.name} paused", lambda: {"paused": self._paused(playing.run)})
-        return "resume" if paused["paused"] else None
+    def _stands(self, run: PlaybookRun) -> Payload:
+        """Whether somebody ended the run meanwhile, and whether healing is paused."""
 
-    def _paused(self, run: PlaybookRun) -> bool:
-        return self._unit.read(lambda tx: pause_of(tx.store(HealingStore), run.ref.model)) is not None
+        def read(tx: Transaction) -> Payload:
+            store = tx.store(HealingStore)
+            over = store.run(run.id).state is not RunState.RUNNING
+            return {"over": over, "paused": pause_of(store, run.ref.model) is not None}
+
+        return self._unit.read(read)
 
     def _outcome(self, playing: Playing, state: StepState, done: Done, *, held_for: str | None = None) -> StepOutcome:
         watched = {"watched": done.text} if playing.step.action is Action.WATCH else {}
@@ -211,3 +214,12 @@ def _first_facts(begun: _Begun, policy: HealingPolicy) -> dict[str, Any]:
     if begun.incident is not None:
         known |= {"cause": begun.incident.cause.value, "severity": begun.incident.severity.value}
     return {**known, **begun.run.facts}
+
+
+def _held_for(playing: Playing, *, approved: bool, paused: bool) -> str | None:
+    """What the step must wait for: a person, by the playbook or the policy, or the end of a pause."""
+    step, promotes = playing.step, playing.step.action is Action.PROMOTE_CANDIDATE
+    asks = step.requires is not None or (promotes and playing.policy.autonomy.of("promote") is not Level.ACT)
+    if asks and not approved:
+        return "approval"
+    return "resume" if paused and step.action.live else None

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from mendel.adapters.memory import MemoryWorkflows
 from mendel.durable import Outbox
 from mendel.errors import Conflict, HealingPaused, IncidentNotFound, InvalidValue, NotFound
 from mendel.healing import (
+    WORKFLOW,
     Cause,
     EffectState,
     IncidentStatus,
@@ -442,9 +444,53 @@ class TestPeople:
         assert house.pending_playbooks() == []
         assert house.events("incident.opened") == []
 
+    def test_a_cancelled_run_changes_nothing_more(self, house):
+        """A run that a person cancels ends before its next change, and is not started again on its incident."""
+        notice(house, "faults")
+        house.healing.cancel("INC-2026-1-1", by="ann", reason="wait", now=house.clock())
+        house.play()
+        assert house.registry.deployment(MODEL).production == 2
+        assert incidents(house)[0].status is IncidentStatus.OPEN
+        with pytest.raises(Conflict, match="already"):
+            house.healing.cancel("INC-2026-1-1", by="ann", reason="wait", now=house.clock())
+        house.healing.review(MODEL, house.clock())
+        assert len(runs(house)) == 1
+
+    def test_a_run_whose_workflow_was_lost_is_failed(self, house):
+        """A workflow that ended without a word fails its run, so that the model is free again, and escalates."""
+        workflows = MemoryWorkflows()
+
+        def broken(run, payload):
+            raise RuntimeError("lost")
+
+        workflows.register(WORKFLOW, broken)
+        notice(house, "faults")
+        (call,) = house.pending_playbooks()
+        with workflows.open():
+            assert house.healing.settle(workflows, house.clock()) == ()
+            workflows.start(call)
+            workflows.wait(call.id, timeout=5 * SECOND)
+            (run,) = house.healing.settle(workflows, house.clock())
+            assert house.healing.settle(workflows, house.clock()) == ()
+        assert run.state is RunState.FAILED
+        assert incidents(house)[0].escalated
+
     def test_notify_tells(self, house):
         """Where no version is to blame, the servers' trouble is told once as an event."""
         (incident,) = notice(house, "unavailable", severity=Severity.CRITICAL)
         house.play()
         assert incident.cause is Cause.SERVERS
         assert len(house.events("incident.notified")) == 1
+
+
+def test_a_preempted_training_is_started_again(house):
+    """A run that gave way is tried again on its incident once the model is free, if the question still stands."""
+    house.policy(autonomy=ACTS, remedies={"faults": "model_rollback"})
+    notice(house, "drift")
+    house.healing.notice([house.signal(SignalKind.FAULTS)], house.clock())
+    first, back = runs(house)
+    assert (first.state, back.state) == (RunState.CANCELLED, RunState.RUNNING)
+    house.healing.cancel(back.id, by="ann", reason="no", now=house.clock())
+    house.healing.review(MODEL, house.clock.advance(timedelta(hours=1)))
+    assert runs(house)[-1].id == "INC-2026-1-2"
+    assert runs(house)[-1].state is RunState.RUNNING
