@@ -41,7 +41,7 @@ class BatchRun:
     Attributes:
         whose: Asked once per batch (for a shadow's copies or not), since the generation may change while a version
             serves on.
-        now: The event loop's clock, for latencies.
+        steady: Counts seconds, for latencies.
         required: Rows that are not logged are not answered.
     """
 
@@ -50,7 +50,7 @@ class BatchRun:
     sink: PredictionSink | None
     whose: Callable[[bool], Recorded]
     clock: Clock
-    now: Callable[[], float]
+    steady: Callable[[], float]
     rng: random.Random
     required: bool = False
 
@@ -89,7 +89,7 @@ class BatchRun:
     ) -> list[str] | None:
         if self.sink is None:
             return None
-        micros, now = to_micros(self.clock()), self.now()
+        micros, now = to_micros(self.clock()), self.steady()
         ids = mint_ids(len(frame), micros=micros, randbytes=self.rng.randbytes)
         origins = [
             Origin(

@@ -159,7 +159,7 @@ class Hosting:
     async def _load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedVersion:
         around, loop = self._around, asyncio.get_running_loop()
         budget, used = around.policy.memory_budget_bytes, self._used_bytes()
-        began = loop.time()
+        began = around.steady()
 
         def read() -> Read:
             directory = fetch(served.artifact_digest)
@@ -172,7 +172,7 @@ class Hosting:
 
         version = LoadedVersion(model, served, await loop.run_in_executor(self._loader, read), around)
         around.counters.add(self._loaded)
-        self._load_time.observe((loop.time() - began) * 1000)
+        self._load_time.observe((around.steady() - began) * 1000)
         return version
 
     def _used_bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -65,6 +66,7 @@ class Kernel:
         project: The classifiers whose code this server hosts, for versions of flavour ``mendel``.
         repository: Carries out load and unload calls of doors; None refuses them.
         identity: What this server is, for the metadata of its answers.
+        steady: Counts seconds and never goes back, for latencies and deadlines.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Kernel:
         project: Project | None = None,
         repository: RepositoryControl | None = None,
         identity: ServerIdentity | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy, self.sink, self.counters, self.clock = policy, sink, counters, clock
+        self.steady = steady
         self.repository = repository
         self._breakers, self._rng = breakers, rng
         self.version = (identity.tool_version if identity else None) or "0"
@@ -91,6 +95,7 @@ class Kernel:
             counters=counters,
             breakers=breakers,
             clock=clock,
+            steady=steady,
             rng=rng,
             project=project,
             identity=identity or ServerIdentity(),
@@ -164,7 +169,7 @@ class Kernel:
             ModelFailed: The model raised, or gave no answer.
             StoreUnavailable: Logging is required and the log takes nothing.
         """
-        began = self._loop.time()
+        began = self.steady()
         patience = min(call.timeout or self.policy.request_timeout, self.policy.request_timeout)
         if patience <= timedelta(0):
             raise DeadlineExceeded("The deadline had passed when the request came.")
@@ -372,7 +377,7 @@ class Kernel:
             prediction_ids=outcome.ids,
             correlation_id=call.correlation_id,
             at=self.clock(),
-            took=timedelta(seconds=self._loop.time() - began),
+            took=timedelta(seconds=self.steady() - began),
             fallback=fallback,
         )
 

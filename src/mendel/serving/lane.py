@@ -23,8 +23,8 @@ class Ticket(Generic[R]):
     """
     One request on its way through a lane.
 
-    Times are the event loop's. ``future`` is done early when the deadline passes or the caller goes away; what is done
-    is not started. ``epoch`` is what the breaker admitted it in.
+    Times are seconds of the kernel's steady clock. ``future`` is done early when the deadline passes or the caller goes
+    away; what is done is not started. ``epoch`` is what the breaker admitted it in.
     """
 
     rows: Rows
@@ -55,6 +55,7 @@ class Lane(Generic[R]):
         done: Called on the loop with the tickets of a batch and their outcomes, or the exception of the batch, before
             anybody gets an answer.
         dropped: Called on the loop for each ticket that was done before its batch began, and so never ran.
+        steady: Counts seconds; the loop's own clock is too coarse for latencies.
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class Lane(Generic[R]):
         width: int,
         max_rows: int,
         loop: asyncio.AbstractEventLoop,
+        steady: Callable[[], float],
     ) -> None:
         self._execute, self._done, self._dropped = execute, done, dropped
         self._width, self._max_rows = width, max_rows
-        self._loop = loop
+        self._loop, self._steady = loop, steady
         self._queue: deque[Ticket[R]] = deque()
         self._queued_rows = 0
         self._threads = ThreadPoolExecutor(max_workers=width, thread_name_prefix=f"mendel-{name}")
@@ -92,7 +94,7 @@ class Lane(Generic[R]):
 
     def submit(self, ticket: Ticket[R]) -> None:
         """Queue *ticket*; its future gets the outcome, or DeadlineExceeded."""
-        timer = self._loop.call_at(ticket.deadline, _expire, ticket)
+        timer = self._loop.call_later(ticket.deadline - self._steady(), _expire, ticket)
         ticket.future.add_done_callback(lambda _: timer.cancel())
         self._queue.append(ticket)
         self._queued_rows += ticket.rows.count
@@ -118,7 +120,7 @@ class Lane(Generic[R]):
         self._waking = False
         while self.running < self._width and (batch := self._take()):
             self.running += 1
-            started = self._loop.time()
+            started = self._steady()
             for ticket in batch:
                 ticket.started = started
             running = self._loop.run_in_executor(self._threads, self._execute, batch)
@@ -148,7 +150,7 @@ class Lane(Generic[R]):
 
     def _finish(self, batch: list[Ticket[R]], future: asyncio.Future[Sequence[R]]) -> None:
         self.running -= 1
-        took = self._loop.time() - batch[0].started
+        took = self._steady() - batch[0].started
         self.batch_seconds += (took - self.batch_seconds) * (_SMOOTHING if self.batch_seconds else 1.0)
         error = future.exception()
         outcomes = future.result() if error is None else error

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,13 +34,14 @@ from mendel.values.trees import tree_files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What every version of a kernel shares."""
+    """What every version of a kernel shares; ``steady`` counts seconds and never goes back."""
 
     policy: ServingPolicy
     sink: PredictionSink | None
     counters: CounterSlots
     breakers: BreakerView
     clock: Clock
+    steady: Callable[[], float]
     rng: random.Random
     project: Project | None
     identity: ServerIdentity
@@ -116,7 +117,6 @@ class LoadedVersion:
         self.metadata = self._describe(around, 0, self.loaded_at)
         self.meter = VersionMeter(around.counters, self.ref)
         self._around = around
-        loop = asyncio.get_running_loop()
         classes = tuple(map(str, read.predictor.classes or ()))
         self._recorded = {
             shadow: Recorded(model=model, served=served, generation=0, classes=classes, shadow=shadow)
@@ -128,7 +128,7 @@ class LoadedVersion:
             sink=around.sink,
             whose=lambda shadow: self._recorded[shadow],
             clock=around.clock,
-            now=loop.time,
+            steady=around.steady,
             rng=around.rng,
             required=around.policy.logging_required,
         )
@@ -139,7 +139,8 @@ class LoadedVersion:
             dropped=self._dropped,
             width=min(read.predictor.width, around.policy.bulkhead.max_concurrent),
             max_rows=around.policy.max_batch_rows,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
+            steady=around.steady,
         )
 
     def serve_as(self, generation: int, now: datetime) -> None:
@@ -168,7 +169,7 @@ class LoadedVersion:
             mine = [bad for t, bad in zip(tickets, failed, strict=True) if t.epoch == epoch and not t.shadow]
             self._around.breakers.record(self.ref, epoch=epoch, succeeded=mine.count(False), failed=mine.count(True))
         self.meter.started(len(tickets))
-        self.meter.batch(tickets, outcomes, failed, asyncio.get_running_loop().time())
+        self.meter.batch(tickets, outcomes, failed, self._around.steady())
 
     def _dropped(self, ticket: Ticket[Outcome]) -> None:
         self.meter.started(1)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -91,15 +92,15 @@ def test_correlation_ids_are_sane_or_made():
 
 
 def ticket(rows: int = 1, *, shape: Shape = SHAPE, seconds: float = 5, shadow: bool = False) -> Ticket[list[int]]:
-    loop = asyncio.get_running_loop()
+    now = time.monotonic()
     return Ticket(
         rows=Rows(shape, rows),
         door="rest",
         correlation_id="",
         event_micros=None,
-        arrived=loop.time(),
-        deadline=loop.time() + seconds,
-        future=loop.create_future(),
+        arrived=now,
+        deadline=now + seconds,
+        future=asyncio.get_running_loop().create_future(),
         shadow=shadow,
     )
 
@@ -127,6 +128,7 @@ class Batches:
             width=1,
             max_rows=max_rows,
             loop=asyncio.get_running_loop(),
+            steady=time.monotonic,
         )
 
     @property

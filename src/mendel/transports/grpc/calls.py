@@ -50,8 +50,7 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
 
     The correlation id goes back in the initial metadata.
     """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = kernel.steady()
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     call = Call(
         correlation_id=kernel.correlation_id(metadata.get("x-request-id"), metadata.get("traceparent")),
@@ -73,7 +72,7 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
         _log.exception("grpc.fault", method=method.name, correlation_id=call.correlation_id)
         await context.abort(status, f"Internal error; look for {call.correlation_id} in the server's log.")
     finally:
-        kernel.answered("gRPC", method.name, status.name, call.model, loop.time() - began)
+        kernel.answered("gRPC", method.name, status.name, call.model, kernel.steady() - began)
 
 
 def _left(context: Any) -> timedelta | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -42,7 +41,7 @@ class RestApplication:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError(f"The REST door does not speak {scope['type']}.")
-        began = asyncio.get_running_loop().time()
+        began = self.kernel.steady()
         headers = dict(scope["headers"])
         request = Request(
             method=scope["method"],
@@ -56,7 +55,7 @@ class RestApplication:
         )
         pattern, response = await self._respond(request)
         await response.send(send, request.correlation_id)
-        took = asyncio.get_running_loop().time() - began
+        took = self.kernel.steady() - began
         self.kernel.answered(request.method, pattern, str(response.status), request.model, took)
 
     async def _respond(self, request: Request) -> tuple[str, Response]:

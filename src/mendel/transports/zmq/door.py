@@ -71,8 +71,7 @@ class ZmqDoor:
             turn.add_done_callback(self._turns.discard)
 
     async def _turn(self, sock: zmq.asyncio.Socket, envelope: list[bytes], frame: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._kernel.steady()
         self._tally.active += 1
         reply = _Reply()
         try:
@@ -93,7 +92,7 @@ class ZmqDoor:
             "data": reply.data,
         }
         await sock.send_multipart([*envelope, encoder_for(frame)(document)])
-        self._kernel.answered("ZMQ", reply.endpoint, reply.status, reply.model, loop.time() - began)
+        self._kernel.answered("ZMQ", reply.endpoint, reply.status, reply.model, self._kernel.steady() - began)
 
     async def _answer(self, frame: bytes, reply: _Reply) -> None:
         message = read_message(frame)
