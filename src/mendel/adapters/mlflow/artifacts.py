@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,17 +49,23 @@ class MlflowArtifacts:
         self._places: dict[VersionUuid, Path] = {}
         self._lock = threading.Lock()
         self._opening = threading.RLock()
+        self._connected: MlflowClient | None = None
+        self._experiment_known: str | None = None
 
-    @cached_property
+    @property
     def _client(self) -> MlflowClient:
         with self._opening:
-            found: MlflowClient | None = self.__dict__.get("_client")
-            return found or connect(self._uri)
+            if self._connected is None:
+                self._connected = connect(self._uri)
+            return self._connected
 
-    @cached_property
+    @property
     def _experiment(self) -> str:
-        with self._opening, translated():
-            return self._experiment_id(self._name, self._root)
+        with self._opening:
+            if self._experiment_known is None:
+                with translated():
+                    self._experiment_known = self._experiment_id(self._name, self._root)
+            return self._experiment_known
 
     def open(self) -> None:
         """Import MLflow and create its database now instead of at the first use."""

@@ -37,6 +37,7 @@ class Stage:
     log: Path
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    asker: Client | None = None
 
     def command(self, *arguments: str) -> str:
         """Run one `mendel` command and give what it printed; its failure carries its own words."""
@@ -73,6 +74,7 @@ class Stage:
 
     def stop(self) -> None:
         """Ask it to end, and see that it did."""
+        self.hang_up()
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -95,15 +97,24 @@ class Stage:
 
     def ask(self, question: Callable[[Client], T]) -> T:
         """Ask the hub one thing, patiently: it may be restarting."""
+        answers: list[T] = []
 
-        def once() -> T | None:
+        def once() -> bool:
             try:
-                with self.client() as client:
-                    return question(client)
+                self.asker = self.asker or connect(directory=str(self.directory), actor="demo")
+                answers.append(question(self.asker))
             except Unavailable:
-                return None
+                self.hang_up()
+            return bool(answers)
 
-        return self.wait(once, 30, "the hub")
+        self.wait(once, 30, "the hub")
+        return answers[0]
+
+    def hang_up(self) -> None:
+        """Forget the connection to the hub."""
+        if self.asker is not None:
+            self.asker.close()
+            self.asker = None
 
     def kill_hub(self) -> int:
         """SIGKILL the hub; the pid it had."""

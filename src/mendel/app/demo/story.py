@@ -158,7 +158,7 @@ class Story:
         with stage.client() as client:
             first = client.versions(world.classifier)[0]
             score = first.metrics.get("f1")
-            self._tell.tell(f"{first.ref} registered from release {first.release_tag}: holdout F1 {score:.3f}.")
+            self._tell.tell(f"{first.ref} registered from release {first.release_tag}: holdout F1 {score or 0:.3f}.")
         stage.command("approve", f"{world.classifier}@1", "--policy", "--bias")
         stage.command("stage", f"{world.classifier}@1", "sandbox")
         stage.command("promote", f"{world.classifier}@1", "--reason", "first release")

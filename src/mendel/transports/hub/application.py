@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mendel.errors import Forbidden, InvalidInput, MendelError, Unavailable
 from mendel.transports.hub.answers import NounResponse
@@ -35,7 +35,7 @@ def create_app(parts: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastA
     app = FastAPI(title="Mendel hub", version=version("mendel"), redoc_url=None)
     app.state.keys = parts.registry
     allowed = hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"}
-    app.add_middleware(BaseHTTPMiddleware, dispatch=_same_host(allowed))
+    app.add_middleware(SameHost, allowed=allowed)
     app.add_exception_handler(MendelError, _told)
     app.add_exception_handler(RequestValidationError, _misread)
     for routes in (server_routes, model_routes, care_routes, monitoring_routes, proof_routes):
@@ -63,17 +63,28 @@ def _add_health(app: FastAPI, parts: HubParts) -> None:
         return NounResponse({"status": "ready"})
 
 
-def _same_host(
-    allowed: frozenset[str],
-) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    async def dispatch(request: Request, forward: Callable[[Request], Awaitable[Response]]) -> Response:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        origin = request.headers.get("origin")
-        if host not in allowed or (origin is not None and (urlsplit(origin).hostname or "") not in allowed):
-            return _problem(Forbidden(f"This hub is not addressed as {host!r}.", remedy="Name it in hub.hosts."))
-        return await forward(request)
+class SameHost:
+    """Refuses requests addressed to, or coming from, other hosts: the guard against DNS rebinding."""
 
-    return dispatch
+    def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it pass, or answer 403."""
+        if scope["type"] == "http" and (stranger := self._stranger(Headers(scope=scope))) is not None:
+            refusal = Forbidden(f"This hub is not addressed as {stranger!r}.", remedy="Name it in hub.host or hub.url.")
+            await _problem(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _stranger(self, headers: Headers) -> str | None:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if host not in self._allowed:
+            return host
+        origin = headers.get("origin")
+        from_host = host if origin is None else urlsplit(origin).hostname or ""
+        return None if from_host in self._allowed else from_host
 
 
 async def _told(_: Request, error: Exception) -> Response:
