@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from mendel.adapters.processes.channel import Channel
-from mendel.adapters.processes.messages import BeginWorker, Desire, Status
+from mendel.adapters.processes.messages import BeginWorker, Desire, OpenDoors, Status
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
 from mendel.app.child import micros, run_child, utc_now
@@ -49,15 +49,16 @@ class Worker:
         self._spool = spool
         self._desire: Desire | None = None
         self._news = asyncio.Event()
-        self._applied = asyncio.Event()
+        self._turn = asyncio.Event()
         self._stop = asyncio.Event()
+        self._told_to_open = False
         self._accepting = False
         self._revision = -1
         self._convergence: tuple[ModelConvergence, ...] = ()
 
     async def run(self) -> None:
         """Until SIGTERM, or the end of the supervisor."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         async with asyncio.TaskGroup() as tasks:
             chores = [
                 tasks.create_task(chore) for chore in (self._hear(), self._apply(), self._tell(), self._tick_spool())
@@ -91,20 +92,24 @@ class Worker:
         return doors
 
     async def _until_presentable(self) -> None:
-        """Wait until it is ready, or has waited long enough to say truthfully that it is not."""
-        patience = self._begin.open_after
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if patience is None else patience.total_seconds()):
-                while not self._kernel.readiness().ready and not self._stop.is_set():
-                    await _first_of(self._applied, self._stop)
-                    self._applied.clear()
+        """Wait until it is ready, or shall say truthfully that it is not."""
+        while not (self._kernel.readiness().ready or self._told_to_open or self._stop.is_set()):
+            await self._turn.wait()
+            self._turn.clear()
 
     async def _hear(self) -> None:
         while (message := await self._channel.hear()) is not None:
             if isinstance(message, Desire):
                 self._desire = message
                 self._news.set()
+            elif isinstance(message, OpenDoors):
+                self._told_to_open = True
+                self._turn.set()
+        self._end()
+
+    def _end(self) -> None:
         self._stop.set()
+        self._turn.set()
 
     async def _apply(self) -> None:
         """One state at a time, the newest; what could not be loaded is tried again."""
@@ -128,7 +133,7 @@ class Worker:
     async def _apply_one(self, state: DesiredState) -> None:
         self._convergence = await self._kernel.apply(state, self._fetch)
         self._revision = state.revision
-        self._applied.set()
+        self._turn.set()
         self._say_status()
 
     def _fetch(self, digest: Digest) -> Path:
@@ -221,15 +226,6 @@ async def _happens(event: asyncio.Event, within: float | None) -> bool:
         async with asyncio.timeout(within):
             return await event.wait()
     return False
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 if __name__ == "__main__":

@@ -282,7 +282,7 @@ def test_reports_are_one_sequence_per_life(serve, hub, artifact):
 
 
 def test_every_door_opens_on_inherited_sockets(serve, hub, artifact):
-    """Doors of gRPC and ZMQ answer beside REST; the ports they got stand in the address; a killed ZMQ front comes back."""
+    """Doors of gRPC and ZMQ answer beside REST, on the ports of the address; a killed ZMQ front comes back."""
     hub.deploy(artifact(1))
     server = serve(grpc_port=0, zmq_port=0).ready()
     ports = server.address().ports
@@ -307,3 +307,33 @@ def _ask_zmq(port):
         client.send_json(message)
         assert client.poll(20_000)
         return client.recv_json()
+
+
+def test_health_is_answered_while_nothing_can_be_served(serve, hub, artifact):
+    """A first version that cannot be loaded leaves the server alive and not ready, and the report says why."""
+    hub.deploy(artifact(1, refuse=True))
+    server = serve()
+    server.until(server.address)
+    status, health = server.until(lambda: _health(server, "golden"))
+    assert status == 503
+    assert "golden" in str(health)
+    report = server.until(lambda: next((r for r in hub.reports if any(line.error for line in r.convergence)), None))
+    assert not report.ready
+
+
+def test_a_server_that_was_told_nothing_is_not_ready(serve, hub):
+    """Before the hub was heard for the first time, health is answered, and truthfully."""
+    hub.stop()
+    server = serve()
+    server.until(server.address)
+    assert server.until(lambda: _health(server, "none yet"))[0] == 503
+    hub.start()
+    server.until(lambda: _health(server, "ok"))
+
+
+def _health(server, part):
+    try:
+        status, health = server.ask("GET", "/health", timeout=2)
+    except OSError:
+        return None
+    return (status, health) if part in str(health) else None

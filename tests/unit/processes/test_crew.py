@@ -45,8 +45,8 @@ class Watched:
             rng=random.Random(1),
         )
 
-    async def _launch(self, slot, others):
-        self.launched.append((slot, others))
+    async def _launch(self, slot):
+        self.launched.append(slot)
         return await Child.start(self.program)
 
     def _heard(self):
@@ -82,13 +82,13 @@ async def watched():
 
 
 async def test_who_dies_is_followed_on_the_same_slot(watched):
-    """A killed worker is missed, its slot handed over, and its successor told that others serve."""
+    """A killed worker is missed, and its slot is handed over."""
     crew = await watched()
     victim = crew.crew.workers[1]
     os.kill(victim.child.pid, signal.SIGKILL)
     await crew.until(lambda: crew.lost and crew.accepting == 2)
     assert crew.lost == [victim.slot]
-    assert crew.launched[-1] == (victim.slot, True)
+    assert crew.launched == [0, 1, victim.slot]
     assert victim.child.pid not in {worker.child.pid for worker in crew.crew.workers}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mendel.adapters.processes.upload import Reporting, SegmentUpload
 from mendel.errors import Conflict, HubUnavailable
-from mendel.predictions import LabelRow, Spool, sealed_segments
+from mendel.predictions import LabelRow, Spool, check_segment, sealed_segments
 from mendel.values import ServerReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,10 +26,15 @@ class Intake:
             raise HubUnavailable("away")
         if (segment.spool_id, segment.seq) in self.refuse:
             raise Conflict("other content")
+        self._check(segment)
         known = self.segments.setdefault((segment.spool_id, segment.seq), segment.path.read_bytes())
         assert known == segment.path.read_bytes()
         if self.cut_off:
             raise HubUnavailable("cut off")
+
+    @staticmethod
+    def _check(segment):
+        check_segment(segment.spool_id, segment.seq, segment.path.read_bytes(), segment.checksum)
 
     async def post_report(self, report):
         if self.away:
@@ -107,6 +112,19 @@ async def test_a_refused_segment_stops_its_own_spool_only(upload, intake, spools
     assert [segment.seq for segment in sealed_segments(spools / "0")] == [2, 3]
     assert sealed_segments(spools / "1") == ()
     assert list(upload.refused) == ["s.0"]
+
+
+async def test_a_damaged_segment_is_sent_with_what_is_whole(upload, intake, spools):
+    """A disk that flips a bit costs the frame it stands in, not the spool; the damaged file is kept aside."""
+    second = sealed_segments(spools / "0")[1].path
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    second.write_bytes(content)
+    await upload.send_all()
+    assert upload.waiting == 0
+    assert upload.refused == {}
+    assert len(intake.segments) == 6
+    assert second.with_suffix(".corrupt").read_bytes() == bytes(content)
 
 
 async def test_reports_count_on_and_a_lost_one_is_replaced(intake):

@@ -70,11 +70,6 @@ class Block:
             self._read_bytes = used_bytes
         return self._places
 
-    def values(self, series: Series) -> tuple[int, ...]:
-        """The cells of *series*; empty when nobody reserved it."""
-        cell, width = self.places().get(series, (0, 0))
-        return tuple(self.cells[cell : cell + width])
-
     def reserve(self, series: Series, width: int = 1) -> int:
         """The first cell of *series*, zero at first; -1 when there is no room. The writer's alone."""
         known = self.places().get(series)

@@ -73,11 +73,6 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    @property
-    def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
-        return self._process.returncode
-
     def send(self, message: Message) -> None:
         """Say *message*; one that has died hears nothing, and its end shows in :meth:`messages`."""
         if not self._writer.is_closing():

@@ -60,7 +60,7 @@ class Crew:
     Replacing goes one by one, successor first, on a slot that is free: at no time do fewer than *size* serve.
 
     Args:
-        launch: Starts a process on a slot and greets it; told whether another worker is ready.
+        launch: Starts a process on a slot and greets it.
         heard: Called after a worker's status changed.
         lost: Called with the slot of a dead worker before anyone takes it over.
         drain_timeout: How long a worker may take to finish; then it is killed.
@@ -70,7 +70,7 @@ class Crew:
         self,
         size: int,
         *,
-        launch: Callable[[int, bool], Awaitable[Child]],
+        launch: Callable[[int], Awaitable[Child]],
         heard: Callable[[], None],
         lost: Callable[[int], None],
         drain_timeout: timedelta,
@@ -142,7 +142,7 @@ class Crew:
 
     async def _start(self, line: _Line) -> Worker:
         vintage = self._vintage
-        child = await self._launch(line.slot, any(worker.status.accepting for worker in self.workers))
+        child = await self._launch(line.slot)
         _log.info("worker_started", slot=line.slot, pid=child.pid)
         return Worker(slot=line.slot, vintage=vintage, child=child, born=asyncio.get_running_loop().time())
 

@@ -22,6 +22,7 @@ from mendel.errors import (
     InvalidInput,
     ModelNotFound,
     NotFound,
+    SegmentCorrupt,
     Unauthenticated,
 )
 from mendel.predictions import SealedSegment
@@ -113,6 +114,7 @@ class Hub:
         Raises:
             Conflict: The hub has other content under that number.
             InvalidInput: It refuses this content for good.
+            SegmentCorrupt: The content is damaged.
             HubUnavailable: Try again.
         """
         content = await asyncio.to_thread(segment.path.read_bytes)
@@ -211,6 +213,8 @@ def _refuse(answer: httpx.Response, what: str, *, absent: type[NotFound] = Artif
             raise absent(said)
         case httpx.codes.CONFLICT:
             raise Conflict(said)
+        case httpx.codes.UNPROCESSABLE_ENTITY:
+            raise SegmentCorrupt(said)
         case status if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in _PASSING:
             raise InvalidInput(said)
     raise HubUnavailable(said)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -30,8 +29,6 @@ class BeginWorker:
         rest: Descriptors of inherited listening sockets.
         zmq: Where the ZMQ front is reached, or None.
         hub: Whom to ask for statistics.
-        open_after: Open the doors after this long even when nothing is loaded yet, so that health can be asked; None
-            while other workers serve: then a connection is better taken by one of them.
     """
 
     slot: int
@@ -48,7 +45,6 @@ class BeginWorker:
     project: str | None
     classifier: str | None
     identity: ServerIdentity
-    open_after: timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +74,11 @@ class Desire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDoors:
+    """To a worker: open the doors though you are not ready, since nobody is; health must be answered by somebody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """
     From a worker: how it is; on every change and once a second.
@@ -98,8 +99,10 @@ class Status:
     spool: dict[str, Any] = field(default_factory=dict)
 
 
-Message = BeginWorker | BeginFront | Desire | Status
-_KINDS: Final[Mapping[str, type[Message]]] = {kind.__name__: kind for kind in (BeginWorker, BeginFront, Desire, Status)}
+Message = BeginWorker | BeginFront | Desire | OpenDoors | Status
+_KINDS: Final[Mapping[str, type[Message]]] = {
+    kind.__name__: kind for kind in (BeginWorker, BeginFront, Desire, OpenDoors, Status)
+}
 
 
 def to_line(message: Message) -> bytes:

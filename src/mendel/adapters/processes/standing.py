@@ -56,15 +56,16 @@ class Standing:
         self.vintage = 0
         """Grows when the workers shall be replaced."""
 
-    def take(self, delivery: Delivery) -> Desire:
-        """Take up *delivery*; gives what to tell the workers."""
+    def take(self, delivery: Delivery) -> None:
+        """Take up *delivery*."""
         if restart_asked(restart_epochs(self._delivery.newest), restart_epochs(delivery.newest)):
             self.vintage += 1
         self._delivery = delivery
-        return self.desire()
 
-    def desire(self) -> Desire:
-        """What a worker is told: to a new one it says also where to start from."""
+    def desire(self) -> Desire | None:
+        """What workers are told, and new ones where to start from; None before anything was delivered."""
+        if self._delivery.newest is NOTHING:
+            return None
         state = self._delivery.servable
         wanted = {model.deployment.model for model in state.models}
         base = replace(state, models=tuple(m for m in self._settled.models if m.deployment.model in wanted))

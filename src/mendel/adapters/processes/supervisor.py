@@ -25,7 +25,7 @@ from mendel.adapters.processes.children import Child, Command
 from mendel.adapters.processes.crew import Crew
 from mendel.adapters.processes.feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
-from mendel.adapters.processes.messages import BeginFront, BeginWorker
+from mendel.adapters.processes.messages import BeginFront, BeginWorker, OpenDoors
 from mendel.adapters.processes.premises import hold, run_directory, server_id
 from mendel.adapters.processes.settings import ServeSettings, share_of, worker_count
 from mendel.adapters.processes.shared_breakers import Arbiter, Micros
@@ -40,6 +40,7 @@ from mendel.predictions import seal_orphans, spool_identity
 _log = structlog.get_logger("mendel.supervisor")
 _LOCK_PATIENCE: Final = timedelta(seconds=5)
 _COLD_START: Final = timedelta(seconds=2)
+_LOOK_EVERY: Final = timedelta(milliseconds=250)
 _LAST_WORDS: Final = timedelta(seconds=5)
 
 
@@ -133,7 +134,7 @@ class Launcher:
         self._lock = lock
         self._new_id = new_id
 
-    async def worker(self, slot: int, *, workers: int, others_serve: bool) -> Child:
+    async def worker(self, slot: int, *, workers: int) -> Child:
         """Start a worker on *slot* and tell it what it is."""
         settings, sockets = self._settings, self.sockets
         rest = tuple(listener.fileno() for listener in sockets.rest)
@@ -158,7 +159,6 @@ class Launcher:
                 project=None if settings.project is None else str(settings.project),
                 classifier=settings.classifier,
                 identity=settings.identity,
-                open_after=None if others_serve else _COLD_START,
             )
         )
         return child
@@ -241,13 +241,13 @@ class _Server:
         async with asyncio.TaskGroup() as tasks:
             feed = tasks.create_task(self._feed.run())  # first, so that workers are born to what the disk remembers
             crews = [tasks.create_task(crew.run()) for crew in (self._crew, self._front)]
-            folding = tasks.create_task(self._fold())
+            chores = [tasks.create_task(self._fold()), tasks.create_task(self._keep_a_door_open())]
             sending = [tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None]
             await self._stop.wait()
             feed.cancel()
             await self._drain()
             await asyncio.gather(*crews)
-            for task in (folding, *sending):
+            for task in (*chores, *sending):
                 task.cancel()
         if self._killed:
             return 1
@@ -283,21 +283,37 @@ class _Server:
             self._arbiter.fold()
             await asyncio.sleep(self._settings.fold_every.total_seconds())
 
-    async def _launch(self, slot: int, others_serve: bool) -> Child:
+    async def _keep_a_door_open(self) -> None:
+        """While nobody is ready, one worker answers all the same, so that health can be asked."""
+        alone_since: float | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY.total_seconds())
+            workers = self._crew.workers
+            if any(worker.status.accepting for worker in workers):
+                alone_since = None
+                continue
+            alone_since = alone_since or loop.time()
+            if workers and loop.time() - alone_since >= _COLD_START.total_seconds():
+                workers[0].child.send(OpenDoors())
+
+    async def _launch(self, slot: int) -> Child:
         self._arbiter.welcome(slot)
-        child = await self._launcher.worker(slot, workers=self._workers, others_serve=others_serve)
-        child.send(self._standing.desire())
+        child = await self._launcher.worker(slot, workers=self._workers)
+        if (desire := self._standing.desire()) is not None:
+            child.send(desire)
         return child
 
-    async def _launch_front(self, slot: int, others_serve: bool) -> Child:
-        del slot, others_serve
+    async def _launch_front(self, _: int) -> Child:
         listener = self._launcher.sockets.zmq
         if listener is None:
             raise AssertionError
         return await self._launcher.front(listener)
 
     def _deliver(self, delivery: Delivery) -> None:
-        self._crew.tell(self._standing.take(delivery))
+        self._standing.take(delivery)
+        if (desire := self._standing.desire()) is not None:
+            self._crew.tell(desire)
         self._crew.renew(self._standing.vintage)
         self._heard()
 

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from mendel.errors import Conflict, InvalidInput, MendelError
-from mendel.predictions import SealedSegment, sealed_segments
+from mendel.errors import Conflict, Corrupt, InvalidInput, MendelError
+from mendel.predictions import SealedSegment, salvage, sealed_segments
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
 from mendel.values import ServerReport
 
@@ -30,6 +30,7 @@ class Intake(Protocol):
 
         Raises:
             Conflict, InvalidInput: It will never be taken.
+            Corrupt: Its content is damaged.
             MendelError: Not now; try again.
         """
 
@@ -97,8 +98,8 @@ class SegmentUpload:
 
     async def _send(self, segment: SealedSegment) -> bool:
         try:
-            await self._intake.put_segment(segment)
-        except (Conflict, InvalidInput) as error:
+            await self._put(segment)
+        except (Conflict, Corrupt, InvalidInput) as error:
             if self._refused.get(segment.spool_id) != str(error):
                 _log.error("segment_refused", spool=segment.spool_id, seq=segment.seq, error=str(error))
             self._refused[segment.spool_id] = str(error)
@@ -106,6 +107,14 @@ class SegmentUpload:
         self._refused.pop(segment.spool_id, None)
         segment.path.unlink(missing_ok=True)
         return True
+
+    async def _put(self, segment: SealedSegment) -> None:
+        """A segment that the disk has damaged is sent with what of it is whole, so that its spool goes on."""
+        try:
+            await self._intake.put_segment(segment)
+        except Corrupt as error:
+            _log.error("segment_damaged", spool=segment.spool_id, seq=segment.seq, error=str(error))
+            await self._intake.put_segment(await asyncio.to_thread(salvage, segment))
 
     def _directories(self) -> list[Path]:
         return sorted(path for path in self._spools.iterdir() if path.is_dir())
