@@ -25,7 +25,6 @@ from sqlalchemy.sql import Select
 
 from mendel.adapters.sql.base import metadata
 from mendel.durable import (
-    GENESIS,
     Event,
     Lease,
     Leases,
@@ -230,11 +229,6 @@ class SqlSteps:
         row = {"workflow_id": key.workflow_id, "step": key.step, "result": text}
         self._connection.execute(insert(steps), row)
         return _payload(text)
-
-
-def create_head(connection: Connection) -> None:
-    """Put the head row of an empty ledger."""
-    connection.execute(insert(ledger_head), {"id": _HEAD, "sequence": 0, "hash": GENESIS})
 
 
 def _named(name: str) -> Select[Any]:
