@@ -45,15 +45,12 @@ def run_hub(settings: Settings) -> None:
         port = listener.getsockname()[1]
         address = HubAddress(url=settings.hub.url or f"http://{settings.hub.host}:{port}", pid=os.getpid())
         with open_live_rooms(settings, executor=EXECUTOR, acquire=take_lease) as rooms:
-            hosts = frozenset({settings.hub.host})
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    create_app(rooms.parts(), hosts=hosts),
-                    log_config=None,
-                    lifespan="off",
-                    timeout_graceful_shutdown=5,
-                )
-            )
+
+            def stopping() -> bool:
+                return server.should_exit
+
+            app = create_app(rooms.parts(stopping=stopping), hosts=frozenset({settings.hub.host}))
+            server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
             with Chores(chores_of(rooms, settings.hub), utc_now, lambda: _stop(server)) as chores:
                 rooms.watch(chores)
                 threading.Thread(target=rooms.artifacts.open, name="open-artifacts", daemon=True).start()
@@ -107,6 +104,7 @@ def _each(rooms: LiveRooms, act: Callable[[ModelName], object]) -> None:
 def _keep_house(rooms: LiveRooms, settings: HubSettings) -> None:
     now = utc_now()
     rooms.registry.sweep_pending()
+    rooms.healing.settle(rooms.workflows, now)
     rooms.registry.prune_reports(now - settings.keep_reports)
     for model in rooms.registry.models():
         rooms.registry.release_kept(model, now)
@@ -139,9 +137,6 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
     def on_signal(_: int, __: FrameType | None) -> None:
         _stop(server)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     former = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -76,8 +76,8 @@ class Rooms:
     workflows: Workflows | None = None
     chores: Chores | None = None
 
-    def parts(self) -> HubParts:
-        """What the control API stands on."""
+    def parts(self, *, stopping: Callable[[], bool] = lambda: False) -> HubParts:
+        """What the control API stands on; *stopping* ends long polls."""
         scratch = self.data.root / "uploads"
         scratch.mkdir(exist_ok=True)
         return HubParts(
@@ -93,6 +93,7 @@ class Rooms:
             observe=self.observe,
             health=lambda: probe(self),
             workflows=self.workflows,
+            stopping=stopping,
         )
 
     def look(self, model: ModelName) -> Outlook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -17,6 +18,7 @@ from mendel.healing.study import (
     QualityLook,
     drift_report,
     onset,
+    ood_onset,
     quality_of,
     read_quality,
     reference_of,
@@ -80,7 +82,18 @@ class Monitor:
         ]
         if check.version == ref.number:
             seen.append(seen_in_check(check, ref, generation=deployment.generation, now=now))
-        return _outlook(ref, now, seen)
+        return self._dated(_outlook(ref, now, seen), _monitoring(document))
+
+    def _dated(self, outlook: Outlook, policy: MonitoringPolicy) -> Outlook:
+        """Say since when rows lie outside the reference: what a training shall learn from came after it."""
+        ref = outlook.ref
+        if ref is None or all(signal.kind is not SignalKind.OOD for signal in outlook.signals):
+            return outlook
+        window = Window.before(outlook.at, policy.lookback)
+        rows = self._log.predictions(ref.model, window, version=ref.number, columns=("event_time", "ood"))
+        since = ood_onset(rows)
+        dated = (replace(s, since=since) if s.kind is SignalKind.OOD else s for s in outlook.signals)
+        return replace(outlook, signals=tuple(dated))
 
     def study(self, model: ModelName, now: datetime) -> Outlook:
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mendel.drift import (
     Band,
@@ -29,7 +30,7 @@ from mendel.healing.nouns import Evidence, Looked, Signal, SignalKind
 from mendel.healing.triggers import Seen
 from mendel.predictions import ProfileRow
 from mendel.registry import VersionRecord
-from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window
+from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window, from_micros
 
 _STARTS = 64
 REFERENCE = Path("mendel") / "reference.json"
@@ -42,8 +43,10 @@ class Log(Protocol):
     def labelled(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
         """Predictions of the window with their labels, in the column ``label``."""
 
-    def predictions(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
-        """Predictions of the window."""
+    def predictions(
+        self, model: ModelName, window: Window, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> Table:
+        """Predictions of the window, oldest first; only *columns*, where they are given."""
 
     def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
         """Profiles whose grain of time starts in the window."""
@@ -99,6 +102,42 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
         if isinstance(score, Measured) and score.value * after.rows > best:
             best, found = score.value * after.rows, start
     return found
+
+
+def ood_onset(rows: Table) -> datetime | None:
+    """
+    When rows began to lie outside the reference: the most likely single rise of their share.
+
+    The row k that maximises the log-likelihood ratio of "one share before k, a higher one from k on" against one share
+    throughout, for independent rows (Hinkley 1970).
+
+    Args:
+        rows: ``event_time`` (microseconds, ascending) and ``ood``, None where a row was not scored.
+
+    Returns:
+        The event time of row k; None where the share never rises.
+    """
+    if not len(rows):
+        return None
+    scored = np.array([flag is not None for flag in rows["ood"].tolist()], dtype=np.bool_)
+    times, flags = rows["event_time"][scored], rows["ood"][scored].astype(float)
+    count = len(flags)
+    if count < 2:  # noqa: PLR2004 - one row rises above nothing
+        return None
+    before = np.arange(1, count)
+    outside = np.cumsum(flags)[:-1]
+    rest = flags.sum() - outside
+    rises = rest / (count - before) > outside / before
+    if not rises.any():
+        return None
+    gain = _log_likelihood(outside, before) + _log_likelihood(rest, count - before)
+    return from_micros(int(times[1 + int(np.argmax(np.where(rises, gain, -np.inf)))]))
+
+
+def _log_likelihood(hits: NDArray[np.float64], trials: NDArray[np.int64]) -> NDArray[np.float64]:
+    share = np.clip(hits / trials, 1e-12, 1 - 1e-12)
+    result: NDArray[np.float64] = hits * np.log(share) + (trials - hits) * np.log1p(-share)
+    return result
 
 
 def seen_in_drift(

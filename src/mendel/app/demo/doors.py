@@ -99,7 +99,7 @@ class GrpcDoorClient:
         self._model = model
         self._channel = grpc.insecure_channel(f"{host}:{port}")
         self._request = modelops_pb2.InferenceRequest
-        self._infer = modelops_pb2_grpc.ModelOpsStub(self._channel).Infer
+        self._infer = modelops_pb2_grpc.ModelOpsStub(self._channel).Infer  # type: ignore[no-untyped-call]
         self._error: type[grpc.RpcError] = grpc.RpcError
 
     def predict(self, row: Row) -> DoorAnswer:

@@ -39,6 +39,7 @@ SETTINGS = {
 POLICY: dict[str, Any] = {
     "monitoring": {"every": "2s", "lookback": "8s"},
     "gates": {"cooldown": "1s"},
+    "governance": {"inherit": True},
     "healing": {
         "autonomy": {"rollback": "act", "retrain": "act", "promote": "act"},
         "cooldown": "2s",
@@ -48,7 +49,9 @@ POLICY: dict[str, Any] = {
     },
     "rollback": {"window": "10s"},
 }
-"""What differs from the defaults in the policy: windows and cooldowns in seconds, and a candidate that may promote."""
+"""What differs from the defaults in the policy: windows and cooldowns in seconds, and a candidate that may promote.
+
+Its governance flags pass on to a candidate of the same code and signature: the rows are new, the approval is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +196,7 @@ class Story:
         with self._tell.waiting("Applications ask, labels follow ..."):
             sent = traffic.play(rows.take(280))
             traffic.settle()
+        self._require_no_failure(traffic)
         self._findings.quality["calm"] = _accuracy(traffic.log)
         self._tell.tell(f"{sent} rows answered over three doors, {traffic.tally.failed} failed.")
         with self._tell.waiting("The monitor looks ..."):
@@ -208,7 +212,7 @@ class Story:
     # -- 3 --
 
     def _drift(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
-        self._tell.act(3, f"An instrument is recalibrated: {len(world.shifted)} of its columns arrive reversed")
+        self._tell.act(3, f"An instrument is recalibrated: {len(world.shifted)} columns read differently")
         began = datetime.now(UTC)
         incident: Incident | None = None
         announced = False
@@ -361,8 +365,7 @@ class Story:
         self._tell.tell(f"Model card: {card}")
         policy = self._directory / "policy.yaml"
         self._tell.box(f"The policy that was used ({policy})", policy.read_text(encoding="utf-8").rstrip())
-        if tally.failed:
-            raise MendelError(f"{tally.failed} requests failed, first: {tally.failures[0]}")
+        self._require_no_failure(traffic)
         self._tell.tell(f"Done in {self._tell.elapsed:.0f} s.")
 
     def _keep(self, stage: Stage, world: World) -> None:
@@ -372,6 +375,10 @@ class Story:
             stage.process.wait()
 
     # -- helpers of the acts --
+
+    def _require_no_failure(self, traffic: Traffic) -> None:
+        if traffic.tally.failed:
+            raise MendelError(f"{traffic.tally.failed} requests failed, first: {traffic.tally.failures[0]}")
 
     def _play_until(self, rows: Rows, traffic: Traffic, reached: Callable[[], bool], *, budget: int, what: str) -> None:
         """

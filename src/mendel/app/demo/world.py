@@ -32,7 +32,7 @@ class World:
         base: The rows version 1 is trained on, with the target.
         stream: Rows that no version has seen, each to be sent once.
         target: The label's column.
-        shifted: Columns that the recalibrated instrument turns round, each within the range it had.
+        shifted: Columns of the recalibrated instrument: for each, offset and gain of what it reads now.
         source: What the rows are, in words.
     """
 
@@ -82,8 +82,8 @@ class Rows:
         for name in table.names:
             column = table[name]
             if recalibrated and name in world.shifted:
-                low, high = world.shifted[name]
-                column = low + high - column
+                offset, gain = world.shifted[name]
+                column = offset + gain * column
             columns[name] = [_json_value(value) for value in column.tolist()]
         truths = columns.pop(world.target)
         for place, truth in enumerate(truths):
@@ -101,14 +101,14 @@ def digits_world(directory: Path) -> World:
     names = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
     table = Table({name: pixels[:, place] for place, name in enumerate(names)})
     table = table.with_columns({"even": (numbers % 2 == 0).astype(np.float64)})
-    right_half = {name: (0.0, 16.0) for place, name in enumerate(names) if place % 8 >= 4}  # noqa: PLR2004 - of 8 columns
+    middle = {f"pixel_{row}_{column}": (8.0, 0.5) for row in range(2, 6) for column in range(8)}
     return _world(
         project,
         table,
         "even",
         base_rows=460,
-        shifted=right_half,
-        source="1,797 handwritten digits (scikit-learn), even or odd; the scanner's right half turns negative",
+        shifted=middle,
+        source="1,797 handwritten digits (scikit-learn), even or odd",
     )
 
 
@@ -139,7 +139,7 @@ def table_world(directory: Path, file: Path, target: str) -> World:
         target,
         base_rows=min(4000, len(table) // 3),
         shifted=_reversible(table, target),
-        source=f"{len(table):,} rows of {file.name}, target {target}; some columns arrive reversed",
+        source=f"{len(table):,} rows of {file.name}, target {target}",
     )
 
 
@@ -163,10 +163,10 @@ def _world(
 
 
 def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
-    """The number columns that say most about the target, each with the range it is turned round in."""
+    """The number columns that say most about the target, each reversed within its range."""
     _, truth = np.unique(table[target].astype(str), return_inverse=True)
     strength: dict[str, float] = {}
-    ranges: dict[str, tuple[float, float]] = {}
+    reversal: dict[str, tuple[float, float]] = {}
     for name in table.names:
         column = table[name]
         if name == target or column.dtype.kind != "f" or np.isnan(column).any():
@@ -175,12 +175,12 @@ def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
         if high > low:
             ranks = np.argsort(np.argsort(column))
             strength[name] = abs(float(np.corrcoef(ranks, truth)[0, 1]))
-            ranges[name] = (low, high)
+            reversal[name] = (low + high, -1.0)
     if not strength:
         raise InvalidInput("The table has no complete number column, so that no instrument can be recalibrated.")
     ordered = sorted(strength, key=lambda name: -strength[name])
     chosen = ordered[: max(1, round(len(ordered) * _SHIFTED_SHARE))]
-    return {name: ranges[name] for name in chosen}
+    return {name: reversal[name] for name in chosen}
 
 
 def _project(example: str, directory: Path) -> Path:

@@ -40,6 +40,7 @@ class HubParts:
         workflows: None where no hub runs and effects wait in the outbox.
         observe: Looks at and studies one model now, and lets healing act on what it finds.
         health: The services of ``GET /health`` by name.
+        stopping: Whether the hub is about to end, so that long polls shall be answered now.
         scratch: A directory for uploads in progress, on the same disk as the artefacts.
     """
 
@@ -55,3 +56,4 @@ class HubParts:
     observe: Callable[[ModelName], Outlook]
     health: Callable[[], dict[str, Any]]
     workflows: Workflows | None = None
+    stopping: Callable[[], bool] = lambda: False

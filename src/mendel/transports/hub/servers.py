@@ -37,7 +37,7 @@ def server_routes(parts: HubParts) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
     ) -> Response:
         """Answer as soon as the revision is above *after*; 304 when *wait* seconds passed without."""
-        if not _wait_until(lambda: parts.registry.revision() > after, wait):
+        if not _wait_until(lambda: parts.registry.revision() > after, wait, parts.stopping):
             return Response(status_code=304)
         return NounResponse(parts.registry.desired_state())
 
@@ -73,10 +73,10 @@ def server_routes(parts: HubParts) -> APIRouter:
     return routes
 
 
-def _wait_until(reached: Callable[[], bool], seconds: float) -> bool:
+def _wait_until(reached: Callable[[], bool], seconds: float, stopping: Callable[[], bool]) -> bool:
     end = time.monotonic() + seconds
     while not reached():
-        if time.monotonic() >= end:
+        if stopping() or time.monotonic() >= end:
             return False
         time.sleep(_POLL_S)
     return True

@@ -1,0 +1,37 @@
+"""Since when rows lie outside the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mendel.healing.study import ood_onset
+from mendel.values import Table, from_micros
+
+
+def _rows(flags: list[bool | None]) -> Table:
+    micros = np.arange(len(flags), dtype=np.int64) * 1_000_000
+    return Table({"event_time": micros, "ood": np.array(flags, dtype=object)})
+
+
+@given(st.integers(20, 200), st.integers(20, 200), st.integers(0, 9), st.integers(0, 49))
+def test_a_clear_rise_is_found_within_a_few_rows(before: int, after: int, gap: int, stray: int) -> None:
+    """From one in fifty outside to nine in ten, the estimate lies within three rows of the truth."""
+    flags = [place % 50 == stray for place in range(before)] + [place % 10 != gap for place in range(after)]
+    found = ood_onset(_rows(flags))
+    assert found is not None
+    assert abs((found - from_micros(before * 1_000_000)).total_seconds()) <= 3
+
+
+@pytest.mark.parametrize("flags", [[], [None, None], [True], [False] * 50, [True] * 50, [True] * 9 + [False] * 9])
+def test_where_the_share_never_rises_there_is_no_onset(flags: list[bool | None]) -> None:
+    """No rows, no scores, a steady share or a falling one: nothing began."""
+    assert ood_onset(_rows(flags)) is None
+
+
+def test_rows_that_were_not_scored_are_passed_over() -> None:
+    """A version without a reference scored nothing for a while; that is no change."""
+    flags: list[bool | None] = [False] * 30 + [None] * 30 + [True] * 30
+    assert ood_onset(_rows(flags)) == from_micros(60 * 1_000_000)
