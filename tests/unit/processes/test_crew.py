@@ -37,6 +37,7 @@ class Watched:
             arguments=(sys.executable, "-c", CHILD.replace("BEFORE", before)), environment=os.environ
         )
         self.crew = Crew(
+            "worker",
             size,
             launch=self._launch,
             heard=self._heard,

@@ -60,6 +60,7 @@ class Crew:
     Replacing goes one by one, successor first, on a slot that is free: at no time do fewer than *size* serve.
 
     Args:
+        role: What the log calls one of them.
         launch: Starts a process on a slot and greets it.
         heard: Called after a worker's status changed.
         lost: Called with the slot of a dead worker before anyone takes it over.
@@ -68,6 +69,7 @@ class Crew:
 
     def __init__(
         self,
+        role: str,
         size: int,
         *,
         launch: Callable[[int], Awaitable[Child]],
@@ -76,6 +78,7 @@ class Crew:
         drain_timeout: timedelta,
         rng: random.Random,
     ) -> None:
+        self._role = role
         self._size = size
         self._launch = launch
         self._heard = heard
@@ -143,7 +146,7 @@ class Crew:
     async def _start(self, line: _Line) -> Worker:
         vintage = self._vintage
         child = await self._launch(line.slot)
-        _log.info("worker_started", slot=line.slot, pid=child.pid)
+        _log.info(f"{self._role}_started", slot=line.slot, pid=child.pid)
         return Worker(slot=line.slot, vintage=vintage, child=child, born=asyncio.get_running_loop().time())
 
     async def _attend(self, line: _Line, worker: Worker) -> None:
@@ -158,7 +161,7 @@ class Crew:
         line.serving.clear()
         self._lost(line.slot)
         log = _log.info if line.ending.is_set() else _log.error
-        log("worker_ended", slot=line.slot, pid=worker.child.pid, exit_code=code)
+        log(f"{self._role}_ended", slot=line.slot, pid=worker.child.pid, exit_code=code)
         self._heard()
 
     async def _pause_after_crash(self, line: _Line, worker: Worker) -> None:
@@ -191,7 +194,7 @@ class Crew:
         worker = line.worker
         worker.child.signal(signal.SIGTERM)
         if not await _wait(worker.child.gone, self._patience):
-            _log.error("worker_killed", slot=line.slot, pid=worker.child.pid, reason="it did not drain in time")
+            _log.error(f"{self._role}_killed", slot=line.slot, pid=worker.child.pid, reason="it did not drain in time")
             worker.child.signal(signal.SIGKILL)
             await worker.child.gone.wait()
 

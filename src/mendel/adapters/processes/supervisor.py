@@ -204,9 +204,16 @@ class _Server:
         self._workers = worker_count(settings.serving, given.cores)
         drain = settings.serving.drain_timeout
         self._crew = Crew(
-            self._workers, launch=self._launch, heard=self._heard, lost=self._lost, drain_timeout=drain, rng=given.rng
+            "worker",
+            self._workers,
+            launch=self._launch,
+            heard=self._heard,
+            lost=self._lost,
+            drain_timeout=drain,
+            rng=given.rng,
         )
         self._front = Crew(
+            "front",
             0 if launcher.sockets.zmq is None else 1,
             launch=self._launch_front,
             heard=lambda: None,

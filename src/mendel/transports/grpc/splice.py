@@ -50,8 +50,11 @@ class Splice:
         except OSError:
             outer.close()  # the server is closing; the client sees a closed connection and comes again
             return
-        inner.peer, outer.peer = outer, inner
-        outer.resume_reading()
+        if outer not in self._sides:  # the client went away meanwhile
+            inner.close()
+            return
+        inner.meet(outer)
+        outer.meet(inner)
 
 
 class _Side(asyncio.Protocol):
@@ -60,17 +63,27 @@ class _Side(asyncio.Protocol):
     def __init__(self, sides: set[_Side], join: object = None) -> None:
         self._sides, self._join = sides, join
         self._transport: asyncio.Transport | None = None
+        self._early = b""  # a server speaks first, and uvloop reads on through a pause in connection_made
         self.peer: _Side | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._sides.add(self)
         if callable(self._join):
-            self._transport.pause_reading()
             self._join(self)
 
+    def meet(self, peer: _Side) -> None:
+        """Hand over what came before there was a peer, and go on."""
+        self.peer = peer
+        peer.write(self._early)
+        self._early = b""
+        self.resume_reading()
+
     def data_received(self, data: bytes) -> None:
-        if self.peer is not None:
+        if self.peer is None:
+            self._early += data
+            self.pause_reading()
+        else:
             self.peer.write(data)
 
     def eof_received(self) -> None:
