@@ -184,6 +184,7 @@ def _train_job(job: _Job) -> TrainJob:
         task=job.monitoring.task.value,
         training=job.training,
         target=job.target,
+        positive=job.monitoring.positive_label,
         seed=job.wish.seed,
         output=job.scratch / "train",
         holdout=job.holdout if job.wish.holdout else None,

@@ -74,8 +74,8 @@ class UnitOfWork(Protocol):
     """
     Runs work in transactions.
 
-    A writing transaction begins IMMEDIATE (SQLite) or serialisable, and is retried whole when the database says so: work
-    must be a pure function of what it reads, without other I/O. Safe to share between threads.
+    A writing transaction begins IMMEDIATE (SQLite) or serialisable, and is retried whole when the database says so:
+    work must be a pure function of what it reads, without other I/O. Safe to share between threads.
     """
 
     def write(self, work: Callable[[Transaction], T]) -> T:

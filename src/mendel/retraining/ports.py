@@ -64,6 +64,7 @@ class TrainJob:
         function: ``module:name``.
         task: ``classification`` or ``regression``, as the artefact's ``mendel`` flavour says it.
         training: Parquet with the target column; what the function gets as a pandas frame.
+        positive: The class that counts as positive; None averages over classes.
         holdout: Parquet of the same columns that the function never sees; without it no metrics.
         reference: Parquet of the rows whose features the version shall expect to see, for its drift reference; without
             it the training rows are.
@@ -78,6 +79,7 @@ class TrainJob:
     target: str
     seed: int
     output: Path
+    positive: str | int | bool | None = None
     holdout: Path | None = None
     reference: Path | None = None
     limits: Limits = field(default_factory=Limits)

@@ -203,6 +203,7 @@ class Retraining:
             task=policies.monitoring.task.value,
             training=files.training,
             target=policies.target,
+            positive=policies.monitoring.positive_label,
             seed=policy.seed,
             output=attempt.output("train", collected),
             holdout=files.evaluation,

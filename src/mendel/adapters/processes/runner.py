@@ -97,6 +97,7 @@ class SubprocessRunner(Runner):
             holdout=None if job.holdout is None else _text(job.holdout),
             reference=None if job.reference is None else _text(job.reference),
             target=job.target,
+            positive=job.positive,
             seed=job.seed,
         )
         done = self._outcome(order, job.source, job.limits, on_progress)

@@ -46,6 +46,7 @@ class Order:
     holdout: str | None = None
     reference: str | None = None
     target: str = ""
+    positive: str | int | bool | None = None
     seed: int = 0
     until: str = ""
     artifact: str = ""
@@ -182,22 +183,23 @@ def _trained(order: Order, frame: pd.DataFrame, tell: Tell) -> Any:
 
 
 def _metrics(model: Any, holdout: pd.DataFrame, order: Order) -> dict[str, float]:
-    from sklearn import metrics as m  # noqa: PLC0415 - slow to import
+    """Every metric of the task that is defined on these rows, by the names and formulas the monitor uses."""
+    import numpy as np  # noqa: PLC0415 - the watcher stays small
 
-    truth = holdout[order.target]
-    features = holdout.drop(columns=order.target)
-    answers = model.predict(features)
+    from mendel.drift import Outcomes, evaluate  # noqa: PLC0415 - the watcher stays small
+    from mendel.values import Measured  # noqa: PLC0415 - the watcher stays small
+
+    truth, features = holdout[order.target].to_numpy(), holdout.drop(columns=order.target)
+    answers = np.asarray(model.predict(features))
     if order.task == "regression":
-        return {
-            "mae": float(m.mean_absolute_error(truth, answers)),
-            "rmse": float(m.root_mean_squared_error(truth, answers)),
-            "r2": float(m.r2_score(truth, answers)),
-        }
-    return {
-        "accuracy": float(m.accuracy_score(truth, answers)),
-        "balanced_accuracy": float(m.balanced_accuracy_score(truth, answers)),
-        "f1_macro": float(m.f1_score(truth, answers, average="macro", zero_division=0)),
-    }
+        outcomes = Outcomes.regression(truth, answers)
+    else:
+        scores = None
+        if callable(getattr(model, "predict_proba", None)):
+            scores = dict(zip(model.classes_.tolist(), np.asarray(model.predict_proba(features)).T, strict=True))
+        outcomes = Outcomes.classification(truth, answers, scores, positive=order.positive)
+    quality = evaluate(outcomes, np.random.default_rng(order.seed), min_rows=1)
+    return {name: found.value for name, found in quality.metrics.items() if isinstance(found, Measured)}
 
 
 def _write(model: Any, frame: pd.DataFrame, order: Order) -> None:

@@ -160,8 +160,10 @@ class Story:
         stage.command("policy", "set", world.classifier, str(policy))
         with stage.client() as client:
             first = client.versions(world.classifier)[0]
-            score = first.metrics.get("f1")
-            self._tell.tell(f"{first.ref} registered from release {first.release_tag}: holdout F1 {score or 0:.3f}.")
+            self._tell.tell(
+                f"{first.ref} registered from release {first.release_tag}: "
+                f"F1 {first.metrics['f1']:.3f} on rows that were kept out."
+            )
         stage.command("approve", f"{world.classifier}@1", "--policy", "--bias")
         stage.command("stage", f"{world.classifier}@1", "sandbox")
         stage.command("promote", f"{world.classifier}@1", "--reason", "first release")
@@ -294,7 +296,8 @@ class Story:
     def _kill_the_hub(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
         self._tell.act(5, "The hub is killed in the middle of a playbook")
         before = len(stage.ask(lambda client: client.versions(world.classifier)))
-        stage.wait(lambda: not self._running(stage, world), 60, "earlier playbooks to end")
+        with self._tell.waiting("The rollback's effect is watched ..."):
+            self._play_until(rows, traffic, lambda: not self._running(stage, world), budget=0, what="playbooks to end")
         stage.command("playbook", world.classifier, "retrain", "--reason", "a person asks for a fresh candidate")
         run = stage.ask(lambda client: client.runs(world.classifier))[-1]
         with self._tell.waiting("A retraining is under way ..."):
