@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -151,7 +151,7 @@ def test_gain_that_more_rows_could_show_is_undecided(findings: Make) -> None:
         "more rows": decide(findings(gain=unsure, planned_rows=1001), DEFAULT),
         "at the planned size": decide(findings(gain=unsure, planned_rows=1000), DEFAULT),
         "last look": decide(findings(gain=unsure, planned_rows=5000, look=3), DEFAULT),
-        "ruled out": decide(findings(gain=replace(unsure, high=0.0199), planned_rows=5000), DEFAULT),
+        "ruled out": decide(findings(gain=msgspec.structs.replace(unsure, high=0.0199), planned_rows=5000), DEFAULT),
     }
     assert {why: report["improvement"].verdict for why, report in verdicts.items()} == {
         "more rows": Verdict.UNDECIDED,
