@@ -50,6 +50,7 @@ class Chores:
     on_fenced: Callable[[], None]
     states: dict[str, ChoreState] = field(init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False)
     _wake: dict[str, threading.Event] = field(init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
 
@@ -79,18 +80,27 @@ class Chores:
 
     def _repeat(self, chore: Chore) -> None:
         state, wake = self.states[chore.name], self._wake[chore.name]
-        while not self._stop.is_set():
+        while True:
             wake.clear()
+            if self._stop.is_set():  # looked at after clearing: whoever stops sets this first and wakes then
+                return
             pause = self._once(chore, state)
             wake.wait(timeout=max(0.0, pause.total_seconds()))
+
+    def _end(self) -> None:
+        with self._mutex:
+            first = not self._stop.is_set()
+            self._stop.set()
+        if first:
+            self.on_fenced()
 
     def _once(self, chore: Chore, state: ChoreState) -> timedelta:
         try:
             pause = chore.act() or chore.every
         except Fenced as error:
+            state.last_error = f"Fenced: {error}"
             _log.error("fenced", chore=chore.name, error=str(error))
-            self._stop.set()
-            self.on_fenced()
+            self._end()
             return chore.every
         except Exception as error:  # noqa: BLE001 - the supervisor of chores: recorded, shown in /health, tried again
             state.failures += 1

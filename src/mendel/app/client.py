@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -27,6 +27,7 @@ from mendel.registry import (
     RollbackCheck,
     RolledBack,
     ServerState,
+    Snapshot,
     Tenure,
     VersionRecord,
 )
@@ -42,14 +43,15 @@ from mendel.transports.hub.nouns import (
     Reason,
     RollBack,
 )
-from mendel.transports.hub.problems import from_problem
-from mendel.values import Deployment, ModelName, VersionRef, from_builtins, from_json, to_json
+from mendel.transports.hub.problems import MEDIA_TYPE, from_problem
+from mendel.values import Deployment, ModelName, VersionRef, from_json, to_json
 from mendel.values.trees import pack_tree
 
 if TYPE_CHECKING:
     from mendel.predictions import LogStats
 
 T = TypeVar("T")
+_LABELS_AT_ONCE = 5_000
 
 
 class Client:
@@ -88,7 +90,7 @@ class Client:
                 files["data"] = ("data.tar", beside, "application/x-tar")
             form = {"registration": to_json(registration).decode()}
             return self._send(
-                Registered, "POST", f"/models/{registration.model}/versions", data=form, files=files, timeout=600
+                Registered, "POST", f"{_of(registration.model)}/versions", data=form, files=files, timeout=600
             )
 
     def models(self) -> tuple[ModelName, ...]:
@@ -97,7 +99,7 @@ class Client:
 
     def versions(self, model: str) -> tuple[VersionRecord, ...]:
         """The versions of *model*, ascending."""
-        return self._get(tuple[VersionRecord, ...], f"/models/{model}/versions")
+        return self._get(tuple[VersionRecord, ...], f"{_of(model)}/versions")
 
     def version(self, ref: str | VersionRef) -> VersionRecord:
         """One version, by ``NAME@N``."""
@@ -105,19 +107,19 @@ class Client:
 
     def get_model_by_uuid(self, uuid: str) -> VersionRecord:
         """One version, by its uuid."""
-        return self._get(VersionRecord, f"/versions/by-uuid/{uuid}")
+        return self._get(VersionRecord, f"/versions/by-uuid/{_part(uuid)}")
 
     def lineage(self, model: str) -> tuple[LineageEntry, ...]:
         """The versions of *model* in order, with who contributed what and the improvement so far."""
-        return self._get(tuple[LineageEntry, ...], f"/models/{model}/lineage")
+        return self._get(tuple[LineageEntry, ...], f"{_of(model)}/lineage")
 
     def deployment(self, model: str) -> Deployment:
         """What servers shall serve of *model*."""
-        return self._get(Deployment, f"/models/{model}/deployment")
+        return self._get(Deployment, f"{_of(model)}/deployment")
 
     def history(self, model: str) -> tuple[Tenure, ...]:
         """Which version was in production when, and who decided so."""
-        return self._get(tuple[Tenure, ...], f"/models/{model}/history")
+        return self._get(tuple[Tenure, ...], f"{_of(model)}/history")
 
     def card(self, ref: str | VersionRef) -> str:
         """The model card of a version, Markdown."""
@@ -156,7 +158,7 @@ class Client:
     ) -> RolledBack:
         """Take the serving version out of production and bring the former one back; a dry run only says which."""
         wish = RollBack(reason=reason, to=to, to_time=to_time, dry_run=dry_run)
-        return self._post(RolledBack, f"/models/{model}/rollback", wish)
+        return self._post(RolledBack, f"{_of(model)}/rollback", wish)
 
     def canary(self, ref: str | VersionRef, share: float) -> Deployment:
         """Give a version a share of the traffic beside production, a fraction in (0, 1)."""
@@ -164,25 +166,29 @@ class Client:
 
     def policy(self, model: str) -> PolicyDocument:
         """The policy of *model* as it stands."""
-        return self._get(PolicyDocument, f"/models/{model}/policy")
+        return self._get(PolicyDocument, f"{_of(model)}/policy")
 
     def set_policy(self, model: str, body: Mapping[str, Any]) -> PolicyDocument:
         """Replace the policy of *model*; the same body again makes no new version."""
-        return self._send(PolicyDocument, "PUT", f"/models/{model}/policy", content=to_json(dict(body)))
+        return self._send(PolicyDocument, "PUT", f"{_of(model)}/policy", content=to_json(dict(body)))
 
     # -- watching and healing --
 
     def check_rollback_triggers(self, model: str) -> RollbackCheck:
         """Whether the serving version's performance crosses the rollback policy; changes nothing."""
-        return self._get(RollbackCheck, f"/models/{model}/rollback-check")
+        return self._get(RollbackCheck, f"{_of(model)}/rollback-check")
 
     def health(self, model: str) -> HealthReport:
         """How the serving version is."""
-        return self._get(HealthReport, f"/models/{model}/health")
+        return self._get(HealthReport, f"{_of(model)}/health")
 
     def fleet(self) -> Fleet:
         """How all models are."""
         return self._get(Fleet, "/fleet")
+
+    def record_performance_snapshot(self, snapshot: Snapshot) -> RollbackCheck:
+        """Push the performance of a version as another system measured it; what the triggers make of it."""
+        return self._post(RollbackCheck, f"{_of(snapshot.ref.model)}/snapshots", snapshot)
 
     def servers(self) -> tuple[ServerState, ...]:
         """Every server as it last reported: what it serves, and how far it is."""
@@ -190,7 +196,7 @@ class Client:
 
     def observe(self, model: str) -> Outlook:
         """Look at and study *model* now, and let healing act on what is found."""
-        return self._post(Outlook, f"/models/{model}/monitor", None)
+        return self._post(Outlook, f"{_of(model)}/monitor", None)
 
     def incidents(self, model: str | None = None) -> tuple[Incident, ...]:
         """Incidents, newest first."""
@@ -198,19 +204,19 @@ class Client:
 
     def incident(self, incident_id: str) -> Incident:
         """One incident with its timeline."""
-        return self._get(Incident, f"/incidents/{incident_id}")
+        return self._get(Incident, f"/incidents/{_part(incident_id)}")
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         """What was decided about an incident, oldest first."""
-        return self._get(tuple[DecisionRecord, ...], f"/incidents/{incident_id}/decisions")
+        return self._get(tuple[DecisionRecord, ...], f"/incidents/{_part(incident_id)}/decisions")
 
     def acknowledge(self, incident_id: str) -> Incident:
         """Say that somebody looks into it."""
-        return self._post(Incident, f"/incidents/{incident_id}/acknowledge", None)
+        return self._post(Incident, f"/incidents/{_part(incident_id)}/acknowledge", None)
 
     def resolve(self, incident_id: str, *, reason: str) -> Incident:
         """Say that it is over."""
-        return self._post(Incident, f"/incidents/{incident_id}/resolve", Reason(reason=reason))
+        return self._post(Incident, f"/incidents/{_part(incident_id)}/resolve", Reason(reason=reason))
 
     def runs(self, model: str | None = None) -> tuple[PlaybookRun, ...]:
         """Runs of playbooks, oldest first."""
@@ -218,19 +224,19 @@ class Client:
 
     def run(self, run_id: str) -> PlaybookRun:
         """One run with its steps."""
-        return self._get(PlaybookRun, f"/runs/{run_id}")
+        return self._get(PlaybookRun, f"/runs/{_part(run_id)}")
 
     def approve_run(self, run_id: str) -> PlaybookRun:
         """Let a proposed or held run go on."""
-        return self._post(PlaybookRun, f"/runs/{run_id}/approve", None)
+        return self._post(PlaybookRun, f"/runs/{_part(run_id)}/approve", None)
 
     def decline_run(self, run_id: str, *, reason: str) -> PlaybookRun:
         """Refuse a proposed or held run."""
-        return self._post(PlaybookRun, f"/runs/{run_id}/decline", Reason(reason=reason))
+        return self._post(PlaybookRun, f"/runs/{_part(run_id)}/decline", Reason(reason=reason))
 
     def start_playbook(self, model: str, playbook: str, *, reason: str) -> PlaybookRun:
         """Run a playbook on the production version because you say so."""
-        return self._post(PlaybookRun, f"/models/{model}/playbooks/{playbook}", Reason(reason=reason))
+        return self._post(PlaybookRun, f"{_of(model)}/playbooks/{_part(playbook)}", Reason(reason=reason))
 
     def pause_healing(self, model: str | None = None, *, reason: str) -> None:
         """Switch healing off, for one model or for all."""
@@ -243,8 +249,10 @@ class Client:
     # -- the log --
 
     def label(self, labels: Sequence[LabelRow]) -> None:
-        """Tell the true outcomes of predictions."""
-        self._request("POST", "/monitoring/labels", content=to_json({"labels": list(labels)}))
+        """Tell the true outcomes of predictions, in as many requests as they need; the hub notes when it got them."""
+        for start in range(0, len(labels), _LABELS_AT_ONCE):
+            told = [_told(label) for label in labels[start : start + _LABELS_AT_ONCE]]
+            self._request("POST", "/monitoring/labels", content=to_json({"labels": told}))
 
     def stats(self, model: str) -> LogStats:
         """Totals, the last 100, label coverage."""
@@ -298,16 +306,30 @@ class Client:
 
 
 def _error_of(response: httpx.Response) -> MendelError:
-    try:
-        document = json.loads(response.content)
-    except ValueError:
-        return HubUnavailable(f"The hub answered {response.status_code}: {response.text[:200]}")
-    return from_problem(from_builtins(document, dict[str, Any]))
+    if response.headers.get("content-type", "").startswith(MEDIA_TYPE):
+        return from_problem(from_json(response.content, dict[str, Any]))
+    said = " ".join(response.text[:200].split())
+    return HubUnavailable(
+        f"What answers at {response.url} is no hub: {response.status_code} {said}", remedy="Correct the hub's URL."
+    )
+
+
+def _told(label: LabelRow) -> dict[str, object]:
+    said = {"prediction_id": label.prediction_id, "true_label": label.true_label, "label_source": label.label_source}
+    return said | ({"label_timestamp": label.label_timestamp} if label.label_timestamp else {})
 
 
 def _path(ref: str | VersionRef) -> str:
     version = ref if isinstance(ref, VersionRef) else VersionRef.parse(ref)
-    return f"/models/{version.model}/versions/{version.number}"
+    return f"{_of(version.model)}/versions/{version.number}"
+
+
+def _of(model: str) -> str:
+    return f"/models/{ModelName(model)}"
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
 
 
 def _name(model: str | None) -> ModelName | None:

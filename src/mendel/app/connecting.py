@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from importlib.util import find_spec
+from urllib.parse import quote
 
 import httpx
 
@@ -40,8 +41,12 @@ def connect(
         url, key = running.url, key or data.secret()
     if url is None:
         return _in_process(settings, data, actor)
-    headers = {"x-mendel-actor": actor} | ({"authorization": f"Bearer {key}"} if key else {})
+    headers = _actor(actor) | ({"authorization": f"Bearer {key}"} if key else {})
     return Client(httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S))
+
+
+def _actor(name: str) -> dict[str, str]:
+    return {"x-mendel-actor": quote(name, safe=" :@/")}
 
 
 def _in_process(settings: Settings, data: DataDirectory, actor: str) -> Client:
@@ -57,6 +62,6 @@ def _in_process(settings: Settings, data: DataDirectory, actor: str) -> Client:
     with ExitStack() as closing:
         rooms = closing.enter_context(open_rooms(settings))
         transport = InProcessTransport(create_app(rooms.parts()))
-        headers = {"x-mendel-actor": actor, "authorization": f"Bearer {data.secret()}"}
+        headers = _actor(actor) | {"authorization": f"Bearer {data.secret()}"}
         http = httpx.Client(transport=transport, base_url="http://mendel.local", headers=headers)
         return Client(http, closing=closing.pop_all(), embedded=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from mendel.errors import DirectoryInUse, InvalidSettings
 from mendel.values import from_json, to_json
+
+_PAUSES_S = (0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,14 @@ class DataDirectory:
         """The Ed25519 key that signs the ledger's head."""
         return self.root / "ledger.key"
 
+    @property
+    def _lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def _address(self) -> Path:
+        return self.root / "hub.json"
+
     def create(self) -> None:
         """Make the directory, for its owner only."""
         try:
@@ -105,28 +117,27 @@ class DataDirectory:
             DirectoryInUse: Another hub holds it.
         """
         self.create()
-        with (self.root / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        with self._lock.open("a+") as lock:
+            if not _taken(lock):
                 running = self.hub()
                 where = f" at {running.url} (pid {running.pid})" if running else ""
                 raise DirectoryInUse(
                     f"A hub already runs on {self.root}{where}.", remedy="Stop it, or choose another --directory."
-                ) from error
+                )
+            self._address.unlink(missing_ok=True)  # what a killed hub left
             yield
 
     def announce(self, address: HubAddress) -> None:
         """Say where the hub that owns the directory answers."""
-        write_atomically(self.root / "hub.json", to_json(address))
+        write_atomically(self._address, to_json(address))
 
     def hub(self) -> HubAddress | None:
         """The hub that owns the directory now, or None when nobody does, or it does not answer yet."""
-        lock, address = self.root / "lock", self.root / "hub.json"
-        if not lock.exists() or not address.exists() or not _held(lock):
+        try:
+            found = from_json(self._address.read_bytes(), HubAddress)
+        except FileNotFoundError:
             return None
-        found = from_json(address.read_bytes(), HubAddress)
-        return found if _alive(found.pid) else None
+        return found if _alive(found.pid) and _held(self._lock) else None
 
     def server_ports(self) -> dict[str, list[int]]:
         """The ports the embedded server listens on, by door; empty when none runs."""
@@ -148,7 +159,22 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     draft.replace(path)
 
 
+def _taken(lock: IO[str]) -> bool:
+    """Take *lock* alone; whoever looks whether it is held holds it too, for an instant, and is waited for."""
+    for pause in (*_PAUSES_S, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
+
+
 def _held(lock: Path) -> bool:
+    if not lock.exists():
+        return False
     with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

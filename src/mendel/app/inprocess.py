@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import anyio
 import anyio.from_thread
 import httpx
 
@@ -51,11 +52,13 @@ class InProcessTransport(httpx.BaseTransport):
             "server": (url.host, url.port),
             "client": ("127.0.0.1", 0),
         }
-        messages = _once(body)
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
         status, headers, parts = 500, [], []
 
         async def receive() -> dict[str, Any]:
-            return await anext(messages)
+            if not messages:
+                await anyio.sleep_forever()  # nobody hangs up on a call within the process
+            return messages.pop()
 
         async def send(message: dict[str, Any]) -> None:
             nonlocal status, headers
@@ -66,12 +69,6 @@ class InProcessTransport(httpx.BaseTransport):
 
         await self._app(scope, receive, send)
         return httpx.Response(status, headers=headers, content=b"".join(parts), request=request)
-
-
-async def _once(body: bytes) -> AsyncIterator[dict[str, Any]]:
-    yield {"type": "http.request", "body": body, "more_body": False}
-    while True:
-        yield {"type": "http.disconnect"}
 
 
 def _chunks(stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,8 @@ _INTERPOLATION = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
 OTHER_VARIABLES = frozenset({"MENDEL_CONFIG", "MENDEL_KEY", "MENDEL_URL"})
 """Variables that are no settings: where the settings file, the key and a remote hub are."""
 _SECRET = re.compile(r"key|secret|password|token", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,11 @@ class HubSettings:
     ship_every: timedelta = timedelta(seconds=30)
     anchor_every: timedelta = timedelta(hours=1)
     keep_reports: timedelta = timedelta(days=2)
+
+    def __post_init__(self) -> None:
+        _require_ports("hub.port", self.port)
+        for name in ("look_every", "ship_every", "anchor_every", "keep_reports"):
+            _require(getattr(self, name) > timedelta(0), f"hub.{name} is longer than nothing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,17 @@ class ServingSettings:
     drain_timeout: timedelta = timedelta(seconds=30)
     max_connection_age: timedelta = timedelta(minutes=5)
     report_every: timedelta = timedelta(seconds=2)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.rest_ports), "serving.rest_ports names at least one port")
+        _require_ports("serving.rest_ports", *self.rest_ports)
+        _require_ports("serving.grpc_port", self.grpc_port)
+        _require_ports("serving.zmq_port", self.zmq_port)
+        _require(self.workers >= 0, f"serving.workers is 0 or more, not {self.workers}")
+        for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
+            _require(getattr(self, name) >= 1, f"serving.{name} is 1 or more, not {getattr(self, name)}")
+        for name in ("request_timeout", "max_connection_age", "report_every"):
+            _require(getattr(self, name) > timedelta(0), f"serving.{name} is longer than nothing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +134,17 @@ def read_settings(
 
     Args:
         environment: ``MENDEL_SERVING__WORKERS=2`` reaches ``serving.workers``.
-        file: The file to read; None looks for ``mendel.yaml`` in the working directory.
+        file: The file to read; None takes ``MENDEL_CONFIG``, else ``mendel.yaml`` in the working directory.
         flags: Dotted keys, ``{"hub.port": 8081}``; None values are left out.
 
     Raises:
         InvalidSettings: An unknown key (with the nearest known one), a value that does not fit, a missing file.
     """
     tree: dict[str, Any] = {}
-    for layer, _ in _layers(environment, file, flags or {}):
+    for layer, source in _layers(environment, file, flags or {}):
+        from_mapping(Settings, layer, at=source, error=InvalidSettings)  # what is wrong is told where it stands
         _merge(tree, layer)
-    return from_mapping(Settings, tree, at="mendel.yaml", error=InvalidSettings)
+    return from_mapping(Settings, tree, at="settings", error=InvalidSettings)
 
 
 def explain_settings(
@@ -133,12 +152,12 @@ def explain_settings(
 ) -> tuple[Origin, ...]:
     """Every effective value with its source, sorted by key."""
     settings = read_settings(environment=environment, file=file, flags=flags)
-    sources = {key: source for layer, source in _layers(environment, file, flags or {}) for key, _ in _flatten(layer)}
+    layers = [(frozenset(_flatten(layer)), source) for layer, source in _layers(environment, file, flags or {})]
     return tuple(
         Origin(
             key=key,
-            value="***" if _SECRET.search(key) and value else _render(value),
-            source=sources.get(key, "default"),
+            value="***" if _SECRET.search(key) and value else _CREDENTIALS.sub("//***@", _render(value)),
+            source=next((source for keys, source in reversed(layers) if _speaks_of(keys, key)), "default"),
         )
         for key, value in sorted(_flatten_nouns(settings))
     )
@@ -147,6 +166,8 @@ def explain_settings(
 def _layers(
     environment: Mapping[str, str], file: Path | None, flags: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], str]]:
+    if file is None and (named := environment.get("MENDEL_CONFIG")):
+        file = Path(named)
     path = file or Path("mendel.yaml")
     if file is not None and not file.is_file():
         raise InvalidSettings(f"There is no settings file {file}.", remedy="Correct --config or MENDEL_CONFIG.")
@@ -181,8 +202,20 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith("MENDEL_") or name in OTHER_VARIABLES:
             continue
         key = name.removeprefix("MENDEL_").lower().replace("__", ".")
-        found[key] = [part.strip() for part in value.split(",")] if key == "serving.rest_ports" else value
+        found[key] = _FROM_TEXT[key](value) if key in _FROM_TEXT else value
     return _nest(found)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _paired(text: str) -> dict[str, str]:
+    return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in _listed(text))}
+
+
+_FROM_TEXT: dict[str, Callable[[str], object]] = {"serving.rest_ports": _listed, "spool.features": _paired}
+"""Keys whose values have parts: ``8008, 8000``; ``age=keep, name=hash``."""
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +225,10 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise InvalidSettings(f"{parent} is set as a whole and in part ({key}).", remedy="Set its parts.")
+        if isinstance(node.get(leaf), dict):
+            raise InvalidSettings(f"{key} is set as a whole and in part.", remedy="Set its parts.")
         node[leaf] = value
     return tree
 
@@ -204,12 +241,16 @@ def _merge(tree: dict[str, Any], layer: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}"
+
+
+def _speaks_of(keys: frozenset[str], key: str) -> bool:
+    return any(said == key or said.startswith(f"{key}.") for said in keys)
 
 
 def _flatten_nouns(noun: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -224,7 +265,19 @@ def _flatten_nouns(noun: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _render(value: object) -> str:
     if isinstance(value, timedelta):
         return render_duration(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={inner}" for name, inner in sorted(value.items()))
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise InvalidSettings(otherwise)
+
+
+def _require_ports(key: str, *ports: int) -> None:
+    for port in ports:
+        _require(0 <= port <= _MAX_PORT, f"{key} is a port from 0 (a free one) to {_MAX_PORT}, not {port}")
 
 
 def system_environment() -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,5 +48,12 @@ def hub(directory: str | None) -> Iterator[Client]:
     """A client of the hub that runs on the directory, else of the directory itself."""
     from mendel.app.connecting import connect  # noqa: PLC0415 - help must be quick
 
-    with connect(directory=directory, actor=f"cli:{getpass.getuser()}") as client:
+    with connect(directory=directory, actor=f"cli:{_user()}") as client:
         yield client
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return str(os.getuid())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Protocol
+from urllib.parse import unquote
 
 from fastapi import Depends, Request
 
@@ -50,7 +51,13 @@ class Requires:
             )
         if self.scope not in scopes and Scope.ADMIN not in scopes:
             raise Forbidden(f"This key may not {self.scope}.", remedy="Ask for a key with that scope.")
-        return request.headers.get("x-mendel-actor", "api")[:64]
+        return _actor(request)
+
+
+def _actor(request: Request) -> str:
+    """Who the caller says it is, percent-encoded where it is not ASCII."""
+    said = unquote(request.headers.get("x-mendel-actor", ""))
+    return "".join(letter for letter in said if letter.isprintable()).strip()[:64] or "api"
 
 
 Reader = Annotated[str, Depends(Requires(Scope.READ))]

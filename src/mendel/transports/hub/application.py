@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mendel.errors import Forbidden, InvalidInput, MendelError, Unavailable
+from mendel.errors import Forbidden, InvalidInput, MendelError, NotFound, TooLarge, Unavailable
 from mendel.transports.hub.answers import NounResponse
 from mendel.transports.hub.care import care_routes
 from mendel.transports.hub.models import model_routes
@@ -32,12 +33,14 @@ def create_app(parts: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastA
     Args:
         hosts: Names under which it may be addressed, beside the local ones; guards against DNS rebinding.
     """
-    app = FastAPI(title="Mendel hub", version=version("mendel"), redoc_url=None)
+    app = FastAPI(title="Mendel hub", version=version("mendel"), redoc_url=None, swagger_ui_oauth2_redirect_url=None)
     app.state.keys = parts.registry
     allowed = hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"}
     app.add_middleware(SameHost, allowed=allowed)
     app.add_exception_handler(MendelError, _told)
     app.add_exception_handler(RequestValidationError, _misread)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(Exception, _unforeseen)
     for routes in (server_routes, model_routes, care_routes, monitoring_routes, proof_routes):
         app.include_router(routes(parts), prefix="/api/v1")
     _add_health(app, parts)
@@ -79,12 +82,17 @@ class SameHost:
         await self._app(scope, receive, send)
 
     def _stranger(self, headers: Headers) -> str | None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if host not in self._allowed:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if _host_of(f"//{host}") not in self._allowed:
             return host
-        origin = headers.get("origin")
-        from_host = host if origin is None else urlsplit(origin).hostname or ""
-        return None if from_host in self._allowed else from_host
+        return None if origin is None or _host_of(origin) in self._allowed else origin
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # brackets that hold no address
+        return ""
 
 
 async def _told(_: Request, error: Exception) -> Response:
@@ -99,8 +107,23 @@ async def _misread(_: Request, error: Exception) -> Response:
     return _problem(InvalidInput(f"{where}: {first['msg']}."))
 
 
-def _problem(error: MendelError) -> JSONResponse:
+async def _unrouted(_: Request, error: Exception) -> Response:
+    """What the framework refuses before any route of ours: no such path or method, a body it cannot read."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    kind = {404: NotFound, 413: TooLarge}.get(error.status_code, InvalidInput)
+    answer = _problem(kind(f"{error.detail}."), status=error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    """A defect of the hub: the caller learns its type, and the server, to which it is raised again, logs the rest."""
+    return _problem(MendelError(f"The hub failed: {type(error).__name__}.", remedy="Its log says more; report it."))
+
+
+def _problem(error: MendelError, *, status: int | None = None) -> JSONResponse:
     headers = {}
     if isinstance(error, Unavailable) and error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after.total_seconds())))
-    return JSONResponse(to_problem(error), status_code=status_of(error), headers=headers, media_type=MEDIA_TYPE)
+    status = status or status_of(error)
+    return JSONResponse(to_problem(error) | {"status": status}, status, headers=headers, media_type=MEDIA_TYPE)

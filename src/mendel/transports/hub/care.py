@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 
 from mendel.healing import HealingStore
 from mendel.transports.hub.access import Deployer, Reader
-from mendel.transports.hub.answers import NounBody, NounResponse
+from mendel.transports.hub.answers import NounBody, NounResponse, noun_of
 from mendel.transports.hub.nouns import PauseRequest, Reason
 from mendel.transports.hub.parts import HubParts
-from mendel.values import ModelName, from_json
+from mendel.values import ModelName
 
 T = TypeVar("T")
 
@@ -45,8 +45,8 @@ def _add_incidents(routes: APIRouter, parts: HubParts) -> None:
         return NounResponse(healing.acknowledge(incident_id, by=actor, now=clock()))
 
     @routes.post("/incidents/{incident_id}/resolve")
-    def resolve(body: NounBody, actor: Deployer, incident_id: str) -> Response:
-        wish = from_json(body, Reason)
+    def resolve(actor: Deployer, body: NounBody, incident_id: str) -> Response:
+        wish = noun_of(body, Reason)
         return NounResponse(healing.resolve(incident_id, by=actor, how=wish.reason, now=clock()))
 
     @routes.post("/models/{model}/monitor")
@@ -70,25 +70,25 @@ def _add_runs(routes: APIRouter, parts: HubParts) -> None:
         return NounResponse(healing.approve(run_id, by=actor, now=clock()))
 
     @routes.post("/runs/{run_id}/decline")
-    def decline(body: NounBody, actor: Deployer, run_id: str) -> Response:
-        wish = from_json(body, Reason)
+    def decline(actor: Deployer, body: NounBody, run_id: str) -> Response:
+        wish = noun_of(body, Reason)
         return NounResponse(healing.decline(run_id, by=actor, reason=wish.reason, now=clock()))
 
     @routes.post("/models/{model}/playbooks/{playbook}", status_code=202)
-    def start(body: NounBody, actor: Deployer, model: str, playbook: str) -> Response:
-        wish = from_json(body, Reason)
+    def start(actor: Deployer, body: NounBody, model: str, playbook: str) -> Response:
+        wish = noun_of(body, Reason)
         run = healing.start(ModelName(model), playbook, by=actor, reason=wish.reason, now=clock())
         return NounResponse(run, status_code=202)
 
     @routes.post("/healing/pause", status_code=204)
-    def pause(body: NounBody, actor: Deployer) -> Response:
-        wish = from_json(body, PauseRequest)
+    def pause(actor: Deployer, body: NounBody) -> Response:
+        wish = noun_of(body, PauseRequest)
         healing.pause(model=wish.model, by=actor, reason=wish.reason, now=clock())
         return Response(status_code=204)
 
     @routes.post("/healing/resume", status_code=204)
-    def resume(body: NounBody, actor: Deployer) -> Response:
-        wish = from_json(body, PauseRequest)
+    def resume(actor: Deployer, body: NounBody) -> Response:
+        wish = noun_of(body, PauseRequest)
         healing.resume(model=wish.model, by=actor, now=clock())
         return Response(status_code=204)
 

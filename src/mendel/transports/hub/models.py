@@ -7,17 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Header, Response, UploadFile
+from fastapi import APIRouter, Header, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from mendel.errors import InvalidInput, InvalidValue
-from mendel.registry import GateRecord, Override, Registration, Snapshot
+from mendel.registry import GateRecord, Override, Registered, Registration, Snapshot
 from mendel.transports.hub.access import Deployer, Reader, Registrar
-from mendel.transports.hub.answers import NounBody, NounResponse
+from mendel.transports.hub.answers import NounBody, NounResponse, noun_of
 from mendel.transports.hub.nouns import Approve, Canary, ChangeStage, Promote, RollBack
 from mendel.transports.hub.parts import HubParts
+from mendel.transports.hub.policies import checked_policy
+from mendel.transports.hub.uploads import Upload, uploaded
 from mendel.values import ModelName, Stage, VersionRef, VersionUuid, from_json
 from mendel.values.trees import unpack_tree
 from mendel.views import card_of, render_card
+
+MAX_UPLOAD_BYTES = 16 << 30
 
 
 def model_routes(parts: HubParts) -> APIRouter:
@@ -74,55 +79,58 @@ def _add_reading(routes: APIRouter, parts: HubParts) -> None:
 
 def _add_registering(routes: APIRouter, parts: HubParts) -> None:
     @routes.post("/models/{model}/versions", status_code=201)
-    def register(
-        actor: Registrar,
-        model: str,
-        registration: Annotated[str, Form()],
-        artifact: Annotated[UploadFile, File()],
-        data: Annotated[UploadFile | None, File()] = None,
-    ) -> Response:
-        """Take a version: its particulars as JSON, its files as a tar, its training data as another."""
-        wish = replace(from_json(registration, Registration), by=actor)
-        if wish.model != model:
-            raise InvalidValue(f"The registration is for {wish.model!r}, not {model!r}.")
-        with tempfile.TemporaryDirectory(dir=parts.scratch) as scratch:
-            tree = Path(scratch) / "artifact"
-            unpack_tree(artifact.file, tree)
-            beside = None
-            if data is not None:
-                beside = Path(scratch) / "data"
-                unpack_tree(data.file, beside)
-            record = parts.registry.register(wish, tree, data=beside)
-        return NounResponse(parts.registry.registered(record.ref), status_code=201)
+    async def register(actor: Registrar, request: Request, model: str) -> Response:
+        """Take a form: ``registration`` (JSON), ``artifact`` (the served files, a tar), and maybe ``data`` (a tar)."""
+        async with uploaded(request, MAX_UPLOAD_BYTES) as upload:
+            registered = await run_in_threadpool(_register, parts, ModelName(model), upload, actor)
+        return NounResponse(registered, status_code=201)
 
     @routes.put("/models/{model}/policy")
-    def set_policy(body: NounBody, actor: Deployer, model: str) -> Response:
+    def set_policy(actor: Deployer, body: NounBody, model: str) -> Response:
         document: dict[str, Any] = from_json(body, dict[str, Any])
-        return NounResponse(parts.registry.set_policy(ModelName(model), document, by=actor))
+        return NounResponse(parts.registry.set_policy(ModelName(model), checked_policy(document, at=model), by=actor))
+
+
+def _register(parts: HubParts, model: ModelName, upload: Upload, actor: str) -> Registered:
+    wish = replace(noun_of(upload.text("registration"), Registration), by=actor)
+    if wish.model != model:
+        raise InvalidValue(f"The registration is for {wish.model!r}, not {model!r}.")
+    artifact, data = upload.file("artifact"), upload.file("data")
+    if artifact is None:
+        raise InvalidInput("The form has no file part 'artifact'.")
+    with tempfile.TemporaryDirectory(dir=parts.scratch) as scratch:
+        tree = Path(scratch) / "artifact"
+        unpack_tree(artifact, tree)
+        beside = None
+        if data is not None:
+            beside = Path(scratch) / "data"
+            unpack_tree(data, beside)
+        record = parts.registry.register(wish, tree, data=beside)
+    return parts.registry.registered(record.ref)
 
 
 def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
     registry = parts.registry
 
     @routes.post("/models/{model}/versions/{number}/approve")
-    def approve(body: NounBody, actor: Deployer, model: str, number: int) -> Response:
-        wish = from_json(body, Approve)
+    def approve(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
+        wish = noun_of(body, Approve)
         ref = VersionRef(ModelName(model), number)
         return NounResponse(registry.approve(ref, policy=wish.policy, bias=wish.bias, by=actor))
 
     @routes.post("/models/{model}/versions/{number}/gate-reports", status_code=204)
-    def gate_report(body: NounBody, _: Deployer, model: str, number: int) -> Response:
-        registry.record_gate_report(VersionRef(ModelName(model), number), from_json(body, GateRecord))
+    def gate_report(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
+        registry.record_gate_report(VersionRef(ModelName(model), number), from_json(body, GateRecord), by=actor)
         return Response(status_code=204)
 
     @routes.post("/models/{model}/versions/{number}/canary")
-    def canary(body: NounBody, actor: Deployer, model: str, number: int) -> Response:
-        wish = from_json(body, Canary)
+    def canary(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
+        wish = noun_of(body, Canary)
         return NounResponse(registry.canary(ModelName(model), number, wish.share, by=actor))
 
     @routes.post("/models/{model}/versions/{number}/stage")
-    def stage(body: NounBody, actor: Deployer, model: str, number: int) -> Response:
-        wish = from_json(body, ChangeStage)
+    def stage(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
+        wish = noun_of(body, ChangeStage)
         if wish.to not in list(Stage):
             raise InvalidValue(f"{wish.to!r} is no stage.", remedy=f"Stages are {', '.join(Stage)}.")
         ref = VersionRef(ModelName(model), number)
@@ -130,9 +138,9 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
 
     @routes.post("/models/{model}/versions/{number}/promote")
     def promote(
-        body: NounBody, actor: Deployer, model: str, number: int, if_match: Annotated[str | None, Header()] = None
+        actor: Deployer, body: NounBody, model: str, number: int, if_match: Annotated[str | None, Header()] = None
     ) -> Response:
-        wish = from_json(body, Promote)
+        wish = noun_of(body, Promote)
         override = None if wish.override is None else Override(reason=wish.override, by=actor)
         ref = VersionRef(ModelName(model), number)
         return NounResponse(
@@ -142,8 +150,8 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
         )
 
     @routes.post("/models/{model}/rollback")
-    def rollback(body: NounBody, actor: Deployer, model: str) -> Response:
-        wish = from_json(body, RollBack)
+    def rollback(actor: Deployer, body: NounBody, model: str) -> Response:
+        wish = noun_of(body, RollBack)
         if wish.dry_run:
             return NounResponse(registry.plan_roll_back(ModelName(model), to=wish.to, to_time=wish.to_time))
         return NounResponse(
@@ -163,8 +171,8 @@ def _add_health(routes: APIRouter, parts: HubParts) -> None:
         return NounResponse(registry.health(ModelName(model)))
 
     @routes.post("/models/{model}/snapshots")
-    def snapshot(body: NounBody, actor: Deployer, model: str) -> Response:
-        told = from_json(body, Snapshot)
+    def snapshot(actor: Deployer, body: NounBody, model: str) -> Response:
+        told = noun_of(body, Snapshot)
         if told.ref.model != model:
             raise InvalidValue(f"The snapshot is of {told.ref.model!r}, not {model!r}.")
         return NounResponse(registry.record_performance_snapshot(told, by=actor))
@@ -178,6 +186,6 @@ def _generation(if_match: str | None) -> int | None:
     if if_match is None:
         return None
     text = if_match.strip().strip('"')
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise InvalidInput(f"If-Match {if_match!r} is not a generation.", remedy="Send the number in quotes.")
     return int(text)

@@ -18,7 +18,7 @@ def monitoring_routes(parts: HubParts) -> APIRouter:
     routes = APIRouter(tags=["monitoring"])
 
     @routes.post("/monitoring/labels", status_code=202)
-    def labels(body: NounBody, _: Labeller, content_type: Annotated[str, Header()] = "application/json") -> Response:
+    def labels(_: Labeller, body: NounBody, content_type: Annotated[str, Header()] = "application/json") -> Response:
         """Take labels, one or many; unknown ids wait for their predictions."""
         rows = parse_labels(body, content_type=content_type, received_at=parts.clock())
         parts.intake.accept_labels(rows)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import mendel.errors as tree
-from mendel.errors import GenerationConflict, MendelError, PromotionRefused, Unavailable
+from mendel.errors import MendelError
 
 STATUS: tuple[tuple[type[MendelError], int], ...] = (
     (tree.Unauthenticated, 401),
@@ -36,44 +37,68 @@ def status_of(error: MendelError) -> int:
 
 def to_problem(error: MendelError) -> dict[str, Any]:
     """The problem document of *error*; ``type`` names the class, so that a client can raise it again."""
-    document: dict[str, Any] = {
-        "type": f"urn:mendel:{type(error).__name__}",
+    return {
+        "type": f"{_URN}{type(error).__name__}",
         "title": type(error).__name__,
         "status": status_of(error),
         "detail": error.message,
         "remedy": error.remedy,
+        **{name: _plain(getattr(error, name)) for name in _particulars(type(error))},
     }
-    match error:
-        case GenerationConflict():
-            document |= {"expected": error.expected, "actual": error.actual}
-        case PromotionRefused():
-            document |= {"reasons": list(error.reasons)}
-        case tree.NeedsNewImage():
-            document |= {"release": error.release}
-        case tree.LedgerBroken():
-            document |= {"sequence": error.sequence}
-        case Unavailable() if error.retry_after is not None:
-            document |= {"retry_after": error.retry_after.total_seconds()}
-        case _:
-            pass
-    return document
 
 
 def from_problem(document: dict[str, Any]) -> MendelError:
-    """The error a problem document was made of; an unknown one becomes a plain :class:`MendelError`."""
-    message, remedy = str(document.get("detail", "The hub refused.")), str(document.get("remedy", ""))
-    kind = getattr(tree, str(document.get("type", "")).removeprefix("urn:mendel:"), MendelError)
-    if not (isinstance(kind, type) and issubclass(kind, MendelError)) or kind is tree.InvalidProject:
+    """
+    The error a problem document was made of; one of an unknown class becomes a plain :class:`MendelError`.
+
+    A particular that is missing is None, or empty.
+    """
+    kind = getattr(tree, str(document.get("type", "")).removeprefix(_URN), MendelError)
+    if not (isinstance(kind, type) and issubclass(kind, MendelError)):
         kind = MendelError
-    particulars = {name: document[name] for name in _PARTICULARS.get(kind, ())}
-    if "reasons" in particulars:
-        particulars["reasons"] = tuple(particulars["reasons"])
-    return kind(message, remedy=remedy, **particulars)
+    error = kind.__new__(kind)  # its own __init__ composes the message that stands in the document already
+    MendelError.__init__(error, str(document.get("detail", "The hub refused.")), remedy=str(document.get("remedy", "")))
+    for name in _particulars(kind):
+        setattr(error, name, _typed(name, document.get(name)))
+    return error
 
 
-_PARTICULARS: dict[type[MendelError], tuple[str, ...]] = {
-    GenerationConflict: ("expected", "actual"),
-    PromotionRefused: ("reasons",),
-    tree.NeedsNewImage: ("release",),
-    tree.LedgerBroken: ("sequence",),
-}
+_URN = "urn:mendel:"
+_PARTICULARS: tuple[tuple[type[MendelError], tuple[str, ...]], ...] = (
+    (tree.GenerationConflict, ("expected", "actual")),
+    (tree.PromotionRefused, ("reasons",)),
+    (tree.NeedsNewImage, ("release",)),
+    (tree.LedgerBroken, ("sequence",)),
+    (tree.InvalidProject, ("path", "line")),
+    (tree.InvalidRequest, ("feature",)),
+    (tree.StepFailed, ("kind",)),
+    (tree.RunnerError, ("log_tail",)),
+    (tree.Unavailable, ("retry_after",)),
+)
+"""What errors carry beside message and remedy; it holds for subclasses too."""
+
+
+def _particulars(kind: type[MendelError]) -> tuple[str, ...]:
+    return next((names for base, names in _PARTICULARS if issubclass(kind, base)), ())
+
+
+def _plain(value: object) -> object:
+    match value:
+        case timedelta():
+            return value.total_seconds()
+        case tuple():
+            return list(value)
+        case _:
+            return value
+
+
+def _typed(name: str, value: Any) -> object:
+    match name:
+        case "retry_after":
+            return None if value is None else timedelta(seconds=value)
+        case "reasons":
+            return tuple(value or ())
+        case "log_tail":
+            return value or ""
+        case _:
+            return value

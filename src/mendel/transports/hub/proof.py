@@ -9,10 +9,9 @@ from fastapi import APIRouter, Query, Response
 from mendel.durable import Ledger, LedgerEntry, Verified, check_anchor, verify
 from mendel.errors import LedgerBroken
 from mendel.transports.hub.access import Admin, Reader
-from mendel.transports.hub.answers import NounBody, NounResponse
+from mendel.transports.hub.answers import NounBody, NounResponse, noun_of
 from mendel.transports.hub.nouns import KeyRequest, LedgerPage, LedgerProof, NewKey
 from mendel.transports.hub.parts import HubParts
-from mendel.values import from_json
 
 _PIECE = 2000
 
@@ -42,9 +41,9 @@ def proof_routes(parts: HubParts) -> APIRouter:
         return NounResponse(prove(parts))
 
     @routes.post("/keys", status_code=201)
-    def add_key(body: NounBody, _: Admin) -> Response:
-        wish = from_json(body, KeyRequest)
-        return NounResponse(NewKey(secret=parts.registry.add_key(wish.scopes, wish.label)), status_code=201)
+    def add_key(actor: Admin, body: NounBody) -> Response:
+        wish = noun_of(body, KeyRequest)
+        return NounResponse(NewKey(secret=parts.registry.add_key(wish.scopes, wish.label, by=actor)), status_code=201)
 
     return routes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,15 +32,15 @@ def server_routes(parts: HubParts) -> APIRouter:
     routes = APIRouter(tags=["servers"])
 
     @routes.get("/desired")
-    def desired(
+    async def desired(
         _: Reader,
         after: Annotated[int, Query(ge=-1)] = -1,
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
     ) -> Response:
         """Answer as soon as the revision is above *after*; 304 when *wait* seconds passed without."""
-        if not _wait_until(lambda: parts.registry.revision() > after, wait, parts.stopping):
+        if not await _wait_until(lambda: parts.registry.revision() > after, wait, parts.stopping):
             return Response(status_code=304)
-        return NounResponse(parts.registry.desired_state())
+        return NounResponse(await run_in_threadpool(parts.registry.desired_state))
 
     @routes.get("/artifacts/{digest}")
     def artifact(_: Reader, digest: str) -> StreamingResponse:
@@ -62,7 +63,7 @@ def server_routes(parts: HubParts) -> APIRouter:
         return NounResponse(parts.registry.servers())
 
     @routes.post("/servers/{server}/reports", status_code=204)
-    async def report(request: Request, _: Reader, server: str) -> Response:
+    async def report(request: Request, _: Labeller, server: str) -> Response:
         """Take a server's counters and convergence; idempotent by server, epoch and seq."""
         told = from_json(await bounded_body(request, MAX_REPORT_BYTES), ServerReport)
         if told.server != server:
@@ -73,12 +74,13 @@ def server_routes(parts: HubParts) -> APIRouter:
     return routes
 
 
-def _wait_until(reached: Callable[[], bool], seconds: float, stopping: Callable[[], bool]) -> bool:
+async def _wait_until(reached: Callable[[], bool], seconds: float, stopping: Callable[[], bool]) -> bool:
+    """Waits on the event loop: a waiting server takes no thread from the pool that everyone's requests run in."""
     end = time.monotonic() + seconds
-    while not reached():
+    while not await run_in_threadpool(reached):
         if stopping() or time.monotonic() >= end:
             return False
-        time.sleep(_POLL_S)
+        await asyncio.sleep(_POLL_S)
     return True
 
 

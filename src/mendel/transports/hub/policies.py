@@ -1,0 +1,45 @@
+"""Policy documents as people send them: read whole or refused, section by section, by the room that acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mendel.drift import MonitoringPolicy
+from mendel.errors import InvalidPolicy
+from mendel.gates import GatePolicy
+from mendel.healing import HealingPolicy
+from mendel.registry import GovernancePolicy, RollbackPolicy
+from mendel.retraining import RetrainingPolicy
+from mendel.values import from_mapping, unknown_key
+
+_SECTIONS: dict[str, type] = {
+    "gates": GatePolicy,
+    "monitoring": MonitoringPolicy,
+    "retraining": RetrainingPolicy,
+    "rollback": RollbackPolicy,
+    "governance": GovernancePolicy,
+}
+
+
+def checked_policy(body: Mapping[str, Any], *, at: str) -> dict[str, Any]:
+    """
+    *body*, once every room has read its section of it.
+
+    Args:
+        at: Where it stands, for messages: a file, or the model it is for.
+
+    Raises:
+        InvalidPolicy: A key or value that no room understands.
+    """
+    if not isinstance(body, Mapping):
+        raise InvalidPolicy(f"{at}: a mapping of sections is needed, not {type(body).__name__}.")
+    for name, section in body.items():
+        if name != "healing" and name not in _SECTIONS:
+            raise InvalidPolicy(unknown_key(str(name), ["healing", *_SECTIONS], at))
+        if section is not None and not isinstance(section, Mapping):
+            raise InvalidPolicy(f"{at}: {name}: a mapping is needed here, not {section!r}.")
+    for name, kind in _SECTIONS.items():
+        from_mapping(kind, body.get(name) or {}, at=f"{at}: {name}")
+    HealingPolicy.of(body)
+    return dict(body)

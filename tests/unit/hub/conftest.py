@@ -1,0 +1,79 @@
+"""The control API over memory, called without a socket."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from mendel.adapters.memory import MemoryUnitOfWork, all_stores
+from mendel.adapters.memory.artifacts import MemoryArtifacts
+from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
+from mendel.app.client import Client
+from mendel.app.inprocess import InProcessTransport
+from mendel.healing import Healing, Outlook, load_playbooks
+from mendel.predictions import PredictionLog
+from mendel.registry import Registry
+from mendel.transports.hub import HubParts, create_app
+
+
+class NoAnchors:
+    def all(self):
+        return ()
+
+    def trusted(self):
+        return ()
+
+
+class Taken:
+    """Labels that came to the hub."""
+
+    def __init__(self):
+        self.labels = []
+
+    def accept_labels(self, labels):
+        self.labels.extend(labels)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    unit, inbox = MemoryUnitOfWork(all_stores()), MemoryInbox()
+    ids = (f"id-{number}" for number in itertools.count(1))
+    new_id = lambda: next(ids)  # noqa: E731 - one line says it
+    clock = lambda: datetime.now(UTC)  # noqa: E731 - one line says it
+    registry = Registry(unit, MemoryArtifacts(tmp_path / "kept"), clock, new_id)
+    return HubParts(
+        registry=registry,
+        healing=Healing(unit, registry, playbooks=load_playbooks(), training=None, new_id=new_id),
+        log=PredictionLog(inbox, MemoryLake(), unit, lambda *_: []),
+        inbox=inbox,
+        intake=Taken(),
+        unit=unit,
+        anchors=NoAnchors(),
+        clock=clock,
+        scratch=tmp_path,
+        observe=lambda model: Outlook(model=model, ref=None, at=clock()),
+        health=lambda: {"status": "healthy"},
+    )
+
+
+@pytest.fixture
+def hub(parts):
+    """The application with a key per scope: ``hub.http(scope)`` is an httpx client, ``hub.client(scope)`` ours."""
+    opened = []
+
+    def http(scope="admin", *, parts=parts, **changes):
+        app = create_app(replace(parts, **changes))
+        headers = {} if scope is None else {"authorization": f"Bearer {parts.registry.add_key((scope,), scope)}"}
+        opened.append(httpx.Client(transport=InProcessTransport(app), base_url="http://mendel.local", headers=headers))
+        return opened[-1]
+
+    yield SimpleNamespace(
+        http=http, client=lambda scope="admin", **changes: Client(http(scope, **changes)), parts=parts
+    )
+    for one in opened:
+        one.close()
