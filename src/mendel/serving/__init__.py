@@ -23,7 +23,7 @@ from mendel.serving.kernel import Kernel
 from mendel.serving.loading import load, read_mlmodel
 from mendel.serving.local import LocalBreakers, LocalCounters
 from mendel.serving.metrics import render, version_counters
-from mendel.serving.plain import PlainRequest, event_time_of, parse_plain, plain_answer, read_json
+from mendel.serving.plain import PlainRequest, event_time_of, malformed, parse_plain, plain_answer, read_json
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import (
     BreakerView,
@@ -74,6 +74,7 @@ __all__ = [
     "infer_signature",
     "input_specs",
     "load",
+    "malformed",
     "output_specs",
     "output_tensors",
     "outputs_of",

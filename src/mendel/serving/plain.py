@@ -9,7 +9,9 @@ The plain JSON that people type: one dialect for REST, ModelOps' prompt and ZMQ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,12 +49,42 @@ def read_json(body: bytes | str) -> Any:
     Any JSON; NaN and infinities are none.
 
     Raises:
-        InvalidRequest: It is not JSON.
+        InvalidRequest: It is not JSON; see :func:`malformed`.
     """
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.") from error
+        raise malformed(body, error) from error
+
+
+def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
+    """
+    What to say of a *body* that raised *error*: a NaN or an infinity, which many clients write, by its feature's name.
+
+    >>> print(malformed('{"records": [{"age": NaN}]}', ValueError("invalid character")))
+    Feature 'age' is nan, not a finite number.
+    """
+    try:
+        odd = next((place for place in _numbers(json.loads(body), None) if not math.isfinite(place[1])), None)
+    except (ValueError, RecursionError):
+        odd = None
+    if odd is None:
+        return InvalidRequest(f"The body is not JSON: {error}.")
+    feature, number = odd
+    where = "A value" if feature is None else f"Feature {feature!r}"
+    return InvalidRequest(f"{where} is {number}, not a finite number.", feature=feature)
+
+
+def _numbers(node: Any, feature: str | None) -> Iterator[tuple[str | None, float]]:
+    """Every float below *node*, with the nearest key of an object above it."""
+    if isinstance(node, float):
+        yield feature, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _numbers(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _numbers(value, feature)
 
 
 def parse_plain(document: Any) -> PlainRequest:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mendel.errors import InvalidRequest
+from mendel.serving import malformed
 
 _MSGPACK_MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 
@@ -54,9 +55,12 @@ def read_message(frame: bytes) -> Incoming:
     Raises:
         InvalidRequest: It is neither, or has no type.
     """
-    decode = _from_msgpack if frame[:1] and frame[0] in _MSGPACK_MAPS else _from_json
+    packed = bool(frame) and frame[0] in _MSGPACK_MAPS
     try:
-        envelope = decode(frame)
+        envelope = (_from_msgpack if packed else _from_json)(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = None if packed else malformed(frame, error)
+        if found is not None and found.feature is not None:
+            raise found from error
         raise InvalidRequest(f"Not a message: {error}.") from error
     return Incoming(type=envelope.type, request_id=envelope.request_id, api_key=envelope.api_key, data=envelope.data)
