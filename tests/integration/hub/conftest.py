@@ -1,0 +1,160 @@
+"""A hub as people reach it: in their own process, and over a socket."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from mendel import connect
+from mendel.app.client import Client
+from mendel.app.directory import DataDirectory
+from mendel.registry import Registration, Snapshot
+from mendel.serving import write_artifact
+from mendel.values import ModelName, VersionRef, Window
+
+WINDOW_END = timedelta(seconds=1)
+
+
+@contextmanager
+def running_hub(directory, *options, **environment):
+    """`mendel hub` in a process of its own on a free port; gives its process when it answers."""
+    command = [sys.executable, "-m", "mendel.app.cli", "hub", "--port", "0", "-C", str(directory), *options]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MENDEL_")}
+    process = subprocess.Popen(command, env=clean | environment, stderr=subprocess.PIPE, text=True)
+    try:
+        _await_ready(process, DataDirectory(Path(directory)))
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _await_ready(process, data):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            pytest.fail(f"the hub ended with {process.returncode}: {process.stderr.read()}")
+        running = data.hub()
+        try:
+            if running is not None and httpx.get(f"{running.url}/ready", timeout=1).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("the hub was not ready within a minute")
+
+
+@dataclass
+class Hub:
+    """A client of a hub, with short ways to fill it; every test takes a model name of its own."""
+
+    kind: str
+    directory: Path
+    client: Client
+    trees: Path
+    _names: itertools.count = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def http(self):
+        return self.client._http
+
+    @property
+    def address(self):
+        return DataDirectory(self.directory).hub()
+
+    def new_model(self):
+        return ModelName(f"model-{next(self._names)}")
+
+    def with_key(self, secret):
+        """The same hub through another key."""
+        transport = self.http._transport if self.kind == "in process" else httpx.HTTPTransport()
+        headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
+        return Client(httpx.Client(transport=transport, base_url=self.http.base_url, headers=headers))
+
+    def register(self, model, *, tree="linear", **changes):
+        wish = {"model": model, "flavor": "sklearn", "task": "classification"} | changes
+        return self.client.register(Registration(**wish), self.trees / tree)
+
+    def ready(self, model, **changes):
+        """A version that may be promoted."""
+        ref = VersionRef.parse(self.register(model, **changes).model_id)
+        self.client.approve(ref, policy=True, bias=True)
+        self.client.change_stage(ref, "sandbox")
+        return ref
+
+    def promoted(self, model, count=1, **changes):
+        refs = [self.ready(model, **changes) for _ in range(count)]
+        for ref in refs:
+            self.client.promote(ref, reason=f"{ref} is next")
+        return refs
+
+    def snapshot(self, ref, **figures):
+        window = Window.before(datetime.now(UTC) + WINDOW_END, timedelta(seconds=2))
+        return Snapshot(ref=ref, window=window, source="test", **figures)
+
+    def events(self, subject, *types):
+        return [e.event for e in self.client.events(subject=str(subject)).entries if e.event.type in types]
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory):
+    """Artefact directories of real models: ``linear``, ``wider`` (another signature) and ``referenced``."""
+    root, chance = tmp_path_factory.mktemp("trees"), np.random.default_rng(0)
+    features = chance.normal(size=(200, 2))
+    outcome = (features.sum(axis=1) > 0).astype(int)
+    model = LogisticRegression().fit(features, outcome)
+    write_artifact(model, root / "linear", input_example=features[:5])
+    write_artifact(model, root / "referenced", training=features)
+    wider = np.column_stack([features, features[:, 0]])
+    write_artifact(LogisticRegression().fit(wider, outcome), root / "wider", input_example=wider[:5])
+    return root
+
+
+@pytest.fixture(scope="session")
+def in_process(tmp_path_factory, trees):
+    directory = tmp_path_factory.mktemp("in-process") / ".mendel"
+    with connect(directory=str(directory), actor="ann") as client:
+        yield Hub("in process", directory, client, trees)
+
+
+@pytest.fixture(scope="session")
+def over_http(tmp_path_factory, trees):
+    directory = tmp_path_factory.mktemp("over-http") / ".mendel"
+    with running_hub(directory), connect(directory=str(directory), actor="ann") as client:
+        yield Hub("over http", directory, client, trees)
+
+
+@pytest.fixture(params=["in_process", "over_http"])
+def hub(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def client(hub):
+    return hub.client
+
+
+@pytest.fixture
+def model(hub):
+    return hub.new_model()
+
+
+@pytest.fixture(scope="session")
+def run_hub():
+    return running_hub
