@@ -13,7 +13,7 @@ from mendel.errors import AlreadyExists
 from mendel.healing.books import Playbook
 from mendel.healing.causes import Diagnosis, began, diagnose
 from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, decide
-from mendel.healing.incidents import joined, opened
+from mendel.healing.incidents import joined, opened, since_after
 from mendel.healing.journal import Journal, pause_of
 from mendel.healing.nouns import (
     Cause,
@@ -97,7 +97,7 @@ class Deciding:
         for ref, raised in by_version.items():
             about = self._situation(ref.model, now)
             if any(signal.kind in _WORLD for signal in raised):
-                about = self._supplied(about, ref, began(raised))
+                about = self._supplied(about, ref, began(raised), [signal.kind for signal in raised])
             found += self._write_against_rivals(partial(self._notice, about=about, raised=raised))
         return tuple(found)
 
@@ -131,7 +131,7 @@ class Deciding:
             return ()
         about = self._situation(model, now)
         if (moved := next((one for one in waiting if one.cause.family == "world"), None)) is not None:
-            about = self._supplied(about, moved.ref, moved.since)
+            about = self._supplied(about, moved.ref, moved.since, moved.kinds)
 
         def again(tx: Transaction) -> tuple[Incident, ...]:
             return tuple(self._decide(tx, one, about) for one in tx.store(HealingStore).open_incidents(model))
@@ -265,9 +265,14 @@ class Deciding:
     def _situation(self, model: ModelName, now: datetime) -> Situation:
         return situation(self._lifecycle, model, now)
 
-    def _supplied(self, about: Situation, ref: VersionRef, since: datetime | None) -> Situation:
+    def _supplied(
+        self, about: Situation, ref: VersionRef, since: datetime | None, kinds: Sequence[SignalKind]
+    ) -> Situation:
         """
-        Add what a training to replace *ref* could use of the rows *since*, or since its incident says the change began.
+        Add what a training to replace *ref* could use of the rows since the change began.
+
+        That is what its incident will say once signals of *kinds*, which say *since*, have joined it: the training
+        asks the incident.
 
         Counted again every few seconds at most, and not for what no longer serves or is being worked on.
         """
@@ -276,7 +281,7 @@ class Deciding:
         incident, busy = self._unit.read(partial(_world_incident, ref=ref))
         if busy or (incident is not None and incident.escalated):
             return about
-        since = incident.since if incident is not None else since
+        since = since if incident is None else since_after(incident, kinds, since)
         known = self._supplies.get(about.model)
         if known is None or known.since != since or not known.at <= about.at < known.at + _RECOUNT:
             supply = self._training.supply(about.model, about.document, about.at, since=since)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -52,6 +53,18 @@ def opened(diagnosis: Diagnosis, situation: Situation, *, incident_id: str, now:
     )
 
 
+def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime | None) -> datetime | None:
+    """
+    When the change began, once signals of *kinds* that say *since* have joined *incident*.
+
+    Of several estimates the latest holds: a training that takes too few rows for new waits a little, one that takes old
+    rows for new learns the old world.
+    """
+    if since is None or incident.since is None or all(kind in incident.kinds for kind in kinds):
+        return incident.since or since
+    return max(since, incident.since)
+
+
 def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
     """The incident with *diagnosis* joined to it: noted where it tells something new, counted where it repeats."""
     new_kinds = tuple(kind for kind in diagnosis.kinds if kind not in incident.kinds)
@@ -62,7 +75,7 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
         last_seen=max(incident.last_seen, now),
         kinds=(*incident.kinds, *new_kinds),
         severity=diagnosis.severity if worse else incident.severity,
-        since=diagnosis.since if new_kinds and diagnosis.since is not None else incident.since,
+        since=since_after(incident, diagnosis.kinds, diagnosis.since),
     )
     if not new_kinds and not worse:
         return after

@@ -82,16 +82,21 @@ class Monitor:
         ]
         if check.version == ref.number:
             seen.append(seen_in_check(check, ref, generation=deployment.generation, now=now))
-        return self._dated(_outlook(ref, now, seen), _monitoring(document))
+        return self._dated(_outlook(ref, now, seen), document)
 
-    def _dated(self, outlook: Outlook, policy: MonitoringPolicy) -> Outlook:
-        """Say since when rows lie outside the reference: what a training shall learn from came after it."""
+    def _dated(self, outlook: Outlook, document: PolicyDocument) -> Outlook:
+        """
+        Say since when rows lie outside the reference: what a training shall learn from came after it.
+
+        Counters are faster than the log. Where the log does not show the rise yet, it is dated to now: late, but that
+        never takes rows from before the change for rows after it.
+        """
         ref = outlook.ref
         if ref is None or all(signal.kind is not SignalKind.OOD for signal in outlook.signals):
             return outlook
-        window = Window.before(outlook.at, policy.lookback)
+        window = Window.before(outlook.at, _monitoring(document).lookback)
         rows = self._log.predictions(ref.model, window, version=ref.number, columns=("event_time", "ood"))
-        since = ood_onset(rows)
+        since = ood_onset(rows, bound=document.rollback.ood_rate) or outlook.at
         dated = (replace(s, since=since) if s.kind is SignalKind.OOD else s for s in outlook.signals)
         return replace(outlook, signals=tuple(dated))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +33,7 @@ from mendel.registry import VersionRecord
 from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window, from_micros
 
 _STARTS = 64
+_DATING_ROWS = 30
 REFERENCE = Path("mendel") / "reference.json"
 _NO_LABELS = NotMeasured(reason="no labelled prediction", have=0)
 
@@ -86,8 +87,10 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
     When the rows of *window* began to differ from the reference: the most likely single change.
 
     The start t of a grain that maximises n(t) * KL(t), the log-likelihood ratio of "like the reference before t, like
-    themselves after" (Page 1954), over the rows after t; at most 64 starts are tried. None: no grain can be measured.
+    themselves after" (Page 1954), over the rows after t; at most 64 starts are tried. A few rows are enough to date a
+    change that many have shown. None: no grain can be measured.
     """
+    policy = replace(policy, min_rows=min(policy.min_rows, _DATING_ROWS))
     grains: dict[datetime, list[Profile]] = {}
     for row in log.profile_rows(ref.model, ref.number, reference.id, window):
         grains.setdefault(row.window.start, []).append(Profile.from_json(row.profile))
@@ -104,7 +107,7 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
     return found
 
 
-def ood_onset(rows: Table) -> datetime | None:
+def ood_onset(rows: Table, *, bound: float) -> datetime | None:
     """
     When rows began to lie outside the reference: the most likely single rise of their share.
 
@@ -113,9 +116,10 @@ def ood_onset(rows: Table) -> datetime | None:
 
     Args:
         rows: ``event_time`` (microseconds, ascending) and ``ood``, None where a row was not scored.
+        bound: The share that the rows from k on must exceed, for a rise to be one.
 
     Returns:
-        The event time of row k; None where the share never rises.
+        The event time of row k; None where the share never rises above the bound.
     """
     if not len(rows):
         return None
@@ -127,7 +131,7 @@ def ood_onset(rows: Table) -> datetime | None:
     before = np.arange(1, count)
     outside = np.cumsum(flags)[:-1]
     rest = flags.sum() - outside
-    rises = rest / (count - before) > outside / before
+    rises = (rest / (count - before) > outside / before) & (rest / (count - before) > bound)
     if not rises.any():
         return None
     gain = _log_likelihood(outside, before) + _log_likelihood(rest, count - before)

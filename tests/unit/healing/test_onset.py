@@ -20,7 +20,7 @@ def _rows(flags: list[bool | None]) -> Table:
 def test_a_clear_rise_is_found_within_a_few_rows(before: int, after: int, gap: int, stray: int) -> None:
     """From one in fifty outside to nine in ten, the estimate lies within three rows of the truth."""
     flags = [place % 50 == stray for place in range(before)] + [place % 10 != gap for place in range(after)]
-    found = ood_onset(_rows(flags))
+    found = ood_onset(_rows(flags), bound=0.2)
     assert found is not None
     assert abs((found - from_micros(before * 1_000_000)).total_seconds()) <= 3
 
@@ -28,10 +28,16 @@ def test_a_clear_rise_is_found_within_a_few_rows(before: int, after: int, gap: i
 @pytest.mark.parametrize("flags", [[], [None, None], [True], [False] * 50, [True] * 50, [True] * 9 + [False] * 9])
 def test_where_the_share_never_rises_there_is_no_onset(flags: list[bool | None]) -> None:
     """No rows, no scores, a steady share or a falling one: nothing began."""
-    assert ood_onset(_rows(flags)) is None
+    assert ood_onset(_rows(flags), bound=0.2) is None
 
 
 def test_rows_that_were_not_scored_are_passed_over() -> None:
     """A version without a reference scored nothing for a while; that is no change."""
     flags: list[bool | None] = [False] * 30 + [None] * 30 + [True] * 30
-    assert ood_onset(_rows(flags)) == from_micros(60 * 1_000_000)
+    assert ood_onset(_rows(flags), bound=0.2) == from_micros(60 * 1_000_000)
+
+
+def test_a_rise_that_stays_within_the_bound_is_none() -> None:
+    """From nothing to one in twenty is a rise, but none that would be signalled."""
+    flags: list[bool | None] = [False] * 60 + [place % 20 == 0 for place in range(60)]
+    assert ood_onset(_rows(flags), bound=0.2) is None
