@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
+from mendel.app.registering import ModelRegistering
 from mendel.errors import HubUnavailable, MendelError
 from mendel.healing import DecisionRecord, Incident, Outlook, PlaybookRun
 from mendel.predictions import LabelRow
@@ -54,7 +55,7 @@ T = TypeVar("T")
 _LABELS_AT_ONCE = 5_000
 
 
-class Client:
+class Client(ModelRegistering):
     """
     Speaks to one hub. Use it in a ``with`` block, or :meth:`close` it.
 

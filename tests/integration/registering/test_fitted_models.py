@@ -1,0 +1,254 @@
+"""Registering fitted models by one call, against a hub in this process."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import joblib
+import mlflow.models
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+import mendel
+from mendel.adapters.files import read_table, write_table
+from mendel.app.directory import DataDirectory
+from mendel.errors import AlreadyExists, InvalidInput, InvalidValue, Unsupported, VersionNotFound
+from mendel.retraining import fingerprint
+from mendel.serving import as_table, infer_signature
+
+CONTRIBUTOR = "0x" + "a1" * 20
+FRAME = pd.DataFrame({"age": [31.0, 42.0, 25.0, 60.0] * 10, "income": [1.0, 3.0, 2.0, 5.0] * 10})
+OUTCOME = np.array([0, 1, 0, 1] * 10)
+MODEL = LogisticRegression().fit(FRAME, OUTCOME)
+LABELLED = FRAME.assign(bought=OUTCOME)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("hub") / ".mendel"
+
+
+@pytest.fixture(scope="module")
+def client(directory):
+    with mendel.connect(directory=str(directory), actor="ann") as client:
+        yield client
+
+
+@pytest.fixture
+def baseline(client):
+    """Registers a model of its own for each test."""
+
+    def register(name, **changes):
+        return client.register_baseline(
+            **{"model": MODEL, "model_type": "classification", "input_example": FRAME[:1], "name": name} | changes
+        )
+
+    return register
+
+
+def test_a_baseline_is_told_in_the_words_of_the_contract(client):
+    """One call answers every field of the contract, under the name of its type."""
+    before = datetime.now(UTC)
+    result = client.register_baseline(
+        model=MODEL,
+        model_type="classification",
+        metadata={"dataset_size": 3, "features": ["age", "income"]},
+        signature=infer_signature(FRAME),
+        input_example=FRAME[:1],
+        code_paths=None,
+    )
+    told = result.as_dict()
+    assert set(told) == {
+        *("model_id", "model_name", "version", "model_uuid", "model_uri", "run_id", "signature", "metadata"),
+        *("registration_timestamp", "flavors", "artifact_path", "mlflow_version", "model_type", "is_baseline"),
+    }
+    assert told["model_id"] == "hokusai_classification_baseline/1"
+    assert told["model_uri"] == f"models:/{told['model_uuid']}"
+    assert told["is_baseline"] is True
+    assert "income" in told["signature"]
+    assert told["metadata"]["dataset_size"] == 3
+    assert told["metadata"]["hokusai_version"] == "1.0"
+    assert datetime.fromisoformat(told["metadata"]["registration_time"]) >= before
+    assert client.get_model_by_uuid(result.model_uuid).model_id == result.model_id
+
+
+def test_an_improved_model_names_its_baseline(client, baseline):
+    """An improved model carries its baseline, its contributor and its claim, and stands in the lineage."""
+    first = baseline("credit")
+    result = client.register_improved_model(
+        model=MODEL,
+        baseline_id=first.model_id,
+        delta_metrics={"f1": 0.03},
+        contributor=CONTRIBUTOR,
+        input_example=FRAME[:1],
+        name="credit",
+    )
+    told = result.as_dict()
+    assert (told["baseline_id"], told["contributor"], told["delta_metrics"]) == ("credit/1", CONTRIBUTOR, {"f1": 0.03})
+    assert told["metadata"]["is_baseline"] is False
+    assert told["metadata"]["model_type"] == "classification"
+    assert [entry.ref.number for entry in client.lineage("credit")] == [1, 2]
+
+
+def test_an_improved_model_is_named_after_the_type_of_its_baseline(client, baseline):
+    """Without a name it is hokusai_<type>_improved, with the type of its baseline."""
+    first = baseline("leads", model_type="lead_scoring")
+    result = client.register_improved_model(
+        model=MODEL, baseline_id=first.model_id, delta_metrics={}, contributor=CONTRIBUTOR
+    )
+    assert result.model_name == "hokusai_lead_scoring_improved"
+
+
+def test_a_baseline_that_is_not_there_is_refused(client):
+    """An improvement on nothing is no version."""
+    with pytest.raises(VersionNotFound):
+        client.register_improved_model(
+            model=MODEL, baseline_id="nobody/1", delta_metrics={"f1": 0.1}, contributor=CONTRIBUTOR
+        )
+    assert "hokusai_classification_improved" not in client.models()
+
+
+def test_a_contributor_is_an_address(client, baseline):
+    """Whoever is not 0x and 40 hex digits did not contribute."""
+    first = baseline("contributed")
+    with pytest.raises(InvalidValue, match="contributor"):
+        client.register_improved_model(
+            model=MODEL, baseline_id=first.model_id, delta_metrics={}, contributor="ann", name="contributed"
+        )
+
+
+def test_mlflows_own_signature_is_taken_as_it_is(baseline):
+    """What mlflow.models.infer_signature gives comes back unchanged."""
+    signature = mlflow.models.infer_signature(FRAME, OUTCOME)
+    result = baseline("signed", signature=signature, input_example=None)
+    assert signature.to_dict()["inputs"] in result.signature
+
+
+def test_old_calls_without_signature_and_example_keep_working(baseline):
+    """Then the signature is null."""
+    assert baseline("old", input_example=None).as_dict()["signature"] is None
+
+
+@pytest.mark.parametrize("kind", ["frame", "table", "parquet", "csv"])
+def test_training_data_are_kept_and_known_again(client, directory, baseline, tmp_path, kind):
+    """They become a Parquet file beside the version, a drift reference without the target, and a fingerprint."""
+    table = as_table(LABELLED)
+    path = tmp_path / f"rows.{kind}"
+    if kind in {"parquet", "csv"}:
+        write_table(table, path)
+    given = {"frame": LABELLED, "table": table}.get(kind, path)
+    result = baseline(f"trained-{kind}", input_example=None, training_data=given, target="bought")
+    record = client.version(result.model_id)
+    assert record.training_fingerprint == fingerprint(table).digest
+    assert record.provenance.training_dataset_size == len(LABELLED)
+    assert record.reference_digest is not None
+    assert record.signature.names == ("age", "income")
+    (kept,) = DataDirectory(directory).artifacts.rglob(f"{result.model_uuid}/**/data/training.parquet")
+    assert fingerprint(read_table(kept)) == fingerprint(table)
+
+
+def test_a_target_that_is_no_column_is_refused(client, baseline):
+    """The error names the columns there are."""
+    with pytest.raises(InvalidInput, match=r"'sold'.*age, income, bought"):
+        baseline("no-target", training_data=LABELLED, target="sold")
+    assert "no-target" not in client.models()
+
+
+def test_the_same_content_with_one_key_is_one_version(client, baseline):
+    """Twice registered, once there; other content under the key is refused."""
+    first = baseline("once", idempotency_key="k-1")
+    assert baseline("once", idempotency_key="k-1").model_uuid == first.model_uuid
+    with pytest.raises(AlreadyExists):
+        baseline("once", idempotency_key="k-1", model=LogisticRegression(C=0.1).fit(FRAME, OUTCOME))
+    assert len(client.versions("once")) == 1
+
+
+class Oracle:
+    """Predicts, and is no estimator."""
+
+    def predict(self, rows):
+        return rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": Oracle()}, r"Oracle cannot be registered.*scikit-learn"),
+        ({"model": LogisticRegression}, r"LogisticRegression cannot be registered"),
+        ({"flavor": "onnx"}, r"'onnx'.*Supported is 'sklearn'"),
+        ({"code_paths": ["model.py"]}, r"Code is not kept.*project"),
+    ],
+)
+def test_what_cannot_be_registered_is_said(client, baseline, changes, said):
+    """The error names what is supported, and no version is made."""
+    with pytest.raises(Unsupported, match=said):
+        baseline("unsupported", **changes)
+    assert "unsupported" not in client.models()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": LogisticRegression()}, "not fitted"),
+        ({"governance": {"bias": True}}, "unknown key 'bias'.*bias_check_passed"),
+        ({"version_info": {"owned": "ann"}}, "did you mean 'owner'"),
+        ({"expectations": {"latency": 3.0}}, "latency_p"),
+        ({"signature": 7}, "int is no signature"),
+        ({"target": "bought"}, "no training data"),
+    ],
+)
+def test_bad_details_make_no_version(client, baseline, changes, said):
+    """Everything is checked before anything is registered."""
+    with pytest.raises(InvalidInput, match=said):
+        baseline("bad", **changes)
+    assert "bad" not in client.models()
+
+
+def test_what_the_maker_says_stands_in_the_record(client, baseline):
+    """Version info, expectations, metrics, release and governance are kept, the approval with who gave it."""
+    result = baseline(
+        "told",
+        version_info={"owner": "ann", "team": "risk", "description": "Who buys", "tags": {"tier": "1"}},
+        expectations={"latency_p95_ms": 12.0},
+        metrics={"f1": 0.9},
+        governance={"policy_compliant": True, "bias_check_passed": False},
+    )
+    record = client.version(result.model_id)
+    assert (record.owner, record.team, record.description, record.tags) == ("ann", "risk", "Who buys", {"tier": "1"})
+    assert record.framework == "sklearn"
+    assert record.expectations.latency_p95_ms == 12.0
+    assert record.metrics == {"f1": 0.9}
+    assert record.governance.policy_compliant.by == "ann"
+    assert record.governance.bias_check_passed is None
+
+
+def test_a_registered_model_can_be_promoted(client, baseline):
+    """Approved and moved to the sandbox it goes into production: a model without gates needs no report."""
+    result = baseline("served", governance={"policy_compliant": True, "bias_check_passed": True})
+    client.change_stage(result.model_id, "sandbox")
+    assert client.promote(result.model_id).production == 1
+
+
+def test_a_regressor_of_another_type_is_a_regression(client):
+    """The task of a type that is none comes of the estimator."""
+    fitted = LinearRegression().fit(FRAME, FRAME["income"])
+    result = client.register_baseline(model=fitted, model_type="ranking", input_example=FRAME[:2])
+    assert result.model_name == "hokusai_ranking_baseline"
+    assert client.version(result.model_id).task == "regression"
+
+
+def test_the_artefact_is_the_model_that_was_given(directory, baseline):
+    """What is served answers as the model did."""
+    result = baseline("same")
+    (stored,) = DataDirectory(directory).artifacts.rglob(f"{result.model_uuid}/**/model.joblib")
+    assert (joblib.load(stored).predict(FRAME) == MODEL.predict(FRAME)).all()
+
+
+def test_registering_takes_less_than_what_it_replaces(baseline):
+    """A registration stays below the two seconds of the registries before."""
+    start = time.monotonic()
+    baseline("quick")
+    assert time.monotonic() - start < 2
