@@ -41,7 +41,9 @@ class ProjectModules:
     def opened(self) -> Iterator[None]:
         """While open, this project's modules are the ones found, by this thread's pickles and imports too."""
         with _SWAP:
-            foreign = {name: module for name, module in sys.modules.items() if self._claims(name)}
+            foreign = {
+                name: module for name, module in list(sys.modules.items()) if self._claims(name)
+            }  # others import meanwhile
             for name in foreign:
                 del sys.modules[name]
             sys.modules.update(self._own)

@@ -263,10 +263,15 @@ class Story:
         stage.command("promote", str(bad), "--override", "it looked fine on my laptop")
         self._tell.tell(f"{bad} is in production over a recorded override; it passed its golden input.", good=False)
 
+        rolled_back: list[datetime] = []
+
         def back() -> bool:
-            bad_since = self._first_bad(traffic, began)
-            answers = (sent for sent in traffic.since(bad_since) if sent.answer.ok)
-            return any(sent.answer.version == serving for sent in answers)
+            if not rolled_back:
+                production = stage.ask(lambda client: client.deployment(world.classifier)).production
+                rolled_back.extend([datetime.now(UTC)] if production == serving else [])
+                return False
+            answers = traffic.since(rolled_back[0])
+            return any(sent.answer.ok and sent.answer.version == serving for sent in answers)
 
         with self._tell.waiting("Requests fail; the counters reach the hub ..."):
             self._play_until(rows, traffic, back, budget=0, what="the former version")
@@ -274,7 +279,7 @@ class Story:
         first_bad = self._first_bad(traffic, began)
         decided = self._event_time(stage, "decision.made", after=first_bad, playbook="model_rollback")
         last_bad = max(s.at for s in traffic.since(began) if not s.answer.ok)
-        returned = min(s.at for s in traffic.since(decided) if s.answer.ok and s.answer.version == serving)
+        returned = min(s.at for s in traffic.since(last_bad) if s.answer.ok and s.answer.version == serving)
         self._findings.bad_to_decision = (decided - first_bad).total_seconds()
         self._findings.decision_to_return = (returned - decided).total_seconds()
         self._tell.tell(
