@@ -61,6 +61,16 @@ def _await_ready(process, data):
 
 
 @dataclass
+class Shared(httpx.BaseTransport):
+    """Another's transport, which stays open when this client of it closes."""
+
+    transport: httpx.BaseTransport
+
+    def handle_request(self, request):
+        return self.transport.handle_request(request)
+
+
+@dataclass
 class Hub:
     """A client of a hub, with short ways to fill it; every test takes a model name of its own."""
 
@@ -83,7 +93,7 @@ class Hub:
 
     def with_key(self, secret):
         """The same hub through another key."""
-        transport = self.http._transport if self.kind == "in process" else httpx.HTTPTransport()
+        transport = Shared(self.http._transport) if self.kind == "in process" else httpx.HTTPTransport()
         headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
         return Client(httpx.Client(transport=transport, base_url=self.http.base_url, headers=headers))
 
