@@ -1,0 +1,145 @@
+"""The data directory: one owner, an address that can be trusted, files replaced whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mendel.app.directory import DataDirectory, HubAddress, write_atomically
+from mendel.errors import DirectoryInUse, InvalidSettings
+
+
+@pytest.fixture
+def data(tmp_path):
+    return DataDirectory(tmp_path / ".mendel")
+
+
+@pytest.fixture
+def dead_pid():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def here(url="http://127.0.0.1:1"):
+    return HubAddress(url=url, pid=os.getpid())
+
+
+class TestOwning:
+    def test_it_has_one_owner(self, data):
+        """A second owner is refused with where the first is; afterwards it is free."""
+        with data.owned():
+            data.announce(here())
+            with pytest.raises(DirectoryInUse, match=rf"at http://127.0.0.1:1 \(pid {os.getpid()}\)"), data.owned():
+                pass
+        with data.owned():
+            pass
+
+    def test_an_owner_that_has_not_said_where_it_is_still_owns(self, data):
+        """Between taking and announcing, nobody else gets in."""
+        with data.owned(), pytest.raises(DirectoryInUse, match=r"already runs on [^ ]+\. Stop it"), data.owned():
+            pass
+
+    def test_looking_does_not_keep_an_owner_out(self, data):
+        """Whoever looks whether a hub runs touches the lock for an instant; taking it survives that."""
+        with data.owned():
+            data.announce(here())
+        stop = threading.Event()
+
+        def look():
+            while not stop.is_set():
+                data.hub()
+
+        lookers = [threading.Thread(target=look) for _ in range(4)]
+        for one in lookers:
+            one.start()
+        try:
+            for _ in range(100):
+                with data.owned():
+                    data.announce(here())
+        finally:
+            stop.set()
+            for one in lookers:
+                one.join()
+
+    def test_it_is_for_its_owner_only(self, data):
+        """The directory is made with mode 0700."""
+        data.create()
+        assert data.root.stat().st_mode & 0o777 == 0o700
+
+    def test_where_none_can_be_made_is_told(self, tmp_path):
+        """A path below a file is InvalidSettings with what to choose."""
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(InvalidSettings, match="cannot be made"):
+            DataDirectory(tmp_path / "file" / ".mendel").create()
+
+
+class TestAddress:
+    def test_only_an_owner_has_an_address(self, data):
+        """No directory, no hub.json, nobody holding the lock: no hub."""
+        assert data.hub() is None
+        with data.owned():
+            assert data.hub() is None
+            data.announce(here())
+            assert data.hub() == here()
+        assert data.hub() is None
+
+    def test_what_a_killed_hub_left_counts_for_nothing(self, data, dead_pid):
+        """A stale hub.json is not believed, and not by a successor that has not announced itself yet either."""
+        data.create()
+        data.announce(HubAddress(url="http://127.0.0.1:9", pid=dead_pid))
+        assert data.hub() is None
+        data.announce(HubAddress(url="http://127.0.0.1:9", pid=os.getpid()))  # its number was given out again
+        assert data.hub() is None
+        with data.owned():
+            assert data.hub() is None
+
+    def test_ports_are_those_of_a_living_server(self, data, dead_pid):
+        """server.json of a dead server tells no ports."""
+        assert data.server_ports() == {}
+        data.server.mkdir(parents=True)
+        for pid, ports in ((os.getpid(), {"rest": [8008]}), (dead_pid, {})):
+            write_atomically(data.server / "server.json", f'{{"pid": {pid}, "ports": {{"rest": [8008]}}}}'.encode())
+            assert data.server_ports() == ports
+
+
+class TestWriting:
+    def test_readers_see_the_old_or_the_new(self, tmp_path):
+        """While a file is replaced again and again, nobody reads half of it."""
+        path, stop, seen = tmp_path / "x", threading.Event(), set()
+        write_atomically(path, b"0" * 4096)
+
+        def read():
+            while not stop.is_set():
+                seen.add(path.read_bytes())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for place in range(100):
+            write_atomically(path, str(place % 10).encode() * 4096)
+        stop.set()
+        reader.join()
+        assert {(len(content), len(set(content))) for content in seen} == {(4096, 1)}
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_failed_write_leaves_the_old(self, tmp_path, monkeypatch):
+        """A crash before the end leaves the former content."""
+        path = tmp_path / "x"
+        write_atomically(path, b"old")
+
+        def broken(_):
+            raise OSError("no space")
+
+        monkeypatch.setattr(os, "fsync", broken)
+        with pytest.raises(OSError, match="no space"):
+            write_atomically(path, b"new")
+        assert path.read_bytes() == b"old"
+
+    def test_secrets_are_their_owners(self, tmp_path):
+        """The mode is there from the first byte."""
+        write_atomically(tmp_path / "key", b"secret", mode=0o600)
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
