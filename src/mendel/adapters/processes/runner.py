@@ -139,7 +139,8 @@ class SubprocessRunner(Runner):
         output.mkdir(parents=True)
         (output / _ORDER).write_bytes(to_json(order))
         with tempfile.TemporaryDirectory(prefix="mendel-job-") as home:
-            code = self._run(output, project or Path(home), home, limits, on_progress)
+            environment = self._environment(order, project or Path(home), home)
+            code = self._run(output, project or Path(home), environment, limits, on_progress)
         found = _finished(output, order)
         if code or found is None:
             raise _fault(order, code, limits, _log(output))
@@ -160,14 +161,16 @@ class SubprocessRunner(Runner):
                 shutil.rmtree(unfinished)
         return place if tree is None else place / tree.prefix
 
-    def _run(self, output: Path, project: Path, home: str, limits: Limits, on_progress: OnProgress) -> int:
+    def _run(
+        self, output: Path, project: Path, environment: dict[str, str], limits: Limits, on_progress: OnProgress
+    ) -> int:
         deadline = time.monotonic() + limits.time.total_seconds()
         with _pipe() as (lifeline, _held), _pipe() as (heard, told), _log(output).open("wb") as log:
             ends = (lifeline.fileno(), told.fileno())
             child = subprocess.Popen(  # noqa: S603 - our own module, a list of arguments
                 [self._python, "-m", _CHILD, str(output / _ORDER), *map(str, ends)],
                 cwd=project,
-                env=self._environment(project, home),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -183,8 +186,10 @@ class SubprocessRunner(Runner):
                 code = child.wait()
         return code if timely else _TIMED_OUT
 
-    def _environment(self, project: Path, home: str) -> dict[str, str]:
-        passed = {name: value for name, value in os.environ.items() if name in self._passed}
+    def _environment(self, order: Order, project: Path, home: str) -> dict[str, str]:
+        """Replays run two at a time and time single rows: else they would measure threads that wait for each other."""
+        alone = dict.fromkeys(_THREADS, "1") if order.kind == "replay" else {}
+        passed = alone | {name: value for name, value in os.environ.items() if name in self._passed}
         own = {"HOME": home, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
         return {**passed, **own, "PYTHONUNBUFFERED": "1"}
 
