@@ -1,0 +1,251 @@
+"""`mendel tag` in real repositories: the table, the tag, and every reason against one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from mendel.app.tools import this_tool
+
+MULTI = """\
+classifiers:
+  sentiment: {predictor: {module: a, class_name: A}}
+  sentiment-vip: {predictor: {module: a, class_name: A}}
+"""
+SINGLE = "classifier: {name: churn}\npredictor: {module: a, class_name: A}\n"
+
+
+class Repository:
+    def __init__(self, path):
+        self.path = path
+        path.mkdir()
+        self.git("init", "-q")
+
+    def git(self, *arguments):
+        command = ["git", "-C", str(self.path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def write(self, **files):
+        for name, text in files.items():
+            (self.path / name.replace("__", ".")).write_text(text, encoding="utf-8")
+        return self
+
+    def commit(self):
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "a change")
+        return self.git("rev-parse", "HEAD")
+
+    @property
+    def tags(self):
+        return self.git("tag", "--list").split()
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    configuration = tmp_path / "gitconfig"
+    configuration.write_text("[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(configuration))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+    def made(yaml, name="repository"):
+        repository = Repository(tmp_path / name).write(mlserver__yaml=yaml, a__py="class A: ...\n")
+        repository.commit()
+        return repository
+
+    return made
+
+
+@pytest.fixture
+def several(make):
+    return make(MULTI)
+
+
+@pytest.fixture
+def tool():
+    build = this_tool()
+    if build.commit is None:
+        pytest.skip("The commit of this tool is unknown; install it from a checkout.")
+    return build.short
+
+
+def cells(line):
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def status(mendel, repository):
+    told = json.loads(mendel("tag", "--json", "--path", repository.path).out)
+    return told["classifiers"]
+
+
+class TestStatus:
+    def test_never_tagged(self, mendel, several, tool):
+        """One row per classifier with what to do, and the tool's commit below."""
+        said = mendel("tag", "--path", several.path)
+        assert (said.code, said.err) == (0, "")
+        title, header, first, second, last = said.out.splitlines()
+        assert title == "Classifier Version Status"
+        assert cells(header) == ["Classifier", "Version", "MLServer", "Status", "Action Required"]
+        action = "mlserver tag --classifier sentiment <major|minor|patch>"
+        assert cells(first) == ["sentiment", "-", "-", "No tags", action]
+        assert second.split()[0] == "sentiment-vip"
+        assert last == f"Current MLServer commit: {tool}"
+
+    def test_ready_behind_and_its_own(self, mendel, several, tool):
+        """A fresh tag is Ready; each classifier counts from its own newest tag."""
+        mendel("tag", "minor", "--classifier", "sentiment", "--path", several.path)
+        rows = {row["classifier"]: row for row in status(mendel, several)}
+        assert rows["sentiment"]["status"] == "Ready"
+        assert rows["sentiment-vip"]["status"] == "No tags"
+        ready = next(line for line in mendel("tag", "--path", several.path).out.splitlines() if " sentiment " in line)
+        assert cells(ready) == ["sentiment", "0.1.0", f"{tool} ✓", "Ready", "-"]
+        several.commit()
+        several.commit()
+        rows = {row["classifier"]: row for row in status(mendel, several)}
+        assert rows["sentiment"]["status"] == "2 commits behind"
+        assert rows["sentiment"]["action"] == "mlserver tag --classifier sentiment <major|minor|patch>"
+
+    def test_from_anywhere_below(self, mendel, several, monkeypatch):
+        """Without --path, the project around the working directory."""
+        (several.path / "deep" / "er").mkdir(parents=True)
+        monkeypatch.chdir(several.path / "deep" / "er")
+        assert "sentiment-vip" in mendel("tag").out
+
+
+class TestTagging:
+    def test_a_tag_is_told_step_by_step(self, mendel, several, tool):
+        """What was made, from what to what, on which commits, and what comes next."""
+        head = several.git("rev-parse", "HEAD")
+        mendel("tag", "major", "--classifier", "sentiment", "--path", several.path)
+        said = mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path)
+        assert (said.code, said.err) == (0, "")
+        lines = said.out.splitlines()
+        name = f"sentiment-v1.0.1-mlserver-{tool}"
+        assert lines[:5] == [
+            f"✓ Created tag: {name}",
+            "",
+            "  Version: 1.0.0 → 1.0.1 (patch bump)",
+            f"  MLServer commit: {tool}",
+            f"  Classifier commit: {head[:8]}",
+        ]
+        assert lines[6:8] == ["Next steps:", "  1. Push tags to remote: git push --tags"]
+        assert name in several.tags
+        assert several.git("cat-file", "-t", name) == "tag"
+        assert several.git("rev-parse", f"{name}^{{commit}}") == head
+
+    def test_the_only_classifier_need_not_be_named(self, mendel, make, tool):
+        """In a project of one, `mendel tag patch` is enough."""
+        single = make(SINGLE)
+        assert mendel("tag", "patch", "--path", single.path).code == 0
+        assert single.tags == [f"churn-v0.0.1-mlserver-{tool}"]
+
+    def test_of_several_one_must_be_named(self, mendel, several):
+        """Otherwise they are listed, and nothing is made."""
+        said = mendel("tag", "patch", "--path", several.path)
+        assert said.code == 1
+        assert said.err.splitlines() == [
+            "error: The project has 2 classifiers: sentiment, sentiment-vip.",
+            "  Choose one with --classifier.",
+        ]
+        assert several.tags == []
+
+    def test_all_that_are_not_ready(self, mendel, several, tool):
+        """--all tags what is not Ready, never tagged ones included; then there is nothing left to do."""
+        mendel("tag", "major", "--classifier", "sentiment", "--path", several.path)
+        told = json.loads(mendel("tag", "patch", "--all", "--json", "--path", several.path).out)
+        assert [one["tag"] for one in told] == [f"sentiment-vip-v0.0.1-mlserver-{tool}"]
+        again = mendel("tag", "patch", "--all", "--path", several.path)
+        assert (again.code, again.out) == (0, "")
+        assert again.err == "Every classifier is Ready; there is nothing to tag.\n"
+        assert len(several.tags) == 2
+
+    def test_a_dry_run_makes_nothing(self, mendel, several, tool):
+        """It says which tag it would make."""
+        said = mendel("tag", "minor", "--classifier", "sentiment", "--dry-run", "--path", several.path)
+        assert said.code == 0
+        assert said.out.startswith(f"Would create tag: sentiment-v0.1.0-mlserver-{tool}\n")
+        assert "Next steps" not in said.out
+        told = mendel("tag", "minor", "--classifier", "sentiment", "--dry-run", "--json", "--path", several.path)
+        assert [one["made"] for one in json.loads(told.out)] == [False]
+        assert several.tags == []
+
+    def test_the_message_is_kept(self, mendel, several, tool):
+        """--message stands first in the tag, before what a rebuild must know."""
+        mendel("tag", "minor", "--classifier", "sentiment", "-m", "Better on irony", "--path", several.path)
+        text = several.git("tag", "-l", "--format=%(contents)", f"sentiment-v0.1.0-mlserver-{tool}")
+        assert text.splitlines()[0] == "Better on irony"
+        assert "Repository-Branch: main" in text
+
+
+class TestRefusals:
+    def test_every_reason_at_once(self, mendel, several):
+        """A missing predictor file and changed files are told together, and nothing is made."""
+        (several.path / "a.py").unlink()
+        (several.path / "mlserver.yaml").write_text(MULTI + "# changed\n")
+        said = mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path)
+        assert said.code == 1
+        assert "the predictor file of 'a' is missing" in said.err
+        assert "changed or staged files: a.py, mlserver.yaml" in said.err
+        assert several.tags == []
+
+    def test_of_all_none_is_made_when_one_is_refused(self, mendel, several):
+        """--all makes every tag or none."""
+        yaml = MULTI.replace("sentiment-vip: {predictor: {module: a,", "sentiment-vip: {predictor: {module: b,")
+        several.write(mlserver__yaml=yaml).commit()
+        said = mendel("tag", "patch", "--all", "--path", several.path)
+        assert said.code == 1
+        assert "sentiment-vip: the predictor file of 'b' is missing" in said.err
+        assert several.tags == []
+
+    @pytest.mark.parametrize(
+        ("words", "sentence"),
+        [
+            (["patch", "--classifier", "sentimental"], "there is no classifier 'sentimental'"),
+            (["--path", "no-such-directory"], "no-such-directory"),
+        ],
+    )
+    def test_what_there_is_not(self, mendel, several, words, sentence):
+        """An unknown classifier, or a path that is missing, is named."""
+        said = mendel("tag", *words, *([] if "--path" in words else ["--path", several.path]))
+        assert said.code == 1
+        assert sentence in said.err
+
+    def test_a_bump_is_one_of_three(self, mendel, several):
+        """Anything else is a usage error."""
+        said = mendel("tag", "huge", "--classifier", "sentiment", "--path", several.path)
+        assert said.code == 2
+        assert "'huge' is not major, minor or patch" in said.err
+
+    def test_outside_of_a_repository(self, mendel, tmp_path):
+        """A project that no repository holds has no releases, and gets none."""
+        project = tmp_path / "plain"
+        project.mkdir()
+        (project / "mlserver.yaml").write_text(SINGLE)
+        (project / "a.py").write_text("class A: ...\n")
+        assert "No tags" in mendel("tag", "--path", project).out
+        said = mendel("tag", "patch", "--path", project)
+        assert said.code == 1
+        assert "is not in a git repository" in said.err
+
+    @pytest.mark.parametrize(
+        ("yaml", "said"),
+        [
+            ("classifiers:\n  a:\n    predctor: {module: a}\n", ["mlserver.yaml:3", "did you mean 'predictor'?"]),
+            ("classifiers: {", ["mlserver.yaml"]),
+            ("", ["mlserver.yaml"]),
+        ],
+    )
+    def test_a_malformed_project_is_told_by_line(self, mendel, make, yaml, said):
+        """File, line and nearest key; never a traceback."""
+        refused = mendel("tag", "--path", make(yaml).path)
+        assert (refused.code, refused.out) == (1, "")
+        for part in said:
+            assert part in refused.err
+
+    def test_no_project_at_all(self, mendel, tmp_path, monkeypatch):
+        """Without a mlserver.yaml anywhere, it says what it looked for."""
+        monkeypatch.chdir(tmp_path)
+        said = mendel("tag")
+        assert said.code == 1
+        assert "mlserver.yaml" in said.err
