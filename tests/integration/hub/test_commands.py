@@ -1,0 +1,134 @@
+"""The commands of registry and healing against a running hub."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from mendel.app.cli.main import main
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mendel(over_http, monkeypatch, capsys):
+    """Runs ``mendel`` on the hub's directory."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mendel", *map(str, arguments), "-C", str(over_http.directory)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Said(ended.value.code or 0, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def hub(over_http):
+    return over_http
+
+
+def test_a_version_lives_by_commands(hub, mendel, model):
+    """Approve, stage, promote, roll back: each says what it did in one line."""
+    for _ in range(2):
+        hub.register(model)
+    said = []
+    for number in (1, 2):
+        ref = f"{model}@{number}"
+        said += [
+            mendel("approve", ref, "--policy", "--bias").out,
+            mendel("stage", ref, "sandbox", "--reason", "fit").out,
+            mendel("promote", ref, "--generation", number - 1, "--reason", "next").out,
+        ]
+    assert said[:3] == [
+        f"{model}@1: approved policy bias\n",
+        f"{model}@1 is in sandbox\n",
+        f"{model}@1 is in production (generation 1)\n",
+    ]
+    planned = mendel("rollback", model, "--reason", "x", "--dry-run").out
+    assert planned.startswith(f"{model} would return from {model}@2 to {model}@1")
+    done = mendel("rollback", model, "--reason", "it faults").out
+    assert done == f"{model} returned from {model}@2 to {model}@1 (generation 3)\n"
+    history = mendel("history", model).out.splitlines()
+    assert [line.split()[0] for line in history[2:]] == ["1", "2", "1"]
+    assert "Model Card" in mendel("card", f"{model}@1").out
+
+
+def test_json_of_every_command_is_json(hub, mendel, model):
+    """--json of what shows and of what changes gives the noun."""
+    hub.promoted(model, 2)
+    third = hub.ready(model)
+    assert mendel("versions", model, "--json").json[0]["ref"] == {"model": model, "number": 1}
+    assert model in {report["model"] for report in mendel("models", "--json").json}
+    assert len(mendel("history", model, "--json").json) == 2
+    assert mendel("canary", third, "0.1", "--json").json["routes"][1]["share"] == 0.1
+    assert mendel("stage", third, "sandbox", "--json").json["stage"] == "sandbox"
+    assert mendel("approve", third, "--bias", "--json").json["governance"]["bias_check_passed"]["by"].startswith("cli:")
+    assert mendel("promote", third, "--json").json["generation"] == 5
+    assert mendel("rollback", model, "--reason", "x", "--json").json["to_version"]["number"] == 2
+    assert mendel("monitor", model, "--json").json["model"] == model
+    assert mendel("playbook", model, "notify", "--json").json["playbook"] == "notify"
+    assert mendel("runs", "--model", model, "--json").json[0]["ref"]["model"] == model
+    assert mendel("stats", model, "--json").json["model"] == model
+    assert mendel("ledger", "show", "--subject", model, "--json").json["entries"]
+    assert mendel("ledger", "verify", "--json").json["first"] == 1
+
+
+def test_every_reason_is_a_line(hub, mendel, model):
+    """A refused promotion ends with 1 and lists what stands against it, then what to do."""
+    hub.register(model)
+    hub.client.change_stage(f"{model}@1", "sandbox")
+    refused = mendel("promote", f"{model}@1")
+    assert (refused.code, refused.out) == (1, "")
+    lines = refused.err.splitlines()
+    assert lines[0].startswith(f"error: {model}@1 may not reach users.")
+    assert lines[1:] == [
+        f"  - Nobody has approved policy compliance of {model}@1.",
+        f"  - Nobody has approved the bias check of {model}@1.",
+        f"  Approve with `mendel approve {model}@1 --policy --bias`.",
+    ]
+    stale = mendel("promote", f"{model}@1", "--generation", "4")
+    assert stale.code == 1
+    assert "is at generation 0, not 4" in stale.err
+
+
+def test_labels_come_from_files(mendel, tmp_path):
+    """Imported labels are counted; a file without the column is refused."""
+    path = tmp_path / "labels.csv"
+    path.write_text("prediction_id,true_label\n00000000-0000-0000-0000-000000000001,1\n")
+    assert mendel("labels", "import", path).out == "1 labels taken; those of unknown predictions wait for them.\n"
+    refused = mendel("labels", "import", path, "--label-column", "y")
+    assert refused.code == 1
+    assert "no column 'y'" in refused.err
+
+
+def test_looking_says_what_it_found(hub, mendel, model):
+    """A look at a healthy model says that there is nothing to do."""
+    hub.promoted(model)
+    said = mendel("monitor", model)
+    assert said.code == 0
+    assert said.out.splitlines()[-1] == "Nothing to do."
+
+
+def test_a_card_can_be_a_file(hub, mendel, model, tmp_path):
+    """--output writes the card and says where."""
+    hub.register(model)
+    path = tmp_path / "card.md"
+    assert mendel("card", f"{model}@1", "--output", path).out == f"{path}\n"
+    assert path.read_text(encoding="utf-8").startswith("---\n")

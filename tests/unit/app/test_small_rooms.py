@@ -1,0 +1,275 @@
+"""The small parts of the application: anchors on disk, labels from files, policy files, probes, connecting."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from mendel import connect
+from mendel.adapters.memory import MemoryUnitOfWork, all_stores
+from mendel.app.anchoring import FileAnchors
+from mendel.app.chores import ChoreState
+from mendel.app.labelling import labels_of_file
+from mendel.app.policies import read_policy_file
+from mendel.app.probes import probe
+from mendel.durable import Event, check_anchor, verify
+from mendel.durable.ports import Ledger
+from mendel.errors import Corrupt, HubUnavailable, InvalidInput, InvalidPolicy, LedgerBroken, StoreUnavailable
+from mendel.values import EPOCH, from_json, to_json
+
+HUB_ONLY = (
+    "alembic",
+    "dbos",
+    "deltalake",
+    "fastapi",
+    "mlflow",
+    "pandas",
+    "pandera",
+    "polars",
+    "pyarrow",
+    "sqlalchemy",
+    "starlette",
+)
+LABELS = "prediction_id,true_label\np1,1\np2,\np3,no\n"
+
+
+class TestAnchors:
+    @pytest.fixture
+    def unit(self):
+        return MemoryUnitOfWork(all_stores())
+
+    @pytest.fixture
+    def anchors(self, tmp_path):
+        return FileAnchors(tmp_path / "anchors", tmp_path / "ledger.key")
+
+    def happen(self, unit, count=1):
+        for _ in range(count):
+            event = Event(id=f"{random.random()}", type="a", subject="s", time=EPOCH, actor="ann", data={})
+            unit.write(lambda tx, event=event: tx.append(event))
+
+    def test_the_head_is_signed_once(self, unit, anchors, tmp_path):
+        """An empty ledger has nothing to sign; one that stands still is signed once; one that grew, again."""
+        assert anchors.sign(unit, EPOCH) is None
+        assert (anchors.all(), anchors.trusted()) == ((), ())
+        self.happen(unit, 3)
+        first = anchors.sign(unit, EPOCH)
+        assert first.sequence == 3
+        assert anchors.sign(unit, EPOCH + timedelta(hours=1)) is None
+        self.happen(unit)
+        second = anchors.sign(unit, EPOCH + timedelta(hours=2))
+        assert anchors.all() == (first, second)
+        assert {first.public_key, second.public_key} == set(anchors.trusted())
+        assert (tmp_path / "ledger.key").stat().st_mode & 0o777 == 0o600
+
+    def test_what_was_signed_is_checked(self, unit, anchors):
+        """Each anchor holds against its entry, and against no other."""
+        self.happen(unit, 2)
+        anchor = anchors.sign(unit, EPOCH)
+        one, two = unit.read(lambda tx: tx.store(Ledger).entries())
+        assert verify((one, two)).last == 2
+        check_anchor(anchor, two, trusted=anchors.trusted())
+        with pytest.raises(LedgerBroken):
+            check_anchor(anchor, one, trusted=anchors.trusted())
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sequence": "x"}', b"\xff"])
+    def test_a_file_that_is_no_anchor_is_corrupt(self, unit, anchors, tmp_path, content):
+        """Damage is told with the file's name and what to do, never skipped."""
+        self.happen(unit)
+        anchors.sign(unit, EPOCH)
+        (path,) = (tmp_path / "anchors").glob("*.json")
+        path.write_bytes(content)
+        with pytest.raises(Corrupt, match=r"000000000001\.json is no anchor") as caught:
+            anchors.all()
+        assert "backup" in caught.value.remedy
+
+    def test_an_altered_anchor_is_noticed(self, unit, anchors, tmp_path):
+        """An anchor whose time was moved was not signed like that."""
+        self.happen(unit)
+        anchors.sign(unit, EPOCH)
+        (path,) = (tmp_path / "anchors").glob("*.json")
+        path.write_bytes(to_json(from_json(path.read_bytes(), dict) | {"at": "2030-01-01T00:00:00Z"}))
+        (altered,) = anchors.all()
+        (entry,) = unit.read(lambda tx: tx.store(Ledger).entries())
+        with pytest.raises(LedgerBroken, match="signature"):
+            check_anchor(altered, entry, trusted=anchors.trusted())
+
+
+class TestLabelling:
+    def test_rows_with_an_outcome_are_labels(self, tmp_path):
+        """A CSV gives its labels in order; a row without outcome gives none."""
+        path = tmp_path / "labels.csv"
+        path.write_text(LABELS)
+        found = labels_of_file(path, id_column="prediction_id", label_column="true_label", source="crm")
+        assert [(one.prediction_id, str(one.true_label), one.label_source) for one in found] == [
+            ("p1", "1", "crm"),
+            ("p3", "no", "crm"),
+        ]
+        assert datetime.now(UTC) - found[0].received_at < timedelta(minutes=1)
+
+    def test_a_missing_column_is_told_with_those_there_are(self, tmp_path):
+        """The error lists the columns to choose from."""
+        path = tmp_path / "labels.csv"
+        path.write_text(LABELS)
+        with pytest.raises(InvalidInput, match=r"no column 'id'.*There are prediction_id, true_label"):
+            labels_of_file(path, id_column="id", label_column="true_label", source="x")
+
+    def test_a_file_that_is_no_table_is_told(self, tmp_path):
+        """Neither CSV nor Parquet is InvalidInput."""
+        path = tmp_path / "labels.parquet"
+        path.write_bytes(b"no parquet")
+        with pytest.raises(InvalidInput):
+            labels_of_file(path, id_column="id", label_column="true_label", source="x")
+
+
+class TestPolicyFiles:
+    def test_a_file_is_read_as_it_stands(self, tmp_path):
+        """What is written is what is sent, durations as people write them."""
+        path = tmp_path / "policy.yaml"
+        path.write_text("healing: {cooldown: 5m}\nrollback: {error_rate: 0.1}\ngates:\n")
+        assert read_policy_file(path) == {
+            "healing": {"cooldown": "5m"},
+            "rollback": {"error_rate": 0.1},
+            "gates": None,
+        }
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"healing: {", "is not YAML"),
+            (b"\xff", "is not YAML"),
+            (b"- healing", "a mapping of sections is needed"),
+            (b"healing: 3", "a mapping is needed"),
+            (b"3: {}", "unknown key '3'"),
+            (b"monitoring: {every: 5 minutes}", "is not a duration"),
+        ],
+    )
+    def test_what_is_no_policy_is_told_with_the_file(self, tmp_path, content, said):
+        """The error names the file, and the place where there is one."""
+        path = tmp_path / "policy.yaml"
+        path.write_bytes(content)
+        with pytest.raises(InvalidPolicy) as caught:
+            read_policy_file(path)
+        assert said in str(caught.value)
+        assert str(path) in str(caught.value)
+
+    def test_an_empty_file_is_every_default(self, tmp_path):
+        """Nothing written, nothing set."""
+        path = tmp_path / "policy.yaml"
+        path.write_text("# later\n")
+        assert read_policy_file(path) == {}
+
+
+class Away:
+    """Any service that does not answer."""
+
+    def __getattr__(self, name):
+        def fail(*_, **__):
+            raise StoreUnavailable("It does not answer.")
+
+        return fail
+
+
+class TestProbes:
+    def rooms(self, tmp_path, **changes):
+        answers = {
+            "registry": SimpleNamespace(revision=lambda: 7),
+            "unit": MemoryUnitOfWork(all_stores()),
+            "workflows": None,
+            "lake": SimpleNamespace(tables=lambda: ("a",)),
+            "inbox": SimpleNamespace(pending=lambda: ()),
+            "data": SimpleNamespace(artifacts=tmp_path / "none"),
+            "artifacts": Away(),
+            "chores": None,
+        }
+        return SimpleNamespace(**(answers | changes))
+
+    def test_all_is_well(self, tmp_path):
+        """Every service of the contract has a word, and all together are healthy."""
+        told = probe(self.rooms(tmp_path))
+        assert told["status"] == "healthy"
+        assert {name: one.status for name, one in told["services"].items()} == {
+            "database": "healthy",
+            "message_queue": "healthy",
+            "lake": "healthy",
+            "mlflow": "healthy",
+            "postgres": "disabled",
+            "redis": "disabled",
+            "external_api": "disabled",
+        }
+
+    @pytest.mark.parametrize(
+        ("gone", "service", "overall"),
+        [("registry", "database", "unhealthy"), ("lake", "lake", "degraded"), ("unit", "message_queue", "degraded")],
+    )
+    def test_a_service_that_is_away_is_told(self, tmp_path, gone, service, overall):
+        """Only the state database makes the whole unhealthy; anything else degrades it, and says why."""
+        told = probe(self.rooms(tmp_path, **{gone: Away()}))
+        assert told["status"] == overall
+        assert told["services"][service].status == "unhealthy"
+        assert told["services"][service].detail == "It does not answer."
+
+    def test_artefacts_that_are_away_are_told(self, tmp_path):
+        """Where something was registered, MLflow is really asked."""
+
+        class Broken:
+            @property
+            def mlflow_version(self):
+                raise StoreUnavailable("It does not answer.")
+
+        rooms = self.rooms(tmp_path, data=SimpleNamespace(artifacts=tmp_path), artifacts=Broken())
+        assert probe(rooms)["services"]["mlflow"].status == "unhealthy"
+
+    def test_a_failing_chore_degrades(self, tmp_path):
+        """A chore that fails now is named with its error; one that failed once is not."""
+        states = {"ship": ChoreState(failures=2, last_error="full"), "look": ChoreState(failed_in_all=9)}
+        told = probe(self.rooms(tmp_path, chores=SimpleNamespace(states=states)))
+        assert (told["status"], told["failing_chores"]) == ("degraded", {"ship": "full"})
+
+
+class TestConnecting:
+    def test_a_url_of_the_environment_is_taken(self, tmp_path, monkeypatch):
+        """MENDEL_URL names the hub, and nothing is opened here."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MENDEL_URL", "http://127.0.0.1:9")
+        with connect() as client, pytest.raises(HubUnavailable, match=r"http://127\.0\.0\.1:9"):
+            client.models()
+        assert not client.embedded
+        assert list(tmp_path.iterdir()) == []
+
+    def test_without_a_hub_the_directory_is_opened_here(self, tmp_path):
+        """A directory without a hub is opened in this process, and says so."""
+        with connect(directory=str(tmp_path / ".mendel")) as client:
+            assert client.embedded
+            assert client.models() == ()
+
+    def test_two_may_have_it_open(self, tmp_path):
+        """Commands of one directory do not exclude each other, and see each other's changes."""
+        where = str(tmp_path / ".mendel")
+        with connect(directory=where) as one, connect(directory=where) as other:
+            one.set_policy("credit", {"rollback": {"error_rate": 0.1}})
+            assert other.policy("credit").version == 1
+            other.set_policy("credit", {})
+            assert one.policy("credit").version == 2
+
+    def test_a_remote_hub_needs_no_hub_here(self):
+        """Where only the base is installed, connecting to a hub's URL works: no library of the hub is imported."""
+        probe_ = (
+            "import sys\n"
+            "class Absent:\n"
+            "    def find_spec(self, name, *_):\n"
+            f"        if name.split('.')[0] in {HUB_ONLY!r}:\n"
+            "            raise ImportError(name)\n"
+            "sys.meta_path.insert(0, Absent())\n"
+            "import mendel\n"
+            "from mendel.errors import HubUnavailable\n"
+            "with mendel.connect('http://127.0.0.1:9', key='x') as client:\n"
+            "    try: client.models()\n"
+            "    except HubUnavailable: print('as it should')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", probe_], capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.strip() == "as it should", done.stderr
