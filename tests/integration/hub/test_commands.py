@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pytest
 
@@ -111,7 +112,7 @@ def test_every_reason_is_a_line(hub, mendel, model):
 def test_labels_come_from_files(mendel, tmp_path):
     """Imported labels are counted; a file without the column is refused."""
     path = tmp_path / "labels.csv"
-    path.write_text("prediction_id,true_label\n00000000-0000-0000-0000-000000000001,1\n")
+    path.write_text(f"prediction_id,true_label\n{uuid4()},1\n")
     assert mendel("labels", "import", path).out == "1 labels taken; those of unknown predictions wait for them.\n"
     refused = mendel("labels", "import", path, "--label-column", "y")
     assert refused.code == 1
