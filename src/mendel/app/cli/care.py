@@ -146,7 +146,7 @@ def decline_run(
 
 def playbook(
     model: Model,
-    name: Annotated[str, typer.Argument(metavar="PLAYBOOK", help="retrain, model_rollback, restart_worker, notify.")],
+    name: Annotated[str, typer.Argument(metavar="PLAYBOOK", help="retrain, model_rollback or notify.")],
     *,
     reason: Why = "asked for on the command line",
     directory: Directory = None,

@@ -90,7 +90,7 @@ def import_labels(
     *,
     id_column: Annotated[str, typer.Option("--id-column", help="Prediction ids.")] = "prediction_id",
     label_column: Annotated[str, typer.Option("--label-column", help="True outcomes.")] = "true_label",
-    source: Annotated[str, typer.Option("--source", help="Where they come of.")] = "import",
+    source: Annotated[str, typer.Option("--source", help="Who says so.")] = "import",
     directory: Directory = None,
     json: AsJson = False,
 ) -> None:
@@ -109,7 +109,7 @@ def import_labels(
 def stats(
     model: Annotated[str, typer.Argument(metavar="MODEL")], *, directory: Directory = None, json: AsJson = False
 ) -> None:
-    """What the prediction log amounts to: totals, the last hundred, label coverage."""
+    """Say what the prediction log holds: totals, the last hundred, label coverage."""
     with hub(directory) as client:
         told = client.stats(model)
     if json:
