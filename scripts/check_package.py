@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HUB_ONLY = ("alembic", "dbos", "deltalake", "fastapi", "mlflow", "pandas", "pandera", "polars", "pyarrow", "sqlalchemy")
 BASE_MODULES = (
     "mendel",
-    "mendel.app.cli",
+    "mendel.app.cli.main",
+    "mendel.app.connecting",
     "mendel.app.serve",
     "mendel.app.worker",
     "mendel.drift",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -43,13 +44,13 @@ def run_hub(settings: Settings) -> None:
     data = DataDirectory(settings.root)
     with data.owned(), _listening(settings.hub) as listener:
         port = listener.getsockname()[1]
-        address = HubAddress(url=settings.hub.url or f"http://{settings.hub.host}:{port}", pid=os.getpid())
+        address = HubAddress(url=settings.hub.url or f"http://{_reachable(settings.hub.host)}:{port}", pid=os.getpid())
         with open_live_rooms(settings, executor=EXECUTOR, acquire=take_lease) as rooms:
 
             def stopping() -> bool:
                 return server.should_exit
 
-            app = create_app(rooms.parts(stopping=stopping), hosts=frozenset({settings.hub.host}))
+            app = create_app(rooms.parts(stopping=stopping), hosts=_names(settings.hub))
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
             with Chores(chores_of(rooms, settings.hub), utc_now, lambda: _stop(server)) as chores:
                 rooms.watch(chores)
@@ -57,6 +58,16 @@ def run_hub(settings: Settings) -> None:
                 data.announce(address)
                 with _stopped_by_signals(server):
                     server.run(sockets=[listener])
+
+
+def _names(settings: HubSettings) -> frozenset[str]:
+    """Under which names the hub may be addressed, beside the local ones."""
+    return frozenset({settings.host, urlsplit(settings.url).hostname or settings.host})
+
+
+def _reachable(host: str) -> str:
+    """Where who listens on every address is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - a name
 
 
 def take_lease(unit: UnitOfWork) -> Lease:

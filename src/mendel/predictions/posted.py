@@ -53,7 +53,7 @@ def _csv(body: bytes) -> Iterator[Any]:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"The CSV is not UTF-8: {error}.") from error
     for row in csv.DictReader(io.StringIO(text)):
-        yield {key: _cell(key, value) for key, value in row.items() if value not in {None, ""}}
+        yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
 
 
 def _cell(key: str, text: str) -> object:

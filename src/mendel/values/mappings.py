@@ -52,6 +52,8 @@ def unknown_key(key: str, known: list[str], at: str) -> str:
 
 def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any:
     kind = _without_none(kind)
+    if kind is timedelta and isinstance(value, int | float):
+        raise error(f"{at}: {value!r} is no duration; write its unit, for example {value}s.")
     if kind is timedelta and isinstance(value, str):
         try:
             return parse_duration(value)

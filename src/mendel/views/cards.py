@@ -64,15 +64,15 @@ def render_card(view: CardView) -> str:
         _front_matter(record),
         f"# Model Card: {record.model}",
         _section("Model Details", _details(record, born)),
-        _section("Description", record.description or UNKNOWN),
-        _section("Intended Use", str(record.metadata.get("intended_use", UNKNOWN))),
+        _section("Description", _quoted(record.description) or UNKNOWN),
+        _section("Intended Use", _quoted(str(record.metadata.get("intended_use", UNKNOWN)))),
         _section("Training Data", _training(record, born)),
         _section("Evaluation Metrics", _metrics(record, born)),
         _section("Performance in Production", _performance(view)),
         _section("Drift and Incidents", _incidents(view)),
         _section("Governance", _governance(view)),
         _section("Deployment", _deployment(view)),
-        _section("Limitations", str(record.metadata.get("limitations", UNKNOWN))),
+        _section("Limitations", _quoted(str(record.metadata.get("limitations", UNKNOWN)))),
         _section("Tags", _list([f"{key}: {value}" for key, value in sorted(record.tags.items())]) or "none"),
         _section("Artifacts", _artifacts(record)),
         f"_Rendered {_time(view.at)}._",
@@ -172,7 +172,8 @@ def _governance(view: CardView) -> str:
         "Gates: no report"
     ]
     overrides = [
-        f"Promoted over an override by {entry.event.actor}: {entry.event.data['override']} (event {entry.sequence})"
+        f"Promoted over an override by {entry.event.actor}: "
+        f"{entry.event.data['override']['reason']} (event {entry.sequence})"
         for entry in view.entries
         if entry.event.type == "model.promoted" and entry.event.data.get("override")
     ]
@@ -237,6 +238,11 @@ def _time(moment: datetime) -> str:
 
 def _percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2%}"
+
+
+def _quoted(text: str) -> str:
+    """Words of others as they are, but for headings, which are the card's own."""
+    return "\n".join(f"\\{line}" if line.lstrip().startswith("#") else line for line in text.splitlines())
 
 
 def _or_unknown(value: object) -> str:
