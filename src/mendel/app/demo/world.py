@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -18,7 +19,8 @@ from mendel.app.demo.doors import Row
 from mendel.errors import InvalidInput, Unsupported
 from mendel.values import Table
 
-MAX_ROWS = 12_000
+Column = np.ndarray[Any, Any]
+_STORY_ROWS = 4000
 _SHIFTED_SHARE = 0.5
 _LEAST_ROWS = 1500
 
@@ -114,7 +116,7 @@ def digits_world(directory: Path) -> World:
 
 def table_world(directory: Path, file: Path, target: str) -> World:
     """
-    Any table with one target column.
+    Any table with one target column, its classes as even as they can be: few rows say little of a rare class.
 
     Raises:
         InvalidInput: The target is missing, there are too few rows, or no number column to shift.
@@ -129,17 +131,16 @@ def table_world(directory: Path, file: Path, target: str) -> World:
             f"{file.name} has {len(table)} rows; the story needs {_LEAST_ROWS} that are each used once.",
             remedy="Give a longer table, or none for the digits.",
         )
-    order = np.random.default_rng(0).permutation(len(table))[:MAX_ROWS]
-    table = table.take(order)
+    table = table.take(_evened(table[target], np.random.default_rng(0)))
     project = _project("table", directory)
     _set_target(project, target)
     return _world(
         project,
         table,
         target,
-        base_rows=min(4000, len(table) // 3),
+        base_rows=len(table) // 3,
         shifted=_reversible(table, target),
-        source=f"{len(table):,} rows of {file.name}, target {target}",
+        source=f"{len(table):,} rows of {file.name}, target {target}, its classes as even as they can be",
     )
 
 
@@ -160,6 +161,15 @@ def _world(
         shifted=shifted,
         source=source,
     )
+
+
+def _evened(truth: Column, rng: np.random.Generator) -> Column:
+    """Places of the story's rows, in an order of chance: every row of rare classes, and as many of each other one."""
+    order = rng.permutation(len(truth))
+    _, member, counts = np.unique(truth[order].astype(str), return_inverse=True, return_counts=True)
+    most = 1 + bisect_left(range(1, int(counts.max())), _STORY_ROWS, key=lambda cap: np.minimum(counts, cap).sum())
+    kept = [order[member == one][:most] for one in range(len(counts))]
+    return rng.permutation(np.concatenate(kept))
 
 
 def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
