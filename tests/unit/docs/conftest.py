@@ -1,0 +1,27 @@
+"""The repository's scripts, as modules."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
+
+
+def _loaded(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def check_docs():
+    return _loaded("check_docs")
+
+
+@pytest.fixture(scope="session")
+def make_reference():
+    return _loaded("make_reference")

@@ -1,0 +1,101 @@
+"""What the documentation says of the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+KNOWN = {("up",), ("policy",), ("policy", "set")}
+PAGES = ["cli.md", "errors.md", "events.md", "http.md", "metrics.md", "policies.md", "settings.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reference_is_what_the_code_says(make_reference, page):
+    """Every page below docs/reference is what scripts/make_reference.py would write now."""
+    standing = (make_reference.TARGET / page).read_text(encoding="utf-8")
+    assert standing == make_reference.tables()[page], "run scripts/make_reference.py"
+
+
+def test_the_reference_has_no_other_pages(make_reference):
+    """A page that nothing makes would grow old."""
+    assert sorted(path.name for path in make_reference.TARGET.iterdir()) == PAGES == sorted(make_reference.tables())
+
+
+def test_every_command_stands_in_the_reference(make_reference, check_docs):
+    """Each command, groups included, has a heading of its own."""
+    headings = set(re.findall(r"^## mendel (.+)$", make_reference.cli_page(), re.MULTILINE))
+    assert headings == {" ".join(words) for words in check_docs.known_commands()}
+
+
+def test_every_hub_route_stands_in_the_reference_with_its_scope(make_reference):
+    """The routes that are read from the source are the ones that the application has."""
+    from mendel.transports.hub import create_app  # noqa: PLC0415 - half a second
+
+    class Anything:
+        def __getattr__(self, name):
+            return Anything()
+
+    app = create_app(Anything())
+    described = {(m.upper(), f"`{p}`") for p, methods in app.openapi()["paths"].items() for m in methods}
+    assert {(method, path) for method, path, _ in make_reference._hub_routes()} == described
+    open_to_all = {path for _, path, scope in make_reference._hub_routes() if scope == "none"}
+    assert open_to_all == {"`/health`", "`/live`", "`/ready`"}
+
+
+def test_a_key_without_a_meaning_is_refused(make_reference):
+    """Nobody can add a key to a policy and leave it unexplained."""
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Silent:
+        bound: float = 0.5
+
+    with pytest.raises(SystemExit, match=r"rollback\.bound has no meaning"):
+        make_reference._keys(Silent, "nowhere.rollback", {})
+
+
+def test_no_meaning_outlives_its_key(make_reference):
+    """Every meaning that the script adds belongs to a key that exists."""
+    pages = make_reference.policies_page() + make_reference.settings_page()
+    assert [text for text in make_reference.MEANINGS.values() if text not in pages] == []
+
+
+def test_pages_link_to_what_exists_and_show_commands_that_run(check_docs):
+    """No page of the repository links to nowhere or shows a command that is none."""
+    known, verbs = check_docs.known_commands(), check_docs.known_verbs()
+    for path in check_docs.pages():
+        page = path.read_text(encoding="utf-8")
+        assert list(check_docs.broken_links(page, path.parent)) == [], path
+        assert list(check_docs.unknown_commands(page, known, verbs)) == [], path
+
+
+@pytest.mark.parametrize(
+    ("page", "fault"),
+    [
+        ("`mendel fly`", "there is no command 'mendel fly'"),
+        ("$ mendel policy shw x", "there is no command 'mendel policy shw'"),
+        ("`make dinner`", "there is no verb 'make dinner'"),
+    ],
+)
+def test_a_command_that_is_none_is_found(check_docs, page, fault):
+    """Groups are checked to their second word."""
+    assert list(check_docs.unknown_commands(page, KNOWN, {"demo"})) == [fault]
+
+
+def test_a_link_that_leads_nowhere_is_found(check_docs, tmp_path):
+    """Links into the web are left alone."""
+    page = "[a](b.md) and [c](https://example.org/d)"
+    assert list(check_docs.broken_links(page, tmp_path)) == ["link to b.md leads nowhere"]
+
+
+def test_a_marked_block_is_run_and_its_failure_told(check_docs):
+    """A block without the mark is not run."""
+    page = "<!-- run -->\n```python\nraise ValueError('so')\n```\n\n```python\nraise SystemExit(3)\n```\n"
+    assert list(check_docs.failures(page)) == ["Python block 1 fails: ValueError: so"]
+
+
+def test_docs_name_no_machine(check_docs):
+    """Neither working directories nor hosts of registries stand in a page."""
+    for path in check_docs.pages():
+        assert not re.search(r"(?<![\w.-])/work/|/tmp/|artifactory|pypi\.org", path.read_text(encoding="utf-8")), path
