@@ -13,11 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 
+_PLAIN_WIDTH = 200
+
+
 class Narrator:
     """Prints acts, facts and waits, each with the seconds since the story began."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or _console()
         self._start = time.monotonic()
 
     @property
@@ -61,6 +64,12 @@ class Narrator:
     def box(self, title: str, text: str) -> None:
         """A text worth reading whole."""
         self.console.print(Panel(Text(text), title=title, title_align="left", expand=False))
+
+
+def _console() -> Console:
+    """As wide as the terminal; where there is none, wide enough for a table whose lines are whole."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def clock(moment: datetime) -> str:
