@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
 KNOWN = {("up",), ("policy",), ("policy", "set")}
 PAGES = ["cli.md", "errors.md", "events.md", "http.md", "metrics.md", "policies.md", "settings.md"]
@@ -93,6 +94,32 @@ def test_a_marked_block_is_run_and_its_failure_told(check_docs):
     """A block without the mark is not run."""
     page = "<!-- run -->\n```python\nraise ValueError('so')\n```\n\n```python\nraise SystemExit(3)\n```\n"
     assert list(check_docs.failures(page)) == ["Python block 1 fails: ValueError: so"]
+
+
+@pytest.mark.parametrize("name", ["quickstart.md", "how-to/policies.md"])
+def test_the_policies_that_are_shown_are_policies(check_docs, name):
+    """Every YAML block of the pages about policies is one that the hub takes."""
+    from mendel.app.policies import checked_policy  # noqa: PLC0415 - half a second
+
+    page = (check_docs.ROOT / "docs" / name).read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    assert blocks
+    assert [checked_policy(block, at=name) for block in blocks] == blocks
+
+
+def test_the_project_that_is_shown_is_a_project(check_docs, tmp_path):
+    """The mlserver.yaml of the page about projects is read, and its predictor is the example's."""
+    from mendel.projects import load_project  # noqa: PLC0415 - half a second
+
+    page = (check_docs.ROOT / "docs/how-to/write-a-project.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    example = check_docs.ROOT / "examples/digits"
+    for file in example.iterdir():
+        if file.suffix in {".py", ".json"}:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "mlserver.yaml").write_text(text, encoding="utf-8")
+    shown, real = load_project(tmp_path), load_project(example)
+    assert shown.classifiers[0].predictor == real.classifiers[0].predictor
 
 
 def test_docs_name_no_machine(check_docs):
