@@ -165,7 +165,7 @@ class DriftReport:
 
     def __str__(self) -> str:
         if isinstance(self.drift_share, NotMeasured):
-            return f"not measured: {self.drift_share}"
+            return f"drift not measured: {self.drift_share}"
         names = ", ".join(self.drifted_features) or "none"
         share, evaluated = self.drift_share.value, self.drift_share.samples
         return f"{self.band}: {share:.0%} of {evaluated} features drifted ({names}) in {self.rows} rows"

@@ -155,7 +155,7 @@ def seen_in_drift(
 ) -> Seen:
     """A signal where drift stands in as many windows as the policy asks for; clear where it stands in none of them."""
     last = reports[-1]
-    text = f"drift {last}"
+    text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
     looked = (Looked(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
     if confirmed(reports, policy):
         severity = Severity.MEDIUM if last.band is Band.CRITICAL else Severity.LOW

@@ -12,7 +12,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-
 _PLAIN_WIDTH = 200
 
 
