@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,11 @@ class Installation:
             for name in [name for name in os.environ if name.startswith("MENDEL_")]:
                 patch.delenv(name)
             return connect(directory=str(self.directory), actor="acceptance")
+
+    @staticmethod
+    def now():
+        """The wall clock."""
+        return datetime.now(UTC)
 
     def over_http(self):
         """A client of the hub on its port, whether it answers or not."""
