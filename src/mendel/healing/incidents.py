@@ -58,10 +58,13 @@ def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime
     When the change began, once signals of *kinds* that say *since* have joined *incident*.
 
     Of several estimates the latest holds: a training that takes too few rows for new waits a little, one that takes old
-    rows for new learns the old world.
+    rows for new learns the old world. But a date not before the incident was opened only means that the log did not
+    show the change yet; drift, which sees the rows, knows better.
     """
     if since is None or incident.since is None or all(kind in incident.kinds for kind in kinds):
         return incident.since or since
+    if SignalKind.DRIFT in kinds and incident.since >= incident.opened_at:
+        return since
     return max(since, incident.since)
 
 

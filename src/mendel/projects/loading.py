@@ -59,7 +59,7 @@ def find_project_file(path: Path) -> Path:
             if (directory / name).is_file():
                 return directory / name
     above = f" nor in its parents up to {searched[-1]}" if len(searched) > 1 else ""
-    raise ProjectNotFound(f"No {FILE} in {path}{above}.", remedy="Run mendel init, or give the project with --path.")
+    raise ProjectNotFound(f"No {FILE} in {path}{above}.", remedy="Give the project with --path.")
 
 
 def load_project(path: Path) -> Project:

@@ -175,7 +175,7 @@ def _as_training_rows(rows: Table, signature: Signature, target: str) -> Table:
     if target in signature.names:
         raise InvalidInput(f"{target!r} is the target and a feature of the version, too.")
     if missing := [name for name in signature.names if f"feature.{name}" not in rows]:
-        remedy = "Keep it in the log (logging.features), or let the project's load function give the rows."
+        remedy = "Keep it in the log (spool.features), or let the project's load function give the rows."
         raise InvalidInput(f"The prediction log does not hold {', '.join(missing)}.", remedy=remedy)
     features = {name: rows[f"feature.{name}"] for name in signature.names}
     return Table({**features, target: rows["label"]})

@@ -41,7 +41,7 @@ def load(directory: Path, *, digest: Digest | None, project: Project | None) -> 
     names = ", ".join(sorted(set(flavors) - {"python_function"})) or "none"
     raise ModelNotLoadable(
         f"The artefact has the flavours {names}; the base install loads sklearn and project classifiers.",
-        remedy="Install mendel[mlflow] to serve other MLflow flavours.",
+        remedy="Register it as a scikit-learn estimator, or wrap it in the predictor of a project.",
     )
 
 

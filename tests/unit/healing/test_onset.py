@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mendel.healing import Cause, Incident, IncidentContext, SignalKind
+from mendel.healing.incidents import since_after
 from mendel.healing.study import ood_onset
-from mendel.values import Table, from_micros
+from mendel.values import EPOCH, Severity, Table, VersionRef, from_micros
 
 
 def _rows(flags: list[bool | None]) -> Table:
@@ -41,3 +45,41 @@ def test_a_rise_that_stays_within_the_bound_is_none() -> None:
     """From nothing to one in twenty is a rise, but none that would be signalled."""
     flags: list[bool | None] = [False] * 60 + [place % 20 == 0 for place in range(60)]
     assert ood_onset(_rows(flags), bound=0.2) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "kinds", "said", "expected"),
+    [
+        (-5, [SignalKind.QUALITY], -9, -5),
+        (-9, [SignalKind.QUALITY], -5, -5),
+        (0, [SignalKind.QUALITY], -3, 0),
+        (0, [SignalKind.DRIFT], -3, -3),
+        (-5, [SignalKind.DRIFT], -9, -5),
+        (-5, [SignalKind.OOD], 3, -5),
+        (None, [SignalKind.DRIFT], -3, -3),
+        (-5, [SignalKind.DRIFT], None, -5),
+    ],
+)
+def test_the_latest_onset_holds_but_a_stopgap_yields_to_drift(
+    known: int | None, kinds: list[SignalKind], said: int | None, expected: int
+) -> None:
+    """News may move the date later; a date that only says "not in the log yet" gives way to what drift saw."""
+    opened = EPOCH + timedelta(days=1)
+
+    def at(seconds: int | None) -> datetime | None:
+        return None if seconds is None else opened + timedelta(seconds=seconds)
+
+    incident = Incident(
+        id="INC-1970-1",
+        ref=VersionRef.parse("digits@1"),
+        cause=Cause.OOD,
+        severity=Severity.MEDIUM,
+        title="",
+        description="",
+        context=IncidentContext(model_version="1", stage="production", reasons=(), policy_hash=""),
+        opened_at=opened,
+        last_seen=opened,
+        kinds=(SignalKind.OOD,),
+        since=at(known),
+    )
+    assert since_after(incident, kinds, at(said)) == at(expected)

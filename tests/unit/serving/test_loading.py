@@ -124,8 +124,8 @@ def test_skops_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"flavors": {"xgboost": {}}}, "mendel[mlflow]"),
-        ({"flavors": {}}, "mendel[mlflow]"),
+        ({"flavors": {"xgboost": {}}}, "predictor of a project"),
+        ({"flavors": {}}, "predictor of a project"),
         ({"flavors": {"sklearn": {"pickled_model": "../../etc/passwd"}}}, "outside"),
         ({"flavors": {"sklearn": {"pickled_model": "gone.pkl"}}}, "FileNotFoundError"),
         ({"flavors": {"sklearn": {"pickled_model": "junk.pkl"}}}, "Unpickling"),
