@@ -37,7 +37,7 @@ def serve_with(settings: Settings, *, hub: str | None, path: Path | None, classi
             f"No hub runs on {data.root}.",
             remedy="Start one with: mendel hub (or both: mendel up), or name it: --hub URL.",
         )
-    return serve(server_settings(settings, data, url=url, project=_project(path), classifier=classifier))
+    return serve(server_settings(settings, data, url=url, project=project_around(path), classifier=classifier))
 
 
 def server_settings(
@@ -66,7 +66,14 @@ def server_settings(
     )
 
 
-def _project(path: Path | None) -> Path | None:
+def project_around(path: Path | None) -> Path | None:
+    """
+    Where the project stands that is named, or the one around the working directory, if any.
+
+    Raises:
+        ProjectNotFound: One is named, and there is none.
+        InvalidProject: It cannot be read.
+    """
     try:
         return load_project(path or Path.cwd()).root
     except ProjectNotFound:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 import httpx
 
 from mendel.app.directory import DataDirectory
+from mendel.app.serving import project_around
 from mendel.app.settings import Settings
 from mendel.errors import DirectoryInUse, Unavailable
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
@@ -69,7 +71,13 @@ class Pair:
     _stopping: bool = False
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT; the exit code."""
+        """
+        Run until SIGTERM or SIGINT; the exit code.
+
+        Raises:
+            ProjectNotFound, InvalidProject: The project cannot be served; nothing was started.
+        """
+        project_around(Path(self.project) if self.project else None)
         serve = ("serve", *(("--path", self.project) if self.project else ()))
         hub, server = _Part("hub", ("hub",)), _Part("server", serve)
         with _alone(DataDirectory(self.settings.root)), _signals(self._stop):
