@@ -37,7 +37,7 @@ from mendel.retraining import (
 from mendel.values import from_json, render_duration, to_json
 from mendel.values.trees import tree_files
 
-_ORDER, _OUTCOME = "order.json", "outcome.json"
+_ORDER, _OUTCOME, _HOME = "order.json", "outcome.json", "home"
 _CHILD = "mendel.adapters.processes.runner_child"
 _LANGUAGE = {"LANG", "LC_ALL", "LC_CTYPE", "TZ"}
 _THREADS = {"MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
@@ -138,9 +138,11 @@ class SubprocessRunner(Runner):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
         (output / _ORDER).write_bytes(to_json(order))
-        with tempfile.TemporaryDirectory(prefix="mendel-job-") as home:
-            environment = self._environment(order, project or Path(home), home)
-            code = self._run(output, project or Path(home), environment, limits, on_progress)
+        home = output / _HOME  # below the output: what a killed job leaves goes with it
+        home.mkdir()
+        environment = self._environment(order, project or home, str(home))
+        code = self._run(output, project or home, environment, limits, on_progress)
+        shutil.rmtree(home, ignore_errors=True)
         found = _finished(output, order)
         if code or found is None:
             raise _fault(order, code, limits, _log(output))
