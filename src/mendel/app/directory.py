@@ -15,7 +15,7 @@ from typing import IO
 from mendel.errors import DirectoryInUse, InvalidSettings
 from mendel.values import from_json, to_json
 
-_PAUSES_S = (0.01, 0.02, 0.05, 0.1)
+_PAUSES_S = (0.005,) * 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
