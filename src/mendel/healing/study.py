@@ -88,7 +88,8 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
 
     The start t of a grain that maximises n(t) * KL(t), the log-likelihood ratio of "like the reference before t, like
     themselves after" (Page 1954), over the rows after t; at most 64 starts are tried. A few rows are enough to date a
-    change that many have shown. None: no grain can be measured.
+    change that many have shown. The change lies somewhere in that grain, so that some of its rows are like the
+    reference: it is dated to the grain's end, unless that is the newest one. None: no grain can be measured.
     """
     policy = replace(policy, min_rows=min(policy.min_rows, _DATING_ROWS))
     grains: dict[datetime, list[Profile]] = {}
@@ -96,14 +97,15 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
         grains.setdefault(row.window.start, []).append(Profile.from_json(row.profile))
     starts = sorted(grains, reverse=True)
     every = max(1, len(starts) // _STARTS)
-    after, best, found = Profile.empty(reference), 0.0, None
+    after, best, found, later = Profile.empty(reference), 0.0, None, None
     for place, start in enumerate(starts, 1):
         after = after.merge(*grains[start])
         if place % every and place != len(starts):
             continue
         score = compare(reference, after, policy).input_drift_score
         if isinstance(score, Measured) and score.value * after.rows > best:
-            best, found = score.value * after.rows, start
+            best, found = score.value * after.rows, later or start
+        later = start
     return found
 
 
