@@ -28,7 +28,8 @@ def main() -> None:
     """Lock each file within the versions of the smaller one."""
     compile_to("base", "pyproject.toml")
     compile_to("hub", "--extra", "hub", "pyproject.toml", "-c", "requirements/base.txt")
-    compile_to("dev", "--extra", "hub", "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
+    extras = [part for extra in ("hub", "build", "sign") for part in ("--extra", extra)]
+    compile_to("dev", *extras, "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
     compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
 
 

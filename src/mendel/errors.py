@@ -20,7 +20,9 @@ Every error Mendel raises, drawn as a tree.
     │   ├── RunNotFound
     │   ├── ArtifactNotFound
     │   ├── ReleaseNotFound
-    │   └── ProjectNotFound
+    │   ├── ProjectNotFound
+    │   ├── ImageNotFound         no image or blob of that name or digest
+    │   └── WheelNotFound         no wheel with the pinned digest can be had
     ├── Conflict                  the state does not allow it now
     │   ├── AlreadyExists
     │   ├── GenerationConflict    somebody else changed it first
@@ -33,6 +35,8 @@ Every error Mendel raises, drawn as a tree.
     │   ├── PortInUse
     │   ├── SchemaTooNew          written by a newer Mendel
     │   ├── HealingPaused
+    │   ├── StaleLock             mlserver.lock does not belong to what the project asks for now
+    │   ├── BuildRefused          the project cannot be put into an image as it stands; carries every reason
     │   └── Fenced                the lease was lost: a newer executor acts now
     ├── Denied
     │   ├── Unauthenticated       no key, or an unknown one
@@ -40,6 +44,7 @@ Every error Mendel raises, drawn as a tree.
     ├── Unavailable               try again later; nothing is known to be wrong with the input
     │   ├── StoreUnavailable
     │   ├── HubUnavailable
+    │   ├── RegistryUnavailable   an image registry does not answer, or too often says: later
     │   ├── NotReady              no version serves this model yet
     │   ├── Overloaded            a bulkhead is full; carries retry_after
     │   ├── BreakerOpen           the version faults too often; carries retry_after
@@ -48,6 +53,9 @@ Every error Mendel raises, drawn as a tree.
     ├── ModelError                the model's own fault
     │   ├── ModelFailed           it raised, or answered something that is not an answer
     │   └── ModelNotLoadable      its artefact cannot be read, or its code cannot be imported
+    ├── BuildError
+    │   ├── ImageNotVerified      the predictor cannot be imported in the image; carries the end of its log
+    │   └── ProgramFailed         docker, podman, pip or another program ended with an error; carries its log
     ├── StepFailed                a step of a workflow raised what nobody foresaw; carries its type
     ├── RunnerError
     │   ├── RunnerFailed          the job ended with an error; carries the end of its log
@@ -180,6 +188,14 @@ class ProjectNotFound(NotFound):
     """No mlserver.yaml where one was looked for."""
 
 
+class ImageNotFound(NotFound):
+    """No image, manifest or blob of that name or digest."""
+
+
+class WheelNotFound(NotFound):
+    """No wheel with the pinned digest can be had."""
+
+
 class Conflict(MendelError):
     """The state does not allow it now."""
 
@@ -257,6 +273,23 @@ class HealingPaused(Conflict):
     """The kill switch of healing is on."""
 
 
+class StaleLock(Conflict):
+    """mlserver.lock does not belong to what the project asks for now."""
+
+
+class BuildRefused(Conflict):
+    """
+    The project cannot be put into an image as it stands.
+
+    Args:
+        reasons: Every reason that holds, in the order they were checked.
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = (), remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reasons = reasons
+
+
 class Fenced(Conflict):
     """The lease was lost; a newer executor acts now, and this one must change nothing."""
 
@@ -294,6 +327,10 @@ class HubUnavailable(Unavailable):
     """The hub does not answer."""
 
 
+class RegistryUnavailable(Unavailable):
+    """An image registry does not answer, or says too often: later."""
+
+
 class NotReady(Unavailable):
     """No version serves this model yet."""
 
@@ -324,6 +361,27 @@ class ModelFailed(ModelError):
 
 class ModelNotLoadable(ModelError):
     """The artefact cannot be read, or its code cannot be imported."""
+
+
+class BuildError(MendelError):
+    """
+    What builds or runs images did not do its work.
+
+    Args:
+        log_tail: The end of what it printed.
+    """
+
+    def __init__(self, message: str, *, log_tail: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.log_tail = log_tail
+
+
+class ImageNotVerified(BuildError):
+    """The predictor cannot be imported in the image."""
+
+
+class ProgramFailed(BuildError):
+    """A program of another vendor (docker, podman, buildah, pip, mmdebstrap) ended with an error."""
 
 
 class StepFailed(MendelError):

@@ -1,0 +1,1 @@
+"""Images by the OCI's specifications: layouts, the builder, registries."""

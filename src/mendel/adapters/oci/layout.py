@@ -1,0 +1,264 @@
+"""An OCI image layout on disk: blobs by digest, names in ``index.json``, each change whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from mendel.adapters.oci.documents import (
+    EMPTY,
+    INDEX,
+    MANIFEST,
+    REF_NAME,
+    Descriptor,
+    Manifest,
+    canonical_json,
+    digest_of,
+    parse_json,
+)
+from mendel.errors import Corrupt, DigestMismatch, ImageNotFound
+from mendel.values import Digest
+from mendel.values.trees import file_digest
+
+_CHUNK_BYTES = 1 << 20
+_EMPTY_CONTENT = b"{}"
+
+
+class Layout:
+    """
+    The layout in one directory, which is made when something is first written.
+
+    ``index.json`` names images by the annotation ``org.opencontainers.image.ref.name`` (the whole reference), one
+    descriptor for each name; attached documents stand there unnamed. Writers exclude each other by a lock on a file;
+    readers need none, since every file appears by a rename.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is here."""
+        return self._path(digest).is_file()
+
+    def path(self, digest: Digest) -> Path:
+        """
+        The file of a blob, which must not be changed.
+
+        Raises:
+            ImageNotFound: It is not here.
+        """
+        path = self._path(digest)
+        if not path.is_file():
+            raise ImageNotFound(f"{self.directory} has no blob {digest}.", remedy="Build or pull the image again.")
+        return path
+
+    def read(self, digest: Digest) -> bytes:
+        """
+        The content of a small blob (a manifest, a configuration), checked.
+
+        Raises:
+            ImageNotFound: It is not here.
+            DigestMismatch: The disk changed it.
+        """
+        content = self.path(digest).read_bytes()
+        if digest_of(content) != digest:
+            raise DigestMismatch(
+                f"The blob {digest} in {self.directory} is damaged.", remedy="Remove it and build again."
+            )
+        return content
+
+    def manifest(self, digest: Digest) -> Manifest:
+        """The manifest of that digest; raises as :meth:`read` does."""
+        return Manifest.parse(self.read(digest))
+
+    def put(self, content: bytes) -> Digest:
+        """Write a small blob; one that is here is left alone."""
+        digest = digest_of(content)
+        if not self.has(digest):
+            with self.writing() as file:
+                file.write(content)
+                self.keep(file, digest)
+        return digest
+
+    @contextmanager
+    def writing(self) -> Iterator[BinaryIO]:
+        """
+        A file to write a large blob to; :meth:`keep` makes it one.
+
+        It vanishes with the block unless it was kept, whatever ends the block.
+        """
+        blobs = self.directory / "blobs" / "sha256"
+        blobs.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=blobs)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def keep(self, file: BinaryIO, digest: Digest) -> None:
+        """Give what was written to *file* (of :meth:`writing`) its name; the caller vouches for the digest."""
+        file.flush()
+        path = self._path(digest)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+
+    def adopt(self, source: Path, digest: Digest) -> None:
+        """Take over the file *source*, whose content is known to be *digest*, by a link where the disk allows one."""
+        path = self._path(digest)
+        if path.is_file():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, path)
+        except FileExistsError:
+            return
+        except OSError:  # another disk, or one without links
+            with source.open("rb") as given, self.writing() as file:
+                shutil.copyfileobj(given, file, _CHUNK_BYTES)
+                self.keep(file, digest)
+
+    def stream_in(self, chunks: Iterable[bytes], expected: Descriptor, on_bytes: Callable[[int], None]) -> None:
+        """
+        Write a blob from *chunks* in bounded memory.
+
+        Raises:
+            DigestMismatch: What came is not what was expected, or more.
+        """
+        hashed, size = hashlib.sha256(), 0
+        with self.writing() as file:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > expected.size:
+                    break
+                hashed.update(chunk)
+                file.write(chunk)
+                on_bytes(len(chunk))
+            if size != expected.size or f"sha256:{hashed.hexdigest()}" != expected.digest:
+                raise DigestMismatch(f"The blob {expected.digest} arrived with other content.", remedy="Try again.")
+            self.keep(file, expected.digest)
+
+    def named(self) -> tuple[Descriptor, ...]:
+        """Every name, as the descriptor of its image with the name as annotation."""
+        return tuple(entry for entry in self._entries() if REF_NAME in entry.annotations)
+
+    def find(self, reference: str) -> Descriptor | None:
+        """What *reference* (or a manifest's digest) names here."""
+        return next(
+            (e for e in self._entries() if e.annotations.get(REF_NAME) == reference or e.digest == reference), None
+        )
+
+    def name(self, references: Sequence[str], image: Descriptor) -> None:
+        """Let every one of *references* mean *image*, all at once; what they meant before keeps its other names."""
+        new = tuple(replace(image, annotations={**image.annotations, REF_NAME: name}) for name in references)
+        with self._changing() as entries:
+            kept = [entry for entry in entries if entry.annotations.get(REF_NAME) not in references]
+            self._write_index([*kept, *new])
+
+    def attach(
+        self, subject: Descriptor, content: bytes, *, artifact_type: str, annotations: dict[str, str] | None = None
+    ) -> Descriptor:
+        """
+        Attach a document to an image: a manifest whose subject it is. The same document twice is one.
+
+        Args:
+            artifact_type: What it is; also the media type of its only layer.
+        """
+        self.put(content)
+        self.put(_EMPTY_CONTENT)
+        manifest = Manifest(
+            config=Descriptor.of(_EMPTY_CONTENT, EMPTY),
+            layers=(Descriptor.of(content, artifact_type),),
+            annotations=annotations or {},
+            subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size),
+            artifact_type=artifact_type,
+        ).as_json()
+        self.put(manifest)
+        attached = Descriptor.of(manifest, MANIFEST, artifact_type=artifact_type, annotations=annotations or {})
+        with self._changing() as entries:
+            if all(entry.digest != attached.digest for entry in entries):
+                self._write_index([*entries, attached])
+        return attached
+
+    def attachments(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """The documents attached to *subject*, by the digests of their manifests."""
+        unnamed = (entry for entry in self._entries() if entry.artifact_type is not None)
+        found = [entry for entry in unnamed if self._subject(entry) == subject]
+        return tuple(sorted(found, key=lambda entry: (entry.artifact_type or "", entry.digest)))
+
+    def remove(self, digest: Digest) -> None:
+        """Take the image away, with its names, its attachments, and the blobs that nothing else needs."""
+        with self._changing() as entries:
+            attached = {entry.digest for entry in self.attachments(digest)}
+            kept = [entry for entry in entries if entry.digest != digest and entry.digest not in attached]
+            self._write_index(kept)
+            needed = {blob for entry in kept for blob in self._reachable(entry.digest)}
+            for path in (self.directory / "blobs" / "sha256").glob("*"):
+                if f"sha256:{path.name}" not in needed:
+                    path.unlink(missing_ok=True)
+
+    def _subject(self, entry: Descriptor) -> Digest | None:
+        subject = self.manifest(entry.digest).subject
+        return None if subject is None else subject.digest
+
+    def _reachable(self, digest: Digest) -> Iterator[Digest]:
+        yield digest
+        if not self.has(digest):
+            return
+        tree = parse_json(self.read(digest))
+        for child in tree.get("manifests") or ():
+            yield from self._reachable(Descriptor.parse(child).digest)
+        for child in (*([tree["config"]] if "config" in tree else ()), *(tree.get("layers") or ())):
+            yield Descriptor.parse(child).digest
+
+    def _path(self, digest: Digest) -> Path:
+        return self.directory / "blobs" / "sha256" / digest.hex
+
+    def _entries(self) -> list[Descriptor]:
+        try:
+            content = (self.directory / "index.json").read_bytes()
+        except FileNotFoundError:
+            return []
+        entries = parse_json(content).get("manifests")
+        if not isinstance(entries, list):
+            raise Corrupt(f"{self.directory / 'index.json'} is not the index of an image layout.")
+        return [Descriptor.parse(entry) for entry in entries]
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Descriptor]]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._entries()
+
+    def _write_index(self, entries: list[Descriptor]) -> None:
+        whole = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry.as_tree() for entry in entries]}
+        self._write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        self._write("index.json", canonical_json(whole))
+
+    def _write(self, name: str, content: bytes) -> None:
+        unfinished = self.directory / f".{name}.{os.getpid()}"
+        unfinished.write_bytes(content)
+        unfinished.replace(self.directory / name)
+
+
+def verify_blob(layout: Layout, digest: Digest) -> None:
+    """
+    Read a blob of any size and check it.
+
+    Raises:
+        ImageNotFound: It is not here.
+        DigestMismatch: The disk changed it.
+    """
+    if file_digest(layout.path(digest)) != digest:
+        raise DigestMismatch(
+            f"The blob {digest} in {layout.directory} is damaged.", remedy="Remove it and build again."
+        )

@@ -1,0 +1,121 @@
+"""What the images room needs of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mendel.images.locks import BasePin, Platform, WheelPin
+from mendel.images.nouns import BuiltImage, ImagePlan, ImageRecord
+from mendel.values import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where something long stands: what it does, and how far of how much (bytes, as a rule; 0 where nobody knows)."""
+
+    doing: str
+    done: int = 0
+    total: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore_progress(_: Progress) -> None:
+    """For callers who do not look."""
+
+
+class Wheels(Protocol):
+    """
+    Wheels by content: a project's own directory of them first, then a cache, then the index the machine is set up for.
+
+    Fetching is idempotent and safe between processes: what is named in the cache is whole.
+    """
+
+    def path(self, pin: WheelPin) -> Path:
+        """
+        A local file with exactly the pinned content, checked by its digest.
+
+        Raises:
+            WheelNotFound: Nobody has it: it vanished from the index, or the machine is offline.
+            DigestMismatch: What has its name has another content.
+        """
+
+    def fetch(self, pins: Sequence[WheelPin], *, base: BasePin, platform: Platform, on_progress: OnProgress) -> None:
+        """Have all of *pins* at hand, with as few programs as possible; raises as :meth:`path` does."""
+
+
+class Resolver(Protocol):
+    """Chooses wheels for requirements on a platform that need not be this one."""
+
+    def resolve(self, requirements: Sequence[str], *, base: BasePin, platform: Platform) -> tuple[WheelPin, ...]:
+        """
+        The wheels that satisfy *requirements* on the base's Python and C library, sorted by name.
+
+        The same index gives the same answer; nothing is installed and nothing of the asking environment counts.
+
+        Raises:
+            BuildRefused: No set of wheels satisfies them; the reasons name a distribution that only has sources.
+            ProgramFailed: The resolver ended otherwise; carries its log.
+        """
+
+
+class Bases(Protocol):
+    """Base images: of a registry (``host/name:tag``), a layout (``oci:DIR``) or an archive (``oci-archive:FILE``)."""
+
+    def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
+        """
+        Find the base, and what of its inside decides about wheels.
+
+        Raises:
+            ImageNotFound: There is none of that name, or none for the platform.
+            BuildRefused: It has no Python, or no C library that wheels are made for.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+        """
+
+
+class BuildEngine(Protocol):
+    """
+    Makes images out of plans.
+
+    A build that fails or is interrupted leaves no image and no name; its half-made files are removed now or by the
+    next build. Names are given by :meth:`name`, after the image was verified.
+    """
+
+    name: str
+
+    def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
+        """
+        Make the image.
+
+        Raises:
+            BuildRefused: A file changed since the plan was made.
+            WheelNotFound, ImageNotFound, DigestMismatch: An input that is pinned cannot be had.
+            ProgramFailed: An engine of another vendor ended with an error.
+        """
+
+    def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
+        """
+        Unpack the image and import the predictor in it, as its user, with its interpreter.
+
+        Raises:
+            ImageNotVerified: It cannot be imported; carries the traceback.
+        """
+
+    def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
+        """Let every reference of the plan point to the image, all or none; former images stay until removed."""
+
+
+class ImageStore(Protocol):
+    """Images at hand: in a layout of ours, or in an engine."""
+
+    name: str
+
+    def images(self) -> tuple[ImageRecord, ...]:
+        """Every named image, newest first; attached documents (SBOM, provenance, signatures) are no images."""
+
+    def remove(self, digest: Digest) -> None:
+        """Take away the image with all its names and attachments, and what nothing else needs; absent is fine."""
