@@ -19,7 +19,7 @@ from mendel.projects.nouns import (
     ServerLogger,
     ServerSection,
 )
-from mendel.projects.ports import Commit, Git, GitTag, WorkTree
+from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.releases import (
     Observation,
     Release,
@@ -37,6 +37,7 @@ from mendel.projects.releases import (
     without_credentials,
 )
 from mendel.projects.tool import tool_build
+from mendel.projects.trailers import read_trailers, with_trailers
 
 __all__ = [
     "POLICY_SECTIONS",
@@ -61,6 +62,7 @@ __all__ = [
     "ServerLogger",
     "ServerSection",
     "StatusRow",
+    "TagDetails",
     "TagPlan",
     "TagRefused",
     "ToolBuild",
@@ -73,8 +75,10 @@ __all__ = [
     "newest_releases",
     "observe",
     "plan_tag",
+    "read_trailers",
     "release_status",
     "repository_name",
     "tool_build",
+    "with_trailers",
     "without_credentials",
 ]

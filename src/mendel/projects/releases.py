@@ -13,6 +13,16 @@ from urllib.parse import urlsplit, urlunsplit
 from mendel.errors import InvalidValue
 from mendel.projects.nouns import Classifier, Project, project_path
 from mendel.projects.ports import Commit, Git, GitTag, WorkTree
+from mendel.projects.trailers import (
+    REPOSITORY_BRANCH,
+    REPOSITORY_NAME,
+    REPOSITORY_URL,
+    TOOL_URL,
+    TOOL_VERSION,
+    UNTRACKED_ARTIFACT,
+    artifact_value,
+    with_trailers,
+)
 from mendel.values import Bump, ReleaseTag, SemVer
 from mendel.values.trees import file_digest
 
@@ -311,17 +321,20 @@ def _listed(names: Iterable[str], most: int = 5) -> str:
 
 def _message(seen: Observation, tag: ReleaseTag, tool: ToolBuild, message: str | None) -> str:
     tree = seen.work_tree
-    trailers = [
-        ("Repository-Name", seen.repository_name),
-        ("Repository-Branch", None if tree is None else tree.branch),
-        ("Repository-Url", None if tree is None else tree.origin),
-        ("Tool-Version", tool.version),
-        ("Tool-Url", tool.url),
-        *(("Untracked-Artifact", f"{digest} {path}") for path, digest in seen.untracked.get(tag.classifier, ())),
-    ]
-    body = (message or f"Release {tag.classifier} {tag.version}").strip()
-    lines = [f"{key}: {' '.join(value.split())}" for key, value in trailers if value]
-    return f"{body}\n\n{chr(10).join(lines)}\n"
+    return with_trailers(
+        message or f"Release {tag.classifier} {tag.version}",
+        [
+            (REPOSITORY_NAME, seen.repository_name),
+            (REPOSITORY_BRANCH, None if tree is None else tree.branch),
+            (REPOSITORY_URL, None if tree is None else tree.origin),
+            (TOOL_VERSION, tool.version),
+            (TOOL_URL, tool.url),
+            *(
+                (UNTRACKED_ARTIFACT, artifact_value(path, digest))
+                for path, digest in seen.untracked.get(tag.classifier, ())
+            ),
+        ],
+    )
 
 
 def _untracked(classifier: Classifier, root: Path, tracked: frozenset[str]) -> Iterable[tuple[str, str]]:

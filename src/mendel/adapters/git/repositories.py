@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mendel.errors import AlreadyExists, InvalidProject, ReleaseNotFound, Unsupported
-from mendel.projects import Commit, Git, GitTag, WorkTree, without_credentials
+from mendel.projects import Commit, Git, GitTag, TagDetails, WorkTree, read_trailers, without_credentials
 
 _POINTING = frozenset(
     f"GIT_{name}"
@@ -22,6 +22,8 @@ _POINTING = frozenset(
 _TAG_FORMAT = (
     "%(refname:lstrip=2)%00%(objecttype)%00%(objectname)%00%(*objectname)%00%(*objecttype)%00%(creatordate:unix)"
 )
+_DETAILS_FORMAT = f"{_TAG_FORMAT}%00%(contents:signature)%00%(contents)%00"
+_DETAILS_FIELDS = _DETAILS_FORMAT.count("%00")
 
 
 class GitPrograms(Git):
@@ -62,6 +64,23 @@ class GitPrograms(Git):
         listed = self._run(top, "for-each-ref", f"--format={_TAG_FORMAT}", "refs/tags").stdout
         found = (_tag(line) for line in listed.decode("utf-8", "surrogateescape").splitlines())
         return tuple(tag for tag in found if tag is not None)
+
+    def tag(self, top: Path, name: str) -> TagDetails | None:
+        """One ``for-each-ref``, whose pattern may match others, too."""
+        listed = self._run(top, "for-each-ref", f"--format={_DETAILS_FORMAT}", f"refs/tags/{name}").stdout
+        fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
+        records = zip(*[iter(fields)] * _DETAILS_FIELDS, strict=True)
+        return next((_details(record) for record in records if record[0].lstrip("\n") == name), None)
+
+    def commit_time(self, top: Path, commit: str) -> datetime:
+        """One ``log``."""
+        told = self._run(
+            top, "log", "-1", "--format=%ct", "--end-of-options", f"{commit}^{{commit}}", "--", check=False
+        )
+        if told.returncode:
+            self.resolve(top, commit)
+            raise _refused(top, told)
+        return datetime.fromtimestamp(int(told.stdout), UTC)
 
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
         """One ``rev-list``."""
@@ -155,6 +174,22 @@ def _changed(lines: Iterator[str]) -> Iterator[str]:
                 next(lines, None)  # the name before the rename
             case "u":
                 yield line.split(" ", 10)[10]
+
+
+def _details(record: Sequence[str]) -> TagDetails | None:
+    *head, signature, contents = record
+    tag = _tag("\0".join(head).lstrip("\n"))
+    if tag is None:
+        return None
+    message = contents.removesuffix(signature) if tag.annotated else ""
+    return TagDetails(
+        name=tag.name,
+        commit=tag.commit,
+        made=tag.made,
+        annotated=tag.annotated,
+        message=message,
+        trailers=read_trailers(message),
+    )
 
 
 def _tag(line: str) -> GitTag | None:

@@ -1,0 +1,62 @@
+"""The trailers of a release tag's message: what a later rebuild must not ask the machine."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+REPOSITORY_NAME, REPOSITORY_BRANCH, REPOSITORY_URL = "Repository-Name", "Repository-Branch", "Repository-Url"
+TOOL_VERSION, TOOL_URL, UNTRACKED_ARTIFACT = "Tool-Version", "Tool-Url", "Untracked-Artifact"
+
+_TRAILER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*): *(.*)")
+
+
+def with_trailers(text: str, trailers: Iterable[tuple[str, str | None]]) -> str:
+    r"""
+    A message of *text* and, as its last paragraph, the *trailers* that have a value.
+
+    >>> with_trailers("Spring release", [("Tool-Version", "1.2"), ("Tool-Url", None)])
+    'Spring release\n\nTool-Version: 1.2\n'
+    """
+    lines = [f"{name}: {' '.join(value.split())}" for name, value in trailers if value]
+    return "\n".join([text.strip(), "", *lines]) + "\n" if lines else f"{text.strip()}\n"
+
+
+def read_trailers(message: str) -> dict[str, tuple[str, ...]]:
+    r"""
+    The values of each trailer of *message*, in their order; only a last paragraph of nothing else counts.
+
+    >>> read_trailers("Tool-Version: of the body\n\nTool-Version: 1.2\n")
+    {'Tool-Version': ('1.2',)}
+    """
+    paragraphs = re.split(r"\n[ \t]*\n", message.strip())
+    lines = paragraphs[-1].splitlines() if len(paragraphs) > 1 else []
+    pairs = [_TRAILER.fullmatch(line.rstrip()) for line in lines]
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs if all(pairs) else ():
+        if pair is not None:
+            found[pair.group(1)] = (*found.get(pair.group(1), ()), pair.group(2))
+    return found
+
+
+def artifact_value(path: str, digest: str) -> str:
+    """The value of an ``Untracked-Artifact``; a path that a line cannot carry as it stands is quoted as in JSON."""
+    plain = path.isprintable() and path == " ".join(path.split()) and not path.startswith('"')
+    return f"{digest} {path if plain else json.dumps(path)}"
+
+
+def artifact_of(value: str) -> tuple[str, str]:
+    """
+    Path and digest of such a value.
+
+    >>> artifact_of(artifact_value("two  spaces.bin", "sha256:00"))
+    ('two  spaces.bin', 'sha256:00')
+    """
+    digest, _, path = value.partition(" ")
+    if not path.startswith('"'):
+        return path, digest
+    try:
+        return str(json.loads(path)), digest
+    except ValueError:  # written by hand
+        return path, digest
