@@ -15,7 +15,7 @@ class RfqLikelihood:
         self.classes_ = self._pipeline.classes_
 
     def predict(self, rows):
-        return (self.predict_proba(rows)[:, 1] >= 0.5).astype(int)
+        return self.classes_[self.predict_proba(rows).argmax(axis=1)]
 
     def predict_proba(self, rows):
         return within_bounds(self._pipeline.predict_proba(rows))
