@@ -16,8 +16,14 @@ from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.values import from_mapping, render_duration
 
 _INTERPOLATION = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
-OTHER_VARIABLES = frozenset({"MENDEL_CONFIG", "MENDEL_KEY", "MENDEL_URL"})
-"""Variables that are no settings: where the settings file, the key and a remote hub are."""
+OTHER_VARIABLES = frozenset(
+    {
+        *("MENDEL_CONFIG", "MENDEL_KEY", "MENDEL_URL"),
+        *("MENDEL_CACHE", "MENDEL_REGISTRY_USER", "MENDEL_REGISTRY_PASSWORD", "MENDEL_SIGNING_PASSWORD"),
+        *("MENDEL_IMAGE_TAG", "MENDEL_IMAGE_COMMIT", "MENDEL_IMAGE_DIGEST"),
+    }
+)
+"""Variables that are no settings: where things are, secrets, and what an image is told of itself."""
 _SECRET = re.compile(r"key|secret|password|token", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _MAX_PORT = 65535
