@@ -18,6 +18,7 @@ from mendel.projects.nouns import (
     RepositorySection,
     ServerLogger,
     ServerSection,
+    project_path,
 )
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.releases import (
@@ -75,6 +76,7 @@ __all__ = [
     "newest_releases",
     "observe",
     "plan_tag",
+    "project_path",
     "read_trailers",
     "release_status",
     "repository_name",

@@ -1,0 +1,50 @@
+"""Where images, wheels and layers are kept on this machine."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.app.settings import system_environment
+from mendel.images import Platform
+
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """
+    The directories of images and of what they are made of.
+
+    Attributes:
+        project: The project's root; its images are in ``.mendel/images`` below it.
+        cache: Shared by all projects of a user; may be removed at any time.
+    """
+
+    project: Path
+    cache: Path
+
+    @property
+    def images(self) -> Path:
+        """The layout that holds this project's images."""
+        return self.project / ".mendel" / "images"
+
+    @property
+    def locks(self) -> Path:
+        """Locks that were made for a build since the project has none."""
+        return self.project / ".mendel" / "locks"
+
+
+def places_of(project: Path, environment: Mapping[str, str] | None = None) -> Places:
+    """``MENDEL_CACHE``, else ``XDG_CACHE_HOME/mendel``, else ``~/.cache/mendel``."""
+    variables = system_environment() if environment is None else environment
+    given, shared = variables.get("MENDEL_CACHE"), variables.get("XDG_CACHE_HOME")
+    cache = Path(given) if given else Path(shared or Path.home() / ".cache") / "mendel"
+    return Places(project=project, cache=cache.absolute())
+
+
+def this_platform() -> Platform:
+    """Linux on this machine's processor: what images are built for unless told otherwise."""
+    return Platform.parse(f"linux/{_ARCHITECTURES.get(machine.machine().lower(), machine.machine())}")
