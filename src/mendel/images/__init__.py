@@ -1,5 +1,13 @@
 """From a source tree to a build plan to an image's digest: pure, over ports."""
 
+from mendel.images.containers import (
+    RUN_LABEL,
+    Container,
+    ContainerRunner,
+    RunRequest,
+    container_environment,
+    running,
+)
 from mendel.images.locks import (
     BUILDER_FORMAT,
     LOCK_FILE,
@@ -45,6 +53,7 @@ __all__ = [
     "LOCK_FILE",
     "LOCK_FORMAT",
     "MANIFEST",
+    "RUN_LABEL",
     "USER_ID",
     "VENV",
     "WHEELS_DIRECTORY",
@@ -52,6 +61,8 @@ __all__ = [
     "Bases",
     "BuildEngine",
     "BuiltImage",
+    "Container",
+    "ContainerRunner",
     "Environment",
     "ImageName",
     "ImagePlan",
@@ -64,10 +75,13 @@ __all__ = [
     "Platform",
     "Progress",
     "Resolver",
+    "RunRequest",
     "RunSettings",
     "RuntimePin",
     "SourceFile",
     "WheelPin",
     "Wheels",
+    "container_environment",
     "ignore_progress",
+    "running",
 ]
