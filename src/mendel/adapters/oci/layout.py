@@ -7,8 +7,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -28,7 +29,9 @@ from mendel.errors import Corrupt, DigestMismatch, ImageNotFound
 from mendel.values import Digest
 from mendel.values.trees import file_digest
 
+UNFINISHED = ".unfinished-"
 _CHUNK_BYTES = 1 << 20
+_GRACE_SECONDS = 60
 _EMPTY_CONTENT = b"{}"
 
 
@@ -93,13 +96,17 @@ class Layout:
         """
         A file to write a large blob to; :meth:`keep` makes it one.
 
-        It vanishes with the block unless it was kept, whatever ends the block.
+        It vanishes with the block unless it was kept, whatever ends the block; what a killed process left is locked by
+        nobody and vanishes with the next one.
         """
-        blobs = self.directory / "blobs" / "sha256"
+        blobs = self._blobs
         blobs.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=blobs)
+        sweep_unfinished(blobs)
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=blobs)
+        os.close(descriptor)
         try:
-            with os.fdopen(descriptor, "w+b") as file:
+            with Path(name).open("w+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 yield file
         finally:
             Path(name).unlink(missing_ok=True)
@@ -146,6 +153,10 @@ class Layout:
                 raise DigestMismatch(f"The blob {expected.digest} arrived with other content.", remedy="Try again.")
             self.keep(file, expected.digest)
 
+    def entries(self) -> tuple[Descriptor, ...]:
+        """All of ``index.json``: images with and without a name, and attached documents, which have a type."""
+        return tuple(self._entries())
+
     def named(self) -> tuple[Descriptor, ...]:
         """Every name, as the descriptor of its image with the name as annotation."""
         return tuple(entry for entry in self._entries() if REF_NAME in entry.annotations)
@@ -172,8 +183,6 @@ class Layout:
         Args:
             artifact_type: What it is; also the media type of its only layer.
         """
-        self.put(content)
-        self.put(_EMPTY_CONTENT)
         manifest = Manifest(
             config=Descriptor.of(_EMPTY_CONTENT, EMPTY),
             layers=(Descriptor.of(content, artifact_type),),
@@ -181,11 +190,13 @@ class Layout:
             subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size),
             artifact_type=artifact_type,
         ).as_json()
-        self.put(manifest)
         attached = Descriptor.of(manifest, MANIFEST, artifact_type=artifact_type, annotations=annotations or {})
-        with self._changing() as entries:
-            if all(entry.digest != attached.digest for entry in entries):
-                self._write_index([*entries, attached])
+        with self.growing():
+            for blob in (content, _EMPTY_CONTENT, manifest):
+                self.put(blob)
+            with self._changing() as entries:
+                if all(entry.digest != attached.digest for entry in entries):
+                    self._write_index([*entries, attached])
         return attached
 
     def attachments(self, subject: Digest) -> tuple[Descriptor, ...]:
@@ -194,16 +205,39 @@ class Layout:
         found = [entry for entry in unnamed if self._subject(entry) == subject]
         return tuple(sorted(found, key=lambda entry: (entry.artifact_type or "", entry.digest)))
 
+    @contextmanager
+    def growing(self) -> Iterator[None]:
+        """
+        While this is open, blobs that no name needs yet stay where they are.
+
+        Whoever writes blobs of an image holds it until the image is named; it ends with the process at the latest.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".growing").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
     def remove(self, digest: Digest) -> None:
-        """Take the image away, with its names, its attachments, and the blobs that nothing else needs."""
+        """
+        Take the image away, with its names, its attachments, and the blobs that nothing else needs.
+
+        Where another image is just :meth:`growing`, only the names go now; the next removal takes the blobs.
+        """
+        if not self.directory.is_dir():
+            return
         with self._changing() as entries:
             attached = {entry.digest for entry in self.attachments(digest)}
             kept = [entry for entry in entries if entry.digest != digest and entry.digest not in attached]
-            self._write_index(kept)
-            needed = {blob for entry in kept for blob in self._reachable(entry.digest)}
-            for path in (self.directory / "blobs" / "sha256").glob("*"):
-                if f"sha256:{path.name}" not in needed:
-                    path.unlink(missing_ok=True)
+            if len(kept) < len(entries):
+                self._write_index(kept)
+            with suppress(BlockingIOError), (self.directory / ".growing").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._forget_all_but({blob for entry in kept for blob in self._reachable(entry.digest)})
+
+    def _forget_all_but(self, needed: set[Digest]) -> None:
+        for path in self._blobs.glob("*"):
+            if not path.name.startswith(UNFINISHED) and f"sha256:{path.name}" not in needed:
+                path.unlink(missing_ok=True)
 
     def _subject(self, entry: Descriptor) -> Digest | None:
         subject = self.manifest(entry.digest).subject
@@ -219,8 +253,12 @@ class Layout:
         for child in (*([tree["config"]] if "config" in tree else ()), *(tree.get("layers") or ())):
             yield Descriptor.parse(child).digest
 
+    @property
+    def _blobs(self) -> Path:
+        return self.directory / "blobs" / "sha256"
+
     def _path(self, digest: Digest) -> Path:
-        return self.directory / "blobs" / "sha256" / digest.hex
+        return self._blobs / digest.hex
 
     def _entries(self) -> list[Descriptor]:
         try:
@@ -248,6 +286,15 @@ class Layout:
         unfinished = self.directory / f".{name}.{os.getpid()}"
         unfinished.write_bytes(content)
         unfinished.replace(self.directory / name)
+
+
+def sweep_unfinished(directory: Path) -> None:
+    """Remove the half-made files of processes that are no more: they are older than a minute and nobody locks them."""
+    for path in directory.glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            if time.time() - path.stat().st_mtime > _GRACE_SECONDS:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
 
 
 def verify_blob(layout: Layout, digest: Digest) -> None:

@@ -1,0 +1,171 @@
+"""Tar archives whose every byte is decided here: standard libraries differ in headers from one Python to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from mendel.errors import InvalidValue
+
+EPOCH_1980 = 315532800
+"""
+The one time in every layer, 1980-01-01: earlier than any commit, and the earliest that zip archives can hold.
+
+It is no commit's date, so that a layer whose content did not change stays the same layer.
+"""
+
+BLOCK = 512
+_END = b"\0" * (2 * BLOCK)
+_MAX_OCTAL_SIZE = 8**11 - 1
+_MAX_NAME = _MAX_LINK = 100
+_NUMBERS = b"%07o\0%07o\0%07o\0%011o\0%011o\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """A directory; *owner* is its user and group."""
+
+    path: str
+    owner: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """
+    A regular file of root.
+
+    Attributes:
+        content: Gives its bytes in pieces, exactly ``size``; called when the file's turn has come.
+    """
+
+    path: str
+    size: int
+    content: Callable[[], Iterable[bytes]]
+    executable: bool = False
+
+    @classmethod
+    def of(cls, path: str, content: bytes, *, executable: bool = False) -> File:
+        """A file whose content is at hand."""
+        return cls(path=path, size=len(content), content=lambda: (content,), executable=executable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symlink:
+    """A symbolic link."""
+
+    path: str
+    target: str
+
+
+Entry = Directory | File | Symlink
+
+
+def write_tar(entries: Iterable[Entry], *, mtime: int = EPOCH_1980) -> Iterator[bytes]:
+    """
+    Give the archive of *entries* in pieces: sorted by path, each parent directory once, before what is in it.
+
+    Names are relative, without ``./``. Owners, modes and times are the entry's kind's, never a file's of this machine.
+    Equal entries give equal bytes, in any order given.
+
+    Raises:
+        InvalidValue: A path leaves the archive or occurs twice, or a file gave more or fewer bytes than it said.
+    """
+    known: dict[str, Entry] = {}
+    for entry in entries:
+        _check_path(entry.path)
+        if entry.path in known:
+            raise InvalidValue(f"{entry.path!r} occurs twice in one layer.")
+        known[entry.path] = entry
+    for path in list(known):
+        for parent in _parents(path):
+            if not isinstance(known.setdefault(parent, Directory(path=parent)), Directory):
+                raise InvalidValue(f"{parent!r} is a directory and something else in one layer.")
+    for path in sorted(known, key=lambda path: path.split("/")):
+        entry = known[path]
+        yield _header(entry, mtime)
+        if isinstance(entry, File):
+            yield from _body(entry)
+    yield _END
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    if not path or "\0" in path or any(part in {"", ".", ".."} for part in parts):
+        raise InvalidValue(f"{path!r} is not a path inside an archive.")
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _body(entry: File) -> Iterator[bytes]:
+    given = 0
+    for piece in entry.content():
+        given += len(piece)
+        if given > entry.size:
+            break
+        yield piece
+    if given != entry.size:
+        raise InvalidValue(f"{entry.path!r} was to have {entry.size} bytes and gave {given}.")
+    if padding := -entry.size % BLOCK:
+        yield b"\0" * padding
+
+
+def _header(entry: Entry, mtime: int) -> bytes:
+    name = f"{entry.path}/" if isinstance(entry, Directory) else entry.path
+    target = entry.target if isinstance(entry, Symlink) else ""
+    size = entry.size if isinstance(entry, File) else 0
+    records = {
+        **({"path": name} if _needs_record(name, _MAX_NAME) else {}),
+        **({"linkpath": target} if _needs_record(target, _MAX_LINK) else {}),
+        **({"size": str(size)} if size > _MAX_OCTAL_SIZE else {}),
+    }
+    match entry:
+        case Directory(owner=owner):
+            kind, mode = b"5", 0o755
+        case File(executable=executable):
+            kind, mode, owner = b"0", 0o755 if executable else 0o644, 0
+        case Symlink():
+            kind, mode, owner = b"2", 0o777, 0
+    size = 0 if size > _MAX_OCTAL_SIZE else size
+    numbers = _NUMBERS % (mode, owner, owner, size, mtime)
+    block = _block(_short(name, _MAX_NAME), numbers, kind, _short(target, _MAX_LINK))
+    return _extended(records, mtime) + block if records else block
+
+
+def _needs_record(text: str, longest: int) -> bool:
+    return len(text) > longest or not text.isascii()
+
+
+def _short(text: str, longest: int) -> bytes:
+    return text.encode("ascii", "replace")[:longest]
+
+
+def _extended(records: dict[str, str], mtime: int) -> bytes:
+    body = b"".join(_record(key, value) for key, value in sorted(records.items()))
+    numbers = _NUMBERS % (0o644, 0, 0, len(body), mtime)
+    return _block(b"PaxHeader", numbers, b"x") + body + b"\0" * (-len(body) % BLOCK)
+
+
+def _record(key: str, value: str) -> bytes:
+    """One ``length key=value`` line of a pax header; the length counts its own digits."""
+    rest = f" {key}={value}\n".encode()
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return str(length).encode() + rest
+
+
+def _block(name: bytes, numbers: bytes, kind: bytes, target: bytes = b"") -> bytes:
+    """
+    A header block (IEEE Std 1003.1, pax, "ustar Interchange Format") with its checksum, in which it counts as spaces.
+
+    Args:
+        numbers: Mode, user, group, size and time, as they stand in the block.
+    """
+    before = name.ljust(100, b"\0") + numbers
+    names_of_owners, device, prefix_and_rest = bytes(32 + 32), b"0000000\x000000000\0", bytes(155 + 12)
+    after = kind + target.ljust(100, b"\0") + b"ustar\x0000" + names_of_owners + device + prefix_and_rest
+    total = sum(before) + 8 * ord(" ") + sum(after)
+    return before + b"%06o\0 " % total + after
