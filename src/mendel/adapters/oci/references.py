@@ -1,0 +1,94 @@
+"""References to images in registries, read by docker's rules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from mendel.errors import InvalidValue
+from mendel.values import Digest
+
+DEFAULT_HOST = "docker.io"
+DEFAULT_TAG = "latest"
+
+_PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_LOOPBACK = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?")
+_LONGEST_PATH = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """
+    An image of a registry: ``host[:port]/path[:tag][@digest]``.
+
+    A first part without a dot, a colon or the name ``localhost`` is no host but docker.io's; there, names of one part
+    stand below ``library/``.
+
+    >>> str(Reference.parse("python:3.11-slim"))
+    'docker.io/library/python:3.11-slim'
+    >>> Reference.parse("localhost:5000/risk/credit").selector
+    'latest'
+    """
+
+    host: str
+    path: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """
+        Read a reference.
+
+        Raises:
+            InvalidValue: It is none; addresses with a scheme or a user are none either.
+        """
+        if "://" in text:
+            raise InvalidValue("An image's reference has no scheme.", remedy="Write host/name:tag, without https://.")
+        rest, at, digest = text.partition("@")
+        host, path = _split_host(rest)
+        path, colon, tag = path.partition(":")
+        if not _HOST.fullmatch(host) or not _PATH.fullmatch(path) or len(path) > _LONGEST_PATH:
+            raise _not_a_reference(text)
+        if colon and not _TAG.fullmatch(tag):
+            raise _not_a_reference(text)
+        return cls(host=host, path=path, tag=tag or None, digest=Digest(digest) if at else None)
+
+    def __str__(self) -> str:
+        tag = "" if self.tag is None else f":{self.tag}"
+        digest = "" if self.digest is None else f"@{self.digest}"
+        return f"{self.host}/{self.path}{tag}{digest}"
+
+    @property
+    def selector(self) -> str:
+        """What the registry is asked for: the digest where there is one, else the tag, else ``latest``."""
+        return self.digest or self.tag or DEFAULT_TAG
+
+    def pinned(self, digest: Digest) -> Reference:
+        """The same name at *digest*, without its tag."""
+        return replace(self, tag=None, digest=digest)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* (with or without port) is this machine, where plain HTTP gives nothing away."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def _split_host(text: str) -> tuple[str, str]:
+    first, slash, rest = text.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        host, path = first, rest
+    else:
+        host, path = DEFAULT_HOST, text
+    if host in {DEFAULT_HOST, "index.docker.io", "registry-1.docker.io"}:
+        return DEFAULT_HOST, path if "/" in path else f"library/{path}"
+    return host, path
+
+
+def _not_a_reference(text: str) -> InvalidValue:
+    shown = text if "@" not in text.partition("/")[0] else "What was given"
+    return InvalidValue(
+        f"{shown!r} is not a reference to an image.", remedy="It reads host[:port]/path:tag, the path in lower case."
+    )
