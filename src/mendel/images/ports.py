@@ -51,11 +51,23 @@ class Wheels(Protocol):
 class Resolver(Protocol):
     """Chooses wheels for requirements on a platform that need not be this one."""
 
-    def resolve(self, requirements: Sequence[str], *, base: BasePin, platform: Platform) -> tuple[WheelPin, ...]:
+    def resolve(
+        self,
+        requirements: Sequence[str],
+        *,
+        base: BasePin,
+        platform: Platform,
+        constraints: Sequence[str] = (),
+        prefer: Sequence[WheelPin] = (),
+    ) -> tuple[WheelPin, ...]:
         """
         The wheels that satisfy *requirements* on the base's Python and C library, sorted by name.
 
         The same index gives the same answer; nothing is installed and nothing of the asking environment counts.
+
+        Args:
+            constraints: Bounds on versions of what may not be required at all.
+            prefer: Whose versions to keep, where they still satisfy.
 
         Raises:
             BuildRefused: No set of wheels satisfies them; the reasons name a distribution that only has sources.

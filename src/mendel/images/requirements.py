@@ -1,0 +1,254 @@
+"""What a classifier needs installed, as its ``requirements.txt`` says: read, checked, and in one form only."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from mendel.errors import BuildRefused, InvalidValue
+from mendel.images.locks import Platform
+from mendel.images.wheel_facts import normalized_name
+from mendel.values import Digest
+
+REQUIREMENTS_FILE = "requirements.txt"
+
+OTHER_ENGINES = (
+    "Pin a wheel of an index instead, or build with --engine docker, podman or buildah, which can install it."
+)
+_OWN_NAME = "mendel"
+
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_CLAUSE = re.compile(r"(===|==|~=|!=|<=|>=|<|>)\s*([A-Za-z0-9.*+!_-]+)")
+_REQUIREMENT = re.compile(
+    rf"(?P<name>{_NAME})\s*(?:\[(?P<extras>[^\]]*)\])?\s*(?P<versions>\([^)]*\)|[^;@]*)(?:;(?P<marker>.*))?"
+)
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_HASH = re.compile(r"\s--hash[=\s]\S+")
+_URL = re.compile(rf"(?:{_NAME}\s*(?:\[[^\]]*\])?\s*@\s*\S|[a-z+]+://|git\+|file:)")
+_VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+_INDEX_OPTIONS = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")
+_HARMLESS_OPTIONS = ("--prefer-binary", "--require-hashes", "--only-binary")
+_MAX_FILES = 100
+
+ReadFile = Callable[[str], str | None]
+"""The text of a project's file by its posix path below the project; None where there is none inside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """
+    What was asked for.
+
+    Attributes:
+        lines: Requirements in normal form, sorted, each once.
+        constraints: Bounds on versions of what may not even be required, in the same form.
+        hints: Sentences for the reader: what was left out, and why.
+    """
+
+    lines: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """As a lock records them: constraints are marked ``-c``."""
+        return (*(f"-c {line}" for line in self.constraints), *self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    file: str
+    number: int
+    text: str
+    constraint: bool
+
+
+def read_requirements(name: str, read: ReadFile) -> Requirements:
+    """
+    Read *name* and the files it includes.
+
+    Raises:
+        BuildRefused: Lines that no lock can pin, or files that are not there; every reason at once.
+    """
+    reasons: list[str] = []
+    lines: set[str] = set()
+    constraints: set[str] = set()
+    hints: list[str] = []
+    for line in _lines(name, read, reasons):
+        try:
+            normal = normal_requirement(line.text)
+        except InvalidValue as error:
+            reasons.append(f"{line.file}:{line.number}: {error.message}")
+            continue
+        if requirement_name(normal) == _OWN_NAME:
+            hints.append(f"{line.file}:{line.number}: Mendel itself is in every image; {line.text!r} is left out.")
+            continue
+        (constraints if line.constraint else lines).add(normal)
+    if reasons:
+        raise BuildRefused(f"{name} asks for what a lock cannot pin.", reasons=tuple(reasons), remedy=OTHER_ENGINES)
+    return Requirements(lines=tuple(sorted(lines)), constraints=tuple(sorted(constraints)), hints=tuple(hints))
+
+
+def normal_requirement(text: str) -> str:
+    """
+    One requirement in the form that locks compare: canonical name, sorted extras and versions, no hashes.
+
+    >>> normal_requirement('Scikit_Learn[b, a] < 2, >=1.5 ; python_version<"3.13"')
+    'scikit-learn[a,b]<2,>=1.5; python_version < "3.13"'
+
+    Raises:
+        InvalidValue: It is not a name with versions.
+    """
+    plain = _HASH.sub("", f"{text} ").strip()
+    if _VARIABLE.search(plain):
+        raise InvalidValue(f"{plain!r} depends on a variable of the machine.")
+    if _URL.match(plain) or plain.startswith((".", "/")) or plain.endswith((".whl", ".tar.gz", ".zip")):
+        raise InvalidValue(f"{_without_secret(plain)!r} is a path or address, which only its owner can give again.")
+    found = _REQUIREMENT.fullmatch(plain)
+    if found is None or "@" in plain.split(";", 1)[0]:
+        raise InvalidValue(f"{plain!r} is not a requirement.")
+    extras = sorted(normalized_name(extra.strip()) for extra in (found["extras"] or "").split(",") if extra.strip())
+    versions = ",".join(sorted(_clauses(found["versions"].strip().strip("()"), plain)))
+    marker = f"; {_normal_marker(found['marker'])}" if (found["marker"] or "").strip() else ""
+    wanted = f"[{','.join(extras)}]" if extras else ""
+    return f"{normalized_name(found['name'])}{wanted}{versions}{marker}"
+
+
+def requirement_name(normal: str) -> str:
+    """The name in a requirement of normal form."""
+    return re.split(r"[\[<>=!~;]", normal, maxsplit=1)[0].strip()
+
+
+def environment_inputs(
+    *, base_reference: str, requirements: Sequence[str], own: Sequence[str], platform: Platform
+) -> Digest:
+    """
+    The digest of all that a resolution answers: equal inputs, and a lock is fresh.
+
+    Args:
+        requirements: As :attr:`Requirements.recorded`.
+        own: The requirements of Mendel's own wheel, in normal form.
+    """
+    parts = (base_reference, str(platform), "\n".join(sorted(requirements)), "\n".join(sorted(own)))
+    whole = "\0".join(parts).encode()
+    return Digest(f"sha256:{hashlib.sha256(whole).hexdigest()}")
+
+
+def _lines(name: str, read: ReadFile, reasons: list[str]) -> Iterator[_Line]:
+    waiting: list[tuple[str, bool, str]] = [(name, False, name)]
+    seen: set[tuple[str, bool]] = set()
+    while waiting:
+        file, constraint, asked = waiting.pop(0)
+        if (file, constraint) in seen:
+            continue
+        seen.add((file, constraint))
+        text = read(file) if len(seen) <= _MAX_FILES else None
+        if text is None:
+            reasons.append(f"{asked}: there is no file {file!r} inside the project.")
+            continue
+        for number, line in _joined(text):
+            match _read_option(line):
+                case None:
+                    yield _Line(file=file, number=number, text=line, constraint=constraint)
+                case _Include(target=target, constraint=of_constraints):
+                    beside = _beside(file, target)
+                    waiting.append((beside, constraint or of_constraints, f"{file}:{number}"))
+                case _Ignored():
+                    continue
+                case _Refused(why=why):
+                    reasons.append(f"{file}:{number}: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Include:
+    target: str
+    constraint: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    why: str
+
+
+def _read_option(line: str) -> _Include | _Ignored | _Refused | None:
+    return _option(line) if line.startswith("-") else None
+
+
+def _option(line: str) -> _Include | _Ignored | _Refused:
+    short = line[:2] in {"-r", "-c", "-e", "-i", "-f"} and not line.startswith("--")
+    option, rest = (line[:2], line[2:]) if short else (*re.split(r"[=\s]", line, maxsplit=1), "")[:2]
+    target = rest.strip().lstrip("=").strip()
+    match option:
+        case "-r" | "--requirement" | "-c" | "--constraint":
+            if "://" in target:
+                return _Refused(f"{option} of an address: requirements stand inside the project.")
+            return _Include(target, option in {"-c", "--constraint"})
+        case "-e" | "--editable":
+            return _Refused(f"{_without_secret(target)!r} is editable: its content is not pinned.")
+        case _ if option in _INDEX_OPTIONS:
+            return _Refused(
+                f"{option}: which index wheels come from is the machine's affair (pip config), not a lock's."
+            )
+        case _ if option in _HARMLESS_OPTIONS:
+            return _Ignored()
+    return _Refused(f"{option} is an option that locks do not know.")
+
+
+def _joined(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, continued ones joined, comments and empty ones left out."""
+    parts: list[str] = []
+    first = 1
+    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        if not parts:
+            first = number
+        continued = raw.endswith("\\") and not raw.lstrip().startswith("#")
+        parts.append(raw[:-1] if continued else raw)
+        if continued:
+            continue
+        line = _COMMENT.sub("", " ".join(parts)).strip()
+        parts = []
+        if line:
+            yield first, line
+    if line := _COMMENT.sub("", " ".join(parts)).strip():
+        yield first, line
+
+
+def _beside(file: str, target: str) -> str:
+    path = PurePosixPath(file).parent / target
+    parts: list[str] = []
+    for part in path.parts:
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _clauses(versions: str, line: str) -> Iterator[str]:
+    for clause in filter(None, (part.strip() for part in versions.split(","))):
+        found = _CLAUSE.fullmatch(clause)
+        if found is None:
+            raise InvalidValue(f"{clause!r} in {line!r} is not a bound on versions.")
+        yield f"{found[1]}{found[2]}"
+
+
+def _normal_marker(marker: str) -> str:
+    spaced = re.sub(r"\s*(===|==|~=|!=|<=|>=|<|>)\s*", r" \1 ", marker.replace("'", '"'))
+    return re.sub(r"\s+", " ", spaced).strip()
+
+
+def _without_secret(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def names_of(lines: Iterable[str]) -> frozenset[str]:
+    """The names in requirements of normal form."""
+    return frozenset(requirement_name(line) for line in lines)
