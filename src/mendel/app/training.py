@@ -19,7 +19,7 @@ from mendel.app.wiring import utc_now
 from mendel.drift import MonitoringPolicy
 from mendel.errors import Conflict, InvalidInput
 from mendel.gates import Evidence, GatePolicy, GateReport, judge
-from mendel.projects import Classifier, Observation, Project, code_digest, load_project, observe
+from mendel.projects import Classifier, Observation, Project, chosen_classifier, code_digest, load_project, observe
 from mendel.registry import GateRecord, ProjectSource, Provenance, Registration
 from mendel.retraining import (
     CodeSource,
@@ -104,7 +104,7 @@ def train_release(wish: TrainingWish, client: Client, settings: Settings) -> Tra
         RunnerError: The project's code failed; carries the end of its log.
     """
     project = load_project(wish.path or Path.cwd())
-    classifier = project.classifier(wish.classifier or _only(project))
+    classifier = chosen_classifier(project, wish.classifier)
     tag, commit = _release(observe(project, GitPrograms()), classifier.name)
     monitoring = from_mapping(MonitoringPolicy, classifier.monitoring, at="monitoring")
     target = wish.target or monitoring.target
@@ -145,15 +145,6 @@ def train_release(wish: TrainingWish, client: Client, settings: Settings) -> Tra
             verdict=NOT_JUDGED if report is None else report.verdict.value,
             reasons=() if report is None else (*report.reasons, *report.needs),
         )
-
-
-def _only(project: Project) -> str:
-    if len(project.names) == 1:
-        return project.names[0]
-    raise InvalidInput(
-        f"The project has {len(project.names)} classifiers: {', '.join(project.names)}.",
-        remedy="Choose one with --classifier.",
-    )
 
 
 def _release(seen: Observation, classifier: str) -> tuple[str, str]:

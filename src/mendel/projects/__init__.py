@@ -18,7 +18,9 @@ from mendel.projects.nouns import (
     RepositorySection,
     ServerLogger,
     ServerSection,
+    chosen_classifier,
     project_path,
+    shown_classifiers,
 )
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.releases import (
@@ -68,6 +70,7 @@ __all__ = [
     "TagRefused",
     "ToolBuild",
     "WorkTree",
+    "chosen_classifier",
     "code_digest",
     "distances",
     "files_below",
@@ -80,6 +83,7 @@ __all__ = [
     "read_trailers",
     "release_status",
     "repository_name",
+    "shown_classifiers",
     "tool_build",
     "with_trailers",
     "without_credentials",

@@ -241,6 +241,33 @@ class Project:
         return found
 
 
+def chosen_classifier(project: Project, name: str | None, *, default: bool = False) -> Classifier:
+    """
+    The classifier a command is about: the named one, else the only one, else the default one where that may be meant.
+
+    Args:
+        default: Whether ``default_classifier`` counts: for what serves or runs, not for what makes or removes.
+
+    Raises:
+        ProjectNotFound: There is none of that name, or several and none is meant; the message lists them.
+    """
+    if name is not None:
+        return project.classifier(name)
+    if len(project.classifiers) == 1:
+        return project.classifiers[0]
+    if default and project.default_classifier is not None:
+        return project.classifier(project.default_classifier)
+    raise ProjectNotFound(
+        f"The project has {len(project.names)} classifiers: {', '.join(project.names)}.",
+        remedy="Choose one with --classifier.",
+    )
+
+
+def shown_classifiers(project: Project, name: str | None) -> tuple[Classifier, ...]:
+    """What a command that only shows is about: the named classifier, else all of them."""
+    return project.classifiers if name is None else (project.classifier(name),)
+
+
 def _absolute(value: Any, directory: Path) -> Any:
     if isinstance(value, list):
         return [_absolute(item, directory) for item in value]

@@ -47,6 +47,11 @@ class ToolBuild:
         """The hash as tags carry it: 7 digits, or ``dev``."""
         return "dev" if self.commit is None else self.commit[:7]
 
+    @property
+    def install(self) -> str:
+        """How it came here: ``embedded``, ``vcs``, ``checkout``, or ``wheel``, which tells no commit."""
+        return "wheel" if self.how == "unknown" else self.how
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:

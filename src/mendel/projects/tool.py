@@ -8,6 +8,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from mendel.errors import InvalidProject, Unsupported
 from mendel.projects.ports import Git
 from mendel.projects.releases import ToolBuild, without_credentials
 
@@ -59,9 +60,10 @@ def _from_vcs(record: str | None, version: str) -> ToolBuild | None:
 
 def _from_checkout(package: Path, version: str, git: Git) -> ToolBuild:
     """HEAD, but only where git tracks the package: an environment inside somebody's repository is not our checkout."""
-    if "__init__.py" not in git.tracked(package):
+    try:
+        tree = git.work_tree(package) if "__init__.py" in git.tracked(package) else None
+    except (Unsupported, InvalidProject):  # no git here, or a checkout of somebody whom git does not trust
         return ToolBuild(version=version)
-    tree = git.work_tree(package)
     if tree is None or tree.head is None:
         return ToolBuild(version=version)
     return ToolBuild(version=version, commit=tree.head, url=tree.origin, how="checkout")

@@ -8,6 +8,7 @@ import typer
 
 import mendel.app.cli.care as care_commands
 import mendel.app.cli.demo as demo_commands
+import mendel.app.cli.machine as machine_commands
 import mendel.app.cli.models as model_commands
 import mendel.app.cli.processes as process_commands
 import mendel.app.cli.projects as project_commands
@@ -25,6 +26,7 @@ app = typer.Typer(
 for group in (
     process_commands,
     project_commands,
+    machine_commands,
     model_commands,
     care_commands,
     proof_commands,

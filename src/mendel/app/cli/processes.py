@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mendel.app.cli.options import AsJson, ClassifierName, Config, Directory, ProjectPath, settings_of
-from mendel.app.cli.output import print_json, say
+from mendel.app.cli.options import ClassifierName, Config, Directory, ProjectPath, settings_of
+from mendel.app.cli.output import say
 
 Parent = Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process ends.")]
 Ports = Annotated[
@@ -23,7 +23,7 @@ Workers = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add them."""
-    for command in (up, hub, serve, version):
+    for command in (up, hub, serve):
         app.command()(command)
 
 
@@ -81,20 +81,6 @@ def serve(
 
     settings = settings_of(directory, config, **_serving_flags(host, port, workers))
     raise SystemExit(serve_with(settings, hub=url, path=path, classifier=classifier))
-
-
-def version(*, json: AsJson = False) -> None:
-    """Print the version of this tool, the commit it was built from, and how it was installed."""
-    import platform  # noqa: PLC0415 - help must be quick
-
-    from mendel import __version__  # noqa: PLC0415
-    from mendel.app.tools import this_tool  # noqa: PLC0415
-
-    build = this_tool()
-    if json:
-        print_json({"version": __version__, "commit": build.commit, "python": platform.python_version()})
-        return
-    say(f"mendel {__version__}, commit {build.commit or 'unknown'}, Python {platform.python_version()}")
 
 
 def _serving_flags(host: str | None, port: list[int] | None, workers: int | None) -> dict[str, Any]:

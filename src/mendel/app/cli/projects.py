@@ -9,10 +9,10 @@ import typer
 
 from mendel.app.cli.options import AsJson, ClassifierName, Directory, ProjectPath, hub, settings_of
 from mendel.app.cli.output import print_json, print_table, progress, say, warn
-from mendel.errors import Conflict, InvalidInput
+from mendel.errors import Conflict
 
 if TYPE_CHECKING:
-    from mendel.projects import Observation, Project, TagPlan, ToolBuild
+    from mendel.projects import Observation, TagPlan, ToolBuild
     from mendel.values import Bump
 
 
@@ -138,7 +138,7 @@ def _bump(text: str) -> Bump:
 
 
 def _chosen(seen: Observation, tool: ToolBuild, classifier: str | None, *, every: bool) -> list[str]:
-    from mendel.projects import ReleaseState, release_status  # noqa: PLC0415 - help must be quick
+    from mendel.projects import ReleaseState, chosen_classifier, release_status  # noqa: PLC0415 - help must be quick
 
     if classifier is not None:
         return [classifier]
@@ -147,17 +147,7 @@ def _chosen(seen: Observation, tool: ToolBuild, classifier: str | None, *, every
         if not stale:
             warn("Every classifier is Ready; there is nothing to tag.")
         return stale
-    return [only_classifier(seen.project)]
-
-
-def only_classifier(project: Project) -> str:
-    """The only classifier of *project*; with several, an error that lists them."""
-    if len(project.names) == 1:
-        return project.names[0]
-    raise InvalidInput(
-        f"The project has {len(project.names)} classifiers: {', '.join(project.names)}.",
-        remedy="Choose one with --classifier.",
-    )
+    return [chosen_classifier(seen.project, None).name]
 
 
 def _plans(
