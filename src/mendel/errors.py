@@ -63,6 +63,7 @@ Every error Mendel raises, drawn as a tree.
     └── Corrupt                   bytes that do not match their checksum
         ├── DigestMismatch
         ├── SegmentCorrupt
+        ├── SignatureInvalid      a signature that does not hold; carries every reason
         └── LedgerBroken          the hash chain does not hold; carries the first bad sequence
 
 Errors carry what happened, to which thing, and what to do. They know no status codes: each door has its own table.
@@ -428,6 +429,19 @@ class DigestMismatch(Corrupt):
 
 class SegmentCorrupt(Corrupt):
     """A segment whose checksum does not hold."""
+
+
+class SignatureInvalid(Corrupt):
+    """
+    A signature that does not hold: another key, other content, or no signature at all.
+
+    Args:
+        reasons: What differs from what was signed, one by one.
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = (), remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reasons = reasons
 
 
 class LedgerBroken(Corrupt):

@@ -1,5 +1,14 @@
 """From a source tree to a build plan to an image's digest: pure, over ports."""
 
+from mendel.images.attestations import (
+    CYCLONEDX,
+    IN_TOTO,
+    SIGSTORE_BUNDLE,
+    STATEMENT_TYPE,
+    BuildOrigin,
+    Subject,
+    render_statement,
+)
 from mendel.images.containers import (
     RUN_LABEL,
     Container,
@@ -45,21 +54,40 @@ from mendel.images.ports import (
     Wheels,
     ignore_progress,
 )
+from mendel.images.provenance import BUILD_TYPE, BUILDER_ID, PROVENANCE_TYPE, render_provenance
+from mendel.images.requirements import (
+    REQUIREMENTS_FILE,
+    Requirements,
+    environment_inputs,
+    normal_requirement,
+    read_requirements,
+)
+from mendel.images.sbom import ModelFacts, render_sbom
+from mendel.images.wheel_facts import WheelFacts, normalized_name
 
 __all__ = [
     "APP",
     "BUILDER_FORMAT",
+    "BUILDER_ID",
+    "BUILD_TYPE",
+    "CYCLONEDX",
     "DATA",
+    "IN_TOTO",
     "LOCK_FILE",
     "LOCK_FORMAT",
     "MANIFEST",
+    "PROVENANCE_TYPE",
+    "REQUIREMENTS_FILE",
     "RUN_LABEL",
+    "SIGSTORE_BUNDLE",
+    "STATEMENT_TYPE",
     "USER_ID",
     "VENV",
     "WHEELS_DIRECTORY",
     "BasePin",
     "Bases",
     "BuildEngine",
+    "BuildOrigin",
     "BuiltImage",
     "Container",
     "ContainerRunner",
@@ -70,18 +98,29 @@ __all__ = [
     "ImageStore",
     "LayerRecord",
     "Lock",
+    "ModelFacts",
     "OnProgress",
     "Part",
     "Platform",
     "Progress",
+    "Requirements",
     "Resolver",
     "RunRequest",
     "RunSettings",
     "RuntimePin",
     "SourceFile",
+    "Subject",
+    "WheelFacts",
     "WheelPin",
     "Wheels",
     "container_environment",
+    "environment_inputs",
     "ignore_progress",
+    "normal_requirement",
+    "normalized_name",
+    "read_requirements",
+    "render_provenance",
+    "render_sbom",
+    "render_statement",
     "running",
 ]

@@ -13,6 +13,7 @@ import mendel.app.cli.models as model_commands
 import mendel.app.cli.processes as process_commands
 import mendel.app.cli.projects as project_commands
 import mendel.app.cli.proof as proof_commands
+import mendel.app.cli.signing as signing_commands
 from mendel.app.cli.output import told_plainly
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ for group in (
     model_commands,
     care_commands,
     proof_commands,
+    signing_commands,
     demo_commands,
 ):
     group.add_to(app)

@@ -1,0 +1,118 @@
+"""
+Signed statements: a DSSE envelope in a Sigstore bundle v0.3, made and checked with a local key.
+
+Written on `cryptography` alone. The package model-signing has no door for statements other than its own, loads 636
+modules (0.7 s, 80 MB) to sign one, and cannot be imported with the dependencies that it declares.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+import msgspec
+
+from mendel.adapters.signing.keys import SigningKey, VerifyingKey
+from mendel.errors import SignatureInvalid
+from mendel.images import IN_TOTO, SIGSTORE_BUNDLE
+from mendel.values import to_json
+
+
+class _Hint(msgspec.Struct, rename="camel"):
+    hint: str = ""
+
+
+class _Material(msgspec.Struct, rename="camel"):
+    public_key: _Hint | None = None
+
+
+class _Signature(msgspec.Struct, rename="camel"):
+    sig: str
+
+
+class _Envelope(msgspec.Struct, rename="camel"):
+    payload: str
+    payload_type: str
+    signatures: list[_Signature]
+
+
+class _Bundle(msgspec.Struct, rename="camel"):
+    media_type: str
+    verification_material: _Material
+    dsse_envelope: _Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    payload: bytes
+    signature: bytes
+
+
+def sign_statement(statement: bytes, key: SigningKey) -> bytes:
+    """Sign an in-toto statement; the bundle as canonical JSON, the same for the same statement and key."""
+    return to_json(
+        {
+            "mediaType": SIGSTORE_BUNDLE,
+            "verificationMaterial": {"publicKey": {"hint": key.public.hint}, "tlogEntries": []},
+            "dsseEnvelope": {
+                "payload": base64.b64encode(statement).decode(),
+                "payloadType": IN_TOTO,
+                "signatures": [{"sig": base64.b64encode(key.sign(_encoded(statement))).decode(), "keyid": ""}],
+            },
+        }
+    )
+
+
+def verify_bundle(bundle: bytes, key: VerifyingKey) -> bytes:
+    """
+    Check a bundle with the key that the reader trusts; only what is returned may be believed.
+
+    Returns:
+        The statement that was signed.
+
+    Raises:
+        SignatureInvalid: It is not such a bundle, or it was signed by another key, or changed since.
+    """
+    parsed = _parsed(bundle)
+    hint = parsed.verification_material.public_key.hint if parsed.verification_material.public_key else ""
+    if hint and hint != key.hint:
+        raise SignatureInvalid(
+            f"It was signed with another key (its public half has the hash {hint[:12]}..., the given one "
+            f"{key.hint[:12]}...).",
+            remedy="Give the public key of whoever signed.",
+        )
+    content = _content(parsed)
+    if not key.holds(content.signature, _encoded(content.payload)):
+        raise SignatureInvalid("The signature does not hold: it was made over other content, or with another key.")
+    return content.payload
+
+
+def _encoded(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding, protocol 1.0.0."""
+    return b"DSSEv1 %d %s %d %s" % (len(IN_TOTO), IN_TOTO.encode(), len(payload), payload)
+
+
+def _parsed(bundle: bytes) -> _Bundle:
+    try:
+        parsed = msgspec.json.decode(bundle, type=_Bundle)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SignatureInvalid(f"It is not a whole signature bundle: {error}.") from error
+    if parsed.media_type != SIGSTORE_BUNDLE or parsed.dsse_envelope.payload_type != IN_TOTO:
+        raise SignatureInvalid(
+            f"It is a {parsed.media_type} of {parsed.dsse_envelope.payload_type}, not a bundle v0.3 of a statement."
+        )
+    return parsed
+
+
+def _content(bundle: _Bundle) -> _Content:
+    envelope = bundle.dsse_envelope
+    if len(envelope.signatures) != 1:
+        raise SignatureInvalid(f"A bundle has one signature; this one has {len(envelope.signatures)}.")
+    try:
+        return _Content(
+            payload=base64.b64decode(envelope.payload, validate=True),
+            signature=base64.b64decode(envelope.signatures[0].sig, validate=True),
+        )
+    except binascii.Error as error:
+        raise SignatureInvalid(f"Its content is not base64: {error}.") from error

@@ -1,0 +1,172 @@
+"""Keys that sign images and models: elliptic curves of NIST in PEM, as cosign and OpenSSF Model Signing use them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from mendel.errors import AlreadyExists, InvalidInput, NotFound
+
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+_MOST_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """A public key."""
+
+    key: ec.EllipticCurvePublicKey
+
+    @property
+    def pem(self) -> bytes:
+        """As it stands in a file."""
+        return self.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def hint(self) -> str:
+        """SHA-256 of its PEM, in hex: how a bundle names the key that it asks for."""
+        return hashlib.sha256(self.pem).hexdigest()
+
+    def holds(self, signature: bytes, content: bytes) -> bool:
+        """Whether *signature* was made over *content* with the private half."""
+        try:
+            self.key.verify(signature, content, ec.ECDSA(_HASHES[self.key.curve.name]))
+        except InvalidSignature:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key; it is not shown where it is printed."""
+
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def public(self) -> VerifyingKey:
+        """Its public half."""
+        return VerifyingKey(self.key.public_key())
+
+    def sign(self, content: bytes) -> bytes:
+        """Sign *content* by RFC 6979: the same content twice is the same signature, in DER."""
+        return self.key.sign(content, ec.ECDSA(_HASHES[self.key.curve.name], deterministic_signing=True))
+
+
+def make_key(path: Path, *, password: bytes | None = None) -> Path:
+    """
+    Make a key on the curve P-256: the private half in *path*, readable by its owner alone, the public beside it.
+
+    Args:
+        password: Encrypts the private half.
+
+    Returns:
+        The file of the public half, ``<path>.pub``.
+
+    Raises:
+        AlreadyExists: One of both files does; keys are never written over.
+    """
+    key = SigningKey(ec.generate_private_key(ec.SECP256R1()))
+    public = path.with_name(f"{path.name}.pub")
+    encryption: KeySerializationEncryption = BestAvailableEncryption(password) if password else NoEncryption()
+    private_pem = key.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    if public.exists():
+        raise _exists(public)
+    _create(path, private_pem, mode=0o600)
+    try:
+        _create(public, key.public.pem, mode=0o644)
+    except AlreadyExists:
+        path.unlink()
+        raise
+    return public
+
+
+def read_signing_key(path: Path, *, password: bytes | None = None) -> SigningKey:
+    """
+    Read a private key.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidInput: It is not such a key, or the password does not open it.
+    """
+    pem = _read(path)
+    try:
+        key = load_pem_private_key(pem, password)
+    except TypeError as error:  # a password without an encrypted key, or an encrypted key without one
+        wanted = "needs no password" if password else "is encrypted and needs its password"
+        raise InvalidInput(f"The key {path} {wanted}.") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(
+            f"{path} is not a private key, or the password is wrong.", remedy="Make one with: mendel signing-key new"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _HASHES:
+        raise _not_elliptic(path)
+    return SigningKey(key)
+
+
+def read_verifying_key(path: Path) -> VerifyingKey:
+    """
+    Read a public key.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidInput: It is not such a key.
+    """
+    pem = _read(path)
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(f"{path} is not a public key in PEM.", remedy="Give the .pub file of the key.") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
+        raise _not_elliptic(path)
+    return VerifyingKey(key)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no key {path}.", remedy="Make one with: mendel signing-key new") from error
+    except OSError as error:
+        raise InvalidInput(f"The key {path} cannot be read: {error.strerror}.") from error
+
+
+def _create(path: Path, content: bytes, *, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _exists(path: Path) -> AlreadyExists:
+    return AlreadyExists(f"{path} exists.", remedy="Choose another name: keys are never written over.")
+
+
+def _not_elliptic(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path} is not a key on P-256, P-384 or P-521.", remedy="Make one with: mendel signing-key new"
+    )

@@ -1,0 +1,244 @@
+"""Signed model directories, by OpenSSF Model Signing v1.0."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from mendel.adapters.signing.bundles import sign_statement, verify_bundle
+from mendel.adapters.signing.keys import SigningKey, VerifyingKey
+from mendel.errors import InvalidInput, NotFound, SignatureInvalid, TooLarge, Unsupported
+from mendel.images import STATEMENT_TYPE, Subject, render_statement
+from mendel.values import Digest
+
+MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
+_IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
+"""What the standard leaves out unless told otherwise: where a model was published, not what it is."""
+
+_MOST_BYTES = 64 << 20
+_HASHES = {"sha256": "sha256", "blake2": "blake2b"}
+
+
+class _Digests(msgspec.Struct):
+    sha256: str
+
+
+class _Subject(msgspec.Struct):
+    name: str
+    digest: _Digests
+
+
+class _Resource(msgspec.Struct):
+    name: str
+    algorithm: str
+    digest: str
+
+
+class _Serialization(msgspec.Struct):
+    method: str
+    hash_type: str
+    allow_symlinks: bool = False
+    ignore_paths: tuple[str, ...] = ()
+
+
+class _Predicate(msgspec.Struct):
+    serialization: _Serialization
+    resources: list[_Resource]
+
+
+class _Statement(msgspec.Struct):
+    type: str = msgspec.field(name="_type")
+    subject: list[_Subject]
+    predicate_type: str = msgspec.field(name="predicateType")
+    predicate: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedModel:
+    """
+    A model whose signature holds.
+
+    Attributes:
+        name: As it was called when it was signed.
+        digest: Over the digests of all its files.
+        files: What the signature covers.
+        ignored: What it leaves out.
+    """
+
+    name: str
+    digest: Digest
+    files: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def sign_model(directory: Path, key: SigningKey, *, signature: Path, ignore: tuple[str, ...] = ()) -> SignedModel:
+    """
+    Sign every file below *directory* and write the bundle to *signature*, which may lie in it.
+
+    Args:
+        ignore: Paths to leave out, posix and relative to *directory*, beside those of git.
+
+    Raises:
+        NotFound: There is no such directory.
+        InvalidInput: It holds no file, or a symbolic link or special file.
+    """
+    _require_directory(directory)
+    inside = _inside(signature, directory)
+    ignored = tuple(sorted({*_IGNORED, *ignore, *(() if inside is None else (inside,))}))
+    files = _digests(directory, ignored=ignored, algorithm="sha256")
+    if not files:
+        raise InvalidInput(f"{directory} holds no file to sign.")
+    resources = [{"name": name, "algorithm": "sha256", "digest": files[name]} for name in files]
+    whole = _root(files.values())
+    statement = render_statement(
+        [Subject(name=directory.resolve().name, digest=whole)],
+        predicate_type=MODEL_SIGNATURE_TYPE,
+        predicate={
+            "serialization": {
+                "method": "files",
+                "hash_type": "sha256",
+                "allow_symlinks": False,
+                "ignore_paths": list(ignored),
+            },
+            "resources": resources,
+        },
+    )
+    _write(signature, sign_statement(statement, key))
+    return SignedModel(name=directory.resolve().name, digest=whole, files=tuple(files), ignored=ignored)
+
+
+def verify_model(directory: Path, key: VerifyingKey, *, signature: Path) -> SignedModel:
+    """
+    Check that *directory* holds exactly the files that were signed.
+
+    Raises:
+        NotFound: There is no such directory, or no such signature.
+        SignatureInvalid: The bundle does not hold, or files were changed, added or taken away; names each.
+        InvalidInput: A symbolic link or special file stands among them.
+        Unsupported: It was signed in a way that is read by the reference implementation alone.
+    """
+    _require_directory(directory)
+    name, whole, predicate = _read(verify_bundle(_bundle(signature), key))
+    inside = _inside(signature, directory)
+    ignored = (*predicate.serialization.ignore_paths, *(() if inside is None else (inside,)))
+    signed = {resource.name: resource.digest for resource in predicate.resources}
+    found = _digests(directory, ignored=ignored, algorithm=predicate.serialization.hash_type)
+    if reasons := tuple(_differences(signed, found)):
+        raise SignatureInvalid(
+            f"{directory} is not what was signed.", reasons=reasons, remedy="Get the model again, or sign it anew."
+        )
+    return SignedModel(name=name, digest=whole, files=tuple(signed), ignored=ignored)
+
+
+def _read(statement: bytes) -> tuple[str, Digest, _Predicate]:
+    """Name, digest and files of a signed model."""
+    try:
+        told = msgspec.json.decode(statement, type=_Statement)
+        if (told.type, told.predicate_type) != (STATEMENT_TYPE, MODEL_SIGNATURE_TYPE):
+            raise SignatureInvalid(f"It signs a {told.predicate_type}, not a model directory.")
+        predicate = msgspec.json.decode(told.predicate, type=_Predicate)
+    except msgspec.DecodeError as error:
+        raise SignatureInvalid(f"It signs no model directory: {error}.") from error
+    _require_readable(predicate.serialization)
+    names = [resource.name for resource in predicate.resources]
+    if len(told.subject) != 1 or not names or len(set(names)) != len(names):
+        raise SignatureInvalid("The signed list of files contradicts itself.")
+    whole = _root(resource.digest for resource in predicate.resources)
+    if whole.hex != told.subject[0].digest.sha256:
+        raise SignatureInvalid("The signed list of files does not have the signed digest.")
+    return told.subject[0].name, whole, predicate
+
+
+def _require_readable(how: _Serialization) -> None:
+    if how.method != "files" or how.hash_type not in _HASHES or how.allow_symlinks:
+        links = ", following links" if how.allow_symlinks else ""
+        raise Unsupported(
+            f"It was signed by {how.method} with {how.hash_type}{links}.",
+            remedy="Verify it with the command model_signing, or sign whole files with SHA-256.",
+        )
+
+
+def _digests(directory: Path, *, ignored: tuple[str, ...], algorithm: str) -> dict[str, str]:
+    """Hex digests by posix path, in the order of the paths."""
+    found = {}
+    for name, path in _files(directory, tuple(PurePosixPath(each) for each in ignored)):
+        with path.open("rb") as file:
+            found[name] = hashlib.file_digest(file, _HASHES[algorithm]).hexdigest()
+    return {str(name): found[name] for name in sorted(found)}
+
+
+def _files(directory: Path, ignored: tuple[PurePosixPath, ...]) -> Iterator[tuple[PurePosixPath, Path]]:
+    for path in directory.rglob("*"):
+        name = PurePosixPath(path.relative_to(directory).as_posix())
+        if any(name.is_relative_to(each) for each in ignored):
+            continue
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InvalidInput(
+                f"{name} in {directory} is not a regular file, and a signature covers content.",
+                remedy="Replace links and special files by copies.",
+            )
+        if path.is_file():
+            yield name, path
+
+
+def _differences(signed: dict[str, str], found: dict[str, str]) -> Iterator[str]:
+    added = sorted(found.keys() - signed.keys())
+    for name in sorted(signed.keys() - found.keys()):
+        new = next((other for other in added if found[other] == signed[name]), None)
+        if new is None:
+            yield f"{name} is missing"
+        else:
+            added.remove(new)
+            yield f"{name} was renamed to {new}"
+    yield from (f"{name} was added" for name in added)
+    yield from (f"{name} was changed" for name in sorted(signed.keys() & found.keys()) if signed[name] != found[name])
+
+
+def _root(digests: Iterable[str]) -> Digest:
+    """SHA-256 over the digests of the files, in their order."""
+    whole = hashlib.sha256()
+    try:
+        for digest in digests:
+            whole.update(bytes.fromhex(digest))
+    except ValueError as error:
+        raise SignatureInvalid(f"A signed digest is not hexadecimal: {error}.") from error
+    return Digest(f"sha256:{whole.hexdigest()}")
+
+
+def _require_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        raise NotFound(f"There is no directory {directory}.")
+
+
+def _inside(signature: Path, directory: Path) -> str | None:
+    """Where the signature lies in the model; None where it lies elsewhere."""
+    where = signature.resolve()
+    return where.relative_to(directory.resolve()).as_posix() if where.is_relative_to(directory.resolve()) else None
+
+
+def _bundle(signature: Path) -> bytes:
+    try:
+        with signature.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no signature {signature}.", remedy="Make one with: mendel sign model") from error
+    except OSError as error:
+        raise InvalidInput(f"The signature {signature} cannot be read: {error.strerror}.") from error
+    if len(content) > _MOST_BYTES:
+        raise TooLarge(f"{signature} has more than {_MOST_BYTES >> 20} MiB; no signature of a model is that long.")
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,243 @@
+"""The bill of materials of an image: CycloneDX 1.6, with a model card."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from mendel.images.attestations import BuildOrigin, subject_name
+from mendel.images.locks import BasePin, WheelPin
+from mendel.images.nouns import APP, ImagePlan, SourceFile
+from mendel.images.wheel_facts import WheelFacts, normalized_name
+from mendel.values import Digest, Signature, VersionRef, to_json
+
+_SPEC_VERSION = "1.6"
+_NOTHING_KNOWN = WheelFacts()
+_LOCAL = re.compile(r"oci(?:-archive)?:(?P<path>.+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """
+    What is known of the model in an image; for the image of a registered version, what the registry has of it.
+
+    Attributes:
+        task: ``classification``, ``regression``, ...
+        metrics: As they were registered.
+        version: The registered version the image was made of.
+    """
+
+    task: str | None = None
+    signature: Signature | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    version: VersionRef | None = None
+    description: str = ""
+
+
+def render_sbom(
+    plan: ImagePlan,
+    *,
+    image: Digest,
+    origin: BuildOrigin | None = None,
+    model: ModelFacts | None = None,
+    wheels: Mapping[str, WheelFacts] | None = None,
+) -> bytes:
+    """
+    The bill of materials of the image that *plan* made, as canonical JSON: equal arguments, equal bytes.
+
+    Args:
+        image: Digest of its manifest.
+        origin: Where its files come from; by default what the labels tell.
+        model: What is known of the model beyond its files.
+        wheels: By file name, what wheels say of themselves; what is missing has no licence and needs nothing here.
+    """
+    whole: dict[str, Any] = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": _SPEC_VERSION,
+        "version": 1,
+        "metadata": _metadata(plan, image),
+        "components": _components(plan, origin or BuildOrigin.of(plan), model or ModelFacts(), wheels or {}),
+        "dependencies": _dependencies(plan, image, wheels or {}),
+    }
+    whole["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_URL, to_json(whole).decode()).urn
+    return to_json(whole)
+
+
+def _metadata(plan: ImagePlan, image: Digest) -> dict[str, Any]:
+    tool, name = plan.labels.get("com.mlserver.version", plan.runtime.version), subject_name(plan)
+    return {
+        "timestamp": plan.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycles": [{"phase": "build"}],
+        "tools": {"components": [{"type": "application", "name": "mendel", "version": tool}]},
+        "component": {
+            "type": "container",
+            "bom-ref": _image_ref(image),
+            "name": name,
+            "version": plan.labels.get("com.classifier.version", str(image)),
+            "purl": _oci_purl(name, image, registry=False),
+            "hashes": _hashes(image),
+            "properties": [{"name": "mendel:platform", "value": plan.environment.platform}],
+        },
+    }
+
+
+def _components(
+    plan: ImagePlan, origin: BuildOrigin, model: ModelFacts, wheels: Mapping[str, WheelFacts]
+) -> list[dict[str, Any]]:
+    pins = sorted((plan.runtime.wheel, *plan.environment.wheels), key=_wheel_ref)
+    return [
+        _base(plan.environment.base),
+        *(_wheel(pin, wheels.get(pin.filename, _NOTHING_KNOWN)) for pin in pins),
+        _model(plan, origin, model),
+    ]
+
+
+def _dependencies(plan: ImagePlan, image: Digest, wheels: Mapping[str, WheelFacts]) -> list[dict[str, Any]]:
+    pins = (plan.runtime.wheel, *plan.environment.wheels)
+    by_name = {normalized_name(pin.name): _wheel_ref(pin) for pin in pins}
+    needed = {
+        _wheel_ref(pin): sorted(
+            by_name[name] for name in wheels.get(pin.filename, _NOTHING_KNOWN).requires if name in by_name
+        )
+        for pin in pins
+    }
+    base, model = _base_ref(plan.environment.base), _model_ref(plan)
+    graph = {_image_ref(image): sorted([base, model, *needed]), base: [], model: sorted(needed), **needed}
+    return [{"ref": ref, "dependsOn": graph[ref]} for ref in sorted(graph)]
+
+
+def _base(base: BasePin) -> dict[str, Any]:
+    name, in_registry = _base_name(base)
+    return {
+        "type": "container",
+        "bom-ref": _base_ref(base),
+        "name": name,
+        "version": str(base.digest),
+        "purl": _oci_purl(name, base.digest, registry=in_registry),
+        "hashes": _hashes(base.digest),
+        "properties": [{"name": "mendel:python", "value": base.python}, {"name": "mendel:glibc", "value": base.glibc}],
+    }
+
+
+def _wheel(pin: WheelPin, facts: WheelFacts) -> dict[str, Any]:
+    component: dict[str, Any] = {
+        "type": "library",
+        "bom-ref": _wheel_ref(pin),
+        "name": pin.name,
+        "version": pin.version,
+        "purl": _wheel_ref(pin),
+        "hashes": _hashes(pin.sha256),
+        "properties": [{"name": "mendel:wheel", "value": pin.filename}],
+    }
+    if facts.licence is not None:
+        entry = {"expression": facts.licence} if facts.is_expression else {"license": {"name": facts.licence}}
+        component["licenses"] = [entry]
+    return component
+
+
+def _model(plan: ImagePlan, origin: BuildOrigin, model: ModelFacts) -> dict[str, Any]:
+    properties = {
+        "mendel:release": origin.tag,
+        "mendel:commit": origin.commit,
+        "mendel:lock": origin.lock,
+        "mendel:version": None if model.version is None else str(model.version),
+    }
+    component: dict[str, Any] = {
+        "type": "machine-learning-model",
+        "bom-ref": _model_ref(plan),
+        "name": plan.classifier,
+        "version": plan.labels.get("com.classifier.version", "untagged"),
+        "modelCard": _card(model),
+        "components": [
+            _file(file, part)
+            for part, files in (("artifacts", plan.artifacts), ("code", plan.code))
+            for file in sorted(files, key=lambda file: file.path)
+        ],
+        "properties": [{"name": name, "value": str(value)} for name, value in properties.items() if value is not None],
+    }
+    if model.description:
+        component["description"] = model.description
+    if origin.repository is not None:
+        component["externalReferences"] = [{"type": "vcs", "url": origin.repository}]
+    return component
+
+
+def _card(model: ModelFacts) -> dict[str, Any]:
+    parameters: dict[str, Any] = {} if model.task is None else {"task": model.task}
+    if model.signature is not None:
+        parameters["inputs"] = _formats(model.signature.inputs_text)
+        if model.signature.outputs_text is not None:
+            parameters["outputs"] = _formats(model.signature.outputs_text)
+    metrics = [{"type": name, "value": repr(float(value))} for name, value in sorted(model.metrics.items())]
+    return {
+        "modelParameters": parameters,
+        **({"quantitativeAnalysis": {"performanceMetrics": metrics}} if metrics else {}),
+        "considerations": {},
+    }
+
+
+def _formats(mlflow_schema: str) -> list[dict[str, str]]:
+    """Each column of a schema as MLflow writes it, in a line: ``age: double``."""
+    return [{"format": ": ".join(filter(None, (each.get("name"), _kind(each))))} for each in json.loads(mlflow_schema)]
+
+
+def _kind(column: Mapping[str, Any]) -> str:
+    spec = column.get("tensor-spec")
+    kind = str(column["type"]) if spec is None else f"tensor of {spec.get('dtype')}, shape {spec.get('shape')}"
+    return kind if column.get("required", True) else f"{kind} (optional)"
+
+
+def _file(file: SourceFile, part: str) -> dict[str, Any]:
+    path = str(APP / file.path)
+    return {
+        "type": "file",
+        "bom-ref": f"file:{quote(path)}",
+        "name": path,
+        "hashes": _hashes(file.digest),
+        "properties": [
+            {"name": "mendel:part", "value": part},
+            {"name": "mendel:size_bytes", "value": str(file.size_bytes)},
+        ],
+    }
+
+
+def _hashes(digest: Digest) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": digest.hex}]
+
+
+def _image_ref(image: Digest) -> str:
+    return f"image:{image}"
+
+
+def _base_ref(base: BasePin) -> str:
+    return f"base:{base.digest}"
+
+
+def _model_ref(plan: ImagePlan) -> str:
+    return f"model:{plan.classifier}"
+
+
+def _wheel_ref(pin: WheelPin) -> str:
+    return f"pkg:pypi/{normalized_name(pin.name)}@{quote(pin.version, safe='')}"
+
+
+def _base_name(base: BasePin) -> tuple[str, bool]:
+    """Its name without a tag, and whether a registry knows it; of a local layout or archive the last part alone."""
+    local = _LOCAL.fullmatch(base.reference)
+    if local is not None:
+        return local["path"].rstrip("/").rpartition("/")[2].partition(":")[0] or "base", False
+    name = base.reference.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}", True
+
+
+def _oci_purl(name: str, digest: Digest, *, registry: bool) -> str:
+    last = name.rpartition("/")[2].lower()
+    where = f"?repository_url={quote(name, safe='/')}" if registry else ""
+    return f"pkg:oci/{quote(last)}@{quote(str(digest), safe='')}{where}"
