@@ -1,0 +1,271 @@
+"""One wheel, opened: what its files are and where each belongs, without an installer and without trusting it."""
+
+from __future__ import annotations
+
+import configparser
+import csv
+import io
+import re
+import stat
+import zipfile
+import zlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from mendel.errors import Corrupt
+from mendel.images import VENV
+
+_ROOT = str(VENV).lstrip("/")
+_SHEBANG = f"#!{VENV}/bin/python".encode()
+_PIECE_BYTES = 1 << 18
+_MAX_SCRIPT_BYTES = 4 << 20
+_MAX_DOCUMENT_BYTES = 64 << 20
+_LEAST_BOUND_BYTES = 1 << 30
+_MAX_RATIO = 50
+_LOCAL_HEADER_BYTES = 30
+_LOCAL_HEADER = b"PK\x03\x04"
+_ENCRYPTED = 0x1
+_LEFT_OUT = {"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json"}
+_TARGET = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(\[.*\])?", re.ASCII)
+_SCRIPT_NAME = re.compile(r"[\w.+-]*\w[\w.+-]*", re.ASCII)
+_SCRIPT = """\
+{shebang}
+import sys
+
+from {module} import {name}
+
+if __name__ == "__main__":
+    sys.exit({attribute}())
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelFile:
+    """
+    A file of a wheel, and where it goes.
+
+    Attributes:
+        path: In the image, relative to its root.
+        crc: CRC-32 of its content; with the size it tells whether two wheels bring the same.
+    """
+
+    path: str
+    size: int
+    crc: int
+    content: Callable[[], Iterable[bytes]]
+    executable: bool
+
+
+@contextmanager
+def wheel_files(wheel: Path, *, python: str) -> Iterator[tuple[WheelFile, ...]]:
+    """
+    What *wheel* puts into the environment of an image; contents can be read while the block is open.
+
+    Left out are byte-code and what tells of an installation. RECORD is written anew, from the wheel's own hashes, since
+    ``importlib.metadata.files`` and scanners of images read it; no path or time of this machine is in it.
+
+    Args:
+        python: Minor version of the interpreter, ``3.11``.
+
+    Raises:
+        Corrupt: It is not a wheel, is damaged, or holds what no wheel may: names outside it, links, a file twice,
+            more than 50 times its own size.
+    """
+    try:
+        with wheel.open("rb") as file, zipfile.ZipFile(file) as archive:
+            yield tuple(_Wheel(wheel, file, archive, python).files())
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        raise Corrupt(f"{wheel.name} is damaged: {error}.", remedy="Remove it and fetch it again.") from error
+
+
+class _Wheel:
+    def __init__(self, wheel: Path, file: BinaryIO, archive: zipfile.ZipFile, python: str) -> None:
+        self._name, self._file = wheel.name, file
+        self._site = f"{_ROOT}/lib/python{python}/site-packages"
+        self._include = f"{_ROOT}/include/site/python{python}"
+        self._members = {info.filename: info for info in archive.infolist()}
+        self._check(archive.infolist(), bound=max(_LEAST_BOUND_BYTES, _MAX_RATIO * wheel.stat().st_size))
+        self._information = self._find_information()
+
+    def files(self) -> Iterator[WheelFile]:
+        """Every file, RECORD last."""
+        recorded = self._recorded()
+        rows: list[tuple[str, str, str]] = []
+        for name, info in self._members.items():
+            if info.is_dir() or self._is_left_out(name):
+                continue
+            file, made = self._file_of(name, info), None
+            if file.path.startswith(f"{_ROOT}/bin/") and (made := self._rewritten(info)) is not None:
+                file = _made(file.path, made, executable=True)
+            rows.append(self._row(file, recorded.get(name, "") if made is None else _record_hash(made)))
+            yield file
+        for name, content in self._entry_points():
+            file = _made(f"{_ROOT}/bin/{name}", content, executable=True)
+            rows.append(self._row(file, _record_hash(content)))
+            yield file
+        yield self._record(rows)
+
+    def _check(self, members: list[zipfile.ZipInfo], *, bound: int) -> None:
+        if len(members) != len(self._members):
+            raise self._corrupt("holds a name twice")
+        for info in members:
+            parts = info.filename.removesuffix("/").split("/")
+            if any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts):
+                raise self._corrupt(f"holds {info.filename!r}, which is not a path inside it")
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                raise self._corrupt(f"holds {info.filename!r}, which is neither a file nor a directory")
+            if info.flag_bits & _ENCRYPTED or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise self._corrupt(f"holds {info.filename!r} in a form that wheels do not have")
+        if sum(info.file_size for info in members) > bound:
+            raise self._corrupt(f"unpacks to more than {bound} bytes")
+
+    def _find_information(self) -> str:
+        suffix = ".dist-info/METADATA"
+        found = [name.removesuffix(suffix) for name in self._members if name.endswith(suffix) and name.count("/") == 1]
+        if len(found) != 1:
+            raise self._corrupt("has not exactly one *.dist-info/METADATA")
+        return found[0]
+
+    def _is_left_out(self, name: str) -> bool:
+        folder, _, rest = name.partition("/")
+        told = folder == f"{self._information}.dist-info" and rest in _LEFT_OUT
+        return told or name.endswith(".pyc") or "__pycache__" in name.split("/")
+
+    def _file_of(self, name: str, info: zipfile.ZipInfo) -> WheelFile:
+        path, is_script = self._place(name)
+        return WheelFile(
+            path=path,
+            size=info.file_size,
+            crc=info.CRC,
+            content=lambda: self._content(info),
+            executable=is_script or bool(info.external_attr >> 16 & 0o111),
+        )
+
+    def _place(self, name: str) -> tuple[str, bool]:
+        folder, _, rest = name.partition("/")
+        if folder != f"{self._information}.data":
+            return f"{self._site}/{name}", False
+        scheme, _, rest = rest.partition("/")
+        match scheme:
+            case "purelib" | "platlib":
+                return f"{self._site}/{rest}", False
+            case "scripts":
+                return f"{_ROOT}/bin/{rest}", True
+            case "data":
+                return f"{_ROOT}/{rest}", False
+            case "headers":
+                return f"{self._include}/{self._information.partition('-')[0]}/{rest}", False
+        raise self._corrupt(f"holds {name!r}, for a place that wheels do not have")
+
+    def _rewritten(self, info: zipfile.ZipInfo) -> bytes | None:
+        """A script for ``#!python`` with the environment's interpreter instead; None for every other file."""
+        start = next(iter(self._content(info)), b"")
+        if not start.startswith(b"#!python") or info.file_size > _MAX_SCRIPT_BYTES:
+            return None
+        _, newline, rest = b"".join(self._content(info)).partition(b"\n")
+        return _SHEBANG + newline + rest
+
+    def _entry_points(self) -> Iterator[tuple[str, bytes]]:
+        text = self._document("entry_points.txt")
+        parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+        parser.optionxform = str  # type: ignore[assignment, method-assign] # names of scripts keep their case
+        try:
+            parser.read_string(text)
+        except configparser.Error as error:
+            raise self._corrupt("has entry points that cannot be read") from error
+        for section in ("console_scripts", "gui_scripts"):
+            for name, target in parser.items(section) if parser.has_section(section) else ():
+                yield name, self._script(name, target)
+
+    def _script(self, name: str, target: str) -> bytes:
+        found = _TARGET.fullmatch(target.strip())
+        parts = (found["module"].split("."), found["attribute"].split(".")) if found else ([""], [""])
+        if not _SCRIPT_NAME.fullmatch(name) or not all(part.isidentifier() for some in parts for part in some):
+            raise self._corrupt(f"has the entry point {name!r} = {target!r}")
+        module, attribute = ".".join(parts[0]), ".".join(parts[1])
+        return _SCRIPT.format(shebang=_SHEBANG.decode(), module=module, name=parts[1][0], attribute=attribute).encode()
+
+    def _recorded(self) -> dict[str, str]:
+        try:
+            return {row[0]: row[1] for row in csv.reader(io.StringIO(self._document("RECORD"))) if len(row) > 1}
+        except csv.Error as error:
+            raise self._corrupt("has a RECORD that cannot be read") from error
+
+    def _record(self, rows: list[tuple[str, str, str]]) -> WheelFile:
+        path = f"{self._site}/{self._information}.dist-info/RECORD"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(sorted([*rows, (path.removeprefix(f"{self._site}/"), "", "")]))
+        return _made(path, text.getvalue().encode(), executable=False)
+
+    def _row(self, file: WheelFile, digest: str) -> tuple[str, str, str]:
+        inside = file.path.startswith(f"{self._site}/")
+        path = file.path.removeprefix(f"{self._site}/") if inside else f"../../../{file.path.removeprefix(_ROOT)[1:]}"
+        return path, digest, str(file.size)
+
+    def _document(self, name: str) -> str:
+        info = self._members.get(f"{self._information}.dist-info/{name}")
+        if info is None:
+            return ""
+        if info.file_size > _MAX_DOCUMENT_BYTES:
+            raise self._corrupt(f"has a {name} of {info.file_size} bytes")
+        try:
+            return b"".join(self._content(info)).decode()
+        except UnicodeDecodeError as error:
+            raise self._corrupt(f"has a {name} that is not UTF-8") from error
+
+    def _content(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """The content in pieces; never more than the size it states, and only with the checksum it states."""
+        crc = given = 0
+        for piece in self._inflated(info):
+            given += len(piece)
+            crc = zlib.crc32(piece, crc)
+            if given > info.file_size:
+                break
+            yield piece
+        if given != info.file_size or crc != info.CRC:
+            raise self._corrupt(f"is damaged at {info.filename!r}")
+
+    def _inflated(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        if info.compress_type == zipfile.ZIP_STORED:
+            yield from self._stored(info)
+            return
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        for packed in self._stored(info):
+            yield inflate.decompress(packed, _PIECE_BYTES)
+            while inflate.unconsumed_tail:
+                yield inflate.decompress(inflate.unconsumed_tail, _PIECE_BYTES)
+        yield inflate.flush()
+
+    def _stored(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """The bytes as they lie in the archive, found by the local header, whose name must be the directory's."""
+        self._file.seek(info.header_offset)
+        header = self._file.read(_LOCAL_HEADER_BYTES)
+        if len(header) < _LOCAL_HEADER_BYTES or not header.startswith(_LOCAL_HEADER):
+            raise self._corrupt(f"is damaged at {info.filename!r}")
+        name_bytes, extra_bytes = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+        position, left = info.header_offset + len(header) + name_bytes + extra_bytes, info.compress_size
+        while left:
+            self._file.seek(position)  # other members may be read between two pieces
+            piece = self._file.read(min(_PIECE_BYTES, left))
+            if not piece:
+                raise self._corrupt(f"ends within {info.filename!r}")
+            yield piece
+            position, left = position + len(piece), left - len(piece)
+
+    def _corrupt(self, what: str) -> Corrupt:
+        return Corrupt(f"{self._name} {what}.", remedy="Pin another version or build of it.")
+
+
+def _made(path: str, content: bytes, *, executable: bool) -> WheelFile:
+    crc = zlib.crc32(content)
+    return WheelFile(path=path, size=len(content), crc=crc, content=lambda: (content,), executable=executable)
+
+
+def _record_hash(content: bytes) -> str:
+    return "sha256=" + urlsafe_b64encode(sha256(content).digest()).rstrip(b"=").decode()
