@@ -1,0 +1,44 @@
+"""When a server in a container answers, seen from outside."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from contextlib import closing
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from mendel.errors import PortInUse
+
+_ANSWER_SECONDS = 2.0
+
+
+def is_ready(url: str) -> bool:
+    """Whether the server at *url* says on ``/health`` that it is ready."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_SECONDS)
+    with closing(connection):
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+def require_free(address: str, port: int) -> None:
+    """
+    See that nobody listens there: another server's answers would be taken for the container's.
+
+    Raises:
+        PortInUse: Somebody does, or it may not be opened.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise PortInUse(
+                f"Port {port} of {address or 'this machine'} cannot be opened: {error.strerror}.",
+                remedy="Choose another one with --port.",
+            ) from error
