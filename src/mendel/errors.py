@@ -36,6 +36,7 @@ Every error Mendel raises, drawn as a tree.
     │   ├── SchemaTooNew          written by a newer Mendel
     │   ├── HealingPaused
     │   ├── StaleLock             mlserver.lock does not belong to what the project asks for now
+    │   ├── ReleaseRefused        no tag can be made as the repository stands; carries every reason
     │   ├── BuildRefused          the project cannot be put into an image as it stands; carries every reason
     │   └── Fenced                the lease was lost: a newer executor acts now
     ├── Denied
@@ -276,6 +277,19 @@ class HealingPaused(Conflict):
 
 class StaleLock(Conflict):
     """mlserver.lock does not belong to what the project asks for now."""
+
+
+class ReleaseRefused(Conflict):
+    """
+    No release can be made as the project and its repository stand.
+
+    Args:
+        reasons: Every reason that holds, in the order they were checked.
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = (), remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reasons = reasons
 
 
 class BuildRefused(Conflict):
