@@ -22,6 +22,7 @@ from mendel.projects.nouns import (
     project_path,
     shown_classifiers,
 )
+from mendel.projects.origins import repository_name, without_credentials
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.releases import (
     Observation,
@@ -36,13 +37,15 @@ from mendel.projects.releases import (
     observe,
     plan_tag,
     release_status,
-    repository_name,
-    without_credentials,
+    repository_obstacles,
+    untracked_digests,
 )
-from mendel.projects.tool import tool_build
+from mendel.projects.tool import EMBEDDED, tool_build
 from mendel.projects.trailers import read_trailers, with_trailers
+from mendel.projects.workflows import ci_workflow
 
 __all__ = [
+    "EMBEDDED",
     "POLICY_SECTIONS",
     "Api",
     "Build",
@@ -71,6 +74,7 @@ __all__ = [
     "ToolBuild",
     "WorkTree",
     "chosen_classifier",
+    "ci_workflow",
     "code_digest",
     "distances",
     "files_below",
@@ -83,8 +87,10 @@ __all__ = [
     "read_trailers",
     "release_status",
     "repository_name",
+    "repository_obstacles",
     "shown_classifiers",
     "tool_build",
+    "untracked_digests",
     "with_trailers",
     "without_credentials",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from mendel.errors import InvalidValue
 from mendel.projects.nouns import Classifier, Project, project_path
+from mendel.projects.origins import repository_name
 from mendel.projects.ports import Commit, Git, GitTag, WorkTree
 from mendel.projects.trailers import (
     REPOSITORY_BRANCH,
@@ -23,10 +23,11 @@ from mendel.projects.trailers import (
     artifact_value,
     with_trailers,
 )
-from mendel.values import Bump, ReleaseTag, SemVer
+from mendel.values import Bump, Digest, ReleaseTag, SemVer
 from mendel.values.trees import file_digest
 
-_SCP_FORM = re.compile(r"[^/@:]+(?::[^/@]*)?@[^/:]+:(?!//)")
+_WILD = re.compile(r"[*?\[]")
+_NEVER_RELEASED = frozenset({".git", ".mendel", ".venv", "__pycache__"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class Observation:
         newest: The newest release of each classifier that has one.
         tag_names: Every tag there is, releases or not.
         without_source: Classifiers whose predictor file is missing.
-        untracked: Per classifier the artefacts its configuration names and git does not track, with their digests.
+        untracked: Per classifier the artefacts its configuration names and git does not track, relative to the project.
         repository_name: As tags and labels carry it.
     """
 
@@ -86,7 +87,7 @@ class Observation:
     newest: Mapping[str, Release] = field(default_factory=dict)
     tag_names: frozenset[str] = frozenset()
     without_source: frozenset[str] = frozenset()
-    untracked: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    untracked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repository_name: str
 
 
@@ -202,6 +203,12 @@ def distances(ancestry: Iterable[Commit], commits: Iterable[str]) -> dict[str, i
     }
 
 
+def untracked_digests(seen: Observation, classifiers: Iterable[str]) -> dict[str, Digest]:
+    """The digest of every untracked artefact of *classifiers*; reads the files whole."""
+    names = {name for classifier in classifiers for name in seen.untracked.get(classifier, ())}
+    return {name: file_digest(seen.project.root / name) for name in sorted(names)}
+
+
 def release_status(seen: Observation, tool: ToolBuild) -> tuple[StatusRow, ...]:
     """One row per classifier, in the project's order."""
     return tuple(_row(classifier.name, seen, tool) for classifier in seen.project.classifiers)
@@ -214,14 +221,19 @@ def plan_tag(
     tool: ToolBuild,
     *,
     message: str | None = None,
-    allow_untracked: bool = False,
+    recorded: Mapping[str, Digest] | None = None,
     allow_missing_tool: bool = False,
 ) -> TagPlan | TagRefused:
-    """Decide the next release of *classifier*, or give every reason against it."""
+    """
+    Decide the next release of *classifier*, or give every reason against it.
+
+    Args:
+        recorded: With leave to release untracked artefacts, their digests (see :func:`untracked_digests`).
+    """
     held = seen.newest.get(classifier)
     previous = None if held is None else held.tag.version
     tag = ReleaseTag(classifier, (previous or SemVer(0, 0, 0)).bumped(bump), tool.short)
-    reasons = [*_obstacles(seen, classifier, tag, allow_untracked=allow_untracked)]
+    reasons = [*_obstacles(seen, classifier, tag, recorded=recorded or {})]
     if tool.commit is None and not allow_missing_tool:
         reasons.append(
             "the commit of the installed tool is unknown (--allow-missing-mlserver tags as not reproducible)"
@@ -233,32 +245,9 @@ def plan_tag(
         previous=previous,
         bump=bump,
         commit=seen.work_tree.head,
-        message=_message(seen, tag, tool, message),
+        message=_message(seen, tag, tool, message, recorded or {}),
         top=seen.work_tree.top,
     )
-
-
-def repository_name(project: Project, origin: str | None) -> str:
-    """The configured name, else the last part of the origin URL, else the directory's name."""
-    from_origin = "" if origin is None else re.split(r"[/:]", origin.rstrip("/"))[-1].removesuffix(".git")
-    return project.repository.name or from_origin or project.root.name
-
-
-def without_credentials(url: str) -> str:
-    """
-    *url* without user, password and query, so that it may stand in a tag or a label.
-
-    >>> without_credentials("https://me:s3cret@example.org/team/repo.git?token=1")
-    'https://example.org/team/repo.git'
-    >>> without_credentials("git@example.org:team/repo.git")
-    'git@example.org:team/repo.git'
-    """
-    if "://" not in url:
-        found = _SCP_FORM.match(url)
-        user = found.group().split("@", 1)[0] if found else ""
-        return url if ":" not in user else f"{user.split(':', 1)[0]}@{url.split('@', 1)[1]}"
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _row(name: str, seen: Observation, tool: ToolBuild) -> StatusRow:
@@ -267,16 +256,21 @@ def _row(name: str, seen: Observation, tool: ToolBuild) -> StatusRow:
     again = f"mlserver tag --classifier {name} <major|minor|patch>"
     action = {ReleaseState.READY: "-", ReleaseState.UNTOLD: "git fetch --unshallow --tags"}.get(state, again)
     behind = 0 if release is None else release.behind or 0
-    known = release is not None and tool.commit is not None
     return StatusRow(
         classifier=name,
         state=state,
         version="-" if release is None else str(release.tag.version),
         tool="-" if release is None else release.tag.tool,
-        mark=("✓" if _same_tool(release, tool) else "⚠") if known else "",
+        mark=_mark(release, tool),
         status=f"{behind} commits behind" if state is ReleaseState.BEHIND else state.value,
         action=action,
     )
+
+
+def _mark(release: Release | None, tool: ToolBuild) -> str:
+    if release is None or (tool.commit is None and release.tag.reproducible):
+        return ""
+    return "✓" if _same_tool(release, tool) else "⚠"
 
 
 def _state(release: Release | None, tool: ToolBuild, *, shallow: bool) -> ReleaseState:
@@ -300,21 +294,27 @@ def _same_tool(release: Release | None, tool: ToolBuild) -> bool:
     return tool.commit.startswith(release.tag.tool[: len(tool.commit)])
 
 
-def _obstacles(seen: Observation, classifier: str, tag: ReleaseTag, *, allow_untracked: bool) -> Iterable[str]:
-    tree = seen.work_tree
+def repository_obstacles(tree: WorkTree | None, root: Path) -> Iterator[str]:
+    """What of the repository around *root* stands against any release."""
     if tree is None:
-        yield f"{seen.project.root} is not in a git repository"
+        yield f"{root} is not in a git repository"
     elif tree.head is None:
         yield "the repository has no commit yet"
+    if tree is not None and tree.changed:
+        yield f"changed or staged files: {_listed(tree.changed)}"
+
+
+def _obstacles(seen: Observation, classifier: str, tag: ReleaseTag, *, recorded: Mapping[str, Digest]) -> Iterator[str]:
+    yield from repository_obstacles(seen.work_tree, seen.project.root)
     if classifier not in seen.project.names:
         yield f"there is no classifier {classifier!r}; the project has {', '.join(seen.project.names)}"
     if classifier in seen.without_source:
         predictor = seen.project.classifier(classifier).predictor
         yield f"the predictor file of {predictor.module!r} is missing"
-    if tree is not None and tree.changed:
-        yield f"changed or staged files: {_listed(tree.changed)}"
-    if not allow_untracked and (named := [path for path, _ in seen.untracked.get(classifier, ())]):
-        yield f"artefacts that git does not track: {_listed(named)} (--allow-untracked records their digests)"
+    if left := [path for path in seen.untracked.get(classifier, ()) if path not in recorded]:
+        yield f"artefacts that git does not track: {_listed(left)} (--allow-untracked records their digests)"
+    if seen.work_tree is not None and seen.work_tree.shallow and classifier not in seen.newest:
+        yield "the clone is shallow, and may lack its releases (git fetch --unshallow --tags)"
     if str(tag) in seen.tag_names:
         yield f"the tag {tag} exists"
 
@@ -324,7 +324,9 @@ def _listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
-def _message(seen: Observation, tag: ReleaseTag, tool: ToolBuild, message: str | None) -> str:
+def _message(
+    seen: Observation, tag: ReleaseTag, tool: ToolBuild, message: str | None, recorded: Mapping[str, Digest]
+) -> str:
     tree = seen.work_tree
     return with_trailers(
         message or f"Release {tag.classifier} {tag.version}",
@@ -335,22 +337,30 @@ def _message(seen: Observation, tag: ReleaseTag, tool: ToolBuild, message: str |
             (TOOL_VERSION, tool.version),
             (TOOL_URL, tool.url),
             *(
-                (UNTRACKED_ARTIFACT, artifact_value(path, digest))
-                for path, digest in seen.untracked.get(tag.classifier, ())
+                (UNTRACKED_ARTIFACT, artifact_value(path, recorded[path]))
+                for path in seen.untracked.get(tag.classifier, ())
             ),
         ],
     )
 
 
-def _untracked(classifier: Classifier, root: Path, tracked: frozenset[str]) -> Iterable[tuple[str, str]]:
-    named = [classifier.feature_order_file, *classifier.predictor.init_kwargs.values()]
-    for value in named:
-        relative = project_path(value) if isinstance(value, str) else None
-        if relative is None:
-            continue
-        place = root / relative
-        files = sorted(place.rglob("*")) if place.is_dir() else [place]
-        for path in files:
+def _untracked(classifier: Classifier, root: Path, tracked: frozenset[str]) -> Iterator[str]:
+    for relative in sorted(set(_named_paths(classifier))):
+        for path in _files_at(root, relative):
             name = path.relative_to(root).as_posix()
-            if path.is_file() and name not in tracked:
-                yield name, file_digest(path)
+            if path.is_file() and name not in tracked and _NEVER_RELEASED.isdisjoint(path.relative_to(root).parts):
+                yield name
+
+
+def _files_at(root: Path, relative: str) -> Iterator[Path]:
+    for place in sorted(root.glob(relative)) if _WILD.search(relative) else [root / relative]:
+        yield from sorted(place.rglob("*")) if place.is_dir() else [place]
+
+
+def _named_paths(classifier: Classifier) -> Iterator[str]:
+    values = [classifier.feature_order_file, classifier.build.requirements, *classifier.build.include_files]
+    for value in (*values, *classifier.predictor.init_kwargs.values()):
+        for text in value if isinstance(value, list) else [value]:
+            relative = project_path(text) if isinstance(text, str) else None
+            if relative is not None:
+                yield relative

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mendel.errors import InvalidProject, Unsupported
+from mendel.projects.origins import without_credentials
 from mendel.projects.ports import Git
-from mendel.projects.releases import ToolBuild, without_credentials
+from mendel.projects.releases import ToolBuild
 
 EMBEDDED = "_commit.txt"
 """A file of the package that a build may write: the full commit, and optionally the repository's URL, a line each."""

@@ -21,6 +21,7 @@ from mendel.projects import (
     plan_tag,
     release_status,
     tool_build,
+    untracked_digests,
 )
 from mendel.values import Bump
 
@@ -37,7 +38,10 @@ def states(checkout, tool=TOOL):
 
 
 def make(checkout, classifier, bump=Bump.PATCH, **how):
-    plan = plan_tag(seen(checkout), classifier, bump, TOOL, **how)
+    observed = seen(checkout)
+    if how.pop("allow_untracked", False):
+        how["recorded"] = untracked_digests(observed, [classifier])
+    plan = plan_tag(observed, classifier, bump, TOOL, **how)
     assert isinstance(plan, TagPlan), plan
     GIT.create_tag(plan.top, str(plan.tag), commit=plan.commit, message=plan.message)
     return plan
@@ -199,12 +203,12 @@ def test_all_reasons_at_once(checkout):
     checkout.git("add", "täglich.py")
     found = reasons(checkout, tool=ToolBuild(version="1"))
     assert [reason.split(":")[0].split(" (")[0] for reason in found] == [
-        "the predictor file of 'gone' is missing",
         "changed or staged files",
+        "the predictor file of 'gone' is missing",
         "artefacts that git does not track",
         "the commit of the installed tool is unknown",
     ]
-    assert "täglich.py" in found[1]
+    assert "täglich.py" in found[0]
 
 
 def test_outside_of_a_repository(tmp_path):

@@ -90,7 +90,7 @@ class TestStatus:
         action = "mlserver tag --classifier sentiment <major|minor|patch>"
         assert cells(first) == ["sentiment", "-", "-", "No tags", action]
         assert second.split()[0] == "sentiment-vip"
-        assert last == f"Current MLServer commit: {tool}"
+        assert last == f" Current MLServer commit: {tool}"
 
     def test_ready_behind_and_its_own(self, mendel, several, tool):
         """A fresh tag is Ready; each classifier counts from its own newest tag."""
@@ -129,7 +129,12 @@ class TestTagging:
             f"  MLServer commit: {tool}",
             f"  Classifier commit: {head[:8]}",
         ]
-        assert lines[6:8] == ["Next steps:", "  1. Push tags to remote: git push --tags"]
+        assert lines[6:10] == [
+            "Next steps:",
+            "  1. Push tags to remote: git push --tags",
+            "  2. Build container: mlserver build --classifier sentiment",
+            "  3. Push to registry: mlserver push --classifier sentiment --registry <url>",
+        ]
         assert name in several.tags
         assert several.git("cat-file", "-t", name) == "tag"
         assert several.git("rev-parse", f"{name}^{{commit}}") == head

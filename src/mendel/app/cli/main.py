@@ -13,6 +13,7 @@ import mendel.app.cli.models as model_commands
 import mendel.app.cli.processes as process_commands
 import mendel.app.cli.projects as project_commands
 import mendel.app.cli.proof as proof_commands
+import mendel.app.cli.releases as release_commands
 import mendel.app.cli.signing as signing_commands
 from mendel.app.cli.output import told_plainly
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for group in (
     process_commands,
+    release_commands,
     project_commands,
     machine_commands,
     model_commands,
