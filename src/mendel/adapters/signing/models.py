@@ -21,7 +21,7 @@ _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
 """What the standard leaves out unless told otherwise: where a model was published, not what it is."""
 
 _MOST_BYTES = 64 << 20
-_HASHES = {"sha256": "sha256", "blake2": "blake2b"}
+_HASHES = ("sha256", "blake2b")
 
 
 class _Digests(msgspec.Struct):
@@ -168,7 +168,7 @@ def _digests(directory: Path, *, ignored: tuple[str, ...], algorithm: str) -> di
     found = {}
     for name, path in _files(directory, tuple(PurePosixPath(each) for each in ignored)):
         with path.open("rb") as file:
-            found[name] = hashlib.file_digest(file, _HASHES[algorithm]).hexdigest()
+            found[name] = hashlib.file_digest(file, algorithm).hexdigest()
     return {str(name): found[name] for name in sorted(found)}
 
 
