@@ -17,6 +17,7 @@ from mendel.images.containers import (
     container_environment,
     running,
 )
+from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
 from mendel.images.locks import (
     BUILDER_FORMAT,
     LOCK_FILE,
@@ -29,6 +30,7 @@ from mendel.images.locks import (
     RuntimePin,
     WheelPin,
 )
+from mendel.images.naming import classifier_of, encode_classifier, image_name, image_tags, model_tags
 from mendel.images.nouns import (
     APP,
     DATA,
@@ -44,6 +46,7 @@ from mendel.images.nouns import (
     RunSettings,
     SourceFile,
 )
+from mendel.images.planning import OWN_BUILDER, Origin, RegisteredVersion, describe, plan_image, run_settings
 from mendel.images.ports import (
     Bases,
     BuildEngine,
@@ -63,6 +66,7 @@ from mendel.images.requirements import (
     read_requirements,
 )
 from mendel.images.sbom import ModelFacts, render_sbom
+from mendel.images.selection import VERSION_DIRECTORY, Selection, select_files, version_files
 from mendel.images.wheel_facts import WheelFacts, normalized_name
 
 __all__ = [
@@ -76,13 +80,17 @@ __all__ = [
     "LOCK_FILE",
     "LOCK_FORMAT",
     "MANIFEST",
+    "OWN_BUILDER",
     "PROVENANCE_TYPE",
+    "RELEASE_LABELS",
     "REQUIREMENTS_FILE",
     "RUN_LABEL",
     "SIGSTORE_BUNDLE",
     "STATEMENT_TYPE",
+    "UNKNOWN",
     "USER_ID",
     "VENV",
+    "VERSION_DIRECTORY",
     "WHEELS_DIRECTORY",
     "BasePin",
     "Bases",
@@ -92,6 +100,7 @@ __all__ = [
     "Container",
     "ContainerRunner",
     "Environment",
+    "ImageFacts",
     "ImageName",
     "ImagePlan",
     "ImageRecord",
@@ -100,27 +109,44 @@ __all__ = [
     "Lock",
     "ModelFacts",
     "OnProgress",
+    "Origin",
     "Part",
     "Platform",
     "Progress",
+    "RegisteredVersion",
     "Requirements",
     "Resolver",
     "RunRequest",
     "RunSettings",
     "RuntimePin",
+    "Selection",
     "SourceFile",
     "Subject",
     "WheelFacts",
     "WheelPin",
     "Wheels",
+    "check_labels",
+    "classifier_of",
     "container_environment",
+    "describe",
+    "encode_classifier",
     "environment_inputs",
     "ignore_progress",
+    "image_labels",
+    "image_name",
+    "image_tags",
+    "model_tags",
     "normal_requirement",
     "normalized_name",
+    "one_line",
+    "plan_image",
     "read_requirements",
     "render_provenance",
     "render_sbom",
     "render_statement",
+    "rfc3339",
+    "run_settings",
     "running",
+    "select_files",
+    "version_files",
 ]

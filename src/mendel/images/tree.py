@@ -1,0 +1,242 @@
+"""A project's files, read without leaving the project and without taking a secret along."""
+# ruff: noqa: PTH112, PTH113, PTH114, PTH116, PTH118, PTH120, PTH123, PTH208 - Path's tests raise where nobody may look
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.errors import InvalidValue
+from mendel.images.exclusions import SCANNED_BYTES, is_cache, public_by_content, secret_by_content, secret_by_name
+from mendel.images.nouns import SourceFile
+from mendel.images.patterns import Pattern
+from mendel.values import Digest
+
+MOST_FILES = 100_000
+"""An image of more files than this is a mistake; links that multiply directories end here too."""
+
+HashFile = Callable[[Path], Digest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """A path on the way down: its name in the project, and the real directories that lead to it."""
+
+    name: str
+    trail: tuple[str, ...] = ()
+
+
+class ProjectTree:
+    """
+    Takes files of one project, following links inside of it, and collects what stands against them.
+
+    Nothing is raised on the way: :attr:`reasons` are complete when everything was asked for. Files that
+    ``exclude_patterns`` cover and caches are left out without a word; a secret that was asked for is a reason.
+
+    Args:
+        exclude: ``build.exclude_patterns``.
+        hash_file: Digests a large file in bounded memory; a cache may stand behind it.
+    """
+
+    def __init__(self, directory: Path, *, exclude: Sequence[str], hash_file: HashFile) -> None:
+        self._root = os.path.realpath(directory)
+        self._hash_file = hash_file
+        self._taken: dict[str, SourceFile | None] = {}
+        self.reasons: list[str] = []
+        self._exclude = tuple(self._patterns(exclude, "build.exclude_patterns"))
+
+    def _patterns(self, texts: Sequence[str], where: str) -> Iterator[Pattern]:
+        for text in texts:
+            try:
+                yield Pattern(text)
+            except InvalidValue as error:
+                self.refuse(f"{where}: {error}")
+
+    def refuse(self, reason: str) -> None:
+        """Add *reason* unless it is there."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+    def excluded(self, name: str) -> bool:
+        """Whether ``exclude_patterns`` cover *name*, or it is part of a cache."""
+        directory = os.path.isdir(self._place(name))
+        return any(is_cache(part) for part in name.split("/")) or self._by_pattern(name, directory=directory)
+
+    def real_name(self, name: str) -> str:
+        """The name of what *name* leads to, for links; *name* itself where that is outside."""
+        real = os.path.realpath(self._place(name))
+        return os.path.relpath(real, self._root) if self._inside(real) else name
+
+    def take(self, name: str, *, why: str) -> Iterator[SourceFile]:
+        """
+        The file *name*, or every file below the directory *name*.
+
+        Args:
+            why: What asked for it, for the reasons: ``predictor.init_kwargs``.
+        """
+        waiting = [_Step(name=name)]
+        while waiting:
+            step = waiting.pop()
+            real = self._checked(step, why)
+            if real is None:
+                continue
+            mode = os.stat(real).st_mode
+            if stat.S_ISDIR(mode):
+                waiting.extend(self._children(step, real))
+            elif not stat.S_ISREG(mode):
+                self.refuse(f"{_shown(step.name)} ({why}) is not a regular file.")
+            elif (file := self._file(step.name, real, why)) is not None:
+                yield file
+
+    def matching(self, text: str) -> Iterator[str]:
+        """The names that the pattern *text* of ``build.include_files`` means, a directory standing for all in it."""
+        for pattern in self._patterns([text], "build.include_files"):
+            plain = text.removeprefix("./").strip("/")
+            if os.path.lexists(self._place(plain)):
+                yield plain
+            else:
+                yield from self._search(pattern)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file of code; None where it is left out or stands against the build."""
+        file = next(iter(self.take(name, why="code")), None)
+        return None if file is None else file.source.read_bytes()
+
+    def _search(self, pattern: Pattern) -> Iterator[str]:
+        waiting = [""]
+        while waiting:
+            above = waiting.pop()
+            for child in self._listed(above):
+                name = f"{above}/{child}" if above else child
+                place = self._place(name)
+                directory = os.path.isdir(place)
+                if is_cache(child) or self._by_pattern(name, directory=directory):
+                    continue
+                if pattern.covers(name, directory=directory):
+                    yield name
+                elif directory and not os.path.islink(place):
+                    waiting.append(name)
+
+    def _checked(self, step: _Step, why: str) -> str | None:
+        """The real path of *step*, or None where it is left out or refused."""
+        name, place = step.name, self._place(step.name)
+        real = os.path.realpath(place)
+        linked = os.path.relpath(real, self._root) if self._inside(real) else name
+        if any(self._left_out(one, real) for one in {name, linked}):
+            return None
+        if not _is_nameable(name):
+            self.refuse(f"{_shown(name)} ({why}) has a name that is not text or holds control characters.")
+            return None
+        try:
+            os.path.realpath(place, strict=True)
+            os.stat(real)
+        except OSError as error:
+            self.refuse(
+                f"{_shown(name)} ({why}) {'leads nowhere' if os.path.islink(place) else 'cannot be read'}: "
+                f"{error.strerror}."
+            )
+            return None
+        if not self._inside(real):
+            self.refuse(f"{_shown(name)} ({why}) is a link out of the project.")
+            return None
+        return None if self._refused_secret(name, linked, real, why) else real
+
+    def _left_out(self, name: str, real: str) -> bool:
+        parts = name.split("/")
+        if any(is_cache(part) for part in parts) or self._by_pattern(name, directory=os.path.isdir(real)):
+            return True
+        return os.path.isfile(os.path.join(real, "pyvenv.cfg"))  # an environment, whatever it is called
+
+    def _refused_secret(self, name: str, linked: str, real: str, why: str) -> bool:
+        for path in dict.fromkeys((name, linked)):
+            if any(secret_by_name(part) for part in path.split("/")) and not self._is_public(path, real):
+                led = "" if path == name else f", which leads to {_shown(path)}"
+                self.refuse(
+                    f"{_shown(name)}{led} ({why}) is a secret by its name; "
+                    "move it out, or list it in build.exclude_patterns."
+                )
+                return True
+        return False
+
+    def _is_public(self, path: str, real: str) -> bool:
+        *above, last = path.split("/")
+        if any(secret_by_name(part) for part in above) or not last.lower().endswith(".pem"):
+            return False
+        try:
+            with open(real, "rb") as file:
+                return public_by_content(last, file.read(SCANNED_BYTES))
+        except OSError:  # unreadable or a directory: its name decides
+            return False
+
+    def _children(self, step: _Step, real: str) -> list[_Step]:
+        parent = os.path.realpath(os.path.dirname(self._place(step.name)))
+        if real in step.trail or parent == real or parent.startswith(f"{real}{os.sep}"):
+            self.refuse(f"{_shown(step.name)} is a link into a directory that holds it.")
+            return []
+        trail = (*step.trail, real)
+        return [_Step(name=f"{step.name}/{child}", trail=trail) for child in self._listed(step.name)]
+
+    def _listed(self, name: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self._place(name)))
+        except OSError as error:
+            self.refuse(f"{_shown(name) or '.'} cannot be listed: {error.strerror}.")
+            return []
+
+    def _file(self, name: str, real: str, why: str) -> SourceFile | None:
+        if name not in self._taken:
+            if len(self._taken) == MOST_FILES:
+                self.refuse(f"More than {MOST_FILES:,} files would go into the image; name fewer, or exclude some.")
+            self._taken[name] = None if len(self._taken) >= MOST_FILES else self._hashed(name, real, why)
+        return self._taken[name]
+
+    def _hashed(self, name: str, real: str, why: str) -> SourceFile | None:
+        try:
+            found = os.stat(real)
+            if found.st_size > SCANNED_BYTES:
+                digest, size = self._hash_file(Path(real)), found.st_size
+            else:
+                content = Path(real).read_bytes()
+                if kind := secret_by_content(name, content):
+                    self.refuse(
+                        f"{_shown(name)} ({why}) holds {kind}; move it out, or list it in build.exclude_patterns."
+                    )
+                    return None
+                digest, size = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"), len(content)
+        except OSError as error:
+            self.refuse(f"{_shown(name)} ({why}) cannot be read: {error.strerror}.")
+            return None
+        return SourceFile(
+            path=name,
+            source=Path(real),
+            size_bytes=size,
+            digest=digest,
+            executable=bool(found.st_mode & stat.S_IXUSR),
+        )
+
+    def _by_pattern(self, name: str, *, directory: bool) -> bool:
+        return any(pattern.covers(name, directory=directory) for pattern in self._exclude)
+
+    def _inside(self, real: str) -> bool:
+        return real == self._root or real.startswith(f"{self._root.rstrip(os.sep)}{os.sep}")
+
+    def _place(self, name: str) -> str:
+        return os.path.join(self._root, name)
+
+
+def _is_nameable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in name)
+
+
+def _shown(name: str) -> str:
+    """*name* as a message may carry it."""
+    return name if _is_nameable(name) else ascii(name)
