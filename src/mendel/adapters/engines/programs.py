@@ -132,9 +132,11 @@ class Program:
             while True:
                 code = process.poll()
                 *lines, pending = (pending + reader.read()).split(b"\n")
-                for line in lines if code is None else (*lines, pending):
+                for line in lines:
                     seen(_text(line))
                 if code is not None:
+                    if pending:
+                        seen(_text(pending))
                     return code
                 if deadline is not None and within is not None and time.monotonic() > deadline:
                     raise self._too_slow(arguments, within)

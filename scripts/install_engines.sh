@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what the image tests run for real: container engines, a registry, and what makes a Debian base.
+# Only what is absent is installed; a second run does nothing. Needs root and apt-get, else it says what to run.
+set -euo pipefail
+
+# program=package, where the program stands for the package
+wanted=(
+  podman=podman
+  /usr/lib/podman/netavark=netavark
+  buildah=buildah
+  runc=runc
+  skopeo=skopeo
+  umoci=umoci
+  docker-registry=docker-registry
+  mmdebstrap=mmdebstrap
+  git=git
+)
+
+PATH="$PATH:/usr/sbin:/sbin"
+missing=()
+for pair in "${wanted[@]}"; do
+  command -v "${pair%%=*}" >/dev/null || missing+=("${pair##*=}")
+done
+
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "Engines: all present."
+  exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+  echo "Engines: this machine has no apt-get; install by its own means: ${missing[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Engines: as root, run: apt-get install --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+
+echo "Engines: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+install=(apt-get install --quiet --quiet --yes --no-install-recommends -o Dpkg::Use-Pty=0)
+# A fresh machine has no package lists; one that has them need not fetch them again.
+"${install[@]}" "${missing[@]}" >/dev/null 2>&1 || {
+  apt-get update --quiet --quiet
+  "${install[@]}" "${missing[@]}" >/dev/null
+}
+echo "Engines: installed."

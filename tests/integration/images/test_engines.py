@@ -1,0 +1,256 @@
+"""docker's and podman's side of running images, with a real podman and a real server in the container."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mendel.adapters.engines import EngineProgram, find_engines
+from mendel.adapters.oci.documents import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.layout import Layout
+from mendel.errors import AlreadyExists, ImageNotFound, PortInUse, ProgramFailed
+from mendel.images import RUN_LABEL, Container, RunRequest, running
+from mendel.values import Digest
+
+REFERENCES = ("risk/credit:latest", "risk/credit:v1.0.0", "risk/credit:v1.0.0-abcdef1")
+SERVER = """
+import http.server, json, os, signal, sys, time
+if os.environ.get("BROKEN"):
+    print("the model is missing", flush=True)
+    sys.exit(3)
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503 if os.environ.get("SLOW") else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(dict(os.environ)).encode())
+    def log_message(self, *_):
+        print("asked for", self.path, flush=True)
+signal.signal(signal.SIGTERM, lambda *_: (print("bye", flush=True), sys.exit(0)))
+port = int(os.environ["MENDEL_SERVING__REST_PORTS"])
+http.server.HTTPServer((os.environ["MENDEL_SERVING__HOST"], port), Answer).serve_forever()
+"""
+
+
+@pytest.fixture(scope="session")
+def archive(debian_rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Digest]:
+    """An archive as `mendel build --output` writes it, with three names, and the digest of its manifest."""
+    room = tmp_path_factory.mktemp("archive")
+    layout, code = Layout(room / "layout"), io.BytesIO()
+    with tarfile.open(fileobj=code, mode="w") as tar:
+        entry = tarfile.TarInfo("server.py")
+        entry.size, entry.mode = len(SERVER), 0o644
+        tar.addfile(entry, io.BytesIO(SERVER.encode()))
+    layers = (debian_rootfs.read_bytes(), code.getvalue())
+    digests = [layout.put(layer) for layer in layers]
+    config = canonical_json(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {
+                "Cmd": ["/usr/bin/python3", "/server.py"],
+                "Labels": {"com.classifier.repository": "risk", "com.classifier.name": "credit"},
+            },
+            "rootfs": {"type": "layers", "diff_ids": list(digests)},
+        }
+    )
+    layout.put(config)
+    tar_type = "application/vnd.oci.image.layer.v1.tar"
+    manifest = Manifest(
+        config=Descriptor.of(config, CONFIG), layers=tuple(Descriptor.of(layer, tar_type) for layer in layers)
+    ).as_json()
+    layout.put(manifest)
+    layout.name(REFERENCES, image := Descriptor.of(manifest, MANIFEST))
+    docker = [
+        {
+            "Config": f"blobs/sha256/{Descriptor.of(config, CONFIG).digest.hex}",
+            "RepoTags": list(REFERENCES),
+            "Layers": [f"blobs/sha256/{digest.hex}" for digest in digests],
+        }
+    ]
+    (layout.directory / "manifest.json").write_text(json.dumps(docker))
+    path = room / "image.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("oci-layout", "index.json", "blobs", "manifest.json"):
+            tar.add(layout.directory / name, name)
+    return path, image.digest
+
+
+@pytest.fixture
+def podman(podman_environment: dict[str, str]) -> Iterator[EngineProgram]:
+    """An engine that holds no container before and after."""
+    engine = EngineProgram("podman", podman_environment)
+    yield engine
+    left = engine.containers({})
+    for container in left:
+        engine.stop(container.id)
+    assert not left
+
+
+@pytest.fixture
+def loaded(podman: EngineProgram, archive: tuple[Path, Digest]) -> EngineProgram:
+    """Podman with the image in it."""
+    podman.load(archive[0])
+    return podman
+
+
+@pytest.fixture
+def request_for(free_port: int) -> RunRequest:
+    """A container of the image on a free port."""
+    return RunRequest(image=REFERENCES[1], host_port=free_port, name=f"mendel-test-{free_port}")
+
+
+def asked(container: Container) -> dict[str, str]:
+    return dict(httpx.get(f"{container.url}/health").json())
+
+
+def test_finding_tells_a_client_without_a_daemon_from_an_engine(podman_environment):
+    """Podman answers; a docker client that reaches no daemon does not, and says why; what is absent says so."""
+    environment = {**podman_environment, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    podman, docker, absent = find_engines(("podman", "docker", "no-such-engine"), environment)
+    assert (podman.answers, podman.why_not) == (True, "")
+    assert podman.version[0].isdigit()
+    assert not docker.answers
+    assert docker.why_not
+    assert absent.why_not == "It is not installed."
+
+
+def test_loading_keeps_every_name_and_the_digest(loaded, archive):
+    """After loading, each of the three names means the manifest that was built, byte for byte."""
+    for reference in REFERENCES:
+        digest = loaded.program.answer("image", "inspect", "--format={{.Digest}}", reference).strip()
+        assert digest == archive[1]
+
+
+def test_a_container_is_ready_when_run_returns_and_gone_after(loaded, request_for):
+    """The server answers on the published port with what it was told, and its container is removed with the block."""
+    request = replace(
+        request_for,
+        digest=Digest("sha256:" + "a" * 64),
+        tag="credit-v1.0.0-mlserver-abcdef1",
+        environment={"SECRET": "s3cret with spaces", "PATH": "/usr/bin"},
+    )
+    with running(loaded, request) as container:
+        told = asked(container)
+        assert container.url == f"http://127.0.0.1:{request.host_port}"
+        assert loaded.is_running(container.id)
+        assert loaded.containers({}) == (container,)
+        assert loaded.containers({"other": "label"}) == ()
+        assert "asked for /health" in loaded.logs(container.id)
+    assert told["SECRET"] == "s3cret with spaces"
+    assert told["PATH"] == "/usr/bin"
+    assert told["MENDEL_IMAGE_DIGEST"] == "sha256:" + "a" * 64
+    assert told["MENDEL_IMAGE_TAG"] == "credit-v1.0.0-mlserver-abcdef1"
+    assert not loaded.is_running(container.id)
+    assert loaded.logs(container.id) == ""
+    loaded.stop(container.id)
+
+
+def test_volumes_reach_the_container(loaded, request_for, tmp_path):
+    """What is mounted is read where it was said to be."""
+    (tmp_path / "server.py").write_text(SERVER.replace("dict(os.environ)", "{'from': 'the volume'}"))
+    request = replace(request_for, volumes=(f"{tmp_path / 'server.py'}:/server.py:ro",))
+    with running(loaded, request) as container:
+        assert asked(container) == {"from": "the volume"}
+
+
+def test_a_server_that_ends_says_why_and_leaves_nothing(loaded, request_for):
+    """A container that ends before it is ready is an error with its log, long before the time is up."""
+    with pytest.raises(ProgramFailed, match="ended before it was ready") as refused:
+        loaded.run(replace(request_for, environment={"BROKEN": "1"}))
+    assert refused.value.log_tail == "the model is missing"
+    assert loaded.containers({}) == ()
+
+
+def test_a_server_that_never_gets_ready_is_removed(loaded, request_for):
+    """What answers 503 for as long as it may is an error with its log, and its container is gone."""
+    request = replace(request_for, environment={"SLOW": "1"}, ready_within=timedelta(seconds=2))
+    with pytest.raises(ProgramFailed, match="not ready within 2 s") as refused:
+        loaded.run(request)
+    assert "asked for /health" in refused.value.log_tail
+    assert loaded.containers({}) == ()
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(loaded, request_for):
+    """Another server on the port is never taken for the container's."""
+    with running(loaded, request_for) as container, pytest.raises(PortInUse):
+        loaded.run(replace(request_for, name=f"{request_for.name}-second"))
+    assert not loaded.is_running(container.id)
+
+
+def test_names_in_use_are_refused_and_stopped_ones_make_room(loaded, request_for, free_port):
+    """A running container keeps its name; one of ours that was stopped by hand gives it up; others' are left alone."""
+    with running(loaded, request_for) as first:
+        with pytest.raises(AlreadyExists, match="runs"):
+            loaded.run(request_for)
+        loaded.program.answer("stop", "-t", "1", first.id)
+        with running(loaded, request_for) as second:
+            assert first.id != second.id
+    foreign = f"foreign-{free_port}"
+    loaded.program.answer("create", f"--name={foreign}", REFERENCES[0])
+    try:
+        with pytest.raises(AlreadyExists, match="of others"):
+            loaded.run(replace(request_for, name=foreign))
+        loaded.stop(foreign)
+        loaded.program.answer("container", "exists", foreign)
+    finally:
+        loaded.program.answer("rm", foreign)
+
+
+def test_an_image_that_is_absent_is_never_pulled(loaded, request_for):
+    """An unknown reference is an error at once."""
+    with pytest.raises(ImageNotFound, match="no image risk/unknown:latest"):
+        loaded.run(replace(request_for, image="risk/unknown:latest"))
+
+
+def test_following_gives_each_line_until_the_container_ends(loaded, request_for):
+    """Every line that the container prints arrives, its last one too."""
+    lines: list[str] = []
+    with running(loaded, request_for) as container:
+        loaded.program.answer("stop", "-t", "5", container.id)
+        loaded.follow(container.id, lines.append)
+    assert lines[0] == "asked for /health"
+    assert lines[-1] == "bye"
+
+
+@pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
+def test_ctrl_c_leaves_no_container(loaded, request_for, podman_environment, tmp_path, moment):
+    """An interrupted `run` in the foreground stops and removes its container, whenever the signal comes."""
+    slow = "{'SLOW': '1'}" if moment == "while it starts" else "{}"
+    program = tmp_path / "foreground.py"
+    program.write_text(
+        f"""
+from mendel.adapters.engines import EngineProgram
+from mendel.images import RunRequest, running
+engine = EngineProgram("podman")
+request = RunRequest(image="{REFERENCES[0]}", host_port={request_for.host_port}, name="{request_for.name}",
+                     environment={slow})
+with running(engine, request) as container:
+    engine.follow(container.id, lambda line: print(line, flush=True))
+"""
+    )
+    process = subprocess.Popen([sys.executable, program], env=podman_environment, stderr=subprocess.PIPE)
+    wait_for(lambda: any(loaded.is_running(one.id) for one in loaded.containers({})))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in complaint
+    assert loaded.containers({RUN_LABEL: "1"}) == ()
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
