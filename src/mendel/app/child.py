@@ -11,10 +11,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from mendel.adapters.processes.channel import Channel
 from mendel.adapters.processes.children import die_with_parent
+from mendel.adapters.processes.logs import LogStyle, write_log
 
 
 def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
@@ -29,7 +28,7 @@ def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
     given = parser.parse_args()
     die_with_parent(given.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log_to_stderr()
+    write_log(LogStyle())
 
     async def with_channel() -> None:
         channel = await Channel.open(given.channel)
@@ -50,11 +49,6 @@ def run_fast(main: Coroutine[Any, Any, None]) -> None:
     import uvloop  # noqa: PLC0415 - not on every platform
 
     uvloop.run(main)
-
-
-def log_to_stderr() -> None:
-    """Standard output is for what was asked for."""
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
 
 
 def micros() -> int:

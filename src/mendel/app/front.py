@@ -11,6 +11,7 @@ import signal
 import sys
 
 from mendel.adapters.processes.channel import Channel
+from mendel.adapters.processes.logs import write_log
 from mendel.adapters.processes.messages import BeginFront, Status
 from mendel.app.child import run_child
 from mendel.transports.zmq import ZmqFront
@@ -21,6 +22,7 @@ async def pass_messages(channel: Channel) -> None:
     begin = await channel.hear()
     if not isinstance(begin, BeginFront):
         return
+    write_log(begin.style)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     front = ZmqFront(begin.endpoint, begin.backend, listener=begin.listener, max_message_bytes=begin.max_message_bytes)

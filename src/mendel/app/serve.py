@@ -9,9 +9,10 @@ import sys
 from uuid import uuid4
 
 from mendel.adapters.processes.children import Command, worker_environment
+from mendel.adapters.processes.logs import write_log
 from mendel.adapters.processes.settings import ServeSettings, worker_count
 from mendel.adapters.processes.supervisor import Given, Programs, supervise
-from mendel.app.child import log_to_stderr, micros, utc_now
+from mendel.app.child import micros, utc_now
 from mendel.app.worker import hosted_project
 
 __all__ = ["ServeSettings", "serve"]
@@ -26,7 +27,7 @@ def serve(settings: ServeSettings) -> int:
         DirectoryInUse: Another server runs on the directory.
         PortInUse: Names the port.
     """
-    log_to_stderr()
+    write_log(settings.style)
     hosted_project(None if settings.project is None else str(settings.project), settings.classifier)
     cores = os.cpu_count() or 1
     environment = worker_environment(os.environ, workers=worker_count(settings.serving, cores), cores=cores)

@@ -69,13 +69,14 @@ class ServingSettings:
     """
     The data plane: its addresses, and what of :class:`mendel.serving.ServingPolicy` people set.
 
-    Port 0 takes a free one; ``workers`` 0 means one per core, at most ``max_workers``.
+    Port 0 takes a free one; a gRPC or ZMQ port ``off`` opens no such door. ``workers`` 0 means one per core, at most
+    ``max_workers``.
     """
 
     host: str = "127.0.0.1"
     rest_ports: tuple[int, ...] = (8008, 8000)
-    grpc_port: int = 7212
-    zmq_port: int = 7211
+    grpc_port: int | None = 7212
+    zmq_port: int | None = 7211
     workers: int = 1
     max_workers: int = 16
     max_batch_rows: int = 1024
@@ -91,8 +92,8 @@ class ServingSettings:
     def __post_init__(self) -> None:
         _require(bool(self.rest_ports), "serving.rest_ports names at least one port")
         _require_ports("serving.rest_ports", *self.rest_ports)
-        _require_ports("serving.grpc_port", self.grpc_port)
-        _require_ports("serving.zmq_port", self.zmq_port)
+        _require_ports("serving.grpc_port", *filter(None, [self.grpc_port]))
+        _require_ports("serving.zmq_port", *filter(None, [self.zmq_port]))
         _require(self.workers >= 0, f"serving.workers is 0 or more, not {self.workers}")
         for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
             _require(getattr(self, name) >= 1, f"serving.{name} is 1 or more, not {getattr(self, name)}")
@@ -178,8 +179,8 @@ def _layers(
     if file is not None and not file.is_file():
         raise InvalidSettings(f"There is no settings file {file}.", remedy="Correct --config or MENDEL_CONFIG.")
     if path.is_file():
-        yield _read_file(path, environment), str(path)
-    yield _from_environment(environment), "environment"
+        yield _with_doors_off(_read_file(path, environment)), str(path)
+    yield _with_doors_off(_from_environment(environment)), "environment"
     yield _nest({key: value for key, value in flags.items() if value is not None}), "flag"
 
 
@@ -210,6 +211,15 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         key = name.removeprefix("MENDEL_").lower().replace("__", ".")
         found[key] = _FROM_TEXT[key](value) if key in _FROM_TEXT else value
     return _nest(found)
+
+
+def _with_doors_off(tree: dict[str, Any]) -> dict[str, Any]:
+    """*tree*, with no port for a door that is ``off``, which YAML reads as false."""
+    serving = tree.get("serving")
+    if not isinstance(serving, dict):
+        return tree
+    off = [door for door in ("grpc_port", "zmq_port") if serving.get(door) is False or serving.get(door) == "off"]
+    return {**tree, "serving": {**serving, **dict.fromkeys(off)}}
 
 
 def _listed(text: str) -> list[str]:

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,13 +21,14 @@ from typing import Final
 import structlog
 
 from mendel.adapters.processes.channel import Channel
+from mendel.adapters.processes.logs import write_log
 from mendel.adapters.processes.messages import BeginWorker, Desire, OpenDoors, Status
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
 from mendel.app.child import micros, run_child, utc_now
 from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
-from mendel.projects import Project, load_project
+from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
 from mendel.transports.rest import RestDoor, Stats
 from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
@@ -42,7 +43,7 @@ _TRY_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 class Worker:
     """The life of a worker: hear what is desired, apply it, open the doors once it serves, tell, drain."""
 
-    def __init__(self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool) -> None:
+    def __init__(self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None) -> None:
         self._channel = channel
         self._begin = begin
         self._kernel = kernel
@@ -84,7 +85,7 @@ class Worker:
         if begin.grpc is not None:
             from mendel.transports.grpc import GrpcDoor  # noqa: PLC0415
 
-            doors.append(GrpcDoor(kernel, socket.socket(fileno=begin.grpc)))
+            doors.append(GrpcDoor(kernel, socket.socket(fileno=begin.grpc), scratch=Path(begin.run)))
         if begin.zmq is not None:
             from mendel.transports.zmq import ZmqDoor  # noqa: PLC0415
 
@@ -137,7 +138,7 @@ class Worker:
         self._say_status()
 
     def _fetch(self, digest: Digest) -> Path:
-        tree = Path(self._begin.artifacts) / digest.hex
+        tree = (Path(self._begin.artifacts) / digest.hex).resolve()
         if not tree.is_dir():
             raise ArtifactNotFound(f"The artefact {digest} is not here yet.", remedy="It is fetched and tried again.")
         return tree
@@ -165,11 +166,11 @@ class Worker:
             detail="; ".join(failing),
             revision=self._revision,
             convergence=self._convergence,
-            spool=to_builtins(self._spool.condition),
+            spool={} if self._spool is None else to_builtins(self._spool.condition),
         )
 
     async def _tick_spool(self) -> None:
-        while True:
+        while self._spool is not None:
             await asyncio.sleep(_TICK_EVERY)
             self._spool.tick(utc_now())
 
@@ -190,16 +191,25 @@ def hosted_project(directory: str | None, classifier: str | None) -> Project | N
     return replace(project, classifiers=(chosen,), default_classifier=chosen.name)
 
 
+def fronting(project: Project, classifier: str | None = None) -> Classifier:
+    """The classifier whose ``server`` and ``observability`` hold for the whole server: the default, or the first."""
+    name = classifier or project.default_classifier
+    return project.classifiers[0] if name is None else project.classifier(name)
+
+
 async def work(channel: Channel) -> None:
     """Be the worker that the first message describes."""
     begin = await channel.hear()
     if not isinstance(begin, BeginWorker):
         return
+    write_log(begin.style)
     run = Path(begin.run)
     with (
         SharedCounters(run, begin.slot) as counters,
         SharedBreakers(run, begin.slot, micros=micros) as breakers,
-        Spool(Path(begin.spool), begin.spool_id, policy=begin.spool_policy) as spool,
+        nullcontext()
+        if begin.spool is None
+        else Spool(Path(begin.spool), begin.spool_id, policy=begin.spool_policy) as spool,
     ):
         kernel = Kernel(
             begin.policy,

@@ -5,6 +5,7 @@ from mendel.serving.artifact import as_table, infer_signature, outputs_of, write
 from mendel.serving.calls import (
     AnswerMetadata,
     Check,
+    ImageIdentity,
     InferenceAnswer,
     InferenceCall,
     Input,
@@ -19,6 +20,7 @@ from mendel.serving.calls import (
     VersionStatus,
 )
 from mendel.serving.decoding import frame_of
+from mendel.serving.itself import desire_itself, desire_only, desired_alone, version_ref, write_itself
 from mendel.serving.kernel import Kernel
 from mendel.serving.loading import load, read_mlmodel
 from mendel.serving.local import LocalBreakers, LocalCounters
@@ -35,15 +37,24 @@ from mendel.serving.ports import (
 from mendel.serving.predictor import Outputs, Predictor
 from mendel.serving.rows import Frame
 from mendel.serving.tensors import from_raw, to_raw
+from mendel.serving.version_directory import (
+    ARTIFACT,
+    CarriedVersion,
+    read_version_directory,
+    write_version_directory,
+)
 
 __all__ = [
+    "ARTIFACT",
     "PREDICT",
     "PROBA",
     "AnswerMetadata",
     "BreakerView",
+    "CarriedVersion",
     "Check",
     "CounterSlots",
     "Frame",
+    "ImageIdentity",
     "InferenceAnswer",
     "InferenceCall",
     "Input",
@@ -68,6 +79,9 @@ __all__ = [
     "VersionStatus",
     "answer_parameters",
     "as_table",
+    "desire_itself",
+    "desire_only",
+    "desired_alone",
     "event_time_of",
     "frame_of",
     "from_raw",
@@ -82,9 +96,13 @@ __all__ = [
     "plain_answer",
     "read_json",
     "read_mlmodel",
+    "read_version_directory",
     "render",
     "to_raw",
     "version_counters",
+    "version_ref",
     "write_artifact",
+    "write_itself",
     "write_project_artifact",
+    "write_version_directory",
 ]

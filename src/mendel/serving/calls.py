@@ -79,13 +79,29 @@ class InferenceCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageIdentity:
+    """The image that a server runs in, as far as it was told: its release tag, its commit, its manifest's digest."""
+
+    tag: str | None = None
+    commit: str | None = None
+    digest: str | None = None
+
+    @property
+    def document(self) -> dict[str, str]:
+        """What is known."""
+        known = {"tag": self.tag, "commit": self.commit, "digest": self.digest}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerIdentity:
-    """What this server is, for the metadata of its answers."""
+    """What this server is, for the metadata of its answers; ``git_commit`` is of the code that it hosts."""
 
     project: str | None = None
     git_commit: str | None = None
     tool_version: str | None = None
     tool_commit: str | None = None
+    image: ImageIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +109,13 @@ class AnswerMetadata:
     """
     Which version answered, and which code: constant while a version is served in one generation.
 
+    ``label`` is what answers call the version; None where none is registered and the code is no release.
     ``document`` is the ``metadata`` section of plain answers, made once.
     """
 
     model: ModelName
     version: int
+    label: str | None
     uuid: VersionUuid
     generation: int
     deployed_at: datetime
@@ -163,10 +181,14 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStatus:
-    """One loaded version; ``breaker`` is closed, open or half_open; ``roles`` are route, shadow, fallback, keep."""
+    """
+    One loaded version; ``breaker`` is closed, open or half_open; ``roles`` are route, shadow, fallback, keep.
+
+    A project that is served as it stands has the version 0 and no uuid.
+    """
 
     version: int
-    uuid: VersionUuid
+    uuid: VersionUuid | None
     roles: tuple[str, ...]
     queued: int
     running: int

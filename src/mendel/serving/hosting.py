@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mendel.errors import MendelError, ModelNotFound, NeedsNewImage, NotSwappable
+from mendel.serving.itself import is_registered
 from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
 from mendel.serving.versions import LoadedVersion, Read, Surroundings, footprint, read_version
 from mendel.values import Deployment, DesiredModel, DesiredState, Digest, ModelConvergence, ModelName, ServedVersion
@@ -23,6 +24,11 @@ class Hosted:
 
     deployment: Deployment
     versions: Mapping[int, LoadedVersion]
+
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """The numbers of the loaded versions as doors list them: those that a registry knows."""
+        return tuple(str(number) for number, version in sorted(self.versions.items()) if is_registered(version.served))
 
     @property
     def serving(self) -> bool:

@@ -36,6 +36,7 @@ from mendel.serving.correlation import correlation_id
 from mendel.serving.elsewhere import block_of_elsewhere
 from mendel.serving.execution import Outcome
 from mendel.serving.hosting import Hosted, Hosting
+from mendel.serving.itself import is_registered
 from mendel.serving.lane import Ticket
 from mendel.serving.metering import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
@@ -47,6 +48,9 @@ from mendel.serving.rows import Rows
 from mendel.serving.shadowing import cast_shadow
 from mendel.serving.versions import LoadedVersion, Surroundings
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
+
+_KEEPS_NO_LOG = "This server keeps no log: it serves a project of which no version is registered."
+_HOW_TO_LOG = "Register the version, promote it, and serve it with a hub."
 
 
 class Kernel:
@@ -144,7 +148,9 @@ class Kernel:
         await self._hosting.unload(model)
 
     def correlation_id(self, request_id: str | None, traceparent: str | None) -> str:
-        """The caller's id, or a new one."""
+        """The caller's id, or a new one; empty where the policy has none."""
+        if not self.policy.correlation_ids:
+            return ""
         return correlation_id(request_id, traceparent, self._rng)
 
     def answered(self, method: str, endpoint: str, status: str, model: str | None, seconds: float) -> None:
@@ -204,8 +210,12 @@ class Kernel:
 
         Raises:
             StoreUnavailable: They are not logged.
+            Unsupported: They would belong to no registered version.
         """
-        block = block_of_elsewhere(document, self.served(model, version), now=self.clock(), rng=self._rng)
+        served = self.served(model, version)
+        if not is_registered(served.served):
+            raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
+        block = block_of_elsewhere(document, served, now=self.clock(), rng=self._rng)
         if self.sink is None or not self.sink.append(block):
             raise StoreUnavailable("The prediction log takes nothing.", retry_after=timedelta(seconds=1))
         return id_texts(block.prediction_ids)
@@ -216,8 +226,11 @@ class Kernel:
 
         Raises:
             StoreUnavailable: None is logged.
+            Unsupported: This server keeps no log.
         """
-        if self.sink is None or not self.sink.append_labels(labels):
+        if self.sink is None:
+            raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
+        if not self.sink.append_labels(labels):
             raise StoreUnavailable("The prediction log takes nothing.", retry_after=timedelta(seconds=1))
 
     def models(self) -> tuple[Hosted, ...]:

@@ -112,8 +112,8 @@ def _project_predictor(directory: Path, flavor: Mapping[str, Any], project: Proj
             remedy="Start the server in the project's directory, or run its image.",
         )
     classifier = project.classifier(name)
-    modules = ProjectModules(project.root)
-    model = _guarded(f"Building classifier {name!r}", lambda: _construct(modules, classifier, project.root, directory))
+    modules, own = ProjectModules(project.root), None if flavor.get("itself") else directory
+    model = _guarded(f"Building classifier {name!r}", lambda: _construct(modules, classifier, project.root, own))
     if not callable(getattr(model, "predict", None)):
         raise ModelNotLoadable(f"{classifier.predictor.class_name} has no predict.")
     api = classifier.api
@@ -132,14 +132,15 @@ def _project_predictor(directory: Path, flavor: Mapping[str, Any], project: Proj
     )
 
 
-def _construct(modules: ProjectModules, classifier: Classifier, root: Path, directory: Path) -> Any:
+def _construct(modules: ProjectModules, classifier: Classifier, root: Path, own: Path | None) -> Any:
+    """The predictor, with *own*, the version's directory, for ``model_dir``; None leaves what the project says."""
     module = modules.load(classifier.predictor.import_name)
     kind = getattr(module, classifier.predictor.class_name, None)
     if kind is None:
         raise ModelNotLoadable(f"{classifier.predictor.module} has no class {classifier.predictor.class_name}.")
     kwargs = classifier.predictor.kwargs_in(root)
-    if "model_dir" in inspect.signature(kind).parameters:
-        kwargs["model_dir"] = str(directory)
+    if own is not None and "model_dir" in inspect.signature(kind).parameters:
+        kwargs["model_dir"] = str(own)
     with modules.opened():
         return kind(**kwargs)
 

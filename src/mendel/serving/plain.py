@@ -187,7 +187,7 @@ def _flat_answer(answer: InferenceAnswer) -> dict[str, Any]:
     if answer.probabilities is not None:
         row = answer.probabilities[0]
         body["probability"] = row[1] if len(row) == _BINARY else max((p for p in row if p is not None), default=None)
-    body["model_version"] = str(answer.metadata.version)
+    body["model_version"] = answer.metadata.label
     body["prediction_id"] = None if answer.prediction_ids is None else answer.prediction_ids[0]
     body["timestamp"] = answer.at.isoformat()
     return body | _remarks(answer)

@@ -24,6 +24,7 @@ class ServingPolicy:
         max_body_bytes: Bytes of one request.
         memory_budget_bytes: Bound on the files of all loaded versions; None is no bound.
         max_shadow_queue: Copies waiting for a shadow version; above it they are shed.
+        correlation_ids: Each request has an id, the caller's or a new one, that is returned, logged and stored.
         logging_required: Refuse what cannot be logged, instead of answering ``logged: false``.
     """
 
@@ -38,6 +39,7 @@ class ServingPolicy:
     memory_budget_bytes: int | None = None
     max_shadow_queue: int = 64
     logging_required: bool = False
+    correlation_ids: bool = True
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 

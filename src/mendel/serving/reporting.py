@@ -8,6 +8,7 @@ from mendel.predictions import Spool
 from mendel.resilience import BreakerPhase
 from mendel.serving.calls import Check, KernelStatus, ModelStatus, Readiness, VersionStatus
 from mendel.serving.hosting import Hosted, Hosting
+from mendel.serving.itself import is_registered
 from mendel.serving.metrics import BREAKER, INFO, SPOOL, Family, Labels, render
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
 from mendel.serving.versions import LoadedVersion
@@ -61,7 +62,7 @@ def _gauges(
         for version in hosted.versions.values():
             model, number = str.__str__(version.ref.model), str(version.ref.number)
             if version.ref.number == hosted.deployment.production:
-                yield INFO, (("model", model), ("version", number)), 1.0
+                yield INFO, (("model", model), ("version", version.metadata.label or "")), 1.0
             yield BREAKER, (("model_name", model), ("version", number)), _PHASES[breakers.phase(version.ref)]
     if isinstance(sink, Spool):
         yield SPOOL, (), float(sink.condition.size_bytes)
@@ -99,7 +100,7 @@ def _version_status(hosted: Hosted, version: LoadedVersion, breakers: BreakerVie
     }
     return VersionStatus(
         version=number,
-        uuid=version.served.uuid,
+        uuid=version.served.uuid if is_registered(version.served) else None,
         roles=tuple(role for role, held in roles.items() if held),
         queued=version.lane.queued,
         running=version.lane.running,

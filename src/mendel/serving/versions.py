@@ -20,6 +20,7 @@ from mendel.serving.artifact import GOLDEN_INPUT, REFERENCE
 from mendel.serving.calls import AnswerMetadata, Matrix, ServerIdentity
 from mendel.serving.decoding import InputCodec
 from mendel.serving.execution import BatchRun, Outcome
+from mendel.serving.itself import is_registered, version_ref
 from mendel.serving.lane import Lane, Ticket
 from mendel.serving.loading import load
 from mendel.serving.metering import VersionMeter
@@ -28,7 +29,7 @@ from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
 from mendel.serving.predictor import Predictor
 from mendel.serving.recording import Recorded
 from mendel.serving.rows import assemble
-from mendel.values import ModelName, ServedVersion, VersionRef
+from mendel.values import ModelName, ReleaseTag, ServedVersion
 from mendel.values.trees import tree_files
 
 
@@ -108,7 +109,7 @@ class LoadedVersion:
     """
 
     def __init__(self, model: ModelName, served: ServedVersion, read: Read, around: Surroundings) -> None:
-        self.ref = VersionRef(model, served.number)
+        self.ref = version_ref(model, served.number)
         self.served = served
         self.read = read
         self.policy = around.policy
@@ -125,7 +126,7 @@ class LoadedVersion:
         run = BatchRun(
             predictor=read.predictor,
             reference=read.reference,
-            sink=around.sink,
+            sink=around.sink if is_registered(served) else None,
             whose=lambda shadow: self._recorded[shadow],
             clock=around.clock,
             steady=around.steady,
@@ -185,15 +186,17 @@ class LoadedVersion:
             "predictor_module": predictor.module,
             "git_commit": who.git_commit,
             "git_tag": served.release_tag,
-            "model_version": str(served.number),
-            "model_uuid": str.__str__(served.uuid),
+            "model_version": label_of(served),
+            "model_uuid": str.__str__(served.uuid) if is_registered(served) else None,
             "deployed_at": now.isoformat(),
             "mlserver_version": who.tool_version,
             "mlserver_api_commit": who.tool_commit,
+            **({"image": who.image.document} if who.image else {}),
         }
         return AnswerMetadata(
             model=self.ref.model,
             version=served.number,
+            label=label_of(served),
             uuid=served.uuid,
             generation=generation,
             deployed_at=now,
@@ -201,6 +204,13 @@ class LoadedVersion:
             classes=predictor.classes,
             document=document,
         )
+
+
+def label_of(served: ServedVersion) -> str | None:
+    """What answers call the version: its number; for a project itself that of its release, or None between releases."""
+    if is_registered(served):
+        return str(served.number)
+    return None if served.release_tag is None else str(ReleaseTag.parse(served.release_tag).version)
 
 
 def _faulty(outcome: Outcome) -> bool:

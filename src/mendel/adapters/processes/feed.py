@@ -79,28 +79,35 @@ def digests(*states: DesiredState) -> tuple[Digest, ...]:
 
 
 class StateFiles:
-    """The states a server keeps on disk, so that it can start without the hub, and the artefacts."""
+    """
+    The states a server keeps on disk, so that it can start without the hub, and the artefacts.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        local: Where artefacts lie for a server that has no hub: it serves them in place, removes none, and neither
+            reads nor writes what a server with a hub remembers in the same directory.
+    """
+
+    def __init__(self, directory: Path, *, local: Path | None = None) -> None:
         self._directory = directory
-        self.artifacts = directory / "artifacts"
+        self._remembers = local is None
+        self.artifacts = local or directory / "artifacts"
         self.artifacts.mkdir(parents=True, exist_ok=True)
 
     def desired(self) -> DesiredState | None:
         """The last state the hub gave, or None."""
-        return _read(self._directory / "desired.json")
+        return self._read("desired.json")
 
     def keep_desired(self, state: DesiredState) -> None:
         """Remember it."""
-        write_atomically(self._directory / "desired.json", to_json(state))
+        self._keep("desired.json", state)
 
     def settled(self) -> DesiredState | None:
         """The last state on which all workers converged, or None."""
-        return _read(self._directory / "settled.json")
+        return self._read("settled.json")
 
     def keep_settled(self, state: DesiredState) -> None:
         """Remember it."""
-        write_atomically(self._directory / "settled.json", to_json(state))
+        self._keep("settled.json", state)
 
     def present(self) -> frozenset[Digest]:
         """The artefacts that are here, whole."""
@@ -110,13 +117,20 @@ class StateFiles:
 
     def tidy(self, *wanted: DesiredState) -> None:
         """Remove every artefact that none of the states names."""
-        for digest in self.present() - set(digests(*wanted)):
+        for digest in self.present() - set(digests(*wanted)) if self._remembers else ():
             shutil.rmtree(self.artifacts / digest.hex)
 
     def sweep(self) -> None:
         """Remove what interrupted downloads left."""
         for draft in self.artifacts.glob(".*"):
             shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink()
+
+    def _read(self, name: str) -> DesiredState | None:
+        return _read(self._directory / name) if self._remembers else None
+
+    def _keep(self, name: str, state: DesiredState) -> None:
+        if self._remembers:
+            write_atomically(self._directory / name, to_json(state))
 
 
 def _read(path: Path) -> DesiredState | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mendel.adapters.processes.logs import LogStyle
 from mendel.errors import InvalidValue
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServerIdentity, ServingPolicy
@@ -25,7 +26,7 @@ class BeginWorker:
         slot: Its own block of counters and breakers; nobody else living has it.
         run: Directory of the shared memory.
         artifacts: Directory with one tree per digest, named by its hex.
-        spool: Its own spool directory, and ``spool_id`` that spool's id.
+        spool: Its own spool directory, and ``spool_id`` that spool's id; None logs nothing.
         rest: Descriptors of inherited listening sockets.
         zmq: Where the ZMQ front is reached, or None.
         hub: Whom to ask for statistics.
@@ -34,7 +35,7 @@ class BeginWorker:
     slot: int
     run: str
     artifacts: str
-    spool: str
+    spool: str | None
     spool_id: str
     rest: tuple[int, ...]
     grpc: int | None
@@ -45,6 +46,7 @@ class BeginWorker:
     project: str | None
     classifier: str | None
     identity: ServerIdentity
+    style: LogStyle = field(default_factory=LogStyle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class BeginFront:
     endpoint: str
     backend: str
     max_message_bytes: int
+    style: LogStyle = field(default_factory=LogStyle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from mendel.adapters.processes.logs import LogStyle
 from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServerIdentity, ServingPolicy
@@ -18,16 +19,18 @@ class ServeSettings:
 
     Attributes:
         directory: Its own place on disk: states, artefacts, spools, ``server.json``; one server at a time.
-        hub: The hub's address; None serves what ``desired_file`` says, and keeps what it logs.
+        hub: The hub's address; None serves what ``desired_file`` says.
         key: Of the hub, with the scopes ``read`` and ``label``.
         rest_ports: Port 0 takes a free one; so do the other ports.
         optional_ports: Those of ``rest_ports`` that are left out when they are taken.
         grpc_port: None opens no such door; so does ``zmq_port``.
         desired_file: A DesiredState in JSON, in place of a hub.
-        artifacts: One tree per digest, named by its hex, in place of a hub.
+        artifacts: One tree (or link to one) per digest, named by its hex, in place of a hub; served where they lie.
         project: The working directory of a project whose classifiers this server hosts.
         classifier: Only this one of them.
+        logged: Whether predictions go to a spool; without a hub they wait there for one.
         identity: What answers say of this server.
+        style: How it writes its own log.
         fold_every: How often breakers look at what all workers counted.
     """
 
@@ -46,18 +49,26 @@ class ServeSettings:
     artifacts: Path | None = None
     project: Path | None = None
     classifier: str | None = None
+    logged: bool = True
+    style: LogStyle = field(default_factory=LogStyle)
     identity: ServerIdentity = field(default_factory=ServerIdentity)
     report_every: timedelta = timedelta(seconds=2)
     upload_every: timedelta = timedelta(seconds=1)
     fold_every: timedelta = timedelta(milliseconds=100)
 
     def __post_init__(self) -> None:
-        if (self.hub is None) == (self.desired_file is None):
+        if (self.hub is None) == (self.desired_file is None) or (self.desired_file is None) != (self.artifacts is None):
             raise InvalidSettings(
-                "A server serves what one hub, or one file, desires.", remedy="Give either hub or desired_file."
+                "A server serves what one hub, or one file, desires.",
+                remedy="Give either hub, or desired_file and artifacts.",
             )
         if not self.rest_ports:
             raise InvalidSettings("A server without a REST port cannot be asked for its health.")
+
+    @property
+    def trees(self) -> Path:
+        """Where the artefacts are, one directory per digest."""
+        return self.artifacts or self.directory / "artifacts"
 
     @property
     def spools(self) -> Path:

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from mendel.adapters.processes.blocks import SPARE, Block
 from mendel.resilience import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, Refused
-from mendel.serving import Series
+from mendel.serving import Series, version_ref
 from mendel.values import EPOCH, ModelName, VersionRef
 
 Micros = Callable[[], int]
@@ -357,7 +357,7 @@ def _series(version: VersionRef) -> Series:
 
 def _version(series: Series) -> VersionRef:
     labels = dict(series.labels)
-    return VersionRef(ModelName(labels["model"]), int(labels["version"]))
+    return version_ref(ModelName(labels["model"]), int(labels["version"]))
 
 
 def _counts_path(run: Path, slot: int) -> Path:

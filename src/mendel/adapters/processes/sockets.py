@@ -19,6 +19,7 @@ from mendel.values import from_json, to_json
 
 _log = structlog.get_logger("mendel.sockets")
 _BACKLOG: Final = 2048
+_SETTINGS: Final = {"REST": "serving.rest_ports", "gRPC": "serving.grpc_port", "ZMQ": "serving.zmq_port"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +92,11 @@ def _listen(host: str, port: int, door: str) -> socket.socket:
         listener.close()
         if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
             raise
+        setting = _SETTINGS[door]
+        off = "" if door == "REST" else f"; MENDEL_{setting.upper().replace('.', '__')}=off opens no {door} door"
         raise PortInUse(
             f"The {door} port {port} on {host} cannot be taken: {os.strerror(error.errno)}.",
-            remedy=f"Stop what listens on {port}, or choose another port.",
+            remedy=f"Stop what listens on {port}, or choose another port ({setting}){off}.",
         ) from error
     listener.setblocking(False)
     listener.set_inheritable(True)

@@ -87,8 +87,9 @@ async def supervise(settings: ServeSettings, programs: Programs, given: Given) -
             )
         )
         run = held.enter_context(run_directory(settings.directory))
-        settings.spools.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(seal_orphans, settings.spools)
+        if settings.logged:
+            settings.spools.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(seal_orphans, settings.spools)
         identity = Identity(server=server_id(settings.directory, given.new_id), epoch=given.new_id())
         server = _Server(
             settings,
@@ -142,14 +143,14 @@ class Launcher:
         child = await Child.start(
             self._programs.worker, inherit=(self._lock, *rest, *(() if grpc is None else (grpc,)))
         )
-        spool = settings.spools / str(slot)
+        spool = settings.spools / str(slot) if settings.logged else None
         child.send(
             BeginWorker(
                 slot=slot,
                 run=str(self.run),
-                artifacts=str(settings.directory / "artifacts"),
-                spool=str(spool),
-                spool_id=spool_identity(spool, lambda: f"{self._identity.server}.{slot}.{self._new_id()}"),
+                artifacts=str(settings.trees),
+                spool=None if spool is None else str(spool),
+                spool_id="" if spool is None else spool_identity(spool, lambda: self._spool_id(slot)),
                 rest=rest,
                 grpc=grpc,
                 zmq=None if sockets.zmq is None else self._backend,
@@ -159,6 +160,7 @@ class Launcher:
                 project=None if settings.project is None else str(settings.project),
                 classifier=settings.classifier,
                 identity=settings.identity,
+                style=settings.style,
             )
         )
         return child
@@ -173,9 +175,13 @@ class Launcher:
                 endpoint=f"tcp://{host}:{port}",
                 backend=self._backend,
                 max_message_bytes=self._settings.serving.max_body_bytes,
+                style=self._settings.style,
             )
         )
         return child
+
+    def _spool_id(self, slot: int) -> str:
+        return f"{self._identity.server}.{slot}.{self._new_id()}"
 
     @property
     def _backend(self) -> str:
@@ -200,7 +206,7 @@ class _Server:
         self._launcher = launcher
         self._arbiter = arbiter
         self._hub = hub
-        self._files = StateFiles(settings.directory)
+        self._files = StateFiles(settings.directory, local=settings.artifacts)
         self._workers = worker_count(settings.serving, given.cores)
         drain = settings.serving.drain_timeout
         self._crew = Crew(
@@ -229,9 +235,7 @@ class _Server:
             spool_notes=self._spool_notes,
             clock=given.clock,
         )
-        source: DesiredSource = hub or Directory(
-            settings.desired_file or Path(), settings.artifacts or settings.directory / "artifacts"
-        )
+        source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
         self._feed = Feed(source, self._files, deliver=self._deliver, rng=given.rng)
         self._upload = (
             None if hub is None else SegmentUpload(hub, settings.spools, rng=given.rng, every=settings.upload_every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,16 @@ Host = Annotated[str | None, typer.Option("--host", help="Listen on this address
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Worker processes; 0 is one per core.", show_default="1")
 ]
+
+
+class LogLevel(StrEnum):
+    """How much a server writes into its log."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,17 +81,39 @@ def serve(
     host: Host = None,
     port: Ports = None,
     workers: Workers = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option("--log-level", help="Write nothing that is less than this.", show_default="INFO")
+    ] = None,
+    artifact: Annotated[
+        Path | None,
+        typer.Option("--artifact", metavar="DIR", help="Without a hub: serve the registered version in DIR."),
+    ] = None,
     url: Annotated[str | None, typer.Option("--hub", metavar="URL", help="The hub.", envvar="MENDEL_URL")] = None,
     directory: Directory = None,
     config: Config = None,
     parent: Parent = None,
 ) -> None:
-    """Run the data plane: answer requests over REST, gRPC and ZMQ."""
-    _follow(parent)
-    from mendel.app.serving import serve_with  # noqa: PLC0415 - help must be quick
+    """
+    Run the data plane: answer requests over REST, gRPC and ZMQ.
 
-    settings = settings_of(directory, config, **_serving_flags(host, port, workers))
-    raise SystemExit(serve_with(settings, hub=url, path=path, classifier=classifier))
+    With a hub, what it says; without one, the project itself, on the host and port of its file.
+    """
+    _follow(parent)
+    from mendel.app.serving import Wish, serve_with  # noqa: PLC0415 - help must be quick
+    from mendel.app.settings import explain_settings, system_environment  # noqa: PLC0415
+
+    flags = _serving_flags(host, port, workers)
+    given = {name.replace("__", "."): value for name, value in flags.items()}
+    origins = explain_settings(environment=system_environment(), file=config, flags=given)
+    wish = Wish(
+        hub=url,
+        path=path,
+        classifier=classifier,
+        artifact=artifact,
+        said=frozenset(origin.key for origin in origins if origin.source != "default"),
+        log_level=None if log_level is None else log_level.value,
+    )
+    raise SystemExit(serve_with(settings_of(directory, config, **flags), wish))
 
 
 def _serving_flags(host: str | None, port: list[int] | None, workers: int | None) -> dict[str, Any]:

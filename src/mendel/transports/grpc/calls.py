@@ -48,7 +48,7 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
     """
     Around one call: raise whatever is wrong inside, and the client gets its status.
 
-    The correlation id goes back in the initial metadata.
+    The correlation id, where there is one, goes back in the initial metadata.
     """
     began = kernel.steady()
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -58,7 +58,8 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
     )
     status = grpc.StatusCode.OK
     try:
-        await context.send_initial_metadata((("x-request-id", call.correlation_id),))
+        if call.correlation_id:
+            await context.send_initial_metadata((("x-request-id", call.correlation_id),))
         kernel.authorize("grpc", _credential(metadata), method.scope)
         yield call
     except MendelError as error:

@@ -56,7 +56,7 @@ def response_of(
 ) -> pb.ModelInferResponse:
     """The response; its contents are raw where the request's were, else typed."""
     response = pb.ModelInferResponse(
-        model_name=answer.metadata.model, model_version=str(answer.metadata.version), id=request.id
+        model_name=answer.metadata.model, model_version=answer.metadata.label or "", id=request.id
     )
     for name, value in parameters.items():
         _set_parameter(response.parameters[name], value)

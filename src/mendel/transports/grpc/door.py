@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,15 +39,16 @@ class GrpcDoor:
 
     Args:
         listening: Bound and listening; this door's from now on.
+        scratch: Where its private socket may lie; None takes the system's temporary files.
     """
 
-    def __init__(self, kernel: Kernel, listening: socket.socket) -> None:
-        self._kernel, self._listening = kernel, listening
+    def __init__(self, kernel: Kernel, listening: socket.socket, *, scratch: Path | None = None) -> None:
+        self._kernel, self._listening, self._scratch = kernel, listening, scratch
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mendel-grpc-"))
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="grpc-", dir=self._scratch))
             path = f"{directory}/s"
             server = grpc.aio.server(options=_options(self._kernel))
             _add_services(server, self._kernel)

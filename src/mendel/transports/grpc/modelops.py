@@ -83,7 +83,7 @@ class ModelOps(stubs.ModelOpsServicer):
             models = [
                 pb.ModelInfo(
                     name=model.model,
-                    path=f"models:/{version.uuid}",
+                    path="" if version.uuid is None else f"models:/{version.uuid}",
                     status=", ".join(version.roles),
                     load_time=int(version.loaded_at.timestamp()),
                 )

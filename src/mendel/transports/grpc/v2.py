@@ -71,7 +71,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             served = self._kernel.served(request.name, version_number(request.version))
             response = pb.ModelMetadataResponse(
                 name=served.ref.model,
-                versions=[str(number) for number in sorted(self._kernel.deployed(served.ref.model).versions)],
+                versions=self._kernel.deployed(served.ref.model).registered,
                 platform=f"mendel_{served.served.flavor}",
             )
             for specs, target in ((input_specs(served), response.inputs), (output_specs(served), response.outputs)):

@@ -110,7 +110,7 @@ def _describe(door: RestApplication, model: str | None) -> dict[str, Any]:
     columns = [] if signature is None else signature.inputs
     return {
         "name": version.ref.model,
-        "version": str(version.ref.number),
+        "version": version.metadata.label,
         "task": version.served.task,
         "classes": version.metadata.classes,
         "features": [{"name": c.name, "type": c.type.value, "required": c.required} for c in columns],

@@ -109,12 +109,13 @@ def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Ten
         else:
             output["data"] = tensor.values
         outputs.append(output)
-    document = {
+    document: dict[str, Any] = {
         "model_name": answer.metadata.model,
-        "model_version": str(answer.metadata.version),
         "parameters": answer_parameters(answer),
         "outputs": outputs,
     }
+    if answer.metadata.label is not None:
+        document["model_version"] = answer.metadata.label
     if asked.id is not None:
         document["id"] = asked.id
     if not raws:

@@ -92,13 +92,14 @@ class Response:
     headers: Headers = ()
 
     async def send(self, send: Send, correlation_id: str) -> None:
-        """Write it; every response carries the correlation id."""
+        """Write it; every response carries the correlation id, where there is one."""
         headers = [
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
-            (b"x-request-id", correlation_id.encode()),
             *self.headers,
         ]
+        if correlation_id:
+            headers.append((b"x-request-id", correlation_id.encode()))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 

@@ -49,7 +49,7 @@ async def model_metadata(door: RestApplication, request: Request) -> Response:
         side: [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in specs]
         for side, specs in (("inputs", input_specs(served)), ("outputs", output_specs(served)))
     }
-    versions = [str(number) for number in sorted(door.kernel.deployed(served.ref.model).versions)]
+    versions = door.kernel.deployed(served.ref.model).registered
     body = {"name": served.ref.model, "versions": versions, "platform": f"mendel_{served.served.flavor}", **tensors}
     return json_response(body)
 
@@ -112,7 +112,7 @@ def _index(door: RestApplication) -> list[dict[str, str]]:
     entries: list[dict[str, str]] = []
     for model in door.kernel.status().models:
         entries.extend(
-            {"name": model.model, "version": str(v.version), "state": "READY", "reason": ", ".join(v.roles)}
+            {"name": model.model, "version": str(v.version or ""), "state": "READY", "reason": ", ".join(v.roles)}
             for v in model.versions
         )
         if not model.versions:

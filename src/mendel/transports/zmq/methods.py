@@ -113,7 +113,7 @@ async def _capabilities(turn: Turn) -> dict[str, Any]:
     models = [
         {
             "name": hosted.deployment.model,
-            "versions": sorted(hosted.versions),
+            "versions": [int(number) for number in hosted.registered],
             "endpoints": ["predict", "predict_proba"]
             if any(version.read.predictor.proba for version in hosted.versions.values())
             else ["predict"],
