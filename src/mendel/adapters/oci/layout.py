@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -230,14 +230,15 @@ class Layout:
             kept = [entry for entry in entries if entry.digest != digest and entry.digest not in attached]
             if len(kept) < len(entries):
                 self._write_index(kept)
-            with suppress(BlockingIOError), (self.directory / ".growing").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._forget_all_but({blob for entry in kept for blob in self._reachable(entry.digest)})
+            self.sweep({blob for entry in kept for blob in self._reachable(entry.digest)})
 
-    def _forget_all_but(self, needed: set[Digest]) -> None:
-        for path in self._blobs.glob("*"):
-            if not path.name.startswith(UNFINISHED) and f"sha256:{path.name}" not in needed:
-                path.unlink(missing_ok=True)
+    def sweep(self, needed: Collection[Digest]) -> None:
+        """Remove every blob but the *needed* ones, unless this layout is just :meth:`growing`."""
+        with suppress(BlockingIOError), (self.directory / ".growing").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in self._blobs.glob("*"):
+                if not path.name.startswith(UNFINISHED) and f"sha256:{path.name}" not in needed:
+                    path.unlink(missing_ok=True)
 
     def _subject(self, entry: Descriptor) -> Digest | None:
         subject = self.manifest(entry.digest).subject

@@ -1,0 +1,61 @@
+"""The images of a layout, as a store that lists and removes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mendel.adapters.oci.documents import Manifest, parse_json
+from mendel.adapters.oci.layout import Layout
+from mendel.errors import Corrupt
+from mendel.images import ImageRecord, ImageStore
+from mendel.values import EPOCH, Digest
+
+
+class LayoutImages(ImageStore):
+    """Images that were built into (or copied to) *layout*."""
+
+    name = "oci"
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def images(self) -> tuple[ImageRecord, ...]:
+        """
+        Every named image, newest first; of equal age, by name.
+
+        Raises:
+            ImageNotFound, DigestMismatch: A document of one is gone or damaged.
+        """
+        names: dict[Digest, set[str]] = {}
+        for entry in self._layout.named():
+            if entry.artifact_type is None:
+                names.setdefault(entry.digest, set()).add(entry.annotations["org.opencontainers.image.ref.name"])
+        records = [self._record(digest, tuple(sorted(references))) for digest, references in names.items()]
+        return tuple(sorted(records, key=lambda record: (-record.created.timestamp(), record.references)))
+
+    def remove(self, digest: Digest) -> None:
+        """Take the image away with its names and attachments; its blobs too, unless one is just being built."""
+        self._layout.remove(digest)
+
+    def _record(self, digest: Digest, references: tuple[str, ...]) -> ImageRecord:
+        content = self._layout.read(digest)
+        manifest = Manifest.parse(content)
+        config = parse_json(self._layout.read(manifest.config.digest))
+        settings = config.get("config") or {}
+        return ImageRecord(
+            digest=digest,
+            references=references,
+            created=_created(config.get("created")),
+            size_bytes=len(content) + manifest.config.size + sum(layer.size for layer in manifest.layers),
+            labels=dict(settings.get("Labels") or {}),
+            platform=f"{config.get('os')}/{config.get('architecture')}",
+        )
+
+
+def _created(text: object) -> datetime:
+    if text is None:
+        return EPOCH
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise Corrupt(f"An image says it was created at {text!r}, which is no time.") from error
