@@ -9,6 +9,7 @@ from mendel.images.attestations import (
     Subject,
     render_statement,
 )
+from mendel.images.comparing import Difference, ImageContents, Moved, compare_images
 from mendel.images.containers import (
     RUN_LABEL,
     Container,
@@ -16,6 +17,18 @@ from mendel.images.containers import (
     RunRequest,
     container_environment,
     running,
+)
+from mendel.images.dockerfile import (
+    APT_FILE,
+    SOURCES_FILE,
+    ContextFile,
+    EngineNeeds,
+    apt_packages,
+    base_reference,
+    build_context,
+    context_wheels,
+    render_dockerfile,
+    source_requirements,
 )
 from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
 from mendel.images.locks import (
@@ -71,6 +84,7 @@ from mendel.images.wheel_facts import WheelFacts, normalized_name
 
 __all__ = [
     "APP",
+    "APT_FILE",
     "BUILDER_FORMAT",
     "BUILDER_ID",
     "BUILD_TYPE",
@@ -86,6 +100,7 @@ __all__ = [
     "REQUIREMENTS_FILE",
     "RUN_LABEL",
     "SIGSTORE_BUNDLE",
+    "SOURCES_FILE",
     "STATEMENT_TYPE",
     "UNKNOWN",
     "USER_ID",
@@ -99,7 +114,11 @@ __all__ = [
     "BuiltImage",
     "Container",
     "ContainerRunner",
+    "ContextFile",
+    "Difference",
+    "EngineNeeds",
     "Environment",
+    "ImageContents",
     "ImageFacts",
     "ImageName",
     "ImagePlan",
@@ -108,6 +127,7 @@ __all__ = [
     "LayerRecord",
     "Lock",
     "ModelFacts",
+    "Moved",
     "OnProgress",
     "Origin",
     "Part",
@@ -125,9 +145,14 @@ __all__ = [
     "WheelFacts",
     "WheelPin",
     "Wheels",
+    "apt_packages",
+    "base_reference",
+    "build_context",
     "check_labels",
     "classifier_of",
+    "compare_images",
     "container_environment",
+    "context_wheels",
     "describe",
     "encode_classifier",
     "environment_inputs",
@@ -141,6 +166,7 @@ __all__ = [
     "one_line",
     "plan_image",
     "read_requirements",
+    "render_dockerfile",
     "render_provenance",
     "render_sbom",
     "render_statement",
@@ -148,5 +174,6 @@ __all__ = [
     "run_settings",
     "running",
     "select_files",
+    "source_requirements",
     "version_files",
 ]

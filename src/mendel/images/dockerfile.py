@@ -1,0 +1,258 @@
+"""The same plan as a multi-stage Dockerfile, for projects that need Debian packages or distributions without wheels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.errors import BuildRefused, InvalidValue
+from mendel.images.labels import one_line
+from mendel.images.locks import WheelPin
+from mendel.images.nouns import APP, DATA, MANIFEST, USER_ID, VENV, ImagePlan
+
+APT_FILE = "apt.txt"
+"""Debian packages that a project needs, beside its ``mlserver.yaml``, one name a line."""
+
+SOURCES_FILE = "sources.txt"
+"""Requirements without wheels, beside ``mlserver.yaml``, which pip resolves and compiles while an engine builds."""
+
+_BUILD = "/build"
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_STAYS_BEHIND = re.compile(
+    r".*-dev|build-essential|dpkg-dev|(gcc|g\+\+|gfortran|clang|llvm|cpp|binutils)(-.*)?|make|cmake|ninja-build|meson"
+    r"|cargo|rustc|golang(-.*)?|pkg-config|pkgconf|autoconf|automake|libtool|swig|git"
+)
+_FROM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*")
+_TAGGED = re.compile(r":[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+_APT = (
+    'apt-get update && apt-get install -y --no-install-recommends -- "$@" && apt-get clean && '
+    "rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old"
+)
+_MAKE_DATA = f"import os; os.makedirs('{DATA}', exist_ok=True); os.chown('{DATA}', {USER_ID}, {USER_ID})"
+_PIP = ("--disable-pip-version-check", "--no-cache-dir", "--no-compile", "--root-user-action=ignore")
+_HEALTH = "--interval=10s --timeout=5s --start-period=60s --retries=3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNeeds:
+    """
+    What a build by an engine uses beyond the plan; none of it is pinned, so the image says it cannot be repeated.
+
+    Attributes:
+        apt: Debian packages, as :func:`apt_packages` reads them. Compilers and ``-dev`` packages are installed for the
+            build only, all others in the image too.
+        sources: Requirements that pip resolves and compiles, as :func:`source_requirements` reads them.
+        base: What ``FROM`` names instead of the plan's base, for a base that the engine was given by hand.
+        pip_wheel: The file name of a pip wheel among those of the context, for bases without pip.
+        from_index: Wheels are fetched from the index the engine's machine uses, by hash; only Mendel's own and pip's
+            are in the context.
+    """
+
+    apt: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    base: str | None = None
+    pip_wheel: str | None = None
+    from_index: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextFile:
+    """One file of the directory that the engine is given; *source* is a file to copy, or the content itself."""
+
+    path: str
+    source: Path | bytes
+    executable: bool = False
+
+
+def apt_packages(text: str, *, path: str = APT_FILE) -> tuple[str, ...]:
+    """
+    The packages that a file like ``apt.txt`` lists, sorted; ``#`` starts a comment.
+
+    Raises:
+        BuildRefused: Lines that are no name of a package, every one.
+    """
+    lines = list(_lines(text))
+    wrong = tuple(f"{path}:{n}: {line!r} is not the name of a package." for n, line in lines if not _is_package(line))
+    if wrong:
+        raise BuildRefused(" ".join(wrong), reasons=wrong)
+    return tuple(sorted({line for _, line in lines}))
+
+
+def source_requirements(text: str, *, path: str = SOURCES_FILE) -> tuple[str, ...]:
+    """
+    The requirements that a file like ``sources.txt`` lists, in its order; ``#`` starts a comment.
+
+    Raises:
+        BuildRefused: Lines that are options of pip or hold control characters, every one.
+    """
+    lines = list(_lines(text))
+    wrong = tuple(
+        f"{path}:{n}: {line!r} is not a requirement." for n, line in lines if line[0] == "-" or one_line(line) != line
+    )
+    if wrong:
+        raise BuildRefused(" ".join(wrong), reasons=wrong)
+    return tuple(dict.fromkeys(line for _, line in lines))
+
+
+_NOTHING_MORE = EngineNeeds()
+
+
+def render_dockerfile(plan: ImagePlan, needs: EngineNeeds = _NOTHING_MORE) -> str:
+    """
+    The Dockerfile of *plan*; its context is :func:`build_context` of the same arguments.
+
+    Whatever comes of users stands in JSON arrays, or quoted with every ``$`` escaped; no shell reads it. The files of
+    the project are copied as two directories that hold exactly the plan's files: names in ``COPY`` would be patterns.
+
+    Raises:
+        InvalidValue: The base cannot be named in a Dockerfile.
+    """
+    return "\n".join([*_builder_stage(plan, needs), "", *_final_stage(plan, needs)]) + "\n"
+
+
+def build_context(
+    plan: ImagePlan, wheels: Mapping[str, Path], needs: EngineNeeds = _NOTHING_MORE
+) -> tuple[ContextFile, ...]:
+    """
+    Every file of the context, the Dockerfile among them, sorted by path.
+
+    Args:
+        wheels: Where the wheels lie by file name: all that :func:`context_wheels` names, and pip's if it is needed.
+    """
+    generated = {"Dockerfile": render_dockerfile(plan, needs), "build/requirements.txt": _pinned(plan)}
+    if needs.sources:
+        generated["build/sources.txt"] = "".join(f"{line}\n" for line in needs.sources)
+        generated["build/constraints.txt"] = "".join(
+            f"{wheel.name}=={wheel.version}\n" for wheel in plan.environment.wheels
+        )
+    names = [wheel.filename for wheel in context_wheels(plan, needs)]
+    names += [] if needs.pip_wheel is None else [needs.pip_wheel]
+    parts = (("artifacts", plan.artifacts), ("code", plan.code))
+    return tuple(
+        sorted(
+            (
+                *(ContextFile(path=path, source=text.encode()) for path, text in generated.items()),
+                *(ContextFile(path=f"build/wheels/{name}", source=wheels[name]) for name in names),
+                *(
+                    ContextFile(path=f"{part}/{file.path}", source=file.source, executable=file.executable)
+                    for part, files in parts
+                    for file in files
+                ),
+                ContextFile(path=f"code/{MANIFEST}", source=plan.manifest),
+            ),
+            key=lambda file: file.path,
+        )
+    )
+
+
+def context_wheels(plan: ImagePlan, needs: EngineNeeds = _NOTHING_MORE) -> tuple[WheelPin, ...]:
+    """The pinned wheels that the context must hold, Mendel's own last."""
+    return (*(() if needs.from_index else plan.environment.wheels), plan.runtime.wheel)
+
+
+def base_reference(plan: ImagePlan) -> str:
+    """
+    The plan's base by digest: ``python:3.11-slim`` becomes ``python@sha256:...``, since engines refuse tag and digest.
+
+    Raises:
+        InvalidValue: It is a layout or archive, which the engine must be given under a name of its own.
+    """
+    base = plan.environment.base
+    if base.reference.startswith(("oci:", "oci-archive:")):
+        raise InvalidValue(
+            f"The base {base.reference} has no name that a Dockerfile can use.",
+            remedy="Load it into the engine, and build from the name it has there.",
+        )
+    return f"{_TAGGED.sub('', base.reference.partition('@')[0])}@{base.digest}"
+
+
+def _builder_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
+    python = plan.environment.base.interpreter
+    of_base = (python, "-m", "pip", "--python", f"{VENV}/bin/python")
+    of_wheel = (f"{VENV}/bin/python", f"{_BUILD}/wheels/{needs.pip_wheel}/pip")
+    pip: tuple[str, ...] = of_base if needs.pip_wheel is None else of_wheel
+    yield f"# The image of {plan.classifier}, rendered by Mendel. It cannot be repeated byte by byte."
+    yield f"FROM {_from(plan, needs)} AS builder"
+    yield "USER 0:0"
+    yield from _apt(needs.apt)
+    yield f'COPY ["build/", "{_BUILD}/"]'
+    yield _exec("RUN", (python, "-m", "venv", "--without-pip", str(VENV)))
+    index = () if needs.from_index else ("--no-index",)
+    found = ("--find-links", f"{_BUILD}/wheels")
+    pinned = ("--require-hashes", "--no-deps", *index, *found, "-r", f"{_BUILD}/requirements.txt")
+    yield _exec("RUN", (*pip, "install", *_PIP, *pinned))
+    if needs.sources:
+        free = ("-c", f"{_BUILD}/constraints.txt", *found, "-r", f"{_BUILD}/sources.txt")
+        yield _exec("RUN", (*pip, "install", *_PIP, *free))
+
+
+def _final_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
+    yield f"FROM {_from(plan, needs)}"
+    yield "USER 0:0"
+    yield from _apt(package for package in needs.apt if not _STAYS_BEHIND.fullmatch(package))
+    yield _exec("RUN", (plan.environment.base.interpreter, "-c", _MAKE_DATA))
+    yield f'COPY --from=builder --chown=0:0 ["{VENV}/", "{VENV}/"]'
+    if plan.artifacts:
+        yield f'COPY --chown=0:0 ["artifacts/", "{APP}/"]'
+    yield f'COPY --chown=0:0 ["code/", "{APP}/"]'
+    yield f'ENV PATH="{VENV}/bin:$PATH"'
+    yield from (_pair("ENV", name, value) for name, value in sorted(plan.run.environment.items()))
+    yield f"WORKDIR {plan.run.working_directory}"
+    if plan.run.ports:
+        yield f"EXPOSE {' '.join(str(port) for port in plan.run.ports)}"
+    labels = {**plan.labels, "com.mendel.reproducible": "false"}
+    yield from (_pair("LABEL", name, value) for name, value in sorted(labels.items()))
+    yield f"USER {USER_ID}:{USER_ID}"
+    yield f"HEALTHCHECK {_HEALTH} {_exec('CMD', plan.run.healthcheck)}"
+    yield "ENTRYPOINT []"
+    yield _exec("CMD", plan.run.command)
+
+
+def _apt(packages: Iterable[str]) -> Iterator[str]:
+    """The packages are arguments of a fixed script."""
+    if wanted := tuple(packages):
+        yield _exec("RUN", ("/bin/sh", "-ec", _APT, "apt", *wanted))
+
+
+def _from(plan: ImagePlan, needs: EngineNeeds) -> str:
+    reference = base_reference(plan) if needs.base is None else needs.base
+    if not _FROM.fullmatch(reference):
+        raise InvalidValue(f"{reference!r} cannot stand in a Dockerfile as the base.")
+    return reference
+
+
+def _pinned(plan: ImagePlan) -> str:
+    wheels = (*plan.environment.wheels, plan.runtime.wheel)
+    return "".join(f"{wheel.name}=={wheel.version} --hash={wheel.sha256}\n" for wheel in wheels)
+
+
+def _exec(instruction: str, words: Iterable[str]) -> str:
+    return f"{instruction} {json.dumps(list(words))}"
+
+
+def _pair(instruction: str, name: str, value: str) -> str:
+    r"""
+    ``LABEL`` or ``ENV``: the only instructions whose values engines read as a shell would.
+
+    >>> print(_pair("LABEL", "k", 'a "$b"'))
+    LABEL "k"="a \"\$b\""
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise InvalidValue(f"{name!r} is not the name of a label or variable.")
+    escaped = re.sub(r'([\\"$])', r"\\\1", one_line(value))
+    key = f'"{name}"' if instruction == "LABEL" else name
+    return f'{instruction} {key}="{escaped}"'
+
+
+def _is_package(line: str) -> bool:
+    return _PACKAGE.fullmatch(line) is not None
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = re.sub(r"(^|\s)#.*$", "", line).strip()
+        if bare:
+            yield number, bare
