@@ -27,6 +27,7 @@ class Directory:
 
     path: str
     owner: int = 0
+    mode: int = 0o755
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +123,8 @@ def _header(entry: Entry, mtime: int) -> bytes:
         **({"size": str(size)} if size > _MAX_OCTAL_SIZE else {}),
     }
     match entry:
-        case Directory(owner=owner):
-            kind, mode = b"5", 0o755
+        case Directory(owner=owner, mode=mode):
+            kind = b"5"
         case File(executable=executable):
             kind, mode, owner = b"0", 0o755 if executable else 0o644, 0
         case Symlink():

@@ -1,0 +1,241 @@
+"""Makes a base image with mmdebstrap: packages unpacked, what no server needs left out, one canonical layer."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from mendel.adapters.debian.contents import (
+    PACKAGES,
+    SHARED_DIRECTORIES,
+    STATUS,
+    files_of_scripts,
+    is_kept,
+    is_material,
+    packages_of,
+)
+from mendel.adapters.oci.compression import compress
+from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.tar import Directory, Entry, File, Symlink, write_tar
+from mendel.errors import InvalidValue, ProgramFailed, Unsupported
+from mendel.images import OnProgress, Platform, Progress, ignore_progress
+from mendel.values import Digest
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_SUITE = re.compile(r"[a-z][a-z0-9-]*")
+_REMOVED_HOSTS = ("SOURCE_DATE_EPOCH", "DEBIAN_FRONTEND", "APT_CONFIG")
+_CHUNK_BYTES = 1 << 20
+_TAIL_LINES = 30
+_KEEP_STANZAS = (
+    f'mkdir -p "$1/{STATUS}"; for deb in "$1"/var/cache/apt/archives/*.deb; do '
+    f'dpkg-deb --field "$deb" > "$1/{STATUS}/$(dpkg-deb --field "$deb" Package)"; done'
+)
+"""A hook of mmdebstrap's, run where the packages still lie: what is in the base stays known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRecipe:
+    """
+    What to make.
+
+    Attributes:
+        suite: Of Debian; decides the versions of Python and of the C library.
+        include: Packages besides :data:`PACKAGES`.
+        mirrors: Where packages come from, as mmdebstrap takes them; none: Debian's own.
+        mode: How mmdebstrap gets the rights it needs: ``auto``, ``root``, ``unshare``, ``fakechroot``.
+    """
+
+    platforms: tuple[Platform, ...]
+    suite: str = "bookworm"
+    include: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    mode: str = "auto"
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.include if not _PACKAGE.fullmatch(name)]
+        if wrong or not _SUITE.fullmatch(self.suite):
+            raise InvalidValue(f"{(wrong or [self.suite])[0]!r} is no name of Debian's.")
+        if not self.platforms:
+            raise InvalidValue("A base needs a platform.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeBase:
+    """
+    What was made.
+
+    Attributes:
+        digest: Of the image: its manifest for one platform, the index of several.
+        size_bytes, unpacked_bytes: Of the layer of the first platform.
+        packages: Name and version, sorted.
+    """
+
+    digest: Digest
+    size_bytes: int
+    unpacked_bytes: int
+    packages: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Image:
+    descriptor: Descriptor
+    size: int
+    unpacked: int
+    packages: tuple[tuple[str, str], ...]
+
+
+def make_base(
+    recipe: BaseRecipe,
+    into: Layout,
+    *,
+    name: str,
+    program: str = "mmdebstrap",
+    on_progress: OnProgress = ignore_progress,
+) -> MadeBase:
+    """
+    Make the base and let *name* mean it in *into*; what *name* meant before is removed.
+
+    The same packages give the same bytes, whoever makes it and when.
+
+    Raises:
+        Unsupported: mmdebstrap is not installed.
+        ProgramFailed: It ended with an error; carries its log.
+    """
+    found = shutil.which(program)
+    if found is None:
+        raise Unsupported("mmdebstrap is not installed.", remedy="apt-get install mmdebstrap, or name a base image.")
+    images = []
+    with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
+        for platform in recipe.platforms:
+            root = Path(scratch) / f"{platform.architecture}.tar"
+            on_progress(Progress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))
+            _bootstrap(found, recipe, platform, root)
+            on_progress(Progress(doing=f"Packing the layer for {platform}"))
+            images.append(_image(root, platform, into))
+    whole = images[0].descriptor if len(images) == 1 else _index([image.descriptor for image in images], into)
+    former = into.find(name)
+    into.name([name], whole)
+    if former is not None and former.digest != whole.digest:
+        into.remove(former.digest)
+    first = images[0]
+    return MadeBase(digest=whole.digest, size_bytes=first.size, unpacked_bytes=first.unpacked, packages=first.packages)
+
+
+def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Path) -> None:
+    packages = ",".join(sorted({*PACKAGES, *recipe.include}))
+    command = [
+        *(program, "--quiet", "--variant=extract", f"--mode={recipe.mode}", "--format=tar"),
+        *(f"--architectures={platform.architecture}", f"--include={packages}", f"--extract-hook={_KEEP_STANZAS}"),
+        *(recipe.suite, str(target), *recipe.mirrors),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name not in _REMOVED_HOSTS}
+    log = target.with_suffix(".log")
+    with log.open("wb") as output:
+        done = subprocess.run(  # noqa: S603 - a list of arguments; names were checked
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**environment, "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        raise ProgramFailed(
+            f"mmdebstrap could not make a base of {recipe.suite} for {platform}.",
+            log_tail=tail,
+            remedy="Without root, try --mode unshare or fakechroot; for another mirror, --mirror URL.",
+        )
+
+
+def _image(root: Path, platform: Platform, into: Layout) -> _Image:
+    with tarfile.open(root, "r:") as archive, into.writing() as file:
+        members = {_name(member): member for member in archive}
+        material = {
+            path: _content(archive, member) for path, member in members.items() if is_material(path) and member.isreg()
+        }
+        layer = compress(write_tar(_entries(archive, members, files_of_scripts(material))), file)
+        into.keep(file, layer.digest)
+        created = _newest(members)
+    config = canonical_json(
+        {
+            "architecture": platform.architecture,
+            "config": {"Cmd": ["/usr/bin/python3"], "Env": [f"PATH={_PATH}", "LANG=C.UTF-8"]},
+            "created": created,
+            "history": [{"created": created, "created_by": "mendel base"}],
+            "os": platform.os,
+            "rootfs": {"diff_ids": [layer.diff_id], "type": "layers"},
+        }
+    )
+    into.put(config)
+    described = Descriptor(media_type=LAYER, digest=layer.digest, size=layer.size)
+    manifest = Manifest(config=Descriptor.of(config, CONFIG), layers=(described,)).as_json()
+    into.put(manifest)
+    return _Image(
+        descriptor=Descriptor.of(manifest, MANIFEST, platform=str(platform)),
+        size=layer.size,
+        unpacked=layer.unpacked_bytes,
+        packages=packages_of(material),
+    )
+
+
+def _index(images: Iterable[Descriptor], into: Layout) -> Descriptor:
+    content = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [i.as_tree() for i in images]})
+    into.put(content)
+    return Descriptor.of(content, INDEX)
+
+
+def _entries(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], made: dict[str, bytes]) -> Iterator[Entry]:
+    for path in SHARED_DIRECTORIES:
+        yield Directory(path=path, mode=0o1777)
+    for path, content in made.items():
+        yield File.of(path, content)
+    for path, member in members.items():
+        if not path or path in made or path in SHARED_DIRECTORIES or not is_kept(path):
+            continue
+        if member.isdir():
+            yield Directory(path=path)
+        elif member.issym():
+            yield Symlink(path=path, target=member.linkname)
+        elif member.isreg() or member.islnk():
+            yield _file(archive, path, members[_relative(member.linkname)] if member.islnk() else member)
+
+
+def _file(archive: tarfile.TarFile, path: str, member: tarfile.TarInfo) -> File:
+    content: Callable[[], Iterable[bytes]] = partial(_pieces, archive, member)
+    return File(path=path, size=member.size, content=content, executable=bool(member.mode & 0o111))
+
+
+def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    with archive.extractfile(member) or open(os.devnull, "rb") as source:  # noqa: PTH123
+        while piece := source.read(_CHUNK_BYTES):
+            yield piece
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    return b"".join(_pieces(archive, member))
+
+
+def _newest(members: dict[str, tarfile.TarInfo]) -> str:
+    """When the newest file of the packages was made; nothing of now gets in."""
+    own = (member.mtime for path, member in members.items() if path.startswith("usr/lib/") and member.isreg())
+    return datetime.fromtimestamp(int(max(own, default=0)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _name(member: tarfile.TarInfo) -> str:
+    return _relative(member.name)
+
+
+def _relative(name: str) -> str:
+    return name.removeprefix("./").strip("/").removeprefix(".")
