@@ -1,0 +1,451 @@
+"""HTTP with one registry: who we are, what may be tried again, its errors in Mendel's words; here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from mendel.adapters.oci.challenges import BasicChallenge, BearerChallenge, Challenge, parse_challenges
+from mendel.adapters.oci.credentials import Anonymous, Credential, IdentityToken, Keychain, Login
+from mendel.adapters.oci.patience import Passing, Patience
+from mendel.adapters.oci.references import DEFAULT_HOST, is_loopback
+from mendel.errors import (
+    Corrupt,
+    Forbidden,
+    InvalidSettings,
+    RegistryUnavailable,
+    TooLarge,
+    Unauthenticated,
+    Unsupported,
+)
+from mendel.resilience import RetryPolicy
+
+MAX_DOCUMENT_BYTES: Final = 4 << 20
+"""What the distribution specification lets a manifest weigh."""
+
+_MAX_COMPLAINT_BYTES: Final = 64 << 10
+_MAX_SAID: Final = 300
+_MOST_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PASSING: Final = frozenset({408, 425, 429})
+_FIRST_ERROR: Final = 400
+_SERVER_ERROR: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+
+E = TypeVar("E", bound=BaseException)
+_NOT_YET: Final = "MANIFEST_BLOB_UNKNOWN"
+"""How docker's registry also refuses a manifest while another push is just writing the same blobs."""
+
+Body = Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """
+    How registries are talked to.
+
+    Attributes:
+        ca_bundle: Certificates (PEM) that are trusted on top of the usual ones.
+        insecure_hosts: Registries (``host[:port]``) that may be talked to without TLS; this machine always may.
+        longest_wait: The longest ``Retry-After`` that is waited for.
+        chunk_bytes: Blobs above this size are sent in chunks, so that a drop loses one chunk at most where the registry
+            can resume.
+    """
+
+    ca_bundle: Path | None = None
+    insecure_hosts: tuple[str, ...] = ()
+    connect_timeout: timedelta = timedelta(seconds=10)
+    timeout: timedelta = timedelta(seconds=60)
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(base=timedelta(milliseconds=200)))
+    longest_wait: timedelta = timedelta(seconds=60)
+    chunk_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """
+    One request.
+
+    Attributes:
+        url: A path of the registry, or an address it gave.
+        scopes: What a token must allow, ``repository:PATH:pull,push``.
+        accept: The statuses that the caller understands; the others become errors.
+        body: Gives the content anew for every attempt; ``length`` says how much it is.
+    """
+
+    method: str
+    url: str
+    scopes: tuple[str, ...]
+    accept: frozenset[int] = frozenset({200})
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer with its whole (small) content."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    url: str
+
+
+class Conversation:
+    """
+    Talks to one registry; safe to share between threads.
+
+    Nothing is told to anyone unasked: a credential is looked up when the registry asks for one, sent to it or to the
+    token endpoint it names, and never along a redirect to another host.
+    """
+
+    def __init__(self, host: str, *, keychain: Keychain, settings: RegistrySettings, patience: Patience) -> None:
+        self.host = host
+        self.patience = patience
+        self.settings = settings
+        self._keychain = keychain
+        self._lock = threading.RLock()
+        self._clients: dict[str, httpx.Client] = {}
+        self._root: str | None = None
+        self._challenge: Challenge | None = None
+        self._authorizations: dict[tuple[str, ...], str] = {}
+        self._secrets: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def ask(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
+        """
+        Ask, and again while the failure may pass.
+
+        Raises:
+            RegistryUnavailable: It does not answer, or keeps saying: later.
+            Unauthenticated, Forbidden: It does not let us; carries its message.
+            TooLarge: The answer, or what was sent.
+            Unsupported: It refuses the request otherwise; carries its message.
+        """
+        return self.patience.insist(lambda: self.ask_once(call, max_bytes=max_bytes))
+
+    def ask_once(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
+        """Ask once; raises :class:`Passing` where trying again makes sense."""
+        with self.stream(call) as response:
+            content = b"" if call.method == "HEAD" else self._read(response, max_bytes, call)
+            return Answer(status=response.status_code, headers=response.headers, content=content, url=str(response.url))
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[httpx.Response]:
+        """Ask once and read the content piecewise, raw; raises :class:`Passing` where trying again makes sense."""
+        with self._translated():
+            response = self._open_authorized(call)
+            try:
+                if response.status_code not in call.accept:
+                    self._refuse(response, call)
+                yield response
+            finally:
+                response.close()
+
+    def _open_authorized(self, call: Call) -> httpx.Response:
+        shown = self._authorization(call)
+        response = self._open(call, shown)
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return response
+        challenge = parse_challenges(response.headers.get_list("www-authenticate"))
+        said = self._said(response)
+        response.close()
+        if challenge is None:
+            raise Unauthenticated(f"{self.host} refuses {call.method} {_place(call)}{said}.")
+        with self._lock:
+            if self._authorizations.get(call.scopes) in {None, shown}:
+                self._challenge = challenge
+                self._authorizations.pop(call.scopes, None)
+            fresh = self._authorization(call)
+        if fresh == shown:  # the same password again changes nothing
+            raise self._not_let_in(call, said)
+        response = self._open(call, fresh)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            said = self._said(response)
+            response.close()
+            raise self._not_let_in(call, said)
+        return response
+
+    def _open(self, call: Call, authorization: str | None) -> httpx.Response:
+        """Send, and follow redirects of what only reads; the credential stays with the registry's own host."""
+        address = self._address(call.url)
+        for _ in range(_MOST_REDIRECTS):
+            own = _origin(address) == _origin(self._base())
+            headers = {"Accept-Encoding": "identity", **call.headers}
+            if own and authorization is not None:
+                headers["Authorization"] = authorization
+            if call.body is not None or call.method in {"PUT", "POST", "PATCH"}:
+                headers["Content-Length"] = str(call.length)
+            client = self._client(address)
+            content = call.body() if call.body is not None else None
+            response = client.send(
+                client.build_request(call.method, address, headers=headers, content=content), stream=True
+            )
+            if response.status_code not in _REDIRECTS or call.method not in {"GET", "HEAD"}:
+                return response
+            response.close()
+            target = join(address, response.headers.get("location", ""))
+            if urlsplit(target).scheme not in {"https", urlsplit(address).scheme}:
+                raise Unsupported(f"{self.host} redirects to an address without TLS, which is not followed.")
+            address = target
+        raise Unsupported(f"{self.host} redirects more than {_MOST_REDIRECTS} times.")
+
+    def _authorization(self, call: Call) -> str | None:
+        with self._lock:
+            if isinstance(self._challenge, BasicChallenge):
+                return self._basic(call)
+            if call.scopes not in self._authorizations and isinstance(self._challenge, BearerChallenge):
+                self._authorizations[call.scopes] = self._token(self._challenge, call)
+                self._challenge = replace(self._challenge, scopes=())  # they were of this call
+            return self._authorizations.get(call.scopes)
+
+    def _basic(self, call: Call) -> str:
+        credential = self._credential(call)
+        if not isinstance(credential, Login):
+            raise self._not_let_in(call, "")
+        return credential.basic
+
+    def _token(self, challenge: BearerChallenge, call: Call) -> str:
+        """Change what we have into a token for the call's scopes, and for what the registry said it needs."""
+        realm = join(self._base(), challenge.realm)
+        if urlsplit(realm).scheme not in {"https", urlsplit(self._base()).scheme}:
+            raise Unauthenticated(f"{self.host} asks for credentials to be sent without TLS, which is not done.")
+        scopes = list(dict.fromkeys([*call.scopes, *challenge.scopes]))
+        asked = [("service", challenge.service)] if challenge.service else []
+        asked += [("scope", scope) for scope in scopes]
+        response = self._ask_for_token(realm, asked, self._credential(call))
+        try:
+            if response.status_code >= _SERVER_ERROR or response.status_code in _PASSING:
+                self._refuse(response, call)
+            if response.status_code >= _FIRST_ERROR:
+                raise self._not_let_in(call, self._said(response))
+            token = _token_in(self._read(response, _MAX_COMPLAINT_BYTES, call))
+        finally:
+            response.close()
+        if not token:
+            raise Unauthenticated(f"The token endpoint of {self.host} answers without a token.")
+        self._secrets.add(token)
+        return f"Bearer {token}"
+
+    def _ask_for_token(self, realm: str, asked: list[tuple[str, str]], credential: Credential) -> httpx.Response:
+        client = self._client(realm)
+        headers = {"Accept-Encoding": "identity"}
+        match credential:
+            case IdentityToken(token=token):
+                form = {"grant_type": "refresh_token", "client_id": "mendel", "refresh_token": token}
+                form |= {"service": dict(asked).get("service", "")}
+                form |= {"scope": " ".join(value for name, value in asked if name == "scope")}
+                request = client.build_request("POST", realm, data=form, headers=headers)
+            case Login():
+                headers["Authorization"] = credential.basic
+                request = client.build_request("GET", httpx.URL(realm).copy_merge_params(tuple(asked)), headers=headers)
+            case Anonymous():
+                request = client.build_request("GET", httpx.URL(realm).copy_merge_params(tuple(asked)), headers=headers)
+        return client.send(request, stream=True)
+
+    def _credential(self, call: Call) -> Credential:
+        path = next((scope.split(":")[1] for scope in call.scopes if scope.startswith("repository:")), "")
+        credential = self._keychain.find(self.host, path)
+        match credential:
+            case Login(password=password):
+                self._secrets |= {password, credential.basic.removeprefix("Basic ")}
+            case IdentityToken(token=token):
+                self._secrets.add(token)
+            case Anonymous():
+                pass
+        return credential
+
+    def _address(self, url: str) -> str:
+        return join(self._base(), url)
+
+    def _base(self) -> str:
+        """The registry's root; without TLS only where that is allowed and TLS is not spoken."""
+        with self._lock:
+            if self._root is None:
+                host = "registry-1.docker.io" if self.host == DEFAULT_HOST else self.host
+                may_be_plain = is_loopback(self.host) or self.host in self.settings.insecure_hosts
+                scheme = "http" if may_be_plain and not self._speaks_tls(f"https://{host}/") else "https"
+                self._root = f"{scheme}://{host}/"
+            return self._root
+
+    def _speaks_tls(self, root: str) -> bool:
+        try:
+            self._client(root).get(urljoin(root, "/v2/"))
+        except httpx.TransportError as error:
+            return _cause(error, ssl.SSLCertVerificationError) is not None
+        return True
+
+    def _client(self, address: str) -> httpx.Client:
+        plain = urlsplit(address).scheme == "http"
+        scheme = "http" if plain else "https"
+        with self._lock:
+            if scheme not in self._clients:
+                timeout = self.settings.timeout.total_seconds()
+                self._clients[scheme] = httpx.Client(
+                    verify=False if plain else self._trust(),
+                    timeout=httpx.Timeout(timeout, connect=self.settings.connect_timeout.total_seconds()),
+                    headers={"User-Agent": "mendel"},
+                    trust_env=not is_loopback(self.host),  # no proxy reaches this machine from itself
+                )
+            return self._clients[scheme]
+
+    def _trust(self) -> ssl.SSLContext:
+        context = httpx.create_ssl_context()
+        if self.settings.ca_bundle is not None:
+            try:
+                context.load_verify_locations(cafile=str(self.settings.ca_bundle))
+            except OSError as error:
+                raise InvalidSettings(
+                    f"The certificates in {self.settings.ca_bundle} cannot be read: {error}."
+                ) from error
+        return context
+
+    def _read(self, response: httpx.Response, max_bytes: int, call: Call) -> bytes:
+        content = bytearray()
+        for chunk in response.iter_raw():
+            content += chunk
+            if len(content) > max_bytes:
+                raise TooLarge(f"{self.host} answers {call.method} {_place(call)} with more than {max_bytes} bytes.")
+        return bytes(content)
+
+    def _refuse(self, response: httpx.Response, call: Call) -> NoReturn:
+        status, said = response.status_code, self._said(response)
+        asked = f"{call.method} {_place(call)}"
+        busy = status in _PASSING or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
+        if busy or _NOT_YET in said:
+            message = f"{self.host} answers {asked} with {status}{said}."
+            wish = _retry_after(response.headers)
+            raise Passing(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
+        if status == httpx.codes.FORBIDDEN:
+            raise Forbidden(
+                f"{self.host} does not allow {asked}{said}.", remedy="Ask for access, or log in as somebody else."
+            )
+        if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            raise TooLarge(f"{self.host} takes no {asked} of {call.length} bytes{said}.")
+        raise Unsupported(f"{self.host} refuses {asked} with {status}{said}.")
+
+    def _said(self, response: httpx.Response) -> str:
+        """What the registry says of an error, cut and without anything secret it may repeat."""
+        content = bytearray()
+        try:
+            for chunk in response.iter_raw():
+                content += chunk
+                if len(content) > _MAX_COMPLAINT_BYTES:
+                    break
+        except httpx.HTTPError:
+            return ""
+        said = _complaint(bytes(content))
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return f": {said[:_MAX_SAID]}" if said else ""
+
+    def _not_let_in(self, call: Call, said: str) -> Unauthenticated:
+        known = not isinstance(self._credential(call), Anonymous)
+        happened = "does not accept the credentials it was shown" if known else "wants to know who asks"
+        return Unauthenticated(
+            f"{self.host} {happened}{said}.",
+            remedy=f"Log in with docker login {self.host} (or podman), or set MENDEL_REGISTRY_USER and "
+            "MENDEL_REGISTRY_PASSWORD.",
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            untrusted = _cause(error, ssl.SSLCertVerificationError)
+            if untrusted is not None:
+                raise RegistryUnavailable(
+                    f"The certificate of {self.host} is not trusted: {untrusted.verify_message}.",
+                    remedy="Give the certificates of its authority as CA bundle.",
+                ) from error
+            happened = str(error) or type(error).__name__
+            message = f"The registry {self.host} does not answer: {happened}."
+            remedy = "Check its name and the network, and try again."
+            raise Passing(RegistryUnavailable(message, remedy=remedy)) from error
+        except httpx.InvalidURL as error:
+            raise Corrupt(f"{self.host} gives an address that is none: {error}.") from error
+
+
+def join(base: str, url: str) -> str:
+    """
+    The address that *url* means seen from *base*.
+
+    Raises:
+        Corrupt: It is none.
+    """
+    try:
+        whole = urljoin(base, url)
+        urlsplit(whole)
+    except ValueError as error:
+        raise Corrupt(f"{urlsplit(base).netloc} gives an address that is none: {error}.") from error
+    return whole
+
+
+def _complaint(content: bytes) -> str:
+    try:
+        tree: Any = json.loads(content)
+        entries = tree["errors"]
+        said = "; ".join(f"{entry.get('message') or ''} ({entry.get('code') or ''})".strip() for entry in entries)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = content.decode(errors="replace") if not content.lstrip().startswith(b"<") else ""
+    return " ".join("".join(c if c.isprintable() else " " for c in said).split())
+
+
+def _token_in(content: bytes) -> str:
+    try:
+        tree = json.loads(content)
+    except ValueError:
+        return ""
+    found = (tree.get("token") or tree.get("access_token") or "") if isinstance(tree, dict) else ""
+    return found if isinstance(found, str) and found.isascii() and found.isprintable() else ""
+
+
+def _retry_after(headers: httpx.Headers) -> timedelta | None:
+    """The pause the registry wishes for, in seconds or as a date, which is measured against its own clock."""
+    wish = headers.get("retry-after", "").strip()
+    if wish.isdecimal():
+        return timedelta(seconds=min(int(wish), 10**9))
+    try:
+        return max(timedelta(0), parsedate_to_datetime(wish) - parsedate_to_datetime(headers.get("date", "")))
+    except (ValueError, TypeError):
+        return None
+
+
+def _origin(address: str) -> tuple[str, str]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc.lower()
+
+
+def _place(call: Call) -> str:
+    """The path alone: what follows in an address of an upload may be as good as a key."""
+    return urlsplit(call.url).path
+
+
+def _cause(error: BaseException, kind: type[E]) -> E | None:
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kind):
+        found = found.__cause__ or found.__context__
+    return found

@@ -1,0 +1,106 @@
+"""How often and how long Mendel tries again with a registry."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+from mendel.errors import RegistryUnavailable
+from mendel.resilience import GiveUp, RetryPolicy, decide_retry
+
+T = TypeVar("T")
+
+_WORTHWHILE_BYTES = 1 << 20
+_GLANCE_S = 0.25
+
+
+class Passing(Exception):
+    """
+    A failure that may pass; it never leaves the adapter.
+
+    Args:
+        error: What the caller hears when patience ends; its ``retry_after`` is the registry's own wish.
+    """
+
+    def __init__(self, error: RegistryUnavailable) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Stopped(Exception):
+    """Another part of the same work failed, or the user interrupted it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """
+    The policy, and the means to wait.
+
+    Attributes:
+        longest_wait: A registry that wishes for a longer pause is not waited for.
+        sleep: Waits for so many seconds.
+        stopped: Set where waiting has lost its sense.
+    """
+
+    policy: RetryPolicy
+    longest_wait: timedelta
+    sleep: Callable[[float], None]
+    rng: random.Random
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def insist(self, attempt: Callable[[], T]) -> T:
+        """
+        What *attempt* gives, as soon as it does not raise :class:`Passing`.
+
+        Raises:
+            RegistryUnavailable: It still did after as many attempts as the policy has.
+        """
+        trials = Trials(self)
+        while True:
+            try:
+                return attempt()
+            except Passing as passing:
+                trials.failed(passing)
+
+    def pause(self, length: timedelta) -> None:
+        """Wait, in glances, so that an interruption is noticed."""
+        left = length.total_seconds()
+        while left > 0:
+            self.check()
+            self.sleep(min(left, _GLANCE_S))
+            left -= _GLANCE_S
+        self.check()
+
+    def check(self) -> None:
+        """Raise :class:`Stopped` where the work was stopped."""
+        if self.stopped.is_set():
+            raise Stopped
+
+
+class Trials:
+    """The attempts at one thing; those that got some way further (1 MiB) count anew."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._failures = 0
+        self._reached = 0
+
+    def failed(self, passing: Passing, *, reached: int = 0) -> None:
+        """
+        Wait before the next attempt, or give up.
+
+        Args:
+            reached: How many bytes are known to have arrived in all.
+        """
+        if reached >= self._reached + _WORTHWHILE_BYTES:
+            self._failures, self._reached = 0, reached
+        self._failures += 1
+        decision = decide_retry(self._patience.policy, self._failures, self._patience.rng)
+        wish = passing.error.retry_after or timedelta(0)
+        if isinstance(decision, GiveUp) or wish > self._patience.longest_wait:
+            raise passing.error from passing
+        self._patience.pause(max(decision.after, wish))
