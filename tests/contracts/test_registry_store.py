@@ -38,6 +38,7 @@ from mendel.registry import (
     RegistryStore,
     Snapshot,
     Tenure,
+    VersionImage,
     VersionRecord,
 )
 from mendel.values import (
@@ -173,6 +174,7 @@ class TestVersions:
             code_digest=digest(8),
             lock_digest=digest(9),
             release_tag="credit-v1.0.0-mlserver-762e7f2",
+            image=VersionImage(reference="risk/credit:v1.0.0", digest=digest(11), release_tag="t"),
             project=ProjectSource(repository="/repo", classifier="credit", tag="t"),
             parent=VersionRef(CREDIT, 1),
             improvement=Improvement(
@@ -196,6 +198,7 @@ class TestVersions:
         assert rows.version_by_uuid(whole.uuid) == whole
         assert rows.version_by_key(CREDIT, "key-1") == whole
         assert rows.version_by_digest(whole.artifact_digest) == whole
+        assert rows.versions_by_image(digest(11)) == (whole,)
 
     def test_what_is_not_there_is_none(self, rows):
         """Absent rows are None or empty, never an error."""
@@ -208,6 +211,23 @@ class TestVersions:
         assert rows.deployment(CREDIT) is None
         assert rows.pending(CREDIT, "k") is None
         assert rows.revision() == 0
+
+    def test_versions_of_an_image(self, rows):
+        """An image has the versions recorded with it, of any model, in order; a version that moves on has left it."""
+        loan = ModelName("a-loan")
+        image = VersionImage(reference="risk:1", digest=digest(7))
+        other = version(3, model=loan, uuid=VersionUuid("m-" + "f" * 32), image=image)
+        for record in (version(10, image=image), version(2), version(4, image=image), other):
+            rows.add_version(record)
+        assert [r.ref for r in rows.versions_by_image(digest(7))] == [
+            VersionRef(loan, 3),
+            VersionRef(CREDIT, 4),
+            VersionRef(CREDIT, 10),
+        ]
+        rows.replace_version(version(4, image=VersionImage(reference="risk:2", digest=digest(8))))
+        rows.replace_version(version(2, image=image))
+        assert [r.number for r in rows.versions_by_image(digest(7))] == [3, 2, 10]
+        assert rows.versions_by_image(digest(9)) == ()
 
     def test_versions_ascend_and_models_are_sorted(self, rows):
         """Versions come by number, models by name, whatever the order of insertion."""

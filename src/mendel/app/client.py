@@ -30,6 +30,7 @@ from mendel.registry import (
     ServerState,
     Snapshot,
     Tenure,
+    VersionImage,
     VersionRecord,
 )
 from mendel.transports.hub.nouns import (
@@ -109,6 +110,14 @@ class Client(ModelRegistering):
     def get_model_by_uuid(self, uuid: str) -> VersionRecord:
         """One version, by its uuid."""
         return self._get(VersionRecord, f"/versions/by-uuid/{_part(uuid)}")
+
+    def versions_by_image(self, digest: str) -> tuple[VersionRecord, ...]:
+        """Every version that is delivered in the image of that digest; empty when none is."""
+        return self._get(tuple[VersionRecord, ...], f"/versions/by-image/{_part(digest)}")
+
+    def record_image(self, ref: str | VersionRef, image: VersionImage) -> VersionRecord:
+        """Say which container image delivers a version; it must be of the version's release."""
+        return self._send(VersionRecord, "PUT", f"{_path(ref)}/image", content=to_json(image))
 
     def lineage(self, model: str) -> tuple[LineageEntry, ...]:
         """The versions of *model* in order, with who contributed what and the improvement so far."""

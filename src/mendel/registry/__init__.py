@@ -56,6 +56,7 @@ from mendel.registry.versions import (
     Improvement,
     ProjectSource,
     Provenance,
+    VersionImage,
     VersionRecord,
     VersionStatus,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "Snapshot",
     "StageChange",
     "Tenure",
+    "VersionImage",
     "VersionRecord",
     "VersionStatus",
     "admit",

@@ -10,7 +10,8 @@ from mendel.registry.carrying import deployment_of
 from mendel.registry.ground import Ground, described, require_version
 from mendel.registry.history import GateRecord
 from mendel.registry.ports import Mirror, RegistryStore
-from mendel.registry.versions import Approval, VersionRecord
+from mendel.registry.registration import require_same_release
+from mendel.registry.versions import Approval, VersionImage, VersionRecord
 from mendel.values import ModelName, VersionRef
 
 _MIRROR_TRIES = 8
@@ -43,6 +44,44 @@ class Approving(Ground):
                 self._event("model.approved", str(ref), by, now, **described(record, now), policy=policy, bias=bias)
             )
             return approved
+
+        return self._unit.write(work)
+
+    def record_image(self, ref: VersionRef, image: VersionImage, *, by: str) -> VersionRecord:
+        """
+        Say which container image delivers *ref*; the same one again changes nothing.
+
+        A version without a release takes the image's. Servers that hold the version learn of it with the next change
+        of its deployment.
+
+        Raises:
+            VersionNotFound: There is no such version.
+            Conflict: The image is of another release than the version.
+        """
+        now = self._clock()
+
+        def work(tx: Transaction) -> VersionRecord:
+            store = tx.store(RegistryStore)
+            record = require_version(store, ref)
+            require_same_release(image, record.release_tag)
+            changed = replace(record, image=image, release_tag=record.release_tag or image.release_tag)
+            if changed == record:
+                return record
+            store.replace_version(changed)
+            told = {"reference": image.reference, "digest": image.digest, "release_tag": changed.release_tag}
+            before = None if record.image is None else record.image.digest
+            tx.append(
+                self._event(
+                    "model.image_recorded",
+                    str(ref),
+                    by,
+                    now,
+                    **described(record, now),
+                    image=told,
+                    former_digest=before,
+                )
+            )
+            return changed
 
         return self._unit.write(work)
 

@@ -63,6 +63,9 @@ class RegistryStore(Protocol):
     def version_by_digest(self, digest: Digest) -> VersionRecord | None:
         """Some version whose served tree has that digest."""
 
+    def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
+        """Every version of any model that is delivered in that image, by model and number."""
+
     def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
         """Its versions, ascending by number."""
 

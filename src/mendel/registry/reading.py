@@ -69,6 +69,10 @@ class Reading(Ground):
             raise VersionNotFound(f"There is no version with uuid {uuid}.")
         return found
 
+    def by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
+        """Every version that is delivered in the image of *digest*, by model and number; empty when none is."""
+        return self._read(lambda store: store.versions_by_image(digest))
+
     def foreign(self, model: ModelName) -> tuple[ForeignVersion, ...]:
         """Versions of *model* that stand in the artefact store and were not born here."""
         known = self._read(lambda store: frozenset(record.number for record in store.versions(model)))

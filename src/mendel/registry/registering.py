@@ -107,6 +107,7 @@ class Registering(Ground):
                 stage=record.stage,
                 artifact_digest=record.artifact_digest,
                 release_tag=record.release_tag,
+                image_digest=None if record.image is None else record.image.digest,
                 parent=None if record.parent is None else str(record.parent),
             )
         )
@@ -207,7 +208,8 @@ def _record(
         idempotency_key=pending.idempotency_key,
         code_digest=request.code_digest,
         lock_digest=request.lock_digest,
-        release_tag=request.release_tag,
+        release_tag=request.release_tag or (None if request.image is None else request.image.release_tag),
+        image=request.image,
         project=request.project,
         parent=request.parent,
         improvement=request.improvement,

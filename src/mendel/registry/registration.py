@@ -7,8 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from mendel.errors import InvalidValue
-from mendel.registry.versions import Expectations, Governance, Improvement, ProjectSource, Provenance, VersionRecord
+from mendel.errors import Conflict, InvalidValue
+from mendel.registry.versions import (
+    Expectations,
+    Governance,
+    Improvement,
+    ProjectSource,
+    Provenance,
+    VersionImage,
+    VersionRecord,
+)
 from mendel.values import Digest, ModelName, Signature, Stage, VersionRef, VersionUuid, to_builtins
 
 _BIRTH_STAGES = frozenset({Stage.DEVELOPMENT, Stage.SANDBOX})
@@ -26,6 +34,8 @@ class Registration:
         stage: ``development``, or ``sandbox`` for a candidate.
         idempotency_key: Two calls with one key and the same content make one version. None: every call makes a new one.
         by: Who registers.
+        release_tag: None takes the image's, where there is one.
+        image: The container image that delivers the version.
     """
 
     model: ModelName
@@ -38,6 +48,7 @@ class Registration:
     code_digest: Digest | None = None
     lock_digest: Digest | None = None
     release_tag: str | None = None
+    image: VersionImage | None = None
     project: ProjectSource | None = None
     parent: VersionRef | None = None
     improvement: Improvement | None = None
@@ -60,6 +71,7 @@ class Registration:
             )
         if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= 256:  # noqa: PLR2004 - its bound
             raise InvalidValue("An idempotency key has 1 to 256 characters.")
+        require_same_release(self.image, self.release_tag)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +152,21 @@ class Registered:
         tree: dict[str, Any] = to_builtins(self)
         optional = ("model_type", "is_baseline", "baseline_id", "contributor", "delta_metrics")
         return {key: value for key, value in tree.items() if key not in optional or value is not None}
+
+
+def require_same_release(image: VersionImage | None, release_tag: str | None) -> None:
+    """
+    Let an image pass that is of *release_tag*, as far as both are known.
+
+    Raises:
+        Conflict: They are of two releases.
+    """
+    known = None if image is None else image.release_tag
+    if image is not None and None not in {known, release_tag} and known != release_tag:
+        raise Conflict(
+            f"The image {image.reference} is of {known}, the version of {release_tag}.",
+            remedy="Give the image of its own release, or register a version for the other one.",
+        )
 
 
 def registration_metadata(

@@ -73,6 +73,22 @@ class ProjectSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionImage:
+    """
+    The container image that a version is delivered in.
+
+    Attributes:
+        reference: As it was given, ``name:tag`` or ``name@digest``.
+        digest: Of the manifest: what was meant, wherever the tag moves.
+        release_tag: The release that the image's label names; None for an image of a working tree.
+    """
+
+    reference: str
+    digest: Digest
+    release_tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Improvement:
     """
     A contribution over a baseline.
@@ -93,7 +109,7 @@ class Improvement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRecord:
     """
-    One registered version: immutable but for stage and governance.
+    One registered version: immutable but for stage, governance and image.
 
     Attributes:
         artifact_digest: Of the served tree, ``data/`` left out.
@@ -101,6 +117,7 @@ class VersionRecord:
         flavors: As its ``MLmodel`` names them, sorted; ``flavor`` is the one that loads it.
         training_fingerprint: Of the training rows, whatever file they came in.
         reference_digest: Of ``mendel/reference.json``, where training data were given.
+        image: The container image it is delivered in, where one was recorded.
         metadata: The maker's own keys.
     """
 
@@ -120,6 +137,7 @@ class VersionRecord:
     code_digest: Digest | None = None
     lock_digest: Digest | None = None
     release_tag: str | None = None
+    image: VersionImage | None = None
     project: ProjectSource | None = None
     parent: VersionRef | None = None
     improvement: Improvement | None = None
@@ -171,4 +189,5 @@ class VersionRecord:
             code_digest=self.code_digest,
             lock_digest=self.lock_digest,
             training_fingerprint=self.training_fingerprint,
+            image_digest=None if self.image is None else self.image.digest,
         )

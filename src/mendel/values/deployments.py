@@ -64,7 +64,11 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedVersion:
-    """What a server must know of a version to load it and to answer truthfully."""
+    """
+    What a server must know of a version to load it and to answer truthfully.
+
+    ``image_digest`` is of the image that the registry has for the version, wherever it is served.
+    """
 
     number: int
     uuid: VersionUuid
@@ -77,6 +81,7 @@ class ServedVersion:
     code_digest: Digest | None = None
     lock_digest: Digest | None = None
     training_fingerprint: str | None = None
+    image_digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,7 @@ def _details(record: VersionRecord, born: str) -> str:
             "Team": record.team or UNKNOWN,
             "Registered": f"{_time(record.registered_at)} by {record.registered_by} ({born})",
             "Release": record.release_tag or "none",
+            "Image": UNKNOWN if record.image is None else f"{record.image.reference} ({record.image.digest})",
             "Parent": str(record.parent) if record.parent else "none",
         }
     )

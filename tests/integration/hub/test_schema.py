@@ -9,15 +9,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import text
 
 from mendel.adapters.sql import SCHEMA_VERSION, all_stores, metadata, open_engine, prepare_schema
 from mendel.adapters.sql.migrations.versions import r0001_ground
+from mendel.adapters.sql.registry import SqlRegistryStore
+from mendel.adapters.sql.schema import schema_version
+from mendel.registry import VersionImage, VersionRecord
+from mendel.values import EPOCH, Digest, ModelName, Stage, VersionRef, VersionUuid, to_builtins, to_json
+
+VERSION = VersionRecord(
+    ref=VersionRef(ModelName("credit"), 1),
+    uuid=VersionUuid(f"m-{1:032x}"),
+    run_id=None,
+    stage=Stage.SANDBOX,
+    flavor="sklearn",
+    task="binary",
+    artifact_digest=Digest(f"sha256:{'1' * 64}"),
+    registered_at=EPOCH,
+    idempotency_key="k",
+)
 
 SQLITE_SCHEMA = (
     "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name NOT LIKE 'alembic%' ORDER BY type, name"
@@ -125,6 +143,40 @@ def test_the_first_revision_looks_at_no_code_but_its_own():
         [sys.executable, "-c", probe, r0001_ground.__file__], check=True, capture_output=True, text=True, timeout=60
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_database_of_the_first_schema_is_upgraded(open_empty):
+    """What the first schema holds is found again after the upgrade, and what the second adds works."""
+    engine = open_empty()
+    _make_first_schema(engine)
+    old = {name: value for name, value in to_builtins(VERSION).items() if name != "image"}
+    columns = "model, number, uuid, key, stage, artifact_digest, body"
+    row = {
+        **{name: old[name] for name in ("uuid", "stage", "artifact_digest")},
+        "key": "k",
+        "body": to_json(old).decode(),
+    }
+    with engine.begin() as connection:
+        insert = f"INSERT INTO versions ({columns}) VALUES ('credit', 1, :uuid, :key, :stage, :artifact_digest, :body)"  # noqa: S608 - our own words
+        connection.execute(text(insert), row)
+    prepare_schema(engine)
+    with engine.begin() as connection:
+        assert schema_version(connection) == SCHEMA_VERSION
+        store = SqlRegistryStore(connection)
+        assert store.version(VERSION.ref) == VERSION
+        image = VersionImage(reference="risk/credit:v1", digest=Digest(f"sha256:{'7' * 64}"))
+        store.replace_version(replace(VERSION, image=image))
+        assert [record.image for record in store.versions_by_image(image.digest)] == [image]
+
+
+def _make_first_schema(engine):
+    with engine.begin() as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        with Operations.context(operations.migration_context):
+            r0001_ground.upgrade()
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('0001')"))
+        connection.execute(text("INSERT INTO meta (key, value) VALUES ('schema_version', '1')"))
 
 
 def test_the_schema_version_counts_the_revisions():

@@ -105,6 +105,11 @@ class MemoryRegistryStore:
         """Some version with that tree."""
         return next((r for r in self._versions.values() if r.artifact_digest == digest), None)
 
+    def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
+        """Those of that image."""
+        found = [r for r in self._versions.values() if r.image is not None and r.image.digest == digest]
+        return tuple(sorted(found, key=lambda r: r.ref))
+
     def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
         """Its versions, ascending."""
         return tuple(sorted((r for r in self._versions.values() if r.model == model), key=lambda r: r.number))

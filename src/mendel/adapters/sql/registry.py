@@ -121,6 +121,15 @@ class SqlRegistryStore:
         """Some version with that tree."""
         return self._one(VersionRecord, versions, versions.c.artifact_digest == digest)
 
+    def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
+        """Those of that image."""
+        query = (
+            select(versions.c.body)
+            .where(versions.c.image_digest == digest)
+            .order_by(versions.c.model, versions.c.number)
+        )
+        return tuple(from_json(body, VersionRecord) for body in self._connection.execute(query).scalars())
+
     def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
         """Its versions, ascending."""
         query = select(versions.c.body).where(versions.c.model == model).order_by(versions.c.number)
@@ -358,7 +367,12 @@ def _is(ref: VersionRef) -> ColumnElement[bool]:
 
 
 def _changing(record: VersionRecord) -> dict[str, Any]:
-    return {"stage": record.stage.value, "artifact_digest": record.artifact_digest, "body": _text(record)}
+    return {
+        "stage": record.stage.value,
+        "artifact_digest": record.artifact_digest,
+        "image_digest": None if record.image is None else record.image.digest,
+        "body": _text(record),
+    }
 
 
 def _counted(report: ServerReport, counted: VersionCounters) -> dict[str, Any]:

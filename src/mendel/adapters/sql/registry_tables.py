@@ -38,6 +38,7 @@ versions = Table(
     Column("stage", String(16), nullable=False),
     Column("artifact_digest", String(71), nullable=False, index=True),
     Column("body", Text, nullable=False),
+    Column("image_digest", String(71), index=True),
     UniqueConstraint("model", "key"),
     CheckConstraint(f"stage IN ({', '.join(repr(stage.value) for stage in Stage)})", name="known_stage"),
 )

@@ -15,7 +15,7 @@ from mendel.adapters.sql.durable import meta
 from mendel.adapters.sql.engine import translated
 from mendel.errors import SchemaTooNew
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by hand with every migration; written into the database by the code that migrated it."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

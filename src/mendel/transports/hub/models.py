@@ -11,14 +11,14 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from mendel.errors import InvalidInput, InvalidValue
-from mendel.registry import GateRecord, Override, Registered, Registration, Snapshot
+from mendel.registry import GateRecord, Override, Registered, Registration, Snapshot, VersionImage
 from mendel.transports.hub.access import Deployer, Reader, Registrar
 from mendel.transports.hub.answers import NounBody, NounResponse, noun_of
 from mendel.transports.hub.nouns import Approve, Canary, ChangeStage, Promote, RollBack
 from mendel.transports.hub.parts import HubParts
 from mendel.transports.hub.policies import checked_policy
 from mendel.transports.hub.uploads import Upload, uploaded
-from mendel.values import ModelName, Stage, VersionRef, VersionUuid, from_json
+from mendel.values import Digest, ModelName, Stage, VersionRef, VersionUuid, from_json
 from mendel.values.trees import unpack_tree
 from mendel.views import card_of, render_card
 
@@ -29,6 +29,7 @@ def model_routes(parts: HubParts) -> APIRouter:
     """The routes of the registry."""
     routes = APIRouter(tags=["models"])
     _add_reading(routes, parts)
+    _add_lookups(routes, parts)
     _add_registering(routes, parts)
     _add_lifecycle(routes, parts)
     _add_health(routes, parts)
@@ -49,10 +50,6 @@ def _add_reading(routes: APIRouter, parts: HubParts) -> None:
     @routes.get("/models/{model}/versions/{number}")
     def version(_: Reader, model: str, number: int) -> Response:
         return NounResponse(registry.version(VersionRef(ModelName(model), number)))
-
-    @routes.get("/versions/by-uuid/{uuid}")
-    def by_uuid(_: Reader, uuid: str) -> Response:
-        return NounResponse(registry.by_uuid(VersionUuid(uuid)))
 
     @routes.get("/models/{model}/lineage")
     def lineage(_: Reader, model: str) -> Response:
@@ -77,6 +74,16 @@ def _add_reading(routes: APIRouter, parts: HubParts) -> None:
         return Response(text, media_type="text/markdown; charset=utf-8")
 
 
+def _add_lookups(routes: APIRouter, parts: HubParts) -> None:
+    @routes.get("/versions/by-uuid/{uuid}")
+    def by_uuid(_: Reader, uuid: str) -> Response:
+        return NounResponse(parts.registry.by_uuid(VersionUuid(uuid)))
+
+    @routes.get("/versions/by-image/{digest}")
+    def by_image(_: Reader, digest: str) -> Response:
+        return NounResponse(parts.registry.by_image(Digest(digest)))
+
+
 def _add_registering(routes: APIRouter, parts: HubParts) -> None:
     @routes.post("/models/{model}/versions", status_code=201)
     async def register(actor: Registrar, request: Request, model: str) -> Response:
@@ -84,6 +91,11 @@ def _add_registering(routes: APIRouter, parts: HubParts) -> None:
         async with uploaded(request, MAX_UPLOAD_BYTES) as upload:
             registered = await run_in_threadpool(_register, parts, ModelName(model), upload, actor)
         return NounResponse(registered, status_code=201)
+
+    @routes.put("/models/{model}/versions/{number}/image")
+    def record_image(actor: Registrar, body: NounBody, model: str, number: int) -> Response:
+        ref = VersionRef(ModelName(model), number)
+        return NounResponse(parts.registry.record_image(ref, noun_of(body, VersionImage), by=actor))
 
     @routes.put("/models/{model}/policy")
     def set_policy(actor: Deployer, body: NounBody, model: str) -> Response:

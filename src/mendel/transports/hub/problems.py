@@ -67,12 +67,16 @@ _URN = "urn:mendel:"
 _PARTICULARS: tuple[tuple[type[MendelError], tuple[str, ...]], ...] = (
     (tree.GenerationConflict, ("expected", "actual")),
     (tree.PromotionRefused, ("reasons",)),
+    (tree.ReleaseRefused, ("reasons",)),
+    (tree.BuildRefused, ("reasons",)),
+    (tree.SignatureInvalid, ("reasons",)),
     (tree.NeedsNewImage, ("release",)),
     (tree.LedgerBroken, ("sequence",)),
     (tree.InvalidProject, ("path", "line")),
     (tree.InvalidRequest, ("feature",)),
     (tree.StepFailed, ("kind",)),
     (tree.RunnerError, ("log_tail",)),
+    (tree.BuildError, ("log_tail",)),
     (tree.Unavailable, ("retry_after",)),
 )
 """What errors carry beside message and remedy; it holds for subclasses too."""

@@ -1,0 +1,22 @@
+"""The image that delivers a version, by digest."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the column, empty: versions registered so far have no recorded image."""
+    op.add_column("versions", sa.Column("image_digest", sa.String(length=71)))
+    op.create_index("ix_versions_image_digest", "versions", ["image_digest"])
+
+
+def downgrade() -> None:
+    """Refuse: which image delivered what would be lost."""
+    raise NotImplementedError("A state database is never taken back.")
