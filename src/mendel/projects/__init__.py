@@ -1,7 +1,8 @@
 """Reads mlserver.yaml, finds classifiers, owns release status."""
 
 from mendel.projects.code import code_digest, files_below
-from mendel.projects.loading import find_project_file, load_project
+from mendel.projects.document import read_document
+from mendel.projects.loading import FILE, LEGACY_FILE, find_project_file, load_project
 from mendel.projects.nouns import (
     POLICY_SECTIONS,
     Api,
@@ -40,12 +41,26 @@ from mendel.projects.releases import (
     repository_obstacles,
     untracked_digests,
 )
+from mendel.projects.schema import project_schema, section_schema
+from mendel.projects.skeleton import NewFile, classifier_name, migrated, skeleton
 from mendel.projects.tool import EMBEDDED, tool_build
 from mendel.projects.trailers import read_trailers, with_trailers
-from mendel.projects.workflows import ci_workflow
+from mendel.projects.workflows import (
+    GITHUB_FILE,
+    GITLAB_FILE,
+    Pipeline,
+    ci_workflow,
+    github_workflow,
+    gitlab_pipeline,
+    installable,
+)
 
 __all__ = [
     "EMBEDDED",
+    "FILE",
+    "GITHUB_FILE",
+    "GITLAB_FILE",
+    "LEGACY_FILE",
     "POLICY_SECTIONS",
     "Api",
     "Build",
@@ -58,8 +73,10 @@ __all__ = [
     "Git",
     "GitTag",
     "ImageRegistry",
+    "NewFile",
     "Observability",
     "Observation",
+    "Pipeline",
     "Predictor",
     "Project",
     "Release",
@@ -75,20 +92,29 @@ __all__ = [
     "WorkTree",
     "chosen_classifier",
     "ci_workflow",
+    "classifier_name",
     "code_digest",
     "distances",
     "files_below",
     "find_project_file",
+    "github_workflow",
+    "gitlab_pipeline",
+    "installable",
     "load_project",
+    "migrated",
     "newest_releases",
     "observe",
     "plan_tag",
     "project_path",
+    "project_schema",
+    "read_document",
     "read_trailers",
     "release_status",
     "repository_name",
     "repository_obstacles",
+    "section_schema",
     "shown_classifiers",
+    "skeleton",
     "tool_build",
     "untracked_digests",
     "with_trailers",

@@ -74,7 +74,7 @@ def load_project(path: Path) -> Project:
     document = read_document(file)
     hints: tuple[str, ...] = ()
     if file.name == LEGACY_FILE:
-        document, retired = _without_retired(document)
+        document, retired = without_retired(document)
         hints = (f"{LEGACY_FILE} is the older form; mendel migrate mlserver rewrites it as {FILE}.", *retired)
     multi = "classifiers" in document.tree
     _refuse_unknown(document, document.tree, _OF_MULTI if multi else _OF_SINGLE, ())
@@ -102,7 +102,8 @@ def _up_to_git_root(directory: Path) -> Iterator[Path]:
     yield from chain[: chain.index(root) + 1]
 
 
-def _without_retired(document: Document) -> tuple[Document, list[str]]:
+def without_retired(document: Document) -> tuple[Document, list[str]]:
+    """The older form without the keys that are no longer read, and a sentence for each."""
     tree = {key: dict(body) if isinstance(body, Mapping) else body for key, body in document.tree.items()}
     hints = []
     for place in _RETIRED:

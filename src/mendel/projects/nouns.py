@@ -12,7 +12,15 @@ from mendel.values import ModelName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cors:
-    """Who may call from a browser; without origins, nobody."""
+    """
+    Who may call from a browser; without origins, nobody.
+
+    Attributes:
+        allow_origins: Origins that may call; `*` is any.
+        allow_methods: Methods they may use; `*` is any.
+        allow_headers: Headers they may send; `*` is any.
+        allow_credentials: Whether cookies and authorization may come along.
+    """
 
     allow_origins: tuple[str, ...] = ()
     allow_methods: tuple[str, ...] = ("*",)
@@ -22,7 +30,15 @@ class Cors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLogger:
-    """How the server writes its log."""
+    """
+    How the server writes its log.
+
+    Attributes:
+        timestamp: Whether lines begin with the time.
+        structured: Whether lines are JSON.
+        show_tasks: Whether lines name the task they come from.
+        format: A format of Python's logging in place of the above.
+    """
 
     timestamp: bool = False
     structured: bool = True
@@ -32,7 +48,18 @@ class ServerLogger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSection:
-    """Where the inference server listens; a flag overrides it, a flag's default does not."""
+    """
+    Where the inference server listens; a flag overrides it, a flag's default does not.
+
+    Attributes:
+        host: The address it listens on.
+        port: The REST port; 0 takes a free one.
+        workers: Worker processes.
+        log_level: The least level that is logged.
+        title: What the API calls itself; the classifier's name by default.
+        cors: Who may call from a browser.
+        logger: How the log is written.
+    """
 
     host: str = "0.0.0.0"  # noqa: S104 - the contract's default: a server in an image listens on every interface
     port: int = 8000
@@ -53,6 +80,11 @@ class ServerSection:
 class Predictor:
     """
     The class that answers, built once per worker as ``Class(**init_kwargs)``.
+
+    Attributes:
+        module: Its module, from the project's directory: ``pkg.module``, ``module`` or ``module.py``.
+        class_name: The class in it.
+        init_kwargs: What its constructor is given; relative values that name something of the project become absolute.
 
     >>> Predictor(module="model.py", class_name="Digits").import_name
     'model'
@@ -86,7 +118,13 @@ class Predictor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Which routes exist."""
+    """
+    Which routes exist.
+
+    Attributes:
+        predict: Whether there is ``/predict``.
+        predict_proba: Whether there is ``/predict_proba``.
+    """
 
     predict: bool = True
     predict_proba: bool = True
@@ -94,7 +132,19 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """How requests become rows and answers JSON; ``feature_order`` is read from its file when it names one."""
+    """
+    How requests become rows and answers JSON; ``feature_order`` is read from its file when it names one.
+
+    Attributes:
+        adapter: The form of requests.
+        feature_order: The order of the features.
+        endpoints: Which routes exist.
+        response_format: The form of answers: ours, what the predictor returns in our frame, or what it returns alone.
+        response_validation: Whether answers are checked before they leave.
+        extract_values: Whether single values are taken out of lists of one.
+        thread_safe_predict: Whether ``predict`` may run in several threads at once.
+        max_concurrent_predictions: How many run at once; what comes above queues.
+    """
 
     adapter: Literal["records", "ndarray", "auto"] = "records"
     feature_order: tuple[str, ...] | None = None
@@ -112,7 +162,16 @@ class Api:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observability:
-    """What the server tells of itself."""
+    """
+    What the server tells of itself.
+
+    Attributes:
+        metrics: Whether metrics are kept and shown.
+        metrics_endpoint: The path that shows them.
+        structured_logging: Whether requests are logged as JSON.
+        log_payloads: Whether their bodies are logged, too.
+        correlation_ids: Whether requests without an id are given one.
+    """
 
     metrics: bool = True
     metrics_endpoint: str = "/metrics"
@@ -123,7 +182,17 @@ class Observability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """How an image is made."""
+    """
+    How an image is made.
+
+    Attributes:
+        base_image: The image below: a reference, ``oci:DIR`` or ``oci-archive:FILE``.
+        registry: The registry that stands before the image's name.
+        tag_prefix: What stands between registry and repository in the image's name.
+        include_files: Files, directories and patterns that go into the image besides what is found.
+        exclude_patterns: What never goes in.
+        requirements: The file of the project's requirements.
+    """
 
     base_image: str = "python:3.11-slim"
     registry: str | None = None
@@ -135,7 +204,14 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ecr:
-    """Amazon's registry."""
+    """
+    Amazon's registry.
+
+    Attributes:
+        aws_region: Where it is.
+        registry_id: The account, 12 digits.
+        repository_prefix: What stands before the repository's name.
+    """
 
     aws_region: str | None = None
     registry_id: str | None = None
@@ -144,7 +220,15 @@ class Ecr:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRegistry:
-    """Where images are pushed to."""
+    """
+    Where images are pushed to.
+
+    Attributes:
+        type: Whose registry it is.
+        url: Its address, where its type does not say it.
+        namespace: Below whom it keeps the images.
+        ecr: What Amazon's needs.
+    """
 
     type: Literal["ghcr", "ecr", "dockerhub", "gitlab", "custom"] = "ghcr"
     url: str | None = None
@@ -154,14 +238,26 @@ class ImageRegistry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSection:
-    """Read by the CI generator and ``push``."""
+    """
+    Read by the CI generator and ``push``.
+
+    Attributes:
+        registry: Where images are pushed to.
+    """
 
     registry: ImageRegistry = ImageRegistry()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositorySection:
-    """What the repository is called; without ``name``, as :func:`repository_name` says."""
+    """
+    What the repository is called; without ``name``, as the origin's URL or the directory says.
+
+    Attributes:
+        name: Its name, as images carry it.
+        description: What it is for.
+        maintainer: Who answers for it.
+    """
 
     name: str | None = None
     description: str = ""

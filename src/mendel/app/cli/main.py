@@ -15,6 +15,7 @@ import mendel.app.cli.projects as project_commands
 import mendel.app.cli.proof as proof_commands
 import mendel.app.cli.releases as release_commands
 import mendel.app.cli.signing as signing_commands
+import mendel.app.cli.starting as starting_commands
 from mendel.app.cli.output import told_plainly
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for group in (
     process_commands,
+    starting_commands,
     release_commands,
     project_commands,
     machine_commands,

@@ -1,0 +1,91 @@
+"""Writing the files of a new project: all of them or none, and nothing over what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.adapters.git import GitPrograms
+from mendel.errors import AlreadyExists, InvalidValue
+from mendel.projects import (
+    GITHUB_FILE,
+    GITLAB_FILE,
+    DeploymentSection,
+    Git,
+    NewFile,
+    Pipeline,
+    Project,
+    ToolBuild,
+    github_workflow,
+    gitlab_pipeline,
+    installable,
+    repository_name,
+)
+
+_CI_FILES = {"github": GITHUB_FILE, "gitlab": GITLAB_FILE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a project stands or will: its directory, its repository's root and what the repository is called."""
+
+    root: Path
+    top: Path
+    directory: str
+    repository: str
+
+    @classmethod
+    def of(cls, root: Path, project: Project | None = None, git: Git | None = None) -> Place:
+        """The place of *project*, or of one to be at *root*; outside of a repository its own directory is the root."""
+        tree = (git or GitPrograms()).work_tree(root) if root.is_dir() else None
+        if tree is None:
+            name = root.resolve().name if project is None else repository_name(project, None)
+            return cls(root=root, top=root, directory="", repository=name)
+        from_origin = (tree.origin or tree.top.name).rstrip("/").replace(":", "/").split("/")[-1].removesuffix(".git")
+        name = from_origin if project is None else repository_name(project, tree.origin)
+        return cls(root=root, top=tree.top, directory=tree.prefix, repository=name)
+
+
+def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: ToolBuild, url: str | None) -> NewFile:
+    """
+    The workflow for *kind* (github, gitlab), relative to the repository's root.
+
+    Raises:
+        InvalidValue: Nobody knows where the tool is installed from, or the configured registry lacks something.
+    """
+    source = url or tool.url
+    if source is None:
+        raise InvalidValue(
+            "It is not known from which repository this tool can be installed.", remedy="Name it: --tool-url URL."
+        )
+    pipeline = Pipeline(
+        registry=deployment.registry,
+        repository=place.repository,
+        tool_source=installable(source),
+        directory=place.directory,
+    )
+    render = github_workflow if kind == "github" else gitlab_pipeline
+    return NewFile(path=_CI_FILES[kind], text=render(pipeline))
+
+
+def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Path, ...]:
+    """
+    Write each file below its directory; looks at all of them before it writes one.
+
+    Raises:
+        AlreadyExists: Some are there, and *force* is not given; nothing was written.
+    """
+    targets = [directory / file.path for directory, file in files]
+    there = [str(target) for target in targets if os.path.lexists(target)]
+    if there and not force:
+        raise AlreadyExists(
+            f"Nothing was written, because there already is: {', '.join(there)}.", remedy="--force overwrites."
+        )
+    for target, (_, file) in zip(targets, files, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.new")
+        beside.write_text(file.text, encoding="utf-8", newline="\n")
+        beside.replace(target)
+    return tuple(targets)
