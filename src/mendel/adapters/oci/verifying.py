@@ -124,11 +124,9 @@ class Verifier:
 
     def _import(self, plan: ImagePlan, tree: Path, app: Path, environment: Sequence[str]) -> None:
         bytecode = _prepare(tree)
-        module, name = plan.labels.get(MODULE_LABEL), plan.labels.get(CLASS_LABEL)
-        wanted = [] if module is None or name is None else [_import_name(module), name]
         command = [
             *("env", "-i", *environment, f"PYTHONPYCACHEPREFIX={_BYTECODE}", *_chroot(tree / "root")),
-            *(f"{VENV}/bin/python", "-c", _IMPORT, plan.run.working_directory, *wanted),
+            *import_command(plan),
         ]
         owner = f",uid={USER_ID},gid={USER_ID}" if _is_root() else ""
         order = ["sh", "-c", _SET_UP, "sh", str(tree / "root"), str(app), str(bytecode), owner, *command]
@@ -138,12 +136,7 @@ class Verifier:
         if not is_ready:
             raise Unsupported(f"The image cannot be verified on this machine: {tail.strip()}", remedy=_REMEDY)
         if status != 0:
-            what = f"{name} cannot be imported from {module}" if wanted else "Mendel does not start"
-            raise ImageNotVerified(
-                f"{what} in the image: {_last_line(tail)}",
-                log_tail=tail,
-                remedy="Add what is missing to the requirements, or use a base image that has the library.",
-            )
+            raise not_verified(plan, tail)
 
     def _run(self, command: Sequence[str], output: int) -> int:
         try:
@@ -162,6 +155,27 @@ class Verifier:
                 remedy="Do not load models or reach for the network while a module is imported.",
             ) from error
         return done.returncode
+
+
+def import_command(plan: ImagePlan) -> tuple[str, ...]:
+    """What imports the predictor of *plan*, run inside its image."""
+    wanted = [_import_name(plan.labels[MODULE_LABEL]), plan.labels[CLASS_LABEL]] if _is_of_project(plan) else []
+    return (f"{VENV}/bin/python", "-c", _IMPORT, plan.run.working_directory, *wanted)
+
+
+def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
+    """The error for an import that ended badly, having printed *tail* last."""
+    name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
+    what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel does not start"
+    return ImageNotVerified(
+        f"{what} in the image: {_last_line(tail)}",
+        log_tail=tail,
+        remedy="Add what is missing to the requirements, or use a base image that has the library.",
+    )
+
+
+def _is_of_project(plan: ImagePlan) -> bool:
+    return {MODULE_LABEL, CLASS_LABEL} <= plan.labels.keys()
 
 
 def _prepare(tree: Path) -> Path:
