@@ -141,7 +141,12 @@ def as_project_says(told: ServeSettings, project: Project, wish: Wish, *, embedd
         host=told.host if embedded or "serving.host" in wish.said else server.host,
         rest_ports=ports,
         optional_ports=optional,
-        serving=replace(told.serving, workers=workers, correlation_ids=observability.correlation_ids),
+        serving=replace(
+            told.serving,
+            workers=workers,
+            correlation_ids=observability.correlation_ids,
+            log_payloads=observability.log_payloads,
+        ),
     )
 
 

@@ -30,7 +30,7 @@ from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
-from mendel.transports.rest import RestDoor, Stats
+from mendel.transports.rest import RestDoor, RestPolicy, Stats
 from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
@@ -43,11 +43,14 @@ _TRY_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 class Worker:
     """The life of a worker: hear what is desired, apply it, open the doors once it serves, tell, drain."""
 
-    def __init__(self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None) -> None:
+    def __init__(
+        self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None, policy: RestPolicy
+    ) -> None:
         self._channel = channel
         self._begin = begin
         self._kernel = kernel
         self._spool = spool
+        self._policy = policy
         self._desire: Desire | None = None
         self._news = asyncio.Event()
         self._turn = asyncio.Event()
@@ -81,7 +84,9 @@ class Worker:
         kernel, begin = self._kernel, self._begin
         stats = None if begin.hub is None else _statistics(begin.hub)
         rest = [socket.socket(fileno=descriptor) for descriptor in begin.rest]
-        doors: list[contextlib.AbstractAsyncContextManager[object]] = [RestDoor(kernel, sockets=rest, stats=stats)]
+        doors: list[contextlib.AbstractAsyncContextManager[object]] = [
+            RestDoor(kernel, sockets=rest, stats=stats, policy=self._policy)
+        ]
         if begin.grpc is not None:
             from mendel.transports.grpc import GrpcDoor  # noqa: PLC0415
 
@@ -197,13 +202,21 @@ def fronting(project: Project, classifier: str | None = None) -> Classifier:
     return project.classifiers[0] if name is None else project.classifier(name)
 
 
+def rest_policy(project: Project | None, begin: BeginWorker) -> RestPolicy:
+    """How the REST door behaves: as the project says, if one is hosted."""
+    chatty = begin.style.level == "DEBUG"
+    if project is None:
+        return RestPolicy(log_requests=chatty)
+    return RestPolicy.of(fronting(project, begin.classifier), log_requests=chatty)
+
+
 async def work(channel: Channel) -> None:
     """Be the worker that the first message describes."""
     begin = await channel.hear()
     if not isinstance(begin, BeginWorker):
         return
     write_log(begin.style)
-    run = Path(begin.run)
+    run, project = Path(begin.run), hosted_project(begin.project, begin.classifier)
     with (
         SharedCounters(run, begin.slot) as counters,
         SharedBreakers(run, begin.slot, micros=micros) as breakers,
@@ -218,11 +231,11 @@ async def work(channel: Channel) -> None:
             breakers=breakers,
             clock=utc_now,
             rng=random.Random(os.urandom(16)),  # noqa: S311 - routes and ids, no secrets
-            project=hosted_project(begin.project, begin.classifier),
+            project=project,
             identity=begin.identity,
         )
         async with kernel:
-            await Worker(channel, begin, kernel, spool).run()
+            await Worker(channel, begin, kernel, spool, rest_policy(project, begin)).run()
 
 
 def _statistics(hub: str) -> Stats:

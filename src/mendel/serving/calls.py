@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from mendel.serving.answering import Body
 from mendel.values import ModelName, VersionUuid
 
 
@@ -133,6 +134,8 @@ class InferenceAnswer:
         predictions: One builtin value per row; NaN and infinities are None.
         probabilities: One list per row in the order of ``metadata.classes``, or None where the predictor has none.
         prediction_ids: One UUIDv7 per row; None when the rows are not in the spool.
+        body: What the predictor itself returned, where its project lets that be the answer of the plain routes; so
+            ``proba_body`` for probabilities.
         fallback: The breaker of the routed version was open, another version answered.
         took: From the kernel's door to here.
     """
@@ -145,6 +148,8 @@ class InferenceAnswer:
     at: datetime
     took: timedelta
     fallback: bool = False
+    body: Body | None = None
+    proba_body: Body | None = None
 
     @property
     def logged(self) -> bool:

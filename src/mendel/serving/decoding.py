@@ -16,6 +16,7 @@ from mendel.serving.rows import Frame, Rows, Shape, assemble
 from mendel.serving.tensors import matrix_of
 from mendel.values import ColumnSpec, ColumnType, Signature, Table
 
+RECORDS, LISTS = "objects of features", "lists of values"
 _NUMBERS = frozenset({int, float})
 _WANTED = {
     ColumnType.BOOLEAN: "true or false",
@@ -37,10 +38,20 @@ class InputCodec:
     Args:
         order: The order of the columns where there is no signature (``api.feature_order``).
         max_rows: Bound on the rows of one request.
+        forms: How rows may come where neither a signature nor *order* names the features: an object of features says
+            nothing of their places to a model that goes by place, nor a list of names to one that goes by name.
     """
 
-    def __init__(self, signature: Signature | None, *, order: tuple[str, ...] | None, max_rows: int) -> None:
+    def __init__(
+        self,
+        signature: Signature | None,
+        *,
+        order: tuple[str, ...] | None,
+        max_rows: int,
+        forms: frozenset[str] = frozenset({RECORDS, LISTS}),
+    ) -> None:
         self._max_rows = max_rows
+        self._forms = forms
         self._columns = _Columns(signature.inputs) if signature and signature.inputs else None
         self._order = order
 
@@ -61,7 +72,17 @@ class InputCodec:
             raise InvalidRequest("The request has no rows.", remedy="Send at least one.")
         if self._columns is not None:
             return self._columns.decode(rows, names)
+        if self._order is None:
+            self._check_form(RECORDS if names is not None or isinstance(rows[0], Mapping) else LISTS)
         return _loose(rows, names, self._order)
+
+    def _check_form(self, form: str) -> None:
+        if form not in self._forms:
+            (taken,) = self._forms
+            raise InvalidRequest(
+                f"Rows are {form}; this classifier takes {taken} (api.adapter).",
+                remedy="Send those, or have its project name the features: api.feature_order.",
+            )
 
     def _named(self, given: Input) -> tuple[tuple[str, ...] | None, Any]:
         if isinstance(given, Records):

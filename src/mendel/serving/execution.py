@@ -14,6 +14,7 @@ from mendel.drift import Reference
 from mendel.durable import Clock
 from mendel.errors import MendelError, ModelError, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
+from mendel.serving.answering import Body
 from mendel.serving.lane import Ticket
 from mendel.serving.ports import PredictionSink
 from mendel.serving.predictor import Outputs, Predictor
@@ -31,6 +32,8 @@ class Outcome:
     ids: list[str] | None
     ood_rows: int
     error: MendelError | None = None
+    body: Body | None = None
+    proba_body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,9 @@ def _failed(error: MendelError, ood_rows: int = 0) -> Outcome:
 def _shares(
     tickets: Sequence[Ticket[Outcome]], outputs: Outputs, ids: list[str] | None, ood: NDArray[np.bool_] | None
 ) -> list[Outcome]:
+    if len(tickets) == 1:
+        rows = 0 if ood is None else int(ood.sum())
+        return [Outcome(outputs.predictions, outputs.probabilities, ids, rows, None, outputs.body, outputs.proba_body)]
     outcomes, start = [], 0
     flags = None if ood is None or not ood.any() else ood
     for ticket in tickets:

@@ -40,6 +40,7 @@ from mendel.serving.itself import is_registered
 from mendel.serving.lane import Ticket
 from mendel.serving.metering import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
+from mendel.serving.payloads import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
 from mendel.serving.reporting import metrics_text, readiness_of, status_of
@@ -176,6 +177,8 @@ class Kernel:
             StoreUnavailable: Logging is required and the log takes nothing.
         """
         began = self.steady()
+        if self.policy.log_payloads:
+            log_asked(call)
         patience = min(call.timeout or self.policy.request_timeout, self.policy.request_timeout)
         if patience <= timedelta(0):
             raise DeadlineExceeded("The deadline had passed when the request came.")
@@ -190,7 +193,10 @@ class Kernel:
             cast_shadow(hosted, version, call, ticket, self._loop)
         with self._in_flight(version):
             outcome = await self._outcome(version, ticket)
-        return self._answer(call, version, outcome, began, fallback=fallback)
+        answer = self._answer(call, version, outcome, began, fallback=fallback)
+        if self.policy.log_payloads:
+            log_answered(answer)
+        return answer
 
     def readiness(self) -> Readiness:
         """Whether requests are welcome, and which check says no."""
@@ -392,6 +398,8 @@ class Kernel:
             at=self.clock(),
             took=timedelta(seconds=self.steady() - began),
             fallback=fallback,
+            body=outcome.body,
+            proba_body=outcome.proba_body,
         )
 
 

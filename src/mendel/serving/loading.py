@@ -12,6 +12,7 @@ import yaml
 
 from mendel.errors import DigestMismatch, MendelError, ModelNotLoadable
 from mendel.projects import Classifier, Project
+from mendel.serving.answering import Answering
 from mendel.serving.modules import ProjectModules
 from mendel.serving.predictor import Predictor
 from mendel.values import Digest, Signature
@@ -129,6 +130,10 @@ def _project_predictor(directory: Path, flavor: Mapping[str, Any], project: Proj
         order=api.feature_order,
         proba=callable(getattr(model, "predict_proba", None)),
         endpoints=frozenset(endpoints),
+        adapter=api.adapter,
+        answering=Answering(
+            format=api.response_format, validated=api.response_validation, values_only=api.extract_values
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mendel.errors import ModelFailed
 
@@ -23,7 +24,7 @@ def per_row(output: Any, rows: int) -> list[Any]:
     >>> per_row({"label": ["a", "b"], "score": np.array([0.5, np.nan])}, 2)
     [{'label': 'a', 'score': 0.5}, {'label': 'b', 'score': None}]
     """
-    values = _divide(output, rows)
+    values = divide(plain(output), rows)
     if len(values) != rows:
         raise ModelFailed(f"The model answered {len(values)} rows for {rows}.")
     return values
@@ -40,6 +41,24 @@ def probabilities_per_row(output: Any, rows: int) -> list[list[float | None]]:
     if not all(isinstance(row, list) for row in values):
         raise ModelFailed("predict_proba did not answer one row of probabilities per row.")
     return values
+
+
+def matrix_of(probabilities: list[list[float | None]], classes: tuple[Any, ...] | None) -> NDArray[np.float64]:
+    """
+    Probabilities as ``float64``, shape (rows, classes); null is NaN.
+
+    Raises:
+        ModelFailed: The rows have different lengths, or not one probability per class.
+    """
+    try:
+        matrix = np.array(probabilities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ModelFailed("predict_proba did not answer rows of numbers, all of one length.") from error
+    if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
+        raise ModelFailed("predict_proba did not answer one row of probabilities per row.")
+    if classes is not None and matrix.shape[1] != len(classes):
+        raise ModelFailed(f"predict_proba answered {matrix.shape[1]} probabilities per row, of {len(classes)} classes.")
+    return matrix
 
 
 def plain(value: Any) -> Any:
@@ -75,8 +94,8 @@ def _foreign(value: Any) -> Any:
     raise ModelFailed(f"The model answered a {type(value).__name__}, which JSON cannot carry.")
 
 
-def _divide(output: Any, rows: int) -> list[Any]:
-    values = plain(output)
+def divide(values: Any, rows: int) -> list[Any]:
+    """The parts of what JSON knows: one per row where it is so divided, else what there is."""
     if isinstance(values, dict):
         columns = list(values.values())
         if columns and all(isinstance(column, list) and len(column) == rows for column in columns):

@@ -108,8 +108,11 @@ def parse_plain(document: Any) -> PlainRequest:
     return PlainRequest(input=found, key=_key(document), event_time=event_time_of(document.get("event_time")))
 
 
-def plain_answer(answer: InferenceAnswer, *, proba: bool, single: bool) -> dict[str, Any]:
-    """The body of *answer*: flat for a flat request, else one value per row."""
+def plain_answer(answer: InferenceAnswer, *, proba: bool, single: bool) -> Any:
+    """The body of *answer*: the predictor's own where its project says so; flat for a flat request; else per row."""
+    own = answer.proba_body if proba else answer.body
+    if own is not None:
+        return own.content
     if single and not proba:
         return _flat_answer(answer)
     body: dict[str, Any]

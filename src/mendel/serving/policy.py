@@ -25,6 +25,7 @@ class ServingPolicy:
         memory_budget_bytes: Bound on the files of all loaded versions; None is no bound.
         max_shadow_queue: Copies waiting for a shadow version; above it they are shed.
         correlation_ids: Each request has an id, the caller's or a new one, that is returned, logged and stored.
+        log_payloads: What is asked and answered stands in the server's own log, too.
         logging_required: Refuse what cannot be logged, instead of answering ``logged: false``.
     """
 
@@ -40,6 +41,7 @@ class ServingPolicy:
     max_shadow_queue: int = 64
     logging_required: bool = False
     correlation_ids: bool = True
+    log_payloads: bool = False
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import MendelError, ModelFailed
-from mendel.serving.outputs import per_row, probabilities_per_row
+from mendel.serving.answering import Answering, Body
+from mendel.serving.outputs import divide, matrix_of, per_row, plain, probabilities_per_row
 from mendel.serving.rows import Frame
 
 NO_NAMES = "X does not have valid feature names"
@@ -26,11 +27,14 @@ class Outputs:
         predictions: One builtin value per row.
         probabilities: One list per row, or None where the predictor gives none.
         matrix: The same probabilities as ``float64``, shape (rows, classes).
+        body: Where the predictor's own return is the answer of the plain routes; so ``proba_body``.
     """
 
     predictions: list[Any]
     probabilities: list[list[float | None]] | None = None
     matrix: NDArray[np.float64] | None = None
+    body: Body | None = None
+    proba_body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,8 @@ class Predictor:
         width: How many predict calls may run at once.
         order: The order of features where there is no signature.
         endpoints: Which of ``predict`` and ``predict_proba`` callers may ask for.
+        adapter: How rows come where nothing names their features: see :class:`mendel.serving.decoding.InputCodec`.
+        answering: What becomes of the answers.
     """
 
     model: Any
@@ -56,23 +62,45 @@ class Predictor:
     order: tuple[str, ...] | None = None
     proba: bool = False
     endpoints: frozenset[str] = frozenset({"predict", "predict_proba"})
+    adapter: Literal["records", "ndarray", "auto"] = "auto"
+    answering: Answering = field(default_factory=Answering)
 
     def predict(self, frame: Frame) -> Outputs:
         """
-        Answer every row of *frame*.
+        Answer every row of *frame*; where ``answering.alone``, the rows of one request only.
 
         Raises:
             ModelFailed: The model raised, or its output is not one answer per row.
         """
         rows = len(frame)
         x = self._as_model_wants(frame)
-        predictions = per_row(self._call(self.model.predict, x), rows)
+        if self.answering.alone:
+            return self._as_it_came(x, rows)
+        predictions = self.answering.shown(per_row(self._call(self.model.predict, x), rows))
         if not self.proba:
             return Outputs(predictions=predictions)
         probabilities = probabilities_per_row(self._call(self.model.predict_proba, x), rows)
-        return Outputs(
-            predictions=predictions, probabilities=probabilities, matrix=np.array(probabilities, dtype=np.float64)
-        )
+        matrix = matrix_of(probabilities, self.classes)
+        return Outputs(predictions=predictions, probabilities=probabilities, matrix=matrix)
+
+    def _as_it_came(self, x: Any, rows: int) -> Outputs:
+        returned = plain(self._call(self.model.predict, x))
+        body = self.answering.body(returned, proba=False)
+        predictions = self.answering.shown(divide(returned, rows))
+        if self.answering.validated and body is None and len(predictions) != rows:
+            raise ModelFailed(f"The model answered {len(predictions)} rows for {rows}.")
+        if not self.proba:
+            return Outputs(predictions=predictions, body=body)
+        told = plain(self._call(self.model.predict_proba, x))
+        proba_body, rest = self.answering.body(told, proba=True), Outputs(predictions=predictions, body=body)
+        try:
+            probabilities = probabilities_per_row(told, rows)
+            matrix = matrix_of(probabilities, self.classes if self.answering.validated else None)
+        except ModelFailed:
+            if proba_body is None:
+                raise
+            return replace(rest, proba_body=proba_body)
+        return replace(rest, probabilities=probabilities, matrix=matrix, proba_body=proba_body)
 
     def close(self) -> None:
         """Let the model give back what it holds; a fault in that is nobody's answer and is dropped with a warning."""

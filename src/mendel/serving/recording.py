@@ -64,7 +64,7 @@ def block_of(whose: Recorded, origins: Sequence[Origin], executed: Executed) -> 
         door=_each(origins, [origin.door for origin in origins]),
         feature_names=executed.frame.shape.names,
         features=executed.frame.matrix if executed.frame.plain else executed.frame.columns(),
-        predictions=None if outputs is None else prediction_column(outputs.predictions),
+        predictions=None if outputs is None else prediction_column(_for_each(outputs.predictions, rows)),
         latency_ms=_latencies(origins),
         release_tag=served.release_tag,
         fingerprint=served.training_fingerprint,
@@ -88,6 +88,11 @@ def prediction_column(values: Sequence[Any]) -> NDArray[Any]:
     if all(type(value) in {int, float} for value in values):
         return np.array(values, dtype=np.float64)
     return objects([_scalar(value) for value in values])
+
+
+def _for_each(answers: list[Any], rows: int) -> list[Any]:
+    """*answers*, which a predictor that answers as it likes need not give one per row: then the whole, for each."""
+    return answers if len(answers) == rows else [answers] * rows
 
 
 def _scalar(value: Any) -> Any:

@@ -18,7 +18,7 @@ from mendel.errors import InvalidInput, ModelError, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.artifact import GOLDEN_INPUT, REFERENCE
 from mendel.serving.calls import AnswerMetadata, Matrix, ServerIdentity
-from mendel.serving.decoding import InputCodec
+from mendel.serving.decoding import LISTS, RECORDS, InputCodec
 from mendel.serving.execution import BatchRun, Outcome
 from mendel.serving.itself import is_registered, version_ref
 from mendel.serving.lane import Lane, Ticket
@@ -68,7 +68,7 @@ def read_version(directory: Path, served: ServedVersion, *, policy: ServingPolic
     """
     predictor = load(directory, digest=served.artifact_digest, project=project)
     try:
-        codec = InputCodec(served.signature, order=predictor.order, max_rows=policy.max_rows)
+        codec = codec_of(served, predictor, policy)
         golden = _warm_up(directory, codec, predictor)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
@@ -77,6 +77,20 @@ def read_version(directory: Path, served: ServedVersion, *, policy: ServingPolic
         raise
     return Read(
         predictor=predictor, codec=codec, reference=reference, footprint_bytes=footprint(directory), golden=golden
+    )
+
+
+def codec_of(served: ServedVersion, predictor: Predictor, policy: ServingPolicy) -> InputCodec:
+    """The codec for requests to *predictor*: where nothing names the features, ``api.adapter`` says how rows come."""
+    forms = {
+        "records": frozenset({RECORDS} if predictor.dataframe else {RECORDS, LISTS}),
+        "ndarray": frozenset({LISTS}),
+    }
+    return InputCodec(
+        served.signature,
+        order=predictor.order,
+        max_rows=policy.max_rows,
+        forms=forms.get(predictor.adapter, frozenset({RECORDS, LISTS})),
     )
 
 
@@ -139,7 +153,7 @@ class LoadedVersion:
             done=self._ran,
             dropped=self._dropped,
             width=min(read.predictor.width, around.policy.bulkhead.max_concurrent),
-            max_rows=around.policy.max_batch_rows,
+            max_rows=1 if read.predictor.answering.alone else around.policy.max_batch_rows,
             loop=asyncio.get_running_loop(),
             steady=around.steady,
         )

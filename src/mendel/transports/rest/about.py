@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 from mendel.transports.rest.messages import Request, Response, json_response
@@ -11,9 +12,9 @@ from mendel.values import Scope, to_builtins
 if TYPE_CHECKING:
     from mendel.transports.rest.application import RestApplication
 
-_DOCS = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Mendel</title>
+_DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>TITLE</title>
 <style>body{font:16px/1.5 system-ui;max-width:46rem;margin:3rem auto;padding:0 1rem}
-td{padding:.2em 1em .2em 0;vertical-align:top}</style><h1>Mendel</h1><p>Routes of this server
+td{padding:.2em 1em .2em 0;vertical-align:top}</style><h1>TITLE</h1><p>Routes of this server
 (<a href="/openapi.json">openapi.json</a>):</p><table id="t"></table><script>
 const cell=(r,t)=>r.insertCell().textContent=t;
 fetch("/openapi.json").then(r=>r.json()).then(d=>{for(const[p,ms]of Object.entries(d.paths))
@@ -57,19 +58,18 @@ async def metrics(door: RestApplication, _: Request) -> Response:
     return Response(body=door.kernel.metrics().encode(), content_type=_METRICS_TYPE)
 
 
-async def docs(_: RestApplication, __: Request) -> Response:
+async def docs(door: RestApplication, _: Request) -> Response:
     """A page that lists the routes."""
-    return Response(body=_DOCS, content_type=b"text/html; charset=utf-8")
+    page = _DOCS.replace("TITLE", html.escape(door.policy.title))
+    return Response(body=page.encode(), content_type=b"text/html; charset=utf-8")
 
 
 async def openapi(door: RestApplication, _: Request) -> Response:
     """The routes as OpenAPI 3.1."""
-    from mendel.transports.rest.application import ROUTES  # noqa: PLC0415 - which is made of these routes too
-
-    return json_response(openapi_document(ROUTES, door.kernel.version))
+    return json_response(openapi_document(door.routes, door.kernel.version, title=door.policy.title))
 
 
-def openapi_document(routes: tuple[Route, ...], version: str) -> dict[str, Any]:
+def openapi_document(routes: tuple[Route, ...], version: str, *, title: str = "Mendel") -> dict[str, Any]:
     """The OpenAPI document of *routes*; summaries are the first lines of their endpoints' docstrings."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -82,8 +82,8 @@ def openapi_document(routes: tuple[Route, ...], version: str) -> dict[str, Any]:
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         },
     }
-    title = {"title": "Mendel", "version": version}
-    return {"openapi": "3.1.0", "info": title, "paths": paths, "components": components}
+    about = {"title": title, "version": version}
+    return {"openapi": "3.1.0", "info": about, "paths": paths, "components": components}
 
 
 def _operation(route: Route) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mendel.transports.rest.errors import error_response
 from mendel.transports.rest.messages import Receive, Request, Response, Send, json_response
 from mendel.transports.rest.monitoring import MONITORING_ROUTES
 from mendel.transports.rest.plain import PLAIN_ROUTES
+from mendel.transports.rest.policy import RestPolicy
 from mendel.transports.rest.routes import Route, RouteTable
 from mendel.transports.rest.v2 import V2_ROUTES
 
@@ -21,7 +22,6 @@ Stats = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
 """Asks the hub for ``/monitoring/stats`` with a query and the caller's key; gives its JSON."""
 
 ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
-_TABLE = RouteTable(ROUTES)
 _log = structlog.get_logger("mendel.rest")
 
 
@@ -31,11 +31,17 @@ class RestApplication:
 
     Args:
         stats: Where statistics come from; None answers 503.
+
+    Raises:
+        InvalidSettings: The policy puts the metrics where something else is told.
     """
 
-    def __init__(self, kernel: Kernel, *, stats: Stats | None = None) -> None:
+    def __init__(self, kernel: Kernel, *, stats: Stats | None = None, policy: RestPolicy | None = None) -> None:
         self.kernel = kernel
         self.stats = stats
+        self.policy = policy or RestPolicy()
+        self.routes = self.policy.routes(ROUTES)
+        self._table = RouteTable(self.routes)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -57,12 +63,21 @@ class RestApplication:
         await response.send(send, request.correlation_id)
         took = self.kernel.steady() - began
         self.kernel.answered(request.method, pattern, str(response.status), request.model, took)
+        if self.policy.log_requests:
+            _log.debug(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=response.status,
+                ms=round(took * 1000, 3),
+                correlation_id=request.correlation_id or None,
+            )
 
     async def _respond(self, request: Request) -> tuple[str, Response]:
         method = "GET" if request.method == "HEAD" else request.method
-        found = _TABLE.find(method, request.path)
+        found = self._table.find(method, request.path)
         if found is None:
-            return "", _no_route(request)
+            return "", self._no_route(request)
         request.params = found.params
         try:
             self.kernel.authorize("rest", request.credential, found.route.scope)
@@ -74,10 +89,9 @@ class RestApplication:
             text = f"Internal error; look for {request.correlation_id} in the server's log."
             return found.route.pattern, json_response({"error": text}, status=500)
 
-
-def _no_route(request: Request) -> Response:
-    methods = _TABLE.methods(request.path)
-    if methods:
-        allow = ((b"allow", ", ".join(methods).encode()),)
-        return json_response({"error": f"{request.path} takes {', '.join(methods)}."}, status=405, headers=allow)
-    return json_response({"error": f"There is nothing at {request.path}; see /docs."}, status=404)
+    def _no_route(self, request: Request) -> Response:
+        methods = self._table.methods(request.path)
+        if methods:
+            allow = ((b"allow", ", ".join(methods).encode()),)
+            return json_response({"error": f"{request.path} takes {', '.join(methods)}."}, status=405, headers=allow)
+        return json_response({"error": f"There is nothing at {request.path}; see /docs."}, status=404)

@@ -13,6 +13,8 @@ import uvicorn
 
 from mendel.serving import Kernel
 from mendel.transports.rest.application import RestApplication, Stats
+from mendel.transports.rest.cors import CrossOrigin
+from mendel.transports.rest.policy import RestPolicy
 
 _FIRST_REQUEST_S = 0.2
 
@@ -41,12 +43,22 @@ class RestDoor:
     Args:
         sockets: Bound and listening; this door's from now on.
         stats: Where ``/monitoring/stats`` is asked; None answers 503.
+        policy: What a project says of its door.
     """
 
-    def __init__(self, kernel: Kernel, *, sockets: Sequence[socket.socket], stats: Stats | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        sockets: Sequence[socket.socket],
+        stats: Stats | None = None,
+        policy: RestPolicy | None = None,
+    ) -> None:
         self._sockets = list(sockets)
+        application = RestApplication(kernel, stats=stats, policy=policy)
+        cors = application.policy.cors
         config = uvicorn.Config(
-            RestApplication(kernel, stats=stats),
+            CrossOrigin(application, cors) if cors.allow_origins else application,
             loop="none",
             http="httptools",
             ws="none",

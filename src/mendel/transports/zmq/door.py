@@ -114,7 +114,7 @@ class _Reply:
 
     type: str = "error"
     message_id: str | int | None = None
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Any = field(default_factory=dict)
     endpoint: str = ""
     status: str = "cancelled"
     model: str | None = None

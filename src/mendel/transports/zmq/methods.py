@@ -39,7 +39,7 @@ class Turn:
     model: str | None = None
 
 
-Answer = Callable[[Turn], Awaitable[dict[str, Any]]]
+Answer = Callable[[Turn], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ async def _heartbeat(turn: Turn) -> dict[str, Any]:
     return {"status": turn.kernel.readiness().state}
 
 
-async def _inference(turn: Turn) -> dict[str, Any]:
+async def _inference(turn: Turn) -> Any:
     data, kernel = turn.message.data, turn.kernel
     turn.model = data.get("model_name")
     asked = parse_plain(_payload(data))
