@@ -142,7 +142,7 @@ def _versions(layers: Iterable[LayerRecord]) -> dict[str, str]:
 
 
 def _files(part: Part, expected: bytes | None, rebuilt: bytes | None) -> Iterator[Difference]:
-    """The files of *part* that differ, where both images list theirs; with the code also what is said of the release."""
+    """The files of *part* that differ, where both images list theirs; with the code also what the lists say else."""
     if expected is None or rebuilt is None or part not in {Part.ARTIFACTS, Part.CODE}:
         return
     old, new = _listed(expected, part), _listed(rebuilt, part)
