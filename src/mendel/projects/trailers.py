@@ -43,7 +43,8 @@ def read_trailers(message: str) -> dict[str, tuple[str, ...]]:
 def artifact_value(path: str, digest: str) -> str:
     """The value of an ``Untracked-Artifact``; a path that a line cannot carry as it stands is quoted as in JSON."""
     plain = path.isprintable() and path == " ".join(path.split()) and not path.startswith('"')
-    return f"{digest} {path if plain else json.dumps(path)}"
+    quoted = path if plain else json.dumps(path).replace("  ", " \\u0020")
+    return f"{digest} {quoted}"
 
 
 def artifact_of(value: str) -> tuple[str, str]:
