@@ -14,8 +14,7 @@ def main() -> int:
     from pip._internal.cli.main import main as pip  # noqa: PLC0415 - the parent looks whether pip is there
     from pip._vendor.packaging import markers  # noqa: PLC0415
 
-    environment: markers.Environment = json.loads(sys.argv[1])
-    markers.default_environment = lambda: environment
+    markers.default_environment = lambda: json.loads(sys.argv[1])  # its callers write to what they get
     return pip(sys.argv[2:])
 
 

@@ -138,7 +138,8 @@ class _Asked:
         asked = requirement_file(self.directory, "requirements.txt", self.requirements)
         bounds = [*self.constraints, *(f"{name}=={version}" for name, version in sorted(self.preferred.items()))]
         bounded = ("--constraint", requirement_file(self.directory, "constraints.txt", bounds)) if bounds else ()
-        what = ("install", "--dry-run", "--ignore-installed", "--no-compile", "--report", str(report))
+        nowhere = str(self.directory / "nothing-is-installed")  # pips before 23.3 insist on it
+        what = ("install", "--dry-run", "--ignore-installed", "--target", nowhere, "--report", str(report))
         return (*what, "--requirement", asked, *bounded)
 
 
