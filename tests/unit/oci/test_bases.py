@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -17,7 +18,7 @@ from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descri
 from mendel.adapters.oci.inspecting import FileTree, look_inside
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.references import Reference
-from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, RegistryUnavailable
+from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, RegistryUnavailable, StoreUnavailable
 from mendel.images import OnProgress, Platform
 
 AMD = Platform.parse("linux/amd64")
@@ -200,6 +201,19 @@ def test_a_hole_in_the_cache_is_filled(tmp_path: Path) -> None:
     cache.path(cache.manifest(image.digest).layers[0].digest).unlink()
     bases.load(pin, AMD)
     assert remote.asked[-1] == f"ghcr.io/acme/base@{image.digest}"
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """A disk that fills up while a base is pulled is named, with what to do."""
+
+    class Full(Recorded):
+        def pull(self, *_: object, **__: object) -> Descriptor:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = Layout(tmp_path / "remote")
+    full = BaseImages(cache=Layout(tmp_path / "cache"), remote=Full(source, image_in(source, {})), root=tmp_path)
+    with pytest.raises(StoreUnavailable, match="cache is full"):
+        full.pin("python:3.11-slim", AMD)
 
 
 def test_an_archive_of_a_layout(bases: BaseImages, tmp_path: Path) -> None:

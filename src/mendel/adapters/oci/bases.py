@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +15,14 @@ from mendel.adapters.oci.documents import INDEXES, MANIFESTS, REF_NAME, Descript
 from mendel.adapters.oci.inspecting import Inside, inspect, path_entries
 from mendel.adapters.oci.layout import Layout, verify_blob
 from mendel.adapters.oci.references import Reference
-from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable
+from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable, StoreUnavailable
 from mendel.images import BasePin, OnProgress, Platform, Progress, ignore_progress
 from mendel.values import Digest, from_json, to_json
 
 _LAYOUT = "oci:"
 _ARCHIVE = "oci-archive:"
 _INSPECTION_FORMAT = 1
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +74,9 @@ class BaseImages:
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
         """Find the base and what of its inside decides about wheels; the network is asked only for what can move."""
-        found = self._find(reference, platform, on_progress)
-        inside = self._inside(self._loaded(found, reference, platform))
+        with _room(self._cache.directory):
+            found = self._find(reference, platform, on_progress)
+            inside = self._inside(self._loaded(found, reference, platform))
         return BasePin(
             reference=reference,
             digest=found.digest,
@@ -91,9 +94,8 @@ class BaseImages:
             RegistryUnavailable, Unauthenticated, Forbidden: The registry.
             DigestMismatch: A blob is damaged.
         """
-        found = self._at_hand(pin.digest, platform)
-        if found is None:
-            found = self._find(_pinned(pin), platform, on_progress)
+        with _room(self._cache.directory):
+            found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
         if found.digest != pin.digest:
             raise ImageNotFound(
                 f"The base {pin.reference} is now {found.digest}, and {pin.digest}, which the lock pins, is gone.",
@@ -183,6 +185,18 @@ class BaseImages:
             f"There is no base image at {whole}.",
             remedy="Make one there with: mendel base, or name one of a registry in build.base_image.",
         )
+
+
+@contextmanager
+def _room(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise StoreUnavailable(
+            f"The disk of {directory} is full, so the base was not kept.", remedy="Free some room, and try again."
+        ) from error
 
 
 def choose(layout: Layout, name: str | None, platform: Platform, reference: str) -> Descriptor:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from mendel.adapters.oci.calls import MAX_DOCUMENT_BYTES, Answer, Call, RegistrySettings, join
 from mendel.adapters.oci.challenges import BasicChallenge, BearerChallenge, Challenge, parse_challenges
 from mendel.adapters.oci.credentials import Anonymous, Credential, IdentityToken, Keychain, Login
 from mendel.adapters.oci.patience import Passing, Patience
@@ -30,10 +30,6 @@ from mendel.errors import (
     Unauthenticated,
     Unsupported,
 )
-from mendel.resilience import RetryPolicy
-
-MAX_DOCUMENT_BYTES: Final = 4 << 20
-"""What the distribution specification lets a manifest weigh."""
 
 _MAX_COMPLAINT_BYTES: Final = 64 << 10
 _MAX_SAID: Final = 300
@@ -47,61 +43,6 @@ _NOT_IMPLEMENTED: Final = 501
 E = TypeVar("E", bound=BaseException)
 _NOT_YET: Final = "MANIFEST_BLOB_UNKNOWN"
 """How docker's registry also refuses a manifest while another push is just writing the same blobs."""
-
-Body = Callable[[], Iterator[bytes]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistrySettings:
-    """
-    How registries are talked to.
-
-    Attributes:
-        ca_bundle: Certificates (PEM) that are trusted on top of the usual ones.
-        insecure_hosts: Registries (``host[:port]``) that may be talked to without TLS; this machine always may.
-        longest_wait: The longest ``Retry-After`` that is waited for.
-        chunk_bytes: Blobs above this size are sent in chunks, so that a drop loses one chunk at most where the registry
-            can resume.
-    """
-
-    ca_bundle: Path | None = None
-    insecure_hosts: tuple[str, ...] = ()
-    connect_timeout: timedelta = timedelta(seconds=10)
-    timeout: timedelta = timedelta(seconds=60)
-    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(base=timedelta(milliseconds=200)))
-    longest_wait: timedelta = timedelta(seconds=60)
-    chunk_bytes: int = 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """
-    One request.
-
-    Attributes:
-        url: A path of the registry, or an address it gave.
-        scopes: What a token must allow, ``repository:PATH:pull,push``.
-        accept: The statuses that the caller understands; the others become errors.
-        body: Gives the content anew for every attempt; ``length`` says how much it is.
-    """
-
-    method: str
-    url: str
-    scopes: tuple[str, ...]
-    accept: frozenset[int] = frozenset({200})
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
-    length: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer with its whole (small) content."""
-
-    status: int
-    headers: httpx.Headers
-    content: bytes
-    url: str
 
 
 class Conversation:
@@ -150,7 +91,9 @@ class Conversation:
         """Ask once; raises :class:`Passing` where trying again makes sense."""
         with self.stream(call) as response:
             content = b"" if call.method == "HEAD" else self._read(response, max_bytes, call)
-            return Answer(status=response.status_code, headers=response.headers, content=content, url=str(response.url))
+            return Answer(
+                status=response.status_code, headers=dict(response.headers), content=content, url=str(response.url)
+            )
 
     @contextmanager
     def stream(self, call: Call) -> Iterator[httpx.Response]:
@@ -387,21 +330,6 @@ class Conversation:
             raise Passing(RegistryUnavailable(message, remedy=remedy)) from error
         except httpx.InvalidURL as error:
             raise Corrupt(f"{self.host} gives an address that is none: {error}.") from error
-
-
-def join(base: str, url: str) -> str:
-    """
-    The address that *url* means seen from *base*.
-
-    Raises:
-        Corrupt: It is none.
-    """
-    try:
-        whole = urljoin(base, url)
-        urlsplit(whole)
-    except ValueError as error:
-        raise Corrupt(f"{urlsplit(base).netloc} gives an address that is none: {error}.") from error
-    return whole
 
 
 def _complaint(content: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -70,7 +71,7 @@ def publish(
         references: ``host/name:tag``, of one or several repositories.
         force: Let version tags move that mean another image; ``latest`` and ``untagged...`` always may.
         mount_from: References of images that share blobs with this one (its base, its siblings); those of the same
-            registry are offered for mounting.
+            registry are offered for mounting, others passed over.
 
     Raises:
         AlreadyExists: A version tag means another digest; nothing was pushed. Names all of them.
@@ -249,9 +250,12 @@ def _refuse_moved_tags(registries: Registries, targets: Sequence[_Target], diges
 
 
 def _siblings(target: _Target, mount_from: Sequence[str]) -> tuple[str, ...]:
-    references = [Reference.parse(text) for text in mount_from]
-    same_host = [reference.path for reference in references if reference.host == target.host]
-    return tuple(path for path in dict.fromkeys(same_host) if path != target.path)
+    paths = []
+    for text in mount_from:
+        with suppress(InvalidValue):  # a base from a layout or an archive has no registry to mount from
+            reference = Reference.parse(text)
+            paths += [reference.path] if reference.host == target.host and reference.path != target.path else []
+    return tuple(dict.fromkeys(paths))
 
 
 def _verify(registry: Registry, target: _Target, digest: Digest) -> None:

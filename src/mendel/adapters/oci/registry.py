@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
-from mendel.adapters.oci.conversation import Answer, Call, Conversation, RegistrySettings, join
+from mendel.adapters.oci.calls import Answer, Call, RegistrySettings, join
 from mendel.adapters.oci.credentials import Keychain
 from mendel.adapters.oci.documents import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, digest_of, parse_json
 from mendel.adapters.oci.patience import Passing, Patience, Trials
 from mendel.adapters.oci.uploading import Sent, Upload
 from mendel.errors import Corrupt, DigestMismatch, ImageNotFound, InvalidValue, RegistryUnavailable, Unsupported
 from mendel.values import Digest
+
+if TYPE_CHECKING:
+    from mendel.adapters.oci.conversation import Conversation
+
+__all__ = ["Document", "Registries", "Registry", "RegistrySettings"]
 
 _ACCEPT: Final = {"Accept": ", ".join((*MANIFESTS, *INDEXES))}
 _MAX_LIST_BYTES: Final = 16 << 20
@@ -240,6 +245,8 @@ class Registries:
 
     def at(self, host: str) -> Registry:
         """The registry at *host*; nothing is asked of it yet."""
+        from mendel.adapters.oci.conversation import Conversation  # noqa: PLC0415 - httpx costs who only builds
+
         with self._lock:
             if host not in self._conversations:
                 self._conversations[host] = Conversation(

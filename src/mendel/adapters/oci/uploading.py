@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from mendel.adapters.oci.conversation import Answer, Body, Call, Conversation, join
+from mendel.adapters.oci.calls import Answer, Body, Call, join
 from mendel.adapters.oci.documents import Descriptor
 from mendel.adapters.oci.patience import Passing, Trials
 from mendel.errors import Denied, RegistryUnavailable, Unsupported
+
+if TYPE_CHECKING:
+    from mendel.adapters.oci.conversation import Conversation
 
 _PIECE_BYTES: Final = 256 << 10
 _CREATED: Final = 201
