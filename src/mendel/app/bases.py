@@ -29,13 +29,31 @@ def bases_for(places: Places) -> BaseImages:
 
 
 def open_registries() -> Registries:
-    """Registries with the credentials that docker and podman keep; nothing is asked of any yet."""
+    """
+    Registries as this machine is set up for them; nothing is asked of any yet.
+
+    Credentials are those of docker and podman, or ``MENDEL_REGISTRY_USER`` and ``MENDEL_REGISTRY_PASSWORD`` for the
+    hosts in ``MENDEL_REGISTRY_HOSTS``. ``SSL_CERT_FILE`` names further certificates to trust, and
+    ``MENDEL_REGISTRY_INSECURE`` lists hosts that are talked to without TLS.
+    """
     from mendel.adapters.oci.conversation import RegistrySettings  # noqa: PLC0415 - only who pulls needs a client
-    from mendel.adapters.oci.credentials import Keychain  # noqa: PLC0415
+    from mendel.adapters.oci.credentials import Keychain, Login  # noqa: PLC0415
     from mendel.adapters.oci.registry import Registries  # noqa: PLC0415
 
-    keychain = Keychain(tuple(credential_files(system_environment())))
-    return Registries(keychain=keychain, settings=RegistrySettings(), sleep=time.sleep, rng=random.Random())  # noqa: S311 - spreads retries
+    variables = system_environment()
+    user, password = variables.get("MENDEL_REGISTRY_USER"), variables.get("MENDEL_REGISTRY_PASSWORD")
+    hosts = _listed(variables.get("MENDEL_REGISTRY_HOSTS"))
+    given = {host: Login(user=user, password=password) for host in hosts} if user and password else {}
+    bundle = variables.get("SSL_CERT_FILE")
+    return Registries(
+        keychain=Keychain(tuple(credential_files(variables)), given=given),
+        settings=RegistrySettings(
+            ca_bundle=Path(bundle) if bundle else None,
+            insecure_hosts=_listed(variables.get("MENDEL_REGISTRY_INSECURE")),
+        ),
+        sleep=time.sleep,
+        rng=random.Random(),  # noqa: S311 - spreads retries
+    )
 
 
 def credential_files(environment: Mapping[str, str]) -> Iterator[Path]:
@@ -45,3 +63,7 @@ def credential_files(environment: Mapping[str, str]) -> Iterator[Path]:
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         yield Path(runtime) / "containers" / "auth.json"
     yield Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -46,8 +46,8 @@ from mendel.transports.hub.nouns import (
     RollBack,
 )
 from mendel.transports.hub.problems import MEDIA_TYPE, from_problem
-from mendel.values import Deployment, ModelName, VersionRef, from_json, to_json
-from mendel.values.trees import pack_tree
+from mendel.values import Deployment, Digest, ModelName, VersionRef, from_json, to_json
+from mendel.values.trees import pack_tree, unpack_tree
 
 if TYPE_CHECKING:
     from mendel.predictions import LogStats
@@ -94,6 +94,19 @@ class Client(ModelRegistering):
             return self._send(
                 Registered, "POST", f"{_of(registration.model)}/versions", data=form, files=files, timeout=600
             )
+
+    def download(self, digest: Digest, into: Path) -> None:
+        """
+        Fetch the served files of the artefact *digest* into the directory *into*, checked.
+
+        Raises:
+            ArtifactNotFound: The registry has none of that digest.
+            DigestMismatch: What came is another.
+        """
+        with tempfile.TemporaryFile() as packed:
+            self._fetch(f"/artifacts/{_part(digest)}", packed)
+            packed.seek(0)
+            unpack_tree(packed, into, expect=digest)
 
     def models(self) -> tuple[ModelName, ...]:
         """Every model that has a version."""
@@ -304,15 +317,29 @@ class Client(ModelRegistering):
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         if "content" in options:
             options["headers"] = {"content-type": "application/json", **options.get("headers", {})}
-        try:
+        with self._reached():
             response = self._http.request(method, f"/api/v1{path}", **options)
+        if response.is_success:
+            return response
+        raise _error_of(response)
+
+    def _fetch(self, path: str, into: IO[bytes]) -> None:
+        """Write a large answer to *into* as it comes."""
+        with self._reached(), self._http.stream("GET", f"/api/v1{path}", timeout=600) as response:
+            if not response.is_success:
+                response.read()
+                raise _error_of(response)
+            for chunk in response.iter_bytes():
+                into.write(chunk)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TransportError as error:
             raise HubUnavailable(
                 f"The hub at {self._http.base_url} does not answer: {error}.", remedy="Is it running? Try: mendel up"
             ) from error
-        if response.is_success:
-            return response
-        raise _error_of(response)
 
 
 def _error_of(response: httpx.Response) -> MendelError:

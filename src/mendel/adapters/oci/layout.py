@@ -82,6 +82,10 @@ class Layout:
         """The manifest of that digest; raises as :meth:`read` does."""
         return Manifest.parse(self.read(digest))
 
+    def descriptor(self, digest: Digest) -> Descriptor:
+        """How another document points to the manifest *digest*; raises as :meth:`path` does."""
+        return Descriptor(media_type=MANIFEST, digest=digest, size=self.path(digest).stat().st_size)
+
     def put(self, content: bytes) -> Digest:
         """Write a small blob; one that is here is left alone."""
         digest = digest_of(content)

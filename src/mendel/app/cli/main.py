@@ -8,6 +8,8 @@ import typer
 
 import mendel.app.cli.care as care_commands
 import mendel.app.cli.demo as demo_commands
+import mendel.app.cli.images as image_commands
+import mendel.app.cli.locks as lock_commands
 import mendel.app.cli.machine as machine_commands
 import mendel.app.cli.models as model_commands
 import mendel.app.cli.processes as process_commands
@@ -32,6 +34,8 @@ for group in (
     release_commands,
     project_commands,
     machine_commands,
+    lock_commands,
+    image_commands,
     model_commands,
     care_commands,
     proof_commands,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mendel.errors import MendelError
+
+if TYPE_CHECKING:
+    from mendel.images import Progress
 
 
 def print_json(noun: object) -> None:
@@ -99,3 +103,34 @@ def told_plainly() -> Iterator[None]:
     except BrokenPipeError as error:
         sys.stderr.close()
         raise SystemExit(141) from error
+
+
+@contextmanager
+def following(text: str) -> Iterator[Callable[[Progress], None]]:
+    """
+    Show how far something long is: a moving line on a terminal, else one line for each thing begun.
+
+    The yielded function takes what is reported.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(text) as status:
+            yield lambda report: status.update(_share(report))
+        return
+    said: set[str] = set()
+
+    def tell(report: Progress) -> None:
+        begun = report.doing.split(" ", 1)[0]
+        if begun not in said:
+            said.add(begun)
+            warn(f"{report.doing} ...")
+
+    yield tell
+
+
+def _share(report: Progress) -> str:
+    if not report.total:
+        return f"{report.doing} ..."
+    return f"{report.doing} {report.done / report.total:.0%} of {report.total / 1e6:.0f} MB"

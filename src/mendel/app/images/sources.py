@@ -46,6 +46,7 @@ class Source:
         created: The commit's time; the epoch where there is no commit.
         repository: Its name, from the tag where there is one.
         url: Of the origin, without credentials.
+        changed: The working tree differs from its commit.
         why_untagged: Why the working tree is no release; empty for one.
     """
 
@@ -58,6 +59,7 @@ class Source:
     repository: str
     branch: str | None
     url: str | None
+    changed: bool = False
     why_untagged: str = ""
 
 
@@ -132,6 +134,7 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         repository=repository_name(project, tree.origin),
         branch=tree.branch,
         url=tree.origin,
+        changed=bool(tree.changed),
         why_untagged=f"changed files: {', '.join(tree.changed[:5])}" if tree.changed else "HEAD is on no release of it",
     )
 

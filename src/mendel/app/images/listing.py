@@ -1,0 +1,59 @@
+"""Images of a project at hand: in its layout, and in engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.adapters.engines import RUNNERS, EngineImages, find_engines
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.oci.images import LayoutImages
+from mendel.adapters.oci.layout import Layout
+from mendel.app.images.places import places_of
+from mendel.images import ImageRecord, ImageStore
+from mendel.projects import Project, load_project, repository_name
+
+CLASSIFIER = "com.classifier.name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An image, and where it is kept: ``layout``, ``docker`` or ``podman``."""
+
+    where: str
+    image: ImageRecord
+
+
+def project_images(path: Path | None, classifier: str | None = None) -> tuple[Kept, ...]:
+    """
+    This project's images, by their labels; newest first, the project's own layout before the engines.
+
+    Raises:
+        ProjectNotFound: There is no project, or it has no such classifier.
+    """
+    project = load_project(path or Path.cwd())
+    if classifier is not None:
+        project.classifier(classifier)
+    return tuple(
+        Kept(where=store.name, image=record)
+        for store in _stores(project)
+        for record in store.images()
+        if classifier is None or record.labels.get(CLASSIFIER) == classifier
+    )
+
+
+def remove_images(path: Path | None, images: tuple[Kept, ...]) -> None:
+    """Take *images* away, with all their names and attachments."""
+    stores = {store.name: store for store in _stores(load_project(path or Path.cwd()))}
+    for kept in images:
+        stores[kept.where].remove(kept.image.digest)
+
+
+def _stores(project: Project) -> Iterator[ImageStore]:
+    tree = GitPrograms().work_tree(project.root)
+    origin = None if tree is None else tree.origin
+    yield LayoutImages(Layout(places_of(project.root).images))
+    for engine in find_engines(RUNNERS):
+        if engine.answers:
+            yield EngineImages(engine.name, repository=repository_name(project, origin), origin=origin)

@@ -1,0 +1,41 @@
+"""Images on their way into docker or podman."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mendel.adapters.engines import EngineProgram, find_engines
+from mendel.adapters.engines.engines import RUNNERS
+from mendel.adapters.oci.archive import write_archive
+from mendel.adapters.oci.layout import Layout
+from mendel.errors import Unsupported
+from mendel.images import OnProgress, Progress
+from mendel.values import Digest
+
+
+def engine_that_answers(wanted: str | None = None, *, required: bool) -> str | None:
+    """
+    The first engine that runs images and answers now: docker, else podman; or *wanted* alone.
+
+    Raises:
+        Unsupported: One is required, and none answers; says why of each.
+    """
+    found = find_engines((wanted,) if wanted else RUNNERS)
+    first = next((engine.name for engine in found if engine.answers), None)
+    if first is None and required:
+        said = "; ".join(f"{engine.name}: {engine.why_not}" for engine in found)
+        raise Unsupported(f"No container engine answers ({said}).", remedy="Install docker or podman, or start it.")
+    return first
+
+
+def load_image(
+    engine: str, layout: Layout, digest: Digest, references: Sequence[str], *, on_progress: OnProgress
+) -> None:
+    """Put the image with all its names into *engine*."""
+    on_progress(Progress(doing=f"loading into {engine}"))
+    with tempfile.TemporaryDirectory(prefix="mendel-load-", dir=layout.directory) as scratch:
+        archive = Path(scratch) / "image.tar"
+        write_archive(layout, digest, references, archive)
+        EngineProgram(engine).load(archive)

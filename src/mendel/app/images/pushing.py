@@ -1,0 +1,132 @@
+"""Pushes what was built: the same names, the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.adapters.oci.configuration import BASE_NAME
+from mendel.adapters.oci.images import LayoutImages
+from mendel.adapters.oci.publishing import Published, publish
+from mendel.app.images.listing import CLASSIFIER
+from mendel.app.images.places import places_of
+from mendel.app.images.sources import release_of
+from mendel.app.images.workbench import Workbench
+from mendel.errors import ImageNotFound, InvalidInput
+from mendel.images import ImageRecord, OnProgress, ignore_progress
+from mendel.projects import DeploymentSection, Project, chosen_classifier, load_project
+from mendel.values import ReleaseTag
+
+_LATEST = ":latest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushWish:
+    """
+    What shall be pushed.
+
+    Attributes:
+        registry: ``host/path`` in front of every name; None: as the images are named, else as ``deployment.registry``
+            says.
+        what: A classifier, or a full release tag; None: the only one.
+        every: All classifiers that have an image.
+        force: Let version tags move that mean another image.
+    """
+
+    registry: str | None = None
+    what: str | None = None
+    every: bool = False
+    path: Path | None = None
+    force: bool = False
+
+
+def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[Published, ...]:
+    """
+    Push exactly the tags that ``build`` made.
+
+    Raises:
+        ImageNotFound: Nothing was built for it.
+        AlreadyExists: A version tag means another image there; nothing was pushed.
+        RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+    """
+    project = load_project(wish.path or Path.cwd())
+    bench = Workbench(places=places_of(project.root))
+    with bench.registries() as registries:
+        chosen = tuple(_chosen(wish, project, LayoutImages(bench.layout).images()))
+        published = []
+        for image in chosen:
+            references = _references(image, wish.registry or registry_of(project.deployment))
+            base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
+            published.append(
+                publish(
+                    bench.layout,
+                    bench.layout.descriptor(image.digest),
+                    references,
+                    registries=registries,
+                    force=wish.force,
+                    mount_from=(base,) if base else (),
+                    on_progress=on_progress,
+                )
+            )
+        return tuple(published)
+
+
+def registry_of(section: DeploymentSection) -> str | None:
+    """The registry that ``deployment.registry`` describes; None where it names no place."""
+    registry = section.registry
+    place = "/".join(part.strip("/") for part in (registry.url, registry.namespace) if part)
+    if registry.url is None:
+        return None
+    return place.partition("://")[2] if "://" in place else place
+
+
+def _chosen(wish: PushWish, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
+    if wish.every:
+        if wish.what is not None:
+            raise InvalidInput("Give --classifier or --all, not both.")
+        found = [_newest(name, images) for name in project.names]
+        some = [image for image in found if image is not None]
+        if not some:
+            raise ImageNotFound("The project has no images.", remedy="Build them first: mendel build --classifier NAME")
+        return some
+    tag = None if wish.what is None else release_of(wish.what)
+    if tag is not None:
+        return [_of_release(tag, images)]
+    name = chosen_classifier(project, wish.what).name
+    image = _newest(name, images)
+    if image is None:
+        raise ImageNotFound(f"No image of {name} was built.", remedy=f"Build it: mendel build --classifier {name}")
+    return [image]
+
+
+def _newest(classifier: str, images: tuple[ImageRecord, ...]) -> ImageRecord | None:
+    """The image that ``latest`` means: what was built last."""
+    own = [image for image in images if image.labels.get(CLASSIFIER) == classifier]
+    latest = (image for image in own if any(name.endswith(_LATEST) for name in image.references))
+    return next(latest, own[0] if own else None)
+
+
+def _of_release(tag: ReleaseTag, images: tuple[ImageRecord, ...]) -> ImageRecord:
+    found = next((image for image in images if image.labels.get("com.classifier.git_tag") == str(tag)), None)
+    if found is None:
+        raise ImageNotFound(f"No image of {tag} was built.", remedy=f"Build it: mendel build --classifier {tag}")
+    return found
+
+
+def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
+    """The image's own names, below *registry* where they are not there already."""
+    if registry is None:
+        if not all(_has_host(name) for name in image.references):
+            raise InvalidInput(
+                f"{image.references[0]} names no registry.",
+                remedy="Give --registry HOST/PATH, or set deployment.registry in mlserver.yaml.",
+            )
+        return image.references
+    place = registry.partition("://")[2] if "://" in registry else registry
+    place = place.strip("/")
+    return tuple(name if name.startswith(f"{place}/") else f"{place}/{name}" for name in image.references)
+
+
+def _has_host(name: str) -> bool:
+    host, _, rest = name.partition("/")
+    return bool(rest) and ("." in host or ":" in host or host == "localhost")

@@ -1,0 +1,108 @@
+"""Runs a project's image with the engine of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mendel.adapters.engines import EngineImages, EngineProgram
+from mendel.adapters.oci.images import LayoutImages
+from mendel.adapters.oci.layout import Layout
+from mendel.app.images.listing import CLASSIFIER
+from mendel.app.images.loading import engine_that_answers, load_image
+from mendel.app.images.places import places_of
+from mendel.app.images.sources import release_of
+from mendel.errors import ImageNotFound
+from mendel.images import Container, ImageRecord, OnProgress, RunRequest, ignore_progress
+from mendel.projects import Classifier, Project, chosen_classifier, load_project
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWish:
+    """
+    What shall run.
+
+    Attributes:
+        what: A classifier or a full release tag; None: the only one, else ``default_classifier``.
+        port: Of this machine; None: the project's ``server.port``.
+        runner: ``docker`` or ``podman``; None: the first that answers.
+    """
+
+    what: str | None = None
+    path: Path | None = None
+    port: int | None = None
+    runner: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A container that is ready, and what ends or follows it."""
+
+    container: Container
+    image: ImageRecord
+    runner: EngineProgram
+
+    def follow(self, write: Callable[[str], None]) -> None:
+        """Show what it prints until it ends; whatever ends this ends the container."""
+        try:
+            self.runner.follow(self.container.id, write)
+        finally:
+            self.runner.stop(self.container.id)
+
+
+def run(wish: RunWish, *, on_progress: OnProgress = ignore_progress) -> Running:
+    """
+    Start the newest image of the classifier, put into the engine first where it lacks it, and wait until it is ready.
+
+    Raises:
+        ImageNotFound: Nothing was built for it.
+        Unsupported: No engine answers.
+        PortInUse, ProgramFailed: It could not start; nothing is left behind.
+    """
+    project = load_project(wish.path or Path.cwd())
+    layout = Layout(places_of(project.root).images)
+    tag = None if wish.what is None else release_of(wish.what)
+    classifier = chosen_classifier(project, wish.what if tag is None else tag.classifier, default=True)
+    image = _image(layout, classifier, None if tag is None else str(tag))
+    name = engine_that_answers(wish.runner, required=True) or ""
+    runner = EngineProgram(name)
+    if not _is_there(name, image, layout):
+        load_image(name, layout, image.digest, image.references, on_progress=on_progress)
+    request = RunRequest(
+        image=image.references[0],
+        host_port=wish.port or classifier.server.port,
+        name=_container_name(project, classifier),
+        environment=wish.environment,
+        volumes=wish.volumes,
+        labels={CLASSIFIER: classifier.name},
+        digest=image.digest,
+        tag=image.labels.get("com.classifier.git_tag", ""),
+    )
+    return Running(container=runner.run(request), image=image, runner=runner)
+
+
+def _image(layout: Layout, classifier: Classifier, tag: str | None) -> ImageRecord:
+    own = [image for image in LayoutImages(layout).images() if image.labels.get(CLASSIFIER) == classifier.name]
+    if tag is not None:
+        own = [image for image in own if image.labels.get("com.classifier.git_tag") == tag]
+    if not own:
+        raise ImageNotFound(
+            f"No image of {tag or classifier.name} was built.",
+            remedy=f"Build it: mendel build --classifier {tag or classifier.name}",
+        )
+    return next((image for image in own if any(name.endswith(":latest") for name in image.references)), own[0])
+
+
+def _is_there(engine: str, image: ImageRecord, layout: Layout) -> bool:
+    """Whether *engine* has it under its name; one that forgets manifests knows it by its configuration."""
+    known = {image.digest, layout.manifest(image.digest).config.digest}
+    repository, origin = (image.labels.get(label) for label in ("com.classifier.repository", "com.classifier.git_url"))
+    kept = EngineImages(engine, repository=repository or "", origin=origin).images()
+    return any(one.digest in known and image.references[0] in one.references for one in kept)
+
+
+def _container_name(project: Project, classifier: Classifier) -> str:
+    return f"{project.root.name}-{classifier.name}".strip(".-_") if project.multi else str(classifier.name)
