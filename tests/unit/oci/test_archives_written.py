@@ -1,0 +1,98 @@
+"""Images as one file, and as a store lists them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mendel.adapters.oci.archive import write_archive
+from mendel.adapters.oci.documents import MANIFEST, Descriptor
+from mendel.adapters.oci.images import LayoutImages
+from mendel.errors import DigestMismatch, ImageNotFound
+from mendel.values import Digest
+
+REFERENCES = ("risk/credit:v1.0.0", "risk/credit:latest")
+
+
+def test_an_archive_is_the_same_twice_and_both_kinds_in_one(workshop: Any, tmp_path: Path) -> None:
+    """Equal images give equal files, an OCI layout and docker's ``manifest.json`` over the same blobs."""
+    image = workshop.build()
+    for name in ("a.tar", "b.tar"):
+        write_archive(workshop.layout, image.digest, REFERENCES, tmp_path / name)
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        names = archive.getnames()
+        saved = json.load(archive.extractfile("manifest.json"))
+        index = json.load(archive.extractfile("index.json"))
+    assert "oci-layout" in names
+    assert saved[0]["RepoTags"] == sorted(REFERENCES)
+    assert {saved[0]["Config"], *saved[0]["Layers"]} < set(names)
+    assert {entry["digest"] for entry in index["manifests"]} == {image.digest}
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "docker.io/risk/credit:latest"
+
+
+@pytest.mark.parametrize("transport", ["oci-archive:{}:risk/credit:v1.0.0", "docker-archive:{}:risk/credit:v1.0.0"])
+def test_skopeo_reads_an_archive_either_way(workshop: Any, tmp_path: Path, transport: str) -> None:
+    """Both transports of skopeo find the image, its labels and every layer."""
+    if shutil.which("skopeo") is None:
+        pytest.skip("there is no skopeo; scripts/install_engines.sh installs it")
+    image = workshop.build()
+    write_archive(workshop.layout, image.digest, REFERENCES, tmp_path / "image.tar")
+    command = ["skopeo", "inspect", transport.format(tmp_path / "image.tar")]
+    seen = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert seen["Labels"]["com.classifier.name"] == "credit"
+    assert len(seen["Layers"]) == len(image.layers)
+
+
+def test_no_half_archive_appears(workshop: Any, tmp_path: Path) -> None:
+    """A damaged or missing blob stops the writing, and no file is there."""
+    image = workshop.build()
+    code = workshop.layout.path(image.layers[-1].digest)
+    content = bytearray(code.read_bytes())
+    code.unlink()
+    with pytest.raises(ImageNotFound):
+        write_archive(workshop.layout, image.digest, REFERENCES, tmp_path / "out" / "x.tar")
+    content[-1] ^= 1
+    code.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DigestMismatch):
+        write_archive(workshop.layout, image.digest, REFERENCES, tmp_path / "out" / "x.tar")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_images_are_listed_newest_first_with_their_names(workshop: Any) -> None:
+    """Each image once, with every name, its labels, platform and size; attached documents are no images."""
+    store = LayoutImages(workshop.layout)
+    assert store.images() == ()
+    plan = workshop.plan()
+    old = workshop.build(plan)
+    new = workshop.build(replace(plan, created=plan.created + timedelta(days=1), tags=("v1.1.0",)))
+    subject = Descriptor(media_type=MANIFEST, digest=new.digest, size=1)
+    workshop.layout.attach(subject, b"{}", artifact_type="application/vnd.cyclonedx+json")
+    listed = store.images()
+    assert [record.digest for record in listed] == [new.digest, old.digest]
+    assert listed[1].references == ("risk/credit:latest", "risk/credit:v1.0.0")
+    assert listed[1].labels["com.classifier.name"] == "credit"
+    assert (listed[1].created, listed[1].platform) == (plan.created, "linux/amd64")
+    assert listed[1].size_bytes > sum(layer.size_bytes for layer in old.layers)
+
+
+def test_a_removed_image_takes_its_attachments_along(workshop: Any) -> None:
+    """Names, documents and blobs go; removing what is not there is fine."""
+    image = workshop.build()
+    store = LayoutImages(workshop.layout)
+    subject = Descriptor(media_type=MANIFEST, digest=image.digest, size=1)
+    workshop.layout.attach(subject, b"{}", artifact_type="application/vnd.cyclonedx+json")
+    store.remove(Digest("sha256:" + "1" * 64))
+    assert len(store.images()) == 1
+    store.remove(image.digest)
+    assert store.images() == ()
+    assert list((workshop.layout.directory / "blobs/sha256").iterdir()) == []
