@@ -19,7 +19,7 @@ from mendel.app.wiring import utc_now
 from mendel.drift import MonitoringPolicy
 from mendel.errors import Conflict, InvalidInput
 from mendel.gates import Evidence, GatePolicy, GateReport, judge
-from mendel.projects import Classifier, Observation, Project, chosen_classifier, code_digest, load_project, observe
+from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, observe
 from mendel.registry import GateRecord, ProjectSource, Provenance, Registration
 from mendel.retraining import (
     CodeSource,
@@ -105,7 +105,7 @@ def train_release(wish: TrainingWish, client: Client, settings: Settings) -> Tra
     """
     project = load_project(wish.path or Path.cwd())
     classifier = chosen_classifier(project, wish.classifier)
-    tag, commit = _release(observe(project, GitPrograms()), classifier.name)
+    tag, commit = release_at_head(project, classifier.name)
     monitoring = from_mapping(MonitoringPolicy, classifier.monitoring, at="monitoring")
     target = wish.target or monitoring.target
     if target is None:
@@ -147,7 +147,14 @@ def train_release(wish: TrainingWish, client: Client, settings: Settings) -> Tra
         )
 
 
-def _release(seen: Observation, classifier: str) -> tuple[str, str]:
+def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
+    """
+    The release tag at HEAD, and the full commit.
+
+    Raises:
+        Conflict: HEAD is on no release of *classifier*, or files changed since.
+    """
+    seen = observe(project, GitPrograms())
     release = seen.newest.get(classifier)
     remedy = f"Commit, then: mendel tag patch --classifier {classifier}"
     if release is None or release.behind != 0:

@@ -17,10 +17,20 @@ _MAX_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """The flavours of a tree, sorted, and its signature where it has one."""
+    """
+    What a tree tells of itself.
+
+    Attributes:
+        flavors: Sorted.
+        signature: None where it has none.
+        task: As Mendel writes it; MLflow alone does not tell.
+        classifier: Of the project whose code the artefact belongs to; None for a model by itself.
+    """
 
     flavors: tuple[str, ...]
     signature: Signature | None
+    task: str | None = None
+    classifier: str | None = None
 
 
 def read_descriptor(tree: Path) -> Descriptor:
@@ -49,4 +59,11 @@ def read_descriptor(tree: Path) -> Descriptor:
     return Descriptor(
         flavors=tuple(sorted(map(str, document["flavors"]))),
         signature=Signature.from_mlflow(given) if given and given.get("inputs") else None,
+        task=_text(document.get("metadata"), "task"),
+        classifier=_text(document["flavors"].get("mendel"), "classifier"),
     )
+
+
+def _text(section: Any, key: str) -> str | None:
+    value = section.get(key) if isinstance(section, dict) else None
+    return value if isinstance(value, str) else None

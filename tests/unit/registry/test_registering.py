@@ -22,11 +22,12 @@ from mendel.registry import (
     Published,
     Registration,
     Registry,
+    VersionImage,
     VersionStatus,
     default_name,
     registration_metadata,
 )
-from mendel.values import ModelName, Stage, VersionRef, VersionUuid
+from mendel.values import Digest, ModelName, Stage, VersionRef, VersionUuid
 from mendel.values.trees import tree_digest
 
 HOUR = timedelta(hours=1)
@@ -400,3 +401,53 @@ def test_an_idempotency_key_is_bounded():
     for key in ("", "x" * 257):
         with pytest.raises(InvalidValue):
             Registration(model=ModelName("m"), flavor="sklearn", task="binary", idempotency_key=key)
+
+
+RELEASE = "credit-v1.0.0-mlserver-762e7f2"
+IMAGE = VersionImage(reference="risk/credit:v1.0.0", digest=Digest(f"sha256:{'7' * 64}"), release_tag=RELEASE)
+
+
+class TestImages:
+    def test_a_version_is_registered_with_its_image(self, house, registry):
+        """The image stands with the version, gives it its release, and reaches servers and the ledger by its digest."""
+        record = registry.register(house.request(image=IMAGE), house.tree())
+        assert (record.image, record.release_tag) == (IMAGE, RELEASE)
+        assert record.served.image_digest == IMAGE.digest
+        assert registry.by_image(IMAGE.digest) == (record,)
+        (event,) = house.events("model.registered")
+        assert event.data["image_digest"] == IMAGE.digest
+
+    def test_an_image_is_recorded_later(self, house, registry):
+        """A version that is registered gets its image, with an event; the same image again changes nothing."""
+        ref = registry.register(house.request(), house.tree()).ref
+        record = registry.record_image(ref, IMAGE, by="ann")
+        assert record == registry.version(ref) == registry.record_image(ref, IMAGE, by="ann")
+        assert (record.image, record.release_tag) == (IMAGE, RELEASE)
+        (event,) = house.events("model.image_recorded")
+        assert event.data["image"]["digest"] == IMAGE.digest
+        assert event.data["former_digest"] is None
+
+    def test_an_image_is_rebuilt(self, house, registry):
+        """Another image of the same release takes the place of the former one, which the event names."""
+        ref = registry.register(house.request(image=IMAGE), house.tree()).ref
+        rebuilt = VersionImage(reference=IMAGE.reference, digest=Digest(f"sha256:{'8' * 64}"), release_tag=RELEASE)
+        assert registry.record_image(ref, rebuilt, by="ann").image == rebuilt
+        assert house.events("model.image_recorded")[0].data["former_digest"] == IMAGE.digest
+        assert registry.by_image(IMAGE.digest) == ()
+
+    def test_an_image_of_another_release_is_refused(self, house, registry):
+        """The release of image and version are one, where both are known; otherwise nothing is changed."""
+        other = "credit-v2.0.0-mlserver-762e7f2"
+        with pytest.raises(Conflict, match=r"v1\.0\.0.*v2\.0\.0"):
+            house.request(image=IMAGE, release_tag=other)
+        record = registry.register(house.request(release_tag=other), house.tree())
+        with pytest.raises(Conflict):
+            registry.record_image(record.ref, IMAGE, by="ann")
+        assert registry.version(record.ref) == record
+        unknown = VersionImage(reference="risk/credit:latest", digest=IMAGE.digest)
+        assert registry.record_image(record.ref, unknown, by="ann").release_tag == other
+
+    def test_an_image_of_nobody_is_refused(self, house, registry):
+        """There must be a version."""
+        with pytest.raises(VersionNotFound):
+            registry.record_image(house.ref(9), IMAGE, by="ann")

@@ -7,18 +7,81 @@ from typing import Annotated
 
 import typer
 
-from mendel.app.cli.options import AsJson, Directory, Model, Version, Why, hub
-from mendel.app.cli.output import print_json, print_table, say
+from mendel.app.cli.options import AsJson, Directory, Model, ProjectPath, Version, Why, hub
+from mendel.app.cli.output import print_json, print_table, say, warn
 
 
 def add_to(app: typer.Typer) -> None:
     """Add them."""
-    for command in (models, versions, approve, stage, promote, rollback, canary, history, card):
+    for command in (register, models, versions, approve, stage, promote, rollback, canary, history, card):
         app.command()(command)
     policies = typer.Typer(help="The policy of a model: what is watched, what gates ask, what healing may do.")
     policies.command("show")(show_policy)
     policies.command("set")(set_policy)
     app.add_typer(policies, name="policy")
+
+
+def register(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="DIR|NAME@N", help="An artefact with its MLmodel; or a version, to add its --image."),
+    ],
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="The model.", show_default="the artefact's classifier", metavar="NAME")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="The image that delivers it: name:tag or name@sha256:..., local or remote."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Kept beside it, not served: training.parquet, holdout.parquet.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What it does.", show_default="as the artefact says")] = None,
+    flavor: Annotated[str | None, typer.Option(help="mendel or sklearn.", show_default="as the artefact has")] = None,
+    release: Annotated[str | None, typer.Option(metavar="TAG", help="Its release.", show_default="the image's")] = None,
+    description: Annotated[str, typer.Option(help="For the card.")] = "",
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The same content twice under it is one version.")
+    ] = None,
+    path: ProjectPath = None,
+    directory: Directory = None,
+    json: AsJson = False,
+) -> None:
+    """Register an artefact directory as a new version, or record the image that delivers a version."""
+    from mendel.app import registering_artifacts as registering  # noqa: PLC0415 - help must be quick
+    from mendel.values import VersionRef  # noqa: PLC0415
+
+    tree = Path(source)
+    if "@" in source and not tree.exists():
+        if image is None:
+            raise typer.BadParameter("to a version that is registered only --image can be added")
+        with hub(directory) as client:
+            done = registering.record_image(VersionRef.parse(source), image, client, path=path)
+    else:
+        wish = registering.ArtifactWish(
+            tree=tree,
+            name=name,
+            image=image,
+            data=data,
+            task=task,
+            flavor=flavor,
+            release=release,
+            description=description,
+            idempotency_key=idempotency_key,
+            path=path,
+        )
+        with hub(directory) as client:
+            done = registering.register_artifact(wish, client)
+    if done.image_seen is False:
+        warn("The registry does not answer: the image is recorded by its digest, and its release is not known.")
+    if json:
+        print_json(done.version)
+        return
+    record = done.version
+    say(f"{record.ref} ({record.uuid})")
+    say(f"  {'release':<10} {record.release_tag or '-'}")
+    say(f"  {'image':<10} {'-' if record.image is None else f'{record.image.reference} {record.image.digest}'}")
 
 
 def models(*, directory: Directory = None, json: AsJson = False) -> None:
@@ -56,9 +119,17 @@ def versions(model: Model, *, directory: Directory = None, json: AsJson = False)
         return
     print_table(
         f"Versions of {model}",
-        ("Version", "Stage", "Registered", "Release", "Parent", "Uuid"),
+        ("Version", "Stage", "Registered", "Release", "Image", "Parent", "Uuid"),
         (
-            (v.number, v.stage, f"{v.registered_at:%Y-%m-%d %H:%M:%S}", v.release_tag or "-", v.parent or "-", v.uuid)
+            (
+                v.number,
+                v.stage,
+                f"{v.registered_at:%Y-%m-%d %H:%M:%S}",
+                v.release_tag or "-",
+                "-" if v.image is None else v.image.digest.removeprefix("sha256:")[:12],
+                v.parent or "-",
+                v.uuid,
+            )
             for v in found
         ),
         empty=f"{model} has no versions.",
