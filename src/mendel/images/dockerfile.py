@@ -199,12 +199,11 @@ def _final_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
         yield f'COPY --chown=0:0 ["artifacts/", "{APP}/"]'
     yield f'COPY --chown=0:0 ["code/", "{APP}/"]'
     yield f'ENV PATH="{VENV}/bin:$PATH"'
-    yield from (_pair("ENV", name, value) for name, value in sorted(plan.run.environment.items()))
+    yield from _pairs("ENV", plan.run.environment)
     yield f"WORKDIR {plan.run.working_directory}"
     if plan.run.ports:
         yield f"EXPOSE {' '.join(str(port) for port in plan.run.ports)}"
-    labels = {**plan.labels, "com.mendel.reproducible": "false"}
-    yield from (_pair("LABEL", name, value) for name, value in sorted(labels.items()))
+    yield from _pairs("LABEL", {**plan.labels, "com.mendel.reproducible": "false"})
     yield f"USER {USER_ID}:{USER_ID}"
     yield f"HEALTHCHECK {_HEALTH} {_exec('CMD', plan.run.healthcheck)}"
     yield "ENTRYPOINT []"
@@ -233,18 +232,24 @@ def _exec(instruction: str, words: Iterable[str]) -> str:
     return f"{instruction} {json.dumps(list(words))}"
 
 
-def _pair(instruction: str, name: str, value: str) -> str:
-    r"""
-    ``LABEL`` or ``ENV``: the only instructions whose values engines read as a shell would.
+def _pairs(instruction: str, values: Mapping[str, str]) -> Iterator[str]:
+    """One ``LABEL`` or ``ENV`` with a line for each value, since engines keep a layer for each instruction."""
+    pairs = [_pair(name, value) for name, value in sorted(values.items())]
+    if pairs:
+        yield f"{instruction} " + " \\\n    ".join(pairs)
 
-    >>> print(_pair("LABEL", "k", 'a "$b"'))
-    LABEL "k"="a \"\$b\""
+
+def _pair(name: str, value: str) -> str:
+    r"""
+    A value of the only instructions whose text engines read as a shell would.
+
+    >>> print(_pair("k", 'a "$b"'))
+    k="a \"\$b\""
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise InvalidValue(f"{name!r} is not the name of a label or variable.")
     escaped = re.sub(r'([\\"$])', r"\\\1", one_line(value))
-    key = f'"{name}"' if instruction == "LABEL" else name
-    return f'{instruction} {key}="{escaped}"'
+    return f'{name}="{escaped}"'
 
 
 def _is_package(line: str) -> bool:
