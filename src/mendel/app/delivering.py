@@ -9,9 +9,8 @@ from mendel.adapters.oci.documents import INDEXES, REF_NAME, Descriptor, Manifes
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.references import Reference
 from mendel.adapters.oci.registry import Document, Registry
-from mendel.app.images.places import places_of
 from mendel.app.bases import open_registries
-from mendel.app.settings import system_environment
+from mendel.app.images.places import places_of
 from mendel.errors import (
     Conflict,
     Corrupt,

@@ -210,5 +210,4 @@ def test_commands(tree, project, make_image):
     assert f"image      risk/credit:v1.0.0 {digest}" in said.stdout
     (told,) = json.loads(run("versions", "credit", "--json").stdout)
     assert told["image"] == {"reference": "risk/credit:v1.0.0", "digest": digest, "release_tag": RELEASE}
-    assert digest.removeprefix("sha256:")[:12] in run("versions", "credit").stdout
     assert run("register", "credit@1").returncode == 2
