@@ -9,7 +9,10 @@ import logging
 import os
 import random
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -697,6 +700,43 @@ def test_an_interrupted_push_ends_soon_and_sets_no_tag(
     assert not evil.tags
     publish(layout, image, [f"{evil.host}/a/b:v1"], registries=registries)
     assert evil.tags["v1"] == image.digest
+
+
+INTERRUPTED = """
+import random, sys, time
+from pathlib import Path
+from mendel.adapters.oci.credentials import Keychain
+from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.publishing import publish
+from mendel.adapters.oci.registry import Registries, RegistrySettings
+layout, name = Layout(Path(sys.argv[1])), sys.argv[2]
+with Registries(keychain=Keychain(), settings=RegistrySettings(), sleep=time.sleep, rng=random.Random(0)) as registries:
+    publish(layout, layout.find(name), [name], registries=registries)
+"""
+
+
+def test_ctrl_c_ends_a_push_that_hangs(evil: Registry, layout: Layout, image: Descriptor) -> None:
+    """A real SIGINT ends a push at once, even where the registry has stopped reading in the middle of a blob."""
+    hanging, enough = threading.Event(), threading.Event()
+
+    def hang(_: Desk) -> bool:
+        hanging.set()
+        return enough.wait(30)
+
+    name = f"{evil.host}/a/b:v1"
+    layout.name([name], image)
+    evil.fault = at("PUT", digest(LAYER_BYTES).replace(":", "%3A"), hang)
+    command = [sys.executable, "-c", INTERRUPTED, str(layout.directory), name]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert hanging.wait(30)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    finally:
+        enough.set()
+        process.kill()
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert not evil.tags
 
 
 def test_tags_are_read_page_by_page(evil: Registry, registries: Registries) -> None:

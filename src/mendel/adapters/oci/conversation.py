@@ -8,31 +8,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Final, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
 from mendel.adapters.oci.calls import MAX_DOCUMENT_BYTES, Answer, Call, RegistrySettings, join
 from mendel.adapters.oci.challenges import BasicChallenge, BearerChallenge, Challenge, parse_challenges
+from mendel.adapters.oci.complaints import retry_after, said
 from mendel.adapters.oci.credentials import Anonymous, Credential, IdentityToken, Keychain, Login
 from mendel.adapters.oci.patience import Passing, Patience
-from mendel.adapters.oci.references import DEFAULT_HOST, is_loopback
+from mendel.adapters.oci.wire import Wire, cause_of
 from mendel.errors import (
     Corrupt,
     Forbidden,
-    InvalidSettings,
     RegistryUnavailable,
     TooLarge,
     Unauthenticated,
     Unsupported,
 )
 
-_MAX_COMPLAINT_BYTES: Final = 64 << 10
-_MAX_SAID: Final = 300
+_MAX_TOKEN_BYTES: Final = 64 << 10
 _MOST_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PASSING: Final = frozenset({408, 425, 429})
@@ -59,8 +56,7 @@ class Conversation:
         self.settings = settings
         self._keychain = keychain
         self._lock = threading.RLock()
-        self._clients: dict[str, httpx.Client] = {}
-        self._root: str | None = None
+        self._wire = Wire(host, settings)
         self._challenge: Challenge | None = None
         self._authorizations: dict[tuple[str, ...], str] = {}
         self._secrets: set[str] = set()
@@ -71,9 +67,7 @@ class Conversation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+        self._wire.close()
 
     def ask(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
         """
@@ -135,13 +129,13 @@ class Conversation:
         """Send, and follow redirects of what only reads; the credential stays with the registry's own host."""
         address = self._address(call.url)
         for _ in range(_MOST_REDIRECTS):
-            own = _origin(address) == _origin(self._base())
+            own = self._wire.leads_home(address)
             headers = {"Accept-Encoding": "identity", **call.headers}
             if own and authorization is not None:
                 headers["Authorization"] = authorization
             if call.body is not None or call.method in {"PUT", "POST", "PATCH"}:
                 headers["Content-Length"] = str(call.length)
-            client = self._client(address)
+            client = self._wire.client(address)
             content = call.body() if call.body is not None else None
             response = client.send(
                 client.build_request(call.method, address, headers=headers, content=content), stream=True
@@ -172,8 +166,8 @@ class Conversation:
 
     def _token(self, challenge: BearerChallenge, call: Call) -> str:
         """Change what we have into a token for the call's scopes, and for what the registry said it needs."""
-        realm = join(self._base(), challenge.realm)
-        if urlsplit(realm).scheme not in {"https", urlsplit(self._base()).scheme}:
+        realm = join(self._wire.root(), challenge.realm)
+        if urlsplit(realm).scheme not in {"https", urlsplit(self._wire.root()).scheme}:
             raise Unauthenticated(f"{self.host} asks for credentials to be sent without TLS, which is not done.")
         scopes = list(dict.fromkeys([*call.scopes, *challenge.scopes]))
         asked = [("service", challenge.service)] if challenge.service else []
@@ -184,7 +178,7 @@ class Conversation:
                 self._refuse(response, call)
             if response.status_code >= _FIRST_ERROR:
                 raise self._not_let_in(call, self._said(response))
-            token = _token_in(self._read(response, _MAX_COMPLAINT_BYTES, call))
+            token = _token_in(self._read(response, _MAX_TOKEN_BYTES, call))
         finally:
             response.close()
         if not token:
@@ -193,7 +187,7 @@ class Conversation:
         return f"Bearer {token}"
 
     def _ask_for_token(self, realm: str, asked: list[tuple[str, str]], credential: Credential) -> httpx.Response:
-        client = self._client(realm)
+        client = self._wire.client(realm)
         headers = {"Accept-Encoding": "identity"}
         match credential:
             case IdentityToken(token=token):
@@ -221,49 +215,7 @@ class Conversation:
         return credential
 
     def _address(self, url: str) -> str:
-        return join(self._base(), url)
-
-    def _base(self) -> str:
-        """The registry's root; without TLS only where that is allowed and TLS is not spoken."""
-        with self._lock:
-            if self._root is None:
-                host = "registry-1.docker.io" if self.host == DEFAULT_HOST else self.host
-                may_be_plain = is_loopback(self.host) or self.host in self.settings.insecure_hosts
-                scheme = "http" if may_be_plain and not self._speaks_tls(f"https://{host}/") else "https"
-                self._root = f"{scheme}://{host}/"
-            return self._root
-
-    def _speaks_tls(self, root: str) -> bool:
-        try:
-            self._client(root).get(urljoin(root, "/v2/"))
-        except httpx.TransportError as error:
-            return _cause(error, ssl.SSLCertVerificationError) is not None
-        return True
-
-    def _client(self, address: str) -> httpx.Client:
-        plain = urlsplit(address).scheme == "http"
-        scheme = "http" if plain else "https"
-        with self._lock:
-            if scheme not in self._clients:
-                timeout = self.settings.timeout.total_seconds()
-                self._clients[scheme] = httpx.Client(
-                    verify=False if plain else self._trust(),
-                    timeout=httpx.Timeout(timeout, connect=self.settings.connect_timeout.total_seconds()),
-                    headers={"User-Agent": "mendel"},
-                    trust_env=not is_loopback(self.host),  # no proxy reaches this machine from itself
-                )
-            return self._clients[scheme]
-
-    def _trust(self) -> ssl.SSLContext:
-        context = httpx.create_ssl_context()
-        if self.settings.ca_bundle is not None:
-            try:
-                context.load_verify_locations(cafile=str(self.settings.ca_bundle))
-            except OSError as error:
-                raise InvalidSettings(
-                    f"The certificates in {self.settings.ca_bundle} cannot be read: {error}."
-                ) from error
-        return context
+        return join(self._wire.root(), url)
 
     def _read(self, response: httpx.Response, max_bytes: int, call: Call) -> bytes:
         content = bytearray()
@@ -279,7 +231,7 @@ class Conversation:
         busy = status in _PASSING or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
         if busy or _NOT_YET in said:
             message = f"{self.host} answers {asked} with {status}{said}."
-            wish = _retry_after(response.headers)
+            wish = retry_after(response.headers)
             raise Passing(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
         if status == httpx.codes.FORBIDDEN:
             raise Forbidden(
@@ -290,19 +242,7 @@ class Conversation:
         raise Unsupported(f"{self.host} refuses {asked} with {status}{said}.")
 
     def _said(self, response: httpx.Response) -> str:
-        """What the registry says of an error, cut and without anything secret it may repeat."""
-        content = bytearray()
-        try:
-            for chunk in response.iter_raw():
-                content += chunk
-                if len(content) > _MAX_COMPLAINT_BYTES:
-                    break
-        except httpx.HTTPError:
-            return ""
-        said = _complaint(bytes(content))
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
-        return f": {said[:_MAX_SAID]}" if said else ""
+        return said(response, secrets=self._secrets)
 
     def _not_let_in(self, call: Call, said: str) -> Unauthenticated:
         known = not isinstance(self._credential(call), Anonymous)
@@ -318,7 +258,7 @@ class Conversation:
         try:
             yield
         except httpx.TransportError as error:
-            untrusted = _cause(error, ssl.SSLCertVerificationError)
+            untrusted = cause_of(error, ssl.SSLCertVerificationError)
             if untrusted is not None:
                 raise RegistryUnavailable(
                     f"The certificate of {self.host} is not trusted: {untrusted.verify_message}.",
@@ -332,16 +272,6 @@ class Conversation:
             raise Corrupt(f"{self.host} gives an address that is none: {error}.") from error
 
 
-def _complaint(content: bytes) -> str:
-    try:
-        tree: Any = json.loads(content)
-        entries = tree["errors"]
-        said = "; ".join(f"{entry.get('message') or ''} ({entry.get('code') or ''})".strip() for entry in entries)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        said = content.decode(errors="replace") if not content.lstrip().startswith(b"<") else ""
-    return " ".join("".join(c if c.isprintable() else " " for c in said).split())
-
-
 def _token_in(content: bytes) -> str:
     try:
         tree = json.loads(content)
@@ -351,29 +281,6 @@ def _token_in(content: bytes) -> str:
     return found if isinstance(found, str) and found.isascii() and found.isprintable() else ""
 
 
-def _retry_after(headers: httpx.Headers) -> timedelta | None:
-    """The pause the registry wishes for, in seconds or as a date, which is measured against its own clock."""
-    wish = headers.get("retry-after", "").strip()
-    if wish.isdecimal():
-        return timedelta(seconds=min(int(wish), 10**9))
-    try:
-        return max(timedelta(0), parsedate_to_datetime(wish) - parsedate_to_datetime(headers.get("date", "")))
-    except (ValueError, TypeError):
-        return None
-
-
-def _origin(address: str) -> tuple[str, str]:
-    parts = urlsplit(address)
-    return parts.scheme, parts.netloc.lower()
-
-
 def _place(call: Call) -> str:
     """The path alone: what follows in an address of an upload may be as good as a key."""
     return urlsplit(call.url).path
-
-
-def _cause(error: BaseException, kind: type[E]) -> E | None:
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, kind):
-        found = found.__cause__ or found.__context__
-    return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Thread, current_thread
 from typing import TypeVar
+from weakref import WeakSet
 
 from mendel.errors import RegistryUnavailable
 from mendel.resilience import GiveUp, RetryPolicy, decide_retry
@@ -43,14 +44,14 @@ class Patience:
     Attributes:
         longest_wait: A registry that wishes for a longer pause is not waited for.
         sleep: Waits for so many seconds.
-        stopped: Set where waiting has lost its sense.
+        abandoned: Threads whose work nobody waits for any more.
     """
 
     policy: RetryPolicy
     longest_wait: timedelta
     sleep: Callable[[float], None]
     rng: random.Random
-    stopped: threading.Event = field(default_factory=threading.Event)
+    abandoned: WeakSet[Thread] = field(default_factory=WeakSet)
 
     def insist(self, attempt: Callable[[], T]) -> T:
         """
@@ -76,9 +77,13 @@ class Patience:
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`Stopped` where the work was stopped."""
-        if self.stopped.is_set():
+        """Raise :class:`Stopped` in a thread that was abandoned."""
+        if current_thread() in self.abandoned:
             raise Stopped
+
+    def abandon(self, threads: Iterable[Thread]) -> None:
+        """Let *threads* end at their next piece or pause."""
+        self.abandoned.update(threads)
 
 
 class Trials:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from threading import Lock
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import TypeVar
 
 from mendel.adapters.oci.patience import Patience
@@ -14,28 +15,56 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _WIDTH = 4
+_GRACE_S = 0.5
 
 
 def each_of(items: Sequence[T], act: Callable[[T], R], patience: Patience) -> list[R]:
     """
     What *act* gives for each of *items*, in their order, four at a time.
 
-    The first failure (or an interruption) stops the others at their next piece and is raised.
+    The first failure (or an interruption) is raised at once; the others stop at their next piece. One that hangs on the
+    network is not waited for: its thread is a daemon, so it outlives neither its timeout nor the program.
     """
+    waiting: SimpleQueue[tuple[int, T]] = SimpleQueue()
+    ended: SimpleQueue[tuple[int, R] | BaseException] = SimpleQueue()
+    for entry in enumerate(items):
+        waiting.put(entry)
+    work = (waiting, ended, act, patience)
+    threads = [Thread(target=_work, args=work, name="transfer", daemon=True) for _ in items[:_WIDTH]]
+    for thread in threads:
+        thread.start()
     try:
-        with ThreadPoolExecutor(_WIDTH, thread_name_prefix="transfer") as pool:
-            futures = [pool.submit(act, item) for item in items]
+        results = dict(_taken(ended) for _ in items)
+    except BaseException:
+        patience.abandon(threads)
+        for thread in threads:
+            thread.join(_GRACE_S)
+        raise
+    return [results[place] for place in range(len(items))]
+
+
+def _work(
+    waiting: SimpleQueue[tuple[int, T]],
+    ended: SimpleQueue[tuple[int, R] | BaseException],
+    act: Callable[[T], R],
+    patience: Patience,
+) -> None:
+    with suppress(Empty):
+        while True:
+            place, item = waiting.get_nowait()
             try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                patience.stopped.set()
-                for future in futures:
-                    future.cancel()
-                raise
-    finally:
-        patience.stopped.clear()
-    return [future.result() for future in futures]
+                patience.check()
+                ended.put((place, act(item)))
+            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+                ended.put(error)
+                return
+
+
+def _taken(ended: SimpleQueue[tuple[int, R] | BaseException]) -> tuple[int, R]:
+    outcome = ended.get()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 class Tally:
