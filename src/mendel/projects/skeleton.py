@@ -98,7 +98,15 @@ def _retired_spans(node: yaml.Node | None, wanted: Any) -> Iterator[range]:
         return
     for key, value in node.value:
         if key.value not in wanted:
-            last = value.end_mark.line if value.end_mark.column == 0 else value.end_mark.line + 1
-            yield range(key.start_mark.line, max(last, key.start_mark.line + 1))
+            yield range(key.start_mark.line, max(_last_line(value), key.start_mark.line) + 1)
         else:
             yield from _retired_spans(value, wanted[key.value])
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Where *node* ends; a mapping of block style would count comments behind it as its own."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    below = node.end_mark.column == 0 and node.end_mark.line > node.start_mark.line
+    return int(node.end_mark.line) - below

@@ -183,7 +183,103 @@ class TestTagging:
         assert "Repository-Branch: main" in text
 
 
+class TestByHand:
+    """Tags that people made, moved or misspelt."""
+
+    def test_what_is_no_release_is_none(self, mendel, several, tool):
+        """Lightweight, malformed, misspelt and foreign tags are not seen, and do not disturb."""
+        head = several.git("rev-parse", "HEAD")
+        several.git("tag", f"sentiment-v3.0.0-mlserver-{tool}")
+        for name in (
+            f"sentiment-v03.0.0-mlserver-{tool}",
+            f"sentiment-v3.0-mlserver-{tool}",
+            f"sentimental-v3.0.0-mlserver-{tool}",
+            f"Sentiment-v3.0.0-mlserver-{tool}",
+            "sentiment-v3.0.0",
+        ):
+            several.git("tag", "-a", "-m", "x", name, head)
+        assert {row["status"] for row in status(mendel, several)} == {"No tags"}
+        assert mendel("tag", "major", "--classifier", "sentiment", "--path", several.path).code == 0
+        assert status(mendel, several)[0]["version"] == "1.0.0"
+
+    def test_a_tag_on_another_commit_counts_from_there(self, mendel, several, tool):
+        """A release made by hand on an older commit is behind; moved to HEAD, it is Ready."""
+        first = several.git("rev-parse", "HEAD")
+        several.commit()
+        name = f"sentiment-v1.0.0-mlserver-{tool}"
+        several.git("tag", "-a", "-m", "x", name, first)
+        assert status(mendel, several)[0]["status"] == "1 commits behind"
+        several.git("tag", "-f", "-a", "-m", "moved", name)
+        assert status(mendel, several)[0]["status"] == "Ready"
+
+    def test_another_tool_is_told_with_what_to_do(self, mendel, several, tool):
+        """On the tag, made with another tool: its hash, a warning sign, and the command that tags again."""
+        several.git("tag", "-a", "-m", "x", "sentiment-v1.0.3-mlserver-b5dff2a")
+        row = next(line for line in mendel("tag", "--path", several.path).out.splitlines() if " sentiment " in line)
+        action = "mlserver tag --classifier sentiment <major|minor|patch>"
+        assert cells(row) == ["sentiment", "1.0.3", "b5dff2a ⚠", "Tool changed", action]
+        told = json.loads(mendel("tag", "patch", "--all", "--json", "--path", several.path).out)
+        assert [one["tag"] for one in told] == [
+            f"sentiment-v1.0.4-mlserver-{tool}",
+            f"sentiment-vip-v0.0.1-mlserver-{tool}",
+        ]
+        assert {row["status"] for row in status(mendel, several)} == {"Ready"}
+
+    def test_names_are_whole_where_there_is_no_terminal(self, mendel, make, tool):
+        """Names, versions and actions of any length are printed whole, in columns."""
+        long = "a" * 120
+        yaml = f"classifiers:\n  {long}: {{predictor: {{module: a, class_name: A}}}}\n"
+        lines = mendel("tag", "--path", make(yaml).path).out.splitlines()
+        assert cells(lines[2])[0] == long
+        assert cells(lines[2])[-1] == f"mlserver tag --classifier {long} <major|minor|patch>"
+        assert lines[1].index("Version") == lines[2].index(" - ") + 1
+
+
 class TestRefusals:
+    def test_an_invalid_file_is_told_with_the_rest(self, mendel, several):
+        """A broken mlserver.yaml and changed files are one refusal; the second of two reasons is no surprise."""
+        several.write(mlserver__yaml=MULTI + "servr: {}\n")
+        said = mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path)
+        assert said.code == 1
+        first, *reasons = said.err.splitlines()
+        assert first == "error: No tag was made."
+        assert "mlserver.yaml:4: mlserver.yaml: unknown key 'servr'; did you mean 'server'?" in reasons[0]
+        assert reasons[1] == "  - changed or staged files: mlserver.yaml"
+
+    def test_a_reason_that_all_share_is_said_once(self, mendel, several):
+        """With --all, what concerns everybody stands once, what concerns one with its name."""
+        yaml = MULTI.replace("sentiment-vip: {predictor: {module: a,", "sentiment-vip: {predictor: {module: b,")
+        several.write(mlserver__yaml=yaml)
+        said = mendel("tag", "patch", "--all", "--path", several.path)
+        assert said.err.splitlines() == [
+            "error: No tag was made.",
+            "  - changed or staged files: mlserver.yaml",
+            "  - sentiment-vip: the predictor file of 'b' is missing",
+        ]
+
+    def test_what_was_made_before_one_fails_is_said(self, mendel, several, tool):
+        """When the second of two tags cannot be made, the first is named, and the exit code tells of the failure."""
+        blocked = several.path / ".git" / "refs" / "tags" / f"sentiment-vip-v0.0.1-mlserver-{tool}.lock"
+        blocked.parent.mkdir(parents=True, exist_ok=True)
+        blocked.touch()
+        said = mendel("tag", "patch", "--all", "--path", several.path)
+        assert said.code == 1
+        assert f"✓ Created tag: sentiment-v0.0.1-mlserver-{tool}" in said.out
+        made, error = said.err.splitlines()[:2]
+        assert made == f"Made before it stopped: sentiment-v0.0.1-mlserver-{tool}."
+        assert error.startswith("error: ")
+        blocked.unlink()
+        assert mendel("tag", "patch", "--all", "--path", several.path).code == 0
+        assert len(several.tags) == 2
+
+    @pytest.mark.parametrize(
+        "words", [["--all"], ["--dry-run"], ["--message", "x"], ["patch", "--all", "--classifier", "x"]]
+    )
+    def test_flags_that_mean_nothing_together(self, mendel, several, words):
+        """A flag of tagging without a bump, or two that exclude each other, is a usage error."""
+        assert mendel("tag", *words, "--path", several.path).code == 2
+        assert several.tags == []
+
     def test_every_reason_at_once(self, mendel, several):
         """A missing predictor file and changed files are told together, and nothing is made."""
         (several.path / "a.py").unlink()
