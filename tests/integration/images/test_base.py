@@ -1,0 +1,207 @@
+"""The recipe of a minimal base, made with the real mmdebstrap from a real mirror, and a project locked on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mendel.adapters.debian import BaseRecipe, make_base
+from mendel.adapters.debian.contents import files_of_scripts, is_kept, packages_of
+from mendel.adapters.oci.bases import BaseImages
+from mendel.adapters.oci.documents import parse_json
+from mendel.adapters.oci.layout import Layout
+from mendel.errors import InvalidValue, ProgramFailed, Unsupported
+from mendel.images import Platform
+
+AMD = Platform.parse("linux/amd64")
+PROBE = """
+import bz2, ctypes, json, lzma, multiprocessing, sqlite3, ssl, tempfile, unittest, uuid, zoneinfo
+print(json.dumps([ssl.create_default_context().cert_store_stats()["x509_ca"], tempfile.gettempdir(),
+    str(zoneinfo.ZoneInfo("Europe/Vienna"))]))
+"""
+
+
+def _require_mmdebstrap() -> None:
+    if shutil.which("mmdebstrap") is None:
+        if "CI" in os.environ:
+            pytest.fail("mmdebstrap is missing: run scripts/install_engines.sh")
+        pytest.skip("mmdebstrap is missing: run scripts/install_engines.sh")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """One base, made once."""
+    _require_mmdebstrap()
+    layout = Layout(tmp_path_factory.mktemp("base"))
+    make_base(BaseRecipe(platforms=(AMD,)), layout, name="base")
+    return layout
+
+
+def layer_of(layout: Layout) -> Path:
+    """The only layer's blob."""
+    (entry,) = layout.named()
+    (layer,) = layout.manifest(entry.digest).layers
+    return layout.path(layer.digest)
+
+
+@pytest.mark.slow
+def test_twice_gives_the_same_digest(made, tmp_path):
+    """Made again, elsewhere, from packages fetched again: byte for byte the same image."""
+    again = Layout(tmp_path / "elsewhere")
+    make_base(BaseRecipe(platforms=(AMD,)), again, name="base")
+    assert [entry.digest for entry in again.named()] == [entry.digest for entry in made.named()]
+
+
+def test_it_is_small_and_holds_nothing_of_the_machine(made):
+    """Under 50 MB unpacked; no shell, no package tools, no caches, no name server or host name of this machine."""
+    with tarfile.open(layer_of(made)) as archive:
+        members = {member.name: member for member in archive}
+    assert sum(member.size for member in members.values()) < 50_000_000
+    for gone in ("bin/sh", "usr/bin/dpkg", "usr/bin/perl", "etc/resolv.conf", "etc/hostname", "var/cache/apt"):
+        assert not any(name == gone or name.startswith(f"{gone}/") for name in members if name != "var/cache/apt")
+    assert not any("__pycache__" in name or name.startswith("usr/share/man/") for name in members)
+    assert any(name.startswith("usr/share/doc/") and name.endswith("/copyright") for name in members)
+    assert {member.mtime for member in members.values()} == {315532800}
+    assert members["tmp"].mode == 0o1777
+    assert {"etc/passwd", "etc/ssl/certs/ca-certificates.crt", "var/lib/dpkg/status.d/python3"} < members.keys()
+
+
+def test_its_python_is_found(made, tmp_path):
+    """Locking reads from it what decides about wheels: Python, its path, the C library."""
+    bases = BaseImages(cache=Layout(tmp_path / "cache"), root=made.directory.parent)
+    pin = bases.pin(f"oci:{made.directory.name}", AMD)
+    assert (pin.python, pin.glibc) == ("3.11", "2.36")
+    assert pin.interpreter.startswith("/usr/bin/python3")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
+def test_its_python_runs(made, tmp_path):
+    """The interpreter starts, with its compiled modules, certificates, time zones and a place for temporary files."""
+    with tarfile.open(layer_of(made)) as archive:
+        archive.extractall(tmp_path, filter="fully_trusted")  # noqa: S202 - the layer that was just made
+    done = subprocess.run(
+        ["chroot", str(tmp_path), "/usr/bin/python3", "-B", "-c", PROBE], check=True, capture_output=True, timeout=30
+    )
+    certificates, temporary, zone = json.loads(done.stdout)
+    assert certificates > 100
+    assert (temporary, zone) == (str(Path("/", "tmp")), "Europe/Vienna")
+
+
+@pytest.mark.slow
+def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
+    """`mendel lock` pins the runtime and its wheels; again it changes nothing; --check tells stale from fresh."""
+    root = tmp_path / "project"
+    shutil.copytree(made.directory, root / ".mendel" / "base")
+    (root / "mlserver.yaml").write_text(
+        "classifier: {name: toy}\npredictor: {module: model, class_name: Toy}\n"
+        "build: {base_image: 'oci:.mendel/base'}\n"
+    )
+    (root / "model.py").write_text("class Toy:\n    def predict(self, X):\n        return [0 for _ in X]\n")
+    (root / "requirements.txt").write_text("numpy\n")
+
+    def mendel(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mendel.app.cli", *arguments, "--path", str(root)]
+        environment = {**os.environ, "MENDEL_CACHE": str(tmp_path / "cache")}
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
+
+    first = mendel("lock", "--json")
+    assert first.returncode == 0, first.stderr
+    told = json.loads(first.stdout)
+    (environment,) = told["lock"]["environments"]
+    names = {pin["name"] for pin in environment["wheels"]}
+    assert {"numpy", "scikit-learn", "httptools"} < names
+    assert "mendel" not in names
+    assert told["wheels"]["brought"] == [told["lock"]["runtime"]["wheel"]["filename"]]
+    before = (root / "mlserver.lock").read_bytes()
+    again = mendel("lock")
+    assert again.returncode == 0, again.stderr
+    assert mendel("lock", "--check").returncode == 0
+    assert json.loads(before)["environments"] == json.loads((root / "mlserver.lock").read_bytes())["environments"]
+    (root / "requirements.txt").write_text("numpy\nhttpx\n")
+    stale = mendel("lock", "--check")
+    assert stale.returncode == 1
+    assert "asked for now: httpx" in stale.stderr
+
+
+def test_without_mmdebstrap_it_says_how_to_get_it(tmp_path):
+    """The program's name and how to install it are in the error; no layout is left."""
+    with pytest.raises(Unsupported, match="apt-get install mmdebstrap"):
+        make_base(BaseRecipe(platforms=(AMD,)), Layout(tmp_path / "b"), name="base", program="no-such-program")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_mirror_that_does_not_answer_leaves_no_image(tmp_path):
+    """The end of its log is in the error, and the layout stays as it was."""
+    _require_mmdebstrap()
+    recipe = BaseRecipe(platforms=(AMD,), mirrors=("http://127.0.0.1:9/debian",))
+    with pytest.raises(ProgramFailed) as failed:
+        make_base(recipe, Layout(tmp_path / "b"), name="base")
+    assert failed.value.log_tail
+    assert Layout(tmp_path / "b").named() == ()
+
+
+@pytest.mark.parametrize("wrong", [{"include": ("a b",)}, {"include": ("--foo",)}, {"suite": "-x"}, {"platforms": ()}])
+def test_names_are_checked_before_anything_runs(wrong):
+    """Nothing that is no name reaches the program's command line."""
+    with pytest.raises(InvalidValue):
+        BaseRecipe(**{"platforms": (AMD,), **wrong})
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("usr/bin/python3.11", True),
+        ("usr/bin/curl", True),
+        ("usr/bin/dpkg-deb", False),
+        ("usr/lib/python3.11/unittest/case.py", True),
+        ("usr/lib/python3.11/test/support/__init__.py", False),
+        ("usr/lib/python3.11/lib-dynload/_testcapi.cpython-311-x86_64-linux-gnu.so", False),
+        ("usr/lib/python3/dist-packages/x.py", True),
+        ("usr/share/doc/libc6/copyright", True),
+        ("usr/share/doc/libc6/changelog.gz", False),
+        ("usr/share/doc", True),
+        ("var/lib/dpkg/status.d/libc6", True),
+        ("var/lib/dpkg/status", False),
+        ("var/cache", True),
+        ("var/cache/apt", False),
+        ("dev/null", False),
+        ("etc/resolv.conf", False),
+    ],
+)
+def test_what_a_base_keeps(path, kept):
+    """The table of what stays."""
+    assert is_kept(path) is kept
+
+
+def test_what_scripts_would_have_made():
+    """Users, groups and the one file of certificates, sorted, come of the packages' own files."""
+    made = files_of_scripts(
+        {
+            "usr/share/ca-certificates/mozilla/B.crt": b"B\n",
+            "usr/share/ca-certificates/mozilla/A.crt": b"A",
+            "usr/share/base-passwd/passwd.master": b"root:*:0:0::/root:/bin/sh\n",
+        }
+    )
+    assert made["etc/ssl/certs/ca-certificates.crt"] == b"A\nB\n"
+    assert made["etc/passwd"].startswith(b"root:")
+    stanzas = {
+        "var/lib/dpkg/status.d/b": b"Package: b\nVersion: 2\n",
+        "var/lib/dpkg/status.d/a": b"Package: a\nVersion: 1\n",
+    }
+    assert packages_of(stanzas) == (("a", "1"), ("b", "2"))
+
+
+def test_the_image_says_what_it_runs_on(made):
+    """Architecture, path and start of the configuration; created when its newest package was, not now."""
+    (entry,) = made.named()
+    config = parse_json(made.read(made.manifest(entry.digest).config.digest))
+    assert (config["os"], config["architecture"]) == ("linux", "amd64")
+    assert config["config"]["Cmd"] == ["/usr/bin/python3"]
+    assert config["created"] == config["history"][0]["created"]
