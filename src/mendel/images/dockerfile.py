@@ -77,7 +77,7 @@ def apt_packages(text: str, *, path: str = APT_FILE) -> tuple[str, ...]:
     lines = list(_lines(text))
     wrong = tuple(f"{path}:{n}: {line!r} is not the name of a package." for n, line in lines if not _is_package(line))
     if wrong:
-        raise BuildRefused(" ".join(wrong), reasons=wrong)
+        raise BuildRefused(f"{path} cannot be read.", reasons=wrong)
     return tuple(sorted({line for _, line in lines}))
 
 
@@ -93,7 +93,7 @@ def source_requirements(text: str, *, path: str = SOURCES_FILE) -> tuple[str, ..
         f"{path}:{n}: {line!r} is not a requirement." for n, line in lines if line[0] == "-" or one_line(line) != line
     )
     if wrong:
-        raise BuildRefused(" ".join(wrong), reasons=wrong)
+        raise BuildRefused(f"{path} cannot be read.", reasons=wrong)
     return tuple(dict.fromkeys(line for _, line in lines))
 
 

@@ -200,7 +200,7 @@ def _refuse_twice(files: list[SourceFile]) -> None:
     counts = Counter(file.path for file in files)
     reasons = tuple(f"{path} stands in two parts of the image." for path, count in sorted(counts.items()) if count > 1)
     if reasons:
-        raise BuildRefused(" ".join(reasons), reasons=reasons)
+        raise BuildRefused("The parts of the image overlap.", reasons=reasons)
 
 
 def _description(plan: ImagePlan, selection: Selection, found: str) -> Iterator[str]:

@@ -87,9 +87,7 @@ def select_files(
     _refuse_own_names(tree, {**artifacts, **code})
     hints += _same_but_for_case({**artifacts, **code})
     if tree.reasons:
-        raise BuildRefused(
-            f"{classifier.name} cannot be put into an image: {' '.join(tree.reasons)}", reasons=tuple(tree.reasons)
-        )
+        raise BuildRefused(f"{classifier.name} cannot be put into an image.", reasons=tuple(tree.reasons))
     untracked = _untracked({**artifacts, **code}, tracked, tree)
     if untracked:
         hints.append(f"untracked: {', '.join(untracked)}")
@@ -153,6 +151,8 @@ def _configuration(
             tree.refuse(f"{name} ({why}) stands in build.exclude_patterns.")
         elif _leaves(name):
             tree.refuse(f"{name} ({why}) is outside of the project.")
+        elif (directory / name).is_dir():
+            tree.refuse(f"{name} ({why}) is a directory.")
         else:
             yield from tree.take(name, why=why)
 

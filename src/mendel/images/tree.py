@@ -25,10 +25,18 @@ HashFile = Callable[[Path], Digest]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """A path on the way down: its name in the project, and the real directories that lead to it."""
+    """
+    A path on the way down.
+
+    Attributes:
+        name: In the project, links as they are called.
+        real: Where it is, if what led here was no link; None asks.
+        crossed: The real directories of the links that were followed to here.
+    """
 
     name: str
-    trail: tuple[str, ...] = ()
+    real: str | None = None
+    crossed: tuple[str, ...] = ()
 
 
 class ProjectTree:
@@ -69,8 +77,7 @@ class ProjectTree:
 
     def real_name(self, name: str) -> str:
         """The name of what *name* leads to, for links; *name* itself where that is outside."""
-        real = os.path.realpath(self._place(name))
-        return os.path.relpath(real, self._root) if self._inside(real) else name
+        return self._relative(os.path.realpath(self._place(name))) or name
 
     def take(self, name: str, *, why: str) -> Iterator[SourceFile]:
         """
@@ -82,13 +89,13 @@ class ProjectTree:
         waiting = [_Step(name=name)]
         while waiting:
             step = waiting.pop()
-            real = self._checked(step, why)
-            if real is None:
+            real = os.path.realpath(self._place(step.name)) if step.real is None else step.real
+            found = self._checked(step, real, why)
+            if found is None:
                 continue
-            mode = os.stat(real).st_mode
-            if stat.S_ISDIR(mode):
+            if stat.S_ISDIR(found.st_mode):
                 waiting.extend(self._children(step, real))
-            elif not stat.S_ISREG(mode):
+            elif not stat.S_ISREG(found.st_mode):
                 self.refuse(f"{_shown(step.name)} ({why}) is not a regular file.")
             elif (file := self._file(step.name, real, why)) is not None:
                 yield file
@@ -122,64 +129,60 @@ class ProjectTree:
                 elif directory and not os.path.islink(place):
                     waiting.append(name)
 
-    def _checked(self, step: _Step, why: str) -> str | None:
-        """The real path of *step*, or None where it is left out or refused."""
-        name, place = step.name, self._place(step.name)
-        real = os.path.realpath(place)
-        linked = os.path.relpath(real, self._root) if self._inside(real) else name
-        if any(self._left_out(one, real) for one in {name, linked}):
+    def _checked(self, step: _Step, real: str, why: str) -> os.stat_result | None:
+        """What *step* leads to, or None where it is left out or refused."""
+        name, linked = step.name, self._relative(real) or step.name
+        found = _stat(real)
+        directory = isinstance(found, os.stat_result) and stat.S_ISDIR(found.st_mode)
+        parts = [part for path in (name, linked) for part in _parts(path, last=step.real is not None)]
+        if any(is_cache(part) for part in parts) or any(
+            self._by_pattern(path, directory=directory) for path in {name, linked}
+        ):
+            return None
+        if directory and os.path.isfile(os.path.join(real, "pyvenv.cfg")):  # an environment, whatever it is called
             return None
         if not _is_nameable(name):
             self.refuse(f"{_shown(name)} ({why}) has a name that is not text or holds control characters.")
-            return None
-        try:
-            os.path.realpath(place, strict=True)
-            os.stat(real)
-        except OSError as error:
-            self.refuse(
-                f"{_shown(name)} ({why}) {'leads nowhere' if os.path.islink(place) else 'cannot be read'}: "
-                f"{error.strerror}."
-            )
-            return None
-        if not self._inside(real):
+        elif not isinstance(found, os.stat_result):
+            how = "leads nowhere" if os.path.islink(self._place(name)) else "cannot be read"
+            self.refuse(f"{_shown(name)} ({why}) {how}: {found.strerror}.")
+        elif self._relative(real) is None:
             self.refuse(f"{_shown(name)} ({why}) is a link out of the project.")
-            return None
-        return None if self._refused_secret(name, linked, real, why) else real
+        elif any(secret_by_name(part) for part in parts) and not (
+            stat.S_ISREG(found.st_mode) and self._is_public(parts, real)
+        ):
+            led = "" if linked == name else f", which leads to {_shown(linked)},"
+            self.refuse(
+                f"{_shown(name)}{led} ({why}) is a secret by its name; move it out, or list it in "
+                "build.exclude_patterns."
+            )
+        else:
+            return found
+        return None
 
-    def _left_out(self, name: str, real: str) -> bool:
-        parts = name.split("/")
-        if any(is_cache(part) for part in parts) or self._by_pattern(name, directory=os.path.isdir(real)):
-            return True
-        return os.path.isfile(os.path.join(real, "pyvenv.cfg"))  # an environment, whatever it is called
-
-    def _refused_secret(self, name: str, linked: str, real: str, why: str) -> bool:
-        for path in dict.fromkeys((name, linked)):
-            if any(secret_by_name(part) for part in path.split("/")) and not self._is_public(path, real):
-                led = "" if path == name else f", which leads to {_shown(path)}"
-                self.refuse(
-                    f"{_shown(name)}{led} ({why}) is a secret by its name; "
-                    "move it out, or list it in build.exclude_patterns."
-                )
-                return True
-        return False
-
-    def _is_public(self, path: str, real: str) -> bool:
-        *above, last = path.split("/")
-        if any(secret_by_name(part) for part in above) or not last.lower().endswith(".pem"):
+    def _is_public(self, parts: Sequence[str], real: str) -> bool:
+        """Whether all that is suspicious among *parts* is the name of a file of certificates."""
+        if not all(part.lower().endswith(".pem") for part in parts if secret_by_name(part)):
             return False
         try:
             with open(real, "rb") as file:
-                return public_by_content(last, file.read(SCANNED_BYTES))
-        except OSError:  # unreadable or a directory: its name decides
+                return public_by_content(real, file.read(SCANNED_BYTES))
+        except OSError:  # its name decides
             return False
 
     def _children(self, step: _Step, real: str) -> list[_Step]:
-        parent = os.path.realpath(os.path.dirname(self._place(step.name)))
-        if real in step.trail or parent == real or parent.startswith(f"{real}{os.sep}"):
-            self.refuse(f"{_shown(step.name)} is a link into a directory that holds it.")
-            return []
-        trail = (*step.trail, real)
-        return [_Step(name=f"{step.name}/{child}", trail=trail) for child in self._listed(step.name)]
+        crossed = step.crossed
+        if step.real is None and os.path.islink(self._place(step.name)):
+            crossed = (*crossed, os.path.realpath(os.path.dirname(self._place(step.name))))
+            if any(place == real or place.startswith(f"{real}{os.sep}") for place in crossed):
+                self.refuse(f"{_shown(step.name)} is a link into a directory that holds it.")
+                return []
+        steps = []
+        for child in self._listed(step.name):
+            place = f"{real}{os.sep}{child}"
+            known = None if os.path.islink(place) else place
+            steps.append(_Step(name=f"{step.name}/{child}", real=known, crossed=crossed))
+        return steps
 
     def _listed(self, name: str) -> list[str]:
         try:
@@ -222,11 +225,27 @@ class ProjectTree:
     def _by_pattern(self, name: str, *, directory: bool) -> bool:
         return any(pattern.covers(name, directory=directory) for pattern in self._exclude)
 
-    def _inside(self, real: str) -> bool:
-        return real == self._root or real.startswith(f"{self._root.rstrip(os.sep)}{os.sep}")
+    def _relative(self, real: str) -> str | None:
+        """*real* relative to the project; None where it is outside."""
+        if real == self._root:
+            return "."
+        top = self._root.rstrip(os.sep) + os.sep
+        return real.removeprefix(top) if real.startswith(top) else None
 
     def _place(self, name: str) -> str:
         return os.path.join(self._root, name)
+
+
+def _stat(real: str) -> os.stat_result | OSError:
+    try:
+        return os.stat(real)
+    except OSError as error:
+        return error
+
+
+def _parts(path: str, *, last: bool) -> list[str]:
+    """The names in *path*; only the last one where those above are known to be in order."""
+    return [path.rpartition("/")[2]] if last else path.split("/")
 
 
 def _is_nameable(name: str) -> bool:

@@ -247,6 +247,7 @@ def test_special_files_are_refused_and_never_opened(workshop):
     """A pipe, which would block whoever reads it, and a socket are reasons."""
     workshop.write({"data/rows.csv": ""})
     os.mkfifo(workshop.root / "data" / "pipe")
+    os.mkfifo(workshop.root / "data" / "ca.pem")
     here = Path.cwd()
     with socket.socket(socket.AF_UNIX) as made:
         os.chdir(workshop.root / "data")  # socket paths are short
@@ -255,7 +256,7 @@ def test_special_files_are_refused_and_never_opened(workshop):
         finally:
             os.chdir(here)
     reasons = workshop.reasons({}, NAMED)
-    assert [reason.split()[0] for reason in sorted(reasons)] == ["data/pipe", "data/sock"]
+    assert [reason.split()[0] for reason in sorted(reasons)] == ["data/ca.pem", "data/pipe", "data/sock"]
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.bin", b"a\nb", b"\x1b[2J", "u\u2028v".encode()])
@@ -323,6 +324,7 @@ REFUSED = {
     "no predictor": ({}, NAMED.replace("module: model", "module: nowhere"), "nowhere"),
     "an excluded predictor": ({}, "build: {exclude_patterns: ['*.py']}", "model.py is the predictor"),
     "requirements that are not there": ({}, "build: {requirements: r.txt}", "r.txt"),
+    "requirements that are a directory": ({"requirements.txt/x": ""}, "", "is a directory"),
     "a module called mendel": ({"mendel.py": ""}, "", "mendel"),
     "a file of the manifest's name": ({"mendel-manifest.json": ""}, "build: {include_files: ['mendel-*']}", "uses"),
     "a file where versions stand": ({".version/x": ""}, "build: {include_files: [.version]}", ".version/x"),
