@@ -18,7 +18,15 @@ from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descri
 from mendel.adapters.oci.inspecting import FileTree, look_inside
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.references import Reference
-from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, RegistryUnavailable, StoreUnavailable
+from mendel.errors import (
+    BuildRefused,
+    Corrupt,
+    DigestMismatch,
+    ImageNotFound,
+    InvalidValue,
+    RegistryUnavailable,
+    StoreUnavailable,
+)
 from mendel.images import OnProgress, Platform
 
 AMD = Platform.parse("linux/amd64")
@@ -148,6 +156,12 @@ def test_nothing_there_is_named(bases: BaseImages) -> None:
         bases.pin("oci:nowhere", AMD)
     with pytest.raises(ImageNotFound, match=r"nowhere\.tar"):
         bases.pin("oci-archive:nowhere.tar", AMD)
+
+
+def test_other_transports_are_no_names_of_docker_s(bases: BaseImages) -> None:
+    """What skopeo calls a transport and Mendel does not read is refused, and not looked for in docker.io."""
+    with pytest.raises(InvalidValue, match="oci-archive:FILE"):
+        bases.pin("docker-archive:base.tar", AMD)
 
 
 def test_a_damaged_blob_is_found(bases: BaseImages, tmp_path: Path) -> None:

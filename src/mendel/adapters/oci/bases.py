@@ -21,6 +21,7 @@ from mendel.values import Digest, from_json, to_json
 
 _LAYOUT = "oci:"
 _ARCHIVE = "oci-archive:"
+_OTHER_TRANSPORTS = ("docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "ostree:")
 _INSPECTION_FORMAT = 1
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -111,6 +112,11 @@ class BaseImages:
             path, name = self._split(reference.removeprefix(_ARCHIVE), Path.is_file)
             with open_archive(path, scratch=self._cache.directory) as layout:
                 return self._adopt(layout, choose(layout, name, platform, reference), on_progress)
+        if reference.startswith(_OTHER_TRANSPORTS):
+            raise InvalidValue(
+                f"Bases are not read from {reference.partition(':')[0]}.",
+                remedy="Use host/name:tag, oci:DIRECTORY or oci-archive:FILE (which also reads what docker save writes).",
+            )
         return self._pull(Reference.parse(reference), platform, on_progress)
 
     def _pull(self, reference: Reference, platform: Platform, on_progress: OnProgress) -> Descriptor:
@@ -148,7 +154,7 @@ class BaseImages:
                 verify_blob(layout, part.digest)
                 self._cache.adopt(layout.path(part.digest), part.digest)
             done += part.size
-            on_progress(Progress(doing="base", done=done, total=total))
+            on_progress(Progress(doing="keeping the base", done=done, total=total))
         return image
 
     def _loaded(self, image: Descriptor, reference: str, platform: Platform) -> LoadedBase:

@@ -127,7 +127,7 @@ class Conversation:
 
     def _open(self, call: Call, authorization: str | None) -> httpx.Response:
         """Send, and follow redirects of what only reads; the credential stays with the registry's own host."""
-        address = self._address(call.url)
+        address = self._wire.address(call.url)
         for _ in range(_MOST_REDIRECTS):
             own = self._wire.leads_home(address)
             headers = {"Accept-Encoding": "identity", **call.headers}
@@ -213,9 +213,6 @@ class Conversation:
             case Anonymous():
                 pass
         return credential
-
-    def _address(self, url: str) -> str:
-        return join(self._wire.root(), url)
 
     def _read(self, response: httpx.Response, max_bytes: int, call: Call) -> bytes:
         content = bytearray()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from mendel.adapters.oci.documents import INDEXES, Descriptor, Manifest, parse_j
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.references import DEFAULT_TAG, Reference
 from mendel.adapters.oci.referring import attach_by_tag, is_fallback_tag, listed_by_tag
-from mendel.adapters.oci.registry import Registries, Registry
+from mendel.adapters.oci.registry import Registries
 from mendel.adapters.oci.together import Tally, each_of
 from mendel.adapters.oci.uploading import Sent
 from mendel.errors import AlreadyExists, Corrupt, DigestMismatch, InvalidValue
@@ -80,14 +80,15 @@ def publish(
         ImageNotFound: The layout lacks a blob.
     """
     targets = _targets(references)
+    former = _meanings(registries, targets)
     if not force:
-        _refuse_moved_tags(registries, targets, image.digest)
+        _refuse_moved_tags(former, image.digest)
     sent: list[Sent] = []
     for target in targets:
-        siblings = _siblings(target, mount_from)
-        sent += _Push(layout, registries, target, siblings, on_progress).run(image)
-    for target in targets:
-        _verify(registries.at(target.host), target, image.digest)
+        push = _Push(layout, registries, target, _siblings(target, mount_from), on_progress)
+        moving = [tag for tag in target.tags if former[_name(target, tag)] != image.digest]
+        sent += push.run(image, moving)
+    _verify(_meanings(registries, targets), image.digest)
     return Published(
         digest=image.digest,
         pushed_bytes=sum(one.sent_bytes for one in sent),
@@ -154,7 +155,8 @@ class _Push:
         self._siblings = siblings
         self._on_progress = on_progress
 
-    def run(self, image: Descriptor) -> list[Sent]:
+    def run(self, image: Descriptor, tags: Sequence[str]) -> list[Sent]:
+        """Bring the image and what is attached to it, then let *tags* mean it, one after the other."""
         sent = self._bring(image)
         attachments = self._layout.attachments(image.digest)
         for attachment in attachments:
@@ -162,9 +164,8 @@ class _Push:
         unlisted = self._unlisted(image.digest, attachments)
         if unlisted:
             attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
-        for tag in self._target.tags:
-            if self._registry.resolve(self._target.path, tag) != image.digest:
-                self._put(image, tag)
+        for tag in tags:
+            self._put(image, tag)
         return sent
 
     def _bring(self, document: Descriptor) -> list[Sent]:
@@ -236,12 +237,24 @@ def _may_move(tag: str) -> bool:
     return tag in _MOVING or tag.startswith("untagged-")
 
 
-def _refuse_moved_tags(registries: Registries, targets: Sequence[_Target], digest: Digest) -> None:
-    taken = []
-    for target in targets:
-        registry = registries.at(target.host)
-        found = ((tag, registry.resolve(target.path, tag)) for tag in target.tags if not _may_move(tag))
-        taken += [f"{target.host}/{target.path}:{tag} is {at}" for tag, at in found if at not in {None, digest}]
+def _name(target: _Target, tag: str) -> str:
+    return f"{target.host}/{target.path}:{tag}"
+
+
+def _meanings(registries: Registries, targets: Sequence[_Target]) -> dict[str, Digest | None]:
+    """What every name means in its registry now."""
+    names = [(target, tag) for target in targets for tag in target.tags]
+
+    def resolve(name: tuple[_Target, str]) -> Digest | None:
+        return registries.at(name[0].host).resolve(name[0].path, name[1])
+
+    found = each_of(names, resolve, registries.patience)
+    return {_name(target, tag): digest for (target, tag), digest in zip(names, found, strict=True)}
+
+
+def _refuse_moved_tags(former: Mapping[str, Digest | None], digest: Digest) -> None:
+    fixed = {name: at for name, at in former.items() if not _may_move(name.rpartition(":")[2])}
+    taken = [f"{name} is {at}" for name, at in fixed.items() if at not in {None, digest}]
     if taken:
         raise AlreadyExists(
             f"The registry has other images under these tags: {'; '.join(taken)}. This image is {digest}.",
@@ -258,11 +271,10 @@ def _siblings(target: _Target, mount_from: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
 
 
-def _verify(registry: Registry, target: _Target, digest: Digest) -> None:
-    for tag in target.tags:
-        there = registry.resolve(target.path, tag)
-        if there != digest:
+def _verify(now: Mapping[str, Digest | None], digest: Digest) -> None:
+    for name, at in now.items():
+        if at != digest:
             raise DigestMismatch(
-                f"{target.host}/{target.path}:{tag} was pushed as {digest}, but the registry answers {there}.",
+                f"{name} was pushed as {digest}, but the registry answers {at}.",
                 remedy="Somebody else pushed there meanwhile; look who, and push again.",
             )

@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from mendel.adapters.oci.calls import RegistrySettings
+from mendel.adapters.oci.calls import RegistrySettings, join
 from mendel.adapters.oci.references import DEFAULT_HOST, is_loopback
 from mendel.errors import InvalidSettings
 
@@ -36,9 +36,21 @@ class Wire:
                 self._root = f"{scheme}://{host}/"
             return self._root
 
+    def address(self, url: str) -> str:
+        """
+        The whole address of a path, or of an address that the registry gave.
+
+        A registry behind a proxy that ends TLS may give its own address without; that is put right here.
+        """
+        whole = join(self.root(), url)
+        if whole.startswith("http:") and _origin("https:" + whole[5:]) == _origin(self.root()):
+            return "https:" + whole[5:]
+        return whole
+
     def leads_home(self, address: str) -> bool:
         """Whether *address* is of the registry itself, which may see credentials."""
-        return _origin(address) == _origin(self.root())
+        origin = _origin(address)
+        return origin[1] is not None and origin == _origin(self.root())
 
     def client(self, address: str) -> httpx.Client:
         """What speaks to *address*; it follows no redirects."""
@@ -88,6 +100,12 @@ def cause_of(error: BaseException, kind: type[E]) -> E | None:
     return found
 
 
-def _origin(address: str) -> tuple[str, str]:
+def _origin(address: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port; with a user in it, it is nobody's."""
     parts = urlsplit(address)
-    return parts.scheme, parts.netloc.lower()
+    host = None if "@" in parts.netloc else parts.hostname
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        host, port = None, None
+    return parts.scheme, host, port
