@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from mendel.adapters.oci.bases import BaseImages
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.pulling import RegistryImages
+from mendel.app.environment import system_environment
 from mendel.app.images.places import Places
-from mendel.app.settings import system_environment
 
 if TYPE_CHECKING:
     from mendel.adapters.oci.registry import Registries
@@ -36,7 +36,7 @@ def open_registries() -> Registries:
     hosts in ``MENDEL_REGISTRY_HOSTS``. ``SSL_CERT_FILE`` names further certificates to trust, and
     ``MENDEL_REGISTRY_INSECURE`` lists hosts that are talked to without TLS.
     """
-    from mendel.adapters.oci.conversation import RegistrySettings  # noqa: PLC0415 - only who pulls needs a client
+    from mendel.adapters.oci.calls import RegistrySettings  # noqa: PLC0415 - only who pulls needs a client
     from mendel.adapters.oci.credentials import Keychain, Login  # noqa: PLC0415
     from mendel.adapters.oci.registry import Registries  # noqa: PLC0415
 

@@ -10,7 +10,8 @@ import httpx
 
 from mendel.app.client import Client
 from mendel.app.directory import DataDirectory
-from mendel.app.settings import Settings, read_settings, system_environment
+from mendel.app.environment import system_environment
+from mendel.app.settings import Settings, read_settings
 from mendel.errors import Unsupported
 
 _TIMEOUT_S = 60.0

@@ -32,12 +32,12 @@ class Hosted:
 class _Release(msgspec.Struct):
     tag: str | None = None
     commit: str | None = None
+    repository: str | None = None
     tool_commit: str | None = None
 
 
 class _Manifest(msgspec.Struct):
     release: _Release | None = None
-    repository: str | None = None
 
 
 def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> Hosted:
@@ -54,14 +54,15 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
         name, commit, tag = None, None, None
     elif manifest is not None:
         built = manifest.release or _Release()
-        name, commit, tag = manifest.repository or repository_name(project, None), built.commit, built.tag
+        name = built.repository or repository_name(project, None)
+        commit, tag = built.commit or environment.get("MENDEL_IMAGE_COMMIT"), built.tag
     else:
         name, commit, tag = _checkout(project, classifier, GitPrograms())
     identity = ServerIdentity(
         project=name,
         git_commit=commit,
         tool_version=tool.version if tool.version != "0" else __version__,
-        tool_commit=tool.commit,
+        tool_commit=tool.commit or (manifest and manifest.release and manifest.release.tool_commit) or None,
         image=_image(manifest, environment),
     )
     return Hosted(identity=identity, release_tag=tag if tag is not None and _is_release(tag) else None)

@@ -11,9 +11,10 @@ from mendel.adapters.processes.logs import Level, LogStyle, write_log
 from mendel.adapters.processes.settings import ServeSettings
 from mendel.app.child import utc_now
 from mendel.app.directory import DataDirectory
+from mendel.app.environment import system_environment
 from mendel.app.identity import Hosted, identify
 from mendel.app.serve import serve
-from mendel.app.settings import Settings, system_environment
+from mendel.app.settings import Settings
 from mendel.app.standalone import Alone, keys_alone, lay_out_project, lay_out_version, make_directory
 from mendel.app.worker import fronting
 from mendel.errors import HubUnavailable, ProjectNotFound

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
@@ -295,8 +294,3 @@ def _require(holds: bool, otherwise: str) -> None:
 def _require_ports(key: str, *ports: int) -> None:
     for port in ports:
         _require(0 <= port <= _MAX_PORT, f"{key} is a port from 0 (a free one) to {_MAX_PORT}, not {port}")
-
-
-def system_environment() -> Mapping[str, str]:
-    """The process's environment; only ``app`` looks at it."""
-    return os.environ

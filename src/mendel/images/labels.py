@@ -180,7 +180,8 @@ def _disagreements(labels: Mapping[str, str], tag: ReleaseTag, commit: str | Non
     if commit is not None and said and not (len(said) == _COMMIT_DIGITS and commit.startswith(said)):
         yield f"com.classifier.git_commit is {said!r}, but {tag} leads to {commit[:_COMMIT_DIGITS]}"
     tool = labels.get("com.mlserver.commit", "")
-    if tag.reproducible and tool and not tool.startswith(tag.tool) and not tag.tool.startswith(tool):
+    locked = "com.mendel.lock" in labels  # then the lock says which tool serves, and it may be an earlier one
+    if not locked and tag.reproducible and tool and not tool.startswith(tag.tool) and not tag.tool.startswith(tool):
         yield f"com.mlserver.commit is {tool!r}, but the tag was made with {tag.tool}"
     created = labels.get("org.opencontainers.image.created", "")
     if created and not _TIME.fullmatch(created):

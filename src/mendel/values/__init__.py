@@ -1,5 +1,9 @@
 """Frozen nouns everyone speaks: validated at birth, no I/O, no clock."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from mendel.values.codec import Json, from_builtins, from_json, to_builtins, to_json
 from mendel.values.deployments import (
     LATENCY_BOUNDS_MS,
@@ -20,7 +24,6 @@ from mendel.values.releases import Bump, ReleaseTag, SemVer
 from mendel.values.scopes import Scope
 from mendel.values.signatures import ColumnSpec, ColumnType, Signature
 from mendel.values.stages import Health, Severity, Stage
-from mendel.values.table import Table
 from mendel.values.time import (
     EPOCH,
     Window,
@@ -30,6 +33,9 @@ from mendel.values.time import (
     require_utc,
     to_micros,
 )
+
+if TYPE_CHECKING:
+    from mendel.values.table import Table
 
 __all__ = [
     "EPOCH",
@@ -75,3 +81,12 @@ __all__ = [
     "unknown_key",
     "uuid7",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the table, and numpy with it, for those who ask: commands that know no rows start without."""
+    if name != "Table":
+        raise AttributeError(name)
+    from mendel.values.table import Table  # noqa: PLC0415
+
+    return Table

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from mendel.errors import InvalidValue, MendelError
 from mendel.values.names import Digest, ModelName, VersionUuid
@@ -18,10 +17,8 @@ _TEXTUAL: tuple[type[str], ...] = (ModelName, VersionUuid, Digest)
 def _to_builtin(value: object) -> object:
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
+    if type(value).__module__ == "numpy":  # not imported for it: most commands never meet an array
+        return value.tolist()  # type: ignore[attr-defined]
     raise NotImplementedError
 
 

@@ -108,8 +108,8 @@ def version(
 
 def status(*, json: AsJson = False) -> None:
     """Show what this machine has: git, engines, extras, credentials of registries, and this tool's commit."""
+    from mendel.app.environment import system_environment  # noqa: PLC0415
     from mendel.app.machine import this_machine  # noqa: PLC0415 - help must be quick
-    from mendel.app.settings import system_environment  # noqa: PLC0415
     from mendel.app.tools import this_tool  # noqa: PLC0415
 
     build, machine = this_tool(), this_machine(system_environment())

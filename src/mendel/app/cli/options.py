@@ -37,7 +37,8 @@ ClassifierName = Annotated[str | None, typer.Option("--classifier", metavar="NAM
 
 def settings_of(directory: str | None, config: Path | None = None, **flags: object) -> Settings:
     """The settings, with flags on top; a flag's name has ``__`` where its key has a dot."""
-    from mendel.app.settings import read_settings, system_environment  # noqa: PLC0415 - help must be quick
+    from mendel.app.environment import system_environment  # noqa: PLC0415
+    from mendel.app.settings import read_settings  # noqa: PLC0415 - help must be quick
 
     given = {name.replace("__", "."): value for name, value in flags.items()}
     return read_settings(environment=system_environment(), file=config, flags={"directory": directory, **given})

@@ -69,14 +69,13 @@ def _print_rich(title: str, headers: Sequence[str], cells: Sequence[Sequence[str
 @contextmanager
 def progress(text: str) -> Iterator[None]:
     """Show that something longer than a moment is under way, on a terminal; say it once elsewhere."""
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         warn(text)
         yield
         return
-    with console.status(text):
+    from rich.console import Console  # noqa: PLC0415 - help must be quick
+
+    with Console(stderr=True).status(text):
         yield
 
 
@@ -112,17 +111,16 @@ def following(text: str) -> Iterator[Callable[[Progress], None]]:
 
     The yielded function takes what is reported.
     """
-    from rich.console import Console  # noqa: PLC0415
+    if sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415 - help must be quick
 
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(text) as status:
+        with Console(stderr=True).status(text) as status:
             yield lambda report: status.update(_share(report))
         return
     said: set[str] = set()
 
     def tell(report: Progress) -> None:
-        begun = report.doing.split(" ", 1)[0]
+        begun = report.doing.split(" ", 1)[0].rstrip(":")
         if begun not in said:
             said.add(begun)
             warn(f"{report.doing} ...")

@@ -82,7 +82,10 @@ def serve(
     port: Ports = None,
     workers: Workers = None,
     log_level: Annotated[
-        LogLevel | None, typer.Option("--log-level", help="Write nothing that is less than this.", show_default="INFO")
+        LogLevel | None,
+        typer.Option(
+            "--log-level", help="Write nothing that is less than this.", show_default="INFO", case_sensitive=False
+        ),
     ] = None,
     artifact: Annotated[
         Path | None,
@@ -99,8 +102,9 @@ def serve(
     With a hub, what it says; without one, the project itself, on the host and port of its file.
     """
     _follow(parent)
+    from mendel.app.environment import system_environment  # noqa: PLC0415
     from mendel.app.serving import Wish, serve_with  # noqa: PLC0415 - help must be quick
-    from mendel.app.settings import explain_settings, system_environment  # noqa: PLC0415
+    from mendel.app.settings import explain_settings  # noqa: PLC0415
 
     flags = _serving_flags(host, port, workers)
     given = {name.replace("__", "."): value for name, value in flags.items()}

@@ -123,7 +123,8 @@ def stats(
 
 def show_config(*, directory: Directory = None, config: Config = None, json: AsJson = False) -> None:
     """Print every effective setting and where it came from; secrets are masked."""
-    from mendel.app.settings import explain_settings, system_environment  # noqa: PLC0415 - help must be quick
+    from mendel.app.environment import system_environment  # noqa: PLC0415
+    from mendel.app.settings import explain_settings  # noqa: PLC0415 - help must be quick
 
     origins = explain_settings(environment=system_environment(), file=config, flags={"directory": directory})
     if json:

@@ -20,7 +20,7 @@ import httpx
 from mendel.app.client import Client
 from mendel.app.connecting import connect
 from mendel.app.directory import DataDirectory
-from mendel.app.settings import system_environment
+from mendel.app.environment import system_environment
 from mendel.errors import DeadlineExceeded, MendelError, Unavailable
 
 T = TypeVar("T")

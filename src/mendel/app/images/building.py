@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.oci.archive import write_archive
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.pip import CachedWheels
-from mendel.app.images.loading import engine_that_answers, load_image
 from mendel.app.images.locks import environment_for
 from mendel.app.images.places import places_of, this_platform
 from mendel.app.images.sources import Source, exported, release_of, require_tracked, working_tree
-from mendel.app.images.versions import VersionTree, version_source
 from mendel.app.images.workbench import OCI, Workbench
-from mendel.app.signing import attach_documents, read_wheel_facts
 from mendel.errors import InvalidInput
 from mendel.images import (
     BuiltImage,
@@ -43,6 +40,9 @@ from mendel.images import (
 )
 from mendel.projects import Project, chosen_classifier, load_project
 from mendel.values import Digest, SemVer, VersionRef
+
+if TYPE_CHECKING:
+    from mendel.app.images.versions import VersionTree
 
 Say = Callable[[str], None]
 
@@ -206,6 +206,8 @@ def drafted(
 def _source(wish: BuildWish, project: Project) -> Iterator[tuple[Source, VersionTree | None]]:
     git = GitPrograms()
     if wish.model is not None:
+        from mendel.app.images.versions import version_source  # noqa: PLC0415 - only then the registry is needed
+
         with version_source(wish.model, project, git) as found:
             yield found
         return
@@ -275,6 +277,8 @@ def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None)
     """Attach what is said of the image; what is there already is not said again."""
     if key is None and layout.attachments(image.digest):
         return
+    from mendel.app.signing import attach_documents, read_wheel_facts  # noqa: PLC0415 - not where nothing changed
+
     attach_documents(
         layout,
         layout.descriptor(image.digest),
@@ -290,10 +294,16 @@ def _hand_over(
 ) -> BuildReport:
     """Write the archive, and load the image into an engine, where that is wished."""
     if wish.output is not None:
+        from mendel.adapters.oci.archive import write_archive  # noqa: PLC0415 - only where it is asked for
+
         on_progress(Progress(doing=f"writing {wish.output}"))
         write_archive(layout, digest, report.references, wish.output)
         report = replace(report, output=str(wish.output))
-    engine = None if wish.load is False else engine_that_answers(required=wish.load is True)
+    if wish.load is False:
+        return report
+    from mendel.app.images.loading import engine_that_answers, load_image  # noqa: PLC0415 - engines are others' affair
+
+    engine = engine_that_answers(required=wish.load is True)
     if engine is not None and report.platform == str(this_platform()):
         load_image(engine, layout, digest, report.references, on_progress=on_progress)
         report = replace(report, loaded=engine)
