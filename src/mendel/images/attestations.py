@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from mendel.images.nouns import ImagePlan
 from mendel.values import Digest, to_json
 
@@ -17,6 +19,15 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _LABEL_TAG = "com.classifier.git_tag"
 _LABEL_COMMIT = "com.classifier.git_commit"
 _LABEL_URL = "com.classifier.git_url"
+_LABEL_LOCK = "com.mendel.lock"
+
+
+class _Release(msgspec.Struct):
+    commit: str | None = None
+
+
+class _Manifest(msgspec.Struct):
+    release: _Release | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +48,16 @@ class BuildOrigin:
     lock: Digest | None = None
 
     @classmethod
-    def of(cls, plan: ImagePlan, *, lock: Digest | None = None) -> BuildOrigin:
-        """What the labels of *plan* tell of it; the commit is abbreviated there."""
+    def of(cls, plan: ImagePlan) -> BuildOrigin:
+        """What *plan* tells of it: the commit in full for a release, abbreviated as its label has it otherwise."""
         labels = plan.labels
+        release = msgspec.json.decode(plan.manifest, type=_Manifest).release or _Release()
+        lock = labels.get(_LABEL_LOCK)
         return cls(
             repository=labels.get(_LABEL_URL),
-            commit=labels.get(_LABEL_COMMIT),
+            commit=release.commit or labels.get(_LABEL_COMMIT),
             tag=labels.get(_LABEL_TAG),
-            lock=lock,
+            lock=None if lock is None else Digest(lock),
         )
 
 

@@ -16,7 +16,9 @@ PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:mendel:build:oci-image:1"
 """Inputs that ``resolvedDependencies`` lists are all there is; the same ones give the same image."""
 
-BUILDER_ID = "urn:mendel:builder:oci"
+BUILDER_ID = "urn:mendel:builder"
+"""Followed by who turned the plan into an image: ``:oci`` is Mendel itself, ``:podman`` an engine of another vendor."""
+
 _FULL_COMMIT = 40
 
 
@@ -36,7 +38,7 @@ def render_provenance(
     """
     definition = _definition(plan, origin or BuildOrigin.of(plan))
     details: dict[str, Any] = {
-        "builder": {"id": BUILDER_ID, "version": _builder(plan)},
+        "builder": _builder(plan),
         "metadata": {"invocationId": f"sha256:{hashlib.sha256(to_json(definition)).hexdigest()}"},
     }
     if sbom is not None:
@@ -49,13 +51,14 @@ def render_provenance(
     )
 
 
-def _builder(plan: ImagePlan) -> dict[str, str]:
+def _builder(plan: ImagePlan) -> dict[str, Any]:
+    name, _, revision = plan.labels.get("com.mendel.builder", "oci").partition("/")
     told = {
-        "format": str(BUILDER_FORMAT),
+        "format": revision or str(BUILDER_FORMAT),
         "mendel": plan.labels.get("com.mlserver.version"),
         "commit": plan.labels.get("com.mlserver.commit"),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {"id": f"{BUILDER_ID}:{name}", "version": {key: value for key, value in told.items() if value is not None}}
 
 
 def _definition(plan: ImagePlan, origin: BuildOrigin) -> dict[str, Any]:
@@ -65,10 +68,16 @@ def _definition(plan: ImagePlan, origin: BuildOrigin) -> dict[str, Any]:
             "classifier": plan.classifier,
             "source": {"workingTree": True} if origin.tag is None else {"tag": origin.tag},
             "platform": plan.environment.platform,
+            **_registered_version(plan),
         },
         "internalParameters": {"requirements": list(plan.environment.requirements)},
         "resolvedDependencies": _dependencies(plan, origin),
     }
+
+
+def _registered_version(plan: ImagePlan) -> dict[str, Any]:
+    version, artifact = plan.labels.get("com.mendel.model"), plan.labels.get("com.mendel.model.artifact")
+    return {} if version is None else {"model": {"version": version, "artifact": artifact}}
 
 
 def _dependencies(plan: ImagePlan, origin: BuildOrigin) -> list[dict[str, Any]]:

@@ -135,8 +135,8 @@ class Hosting:
             return _report(deployment, old, failures)
         hosted = Hosted(deployment=deployment, versions=versions)
         now = self._around.clock()
-        for version in versions.values():
-            version.serve_as(deployment.generation, now)
+        for number, version in versions.items():
+            version.serve_as(deployment.generation, now, desired.version(number))
         self._swap(hosted)
         return _report(deployment, hosted, failures)
 

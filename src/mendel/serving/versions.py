@@ -158,14 +158,15 @@ class LoadedVersion:
             steady=around.steady,
         )
 
-    def serve_as(self, generation: int, now: datetime) -> None:
-        """From here on this version's answers carry *generation*."""
+    def serve_as(self, generation: int, now: datetime, served: ServedVersion) -> None:
+        """From here on this version's answers carry *generation*, and what the registry says of it now."""
         if generation != self.generation:
             self.generation = generation
+            self.served = served
             self.metadata = self._describe(self._around, generation, now)
             self._recorded = {
                 shadow: Recorded(
-                    model=old.model, served=old.served, generation=generation, classes=old.classes, shadow=shadow
+                    model=old.model, served=served, generation=generation, classes=old.classes, shadow=shadow
                 )
                 for shadow, old in self._recorded.items()
             }
@@ -202,6 +203,7 @@ class LoadedVersion:
             "git_tag": served.release_tag,
             "model_version": label_of(served),
             "model_uuid": str.__str__(served.uuid) if is_registered(served) else None,
+            **({"model_image_digest": str.__str__(served.image_digest)} if served.image_digest else {}),
             "deployed_at": now.isoformat(),
             "mlserver_version": who.tool_version,
             "mlserver_api_commit": who.tool_commit,

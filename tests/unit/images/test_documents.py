@@ -215,6 +215,26 @@ def test_provenance_of_a_working_tree(plan):
     assert source["annotations"] == {"commit": COMMIT[:8]}
 
 
+def test_origin_of_a_plan(plan):
+    """A release's commit stands in full in the manifest, the lock in a label; both reach the provenance unasked."""
+    manifest = json.dumps({"format": 1, "release": {"commit": COMMIT, "tag": "t"}}).encode()
+    told = replace(plan, manifest=manifest, labels={**plan.labels, "com.mendel.lock": _digest("9")})
+    origin = BuildOrigin.of(told)
+    assert (origin.commit, origin.lock) == (COMMIT, _digest("9"))
+    assert render_provenance(told, image=IMAGE) == render_provenance(told, image=IMAGE, origin=origin)
+    assert BuildOrigin.of(replace(plan, manifest=b'{"release":null}')).commit == COMMIT[:8]
+
+
+def test_provenance_names_the_builder_and_the_version_inside(plan):
+    """An image that an engine built says so, and one made of a registered version names it as what was asked."""
+    artifact = _digest("4")
+    labels = {"com.mendel.builder": "podman", "com.mendel.model": "credit@3", "com.mendel.model.artifact": artifact}
+    predicate = json.loads(render_provenance(replace(plan, labels=labels), image=IMAGE))["predicate"]
+    assert predicate["runDetails"]["builder"]["id"] == "urn:mendel:builder:podman"
+    asked = predicate["buildDefinition"]["externalParameters"]
+    assert asked["model"] == {"version": "credit@3", "artifact": artifact}
+
+
 @pytest.mark.parametrize(
     ("metadata", "licence"),
     [

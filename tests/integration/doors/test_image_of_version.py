@@ -1,0 +1,40 @@
+"""The image that the registry has for a version, as answers and the log tell of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mendel.values import Digest
+
+RELEASE = "sum-v1.0.0-mlserver-762e7f2"
+IMAGE = Digest(f"sha256:{'7' * 64}")
+RECORDS = {"records": [{"a": 1, "b": 2, "c": 3}]}
+
+
+@pytest.mark.parametrize("door", ["rest", "zmq"])
+async def test_an_answer_names_the_image_of_its_version(open_world, shelf, at, connect, door):
+    """Metadata carry the digest that was recorded with the version, and no such key where none was."""
+    shelf.put("sum", 1)
+    world = await open_world()
+    await world.apply(at("sum"))
+    said = await connect(door, world).predict("sum", RECORDS)
+    assert "model_image_digest" not in said.body["metadata"]
+    shelf.served["sum", 1] = replace(shelf.served["sum", 1], image_digest=IMAGE, release_tag=RELEASE)
+    await world.apply(at("sum", generation=2))
+    said = await connect(door, world).predict("sum", RECORDS)
+    assert said.body["metadata"]["model_image_digest"] == IMAGE
+    assert said.body["metadata"]["git_tag"] == RELEASE
+
+
+async def test_an_image_recorded_later_loads_nothing_anew(open_world, shelf, at):
+    """What is recorded of a version reaches a server with the next change of its deployment, and the model stays."""
+    shelf.put("sum", 1)
+    world = await open_world()
+    await world.apply(at("sum"))
+    loaded = world.kernel.served("sum", 1)
+    shelf.served["sum", 1] = replace(shelf.served["sum", 1], image_digest=IMAGE)
+    await world.apply(at("sum", generation=2))
+    assert world.kernel.served("sum", 1) is loaded
+    assert loaded.served.image_digest == IMAGE
