@@ -115,7 +115,7 @@ class BaseImages:
         if reference.startswith(_OTHER_TRANSPORTS):
             raise InvalidValue(
                 f"Bases are not read from {reference.partition(':')[0]}.",
-                remedy="Use host/name:tag, oci:DIRECTORY or oci-archive:FILE (which also reads what docker save writes).",
+                remedy="Use host/name:tag, oci:DIRECTORY or oci-archive:FILE (also of docker save).",
             )
         return self._pull(Reference.parse(reference), platform, on_progress)
 

@@ -151,7 +151,10 @@ class Registry:
 
     def referrers(self, path: str, digest: Digest) -> tuple[Descriptor, ...] | None:
         """What is attached to *digest* as the registry lists it; None where it keeps no such lists."""
-        pages = self._pages(path, f"/v2/{path}/referrers/{digest}")
+        try:
+            pages = self._pages(path, f"/v2/{path}/referrers/{digest}")
+        except (Corrupt, Unsupported):  # older registries answer 400, 405 or a page of HTML
+            return None
         if pages is None or any(page.get("mediaType") != INDEX for page in pages):
             return None
         return tuple(Descriptor.parse(entry) for page in pages for entry in page.get("manifests") or ())
