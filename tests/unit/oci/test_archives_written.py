@@ -16,6 +16,7 @@ import pytest
 from mendel.adapters.oci.archive import write_archive
 from mendel.adapters.oci.documents import MANIFEST, Descriptor
 from mendel.adapters.oci.images import LayoutImages
+from mendel.adapters.oci.layout import verify_blob
 from mendel.errors import DigestMismatch, ImageNotFound
 from mendel.values import Digest
 
@@ -96,3 +97,17 @@ def test_a_removed_image_takes_its_attachments_along(workshop: Any) -> None:
     store.remove(image.digest)
     assert store.images() == ()
     assert list((workshop.layout.directory / "blobs/sha256").iterdir()) == []
+
+
+def test_a_damaged_blob_of_a_layout_is_mended_by_building_again(workshop: Any) -> None:
+    """A document or layer that lost its end does not stay lost: the next build puts it right."""
+    image = workshop.build()
+    for digest in (image.digest, image.image_id, image.layers[-1].digest):
+        path = workshop.layout.path(digest)
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[:-1])
+    assert workshop.build().digest == image.digest
+    assert len(LayoutImages(workshop.layout).images()) == 1
+    for digest in (image.digest, image.image_id, image.layers[-1].digest):
+        verify_blob(workshop.layout, digest)

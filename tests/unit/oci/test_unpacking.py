@@ -169,9 +169,10 @@ def test_zstd_is_said_to_be_unknown(layout: Layout) -> None:
         measure(layout, zstd, zstd.digest)
 
 
-def test_trees_are_unpacked_once_and_bounded(layout: Layout, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bounds", [{"most": 1}, {"max_bytes": 15_000}], ids=["number", "bytes"])
+def test_trees_are_unpacked_once_and_bounded(layout: Layout, tmp_path: Path, bounds: dict[str, int]) -> None:
     """A tree is made once, found again, and the one unused for longest goes, but never one in use."""
-    trees = UnpackedLayers(tmp_path / "trees", keep=1)
+    trees = UnpackedLayers(tmp_path / "trees", **bounds)
     one, two = layer_in(layout, {"a": b"1"}), layer_in(layout, {"a": b"2"})
     with trees.tree(layout, [one]) as first:
         (first / "mark").touch()

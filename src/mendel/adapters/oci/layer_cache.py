@@ -12,7 +12,7 @@ from typing import Any
 
 from mendel.adapters.oci.compression import Compressed, compress, compressor
 from mendel.adapters.oci.documents import canonical_json
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.layout import Layout, write_whole
 from mendel.errors import InvalidValue
 from mendel.images import BUILDER_FORMAT
 from mendel.values import Digest, from_json, to_json
@@ -112,11 +112,7 @@ class LayerCache:
         return None
 
     def _write(self, key: str, record: _Record) -> None:
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(to_json(record))
-        unfinished.replace(path)
+        write_whole(self._path(key), to_json(record))
 
     def _path(self, key: str) -> Path:
         return self._directory / "keys" / f"{key}.json"

@@ -87,9 +87,9 @@ class Layout:
         return Descriptor(media_type=MANIFEST, digest=digest, size=self.path(digest).stat().st_size)
 
     def put(self, content: bytes) -> Digest:
-        """Write a small blob; one that is here is left alone."""
+        """Write a small blob; one that is here and whole is left alone."""
         digest = digest_of(content)
-        if not self.has(digest):
+        if not self.has(digest) or self._path(digest).read_bytes() != content:
             with self.writing() as file:
                 file.write(content)
                 self.keep(file, digest)
@@ -125,11 +125,12 @@ class Layout:
     def adopt(self, source: Path, digest: Digest) -> None:
         """Take over the file *source*, whose content is known to be *digest*, by a link where the disk allows one."""
         path = self._path(digest)
-        if path.is_file():
+        if path.is_file() and path.stat().st_size == source.stat().st_size:
             return
+        path.unlink(missing_ok=True)  # shorter than it should be: a disk that failed
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source, path)
+            path.hardlink_to(source)
         except FileExistsError:
             return
         except OSError:  # another disk, or one without links
@@ -284,13 +285,21 @@ class Layout:
 
     def _write_index(self, entries: list[Descriptor]) -> None:
         whole = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry.as_tree() for entry in entries]}
-        self._write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        self._write("index.json", canonical_json(whole))
+        write_whole(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        write_whole(self.directory / "index.json", canonical_json(whole))
 
-    def _write(self, name: str, content: bytes) -> None:
-        unfinished = self.directory / f".{name}.{os.getpid()}"
-        unfinished.write_bytes(content)
-        unfinished.replace(self.directory / name)
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is seen whole or as it was, whatever happens meanwhile; its directory is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(unfinished).chmod(0o644)
+        Path(unfinished).replace(path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
 
 
 def sweep_unfinished(directory: Path) -> None:

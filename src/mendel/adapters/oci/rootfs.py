@@ -18,7 +18,8 @@ from mendel.adapters.oci.unpacking import unpack
 from mendel.values import Digest
 
 _GRACE_SECONDS = 60
-_FORMAT = 1
+_FORMAT = 2
+_SIZE = "size"
 
 Layers = Sequence[tuple[Descriptor, Digest]]
 """Layers, bottom up, each with the digest of the tar inside."""
@@ -28,13 +29,14 @@ class UnpackedLayers:
     """
     Trees of unpacked layers below one directory, by the digests of the layers.
 
-    A tree appears by a rename when it is whole. Who uses one holds a shared lock on it; the trees unused for longest
-    go when there are more than *keep*, except while they are used.
+    A tree appears by a rename when it is whole. Who uses one holds a shared lock on it; when one is added, the trees
+    unused for longest go until the others are within both bounds, except those in use.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 6) -> None:
+    def __init__(self, directory: Path, *, most: int = 8, max_bytes: int = 16 << 30) -> None:
         self._directory = directory
-        self._keep = keep
+        self._most = most
+        self._max_bytes = max_bytes
 
     @contextmanager
     def tree(self, layout: Layout, layers: Layers) -> Iterator[Path]:
@@ -71,15 +73,22 @@ class UnpackedLayers:
             whole = scratch / "tree"
             (whole / "root").mkdir(parents=True)
             (whole / "root").chmod(0o755)  # a container's user may look into its root, whatever this process's mask
-            for layer, diff_id in layers:
-                unpack(layout, layer, diff_id, whole / "root")
-            with suppress(OSError):  # somebody else was faster, and theirs is the same
+            size = sum(unpack(layout, layer, diff_id, whole / "root") for layer, diff_id in layers)
+            (whole / _SIZE).write_text(str(size))
+            try:
                 whole.rename(path)
+            except OSError:
+                if not path.is_dir():  # else somebody was faster, and theirs is the same
+                    raise
         self._trim()
 
     def _trim(self) -> None:
-        trees = [path for path in self._directory.iterdir() if not path.name.startswith(".") and path.is_dir()]
-        for path in sorted(trees, key=_time_of, reverse=True)[self._keep :]:
+        sizes = {path.parent: int(path.read_text()) for path in self._directory.glob(f"[!.]*/{_SIZE}")}
+        newest_first, total = sorted(sizes, key=_time_of, reverse=True), 0
+        for number, path in enumerate(newest_first):
+            total += sizes[path]
+            if number == 0 or (number < self._most and total <= self._max_bytes):
+                continue
             with (
                 suppress(BlockingIOError, FileNotFoundError),
                 _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB),

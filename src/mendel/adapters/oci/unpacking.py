@@ -83,9 +83,11 @@ def measure(layout: Layout, layer: Descriptor, diff_id: Digest) -> Compressed:
     return Compressed(digest=layer.digest, size=layer.size, diff_id=diff_id, unpacked_bytes=stream.size)
 
 
-def unpack(layout: Layout, layer: Descriptor, diff_id: Digest, into: Path) -> None:
+def unpack(layout: Layout, layer: Descriptor, diff_id: Digest, into: Path) -> int:
     """
     Put a layer on top of what is in *into*: as its files, modes and times, its owners too where root does it.
+
+    Gives the size of what was unpacked.
 
     Whiteouts take away what lower layers brought. Links are followed as inside a container, so nothing is ever written
     outside. Devices are left out, and so are the rights to act as another user.
@@ -98,6 +100,7 @@ def unpack(layout: Layout, layer: Descriptor, diff_id: Digest, into: Path) -> No
         with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|") as archive:
             for entry in archive:
                 tree.add(archive, entry)
+    return stream.size
 
 
 class _Tree:
