@@ -37,6 +37,7 @@ class Wish:
         artifact: The directory of a registered version, served where there is no hub.
         said: The settings that somebody chose, by key: they stand above what the project's file says.
         log_level: Above the file's.
+        paired: It was started beside a hub, by `mendel up`: without that hub it serves nothing.
     """
 
     hub: str | None = None
@@ -45,6 +46,7 @@ class Wish:
     artifact: Path | None = None
     said: frozenset[str] = frozenset()
     log_level: Level | None = None
+    paired: bool = False
 
 
 def serve_with(settings: Settings, wish: Wish) -> int:
@@ -70,12 +72,14 @@ def serve_with(settings: Settings, wish: Wish) -> int:
         hosted = identify(project, wish.classifier, system_environment())
         told = server_settings(settings, data, wish, project=project, hosted=hosted, source=url)
         return serve(told if project is None else as_project_says(told, project, wish, embedded=not named))
-    if project is None and wish.artifact is None:
+    if wish.paired or (project is None and wish.artifact is None):
+        instead = "" if wish.paired else ", and there is no project here to serve without one"
         raise HubUnavailable(
-            f"No hub runs on {data.root}, and there is no project here to serve without one.",
+            f"No hub runs on {data.root}{instead}.",
             remedy="Start a hub with: mendel hub (or both: mendel up), name one: --hub URL, or give --path.",
         )
     wish = replace(wish, classifier=_meant(wish, project))
+    data.create()
     make_directory(data.server)
     hosted = identify(project, wish.classifier, system_environment())
     source = _lay_out(data, wish, project, hosted)
@@ -134,7 +138,7 @@ def as_project_says(told: ServeSettings, project: Project, wish: Wish, *, embedd
     server, observability = classifier.server, classifier.observability
     ports, optional = told.rest_ports, told.optional_ports
     if "serving.rest_ports" not in wish.said:
-        ports = (ports[0], server.port) if embedded else (server.port,)
+        ports = tuple(dict.fromkeys((ports[0], server.port))) if embedded else (server.port,)
         optional = ports[1:]
     workers = told.serving.workers if "serving.workers" in wish.said else server.workers
     return replace(

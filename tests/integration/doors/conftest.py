@@ -7,7 +7,7 @@ import json
 import random
 import socket
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -24,9 +24,19 @@ from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import load_project
 from mendel.protos import modelops_pb2, modelops_pb2_grpc, open_inference_pb2, open_inference_pb2_grpc
-from mendel.serving import Kernel, LocalBreakers, LocalCounters, ServingPolicy, infer_signature, write_project_artifact
+from mendel.serving import (
+    Kernel,
+    LocalBreakers,
+    LocalCounters,
+    ServingPolicy,
+    desire_itself,
+    desired_alone,
+    infer_signature,
+    write_itself,
+    write_project_artifact,
+)
 from mendel.transports.grpc import GrpcDoor
-from mendel.transports.rest import RestDoor
+from mendel.transports.rest import RestDoor, RestPolicy
 from mendel.transports.zmq import ZmqDoor, ZmqFront
 from mendel.values import (
     Deployment,
@@ -230,6 +240,50 @@ async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
             front = await stack.enter_async_context(ZmqFront("tcp://127.0.0.1:*", backend))
             await stack.enter_async_context(ZmqDoor(kernel, backend))
             return World(kernel, shelf, rest.ports[0], grpc_door.port, front.endpoint)
+
+        yield open_
+
+
+@pytest.fixture
+async def open_project(tmp_path: Path):
+    """
+    Opens three doors on a project's classifier as it stands, with no version registered.
+
+    What it gives takes the code of ``models.py``, whose class ``Model`` answers, and sections of the file as YAML.
+    """
+    async with AsyncExitStack() as stack:
+        places = count()
+
+        async def open_(code: str, sections: str = "", **policy: Any) -> World:
+            directory = tmp_path / f"project-{next(places)}"
+            directory.mkdir()
+            (directory / "models.py").write_text(f"import time\nimport numpy as np\n{code}")
+            file = f"classifier: {{name: model}}\npredictor: {{module: models, class_name: Model}}\n{sections}"
+            (directory / "mlserver.yaml").write_text(file)
+            project = load_project(directory)
+            rules = replace(ServingPolicy(), **policy)
+            kernel = Kernel(
+                rules,
+                sink=None,
+                counters=LocalCounters(),
+                breakers=LocalBreakers(rules.breaker, clock),
+                clock=clock,
+                rng=random.Random(0),
+                project=project,
+            )
+            await stack.enter_async_context(kernel)
+            tree = tmp_path / f"tree-{directory.name}"
+            digest = write_itself(tree, "model", task="classification")
+            model = desire_itself(ModelName("model"), digest, task="classification", release_tag=None, now=clock())
+            (report,) = await kernel.apply(desired_alone(model, {}), lambda _: tree)
+            assert report.error is None, report.error
+            said = RestPolicy.of(project.classifiers[0])
+            rest = await stack.enter_async_context(RestDoor(kernel, sockets=[listening()], policy=said))
+            grpc_door = await stack.enter_async_context(GrpcDoor(kernel, listening()))
+            backend = f"ipc://{tmp_path}/{id(kernel)}.z"
+            front = await stack.enter_async_context(ZmqFront("tcp://127.0.0.1:*", backend))
+            await stack.enter_async_context(ZmqDoor(kernel, backend))
+            return World(kernel, Shelf(tmp_path), rest.ports[0], grpc_door.port, front.endpoint)
 
         yield open_
 

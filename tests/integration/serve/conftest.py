@@ -328,3 +328,164 @@ def serve(hub, tmp_path):
 def load():
     """Load on a server, as a context manager."""
     return Load
+
+
+MODELS = '''
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+class Sum:
+    """Adds up a row, and its bias."""
+
+    def __init__(self, bias=10.0):
+        self.bias = bias
+
+    def predict(self, X):
+        return X.sum(axis=1) + self.bias
+
+
+class Filed(Sum):
+    def __init__(self, model_dir, bias_file):
+        assert Path(model_dir).is_absolute()
+        super().__init__(float(Path(bias_file).read_text()))
+
+
+class Proba:
+    classes_ = np.array(["no", "yes"])
+
+    def predict(self, X):
+        return self.classes_[(X.sum(axis=1) > 0).astype(int)]
+
+    def predict_proba(self, X):
+        p = 1 / (1 + np.exp(-X.sum(axis=1)))
+        return np.column_stack([1 - p, p])
+
+
+class Slow(Sum):
+    def predict(self, X):
+        time.sleep(X[:, 0].max())
+        return super().predict(X)
+
+
+class First:
+    def predict(self, X):
+        return X[:, 0]
+
+
+class Broken:
+    def __init__(self):
+        raise RuntimeError("the weights are gone")
+'''
+PROJECT = """
+default_classifier: sum
+server: {host: 127.0.0.1}
+classifiers:
+  sum: {predictor: {module: models, class_name: Sum}}
+  proba: {predictor: {module: models.py, class_name: Proba}}
+  filed:
+    predictor: {module: models, class_name: Filed, init_kwargs: {model_dir: weights, bias_file: bias.txt}}
+  slow: {predictor: {module: models, class_name: Slow}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of several plain predictors, in no repository."""
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "models.py").write_text(MODELS)
+    (directory / "mlserver.yaml").write_text(PROJECT)
+    yield directory
+    directory.chmod(0o755)
+
+
+@pytest.fixture
+def git(project):
+    """Runs git in the project, as nobody in particular."""
+    who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+    def run(*arguments):
+        done = subprocess.run(
+            ["git", *arguments], cwd=project, env={**os.environ, **who}, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    return run
+
+
+@dataclass
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Alone(Server):
+    """A server of the command line without a hub; ``key`` is sent with every request."""
+
+    key: str | None = None
+
+    def ask(self, method, path, body=None, timeout=10.0, headers=None):
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
+            sent = {**({"X-API-Key": self.key} if self.key else {}), **(headers or {})}
+            connection.request(method, path, body=None if body is None else json.dumps(body), headers=sent)
+            answer = connection.getresponse()
+            text = answer.read()
+            self.headers = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, json.loads(text) if text[:1] in b"{[" else text.decode()
+
+    def ready(self, model="sum"):
+        self.until(self.address)
+        self.until(self._is_ready)
+        return self
+
+    def _is_ready(self):
+        try:
+            return self.ask("GET", "/health", timeout=2)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def ended(self):
+        """Wait until it ended by itself."""
+        code = self.process.wait(timeout=30)
+        return Ended(code, " ".join(self.log.read_text().split()))
+
+
+@pytest.fixture
+def alone(project, tmp_path):
+    """
+    Starts `mendel serve` in the project, on free ports; all of its processes are gone after the test.
+
+    Keyword arguments are variables of its environment; None takes one away.
+    """
+    running = []
+
+    def start(*arguments, cwd=None, port=0, **environment):
+        log = tmp_path / f"alone-{len(running)}.log"
+        ports = {"MENDEL_SERVING__GRPC_PORT": "0", "MENDEL_SERVING__ZMQ_PORT": "0"}
+        if port is not None:
+            ports["MENDEL_SERVING__REST_PORTS"] = str(port)
+        told = {**os.environ, **ports, **environment}
+        data = tmp_path / "data"
+        command = [sys.executable, "-m", "mendel.app.cli", "serve", "--directory", str(data), *arguments]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd or project,
+                env={name: value for name, value in told.items() if value is not None},
+                stderr=output,
+                stdout=output,
+            )
+        server = Alone(directory=data / "server", process=process, log=log)
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.process.kill()
+        server.process.wait()

@@ -158,3 +158,19 @@ def test_tidying_keeps_what_any_state_names(files, artifact, desire, source_dire
         (source_directory / digest.hex).rename(files.artifacts / digest.hex)
     files.tidy(desire(digests[0], revision=1), desire(None, digests[1], revision=2))
     assert files.present() == set(digests[:2])
+
+
+def test_a_server_without_a_hub_serves_in_place_and_remembers_nothing(tmp_path, desire):
+    """Its artefacts stay where they lie, and what a server with a hub remembers in the same directory is left alone."""
+    state = desire(revision=4)
+    with_hub = StateFiles(tmp_path)
+    with_hub.keep_desired(state)
+    place = tmp_path / "elsewhere" / ("0" * 64)
+    place.mkdir(parents=True)
+    files = StateFiles(tmp_path, local=tmp_path / "elsewhere")
+    assert (files.desired(), files.settled()) == (None, None)
+    assert files.present() == {f"sha256:{'0' * 64}"}
+    files.keep_desired(NOTHING)
+    files.tidy(NOTHING)
+    assert place.is_dir()
+    assert with_hub.desired() == state

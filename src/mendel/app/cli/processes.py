@@ -116,6 +116,7 @@ def serve(
         artifact=artifact,
         said=frozenset(origin.key for origin in origins if origin.source != "default"),
         log_level=None if log_level is None else log_level.value,
+        paired=parent is not None,
     )
     raise SystemExit(serve_with(settings_of(directory, config, **flags), wish))
 
