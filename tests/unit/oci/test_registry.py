@@ -650,14 +650,14 @@ def test_a_registry_that_lists_referrers_needs_no_tag(
     assert read_attachment(registries, f"{evil.host}/a/b", found) == b'{"bom": 1}'
 
 
-@pytest.mark.parametrize(("status", "content"), [(400, b"?"), (405, b""), (200, b"<html>"), (200, b"{}")])
+@pytest.mark.parametrize("answered", [(400, b"?"), (405, b""), (200, b"<html>"), (200, b"{}")])
 def test_an_older_registry_gets_the_tag(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor, status: int, content: bytes
+    evil: Registry, registries: Registries, layout: Layout, image: Descriptor, answered: tuple[int, bytes]
 ) -> None:
     """Whatever a registry without lists answers when asked for one, the fallback tag takes its place."""
     layout.name(["x"], image)
     attached = layout.attach(image, b"{}", artifact_type="application/vnd.cyclonedx+json")
-    evil.fault = at("GET", "referrers", answering(status, content))
+    evil.fault = at("GET", "referrers", answering(*answered))
     publish(layout, image, [f"{evil.host}/a/b:v1"], registries=registries)
     (found,) = remote_attachments(registries, f"{evil.host}/a/b", image.digest)
     assert found.digest == attached.digest

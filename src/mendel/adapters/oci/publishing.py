@@ -166,6 +166,8 @@ class _Push:
             attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
         for tag in tags:
             self._put(image, tag)
+        if unlisted:  # others may have overwritten the list just after we looked
+            attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
         return sent
 
     def _bring(self, document: Descriptor) -> list[Sent]:
