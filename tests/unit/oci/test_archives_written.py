@@ -111,3 +111,20 @@ def test_a_damaged_blob_of_a_layout_is_mended_by_building_again(workshop: Any) -
     assert len(LayoutImages(workshop.layout).images()) == 1
     for digest in (image.digest, image.image_id, image.layers[-1].digest):
         verify_blob(workshop.layout, digest)
+
+
+def test_documents_of_images_without_a_name_go_with_the_next_removal(workshop: Any) -> None:
+    """What was attached to an image whose names all moved on is no orphan for ever; a build's own is left alone."""
+    plan = workshop.plan()
+    former = workshop.build(plan)
+    attached = workshop.layout.attach(
+        Descriptor(media_type=MANIFEST, digest=former.digest, size=1), b"{}", artifact_type="application/x+json"
+    )
+    current = workshop.build(replace(plan, manifest=b"other"))
+    with workshop.layout.growing():
+        workshop.layout.remove(Digest("sha256:" + "1" * 64))
+        assert workshop.layout.attachments(former.digest) == (attached,)
+    workshop.layout.remove(Digest("sha256:" + "1" * 64))
+    assert workshop.layout.attachments(former.digest) == ()
+    assert not workshop.layout.has(former.digest)
+    assert workshop.layout.has(current.digest)

@@ -226,24 +226,43 @@ class Layout:
         """
         Take the image away, with its names, its attachments, and the blobs that nothing else needs.
 
-        Where another image is just :meth:`growing`, only the names go now; the next removal takes the blobs.
+        Where another image is just :meth:`growing`, only names and attachments of this one go now; the next removal
+        takes the blobs, and the attachments of images that lost their last name.
         """
         if not self.directory.is_dir():
             return
-        with self._changing() as entries:
+        with self._changing() as entries, self._alone() as is_alone:
             attached = {entry.digest for entry in self.attachments(digest)}
             kept = [entry for entry in entries if entry.digest != digest and entry.digest not in attached]
+            if is_alone:
+                subjects = {entry.digest for entry in kept}
+                kept = [entry for entry in kept if entry.artifact_type is None or self._subject(entry) in subjects]
             if len(kept) < len(entries):
                 self._write_index(kept)
-            self.sweep({blob for entry in kept for blob in self._reachable(entry.digest)})
+            if is_alone:
+                self._forget_all_but({blob for entry in kept for blob in self._reachable(entry.digest)})
 
     def sweep(self, needed: Collection[Digest]) -> None:
         """Remove every blob but the *needed* ones, unless this layout is just :meth:`growing`."""
-        with suppress(BlockingIOError), (self.directory / ".growing").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in self._blobs.glob("*"):
-                if not path.name.startswith(UNFINISHED) and f"sha256:{path.name}" not in needed:
-                    path.unlink(missing_ok=True)
+        with self._alone() as is_alone:
+            if is_alone:
+                self._forget_all_but(needed)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no image is just growing; none begins to while the block is open."""
+        with (self.directory / ".growing").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _forget_all_but(self, needed: Collection[Digest]) -> None:
+        for path in self._blobs.glob("*"):
+            if not path.name.startswith(UNFINISHED) and f"sha256:{path.name}" not in needed:
+                path.unlink(missing_ok=True)
 
     def _subject(self, entry: Descriptor) -> Digest | None:
         subject = self.manifest(entry.digest).subject
