@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
-from mendel.errors import AlreadyExists, InvalidValue
+from mendel.errors import AlreadyExists, InvalidValue, Unsupported
 from mendel.projects import (
     GITHUB_FILE,
     GITLAB_FILE,
     DeploymentSection,
-    Git,
     NewFile,
     Pipeline,
     Project,
     ToolBuild,
+    WorkTree,
     github_workflow,
     gitlab_pipeline,
     installable,
@@ -37,15 +37,28 @@ class Place:
     repository: str
 
     @classmethod
-    def of(cls, root: Path, project: Project | None = None, git: Git | None = None) -> Place:
+    def of(cls, root: Path, project: Project | None = None) -> Place:
         """The place of *project*, or of one to be at *root*; outside of a repository its own directory is the root."""
-        tree = (git or GitPrograms()).work_tree(root) if root.is_dir() else None
+        tree = _work_tree(root)
         if tree is None:
             name = root.resolve().name if project is None else repository_name(project, None)
             return cls(root=root, top=root, directory="", repository=name)
         from_origin = (tree.origin or tree.top.name).rstrip("/").replace(":", "/").split("/")[-1].removesuffix(".git")
         name = from_origin if project is None else repository_name(project, tree.origin)
         return cls(root=root, top=tree.top, directory=tree.prefix, repository=name)
+
+
+def _work_tree(root: Path) -> WorkTree | None:
+    """The checkout around *root* or, before it is made, around what it will be made in; without git there is none."""
+    there = next(place for place in (root, *root.parents) if place.is_dir())
+    try:
+        tree = GitPrograms().work_tree(there)
+    except Unsupported:
+        return None
+    if tree is None:
+        return None
+    below = root.relative_to(there).as_posix()
+    return replace(tree, prefix="/".join(part for part in (tree.prefix, below) if part not in {"", "."}))
 
 
 def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: ToolBuild, url: str | None) -> NewFile:

@@ -87,6 +87,8 @@ def test_commit_time_is_the_committers_in_utc(checkout, monkeypatch):
     """Not the author's, not in the committer's zone; what there is not is said."""
     monkeypatch.setenv("GIT_COMMITTER_DATE", "2024-05-01T12:00:00+0200")
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2020-01-01T00:00:00+0000")
+    checkout.git("config", "log.showSignature", "true")
+    checkout.git("config", "log.date", "relative")
     commit = checkout.commit()
     assert GIT.commit_time(checkout.path, commit) == datetime(2024, 5, 1, 10, tzinfo=UTC)
     with pytest.raises(ReleaseNotFound):

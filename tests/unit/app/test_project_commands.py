@@ -104,6 +104,16 @@ class TestVersion:
         assert (said.code, said.out) == (1, "")
         assert "none does not exist" in said.err
 
+    def test_without_git(self, mendel, several, monkeypatch, tmp_path):
+        """An image has no git: the tool's version is told, and why no more is."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        said = mendel("version", "--detailed", "--path", several)
+        assert said.code == 0
+        assert __version__ in said.out
+        assert "git is not installed" in said.err
+        assert mendel("tag", "--path", several).code == 1
+        assert mendel("init", "--path", tmp_path / "new", *URL).code == 0
+
     def test_outside_of_a_repository(self, mendel, several, git, tmp_path):
         """A project without git has no commit, and is no error."""
         plain = tmp_path / "plain"
@@ -225,7 +235,6 @@ class TestInit:
         """A project below the root is built from its own directory."""
         git(tmp_path, "init", "-q")
         root = tmp_path / "models" / "churn"
-        root.mkdir(parents=True)
         assert mendel("init", "--path", root, *URL).code == 0
         workflow = yaml.safe_load((tmp_path / ".github" / "workflows" / "release-image.yml").read_text())
         assert workflow["defaults"]["run"]["working-directory"] == "models/churn"

@@ -46,6 +46,7 @@ for word in "$@"; do printf ' [%s]' "$word" >> "$NOTES"; done
 echo >> "$NOTES"
 case "$(basename "$0") $1" in
   "mendel version") printf '{"commit": "%s"}' "$INSTALLED" ;;
+  "mendel build") printf '{"digest": "sha256:00"}' ;;
   "docker ps") echo c0ffee ;;
   "aws ecr") [ "$2" = get-login-password ] && echo s3cret ;;
 esac
@@ -156,7 +157,7 @@ def test_it_starts_by_release_tags():
 
 @pytest.mark.parametrize("name", REGISTRIES)
 def test_its_steps_do_what_they_say(name, runner):
-    """Install the tag's tool, assert it, build the tag, try it, stop it, log in, push."""
+    """Install the tag's tool, assert it, check the lock, build and verify, try it, stop it, log in, push."""
     job, found = steps(REGISTRIES[name])
     (runner.work / "smoke").mkdir()
     (runner.work / "smoke" / "sentiment-vip.json").write_text("{}")
@@ -177,13 +178,17 @@ def test_its_steps_do_what_they_say(name, runner):
     }[name]
     said = [line for line in notes.splitlines() if line.startswith(("mendel", "docker", "curl"))]
     assert said[0] == "mendel [version] [--json]"
-    assert said[1] == f"mendel [build] [{TAG}]"
-    assert said[2] == "mendel [run] [--classifier] [sentiment-vip] [--port] [18008] [--detach]"
-    assert said[3].endswith("[http://127.0.0.1:18008/health]")
-    assert said[4].endswith("[@smoke/sentiment-vip.json] [http://127.0.0.1:18008/v1/sentiment-vip/predict]")
-    assert said[5] == f"docker [ps] [--all] [--quiet] [--filter] [label=com.classifier.git_tag={TAG}]"
-    assert said[6] == "docker [rm] [--force] [c0ffee]"
-    assert said[7] == f"mendel [push] [--classifier] [sentiment-vip] [--registry] [{wanted}]"
+    assert said[1:5] == [
+        "mendel [lock] [--check] [--classifier] [sentiment-vip]",
+        f"mendel [build] [--classifier] [{TAG}] [--json]",
+        "mendel [verify] [sha256:00]",
+        f"mendel [run] [--classifier] [{TAG}] [--port] [18008] [--detach]",
+    ]
+    assert said[5].endswith("[http://127.0.0.1:18008/health]")
+    assert said[6].endswith("[@smoke/sentiment-vip.json] [http://127.0.0.1:18008/v1/sentiment-vip/predict]")
+    assert said[7] == f"docker [ps] [--all] [--quiet] [--filter] [label=com.classifier.git_tag={TAG}]"
+    assert said[8] == "docker [rm] [--force] [c0ffee]"
+    assert said[9] == f"mendel [push] [--classifier] [{TAG}] [--registry] [{wanted}]"
     file = runner.temp / "registry" / "config.json"
     ((host, login),) = json.loads(file.read_text())["auths"].items()
     assert host == {"dockerhub": "https://index.docker.io/v1/"}.get(name, wanted.partition("/")[0])
@@ -238,8 +243,8 @@ def test_the_pipeline_of_gitlab(runner):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["auths"]["r.example.org"]
     said = [line for line in runner.notes.read_text().splitlines() if line.startswith("mendel")]
-    assert said[1] == f"mendel [build] [{TAG}]"
-    assert said[3] == "mendel [push] [--classifier] [sentiment-vip] [--registry] [r.example.org/a/b]"
+    assert [line.split()[1] for line in said] == ["[version]", "[lock]", "[build]", "[verify]", "[run]", "[push]"]
+    assert said[-1] == f"mendel [push] [--classifier] [{TAG}] [--registry] [r.example.org/a/b]"
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRIES if name != "ghcr"])
@@ -249,7 +254,7 @@ def test_gitlab_pushes_where_it_is_told(name, runner):
     secrets |= {"GHCR_TOKEN": "y", "DOCKERHUB_TOKEN": "y", "GITLAB_TOKEN": "y", "REGISTRY_PASSWORD": "y"}
     done = runner(gitlab_script(pipeline(REGISTRIES[name])), CI_COMMIT_TAG=TAG, AWS_TOKEN="t", **secrets)
     assert done.returncode == 0, done.stderr
-    assert "mendel [push] [--classifier] [sentiment-vip] [--registry] [" in runner.notes.read_text()
+    assert f"mendel [push] [--classifier] [{TAG}] [--registry] [" in runner.notes.read_text()
 
 
 @pytest.mark.parametrize(
@@ -302,3 +307,16 @@ def test_a_workflow_is_found_by_what_it_speaks_of(tmp_path):
     assert ci_workflow(tmp_path) is None
     (folder / "release.yaml").write_text(github_workflow(pipeline()))
     assert ci_workflow(tmp_path) == folder / "release.yaml"
+
+
+def test_every_command_and_flag_exists():
+    """The workflows call commands as this very tool has them."""
+    import typer  # noqa: PLC0415 - a moment
+
+    from mendel.app.cli.main import app  # noqa: PLC0415
+
+    commands = typer.main.get_command(app).commands
+    for text in (github_workflow(pipeline()), gitlab_pipeline(pipeline())):
+        for name, rest in re.findall(r"\bmendel ([a-z-]+)((?: [^|>\n]*)?)", re.sub(r"#.*|name:.*", "", text)):
+            known = {flag for parameter in commands[name].params for flag in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", rest)) <= known

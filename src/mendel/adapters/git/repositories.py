@@ -73,14 +73,13 @@ class GitPrograms(Git):
         return next((_details(record) for record in records if record[0].lstrip("\n") == name), None)
 
     def commit_time(self, top: Path, commit: str) -> datetime:
-        """One ``log``."""
-        told = self._run(
-            top, "log", "-1", "--format=%ct", "--end-of-options", f"{commit}^{{commit}}", "--", check=False
-        )
+        """One ``rev-list``, which no configuration makes say more."""
+        arguments = ("rev-list", "--max-count=1", "--timestamp", "--end-of-options", f"{commit}^{{commit}}", "--")
+        told = self._run(top, *arguments, check=False)
         if told.returncode:
             self.resolve(top, commit)
             raise _refused(top, told)
-        return datetime.fromtimestamp(int(told.stdout), UTC)
+        return datetime.fromtimestamp(int(told.stdout.split()[0]), UTC)
 
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
         """One ``rev-list``."""

@@ -158,10 +158,10 @@ def list_classifiers(*, classifier: ClassifierName = None, path: ProjectPath = N
 
 
 def _standings(path: Path | None, classifier: str | None) -> tuple[Standing, ...]:
-    """Where each classifier stands; without a project around the working directory, nothing but a hint."""
+    """Where each classifier stands; without a project around the working directory or git, nothing but a hint."""
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
     from mendel.app.tools import this_tool  # noqa: PLC0415
-    from mendel.errors import ProjectNotFound  # noqa: PLC0415
+    from mendel.errors import ProjectNotFound, Unsupported  # noqa: PLC0415
     from mendel.projects import load_project, observe, release_status, shown_classifiers  # noqa: PLC0415
 
     try:
@@ -171,7 +171,11 @@ def _standings(path: Path | None, classifier: str | None) -> tuple[Standing, ...
             raise
         warn(f"hint: {error}")
         return ()
-    seen = observe(project, GitPrograms())
+    try:
+        seen = observe(project, GitPrograms())
+    except Unsupported as error:  # an image has no git
+        warn(f"hint: {error}")
+        return ()
     rows = {row.classifier: row for row in release_status(seen, this_tool())}
     return tuple(_standing(seen, one.name, rows[one.name].status) for one in shown_classifiers(project, classifier))
 
