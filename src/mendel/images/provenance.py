@@ -9,6 +9,7 @@ from urllib.parse import quote
 from mendel.images.attestations import CYCLONEDX, BuildOrigin, Subject, render_statement, subject_name
 from mendel.images.locks import BUILDER_FORMAT, LOCK_FILE, WheelPin
 from mendel.images.nouns import ImagePlan
+from mendel.images.sbom import base_purl
 from mendel.images.wheel_facts import normalized_name
 from mendel.values import Digest, to_json
 
@@ -87,7 +88,7 @@ def _dependencies(plan: ImagePlan, origin: BuildOrigin) -> list[dict[str, Any]]:
         *_source(origin),
         {"name": "files", "digest": {"sha256": hashlib.sha256(plan.manifest).hexdigest()}},
         *([] if origin.lock is None else [{"name": LOCK_FILE, "digest": {"sha256": origin.lock.hex}}]),
-        {"name": "base", "uri": base.reference, "digest": {"sha256": base.digest.hex}},
+        {"name": "base", "uri": base_purl(base), "digest": {"sha256": base.digest.hex}},
         {**_wheel(plan.runtime.wheel), "name": "runtime"},
         *(_wheel(pin) for pin in wheels),
     ]

@@ -69,6 +69,12 @@ def render_sbom(
     return to_json(whole)
 
 
+def base_purl(base: BasePin) -> str:
+    """The base image as a package URL; one of a local layout or archive is known by name and digest, not by path."""
+    name, in_registry = _base_name(base)
+    return _oci_purl(name, base.digest, registry=in_registry)
+
+
 def _metadata(plan: ImagePlan, image: Digest) -> dict[str, Any]:
     tool, name = plan.labels.get("com.mlserver.version", plan.runtime.version), subject_name(plan)
     return {
@@ -113,13 +119,13 @@ def _dependencies(plan: ImagePlan, image: Digest, wheels: Mapping[str, WheelFact
 
 
 def _base(base: BasePin) -> dict[str, Any]:
-    name, in_registry = _base_name(base)
+    name, _ = _base_name(base)
     return {
         "type": "container",
         "bom-ref": _base_ref(base),
         "name": name,
         "version": str(base.digest),
-        "purl": _oci_purl(name, base.digest, registry=in_registry),
+        "purl": base_purl(base),
         "hashes": _hashes(base.digest),
         "properties": [{"name": "mendel:python", "value": base.python}, {"name": "mendel:glibc", "value": base.glibc}],
     }
