@@ -9,6 +9,8 @@ from typing import Any, Literal
 from mendel.errors import InvalidValue, ProjectNotFound
 from mendel.values import ModelName
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 2048
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cors:
@@ -377,4 +379,10 @@ def project_path(text: str) -> str | None:
     """*text* as a path inside the project, or None when it is absolute, leaves the project, or names nothing."""
     path = PurePosixPath(text)
     outside = path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text
-    return None if outside else path.as_posix()
+    return None if outside or _too_long(text) else path.as_posix()
+
+
+def _too_long(text: str) -> bool:
+    """Whether it can only be prose: no file system holds such a name, and asking for it is an error."""
+    named = text.encode("utf-8", "surrogatepass")
+    return len(named) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in named.split(b"/"))

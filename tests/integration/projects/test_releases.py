@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 
@@ -235,6 +236,41 @@ def test_untracked_artefacts_are_recorded_when_allowed(checkout):
         "Untracked-Artifact: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad data/w.bin"
         in message
     )
+
+
+def test_texts_are_no_artefacts(checkout):
+    """A prompt among the arguments, however long or odd, is neither an artefact nor an error."""
+    values = {
+        "prompt": "Answer briefly. " * 300,
+        "word": "x" * 300,
+        "odd": "a\ud800b",
+        "lines": "a\nb",
+        "dots": "../up",
+    }
+    arguments = json.dumps({**values, "number": 1, "list": ["x" * 300, "w.bin"]})
+    checkout.write(
+        "mlserver.yaml", f"classifier: {{name: m}}\npredictor: {{module: a, class_name: A, init_kwargs: {arguments}}}\n"
+    )
+    checkout.write(".gitignore", "*.bin\n")
+    checkout.write("w.bin", "abc")
+    checkout.commit()
+    project = load_project(checkout.path)
+    assert observe(project, GIT).untracked == {"m": ("w.bin",)}
+    assert project.classifier().predictor.kwargs_in(checkout.path)["prompt"] == values["prompt"]
+
+
+def test_patterns_and_requirements_count_as_artefacts(checkout):
+    """What the build section names must be tracked too, patterns included; caches and git's own never count."""
+    checkout.write(
+        "mlserver.yaml",
+        "classifier: {name: m}\npredictor: {module: a, class_name: A, init_kwargs: {d: data}}\n"
+        "build: {include_files: ['extra/*.csv'], requirements: needs.txt}\n",
+    )
+    checkout.write(".gitignore", "data/\nextra/\nneeds.txt\n__pycache__/\n")
+    for name in ("data/w.bin", "data/__pycache__/x.pyc", "extra/a.csv", "extra/b.txt", "needs.txt"):
+        checkout.write(name, name)
+    checkout.commit()
+    assert observe(load_project(checkout.path), GIT).untracked == {"m": ("data/w.bin", "extra/a.csv", "needs.txt")}
 
 
 def test_the_message_answers_what_a_rebuild_asks(checkout):

@@ -72,7 +72,7 @@ def init(
     say("Next steps:")
     say(f"  1. Put your model into {root / 'predictor.py'}")
     say(f"  2. Try it: mendel serve --path {root}")
-    say("  3. Commit it, then release it: mendel tag minor")
+    say("  3. Pin what it needs, commit it, and release it: mendel lock; git commit; mendel tag minor")
 
 
 def init_github(
