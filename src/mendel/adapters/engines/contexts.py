@@ -41,6 +41,8 @@ def write_context(directory: Path, files: Iterable[ContextFile], plan: ImagePlan
             continue
         path.chmod(0o755 if file.executable else 0o644)
         os.utime(path, ns=(when, when))
+    for place in sorted((place for place in directory.rglob("*") if place.is_dir()), reverse=True):
+        os.utime(place, ns=(when, when))
 
 
 def pack_pip(into: Path) -> Path:
@@ -57,6 +59,7 @@ def pack_pip(into: Path) -> Path:
     wheel = into / f"pip-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         _pack(archive, package, "pip")
+    os.utime(wheel, (0, 0))
     return wheel
 
 

@@ -40,6 +40,8 @@ _BUILDING = timedelta(hours=2)
 _LOADING = timedelta(minutes=30)
 _IMPORTING = timedelta(minutes=5)
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |#\d+ \[)")
+_OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
+"""What buildah and podman say of themselves after what ran in the container."""
 _NOTHING_MORE = EngineNeeds()
 
 
@@ -73,7 +75,7 @@ class DockerfileEngine(BuildEngine):
     Args:
         name: ``docker``, ``podman`` or ``buildah``.
         needs: Debian packages and distributions without wheels; its base and pip are filled in here.
-        volumes: ``source:target:ro``, given to steps of the build by podman and buildah: pip's configuration, as a rule.
+        volumes: ``source:target:ro``, which podman and buildah give to the build's steps: pip's configuration.
         environment: The engine's whole environment; None is Mendel's own.
     """
 
@@ -118,7 +120,7 @@ class DockerfileEngine(BuildEngine):
         return self._built(image)
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """Import the predictor in a container without a network; an image that fails is removed, unless it has names."""
+        """Import the predictor in a container without a network; an image that fails is removed, unless named."""
         name = f"mendel-verify-{image.image_id.hex[:12]}-{os.getpid()}"
         try:
             ended = self._imported(name, plan, image)
@@ -126,7 +128,7 @@ class DockerfileEngine(BuildEngine):
             self._program.attempt("rm", *(() if self.name == "buildah" else ("--force",)), name)
         if ended.code:
             self._remove_unnamed(image)
-            raise not_verified(plan, ended.tail)
+            raise not_verified(plan, _OF_ENGINE.sub("", ended.tail).strip())
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
         """Podman and buildah move all names at once; docker one after the other, and back when one is refused."""

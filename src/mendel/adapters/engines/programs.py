@@ -18,7 +18,9 @@ from typing import IO
 from mendel.errors import ProgramFailed, Unsupported
 
 _MINUTE = timedelta(minutes=1)
+_ATTEMPTS = 3
 _GRACE_SECONDS = 10.0
+_TIDYING_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 _TAIL_LINES = 40
 
@@ -181,7 +183,7 @@ def end_from_below(process: subprocess.Popen[bytes]) -> None:
     An engine that is ended first leaves its half-made container, and what runs in it, behind. Parents go before their
     children, so that no shell runs on after the command that was ended.
     """
-    for _ in range(int(_GRACE_SECONDS / _LOOK_SECONDS)):
+    for _ in range(_ATTEMPTS):
         below = descendants(process.pid)
         if not below:
             break
@@ -189,7 +191,7 @@ def end_from_below(process: subprocess.Popen[bytes]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_LOOK_SECONDS)
+            process.wait(_TIDYING_SECONDS)  # it may start others to tidy up with, which are left alone so long
             return
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
