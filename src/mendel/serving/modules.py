@@ -47,11 +47,11 @@ class ProjectModules:
             for name in foreign:
                 del sys.modules[name]
             sys.modules.update(self._own)
-            sys.meta_path.insert(0, self._finder)
+            sys.meta_path = [self._finder, *sys.meta_path]  # a new list: who is just walking the old one skips nobody
             try:
                 yield
             finally:
-                sys.meta_path.remove(self._finder)
+                sys.meta_path = [finder for finder in sys.meta_path if finder is not self._finder]
                 self._own.update(
                     {name: sys.modules.pop(name) for name in list(sys.modules) if name in self._finder.found}
                 )

@@ -136,7 +136,7 @@ class TestUsage:
             (["promote", "credit"], "'credit' is not a version.", "Write NAME@N, for example credit@3."),
             (["approve", "credit@1", "--policy"], "credit@1", ""),
             (["incident", "INC-2026-1"], "INC-2026-1", ""),
-            (["run", "RUN-2026-1"], "RUN-2026-1", ""),
+            (["runs", "RUN-2026-1"], "RUN-2026-1", ""),
             (["history", "credit"], "credit", ""),
             (["playbook", "credit", "retrain"], "credit", ""),
             (["keys", "add", "--scope", "root", "--label", "x"], "root is no scope.", "Scopes are predict"),

@@ -212,6 +212,16 @@ def test_a_module_that_others_imported_is_left_as_it_was(tmp_path):
         del sys.modules["model"]
 
 
+def test_who_is_just_looking_for_a_module_skips_no_finder(tmp_path):
+    """Opening and closing a project's namespace leaves alone the list of finders that another thread is walking."""
+    walked = sys.meta_path
+    before = list(walked)
+    with ProjectModules(tmp_path).opened():
+        assert walked == before
+        assert sys.meta_path[1:] == before
+    assert (walked, sys.meta_path) == (before, before)
+
+
 def test_a_class_that_wants_the_versions_directory_gets_it(tmp_path):
     """model_dir is passed when the constructor declares it, beside init_kwargs."""
     code = """

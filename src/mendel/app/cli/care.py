@@ -16,7 +16,7 @@ OneModel = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="
 
 def add_to(app: typer.Typer) -> None:
     """Add them."""
-    for command in (monitor, incidents, incident, resolve, runs, run, playbook):
+    for command in (monitor, incidents, incident, resolve, runs, playbook):
         app.command()(command)
     app.command("approve-run")(approve_run)
     app.command("decline-run")(decline_run)
@@ -88,8 +88,17 @@ def resolve(
     say(f"{found.id} is {found.status}")
 
 
-def runs(*, model: OneModel = None, directory: Directory = None, json: AsJson = False) -> None:
-    """List runs of playbooks, oldest first."""
+def runs(
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Show the steps of this run.")] = None,
+    *,
+    model: OneModel = None,
+    directory: Directory = None,
+    json: AsJson = False,
+) -> None:
+    """List runs of playbooks, oldest first, or show the steps of one."""
+    if run_id is not None:
+        _show_run(run_id, directory, json=json)
+        return
     with hub(directory) as client:
         found = client.runs(model)
     if json:
@@ -106,8 +115,7 @@ def runs(*, model: OneModel = None, directory: Directory = None, json: AsJson = 
     )
 
 
-def run(run_id: RunId, *, directory: Directory = None, json: AsJson = False) -> None:
-    """Show the steps of a run."""
+def _show_run(run_id: str, directory: str | None, *, json: bool) -> None:
     with hub(directory) as client:
         found = client.run(run_id)
     if json:
