@@ -28,7 +28,7 @@ def main() -> None:
     """Lock each file within the versions of the smaller one."""
     compile_to("base", "pyproject.toml")
     compile_to("hub", "--extra", "hub", "pyproject.toml", "-c", "requirements/base.txt")
-    extras = [part for extra in ("hub", "build", "sign") for part in ("--extra", extra)]
+    extras = [part for extra in ("hub", "build") for part in ("--extra", extra)]
     compile_to("dev", *extras, "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
     compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
 
