@@ -20,6 +20,11 @@ OWN_BUILDER = "oci"
 """The name of the builder whose bytes are decided here; every other engine's are its own."""
 
 _INTERPRETER = f"{VENV}/bin/python"
+_ENVIRONMENT = {
+    "HOME": str(DATA),
+    "PYTHONSAFEPATH": "1",  # no file of the project stands in for a module of the standard library
+    "PYTHONUNBUFFERED": "1",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ def run_settings(classifier: Classifier, *, with_version: bool = False) -> RunSe
     ports = (classifier.server.port, GRPC_PORT, ZMQ_PORT)
     return RunSettings(
         command=(_INTERPRETER, "-m", "mendel.app.cli", *serve, *given),
-        environment={"HOME": str(DATA), "PYTHONUNBUFFERED": "1"},
+        environment=_ENVIRONMENT,
         ports=tuple(port for port in dict.fromkeys(ports) if port),
         healthcheck=(_INTERPRETER, "-m", "mendel.app.alive", str(DATA)),
     )

@@ -30,7 +30,7 @@ def test_everything_that_the_image_says_of_itself(make_plan, make_digest):
     )
     assert plan.run.healthcheck == ("/opt/mendel/bin/python", "-m", "mendel.app.alive", "/data")
     assert plan.run.ports == (9000, 7212, 7211)
-    assert plan.run.environment == {"HOME": "/data", "PYTHONUNBUFFERED": "1"}
+    assert plan.run.environment == {"HOME": "/data", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     assert plan.labels["com.mendel.reproducible"] == "true"
     manifest = json.loads(plan.manifest)
     assert [(entry["path"], entry["part"]) for entry in manifest["files"]] == [

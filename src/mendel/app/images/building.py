@@ -147,7 +147,7 @@ def build(wish: BuildWish, *, say: Say, on_progress: OnProgress = ignore_progres
         report = _report(wish, draft)
         if wish.dry_run:
             return replace(report, seconds=time.monotonic() - began)
-        with bench.engine(wish.engine, draft.wheels) as engine:
+        with bench.engine(wish.engine, draft.wheels, draft.source.project.root) as engine:
             image = engine.build(draft.plan, use_cache=wish.use_cache, on_progress=on_progress)
             engine.verify(draft.plan, image)
             if wish.engine == OCI:

@@ -116,7 +116,7 @@ def _with_rebuild(
     with (
         tempfile.TemporaryDirectory(prefix="mendel-rebuild-", dir=_beside(bench)) as scratch,
         drafted(wish, project, bench, on_progress=on_progress) as draft,
-        bench.engine(OCI, draft.wheels, Layout(Path(scratch))) as engine,
+        bench.engine(OCI, draft.wheels, project.root, layout=Layout(Path(scratch))) as engine,
     ):
         again = engine.build(draft.plan, use_cache=False, on_progress=on_progress)
         differences = compare_images(contents, read_contents(Layout(Path(scratch)), again.digest))

@@ -18,7 +18,15 @@ from mendel.adapters.pip import CachedWheels
 from mendel.app.bases import bases_for, open_registries
 from mendel.app.images.places import Places
 from mendel.errors import InvalidInput
-from mendel.images import WHEELS_DIRECTORY, BuildEngine
+from mendel.images import (
+    APT_FILE,
+    SOURCES_FILE,
+    WHEELS_DIRECTORY,
+    BuildEngine,
+    EngineNeeds,
+    apt_packages,
+    source_requirements,
+)
 
 OCI = "oci"
 ENGINES = (OCI, "docker", "podman", "buildah")
@@ -55,18 +63,21 @@ class Workbench:
         return CachedWheels(self.places.cache / "wheels", project=project / WHEELS_DIRECTORY)
 
     @contextmanager
-    def engine(self, name: str, wheels: CachedWheels, layout: Layout | None = None) -> Iterator[BuildEngine]:
+    def engine(
+        self, name: str, wheels: CachedWheels, project: Path, *, layout: Layout | None = None
+    ) -> Iterator[BuildEngine]:
         """
         The engine *name*, which lets go of what it made and nobody named when the block ends.
 
         Args:
+            project: The tree that is built; engines find there which Debian packages and sources it needs.
             layout: Where our own builder writes; the project's images by default.
 
         Raises:
             InvalidInput: There is no engine of that name.
         """
         if name != OCI:
-            yield self._other_engine(name, wheels)
+            yield self._other_engine(name, wheels, project)
             return
         own = OciEngine(
             layout=layout or self.layout,
@@ -80,9 +91,16 @@ class Workbench:
         finally:
             own.close()
 
-    def _other_engine(self, name: str, wheels: CachedWheels) -> BuildEngine:
+    def _other_engine(self, name: str, wheels: CachedWheels, project: Path) -> BuildEngine:
         if name not in ENGINES:
             raise InvalidInput(f"There is no engine {name!r}.", remedy=f"Choose one of {', '.join(ENGINES)}.")
         from mendel.adapters.engines import DockerfileEngine  # noqa: PLC0415 - our own builder needs none of it
 
-        return DockerfileEngine(name, wheels=wheels, bases=self.bases)
+        needs = EngineNeeds(
+            apt=apt_packages(_text(project / APT_FILE)), sources=source_requirements(_text(project / SOURCES_FILE))
+        )
+        return DockerfileEngine(name, wheels=wheels, bases=self.bases, needs=needs)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
