@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,30 @@ def test_a_mirror_that_does_not_answer_leaves_no_image(tmp_path):
     with pytest.raises(ProgramFailed) as failed:
         make_base(recipe, Layout(tmp_path / "b"), name="base")
     assert failed.value.log_tail
+    assert Layout(tmp_path / "b").named() == ()
+
+
+def test_an_interrupt_leaves_no_process_and_no_image(tmp_path):
+    """Ctrl-C while packages are unpacked ends mmdebstrap, which takes its directories away, and names nothing."""
+    _require_mmdebstrap()
+    (tmp_path / "tmp").mkdir()
+    script = (
+        "from pathlib import Path; from mendel.adapters.debian import *; from mendel.adapters.oci.layout import Layout;"
+        "from mendel.images import Platform; import sys;"
+        "make_base(BaseRecipe(platforms=(Platform.parse('linux/amd64'),)), Layout(Path(sys.argv[1])), name='base')"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "b")], env=environment, stderr=subprocess.DEVNULL
+    )
+    with child:
+        deadline = time.monotonic() + 30
+        while not list((tmp_path / "tmp").glob("mmdebstrap.*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        child.wait(60)
+    assert child.returncode
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert Layout(tmp_path / "b").named() == ()
 
 

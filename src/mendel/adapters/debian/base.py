@@ -9,10 +9,12 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from mendel.adapters.debian.contents import (
     PACKAGES,
@@ -37,6 +39,7 @@ _SUITE = re.compile(r"[a-z][a-z0-9-]*")
 _REMOVED_HOSTS = ("SOURCE_DATE_EPOCH", "DEBIAN_FRONTEND", "APT_CONFIG")
 _CHUNK_BYTES = 1 << 20
 _TAIL_LINES = 30
+_CLEANING_SECONDS = 30
 _KEEP_STANZAS = (
     f'mkdir -p "$1/{STATUS}"; for deb in "$1"/var/cache/apt/archives/*.deb; do '
     f'dpkg-deb --field "$deb" > "$1/{STATUS}/$(dpkg-deb --field "$deb" Package)"; done'
@@ -142,21 +145,30 @@ def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Pat
     environment = {name: value for name, value in os.environ.items() if name not in _REMOVED_HOSTS}
     log = target.with_suffix(".log")
     with log.open("wb") as output:
-        done = subprocess.run(  # noqa: S603 - a list of arguments; names were checked
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**environment, "LC_ALL": "C.UTF-8"},
-            check=False,
-        )
-    if done.returncode:
+        status = _run(command, output, {**environment, "LC_ALL": "C.UTF-8"})
+    if status:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
         raise ProgramFailed(
             f"mmdebstrap could not make a base of {recipe.suite} for {platform}.",
             log_tail=tail,
             remedy="Without root, try --mode unshare or fakechroot; for another mirror, --mirror URL.",
         )
+
+
+def _run(command: list[str], output: BinaryIO, environment: dict[str, str]) -> int:
+    """The program's exit status; interrupted, it is given time to take its own directories away."""
+    child = subprocess.Popen(  # noqa: S603 - a list of arguments; names were checked
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+    )
+    try:
+        return child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_CLEANING_SECONDS)
+            child.kill()
+            child.wait()
 
 
 def _image(root: Path, platform: Platform, into: Layout) -> _Image:
