@@ -234,12 +234,9 @@ def write_lock(directory: Path, lock: Lock) -> bool:
         StoreUnavailable: The disk does not take it; the former lock stands.
     """
     file, content = directory / LOCK_FILE, lock.as_text().encode()
-    try:
-        if file.is_file() and file.read_bytes() == content:
-            return False
-        _write_whole(file, lambda unfinished: unfinished.write_bytes(content))
-    except OSError as error:
-        raise StoreUnavailable(f"The disk does not take {file}: {error.strerror or error}.") from error
+    if file.is_file() and file.read_bytes() == content:
+        return False
+    _write_whole(file, lambda unfinished: unfinished.write_bytes(content))
     return True
 
 
@@ -275,6 +272,9 @@ def bring_wheels(directory: Path, lock: Lock, wheels: Wheels, *, every: bool) ->
 
     Returns:
         The names of the files that are new there, sorted.
+
+    Raises:
+        StoreUnavailable: The disk does not take them.
     """
     pins = [lock.runtime.wheel, *(_pins(lock) if every else ())]
     into = directory / WHEELS_DIRECTORY
@@ -284,7 +284,6 @@ def bring_wheels(directory: Path, lock: Lock, wheels: Wheels, *, every: bool) ->
         if target.is_file() and file_digest(target) == pin.sha256:
             continue
         source = wheels.path(pin)
-        into.mkdir(exist_ok=True)
         _write_whole(target, lambda unfinished, source=source: shutil.copyfile(source, unfinished))  # type: ignore[misc]
         brought.add(pin.filename)
     return tuple(sorted(brought))
@@ -397,13 +396,17 @@ def _reader(root: Path) -> Callable[[str], str | None]:
 
 
 def _write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    unfinished = Path(name)
     try:
-        write(unfinished)
-        os.fsync(descriptor)
-        unfinished.chmod(0o644)
-        unfinished.replace(target)
-    finally:
-        os.close(descriptor)
-        unfinished.unlink(missing_ok=True)
+        target.parent.mkdir(exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        unfinished = Path(name)
+        try:
+            write(unfinished)
+            os.fsync(descriptor)
+            unfinished.chmod(0o644)
+            unfinished.replace(target)
+        finally:
+            os.close(descriptor)
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"The disk does not take {target}: {error.strerror or error}.") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from mendel.app.locking import (
     requirements_of,
     write_lock,
 )
-from mendel.errors import BuildRefused, ImageNotFound, InvalidProject, StaleLock
+from mendel.errors import BuildRefused, ImageNotFound, InvalidProject, StaleLock, StoreUnavailable
 from mendel.images import BasePin, Lock, Platform, RuntimePin, WheelPin, ignore_progress
 from mendel.projects import load_project
 from mendel.values import Digest
@@ -292,6 +294,24 @@ def test_a_failure_or_an_interrupt_leaves_the_former_lock(bench, monkeypatch):
             write_lock(bench.root, other)
     assert (bench.root / "mlserver.lock").read_bytes() == before
     assert not list(bench.root.glob(".mlserver.lock*"))
+
+
+def test_a_disk_that_does_not_take_the_lock_is_said_plainly(bench, monkeypatch):
+    """A full disk is an error that names the file, and the former lock stands."""
+    bench.ask("alpha")
+    write_lock(bench.root, bench.lock())
+    before = (bench.root / "mlserver.lock").read_bytes()
+    bench.ask("beta")
+    other = bench.lock()
+
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(StoreUnavailable, match=r"mlserver\.lock: No space left"):
+            write_lock(bench.root, other)
+    assert (bench.root / "mlserver.lock").read_bytes() == before
 
 
 def test_a_lock_is_written_only_when_it_changed(bench):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from mendel.adapters.pip import CachedWheels
-from mendel.errors import DigestMismatch, WheelNotFound
+from mendel.errors import DigestMismatch, StoreUnavailable, WheelNotFound
 from mendel.images import Progress
 from mendel.values import Digest
 
@@ -138,3 +138,10 @@ def test_keeping_checks_the_content(wheels, add_wheel, index):
     pin = add_wheel("one", "1.0")
     with pytest.raises(DigestMismatch, match="other content"):
         wheels.keep(index / pin.filename, replace(pin, sha256=Digest(f"sha256:{'1' * 64}")))
+
+
+def test_a_cache_that_cannot_be_is_said_plainly(tmp_path):
+    """A file where the cache should be is an error with a remedy, not a traceback."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreUnavailable, match="MENDEL_CACHE"), CachedWheels(tmp_path / "file" / "cache").unfinished():
+        pass

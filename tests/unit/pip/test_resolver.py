@@ -5,7 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -139,6 +144,34 @@ def test_an_index_that_does_not_answer_is_no_refusal(wheels, index, at, monkeypa
     with pytest.raises(ProgramFailed, match="reach an index") as failed:
         PipResolver(wheels).resolve(["inner"], **at)
     assert "secret" not in failed.value.log_tail
+
+
+def test_an_index_that_tells_no_digests_is_hashed_here(wheels, index, add_wheel, at, monkeypatch):
+    """Plain pages of links, as many private indexes give them, are pinned by content all the same."""
+    expected = add_wheel("inner", "1.0+local")
+    page = index / "simple" / "inner"
+    page.mkdir(parents=True)
+    (page / "index.html").write_text(
+        "<a href='../../inner-1.0%2Blocal-py3-none-any.whl'>inner-1.0+local-py3-none-any.whl</a>"
+    )
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with _served(index) as port:
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
+        assert PipResolver(wheels).resolve(["inner"], **at) == (expected,)
+
+
+@contextmanager
+def _served(directory: Path) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(directory)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_without_pip_it_says_how_to_get_it(wheels, at, monkeypatch):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mendel.adapters.pip.program import Finished, Pip, requirement_file
-from mendel.errors import DigestMismatch, WheelNotFound
+from mendel.errors import DigestMismatch, StoreUnavailable, WheelNotFound
 from mendel.images import BasePin, OnProgress, Platform, Progress, WheelPin, Wheels, ignore_progress
 from mendel.values.trees import file_digest
 
@@ -101,8 +101,17 @@ class CachedWheels(Wheels):
         A directory on the cache's disk for what is on its way; it vanishes with the block.
 
         One that a killed process left is removed by the next.
+
+        Raises:
+            StoreUnavailable: The disk has no place for a cache.
         """
-        self._cache.mkdir(parents=True, exist_ok=True)
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"There can be no cache in {self._cache}: {error.strerror or error}.",
+                remedy="Name a directory of yours in MENDEL_CACHE.",
+            ) from error
         for left in self._cache.glob(f"{_UNFINISHED}*"):
             _remove_if_left(left)
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self._cache) as name, _locked(Path(name)):
