@@ -9,7 +9,7 @@ import pytest
 from mendel.adapters.processes.feed import Feed, StateFiles, servable
 from mendel.adapters.processes.hub_client import Directory
 from mendel.errors import HubUnavailable
-from mendel.values import DesiredState, to_json
+from mendel.values import DesiredState, Digest, to_json
 
 NOTHING = DesiredState(revision=-1, key_hashes={})
 
@@ -162,7 +162,7 @@ def test_tidying_keeps_what_any_state_names(files, artifact, desire, source_dire
 
 def test_a_server_without_a_hub_serves_in_place_and_remembers_nothing(tmp_path, desire):
     """Its artefacts stay where they lie, and what a server with a hub remembers in the same directory is left alone."""
-    state = desire(revision=4)
+    state = desire(Digest(f"sha256:{'1' * 64}"), revision=4)
     with_hub = StateFiles(tmp_path)
     with_hub.keep_desired(state)
     place = tmp_path / "elsewhere" / ("0" * 64)
