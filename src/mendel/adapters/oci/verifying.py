@@ -184,27 +184,6 @@ def _ends_within(pid: int, limit: timedelta) -> bool:
         os.close(descriptor)
 
 
-def import_command(plan: ImagePlan) -> tuple[str, ...]:
-    """What imports the predictor of *plan*, run inside its image."""
-    wanted = [_import_name(plan.labels[MODULE_LABEL]), plan.labels[CLASS_LABEL]] if _is_of_project(plan) else []
-    return (f"{VENV}/bin/python", "-c", _IMPORT, plan.run.working_directory, *wanted)
-
-
-def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
-    """The error for an import that ended badly, having printed *tail* last."""
-    name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
-    what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel does not start"
-    return ImageNotVerified(
-        f"{what} in the image: {_last_line(tail)}",
-        log_tail=tail,
-        remedy="Add what is missing to the requirements, or use a base image that has the library.",
-    )
-
-
-def _is_of_project(plan: ImagePlan) -> bool:
-    return {MODULE_LABEL, CLASS_LABEL} <= plan.labels.keys()
-
-
 def _prepare(tree: Path) -> Path:
     """Places for mounts in the unpacked layers, and a directory for byte-code that holds none of the project's."""
     for name in _MOUNT_POINTS:
