@@ -13,10 +13,10 @@ from mendel.app.cli.output import following, print_json, print_table, say, warn
 from mendel.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from mendel.app.images.building import BuildReport
+    from mendel.app.images.building import BuildReport, BuildWish
     from mendel.app.images.listing import Kept
     from mendel.app.images.verifying import ImageVerdict
-    from mendel.images import LayerRecord
+    from mendel.images import LayerRecord, OnProgress
 
 What = Annotated[
     str | None, typer.Option("--classifier", metavar="NAME|TAG", help="A classifier, or a full release tag.")
@@ -34,6 +34,8 @@ def build(
     *,
     classifier: What = None,
     model: Annotated[str | None, typer.Option(metavar="NAME@N", help="Build a registered version.")] = None,
+    runtime: Annotated[bool, typer.Option("--runtime", help="Build Mendel's own server, without a project.")] = False,
+    base: Annotated[str | None, typer.Option("--base", metavar="IMAGE", help="The base for --runtime.")] = None,
     engine: Annotated[str, typer.Option(help="oci (our own), docker, podman or buildah.")] = "oci",
     platform: Annotated[str | None, typer.Option(metavar="OS/ARCH", show_default="this machine's")] = None,
     registry: Annotated[str | None, typer.Option(metavar="HOST/PATH", help="Stands before the image's name.")] = None,
@@ -53,12 +55,13 @@ def build(
 ) -> None:
     """Build the image of a classifier: the working tree, or what a release tag says."""
     from mendel.app.images.building import BuildWish  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.building import build as build_image  # noqa: PLC0415
     from mendel.images import Platform  # noqa: PLC0415
     from mendel.values import VersionRef  # noqa: PLC0415
 
-    if model is not None and classifier is not None:
-        raise InvalidInput("Give --classifier or --model, not both.")
+    if sum((model is not None, classifier is not None, runtime)) > 1:
+        raise InvalidInput("Give one of --classifier, --model and --runtime.")
+    if base is not None and not runtime:
+        raise InvalidInput("--base is for --runtime.", remedy="A project names its base in build.base_image.")
     wish = BuildWish(
         what=classifier,
         path=path,
@@ -75,7 +78,7 @@ def build(
         sign=sign,
     )
     with following("Building ...") as on_progress:
-        report = build_image(wish, say=(lambda _: None) if json else say, on_progress=on_progress)
+        report = _built(wish, base, runtime=runtime, quiet=json, on_progress=on_progress)
     for hint in report.hints:
         warn(f"hint: {hint}")
     if json:
@@ -216,6 +219,17 @@ def clean(
         return
     for kept in found:
         say(f"✓ Removed {', '.join(kept.image.references)} ({kept.where})")
+
+
+def _built(wish: BuildWish, base: str | None, *, runtime: bool, quiet: bool, on_progress: OnProgress) -> BuildReport:
+    said = (lambda _: None) if quiet else say
+    if runtime:
+        from mendel.app.images.runtime import build_runtime  # noqa: PLC0415 - help must be quick
+
+        return build_runtime(wish, base, say=said, on_progress=on_progress)
+    from mendel.app.images.building import build  # noqa: PLC0415
+
+    return build(wish, say=said, on_progress=on_progress)
 
 
 def _show_built(report: BuildReport, *, dry_run: bool) -> None:

@@ -28,7 +28,6 @@ from mendel.images import (
     Platform,
     Progress,
     RegisteredVersion,
-    Selection,
     describe,
     ignore_progress,
     image_name,
@@ -119,13 +118,18 @@ class BuildReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A plan with what it was made of."""
+    """
+    A plan with what it was made of.
+
+    Attributes:
+        project: The tree that is built; it is gone when the draft's block ends.
+        lines: What is said before it is built.
+    """
 
     plan: ImagePlan
-    selection: Selection
-    source: Source
+    project: Path
     wheels: CachedWheels
-    runtime_found: str
+    lines: tuple[str, ...]
     model: ModelFacts | None = None
     hints: tuple[str, ...] = ()
 
@@ -138,31 +142,38 @@ def build(wish: BuildWish, *, say: Say, on_progress: OnProgress = ignore_progres
         BuildRefused, StaleLock, ReleaseNotFound, ProjectNotFound: It cannot be built as asked; nothing was made.
         ImageNotVerified: It was built, and the predictor cannot be imported in it; it has no name.
     """
-    began = time.monotonic()
     project = load_project(wish.path or Path.cwd())
     bench = Workbench(places=places_of(project.root))
     with drafted(wish, project, bench, on_progress=on_progress) as draft:
-        for line in describe(draft.plan, draft.selection, found=draft.runtime_found):
-            say(line)
-        report = _report(wish, draft)
-        if wish.dry_run:
-            return replace(report, seconds=time.monotonic() - began)
-        with bench.engine(wish.engine, draft.wheels, draft.source.project.root) as engine:
-            image = engine.build(draft.plan, use_cache=wish.use_cache, on_progress=on_progress)
-            engine.verify(draft.plan, image)
-            if wish.engine == OCI:
-                _document(bench.layout, draft, image, wish.sign)
-            engine.commit(draft.plan, image)
-        report = replace(
-            report,
-            digest=image.digest,
-            image_id=image.image_id,
-            layers=image.layers,
-            verified=draft.plan.environment.platform == str(this_platform()),
-        )
+        return build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+
+
+def build_drafted(
+    wish: BuildWish, draft: Draft, bench: Workbench, *, say: Say, on_progress: OnProgress = ignore_progress
+) -> BuildReport:
+    """Build what *draft* plans; raises as :func:`build` does."""
+    began = time.monotonic()
+    for line in draft.lines:
+        say(line)
+    report = _report(wish, draft)
+    if wish.dry_run:
+        return report
+    with bench.engine(wish.engine, draft.wheels, draft.project) as engine:
+        image = engine.build(draft.plan, use_cache=wish.use_cache, on_progress=on_progress)
+        engine.verify(draft.plan, image)
         if wish.engine == OCI:
-            report = _hand_over(report, image.digest, wish, bench.layout, on_progress)
-        return replace(report, seconds=time.monotonic() - began)
+            _document(bench.layout, draft, image, wish.sign)
+        engine.commit(draft.plan, image)
+    report = replace(
+        report,
+        digest=image.digest,
+        image_id=image.image_id,
+        layers=image.layers,
+        verified=draft.plan.environment.platform == str(this_platform()),
+    )
+    if wish.engine == OCI:
+        report = _hand_over(report, image.digest, wish, bench.layout, on_progress)
+    return replace(report, seconds=time.monotonic() - began)
 
 
 @contextmanager
@@ -193,10 +204,9 @@ def drafted(
         )
         yield Draft(
             plan=plan,
-            selection=selection,
-            source=source,
+            project=source.project.root,
             wheels=pinned.wheels,
-            runtime_found=pinned.found,
+            lines=describe(plan, selection, found=pinned.found),
             model=None if version is None else version.facts,
             hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source)),
         )

@@ -1,0 +1,125 @@
+"""Mendel's own image by our own builder: the inference server alone, for versions that a hub gives it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+from mendel.adapters.git import GitPrograms
+from mendel.app.images.building import BuildReport, BuildWish, Draft, Say, build_drafted
+from mendel.app.images.places import places_of, this_platform
+from mendel.app.images.workbench import Workbench
+from mendel.app.locking import locking_for
+from mendel.app.settings import ServingSettings
+from mendel.app.tools import this_tool
+from mendel.images import (
+    DATA,
+    VENV,
+    ImageName,
+    ImagePlan,
+    Lock,
+    OnProgress,
+    RunSettings,
+    ignore_progress,
+    rfc3339,
+)
+from mendel.projects import Build, Classifier, Predictor, Project, RepositorySection
+from mendel.values import ModelName, to_json
+
+_NAME = "serve"
+_DATED = datetime(1980, 1, 1, tzinfo=UTC)
+"""Where no repository tells when the tool's commit was made."""
+
+
+def build_runtime(
+    wish: BuildWish, base_image: str | None, *, say: Say, on_progress: OnProgress = ignore_progress
+) -> BuildReport:
+    """
+    Build ``mendel/serve``: no project, no model; ``MENDEL_URL`` and ``MENDEL_KEY`` name its hub.
+
+    Args:
+        base_image: As ``build.base_image``; None is its default.
+
+    Raises:
+        BuildRefused, ImageNotFound, WheelNotFound: Its base or wheels cannot be had.
+    """
+    bench = Workbench(places=places_of((wish.path or Path.cwd()).absolute()))
+    with _drafted(wish, base_image, bench, on_progress) as draft:
+        return build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+
+
+@contextmanager
+def _drafted(wish: BuildWish, base_image: str | None, bench: Workbench, on_progress: OnProgress) -> Iterator[Draft]:
+    platform = wish.platform or this_platform()
+    with tempfile.TemporaryDirectory(prefix="mendel-runtime-") as empty:
+        project = _nothing_but_mendel(Path(empty), base_image)
+        wheels = bench.wheels(bench.places.project)
+        lock = locking_for(wheels, bench.bases, on_progress=on_progress).make_lock(project, platforms=(platform,))
+        plan = replace(_plan(lock), environment=lock.environment(_NAME, platform))
+        name = replace(plan.name, registry=wish.registry, prefix=wish.tag_prefix)
+        yield Draft(plan=replace(plan, name=name), project=Path(empty), wheels=wheels, hints=(), lines=(_told(lock),))
+
+
+def _nothing_but_mendel(directory: Path, base_image: str | None) -> Project:
+    """What a lock is made of where there is no project: Mendel's own requirements, on a base."""
+    build = Build() if base_image is None else Build(base_image=base_image)
+    nobody = Classifier(name=ModelName(_NAME), predictor=Predictor(module="none", class_name="Nobody"), build=build)
+    return Project(
+        root=directory, file=directory / "mlserver.yaml", repository=RepositorySection(), classifiers=(nobody,)
+    )
+
+
+def _plan(lock: Lock) -> ImagePlan:
+    runtime, created = lock.runtime, _commit_time()
+    short = () if runtime.commit is None else (f"v{runtime.version}-{runtime.commit[:7]}",)
+    labels = {
+        "com.mendel.builder": f"oci/{lock.builder}",
+        "com.mendel.lock": str(lock.digest),
+        "com.mendel.reproducible": "false",
+        "com.mlserver.commit": runtime.commit or "unknown",
+        "com.mlserver.version": runtime.version,
+        "org.opencontainers.image.created": rfc3339(created),
+        "org.opencontainers.image.description": "Mendel's inference server",
+        "org.opencontainers.image.licenses": "MIT",
+        "org.opencontainers.image.revision": runtime.commit or "unknown",
+        "org.opencontainers.image.title": "mendel-serve",
+        "org.opencontainers.image.version": runtime.version,
+        **({"org.opencontainers.image.source": runtime.url} if runtime.url else {}),
+    }
+    defaults = ServingSettings()
+    python = f"{VENV}/bin/python"
+    return ImagePlan(
+        classifier=_NAME,
+        name=ImageName(repository="mendel", classifier=_NAME),
+        tags=("latest", f"v{runtime.version}", *short),
+        labels=labels,
+        created=created,
+        environment=lock.environments[0],
+        runtime=runtime,
+        artifacts=(),
+        code=(),
+        manifest=to_json({"format": 1, "runtime": runtime.wheel}) + b"\n",
+        run=RunSettings(
+            command=(python, "-m", "mendel.app.cli", "serve", "--directory", str(DATA)),
+            environment={"HOME": str(DATA), "MENDEL_SERVING__HOST": "0.0.0.0", "PYTHONUNBUFFERED": "1"},  # noqa: S104 - in a container
+            ports=tuple(port for port in (*defaults.rest_ports, defaults.grpc_port, defaults.zmq_port) if port),
+            healthcheck=(python, "-m", "mendel.app.alive", str(DATA)),
+            working_directory=str(DATA),
+        ),
+    )
+
+
+def _told(lock: Lock) -> str:
+    runtime = lock.runtime
+    return f"Runtime: mendel {runtime.version} at {(runtime.commit or 'an unknown commit')[:7]} ({runtime.how})"
+
+
+def _commit_time() -> datetime:
+    tool, git = this_tool(), GitPrograms()
+    tree = git.work_tree(Path(str(resources.files("mendel")))) if tool.how == "checkout" else None
+    return _DATED if tree is None or tool.commit is None else git.commit_time(tree.top, tool.commit)
