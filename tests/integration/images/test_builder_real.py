@@ -20,7 +20,10 @@ from typing import Any
 
 import pytest
 
+from mendel.adapters.oci.archive import write_archive
+from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.tar import Directory, Entry, File
+from mendel.adapters.oci.unpacking import unpack
 from mendel.errors import ImageNotVerified, StoreUnavailable
 
 LAB = Path(__file__).with_name("builder_lab.py")
@@ -305,3 +308,57 @@ def prepared(python: str, version: str) -> str:
         subprocess.run([uv, "venv", "-q", "--clear", "--python", python, str(environment)], check=True)
         subprocess.run([uv, "pip", "install", "-q", "--python", own, *NEEDED.split()], check=True)
     return own
+
+
+def test_podman_loads_the_archive_and_runs_it(
+    make_lab: Callable[[], Any], tmp_path: Path, need: Callable[..., None], podman_environment: dict[str, str]
+) -> None:
+    """``--output`` is a file that podman loads under every name, with the id we gave it, and that runs as its user."""
+    need("podman", "runc")
+    lab = make_lab()
+    plan = lab.plan("class Model: loaded = True\n")
+    lab.build(plan)
+    record = LayoutImages(lab.layout).images()[0]
+    write_archive(lab.layout, record.digest, record.references, tmp_path / "image.tar")
+
+    def podman(*arguments: str) -> str:
+        done = subprocess.run(
+            ["podman", *arguments], env=podman_environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    podman("load", "--input", str(tmp_path / "image.tar"))
+    ids = {podman("inspect", "--format", "{{.Id}}", f"localhost/{reference}") for reference in record.references}
+    assert ids == {lab.layout.manifest(record.digest).config.digest.hex}
+    ask = "import alpha, model, os, sys; open('/data/x', 'w'); print(os.getuid(), os.getcwd(), sys.prefix)"
+    said = podman("run", "--rm", f"localhost/{record.references[0]}", "/opt/mendel/bin/python", "-c", ask)
+    assert said == "10001 /app /opt/mendel"
+
+
+def test_our_unpacking_is_that_of_umoci(make_lab: Callable[[], Any], tmp_path: Path, need: Callable[..., None]) -> None:
+    """Names, kinds, modes, owners, times and contents are those that umoci, another reader, makes of the same image."""
+    need("umoci")
+    lab = make_lab()
+    digest = lab.build(lab.plan("class Model: umoci = True\n"))
+    layout, ours, theirs = lab.layout, tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    diff_ids = json.loads(layout.read(layout.manifest(digest).config.digest))["rootfs"]["diff_ids"]
+    for layer, diff_id in zip(layout.manifest(digest).layers, diff_ids, strict=True):
+        unpack(layout, layer, diff_id, ours)
+    image = f"{layout.directory}:risk/credit:latest"
+    subprocess.run(["umoci", "unpack", "--image", image, str(theirs)], check=True, capture_output=True)
+    assert seen(ours) == seen(theirs / "rootfs")
+
+
+def seen(root: Path) -> dict[str, tuple[object, ...]]:
+    """What there is below *root*; of directories not the time, which nobody keeps."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        what: tuple[object, ...] = (oct(status.st_mode), status.st_uid, status.st_gid)
+        if path.is_symlink():
+            what = (*what, path.readlink())
+        elif path.is_file():
+            what = (*what, int(status.st_mtime), hash(path.read_bytes()))
+        found[str(path.relative_to(root))] = what
+    return found
