@@ -161,8 +161,17 @@ def settings_page() -> str:
     from mendel.app.settings import OTHER_VARIABLES, Settings  # noqa: PLC0415
 
     others = {
+        "MENDEL_CACHE": "Where wheels, layers and bases are kept; else `$XDG_CACHE_HOME/mendel`, else `~/.cache/mendel`.",
         "MENDEL_CONFIG": "The settings file.",
+        "MENDEL_IMAGE_COMMIT": "The project's commit, for a server that answers for an image.",
+        "MENDEL_IMAGE_DIGEST": "The image's digest, which `mendel run` tells the server in it.",
+        "MENDEL_IMAGE_TAG": "The image's release tag, which `mendel run` tells the server in it.",
         "MENDEL_KEY": "The key that clients and servers show to a hub.",
+        "MENDEL_REGISTRY_HOSTS": "Image registries, with commas, that get the user and password below.",
+        "MENDEL_REGISTRY_INSECURE": "Image registries, with commas, that are talked to without TLS.",
+        "MENDEL_REGISTRY_PASSWORD": "The password for `MENDEL_REGISTRY_HOSTS`.",
+        "MENDEL_REGISTRY_USER": "The user for `MENDEL_REGISTRY_HOSTS`; without, docker's and podman's logins are used.",
+        "MENDEL_SIGNING_PASSWORD": "The password of a signing key.",
         "MENDEL_URL": "The hub that clients and servers use.",
     }
     assert others.keys() == OTHER_VARIABLES, "a variable has no meaning here"  # noqa: S101
