@@ -161,7 +161,7 @@ def settings_page() -> str:
     from mendel.app.settings import OTHER_VARIABLES, Settings  # noqa: PLC0415
 
     others = {
-        "MENDEL_CACHE": "Where wheels, layers and bases are kept; else `$XDG_CACHE_HOME/mendel`, else `~/.cache/mendel`.",
+        "MENDEL_CACHE": "Where wheels, layers and bases are kept; else `$XDG_CACHE_HOME/mendel` or `~/.cache/mendel`.",
         "MENDEL_CONFIG": "The settings file.",
         "MENDEL_IMAGE_COMMIT": "The project's commit, for a server that answers for an image.",
         "MENDEL_IMAGE_DIGEST": "The image's digest, which `mendel run` tells the server in it.",
