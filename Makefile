@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo up test unit integration acceptance check lint types docs package bench lock clean
+.PHONY: help setup demo up test engines unit integration acceptance check lint types docs package bench lock clean
 
 help:  ## Say what each verb does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,9 +27,14 @@ demo: $(READY)  ## Play the whole loop on real data (about two minutes; DEMO='--
 up: $(READY)  ## Start hub and server on this machine, in ./.mendel
 	$(BIN)/mendel up
 
+# What the image tests run for real is installed where that can be done; elsewhere they skip and say what is absent.
+engines:  ## Install container engines, a registry and mmdebstrap for the tests (Debian, as root)
+	scripts/install_engines.sh
+
 # Many tests race real processes, sockets and signals; on a busy machine one may lose its race. What failed is looked at
 # once more, alone and in plain sight: what fails twice has failed.
 test: $(READY)  ## Run every test (PYTEST='-k name' to choose); what failed is tried once more, alone
+	-@scripts/install_engines.sh
 	$(BIN)/pytest $(PYTEST) || { echo "== A second look at what failed"; $(BIN)/pytest $(PYTEST) --last-failed; }
 
 unit: $(READY)  ## Run the fast tests: units and contracts
