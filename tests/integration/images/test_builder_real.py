@@ -362,3 +362,30 @@ def seen(root: Path) -> dict[str, tuple[object, ...]]:
             what = (*what, int(status.st_mtime), hash(path.read_bytes()))
         found[str(path.relative_to(root))] = what
     return found
+
+
+def test_a_container_that_may_not_mount_verifies_too(tmp_path: Path) -> None:
+    """Root without the right to mount, as in an unprivileged container of a CI, imports in a plain change of root."""
+    if os.geteuid() or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv (util-linux)")
+    program = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.path.insert(0, {str(SOURCES)!r})\n"
+        "import importlib.util; from pathlib import Path\n"
+        f"spec = importlib.util.spec_from_file_location('real', {__file__!r})\n"
+        "real = importlib.util.module_from_spec(spec); spec.loader.exec_module(real)\n"
+        "import builder_lab\n"
+        "from mendel.errors import ImageNotVerified\n"
+        f"room = Path({str(tmp_path)!r})\n"
+        "entries, interpreter = real.own_python()\n"
+        "version = f'{sys.version_info.major}.{sys.version_info.minor}'\n"
+        "base = builder_lab.make_base(room / 'base', entries, interpreter=interpreter, python=version)\n"
+        "lab = builder_lab.Lab(room, base)\n"
+        'user = \'import alpha, os; assert os.getuid() == 10001; open("/data/x", "w"); open("/tmp/x", "w")\\n\'\n'
+        "print(lab.build(lab.plan(user + 'class Model: pass\\n')))\n"
+        'try:\n    lab.build(lab.plan(\'open("/app/x", "w")\\n\'))\n'
+        "except ImageNotVerified as error:\n    print(error.message)\n"
+    )
+    command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", program]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert said[0].startswith("sha256:")
+    assert "Permission denied: '/app/x'" in said[1]

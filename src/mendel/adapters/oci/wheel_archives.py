@@ -173,7 +173,12 @@ class _Wheel:
 
     def _entry_points(self) -> Iterator[tuple[str, bytes]]:
         text = self._document("entry_points.txt")
-        parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+        parser = configparser.ConfigParser(
+            delimiters=("=",),
+            interpolation=None,
+            strict=False,
+            default_section="\0",  # no section is the default of others
+        )
         parser.optionxform = str  # type: ignore[assignment, method-assign] # names of scripts keep their case
         try:
             parser.read_string(text)
