@@ -53,6 +53,7 @@ from mendel.projects.workflows import (
     github_workflow,
     gitlab_pipeline,
     installable,
+    registry_address,
 )
 
 __all__ = [
@@ -109,6 +110,7 @@ __all__ = [
     "project_schema",
     "read_document",
     "read_trailers",
+    "registry_address",
     "release_status",
     "repository_name",
     "repository_obstacles",

@@ -155,6 +155,24 @@ def gitlab_pipeline(pipeline: Pipeline) -> str:
     )
 
 
+def registry_address(registry: ImageRegistry) -> str | None:
+    """
+    Where images are pushed to, ``host/namespace``, as ``deployment.registry`` says; None where it says nothing.
+
+    Raises:
+        InvalidValue: The registry lacks what its type needs.
+
+    >>> registry_address(ImageRegistry(type="ghcr", namespace="acme"))
+    'ghcr.io/acme'
+    """
+    if registry == ImageRegistry():
+        return None
+    host, namespace = _host(registry), _namespace(registry)
+    if namespace is None and registry.type == "ghcr" and registry.url is None:
+        raise InvalidValue("deployment.registry.namespace is missing.", remedy="Say whose packages they are.")
+    return _joined(host, namespace)
+
+
 def _ecr_steps(region: str, images: str) -> list[str]:
     """The role's ARN is a variable of the GitLab project."""
     return [

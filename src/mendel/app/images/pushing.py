@@ -14,7 +14,7 @@ from mendel.app.images.sources import release_of
 from mendel.app.images.workbench import Workbench
 from mendel.errors import ImageNotFound, InvalidInput
 from mendel.images import ImageRecord, OnProgress, ignore_progress
-from mendel.projects import DeploymentSection, Project, chosen_classifier, load_project
+from mendel.projects import Project, chosen_classifier, load_project, registry_address
 from mendel.values import ReleaseTag
 
 _LATEST = ":latest"
@@ -55,7 +55,7 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
         chosen = tuple(_chosen(wish, project, LayoutImages(bench.layout).images()))
         published = []
         for image in chosen:
-            references = _references(image, wish.registry or registry_of(project.deployment))
+            references = _references(image, wish.registry or registry_address(project.deployment.registry))
             base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
             published.append(
                 publish(
@@ -69,15 +69,6 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
                 )
             )
         return tuple(published)
-
-
-def registry_of(section: DeploymentSection) -> str | None:
-    """The registry that ``deployment.registry`` describes; None where it names no place."""
-    registry = section.registry
-    place = "/".join(part.strip("/") for part in (registry.url, registry.namespace) if part)
-    if registry.url is None:
-        return None
-    return place.partition("://")[2] if "://" in place else place
 
 
 def _chosen(wish: PushWish, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
