@@ -13,6 +13,7 @@ from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.runner import SubprocessRunner
 from mendel.app.client import Client
 from mendel.app.directory import DataDirectory
+from mendel.app.locking import read_lock
 from mendel.app.policies import checked_policy
 from mendel.app.settings import Settings
 from mendel.app.wiring import utc_now
@@ -191,12 +192,13 @@ def _train_job(job: _Job) -> TrainJob:
 
 
 def _registration(job: _Job, training: Table, result: TrainResult) -> Registration:
-    tracked = GitPrograms().tracked(job.project.root)
+    tracked, lock = GitPrograms().tracked(job.project.root), read_lock(job.project.root)
     return Registration(
         model=job.classifier.name,
         flavor="mendel",
         task=job.monitoring.task.value,
         code_digest=code_digest(job.project.root, tracked),
+        lock_digest=None if lock is None else lock.digest,
         release_tag=job.tag,
         project=ProjectSource(repository=str(job.project.root), classifier=job.classifier.name, tag=job.tag),
         training_fingerprint=fingerprint(training).digest,
