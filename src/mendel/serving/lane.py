@@ -55,6 +55,7 @@ class Lane(Generic[R]):
         done: Called on the loop with the tickets of a batch and their outcomes, or the exception of the batch, before
             anybody gets an answer.
         dropped: Called on the loop for each ticket that was done before its batch began, and so never ran.
+        alone: No two requests share a batch.
         steady: Counts seconds; the loop's own clock is too coarse for latencies.
     """
 
@@ -69,9 +70,10 @@ class Lane(Generic[R]):
         max_rows: int,
         loop: asyncio.AbstractEventLoop,
         steady: Callable[[], float],
+        alone: bool = False,
     ) -> None:
         self._execute, self._done, self._dropped = execute, done, dropped
-        self._width, self._max_rows = width, max_rows
+        self._width, self._max_rows, self._alone = width, max_rows, alone
         self._loop, self._steady = loop, steady
         self._queue: deque[Ticket[R]] = deque()
         self._queued_rows = 0
@@ -89,7 +91,8 @@ class Lane(Generic[R]):
 
     def wait_ahead(self) -> timedelta:
         """How long a request that came now would wait, going by the batches that ran."""
-        batches = self.running / self._width + self._queued_rows / self._max_rows
+        queued = len(self._queue) if self._alone else self._queued_rows / self._max_rows
+        batches = self.running / self._width + queued
         return timedelta(seconds=self.batch_seconds * batches)
 
     def submit(self, ticket: Ticket[R]) -> None:
@@ -137,7 +140,7 @@ class Lane(Generic[R]):
             if ticket.future.done():
                 self._dropped(self._pop())
                 continue
-            if batch and (rows + ticket.rows.count > self._max_rows or not _alike(ticket, batch[0])):
+            if batch and (self._alone or rows + ticket.rows.count > self._max_rows or not _alike(ticket, batch[0])):
                 break
             rows += ticket.rows.count
             batch.append(self._pop())

@@ -186,7 +186,8 @@ def _key(document: Mapping[str, Any]) -> str | None:
 
 
 def _flat_answer(answer: InferenceAnswer) -> dict[str, Any]:
-    body: dict[str, Any] = {"prediction": answer.predictions[0]}
+    answers = answer.predictions  # not one for the row only where a project lets its predictor answer as it likes
+    body: dict[str, Any] = {"prediction": answers[0] if len(answers) == 1 else answers}
     if answer.probabilities is not None:
         row = answer.probabilities[0]
         body["probability"] = row[1] if len(row) == _BINARY else max((p for p in row if p is not None), default=None)

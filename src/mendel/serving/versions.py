@@ -153,7 +153,8 @@ class LoadedVersion:
             done=self._ran,
             dropped=self._dropped,
             width=min(read.predictor.width, around.policy.bulkhead.max_concurrent),
-            max_rows=1 if read.predictor.answering.alone else around.policy.max_batch_rows,
+            max_rows=around.policy.max_batch_rows,
+            alone=read.predictor.answering.alone,
             loop=asyncio.get_running_loop(),
             steady=around.steady,
         )

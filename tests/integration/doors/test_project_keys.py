@@ -169,8 +169,8 @@ async def test_an_answer_of_ones_own_shares_no_batch(open_project, connect):
     )
     world = await open_project(code, "api: {response_format: custom}")
     client = connect("rest", world)
-    asked = [client.predict("model", {"records": [{"a": float(n)}]}) for n in range(20)]
-    assert [reply.body for reply in await asyncio.gather(*asked)] == [{"rows": [float(n)]} for n in range(20)]
+    asked = [client.predict("model", {"records": [{"a": float(n)}] * 900}) for n in range(20)]
+    assert [reply.body for reply in await asyncio.gather(*asked)] == [{"rows": [float(n)] * 900} for n in range(20)]
 
 
 async def test_validation_holds_answers_to_one_per_row(open_project, everywhere):
@@ -180,6 +180,7 @@ async def test_validation_holds_answers_to_one_per_row(open_project, everywhere)
     assert (await everywhere(world, ROWS)).error == "model_failed"
     world = await open_project(code, "api: {response_validation: false}")
     assert (await everywhere(world, ROWS)).body["predictions"] == [1, 2, 3]
+    assert (await everywhere(world, {"a": 1.0})).body["prediction"] == [1, 2, 3]
 
 
 async def test_validation_holds_probabilities_to_one_per_class(open_project, everywhere):
