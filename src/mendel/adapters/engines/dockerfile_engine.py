@@ -39,7 +39,7 @@ from mendel.values import Digest
 _BUILDING = timedelta(hours=2)
 _LOADING = timedelta(minutes=30)
 _IMPORTING = timedelta(minutes=5)
-_STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |#\d+ \[)")
+_STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |Step \d|#\d+ \[)")
 _OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
 """What buildah and podman say of themselves after what ran in the container."""
 _NOTHING_MORE = EngineNeeds()
@@ -179,10 +179,10 @@ class DockerfileEngine(BuildEngine):
 
     def _build_arguments(self, plan: ImagePlan, context: Path, image_file: Path, *, use_cache: bool) -> list[str]:
         dockerfile = (f"--file={context / 'Dockerfile'}", f"--iidfile={image_file}")
-        platform = f"--platform={plan.environment.platform}"
         cache = () if use_cache else ("--no-cache",)
-        if self.name == "docker":
-            return ["build", "--progress=plain", platform, *cache, *dockerfile, str(context)]
+        if self.name == "docker":  # its classic builder knows no --platform; the base decides it
+            return ["build", "--force-rm", *cache, *dockerfile, str(context)]
+        platform = f"--platform={plan.environment.platform}"
         keep = "--layers=true" if use_cache else "--layers=false"
         volumes = (f"--volume={volume}" for volume in self._volumes)
         # OCI's own form has no HEALTHCHECK; buildah leaves failed containers unless it is told not to.

@@ -20,6 +20,7 @@ from mendel.images import RUN_LABEL, Container, ContainerRunner, RunRequest, con
 RUNNERS = ("docker", "podman")
 BUILDERS = ("docker", "podman", "buildah")
 
+_PULLED = "docker.io/"
 _URL = f"{RUN_LABEL}.url"
 _IMAGE = f"{RUN_LABEL}.image"
 _LOADING = timedelta(minutes=30)
@@ -88,15 +89,19 @@ class EngineProgram(ContainerRunner):
         self.program = Program(name, environment)
 
     def load(self, archive: Path) -> None:
-        """With podman by ``pull``: its ``load`` reads docker's half of the archive and makes another manifest of it."""
+        """
+        With podman by ``pull``: its ``load`` reads docker's half of the archive and makes another manifest of it.
+
+        ``pull`` takes a name without a registry for one of docker.io, ``tag`` for one of this machine's own.
+        """
         references = names_in(archive)
         if self.name == "docker":
             self.program.answer("load", "--quiet", "--input", str(archive), within=_LOADING)
             return
-        first, *others = references
-        self.program.answer("pull", "--quiet", f"oci-archive:{archive}:{first}", within=_LOADING)
-        if others:
-            self.program.answer("tag", first, *others)
+        pulled = self.program.answer("pull", "--quiet", f"oci-archive:{archive}:{references[0]}", within=_LOADING)
+        image = pulled.split()[-1]
+        self.program.answer("tag", image, *references)
+        self.program.attempt("untag", image, f"{_PULLED}{references[0]}")
 
     def run(self, request: RunRequest) -> Container:
         """Never pulls; the container is named before it is made, so that an interruption finds it again."""
