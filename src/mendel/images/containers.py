@@ -149,13 +149,13 @@ def container_environment(request: RunRequest) -> dict[str, str]:
     """
     What the server in the container is told: where to listen, and which image it is.
 
-    The REST port is the only one that is published, so the other doors take any free port.
+    The REST port is the only one that is published, so the other doors stay shut.
     """
     told = {
         "MENDEL_SERVING__HOST": "0.0.0.0",  # noqa: S104 - inside the container
         "MENDEL_SERVING__REST_PORTS": str(request.listens_on),
-        "MENDEL_SERVING__GRPC_PORT": "0",
-        "MENDEL_SERVING__ZMQ_PORT": "0",
+        "MENDEL_SERVING__GRPC_PORT": "off",
+        "MENDEL_SERVING__ZMQ_PORT": "off",
     }
     if request.digest is not None:
         told["MENDEL_IMAGE_DIGEST"] = request.digest

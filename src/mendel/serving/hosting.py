@@ -10,12 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mendel.errors import MendelError, ModelNotFound, NeedsNewImage, NotSwappable
+from mendel.serving.calls import ImageIdentity
 from mendel.serving.itself import is_registered
 from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
 from mendel.serving.versions import LoadedVersion, Read, Surroundings, footprint, read_version
 from mendel.values import Deployment, DesiredModel, DesiredState, Digest, ModelConvergence, ModelName, ServedVersion
 
 Fetch = Callable[[Digest], Path]
+_OF_PROJECT = "mendel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,7 +156,7 @@ class Hosting:
                 if there is not None and there.served.artifact_digest == served.artifact_digest:
                     versions[number] = there
                 else:
-                    _check_swappable(old, served)
+                    _check_swappable(old, served, self._around.identity.image)
                     versions[number] = await self._load(desired.deployment.model, served, fetch)
             except MendelError as error:
                 failures.note(number, error, vital=number in routed)
@@ -209,7 +211,15 @@ class Hosting:
         await asyncio.gather(*self._retiring)
 
 
-def _check_swappable(old: Hosted | None, served: ServedVersion) -> None:
+def _check_swappable(old: Hosted | None, served: ServedVersion, image: ImageIdentity | None) -> None:
+    """A server hosts one code: that of its image, where it runs in one, and else that of what it serves already."""
+    built = None if image is None else image.tag
+    if served.flavor == _OF_PROJECT and built is not None and served.release_tag not in {None, built}:
+        raise NeedsNewImage(
+            f"Version {served.number} belongs to {served.release_tag}; this image is {built}.",
+            release=served.release_tag,
+            remedy=f"Deploy an image of {served.release_tag}.",
+        )
     running = None if old is None else next(iter(old.versions.values()), None)
     if running is None:
         return

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mendel.serving import ImageIdentity, ServerIdentity
 from mendel.values import Digest
 
 RELEASE = "sum-v1.0.0-mlserver-762e7f2"
@@ -38,3 +39,14 @@ async def test_an_image_recorded_later_loads_nothing_anew(open_world, shelf, at)
     await world.apply(at("sum", generation=2))
     assert world.kernel.served("sum", 1) is loaded
     assert loaded.served.image_digest == IMAGE
+
+
+@pytest.mark.parametrize("other", [None, "sum-v2.0.0-mlserver-762e7f2"])
+async def test_an_image_serves_versions_of_its_own_release_only(open_world, shelf, at, other):
+    """A version of another release needs the image of that one, from the first on; one of none may pass."""
+    shelf.put("sum", 1)
+    shelf.served["sum", 1] = replace(shelf.served["sum", 1], flavor="mendel", release_tag=other)
+    world = await open_world(identity=ServerIdentity(image=ImageIdentity(tag=RELEASE)))
+    (told,) = await world.apply(at("sum"))
+    assert (told.error is None) == (other is None)
+    assert other is None or f"belongs to {other}; this image is {RELEASE}" in str(told.error)
