@@ -54,4 +54,4 @@ def test_what_the_user_says_wins():
     """A door that was asked for is opened."""
     told = container_environment(request(environment={"MENDEL_SERVING__GRPC_PORT": "7212"}))
     assert told["MENDEL_SERVING__GRPC_PORT"] == "7212"
-    assert told["MENDEL_SERVING__ZMQ_PORT"] == "0"
+    assert told["MENDEL_SERVING__ZMQ_PORT"] == "off"
