@@ -172,10 +172,10 @@ def test_an_image_that_cannot_import_is_taken_away(engine, store, plan, podman_e
 
 def test_a_failing_step_is_an_error_with_the_log(engine, store, plan):
     """What pip refuses is told with the end of the engine's log, and leaves neither names nor containers."""
-    builder = engine(needs=EngineNeeds(sources=("no-such-distribution==1",)))
+    builder = engine(needs=EngineNeeds(sources=("no-such-distribution @ file:///nowhere/no.whl",)))
     with pytest.raises(ProgramFailed) as refused:
         builder.build(plan(), use_cache=False, on_progress=ignore_progress)
-    assert "no-such-distribution" in refused.value.log_tail
+    assert "/nowhere/no.whl" in refused.value.log_tail
     assert store.images() == ()
 
 
@@ -234,9 +234,7 @@ def test_ctrl_c_leaves_no_container_and_no_process(engine, plan, podman_environm
     program.write_text(
         f"""
 from mendel.adapters.engines.programs import Program
-arguments = ["build", "--no-cache", "--file={context / "Dockerfile"}", "{context}"]
-if {name!r} != "docker":
-    arguments[1:1] = ["--force-rm", "--layers=true"]
+arguments = ["build", "--force-rm", "--no-cache", "--file={context / "Dockerfile"}", "{context}"]
 Program({name!r}).watch(*arguments, within=None, write=lambda line: print(line, flush=True))
 """
     )
@@ -248,8 +246,9 @@ Program({name!r}).watch(*arguments, within=None, write=lambda line: print(line, 
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=30)
     assert b"KeyboardInterrupt" in complaint
-    assert not running_with(marker)
-    assert containers("buildah" if name == "podman" else name, podman_environment) == []
+    while running_with(marker) or containers("buildah" if name == "podman" else name, podman_environment):
+        assert time.monotonic() < deadline + 30  # a daemon tidies up after its client is gone
+        time.sleep(0.1)
 
 
 def running_with(marker: str) -> list[Path]:
