@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
-COMMAND = re.compile(r"(?:^|\$ |`)(?:\.venv/bin/)?mendel ((?:[a-z][a-z-]+ ?){1,2})", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|\$ |`)(?:\.venv/bin/)?(mendel|mlserver) ((?:[a-z][a-z-]+ ?){1,2})", re.MULTILINE)
 VERB = re.compile(r"(?:^\$ |`)make ([a-z]+)", re.MULTILINE)
 RUNNABLE = re.compile(r"^<!-- run -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 120
@@ -36,13 +36,13 @@ def broken_links(page: str, at: Path) -> Iterator[str]:
 
 
 def unknown_commands(page: str, known: set[Words], verbs: set[str]) -> Iterator[str]:
-    """Commands that a page shows and nobody can run."""
+    """Commands that a page shows and nobody can run, under either name of the program."""
     groups = {words[0] for words in known if len(words) > 1}
-    for found in sorted(set(COMMAND.findall(page))):
+    for name, found in sorted(set(COMMAND.findall(page))):
         words = tuple(found.split())
         shown = words if words[0] in groups else words[:1]
         if shown not in known:
-            yield f"there is no command 'mendel {' '.join(shown)}'"
+            yield f"there is no command '{name} {' '.join(shown)}'"
     for verb in sorted(set(VERB.findall(page)) - verbs):
         yield f"there is no verb 'make {verb}'"
 
