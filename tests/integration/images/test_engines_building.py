@@ -172,10 +172,10 @@ def test_an_image_that_cannot_import_is_taken_away(engine, store, plan, podman_e
 
 def test_a_failing_step_is_an_error_with_the_log(engine, store, plan):
     """What pip refuses is told with the end of the engine's log, and leaves neither names nor containers."""
-    builder = engine(needs=EngineNeeds(sources=("no-such-distribution @ file:///nowhere/no.whl",)))
+    builder = engine(needs=EngineNeeds(sources=("no-such @ file:///nowhere/no_such-1-py3-none-any.whl",)))
     with pytest.raises(ProgramFailed) as refused:
         builder.build(plan(), use_cache=False, on_progress=ignore_progress)
-    assert "/nowhere/no.whl" in refused.value.log_tail
+    assert "/nowhere/no_such-1-py3-none-any.whl" in refused.value.log_tail
     assert store.images() == ()
 
 
