@@ -315,6 +315,6 @@ def _hand_over(
 
     engine = engine_that_answers(required=wish.load is True)
     if engine is not None and report.platform == str(this_platform()):
-        load_image(engine, layout, digest, report.references, on_progress=on_progress)
+        load_image(engine, layout, digest, report.references, labels=report.labels, on_progress=on_progress)
         report = replace(report, loaded=engine)
     return report

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mendel.adapters.engines import RUNNERS, EngineImages, find_engines
+from mendel.adapters.engines import RUNNERS, EngineImages, EngineProgram, find_engines
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.layout import Layout
@@ -44,10 +44,23 @@ def project_images(path: Path | None, classifier: str | None = None) -> tuple[Ke
 
 
 def remove_images(path: Path | None, images: tuple[Kept, ...]) -> None:
-    """Take *images* away, with all their names and attachments."""
+    """
+    Take *images* away, with all their names and attachments, and the ended containers that ``run`` left of them.
+
+    Raises:
+        Conflict: A container that still runs, or is not ours, needs one of them.
+    """
     stores = {store.name: store for store in _stores(load_project(path or Path.cwd()))}
     for kept in images:
+        if kept.where in RUNNERS:
+            _remove_ended(EngineProgram(kept.where), kept.image)
         stores[kept.where].remove(kept.image.digest)
+
+
+def _remove_ended(engine: EngineProgram, image: ImageRecord) -> None:
+    for container in engine.containers({}):
+        if container.image in image.references and not engine.is_running(container.id):
+            engine.stop(container.id)
 
 
 def _stores(project: Project) -> Iterator[ImageStore]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mendel.adapters.engines import EngineProgram, find_engines
+from mendel.adapters.engines import EngineImages, EngineProgram, find_engines
 from mendel.adapters.engines.engines import RUNNERS
 from mendel.adapters.oci.archive import write_archive
 from mendel.adapters.oci.layout import Layout
 from mendel.errors import Unsupported
-from mendel.images import OnProgress, Progress
+from mendel.images import OnProgress, Progress, ignore_progress
 from mendel.values import Digest
 
 
@@ -31,11 +31,29 @@ def engine_that_answers(wanted: str | None = None, *, required: bool) -> str | N
 
 
 def load_image(
-    engine: str, layout: Layout, digest: Digest, references: Sequence[str], *, on_progress: OnProgress
+    engine: str,
+    layout: Layout,
+    digest: Digest,
+    references: Sequence[str],
+    *,
+    labels: Mapping[str, str],
+    on_progress: OnProgress = ignore_progress,
 ) -> None:
-    """Put the image with all its names into *engine*."""
+    """Put the image with all its names into *engine*, unless it is there under all of them."""
+    if _is_there(engine, layout, digest, references, labels):
+        return
     on_progress(Progress(doing=f"loading into {engine}"))
     with tempfile.TemporaryDirectory(prefix="mendel-load-", dir=layout.directory) as scratch:
         archive = Path(scratch) / "image.tar"
         write_archive(layout, digest, references, archive)
         EngineProgram(engine).load(archive)
+
+
+def _is_there(
+    engine: str, layout: Layout, digest: Digest, references: Sequence[str], labels: Mapping[str, str]
+) -> bool:
+    """An engine that forgets manifests knows the image by its configuration."""
+    known = {digest, layout.manifest(digest).config.digest}
+    repository, origin = labels.get("com.classifier.repository", ""), labels.get("com.classifier.git_url")
+    kept = EngineImages(engine, repository=repository, origin=origin).images()
+    return any(one.digest in known and set(references) <= set(one.references) for one in kept)

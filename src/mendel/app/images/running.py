@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mendel.adapters.engines import EngineImages, EngineProgram
+from mendel.adapters.engines import EngineProgram
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.layout import Layout
 from mendel.app.images.listing import CLASSIFIER
@@ -69,8 +69,7 @@ def run(wish: RunWish, *, on_progress: OnProgress = ignore_progress) -> Running:
     image = _image(layout, classifier, None if tag is None else str(tag))
     name = engine_that_answers(wish.runner, required=True) or ""
     runner = EngineProgram(name)
-    if not _is_there(name, image, layout):
-        load_image(name, layout, image.digest, image.references, on_progress=on_progress)
+    load_image(name, layout, image.digest, image.references, labels=image.labels, on_progress=on_progress)
     request = RunRequest(
         image=image.references[0],
         host_port=wish.port or classifier.server.port,
@@ -94,14 +93,6 @@ def _image(layout: Layout, classifier: Classifier, tag: str | None) -> ImageReco
             remedy=f"Build it: mendel build --classifier {tag or classifier.name}",
         )
     return next((image for image in own if any(name.endswith(":latest") for name in image.references)), own[0])
-
-
-def _is_there(engine: str, image: ImageRecord, layout: Layout) -> bool:
-    """Whether *engine* has it under its name; one that forgets manifests knows it by its configuration."""
-    known = {image.digest, layout.manifest(image.digest).config.digest}
-    repository, origin = (image.labels.get(label) for label in ("com.classifier.repository", "com.classifier.git_url"))
-    kept = EngineImages(engine, repository=repository or "", origin=origin).images()
-    return any(one.digest in known and image.references[0] in one.references for one in kept)
 
 
 def _container_name(project: Project, classifier: Classifier) -> str:

@@ -1,0 +1,315 @@
+"""Projects in repositories of their own, and the command line over them: what a user of images does."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+MENDEL = (sys.executable, "-m", "mendel.app.cli")
+EXAMPLES = Path(__file__).parents[3] / "examples"
+ODD = "größere Modelle"
+"""A directory whose name has a blank and a letter that is none of ASCII's."""
+
+FEATURES_ONLY = "rfq_likelihood_rfq_features_only"
+WITH_QUOTE = "rfq_likelihood_with_quote"
+
+
+@dataclass(kw_only=True)
+class Repository:
+    """A project in a git repository, and the command line in it."""
+
+    root: Path
+    environment: dict = field(repr=False)
+
+    def run(self, *arguments, timeout=120, prefix=(), **more):
+        """One command to its end."""
+        return subprocess.run(
+            [*prefix, *MENDEL, *arguments],
+            cwd=self.root,
+            env={**self.environment, **more},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+
+    def ok(self, *arguments, **more):
+        """What one command printed; it succeeded."""
+        done = self.run(*arguments, **more)
+        assert done.returncode == 0, f"mendel {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def told(self, *arguments, **more):
+        """What one command said as JSON; it succeeded."""
+        return json.loads(self.ok(*arguments, "--json", **more))
+
+    def refused(self, *arguments, **more):
+        """What one command wrote to standard error: it ended with 1 and without a traceback."""
+        done = self.run(*arguments, **more)
+        assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert "error: " in done.stderr
+        return done.stderr
+
+    def build(self, what=FEATURES_ONLY, *more, **environment):
+        """What `mendel build` says of an image that goes into no engine."""
+        named = () if what is None else ("--classifier", what)
+        return self.told("build", *named, "--no-load", *more, **environment)
+
+    def tag(self, name=FEATURES_ONLY):
+        """The newest release tag of a classifier."""
+        return self.git("tag", "--list", f"{name}-v*", "--sort=-creatordate").split()[0]
+
+    def git(self, *arguments):
+        """What git says; it succeeded."""
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.root, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def commit(self, message="A change"):
+        """Commit everything that is not ignored."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def write(self, name, text):
+        """A file of the project."""
+        file = self.root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def change(self, name, before, after):
+        """Replace a text that stands in a file."""
+        text = (self.root / name).read_text(encoding="utf-8")
+        assert before in text
+        self.write(name, text.replace(before, after))
+
+    def clone(self, where):
+        """A second clone, with the base beside it that git does not keep."""
+        self.git("clone", "--quiet", str(self.root), str(where))
+        shutil.copytree(self.root / ".mendel" / "base", where / ".mendel" / "base")
+        return Repository(root=where, environment=dict(self.environment))
+
+    def copy(self, where):
+        """The same repository elsewhere, tags and untracked files too, images not."""
+        shutil.copytree(self.root, where, symlinks=True, ignore=shutil.ignore_patterns("images", "locks"))
+        return Repository(root=where, environment=dict(self.environment))
+
+    def interrupted(self, *arguments, when, after=0.0, **more):
+        """Start a command, send SIGINT to its process group as Ctrl-C does once *when* is said or true; its end."""
+        process = subprocess.Popen(
+            [*MENDEL, *arguments],
+            cwd=self.root,
+            env={**self.environment, **more},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        said = []
+        try:
+            _wait_for(when, process, said)
+            time.sleep(after)
+            os.killpg(process.pid, signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate(timeout=10)
+        return process.returncode, "".join(said) + rest
+
+    @property
+    def layout(self):
+        """The images that this project keeps."""
+        return Images(self.root / ".mendel" / "images")
+
+
+def _wait_for(when, process, said):
+    if isinstance(when, str):
+        for line in process.stdout:
+            said.append(line)
+            if when in line:
+                return
+        pytest.fail(f"it never said {when!r}: {''.join(said)}")
+    deadline = time.monotonic() + 60
+    while not when():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Images:
+    """An OCI layout, read by nothing of ours."""
+
+    directory: Path
+
+    def named(self):
+        """Each name and its digest."""
+        if not (self.directory / "index.json").exists():
+            return {}
+        entries = json.loads((self.directory / "index.json").read_text())["manifests"]
+        names = ((entry, entry.get("annotations", {}).get("org.opencontainers.image.ref.name")) for entry in entries)
+        return {name: entry["digest"] for entry, name in names if name is not None}
+
+    def blob(self, digest):
+        """The bytes of a blob."""
+        return (self.directory / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
+
+    def config(self, digest):
+        """The configuration of an image."""
+        return json.loads(self.blob(json.loads(self.blob(digest))["config"]["digest"]))
+
+    def files(self, digest, below="app/"):
+        """Path and content of the files below a directory, over all layers."""
+        found = {}
+        for layer in json.loads(self.blob(digest))["layers"]:
+            path = self.directory / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")
+            with gzip.open(path) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+                found |= {
+                    entry.name: tar.extractfile(entry).read()
+                    for entry in tar
+                    if entry.isfile() and entry.name.startswith(below)
+                }
+        return found
+
+
+@dataclass(kw_only=True)
+class Podman:
+    """The engine, as a user has it."""
+
+    environment: dict = field(repr=False)
+
+    def __call__(self, *arguments, check=True):
+        done = subprocess.run(
+            ["podman", *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def containers(self):
+        """The names of all, running or not."""
+        return self("ps", "--all", "--format={{.Names}}").split()
+
+    def names(self):
+        """Of all images."""
+        return set(self("images", "--format={{.Repository}}:{{.Tag}}").split())
+
+    @contextmanager
+    def running(self, repository, classifier, port, *more):
+        """A container of the classifier's image; gone with the block, and one HTTP client of it."""
+        chosen = ("--classifier", classifier, "--port", str(port))
+        told = repository.told("run", *chosen, "--detach", *more)
+        try:
+            with httpx.Client(base_url=told["url"], timeout=20) as client:
+                yield client
+        finally:
+            self("rm", "--force", "--time=10", told["name"], check=False)
+
+
+@pytest.fixture(scope="session")
+def surroundings(request, tmp_path_factory):
+    """The environment of commands: a cache for the whole session, an author for git, engines with their own storage."""
+    engines = request.getfixturevalue("podman_environment") if os.geteuid() == 0 else os.environ
+    room = tmp_path_factory.mktemp("surroundings")
+    (room / "gitconfig").write_text(
+        "[user]\nname = Gregor\nemail = gregor@example.org\n[init]\ndefaultBranch = main\n[safe]\ndirectory = *\n"
+    )
+    kept = {name: value for name, value in engines.items() if not name.startswith(("MENDEL_", "PYTEST_", "GIT_"))}
+    own = {"GIT_CONFIG_GLOBAL": str(room / "gitconfig"), "GIT_CONFIG_SYSTEM": os.devnull, "DOCKER_CONFIG": str(room)}
+    return {**kept, **own, "MENDEL_CACHE": str(room / "cache"), "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def podman(need, surroundings):
+    """Podman, with storage that is nobody else's."""
+    need("podman", "runc")
+    return Podman(environment=surroundings)
+
+
+@pytest.fixture(scope="session")
+def base(need, surroundings, tmp_path_factory):
+    """A base image as `mendel base` makes it."""
+    need("mmdebstrap", root=False)
+    room = tmp_path_factory.mktemp("base")
+    Repository(root=room, environment=surroundings).ok("base", "--output", str(room / "base"))
+    return room / "base"
+
+
+@pytest.fixture(scope="session")
+def begin(base, surroundings):
+    """Make a repository of a project's files, with the base in it and a lock; all committed."""
+
+    def make(source, where, *, prepare=lambda _: None):
+        ignored = shutil.ignore_patterns("__pycache__", ".mendel", ".pytest_cache")
+        shutil.copytree(source, where, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(base, where / ".mendel" / "base")
+        made = Repository(root=where, environment=surroundings)
+        prepare(made)
+        with (where / ".gitignore").open("a") as ignore:
+            ignore.write(".mendel/\n*.csv\n*.parquet\n__pycache__/\n")
+        made.git("init", "--quiet")
+        made.commit("A project")
+        made.ok("lock", timeout=300)
+        made.commit("Lock")
+        return made
+
+    return make
+
+
+def _train(repository):
+    """The models of the three classifiers, and the base in the configuration."""
+    for script in (("make_data.py", "rfq.csv"), ("training.py", "rfq.csv")):
+        subprocess.run([sys.executable, *script], cwd=repository.root, check=True, timeout=100)
+    repository.change("mlserver.yaml", "build:\n", "build:\n  base_image: oci:.mendel/base\n")
+
+
+@pytest.fixture(scope="session")
+def released(begin, tmp_path_factory):
+    """The project of three classifiers, trained, locked and released at 0.1.0; not to be changed."""
+    made = begin(EXAMPLES / "rfq_likelihood", tmp_path_factory.mktemp(ODD) / "rfq", prepare=_train)
+    made.ok("tag", "minor", "--all")
+    return made
+
+
+@pytest.fixture
+def rfq(released, tmp_path):
+    """A copy of the project of three classifiers, without images."""
+    return released.copy(tmp_path / ODD / "rfq")
+
+
+@pytest.fixture(scope="session")
+def built(released):
+    """What `mendel build` said when it built the first image; it is in no engine."""
+    return released.build()
+
+
+@pytest.fixture
+def secured(secure_registry, surroundings, tmp_path):
+    """The secure registry, and what a user of it has in the environment."""
+    bundle = tmp_path / "bundle.pem"
+    known = Path(surroundings["SSL_CERT_FILE"]).read_text() if surroundings.get("SSL_CERT_FILE") else ""
+    bundle.write_text(known + secure_registry.ca.read_text())
+    login = secure_registry.login
+    return secure_registry, {
+        "SSL_CERT_FILE": str(bundle),
+        "MENDEL_REGISTRY_HOSTS": secure_registry.host,
+        "MENDEL_REGISTRY_USER": login.user,
+        "MENDEL_REGISTRY_PASSWORD": login.password,
+    }
