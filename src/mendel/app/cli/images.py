@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from mendel.app.images.listing import Kept
     from mendel.app.images.verifying import ImageVerdict
     from mendel.images import LayerRecord, OnProgress
+    from mendel.values import VersionRef
 
 What = Annotated[
     str | None, typer.Option("--classifier", metavar="NAME|TAG", help="A classifier, or a full release tag.")
+]
+HeldModel = Annotated[
+    str | None, typer.Option("--model", metavar="NAME@N", help="The image that was built of a registered version.")
 ]
 Runner = Annotated[str | None, typer.Option("--runner", metavar="docker|podman", help="The engine.")]
 
@@ -56,7 +60,6 @@ def build(
     """Build the image of a classifier: the working tree, or what a release tag says."""
     from mendel.app.images.building import BuildWish  # noqa: PLC0415 - help must be quick
     from mendel.images import Platform  # noqa: PLC0415
-    from mendel.values import VersionRef  # noqa: PLC0415
 
     if sum((model is not None, classifier is not None, runtime)) > 1:
         raise InvalidInput("Give one of --classifier, --model and --runtime.")
@@ -65,7 +68,7 @@ def build(
     wish = BuildWish(
         what=classifier,
         path=path,
-        model=None if model is None else VersionRef.parse(model),
+        model=_held(model, classifier),
         engine=engine,
         platform=None if platform is None else Platform.parse(platform),
         registry=registry,
@@ -107,6 +110,7 @@ def push(
     *,
     registry: Annotated[str | None, typer.Option(metavar="HOST/PATH", help="Where to.")] = None,
     classifier: What = None,
+    model: HeldModel = None,
     every: Annotated[bool, typer.Option("--all", help="Every classifier that has an image.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Let version tags move.")] = False,
     path: ProjectPath = None,
@@ -116,7 +120,9 @@ def push(
     from mendel.app.images.pushing import PushWish  # noqa: PLC0415 - help must be quick
     from mendel.app.images.pushing import push as push_images  # noqa: PLC0415
 
-    wish = PushWish(registry=registry, what=classifier, every=every, path=path, force=force)
+    wish = PushWish(
+        registry=registry, what=classifier, model=_held(model, classifier), every=every, path=path, force=force
+    )
     with following("Pushing ...") as on_progress:
         published = push_images(wish, on_progress=on_progress)
     if json:
@@ -131,6 +137,7 @@ def push(
 def run(
     *,
     classifier: What = None,
+    model: HeldModel = None,
     port: Annotated[int | None, typer.Option(help="On this machine.", show_default="the project's server.port")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running.")] = False,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=value", help="For the server.")] = None,
@@ -145,6 +152,7 @@ def run(
 
     wish = RunWish(
         what=classifier,
+        model=_held(model, classifier),
         path=path,
         port=port,
         runner=runner,
@@ -281,6 +289,16 @@ def _rows(kept: Kept) -> list[tuple[str, ...]]:
     image = kept.image
     rest = (str(image.digest), f"{image.created:%Y-%m-%d %H:%M:%S}", f"{image.size_bytes / 1e6:.1f} MB", kept.where)
     return [(reference, *rest) for reference in image.references]
+
+
+def _held(model: str | None, classifier: str | None) -> VersionRef | None:
+    from mendel.values import VersionRef  # noqa: PLC0415 - help must be quick
+
+    if model is None:
+        return None
+    if classifier is not None:
+        raise InvalidInput("Give --classifier or --model, not both.")
+    return VersionRef.parse(model)
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -10,11 +10,10 @@ from mendel.adapters.engines import RUNNERS, EngineImages, EngineProgram, find_e
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.layout import Layout
+from mendel.app.images.choosing import CLASSIFIER
 from mendel.app.images.places import places_of
 from mendel.images import ImageRecord, ImageStore
 from mendel.projects import Project, load_project, repository_name
-
-CLASSIFIER = "com.classifier.name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

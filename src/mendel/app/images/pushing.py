@@ -8,16 +8,14 @@ from pathlib import Path
 from mendel.adapters.oci.configuration import BASE_NAME
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.publishing import Published, publish
-from mendel.app.images.listing import CLASSIFIER
+from mendel.app.images.choosing import image_of, newest_image
 from mendel.app.images.places import places_of
 from mendel.app.images.sources import release_of
 from mendel.app.images.workbench import Workbench
 from mendel.errors import ImageNotFound, InvalidInput
 from mendel.images import ImageRecord, OnProgress, ignore_progress
 from mendel.projects import Project, chosen_classifier, load_project, registry_address
-from mendel.values import ReleaseTag
-
-_LATEST = ":latest"
+from mendel.values import VersionRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +27,14 @@ class PushWish:
         registry: ``host/path`` in front of every name; None: as the images are named, else as ``deployment.registry``
             says.
         what: A classifier, or a full release tag; None: the only one.
+        model: A registered version, of which an image was built.
         every: All classifiers that have an image.
         force: Let version tags move that mean another image.
     """
 
     registry: str | None = None
     what: str | None = None
+    model: VersionRef | None = None
     every: bool = False
     path: Path | None = None
     force: bool = False
@@ -73,35 +73,18 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
 
 def _chosen(wish: PushWish, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
     if wish.every:
-        if wish.what is not None:
-            raise InvalidInput("Give --classifier or --all, not both.")
-        found = [_newest(name, images) for name in project.names]
+        if wish.what is not None or wish.model is not None:
+            raise InvalidInput("Give --classifier, --model or --all, not two of them.")
+        found = [newest_image(images, name) for name in project.names]
         some = [image for image in found if image is not None]
         if not some:
             raise ImageNotFound("The project has no images.", remedy="Build them first: mendel build --classifier NAME")
         return some
+    if wish.model is not None:
+        project.classifier(wish.model.model)
+        return [image_of(images, wish.model)]
     tag = None if wish.what is None else release_of(wish.what)
-    if tag is not None:
-        return [_of_release(tag, images)]
-    name = chosen_classifier(project, wish.what).name
-    image = _newest(name, images)
-    if image is None:
-        raise ImageNotFound(f"No image of {name} was built.", remedy=f"Build it: mendel build --classifier {name}")
-    return [image]
-
-
-def _newest(classifier: str, images: tuple[ImageRecord, ...]) -> ImageRecord | None:
-    """The image that ``latest`` means: what was built last."""
-    own = [image for image in images if image.labels.get(CLASSIFIER) == classifier]
-    latest = (image for image in own if any(name.endswith(_LATEST) for name in image.references))
-    return next(latest, own[0] if own else None)
-
-
-def _of_release(tag: ReleaseTag, images: tuple[ImageRecord, ...]) -> ImageRecord:
-    found = next((image for image in images if image.labels.get("com.classifier.git_tag") == str(tag)), None)
-    if found is None:
-        raise ImageNotFound(f"No image of {tag} was built.", remedy=f"Build it: mendel build --classifier {tag}")
-    return found
+    return [image_of(images, tag or chosen_classifier(project, wish.what).name)]
 
 
 def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:

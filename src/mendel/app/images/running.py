@@ -9,13 +9,13 @@ from pathlib import Path
 from mendel.adapters.engines import EngineProgram
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.layout import Layout
-from mendel.app.images.listing import CLASSIFIER
+from mendel.app.images.choosing import CLASSIFIER, RELEASE, image_of
 from mendel.app.images.loading import engine_that_answers, load_image
 from mendel.app.images.places import places_of
 from mendel.app.images.sources import release_of
-from mendel.errors import ImageNotFound
 from mendel.images import Container, ImageRecord, OnProgress, RunRequest, ignore_progress
 from mendel.projects import Classifier, Project, chosen_classifier, load_project
+from mendel.values import VersionRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,13 @@ class RunWish:
 
     Attributes:
         what: A classifier or a full release tag; None: the only one, else ``default_classifier``.
+        model: A registered version, of which an image was built.
         port: Of this machine; None: the project's ``server.port``.
         runner: ``docker`` or ``podman``; None: the first that answers.
     """
 
     what: str | None = None
+    model: VersionRef | None = None
     path: Path | None = None
     port: int | None = None
     runner: str | None = None
@@ -64,9 +66,7 @@ def run(wish: RunWish, *, on_progress: OnProgress = ignore_progress) -> Running:
     """
     project = load_project(wish.path or Path.cwd())
     layout = Layout(places_of(project.root).images)
-    tag = None if wish.what is None else release_of(wish.what)
-    classifier = chosen_classifier(project, wish.what if tag is None else tag.classifier, default=True)
-    image = _image(layout, classifier, None if tag is None else str(tag))
+    classifier, image = _chosen(wish, project, LayoutImages(layout).images())
     name = engine_that_answers(wish.runner, required=True) or ""
     runner = EngineProgram(name)
     load_image(name, layout, image.digest, image.references, labels=image.labels, on_progress=on_progress)
@@ -78,21 +78,17 @@ def run(wish: RunWish, *, on_progress: OnProgress = ignore_progress) -> Running:
         volumes=wish.volumes,
         labels={CLASSIFIER: classifier.name},
         digest=image.digest,
-        tag=image.labels.get("com.classifier.git_tag", ""),
+        tag=image.labels.get(RELEASE, ""),
     )
     return Running(container=runner.run(request), image=image, runner=runner)
 
 
-def _image(layout: Layout, classifier: Classifier, tag: str | None) -> ImageRecord:
-    own = [image for image in LayoutImages(layout).images() if image.labels.get(CLASSIFIER) == classifier.name]
-    if tag is not None:
-        own = [image for image in own if image.labels.get("com.classifier.git_tag") == tag]
-    if not own:
-        raise ImageNotFound(
-            f"No image of {tag or classifier.name} was built.",
-            remedy=f"Build it: mendel build --classifier {tag or classifier.name}",
-        )
-    return next((image for image in own if any(name.endswith(":latest") for name in image.references)), own[0])
+def _chosen(wish: RunWish, project: Project, images: tuple[ImageRecord, ...]) -> tuple[Classifier, ImageRecord]:
+    if wish.model is not None:
+        return project.classifier(wish.model.model), image_of(images, wish.model)
+    tag = None if wish.what is None else release_of(wish.what)
+    classifier = chosen_classifier(project, wish.what if tag is None else tag.classifier, default=True)
+    return classifier, image_of(images, tag or classifier.name)
 
 
 def _container_name(project: Project, classifier: Classifier) -> str:

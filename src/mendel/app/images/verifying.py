@@ -15,6 +15,7 @@ from mendel.adapters.oci.pulling import pull
 from mendel.adapters.oci.references import Reference
 from mendel.adapters.oci.registry import Registries
 from mendel.app.images.building import BuildWish, drafted
+from mendel.app.images.choosing import MODEL, RELEASE
 from mendel.app.images.places import places_of, this_platform
 from mendel.app.images.sources import release_of
 from mendel.app.images.workbench import OCI, Workbench
@@ -31,7 +32,7 @@ from mendel.images import (
     ignore_progress,
 )
 from mendel.projects import Project, load_project
-from mendel.values import Digest
+from mendel.values import Digest, VersionRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def verify(wish: VerifyWish, *, on_progress: OnProgress = ignore_progress) -> Im
         _check_blobs(layout, image.digest)
         contents = read_contents(layout, image.digest)
         labels = (contents.config.get("config") or {}).get("Labels") or {}
-        text = labels.get("com.classifier.git_tag")
+        text = labels.get(RELEASE)
         verdict = ImageVerdict(
             image=wish.image,
             digest=image.digest,
@@ -112,7 +113,9 @@ def _with_rebuild(
     if verdict.release is None or release_of(verdict.release) is None:
         raise InvalidInput(f"{verdict.image} is of no release, so nothing says what to build again.")
     platform = Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")
-    wish = BuildWish(what=verdict.release, path=project.root, platform=platform)
+    held = ((contents.config.get("config") or {}).get("Labels") or {}).get(MODEL)
+    model = None if held is None else VersionRef.parse(held)
+    wish = BuildWish(what=verdict.release, model=model, path=project.root, platform=platform)
     with (
         tempfile.TemporaryDirectory(prefix="mendel-rebuild-", dir=_beside(bench)) as scratch,
         drafted(wish, project, bench, on_progress=on_progress) as draft,
