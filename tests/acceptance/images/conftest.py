@@ -231,6 +231,7 @@ def surroundings(request, tmp_path_factory):
     (room / "gitconfig").write_text(
         "[user]\nname = Gregor\nemail = gregor@example.org\n[init]\ndefaultBranch = main\n[safe]\ndirectory = *\n"
     )
+    (room / "config.json").write_text("{}")
     kept = {name: value for name, value in engines.items() if not name.startswith(("MENDEL_", "PYTEST_", "GIT_"))}
     own = {"GIT_CONFIG_GLOBAL": str(room / "gitconfig"), "GIT_CONFIG_SYSTEM": os.devnull, "DOCKER_CONFIG": str(room)}
     return {**kept, **own, "MENDEL_CACHE": str(room / "cache"), "NO_COLOR": "1"}
