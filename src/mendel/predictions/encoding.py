@@ -53,6 +53,7 @@ class _Block(msgspec.Struct, array_like=True, frozen=True):
     ood: bytes | None
     errors: list[str | None] | None
     simulated: bool | bytes
+    image_digest: str | None = None
 
 
 class _Label(msgspec.Struct, array_like=True, frozen=True):
@@ -157,6 +158,7 @@ def _block_fields(block: PredictionBlock, *, clean: bool) -> tuple[object, ...]:
         None if block.ood is None else _raw(block.ood, _BOOL),
         block.errors,
         _one_or_each(block.simulated, np.bool_),
+        None if block.image_digest is None else str.__str__(block.image_digest),
     )
 
 
@@ -198,6 +200,7 @@ def _from_raw(raw: _Block) -> PredictionBlock:
         uuid=raw.uuid,
         generation=raw.generation,
         release_tag=raw.release_tag,
+        image_digest=raw.image_digest,
         fingerprint=raw.fingerprint,
         shadow=raw.shadow,
         prediction_ids=raw.ids,

@@ -27,6 +27,7 @@ def one_prediction(rows: Table, labels: Table) -> Prediction:
         version=row["version"],
         uuid=row["uuid"],
         release_tag=row["release_tag"],
+        image_digest=row.get("image_digest"),  # older rows have none
         fingerprint=row["fingerprint"],
         correlation_id=row["correlation_id"],
         generation=row["generation"],

@@ -26,6 +26,7 @@ def _shape(block: PredictionBlock) -> tuple[object, ...]:
     kinds = () if matrix else tuple(column.dtype.char for column in block.features)
     return (
         *(block.model, block.version, block.uuid, block.generation, block.release_tag, block.fingerprint),
+        block.image_digest,
         *(block.shadow, block.feature_names, block.classes, matrix, kinds),
         None if block.predictions is None else block.predictions.dtype.char,
         block.probabilities is None,

@@ -43,6 +43,7 @@ class PredictionBlock:
         errors: What went wrong, row by row; None when nothing did.
         shadow: The answer went to nobody.
         simulated: The traffic is a simulation's; one or one per row.
+        image_digest: Of the container image that the version is delivered in, or that the server runs in.
     """
 
     model: ModelName
@@ -66,6 +67,7 @@ class PredictionBlock:
     errors: tuple[str | None, ...] | None = None
     shadow: bool = False
     simulated: bool | NDArray[np.bool_] = False
+    image_digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.prediction_ids) // ID_BYTES
@@ -195,6 +197,7 @@ class Prediction:
     shadow: bool
     simulated: bool
     error: str | None
+    image_digest: str | None = None
     labels: tuple[LabelRow, ...] = ()
 
 

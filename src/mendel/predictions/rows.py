@@ -72,6 +72,7 @@ def block_rows(block: PredictionBlock) -> Table:
         "version": np.full(rows, block.version, dtype=np.int64),
         "uuid": _texts(str.__str__(block.uuid), rows),
         "release_tag": _texts(block.release_tag, rows),
+        "image_digest": _texts(block.image_digest, rows),
         "fingerprint": _texts(block.fingerprint, rows),
         "correlation_id": _texts(block.correlation_ids, rows),
         "generation": np.full(rows, block.generation, dtype=np.int64),

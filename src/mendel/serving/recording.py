@@ -41,11 +41,12 @@ class Executed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """Whose answers they are."""
+    """Whose answers they are; ``image_digest`` is of the image that delivers the version, or of the server's own."""
 
     model: ModelName
     served: ServedVersion
     generation: int
+    image_digest: str | None = None
     classes: tuple[str, ...]
     shadow: bool = False
 
@@ -67,6 +68,7 @@ def block_of(whose: Recorded, origins: Sequence[Origin], executed: Executed) -> 
         predictions=None if outputs is None else prediction_column(_for_each(outputs.predictions, rows)),
         latency_ms=_latencies(origins),
         release_tag=served.release_tag,
+        image_digest=whose.image_digest,
         fingerprint=served.training_fingerprint,
         correlation_ids=_each(origins, [origin.correlation_id or None for origin in origins]),
         probabilities=probabilities,

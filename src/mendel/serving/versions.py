@@ -7,7 +7,7 @@ import contextlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,14 @@ class LoadedVersion:
         self._around = around
         classes = tuple(map(str, read.predictor.classes or ()))
         self._recorded = {
-            shadow: Recorded(model=model, served=served, generation=0, classes=classes, shadow=shadow)
+            shadow: Recorded(
+                model=model,
+                served=served,
+                generation=0,
+                image_digest=_image_digest(served, around.identity),
+                classes=classes,
+                shadow=shadow,
+            )
             for shadow in (False, True)
         }
         run = BatchRun(
@@ -166,8 +173,11 @@ class LoadedVersion:
             self.served = served
             self.metadata = self._describe(self._around, generation, now)
             self._recorded = {
-                shadow: Recorded(
-                    model=old.model, served=served, generation=generation, classes=old.classes, shadow=shadow
+                shadow: replace(
+                    old,
+                    served=served,
+                    generation=generation,
+                    image_digest=_image_digest(served, self._around.identity),
                 )
                 for shadow, old in self._recorded.items()
             }
@@ -221,6 +231,11 @@ class LoadedVersion:
             classes=predictor.classes,
             document=document,
         )
+
+
+def _image_digest(served: ServedVersion, identity: ServerIdentity) -> str | None:
+    """Of the image that the registry has for the version, else of the one this server runs in."""
+    return served.image_digest or (None if identity.image is None else identity.image.digest)
 
 
 def label_of(served: ServedVersion) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mendel.predictions import read_segment, sealed_segments
 from mendel.serving import ImageIdentity, ServerIdentity
 from mendel.values import Digest
 
@@ -39,6 +40,20 @@ async def test_an_image_recorded_later_loads_nothing_anew(open_world, shelf, at)
     await world.apply(at("sum", generation=2))
     assert world.kernel.served("sum", 1) is loaded
     assert loaded.served.image_digest == IMAGE
+
+
+@pytest.mark.parametrize(("recorded", "own"), [(IMAGE, None), (None, IMAGE), (IMAGE, f"sha256:{'8' * 64}")])
+async def test_the_log_names_the_image_that_answered(open_world, shelf, at, connect, spool, recorded, own):
+    """Rows carry the image that was recorded with the version; where none was, the one that the server runs in."""
+    shelf.put("sum", 1)
+    shelf.served["sum", 1] = replace(shelf.served["sum", 1], image_digest=recorded)
+    world = await open_world(sink=spool, identity=ServerIdentity(image=ImageIdentity(digest=own)))
+    await world.apply(at("sum"))
+    await connect("rest", world).predict("sum", RECORDS)
+    spool.seal()
+    (segment,) = sealed_segments(spool.directory)
+    (block,) = read_segment(segment.path).blocks
+    assert block.image_digest == IMAGE
 
 
 @pytest.mark.parametrize("other", [None, "sum-v2.0.0-mlserver-762e7f2"])

@@ -175,7 +175,10 @@ class TestStats:
 class TestFind:
     def test_all_that_is_known(self, road, arrive, make_block, now):
         """A prediction is found with everything it was logged with."""
-        block = make_block(2, release_tag="credit-v1.0.0-mlserver-abc1234", fingerprint="f", correlation_ids="c")
+        image = f"sha256:{'5' * 64}"
+        block = make_block(
+            2, release_tag="credit-v1.0.0-mlserver-abc1234", image_digest=image, fingerprint="f", correlation_ids="c"
+        )
         road.spool.append(block)
         arrive()
         found = road.log.find(names(block)[1])
@@ -183,6 +186,7 @@ class TestFind:
         assert found.features == {"age": 2.0, "income": 3.0}
         assert found.probabilities == {"0": 0.25, "1": 0.75}
         assert (found.release_tag, found.fingerprint, found.correlation_id) == (block.release_tag, "f", "c")
+        assert found.image_digest == image
         assert (found.event_time, found.claimed_time, found.quarantined) == (now, None, False)
         assert (found.ood, found.error, found.labels) == (None, None, ())
 

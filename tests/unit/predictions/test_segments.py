@@ -60,6 +60,7 @@ def blocks(draw):
         predictions=draw(st.none() | columns(rows)),
         latency_ms=one_or_each(draw, st.floats(0, 1e6), rows, np.float64),
         release_tag=draw(st.none() | st.text(max_size=5)),
+        image_digest=draw(st.none() | st.just(f"sha256:{'5' * 64}")),
         correlation_ids=draw(st.none() | st.text(max_size=5) | texts),
         probabilities=draw(stn.arrays(np.float64, (rows, classes))) if classes else None,
         classes=tuple(str(place) for place in range(classes)),
