@@ -42,9 +42,10 @@ async def test_an_image_recorded_later_loads_nothing_anew(open_world, shelf, at)
     assert loaded.served.image_digest == IMAGE
 
 
-@pytest.mark.parametrize(("recorded", "own"), [(IMAGE, None), (None, IMAGE), (IMAGE, f"sha256:{'8' * 64}")])
-async def test_the_log_names_the_image_that_answered(open_world, shelf, at, connect, spool, recorded, own):
+@pytest.mark.parametrize("images", [(IMAGE, None), (None, IMAGE), (IMAGE, f"sha256:{'8' * 64}")])
+async def test_the_log_names_the_image_that_answered(open_world, shelf, at, *, connect, spool, images):
     """Rows carry the image that was recorded with the version; where none was, the one that the server runs in."""
+    recorded, own = images
     shelf.put("sum", 1)
     shelf.served["sum", 1] = replace(shelf.served["sum", 1], image_digest=recorded)
     world = await open_world(sink=spool, identity=ServerIdentity(image=ImageIdentity(digest=own)))
