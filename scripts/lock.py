@@ -30,6 +30,7 @@ def main() -> None:
     compile_to("hub", "--extra", "hub", "pyproject.toml", "-c", "requirements/base.txt")
     extras = [part for extra in ("hub", "build") for part in ("--extra", extra)]
     compile_to("dev", *extras, "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
+    compile_to("wheel", "requirements/wheel.in", "-c", "requirements/dev.txt")
     compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
 
 

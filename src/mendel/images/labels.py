@@ -57,6 +57,7 @@ class ImageFacts:
         reproducible: Building again from tag and lock gives the same digest.
         untracked: Artefacts that the tag records by digest, since git does not hold them.
         changed: The working tree differed from its commit.
+        maintainer, about: ``repository.maintainer`` and ``repository.description`` of ``mlserver.yaml``.
         model: The registered version inside, if the image was built for one, and its artefact's digest.
     """
 
@@ -77,6 +78,8 @@ class ImageFacts:
     lock: Digest | None = None
     untracked: tuple[str, ...] = ()
     changed: bool = False
+    maintainer: str | None = None
+    about: str | None = None
     model: tuple[VersionRef, Digest] | None = None
 
 
@@ -146,6 +149,8 @@ def _labels(facts: ImageFacts) -> Iterator[tuple[str, str | None]]:
         yield "com.classifier.version", str(facts.tag.version)
         yield "com.classifier.tag.mlserver_commit", facts.tag.tool
         yield "org.opencontainers.image.version", str(facts.tag.version)
+    yield "org.opencontainers.image.authors", facts.maintainer
+    yield "com.classifier.repository.description", facts.about
     yield "com.mendel.builder", facts.builder
     yield "com.mendel.reproducible", "true" if facts.reproducible else "false"
     yield "com.mendel.lock", facts.lock

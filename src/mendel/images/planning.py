@@ -39,6 +39,7 @@ class Origin:
         tool_url: From the tag's trailers; stands in where the lock's runtime does not know.
         untracked: Artefacts that the tag records by digest.
         changed: The working tree differs from the commit.
+        maintainer, about: Of the repository, as ``mlserver.yaml`` has them.
     """
 
     repository: str
@@ -50,6 +51,8 @@ class Origin:
     tool_url: str | None = None
     untracked: tuple[str, ...] = ()
     changed: bool = False
+    maintainer: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +166,8 @@ def _facts(classifier: Classifier, inputs: _Inputs) -> ImageFacts:
         lock=inputs.lock,
         untracked=origin.untracked,
         changed=origin.changed,
+        maintainer=origin.maintainer,
+        about=origin.about or None,
         model=None if version is None else (version.ref, version.artifact),
     )
 

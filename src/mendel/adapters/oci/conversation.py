@@ -246,8 +246,8 @@ class Conversation:
         happened = "does not accept the credentials it was shown" if known else "wants to know who asks"
         return Unauthenticated(
             f"{self.host} {happened}{said}.",
-            remedy=f"Log in with docker login {self.host} (or podman), or set MENDEL_REGISTRY_USER and "
-            "MENDEL_REGISTRY_PASSWORD.",
+            remedy=f"Log in with docker login {self.host} (or podman), or set MENDEL_REGISTRY_HOSTS={self.host}, "
+            "MENDEL_REGISTRY_USER and MENDEL_REGISTRY_PASSWORD.",
         )
 
     @contextmanager

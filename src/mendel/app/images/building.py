@@ -18,6 +18,8 @@ from mendel.app.images.sources import Source, exported, release_of, require_trac
 from mendel.app.images.workbench import OCI, Workbench
 from mendel.errors import InvalidInput
 from mendel.images import (
+    APT_FILE,
+    SOURCES_FILE,
     BuiltImage,
     ImageName,
     ImagePlan,
@@ -208,7 +210,7 @@ def drafted(
             wheels=pinned.wheels,
             lines=describe(plan, selection, found=pinned.found),
             model=None if version is None else version.facts,
-            hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source)),
+            hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source), *_unused(wish, source)),
         )
 
 
@@ -241,13 +243,15 @@ def _origin(source: Source) -> Origin:
         tool_url=None if release is None else release.details.tool_url,
         untracked=() if release is None else tuple(path for path, _ in release.details.untracked),
         changed=source.changed,
+        maintainer=source.project.repository.maintainer,
+        about=source.project.repository.description,
     )
 
 
 def _name(wish: BuildWish, source: Source) -> tuple[ImageName, tuple[str, ...]]:
     settings = source.classifier.build
     return image_name(
-        source.repository,
+        source.classifier.repository or source.repository,
         source.classifier.name,
         registry=wish.registry or settings.registry,
         prefix=wish.tag_prefix or settings.tag_prefix,
@@ -267,6 +271,14 @@ def _registered(version: VersionTree) -> RegisteredVersion:
 
 def _untagged(source: Source) -> tuple[str, ...]:
     return (f"The image is untagged: {source.why_untagged}.",) if source.release is None else ()
+
+
+def _unused(wish: BuildWish, source: Source) -> tuple[str, ...]:
+    """What the tree asks of Debian and compilers, which our own builder does not do."""
+    if wish.engine != OCI:
+        return ()
+    asked = [name for name in (APT_FILE, SOURCES_FILE) if (source.project.root / name).is_file()]
+    return tuple(f"{name} is for engines: --engine docker, podman or buildah; it was not looked at." for name in asked)
 
 
 def _report(wish: BuildWish, draft: Draft) -> BuildReport:

@@ -52,11 +52,13 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
     project = load_project(wish.path or Path.cwd())
     bench = Workbench(places=places_of(project.root))
     with bench.registries() as registries:
-        chosen = tuple(_chosen(wish, project, LayoutImages(bench.layout).images()))
+        images = LayoutImages(bench.layout).images()
+        registry = wish.registry or registry_address(project.deployment.registry)
         published = []
-        for image in chosen:
-            references = _references(image, wish.registry or registry_address(project.deployment.registry))
+        for image in _chosen(wish, project, images):
+            references = _references(image, registry)
             base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
+            siblings = [name for other in images if registry is not None for name in _references(other, registry)[:1]]
             published.append(
                 publish(
                     bench.layout,
@@ -64,7 +66,7 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
                     references,
                     registries=registries,
                     force=wish.force,
-                    mount_from=(base,) if base else (),
+                    mount_from=(*((base,) if base else ()), *siblings),
                     on_progress=on_progress,
                 )
             )
