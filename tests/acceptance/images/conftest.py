@@ -110,8 +110,8 @@ class Repository:
         shutil.copytree(self.root, where, symlinks=True, ignore=shutil.ignore_patterns("images", "locks"))
         return Repository(root=where, environment=dict(self.environment))
 
-    def interrupted(self, *arguments, when, after=0.0, **more):
-        """Start a command, send SIGINT to its process group as Ctrl-C does once *when* is said or true; its end."""
+    def interrupted(self, *arguments, when, after=0.0, by=signal.SIGINT, **more):
+        """Start a command, send its process group SIGINT as Ctrl-C does once *when* is said or true; its end."""
         process = subprocess.Popen(
             [*MENDEL, *arguments],
             cwd=self.root,
@@ -126,7 +126,7 @@ class Repository:
         try:
             _wait_for(when, process, said)
             time.sleep(after)
-            os.killpg(process.pid, signal.SIGINT)
+            _signal(process, by)
             rest, _ = process.communicate(timeout=60)
         finally:
             if process.poll() is None:
@@ -138,6 +138,14 @@ class Repository:
     def layout(self):
         """The images that this project keeps."""
         return Images(self.root / ".mendel" / "images")
+
+
+def _signal(process, number):
+    """A terminal asks everybody, whoever else stops a command asks it alone."""
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
 
 
 def _wait_for(when, process, said):

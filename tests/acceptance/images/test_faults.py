@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -106,14 +107,15 @@ def test_a_wheel_that_vanished_is_named(rfq, tmp_path):
     assert not rfq.layout.named()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("moment", ["dependencies", "verifying"])
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_an_interrupted_build_names_nothing_and_the_next_is_whole(rfq, moment):
-    """Ctrl-C while layers are made, or while the predictor is tried, ends with 130; the next build is verified."""
-    rfq.change("likelihood/bounds.py", "\n", f"\n# {moment}\n")
-    code, said = rfq.interrupted(*BUILD, "--no-cache", when=moment)
-    assert code == 130
+def test_an_interrupted_build_names_nothing_and_the_next_is_whole(rfq, moment, number):
+    """Stopped while layers are made, or while the predictor is tried, it names nothing; the next build is verified."""
+    rfq.change("likelihood/bounds.py", "\n", f"\n# {moment} {number}\n")
+    code, said = rfq.interrupted(*BUILD, "--no-cache", when=moment, by=number)
+    assert code == 128 + number
     assert "Traceback" not in said
     assert not rfq.layout.named()
     told = rfq.build()
@@ -143,15 +145,16 @@ def test_an_interrupted_push_leaves_no_tag(rfq, built, docker_registry):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_interrupted_run_leaves_no_container(rfq, podman, free_port):
-    """Ctrl-C before the server is ready, and while its output is followed: 130, and the container is gone."""
+    """Ctrl-C before the server is ready, and Ctrl-C or SIGTERM while its output is followed: the container is gone."""
     rfq.told("build", "--classifier", FEATURES_ONLY, "--load")
     run = ("run", "--classifier", FEATURES_ONLY, "--port", str(free_port))
     code, said = rfq.interrupted(*run, when=podman.containers)
     assert (code, podman.containers()) == (130, [])
     assert "Traceback" not in said
-    code, said = rfq.interrupted(*run, when="is ready", after=0.5)
-    assert (code, podman.containers()) == (130, [])
-    assert "Traceback" not in said
+    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        code, said = rfq.interrupted(*run, when="is ready", after=0.5, by=number)
+        assert (code, podman.containers()) == (expected, [])
+        assert "Traceback" not in said
     rfq.ok("clean", "--yes")
 
 

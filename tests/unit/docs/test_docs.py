@@ -32,6 +32,8 @@ SECTIONS = {
 }
 OTHER_LABELS = {
     "com.classifier.git_url",
+    "com.classifier.repository.description",
+    "org.opencontainers.image.authors",
     "org.opencontainers.image.source",
     *(f"com.mendel.{name}" for name in ("builder", "changed", "lock", "model", "model.artifact", "reproducible")),
     "com.mendel.untracked",
