@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -16,7 +14,8 @@ from mendel.adapters.pip import CachedWheels, PipResolver
 from mendel.app.images.places import Places
 from mendel.app.runtime_wheel import runtime_pin, runtime_source
 from mendel.app.tools import this_tool
-from mendel.errors import InvalidProject, StaleLock, StoreUnavailable
+from mendel.app.writing import write_whole
+from mendel.errors import InvalidProject, StaleLock
 from mendel.images import (
     LOCK_FILE,
     REQUIREMENTS_FILE,
@@ -236,7 +235,7 @@ def write_lock(directory: Path, lock: Lock) -> bool:
     file, content = directory / LOCK_FILE, lock.as_text().encode()
     if file.is_file() and file.read_bytes() == content:
         return False
-    _write_whole(file, lambda unfinished: unfinished.write_bytes(content))
+    write_whole(file, lambda unfinished: unfinished.write_bytes(content))
     return True
 
 
@@ -284,7 +283,7 @@ def bring_wheels(directory: Path, lock: Lock, wheels: Wheels, *, every: bool) ->
         if target.is_file() and file_digest(target) == pin.sha256:
             continue
         source = wheels.path(pin)
-        _write_whole(target, lambda unfinished, source=source: shutil.copyfile(source, unfinished))  # type: ignore[misc]
+        write_whole(target, lambda unfinished, source=source: shutil.copyfile(source, unfinished))  # type: ignore[misc]
         brought.add(pin.filename)
     return tuple(sorted(brought))
 
@@ -393,20 +392,3 @@ def _reader(root: Path) -> Callable[[str], str | None]:
             raise InvalidProject(f"This is not UTF-8: {error.reason}.", path=str(file)) from error
 
     return read
-
-
-def _write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    try:
-        target.parent.mkdir(exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        unfinished = Path(name)
-        try:
-            write(unfinished)
-            os.fsync(descriptor)
-            unfinished.chmod(0o644)
-            unfinished.replace(target)
-        finally:
-            os.close(descriptor)
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"The disk does not take {target}: {error.strerror or error}.") from error

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
+from mendel.app.writing import write_whole
 from mendel.errors import AlreadyExists, InvalidValue, Unsupported
 from mendel.projects import (
     GITHUB_FILE,
@@ -20,8 +23,11 @@ from mendel.projects import (
     WorkTree,
     github_workflow,
     gitlab_pipeline,
+    holds_credentials,
     installable,
+    name_in_origin,
     repository_name,
+    without_credentials,
 )
 
 _CI_FILES = {"github": GITHUB_FILE, "gitlab": GITLAB_FILE}
@@ -43,7 +49,7 @@ class Place:
         if tree is None:
             name = root.resolve().name if project is None else repository_name(project, None)
             return cls(root=root, top=root, directory="", repository=name)
-        from_origin = (tree.origin or tree.top.name).rstrip("/").replace(":", "/").split("/")[-1].removesuffix(".git")
+        from_origin = name_in_origin(tree.origin) if tree.origin else tree.top.name
         name = from_origin if project is None else repository_name(project, tree.origin)
         return cls(root=root, top=tree.top, directory=tree.prefix, repository=name)
 
@@ -66,12 +72,19 @@ def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: 
     The workflow for *kind* (github, gitlab), relative to the repository's root.
 
     Raises:
-        InvalidValue: Nobody knows where the tool is installed from, or the configured registry lacks something.
+        InvalidValue: Nobody knows where the tool is installed from, or the address holds credentials, or the configured
+            registry lacks something.
     """
     source = url or tool.url
     if source is None:
         raise InvalidValue(
             "It is not known from which repository this tool can be installed.", remedy="Name it: --tool-url URL."
+        )
+    if holds_credentials(source):
+        raise InvalidValue(
+            f"The address of the tool holds a user or a password, and a workflow is read by many: "
+            f"{without_credentials(source)}.",
+            remedy="Name it without, and let the workflow's own settings of git log in.",
         )
     pipeline = Pipeline(
         registry=deployment.registry,
@@ -89,6 +102,7 @@ def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Pa
 
     Raises:
         AlreadyExists: Some are there, and *force* is not given; nothing was written.
+        StoreUnavailable: The disk does not take one; those that were not there before are gone again.
     """
     targets = [directory / file.path for directory, file in files]
     there = [str(target) for target in targets if os.path.lexists(target)]
@@ -96,9 +110,19 @@ def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Pa
         raise AlreadyExists(
             f"Nothing was written, because there already is: {', '.join(there)}.", remedy="--force overwrites."
         )
-    for target, (_, file) in zip(targets, files, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.new")
-        beside.write_text(file.text, encoding="utf-8", newline="\n")
-        beside.replace(target)
+    with ExitStack() as undo:
+        for target, (_, file) in zip(targets, files, strict=True):
+            if str(target) not in there:
+                undo.callback(_forget, target)
+            write_whole(target, partial(_fill, text=file.text))
+        undo.pop_all()
     return tuple(targets)
+
+
+def _fill(unfinished: Path, text: str) -> None:
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _forget(target: Path) -> None:
+    with suppress(OSError):  # what ended the writing is told
+        target.unlink()

@@ -23,7 +23,7 @@ from mendel.projects.nouns import (
     project_path,
     shown_classifiers,
 )
-from mendel.projects.origins import repository_name, without_credentials
+from mendel.projects.origins import holds_credentials, name_in_origin, repository_name, without_credentials
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.releases import (
     Observation,
@@ -100,9 +100,11 @@ __all__ = [
     "find_project_file",
     "github_workflow",
     "gitlab_pipeline",
+    "holds_credentials",
     "installable",
     "load_project",
     "migrated",
+    "name_in_origin",
     "newest_releases",
     "observe",
     "plan_tag",

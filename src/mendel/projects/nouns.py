@@ -109,9 +109,9 @@ class Predictor:
         return self.module.removesuffix(".py").removeprefix("./").replace("/", ".")
 
     def source(self, directory: Path) -> Path | None:
-        """The file of the module below *directory*, or None where there is none."""
+        """The file of the module below *directory*, a package before a module as in Python; None where there is none."""
         stem = directory.joinpath(*self.import_name.split("."))
-        return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+        return next((path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file()), None)
 
     def kwargs_in(self, directory: Path) -> dict[str, Any]:
         """``init_kwargs`` with every relative value that names something of the project made absolute."""

@@ -12,8 +12,17 @@ _SCP_FORM = re.compile(r"[^/@:]+(?::[^/@]*)?@[^/:]+:(?!//)")
 
 def repository_name(project: Project, origin: str | None) -> str:
     """The configured name, else the last part of the origin URL, else the directory's name."""
-    from_origin = "" if origin is None else re.split(r"[/:]", origin.rstrip("/"))[-1].removesuffix(".git")
-    return project.repository.name or from_origin or project.root.name
+    return project.repository.name or (name_in_origin(origin) if origin else "") or project.root.name
+
+
+def name_in_origin(origin: str) -> str:
+    """
+    The last part of the URL *origin*.
+
+    >>> name_in_origin("git@example.org:models.git"), name_in_origin("https://example.org/team/models/")
+    ('models', 'models')
+    """
+    return re.split(r"[/:]", origin.rstrip("/"))[-1].removesuffix(".git")
 
 
 def without_credentials(url: str) -> str:
@@ -31,3 +40,16 @@ def without_credentials(url: str) -> str:
         return url if ":" not in user else f"{user.split(':', 1)[0]}@{url.split('@', 1)[1]}"
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def holds_credentials(url: str) -> bool:
+    """
+    Whether *url* carries a password, or a user where that is as good as one.
+
+    >>> holds_credentials("https://t0ken@example.org/tool.git"), holds_credentials("ssh://git@example.org/tool.git")
+    (True, False)
+    """
+    if "://" not in url:
+        return without_credentials(url) != url
+    parts = urlsplit(url)
+    return "@" in parts.netloc and (parts.password is not None or not parts.scheme.endswith("ssh"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -15,7 +16,9 @@ import yaml
 
 from mendel import __version__
 from mendel.app.machine import this_machine
-from mendel.projects import load_project
+from mendel.app.starting import write_new
+from mendel.errors import StoreUnavailable
+from mendel.projects import NewFile, load_project
 
 MULTI = """\
 classifiers:
@@ -265,8 +268,46 @@ class TestInit:
         assert mendel("init", "--path", root, "--force", *URL).code == 0
         assert outside.read_text() == "mine"
 
+    def test_a_place_that_takes_no_files(self, mendel, tmp_path):
+        """Where a file is in the way of the directory it is one sentence, and the file stays."""
+        (tmp_path / "churn").write_text("mine")
+        said = mendel("init", "--path", tmp_path / "churn", "--classifier", "churn", *URL)
+        assert (said.code, said.out) == (1, "")
+        assert said.err.startswith(f"error: The disk does not take {tmp_path / 'churn' / 'mlserver.yaml'}")
+        assert (tmp_path / "churn").read_text() == "mine"
+
+    def test_a_disk_that_fills_up_leaves_nothing(self, tmp_path, monkeypatch):
+        """What was written before one file failed is gone again; a file that was there keeps what it held."""
+        (tmp_path / "b").write_text("mine")
+        took = iter([None, None])
+
+        def full(_: int) -> None:
+            if next(took, OSError) is OSError:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("os.fsync", full)
+        files = [(tmp_path, NewFile(path=name, text="new\n")) for name in ("a", "c", "b")]
+        with pytest.raises(StoreUnavailable, match=r"/b: No space left"):
+            write_new(files, force=True)
+        assert files_of(tmp_path) == {"b"}
+        assert (tmp_path / "b").read_text() == "mine"
+
+    def test_the_next_steps_can_be_copied(self, mendel, tmp_path):
+        """A path with spaces is quoted as a shell needs it."""
+        root = tmp_path / "new one"
+        assert f"mendel serve --path '{root}'" in mendel("init", "--path", root, *URL).out
+
 
 class TestWorkflows:
+    @pytest.mark.parametrize("command", ["init-github", "init-gitlab"])
+    def test_no_password_gets_into_a_workflow(self, mendel, several, command):
+        """An address of the tool with a password is refused without showing it, and nothing is written."""
+        said = mendel(command, "--path", several, "--tool-url", "https://me:s3cret@example.org/mendel.git")
+        assert said.code == 1
+        assert "holds a user or a password" in said.err
+        assert "s3cret" not in said.err
+        assert files_of(several) == {"mlserver.yaml", "a.py"}
+
     @pytest.mark.parametrize(
         ("command", "file"), [("init-github", ".github/workflows/release-image.yml"), ("init-gitlab", ".gitlab-ci.yml")]
     )
@@ -375,6 +416,12 @@ class TestSchema:
         assert printed["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         assert mendel("schema", "--output", tmp_path / "s.json").code == 0
         assert json.loads((tmp_path / "s.json").read_text()) == printed
+
+    def test_a_file_that_cannot_be_written(self, mendel, tmp_path):
+        """It is one sentence that names the file."""
+        said = mendel("schema", "--output", tmp_path / "nowhere" / "s.json")
+        assert (said.code, said.out) == (1, "")
+        assert said.err == f"error: {tmp_path / 'nowhere' / 's.json'} cannot be written: No such file or directory.\n"
 
 
 def test_the_older_name_is_the_same_program(several):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -71,7 +72,7 @@ def init(
     say()
     say("Next steps:")
     say(f"  1. Put your model into {root / 'predictor.py'}")
-    say(f"  2. Try it: mendel serve --path {root}")
+    say(f"  2. Try it: mendel serve --path {quote(str(root))}")
     say("  3. Pin what it needs, commit it, and release it: mendel lock; git commit; mendel tag minor")
 
 
@@ -152,12 +153,16 @@ def schema(
     import json as json_format  # noqa: PLC0415 - help must be quick
 
     from mendel.app.schema import mlserver_schema  # noqa: PLC0415
+    from mendel.errors import StoreUnavailable  # noqa: PLC0415
 
     text = json_format.dumps(mlserver_schema(), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         say(text.rstrip())
         return
-    output.write_text(text, encoding="utf-8")
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreUnavailable(f"{output} cannot be written: {error.strerror}.") from error
     if json:
         print_json({"written": str(output)})
         return
