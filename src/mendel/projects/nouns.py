@@ -109,7 +109,7 @@ class Predictor:
         return self.module.removesuffix(".py").removeprefix("./").replace("/", ".")
 
     def source(self, directory: Path) -> Path | None:
-        """The file of the module below *directory*, a package before a module as in Python; None where there is none."""
+        """The file of the module below *directory*, a package before a module as in Python; None if there is none."""
         stem = directory.joinpath(*self.import_name.split("."))
         return next((path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file()), None)
 

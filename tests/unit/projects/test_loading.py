@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 from pathlib import Path
 
@@ -241,3 +242,16 @@ def test_modules_are_dotted_bare_or_files(tmp_path, module):
     assert predictor.import_name == "pkg.inner"
     assert predictor.source(tmp_path) == tmp_path / "pkg" / "inner.py"
     assert predictor.source(tmp_path / "pkg") is None
+
+
+def test_of_two_of_one_name_it_is_the_one_that_python_imports(tmp_path):
+    """A package wins over a module beside it, in the file that is named and in those that are followed."""
+    (tmp_path / "model").mkdir()
+    for file in ("model/__init__.py", "model.py"):
+        (tmp_path / file).write_text("", encoding="utf-8")
+    write(tmp_path, "predictor: {module: model.py, class_name: M}\nclassifier: {name: m}\n")
+    predictor = load_project(tmp_path).classifier().predictor
+    assert predictor.source(tmp_path) == tmp_path / "model" / "__init__.py"
+    spec = importlib.machinery.PathFinder.find_spec(predictor.import_name, [str(tmp_path)])
+    assert spec is not None
+    assert spec.origin == str(predictor.source(tmp_path))
