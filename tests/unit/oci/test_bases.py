@@ -230,6 +230,20 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
         full.pin("python:3.11-slim", AMD)
 
 
+def test_who_reaches_no_registry_is_told_of_a_base_without_one(tmp_path: Path) -> None:
+    """Where a registry does not answer, the error says how a base is made without any."""
+
+    class Silent(Recorded):
+        def pull(self, *_: object, **__: object) -> Descriptor:
+            raise RegistryUnavailable("The registry does not answer.", remedy="Try again.")
+
+    source = Layout(tmp_path / "remote")
+    alone = BaseImages(cache=Layout(tmp_path / "cache"), remote=Silent(source, image_in(source, {})), root=tmp_path)
+    with pytest.raises(RegistryUnavailable, match="does not answer") as refused:
+        alone.pin("python:3.11-slim", AMD)
+    assert refused.value.remedy == "Try again. A base of Debian's packages needs no registry: mendel base."
+
+
 def test_an_archive_of_a_layout(bases: BaseImages, tmp_path: Path) -> None:
     """A layout in a tar is read as the layout itself, and gives the same digest."""
     image = image_in(Layout(tmp_path / "base"), DEBIAN)

@@ -129,7 +129,11 @@ class BaseImages:
                 f"The base {reference} is asked for, and this machine is offline.",
                 remedy=f"Go online, or name a base by its digest or as oci:DIRECTORY{known}.",
             )
-        found = self._remote.pull(reference, platform, self._cache, on_progress=on_progress)
+        try:
+            found = self._remote.pull(reference, platform, self._cache, on_progress=on_progress)
+        except RegistryUnavailable as error:
+            remedy = f"{error.remedy} A base of Debian's packages needs no registry: mendel base."
+            raise RegistryUnavailable(error.message, retry_after=error.retry_after, remedy=remedy.strip()) from error
         self._cache.name([_key(reference, platform)], found)
         return found
 
