@@ -62,7 +62,10 @@ def credential_files(environment: Mapping[str, str]) -> Iterator[Path]:
         yield Path(named)
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         yield Path(runtime) / "containers" / "auth.json"
-    yield Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    if named := environment.get("DOCKER_CONFIG"):
+        yield Path(named) / "config.json"
+    elif home := environment.get("HOME"):
+        yield Path(home) / ".docker" / "config.json"
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
-from pathlib import Path
+
+from mendel.app.bases import credential_files
 
 PATIENCE = timedelta(seconds=3)
 
@@ -70,7 +71,7 @@ def this_machine(environment: Mapping[str, str], *, patience: timedelta = PATIEN
             Extra(name=name, missing=tuple(package for package in packages if find_spec(package) is None))
             for name, packages in _EXTRAS.items()
         ),
-        credentials=tuple(str(path) for path in _credential_files(environment) if path.is_file()),
+        credentials=tuple(str(path) for path in credential_files(environment) if path.is_file()),
     )
 
 
@@ -105,15 +106,3 @@ def _asked(command: Sequence[str], environment: Mapping[str, str], patience: tim
     last = lines[-1] if lines else "said nothing"
     version = _VERSION.search(last)
     return (True, version.group()) if process.returncode == 0 and version else (False, last)
-
-
-def _credential_files(environment: Mapping[str, str]) -> list[Path]:
-    home = environment.get("HOME")
-    docker = environment.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else None)
-    named = environment.get("REGISTRY_AUTH_FILE")
-    runtime = environment.get("XDG_RUNTIME_DIR")
-    return [
-        *([Path(named)] if named else []),
-        *([Path(docker, "config.json")] if docker else []),
-        *([Path(runtime, "containers", "auth.json")] if runtime else []),
-    ]

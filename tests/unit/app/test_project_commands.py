@@ -194,6 +194,19 @@ class TestStatus:
         assert {(one.path, one.answers, one.said) for one in machine.programs} == {(None, False, "not installed")}
         assert machine.credentials == ()
 
+    def test_credentials_are_those_that_pushing_reads(self, tmp_path):
+        """The files are named in the order they are tried in: what the user names, podman's, docker's."""
+        places = ("named.json", "run/containers/auth.json", "docker/config.json", ".docker/config.json")
+        for place in places:
+            (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / place).write_text("{}")
+        environment = {"PATH": "", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+        given = {"REGISTRY_AUTH_FILE": str(tmp_path / "named.json"), "DOCKER_CONFIG": str(tmp_path / "docker")}
+        assert this_machine({**environment, **given}).credentials == tuple(
+            str(tmp_path / place) for place in places[:3]
+        )
+        assert this_machine(environment).credentials == tuple(str(tmp_path / places[index]) for index in (1, 3))
+
 
 class TestInit:
     def test_everything_is_written_and_valid(self, mendel, tmp_path):
