@@ -111,13 +111,16 @@ def test_a_wheel_that_vanished_is_named(rfq, tmp_path):
 @pytest.mark.parametrize("moment", ["dependencies", "verifying"])
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_an_interrupted_build_names_nothing_and_the_next_is_whole(rfq, moment, number):
-    """Stopped while layers are made, or while the predictor is tried, it names nothing; the next build is verified."""
+def test_an_interrupted_build_names_nothing_and_the_next_is_whole(rfq, moment, number, tmp_path):
+    """Stopped while layers are made, or while the predictor is tried, it leaves nothing; the next build is verified."""
+    (tmp_path / "scratch").mkdir()
     rfq.change("likelihood/bounds.py", "\n", f"\n# {moment} {number}\n")
-    code, said = rfq.interrupted(*BUILD, "--no-cache", when=moment, by=number)
+    code, said = rfq.interrupted(*BUILD, "--no-cache", when=moment, by=number, TMPDIR=str(tmp_path / "scratch"))
     assert code == 128 + number
     assert "Traceback" not in said
     assert not rfq.layout.named()
+    assert not list((tmp_path / "scratch").iterdir())
+    assert [path.name for path in rfq.layout.directory.iterdir() if path.is_dir()] in ([], ["blobs"])
     told = rfq.build()
     assert told["verified"]
     assert set(rfq.layout.named()) == set(told["references"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mendel.app.cli.options import AsJson, ProjectPath
-from mendel.app.cli.output import following, print_json, print_table, say, warn
+from mendel.app.cli.output import ended_tidily, following, print_json, print_table, say, warn
 from mendel.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
 
 
+@ended_tidily()
 def build(
     *,
     classifier: What = None,
@@ -106,6 +107,7 @@ def images(*, classifier: What = None, path: ProjectPath = None, json: AsJson = 
     )
 
 
+@ended_tidily()
 def push(
     *,
     registry: Annotated[str | None, typer.Option(metavar="HOST/PATH", help="Where to.")] = None,
@@ -134,6 +136,7 @@ def push(
         say(f"  {one.digest}: {one.pushed_bytes / 1e6:.1f} MB sent, {one.skipped + one.mounted} blobs were there")
 
 
+@ended_tidily()
 def run(
     *,
     classifier: What = None,
@@ -174,6 +177,7 @@ def run(
     started.follow(warn)
 
 
+@ended_tidily()
 def verify(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A reference or digest, here or in a registry.")],
     *,

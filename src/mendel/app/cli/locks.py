@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mendel.app.cli.options import AsJson, ClassifierName, ProjectPath
-from mendel.app.cli.output import print_json, say, warn
+from mendel.app.cli.output import ended_tidily, print_json, say, warn
 from mendel.errors import InvalidInput, ProjectNotFound, StaleLock
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("base")(base)
 
 
+@ended_tidily()
 def lock(
     *,
     classifier: ClassifierName = None,
@@ -54,6 +55,7 @@ def lock(
     _lock(project, names, platform, upgrade=upgrade, vendor=vendor, json=json)
 
 
+@ended_tidily()
 def base(
     *,
     output: Annotated[

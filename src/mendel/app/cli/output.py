@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,6 +103,28 @@ def told_plainly() -> Iterator[None]:
     except BrokenPipeError as error:
         sys.stderr.close()
         raise SystemExit(141) from error
+
+
+@contextmanager
+def ended_tidily() -> Iterator[None]:
+    """
+    Let SIGTERM and SIGHUP unwind the command as an interrupt does, with exit codes 143 and 129.
+
+    Containers, scratch directories and programs that it started then go with it. What is ignored stays ignored, as
+    under ``nohup``.
+    """
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
