@@ -273,7 +273,11 @@ class TestRefusals:
         assert len(several.tags) == 2
 
     @pytest.mark.parametrize(
-        "words", [["--all"], ["--dry-run"], ["--message", "x"], ["patch", "--all", "--classifier", "x"]]
+        "words",
+        [
+            *(["--all"], ["--dry-run"], ["--message", "x"], ["--allow-untracked"], ["--allow-missing-mlserver"]),
+            ["patch", "--all", "--classifier", "x"],
+        ],
     )
     def test_flags_that_mean_nothing_together(self, mendel, several, words):
         """A flag of tagging without a bump, or two that exclude each other, is a usage error."""

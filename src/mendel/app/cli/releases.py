@@ -59,8 +59,12 @@ def tag(
     every: Annotated[bool, typer.Option("--all", help="Tag all that are not Ready.")] = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The tag's message.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be tagged.")] = False,
-    allow_untracked: Annotated[bool, typer.Option(help="Record the digests of untracked artefacts.")] = False,
-    allow_missing_mlserver: Annotated[bool, typer.Option(help="Tag as not reproducible.")] = False,
+    allow_untracked: Annotated[
+        bool, typer.Option("--allow-untracked", help="Tag though git lacks artefacts; record their digests.")
+    ] = False,
+    allow_missing_mlserver: Annotated[
+        bool, typer.Option("--allow-missing-mlserver", help="Tag though this tool's commit is unknown.")
+    ] = False,
     path: ProjectPath = None,
     json: AsJson = False,
 ) -> None:
@@ -71,7 +75,7 @@ def tag(
 
     where, git, tool = path or Path.cwd(), GitPrograms(), this_tool()
     if bump is None:
-        if every or dry_run or message is not None:
+        if every or dry_run or allow_untracked or allow_missing_mlserver or message is not None:
             raise typer.BadParameter("say major, minor or patch")
         _show_status(observe(load_project(where), git), tool, classifier, json=json)
         return
