@@ -59,7 +59,15 @@ from mendel.images.nouns import (
     RunSettings,
     SourceFile,
 )
-from mendel.images.planning import OWN_BUILDER, Origin, RegisteredVersion, describe, plan_image, run_settings
+from mendel.images.planning import (
+    OWN_BUILDER,
+    Origin,
+    RegisteredVersion,
+    describe,
+    plan_image,
+    render_size,
+    run_settings,
+)
 from mendel.images.ports import (
     Bases,
     BuildEngine,
@@ -169,6 +177,7 @@ __all__ = [
     "render_dockerfile",
     "render_provenance",
     "render_sbom",
+    "render_size",
     "render_statement",
     "rfc3339",
     "run_settings",

@@ -224,17 +224,17 @@ def _description(plan: ImagePlan, selection: Selection, found: str) -> Iterator[
     }
     for title, paths in kinds.items():
         yield f"{title}:" if paths else f"{title}: none"
-        yield from (f"  {path} ({_size(sizes[path])})" for path in paths)
-    yield f"Total: {len(sizes)} files, {_size(sum(sizes.values()))}"
+        yield from (f"  {path} ({render_size(sizes[path])})" for path in paths)
+    yield f"Total: {len(sizes)} files, {render_size(sum(sizes.values()))}"
     version = plan.labels.get("com.classifier.version")
     yield f"Building container for {plan.classifier} {'(untagged)' if version is None else f'v{version}'}"
 
 
-def _size(count: int) -> str:
+def render_size(count: int) -> str:
     """
     A number of bytes for people.
 
-    >>> _size(999), _size(12_345), _size(10_000_000_000)
+    >>> render_size(999), render_size(12_345), render_size(10_000_000_000)
     ('999 B', '12.3 kB', '10.0 GB')
     """
     amount, unit = float(count), "B"

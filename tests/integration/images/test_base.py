@@ -173,7 +173,10 @@ def test_an_interrupt_leaves_no_process_and_no_image(tmp_path):
     assert Layout(tmp_path / "b").named() == ()
 
 
-@pytest.mark.parametrize("wrong", [{"include": ("a b",)}, {"include": ("--foo",)}, {"suite": "-x"}, {"platforms": ()}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"include": ("a b",)}, {"include": ("--foo",)}, {"suite": "-x"}, {"mode": "chrootless"}, {"platforms": ()}],
+)
 def test_names_are_checked_before_anything_runs(wrong):
     """Nothing that is no name reaches the program's command line."""
     with pytest.raises(InvalidValue):

@@ -125,7 +125,7 @@ def test_an_interrupt_leaves_nothing_named(wheels, add_wheel, at, tmp_path):
     pin = add_wheel("one", "1.0")
 
     def interrupt(progress: Progress) -> None:
-        if progress.doing.startswith("Fetched"):
+        if progress.doing.startswith("Fetching:"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -36,6 +36,7 @@ from mendel.values import Digest
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SUITE = re.compile(r"[a-z][a-z0-9-]*")
+_MODES = ("auto", "root", "unshare", "fakechroot")
 _REMOVED_HOSTS = ("SOURCE_DATE_EPOCH", "DEBIAN_FRONTEND", "APT_CONFIG")
 _CHUNK_BYTES = 1 << 20
 _TAIL_LINES = 30
@@ -69,6 +70,8 @@ class BaseRecipe:
         wrong = [name for name in self.include if not _PACKAGE.fullmatch(name)]
         if wrong or not _SUITE.fullmatch(self.suite):
             raise InvalidValue(f"{(wrong or [self.suite])[0]!r} is no name of Debian's.")
+        if self.mode not in _MODES:
+            raise InvalidValue(f"{self.mode!r} is not a mode of mmdebstrap.", remedy=f"Use one of {', '.join(_MODES)}.")
         if not self.platforms:
             raise InvalidValue("A base needs a platform.")
 

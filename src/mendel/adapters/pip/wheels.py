@@ -155,7 +155,7 @@ class _Follower:
             return
         name = Path(line.removeprefix("Saved ").strip()).name
         self._done += self._sizes.get(name, 0)
-        self._on_progress(Progress(doing=f"Fetched {name}", done=self._done, total=self._total))
+        self._on_progress(Progress(doing=f"Fetching: {name}", done=self._done, total=self._total))
 
 
 def _not_fetched(missing: Sequence[WheelPin], finished: Finished) -> Exception:

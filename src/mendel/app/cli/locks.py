@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mendel.app.cli.options import AsJson, ClassifierName, ProjectPath
-from mendel.app.cli.output import ended_tidily, print_json, say, warn
-from mendel.errors import InvalidInput, ProjectNotFound, StaleLock
+from mendel.app.cli.output import ended_tidily, following, print_json, say, warn
+from mendel.errors import InvalidInput, InvalidValue, ProjectNotFound, StaleLock
 
 if TYPE_CHECKING:
-    from mendel.images import Lock, OnProgress, Platform, RuntimePin
+    from mendel.images import Lock, Platform, RuntimePin
     from mendel.projects import Project
 
 _ARCHIVE = ".tar"
@@ -47,12 +47,15 @@ def lock(
     """Resolve requirements and base image into mlserver.lock."""
     from mendel.projects import load_project  # noqa: PLC0415 - help must be quick
 
+    if check and (upgrade or vendor):
+        raise typer.BadParameter("--check changes nothing; give it alone, or --upgrade and --vendor")
+    wanted = _platforms(platform)
     project = load_project(path or Path.cwd())
     names = project.names if classifier is None else (project.classifier(classifier).name,)
     if check:
-        _check(project, names, platform, json=json)
+        _check(project, names, wanted, json=json)
         return
-    _lock(project, names, platform, upgrade=upgrade, vendor=vendor, json=json)
+    _lock(project, names, wanted, upgrade=upgrade, vendor=vendor, json=json)
 
 
 @ended_tidily()
@@ -69,19 +72,23 @@ def base(
     mirror: Annotated[list[str] | None, typer.Option("--mirror", metavar="URL", help="Where packages are.")] = None,
     mode: Annotated[str, typer.Option(help="Of mmdebstrap: auto, root, unshare, fakechroot.")] = "auto",
     platform: Platforms = None,
+    path: ProjectPath = None,
     json: AsJson = False,
 ) -> None:
     """Make a minimal base image from Debian packages; needs mmdebstrap and a mirror, no registry."""
     from mendel.adapters.debian import BaseRecipe, make_base  # noqa: PLC0415 - help must be quick
     from mendel.adapters.oci.layout import Layout  # noqa: PLC0415
+    from mendel.app.images.places import this_platform  # noqa: PLC0415
+    from mendel.images import render_size  # noqa: PLC0415
 
-    platforms = _platforms(platform)
-    recipe = BaseRecipe(
-        platforms=platforms, suite=suite, include=tuple(include or ()), mirrors=tuple(mirror or ()), mode=mode
-    )
-    root = _project_root()
+    platforms = _platforms(platform) or (this_platform(),)
+    with _usage():
+        recipe = BaseRecipe(
+            platforms=platforms, suite=suite, include=tuple(include or ()), mirrors=tuple(mirror or ()), mode=mode
+        )
+    root = _project_root(path)
     target = output or root / ".mendel" / "base"
-    with _told() as on_progress, _layout_for(target, platforms) as directory:
+    with following("Making a base ...") as on_progress, _layout_for(target, platforms) as directory:
         made = make_base(recipe, Layout(directory), name="base", on_progress=on_progress)
         if target.suffix == _ARCHIVE:
             from mendel.adapters.oci.archive import write_archive  # noqa: PLC0415
@@ -93,7 +100,8 @@ def base(
         print_json({"base_image": reference, "made": made})
         return
     say(f"✓ Made a base of Debian {suite} for {', '.join(map(str, platforms))}: {target}")
-    say(f"  {len(made.packages)} packages, {_mb(made.size_bytes)} compressed, {_mb(made.unpacked_bytes)} unpacked")
+    packed, unpacked = render_size(made.size_bytes), render_size(made.unpacked_bytes)
+    say(f"  {len(made.packages)} packages, {packed} compressed, {unpacked} unpacked")
     say(f"  {made.digest}")
     say()
     say("Put it into mlserver.yaml:")
@@ -102,10 +110,10 @@ def base(
 
 
 def _lock(
-    project: Project, names: Sequence[str], platforms: list[str] | None, *, upgrade: bool, vendor: bool, json: bool
+    project: Project, names: Sequence[str], platforms: Sequence[Platform], *, upgrade: bool, vendor: bool, json: bool
 ) -> None:
     from mendel.app.bases import bases_for  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.places import places_of  # noqa: PLC0415
+    from mendel.app.images.places import places_of, this_platform  # noqa: PLC0415
     from mendel.app.locking import (  # noqa: PLC0415
         bring_wheels,
         changes_between,
@@ -118,9 +126,9 @@ def _lock(
 
     places = places_of(project.root)
     former = read_lock(project.root)
-    wanted = _platforms(platforms) if platforms or former is None else ()
+    wanted = platforms or ((this_platform(),) if former is None else ())
     wheels = wheels_for(places)
-    with _told() as on_progress:
+    with following("Locking ...") as on_progress:
         made = locking_for(wheels, bases_for(places), on_progress=on_progress).make_lock(
             project, platforms=wanted, classifiers=names, former=former, upgrade=upgrade, on_progress=on_progress
         )
@@ -141,7 +149,7 @@ def _lock(
         warn(f"hint: {hint}")
 
 
-def _check(project: Project, names: Sequence[str], platforms: list[str] | None, *, json: bool) -> None:
+def _check(project: Project, names: Sequence[str], platforms: Sequence[Platform], *, json: bool) -> None:
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
     from mendel.app.locking import check_fresh, read_lock  # noqa: PLC0415
     from mendel.app.runtime_wheel import runtime_source  # noqa: PLC0415
@@ -154,8 +162,8 @@ def _check(project: Project, names: Sequence[str], platforms: list[str] | None, 
     tool = this_tool()
     same_tool = tool.commit is not None and tool.commit == found.runtime.commit
     own = runtime_source(tool, GitPrograms()).requirements if same_tool else None
-    given = [Platform.parse(text) for text in platforms or sorted({env.platform for env in found.environments})]
-    for platform in given:
+    locked = [Platform.parse(text) for text in sorted({env.platform for env in found.environments})]
+    for platform in platforms or locked:
         for name in names:
             check_fresh(found, project, name, platform, own=own)
     if json:
@@ -175,6 +183,7 @@ def _hints(project: Project, names: Sequence[str]) -> tuple[str, ...]:
 
 def _tell_whole(project: Project, made: Lock, *, changed: bool) -> None:
     from mendel.app.locking import total_bytes  # noqa: PLC0415 - help must be quick
+    from mendel.images import render_size  # noqa: PLC0415
 
     say(f"{'✓ Wrote' if changed else '✓ Nothing changed in'} {project.root / 'mlserver.lock'}")
     for env in made.environments:
@@ -182,7 +191,8 @@ def _tell_whole(project: Project, made: Lock, *, changed: bool) -> None:
             f"  {', '.join(env.classifiers)} on {env.platform}: {len(env.wheels)} wheels, "
             f"Python {env.base.python}, {env.base.reference}"
         )
-    say(f"  {_mb(total_bytes(made))} of wheels in all; Mendel {(made.runtime.commit or 'of unknown commit')[:7]}")
+    own = (made.runtime.commit or "of unknown commit")[:7]
+    say(f"  {render_size(total_bytes(made))} of wheels in all; Mendel {own}")
 
 
 def _tell_files(brought: Sequence[str], dropped: Sequence[str], runtime: RuntimePin) -> None:
@@ -197,10 +207,19 @@ def _tell_files(brought: Sequence[str], dropped: Sequence[str], runtime: Runtime
 
 
 def _platforms(given: list[str] | None) -> tuple[Platform, ...]:
-    from mendel.app.images.places import this_platform  # noqa: PLC0415 - help must be quick
-    from mendel.images import Platform  # noqa: PLC0415
+    from mendel.images import Platform  # noqa: PLC0415 - help must be quick
 
-    return tuple(dict.fromkeys(Platform.parse(text) for text in given)) if given else (this_platform(),)
+    with _usage():
+        return tuple(dict.fromkeys(Platform.parse(text) for text in given or ()))
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """A value that a flag cannot have is wrong usage."""
+    try:
+        yield
+    except InvalidValue as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @contextmanager
@@ -218,12 +237,15 @@ def _layout_for(target: Path, platforms: Sequence[Platform]) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _project_root() -> Path:
+def _project_root(path: Path | None) -> Path:
+    """Where the project is; a base can be made before there is one, but not for one that was named and is not there."""
     from mendel.projects import find_project_file  # noqa: PLC0415 - help must be quick
 
     try:
-        return find_project_file(Path.cwd()).parent
+        return find_project_file(path or Path.cwd()).parent
     except ProjectNotFound:
+        if path is not None:
+            raise
         return Path.cwd()
 
 
@@ -232,34 +254,9 @@ def _relative(target: Path, root: Path) -> str:
     return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
 
 
-@contextmanager
-def _told() -> Iterator[OnProgress]:
-    """Progress on standard error: a moving line on a terminal, else a line for each thing begun."""
-    from rich.console import Console  # noqa: PLC0415 - help must be quick
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status("Locking ...") as status:
-            yield lambda progress: status.update(progress.doing)
-        return
-    said: set[str] = set()
-
-    def tell(progress: object) -> None:
-        doing = str(getattr(progress, "doing", progress))
-        if doing not in said and not doing.startswith("Fetched "):
-            said.add(doing)
-            warn(doing)
-
-    yield tell
-
-
 def _sign(before: str | None, after: str | None) -> str:
     return "+" if before is None else "-" if after is None else "~"
 
 
 def _versions(before: str | None, after: str | None) -> str:
     return " → ".join(version for version in (before, after) if version is not None)
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
