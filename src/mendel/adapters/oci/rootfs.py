@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mendel.values import Digest
 _GRACE_SECONDS = 60
 _FORMAT = 2
 _SIZE = "size"
+_THREADS = 2
 
 Layers = Sequence[tuple[Descriptor, Digest]]
 """Layers, bottom up, each with the digest of the tar inside."""
@@ -39,9 +41,12 @@ class UnpackedLayers:
         self._max_bytes = max_bytes
 
     @contextmanager
-    def tree(self, layout: Layout, layers: Layers) -> Iterator[Path]:
+    def tree(self, layout: Layout, layers: Layers, *, apart: int = 0) -> Iterator[Path]:
         """
         The directory of one tree: ``root`` holds the unpacked *layers*, and is not to be changed.
+
+        Args:
+            apart: So many of the topmost layers share no file with each other, and may be unpacked at the same time.
 
         Raises:
             DigestMismatch, Corrupt, Unsupported: A layer cannot be unpacked.
@@ -49,7 +54,7 @@ class UnpackedLayers:
         path = self._directory / self._key(layers)
         while True:
             if not path.is_dir():
-                self._make(path, layout, layers)
+                self._make(path, layout, layers, apart)
             with _locked(path, fcntl.LOCK_SH) as is_there:
                 if is_there:
                     os.utime(path)
@@ -68,12 +73,16 @@ class UnpackedLayers:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _make(self, path: Path, layout: Layout, layers: Layers) -> None:
+    def _make(self, path: Path, layout: Layout, layers: Layers, apart: int) -> None:
         with self.scratch() as scratch:
             whole = scratch / "tree"
             (whole / "root").mkdir(parents=True)
             (whole / "root").chmod(0o755)  # a container's user may look into its root, whatever this process's mask
-            size = sum(unpack(layout, layer, diff_id, whole / "root") for layer, diff_id in layers)
+            place = len(layers) - apart
+            size = sum(unpack(layout, layer, diff_id, whole / "root") for layer, diff_id in layers[:place])
+            with ThreadPoolExecutor(_THREADS, "unpack") as pool:
+                sizes = pool.map(lambda one: unpack(layout, one[0], one[1], whole / "root"), layers[place:])
+                size += sum(sizes)
             (whole / _SIZE).write_text(str(size))
             try:
                 whole.rename(path)

@@ -148,7 +148,7 @@ class _Tree:
         """Directories that no layer tells of are open to all, whatever this process's mask."""
         if not path.is_dir():
             self._make_parents(path.parent)
-            path.mkdir()
+            path.mkdir(exist_ok=True)
             path.chmod(_OPEN)
 
     def _resolve(self, name: str) -> Path:
@@ -176,7 +176,7 @@ class _Tree:
     def _make_directory(self, path: Path, entry: tarfile.TarInfo) -> None:
         if path.is_symlink() or not path.is_dir():
             self._remove(path)
-            path.mkdir()
+            path.mkdir(exist_ok=True)  # another layer, unpacked at the same time, may have it too
         self._own(path, entry)
         path.chmod(entry.mode & _PERMISSIONS | stat.S_IRWXU)
 

@@ -70,7 +70,10 @@ class Verifier:
         layers = list(zip(manifest.layers, (layer.diff_id for layer in image.layers), strict=True))
         of_project = sum(layer.part in {Part.ARTIFACTS, Part.CODE} for layer in image.layers)
         below, above = layers[: len(layers) - of_project], layers[len(layers) - of_project :]
-        with self._trees.tree(layout, below) as tree, self._project(layout, above) as app:
+        ordered = (
+            sum(layer.part is Part.BASE for layer in image.layers) + 1
+        )  # the first of our own makes the directories
+        with self._trees.tree(layout, below, apart=len(below) - ordered) as tree, self._project(layout, above) as app:
             self._import(plan, Chamber(tree=tree, app=app), _environment(layout, manifest.config.digest))
         known.parent.mkdir(parents=True, exist_ok=True)
         known.touch()

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mendel.adapters.oci.bases import BaseImages
 from mendel.adapters.oci.engine import OciEngine
 from mendel.adapters.oci.layer_cache import LayerCache
 from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.registry import Registries
 from mendel.adapters.oci.verifying import Verifier
 from mendel.adapters.pip import CachedWheels
 from mendel.app.bases import bases_for, open_registries
@@ -27,6 +27,9 @@ from mendel.images import (
     apt_packages,
     source_requirements,
 )
+
+if TYPE_CHECKING:
+    from mendel.adapters.oci.registry import Registries
 
 OCI = "oci"
 ENGINES = (OCI, "docker", "podman", "buildah")
