@@ -210,6 +210,8 @@ def test_a_rebuild_that_differs_names_what_moved(rfq):
     assert "joblib" in moved
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_clean_takes_this_projects_images_only(rfq, podman, tmp_path):
     """Of two projects with images below the same prefix, one is cleaned away, layout and engine, the other stays."""
     other = rfq.copy(tmp_path / "other")
@@ -221,6 +223,5 @@ def test_clean_takes_this_projects_images_only(rfq, podman, tmp_path):
     assert {one["where"] for one in removed} == {"oci", "podman"}
     assert rfq.told("images") == []
     assert {one["where"] for one in other.told("images")} == {"oci", "podman"}
-    assert podman.names()
     other.ok("clean", "--yes")
-    assert not podman.names()
+    assert not [name for name in podman.names() if FEATURES_ONLY in name]
