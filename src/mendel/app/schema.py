@@ -1,15 +1,18 @@
-"""The schema of project files, with the policy sections of the rooms that act on them."""
+"""The policy sections of project files, as the rooms that act on them read them; and the schema of the whole."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mendel.drift import MonitoringPolicy
+from mendel.errors import InvalidPolicy, InvalidProject
 from mendel.gates import GatePolicy
 from mendel.healing import HealingPolicy
-from mendel.projects import project_schema
+from mendel.projects import Classifier, Document, Place, Project, project_schema, read_document
 from mendel.registry import GovernancePolicy, RollbackPolicy
 from mendel.retraining import RetrainingPolicy
+from mendel.values import from_mapping
 
 POLICIES: dict[str, type] = {
     "monitoring": MonitoringPolicy,
@@ -20,7 +23,43 @@ POLICIES: dict[str, type] = {
     "governance": GovernancePolicy,
 }
 
+_UNKNOWN = re.compile(r"unknown key '([^']*)'")
+_FAULT = re.compile(r"`(?:key in )?\$\.?([^`]*)`")
+
 
 def mlserver_schema() -> dict[str, Any]:
     """The whole JSON Schema of ``mlserver.yaml``."""
     return project_schema(POLICIES)
+
+
+def require_policies(project: Project) -> None:
+    """
+    Let every room read its section of every classifier.
+
+    Raises:
+        InvalidProject: A key or value that the room does not understand; with its line.
+    """
+    for classifier in project.classifiers:
+        for section in POLICIES:
+            try:
+                _read(classifier, section)
+            except InvalidPolicy as error:
+                whole = ("classifiers", classifier.name, section) if project.multi else (section,)
+                raise _located(read_document(project.file), whole, error) from error
+
+
+def _read(classifier: Classifier, section: str) -> None:
+    if section == "healing":
+        HealingPolicy.of(classifier.policy)
+    else:
+        from_mapping(POLICIES[section], getattr(classifier, section), at=section)
+
+
+def _located(document: Document, section: Place, error: InvalidPolicy) -> InvalidProject:
+    """The error at the nearest line that its sentence tells: ``section.key: unknown key 'x'``, or a path in it."""
+    at, _, said = error.message.partition(": ")
+    named = [found.group(1) for pattern in (_UNKNOWN, _FAULT) if (found := pattern.search(said))]
+    inner = [part for text in (at, *named) for part in re.findall(r"[^.\[\]]+", text)]
+    place = (*section, *(inner[1:] if inner[:1] == [section[-1]] else ()))
+    prefix = ".".join(section[:-1])
+    return document.error(f"{prefix}.{error.message}" if prefix else error.message, place, remedy=error.remedy)

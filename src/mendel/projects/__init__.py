@@ -1,7 +1,7 @@
 """Reads mlserver.yaml, finds classifiers, owns release status."""
 
 from mendel.projects.code import code_digest, files_below
-from mendel.projects.document import read_document
+from mendel.projects.document import Document, Place, read_document
 from mendel.projects.loading import FILE, LEGACY_FILE, find_project_file, load_project
 from mendel.projects.nouns import (
     POLICY_SECTIONS,
@@ -69,6 +69,7 @@ __all__ = [
     "Commit",
     "Cors",
     "DeploymentSection",
+    "Document",
     "Ecr",
     "Endpoints",
     "Git",
@@ -78,6 +79,7 @@ __all__ = [
     "Observability",
     "Observation",
     "Pipeline",
+    "Place",
     "Predictor",
     "Project",
     "Release",

@@ -11,6 +11,8 @@ import yaml
 
 from mendel.errors import InvalidProject
 
+_MOST_PLACES = 100_000
+
 Place = tuple[str, ...]
 """The keys that lead to a value: ``("server", "port")``; list items count from ``"0"``."""
 
@@ -34,7 +36,8 @@ def read_document(path: Path) -> Document:
     Read one YAML mapping.
 
     Raises:
-        InvalidProject: Not UTF-8, not YAML, not a mapping, or a key that stands twice; with its line.
+        InvalidProject: Not UTF-8, not YAML, not a mapping, one without an end, or a key that stands twice; with its
+            line.
     """
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
@@ -49,6 +52,8 @@ def read_document(path: Path) -> Document:
         lines: dict[Place, int] = {}
         _place_lines(node, (), lines, path)
         tree = loader.construct_document(node)
+    except RecursionError as error:
+        raise InvalidProject("it holds itself, or is nested too deeply.", path=str(path)) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = None if mark is None else mark.line + 1
@@ -59,6 +64,8 @@ def read_document(path: Path) -> Document:
 
 
 def _place_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> None:
+    if len(lines) > _MOST_PLACES:  # aliases of aliases multiply
+        raise InvalidProject(f"it has more than {_MOST_PLACES:,} keys and items.", path=str(path))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[(*place, str(index))] = item.start_mark.line + 1

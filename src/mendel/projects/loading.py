@@ -115,16 +115,19 @@ def without_retired(document: Document) -> tuple[Document, list[str]]:
 
 
 def _many(document: Document) -> Iterator[Classifier]:
-    sections = _mapping(document, document.tree["classifiers"], ("classifiers",))
+    sections: Mapping[Any, Any] = _mapping(document, document.tree["classifiers"], ("classifiers",))
     if not sections:
         raise document.error("classifiers: at least one classifier is needed.", ("classifiers",))
     shared = {name: document.tree[name] for name in _SHARED if name in document.tree}
     for name, body in shared.items():
         _section(document, _SHARED[name], _without_order_file(_mapping(document, body, (name,))), (name,))
     for name, body in sections.items():
-        place = ("classifiers", str(name))
+        if not isinstance(name, str):
+            message = f"classifiers: {name!r} is read as a {type(name).__name__}, not as a name."
+            raise document.error(message, ("classifiers",), remedy="Put it in quotes.")
+        place = ("classifiers", name)
         _refuse_unknown(document, _mapping(document, body, place), _OF_CLASSIFIER, place)
-        yield _one(document, place, str(name), shared)
+        yield _one(document, place, name, shared)
 
 
 def _without_order_file(api: Mapping[str, Any]) -> Mapping[str, Any]:

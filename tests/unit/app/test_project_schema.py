@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mendel.app.policies import checked_policy
-from mendel.app.schema import POLICIES, mlserver_schema
-from mendel.errors import MendelError
+from mendel.app.schema import POLICIES, mlserver_schema, require_policies
+from mendel.errors import InvalidProject, MendelError
 from mendel.projects import (
     POLICY_SECTIONS,
     Api,
@@ -99,7 +99,9 @@ def schema():
 
 def read(text, directory):
     (directory / "mlserver.yaml").write_text(text, encoding="utf-8")
-    for one in load_project(directory).classifiers:
+    project = load_project(directory)
+    require_policies(project)
+    for one in project.classifiers:
         checked_policy(one.policy, at="mlserver.yaml")
 
 
@@ -165,3 +167,36 @@ def test_no_object_is_open_by_accident(schema):
     found = list(objects(schema.schema))
     assert len(found) > 20
     assert all(one["additionalProperties"] is False for one in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (
+            ONE + "monitoring:\n  target: t\n  tarjet: t\n",
+            5,
+            "monitoring: unknown key 'tarjet'; did you mean 'target'?",
+        ),
+        (ONE + "monitoring:\n  features:\n    a:\n      tipe: x\n", 6, "unknown key 'tipe'; did you mean 'type'?"),
+        (ONE + "gates:\n  profile: conservative\n  samples: many\n", 5, "gates"),
+        (ONE + "healing:\n  autonomy:\n    retrain: maybe\n", 5, "healing"),
+        (ONE + "rollback:\n  error_rate: 0.1\n  sillence: 1h\n", 5, "did you mean 'silence'?"),
+        (TWO.replace("}}", "}, gates: {sample: 3}}", 1), 2, "classifiers.x.gates: unknown key 'sample'"),
+    ],
+)
+def test_a_policy_that_no_room_understands_is_told_with_its_line(tmp_path, text, line, says):
+    """Keys and values of policy sections are refused as those of all others are."""
+    (tmp_path / "mlserver.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidProject) as refused:
+        require_policies(load_project(tmp_path))
+    assert says in str(refused.value)
+    assert refused.value.line == line
+
+
+@pytest.mark.parametrize("words", [("tag", "patch"), ("lock",), ("lock", "--check"), ("list-classifiers",)])
+def test_commands_refuse_it(mendel, tmp_path, words):
+    """Nothing is released, pinned or shown of a project with a key that no room understands."""
+    (tmp_path / "mlserver.yaml").write_text(ONE + "monitoring:\n  tarjet: t\n", encoding="utf-8")
+    said = mendel(*words, "--path", tmp_path)
+    assert (said.code, said.out) == (1, "")
+    assert "mlserver.yaml:4: monitoring: unknown key 'tarjet'" in said.err

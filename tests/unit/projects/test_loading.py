@@ -156,6 +156,15 @@ def test_multi_form_keeps_order_and_shares_sections(tmp_path):
         (MULTI.replace("default_classifier: sentiment", "default_classifier: x"), 2, "there is no classifier 'x'"),
         (MULTI.replace("port: 9001", "prot: 9001"), 7, "classifiers.sentiment.server: unknown key 'prot'"),
         (MULTI.replace("port: 9000", "port: no"), 1, "server.port"),
+        ("classifiers:\n  1: {predictor: {module: m, class_name: M}}\n", 1, "1 is read as a int, not as a name"),
+        ("classifiers:\n  yes: {predictor: {module: m, class_name: M}}\n", 1, "True is read as a bool"),
+        ("a: &a [*a]\n" + MINIMAL, None, "it holds itself"),
+        ("a: " + "[" * 2000 + "]" * 2000 + "\n", None, "nested too deeply"),
+        (
+            "a: &a0 [x, x]\n" + "".join(f"b{n}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40)),
+            None,
+            "more than 100,000",
+        ),
         ("predictor: {module: a-b, class_name: M}\nclassifier: {name: m}\n", 1, "not a module of the project"),
     ],
 )

@@ -45,12 +45,14 @@ def lock(
     json: AsJson = False,
 ) -> None:
     """Resolve requirements and base image into mlserver.lock."""
-    from mendel.projects import load_project  # noqa: PLC0415 - help must be quick
+    from mendel.app.schema import require_policies  # noqa: PLC0415 - help must be quick
+    from mendel.projects import load_project  # noqa: PLC0415
 
     if check and (upgrade or vendor):
         raise typer.BadParameter("--check changes nothing; give it alone, or --upgrade and --vendor")
     wanted = _platforms(platform)
     project = load_project(path or Path.cwd())
+    require_policies(project)
     names = project.names if classifier is None else (project.classifier(classifier).name,)
     if check:
         _check(project, names, wanted, json=json)

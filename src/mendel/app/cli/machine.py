@@ -128,9 +128,11 @@ def status(*, json: AsJson = False) -> None:
 
 def list_classifiers(*, classifier: ClassifierName = None, path: ProjectPath = None, json: AsJson = False) -> None:
     """List the classifiers that the project configures."""
-    from mendel.projects import load_project, shown_classifiers  # noqa: PLC0415 - help must be quick
+    from mendel.app.schema import require_policies  # noqa: PLC0415 - help must be quick
+    from mendel.projects import load_project, shown_classifiers  # noqa: PLC0415
 
     project = load_project(path or Path.cwd())
+    require_policies(project)
     listed = [
         Listed(
             classifier=one.name,

@@ -158,14 +158,17 @@ def _bump(text: str) -> Bump:
 
 def _project_to_tag(where: Path, git: Git) -> Project:
     """The project; what stands against a release besides an invalid project file is said together with it."""
+    from mendel.app.schema import require_policies  # noqa: PLC0415
     from mendel.projects import find_project_file, load_project, repository_obstacles  # noqa: PLC0415
 
     try:
-        return load_project(where)
+        project = load_project(where)
+        require_policies(project)
     except InvalidProject as error:
         root = find_project_file(where).parent
         reasons = (str(error), *repository_obstacles(git.work_tree(root), root))
         raise ReleaseRefused("No tag was made.", reasons=reasons) from error
+    return project
 
 
 def _chosen(seen: Observation, tool: ToolBuild, wish: Wish) -> list[str]:
