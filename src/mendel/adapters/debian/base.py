@@ -26,6 +26,7 @@ from mendel.adapters.debian.contents import (
     packages_of,
 )
 from mendel.adapters.oci.compression import compress
+from mendel.adapters.oci.disks import disk_told, make_directory
 from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.tar import Directory, Entry, File, Symlink, write_tar
@@ -117,12 +118,15 @@ def make_base(
     Raises:
         Unsupported: mmdebstrap is not installed.
         ProgramFailed: It ended with an error; carries its log.
+        StoreUnavailable: The base cannot be kept where *into* is.
     """
     found = shutil.which(program)
     if found is None:
         raise Unsupported("mmdebstrap is not installed.", remedy="apt-get install mmdebstrap, or name a base image.")
     images = []
-    with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
+    make_directory(into.directory)
+    lost = disk_told(into.directory, lost="the base was not made")
+    with lost, tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
         for platform in recipe.platforms:
             root = Path(scratch) / f"{platform.architecture}.tar"
             on_progress(Progress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from mendel.adapters.oci.documents import INDEX, MANIFEST, REF_NAME, Descriptor, canonical_json
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.oci.tar import Entry, File, write_tar
-from mendel.errors import DigestMismatch
+from mendel.errors import DigestMismatch, StoreUnavailable
 from mendel.values import Digest
 from mendel.values.trees import file_digest
 
@@ -35,17 +36,23 @@ def write_archive(
     Raises:
         ImageNotFound: The image, or a blob of it, is not in *layout*.
         DigestMismatch: The disk changed one.
+        StoreUnavailable: *into* cannot be written there; nothing of it is left.
     """
     entries = tuple(_entries(layout, digest, references, on_bytes))
-    descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=into.parent)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            for piece in write_tar(entries):
-                file.write(piece)
-        Path(name).chmod(0o644)
-        Path(name).replace(into)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        if into.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=into.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in write_tar(entries):
+                    file.write(piece)
+            Path(name).chmod(0o644)
+            Path(name).replace(into)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"{into} cannot be written: {error.strerror or error}.") from error
 
 
 def _entries(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from mendel.adapters.oci.archives import open_archive
+from mendel.adapters.oci.disks import disk_told
 from mendel.adapters.oci.documents import INDEXES, MANIFESTS, REF_NAME, Descriptor, Manifest, parse_json
 from mendel.adapters.oci.inspecting import Inside, inspect, path_entries
 from mendel.adapters.oci.layout import Layout, verify_blob
 from mendel.adapters.oci.references import Reference
-from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable, StoreUnavailable
+from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable
 from mendel.images import BasePin, OnProgress, Platform, Progress, ignore_progress
 from mendel.values import Digest, from_json, to_json
 
@@ -23,7 +23,6 @@ _LAYOUT = "oci:"
 _ARCHIVE = "oci-archive:"
 _OTHER_TRANSPORTS = ("docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "ostree:")
 _INSPECTION_FORMAT = 1
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class BaseImages:
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
         """Find the base and what of its inside decides about wheels; the network is asked only for what can move."""
-        with _room(self._cache.directory):
+        with disk_told(self._cache.directory, lost="the base was not kept"):
             found = self._find(reference, platform, on_progress)
             inside = self._inside(self._loaded(found, reference, platform))
         return BasePin(
@@ -95,7 +94,7 @@ class BaseImages:
             RegistryUnavailable, Unauthenticated, Forbidden: The registry.
             DigestMismatch: A blob is damaged.
         """
-        with _room(self._cache.directory):
+        with disk_told(self._cache.directory, lost="the base was not kept"):
             found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
         if found.digest != pin.digest:
             raise ImageNotFound(
@@ -195,18 +194,6 @@ class BaseImages:
             f"There is no base image at {whole}.",
             remedy="Make one there with: mendel base, or name one of a registry in build.base_image.",
         )
-
-
-@contextmanager
-def _room(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise StoreUnavailable(
-            f"The disk of {directory} is full, so the base was not kept.", remedy="Free some room, and try again."
-        ) from error
 
 
 def choose(layout: Layout, name: str | None, platform: Platform, reference: str) -> Descriptor:

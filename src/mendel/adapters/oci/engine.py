@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from mendel.adapters.oci.compression import Compressed
 from mendel.adapters.oci.configuration import Base, base_records, image_config, image_manifest
+from mendel.adapters.oci.disks import disk_told
 from mendel.adapters.oci.documents import MANIFEST as MANIFEST_TYPE
 from mendel.adapters.oci.documents import Descriptor, Manifest, digest_of
 from mendel.adapters.oci.file_layers import file_entries, files_key
@@ -21,7 +20,6 @@ from mendel.adapters.oci.tar import Entry, File, write_tar
 from mendel.adapters.oci.unpacking import measure
 from mendel.adapters.oci.verifying import Verifier
 from mendel.adapters.oci.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
-from mendel.errors import StoreUnavailable
 from mendel.images import (
     APP,
     MANIFEST,
@@ -41,7 +39,7 @@ from mendel.images import (
 )
 from mendel.values import Digest
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_IMAGE = "the image was not made"
 
 
 class BaseAtHand(Protocol):
@@ -120,10 +118,10 @@ class OciEngine(BuildEngine):
         Make the image, from made layers where their inputs are the same.
 
         Raises:
-            StoreUnavailable: The disk is full.
+            StoreUnavailable: The disk is full, or may not be written.
         """
         self._on_progress = on_progress
-        with ExitStack() as claim, _telling_a_full_disk(self._layout.directory):
+        with ExitStack() as claim, disk_told(self._layout.directory, lost=_NO_IMAGE):
             claim.enter_context(self._layout.growing())
             image = self._build(plan, use_cache, on_progress)
             self._release(image.digest)
@@ -136,10 +134,10 @@ class OciEngine(BuildEngine):
 
         Raises:
             Unsupported: This machine's kernel lets nobody run something in a directory of its own.
-            StoreUnavailable: The disk is full.
+            StoreUnavailable: The disk is full, or may not be written.
         """
         try:
-            with _telling_a_full_disk(self._layout.directory):
+            with disk_told(self._layout.directory, lost=_NO_IMAGE):
                 self._verifier.verify(self._layout, plan, image, on_progress=self._on_progress)
         except BaseException:
             self._release(image.digest)
@@ -157,7 +155,7 @@ class OciEngine(BuildEngine):
             self._layout.path(blob.digest)
         size = self._layout.path(image.digest).stat().st_size
         platform = plan.environment.platform
-        with _telling_a_full_disk(self._layout.directory):
+        with disk_told(self._layout.directory, lost=_NO_IMAGE):
             self._layout.name(
                 plan.references,
                 Descriptor(media_type=MANIFEST_TYPE, digest=image.digest, size=size, platform=platform),
@@ -293,17 +291,3 @@ def _counted(part: Part, total: int, on_progress: OnProgress) -> Callable[[int],
         on_progress(Progress(doing=str(part), done=done, total=total))
 
     return count
-
-
-@contextmanager
-def _telling_a_full_disk(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        where = error.filename or directory
-        raise StoreUnavailable(
-            f"The disk of {where} is full, so the image was not made.",
-            remedy="Free some room (mendel clean, or the cache's directory), and build again.",
-        ) from error

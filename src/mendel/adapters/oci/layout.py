@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from mendel.adapters.oci.disks import make_directory
 from mendel.adapters.oci.documents import (
     EMPTY,
     INDEX,
@@ -104,7 +105,7 @@ class Layout:
         nobody and vanishes with the next one.
         """
         blobs = self._blobs
-        blobs.mkdir(parents=True, exist_ok=True)
+        make_directory(blobs)
         sweep_unfinished(blobs)
         descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=blobs)
         os.close(descriptor)
@@ -128,7 +129,7 @@ class Layout:
         if path.is_file() and path.stat().st_size == source.stat().st_size:
             return
         path.unlink(missing_ok=True)  # shorter than it should be: a disk that failed
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         try:
             path.hardlink_to(source)
         except FileExistsError:
@@ -217,7 +218,7 @@ class Layout:
 
         Whoever writes blobs of an image holds it until the image is named; it ends with the process at the latest.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
         with (self.directory / ".growing").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield
@@ -297,7 +298,7 @@ class Layout:
 
     @contextmanager
     def _changing(self) -> Iterator[list[Descriptor]]:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
         with (self.directory / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self._entries()
@@ -310,7 +311,7 @@ class Layout:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file so that it is seen whole or as it was, whatever happens meanwhile; its directory is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,0 +1,58 @@
+"""Disks that do not take what is written, told in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mendel.adapters.oci.archive import write_archive
+from mendel.adapters.oci.disks import disk_told
+from mendel.adapters.oci.layout import Layout
+from mendel.errors import StoreUnavailable
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "is full, so the image was not made"),
+        (errno.EDQUOT, "is full, so the image was not made"),
+        (errno.EACCES, "cache may not be written, so the image was not made: Permission denied"),
+        (errno.EROFS, "cache may not be written, so the image was not made: Read-only file system"),
+    ],
+)
+def test_what_a_disk_says_is_said(tmp_path: Path, number: int, says: str) -> None:
+    """A full disk, and one that may not be written, is named with what to do."""
+    with pytest.raises(StoreUnavailable, match=says) as told, disk_told(tmp_path, lost="the image was not made"):
+        raise OSError(number, os.strerror(number), str(tmp_path / "cache"))
+    assert told.value.remedy
+
+
+def test_a_missing_file_stays_a_defect(tmp_path: Path) -> None:
+    """What is our own mistake keeps its traceback."""
+    with pytest.raises(FileNotFoundError), disk_told(tmp_path, lost="the image was not made"):
+        (tmp_path / "nowhere").read_bytes()
+
+
+def test_a_layout_where_none_can_be(tmp_path: Path) -> None:
+    """A place that takes no directory is named, whatever is written first."""
+    (tmp_path / "file").write_text("")
+    layout = Layout(tmp_path / "file" / "images")
+    with pytest.raises(StoreUnavailable, match="There can be no directory"):
+        layout.put(b"{}")
+    with pytest.raises(StoreUnavailable, match="There can be no directory"), layout.growing():
+        pass
+
+
+def test_an_archive_where_none_can_be(workshop: Any, tmp_path: Path) -> None:
+    """A directory, or a place in none, takes no archive, and nothing of it is left."""
+    image = workshop.build()
+    (tmp_path / "out").mkdir()
+    for into in (tmp_path / "out", tmp_path / "nowhere" / "x.tar"):
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(StoreUnavailable, match=f"{into} cannot be written"):
+            write_archive(workshop.layout, image.digest, ("a/b:latest",), into)
+        assert sorted(tmp_path.iterdir()) == before
