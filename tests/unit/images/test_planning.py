@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from dataclasses import replace
@@ -12,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mendel.errors import BuildRefused
-from mendel.images import Origin, RegisteredVersion, SourceFile, describe, image_name, select_files
-from mendel.values import ReleaseTag, VersionRef
+from mendel.images import BUILDER_FORMAT, Origin, RegisteredVersion, SourceFile, describe, image_name, select_files
+from mendel.values import ReleaseTag, VersionRef, to_json
 
 NAMED = "predictor: {module: model, class_name: Model, init_kwargs: {d: data}}\nclassifier: {name: m}\n"
 FILES = {"data/a.bin": "aaa", "data/b.bin": "b", "model.py": "import helper", "helper.py": "", "requirements.txt": ""}
@@ -59,6 +60,38 @@ def test_everything_that_the_image_says_of_itself(make_plan, make_digest):
     }
     assert manifest["lock"] == make_digest("e")
     assert (manifest["format"], manifest["classifier"]) == (1, "m")
+
+
+def test_what_is_planned_changes_with_the_format_only(make_plan):
+    """
+    The same inputs give the same labels, settings and list of files with every later Mendel of this builder's format.
+
+    Where this fails, images of releases would get other digests from old locks: raise `BUILDER_FORMAT`, and then the
+    digest here.
+    """
+    origin = Origin(
+        repository="shop",
+        created=datetime(2026, 1, 2, tzinfo=UTC),
+        tag=ReleaseTag.parse("m-v1.2.0-mlserver-762e7f2"),
+        commit="0123456789abcdef0123456789abcdef01234567",
+        branch="main",
+        url="https://example.org/team/shop.git",
+        tool_url="https://example.org/mendel.git",
+        maintainer="M",
+        about="A shop",
+    )
+    plan = make_plan(FILES, f"{NAMED}server: {{port: 9000}}\n", origin=origin)
+    planned = {
+        "labels": plan.labels,
+        "run": plan.run,
+        "tags": plan.tags,
+        "created": plan.created,
+        "files": plan.manifest,
+    }
+    assert (BUILDER_FORMAT, hashlib.sha256(to_json(planned)).hexdigest()) == (
+        1,
+        "48067ac9199b082f29a453ea1164ac15b1321538a8fae1b177028be946759f69",
+    )
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
