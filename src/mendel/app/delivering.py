@@ -123,7 +123,8 @@ def _in_registry(text: str) -> Delivery:
         config = _manifest(registry, reference.path, document).config
         if config.size > _MAX_CONFIG_BYTES:
             raise Corrupt(f"The configuration of {text} has {config.size} bytes.")
-        content = b"".join(registry.blob(reference.path, config))
+        with registry.blob(reference.path, config) as pieces:
+            content = b"".join(pieces)
     if digest_of(content) != config.digest or reference.digest not in {None, document.digest}:
         raise DigestMismatch(f"{reference.host} gives {text} with other bytes than its digest.")
     return _told(text, document.digest, content)

@@ -128,10 +128,11 @@ def read_attachment(registries: Registries, repository: str, attachment: Descrip
     if len(manifest.layers) != 1 or manifest.layers[0].size > _MAX_ATTACHMENT_BYTES:
         raise Corrupt(f"{attachment.digest} in {repository} is not one attached document.")
     document, content = manifest.layers[0], bytearray()
-    for piece in registry.blob(reference.path, document):
-        content += piece
-        if len(content) > document.size:
-            break
+    with registry.blob(reference.path, document) as pieces:
+        for piece in pieces:
+            content += piece
+            if len(content) > document.size:
+                break
     if Descriptor.of(bytes(content), document.media_type).digest != document.digest:
         raise DigestMismatch(f"The blob {document.digest} of {repository} arrived with other content.")
     return bytes(content)

@@ -51,7 +51,8 @@ def pull(
 
     def fetch(blob: Descriptor) -> None:
         if not into.has(blob.digest):
-            into.stream_in(registry.blob(reference.path, blob), blob, partial(tally.add, blob.digest))
+            with registry.blob(reference.path, blob) as pieces:
+                into.stream_in(pieces, blob, partial(tally.add, blob.digest))
         tally.reached(blob.digest, blob.size)
 
     each_of(blobs, fetch, registries.patience)

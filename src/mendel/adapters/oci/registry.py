@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -111,20 +112,29 @@ class Registry:
             raise DigestMismatch(f"{self.host} took {path}:{selector} as {got}, not as {digest_of(content)}.")
         return "oci-subject" in answer.headers
 
-    def blob(self, path: str, blob: Descriptor) -> Iterator[bytes]:
+    @contextmanager
+    def blob(self, path: str, blob: Descriptor) -> Iterator[Iterator[bytes]]:
         """
         The blob in pieces; after a drop it goes on where it was. Whoever reads checks the digest.
+
+        The connection is given back with the block, also where reading stopped early: left to the garbage collector it
+        would be closed at any moment, even by a thread that just holds the locks of its pool.
 
         Raises:
             ImageNotFound: The registry does not have it.
             Corrupt: The registry goes on somewhere else than asked.
         """
+        with closing(self._pieces(path, blob)) as pieces:
+            yield pieces
+
+    def _pieces(self, path: str, blob: Descriptor) -> Generator[bytes]:
         trials, received = Trials(self._conversation.patience), 0
         while True:
             try:
-                for piece in self._blob_from(path, blob, received):
-                    received += len(piece)
-                    yield piece
+                with closing(self._blob_from(path, blob, received)) as pieces:
+                    for piece in pieces:
+                        received += len(piece)
+                        yield piece
                 if received >= blob.size:
                     return
                 message = f"{self.host} ends the blob {blob.digest} after {received} of {blob.size} bytes."
@@ -159,7 +169,7 @@ class Registry:
             return None
         return tuple(Descriptor.parse(entry) for page in pages for entry in page.get("manifests") or ())
 
-    def _blob_from(self, path: str, blob: Descriptor, offset: int) -> Iterator[bytes]:
+    def _blob_from(self, path: str, blob: Descriptor, offset: int) -> Generator[bytes]:
         call = Call(
             method="GET",
             url=f"/v2/{path}/blobs/{blob.digest}",
