@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mendel.app.cli.options import AsJson, ProjectPath
+from mendel.app.cli.options import AsJson, ProjectPath, as_usage
 from mendel.app.cli.output import ended_tidily, following, print_json, print_table, say, warn
 from mendel.errors import InvalidInput
 
@@ -25,7 +26,22 @@ What = Annotated[
 HeldModel = Annotated[
     str | None, typer.Option("--model", metavar="NAME@N", help="The image that was built of a registered version.")
 ]
-Runner = Annotated[str | None, typer.Option("--runner", metavar="docker|podman", help="The engine.")]
+
+
+class Engine(StrEnum):
+    """What builds."""
+
+    OCI = "oci"
+    DOCKER = "docker"
+    PODMAN = "podman"
+    BUILDAH = "buildah"
+
+
+class Runner(StrEnum):
+    """What runs."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,7 +57,7 @@ def build(
     model: Annotated[str | None, typer.Option(metavar="NAME@N", help="Build a registered version.")] = None,
     runtime: Annotated[bool, typer.Option("--runtime", help="Build Mendel's own server, without a project.")] = False,
     base: Annotated[str | None, typer.Option("--base", metavar="IMAGE", help="The base for --runtime.")] = None,
-    engine: Annotated[str, typer.Option(help="oci (our own), docker, podman or buildah.")] = "oci",
+    engine: Annotated[Engine, typer.Option(help="oci is our own builder.")] = Engine.OCI,
     platform: Annotated[str | None, typer.Option(metavar="OS/ARCH", show_default="this machine's")] = None,
     registry: Annotated[str | None, typer.Option(metavar="HOST/PATH", help="Stands before the image's name.")] = None,
     tag_prefix: Annotated[str | None, typer.Option(help="Stands between registry and repository.")] = None,
@@ -63,15 +79,17 @@ def build(
     from mendel.images import Platform  # noqa: PLC0415
 
     if sum((model is not None, classifier is not None, runtime)) > 1:
-        raise InvalidInput("Give one of --classifier, --model and --runtime.")
+        raise typer.BadParameter("give one of --classifier, --model and --runtime")
     if base is not None and not runtime:
-        raise InvalidInput("--base is for --runtime.", remedy="A project names its base in build.base_image.")
+        raise typer.BadParameter("--base is for --runtime; a project names its base in build.base_image")
+    with as_usage():
+        wanted = None if platform is None else Platform.parse(platform)
     wish = BuildWish(
         what=classifier,
         path=path,
         model=_held(model, classifier),
-        engine=engine,
-        platform=None if platform is None else Platform.parse(platform),
+        engine=engine.value,
+        platform=wanted,
         registry=registry,
         tag_prefix=tag_prefix,
         output=output,
@@ -145,7 +163,7 @@ def run(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running.")] = False,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=value", help="For the server.")] = None,
     volume: Annotated[list[str] | None, typer.Option("--volume", metavar="HERE:THERE[:ro]", help="Mount it.")] = None,
-    runner: Runner = None,
+    runner: Annotated[Runner | None, typer.Option(help="The engine.", show_default="the first that answers")] = None,
     path: ProjectPath = None,
     json: AsJson = False,
 ) -> None:
@@ -158,7 +176,7 @@ def run(
         model=_held(model, classifier),
         path=path,
         port=port,
-        runner=runner,
+        runner=None if runner is None else runner.value,
         environment=dict(_variable(text) for text in env or ()),
         volumes=tuple(volume or ()),
     )
@@ -301,8 +319,9 @@ def _held(model: str | None, classifier: str | None) -> VersionRef | None:
     if model is None:
         return None
     if classifier is not None:
-        raise InvalidInput("Give --classifier or --model, not both.")
-    return VersionRef.parse(model)
+        raise typer.BadParameter("give --classifier or --model, not both")
+    with as_usage():
+        return VersionRef.parse(model)
 
 
 def _variable(text: str) -> tuple[str, str]:

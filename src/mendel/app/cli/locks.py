@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mendel.app.cli.options import AsJson, ClassifierName, ProjectPath
+from mendel.app.cli.options import AsJson, ClassifierName, ProjectPath, as_usage
 from mendel.app.cli.output import ended_tidily, following, print_json, say, warn
-from mendel.errors import InvalidInput, InvalidValue, ProjectNotFound, StaleLock
+from mendel.errors import InvalidInput, ProjectNotFound, StaleLock
 
 if TYPE_CHECKING:
     from mendel.images import Lock, Platform, RuntimePin
@@ -84,7 +84,7 @@ def base(
     from mendel.images import render_size  # noqa: PLC0415
 
     platforms = _platforms(platform) or (this_platform(),)
-    with _usage():
+    with as_usage():
         recipe = BaseRecipe(
             platforms=platforms, suite=suite, include=tuple(include or ()), mirrors=tuple(mirror or ()), mode=mode
         )
@@ -211,17 +211,8 @@ def _tell_files(brought: Sequence[str], dropped: Sequence[str], runtime: Runtime
 def _platforms(given: list[str] | None) -> tuple[Platform, ...]:
     from mendel.images import Platform  # noqa: PLC0415 - help must be quick
 
-    with _usage():
+    with as_usage():
         return tuple(dict.fromkeys(Platform.parse(text) for text in given or ()))
-
-
-@contextmanager
-def _usage() -> Iterator[None]:
-    """A value that a flag cannot have is wrong usage."""
-    try:
-        yield
-    except InvalidValue as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @contextmanager

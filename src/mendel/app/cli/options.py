@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mendel.errors import InvalidValue
+
 if TYPE_CHECKING:
     from mendel.app.client import Client
     from mendel.app.settings import Settings
@@ -58,3 +60,12 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container
         return str(os.getuid())
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """A value that a flag cannot have is wrong usage."""
+    try:
+        yield
+    except InvalidValue as error:
+        raise typer.BadParameter(str(error)) from error

@@ -14,7 +14,7 @@ from mendel.adapters.oci.layout import Layout
 from mendel.adapters.pip import CachedWheels
 from mendel.app.images.locks import environment_for
 from mendel.app.images.places import places_of, this_platform
-from mendel.app.images.sources import Source, exported, release_of, require_tracked, working_tree
+from mendel.app.images.sources import Source, exported, held_to_its_commit, release_of, working_tree
 from mendel.app.images.workbench import OCI, Workbench
 from mendel.errors import InvalidInput
 from mendel.images import (
@@ -144,17 +144,18 @@ def build(wish: BuildWish, *, say: Say, on_progress: OnProgress = ignore_progres
         BuildRefused, StaleLock, ReleaseNotFound, ProjectNotFound: It cannot be built as asked; nothing was made.
         ImageNotVerified: It was built, and the predictor cannot be imported in it; it has no name.
     """
+    began = time.monotonic()
     project = load_project(wish.path or Path.cwd())
     bench = Workbench(places=places_of(project.root))
     with drafted(wish, project, bench, on_progress=on_progress) as draft:
-        return build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+        report = build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+    return replace(report, seconds=time.monotonic() - began)
 
 
 def build_drafted(
     wish: BuildWish, draft: Draft, bench: Workbench, *, say: Say, on_progress: OnProgress = ignore_progress
 ) -> BuildReport:
     """Build what *draft* plans; raises as :func:`build` does."""
-    began = time.monotonic()
     for line in draft.lines:
         say(line)
     report = _report(wish, draft)
@@ -173,9 +174,7 @@ def build_drafted(
         layers=image.layers,
         verified=draft.plan.environment.platform == str(this_platform()),
     )
-    if wish.engine == OCI:
-        report = _hand_over(report, image.digest, wish, bench.layout, on_progress)
-    return replace(report, seconds=time.monotonic() - began)
+    return _hand_over(report, image.digest, wish, bench.layout, on_progress) if wish.engine == OCI else report
 
 
 @contextmanager
@@ -186,10 +185,10 @@ def drafted(
     platform = wish.platform or this_platform()
     if wish.engine != OCI and (wish.output or wish.sign):
         raise InvalidInput(f"{wish.engine} keeps its images itself.", remedy="Leave out --output and --sign.")
-    with _source(wish, project) as (source, version):
-        pinned = environment_for(source, bench, platform, force=wish.force, on_progress=on_progress)
-        selection = select_files(source.project, source.classifier, source.project.root, tracked=source.tracked)
-        require_tracked(source, tuple(file.path for file in (*selection.artifacts, *selection.code)))
+    with _source(wish, project) as (tree, version):
+        pinned = environment_for(tree, bench, platform, force=wish.force, on_progress=on_progress)
+        selection = select_files(tree.project, tree.classifier, tree.project.root, tracked=tree.tracked)
+        source = held_to_its_commit(tree, tuple(file.path for file in (*selection.artifacts, *selection.code)))
         name, hints = _name(wish, source)
         registered = None if version is None else _registered(version)
         plan = plan_image(

@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mendel.errors import BuildRefused, Conflict, InvalidInput, InvalidValue, ReleaseNotFound
+from mendel.errors import Conflict, InvalidInput, InvalidValue, ReleaseNotFound
 from mendel.projects import (
     Classifier,
     Git,
@@ -139,23 +139,20 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
     )
 
 
-def require_tracked(source: Source, files: tuple[str, ...]) -> None:
+def held_to_its_commit(source: Source, files: tuple[str, ...]) -> Source:
     """
-    A release built from the working tree holds only what its commit holds.
+    *source* as it may be named when its image holds *files*: with one that its commit lacks, it is no release.
 
-    Raises:
-        BuildRefused: Some of *files* are not tracked, and not recorded in the tag either.
+    What the tag recorded by digest, since git does not hold it, counts as the release's own.
     """
     if source.release is None or source.tracked is None:
-        return
+        return source
     recorded = {path for path, _ in source.release.details.untracked}
-    strange = [f"{name} is not tracked by git" for name in files if name not in source.tracked and name not in recorded]
-    if strange:
-        raise BuildRefused(
-            f"The working tree is on {source.release.tag}, and yet is not what it released.",
-            reasons=tuple(strange),
-            remedy=f"Commit or exclude them, or build the tag: mendel build --classifier {source.release.tag}",
-        )
+    strange = [name for name in files if name not in source.tracked and name not in recorded]
+    if not strange:
+        return source
+    why = f"git does not track {', '.join(strange[:5])}; the release itself: --classifier {source.release.tag}"
+    return replace(source, release=None, changed=True, why_untagged=why)
 
 
 def _release_source(
