@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mendel.adapters.oci.documents import INDEXES, REF_NAME, Descriptor, Manifest, digest_of, parse_json
 from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.references import Reference
+from mendel.adapters.oci.references import Reference, names_host
 from mendel.adapters.oci.registry import Document, Registry
 from mendel.app.bases import open_registries
 from mendel.app.images.places import places_of
@@ -78,7 +78,7 @@ def find_image(text: str, *, path: Path | None = None) -> Delivery:
     local = None if layout is None else _in_layout(layout, text, digest)
     if local is not None:
         return local
-    if not _names_a_host(name):
+    if not names_host(name):
         raise ImageNotFound(
             f"This project has no image {text}.",
             remedy="Build it, or begin its name with the registry that has it: host/name:tag.",
@@ -150,8 +150,3 @@ def _told(text: str, digest: Digest, config: bytes) -> Delivery:
         image=VersionImage(reference=text, digest=digest, release_tag=labels.get(_RELEASE)),
         artifact=None if artifact is None else Digest(artifact),
     )
-
-
-def _names_a_host(name: str) -> bool:
-    first, slash, _ = name.partition("/")
-    return bool(slash) and ("." in first or ":" in first or first == "localhost")

@@ -216,7 +216,13 @@ def _same_but_for_case(files: Mapping[str, SourceFile]) -> Iterator[str]:
 def _untracked(files: Mapping[str, SourceFile], tracked: frozenset[str] | None, tree: ProjectTree) -> tuple[str, ...]:
     if tracked is None:
         return ()
-    return tuple(sorted(path for path in files if path not in tracked and tree.real_name(path) not in tracked))
+    return tuple(sorted(path for path in files if not _is_tracked(path, tree.real_name(path), tracked)))
+
+
+def _is_tracked(path: str, real: str, tracked: frozenset[str]) -> bool:
+    """Whether a commit has the content and, where a link leads to it, the link: the file, or a directory above it."""
+    ways = (path, *(parent.as_posix() for parent in PurePosixPath(path).parents))
+    return real in tracked and any(way in tracked for way in ways)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -187,7 +187,7 @@ def test_links_inside_are_followed_by_content(workshop):
     chosen = workshop.select(
         {"model.py": "import tool"},
         "predictor: {module: model, class_name: Model, init_kwargs: {d: current}}\nclassifier: {name: m}\n",
-        tracked=frozenset({"store/v1/w.bin", "tool.py", "mlserver.yaml"}),
+        tracked=frozenset({"current", "store/v1/w.bin", "tool.py", "lib/real.py", "mlserver.yaml"}),
     )
     assert paths(chosen.artifacts) == ["current/w.bin"]
     assert chosen.artifacts[0].digest == file_digest(workshop.root / "store/v1/w.bin")
@@ -406,3 +406,18 @@ def test_files_of_a_registered_version(tmp_path):
     (tmp_path / "MLmodel").write_text("flavors: {}")
     (tmp_path / "data" / "training.parquet").write_text("")
     assert paths(version_files(tmp_path)) == [".version/MLmodel"]
+
+
+@pytest.mark.parametrize(
+    ("tracked", "told"),
+    [({"link.bin", "store/real.bin"}, ()), ({"link.bin"}, ("link.bin",)), ({"store/real.bin"}, ("link.bin",))],
+)
+def test_a_linked_file_is_tracked_with_its_link_and_its_content(workshop, tracked, told):
+    """Git holds what stands in the image only where it holds both the link and what it leads to."""
+    (workshop.root / "link.bin").symlink_to("store/real.bin")
+    chosen = workshop.select(
+        {"store/real.bin": "x"},
+        "build: {include_files: [link.bin]}\n",
+        tracked=frozenset({"model.py", "mlserver.yaml", *tracked}),
+    )
+    assert tuple(name for name in chosen.untracked if name.endswith(".bin")) == told

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mendel.adapters.oci.documents import INDEX, MANIFEST, REF_NAME, Descriptor, canonical_json
 from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.references import names_host
 from mendel.adapters.oci.tar import Entry, File, write_tar
 from mendel.errors import DigestMismatch, StoreUnavailable
 from mendel.values import Digest
@@ -94,7 +95,6 @@ def _path(digest: Digest) -> str:
 
 def _for_containerd(reference: str) -> str:
     """The whole name with its registry, as containerd keeps images: without one it is docker's own."""
-    first, slash, _ = reference.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if names_host(reference):
         return reference
-    return f"docker.io/{reference}" if slash else f"docker.io/library/{reference}"
+    return f"docker.io/{reference}" if "/" in reference else f"docker.io/library/{reference}"

@@ -76,10 +76,20 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK.fullmatch(host) is not None
 
 
+def names_host(text: str) -> bool:
+    """
+    Whether a name of an image begins with a registry's host, by docker's rule.
+
+    >>> names_host("localhost:5000/risk/credit"), names_host("risk/credit")
+    (True, False)
+    """
+    first, slash, _ = text.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost")
+
+
 def _split_host(text: str) -> tuple[str, str]:
-    first, slash, rest = text.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        host, path = first, rest
+    if names_host(text):
+        host, _, path = text.partition("/")
     else:
         host, path = DEFAULT_HOST, text
     if host in {DEFAULT_HOST, "index.docker.io", "registry-1.docker.io"}:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mendel.adapters.git import GitPrograms
+from mendel.adapters.oci.disks import disk_told
 from mendel.adapters.oci.layout import Layout
 from mendel.adapters.pip import CachedWheels
 from mendel.app.images.locks import environment_for
-from mendel.app.images.places import places_of, this_platform
+from mendel.app.images.places import places_of, runs_here, this_platform
 from mendel.app.images.sources import Source, exported, held_to_its_commit, release_of, working_tree
 from mendel.app.images.workbench import OCI, Workbench
 from mendel.errors import InvalidInput
@@ -156,6 +157,8 @@ def build_drafted(
     wish: BuildWish, draft: Draft, bench: Workbench, *, say: Say, on_progress: OnProgress = ignore_progress
 ) -> BuildReport:
     """Build what *draft* plans; raises as :func:`build` does."""
+    if wish.engine != OCI and (wish.output or wish.sign):
+        raise InvalidInput(f"{wish.engine} keeps its images itself.", remedy="Leave out --output and --sign.")
     for line in draft.lines:
         say(line)
     report = _report(wish, draft)
@@ -165,14 +168,14 @@ def build_drafted(
         image = engine.build(draft.plan, use_cache=wish.use_cache, on_progress=on_progress)
         engine.verify(draft.plan, image)
         if wish.engine == OCI:
-            _document(bench.layout, draft, image, wish.sign)
+            _document(bench.layout, draft, image, wish.sign, on_progress)
         engine.commit(draft.plan, image)
     report = replace(
         report,
         digest=image.digest,
         image_id=image.image_id,
         layers=image.layers,
-        verified=draft.plan.environment.platform == str(this_platform()),
+        verified=runs_here(draft.plan.environment.platform),
     )
     return _hand_over(report, image.digest, wish, bench.layout, on_progress) if wish.engine == OCI else report
 
@@ -183,12 +186,10 @@ def drafted(
 ) -> Iterator[Draft]:
     """The plan of what is wished; an exported release is there until the block ends."""
     platform = wish.platform or this_platform()
-    if wish.engine != OCI and (wish.output or wish.sign):
-        raise InvalidInput(f"{wish.engine} keeps its images itself.", remedy="Leave out --output and --sign.")
     with _source(wish, project) as (tree, version):
         pinned = environment_for(tree, bench, platform, force=wish.force, on_progress=on_progress)
         selection = select_files(tree.project, tree.classifier, tree.project.root, tracked=tree.tracked)
-        source = held_to_its_commit(tree, tuple(file.path for file in (*selection.artifacts, *selection.code)))
+        source = held_to_its_commit(tree, selection.untracked)
         name, hints = _name(wish, source)
         registered = None if version is None else _registered(version)
         plan = plan_image(
@@ -294,20 +295,28 @@ def _report(wish: BuildWish, draft: Draft) -> BuildReport:
     )
 
 
-def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None) -> None:
+def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None, on_progress: OnProgress) -> None:
     """Attach what is said of the image; what is there already is not said again."""
     if key is None and layout.attachments(image.digest):
         return
     from mendel.app.signing import attach_documents, read_wheel_facts  # noqa: PLC0415 - not where nothing changed
 
-    attach_documents(
-        layout,
-        layout.descriptor(image.digest),
-        draft.plan,
-        key=key,
-        model=draft.model,
-        wheels=read_wheel_facts(draft.plan, draft.wheels),
-    )
+    plan, environment = draft.plan, draft.plan.environment
+    with disk_told(layout.directory, lost="the image has no name"):
+        draft.wheels.fetch(  # layers may have come out of the cache without them
+            (plan.runtime.wheel, *environment.wheels),
+            base=environment.base,
+            platform=Platform.parse(environment.platform),
+            on_progress=on_progress,
+        )
+        attach_documents(
+            layout,
+            layout.descriptor(image.digest),
+            plan,
+            key=key,
+            model=draft.model,
+            wheels=read_wheel_facts(plan, draft.wheels),
+        )
 
 
 def _hand_over(
@@ -324,8 +333,11 @@ def _hand_over(
         return report
     from mendel.app.images.loading import engine_that_answers, load_image  # noqa: PLC0415 - engines are others' affair
 
+    if report.platform != str(this_platform()):
+        foreign = f"It was not loaded: it is for {report.platform}, and this machine is {this_platform()}."
+        return replace(report, hints=(*report.hints, foreign)) if wish.load else report
     engine = engine_that_answers(required=wish.load is True)
-    if engine is not None and report.platform == str(this_platform()):
+    if engine is not None:
         load_image(engine, layout, digest, report.references, labels=report.labels, on_progress=on_progress)
         report = replace(report, loaded=engine)
     return report

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from mendel.adapters.engines import RUNNERS, EngineImages, EngineProgram, find_engines
 from mendel.adapters.git import GitPrograms
+from mendel.adapters.oci.disks import disk_told
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.layout import Layout
-from mendel.app.images.choosing import CLASSIFIER
+from mendel.app.images.choosing import CLASSIFIER, RELEASE
 from mendel.app.images.places import places_of
+from mendel.app.images.sources import release_of
 from mendel.images import ImageRecord, ImageStore
 from mendel.projects import Project, load_project, repository_name
 
@@ -24,21 +26,27 @@ class Kept:
     image: ImageRecord
 
 
-def project_images(path: Path | None, classifier: str | None = None) -> tuple[Kept, ...]:
+def project_images(path: Path | None, what: str | None = None) -> tuple[Kept, ...]:
     """
     This project's images, by their labels; newest first, the project's own layout before the engines.
+
+    Args:
+        what: Only those of a classifier, or of a full release tag.
 
     Raises:
         ProjectNotFound: There is no project, or it has no such classifier.
     """
     project = load_project(path or Path.cwd())
-    if classifier is not None:
-        project.classifier(classifier)
+    tag = None if what is None else release_of(what)
+    name = what if tag is None else project.classifier(tag.classifier).name
+    if name is not None:
+        project.classifier(name)
     return tuple(
         Kept(where=store.name, image=record)
         for store in _stores(project)
         for record in store.images()
-        if classifier is None or record.labels.get(CLASSIFIER) == classifier
+        if (name is None or record.labels.get(CLASSIFIER) == name)
+        and (tag is None or record.labels.get(RELEASE) == str(tag))
     )
 
 
@@ -49,11 +57,13 @@ def remove_images(path: Path | None, images: tuple[Kept, ...]) -> None:
     Raises:
         Conflict: A container that still runs, or is not ours, needs one of them.
     """
-    stores = {store.name: store for store in _stores(load_project(path or Path.cwd()))}
-    for kept in images:
-        if kept.where in RUNNERS:
-            _remove_ended(EngineProgram(kept.where), kept.image)
-        stores[kept.where].remove(kept.image.digest)
+    project = load_project(path or Path.cwd())
+    stores = {store.name: store for store in _stores(project)}
+    with disk_told(places_of(project.root).images, lost="the images were not removed"):
+        for kept in images:
+            if kept.where in RUNNERS:
+                _remove_ended(EngineProgram(kept.where), kept.image)
+            stores[kept.where].remove(kept.image.digest)
 
 
 def _remove_ended(engine: EngineProgram, image: ImageRecord) -> None:

@@ -45,6 +45,11 @@ def places_of(project: Path, environment: Mapping[str, str] | None = None) -> Pl
     return Places(project=project, cache=cache.absolute())
 
 
+def runs_here(platform: str) -> bool:
+    """Whether this machine's processor runs images of *platform*, so that they can be tried."""
+    return Platform.parse(platform).machine == machine.machine()
+
+
 def this_platform() -> Platform:
     """Linux on this machine's processor: what images are built for unless told otherwise."""
     return Platform.parse(f"linux/{_ARCHITECTURES.get(machine.machine().lower(), machine.machine())}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from mendel.adapters.oci.configuration import BASE_NAME
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.publishing import Published, publish
+from mendel.adapters.oci.references import names_host
 from mendel.app.images.choosing import image_of, newest_image
 from mendel.app.images.places import places_of
 from mendel.app.images.sources import release_of
@@ -24,8 +25,8 @@ class PushWish:
     What shall be pushed.
 
     Attributes:
-        registry: ``host/path`` in front of every name; None: as the images are named, else as ``deployment.registry``
-            says.
+        registry: ``host/path`` in front of every name; None: as ``deployment.registry`` says, else as the images are
+            named.
         what: A classifier, or a full release tag; None: the only one.
         model: A registered version, of which an image was built.
         every: All classifiers that have an image.
@@ -90,9 +91,9 @@ def _chosen(wish: PushWish, project: Project, images: tuple[ImageRecord, ...]) -
 
 
 def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
-    """The image's own names, below *registry* where they are not there already."""
+    """The image's own names, below *registry* instead of the host that they name, if they name one."""
     if registry is None:
-        if not all(_has_host(name) for name in image.references):
+        if not all(names_host(name) for name in image.references):
             raise InvalidInput(
                 f"{image.references[0]} names no registry.",
                 remedy="Give --registry HOST/PATH, or set deployment.registry in mlserver.yaml.",
@@ -100,9 +101,11 @@ def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
         return image.references
     place = registry.partition("://")[2] if "://" in registry else registry
     place = place.strip("/")
-    return tuple(name if name.startswith(f"{place}/") else f"{place}/{name}" for name in image.references)
+    return tuple(dict.fromkeys(_below(place, name) for name in image.references))
 
 
-def _has_host(name: str) -> bool:
-    host, _, rest = name.partition("/")
-    return bool(rest) and ("." in host or ":" in host or host == "localhost")
+def _below(place: str, name: str) -> str:
+    """*name* in the registry *place*, whatever host it named before."""
+    if name.startswith(f"{place}/"):
+        return name
+    return f"{place}/{name.partition('/')[2] if names_host(name) else name}"

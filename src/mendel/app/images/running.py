@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,4 +93,6 @@ def _chosen(wish: RunWish, project: Project, images: tuple[ImageRecord, ...]) ->
 
 
 def _container_name(project: Project, classifier: Classifier) -> str:
-    return f"{project.root.name}-{classifier.name}".strip(".-_") if project.multi else str(classifier.name)
+    """Of letters that engines take, and never a single one."""
+    place = re.sub(r"[^a-zA-Z0-9_.-]+", "-", project.root.name).strip(".-_") or "project"
+    return f"{place}-{classifier.name}" if project.multi or len(classifier.name) == 1 else str(classifier.name)

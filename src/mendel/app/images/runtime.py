@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from mendel.adapters.git import GitPrograms
 from mendel.app.images.building import BuildReport, BuildWish, Draft, Say, build_drafted
 from mendel.app.images.places import places_of, this_platform
-from mendel.app.images.workbench import Workbench
+from mendel.app.images.workbench import OCI, Workbench
 from mendel.app.locking import locking_for
 from mendel.app.settings import ServingSettings
 from mendel.app.tools import this_tool
@@ -48,9 +49,11 @@ def build_runtime(
     Raises:
         BuildRefused, ImageNotFound, WheelNotFound: Its base or wheels cannot be had.
     """
+    began = time.monotonic()
     bench = Workbench(places=places_of((wish.path or Path.cwd()).absolute()))
     with _drafted(wish, base_image, bench, on_progress) as draft:
-        return build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+        report = build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+    return replace(report, seconds=time.monotonic() - began)
 
 
 @contextmanager
@@ -60,7 +63,7 @@ def _drafted(wish: BuildWish, base_image: str | None, bench: Workbench, on_progr
         project = _nothing_but_mendel(Path(empty), base_image)
         wheels = bench.wheels(bench.places.project)
         lock = locking_for(wheels, bench.bases, on_progress=on_progress).make_lock(project, platforms=(platform,))
-        plan = replace(_plan(lock), environment=lock.environment(_NAME, platform))
+        plan = replace(_plan(lock, wish.engine), environment=lock.environment(_NAME, platform))
         name = replace(plan.name, registry=wish.registry, prefix=wish.tag_prefix)
         yield Draft(plan=replace(plan, name=name), project=Path(empty), wheels=wheels, hints=(), lines=(_told(lock),))
 
@@ -74,11 +77,11 @@ def _nothing_but_mendel(directory: Path, base_image: str | None) -> Project:
     )
 
 
-def _plan(lock: Lock) -> ImagePlan:
+def _plan(lock: Lock, engine: str) -> ImagePlan:
     runtime, created = lock.runtime, _commit_time()
     short = () if runtime.commit is None else (f"v{runtime.version}-{runtime.commit[:7]}",)
     labels = {
-        "com.mendel.builder": f"oci/{lock.builder}",
+        "com.mendel.builder": f"oci/{lock.builder}" if engine == OCI else engine,
         "com.mendel.lock": str(lock.digest),
         "com.mendel.reproducible": "false",
         "com.mlserver.commit": runtime.commit or "unknown",

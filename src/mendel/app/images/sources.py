@@ -139,16 +139,16 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
     )
 
 
-def held_to_its_commit(source: Source, files: tuple[str, ...]) -> Source:
+def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
     """
-    *source* as it may be named when its image holds *files*: with one that its commit lacks, it is no release.
+    *source* as it may be named when its image holds *untracked* files, which its commit lacks: then it is no release.
 
     What the tag recorded by digest, since git does not hold it, counts as the release's own.
     """
-    if source.release is None or source.tracked is None:
+    if source.release is None:
         return source
     recorded = {path for path, _ in source.release.details.untracked}
-    strange = [name for name in files if name not in source.tracked and name not in recorded]
+    strange = [name for name in untracked if name not in recorded]
     if not strange:
         return source
     why = f"git does not track {', '.join(strange[:5])}; the release itself: --classifier {source.release.tag}"
@@ -192,5 +192,7 @@ def _bring_untracked(details: TagDetails, origin: Path, into: Path) -> None:
                 remedy="Bring that file back to its place, or release again.",
             )
         target = into / name
+        if not target.resolve().is_relative_to(into.resolve()):
+            raise Conflict(f"{details.name} recorded {name}, which a link of its commit leads out of the release.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(here, target)
+        shutil.copy(here, target)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.oci.contents import read_contents
+from mendel.adapters.oci.disks import disk_told
 from mendel.adapters.oci.documents import Descriptor
 from mendel.adapters.oci.layout import Layout, verify_blob
 from mendel.adapters.oci.publishing import read_attachment, remote_attachments
 from mendel.adapters.oci.pulling import pull
-from mendel.adapters.oci.references import Reference
+from mendel.adapters.oci.references import Reference, names_host
 from mendel.adapters.oci.registry import Registries
 from mendel.app.images.building import BuildWish, drafted
 from mendel.app.images.choosing import MODEL, RELEASE
@@ -90,7 +91,11 @@ def verify(wish: VerifyWish, *, on_progress: OnProgress = ignore_progress) -> Im
     """
     project = load_project(wish.path or Path.cwd())
     bench = Workbench(places=places_of(project.root))
-    with tempfile.TemporaryDirectory(prefix="mendel-verify-") as scratch, bench.registries() as registries:
+    with (
+        disk_told(bench.places.images, lost="the image was not verified"),
+        tempfile.TemporaryDirectory(prefix=".verify-", dir=_beside(bench)) as scratch,
+        bench.registries() as registries,
+    ):
         layout, image = _at_hand(wish.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
         on_progress(Progress(doing="checking blobs"))
         _check_blobs(layout, image.digest)
@@ -117,7 +122,7 @@ def _with_rebuild(
     model = None if held is None else VersionRef.parse(held)
     wish = BuildWish(what=verdict.release, model=model, path=project.root, platform=platform)
     with (
-        tempfile.TemporaryDirectory(prefix="mendel-rebuild-", dir=_beside(bench)) as scratch,
+        tempfile.TemporaryDirectory(prefix=".rebuild-", dir=_beside(bench)) as scratch,
         drafted(wish, project, bench, on_progress=on_progress) as draft,
         bench.engine(OCI, draft.wheels, project.root, layout=Layout(Path(scratch))) as engine,
     ):
@@ -141,7 +146,7 @@ def _at_hand(
     if ":" not in name.rsplit("/", 1)[-1] and (latest := layout.find(f"{name}:latest")) is not None:
         return layout, latest
     reference = Reference.parse(name)
-    if "/" not in name or not _names_a_host(name):
+    if not names_host(name):
         raise ImageNotFound(f"The project has no image {name}.", remedy="Look at: mendel images")
     image = pull(registries, reference, this_platform(), scratch, on_progress=on_progress)
     repository = f"{reference.host}/{reference.path}"
@@ -149,11 +154,6 @@ def _at_hand(
         content = read_attachment(registries, repository, entry)
         scratch.attach(image, content, artifact_type=entry.artifact_type or "", annotations=dict(entry.annotations))
     return scratch, image
-
-
-def _names_a_host(name: str) -> bool:
-    host = name.partition("/")[0]
-    return "." in host or ":" in host or host == "localhost"
 
 
 def _check_blobs(layout: Layout, digest: Digest) -> None:
