@@ -16,8 +16,9 @@ import pytest
 from mendel.adapters.oci.archive import write_archive
 from mendel.adapters.oci.documents import MANIFEST, Descriptor
 from mendel.adapters.oci.images import LayoutImages
-from mendel.adapters.oci.layout import verify_blob
-from mendel.errors import DigestMismatch, ImageNotFound
+from mendel.adapters.oci.layout import Layout, verify_blob
+from mendel.errors import BuildRefused, DigestMismatch, ImageNotFound
+from mendel.images import ignore_progress
 from mendel.values import Digest
 
 REFERENCES = ("risk/credit:v1.0.0", "risk/credit:latest")
@@ -113,18 +114,82 @@ def test_a_damaged_blob_of_a_layout_is_mended_by_building_again(workshop: Any) -
         verify_blob(workshop.layout, digest)
 
 
-def test_documents_of_images_without_a_name_go_with_the_next_removal(workshop: Any) -> None:
+def test_documents_of_images_without_a_name_go_when_nobody_builds(workshop: Any) -> None:
     """What was attached to an image whose names all moved on is no orphan for ever; a build's own is left alone."""
     plan = workshop.plan()
     former = workshop.build(plan)
     attached = workshop.layout.attach(
         Descriptor(media_type=MANIFEST, digest=former.digest, size=1), b"{}", artifact_type="application/x+json"
     )
-    current = workshop.build(replace(plan, manifest=b"other"))
     with workshop.layout.growing():
+        current = workshop.build(replace(plan, manifest=b"other"))
         workshop.layout.remove(Digest("sha256:" + "1" * 64))
         assert workshop.layout.attachments(former.digest) == (attached,)
     workshop.layout.remove(Digest("sha256:" + "1" * 64))
     assert workshop.layout.attachments(former.digest) == ()
     assert not workshop.layout.has(former.digest)
     assert workshop.layout.has(current.digest)
+
+
+def blobs_of(layout: Layout) -> set[str]:
+    return {path.name for path in (layout.directory / "blobs/sha256").iterdir()}
+
+
+def test_an_image_whose_names_moved_on_is_freed_by_the_build_that_moved_them(workshop: Any) -> None:
+    """Its blobs and its documents go, those that the new image shares stay whole."""
+    plan = workshop.plan()
+    former = workshop.build(plan)
+    workshop.layout.attach(
+        Descriptor(media_type=MANIFEST, digest=former.digest, size=1), b"{1}", artifact_type="application/x+json"
+    )
+    current = workshop.build(replace(plan, manifest=b"other"))
+    manifest = workshop.layout.manifest(current.digest)
+    needed = {current.digest, *(blob.digest for blob in (manifest.config, *manifest.layers))}
+    assert blobs_of(workshop.layout) == {digest.hex for digest in needed}
+    assert len(workshop.layout.entries()) == len(plan.references)
+
+
+def test_a_build_that_fails_leaves_no_blobs(workshop: Any) -> None:
+    """Neither a build that ended midway, nor one whose image was never named, keeps anything in the layout."""
+    plan = workshop.plan()
+    engine = workshop.engine()
+    (workshop.project / "model.py").unlink()
+    with pytest.raises(BuildRefused):
+        engine.build(plan, use_cache=True, on_progress=ignore_progress)
+    assert blobs_of(workshop.layout)
+    engine.close()
+    assert blobs_of(workshop.layout) == set()
+    engine = workshop.engine()
+    engine.build(replace(plan, code=()), use_cache=True, on_progress=ignore_progress)
+    assert blobs_of(workshop.layout)
+    engine.close()
+    assert blobs_of(workshop.layout) == set()
+
+
+def test_collecting_waits_for_builds_of_others(workshop: Any) -> None:
+    """What another engine has built and not named yet survives a build that moves names, and can be named."""
+    plan = workshop.plan()
+    workshop.build(plan)
+    other, later = workshop.engine(), replace(plan, manifest=b"later", tags=("v2.0.0",))
+    image = other.build(later, use_cache=True, on_progress=ignore_progress)
+    workshop.build(replace(plan, manifest=b"other"))
+    other.commit(later, image)
+    for digest in (image.digest, image.image_id, *(layer.digest for layer in image.layers)):
+        verify_blob(workshop.layout, digest)
+    assert len(LayoutImages(workshop.layout).images()) == 2
+
+
+def test_a_build_that_moves_no_name_collects_nothing(workshop: Any) -> None:
+    """Building again what is there does not look through the layout."""
+    workshop.build()
+    stray = workshop.layout.put(b"stray")
+    workshop.build()
+    assert workshop.layout.has(stray)
+    workshop.layout.collect()
+    assert not workshop.layout.has(stray)
+
+
+def test_collecting_where_nothing_is_makes_nothing(tmp_path: Path) -> None:
+    """A layout that was never written stays away."""
+    Layout(tmp_path / "none").collect()
+    assert list(tmp_path.iterdir()) == []

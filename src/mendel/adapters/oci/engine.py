@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from mendel.adapters.oci.tar import Entry, File, write_tar
 from mendel.adapters.oci.unpacking import measure
 from mendel.adapters.oci.verifying import Verifier
 from mendel.adapters.oci.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
+from mendel.errors import Corrupt
 from mendel.images import (
     APP,
     MANIFEST,
@@ -94,7 +95,8 @@ class OciEngine(BuildEngine):
     Builds into *layout*: equal plans give equal bytes on every machine and from every Python.
 
     The blobs of an image stay claimed from :meth:`build` until :meth:`commit`, or until the engine is closed, so that
-    no removal takes them meanwhile.
+    no removal takes them meanwhile. After the last claim, what no name needs any more is freed: images whose names all
+    moved on, and what builds that failed had made.
 
     Args:
         layers: What was made before.
@@ -111,6 +113,7 @@ class OciEngine(BuildEngine):
         self._wheels = wheels
         self._verifier = verifier
         self._claims: dict[Digest, ExitStack] = {}
+        self._leaves_blobs = False
         self._on_progress: OnProgress = ignore_progress
 
     def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
@@ -121,11 +124,13 @@ class OciEngine(BuildEngine):
             StoreUnavailable: The disk is full, or may not be written.
         """
         self._on_progress = on_progress
+        left, self._leaves_blobs = self._leaves_blobs, True
         with ExitStack() as claim, disk_told(self._layout.directory, lost=_NO_IMAGE):
             claim.enter_context(self._layout.growing())
             image = self._build(plan, use_cache, on_progress)
             self._release(image.digest)
             self._claims[image.digest] = claim.pop_all()
+        self._leaves_blobs = left
         return image
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
@@ -140,6 +145,7 @@ class OciEngine(BuildEngine):
             with disk_told(self._layout.directory, lost=_NO_IMAGE):
                 self._verifier.verify(self._layout, plan, image, on_progress=self._on_progress)
         except BaseException:
+            self._leaves_blobs = True
             self._release(image.digest)
             raise
 
@@ -156,16 +162,26 @@ class OciEngine(BuildEngine):
         size = self._layout.path(image.digest).stat().st_size
         platform = plan.environment.platform
         with disk_told(self._layout.directory, lost=_NO_IMAGE):
-            self._layout.name(
+            is_new = self._layout.name(
                 plan.references,
                 Descriptor(media_type=MANIFEST_TYPE, digest=image.digest, size=size, platform=platform),
             )
+        self._leaves_blobs |= is_new
         self._release(image.digest)
+        self._collect()
 
     def close(self) -> None:
         """Let go of images that were built and never named."""
+        self._leaves_blobs |= bool(self._claims)
         for digest in list(self._claims):
             self._release(digest)
+        self._collect()
+
+    def _collect(self) -> None:
+        if self._leaves_blobs and not self._claims:
+            self._leaves_blobs = False
+            with suppress(OSError, Corrupt):  # the next collection does it; the build's own outcome is what counts
+                self._layout.collect()
 
     def _release(self, digest: Digest) -> None:
         if (claim := self._claims.pop(digest, None)) is not None:

@@ -93,6 +93,8 @@ class Layout:
         if not self.has(digest) or self._path(digest).read_bytes() != content:
             with self.writing() as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # without it, a power cut may leave the name on an empty file
                 self.keep(file, digest)
         return digest
 
@@ -173,12 +175,18 @@ class Layout:
             (e for e in self._entries() if e.annotations.get(REF_NAME) == reference or e.digest == reference), None
         )
 
-    def name(self, references: Sequence[str], image: Descriptor) -> None:
-        """Let every one of *references* mean *image*, all at once; what they meant before keeps its other names."""
+    def name(self, references: Sequence[str], image: Descriptor) -> bool:
+        """
+        Let every one of *references* mean *image*, all at once; what they meant before keeps its other names.
+
+        The names stand last from now on. Gives whether one of them meant something else before, or nothing.
+        """
         new = tuple(replace(image, annotations={**image.annotations, REF_NAME: name}) for name in references)
         with self._changing() as entries:
             kept = [entry for entry in entries if entry.annotations.get(REF_NAME) not in references]
             self._write_index([*kept, *new])
+            meant = {entry.annotations.get(REF_NAME): entry.digest for entry in entries}
+        return any(meant.get(reference) != image.digest for reference in references)
 
     def attach(
         self, subject: Descriptor, content: bytes, *, artifact_type: str, annotations: dict[str, str] | None = None
@@ -206,7 +214,7 @@ class Layout:
         return attached
 
     def attachments(self, subject: Digest) -> tuple[Descriptor, ...]:
-        """The documents attached to *subject*, by the digests of their manifests."""
+        """The documents attached to *subject*, by the digests of their manifests; none that is gone or damaged."""
         unnamed = (entry for entry in self._entries() if entry.artifact_type is not None)
         found = [entry for entry in unnamed if self._subject(entry) == subject]
         return tuple(sorted(found, key=lambda entry: (entry.artifact_type or "", entry.digest)))
@@ -236,12 +244,26 @@ class Layout:
             attached = {entry.digest for entry in self.attachments(digest)}
             kept = [entry for entry in entries if entry.digest != digest and entry.digest not in attached]
             if is_alone:
-                subjects = {entry.digest for entry in kept}
-                kept = [entry for entry in kept if entry.artifact_type is None or self._subject(entry) in subjects]
-            if len(kept) < len(entries):
+                self._collect(entries, kept)
+            elif len(kept) < len(entries):
                 self._write_index(kept)
+
+    def collect(self) -> None:
+        """Free what no name needs, attachments of nameless images too, unless an image is just :meth:`growing`."""
+        if not self.directory.is_dir():
+            return
+        with self._changing() as entries, self._alone() as is_alone:
             if is_alone:
-                self._forget_all_but({blob for entry in kept for blob in self._reachable(entry.digest)})
+                self._collect(entries, entries)
+
+    def _collect(self, entries: list[Descriptor], kept: list[Descriptor]) -> None:
+        """Of the index's *entries* only *kept* stay, as far as attachments have their subject, and their blobs."""
+        subjects = {entry.digest for entry in kept}
+        kept = [entry for entry in kept if entry.artifact_type is None or self._subject(entry) in subjects]
+        if len(kept) < len(entries):
+            self._write_index(kept)
+        needed = {entry.digest for entry in kept}
+        self._forget_all_but({blob for digest in needed for blob in self._reachable(digest)})
 
     def sweep(self, needed: Collection[Digest]) -> None:
         """Remove every blob but the *needed* ones, unless this layout is just :meth:`growing`."""
@@ -266,14 +288,19 @@ class Layout:
                 path.unlink(missing_ok=True)
 
     def _subject(self, entry: Descriptor) -> Digest | None:
-        subject = self.manifest(entry.digest).subject
-        return None if subject is None else subject.digest
+        """What *entry* is attached to; nothing, where its manifest or document is gone or the manifest damaged."""
+        with suppress(ImageNotFound, DigestMismatch):
+            manifest = self.manifest(entry.digest)
+            if manifest.subject is not None and all(self.has(layer.digest) for layer in manifest.layers):
+                return manifest.subject.digest
+        return None
 
     def _reachable(self, digest: Digest) -> Iterator[Digest]:
         yield digest
-        if not self.has(digest):
+        try:
+            tree = parse_json(self.read(digest))
+        except (ImageNotFound, DigestMismatch):  # nobody can use the image; building it again brings its blobs back
             return
-        tree = parse_json(self.read(digest))
         for child in tree.get("manifests") or ():
             yield from self._reachable(Descriptor.parse(child).digest)
         for child in (*([tree["config"]] if "config" in tree else ()), *(tree.get("layers") or ())):
