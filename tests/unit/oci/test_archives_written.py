@@ -18,8 +18,8 @@ from mendel.adapters.oci.documents import MANIFEST, Descriptor
 from mendel.adapters.oci.images import LayoutImages
 from mendel.adapters.oci.layout import Layout, verify_blob
 from mendel.errors import BuildRefused, DigestMismatch, ImageNotFound
-from mendel.images import ignore_progress
-from mendel.values import Digest
+from mendel.images import ImageRecord, ignore_progress
+from mendel.values import EPOCH, Digest
 
 REFERENCES = ("risk/credit:v1.0.0", "risk/credit:latest")
 
@@ -129,6 +129,66 @@ def test_documents_of_images_without_a_name_go_when_nobody_builds(workshop: Any)
     assert workshop.layout.attachments(former.digest) == ()
     assert not workshop.layout.has(former.digest)
     assert workshop.layout.has(current.digest)
+
+
+def spoil(layout: Layout, digest: Digest) -> None:
+    """Write over the blob with the same length, without touching what it is linked to."""
+    path = layout.path(digest)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(b"x" + content[1:])
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_damaged_image_is_listed_and_can_be_removed(workshop: Any, *, is_gone: bool) -> None:
+    """Its names stand last, without size and labels; other images are listed and removed as ever."""
+    plan = workshop.plan()
+    damaged = workshop.build(plan)
+    whole, third = (workshop.build(replace(plan, tags=(tag,), manifest=tag.encode())) for tag in ("v2.0.0", "v3.0.0"))
+    if is_gone:
+        workshop.layout.path(damaged.digest).unlink()
+    else:
+        spoil(workshop.layout, damaged.digest)
+    store = LayoutImages(workshop.layout)
+    *_, last = store.images()
+    assert last == ImageRecord(digest=damaged.digest, references=plan.references, created=EPOCH, size_bytes=0)
+    store.remove(third.digest)
+    store.remove(damaged.digest)
+    assert [record.digest for record in store.images()] == [whole.digest]
+    verify_blob(workshop.layout, whole.layers[-1].digest)
+
+
+def test_a_damaged_attachment_counts_as_absent(workshop: Any) -> None:
+    """It is not listed, attaching again mends it, and one whose document is gone is absent too."""
+    image = workshop.build()
+    subject = Descriptor(media_type=MANIFEST, digest=image.digest, size=1)
+
+    def attach() -> Descriptor:
+        return workshop.layout.attach(subject, b"[1]", artifact_type="application/x+json")
+
+    attached = attach()
+    spoil(workshop.layout, attached.digest)
+    assert workshop.layout.attachments(image.digest) == ()
+    assert attach() == attached
+    assert workshop.layout.attachments(image.digest) == (attached,)
+    (document,) = workshop.layout.manifest(attached.digest).layers
+    workshop.layout.path(document.digest).unlink()
+    assert workshop.layout.attachments(image.digest) == ()
+    attach()
+    assert workshop.layout.attachments(image.digest) == (attached,)
+    workshop.layout.path(attached.digest).unlink()
+    workshop.layout.remove(image.digest)
+    assert workshop.layout.entries() == ()
+
+
+def test_images_of_one_commit_are_listed_as_they_were_built(workshop: Any) -> None:
+    """Of equal age the one built last stands first, whatever its name; building one again brings it to the front."""
+    plans = [replace(workshop.plan(), tags=(tag,), manifest=tag.encode()) for tag in ("b", "a", "c")]
+    built = [workshop.build(plan).digest for plan in plans]
+    store = LayoutImages(workshop.layout)
+    assert [record.digest for record in store.images()] == built[::-1]
+    workshop.build(plans[1])
+    assert [record.digest for record in store.images()] == [built[1], built[2], built[0]]
 
 
 def blobs_of(layout: Layout) -> set[str]:

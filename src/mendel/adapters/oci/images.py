@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mendel.adapters.oci.documents import Manifest, parse_json
 from mendel.adapters.oci.layout import Layout
-from mendel.errors import Corrupt
+from mendel.errors import Corrupt, ImageNotFound
 from mendel.images import ImageRecord, ImageStore
 from mendel.values import EPOCH, Digest
 
@@ -21,23 +21,30 @@ class LayoutImages(ImageStore):
 
     def images(self) -> tuple[ImageRecord, ...]:
         """
-        Every named image, newest first; of equal age, by name.
+        Every named image, newest first; of equal age, the one that was named last.
 
-        Raises:
-            ImageNotFound, DigestMismatch: A document of one is gone or damaged.
+        One whose documents are gone or damaged is as old as can be, without size and labels: it can be removed.
         """
         names: dict[Digest, set[str]] = {}
-        for entry in self._layout.named():
+        positions: dict[Digest, int] = {}
+        for position, entry in enumerate(self._layout.named()):
             if entry.artifact_type is None:
                 names.setdefault(entry.digest, set()).add(entry.annotations["org.opencontainers.image.ref.name"])
+                positions[entry.digest] = position
         records = [self._record(digest, tuple(sorted(references))) for digest, references in names.items()]
-        return tuple(sorted(records, key=lambda record: (-record.created.timestamp(), record.references)))
+        return tuple(sorted(records, key=lambda one: (one.created, positions[one.digest]), reverse=True))
 
     def remove(self, digest: Digest) -> None:
         """Take the image away with its names and attachments; its blobs too, unless one is just being built."""
         self._layout.remove(digest)
 
     def _record(self, digest: Digest, references: tuple[str, ...]) -> ImageRecord:
+        try:
+            return self._whole(digest, references)
+        except (ImageNotFound, Corrupt):
+            return ImageRecord(digest=digest, references=references, created=EPOCH, size_bytes=0)
+
+    def _whole(self, digest: Digest, references: tuple[str, ...]) -> ImageRecord:
         content = self._layout.read(digest)
         manifest = Manifest.parse(content)
         config = parse_json(self._layout.read(manifest.config.digest))
