@@ -9,7 +9,7 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mendel.errors import InvalidValue
 from mendel.images.exclusions import SCANNED_BYTES, is_cache, public_by_content, secret_by_content, secret_by_name
@@ -19,6 +19,8 @@ from mendel.values import Digest
 
 MOST_FILES = 100_000
 """An image of more files than this is a mistake; links that multiply directories end here too."""
+
+_TAKEN_AWAY = ".wh."
 
 HashFile = Callable[[Path], Digest]
 
@@ -103,7 +105,7 @@ class ProjectTree:
     def matching(self, text: str) -> Iterator[str]:
         """The names that the pattern *text* of ``build.include_files`` means, a directory standing for all in it."""
         for pattern in self._patterns([text], "build.include_files"):
-            plain = text.removeprefix("./").strip("/")
+            plain = str(PurePosixPath(text)).strip("/")
             if os.path.lexists(self._place(plain)):
                 yield plain
             else:
@@ -143,6 +145,11 @@ class ProjectTree:
             return None
         if not _is_nameable(name):
             self.refuse(f"{_shown(name)} ({why}) has a name that is not text or holds control characters.")
+        elif any(part.startswith(_TAKEN_AWAY) for part in _parts(name, last=step.real is not None)):
+            self.refuse(
+                f"{_shown(name)} ({why}) has a name with {_TAKEN_AWAY}, by which layers of images say what is taken "
+                "away; rename it, or list it in build.exclude_patterns."
+            )
         elif not isinstance(found, os.stat_result):
             how = "leads nowhere" if os.path.islink(self._place(name)) else "cannot be read"
             self.refuse(f"{_shown(name)} ({why}) {how}: {found.strerror}.")

@@ -269,6 +269,26 @@ def test_names_that_are_no_text(workshop, name):
     assert reason.isprintable()
 
 
+@pytest.mark.parametrize("name", ["data/.wh.rows.csv", "data/.wh..wh..opq", "data/.wh.deep/rows.csv"])
+def test_names_by_which_layers_take_away_are_refused(workshop, name):
+    """A file that would become a whiteout in the image is a reason, unless it is excluded."""
+    (reason,) = workshop.reasons({name: "", "data/rows.csv": ""}, NAMED)
+    assert ".wh." in reason
+    chosen = workshop.select({name: ""}, NAMED + "build: {exclude_patterns: ['.wh.*']}\n")
+    assert paths(chosen.artifacts) == ["data/rows.csv"]
+
+
+@pytest.mark.parametrize("entry", ["src/./data", "src//data", "./src/data/", "src/data/."])
+def test_every_way_to_write_an_included_directory(workshop, entry):
+    """Files are called by their plain names in the image, however the list writes their directory."""
+    chosen = workshop.select(
+        {"src/data/rows.csv": "", "model.py": ""},
+        f"predictor: {{module: model, class_name: Model}}\nclassifier: {{name: m}}\n"
+        f"build: {{include_files: [{entry}]}}\n",
+    )
+    assert paths(chosen.artifacts) == ["src/data/rows.csv"]
+
+
 def test_names_that_differ_only_by_case_are_a_hint(workshop):
     """Two files that some disks hold as one are pointed out."""
     chosen = workshop.select({"data/Rows.csv": "", "data/rows.csv": ""}, NAMED)

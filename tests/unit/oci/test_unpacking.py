@@ -110,6 +110,16 @@ def test_a_link_is_replaced_not_written_through(layout: Layout, tmp_path: Path) 
     assert (tmp_path / "victim").read_text() == "safe"
 
 
+@pytest.mark.parametrize("name", ["a/.wh.", "a/.wh..", "a/.wh...", ".wh.", ".wh.."])
+def test_whiteouts_of_no_name_are_refused(layout: Layout, tmp_path: Path, name: str) -> None:
+    """A whiteout takes away what it names beside it: never its own directory, nor the one above."""
+    (tmp_path / "beside").write_text("stays")
+    with pytest.raises(Corrupt, match="takes nothing away"):
+        stacked(layout, tmp_path / "root", {"a/x": b"1"}, {name: b""})
+    assert (tmp_path / "root/a/x").exists()
+    assert (tmp_path / "beside").exists()
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "a/.."])
 def test_names_that_climb_are_refused(layout: Layout, tmp_path: Path, name: str) -> None:
     """A layer that leaves itself is damaged or hostile."""

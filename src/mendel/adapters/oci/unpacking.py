@@ -152,7 +152,10 @@ class _Tree:
         if name == _OPAQUE:
             self._clear(parent)
         elif name.startswith(_WHITEOUT):
-            self._remove(parent / name.removeprefix(_WHITEOUT))
+            taken = name.removeprefix(_WHITEOUT)
+            if taken in {"", ".", ".."}:
+                raise Corrupt(f"A layer holds {entry.name!r}, which takes nothing away by its name.")
+            self._remove(parent / taken)
         elif entry.isdir():
             self._make_directory(path, entry)
         elif entry.isreg():
