@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.oci.layer_cache import LayerCache, key_of
+from mendel.values import Digest
+from mendel.values.trees import file_digest
 
 LARGE = os.urandom(2 << 20)
 
@@ -63,6 +65,20 @@ def test_an_unreadable_record_counts_as_absent(cache: LayerCache, tmp_path: Path
     (tmp_path / "keys" / "k.json").write_bytes(b"")
     assert cache.find("k") is None
     assert cache.recall("k") is None
+
+
+def test_a_layer_whose_record_is_trimmed_while_it_is_found_counts_as_absent(
+    cache: LayerCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may let the record go between the check of the blob and its use: then it is made anew."""
+    cache.make("k", [b"content"])
+
+    def trimmed_meanwhile(path: Path) -> Digest:
+        (tmp_path / "keys" / "k.json").unlink()
+        return file_digest(path)
+
+    monkeypatch.setattr("mendel.adapters.oci.layer_cache.file_digest", trimmed_meanwhile)
+    assert cache.find("k") is None
 
 
 def test_a_layer_that_fails_leaves_nothing(cache: LayerCache, tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ class LayerCache:
         record = self._record(key)
         if record is None or record.written_ns is None or not self._is_whole(record):
             return None
-        os.utime(self._path(key))
+        try:
+            os.utime(self._path(key))
+        except FileNotFoundError:  # trimmed meanwhile
+            return None
         return record.layer
 
     def make(self, key: str, pieces: Iterable[bytes]) -> Compressed:
