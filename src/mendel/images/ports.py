@@ -94,7 +94,7 @@ class BuildEngine(Protocol):
     Makes images out of plans.
 
     A build that fails or is interrupted leaves no image and no name; its half-made files are removed now or by the
-    next build. Names are given by :meth:`name`, after the image was verified.
+    next build. Names are given by :meth:`commit`, after the image was verified.
     """
 
     name: str

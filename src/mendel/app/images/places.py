@@ -31,11 +31,6 @@ class Places:
         """The layout that holds this project's images."""
         return self.project / ".mendel" / "images"
 
-    @property
-    def locks(self) -> Path:
-        """Locks that were made for a build since the project has none."""
-        return self.project / ".mendel" / "locks"
-
 
 def places_of(project: Path, environment: Mapping[str, str] | None = None) -> Places:
     """``MENDEL_CACHE``, else ``XDG_CACHE_HOME/mendel``, else ``~/.cache/mendel``."""
