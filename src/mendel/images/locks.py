@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -19,6 +21,13 @@ BUILDER_FORMAT = 1
 """Grows whenever equal inputs would give other bytes than before."""
 
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+")
+_WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.whl")
+_PYTHON = re.compile(r"3\.[0-9]+")
+_GLIBC = re.compile(r"[0-9]+\.[0-9]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,13 +62,23 @@ class Platform:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelPin:
-    """One wheel, by content; where it is fetched from is the machine's affair and stands nowhere."""
+    """
+    One wheel, by content; where it is fetched from is the machine's affair and stands nowhere.
+
+    Its texts become file names and lines that pip reads, and a lock comes from whoever commits: none leads elsewhere.
+    """
 
     name: str
     version: str
     filename: str
     sha256: Digest
     size_bytes: int
+
+    def __post_init__(self) -> None:
+        _require(_NAME.fullmatch(self.name), self.name, "the name of a distribution")
+        _require(_VERSION.fullmatch(self.version), self.version, "the version of a distribution")
+        _require(_WHEEL.fullmatch(self.filename), self.filename, "the file name of a wheel")
+        _require(self.size_bytes >= 0, self.size_bytes, "the size of a file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +119,12 @@ class BasePin:
     python: str
     interpreter: str
     glibc: str
+
+    def __post_init__(self) -> None:
+        _require(self.reference and not _CONTROL.search(self.reference), self.reference, "the reference of an image")
+        _require(_PYTHON.fullmatch(self.python), self.python, "a minor version of Python 3")
+        _require(_is_absolute(self.interpreter), self.interpreter, "the absolute path of an interpreter")
+        _require(_GLIBC.fullmatch(self.glibc), self.glibc, "a version of glibc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,3 +199,13 @@ class Lock:
             message = f"The lock has format {lock.format}; this Mendel reads {LOCK_FORMAT}."
             raise InvalidProject(message, path=path, remedy="Run: mendel lock, or use the Mendel that made it.")
         return lock
+
+
+def _require(holds: object, value: object, what: str) -> None:
+    if not holds:
+        raise InvalidValue(f"{value!r} is not {what}.")
+
+
+def _is_absolute(path: str) -> bool:
+    whole = PurePosixPath(path)
+    return whole.is_absolute() and ".." not in whole.parts and not _CONTROL.search(path)
