@@ -327,7 +327,8 @@ def _hand_over(
         from mendel.adapters.oci.archive import write_archive  # noqa: PLC0415 - only where it is asked for
 
         on_progress(Progress(doing=f"writing {wish.output}"))
-        write_archive(layout, digest, report.references, wish.output)
+        with layout.growing():  # another build must not take it away meanwhile
+            write_archive(layout, digest, report.references, wish.output)
         report = replace(report, output=str(wish.output))
     if wish.load is False:
         return report

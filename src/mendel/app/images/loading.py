@@ -43,7 +43,7 @@ def load_image(
     if _is_there(engine, layout, digest, references, labels):
         return
     on_progress(Progress(doing=f"loading into {engine}"))
-    with tempfile.TemporaryDirectory(prefix="mendel-load-", dir=layout.directory) as scratch:
+    with layout.growing(), tempfile.TemporaryDirectory(prefix=".load-", dir=layout.directory) as scratch:
         archive = Path(scratch) / "image.tar"
         write_archive(layout, digest, references, archive)
         EngineProgram(engine).load(archive)

@@ -52,11 +52,12 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
     """
     project = load_project(wish.path or Path.cwd())
     bench = Workbench(places=places_of(project.root))
-    with bench.registries() as registries:
-        images = LayoutImages(bench.layout).images()
-        registry = wish.registry or registry_address(project.deployment.registry)
-        published = []
-        for image in _chosen(wish, project, images):
+    images = LayoutImages(bench.layout).images()
+    chosen = _chosen(wish, project, images)
+    registry = wish.registry or registry_address(project.deployment.registry)
+    published = []
+    with bench.registries() as registries, bench.layout.growing():  # no build takes away what is being sent
+        for image in chosen:
             references = _references(image, registry)
             base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
             siblings = [name for other in images if registry is not None for name in _references(other, registry)[:1]]
@@ -71,7 +72,7 @@ def push(wish: PushWish, *, on_progress: OnProgress = ignore_progress) -> tuple[
                     on_progress=on_progress,
                 )
             )
-        return tuple(published)
+    return tuple(published)
 
 
 def _chosen(wish: PushWish, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
