@@ -65,6 +65,10 @@ class Shelf:
         assert all(self.path(pin).is_file() for pin in pins)
 
 
+MENDEL = {f"mendel/{name}": b"" for name in ("__init__.py", "app/__init__.py", "app/alive.py", "app/cli/__init__.py")}
+"""What an image is asked for before its predictor is."""
+
+
 def digest_of_file(path: Path) -> Digest:
     with path.open("rb") as file:
         return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
@@ -145,7 +149,7 @@ class Lab:
                 commit=None,
                 url=None,
                 how="checkout",
-                wheel=make_wheel(wheels, "mendel", {"mendel/__init__.py": b""}),
+                wheel=make_wheel(wheels, "mendel", MENDEL),
             ),
             artifacts=tuple(self.source(name) for name in artifacts),
             code=(self.source("model.py"),),

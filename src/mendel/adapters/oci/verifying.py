@@ -26,6 +26,7 @@ os.chdir(sys.argv[1])
 sys.path[0] = os.getcwd()
 if importlib.util.find_spec("mendel") is None:
     sys.exit("The image has no Mendel to serve with.")
+import mendel.app.alive, mendel.app.cli
 for module, name in zip(sys.argv[2::2], sys.argv[3::2]):
     if not hasattr(importlib.import_module(module), name):
         sys.exit(f"{module} has no {name}.")

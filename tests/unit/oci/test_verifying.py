@@ -1,0 +1,34 @@
+"""What an image is asked to import, asked of this interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mendel.adapters.oci.verifying import import_command
+
+WHOLE = ("mendel/__init__.py", "mendel/app/__init__.py", "mendel/app/alive.py", "mendel/app/cli/__init__.py")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "The image has no Mendel to serve with."),
+        (WHOLE[:1], "ModuleNotFoundError: No module named 'mendel.app'"),
+        (WHOLE[:2] + WHOLE[3:], "ModuleNotFoundError: No module named 'mendel.app.alive'"),
+        (WHOLE[:3], "ModuleNotFoundError: No module named 'mendel.app.cli'"),
+        (WHOLE, ""),
+    ],
+)
+def test_a_mendel_that_is_there_only_by_name_is_none(workshop, tmp_path: Path, files, said):
+    """Its command line and its health check are imported for real; that there is a package is not enough."""
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    _, option, program, _, *wanted = import_command(workshop.plan(labels={}))
+    command = [sys.executable, "-I", "-S", option, program, str(tmp_path), *wanted]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode != 0, ended.stderr.strip().rpartition("\n")[2]) == (bool(said), said)
