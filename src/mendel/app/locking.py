@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -95,7 +95,8 @@ class Locking:
 
         Args:
             platforms: Besides those of *former*.
-            classifiers: Whose pins to make anew; the others keep theirs. None: all.
+            classifiers: Whose pins to make anew; the others keep theirs where they are what those ask for with this
+                Mendel: one lock pins one Mendel, and its wheels have to satisfy it for all. None: all.
             former: Its pins are kept where they still satisfy.
             upgrade: Keep none.
 
@@ -106,16 +107,35 @@ class Locking:
         chosen = [project.classifier(name) for name in (project.names if classifiers is None else classifiers)]
         wanted = {*platforms, *(Platform.parse(old.platform) for old in (former.environments if former else ()))}
         asked = [asked_by(project, each, platform, self._own) for platform in sorted(wanted) for each in chosen]
-        kept = _of_others(former, project, [each.name for each in chosen])
+        named = {each.name for each in chosen}
+        kept, outdated = self._others(project, former, named)
+        asked += outdated
         fresh = []
         for _, group in groupby(sorted(asked, key=lambda one: one.inputs), key=lambda one: one.inputs):
             alike = list(group)
-            fresh.append(self._environment(alike, former, upgrade=upgrade, on_progress=on_progress))
+            newest = upgrade and any(one.classifier in named for one in alike)
+            fresh.append(self._environment(alike, former, upgrade=newest, on_progress=on_progress))
         return Lock(
             runtime=self._runtime,
             environments=tuple(sorted(_merged([*kept, *fresh]), key=lambda env: (env.platform, env.classifiers))),
             compressor=self._compressor,
         )
+
+    def _others(
+        self, project: Project, former: Lock | None, named: Collection[str]
+    ) -> tuple[list[Environment], list[Asked]]:
+        """Of the classifiers that nobody chose: the environments that they still ask for, and what the rest ask for."""
+        kept, outdated = [], []
+        for env in former.environments if former is not None else ():
+            for name in env.classifiers:
+                if name in named or name not in project.names:
+                    continue
+                asked = asked_by(project, project.classifier(name), Platform.parse(env.platform), self._own)
+                if asked.inputs == env.inputs:
+                    kept.append(replace(env, classifiers=(name,)))
+                else:
+                    outdated.append(asked)
+        return kept, outdated
 
     def _environment(
         self, alike: Sequence[Asked], former: Lock | None, *, upgrade: bool, on_progress: OnProgress
@@ -265,16 +285,23 @@ def check_fresh(
     return environment
 
 
-def bring_wheels(directory: Path, lock: Lock, wheels: Wheels, *, every: bool) -> tuple[str, ...]:
+def bring_wheels(
+    directory: Path, lock: Lock, wheels: Wheels, *, every: bool, on_progress: OnProgress = ignore_progress
+) -> tuple[str, ...]:
     """
     Have Mendel's own wheel in the project's directory of wheels, since no index has it; with *every*, all of them.
+
+    Those that are not at hand are fetched first: a lock that was kept as it is fetched none.
 
     Returns:
         The names of the files that are new there, sorted.
 
     Raises:
         StoreUnavailable: The disk does not take them.
+        WheelNotFound, DigestMismatch: One cannot be had, or is another one now.
     """
+    for env in lock.environments if every else ():
+        wheels.fetch(env.wheels, base=env.base, platform=Platform.parse(env.platform), on_progress=on_progress)
     pins = [lock.runtime.wheel, *(_pins(lock) if every else ())]
     into = directory / WHEELS_DIRECTORY
     brought = set()
@@ -352,14 +379,6 @@ def _near(same_platform: Sequence[Environment], alike: Sequence[Asked]) -> list[
     """Former environments, that of these classifiers first: whose versions to keep."""
     names = {each.classifier for each in alike}
     return sorted(same_platform, key=lambda env: names.isdisjoint(env.classifiers))
-
-
-def _of_others(former: Lock | None, project: Project, chosen: Sequence[str]) -> Iterator[Environment]:
-    """The environments of classifiers that the project has and nobody chose."""
-    others = set(project.names) - set(chosen)
-    for env in former.environments if former is not None else ():
-        if names := tuple(name for name in env.classifiers if name in others):
-            yield replace(env, classifiers=names)
 
 
 def _merged(environments: Iterable[Environment]) -> Iterator[Environment]:

@@ -202,19 +202,58 @@ def test_another_python_in_the_base_resolves_anew(bench):
     assert versions(bench.lock(former=former)) == ["beta 2.0", "gamma 1.0", "runtimedep 1.0"]
 
 
+def two_files(bench: Bench) -> None:
+    """Requirements of its own for credit; churn has those of the project."""
+    section = "predictor: {module: model, class_name: Model}\n    build: {requirements: other.txt}"
+    (bench.root / "mlserver.yaml").write_text(TWO.replace("predictor: {module: model, class_name: Model}", section, 1))
+
+
 def test_one_classifier_can_be_locked_and_the_others_keep_theirs(bench):
-    """--classifier changes that classifier's pins; the other keeps even what is stale, and says so when checked."""
+    """--classifier changes that classifier's pins, upgraded or asked for anew; the other's stay as they were."""
+    two_files(bench)
+    bench.ask("alpha")
+    bench.ask("alpha", file="other.txt")
+    former = bench.lock()
+    bench.add("alpha", "3.0")
+    bench.ask("alpha", "beta", file="other.txt")
+    made = bench.lock("credit", former=former, upgrade=True)
+    assert versions(made, "credit") == ["alpha 3.0", "beta 2.0", "runtimedep 1.0"]
+    assert made.environment("churn", AMD).wheels == former.environment("churn", AMD).wheels
+    project = load_project(bench.root)
+    for name in project.names:
+        check_fresh(made, project, name, AMD, own=bench.own)
+
+
+def test_another_mendel_is_locked_for_every_classifier(bench):
+    """A lock pins one Mendel: what another needs is resolved for the classifiers that nobody named, too."""
+    two_files(bench)
+    bench.ask("alpha<2")
+    bench.ask("beta", file="other.txt")
+    former = bench.lock(platforms=(AMD, ARM))
+    bench.add("laterdep", "1.0")
+    bench.own = ("runtimedep", "laterdep")
+    made = bench.lock("credit", former=former)
+    project = load_project(bench.root)
+    for platform in (AMD, ARM):
+        assert versions(made, "credit", platform) == ["beta 2.0", "laterdep 1.0", "runtimedep 1.0"]
+        assert versions(made, "churn", platform) == ["alpha 1.0", "laterdep 1.0", "runtimedep 1.0"]
+        for name in project.names:
+            check_fresh(made, project, name, platform, own=bench.own)
+    assert bench.lock(former=made) == made
+    bench.add("alpha", "1.5")
+    assert versions(bench.lock("credit", former=former, upgrade=True), "churn")[0] == "alpha 1.0"
+
+
+def test_a_classifier_that_asks_for_something_else_is_locked_with_the_one_that_is_named(bench):
+    """What nobody named but is stale is made anew, so that a lock just written is fresh; what is gone is left out."""
     bench.ask("alpha")
     former = bench.lock()
     bench.ask("alpha", "beta")
-    made = bench.lock("credit", former=former)
-    assert versions(made, "credit") == ["alpha 2.0", "beta 2.0", "runtimedep 1.0"]
-    assert versions(made, "churn") == versions(former, "churn")
-    project = load_project(bench.root)
-    check_fresh(made, project, "credit", AMD)
-    with pytest.raises(StaleLock, match="asked for now: beta"):
-        check_fresh(made, project, "churn", AMD)
-    assert len(bench.lock(former=made).environments) == 1
+    (environment,) = bench.lock("credit", former=former).environments
+    assert environment.classifiers == ("churn", "credit")
+    assert [pin.name for pin in environment.wheels] == ["alpha", "beta", "runtimedep"]
+    (bench.root / "mlserver.yaml").write_text(TWO.replace("churn", "later"))
+    assert [env.classifiers for env in bench.lock("credit", former=former).environments] == [("credit",)]
 
 
 def test_a_platform_is_added_to_those_there_are(bench):
@@ -348,6 +387,18 @@ def test_mendels_wheel_is_committed_and_strangers_are_left_alone(bench):
     assert drop_wheels(bench.root, former, bench.lock(former=made)) == ("alpha-2.0-py3-none-any.whl",)
     assert own.exists()
     assert changed.read_bytes() == b"the user's now"
+
+
+def test_a_fresh_clone_can_be_vendored(bench, tmp_path):
+    """With a current lock and an empty cache, the wheels of every environment are fetched before they are copied."""
+    two_files(bench)
+    bench.ask("alpha")
+    bench.ask("beta", file="other.txt")
+    made = bench.lock()
+    bring_wheels(bench.root, made, bench.wheels, every=False)
+    empty = CachedWheels(tmp_path / "other", project=bench.root / "mlserver.wheels")
+    brought = bring_wheels(bench.root, made, empty, every=True)
+    assert brought == tuple(f"{name}-py3-none-any.whl" for name in ("alpha-2.0", "beta-2.0", "runtimedep-1.0"))
 
 
 def test_changes_are_told_wheel_by_wheel(bench):

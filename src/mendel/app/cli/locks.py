@@ -134,7 +134,7 @@ def _lock(
         made = locking_for(wheels, bases_for(places), on_progress=on_progress).make_lock(
             project, platforms=wanted, classifiers=names, former=former, upgrade=upgrade, on_progress=on_progress
         )
-    brought = bring_wheels(project.root, made, wheels, every=vendor)
+        brought = bring_wheels(project.root, made, wheels, every=vendor, on_progress=on_progress)
     changed = write_lock(project.root, made)
     dropped = drop_wheels(project.root, former, made)
     hints = _hints(project, names)
