@@ -243,11 +243,10 @@ def _section(document: Document, kind: type[T], body: Any, place: Place) -> T:
 def _refuse_unknown_in(document: Document, kind: type, tree: Mapping[str, Any], place: Place) -> None:
     if not is_dataclass(kind):
         return
-    hints = get_type_hints(kind)
     _refuse_unknown(document, tree, tuple(field.name for field in fields(kind)), place)
     for field in fields(kind):
         value = tree.get(field.name)
-        if isinstance(value, Mapping) and is_dataclass(hints[field.name]):
-            _refuse_unknown_in(document, hints[field.name], value, (*place, field.name))
+        if isinstance(value, Mapping):
+            _refuse_unknown_in(document, get_type_hints(kind)[field.name], value, (*place, field.name))
         if value is None and field.default is MISSING and field.default_factory is MISSING:
             raise document.error(f"{'.'.join((*place, field.name))} is missing.", place)
