@@ -13,9 +13,9 @@ HUB_ONLY = ("alembic", "dbos", "deltalake", "fastapi", "mlflow", "pandas", "pand
 BASE_MODULES = (
     "mendel",
     "mendel.app.cli.main",
-    "mendel.app.connecting",
-    "mendel.app.serve",
-    "mendel.app.worker",
+    "mendel.app.connect",
+    "mendel.app.server.launch",
+    "mendel.app.server.worker",
     "mendel.drift",
     "mendel.predictions",
     "mendel.projects",

@@ -284,7 +284,7 @@ def http_page() -> str:
     """Routes of the hub and of the REST door, with the scope each needs, and the methods of the other doors."""
     from mendel.protos import modelops_pb2, open_inference_pb2  # noqa: PLC0415
     from mendel.transports.rest.application import ROUTES  # noqa: PLC0415
-    from mendel.transports.zmq.methods import METHODS  # noqa: PLC0415
+    from mendel.transports.zmq.message_types import METHODS  # noqa: PLC0415
 
     rest = [
         (r.method, f"`{r.pattern}`", r.scope.value if r.scope else "none", _first(r.endpoint.__doc__)) for r in ROUTES

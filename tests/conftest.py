@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mendel.adapters.oci.conversation import RegistrySettings
-from mendel.adapters.oci.credentials import Keychain, Login
-from mendel.adapters.oci.registry import Registries
+from mendel.adapters.oci.registry.client import RegistryClients
+from mendel.adapters.oci.registry.credentials import Keychain, Login
+from mendel.adapters.oci.registry.session import RegistrySettings
 
 CONTAINERS_CONF = """
 [containers]
@@ -143,10 +143,10 @@ class RunningRegistry:
     ca: Path | None = None
     login: Login | None = None
 
-    def client(self, **settings: object) -> Registries:
+    def client(self, **settings: object) -> RegistryClients:
         """A client that may do everything here."""
         given = {} if self.login is None else {self.host: self.login}
-        return Registries(
+        return RegistryClients(
             keychain=Keychain(given=given),
             settings=RegistrySettings(ca_bundle=self.ca, **settings),  # type: ignore[arg-type]
             sleep=time.sleep,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mendel.app.connecting import connect
+    from mendel.app.connect import connect
     from mendel.drift import DriftDetector
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ __all__ = ["DriftDetector", "__version__", "connect"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: the command line must start quickly."""
     if name == "connect":
-        from mendel.app.connecting import connect  # noqa: PLC0415
+        from mendel.app.connect import connect  # noqa: PLC0415
 
         return connect
     if name == "DriftDetector":

@@ -24,8 +24,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
-from mendel.app.demo.doors import Doors
-from mendel.app.demo.stage import free_ports
+from mendel.app.demo.demo_processes import free_ports
+from mendel.app.demo.door_clients import Doors
 from mendel.app.directory import DataDirectory
 from mendel.registry import Registration
 from mendel.serving import write_artifact

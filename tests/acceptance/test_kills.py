@@ -27,7 +27,7 @@ KILLS = 20
 CHANGES = {"model.promoted", "model.rollback", "deployment.changed"}
 
 
-class Chore:
+class BackgroundJob:
     """A thread that does one thing again and again until its block ends; what it did not expect ends the block."""
 
     def __init__(self, turn):
@@ -325,8 +325,8 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(two_versions, load, rn
     hub_kills, server_kills, watcher = HubKills(hub, rng), ServerKills(server, rng), Watcher(installation)
     with ExitStack() as running:
         running.enter_context(traffic)
-        others = [running.enter_context(Chore(chore)) for chore in (operator, labeller, watcher)]
-        killers = [running.enter_context(Chore(killer)) for killer in (hub_kills, server_kills)]
+        others = [running.enter_context(BackgroundJob(chore)) for chore in (operator, labeller, watcher)]
+        killers = [running.enter_context(BackgroundJob(killer)) for killer in (hub_kills, server_kills)]
         installation.until(lambda: all(killer.over for killer in killers) or any(other.over for other in others), 400)
     hub.await_ready()
     server.await_ready()
@@ -363,7 +363,7 @@ def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
     installation.ok("promote", f"{MODEL}@1", "--reason", "the first")
     traffic = load(installation)
     labeller = Labeller(installation, traffic, rng)
-    with traffic, Chore(labeller):
+    with traffic, BackgroundJob(labeller):
         for _ in range(3):
             process = installation.start("up")
             installation.until(partial(installation.locked, installation.directory / "up.lock"), process=process)

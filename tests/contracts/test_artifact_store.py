@@ -11,7 +11,7 @@ from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.errors import ArtifactNotFound
 from mendel.registry import Mirror, Publication
 from mendel.values import ModelName, Stage, VersionUuid
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 CREDIT = ModelName("credit")
 

@@ -18,7 +18,7 @@ from types import FrameType
 import httpx
 
 from mendel.app.directory import DataDirectory
-from mendel.app.serving import project_around
+from mendel.app.server.serve_options import project_around
 from mendel.app.settings import Settings
 from mendel.errors import DirectoryInUse, Unavailable
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry

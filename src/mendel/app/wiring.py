@@ -16,14 +16,14 @@ from mendel.adapters.delta import DeltaLake
 from mendel.adapters.files import FileInbox, read_table, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.mlflow import MlflowArtifacts
-from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema
-from mendel.app.anchoring import FileAnchors
-from mendel.app.chores import Chores
 from mendel.app.directory import DataDirectory, write_atomically
-from mendel.app.probes import probe
+from mendel.app.hub.anchors import FileAnchors
+from mendel.app.hub.background_jobs import BackgroundJobs
+from mendel.app.hub.health import probe
+from mendel.app.hub.summaries import Summaries
 from mendel.app.settings import Settings
-from mendel.app.summarising import Summaries
 from mendel.drift import MonitoringPolicy
 from mendel.durable import Clock, Lease, UnitOfWork, Workflows
 from mendel.healing import (
@@ -74,7 +74,7 @@ class Rooms:
     intake: LazyIntake
     clock: Clock = utc_now
     workflows: Workflows | None = None
-    chores: Chores | None = None
+    chores: BackgroundJobs | None = None
 
     def parts(self, *, stopping: Callable[[], bool] = lambda: False) -> HubParts:
         """What the control API stands on; *stopping* ends long polls."""
@@ -140,7 +140,7 @@ class LiveRooms(Rooms):
             self.studied[model] = due
             self.study(model)
 
-    def watch(self, chores: Chores) -> None:
+    def watch(self, chores: BackgroundJobs) -> None:
         """Show the state of *chores* in the health of the hub."""
         self.chores = chores
 

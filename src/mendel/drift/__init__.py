@@ -1,16 +1,16 @@
 """Profiles and statistics: distributions in, readings out."""
 
-from mendel.drift.cells import Cells, as_numbers, category, tally
-from mendel.drift.compare import compare
+from mendel.drift.comparison import compare
 from mendel.drift.detector import Detection, DriftDetector, as_table
+from mendel.drift.drift_report import DataQuality, DriftReading, DriftReport, Effect, FeatureReport, confirmed
+from mendel.drift.feature_counts import Cells, as_numbers, category, tally
 from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature, infer_type
-from mendel.drift.metrics import METRICS, Metric, bootstrap, metric, score_of
-from mendel.drift.outcomes import Outcomes
+from mendel.drift.labelled_outcomes import Outcomes
 from mendel.drift.policy import Band, Effects, FeatureRule, LogRule, MonitoringPolicy, Task
 from mendel.drift.profiles import Profile, merge
 from mendel.drift.quality import Quality, QualityReading, evaluate, quality_signal, wilson
+from mendel.drift.quality_metrics import METRICS, Metric, bootstrap, metric, score_of
 from mendel.drift.reference import Reference
-from mendel.drift.report import DataQuality, DriftReading, DriftReport, Effect, FeatureReport, confirmed
 
 __all__ = [
     "METRICS",

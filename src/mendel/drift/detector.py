@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.compare import compare
+from mendel.drift.comparison import compare
+from mendel.drift.drift_report import DriftReport, FeatureReport
 from mendel.drift.policy import MonitoringPolicy
 from mendel.drift.reference import Reference
-from mendel.drift.report import DriftReport, FeatureReport
 from mendel.errors import EmptyWindow, InvalidValue
 from mendel.values import Measured, Table
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.cells import Cells, Counts, Floats, as_numbers, category, count_numbers, tally
+from mendel.drift.feature_counts import Cells, Counts, Floats, as_numbers, category, count_numbers, tally
 
 QUANTILE_BINS = 64
 MAX_CATEGORIES = 256

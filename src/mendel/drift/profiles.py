@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from mendel.drift.cells import Cells, CellsDocument
+from mendel.drift.feature_counts import Cells, CellsDocument
 from mendel.drift.features import MAX_CELLS, Feature
 from mendel.drift.reference import Reference
 from mendel.errors import InvalidValue, ReferenceMismatch

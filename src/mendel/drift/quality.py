@@ -9,9 +9,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mendel.drift.metrics import METRICS, Metric, bootstrap, metric, score_of
-from mendel.drift.outcomes import Outcomes
+from mendel.drift.labelled_outcomes import Outcomes
 from mendel.drift.policy import MonitoringPolicy, Task
+from mendel.drift.quality_metrics import METRICS, Metric, bootstrap, metric, score_of
 from mendel.values import Measured, Measurement, NotMeasured
 
 MIN_ROWS = 30

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.cells import Cells, CellsDocument, as_numbers
+from mendel.drift.feature_counts import Cells, CellsDocument, as_numbers
 from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature, infer_type
 from mendel.errors import DigestMismatch, EmptyWindow, InvalidValue
 from mendel.values import Digest, Table, from_json, to_json

@@ -2,9 +2,9 @@
 
 from mendel.durable.clock import Clock, NewId
 from mendel.durable.events import GENESIS, Event, LedgerEntry, chain, entry_hash
-from mendel.durable.fence import require_lease
+from mendel.durable.fencing import require_lease
 from mendel.durable.ledger import Anchor, Verified, as_recorded, check_anchor, sign_head, verify
-from mendel.durable.outcomes import Abandoned, StepOutcome, as_json, attempt, settle
+from mendel.durable.outbox_relay import Relay
 from mendel.durable.ports import (
     Lease,
     Leases,
@@ -21,7 +21,7 @@ from mendel.durable.ports import (
     Workflows,
     WorkflowState,
 )
-from mendel.durable.relay import Relay
+from mendel.durable.step_outcomes import Abandoned, StepOutcome, as_json, attempt, settle
 
 __all__ = [
     "GENESIS",

@@ -1,9 +1,9 @@
 """Evidence in, gate report out."""
 
-from mendel.gates.decide import decide, judge
 from mendel.gates.evidence import Answers, Evidence, Findings, FloorFinding, RunCause, SegmentFinding
-from mendel.gates.measure import look_alpha, measure
-from mendel.gates.pairs import relative_gain, rows_for_power
+from mendel.gates.judgement import decide, judge
+from mendel.gates.measurements import look_alpha, measure
+from mendel.gates.paired_comparison import relative_gain, rows_for_power
 from mendel.gates.policy import PROFILES, Bounds, GatePolicy, Profile
 from mendel.gates.report import Family, GateReport, GateResult, Verdict
 from mendel.gates.segments import automatic_segments

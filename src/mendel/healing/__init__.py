@@ -1,13 +1,10 @@
 """Cause -> incident -> decision -> playbook: the only room that changes what is live on its own."""
 
-from mendel.healing.books import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
-from mendel.healing.convergence import Following, following
-from mendel.healing.decide import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide
-from mendel.healing.healing import Healing
-from mendel.healing.journal import WORKFLOW, pause_of
-from mendel.healing.monitor import Monitor
-from mendel.healing.nouns import (
+from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide
+from mendel.healing.decision_records import DecisionRecord, Verdict
+from mendel.healing.drift_and_quality_checks import Log, reference_of
+from mendel.healing.entities import (
     Cause,
     Effect,
     EffectState,
@@ -26,11 +23,14 @@ from mendel.healing.nouns import (
     StepState,
     TimelineEntry,
 )
+from mendel.healing.healing import Healing
+from mendel.healing.incident_journal import WORKFLOW, pause_of
+from mendel.healing.monitor import Monitor
+from mendel.healing.playbook_workflow import PlaybookWorkflow
+from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
 from mendel.healing.ports import HealingStore, Lifecycle, Training, Watcher
-from mendel.healing.records import DecisionRecord, Verdict
-from mendel.healing.study import Log, reference_of
-from mendel.healing.workflow import PlaybookWorkflow
+from mendel.healing.server_convergence import Following, following
 
 __all__ = [
     "REMEDIES",

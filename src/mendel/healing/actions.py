@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mendel.durable import Clock, Payload, Transaction, UnitOfWork, WorkflowFunction
-from mendel.healing.books import Action
-from mendel.healing.convergence import following
-from mendel.healing.journal import Journal
-from mendel.healing.nouns import EffectState, Incident, TimelineEntry
+from mendel.healing.durable_steps import Done, Playing, Prefixed, Refused
+from mendel.healing.entities import EffectState, Incident, TimelineEntry
+from mendel.healing.healing_facts import ACTOR, actor_of
+from mendel.healing.incident_journal import Journal
+from mendel.healing.playbooks import Action
 from mendel.healing.ports import HealingStore, Lifecycle, Watcher
-from mendel.healing.situation import ACTOR, actor_of
-from mendel.healing.steps import Done, Playing, Prefixed, Refused
+from mendel.healing.server_convergence import following
 from mendel.values import Stage, VersionRef, from_micros, to_micros
 
 _LONGEST_WAIT = timedelta(seconds=1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mendel.healing.nouns import Cause, Signal, SignalKind
+from mendel.healing.entities import Cause, Signal, SignalKind
 from mendel.values import Severity
 
 _ORDER = list(Cause)

@@ -8,15 +8,15 @@ from functools import partial
 
 from mendel.durable import Transaction, Workflows, WorkflowState
 from mendel.errors import Conflict, HealingPaused, InvalidValue
-from mendel.healing.deciding import Deciding
-from mendel.healing.journal import pause_of
-from mendel.healing.nouns import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
+from mendel.healing.entities import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
+from mendel.healing.healing_facts import ACTOR
+from mendel.healing.incident_decisions import IncidentDecisions
+from mendel.healing.incident_journal import pause_of
 from mendel.healing.ports import HealingStore
-from mendel.healing.situation import ACTOR
 from mendel.values import ModelName
 
 
-class Healing(Deciding):
+class Healing(IncidentDecisions):
     """
     Opens incidents, decides about them, starts what was decided, and takes in what people say to that.
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mendel.healing.causes import Diagnosis
-from mendel.healing.nouns import (
+from mendel.healing.entities import (
     Incident,
     IncidentContext,
     IncidentStatus,
@@ -17,14 +17,14 @@ from mendel.healing.nouns import (
     StepState,
     TimelineEntry,
 )
-from mendel.healing.situation import Situation
+from mendel.healing.healing_facts import HealingFacts
 from mendel.values import Severity
 
 _MAX_EVIDENCE = 20
 """Evidence of repeats is kept this often; the ledger has the decisions with theirs."""
 
 
-def opened(diagnosis: Diagnosis, situation: Situation, *, incident_id: str, now: datetime) -> Incident:
+def opened(diagnosis: Diagnosis, situation: HealingFacts, *, incident_id: str, now: datetime) -> Incident:
     """The incident that *diagnosis* opens."""
     first = diagnosis.signals[0]
     told = "; ".join(diagnosis.reasons)

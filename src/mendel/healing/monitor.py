@@ -9,11 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference, confirmed
-from mendel.healing.convergence import following
-from mendel.healing.nouns import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
-from mendel.healing.policy import HealingPolicy
-from mendel.healing.ports import Lifecycle
-from mendel.healing.study import (
+from mendel.healing.drift_and_quality_checks import (
     Log,
     QualityLook,
     drift_report,
@@ -27,7 +23,11 @@ from mendel.healing.study import (
     seen_in_quality,
     windows,
 )
-from mendel.healing.triggers import Seen, kind_of, seen_in_check, seen_in_servers, told
+from mendel.healing.entities import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
+from mendel.healing.fast_checks import Seen, kind_of, seen_in_check, seen_in_servers, told
+from mendel.healing.policy import HealingPolicy
+from mendel.healing.ports import Lifecycle
+from mendel.healing.server_convergence import following
 from mendel.registry import PolicyDocument
 from mendel.values import Measured, ModelName, Table, VersionRef, Window, from_mapping
 

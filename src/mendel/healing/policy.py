@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mendel.errors import InvalidPolicy
-from mendel.healing.nouns import Cause
+from mendel.healing.entities import Cause
 from mendel.values import from_mapping, unknown_key
 
 

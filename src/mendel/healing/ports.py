@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mendel.durable import StepKey
-from mendel.healing.nouns import Effect, Incident, Pause, PlaybookRun
-from mendel.healing.records import DecisionRecord
+from mendel.healing.decision_records import DecisionRecord
+from mendel.healing.entities import Effect, Incident, Pause, PlaybookRun
 from mendel.registry import PolicyDocument, RollbackCheck, RolledBack, ServerState, Tenure, VersionRecord
 from mendel.retraining import LabelSupply
 from mendel.values import Deployment, ModelName, Stage, VersionRef

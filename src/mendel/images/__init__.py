@@ -9,7 +9,15 @@ from mendel.images.attestations import (
     Subject,
     render_statement,
 )
-from mendel.images.comparing import Difference, ImageContents, Moved, compare_images
+from mendel.images.build_plan import (
+    OWN_BUILDER,
+    Origin,
+    RegisteredVersion,
+    describe,
+    plan_image,
+    render_size,
+    run_settings,
+)
 from mendel.images.containers import (
     RUN_LABEL,
     Container,
@@ -30,21 +38,7 @@ from mendel.images.dockerfile import (
     render_dockerfile,
     source_requirements,
 )
-from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
-from mendel.images.locks import (
-    BUILDER_FORMAT,
-    LOCK_FILE,
-    LOCK_FORMAT,
-    WHEELS_DIRECTORY,
-    BasePin,
-    Environment,
-    Lock,
-    Platform,
-    RuntimePin,
-    WheelPin,
-)
-from mendel.images.naming import classifier_of, encode_classifier, image_name, image_tags, model_tags
-from mendel.images.nouns import (
+from mendel.images.entities import (
     APP,
     DATA,
     MANIFEST,
@@ -59,14 +53,21 @@ from mendel.images.nouns import (
     RunSettings,
     SourceFile,
 )
-from mendel.images.planning import (
-    OWN_BUILDER,
-    Origin,
-    RegisteredVersion,
-    describe,
-    plan_image,
-    render_size,
-    run_settings,
+from mendel.images.file_selection import VERSION_DIRECTORY, Selection, select_files, version_files
+from mendel.images.image_diff import Difference, ImageContents, Moved, compare_images
+from mendel.images.image_names import classifier_of, encode_classifier, image_name, image_tags, model_tags
+from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
+from mendel.images.lockfile import (
+    BUILDER_FORMAT,
+    LOCK_FILE,
+    LOCK_FORMAT,
+    WHEELS_DIRECTORY,
+    BasePin,
+    Environment,
+    Lock,
+    Platform,
+    RuntimePin,
+    WheelPin,
 )
 from mendel.images.ports import (
     Bases,
@@ -87,8 +88,7 @@ from mendel.images.requirements import (
     read_requirements,
 )
 from mendel.images.sbom import ModelFacts, render_sbom
-from mendel.images.selection import VERSION_DIRECTORY, Selection, select_files, version_files
-from mendel.images.wheel_facts import WheelFacts, normalized_name
+from mendel.images.wheel_metadata import WheelFacts, normalized_name
 
 __all__ = [
     "APP",

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mendel.images.nouns import ImagePlan
+from mendel.images.entities import ImagePlan
 from mendel.values import Digest, to_json
 
 CYCLONEDX = "application/vnd.cyclonedx+json"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.errors import BuildRefused, InvalidValue
+from mendel.images.entities import APP, DATA, MANIFEST, USER_ID, VENV, ImagePlan
 from mendel.images.labels import one_line
-from mendel.images.locks import WheelPin
-from mendel.images.nouns import APP, DATA, MANIFEST, USER_ID, VENV, ImagePlan
+from mendel.images.lockfile import WheelPin
 
 APT_FILE = "apt.txt"
 """Debian packages that a project needs, beside its ``mlserver.yaml``, one name a line."""

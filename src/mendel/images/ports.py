@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mendel.images.locks import BasePin, Platform, WheelPin
-from mendel.images.nouns import BuiltImage, ImagePlan, ImageRecord
+from mendel.images.entities import BuiltImage, ImagePlan, ImageRecord
+from mendel.images.lockfile import BasePin, Platform, WheelPin
 from mendel.values import Digest
 
 

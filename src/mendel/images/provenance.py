@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 from mendel.images.attestations import CYCLONEDX, BuildOrigin, Subject, render_statement, subject_name
-from mendel.images.locks import BUILDER_FORMAT, LOCK_FILE, WheelPin
-from mendel.images.nouns import ImagePlan
+from mendel.images.entities import ImagePlan
+from mendel.images.lockfile import BUILDER_FORMAT, LOCK_FILE, WheelPin
 from mendel.images.sbom import base_purl
-from mendel.images.wheel_facts import normalized_name
+from mendel.images.wheel_metadata import normalized_name
 from mendel.values import Digest, to_json
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mendel.errors import BuildRefused, InvalidValue
-from mendel.images.locks import Platform
-from mendel.images.wheel_facts import normalized_name
+from mendel.images.lockfile import Platform
+from mendel.images.wheel_metadata import normalized_name
 from mendel.values import Digest
 
 REQUIREMENTS_FILE = "requirements.txt"

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from mendel.images.attestations import BuildOrigin, subject_name
-from mendel.images.locks import BasePin, WheelPin
-from mendel.images.nouns import APP, ImagePlan, SourceFile
-from mendel.images.wheel_facts import WheelFacts, normalized_name
+from mendel.images.entities import APP, ImagePlan, SourceFile
+from mendel.images.lockfile import BasePin, WheelPin
+from mendel.images.wheel_metadata import WheelFacts, normalized_name
 from mendel.values import Digest, Signature, VersionRef, to_json
 
 _SPEC_VERSION = "1.6"

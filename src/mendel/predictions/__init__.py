@@ -1,10 +1,6 @@
 """The append-only prediction log and the join with labels, over ports."""
 
-from mendel.predictions.discretion import FeatureUse
-from mendel.predictions.intake import Intake, forward
-from mendel.predictions.labels import labels_from
-from mendel.predictions.log import PredictionLog
-from mendel.predictions.nouns import (
+from mendel.predictions.entities import (
     LabelRow,
     PendingSegment,
     Prediction,
@@ -19,6 +15,13 @@ from mendel.predictions.nouns import (
     mint_ids,
     pack_ids,
 )
+from mendel.predictions.feature_privacy import FeatureUse
+from mendel.predictions.intake import Intake, forward
+from mendel.predictions.label_matching import labels_from
+from mendel.predictions.label_parsing import parse_labels
+from mendel.predictions.lake_maintenance import Kept, LakePolicy, forget, tidy_lake
+from mendel.predictions.lake_rows import TIME_COLUMNS, among, chosen_rows, missing_column
+from mendel.predictions.log_statistics import LogStats, RowStats, SpanStats
 from mendel.predictions.ports import (
     LABELS_TABLE,
     Lake,
@@ -27,14 +30,11 @@ from mendel.predictions.ports import (
     SegmentInbox,
     predictions_table,
 )
-from mendel.predictions.posted import parse_labels
-from mendel.predictions.rows import TIME_COLUMNS, among, chosen_rows, missing_column
+from mendel.predictions.prediction_log import PredictionLog
 from mendel.predictions.segments import check_segment, parse_segment, read_segment
-from mendel.predictions.shipping import Shipped, Shipper, SpoolPlan, Summarise, plan_spool
+from mendel.predictions.shipper import Shipped, Shipper, SpoolPlan, Summarise, plan_spool
 from mendel.predictions.spool import Spool, SpoolCondition, SpoolPolicy, seal_orphans
 from mendel.predictions.spool_files import SealedSegment, check_spool_id, salvage, sealed_segments, spool_identity
-from mendel.predictions.statistics import LogStats, RowStats, SpanStats
-from mendel.predictions.upkeep import Kept, LakePolicy, forget, tidy_lake
 
 __all__ = [
     "LABELS_TABLE",

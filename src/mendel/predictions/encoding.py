@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from mendel.errors import SegmentCorrupt
-from mendel.predictions.nouns import Column, LabelRow, PredictionBlock, Scalar
+from mendel.predictions.entities import Column, LabelRow, PredictionBlock, Scalar
 from mendel.values import ModelName, from_micros, to_micros
 
 _FLOAT = np.dtype(np.float64)

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from mendel.errors import SegmentCorrupt, StoreUnavailable
-from mendel.predictions.nouns import LabelRow, PredictionBlock
+from mendel.predictions.entities import LabelRow, PredictionBlock
 from mendel.predictions.ports import SegmentInbox
 from mendel.predictions.spool import Spool
 from mendel.predictions.spool_files import salvage, sealed_segments

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from mendel.predictions.nouns import PendingSegment, ProfileRow, SegmentProfile, SpoolProgress
+from mendel.predictions.entities import PendingSegment, ProfileRow, SegmentProfile, SpoolProgress
 from mendel.values import Digest, ModelName, Table, Window
 
 LABELS_TABLE = "labels"

@@ -23,7 +23,7 @@ import msgspec
 
 from mendel.errors import DigestMismatch, SegmentCorrupt
 from mendel.predictions.encoding import decode_block, decode_labels
-from mendel.predictions.nouns import LabelRow, PredictionBlock, Segment
+from mendel.predictions.entities import LabelRow, PredictionBlock, Segment
 from mendel.values import Digest
 
 MAGIC = b"MNDLSEG\x01"

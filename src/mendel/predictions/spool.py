@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from mendel.errors import DirectoryInUse, InvalidSettings, MendelError, StoreUnavailable
-from mendel.predictions.discretion import FeatureUse, discreet
 from mendel.predictions.encoding import encode_block, encode_labels
-from mendel.predictions.nouns import LabelRow, PredictionBlock
+from mendel.predictions.entities import LabelRow, PredictionBlock
+from mendel.predictions.feature_privacy import FeatureUse, discreet
 from mendel.predictions.open_segment import OpenSegment
 from mendel.predictions.segments import BLOCK, LABELS, frame
 from mendel.predictions.spool_files import (

@@ -1,9 +1,17 @@
 """Reads mlserver.yaml, finds classifiers, owns release status."""
 
-from mendel.projects.code import code_digest, files_below
-from mendel.projects.document import Document, Place, read_document
-from mendel.projects.loading import FILE, LEGACY_FILE, find_project_file, load_project
-from mendel.projects.nouns import (
+from mendel.projects.ci_workflows import (
+    GITHUB_FILE,
+    GITLAB_FILE,
+    Pipeline,
+    ci_workflow,
+    github_workflow,
+    gitlab_pipeline,
+    installable,
+    registry_address,
+)
+from mendel.projects.code_digest import code_digest, files_below
+from mendel.projects.entities import (
     POLICY_SECTIONS,
     Api,
     Build,
@@ -23,8 +31,9 @@ from mendel.projects.nouns import (
     project_path,
     shown_classifiers,
 )
-from mendel.projects.origins import holds_credentials, name_in_origin, repository_name, without_credentials
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
+from mendel.projects.project_file import FILE, LEGACY_FILE, find_project_file, load_project
+from mendel.projects.project_templates import NewFile, classifier_name, migrated, skeleton
 from mendel.projects.releases import (
     Observation,
     Release,
@@ -41,20 +50,11 @@ from mendel.projects.releases import (
     repository_obstacles,
     untracked_digests,
 )
+from mendel.projects.repository_names import holds_credentials, name_in_origin, repository_name, without_credentials
 from mendel.projects.schema import project_schema, section_schema
-from mendel.projects.skeleton import NewFile, classifier_name, migrated, skeleton
-from mendel.projects.tool import EMBEDDED, tool_build
-from mendel.projects.trailers import read_trailers, with_trailers
-from mendel.projects.workflows import (
-    GITHUB_FILE,
-    GITLAB_FILE,
-    Pipeline,
-    ci_workflow,
-    github_workflow,
-    gitlab_pipeline,
-    installable,
-    registry_address,
-)
+from mendel.projects.tag_trailers import read_trailers, with_trailers
+from mendel.projects.tool_version import EMBEDDED, tool_build
+from mendel.projects.yaml_document import Document, Place, read_document
 
 __all__ = [
     "EMBEDDED",

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from mendel.projects.trailers import (
+from mendel.projects.tag_trailers import (
     REPOSITORY_BRANCH,
     REPOSITORY_NAME,
     REPOSITORY_URL,

@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from mendel.errors import InvalidValue
-from mendel.projects.nouns import Classifier, Project, project_path
-from mendel.projects.origins import repository_name
+from mendel.projects.entities import Classifier, Project, project_path
 from mendel.projects.ports import Commit, Git, GitTag, WorkTree
-from mendel.projects.trailers import (
+from mendel.projects.repository_names import repository_name
+from mendel.projects.tag_trailers import (
     REPOSITORY_BRANCH,
     REPOSITORY_NAME,
     REPOSITORY_URL,
@@ -24,7 +24,7 @@ from mendel.projects.trailers import (
     with_trailers,
 )
 from mendel.values import Bump, Digest, ReleaseTag, SemVer
-from mendel.values.trees import file_digest
+from mendel.values.directory_trees import file_digest
 
 _WILD = re.compile(r"[*?\[]")
 _NEVER_RELEASED = frozenset({".git", ".mendel", ".venv", "__pycache__"})

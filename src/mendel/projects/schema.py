@@ -11,7 +11,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from mendel.projects.nouns import (
+from mendel.projects.entities import (
     Api,
     Build,
     DeploymentSection,

@@ -1,13 +1,43 @@
 """Models, versions, stages, lineage, snapshots and rollback, over the RegistryStore and ArtifactStore ports."""
 
 from mendel.registry.admission import admit, inherited_governance
-from mendel.registry.approving import mirror_alias
-from mendel.registry.carrying import MIRROR_ALIAS
-from mendel.registry.descriptor import Descriptor, read_descriptor
+from mendel.registry.api_keys import ApiKey, key_digest
+from mendel.registry.apply_plan import MIRROR_ALIAS
+from mendel.registry.approvals import mirror_alias
 from mendel.registry.health import Fleet, FleetIssue, HealthMetrics, HealthReport
 from mendel.registry.history import GateRecord, Override, RolledBack, Tenure, former_versions, in_production_at
-from mendel.registry.keys import ApiKey, key_digest
-from mendel.registry.lifecycle import (
+from mendel.registry.lineage import Contributor, LineageEntry
+from mendel.registry.mlmodel_file import Descriptor, read_descriptor
+from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
+from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
+from mendel.registry.registration import (
+    PendingRegistration,
+    Registered,
+    Registration,
+    default_name,
+    registration_metadata,
+)
+from mendel.registry.registry import Registry
+from mendel.registry.rollback_triggers import (
+    Criterion,
+    CriterionReading,
+    Remedy,
+    RollbackCheck,
+    exceeds,
+    judge,
+    remedy_of,
+    severity_of,
+)
+from mendel.registry.snapshots import (
+    FROM_COUNTERS,
+    ServerState,
+    Snapshot,
+    grown,
+    latency_percentile,
+    snapshot_of,
+    total,
+)
+from mendel.registry.stage_plans import (
     TRANSITIONS,
     ModelState,
     Plan,
@@ -19,37 +49,7 @@ from mendel.registry.lifecycle import (
     plan_transition,
     require_transition,
 )
-from mendel.registry.lineage import Contributor, LineageEntry
-from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
-from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
-from mendel.registry.registration import (
-    PendingRegistration,
-    Registered,
-    Registration,
-    default_name,
-    registration_metadata,
-)
-from mendel.registry.registry import Registry
-from mendel.registry.snapshots import (
-    FROM_COUNTERS,
-    ServerState,
-    Snapshot,
-    grown,
-    latency_percentile,
-    snapshot_of,
-    total,
-)
-from mendel.registry.triggers import (
-    Criterion,
-    CriterionReading,
-    Remedy,
-    RollbackCheck,
-    exceeds,
-    judge,
-    remedy_of,
-    severity_of,
-)
-from mendel.registry.versions import (
+from mendel.registry.version_records import (
     Approval,
     Expectations,
     Governance,

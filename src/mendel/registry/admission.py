@@ -7,7 +7,7 @@ from datetime import datetime
 from mendel.errors import NeedsNewImage, PromotionRefused
 from mendel.registry.history import GateRecord, Override
 from mendel.registry.policies import Flag, PolicyDocument
-from mendel.registry.versions import Approval, Governance, VersionRecord
+from mendel.registry.version_records import Approval, Governance, VersionRecord
 
 
 def admit(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mendel.registry.rollback_triggers import RollbackCheck, exceeds, mean_of
 from mendel.registry.snapshots import Snapshot
-from mendel.registry.triggers import RollbackCheck, exceeds, mean_of
 from mendel.values import Health, Measured, ModelName, Stage
 
 _DEGRADED_ERROR_RATE = 0.01

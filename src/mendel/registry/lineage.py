@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mendel.registry.versions import VersionRecord
+from mendel.registry.version_records import VersionRecord
 from mendel.values import Stage, VersionRef
 
 

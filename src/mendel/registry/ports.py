@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from mendel.registry.api_keys import ApiKey
 from mendel.registry.history import GateRecord, Tenure
-from mendel.registry.keys import ApiKey
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.registration import PendingRegistration
 from mendel.registry.snapshots import ServerState, Snapshot
-from mendel.registry.versions import VersionRecord
+from mendel.registry.version_records import VersionRecord
 from mendel.values import (
     Deployment,
     Digest,

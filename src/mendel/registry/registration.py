@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mendel.errors import Conflict, InvalidValue
-from mendel.registry.versions import (
+from mendel.registry.version_records import (
     Expectations,
     Governance,
     Improvement,

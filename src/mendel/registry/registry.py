@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mendel.registry.approving import Approving
-from mendel.registry.changing import Changing
-from mendel.registry.configuring import Configuring
-from mendel.registry.reading import Reading
-from mendel.registry.registering import Registering
-from mendel.registry.watching import Watching
+from mendel.registry.approvals import Approving
+from mendel.registry.lifecycle import Changing
+from mendel.registry.performance import Watching
+from mendel.registry.policy_store import Configuring
+from mendel.registry.queries import Reading
+from mendel.registry.version_registration import Registering
 
 
 class Registry(Registering, Changing, Approving, Reading, Watching, Configuring):

@@ -1,9 +1,9 @@
 """One training run as resumable steps, ending in a candidate."""
 
-from mendel.retraining.collecting import TRAINED_UNTIL, schema_violations
+from mendel.retraining.entities import Asked, Candidate
 from mendel.retraining.fingerprint import DatasetFingerprint, fingerprint
-from mendel.retraining.judging import answers_of
-from mendel.retraining.nouns import Asked, Candidate
+from mendel.retraining.gate_evidence import answers_of
+from mendel.retraining.label_supply import LabelSupply, Ready, Waiting, labels_needed, may_start
 from mendel.retraining.policy import JobLimits, RetrainingPolicy, parse_bytes
 from mendel.retraining.ports import (
     CodeSource,
@@ -21,8 +21,8 @@ from mendel.retraining.ports import (
     TrainResult,
     ignore_progress,
 )
-from mendel.retraining.retraining import Retraining
-from mendel.retraining.supply import LabelSupply, Ready, Waiting, labels_needed, may_start
+from mendel.retraining.training_data import TRAINED_UNTIL, schema_violations
+from mendel.retraining.training_run import Retraining
 
 __all__ = [
     "TRAINED_UNTIL",

@@ -1,8 +1,8 @@
 """The one inference path, used by every door."""
 
-from mendel.serving.answers import PREDICT, PROBA, answer_parameters, input_specs, output_specs, output_tensors
-from mendel.serving.artifact import as_table, infer_signature, outputs_of, write_artifact, write_project_artifact
-from mendel.serving.calls import (
+from mendel.serving.artifact_loading import load, read_mlmodel
+from mendel.serving.artifact_writer import as_table, infer_signature, outputs_of, write_artifact, write_project_artifact
+from mendel.serving.entities import (
     AnswerMetadata,
     Check,
     ImageIdentity,
@@ -19,13 +19,10 @@ from mendel.serving.calls import (
     Tensors,
     VersionStatus,
 )
-from mendel.serving.decoding import frame_of
-from mendel.serving.itself import desire_itself, desire_only, desired_alone, version_ref, write_itself
+from mendel.serving.input_codec import frame_of
 from mendel.serving.kernel import Kernel
-from mendel.serving.loading import load, read_mlmodel
-from mendel.serving.local import LocalBreakers, LocalCounters
 from mendel.serving.metrics import render, version_counters
-from mendel.serving.plain import PlainRequest, event_time_of, malformed, parse_plain, plain_answer, read_json
+from mendel.serving.plain_json import PlainRequest, event_time_of, malformed, parse_plain, plain_answer, read_json
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import (
     BreakerView,
@@ -35,8 +32,11 @@ from mendel.serving.ports import (
     Series,
 )
 from mendel.serving.predictor import Outputs, Predictor
-from mendel.serving.rows import Frame
+from mendel.serving.project_version import desire_itself, desire_only, desired_alone, version_ref, write_itself
+from mendel.serving.row_batches import Frame
+from mendel.serving.single_process import LocalBreakers, LocalCounters
 from mendel.serving.tensors import from_raw, to_raw
+from mendel.serving.v2_metadata import PREDICT, PROBA, answer_parameters, input_specs, output_specs, output_tensors
 from mendel.serving.version_directory import (
     ARTIFACT,
     CarriedVersion,

@@ -30,24 +30,24 @@ from mendel.errors import (
 from mendel.predictions import LabelRow, id_texts
 from mendel.projects import Project
 from mendel.resilience import Refused
-from mendel.serving.authorize import Keys, authorize
-from mendel.serving.calls import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
+from mendel.serving.authorization import Keys, authorize
+from mendel.serving.batch_execution import Outcome
+from mendel.serving.batching import Ticket
 from mendel.serving.correlation import correlation_id
-from mendel.serving.elsewhere import block_of_elsewhere
-from mendel.serving.execution import Outcome
-from mendel.serving.hosting import Hosted, Hosting
-from mendel.serving.itself import is_registered
-from mendel.serving.lane import Ticket
-from mendel.serving.metering import DoorMeter
+from mendel.serving.entities import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
+from mendel.serving.external_predictions import block_of_elsewhere
+from mendel.serving.loaded_version import KernelContext, LoadedVersion
+from mendel.serving.meters import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
-from mendel.serving.payloads import log_answered, log_asked
+from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
-from mendel.serving.reporting import metrics_text, readiness_of, status_of
+from mendel.serving.project_version import is_registered
 from mendel.serving.routing import choose_version
-from mendel.serving.rows import Rows
-from mendel.serving.shadowing import cast_shadow
-from mendel.serving.versions import LoadedVersion, Surroundings
+from mendel.serving.row_batches import Rows
+from mendel.serving.shadow import cast_shadow
+from mendel.serving.status_report import metrics_text, readiness_of, status_of
+from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
 _KEEPS_NO_LOG = "This server keeps no log: it serves a project of which no version is registered."
@@ -94,7 +94,7 @@ class Kernel:
         self._breakers, self._rng = breakers, rng
         self.version = (identity.tool_version if identity else None) or "0"
         self._default = None if project is None else project.default_classifier
-        self._around = Surroundings(
+        self._around = KernelContext(
             policy=policy,
             sink=sink,
             counters=counters,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import MendelError, ModelFailed
-from mendel.serving.answering import Answering, Body
-from mendel.serving.outputs import divide, matrix_of, per_row, plain, probabilities_per_row
-from mendel.serving.rows import Frame
+from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
+from mendel.serving.response_format import Answering, Body
+from mendel.serving.row_batches import Frame
 
 NO_NAMES = "X does not have valid feature names"
 
@@ -49,7 +49,7 @@ class Predictor:
         width: How many predict calls may run at once.
         order: The order of features where there is no signature.
         endpoints: Which of ``predict`` and ``predict_proba`` callers may ask for.
-        adapter: How rows come where nothing names their features: see :class:`mendel.serving.decoding.InputCodec`.
+        adapter: How rows come where nothing names their features: see :class:`mendel.serving.input_codec.InputCodec`.
         answering: What becomes of the answers.
     """
 

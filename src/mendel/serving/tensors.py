@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mendel.errors import InvalidRequest
-from mendel.serving.calls import Matrix, Tensor, Tensors
-from mendel.serving.rows import objects
+from mendel.serving.entities import Matrix, Tensor, Tensors
+from mendel.serving.row_batches import objects
 
 DTYPES: dict[str, str] = {
     "BOOL": "?",

@@ -9,7 +9,7 @@ from typing import Final
 
 from mendel.errors import ArtifactNotFound, DigestMismatch, InvalidValue
 from mendel.values import ModelName, ServedVersion, from_json, to_json
-from mendel.values.trees import tree_digest, tree_files
+from mendel.values.directory_trees import tree_digest, tree_files
 
 VERSION_FILE: Final = "version.json"
 ARTIFACT: Final = "artifact"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mendel.values.codec import Json, from_builtins, from_json, to_builtins, to_json
+from mendel.values.config_mapping import from_mapping, unknown_key
 from mendel.values.deployments import (
     LATENCY_BOUNDS_MS,
     Deployment,
@@ -17,9 +17,9 @@ from mendel.values.deployments import (
     VersionCounters,
 )
 from mendel.values.ids import uuid7
-from mendel.values.mappings import from_mapping, unknown_key
+from mendel.values.json_codec import Json, from_builtins, from_json, to_builtins, to_json
 from mendel.values.measured import Measured, Measurement, NotMeasured
-from mendel.values.names import Digest, ModelName, VersionRef, VersionUuid
+from mendel.values.model_names import Digest, ModelName, VersionRef, VersionUuid
 from mendel.values.releases import Bump, ReleaseTag, SemVer
 from mendel.values.scopes import Scope
 from mendel.values.signatures import ColumnSpec, ColumnType, Signature

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mendel.errors import InvalidValue
-from mendel.values.names import Digest, ModelName, VersionUuid
+from mendel.values.model_names import Digest, ModelName, VersionUuid
 from mendel.values.signatures import Signature
 
 

@@ -1,8 +1,8 @@
 """Frozen read models for hub, console and CLI."""
 
 from mendel.views.cards import CardView, card_of, render_card
-from mendel.views.nouns import FleetView, HistoryRow, IncidentView, ModelRow, ModelView
-from mendel.views.views import Models, Views
+from mendel.views.queries import Models, Views
+from mendel.views.read_models import FleetView, HistoryRow, IncidentView, ModelRow, ModelView
 
 __all__ = [
     "CardView",

@@ -18,7 +18,7 @@ from mendel.errors import ModelNotFound, StoreUnavailable
 from mendel.predictions import id_texts, read_segment, sealed_segments
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.serving import InferenceCall, Records, ServingPolicy, version_counters
-from mendel.serving.versions import footprint
+from mendel.serving.loaded_version import footprint
 from mendel.transports.grpc import GrpcDoor
 from mendel.values import Digest, Route
 

@@ -18,8 +18,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
-from mendel.app.client import Client
 from mendel.app.directory import DataDirectory
+from mendel.client.client import Client
 from mendel.registry import Registration, Snapshot
 from mendel.serving import write_artifact
 from mendel.values import ModelName, VersionRef, Window

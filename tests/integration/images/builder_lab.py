@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mendel.adapters.oci.compression import compress
-from mendel.adapters.oci.documents import CONFIG, LAYER, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.engine import OciEngine
-from mendel.adapters.oci.layer_cache import LayerCache
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.tar import Entry, File, write_tar
-from mendel.adapters.oci.verifying import Verifier
+from mendel.adapters.oci.image_builder import OciEngine
+from mendel.adapters.oci.layers.compression import compress
+from mendel.adapters.oci.layers.layer_cache import LayerCache
+from mendel.adapters.oci.layers.tar import Entry, File, write_tar
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.sandbox.import_check import ImportCheck
 from mendel.images import (
     BasePin,
     Environment,
@@ -65,7 +65,8 @@ class Shelf:
         assert all(self.path(pin).is_file() for pin in pins)
 
 
-MENDEL = {f"mendel/{name}": b"" for name in ("__init__.py", "app/__init__.py", "app/alive.py", "app/cli/__init__.py")}
+_HEALTHCHECK = ("app/server/__init__.py", "app/server/healthcheck.py")
+MENDEL = {f"mendel/{name}": b"" for name in ("__init__.py", "app/__init__.py", *_HEALTHCHECK, "app/cli/__init__.py")}
 """What an image is asked for before its predictor is."""
 
 
@@ -119,7 +120,7 @@ class Lab:
             layers=LayerCache(self.room / "cache" / "layers"),
             bases=self.base,
             wheels=Shelf(self.room / "wheels"),
-            verifier=Verifier(self.room / "cache" / "rootfs", limit=limit),
+            verifier=ImportCheck(self.room / "cache" / "rootfs", limit=limit),
         )
 
     def source(self, name: str) -> SourceFile:

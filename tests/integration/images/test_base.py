@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.debian import BaseRecipe, make_base
-from mendel.adapters.debian.contents import files_of_scripts, is_kept, packages_of
-from mendel.adapters.oci.bases import BaseImages
-from mendel.adapters.oci.documents import parse_json
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.debian.package_contents import files_of_scripts, is_kept, packages_of
+from mendel.adapters.oci.base_images import BaseImages
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import parse_json
 from mendel.errors import InvalidValue, ProgramFailed, Unsupported
 from mendel.images import Platform
 
@@ -154,7 +154,8 @@ def test_an_interrupt_leaves_no_process_and_no_image(tmp_path):
     _require_mmdebstrap()
     (tmp_path / "tmp").mkdir()
     script = (
-        "from pathlib import Path; from mendel.adapters.debian import *; from mendel.adapters.oci.layout import Layout;"
+        "from pathlib import Path; from mendel.adapters.debian import *;"
+        "from mendel.adapters.oci.layout.layout import Layout;"
         "from mendel.images import Platform; import sys;"
         "make_base(BaseRecipe(platforms=(Platform.parse('linux/amd64'),)), Layout(Path(sys.argv[1])), name='base')"
     )

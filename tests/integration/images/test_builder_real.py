@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.archive import write_archive
-from mendel.adapters.oci.images import LayoutImages
-from mendel.adapters.oci.tar import Directory, Entry, File
-from mendel.adapters.oci.unpacking import unpack
+from mendel.adapters.oci.layers.tar import Directory, Entry, File
+from mendel.adapters.oci.layers.unpacking import unpack
+from mendel.adapters.oci.layout.archive_writer import write_archive
+from mendel.adapters.oci.layout.layout_images import LayoutImages
 from mendel.errors import ImageNotVerified, StoreUnavailable
 
 LAB = Path(__file__).with_name("builder_lab.py")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mendel.adapters.oci.documents import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.app.delivering import find_image
+from mendel.adapters.oci.layout.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.app.images.image_resolution import find_image
 from mendel.errors import ImageNotFound
 from mendel.values import Digest
 

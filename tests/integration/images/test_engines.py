@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from mendel.adapters.engines import EngineProgram, find_engines
-from mendel.adapters.oci.documents import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.errors import AlreadyExists, ImageNotFound, PortInUse, ProgramFailed
 from mendel.images import RUN_LABEL, Container, RunRequest, running
 from mendel.values import Digest

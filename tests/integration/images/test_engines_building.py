@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.engines import DockerfileEngine, EngineImages, find_engines
-from mendel.adapters.engines.programs import Program
+from mendel.adapters.engines.external_program import Program
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.oci.bases import BaseImages
-from mendel.adapters.oci.documents import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.base_images import BaseImages
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.adapters.pip import CachedWheels
-from mendel.app.runtime_wheel import runtime_pin, runtime_source
+from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
 from mendel.errors import BuildRefused, Conflict, ImageNotVerified, ProgramFailed
 from mendel.images import (
     EngineNeeds,
@@ -233,7 +233,7 @@ def test_ctrl_c_leaves_no_container_and_no_process(engine, plan, podman_environm
     program = tmp_path / "interrupted.py"
     program.write_text(
         f"""
-from mendel.adapters.engines.programs import Program
+from mendel.adapters.engines.external_program import Program
 arguments = ["build", "--force-rm", "--no-cache", "--file={context / "Dockerfile"}", "{context}"]
 Program({name!r}).watch(*arguments, within=None, write=lambda line: print(line, flush=True))
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.pip import CachedWheels, PipResolver, write_wheel
-from mendel.app.locking import (
+from mendel.app.images.lockfile import (
     Locking,
     bring_wheels,
     changes_between,
@@ -26,7 +26,7 @@ from mendel.errors import BuildRefused, ImageNotFound, InvalidProject, StaleLock
 from mendel.images import BasePin, Lock, Platform, RuntimePin, WheelPin, ignore_progress
 from mendel.projects import load_project
 from mendel.values import Digest
-from mendel.values.trees import file_digest
+from mendel.values.directory_trees import file_digest
 
 AMD, ARM = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
 TWO = """

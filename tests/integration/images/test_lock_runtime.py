@@ -16,7 +16,7 @@ import pytest
 import mendel
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.pip import CachedWheels
-from mendel.app.runtime_wheel import runtime_pin, runtime_source
+from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
 from mendel.images import RuntimePin
 from mendel.projects import tool_build
 
@@ -27,7 +27,7 @@ import json, sys
 from pathlib import Path
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.pip import CachedWheels
-from mendel.app.runtime_wheel import runtime_pin, runtime_source
+from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
 from mendel.projects import tool_build
 from mendel.values import to_json
 git = GitPrograms()

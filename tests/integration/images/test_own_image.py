@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mendel.adapters.engines.programs import Program
+from mendel.adapters.engines.external_program import Program
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

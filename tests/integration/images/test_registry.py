@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.credentials import Login
-from mendel.adapters.oci.documents import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.publishing import list_tags, publish, read_attachment, remote_attachments
-from mendel.adapters.oci.pulling import pull
-from mendel.adapters.oci.references import Reference
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.registry.credentials import Login
+from mendel.adapters.oci.registry.pull import pull
+from mendel.adapters.oci.registry.push import list_tags, publish, read_attachment, remote_attachments
+from mendel.adapters.oci.registry.references import Reference
 from mendel.errors import AlreadyExists, ImageNotFound, RegistryUnavailable, Unauthenticated
 from mendel.images import Platform, ignore_progress
 
@@ -187,13 +187,14 @@ def test_what_is_not_there_is_said(docker_registry: Any, layout: Layout) -> None
 PUSH = """
 import random, sys, time
 from pathlib import Path
-from mendel.adapters.oci.conversation import RegistrySettings
-from mendel.adapters.oci.credentials import Keychain
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.publishing import publish
-from mendel.adapters.oci.registry import Registries
+from mendel.adapters.oci.registry.session import RegistrySettings
+from mendel.adapters.oci.registry.credentials import Keychain
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.registry.push import publish
+from mendel.adapters.oci.registry.client import RegistryClients
 layout, host = Layout(Path(sys.argv[1])), sys.argv[2]
-with Registries(keychain=Keychain(), settings=RegistrySettings(), sleep=time.sleep, rng=random.Random(0)) as registries:
+chance = random.Random(0)
+with RegistryClients(keychain=Keychain(), settings=RegistrySettings(), sleep=time.sleep, rng=chance) as registries:
     for image in layout.named():
         publish(layout, image, [image.annotations["org.opencontainers.image.ref.name"]], registries=registries)
 """

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.bases import BaseImages
-from mendel.adapters.oci.documents import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.publishing import publish
-from mendel.adapters.oci.pulling import RegistryImages
+from mendel.adapters.oci.base_images import BaseImages
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.registry.pull import RegistryImages
+from mendel.adapters.oci.registry.push import publish
 from mendel.errors import RegistryUnavailable
 from mendel.images import Platform
 

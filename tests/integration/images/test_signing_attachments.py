@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.documents import MANIFEST, Descriptor, Manifest
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import MANIFEST, Descriptor, Manifest
 from mendel.adapters.signing import make_key
-from mendel.app.signing import Verdict, attach_documents, read_wheel_facts, verify_attachments
+from mendel.app.images.attestations import Verdict, attach_documents, read_wheel_facts, verify_attachments
 from mendel.errors import Corrupt, InvalidInput, NotFound
 from mendel.images import (
     CYCLONEDX,

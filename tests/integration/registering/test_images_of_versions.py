@@ -10,14 +10,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import mendel
-from mendel.adapters.oci.documents import CONFIG, INDEX, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
-from mendel.app.delivering import find_image
-from mendel.app.registering_artifacts import ArtifactWish, record_image, register_artifact
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.app.images.image_resolution import find_image
+from mendel.app.project.artifact_registration import ArtifactRequest, record_image, register_artifact
 from mendel.errors import Conflict, ImageNotFound, InvalidInput, NotFound, ProjectNotFound, VersionNotFound
 from mendel.serving import write_artifact
 from mendel.values import Digest, VersionRef
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 RELEASE = "credit-v1.0.0-mlserver-762e7f2"
 PROJECT = """
@@ -72,7 +72,7 @@ def make_image(project):
 
 
 def _wish(tree, project, **more):
-    return ArtifactWish(tree=tree, path=project, **more)
+    return ArtifactRequest(tree=tree, path=project, **more)
 
 
 def test_a_directory_is_registered_with_its_image(client, tree, project, make_image):

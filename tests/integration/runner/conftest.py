@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.retraining import CodeSource, Limits, ReplayJob, TrainJob
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

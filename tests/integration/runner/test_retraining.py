@@ -16,14 +16,14 @@ from mendel.adapters.git import GitPrograms
 from mendel.adapters.memory import MemoryUnitOfWork, MemoryWorkflows
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.registry import STORES
-from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.drift import MonitoringPolicy, Reference, compare
 from mendel.durable import Ledger, WorkflowCall, WorkflowState
 from mendel.errors import Conflict
 from mendel.projects import code_digest, files_below, load_project
 from mendel.registry import ProjectSource, Registration, Registry
 from mendel.retraining import CodeSource, Limits, Ready, Retraining, TrainJob, may_start
-from mendel.serving.artifact import as_table
+from mendel.serving.artifact_writer import as_table
 from mendel.values import ModelName, Stage, Table, VersionRef, to_micros
 
 MODEL = ModelName("digits-parity")

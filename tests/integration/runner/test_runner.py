@@ -18,7 +18,7 @@ import pytest
 
 from mendel.errors import AlreadyExists, ReleaseNotFound, RunnerFailed, RunnerLimit
 from mendel.retraining import CodeSource, Limits, LoadJob, Progress
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 
 def alive(pid: int) -> bool:
@@ -198,7 +198,7 @@ import sys
 from pathlib import Path
 from datetime import timedelta
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.retraining import CodeSource, TrainJob
 project, work, tag = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 SubprocessRunner(GitPrograms(), work / "cache").train(TrainJob(

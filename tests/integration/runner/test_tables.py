@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.processes.runner import SubprocessRunner
+from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.retraining import CodeSource, ReplayJob, TrainJob
-from mendel.serving.loading import read_mlmodel
+from mendel.serving.artifact_loading import read_mlmodel
 from mendel.values import ColumnType, Signature
 
 ROOT = Path(__file__).parents[3]

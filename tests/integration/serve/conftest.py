@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 import uvicorn
 
-from mendel.adapters.processes.sockets import Address
+from mendel.adapters.processes.listening_sockets import Address
 from mendel.serving import write_artifact
 from mendel.values import (
     Deployment,
@@ -38,7 +38,7 @@ from mendel.values import (
     from_json,
     to_json,
 )
-from mendel.values.trees import pack_tree, tree_digest
+from mendel.values.directory_trees import pack_tree, tree_digest
 
 HERE = Path(__file__).parent
 KEY = "mk_reader"
@@ -46,7 +46,7 @@ PROGRAM = """
 import json, sys
 from datetime import timedelta
 from pathlib import Path
-from mendel.app.serve import ServeSettings, serve
+from mendel.app.server.launch import ServeSettings, serve
 from mendel.errors import MendelError
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServingPolicy

@@ -26,7 +26,7 @@ from mendel.errors import DigestMismatch, InvalidValue
 from mendel.protos import modelops_pb2, modelops_pb2_grpc
 from mendel.serving import read_version_directory, write_artifact, write_version_directory
 from mendel.values import ModelName, ServedVersion, VersionUuid
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 ROWS = {"records": [{"a": 1.0, "b": 2.0}, {"a": -4.0, "b": 0.5}]}
 
@@ -220,7 +220,10 @@ def test_alive_asks_the_server_of_a_directory(alone, check_alive, tmp_path):
 
 def test_alive_imports_the_standard_library_only():
     """A health check every few seconds costs no numpy."""
-    program = "import sys, mendel.app.alive; print(*{m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
+    program = (
+        "import sys, mendel.app.server.healthcheck;"
+        "print(*{m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
+    )
     loaded = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
     assert not {"numpy", "msgspec", "structlog", "httpx", "yaml"} & set(loaded.split())
 
@@ -377,7 +380,7 @@ def check_alive():
     """Runs the health check of an image against a server's data directory."""
 
     def check(server):
-        arguments = [sys.executable, "-m", "mendel.app.alive", str(Path(server.directory).parent)]
+        arguments = [sys.executable, "-m", "mendel.app.server.healthcheck", str(Path(server.directory).parent)]
         return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=20)
 
     return check

@@ -290,7 +290,7 @@ def test_every_door_opens_on_inherited_sockets(serve, hub, artifact):
     for _ in range(20):
         assert _grpc_health(ports["grpc"][0]) == health_pb2.HealthCheckResponse.SERVING
     assert _ask_zmq(ports["zmq"][0])["data"]["predictions"] == [1]
-    front = next(pid for pid in server.workers() if b"mendel.app.front" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    front = next(pid for pid in server.workers() if b"zmq_proxy" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(front, signal.SIGKILL)
     server.until(lambda: not alive(front))
     assert _ask_zmq(ports["zmq"][0])["type"] == "inference_response"

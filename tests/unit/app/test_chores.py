@@ -1,4 +1,4 @@
-"""Chores: repeated whatever happens, recorded, ended at once."""
+"""BackgroundJobs: repeated whatever happens, recorded, ended at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from mendel.app.chores import Chore, Chores
+from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
 from mendel.errors import Fenced, StoreUnavailable
 from mendel.values import EPOCH
 
@@ -36,8 +36,8 @@ def test_a_failing_chore_is_recorded_and_repeated():
         if len(calls) <= len(errors):
             raise errors[len(calls) - 1]
 
-    chore = Chore(name="ship", every=SOON, act=act)
-    with Chores([chore], lambda: EPOCH, never_fenced) as chores:
+    chore = BackgroundJob(name="ship", every=SOON, act=act)
+    with BackgroundJobs([chore], lambda: EPOCH, never_fenced) as chores:
         state = chores.states["ship"]
         until(lambda: state.runs >= 2)
     assert (state.failures, state.failed_in_all) == (0, 2)
@@ -51,7 +51,7 @@ def test_failures_in_a_row_are_counted():
     def act():
         raise StoreUnavailable("The disk is away.")
 
-    with Chores([Chore(name="ship", every=SOON, act=act)], lambda: EPOCH, never_fenced) as chores:
+    with BackgroundJobs([BackgroundJob(name="ship", every=SOON, act=act)], lambda: EPOCH, never_fenced) as chores:
         until(lambda: chores.states["ship"].failures >= 3)
         state = chores.states["ship"]
     assert (state.runs, state.last_success) == (0, None)
@@ -61,9 +61,9 @@ def test_failures_in_a_row_are_counted():
 def test_one_that_fails_or_hangs_keeps_no_other_from_its_pace():
     """Each chore has a thread of its own."""
     gate, calm = threading.Event(), []
-    hangs = Chore(name="hangs", every=SOON, act=lambda: gate.wait() and None)
-    fine = Chore(name="fine", every=SOON, act=lambda: calm.append(1))
-    with Chores([hangs, fine], lambda: EPOCH, never_fenced):
+    hangs = BackgroundJob(name="hangs", every=SOON, act=lambda: gate.wait() and None)
+    fine = BackgroundJob(name="fine", every=SOON, act=lambda: calm.append(1))
+    with BackgroundJobs([hangs, fine], lambda: EPOCH, never_fenced):
         until(lambda: len(calm) > 5)
         gate.set()
 
@@ -76,7 +76,9 @@ def test_fenced_ends_everything_once():
         together.wait(10)
         raise Fenced("Another hub acts now.")
 
-    chores = Chores([Chore(name=f"c{n}", every=SOON, act=act) for n in range(3)], lambda: EPOCH, lambda: told.append(1))
+    chores = BackgroundJobs(
+        [BackgroundJob(name=f"c{n}", every=SOON, act=act) for n in range(3)], lambda: EPOCH, lambda: told.append(1)
+    )
     with chores:
         until(lambda: all(state.last_error for state in chores.states.values()))
         time.sleep(0.05)
@@ -93,7 +95,7 @@ def test_a_chore_may_set_its_own_pace():
         calls.append(1)
         return SOON if len(calls) < 3 else None
 
-    with Chores([Chore(name="look", every=NEVER, act=act)], lambda: EPOCH, never_fenced):
+    with BackgroundJobs([BackgroundJob(name="look", every=NEVER, act=act)], lambda: EPOCH, never_fenced):
         until(lambda: len(calls) == 3)
         time.sleep(0.05)
     assert len(calls) == 3
@@ -102,8 +104,8 @@ def test_a_chore_may_set_its_own_pace():
 def test_a_chore_can_be_hurried():
     """Hurrying does it now instead of in an hour."""
     calls = []
-    chore = Chore(name="ship", every=NEVER, act=lambda: calls.append(1))
-    with Chores([chore], lambda: EPOCH, never_fenced) as chores:
+    chore = BackgroundJob(name="ship", every=NEVER, act=lambda: calls.append(1))
+    with BackgroundJobs([chore], lambda: EPOCH, never_fenced) as chores:
         until(lambda: len(calls) == 1)
         chores.hurry("ship")
         until(lambda: len(calls) == 2)
@@ -113,8 +115,8 @@ def test_ending_waits_for_no_pace():
     """However long a chore sleeps, and however early one ends, ending is prompt and leaves no thread."""
     for _ in range(50):
         began = time.monotonic()
-        with Chores(
-            [Chore(name=f"c{n}", every=NEVER, act=lambda: None) for n in range(4)], lambda: EPOCH, never_fenced
+        with BackgroundJobs(
+            [BackgroundJob(name=f"c{n}", every=NEVER, act=lambda: None) for n in range(4)], lambda: EPOCH, never_fenced
         ):
             pass
         assert time.monotonic() - began < 5

@@ -12,7 +12,7 @@ import pytest
 from mendel import __version__
 from mendel.app.cli.main import command_names
 from mendel.app.cli.output import print_table
-from mendel.app.tools import this_tool
+from mendel.app.project.installed_tool import this_tool
 from mendel.values import Scope
 
 HEAVY = (

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.layout.layout import Layout
 
 PROJECT = "classifier: {name: toy}\npredictor: {module: model, class_name: Toy}\n"
 

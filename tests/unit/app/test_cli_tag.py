@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from mendel.app.tools import this_tool
+from mendel.app.project.installed_tool import this_tool
 
 MULTI = """\
 classifiers:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mendel.adapters.oci.compression import compressor
-from mendel.app.images.locks import _other_builder, _require_same_builder
+from mendel.adapters.oci.layers.compression import compressor
+from mendel.app.images.pinned_inputs import _other_builder, _require_same_builder
 from mendel.errors import StaleLock
 from mendel.images import BUILDER_FORMAT, Lock, RuntimePin, WheelPin
 from mendel.values import Digest

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mendel.app.images.pushing import _references
-from mendel.app.images.running import _container_name
+from mendel.app.images.push import _references
+from mendel.app.images.run import _container_name
 from mendel.errors import InvalidInput
 from mendel.images import ImageRecord
 from mendel.projects import Classifier, Predictor, Project, RepositorySection

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from mendel import __version__
-from mendel.app.machine import this_machine
-from mendel.app.starting import write_new
+from mendel.app.images.host_tools import this_machine
+from mendel.app.project.scaffold import write_new
 from mendel.errors import StoreUnavailable
 from mendel.projects import NewFile, load_project
 

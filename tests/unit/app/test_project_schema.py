@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from mendel.app.policies import checked_policy
-from mendel.app.schema import POLICIES, mlserver_schema, require_policies
+from mendel.app.project.policy_files import checked_policy
+from mendel.app.project.schema import POLICIES, mlserver_schema, require_policies
 from mendel.errors import InvalidProject, MendelError
 from mendel.projects import (
     POLICY_SECTIONS,

@@ -12,11 +12,11 @@ import pytest
 
 from mendel import connect
 from mendel.adapters.memory import MemoryUnitOfWork, all_stores
-from mendel.app.anchoring import FileAnchors
-from mendel.app.chores import ChoreState
-from mendel.app.labelling import labels_of_file
-from mendel.app.policies import read_policy_file
-from mendel.app.probes import probe
+from mendel.app.cli.label_files import labels_of_file
+from mendel.app.hub.anchors import FileAnchors
+from mendel.app.hub.background_jobs import JobState
+from mendel.app.hub.health import probe
+from mendel.app.project.policy_files import read_policy_file
 from mendel.durable import Event, check_anchor, verify
 from mendel.durable.ports import Ledger
 from mendel.errors import Corrupt, HubUnavailable, InvalidInput, InvalidPolicy, LedgerBroken, StoreUnavailable
@@ -226,7 +226,7 @@ class TestProbes:
 
     def test_a_failing_chore_degrades(self, tmp_path):
         """A chore that fails now is named with its error; one that failed once is not."""
-        states = {"ship": ChoreState(failures=2, last_error="full"), "look": ChoreState(failed_in_all=9)}
+        states = {"ship": JobState(failures=2, last_error="full"), "look": JobState(failed_in_all=9)}
         told = probe(self.rooms(tmp_path, chores=SimpleNamespace(states=states)))
         assert (told["status"], told["failing_chores"]) == ("degraded", {"ship": "full"})
 

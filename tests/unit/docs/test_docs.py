@@ -157,7 +157,7 @@ def test_a_marked_block_is_run_and_its_failure_told(check_docs):
 @pytest.mark.parametrize("name", ["quickstart.md", "how-to/policies.md"])
 def test_the_policies_that_are_shown_are_policies(check_docs, name):
     """Every YAML block of the pages about policies is one that the hub takes."""
-    from mendel.app.policies import checked_policy  # noqa: PLC0415 - half a second
+    from mendel.app.project.policy_files import checked_policy  # noqa: PLC0415 - half a second
 
     page = (check_docs.ROOT / "docs" / name).read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.drift import Profile, Reference, merge
-from mendel.drift.placing import place
+from mendel.drift.bin_lookup import place
 from mendel.errors import InvalidValue, ReferenceMismatch
 from mendel.values import Table
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.engines import belongs
-from mendel.adapters.engines.archives import names_in
-from mendel.adapters.engines.contexts import pack_pip
+from mendel.adapters.engines.archive_names import names_in
+from mendel.adapters.engines.build_context import pack_pip
 from mendel.errors import Corrupt
 
 DIGEST, OTHER = ("sha256:" + letter * 64 for letter in "ab")

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from mendel.adapters.engines.programs import Program, descendants, end_from_below, tail
+from mendel.adapters.engines.external_program import Program, descendants, end_from_below, tail
 from mendel.errors import ProgramFailed, Unsupported
 
 PYTHON = Program(sys.executable)

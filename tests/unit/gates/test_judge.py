@@ -24,7 +24,7 @@ from mendel.gates import (
     relative_gain,
     rows_for_power,
 )
-from mendel.gates.pairs import holm_bounds
+from mendel.gates.paired_comparison import holm_bounds
 from mendel.values import Measured, NotMeasured
 
 Make = Callable[..., Evidence]

@@ -120,7 +120,7 @@ class Eyes:
         return Effect(state=state, text=f"signal {state}")
 
 
-class Ground:
+class RegistryContext:
     """As many labels as a test says."""
 
     def __init__(self):
@@ -153,7 +153,7 @@ class House:
     healing: Healing
     clock: Clock
     eyes: Eyes
-    ground: Ground
+    ground: RegistryContext
     trees: Trees
     playbook: PlaybookWorkflow = None
     memories: dict = field(default_factory=dict)
@@ -295,7 +295,7 @@ class House:
 def build(unit, root):
     clock, ids = Clock(), count(1)
     new_id = lambda: f"id-{next(ids)}"  # noqa: E731 - one line, one use
-    trees, eyes, ground = Trees(root), Eyes(), Ground()
+    trees, eyes, ground = Trees(root), Eyes(), RegistryContext()
     registry = Registry(unit, trees, clock, new_id)
     healing = Healing(unit, registry, playbooks=load_playbooks(), training=ground, new_id=new_id)
     house = House(unit=unit, registry=registry, healing=healing, clock=clock, eyes=eyes, ground=ground, trees=trees)

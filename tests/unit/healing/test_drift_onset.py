@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mendel.drift import MonitoringPolicy, Profile, Reference
-from mendel.healing.study import onset
+from mendel.healing.drift_and_quality_checks import onset
 from mendel.predictions import ProfileRow
 from mendel.values import EPOCH, ModelName, Table, VersionRef, Window
 

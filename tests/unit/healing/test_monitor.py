@@ -27,8 +27,8 @@ from mendel.predictions import (
     id_texts,
     mint_ids,
 )
+from mendel.predictions.lake_rows import block_rows, label_rows
 from mendel.predictions.ports import LABELS_TABLE, ProfileStore, predictions_table
-from mendel.predictions.rows import block_rows, label_rows
 from mendel.values import ModelName, Severity, Table, VersionRef, Window, to_micros
 
 MODEL = ModelName("credit")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.healing import Cause, Incident, IncidentContext, SignalKind
+from mendel.healing.drift_and_quality_checks import ood_onset
 from mendel.healing.incidents import since_after
-from mendel.healing.study import ood_onset
 from mendel.values import EPOCH, Severity, Table, VersionRef, from_micros
 
 

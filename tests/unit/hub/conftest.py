@@ -13,8 +13,8 @@ import pytest
 from mendel.adapters.memory import MemoryUnitOfWork, all_stores
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
-from mendel.app.client import Client
-from mendel.app.inprocess import InProcessTransport
+from mendel.client.asgi_transport import InProcessTransport
+from mendel.client.client import Client
 from mendel.healing import Healing, Outlook, load_playbooks
 from mendel.predictions import PredictionLog
 from mendel.registry import Registry

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mendel.images.imports import import_graph, module_files
+from mendel.images.import_graph import import_graph, module_files
 
 FORMS = {
     "plain": ("import a", {"a.py"}),

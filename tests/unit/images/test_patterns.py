@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.errors import InvalidValue
-from mendel.images.patterns import Pattern
+from mendel.images.path_patterns import Pattern
 
 PATHS = ["a", "b.tmp", "d/a", "d/b.tmp", "d/e/a", "d/e/f/b.tmp", "x[1]", "ab", "a b", "d/.hidden", "data/raw/one"]
 PATTERNS = [

@@ -29,7 +29,7 @@ def test_everything_that_the_image_says_of_itself(make_plan, make_digest):
         *("/opt/mendel/bin/python", "-m", "mendel.app.cli", "serve", "--path", "/app"),
         *("--classifier", "m", "--directory", "/data"),
     )
-    assert plan.run.healthcheck == ("/opt/mendel/bin/python", "-m", "mendel.app.alive", "/data")
+    assert plan.run.healthcheck == ("/opt/mendel/bin/python", "-m", "mendel.app.server.healthcheck", "/data")
     assert plan.run.ports == (9000, 7212, 7211)
     assert plan.run.environment == {"HOME": "/data", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     assert plan.labels["com.mendel.reproducible"] == "true"
@@ -89,8 +89,8 @@ def test_what_is_planned_changes_with_the_format_only(make_plan):
         "files": plan.manifest,
     }
     assert (BUILDER_FORMAT, hashlib.sha256(to_json(planned)).hexdigest()) == (
-        1,
-        "48067ac9199b082f29a453ea1164ac15b1321538a8fae1b177028be946759f69",
+        2,
+        "e2c1f0b1b928efbc8778fd56920bc2af0880579b58bfa5280b67e645a0efd476",
     )
 
 

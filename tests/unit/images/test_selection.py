@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from mendel.errors import BuildRefused
 from mendel.images import select_files, version_files
-from mendel.images.exclusions import secret_by_content
+from mendel.images.excluded_files import secret_by_content
 from mendel.projects import load_project
-from mendel.values.trees import file_digest
+from mendel.values.directory_trees import file_digest
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA0000\n"
 
@@ -233,7 +233,7 @@ def test_links_that_lead_into_each_other(workshop):
 
 def test_links_that_multiply_have_an_end(workshop, monkeypatch):
     """Directories that double at each level are cut off at the most files an image may have."""
-    monkeypatch.setattr("mendel.images.tree.MOST_FILES", 100)
+    monkeypatch.setattr("mendel.images.project_tree.MOST_FILES", 100)
     workshop.write({"data/rows.csv": "", "l0/f": ""})
     for level in range(1, 9):
         (workshop.root / f"l{level}").mkdir()

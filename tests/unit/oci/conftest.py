@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.compression import compress
-from mendel.adapters.oci.documents import (
+from mendel.adapters.oci.image_builder import OciEngine
+from mendel.adapters.oci.layers.compression import compress
+from mendel.adapters.oci.layers.layer_cache import LayerCache
+from mendel.adapters.oci.layers.tar import Entry, File, write_tar
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import (
     CONFIG,
     DOCKER_MANIFEST,
     LAYER,
@@ -22,11 +26,7 @@ from mendel.adapters.oci.documents import (
     Manifest,
     canonical_json,
 )
-from mendel.adapters.oci.engine import OciEngine
-from mendel.adapters.oci.layer_cache import LayerCache
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.tar import Entry, File, write_tar
-from mendel.adapters.oci.verifying import Verifier
+from mendel.adapters.oci.sandbox.import_check import ImportCheck
 from mendel.errors import WheelNotFound
 from mendel.images import (
     BasePin,
@@ -200,7 +200,7 @@ class Workshop:
                 command=("/opt/mendel/bin/python", "-m", "mendel.app.cli", "serve"),
                 environment={"HOME": "/data", "PYTHONUNBUFFERED": "1"},
                 ports=(8000, 7212, 7211),
-                healthcheck=("/opt/mendel/bin/python", "-m", "mendel.app.alive", "/data"),
+                healthcheck=("/opt/mendel/bin/python", "-m", "mendel.app.server.healthcheck", "/data"),
             ),
         )
         return replace(plan, **changes)
@@ -211,7 +211,7 @@ class Workshop:
             layers=LayerCache(self.room / cache / "layers", **limits),
             bases=self.base,
             wheels=self.shelf,
-            verifier=Verifier(self.room / cache / "rootfs"),
+            verifier=ImportCheck(self.room / cache / "rootfs"),
         )
 
     def build(self, plan: ImagePlan | None = None, **how: Any) -> BuiltImage:

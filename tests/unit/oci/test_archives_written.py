@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.archive import write_archive
-from mendel.adapters.oci.documents import MANIFEST, Descriptor
-from mendel.adapters.oci.images import LayoutImages
-from mendel.adapters.oci.layout import Layout, verify_blob
+from mendel.adapters.oci.layout.archive_writer import write_archive
+from mendel.adapters.oci.layout.layout import Layout, verify_blob
+from mendel.adapters.oci.layout.layout_images import LayoutImages
+from mendel.adapters.oci.layout.manifests import MANIFEST, Descriptor
 from mendel.errors import BuildRefused, DigestMismatch, ImageNotFound
 from mendel.images import ImageRecord, ignore_progress
 from mendel.values import EPOCH, Digest

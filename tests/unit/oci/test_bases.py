@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.bases import BaseImages
-from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.inspecting import FileTree, look_inside
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.references import Reference
+from mendel.adapters.oci.base_images import BaseImages
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.registry.references import Reference
+from mendel.adapters.oci.sandbox.base_inspection import FileTree, look_inside
 from mendel.errors import (
     BuildRefused,
     Corrupt,

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.compression import compress
-from mendel.adapters.oci.configuration import BASE_DIGEST, BASE_NAME
-from mendel.adapters.oci.documents import LAYER
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.tar import EPOCH_1980, File
+from mendel.adapters.oci.layers.compression import compress
+from mendel.adapters.oci.layers.tar import EPOCH_1980, File
+from mendel.adapters.oci.layout.image_config import BASE_DIGEST, BASE_NAME
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import LAYER
 from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, WheelNotFound
 from mendel.images import BuiltImage, Part, Progress, ignore_progress
 
@@ -63,7 +63,7 @@ def test_what_stands_in_the_bytes(make_workshop: Make) -> None:
     assert make_workshop().build().digest == GOLDEN
 
 
-GOLDEN = "sha256:52d6880e839e71050790fed07974e717b98ac907c47866a909f08cc966f86b24"
+GOLDEN = "sha256:29141b0d041c30b9cd64384a68a5fcfa0cb146ed1c4b5d9dbe8fc728935b117b"
 
 
 def test_everything_has_its_layer(workshop: Any) -> None:
@@ -104,7 +104,7 @@ def test_the_configuration_is_the_plan_and_little_of_the_base(workshop: Any) -> 
         "Env": ["HOME=/data", "LANG=C.UTF-8", "PATH=/opt/mendel/bin:/usr/bin:/bin", "PYTHONUNBUFFERED=1"],
         "ExposedPorts": {"7211/tcp": {}, "7212/tcp": {}, "8000/tcp": {}},
         "Healthcheck": {
-            "Test": ["CMD", "/opt/mendel/bin/python", "-m", "mendel.app.alive", "/data"],
+            "Test": ["CMD", "/opt/mendel/bin/python", "-m", "mendel.app.server.healthcheck", "/data"],
             "Interval": 10**10,
             "Timeout": 5 * 10**9,
             "StartPeriod": 60 * 10**9,

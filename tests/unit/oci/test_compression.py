@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.adapters.oci.compression import PIECE_BYTES, compress, compressor
+from mendel.adapters.oci.layers.compression import PIECE_BYTES, compress, compressor
 from mendel.errors import Unsupported
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.challenges import BasicChallenge, BearerChallenge, parse_challenges
-from mendel.adapters.oci.credentials import Anonymous, IdentityToken, Keychain, Login, ask_helper
+from mendel.adapters.oci.registry.auth_challenges import BasicChallenge, BearerChallenge, parse_challenges
+from mendel.adapters.oci.registry.credentials import Anonymous, IdentityToken, Keychain, Login, ask_helper
 from mendel.errors import InvalidSettings, MendelError, ProgramFailed
 
 SECRET = "s3cr3t-peas"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.archive import write_archive
-from mendel.adapters.oci.disks import disk_told
-from mendel.adapters.oci.layout import Layout
+from mendel.adapters.oci.layout.archive_writer import write_archive
+from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import StoreUnavailable
 
 

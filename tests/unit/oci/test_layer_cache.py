@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.layer_cache import LayerCache, key_of
+from mendel.adapters.oci.layers.layer_cache import LayerCache, key_of
 from mendel.values import Digest
-from mendel.values.trees import file_digest
+from mendel.values.directory_trees import file_digest
 
 LARGE = os.urandom(2 << 20)
 
@@ -77,7 +77,7 @@ def test_a_layer_whose_record_is_trimmed_while_it_is_found_counts_as_absent(
         (tmp_path / "keys" / "k.json").unlink()
         return file_digest(path)
 
-    monkeypatch.setattr("mendel.adapters.oci.layer_cache.file_digest", trimmed_meanwhile)
+    monkeypatch.setattr("mendel.adapters.oci.layers.layer_cache.file_digest", trimmed_meanwhile)
     assert cache.find("k") is None
 
 
@@ -97,7 +97,7 @@ def test_a_layer_that_fails_leaves_nothing(cache: LayerCache, tmp_path: Path) ->
 def test_two_processes_may_make_the_same(tmp_path: Path) -> None:
     """Processes that make one key at once end with one whole layer."""
     program = (
-        "import sys; from pathlib import Path; from mendel.adapters.oci.layer_cache import LayerCache; "
+        "import sys; from pathlib import Path; from mendel.adapters.oci.layers.layer_cache import LayerCache; "
         "print(LayerCache(Path(sys.argv[1])).make('k', [b'x' * 9_000_000]).digest)"
     )
     running = [
@@ -120,7 +120,7 @@ def test_a_killed_process_leaves_no_half_blob_for_long(cache: LayerCache, tmp_pa
     dead.write_bytes(b"half")
     os.utime(dead, (0, 0))
     program = (
-        "import sys, os; from pathlib import Path; from mendel.adapters.oci.layout import Layout\n"
+        "import sys, os; from pathlib import Path; from mendel.adapters.oci.layout.layout import Layout\n"
         "with Layout(Path(sys.argv[1])).writing() as file:\n"
         "    os.utime(file.name, (0, 0)); print('writing', flush=True); sys.stdin.read()"
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.adapters.oci.references import Reference, is_loopback
+from mendel.adapters.oci.registry.references import Reference, is_loopback
 from mendel.errors import InvalidValue
 from mendel.values import Digest
 

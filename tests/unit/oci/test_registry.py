@@ -21,14 +21,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mendel.adapters.oci.conversation import RegistrySettings
-from mendel.adapters.oci.credentials import IdentityToken, Keychain, Login
-from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.publishing import list_tags, publish, read_attachment, remote_attachments
-from mendel.adapters.oci.pulling import RegistryImages, pull
-from mendel.adapters.oci.references import Reference
-from mendel.adapters.oci.registry import Registries
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.adapters.oci.registry.client import RegistryClients
+from mendel.adapters.oci.registry.credentials import IdentityToken, Keychain, Login
+from mendel.adapters.oci.registry.pull import RegistryImages, pull
+from mendel.adapters.oci.registry.push import list_tags, publish, read_attachment, remote_attachments
+from mendel.adapters.oci.registry.references import Reference
+from mendel.adapters.oci.registry.session import RegistrySettings
 from mendel.errors import (
     Corrupt,
     DigestMismatch,
@@ -262,15 +262,15 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def registries(evil: Registry, slept: list[float]) -> Iterator[Registries]:
+def registries(evil: Registry, slept: list[float]) -> Iterator[RegistryClients]:
     with client(evil, slept) as opened:
         yield opened
 
 
-def client(evil: Registry, slept: list[float], keychain: Keychain | None = None, **settings: Any) -> Registries:
+def client(evil: Registry, slept: list[float], keychain: Keychain | None = None, **settings: Any) -> RegistryClients:
     keychain = keychain or Keychain(given={evil.host: Login(user="mendel", password=SECRET)})
     settings = {"chunk_bytes": 1 << 30, **settings}
-    return Registries(
+    return RegistryClients(
         keychain=keychain, settings=RegistrySettings(**settings), sleep=slept.append, rng=random.Random(0)
     )
 
@@ -289,7 +289,7 @@ def image(layout: Layout) -> Descriptor:
     return image
 
 
-def pulled(registries: Registries, evil: Registry, layout: Layout, selector: str = ":v1") -> Descriptor:
+def pulled(registries: RegistryClients, evil: Registry, layout: Layout, selector: str = ":v1") -> Descriptor:
     return pull(registries, Reference.parse(f"{evil.host}/a/b{selector}"), AMD, layout, on_progress=ignore_progress)
 
 
@@ -331,7 +331,7 @@ def test_nobody_listens(layout: Layout, slept: list[float], evil: Registry) -> N
     assert 0.5 < sum(slept) < 10
 
 
-def test_busy_and_then_well(evil: Registry, registries: Registries, layout: Layout, slept: list[float]) -> None:
+def test_busy_and_then_well(evil: Registry, registries: RegistryClients, layout: Layout, slept: list[float]) -> None:
     """Statuses 500 to 504 and dropped connections are tried again."""
     image = stocked(evil)
     faults = iter([answering(500), answering(502), Desk.drop, answering(503)])
@@ -344,7 +344,7 @@ def test_busy_and_then_well(evil: Registry, registries: Registries, layout: Layo
     assert len([wait for wait in slept if wait > 0]) >= 4
 
 
-def test_busy_for_ever(evil: Registry, registries: Registries, layout: Layout) -> None:
+def test_busy_for_ever(evil: Registry, registries: RegistryClients, layout: Layout) -> None:
     """After the last attempt the registry's own words are given."""
     evil.fault = at("GET", "manifests", answering(503, complaint("UNAVAILABLE", "we are moving house")))
     with pytest.raises(RegistryUnavailable, match="503: we are moving house"):
@@ -352,7 +352,9 @@ def test_busy_for_ever(evil: Registry, registries: Registries, layout: Layout) -
     assert evil.count("GET", "manifests") == 5
 
 
-def test_retry_after_is_honoured(evil: Registry, registries: Registries, layout: Layout, slept: list[float]) -> None:
+def test_retry_after_is_honoured(
+    evil: Registry, registries: RegistryClients, layout: Layout, slept: list[float]
+) -> None:
     """A wished pause is kept, in seconds or as a date by the registry's own clock."""
     stocked(evil)
     wishes = iter([{"Retry_After": "7"}, {"Retry_After": "Wed, 21 Oct 2099 07:28:30 GMT"}])
@@ -366,7 +368,9 @@ def test_retry_after_is_honoured(evil: Registry, registries: Registries, layout:
     assert sum(slept) == pytest.approx(37, abs=0.01)
 
 
-def test_retry_after_is_bounded(evil: Registry, registries: Registries, layout: Layout, slept: list[float]) -> None:
+def test_retry_after_is_bounded(
+    evil: Registry, registries: RegistryClients, layout: Layout, slept: list[float]
+) -> None:
     """A registry that wishes for an hour is not waited for; the wish is passed on."""
     evil.fault = at("GET", "manifests", answering(429, complaint("TOOMANYREQUESTS", "slow down"), Retry_After="3600"))
     with pytest.raises(RegistryUnavailable, match="429: slow down") as refused:
@@ -377,7 +381,9 @@ def test_retry_after_is_bounded(evil: Registry, registries: Registries, layout: 
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
-def test_who_is_let_in(evil: Registry, registries: Registries, layout: Layout, image: Descriptor, auth: str) -> None:
+def test_who_is_let_in(
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor, auth: str
+) -> None:
     """Basic and Bearer work; a token is fetched once for each scope, however many requests use it."""
     evil.auth = auth
     publish(layout, image, [f"{evil.host}/a/b:v1"], registries=registries)
@@ -385,7 +391,7 @@ def test_who_is_let_in(evil: Registry, registries: Registries, layout: Layout, i
     assert evil.count("GET", "^/token") == (2 if auth == "bearer" else 0)
 
 
-def test_an_expired_token_is_renewed_once(evil: Registry, registries: Registries) -> None:
+def test_an_expired_token_is_renewed_once(evil: Registry, registries: RegistryClients) -> None:
     """A token that no longer counts is fetched anew, without the caller noticing."""
     image = stocked(evil)
     evil.auth = "bearer"
@@ -409,7 +415,7 @@ def test_a_refresh_token_is_changed_into_tokens(evil: Registry, slept: list[floa
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
-def test_a_loop_of_401_ends(evil: Registry, registries: Registries, layout: Layout, auth: str) -> None:
+def test_a_loop_of_401_ends(evil: Registry, registries: RegistryClients, layout: Layout, auth: str) -> None:
     """A registry that never lets anybody in is asked twice, not for ever."""
     evil.auth = auth
     asked = f'Bearer realm="http://{evil.host}/token"' if auth == "bearer" else "Basic"
@@ -419,7 +425,7 @@ def test_a_loop_of_401_ends(evil: Registry, registries: Registries, layout: Layo
     assert evil.count("GET", "manifests") <= 2
 
 
-def test_forbidden_says_why(evil: Registry, registries: Registries, layout: Layout, image: Descriptor) -> None:
+def test_forbidden_says_why(evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor) -> None:
     """A refusal carries the registry's message, and no tag was set."""
     evil.fault = at("POST", "uploads", answering(403, complaint("DENIED", "quota of the project is spent")))
     with pytest.raises(Forbidden, match="quota of the project is spent"):
@@ -429,7 +435,7 @@ def test_forbidden_says_why(evil: Registry, registries: Registries, layout: Layo
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
 def test_secrets_stay_out_of_errors_and_logs(
-    evil: Registry, registries: Registries, caplog: pytest.LogCaptureFixture, auth: str
+    evil: Registry, registries: RegistryClients, caplog: pytest.LogCaptureFixture, auth: str
 ) -> None:
     """Even a registry that repeats what it was shown brings no password and no token into errors or logs."""
     evil.auth = auth
@@ -449,7 +455,7 @@ def test_secrets_stay_out_of_errors_and_logs(
 
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_download_goes_on_after_drops(
-    evil: Registry, registries: Registries, layout: Layout, *, resumes: bool
+    evil: Registry, registries: RegistryClients, layout: Layout, *, resumes: bool
 ) -> None:
     """A connection that breaks in the middle of a blob, again and again, costs only what is missing."""
     image = stocked(evil)
@@ -467,7 +473,7 @@ def test_a_download_goes_on_after_drops(
     assert layout.read(Digest(digest(LAYER_BYTES))) == LAYER_BYTES
 
 
-def test_a_download_that_always_drops_is_given_up(evil: Registry, registries: Registries, layout: Layout) -> None:
+def test_a_download_that_always_drops_is_given_up(evil: Registry, registries: RegistryClients, layout: Layout) -> None:
     """A registry that never gets further is given up; nothing half is left."""
     stocked(evil)
 
@@ -484,7 +490,7 @@ def test_a_download_that_always_drops_is_given_up(evil: Registry, registries: Re
 
 
 @pytest.mark.parametrize("content", [LAYER_BYTES[:-1] + b"!", LAYER_BYTES + b"!"])
-def test_wrong_bytes_are_refused(evil: Registry, registries: Registries, layout: Layout, content: bytes) -> None:
+def test_wrong_bytes_are_refused(evil: Registry, registries: RegistryClients, layout: Layout, content: bytes) -> None:
     """A blob of another content, or more of it, is refused and not kept; nor is the manifest."""
     image = stocked(evil)
     evil.blobs[digest(LAYER_BYTES)] = content
@@ -493,7 +499,7 @@ def test_wrong_bytes_are_refused(evil: Registry, registries: Registries, layout:
     assert not layout.has(image.digest)
 
 
-def test_a_wrong_manifest_is_refused(evil: Registry, registries: Registries, layout: Layout) -> None:
+def test_a_wrong_manifest_is_refused(evil: Registry, registries: RegistryClients, layout: Layout) -> None:
     """A manifest that is not the digest asked for, or not the one its header states, is refused."""
     image = stocked(evil)
     evil.fault = at("GET", "manifests", answering(200, b"{}", Docker_Content_Digest=image.digest))
@@ -502,7 +508,7 @@ def test_a_wrong_manifest_is_refused(evil: Registry, registries: Registries, lay
             pulled(registries, evil, layout, selector)
 
 
-def test_going_on_elsewhere_is_refused(evil: Registry, registries: Registries, layout: Layout) -> None:
+def test_going_on_elsewhere_is_refused(evil: Registry, registries: RegistryClients, layout: Layout) -> None:
     """A continuation that starts at another byte than asked is refused."""
     stocked(evil)
 
@@ -529,7 +535,7 @@ def endless(desk: Desk, status: int = 200) -> bool:
         return True
 
 
-def test_endless_bodies_end(evil: Registry, registries: Registries, layout: Layout) -> None:
+def test_endless_bodies_end(evil: Registry, registries: RegistryClients, layout: Layout) -> None:
     """A manifest, a blob or an error that never ends is cut at its bound."""
     stocked(evil)
     evil.fault = at("GET", "manifests", endless)
@@ -544,7 +550,7 @@ def test_endless_bodies_end(evil: Registry, registries: Registries, layout: Layo
     assert len(str(refused.value)) < 1000
 
 
-def test_a_redirect_gets_no_credentials(evil: Registry, registries: Registries, layout: Layout) -> None:
+def test_a_redirect_gets_no_credentials(evil: Registry, registries: RegistryClients, layout: Layout) -> None:
     """A blob that lies on another host is fetched there, and that host is told nothing of who asks."""
     image = stocked(evil)
     evil.auth = "basic"
@@ -563,7 +569,7 @@ def test_a_redirect_gets_no_credentials(evil: Registry, registries: Registries, 
     assert "Authorization" not in store.seen[0][2]
 
 
-def test_redirects_end(evil: Registry, registries: Registries, layout: Layout, image: Descriptor) -> None:
+def test_redirects_end(evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor) -> None:
     """Circles of redirects end, and an upload follows none."""
     evil.fault = at("GET", "manifests", answering(302, Location="/v2/a/b/manifests/again"))
     with pytest.raises(Unsupported, match="redirects more than 5 times"):
@@ -599,7 +605,7 @@ def test_an_upload_goes_on_after_drops(
 
 
 def test_an_upload_that_always_drops_sets_no_tag(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """A push that cannot be finished says so; neither the manifest nor a tag is there."""
     evil.fault = at("PUT", "uploads", Desk.drop)
@@ -610,7 +616,7 @@ def test_an_upload_that_always_drops_sets_no_tag(
 
 
 def test_an_answer_lost_after_the_last_byte_is_no_harm(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """A blob that arrived although its answer was lost is found there and not sent again."""
 
@@ -624,7 +630,7 @@ def test_an_answer_lost_after_the_last_byte_is_no_harm(
 
 
 def test_tags_come_last_and_latest_at_the_end(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """Blobs, manifest, attachments, version tags, ``latest``: whoever reads meanwhile meets no half image."""
     layout.name(["x"], image)
@@ -637,7 +643,7 @@ def test_tags_come_last_and_latest_at_the_end(
 
 
 def test_a_registry_that_lists_referrers_needs_no_tag(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """Where the registry keeps the list, the fallback tag is not made, and attachments are read back from the list."""
     evil.lists_referrers = True
@@ -652,7 +658,7 @@ def test_a_registry_that_lists_referrers_needs_no_tag(
 
 @pytest.mark.parametrize("answered", [(400, b"?"), (405, b""), (200, b"<html>"), (200, b"{}")])
 def test_an_older_registry_gets_the_tag(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor, answered: tuple[int, bytes]
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor, answered: tuple[int, bytes]
 ) -> None:
     """Whatever a registry without lists answers when asked for one, the fallback tag takes its place."""
     layout.name(["x"], image)
@@ -664,7 +670,7 @@ def test_an_older_registry_gets_the_tag(
 
 
 def test_a_list_overwritten_meanwhile_is_written_again(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """Another's write between our reading and writing is seen, and both entries stay in the end."""
     layout.name(["x"], image)
@@ -685,7 +691,7 @@ def test_a_list_overwritten_meanwhile_is_written_again(
 
 
 def test_a_tag_moved_by_somebody_else_is_noticed(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """At the end every tag is asked for again; another digest there is an error that names both."""
 
@@ -700,7 +706,7 @@ def test_a_tag_moved_by_somebody_else_is_noticed(
 
 
 def test_an_interrupted_push_ends_soon_and_sets_no_tag(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor
 ) -> None:
     """Ctrl-C while a blob is on its way ends every transfer; the next push goes on."""
 
@@ -718,12 +724,13 @@ def test_an_interrupted_push_ends_soon_and_sets_no_tag(
 INTERRUPTED = """
 import random, sys, time
 from pathlib import Path
-from mendel.adapters.oci.credentials import Keychain
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.publishing import publish
-from mendel.adapters.oci.registry import Registries, RegistrySettings
+from mendel.adapters.oci.registry.credentials import Keychain
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.registry.push import publish
+from mendel.adapters.oci.registry.client import RegistryClients, RegistrySettings
 layout, name = Layout(Path(sys.argv[1])), sys.argv[2]
-with Registries(keychain=Keychain(), settings=RegistrySettings(), sleep=time.sleep, rng=random.Random(0)) as registries:
+chance = random.Random(0)
+with RegistryClients(keychain=Keychain(), settings=RegistrySettings(), sleep=time.sleep, rng=chance) as registries:
     publish(layout, layout.find(name), [name], registries=registries)
 """
 
@@ -752,7 +759,7 @@ def test_ctrl_c_ends_a_push_that_hangs(evil: Registry, layout: Layout, image: De
     assert not evil.tags
 
 
-def test_tags_are_read_page_by_page(evil: Registry, registries: Registries) -> None:
+def test_tags_are_read_page_by_page(evil: Registry, registries: RegistryClients) -> None:
     """Lists of tags are followed over pages on the same host only; tags that list referrers are left out."""
     pages = [(["v2", "v1"], "</v2/a/b/tags/list?n=1000&last=v2>; rel=next"), (["sha256-" + "0a" * 32, "v3"], "")]
     rest = iter(pages)
@@ -786,7 +793,7 @@ def test_an_index_gives_the_platform(evil: Registry, layout: Layout, slept: list
 
 @pytest.mark.parametrize("location", ["http://[", "ftp://x.example/", ""])
 def test_nonsense_addresses_are_refused(
-    evil: Registry, registries: Registries, layout: Layout, image: Descriptor, location: str
+    evil: Registry, registries: RegistryClients, layout: Layout, image: Descriptor, location: str
 ) -> None:
     """An address that is none ends in one of Mendel's errors, wherever it was given."""
     evil.fault = at("GET", "manifests", answering(302, Location=location))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.adapters.oci.tar import EPOCH_1980, Directory, Entry, File, Symlink, write_tar
+from mendel.adapters.oci.layers.tar import EPOCH_1980, Directory, Entry, File, Symlink, write_tar
 from mendel.errors import InvalidValue
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60).filter(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.documents import LAYER, Descriptor
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.rootfs import UnpackedLayers
-from mendel.adapters.oci.unpacking import measure, read_only_copy, unpack
+from mendel.adapters.oci.layers.unpacking import measure, read_only_copy, unpack
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import LAYER, Descriptor
+from mendel.adapters.oci.sandbox.unpacked_layers import UnpackedLayers
 from mendel.errors import Corrupt, DigestMismatch, Unsupported
 from mendel.values import Digest
 

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.verifying import import_command
+from mendel.adapters.oci.sandbox.import_check import import_command
 
-WHOLE = ("mendel/__init__.py", "mendel/app/__init__.py", "mendel/app/alive.py", "mendel/app/cli/__init__.py")
+WHOLE = (
+    "mendel/__init__.py",
+    "mendel/app/__init__.py",
+    "mendel/app/server/__init__.py",
+    "mendel/app/server/healthcheck.py",
+    "mendel/app/cli/__init__.py",
+)
 
 
 @pytest.mark.parametrize(
@@ -18,8 +24,8 @@ WHOLE = ("mendel/__init__.py", "mendel/app/__init__.py", "mendel/app/alive.py", 
     [
         ((), "The image has no Mendel to serve with."),
         (WHOLE[:1], "ModuleNotFoundError: No module named 'mendel.app'"),
-        (WHOLE[:2] + WHOLE[3:], "ModuleNotFoundError: No module named 'mendel.app.alive'"),
-        (WHOLE[:3], "ModuleNotFoundError: No module named 'mendel.app.cli'"),
+        (WHOLE[:3] + WHOLE[4:], "ModuleNotFoundError: No module named 'mendel.app.server.healthcheck'"),
+        (WHOLE[:4], "ModuleNotFoundError: No module named 'mendel.app.cli'"),
         (WHOLE, ""),
     ],
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mendel.adapters.oci.calls import RegistrySettings
-from mendel.adapters.oci.wire import Wire
+from mendel.adapters.oci.registry.connection import Wire
+from mendel.adapters.oci.registry.messages import RegistrySettings
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from mendel.adapters.pip import Pip
-from mendel.adapters.pip.program import marker_environment, platform_tags, target_options
+from mendel.adapters.pip.pip_program import marker_environment, platform_tags, target_options
 from mendel.images import Platform
 
 

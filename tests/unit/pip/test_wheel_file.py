@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import mendel.adapters.pip.wheel_file as module
+import mendel.adapters.pip.wheel_writer as module
 from mendel.adapters.pip import payload_digest, write_wheel
 
 FILES = {"b/x.py": b"1\n", "a.py": b"", "m-1.dist-info/METADATA": b"Name: m\n", "b/aé.txt": b"\x00" * 70}

@@ -10,8 +10,8 @@ import pytest
 
 from mendel.errors import InvalidInput
 from mendel.predictions import labels_from
-from mendel.predictions.labels import aligned, counting_labels
-from mendel.predictions.rows import label_rows
+from mendel.predictions.label_matching import aligned, counting_labels
+from mendel.predictions.lake_rows import label_rows
 from mendel.values import Table, to_micros
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mendel.predictions import LABELS_TABLE, Segment, id_texts, predictions_table
-from mendel.predictions.rows import block_rows, label_rows, merged_rows, segment_rows, tidy
+from mendel.predictions.lake_rows import block_rows, label_rows, merged_rows, segment_rows, tidy
 from mendel.values import EPOCH, ModelName, Table, to_micros
 
 MICROSECOND = timedelta(microseconds=1)

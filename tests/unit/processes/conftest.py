@@ -19,7 +19,7 @@ from mendel.values import (
     ServedVersion,
     VersionUuid,
 )
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 
 class SteadyClock:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.adapters.processes.convergence import fold_convergence, settle
-from mendel.adapters.processes.feed import Delivery
-from mendel.adapters.processes.messages import BeginFront, Desire, Status, from_line, to_line
-from mendel.adapters.processes.settings import share_of, worker_count
+from mendel.adapters.processes.desired_state_feed import Delivery
+from mendel.adapters.processes.server_settings import share_of, worker_count
+from mendel.adapters.processes.worker_messages import BeginFront, Desire, Status, from_line, to_line
 from mendel.resilience import BulkheadPolicy
 from mendel.serving import ServingPolicy
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.processes.children import Child, Command, worker_environment
-from mendel.adapters.processes.crew import Crew
-from mendel.adapters.processes.messages import Status, to_line
+from mendel.adapters.processes.child_processes import Child, Command, worker_environment
+from mendel.adapters.processes.worker_messages import Status, to_line
+from mendel.adapters.processes.worker_pool import WorkerPool
 
 ACCEPTING = to_line(Status(accepting=True, ready=True))
 CHILD = f"""
@@ -36,7 +36,7 @@ class Watched:
         self.program = Command(
             arguments=(sys.executable, "-c", CHILD.replace("BEFORE", before)), environment=os.environ
         )
-        self.crew = Crew(
+        self.crew = WorkerPool(
             "worker",
             size,
             launch=self._launch,
@@ -123,7 +123,7 @@ async def test_a_child_dies_with_its_parent(tmp_path):
     """A child whose parent is killed is killed too, whatever it is doing."""
     pid_file = tmp_path / "pid"
     child = (
-        "import os, sys, time, pathlib; from mendel.adapters.processes.children import die_with_parent;"
+        "import os, sys, time, pathlib; from mendel.adapters.processes.child_processes import die_with_parent;"
         f"die_with_parent(os.getppid()); pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
     )
     parent = await asyncio.create_subprocess_exec(

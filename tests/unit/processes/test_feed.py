@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mendel.adapters.processes.feed import Feed, StateFiles, servable
+from mendel.adapters.processes.desired_state_feed import Feed, StateFiles, servable
 from mendel.adapters.processes.hub_client import Directory
 from mendel.errors import HubUnavailable
 from mendel.values import DesiredState, Digest, to_json

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from mendel.adapters.processes.logs import LogStyle
+from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidSettings
 
 PROGRAM = """
 import asyncio, json, logging, sys
 import structlog
-from mendel.adapters.processes.logs import LogStyle, write_log
+from mendel.adapters.processes.process_logs import LogStyle, write_log
 write_log(LogStyle(**json.loads(sys.argv[1])))
 
 async def main():

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mendel.adapters.processes.premises import hold, run_directory, server_id
+from mendel.adapters.processes.server_directory import hold, run_directory, server_id
 from mendel.errors import DirectoryInUse
 
 SHORT = timedelta(milliseconds=60)

@@ -1,7 +1,7 @@
 """Counters in shared memory."""
 
-from mendel.adapters.processes.blocks import CELLS, Block
 from mendel.adapters.processes.shared_counters import CounterTotals, SharedCounters, block_path, bury_gauges
+from mendel.adapters.processes.shared_memory import CELLS, Block
 from mendel.serving import Series
 
 ROWS = Series("rows", (("model", "credit"),))

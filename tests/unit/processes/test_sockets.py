@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mendel.adapters.processes.sockets import Address, listeners
+from mendel.adapters.processes.listening_sockets import Address, listeners
 from mendel.errors import PortInUse
 
 

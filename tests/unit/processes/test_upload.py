@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mendel.adapters.processes.upload import Reporting, SegmentUpload
+from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
 from mendel.errors import Conflict, HubUnavailable
 from mendel.predictions import LabelRow, Spool, check_segment, sealed_segments
 from mendel.values import ServerReport

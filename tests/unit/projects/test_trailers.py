@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.projects import TagDetails, read_trailers, with_trailers
-from mendel.projects.trailers import UNTRACKED_ARTIFACT, artifact_of, artifact_value
+from mendel.projects.tag_trailers import UNTRACKED_ARTIFACT, artifact_of, artifact_value
 from mendel.values import EPOCH
 
 DIGEST = "sha256:" + "0" * 64

@@ -28,7 +28,7 @@ from mendel.registry import (
     registration_metadata,
 )
 from mendel.values import Digest, ModelName, Stage, VersionRef, VersionUuid
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 HOUR = timedelta(hours=1)
 

@@ -14,9 +14,16 @@ from mendel.errors import InvalidInput, InvalidPolicy
 from mendel.gates import GatePolicy, RunCause
 from mendel.registry import PolicyDocument, VersionRecord
 from mendel.retraining import JobLimits, LabelSupply, Ready, RetrainingPolicy, Waiting, may_start, parse_bytes
-from mendel.retraining.collecting import TRAINED_UNTIL, Policies, divide, recent_rows, schema_violations, training_rows
-from mendel.retraining.nouns import Asked
-from mendel.retraining.supply import evaluation_start, labels_needed
+from mendel.retraining.entities import Asked
+from mendel.retraining.label_supply import evaluation_start, labels_needed
+from mendel.retraining.training_data import (
+    TRAINED_UNTIL,
+    Policies,
+    divide,
+    recent_rows,
+    schema_violations,
+    training_rows,
+)
 from mendel.values import (
     ColumnSpec,
     ColumnType,

@@ -9,9 +9,9 @@ import pytest
 
 from mendel.errors import InvalidRequest
 from mendel.serving import Frame, Matrix, Outputs, Records, desire_itself, version_ref
-from mendel.serving.decoding import LISTS, RECORDS, InputCodec
-from mendel.serving.recording import Executed, Origin, Recorded, block_of
-from mendel.serving.rows import Shape
+from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
+from mendel.serving.prediction_records import Executed, Origin, Recorded, block_of
+from mendel.serving.row_batches import Shape
 from mendel.values import Digest, ModelName, ServedVersion, VersionUuid
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

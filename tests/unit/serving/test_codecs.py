@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as arrays
 
 from mendel.errors import InvalidRequest, ModelFailed, TooLarge
 from mendel.serving import Matrix, Records, Tensor, Tensors, from_raw, parse_plain, to_raw
-from mendel.serving.decoding import InputCodec
-from mendel.serving.outputs import per_row, probabilities_per_row
-from mendel.serving.rows import assemble
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.prediction_outputs import per_row, probabilities_per_row
+from mendel.serving.row_batches import assemble
 from mendel.serving.tensors import DTYPES, array_of, datatype_of
 from mendel.values import ColumnSpec, ColumnType, Signature
 

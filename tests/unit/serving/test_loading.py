@@ -31,11 +31,11 @@ from mendel.serving import (
     write_artifact,
     write_project_artifact,
 )
-from mendel.serving.decoding import InputCodec
-from mendel.serving.modules import ProjectModules
-from mendel.serving.rows import assemble
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.project_imports import ProjectModules
+from mendel.serving.row_batches import assemble
 from mendel.values import ColumnType, Signature, Table
-from mendel.values.trees import tree_digest
+from mendel.values.directory_trees import tree_digest
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 3))

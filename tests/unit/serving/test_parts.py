@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from mendel.errors import DeadlineExceeded, Denied, Forbidden, Unauthenticated
 from mendel.serving import LocalCounters, render, version_counters
-from mendel.serving.authorize import authorize
+from mendel.serving.authorization import authorize
+from mendel.serving.batching import Lane, Ticket
 from mendel.serving.correlation import correlation_id
-from mendel.serving.lane import Lane, Ticket
 from mendel.serving.metrics import LATENCY, OUTCOMES, ROWS, Histogram, series
 from mendel.serving.routing import choose_version
-from mendel.serving.rows import Rows, Shape
+from mendel.serving.row_batches import Rows, Shape
 from mendel.values import LATENCY_BOUNDS_MS, Deployment, ModelName, Route, Scope
 
 SHAPE = Shape(("a",), numeric=True)

@@ -37,7 +37,7 @@ from mendel.values import (
     to_micros,
     uuid7,
 )
-from mendel.values.trees import pack_tree, tree_digest, unpack_tree
+from mendel.values.directory_trees import pack_tree, tree_digest, unpack_tree
 
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
 versions = st.builds(SemVer, *[st.integers(0, 10**6)] * 3)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from mendel.adapters.debian.contents import (
+from mendel.adapters.debian.package_contents import (
     PACKAGES,
     SHARED_DIRECTORIES,
     STATUS,
@@ -25,11 +25,11 @@ from mendel.adapters.debian.contents import (
     is_material,
     packages_of,
 )
-from mendel.adapters.oci.compression import compress
-from mendel.adapters.oci.disks import disk_told, make_directory
-from mendel.adapters.oci.documents import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.adapters.oci.layout import Layout
-from mendel.adapters.oci.tar import Directory, Entry, File, Symlink, write_tar
+from mendel.adapters.oci.layers.compression import compress
+from mendel.adapters.oci.layers.tar import Directory, Entry, File, Symlink, write_tar
+from mendel.adapters.oci.layout.disk_errors import disk_told, make_directory
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.errors import InvalidValue, ProgramFailed, Unsupported
 from mendel.images import OnProgress, Platform, Progress, ignore_progress
 from mendel.values import Digest

@@ -1,8 +1,8 @@
 """docker, podman and buildah, over their command lines."""
 
-from mendel.adapters.engines.dockerfile_engine import DockerfileEngine
-from mendel.adapters.engines.engines import BUILDERS, RUNNERS, EngineFound, EngineProgram, find_engines
-from mendel.adapters.engines.stores import EngineImages, belongs
+from mendel.adapters.engines.container_engine import BUILDERS, RUNNERS, EngineFound, EngineProgram, find_engines
+from mendel.adapters.engines.dockerfile_builder import DockerfileEngine
+from mendel.adapters.engines.engine_images import EngineImages, belongs
 
 __all__ = [
     "BUILDERS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mendel.adapters.memory.tables import MemoryTables
-from mendel.adapters.memory.unit import MemoryStores, MemoryUnitOfWork
+from mendel.adapters.memory.unit_of_work import MemoryStores, MemoryUnitOfWork
 from mendel.adapters.memory.workflows import MemoryWorkflows
 
 __all__ = ["MemoryStores", "MemoryTables", "MemoryUnitOfWork", "MemoryWorkflows", "all_stores"]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mendel.adapters.pip.program import Finished, Pip, requirement_file
-from mendel.adapters.pip.wheels import CachedWheels
+from mendel.adapters.pip.pip_program import Finished, Pip, requirement_file
+from mendel.adapters.pip.wheel_cache import CachedWheels
 from mendel.errors import BuildRefused
 from mendel.images import BasePin, OnProgress, Platform, Progress, Resolver, WheelPin, ignore_progress, normalized_name
 from mendel.images.requirements import OTHER_ENGINES
 from mendel.values import Digest
-from mendel.values.trees import file_digest
+from mendel.values.directory_trees import file_digest
 
 _CONSTRAINED = re.compile(r"\(constraint\) ([A-Za-z0-9._-]+)==")
 _UNMATCHED = re.compile(r"No matching distribution found for ([A-Za-z0-9][A-Za-z0-9._-]*)(.*)")

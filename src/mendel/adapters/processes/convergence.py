@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mendel.adapters.processes.feed import Delivery, models_of
-from mendel.adapters.processes.messages import Status
+from mendel.adapters.processes.desired_state_feed import Delivery, models_of
+from mendel.adapters.processes.worker_messages import Status
 from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName
 
 

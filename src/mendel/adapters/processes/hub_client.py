@@ -27,7 +27,7 @@ from mendel.errors import (
 )
 from mendel.predictions import SealedSegment
 from mendel.values import DesiredState, Digest, ServerReport, from_json, to_json
-from mendel.values.trees import tree_digest, unpack_tree
+from mendel.values.directory_trees import tree_digest, unpack_tree
 
 _CONNECT_S: Final = 3.0
 _ANSWER_S: Final = 30.0

@@ -207,22 +207,22 @@ def _write(model: Any, frame: pd.DataFrame, order: Order) -> None:
     import pandas as pd  # noqa: PLC0415 - the watcher stays small
 
     from mendel.projects import load_project  # noqa: PLC0415 - the watcher stays small
-    from mendel.serving import artifact  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving import artifact_writer  # noqa: PLC0415 - the watcher stays small
 
     directory = Path(order.output) / "artifact"
     directory.mkdir()
     joblib.dump(model, directory / "model.joblib")
     expected = frame if order.reference is None else pd.read_parquet(order.reference)
-    features = artifact.as_table(frame.drop(columns=order.target))
+    features = artifact_writer.as_table(frame.drop(columns=order.target))
     classes = getattr(model, "classes_", None)
-    artifact.write_project_artifact(
+    artifact_writer.write_project_artifact(
         directory,
         classifier=order.classifier,
         project=load_project(Path.cwd()),
-        signature=artifact.infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
+        signature=artifact_writer.infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
         task=order.task,
         classes=None if classes is None else tuple(classes.tolist()),
-        training=artifact.as_table(expected[list(features.names)]),
+        training=artifact_writer.as_table(expected[list(features.names)]),
     )
 
 
@@ -231,19 +231,19 @@ def _replay(order: Order, tell: Tell) -> Outcome:
     import pandas as pd  # noqa: PLC0415 - the watcher stays small
 
     from mendel.projects import load_project  # noqa: PLC0415 - the watcher stays small
-    from mendel.serving import artifact, loading  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving import artifact_loading, artifact_writer  # noqa: PLC0415 - the watcher stays small
     from mendel.values import Signature  # noqa: PLC0415 - the watcher stays small
 
     tell("loading")
     directory = Path(order.artifact)
     project = None if order.project is None else load_project(Path(order.project))
-    document = loading.read_mlmodel(directory)
+    document = artifact_loading.read_mlmodel(directory)
     signature = Signature.from_mlflow(document["signature"]) if document.get("signature") else None
-    rows = artifact.as_table(pd.read_parquet(order.table))
+    rows = artifact_writer.as_table(pd.read_parquet(order.table))
     names = signature.names if signature is not None and signature.inputs else rows.names
-    predictor = loading.load(directory, digest=None, project=project)
+    predictor = artifact_loading.load(directory, digest=None, project=project)
     tell("replaying")
-    answers = artifact.outputs_of(predictor, _frame(rows.select(names), signature))
+    answers = artifact_writer.outputs_of(predictor, _frame(rows.select(names), signature))
     pd.DataFrame(answers).to_parquet(Path(order.output) / "predictions.parquet", index=False)
     tell("timing")
     singles = [_frame(rows.select(names).take(np.array([place])), signature) for place in _spread(len(rows))]
@@ -252,9 +252,9 @@ def _replay(order: Order, tell: Tell) -> Outcome:
 
 def _frame(rows: Any, signature: Any) -> Any:
     """The rows as the inference path hands them to a predictor."""
-    from mendel.serving.calls import Matrix  # noqa: PLC0415 - the watcher stays small
-    from mendel.serving.decoding import InputCodec  # noqa: PLC0415 - the watcher stays small
-    from mendel.serving.rows import assemble  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving.entities import Matrix  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving.input_codec import InputCodec  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving.row_batches import assemble  # noqa: PLC0415 - the watcher stays small
 
     columns = [[None if value != value else value for value in rows[name].tolist()] for name in rows.names]  # noqa: PLR0124 - NaN is null
     codec = InputCodec(signature, order=rows.names, max_rows=len(rows))

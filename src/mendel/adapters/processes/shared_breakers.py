@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mendel.adapters.processes.blocks import SPARE, Block
+from mendel.adapters.processes.shared_memory import SPARE, Block
 from mendel.resilience import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, Refused
 from mendel.serving import Series, version_ref
 from mendel.values import EPOCH, ModelName, VersionRef

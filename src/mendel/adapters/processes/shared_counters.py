@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mendel.adapters.processes.blocks import Block
+from mendel.adapters.processes.shared_memory import Block
 from mendel.serving import Series
 
 _PREFIX: Final = "counters-"

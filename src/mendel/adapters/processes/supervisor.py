@@ -21,18 +21,18 @@ from typing import Any, Final
 
 import structlog
 
-from mendel.adapters.processes.children import Child, Command
-from mendel.adapters.processes.crew import Crew
-from mendel.adapters.processes.feed import Delivery, Feed, StateFiles
+from mendel.adapters.processes.child_processes import Child, Command
+from mendel.adapters.processes.desired_state_feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
-from mendel.adapters.processes.messages import BeginFront, BeginWorker, OpenDoors
-from mendel.adapters.processes.premises import hold, run_directory, server_id
-from mendel.adapters.processes.settings import ServeSettings, share_of, worker_count
+from mendel.adapters.processes.listening_sockets import Address, Listeners, listeners
+from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
+from mendel.adapters.processes.server_directory import hold, run_directory, server_id
+from mendel.adapters.processes.server_settings import ServeSettings, share_of, worker_count
+from mendel.adapters.processes.server_status import Identity, Standing
 from mendel.adapters.processes.shared_breakers import Arbiter, Micros
 from mendel.adapters.processes.shared_counters import CounterTotals, bury_gauges
-from mendel.adapters.processes.sockets import Address, Listeners, listeners
-from mendel.adapters.processes.standing import Identity, Standing
-from mendel.adapters.processes.upload import Reporting, SegmentUpload
+from mendel.adapters.processes.worker_messages import BeginFront, BeginWorker, OpenDoors
+from mendel.adapters.processes.worker_pool import WorkerPool
 from mendel.durable import Clock, NewId
 from mendel.errors import MendelError
 from mendel.predictions import seal_orphans, spool_identity
@@ -209,7 +209,7 @@ class _Server:
         self._files = StateFiles(settings.directory, local=settings.artifacts)
         self._workers = worker_count(settings.serving, given.cores)
         drain = settings.serving.drain_timeout
-        self._crew = Crew(
+        self._crew = WorkerPool(
             "worker",
             self._workers,
             launch=self._launch,
@@ -218,7 +218,7 @@ class _Server:
             drain_timeout=drain,
             rng=given.rng,
         )
-        self._front = Crew(
+        self._front = WorkerPool(
             "front",
             0 if launcher.sockets.zmq is None else 1,
             launch=self._launch_front,

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import Select
 
-from mendel.adapters.sql.base import metadata
+from mendel.adapters.sql.table_metadata import metadata
 from mendel.durable import (
     Event,
     Lease,

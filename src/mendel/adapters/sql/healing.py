@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from mendel.adapters.sql.base import metadata
+from mendel.adapters.sql.table_metadata import metadata
 from mendel.errors import AlreadyExists, IncidentNotFound, RunNotFound
 from mendel.healing import DecisionRecord, HealingStore, Incident, IncidentStatus, Pause, PlaybookRun, RunState
 from mendel.values import ModelName, from_json, to_json, to_micros

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mendel.adapters.sql.base import metadata
+from mendel.adapters.sql.table_metadata import metadata
 from mendel.predictions import ProfileRow, ProfileStore, SegmentProfile, SpoolProgress
 from mendel.values import ModelName, Window, from_micros, to_micros
 

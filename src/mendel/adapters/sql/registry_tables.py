@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from mendel.adapters.sql.base import metadata
+from mendel.adapters.sql.table_metadata import metadata
 from mendel.values import Stage
 
 _Position = BigInteger().with_variant(Integer, "sqlite")

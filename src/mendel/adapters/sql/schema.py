@@ -10,9 +10,9 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
-from mendel.adapters.sql.base import metadata
 from mendel.adapters.sql.durable import meta
 from mendel.adapters.sql.engine import translated
+from mendel.adapters.sql.table_metadata import metadata
 from mendel.errors import SchemaTooNew
 
 SCHEMA_VERSION = 2

@@ -14,9 +14,9 @@ from mendel.app.cli.output import ended_tidily, following, print_json, print_tab
 from mendel.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from mendel.app.images.building import BuildReport, BuildWish
-    from mendel.app.images.listing import Kept
-    from mendel.app.images.verifying import ImageVerdict
+    from mendel.app.images.build import BuildReport, BuildRequest
+    from mendel.app.images.image_list import Kept
+    from mendel.app.images.verify import ImageVerdict
     from mendel.images import LayerRecord, OnProgress
     from mendel.values import VersionRef
 
@@ -75,7 +75,7 @@ def build(
     json: AsJson = False,
 ) -> None:
     """Build the image of a classifier: the working tree, or what a release tag says."""
-    from mendel.app.images.building import BuildWish  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.build import BuildRequest  # noqa: PLC0415 - help must be quick
     from mendel.images import Platform  # noqa: PLC0415
 
     if sum((model is not None, classifier is not None, runtime)) > 1:
@@ -84,7 +84,7 @@ def build(
         raise typer.BadParameter("--base is for --runtime; a project names its base in build.base_image")
     with as_usage():
         wanted = None if platform is None else Platform.parse(platform)
-    wish = BuildWish(
+    wish = BuildRequest(
         what=classifier,
         path=path,
         model=_held(model, classifier),
@@ -111,7 +111,7 @@ def build(
 
 def images(*, classifier: What = None, path: ProjectPath = None, json: AsJson = False) -> None:
     """List this project's images: in its own layout, and in the engines that answer."""
-    from mendel.app.images.listing import project_images  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.image_list import project_images  # noqa: PLC0415 - help must be quick
 
     found = project_images(path, classifier)
     if json:
@@ -137,10 +137,10 @@ def push(
     json: AsJson = False,
 ) -> None:
     """Push exactly the tags that build made, byte for byte."""
-    from mendel.app.images.pushing import PushWish  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.pushing import push as push_images  # noqa: PLC0415
+    from mendel.app.images.push import PushRequest  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.push import push as push_images  # noqa: PLC0415
 
-    wish = PushWish(
+    wish = PushRequest(
         registry=registry, what=classifier, model=_held(model, classifier), every=every, path=path, force=force
     )
     with following("Pushing ...") as on_progress:
@@ -168,10 +168,10 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Run a classifier's image, and say where once it is ready."""
-    from mendel.app.images.running import RunWish  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.running import run as run_image  # noqa: PLC0415
+    from mendel.app.images.run import RunImageRequest  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.run import run as run_image  # noqa: PLC0415
 
-    wish = RunWish(
+    wish = RunImageRequest(
         what=classifier,
         model=_held(model, classifier),
         path=path,
@@ -207,11 +207,11 @@ def verify(
     json: AsJson = False,
 ) -> None:
     """Check an image's labels against its tag, its blobs and documents, and, built again, its bytes."""
-    from mendel.app.images.verifying import VerifyWish  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.verifying import verify as verify_image  # noqa: PLC0415
+    from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415
 
     with following("Verifying ...") as on_progress:
-        verdict = verify_image(VerifyWish(image=image, path=path, rebuild=rebuild, key=key), on_progress=on_progress)
+        verdict = verify_image(VerifyRequest(image=image, path=path, rebuild=rebuild, key=key), on_progress=on_progress)
     if json:
         print_json({"holds": verdict.holds, "verdict": verdict})
     else:
@@ -228,7 +228,7 @@ def clean(
     json: AsJson = False,
 ) -> None:
     """Remove this project's images, matched by label; asks first."""
-    from mendel.app.images.listing import project_images, remove_images  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.image_list import project_images, remove_images  # noqa: PLC0415 - help must be quick
 
     found = project_images(path, classifier)
     if not found:
@@ -251,13 +251,13 @@ def clean(
         say(f"✓ Removed {', '.join(kept.image.references)} ({kept.where})")
 
 
-def _built(wish: BuildWish, base: str | None, *, runtime: bool, quiet: bool, on_progress: OnProgress) -> BuildReport:
+def _built(wish: BuildRequest, base: str | None, *, runtime: bool, quiet: bool, on_progress: OnProgress) -> BuildReport:
     said = (lambda _: None) if quiet else say
     if runtime:
-        from mendel.app.images.runtime import build_runtime  # noqa: PLC0415 - help must be quick
+        from mendel.app.images.runtime_image import build_runtime  # noqa: PLC0415 - help must be quick
 
         return build_runtime(wish, base, say=said, on_progress=on_progress)
-    from mendel.app.images.building import build  # noqa: PLC0415
+    from mendel.app.images.build import build  # noqa: PLC0415
 
     return build(wish, say=said, on_progress=on_progress)
 

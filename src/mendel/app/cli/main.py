@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import typer
 
-import mendel.app.cli.care as care_commands
 import mendel.app.cli.demo as demo_commands
 import mendel.app.cli.images as image_commands
-import mendel.app.cli.locks as lock_commands
-import mendel.app.cli.machine as machine_commands
+import mendel.app.cli.incidents as care_commands
+import mendel.app.cli.init as starting_commands
+import mendel.app.cli.ledger as proof_commands
+import mendel.app.cli.lock as lock_commands
 import mendel.app.cli.models as model_commands
-import mendel.app.cli.processes as process_commands
-import mendel.app.cli.projects as project_commands
-import mendel.app.cli.proof as proof_commands
-import mendel.app.cli.releases as release_commands
+import mendel.app.cli.servers as process_commands
 import mendel.app.cli.signing as signing_commands
-import mendel.app.cli.starting as starting_commands
+import mendel.app.cli.system as machine_commands
+import mendel.app.cli.tag as release_commands
+import mendel.app.cli.train as project_commands
 from mendel.app.cli.output import told_plainly
 
 app = typer.Typer(

@@ -49,7 +49,7 @@ def register(
     json: AsJson = False,
 ) -> None:
     """Register an artefact directory as a new version, or record the image that delivers a version."""
-    from mendel.app import registering_artifacts as registering  # noqa: PLC0415 - help must be quick
+    from mendel.app.project import artifact_registration as registering  # noqa: PLC0415 - help must be quick
     from mendel.values import VersionRef  # noqa: PLC0415
 
     tree = Path(source)
@@ -59,7 +59,7 @@ def register(
         with hub(directory) as client:
             done = registering.record_image(VersionRef.parse(source), image, client, path=path)
     else:
-        wish = registering.ArtifactWish(
+        wish = registering.ArtifactRequest(
             tree=tree,
             name=name,
             image=image,
@@ -290,7 +290,7 @@ def set_policy(
     json: AsJson = False,
 ) -> None:
     """Replace the policy of a model; every decision names the version it rested on."""
-    from mendel.app.policies import read_policy_file  # noqa: PLC0415 - help must be quick
+    from mendel.app.project.policy_files import read_policy_file  # noqa: PLC0415 - help must be quick
 
     body = read_policy_file(file)
     with hub(directory) as client:

@@ -14,8 +14,8 @@ import typer
 from mendel.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from mendel.app.client import Client
     from mendel.app.settings import Settings
+    from mendel.client.client import Client
 
 Directory = Annotated[
     str | None,
@@ -49,7 +49,7 @@ def settings_of(directory: str | None, config: Path | None = None, **flags: obje
 @contextmanager
 def hub(directory: str | None) -> Iterator[Client]:
     """A client of the hub that runs on the directory, else of the directory itself."""
-    from mendel.app.connecting import connect  # noqa: PLC0415 - help must be quick
+    from mendel.app.connect import connect  # noqa: PLC0415 - help must be quick
 
     with connect(directory=directory, actor=f"cli:{_user()}") as client:
         yield client

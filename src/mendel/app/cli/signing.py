@@ -43,7 +43,7 @@ def new_key(
 ) -> None:
     """Make a signing key (P-256), encrypted when MENDEL_SIGNING_PASSWORD is set."""
     from mendel.adapters.signing import make_key, read_verifying_key  # noqa: PLC0415 - help must be quick
-    from mendel.app.signing import signing_password  # noqa: PLC0415
+    from mendel.app.images.attestations import signing_password  # noqa: PLC0415
 
     password = signing_password()
     public = make_key(file, password=password)
@@ -70,7 +70,7 @@ def sign_model(
 ) -> None:
     """Sign every file of a model directory (OpenSSF Model Signing v1)."""
     from mendel.adapters import signing  # noqa: PLC0415 - help must be quick
-    from mendel.app.signing import signing_password  # noqa: PLC0415
+    from mendel.app.images.attestations import signing_password  # noqa: PLC0415
 
     signer = signing.read_signing_key(key, password=signing_password())
     where = output or directory / _SIGNATURE

@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from mendel.app.demo.badness import register_faulting_version
-from mendel.app.demo.doors import Doors
+from mendel.app.demo.demo_processes import HOST, Stage, free_ports, seconds
+from mendel.app.demo.demo_project import Rows, World, digits_world, table_world
+from mendel.app.demo.door_clients import Doors
+from mendel.app.demo.faulty_version import register_faulting_version
 from mendel.app.demo.narrator import Narrator, clock
-from mendel.app.demo.stage import HOST, Stage, free_ports, seconds
 from mendel.app.demo.traffic import Sent, Traffic
-from mendel.app.demo.world import Rows, World, digits_world, table_world
 from mendel.durable import LedgerEntry
 from mendel.errors import DeadlineExceeded, MendelError
 from mendel.healing import Incident, IncidentStatus, PlaybookRun

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from mendel.app.demo.doors import Door, DoorAnswer, Row
+from mendel.app.demo.door_clients import Door, DoorAnswer, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

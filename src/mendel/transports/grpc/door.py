@@ -15,16 +15,16 @@ from grpc_reflection.v1alpha import reflection
 
 from mendel.protos import modelops_pb2_grpc, open_inference_pb2_grpc
 from mendel.serving import Kernel
-from mendel.transports.grpc import health, modelops, v2
-from mendel.transports.grpc.calls import Method
-from mendel.transports.grpc.splice import Splice
+from mendel.transports.grpc import health_service, modelops_service, v2_service
+from mendel.transports.grpc.call_handling import Method
+from mendel.transports.grpc.socket_splice import Splice
 
-SERVICES = frozenset({"inference.GRPCInferenceService", "modelops.ModelOps", "grpc.health.v1.Health"})
+SERVICES = frozenset({"inference.GRPCInferenceService", "modelops_service.ModelOps", "grpc.health.v1.Health"})
 _REFLECTION = Method(name="/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", scope=None)
 METHODS: tuple[Method, ...] = (
-    *v2.METHODS.values(),
-    *modelops.METHODS.values(),
-    *health.METHODS.values(),
+    *v2_service.METHODS.values(),
+    *modelops_service.METHODS.values(),
+    *health_service.METHODS.values(),
     _REFLECTION,
 )
 """Every method of the door."""
@@ -75,9 +75,9 @@ class GrpcDoor:
 
 def _add_services(server: grpc.aio.Server, kernel: Kernel) -> None:
     add_v2 = open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server
-    add_v2(v2.OpenInference(kernel), server)  # type: ignore[no-untyped-call]
-    modelops_pb2_grpc.add_ModelOpsServicer_to_server(modelops.ModelOps(kernel), server)  # type: ignore[no-untyped-call]
-    health_pb2_grpc.add_HealthServicer_to_server(health.Health(kernel, SERVICES), server)
+    add_v2(v2_service.OpenInference(kernel), server)  # type: ignore[no-untyped-call]
+    modelops_pb2_grpc.add_ModelOpsServicer_to_server(modelops_service.ModelOps(kernel), server)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(health_service.Health(kernel, SERVICES), server)
     reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
 
 

@@ -19,7 +19,7 @@ from mendel.transports.hub.parts import HubParts
 from mendel.transports.hub.policies import checked_policy
 from mendel.transports.hub.uploads import Upload, uploaded
 from mendel.values import Digest, ModelName, Stage, VersionRef, VersionUuid, from_json
-from mendel.values.trees import unpack_tree
+from mendel.values.directory_trees import unpack_tree
 from mendel.views import card_of, render_card
 
 MAX_UPLOAD_BYTES = 16 << 30

@@ -18,7 +18,7 @@ from mendel.transports.hub.access import Labeller, Reader
 from mendel.transports.hub.answers import NounResponse, bounded_body
 from mendel.transports.hub.parts import HubParts
 from mendel.values import Digest, ServerReport, from_json
-from mendel.values.trees import pack_tree
+from mendel.values.directory_trees import pack_tree
 
 MAX_SEGMENT_BYTES = 512 << 20
 MAX_REPORT_BYTES = 16 << 20

@@ -2,6 +2,6 @@
 
 from mendel.transports.rest.application import ROUTES, RestApplication, Stats
 from mendel.transports.rest.door import RestDoor
-from mendel.transports.rest.policy import RestPolicy
+from mendel.transports.rest.rest_policy import RestPolicy
 
 __all__ = ["ROUTES", "RestApplication", "RestDoor", "RestPolicy", "Stats"]

@@ -9,14 +9,14 @@ import structlog
 
 from mendel.errors import MendelError
 from mendel.serving import Kernel
-from mendel.transports.rest.about import ABOUT_ROUTES
 from mendel.transports.rest.errors import error_response
-from mendel.transports.rest.messages import Receive, Request, Response, Send, json_response
-from mendel.transports.rest.monitoring import MONITORING_ROUTES
-from mendel.transports.rest.plain import PLAIN_ROUTES
-from mendel.transports.rest.policy import RestPolicy
-from mendel.transports.rest.routes import Route, RouteTable
-from mendel.transports.rest.v2 import V2_ROUTES
+from mendel.transports.rest.http_messages import Receive, Request, Response, Send, json_response
+from mendel.transports.rest.log_routes import MONITORING_ROUTES
+from mendel.transports.rest.plain_routes import PLAIN_ROUTES
+from mendel.transports.rest.rest_policy import RestPolicy
+from mendel.transports.rest.route_table import Route, RouteTable
+from mendel.transports.rest.server_info import ABOUT_ROUTES
+from mendel.transports.rest.v2_routes import V2_ROUTES
 
 Stats = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
 """Asks the hub for ``/monitoring/stats`` with a query and the caller's key; gives its JSON."""

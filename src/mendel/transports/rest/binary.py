@@ -13,7 +13,7 @@ import orjson
 
 from mendel.errors import InvalidRequest
 from mendel.serving import InferenceAnswer, Tensor, Tensors, answer_parameters, event_time_of, from_raw, to_raw
-from mendel.transports.rest.messages import Response, json_response
+from mendel.transports.rest.http_messages import Response, json_response
 
 HEADER_LENGTH = b"inference-header-content-length"
 _BINARY_TYPE = b"application/octet-stream"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from mendel.projects import Cors
-from mendel.transports.rest.messages import Headers, Message, Receive, Response, Send, json_response
+from mendel.transports.rest.http_messages import Headers, Message, Receive, Response, Send, json_response
 
 Asgi = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 _METHODS = "GET, HEAD, OPTIONS, POST"

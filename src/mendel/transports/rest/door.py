@@ -14,7 +14,7 @@ import uvicorn
 from mendel.serving import Kernel
 from mendel.transports.rest.application import RestApplication, Stats
 from mendel.transports.rest.cors import CrossOrigin
-from mendel.transports.rest.policy import RestPolicy
+from mendel.transports.rest.rest_policy import RestPolicy
 
 _FIRST_REQUEST_S = 0.2
 

@@ -6,7 +6,7 @@ import math
 
 import mendel.errors as tree
 from mendel.errors import MendelError, Unavailable
-from mendel.transports.rest.messages import Response, json_response
+from mendel.transports.rest.http_messages import Response, json_response
 
 STATUS: tuple[tuple[type[MendelError], int], ...] = (
     (tree.Unauthenticated, 401),

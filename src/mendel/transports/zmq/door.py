@@ -14,8 +14,8 @@ import zmq.asyncio
 from mendel.errors import MendelError
 from mendel.serving import Kernel
 from mendel.transports.zmq.errors import error_data
+from mendel.transports.zmq.message_types import Tally, Turn, method_of
 from mendel.transports.zmq.messages import encoder_for, read_message
-from mendel.transports.zmq.methods import Tally, Turn, method_of
 
 _log = structlog.get_logger("mendel.zmq")
 _HIGH_WATER = 10_000

@@ -1,0 +1,243 @@
+"""docker and podman: finding them, running images with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from mendel.adapters.engines.archive_names import names_in
+from mendel.adapters.engines.container_readiness import is_ready, require_free
+from mendel.adapters.engines.external_program import Ended, Program
+from mendel.errors import AlreadyExists, ImageNotFound, ProgramFailed, Unsupported
+from mendel.images import RUN_LABEL, Container, ContainerRunner, RunRequest, container_environment
+
+RUNNERS = ("docker", "podman")
+BUILDERS = ("docker", "podman", "buildah")
+
+_PULLED = "docker.io/"
+_URL = f"{RUN_LABEL}.url"
+_IMAGE = f"{RUN_LABEL}.image"
+_LOADING = timedelta(minutes=30)
+_DETECTION = timedelta(seconds=10)
+_STOPPING_SECONDS = 35
+"""A little longer than a server takes to finish what is in flight."""
+_LOOK_SECONDS = 0.1
+_LOOKS_AT_STATE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFound:
+    """
+    An engine as this machine has it.
+
+    Attributes:
+        version: Of the program; empty where it is not installed.
+        answers: It would do what it is asked now; a docker client without a daemon would not.
+        why_not: In its own words; empty where it answers.
+    """
+
+    name: str
+    version: str
+    answers: bool
+    why_not: str
+
+
+def find_engines(
+    names: tuple[str, ...] = BUILDERS, environment: Mapping[str, str] | None = None
+) -> tuple[EngineFound, ...]:
+    """What this machine has of *names*, in their order."""
+    return tuple(_found(Program(name, environment)) for name in names)
+
+
+def _found(program: Program) -> EngineFound:
+    if shutil.which(program.name, path=program.environment.get("PATH")) is None:
+        return EngineFound(name=program.name, version="", answers=False, why_not="It is not installed.")
+    try:
+        version = program.answer("--version", within=_DETECTION).strip()
+        asked = program.attempt("info", within=_DETECTION)
+    except (ProgramFailed, Unsupported) as error:
+        return EngineFound(name=program.name, version="", answers=False, why_not=error.message)
+    daemon_lacks = asked.code != 0 or "Cannot connect to the Docker daemon" in asked.err
+    words = version.replace(",", "").split()
+    return EngineFound(
+        name=program.name,
+        version=words[2] if len(words) > 2 else version,  # noqa: PLR2004 - "podman version 4.3.1"
+        answers=not daemon_lacks,
+        why_not=f"{asked.complaint}." if daemon_lacks else "",
+    )
+
+
+class EngineProgram(ContainerRunner):
+    """
+    docker or podman, over its command line; what steers it (``DOCKER_HOST``, ``CONTAINERS_CONF``) is its environment.
+
+    Args:
+        name: ``docker`` or ``podman``.
+        environment: The engine's whole environment; None is Mendel's own.
+    """
+
+    def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+        if name not in RUNNERS:
+            raise Unsupported(f"{name} does not run images.", remedy=f"Use {' or '.join(RUNNERS)}.")
+        self.name = name
+        self.program = Program(name, environment)
+
+    def load(self, archive: Path) -> None:
+        """
+        With podman by ``pull``: its ``load`` reads docker's half of the archive and makes another manifest of it.
+
+        ``pull`` takes a name without a registry for one of docker.io, ``tag`` for one of this machine's own.
+        """
+        references = names_in(archive)
+        if self.name == "docker":
+            self.program.answer("load", "--quiet", "--input", str(archive), within=_LOADING)
+            return
+        pulled = self.program.answer("pull", "--quiet", f"oci-archive:{archive}:{references[0]}", within=_LOADING)
+        image = pulled.split()[-1]
+        self.program.answer("tag", image, *references)
+        self.program.attempt("untag", image, f"{_PULLED}{references[0]}")
+
+    def run(self, request: RunRequest) -> Container:
+        """Never pulls; the container is named before it is made, so that an interruption finds it again."""
+        if self.program.attempt("image", "inspect", request.image).code:
+            raise ImageNotFound(
+                f"{self.name} has no image {request.image}.", remedy="Build it with: mendel build --load"
+            )
+        self._make_room(request.name)
+        require_free(request.address, request.host_port)
+        try:
+            self.program.answer(*self._run_arguments(request), environment=self._unseen(request), within=_LOADING)
+            self._wait_until_ready(request)
+            return self._described(self._inspected(request.name))
+        except BaseException:  # KeyboardInterrupt above all: no orphan is left, whatever ends this
+            self._remove(request.name)
+            raise
+
+    def follow(self, container: str, write: Callable[[str], None]) -> None:
+        """The engine's ``logs --follow``."""
+        self.program.watch("logs", "--follow", container, within=None, write=write)
+
+    def logs(self, container: str, *, lines: int = 50) -> str:
+        """What went to both streams."""
+        ended = self.program.attempt("logs", "--tail", str(lines), container)
+        return "" if ended.code else f"{ended.out}{ended.err}".strip()
+
+    def is_running(self, container: str) -> bool:
+        """One inspection."""
+        found = self._inspect(container)
+        return found is not None and bool(found["State"]["Running"])
+
+    def stop(self, container: str) -> None:
+        """SIGTERM, then what the engine does with those who do not listen."""
+        if self._is_ours(container):
+            grace = timedelta(seconds=_STOPPING_SECONDS + 30)
+            self.program.attempt("stop", "-t", str(_STOPPING_SECONDS), container, within=grace)
+            self._remove(container)
+
+    def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
+        """Two processes, however many there are."""
+        wanted = {RUN_LABEL: "1", **labels}
+        filters = (f"--filter=label={name}={value}" for name, value in sorted(wanted.items()))
+        ids = self.program.answer("ps", "--all", "--quiet", "--no-trunc", *filters).split()
+        if not ids:
+            return ()
+        found = json.loads(self.program.attempt("container", "inspect", *ids).out or "[]")
+        return tuple(sorted((self._described(one) for one in found), key=lambda one: one.name))
+
+    def _run_arguments(self, request: RunRequest) -> list[str]:
+        labels = {RUN_LABEL: "1", _URL: request.url, _IMAGE: request.image, **request.labels}
+        address = f"{request.address}:" if request.address else ""
+        unseen, told = sorted(self._unseen(request)), sorted(container_environment(request).items())
+        return [
+            *("run", "--detach", "--pull=never", f"--name={request.name}"),
+            f"--publish={address}{request.host_port}:{request.listens_on}",
+            *(f"--label={name}={value}" for name, value in sorted(labels.items())),
+            *(f"--env={name}" for name in unseen),
+            *(f"--env={name}={value}" for name, value in told if name not in unseen),
+            *(f"--volume={volume}" for volume in request.volumes),
+            request.image,
+        ]
+
+    def _unseen(self, request: RunRequest) -> dict[str, str]:
+        """
+        What the user gives may be secret, and reaches the engine by its environment, not by the list of processes.
+
+        A name that means something else to the engine itself (``PATH``) cannot.
+        """
+        own = self.program.environment
+        return {name: value for name, value in request.environment.items() if own.get(name, value) == value}
+
+    def _make_room(self, name: str) -> None:
+        found = self._inspect(name)
+        if found is None:
+            return
+        ours, runs = _labels(found).get(RUN_LABEL) == "1", bool(found["State"]["Running"])
+        if runs or not ours:
+            raise AlreadyExists(
+                f"A container {name} {'runs' if runs else 'of others exists'}.",
+                remedy=f"Choose another name, or remove it: {self.name} rm --force {name}",
+            )
+        self._remove(name)
+
+    def _wait_until_ready(self, request: RunRequest) -> None:
+        deadline = time.monotonic() + request.ready_within.total_seconds()
+        looks = 0
+        while time.monotonic() < deadline:
+            ready, looks = is_ready(request.url), looks + 1
+            if (ready or looks % _LOOKS_AT_STATE == 0) and not self.is_running(request.name):
+                raise self._not_ready(request, "ended before it was ready")
+            if ready:
+                return
+            time.sleep(_LOOK_SECONDS)
+        raise self._not_ready(request, f"was not ready within {request.ready_within.total_seconds():g} s")
+
+    def _not_ready(self, request: RunRequest, how: str) -> ProgramFailed:
+        log = self.logs(request.name)
+        remedy = "The end of its log says why." if log else "It printed nothing."
+        return ProgramFailed(f"The container of {request.image} {how}.", log_tail=log, remedy=remedy)
+
+    def _is_ours(self, container: str) -> bool:
+        found = self._inspect(container)
+        return found is not None and _labels(found).get(RUN_LABEL) == "1"
+
+    def _remove(self, container: str) -> None:
+        ended = self.program.attempt("rm", "--force", "--volumes", container)
+        if ended.code and self._inspect(container) is not None:
+            raise self.program.failed(("rm", container), ended)
+
+    def _inspected(self, container: str) -> dict[str, Any]:
+        found = self._inspect(container)
+        if found is None:
+            raise ProgramFailed(f"The container {container} is gone.", remedy="Somebody removed it; run it again.")
+        return found
+
+    def _inspect(self, container: str) -> dict[str, Any] | None:
+        ended = self.program.attempt("container", "inspect", container)
+        if not ended.code:
+            return dict(json.loads(ended.out)[0])
+        if _is_absent(ended):
+            return None
+        raise self.program.failed(("container", "inspect"), ended)
+
+    def _described(self, found: Mapping[str, Any]) -> Container:
+        labels = _labels(found)
+        return Container(
+            id=found["Id"],
+            name=str(found["Name"]).lstrip("/"),
+            url=labels.get(_URL, ""),
+            image=labels.get(_IMAGE, ""),
+        )
+
+
+def _labels(found: Mapping[str, Any]) -> Mapping[str, str]:
+    return found["Config"].get("Labels") or {}
+
+
+def _is_absent(ended: Ended) -> bool:
+    return "no such container" in ended.err.lower()

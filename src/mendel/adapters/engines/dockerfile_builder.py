@@ -1,0 +1,242 @@
+"""The same plan built by an engine of another vendor: for projects that need Debian packages, or to compile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from mendel.adapters.engines.build_context import pack_pip, write_context
+from mendel.adapters.engines.container_engine import BUILDERS
+from mendel.adapters.engines.external_program import Ended, Program
+from mendel.adapters.oci.layout.archive_writer import write_archive
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import Descriptor
+from mendel.adapters.oci.sandbox.import_check import import_command, not_verified
+from mendel.errors import MendelError, Unsupported
+from mendel.images import (
+    BasePin,
+    BuildEngine,
+    BuiltImage,
+    EngineNeeds,
+    ImagePlan,
+    OnProgress,
+    Platform,
+    Progress,
+    Wheels,
+    build_context,
+    context_wheels,
+)
+from mendel.values import Digest
+
+_BUILDING = timedelta(hours=2)
+_LOADING = timedelta(minutes=30)
+_IMPORTING = timedelta(minutes=5)
+_STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |Step \d|#\d+ \[)")
+_OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
+"""What buildah and podman say of themselves after what ran in the container."""
+_NOTHING_MORE = EngineNeeds()
+
+
+class BaseAtHand(Protocol):
+    """A base whose blobs are all in a layout on this machine."""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Its manifest."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where its blobs lie."""
+
+
+class PinnedBases(Protocol):
+    """Gives pinned bases; raises as :meth:`mendel.images.Bases.pin` does."""
+
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ...) -> BaseAtHand:
+        """The base with all its blobs."""
+
+
+class DockerfileEngine(BuildEngine):
+    """
+    Renders a Dockerfile and lets docker, podman or buildah build it.
+
+    Wheels and base are the plan's own, by content; what Debian's packages and compilers make of them is not pinned, so
+    no two builds are alike. The engine keeps its layers as it is set up to (``BUILDAH_ISOLATION``, ``CONTAINERS_CONF``,
+    ``DOCKER_HOST``), and they are not told one by one.
+
+    Args:
+        name: ``docker``, ``podman`` or ``buildah``.
+        needs: Debian packages and distributions without wheels; its base and pip are filled in here.
+        volumes: ``source:target:ro``, which podman and buildah give to the build's steps: pip's configuration.
+        environment: The engine's whole environment; None is Mendel's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        wheels: Wheels,
+        bases: PinnedBases,
+        needs: EngineNeeds = _NOTHING_MORE,
+        volumes: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        if name not in BUILDERS:
+            raise Unsupported(f"{name} does not build images.", remedy=f"Use {', '.join(BUILDERS)}.")
+        self.name = name
+        self._wheels = wheels
+        self._bases = bases
+        self._needs = needs
+        self._volumes = tuple(volumes)
+        self._program = Program(name, environment)
+
+    def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
+        """
+        Make the image; what a failed build had already finished stays in the engine's cache, unnamed.
+
+        Raises:
+            Unsupported: The engine is not installed, or Mendel has no pip to give it.
+        """
+        needs = replace(self._needs, base=self._base(plan, on_progress))
+        with tempfile.TemporaryDirectory(prefix="mendel-context-") as scratch:
+            room = Path(scratch)
+            pip = pack_pip(room)
+            needs = replace(needs, pip_wheel=pip.name)
+            wheels = {**self._fetched(plan, needs, on_progress), pip.name: pip}
+            context = room / "context"
+            write_context(context, build_context(plan, wheels, needs), plan)
+            image_file = room / "id"
+            arguments = self._build_arguments(plan, context, image_file, use_cache=use_cache)
+            self._program.watch(*arguments, within=_BUILDING, write=_steps(on_progress))
+            image = image_file.read_text().strip()
+        return self._built(image)
+
+    def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
+        """Import the predictor in a container without a network; an image that fails is removed, unless named."""
+        name = f"mendel-verify-{image.image_id.hex[:12]}-{os.getpid()}"
+        try:
+            ended = self._imported(name, plan, image)
+        finally:
+            self._program.attempt("rm", *(() if self.name == "buildah" else ("--force",)), name)
+        if ended.code:
+            self._remove_unnamed(image)
+            raise not_verified(plan, _OF_ENGINE.sub("", ended.tail).strip())
+
+    def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
+        """Podman and buildah move all names at once; docker one after the other, and back when one is refused."""
+        if self.name != "docker":
+            self._program.answer("tag", image.image_id.hex, *plan.references)
+            return
+        former = {name: self._id_of(name) for name in plan.references}
+        done: list[str] = []
+        try:
+            for name in plan.references:
+                done.append(name)
+                self._program.answer("tag", image.image_id, name)
+        except BaseException:
+            for name in done:
+                back = ("rmi", "--no-prune", name) if (was := former[name]) is None else ("tag", was, name)
+                with suppress(MendelError):
+                    self._program.attempt(*back)
+            raise
+
+    def _base(self, plan: ImagePlan, on_progress: OnProgress) -> str:
+        """The name by which the engine has the plan's base, after giving it to it."""
+        pin = plan.environment.base
+        name = f"localhost/mendel-base:{pin.digest.hex[:32]}"
+        if self._id_of(name) is not None:
+            return name
+        on_progress(Progress(doing=f"base: giving {pin.reference} to {self.name}"))
+        base = self._bases.load(pin, Platform.parse(plan.environment.platform), on_progress=on_progress)
+        with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
+            if self.name == "docker":
+                archive = Path(scratch) / "base.tar"
+                write_archive(base.layout, base.descriptor.digest, (name,), archive)
+                self._program.answer("load", "--quiet", "--input", str(archive), within=_LOADING)
+                return name
+            layout = Layout(Path(scratch))
+            manifest = base.layout.manifest(base.descriptor.digest)
+            for blob in (base.descriptor, manifest.config, *manifest.layers):
+                layout.adopt(base.layout.path(blob.digest), blob.digest)
+            layout.name(("base",), base.descriptor)
+            printed = self._program.answer("pull", "--quiet", f"oci:{scratch}:base", within=_LOADING)
+        self._program.answer("tag", printed.split()[-1], name)
+        return name
+
+    def _fetched(self, plan: ImagePlan, needs: EngineNeeds, on_progress: OnProgress) -> dict[str, Path]:
+        pins, environment = context_wheels(plan, needs), plan.environment
+        platform = Platform.parse(environment.platform)
+        self._wheels.fetch(pins, base=environment.base, platform=platform, on_progress=on_progress)
+        return {pin.filename: self._wheels.path(pin) for pin in pins}
+
+    def _build_arguments(self, plan: ImagePlan, context: Path, image_file: Path, *, use_cache: bool) -> list[str]:
+        dockerfile = (f"--file={context / 'Dockerfile'}", f"--iidfile={image_file}")
+        cache = () if use_cache else ("--no-cache",)
+        if self.name == "docker":  # its classic builder knows no --platform; the base decides it
+            return ["build", "--force-rm", *cache, *dockerfile, str(context)]
+        platform = f"--platform={plan.environment.platform}"
+        keep = "--layers=true" if use_cache else "--layers=false"
+        volumes = (f"--volume={volume}" for volume in self._volumes)
+        # OCI's own form has no HEALTHCHECK; buildah leaves failed containers unless it is told not to.
+        own = ("--format=docker", "--force-rm", "--pull-never" if self.name == "buildah" else "--pull=never")
+        return ["build", *own, platform, keep, *cache, *volumes, *dockerfile, str(context)]
+
+    def _built(self, image: str) -> BuiltImage:
+        image_id = Digest(f"sha256:{image.removeprefix('sha256:')}")
+        return BuiltImage(
+            digest=self._manifest_of(image_id), image_id=image_id, layers=(), engine=self.name, reproducible=False
+        )
+
+    def _manifest_of(self, image_id: Digest) -> Digest:
+        """The manifest's digest; the image's id where the engine (docker's own store) keeps no manifests."""
+        if self.name == "buildah":
+            form = "{{.FromImageDigest}}"
+            return Digest(self._program.answer("inspect", "--type=image", f"--format={form}", image_id.hex).strip())
+        found = json.loads(self._program.answer("image", "inspect", image_id.hex))[0]
+        described = found.get("Digest") or (found.get("Descriptor") or {}).get("digest")
+        return Digest(described) if described else image_id
+
+    def _imported(self, name: str, plan: ImagePlan, image: BuiltImage) -> Ended:
+        command = import_command(plan)
+        if self.name == "buildah":
+            self._program.answer("from", "--pull-never", f"--name={name}", image.image_id.hex)
+            return self._program.attempt("run", name, "--", *command, within=_IMPORTING)
+        python, *arguments = command
+        closed = ("--network=none", "--pull=never", f"--entrypoint={python}")
+        return self._program.attempt(
+            "run", "--rm", f"--name={name}", *closed, image.image_id.hex, *arguments, within=_IMPORTING
+        )
+
+    def _remove_unnamed(self, image: BuiltImage) -> None:
+        keep_cache = () if self.name == "buildah" else ("--no-prune",)
+        if not self._names_of(image.image_id):
+            self._program.attempt("rmi", *keep_cache, image.image_id.hex)
+
+    def _names_of(self, image_id: Digest) -> list[str]:
+        if self.name == "buildah":
+            listed = json.loads(self._program.answer("images", "--json", "--all", "--no-trunc") or "[]")
+            return [name for one in listed or () if image_id.hex in one["id"] for name in one.get("names") or ()]
+        found = json.loads(self._program.answer("image", "inspect", image_id.hex))[0]
+        return list(found.get("RepoTags") or ())
+
+    def _id_of(self, reference: str) -> str | None:
+        form = "{{.FromImageID}}" if self.name == "buildah" else "{{.Id}}"
+        kind = ("inspect", "--type=image") if self.name == "buildah" else ("image", "inspect")
+        ended = self._program.attempt(*kind, f"--format={form}", reference)
+        return ended.out.strip() if ended.code == 0 else None
+
+
+def _steps(on_progress: OnProgress) -> Callable[[str], None]:
+    def write(line: str) -> None:
+        if _STEP.match(line):
+            on_progress(Progress(doing=line.strip()))
+
+    return write

@@ -1,0 +1,102 @@
+"""The inbox of segments in a directory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from mendel.adapters.files.durable_writes import sync_directory, translated
+from mendel.errors import AlreadyExists
+from mendel.predictions import PendingSegment, check_segment, check_spool_id
+from mendel.values import Digest
+
+_SUFFIX, _PART = ".segment", ".part"
+
+
+class FileInbox:
+    """
+    Implements :class:`mendel.predictions.SegmentInbox`: ``<spool id>/<seq>.segment``, written beside and linked.
+
+    A segment counts from the moment it has its name, after its bytes were flushed to disk. One process opens it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with translated(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            for unfinished in directory.glob(f"*/*{_PART}"):
+                unfinished.unlink()
+
+    def put(self, spool_id: str, seq: int, content: bytes, checksum: Digest) -> None:
+        """Keep a sealed segment, durably."""
+        check_segment(spool_id, seq, content, checksum)
+        target = self._path(spool_id, seq)
+        with translated(target):
+            target.parent.mkdir(exist_ok=True)
+            sync_directory(self._directory)
+            self._publish(target, content, checksum)
+
+    def pending(self) -> tuple[PendingSegment, ...]:
+        """Every segment that waits, by spool and sequence."""
+        found = []
+        with translated(self._directory):
+            for path in sorted(self._directory.glob(f"*/*{_SUFFIX}")):
+                try:
+                    size = path.stat().st_size
+                except FileNotFoundError:  # shipped meanwhile
+                    continue
+                found.append(PendingSegment(spool_id=path.parent.name, seq=int(path.stem), size_bytes=size))
+        return tuple(sorted(found))
+
+    def read(self, spool_id: str, seq: int) -> bytes | None:
+        """The bytes that were put, or None."""
+        path = self._path(spool_id, seq)
+        with translated(path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def remove(self, spool_id: str, seq: int) -> None:
+        """Forget the segment."""
+        path = self._path(spool_id, seq)
+        with translated(path):
+            path.unlink(missing_ok=True)
+
+    def _path(self, spool_id: str, seq: int) -> Path:
+        return self._directory / check_spool_id(spool_id) / f"{seq:016d}{_SUFFIX}"
+
+    def _publish(self, target: Path, content: bytes, checksum: Digest) -> None:
+        """Link the finished file under its name: of two that come at once, the first stays."""
+        handle, name = tempfile.mkstemp(dir=target.parent, suffix=_PART)
+        fresh = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(fresh, target)
+            except FileExistsError:
+                self._require_same(target, checksum)
+        finally:
+            fresh.unlink()
+        sync_directory(target.parent)
+
+    def _require_same(self, target: Path, checksum: Digest) -> None:
+        try:
+            known = _digest(target)
+        except FileNotFoundError:  # shipped meanwhile: then it was recorded, and the sender may forget it
+            return
+        if known != checksum:
+            raise AlreadyExists(
+                f"Another segment {int(target.stem)} of {target.parent.name} waits already.",
+                remedy="Two spools share an id; give each its own.",
+            )
+
+
+def _digest(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")

@@ -1,0 +1,74 @@
+"""Tables as Parquet and CSV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mendel.adapters.files.durable_writes import translated
+from mendel.errors import InvalidInput
+from mendel.values import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+
+def read_table(path: Path) -> Table:
+    """
+    Read a ``.parquet`` or ``.csv`` file (also ``.csv.gz``); a CSV's types are inferred, and an empty field is missing.
+
+    Raises:
+        InvalidInput: The file is of another kind, or cannot be read as what it is.
+        StoreUnavailable: It cannot be opened.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow.csv  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
+    import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
+
+    from mendel.adapters.files.arrow_tables import from_arrow  # noqa: PLC0415 - heavy
+
+    kind = _kind(path)
+    try:
+        with translated(path), path.open("rb") as file:
+            if kind == "parquet":
+                return from_arrow(pyarrow.parquet.read_table(file))
+            packed = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
+            return from_arrow(pyarrow.csv.read_csv(packed, convert_options=_lenient()))
+    except pa.ArrowException as error:
+        raise InvalidInput(f"{path.name} cannot be read as {kind}: {error}.") from error
+
+
+def write_table(table: Table, path: Path) -> None:
+    """
+    Write a ``.parquet`` or ``.csv`` file, beside and renamed, so that no reader sees half of it.
+
+    Raises:
+        InvalidInput: The file is of another kind.
+        StoreUnavailable: It cannot be written.
+    """
+    import pyarrow.csv  # noqa: PLC0415 - heavy
+    import pyarrow.parquet  # noqa: PLC0415 - heavy
+
+    from mendel.adapters.files.arrow_tables import to_arrow  # noqa: PLC0415 - heavy
+
+    write = pyarrow.parquet.write_table if _kind(path) == "parquet" else pyarrow.csv.write_csv
+    fresh = path.with_name(f".{path.name}.part")
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(to_arrow(table), fresh)
+        fresh.replace(path)
+
+
+def _kind(path: Path) -> str:
+    kinds = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
+    found = next((kind for ending, kind in kinds.items() if path.name.endswith(ending)), None)
+    if found is None:
+        raise InvalidInput(f"{path.name} is neither .parquet nor .csv.", remedy="Rename or convert it.")
+    return found
+
+
+def _lenient() -> pa.csv.ConvertOptions:
+    """Text in quotes stays text, an empty field is missing."""
+    import pyarrow.csv  # noqa: PLC0415 - heavy
+
+    return pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)

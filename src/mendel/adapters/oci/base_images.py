@@ -1,0 +1,270 @@
+"""Base images: found in a registry, a layout or an archive; pinned; kept in a cache, where builds read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from mendel.adapters.oci.layout.archive_reader import open_archive
+from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.layout import Layout, verify_blob
+from mendel.adapters.oci.layout.manifests import INDEXES, MANIFESTS, REF_NAME, Descriptor, Manifest, parse_json
+from mendel.adapters.oci.registry.references import Reference
+from mendel.adapters.oci.sandbox.base_inspection import Inside, inspect, path_entries
+from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable
+from mendel.images import BasePin, OnProgress, Platform, Progress, ignore_progress
+from mendel.values import Digest, from_json, to_json
+
+_LAYOUT = "oci:"
+_ARCHIVE = "oci-archive:"
+_OTHER_TRANSPORTS = ("docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "ostree:")
+_INSPECTION_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedBase:
+    """
+    A base whose blobs are all at hand, in ``layout``.
+
+    Attributes:
+        config: The image's configuration as it stands in JSON.
+    """
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: Mapping[str, Any]
+    layout: Layout
+
+
+class Remote(Protocol):
+    """Where bases are pulled from."""
+
+    def pull(self, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress) -> Descriptor:
+        """
+        Have the image and all its blobs in *into*; gives the manifest's descriptor for *platform*.
+
+        Raises:
+            ImageNotFound: There is none of that name, or none for the platform.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+        """
+
+
+class BaseImages:
+    """
+    The bases a machine can reach; what was had once is not asked for again.
+
+    Args:
+        cache: Every base comes to lie here, by content.
+        remote: None where the machine is offline.
+        root: What relative paths in ``oci:`` and ``oci-archive:`` start from.
+        local: Layouts that may hold a pinned base wherever its reference has moved.
+    """
+
+    def __init__(
+        self, *, cache: Layout, remote: Remote | None = None, root: Path, local: Sequence[Layout] = ()
+    ) -> None:
+        self._cache = cache
+        self._remote = remote
+        self._root = root
+        self._local = tuple(local)
+
+    def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
+        """Find the base and what of its inside decides about wheels; the network is asked only for what can move."""
+        with disk_told(self._cache.directory, lost="the base was not kept"):
+            found = self._find(reference, platform, on_progress)
+            inside = self._inside(self._loaded(found, reference, platform))
+        return BasePin(
+            reference=reference,
+            digest=found.digest,
+            python=inside.python,
+            interpreter=inside.interpreter,
+            glibc=inside.glibc,
+        )
+
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
+        """
+        The pinned base with all its blobs: from the cache, a local layout, or where its reference says.
+
+        Raises:
+            ImageNotFound: Nobody has it under its digest any more.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+            DigestMismatch: A blob is damaged.
+        """
+        with disk_told(self._cache.directory, lost="the base was not kept"):
+            found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
+        if found.digest != pin.digest:
+            raise ImageNotFound(
+                f"The base {pin.reference} is now {found.digest}, and {pin.digest}, which the lock pins, is gone.",
+                remedy="Bring the old base back, or run: mendel lock",
+            )
+        return self._loaded(found, pin.reference, platform)
+
+    def _find(self, reference: str, platform: Platform, on_progress: OnProgress) -> Descriptor:
+        if reference.startswith(_LAYOUT):
+            layout, name = self._layout(reference.removeprefix(_LAYOUT))
+            return self._adopt(layout, choose(layout, name, platform, reference), on_progress)
+        if reference.startswith(_ARCHIVE):
+            path, name = self._split(reference.removeprefix(_ARCHIVE), Path.is_file)
+            with open_archive(path, scratch=self._cache.directory) as layout:
+                return self._adopt(layout, choose(layout, name, platform, reference), on_progress)
+        if reference.startswith(_OTHER_TRANSPORTS):
+            raise InvalidValue(
+                f"Bases are not read from {reference.partition(':')[0]}.",
+                remedy="Use host/name:tag, oci:DIRECTORY or oci-archive:FILE (also of docker save).",
+            )
+        return self._pull(Reference.parse(reference), platform, on_progress)
+
+    def _pull(self, reference: Reference, platform: Platform, on_progress: OnProgress) -> Descriptor:
+        if reference.digest is not None and (found := self._at_hand(reference.digest, platform)) is not None:
+            return found
+        if self._remote is None:
+            former = self._cache.find(_key(reference, platform))
+            known = "" if former is None else f"; {reference.pinned(former.digest)} is at hand"
+            raise RegistryUnavailable(
+                f"The base {reference} is asked for, and this machine is offline.",
+                remedy=f"Go online, or name a base by its digest or as oci:DIRECTORY{known}.",
+            )
+        try:
+            found = self._remote.pull(reference, platform, self._cache, on_progress=on_progress)
+        except RegistryUnavailable as error:
+            remedy = f"{error.remedy} A base of Debian's packages needs no registry: mendel base."
+            raise RegistryUnavailable(error.message, retry_after=error.retry_after, remedy=remedy.strip()) from error
+        self._cache.name([_key(reference, platform)], found)
+        return found
+
+    def _at_hand(self, digest: Digest, platform: Platform) -> Descriptor | None:
+        """The image (or that of *platform* in the index) *digest*, when all of it is on this machine."""
+        for layout in (self._cache, *self._local):
+            if not layout.has(digest):
+                continue
+            with suppress(ImageNotFound):  # a blob is missing, or the platform: look further
+                return self._adopt(layout, choose(layout, digest, platform, digest), ignore_progress)
+        return None
+
+    def _adopt(self, layout: Layout, image: Descriptor, on_progress: OnProgress) -> Descriptor:
+        """Have the image in the cache; blobs that come from elsewhere are checked on the way."""
+        manifest = layout.manifest(image.digest)
+        parts = (*manifest.layers, manifest.config, image)
+        total, done = sum(part.size for part in parts), 0
+        for part in parts:
+            if layout is self._cache:
+                layout.path(part.digest)
+            elif not self._cache.has(part.digest):
+                verify_blob(layout, part.digest)
+                self._cache.adopt(layout.path(part.digest), part.digest)
+            done += part.size
+            on_progress(Progress(doing="keeping the base", done=done, total=total))
+        return image
+
+    def _loaded(self, image: Descriptor, reference: str, platform: Platform) -> LoadedBase:
+        manifest = self._cache.manifest(image.digest)
+        config = parse_json(self._cache.read(manifest.config.digest))
+        require_platform(config, platform, reference)
+        return LoadedBase(descriptor=image, manifest=manifest, config=config, layout=self._cache)
+
+    def _inside(self, base: LoadedBase) -> Inside:
+        kept = self._cache.directory / "inspected" / f"{base.descriptor.digest.hex}.{_INSPECTION_FORMAT}.json"
+        with suppress(FileNotFoundError, InvalidValue):  # never looked at, or by another version: look again
+            return from_json(kept.read_bytes(), Inside)
+        settings = base.config.get("config") or {}
+        inside = inspect(base.layout, base.manifest.layers, dict(path_entries(settings.get("Env") or ())))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(to_json(inside))
+        unfinished.replace(kept)
+        return inside
+
+    def _layout(self, text: str) -> tuple[Layout, str | None]:
+        path, name = self._split(text, lambda path: (path / "index.json").is_file())
+        return Layout(path), name
+
+    def _split(self, text: str, exists: Callable[[Path], bool]) -> tuple[Path, str | None]:
+        """The path and the name behind it; either may hold colons, so the longest path that exists counts."""
+        parts = text.split(":")
+        for count in range(len(parts), 0, -1):
+            path = self._root / Path(":".join(parts[:count])).expanduser()
+            if exists(path):
+                return path, ":".join(parts[count:]) or None
+        whole = self._root / Path(text).expanduser()
+        raise ImageNotFound(
+            f"There is no base image at {whole}.",
+            remedy="Make one there with: mendel base, or name one of a registry in build.base_image.",
+        )
+
+
+def choose(layout: Layout, name: str | None, platform: Platform, reference: str) -> Descriptor:
+    """
+    The manifest that *name* (a name, a tag, a digest; None: the only image) means on *platform*.
+
+    Raises:
+        ImageNotFound: None, or several.
+    """
+    entry = _entry(layout, name, reference)
+    for candidate in _manifests(layout, entry):
+        if candidate.platform in {None, str(platform)}:
+            return replace(candidate, annotations={}, platform=None)
+    raise ImageNotFound(
+        f"The base {reference} has no image for {platform}.", remedy="Choose a base that is made for it."
+    )
+
+
+def require_platform(config: Mapping[str, Any], platform: Platform, reference: str) -> None:
+    """
+    Check what an image says it runs on.
+
+    Raises:
+        ImageNotFound: It is for another platform.
+    """
+    own = f"{config.get('os')}/{config.get('architecture')}"
+    if own != str(platform):
+        raise ImageNotFound(f"The base {reference} is for {own}, not for {platform}.", remedy="Choose another base.")
+
+
+def _entry(layout: Layout, name: str | None, reference: str) -> Descriptor:
+    if name is not None and name.startswith("sha256:"):
+        digest = Digest(name)
+        content = layout.read(digest)
+        media_type = parse_json(content).get("mediaType") or MANIFESTS[0]
+        return Descriptor.of(content, media_type)
+    entries = [entry for entry in layout.entries() if entry.artifact_type is None]
+    names = sorted(entry.annotations.get(REF_NAME, "") for entry in entries)
+    if name is not None:
+        found = [entry for entry in entries if _is_named(entry, name)]
+    else:
+        found = list({entry.digest: entry for entry in entries}.values())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        message = f"{layout.directory} has no image {name}." if name else f"{layout.directory} has no image."
+    else:
+        message = f"{reference} holds several images."
+    raise ImageNotFound(message, remedy=f"Name one of: {', '.join(filter(None, names)) or 'none has a name'}.")
+
+
+def _is_named(entry: Descriptor, name: str) -> bool:
+    own = entry.annotations.get(REF_NAME, "")
+    return own == name or own.endswith(f":{name}")
+
+
+def _manifests(layout: Layout, entry: Descriptor) -> Iterator[Descriptor]:
+    if entry.media_type not in INDEXES:
+        yield entry
+        return
+    for child in parse_json(layout.read(entry.digest)).get("manifests") or ():
+        descriptor = Descriptor.parse(child)
+        if descriptor.media_type in MANIFESTS and layout.has(descriptor.digest):
+            yield descriptor
+
+
+def _pinned(pin: BasePin) -> str:
+    if pin.reference.startswith((_LAYOUT, _ARCHIVE)):
+        return pin.reference
+    return str(Reference.parse(pin.reference).pinned(pin.digest))
+
+
+def _key(reference: Reference, platform: Platform) -> str:
+    return f"{reference} {platform}"

@@ -1,0 +1,309 @@
+"""The canonical builder: a base, wheels and files become an image in a layout, without a daemon and without chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from mendel.adapters.oci.layers.compression import Compressed
+from mendel.adapters.oci.layers.file_layers import file_entries, files_key
+from mendel.adapters.oci.layers.layer_cache import LayerCache, key_of
+from mendel.adapters.oci.layers.tar import Entry, File, write_tar
+from mendel.adapters.oci.layers.unpacking import measure
+from mendel.adapters.oci.layers.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
+from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.image_config import Base, base_records, image_config, image_manifest
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import MANIFEST as MANIFEST_TYPE
+from mendel.adapters.oci.layout.manifests import Descriptor, Manifest, digest_of
+from mendel.adapters.oci.sandbox.import_check import ImportCheck
+from mendel.errors import Corrupt
+from mendel.images import (
+    APP,
+    MANIFEST,
+    BasePin,
+    BuildEngine,
+    BuiltImage,
+    ImagePlan,
+    LayerRecord,
+    OnProgress,
+    Part,
+    Platform,
+    Progress,
+    SourceFile,
+    WheelPin,
+    Wheels,
+    ignore_progress,
+)
+from mendel.values import Digest
+
+_NO_IMAGE = "the image was not made"
+
+
+class BaseAtHand(Protocol):
+    """A base whose blobs are all on this machine."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its manifest, of OCI's or docker's form."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its configuration, as parsed."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where its blobs lie."""
+
+
+class PinnedBases(Protocol):
+    """Gives pinned bases."""
+
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ...) -> BaseAtHand:
+        """
+        The base with all its blobs.
+
+        Raises:
+            ImageNotFound: Nobody has it under its digest any more.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+            DigestMismatch: A blob is damaged.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """
+    One layer to come.
+
+    Attributes:
+        wheels: What must be at hand to make it.
+        entries: Opens what it is made of.
+    """
+
+    part: Part
+    title: str
+    key: str
+    wheels: tuple[WheelPin, ...] = ()
+    entries: Callable[[], AbstractContextManager[Iterable[Entry]]]
+
+
+class OciEngine(BuildEngine):
+    """
+    Builds into *layout*: equal plans give equal bytes on every machine and from every Python.
+
+    The blobs of an image stay claimed from :meth:`build` until :meth:`commit`, or until the engine is closed, so that
+    no removal takes them meanwhile. After the last claim, what no name needs any more is freed: images whose names all
+    moved on, and what builds that failed had made.
+
+    Args:
+        layers: What was made before.
+    """
+
+    name = "oci"
+
+    def __init__(
+        self, *, layout: Layout, layers: LayerCache, bases: PinnedBases, wheels: Wheels, verifier: ImportCheck
+    ) -> None:
+        self._layout = layout
+        self._layers = layers
+        self._bases = bases
+        self._wheels = wheels
+        self._verifier = verifier
+        self._claims: dict[Digest, ExitStack] = {}
+        self._leaves_blobs = False
+        self._on_progress: OnProgress = ignore_progress
+
+    def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
+        """
+        Make the image, from made layers where their inputs are the same.
+
+        Raises:
+            StoreUnavailable: The disk is full, or may not be written.
+        """
+        self._on_progress = on_progress
+        left, self._leaves_blobs = self._leaves_blobs, True
+        with ExitStack() as claim, disk_told(self._layout.directory, lost=_NO_IMAGE):
+            claim.enter_context(self._layout.growing())
+            image = self._build(plan, use_cache, on_progress)
+            self._release(image.digest)
+            self._claims[image.digest] = claim.pop_all()
+        self._leaves_blobs = left
+        return image
+
+    def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
+        """
+        Import the predictor in the unpacked image; of another processor than this machine's, say that nobody did.
+
+        Raises:
+            Unsupported: This machine's kernel lets nobody run something in a directory of its own.
+            StoreUnavailable: The disk is full, or may not be written.
+        """
+        try:
+            with disk_told(self._layout.directory, lost=_NO_IMAGE):
+                self._verifier.verify(self._layout, plan, image, on_progress=self._on_progress)
+        except BaseException:
+            self._leaves_blobs = True
+            self._release(image.digest)
+            raise
+
+    def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
+        """
+        Give the image its names.
+
+        Raises:
+            ImageNotFound: It was removed since it was built.
+        """
+        manifest = self._layout.manifest(image.digest)
+        for blob in (manifest.config, *manifest.layers):
+            self._layout.path(blob.digest)
+        size = self._layout.path(image.digest).stat().st_size
+        platform = plan.environment.platform
+        with disk_told(self._layout.directory, lost=_NO_IMAGE):
+            is_new = self._layout.name(
+                plan.references,
+                Descriptor(media_type=MANIFEST_TYPE, digest=image.digest, size=size, platform=platform),
+            )
+        self._leaves_blobs |= is_new
+        self._release(image.digest)
+        self._collect()
+
+    def close(self) -> None:
+        """Let go of images that were built and never named."""
+        self._leaves_blobs |= bool(self._claims)
+        for digest in list(self._claims):
+            self._release(digest)
+        self._collect()
+
+    def _collect(self) -> None:
+        if self._leaves_blobs and not self._claims:
+            self._leaves_blobs = False
+            with suppress(OSError, Corrupt):  # the next collection does it; the build's own outcome is what counts
+                self._layout.collect()
+
+    def _release(self, digest: Digest) -> None:
+        if (claim := self._claims.pop(digest, None)) is not None:
+            claim.close()
+
+    def _build(self, plan: ImagePlan, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
+        platform = Platform.parse(plan.environment.platform)
+        loaded = self._bases.load(plan.environment.base, platform, on_progress=on_progress)
+        base = Base.of(loaded.manifest, loaded.config, platform)
+        steps = _steps(plan, self._wheels, on_progress)
+        with self._layers.in_use():
+            found = {step.key: self._layers.find(step.key) if use_cache else None for step in steps}
+            self._have_wheels(plan, [step for step in steps if found[step.key] is None], platform, on_progress)
+            records = [self._layer(step, found[step.key], on_progress) for step in steps]
+            unpacked = [self._base_size(loaded.layout, layer, diff_id) for layer, diff_id in base.pairs]
+            for layer in base.layers:
+                self._layout.adopt(loaded.layout.path(layer.digest), layer.digest)
+        if any(not record.reused for record in records):
+            self._layers.trim()
+        config = image_config(plan, base, records, platform)
+        manifest = image_manifest(plan, base, records, config)
+        self._layout.put(config)
+        return BuiltImage(
+            digest=self._layout.put(manifest),
+            image_id=digest_of(config),
+            layers=(*base_records(base, unpacked), *records),
+            engine=self.name,
+            reproducible=True,
+        )
+
+    def _have_wheels(
+        self, plan: ImagePlan, missing: Sequence[_Step], platform: Platform, on_progress: OnProgress
+    ) -> None:
+        """Fetch what missing layers are made of, and everything once to see that it goes together."""
+        base, every = plan.environment.base, (*plan.environment.wheels, plan.runtime.wheel)
+        agreed = key_of(kind="agreed", wheels=sorted(pin.sha256 for pin in every), python=base.python)
+        is_new = self._layers.recall(agreed) is None
+        if needed := every if is_new else tuple(pin for step in missing for pin in step.wheels):
+            self._wheels.fetch(needed, base=base, platform=platform, on_progress=on_progress)
+        if is_new:
+            refuse_disagreement({pin.name: self._wheels.path(pin) for pin in every}, base)
+            self._layers.note(agreed, _NOTHING)
+
+    def _layer(self, step: _Step, found: Compressed | None, on_progress: OnProgress) -> LayerRecord:
+        on_progress(Progress(doing=f"{step.part}: {step.title}"))
+        layer = found
+        if layer is None:
+            with step.entries() as entries:
+                layer = self._layers.make(step.key, write_tar(entries))
+        self._layout.adopt(self._layers.path(layer), layer.digest)
+        return LayerRecord(
+            part=step.part,
+            title=step.title,
+            diff_id=layer.diff_id,
+            digest=layer.digest,
+            size_bytes=layer.size,
+            unpacked_bytes=layer.unpacked_bytes,
+            reused=found is not None,
+        )
+
+    def _base_size(self, layout: Layout, layer: Descriptor, diff_id: Digest) -> int:
+        """The unpacked size of a base's layer; the first time also that it is what the base's configuration says."""
+        key = key_of(kind="base", digest=layer.digest, diff_id=diff_id)
+        known = self._layers.recall(key)
+        if known is None:
+            known = measure(layout, layer, diff_id)
+            self._layers.note(key, known)
+        return known.unpacked_bytes
+
+
+_NOTHING = Compressed(digest=digest_of(b""), size=0, diff_id=digest_of(b""), unpacked_bytes=0)
+
+
+def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_Step]:
+    """The layers of *plan* above its base, bottom up."""
+    base = plan.environment.base
+
+    @contextmanager
+    def opened(pins: tuple[WheelPin, ...]) -> Iterator[Iterable[Entry]]:
+        with wheel_entries({pin.name: wheels.path(pin) for pin in pins}, python=base.python) as entries:
+            yield entries
+
+    def unpacked(part: Part, pins: tuple[WheelPin, ...]) -> _Step:
+        return _Step(
+            part=part,
+            title=", ".join(f"{pin.name} {pin.version}" for pin in pins),
+            key=key_of(kind="wheels", wheels=[pin.sha256 for pin in pins], python=base.python),
+            wheels=pins,
+            entries=partial(opened, pins),
+        )
+
+    def copied(part: Part, files: tuple[SourceFile, ...], more: tuple[File, ...] = ()) -> _Step:
+        total = sum(file.size_bytes for file in files)
+        made = [[entry.path, digest_of(b"".join(entry.content()))] for entry in more]
+        return _Step(
+            part=part,
+            title=f"{len(files) + len(more)} files",
+            key=key_of(kind="files", files=files_key(files), made=made),
+            entries=lambda: nullcontext((*file_entries(files, _counted(part, total, on_progress)), *more)),
+        )
+
+    manifest = File.of(str(APP / MANIFEST).lstrip("/"), plan.manifest)
+    return [
+        _Step(
+            part=Part.DEPENDENCIES,
+            title="environment",
+            key=key_of(kind="scaffold", python=base.python, interpreter=base.interpreter),
+            entries=lambda: nullcontext(scaffold(base)),
+        ),
+        *(unpacked(Part.DEPENDENCIES, group) for group in grouped(plan.environment.wheels)),
+        unpacked(Part.RUNTIME, (plan.runtime.wheel,)),
+        *([copied(Part.ARTIFACTS, plan.artifacts)] if plan.artifacts else ()),
+        copied(Part.CODE, plan.code, (manifest,)),
+    ]
+
+
+def _counted(part: Part, total: int, on_progress: OnProgress) -> Callable[[int], None]:
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        on_progress(Progress(doing=str(part), done=done, total=total))
+
+    return count

@@ -1,0 +1,1 @@
+"""Image layers as canonical tar archives: written, compressed, cached, unpacked."""

@@ -1,0 +1,254 @@
+"""Layers back into files, confined to one directory whatever they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from mendel.adapters.oci.layers.compression import Compressed
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import Descriptor
+from mendel.errors import Corrupt, DigestMismatch, Unsupported
+from mendel.values import Digest
+
+_PIECE_BYTES = 1 << 20
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_MOST_LINKS = 40
+_GZIP = 31  # the window, and that headers and checksums are gzip's
+_OPEN = 0o755
+_PERMISSIONS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO | stat.S_ISVTX
+
+
+class _Inflating:
+    """
+    The content of a gzip of any number of members, in large pieces.
+
+    The standard library's own reader takes 8 KiB at a time, and most of its time is spent in between.
+    """
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._member = zlib.decompressobj(_GZIP)
+        self._waiting = b""
+
+    def read(self, size: int = _PIECE_BYTES) -> bytes:
+        """At most *size* bytes, and none only at the end; a member that is cut off is an EOFError."""
+        while True:
+            if self._member.eof:
+                self._waiting = self._member.unused_data or self._packed.read(_PIECE_BYTES)
+                if not self._waiting:
+                    return b""
+                self._member = zlib.decompressobj(_GZIP)
+            given = self._waiting or self._packed.read(_PIECE_BYTES)
+            piece = self._member.decompress(given, size)
+            self._waiting = self._member.unconsumed_tail
+            if piece:
+                return piece
+            if not given and not self._member.eof:
+                raise EOFError("it ends in the middle")
+
+
+class _Hashing:
+    """A stream that remembers the digest and size of what was read through it."""
+
+    def __init__(self, stream: BinaryIO | _Inflating) -> None:
+        self._stream = stream
+        self._hashed = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int = _PIECE_BYTES) -> bytes:
+        piece = self._stream.read(size)
+        self._hashed.update(piece)
+        self.size += len(piece)
+        return piece
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(f"sha256:{self._hashed.hexdigest()}")
+
+
+@contextmanager
+def _unpacked(layout: Layout, layer: Descriptor, diff_id: Digest) -> Iterator[_Hashing]:
+    """The tar inside a layer; a block that ends well has read all of it, and it was *diff_id*."""
+    if layer.media_type.endswith("zstd"):
+        raise Unsupported(
+            "A layer of the base is compressed with zstd, which Mendel does not unpack.",
+            remedy="Use a base whose layers are gzip: skopeo copy --dest-compress-format gzip.",
+        )
+    with layout.path(layer.digest).open("rb") as blob:
+        is_packed = layer.media_type.endswith("gzip")
+        stream = _Hashing(_Inflating(blob) if is_packed else blob)
+        try:
+            yield stream
+            while stream.read():
+                pass
+        except (tarfile.TarError, zlib.error, EOFError) as error:
+            raise Corrupt(f"The layer {layer.digest} cannot be unpacked: {error}.") from error
+    if stream.digest != diff_id:
+        raise DigestMismatch(f"The layer {layer.digest} holds {stream.digest}, not {diff_id} as its image says.")
+
+
+def measure(layout: Layout, layer: Descriptor, diff_id: Digest) -> Compressed:
+    """
+    The sizes of a layer, read whole.
+
+    Raises:
+        DigestMismatch: It does not hold *diff_id*.
+        Corrupt: It cannot be unpacked.
+        Unsupported: It is compressed with zstd.
+    """
+    with _unpacked(layout, layer, diff_id) as stream:
+        while stream.read():
+            pass
+    return Compressed(digest=layer.digest, size=layer.size, diff_id=diff_id, unpacked_bytes=stream.size)
+
+
+def unpack(layout: Layout, layer: Descriptor, diff_id: Digest, into: Path) -> int:
+    """
+    Put a layer on top of what is in *into*: as its files, modes and times, its owners too where root does it.
+
+    Gives the size of what was unpacked.
+
+    Whiteouts take away what lower layers brought. Links are followed as inside a container, so nothing is ever written
+    outside. Devices are left out, and so are the rights to act as another user.
+
+    Raises:
+        DigestMismatch, Corrupt, Unsupported: As :func:`measure` does.
+    """
+    with _unpacked(layout, layer, diff_id) as stream:
+        tree = _Tree(into)
+        with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", bufsize=_PIECE_BYTES) as archive:
+            for entry in archive:
+                tree.add(archive, entry)
+    return stream.size
+
+
+class _Tree:
+    """One layer's journey into a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._as_root = os.geteuid() == 0
+        self._added: set[Path] = set()
+        self._directories: dict[str, Path] = {}
+
+    def add(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+        parts = [part for part in entry.name.split("/") if part not in {"", "."}]
+        if ".." in parts:
+            raise Corrupt(f"A layer holds {entry.name!r}, which leaves it.")
+        if not parts:
+            return
+        parent = self._directory("/".join(parts[:-1]))
+        name, path = parts[-1], parent / parts[-1]
+        if name == _OPAQUE:
+            self._clear(parent)
+        elif name.startswith(_WHITEOUT):
+            taken = name.removeprefix(_WHITEOUT)
+            if taken in {"", ".", ".."}:
+                raise Corrupt(f"A layer holds {entry.name!r}, which takes nothing away by its name.")
+            self._remove(parent / taken)
+        elif entry.isdir():
+            self._make_directory(path, entry)
+        elif entry.isreg():
+            self._make_file(path, archive, entry)
+        elif entry.issym():
+            self._remove(path)
+            path.symlink_to(entry.linkname)
+            self._own(path, entry)
+        elif entry.islnk():
+            self._link(path, entry)
+        self._added.add(path)
+
+    def _directory(self, name: str) -> Path:
+        """Where the directory *name* of the layer is, made where nothing is."""
+        known = self._directories.get(name)
+        if known is None:
+            known = self._directories[name] = self._resolve(name)
+            self._make_parents(known)
+        return known
+
+    def _make_parents(self, path: Path) -> None:
+        """Directories that no layer tells of are open to all, whatever this process's mask."""
+        if not path.is_dir():
+            self._make_parents(path.parent)
+            path.mkdir(exist_ok=True)
+            path.chmod(_OPEN)
+
+    def _resolve(self, name: str) -> Path:
+        """Follow *name* from the root as a container would: absolute links and ``..`` stay inside."""
+        pending, path, links = name.split("/")[::-1], self._root, 0
+        while pending:
+            part = pending.pop()
+            if part in {"", "."}:
+                continue
+            if part == "..":
+                path = path if path == self._root else path.parent
+                continue
+            step = path / part
+            if not step.is_symlink():
+                path = step
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise Corrupt(f"The links of {name!r} go round in a circle.")
+            target = str(step.readlink())
+            path = self._root if target.startswith("/") else path
+            pending += target.split("/")[::-1]
+        return path
+
+    def _make_directory(self, path: Path, entry: tarfile.TarInfo) -> None:
+        if path.is_symlink() or not path.is_dir():
+            self._remove(path)
+            path.mkdir(exist_ok=True)  # another layer, unpacked at the same time, may have it too
+        self._own(path, entry)
+        path.chmod(entry.mode & _PERMISSIONS | stat.S_IRWXU)
+
+    def _make_file(self, path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+        self._remove(path)
+        with path.open("xb") as file:
+            content = archive.extractfile(entry)
+            while content is not None and (piece := content.read(_PIECE_BYTES)):
+                file.write(piece)
+            self._own(path, entry)
+            os.fchmod(file.fileno(), entry.mode & _PERMISSIONS | stat.S_IRUSR | stat.S_IWUSR)
+        os.utime(path, (entry.mtime, entry.mtime))
+
+    def _link(self, path: Path, entry: tarfile.TarInfo) -> None:
+        folder, _, name = entry.linkname.lstrip("/").rpartition("/")
+        target = self._resolve(folder) / name
+        if name in {"", ".", ".."} or not (target.is_symlink() or target.is_file()):
+            raise Corrupt(f"A layer links {entry.name!r} to {entry.linkname!r}, which is not there.")
+        if target != path:
+            self._remove(path)
+            os.link(target, path, follow_symlinks=False)
+
+    def _own(self, path: Path, entry: tarfile.TarInfo) -> None:
+        if self._as_root:
+            os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+
+    def _clear(self, directory: Path) -> None:
+        for path in directory.iterdir():
+            if path not in self._added:
+                self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+                self._directories.clear()
+            else:
+                path.unlink()
+
+
+def read_only_copy(source: Path, into: Path) -> None:
+    """The same tree once more, its files by links: neither may be changed."""
+    shutil.copytree(source, into, symlinks=True, copy_function=os.link, dirs_exist_ok=True)

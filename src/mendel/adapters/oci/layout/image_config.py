@@ -1,0 +1,140 @@
+"""What an image says of itself: its configuration and manifest, from the plan and the base alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
+from mendel.errors import BuildRefused, Corrupt
+from mendel.images import USER_ID, VENV, ImagePlan, LayerRecord, Part, Platform
+from mendel.values import Digest
+
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+BASE_NAME = "org.opencontainers.image.base.name"
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OF_THIS_MACHINE = ("oci:", "oci-archive:")
+_SECOND = 1_000_000_000
+_HEALTH = {"Interval": 10 * _SECOND, "Timeout": 5 * _SECOND, "StartPeriod": 60 * _SECOND, "Retries": 3}
+_TAR = "application/vnd.oci.image.layer.v1.tar"
+_MEDIA_TYPES = {
+    **{_TAR + ending: _TAR + ending for ending in ("", "+gzip", "+zstd")},
+    "application/vnd.docker.image.rootfs.diff.tar": _TAR,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{_TAR}+zstd",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What an image takes over of its base: layers as they are, under OCI's names, and what is said of them."""
+
+    layers: tuple[Descriptor, ...]
+    diff_ids: tuple[Digest, ...]
+    environment: Mapping[str, str]
+    history: tuple[Mapping[str, Any], ...]
+    variant: str | None
+
+    @classmethod
+    def of(cls, manifest: Manifest, config: Mapping[str, Any], platform: Platform) -> Base:
+        """
+        Read a base.
+
+        Its command, entry point, user, ports, volumes and labels are its own affair and are not taken over.
+
+        Raises:
+            BuildRefused: It is for another platform, or has layers of a form that images cannot have.
+            Corrupt: Manifest and configuration do not agree.
+        """
+        found = f"{config.get('os')}/{config.get('architecture')}"
+        if found != str(platform):
+            raise BuildRefused(f"The base is for {found}, not {platform}.", remedy="Run: mendel lock")
+        diff_ids = tuple(Digest(text) for text in (config.get("rootfs") or {}).get("diff_ids") or ())
+        if len(diff_ids) != len(manifest.layers):
+            raise Corrupt("The base's configuration and manifest name different numbers of layers.")
+        settings = config.get("config") or {}
+        history = tuple(config.get("history") or ())
+        if sum(not entry.get("empty_layer") for entry in history) != len(diff_ids):
+            history = tuple({"created_by": "base"} for _ in diff_ids)
+        return cls(
+            layers=tuple(_as_oci(layer) for layer in manifest.layers),
+            diff_ids=diff_ids,
+            environment=dict(text.partition("=")[::2] for text in settings.get("Env") or ()),
+            history=history,
+            variant=config.get("variant"),
+        )
+
+    @property
+    def pairs(self) -> tuple[tuple[Descriptor, Digest], ...]:
+        """Each layer with the digest of what is in it."""
+        return tuple(zip(self.layers, self.diff_ids, strict=True))
+
+
+def image_config(plan: ImagePlan, base: Base, layers: Sequence[LayerRecord], platform: Platform) -> bytes:
+    """The configuration of the image whose own *layers* lie on *base*; its digest is the image's id."""
+    created = plan.created.isoformat().replace("+00:00", "Z")
+    steps = [{"created": created, "created_by": f"mendel {layer.part}: {layer.title}"} for layer in layers]
+    tree: dict[str, Any] = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "created": created,
+        "config": {
+            "Cmd": list(plan.run.command),
+            "Env": [f"{name}={value}" for name, value in sorted(_environment(plan, base).items())],
+            "ExposedPorts": {f"{port}/tcp": {} for port in plan.run.ports},
+            "Healthcheck": {"Test": ["CMD", *plan.run.healthcheck], **_HEALTH},
+            "Labels": dict(plan.labels),
+            "User": f"{USER_ID}:{USER_ID}",
+            "WorkingDir": plan.run.working_directory,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [*base.diff_ids, *(layer.diff_id for layer in layers)]},
+        "history": [*base.history, *steps],
+    }
+    if base.variant is not None:
+        tree["variant"] = base.variant
+    return canonical_json(tree)
+
+
+def image_manifest(plan: ImagePlan, base: Base, layers: Sequence[LayerRecord], config: bytes) -> bytes:
+    """The manifest; a base named by a path of some machine is annotated by its digest only."""
+    pin = plan.environment.base
+    annotations = {BASE_DIGEST: str(pin.digest)}
+    if not pin.reference.startswith(_OF_THIS_MACHINE):
+        annotations[BASE_NAME] = pin.reference
+    own = (
+        Descriptor(media_type=LAYER, digest=layer.digest, size=layer.size_bytes)
+        for layer in layers
+        if layer.digest is not None
+    )
+    return Manifest(
+        config=Descriptor.of(config, CONFIG), layers=(*base.layers, *own), annotations=annotations
+    ).as_json()
+
+
+def base_records(base: Base, unpacked: Sequence[int]) -> tuple[LayerRecord, ...]:
+    """The base's layers as a built image lists them."""
+    return tuple(
+        LayerRecord(
+            part=Part.BASE,
+            title="base",
+            diff_id=diff_id,
+            digest=layer.digest,
+            size_bytes=layer.size,
+            unpacked_bytes=size,
+            reused=True,
+        )
+        for (layer, diff_id), size in zip(base.pairs, unpacked, strict=True)
+    )
+
+
+def _environment(plan: ImagePlan, base: Base) -> dict[str, str]:
+    path = f"{VENV}/bin:{base.environment.get('PATH') or _DEFAULT_PATH}"
+    return {**base.environment, "PATH": path, **plan.run.environment}
+
+
+def _as_oci(layer: Descriptor) -> Descriptor:
+    media_type = _MEDIA_TYPES.get(layer.media_type)
+    if media_type is None:
+        raise BuildRefused(f"The base has a layer of the form {layer.media_type}, which images cannot share.")
+    return Descriptor(media_type=media_type, digest=layer.digest, size=layer.size)

@@ -1,0 +1,1 @@
+"""Clients of image registries (OCI distribution specification 1.1)."""

@@ -1,0 +1,272 @@
+"""An image registry (OCI distribution specification 1.1): documents, blobs, tags, referrers; every digest checked."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+
+from mendel.adapters.oci.layout.manifests import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, digest_of, parse_json
+from mendel.adapters.oci.registry.blob_upload import Sent, Upload
+from mendel.adapters.oci.registry.credentials import Keychain
+from mendel.adapters.oci.registry.messages import Answer, Call, RegistrySettings, join
+from mendel.adapters.oci.registry.retry_limits import Passing, RetryLimits, Trials
+from mendel.errors import Corrupt, DigestMismatch, ImageNotFound, InvalidValue, RegistryUnavailable, Unsupported
+from mendel.values import Digest
+
+if TYPE_CHECKING:
+    from mendel.adapters.oci.registry.session import RegistrySession
+
+__all__ = ["Document", "Registry", "RegistryClients", "RegistrySettings"]
+
+_ACCEPT: Final = {"Accept": ", ".join((*MANIFESTS, *INDEXES))}
+_MAX_LIST_BYTES: Final = 16 << 20
+_MOST_PAGES: Final = 1000
+_NEXT: Final = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+_FOUND: Final = frozenset({200, 404})
+_MISSING: Final = 404
+_PARTIAL: Final = 206
+_CREATED: Final = frozenset({201, 202})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A manifest or index, in the very bytes by which it is known."""
+
+    content: bytes
+    media_type: str
+    digest: Digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Points to it."""
+        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.content))
+
+
+class Registry:
+    """
+    One registry; safe to share between threads.
+
+    Every method raises RegistryUnavailable, Unauthenticated and Forbidden, with what the registry says.
+    """
+
+    def __init__(self, conversation: RegistrySession) -> None:
+        self._conversation = conversation
+        self.host = conversation.host
+
+    def resolve(self, path: str, selector: str) -> Digest | None:
+        """The digest that a tag (or digest) means in the repository *path* now, None where it means nothing."""
+        answer = self._ask("HEAD", f"/v2/{path}/manifests/{selector}", path, accept=_FOUND, headers=_ACCEPT)
+        if answer.status == _MISSING:
+            return None
+        try:
+            return Digest(answer.headers.get("docker-content-digest", ""))
+        except InvalidValue:  # not every registry says; then the content does
+            return self.document(path, selector).digest
+
+    def document(self, path: str, selector: str) -> Document:
+        """
+        The manifest or index under a tag or digest.
+
+        Raises:
+            ImageNotFound: There is none.
+            DigestMismatch: The registry gives other bytes than it says.
+            TooLarge: It exceeds the 4 MiB that a manifest may have.
+        """
+        answer = self._ask("GET", f"/v2/{path}/manifests/{selector}", path, accept=_FOUND, headers=_ACCEPT)
+        if answer.status == _MISSING:
+            raise ImageNotFound(
+                f"{self.host} has no {path} under {selector}.", remedy="Check the name and the tag; push it first."
+            )
+        digest = digest_of(answer.content)
+        stated = selector if selector.startswith("sha256:") else answer.headers.get("docker-content-digest", digest)
+        if stated.startswith("sha256:") and stated != digest:
+            raise DigestMismatch(f"{self.host} gives {path} as {stated}, but its bytes are {digest}.")
+        said = parse_json(answer.content).get("mediaType") or answer.headers.get("content-type", MANIFEST)
+        return Document(content=answer.content, media_type=str(said).partition(";")[0].strip(), digest=digest)
+
+    def put_document(self, path: str, selector: str, content: bytes, media_type: str) -> bool:
+        """
+        Put the very bytes under a tag or digest; gives whether the registry itself lists its subject's referrers.
+
+        Raises:
+            DigestMismatch: The registry says it got something else.
+        """
+        answer = self._ask(
+            "PUT",
+            f"/v2/{path}/manifests/{selector}",
+            path,
+            accept=_CREATED,
+            headers={"Content-Type": media_type},
+            content=content,
+        )
+        got = answer.headers.get("docker-content-digest", "")
+        if got.startswith("sha256:") and got != digest_of(content):
+            raise DigestMismatch(f"{self.host} took {path}:{selector} as {got}, not as {digest_of(content)}.")
+        return "oci-subject" in answer.headers
+
+    @contextmanager
+    def blob(self, path: str, blob: Descriptor) -> Iterator[Iterator[bytes]]:
+        """
+        The blob in pieces; after a drop it goes on where it was. Whoever reads checks the digest.
+
+        The connection is given back with the block, also where reading stopped early: left to the garbage collector it
+        would be closed at any moment, even by a thread that just holds the locks of its pool.
+
+        Raises:
+            ImageNotFound: The registry does not have it.
+            Corrupt: The registry goes on somewhere else than asked.
+        """
+        with closing(self._pieces(path, blob)) as pieces:
+            yield pieces
+
+    def _pieces(self, path: str, blob: Descriptor) -> Generator[bytes]:
+        trials, received = Trials(self._conversation.patience), 0
+        while True:
+            try:
+                with closing(self._blob_from(path, blob, received)) as pieces:
+                    for piece in pieces:
+                        received += len(piece)
+                        yield piece
+                if received >= blob.size:
+                    return
+                message = f"{self.host} ends the blob {blob.digest} after {received} of {blob.size} bytes."
+                trials.failed(Passing(RegistryUnavailable(message, remedy="Try again.")), reached=received)
+            except Passing as passing:
+                trials.failed(passing, reached=received)
+
+    def upload(
+        self,
+        path: str,
+        source: Path,
+        blob: Descriptor,
+        *,
+        siblings: Sequence[str] = (),
+        on_sent: Callable[[int], None],
+    ) -> Sent:
+        """Have the blob in the repository; see :class:`~mendel.adapters.oci.registry.blob_upload.Upload`."""
+        return Upload(self._conversation, path, source, blob, siblings=siblings, on_sent=on_sent).run()
+
+    def tags(self, path: str) -> tuple[str, ...]:
+        """Every tag of the repository, sorted; none where there is no such repository."""
+        pages = self._pages(path, f"/v2/{path}/tags/list?n=1000")
+        return tuple(sorted({str(tag) for page in pages or () for tag in page.get("tags") or ()}))
+
+    def referrers(self, path: str, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """What is attached to *digest* as the registry lists it; None where it keeps no such lists."""
+        try:
+            pages = self._pages(path, f"/v2/{path}/referrers/{digest}")
+        except (Corrupt, Unsupported):  # older registries answer 400, 405 or a page of HTML
+            return None
+        if pages is None or any(page.get("mediaType") != INDEX for page in pages):
+            return None
+        return tuple(Descriptor.parse(entry) for page in pages for entry in page.get("manifests") or ())
+
+    def _blob_from(self, path: str, blob: Descriptor, offset: int) -> Generator[bytes]:
+        call = Call(
+            method="GET",
+            url=f"/v2/{path}/blobs/{blob.digest}",
+            scopes=_scopes(path, "GET"),
+            accept=frozenset({200, _PARTIAL, _MISSING}),
+            headers={"Range": f"bytes={offset}-"} if offset else {},
+        )
+        with self._conversation.stream(call) as response:
+            if response.status_code == _MISSING:
+                raise ImageNotFound(f"{self.host} has no blob {blob.digest} in {path}.", remedy="Push it again.")
+            surplus = offset
+            if response.status_code == _PARTIAL:
+                surplus = 0
+                if not response.headers.get("content-range", "").startswith(f"bytes {offset}-"):
+                    raise Corrupt(f"{self.host} goes on with the blob {blob.digest} somewhere else than asked.")
+            for piece in response.iter_raw():
+                self._conversation.patience.check()
+                if rest := piece[surplus:]:
+                    yield rest
+                surplus = max(0, surplus - len(piece))
+
+    def _pages(self, path: str, url: str) -> list[dict[str, Any]] | None:
+        pages: list[dict[str, Any]] = []
+        for _ in range(_MOST_PAGES):
+            answer = self._ask("GET", url, path, accept=_FOUND, max_bytes=_MAX_LIST_BYTES)
+            if answer.status == _MISSING:
+                return None
+            pages.append(parse_json(answer.content))
+            following = _NEXT.search(answer.headers.get("link", ""))
+            if following is None:
+                return pages
+            url = join(answer.url, following[1])
+            if urlsplit(url).netloc != urlsplit(answer.url).netloc:
+                raise Unsupported(f"{self.host} continues a list on another host, which is not followed.")
+        raise Unsupported(f"{self.host} lists more than {_MOST_PAGES} pages.")
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        path: str,
+        *,
+        accept: frozenset[int],
+        headers: dict[str, str] | None = None,
+        content: bytes = b"",
+        max_bytes: int | None = None,
+    ) -> Answer:
+        call = Call(
+            method=method,
+            url=url,
+            scopes=_scopes(path, method),
+            accept=accept,
+            headers=headers or {},
+            body=(lambda: iter((content,))) if content else None,
+            length=len(content),
+        )
+        return self._conversation.ask(call) if max_bytes is None else self._conversation.ask(call, max_bytes=max_bytes)
+
+
+class RegistryClients:
+    """Every registry, each with one conversation, which ends with the block."""
+
+    def __init__(
+        self,
+        *,
+        keychain: Keychain,
+        settings: RegistrySettings,
+        sleep: Callable[[float], None],
+        rng: random.Random,
+    ) -> None:
+        self._keychain = keychain
+        self._settings = settings
+        self.patience = RetryLimits(policy=settings.retry, longest_wait=settings.longest_wait, sleep=sleep, rng=rng)
+        self._conversations: dict[str, RegistrySession] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._conversations:
+            _, conversation = self._conversations.popitem()
+            conversation.__exit__(kind, error, trace)
+
+    def at(self, host: str) -> Registry:
+        """The registry at *host*; nothing is asked of it yet."""
+        from mendel.adapters.oci.registry.session import RegistrySession  # noqa: PLC0415 - httpx costs who only builds
+
+        with self._lock:
+            if host not in self._conversations:
+                self._conversations[host] = RegistrySession(
+                    host, keychain=self._keychain, settings=self._settings, patience=self.patience
+                )
+            return Registry(self._conversations[host])
+
+
+def _scopes(path: str, method: str) -> tuple[str, ...]:
+    return (f"repository:{path}:{'pull' if method in {'GET', 'HEAD'} else 'pull,push'}",)

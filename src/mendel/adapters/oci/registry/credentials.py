@@ -1,0 +1,192 @@
+"""Who Mendel is to a registry: docker's and podman's credential files, their helpers, and what was given."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from mendel.adapters.oci.registry.references import DEFAULT_HOST
+from mendel.errors import InvalidSettings, ProgramFailed
+
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ENDING = re.compile(r"(/v[12])?/?$")
+_TOKEN_USER = "<token>"  # noqa: S105 - the name that helpers give tokens
+_HELPER_PATIENCE = timedelta(seconds=30)
+_DOCKER_KEY = "https://index.docker.io/v1/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """A name and a password."""
+
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The header ``Authorization`` that shows it."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityToken:
+    """What a login left behind, to be changed into tokens."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """Nothing is known for the registry."""
+
+
+Credential = Login | IdentityToken | Anonymous
+
+AskHelper = Callable[[str, str], str]
+"""``(program, registry) -> its answer``; raises ProgramFailed, or answers nothing where it knows nothing."""
+
+
+class Keychain:
+    """
+    Finds the credential for a repository; the first of *files* that has one wins.
+
+    A file may name helpers (``credHelpers``, ``credsStore``), which are programs; they are only run when a registry
+    asks who we are.
+
+    Args:
+        files: In docker's format (``config.json``, podman's ``auth.json``); those that are absent are passed over.
+        given: What the user gave for a host, which goes before the files.
+    """
+
+    def __init__(
+        self, files: Sequence[Path] = (), *, given: Mapping[str, Login] | None = None, ask: AskHelper | None = None
+    ) -> None:
+        self._files = tuple(files)
+        self._given = dict(given or {})
+        self._ask = ask or ask_helper
+
+    def find(self, host: str, path: str = "") -> Credential:
+        """
+        The credential for the repository *path* of *host*.
+
+        Raises:
+            InvalidSettings: A file cannot be read; nothing of its content is repeated.
+            ProgramFailed: A helper is missing, too slow, or ended with an error.
+        """
+        if host in self._given:
+            return self._given[host]
+        for file in self._files:
+            found = self._in_file(file, host, path)
+            if not isinstance(found, Anonymous):
+                return found
+        return Anonymous()
+
+    def _in_file(self, file: Path, host: str, path: str) -> Credential:
+        tree = _read(file)
+        names = tuple(_names(host, path))
+        helpers = _by_name(tree.get("credHelpers"))
+        for name in names:
+            if name in helpers:
+                return self._of_helper(str(helpers[name]), host, file)
+        entries = _by_name(tree.get("auths"))
+        for name in names:
+            found = _of_entry(entries.get(name), file)
+            if not isinstance(found, Anonymous):
+                return found
+        store = tree.get("credsStore")
+        return self._of_helper(str(store), host, file) if store else Anonymous()
+
+    def _of_helper(self, helper: str, host: str, file: Path) -> Credential:
+        if not _HELPER.fullmatch(helper):
+            raise InvalidSettings(f"{file} names a credential helper that cannot be one.")
+        answer = self._ask(f"docker-credential-{helper}", _DOCKER_KEY if host == DEFAULT_HOST else host)
+        if not answer:
+            return Anonymous()
+        try:
+            tree = json.loads(answer)
+            user, secret = str(tree["Username"]), str(tree["Secret"])
+        except (ValueError, KeyError, TypeError):
+            message = f"docker-credential-{helper} answers what is no credential."
+            raise ProgramFailed(message, remedy=f"See credHelpers in {file}.") from None  # the cause shows the answer
+        return IdentityToken(token=secret) if user == _TOKEN_USER else Login(user=user, password=secret)
+
+
+def ask_helper(program: str, registry: str) -> str:
+    """Ask a credential helper; what it prints stays out of every error, since it may be the secret."""
+    remedy = "Log in again with docker or podman, or take the helper out of the credential file."
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own file names it; no shell
+            [program, "get"],
+            input=registry,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_HELPER_PATIENCE.total_seconds(),
+        )
+    except FileNotFoundError:
+        raise ProgramFailed(f"{program} is not installed, which a credential file names.", remedy=remedy) from None
+    except (OSError, UnicodeDecodeError):
+        raise ProgramFailed(f"{program} cannot be run.", remedy=remedy) from None
+    except subprocess.TimeoutExpired:
+        raise ProgramFailed(f"{program} did not answer in {_HELPER_PATIENCE}.", remedy=remedy) from None
+    if done.returncode == 0:
+        return done.stdout
+    if "credentials not found" in done.stdout + done.stderr:
+        return ""
+    raise ProgramFailed(f"{program} ended with status {done.returncode}.", remedy=remedy)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        tree = json.loads(file.read_bytes() or b"{}")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise InvalidSettings(f"The credential file {file} cannot be read: {error.strerror}.") from error
+    except ValueError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise InvalidSettings(f"The credential file {file} is not a JSON object.", remedy="Log in again.")
+    return tree
+
+
+def _by_name(entries: Any) -> dict[str, Any]:
+    """The entries by host (and path), as their files name them: with schemes and API versions that mean nothing."""
+    if not isinstance(entries, dict):
+        return {}
+    return {_ENDING.sub("", str(key).removeprefix("https://").removeprefix("http://")): entries[key] for key in entries}
+
+
+def _names(host: str, path: str) -> Iterator[str]:
+    """Under which names a credential may stand: podman's go down to the repository, the longest first."""
+    hosts = (host, "index.docker.io", "registry-1.docker.io") if host == DEFAULT_HOST else (host,)
+    for name in hosts:
+        parts = [part for part in path.split("/") if part]
+        for count in range(len(parts), -1, -1):
+            yield "/".join([name, *parts[:count]])
+
+
+def _of_entry(entry: Any, file: Path) -> Credential:
+    if not isinstance(entry, dict):
+        return Anonymous()
+    if token := entry.get("identitytoken"):
+        return IdentityToken(token=str(token))
+    if entry.get("username") and entry.get("password"):
+        return Login(user=str(entry["username"]), password=str(entry["password"]))
+    if not entry.get("auth"):
+        return Anonymous()
+    try:
+        user, colon, password = base64.b64decode(str(entry["auth"])).decode().strip("\0").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        colon = ""
+    if not colon:
+        raise InvalidSettings(f"An entry of {file} holds no name and password.", remedy="Log in again.")
+    return Login(user=user, password=password)

@@ -1,0 +1,72 @@
+"""Images from registries into a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import INDEXES, MANIFESTS, Descriptor, Manifest, parse_json
+from mendel.adapters.oci.registry.client import Document, Registry, RegistryClients
+from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
+from mendel.adapters.oci.registry.references import Reference
+from mendel.errors import ImageNotFound
+from mendel.images import OnProgress, Platform
+
+
+class RegistryImages:
+    """
+    Pulls images; blobs that the layout has are not asked for.
+
+    Args:
+        open_registries: Conversations are opened for each pull and end with it, so that nothing idles between them.
+    """
+
+    def __init__(self, open_registries: Callable[[], AbstractContextManager[RegistryClients]]) -> None:
+        self._open = open_registries
+
+    def pull(self, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress) -> Descriptor:
+        """
+        Have the image and all its blobs in *into*, unnamed; gives the manifest's descriptor for *platform*.
+
+        Raises:
+            ImageNotFound: There is none of that name, or none for the platform.
+            DigestMismatch: The registry gives other bytes than it says.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+        """
+        with self._open() as registries:
+            return pull(registries, reference, platform, into, on_progress=on_progress)
+
+
+def pull(
+    registries: RegistryClients, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress
+) -> Descriptor:
+    """Have the image in *into*; see :meth:`RegistryImages.pull`."""
+    registry = registries.at(reference.host)
+    document = _for_platform(registry, reference, platform, into)
+    manifest = Manifest.parse(document.content)
+    blobs = tuple({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
+    tally = Tally(f"pulling {reference}", sum(blob.size for blob in blobs), on_progress)
+
+    def fetch(blob: Descriptor) -> None:
+        if not into.has(blob.digest):
+            with registry.blob(reference.path, blob) as pieces:
+                into.stream_in(pieces, blob, partial(tally.add, blob.digest))
+        tally.reached(blob.digest, blob.size)
+
+    each_of(blobs, fetch, registries.patience)
+    into.put(document.content)  # last: who finds the manifest finds its blobs
+    return document.descriptor
+
+
+def _for_platform(registry: Registry, reference: Reference, platform: Platform, into: Layout) -> Document:
+    document = registry.document(reference.path, reference.selector)
+    if document.media_type not in INDEXES:
+        return document
+    into.put(document.content)
+    for entry in parse_json(document.content).get("manifests") or ():
+        child = Descriptor.parse(entry)
+        if child.media_type in MANIFESTS and child.platform == str(platform):
+            return registry.document(reference.path, child.digest)
+    raise ImageNotFound(f"{reference} has no image for {platform}.", remedy="Choose one that is made for it.")

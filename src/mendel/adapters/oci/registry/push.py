@@ -1,0 +1,283 @@
+"""An image into a registry, in an order in which no reader ever meets half of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import INDEXES, Descriptor, Manifest, parse_json
+from mendel.adapters.oci.registry.blob_upload import Sent
+from mendel.adapters.oci.registry.client import RegistryClients
+from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
+from mendel.adapters.oci.registry.references import DEFAULT_TAG, Reference
+from mendel.adapters.oci.registry.referrers_fallback import attach_by_tag, is_fallback_tag, listed_by_tag
+from mendel.errors import AlreadyExists, Corrupt, DigestMismatch, InvalidValue
+from mendel.images import OnProgress, ignore_progress
+from mendel.values import Digest
+
+_MOVING: Final = (DEFAULT_TAG, "untagged")
+_MAX_ATTACHMENT_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """
+    What a push did.
+
+    Attributes:
+        pushed_bytes: Of blobs that were sent; an image that is there already costs none.
+        mounted: How many blobs the registry took over from another repository.
+        skipped: How many blobs were there.
+        references: The references that now mean the image, as they were given.
+    """
+
+    digest: Digest
+    pushed_bytes: int
+    mounted: int
+    skipped: int
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """One repository, and the tags that are to mean the image there, ``latest`` last."""
+
+    host: str
+    path: str
+    tags: tuple[str, ...]
+
+
+def publish(
+    layout: Layout,
+    image: Descriptor,
+    references: Sequence[str],
+    *,
+    registries: RegistryClients,
+    force: bool = False,
+    mount_from: Sequence[str] = (),
+    on_progress: OnProgress = ignore_progress,
+) -> Published:
+    """
+    Push *image* (a manifest or an index) with its attachments: blobs, manifest, attachments, tags, ``latest`` last.
+
+    Pushing again what is there changes nothing. A failure leaves no tag that means half an image; tags that were set
+    before it stay, and the next push goes on.
+
+    Args:
+        references: ``host/name:tag``, of one or several repositories.
+        force: Let version tags move that mean another image; ``latest`` and ``untagged...`` always may.
+        mount_from: References of images that share blobs with this one (its base, its siblings); those of the same
+            registry are offered for mounting, others passed over.
+
+    Raises:
+        AlreadyExists: A version tag means another digest; nothing was pushed. Names all of them.
+        DigestMismatch: Somebody moved a tag meanwhile, or the registry stores other bytes.
+        RegistryUnavailable, Unauthenticated, Forbidden: The registry, with its message.
+        ImageNotFound: The layout lacks a blob.
+    """
+    targets = _targets(references)
+    former = _meanings(registries, targets)
+    if not force:
+        _refuse_moved_tags(former, image.digest)
+    sent: list[Sent] = []
+    for target in targets:
+        push = _Push(layout, registries, target, _siblings(target, mount_from), on_progress)
+        moving = [tag for tag in target.tags if former[_name(target, tag)] != image.digest]
+        sent += push.run(image, moving)
+    _verify(_meanings(registries, targets), image.digest)
+    return Published(
+        digest=image.digest,
+        pushed_bytes=sum(one.sent_bytes for one in sent),
+        mounted=sum(one.mounted for one in sent),
+        skipped=sum(not one.sent_bytes and not one.mounted for one in sent),
+        references=tuple(references),
+    )
+
+
+def list_tags(registries: RegistryClients, repository: str) -> tuple[str, ...]:
+    """The tags of ``host/name``, sorted, without those that only list referrers; none where there is no such name."""
+    reference = Reference.parse(repository)
+    return tuple(tag for tag in registries.at(reference.host).tags(reference.path) if not is_fallback_tag(tag))
+
+
+def remote_attachments(registries: RegistryClients, repository: str, subject: Digest) -> tuple[Descriptor, ...]:
+    """What is attached to *subject* in ``host/name``, by type: of the registry's own list, and of the fallback tag."""
+    reference = Reference.parse(repository)
+    registry = registries.at(reference.host)
+    listed = (*(registry.referrers(reference.path, subject) or ()), *listed_by_tag(registry, reference.path, subject))
+    found = {entry.digest: entry for entry in listed}
+    return tuple(sorted(found.values(), key=lambda entry: (entry.artifact_type or "", entry.digest)))
+
+
+def read_attachment(registries: RegistryClients, repository: str, attachment: Descriptor) -> bytes:
+    """
+    The attached document itself.
+
+    Raises:
+        ImageNotFound: The registry lists it, but does not have it.
+        Corrupt: It is no attached document, or too large for one.
+        DigestMismatch: Its bytes are others than its digest says.
+    """
+    reference = Reference.parse(repository)
+    registry = registries.at(reference.host)
+    manifest = Manifest.parse(registry.document(reference.path, attachment.digest).content)
+    if len(manifest.layers) != 1 or manifest.layers[0].size > _MAX_ATTACHMENT_BYTES:
+        raise Corrupt(f"{attachment.digest} in {repository} is not one attached document.")
+    document, content = manifest.layers[0], bytearray()
+    with registry.blob(reference.path, document) as pieces:
+        for piece in pieces:
+            content += piece
+            if len(content) > document.size:
+                break
+    if Descriptor.of(bytes(content), document.media_type).digest != document.digest:
+        raise DigestMismatch(f"The blob {document.digest} of {repository} arrived with other content.")
+    return bytes(content)
+
+
+class _Push:
+    """One image into one repository."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        registries: RegistryClients,
+        target: _Target,
+        siblings: tuple[str, ...],
+        on_progress: OnProgress,
+    ) -> None:
+        self._layout = layout
+        self._patience = registries.patience
+        self._registry = registries.at(target.host)
+        self._target = target
+        self._siblings = siblings
+        self._on_progress = on_progress
+
+    def run(self, image: Descriptor, tags: Sequence[str]) -> list[Sent]:
+        """Bring the image and what is attached to it, then let *tags* mean it, one after the other."""
+        sent = self._bring(image)
+        attachments = self._layout.attachments(image.digest)
+        for attachment in attachments:
+            sent += self._bring(attachment)
+        unlisted = self._unlisted(image.digest, attachments)
+        if unlisted:
+            attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
+        for tag in tags:
+            self._put(image, tag)
+        if unlisted:  # others may have overwritten the list just after we looked
+            attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
+        return sent
+
+    def _bring(self, document: Descriptor) -> list[Sent]:
+        """A manifest or an index with all that it points to, under its digest."""
+        blobs = self._blobs(document)
+        if self._registry.resolve(self._target.path, document.digest) == document.digest:
+            return [Sent() for _ in blobs]
+        if document.media_type in INDEXES:
+            children = parse_json(self._layout.read(document.digest)).get("manifests") or ()
+            sent = [one for child in children for one in self._bring(Descriptor.parse(child))]
+        else:
+            tally = Tally(f"pushing to {self._target.host}", sum(blob.size for blob in blobs), self._on_progress)
+            sent = each_of(blobs, partial(self._bring_blob, tally), self._patience)
+        self._put(document, document.digest)
+        return sent
+
+    def _blobs(self, document: Descriptor) -> tuple[Descriptor, ...]:
+        if document.media_type in INDEXES:
+            return ()
+        manifest = self._layout.manifest(document.digest)
+        return tuple({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
+
+    def _bring_blob(self, tally: Tally, blob: Descriptor) -> Sent:
+        sent = self._registry.upload(
+            self._target.path,
+            self._layout.path(blob.digest),
+            blob,
+            siblings=self._siblings,
+            on_sent=partial(tally.reached, blob.digest),
+        )
+        tally.reached(blob.digest, blob.size)
+        return sent
+
+    def _put(self, document: Descriptor, selector: str) -> None:
+        self._registry.put_document(
+            self._target.path, selector, self._layout.read(document.digest), document.media_type
+        )
+
+    def _unlisted(self, subject: Digest, attachments: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
+        """Those that the registry does not list by itself."""
+        if not attachments:
+            return ()
+        listed = self._registry.referrers(self._target.path, subject)
+        if listed is None:
+            return tuple(attachments)
+        known = {entry.digest for entry in listed}
+        return tuple(attachment for attachment in attachments if attachment.digest not in known)
+
+
+def _targets(references: Sequence[str]) -> tuple[_Target, ...]:
+    tags: dict[tuple[str, str], list[str]] = {}
+    for text in references:
+        reference = Reference.parse(text)
+        if reference.digest is not None or is_fallback_tag(reference.tag or ""):
+            raise InvalidValue(f"{text} is not a name that can be pushed to.", remedy="Push to host/name:tag.")
+        tags.setdefault((reference.host, reference.path), []).append(reference.tag or DEFAULT_TAG)
+    return tuple(
+        _Target(host=host, path=path, tags=tuple(sorted(dict.fromkeys(names), key=_order)))
+        for (host, path), names in tags.items()
+    )
+
+
+def _order(tag: str) -> tuple[int, str]:
+    """Versions first, ``untagged...``, and ``latest`` at the very end."""
+    return (2 if tag == DEFAULT_TAG else 1 if _may_move(tag) else 0, tag)
+
+
+def _may_move(tag: str) -> bool:
+    return tag in _MOVING or tag.startswith("untagged-")
+
+
+def _name(target: _Target, tag: str) -> str:
+    return f"{target.host}/{target.path}:{tag}"
+
+
+def _meanings(registries: RegistryClients, targets: Sequence[_Target]) -> dict[str, Digest | None]:
+    """What every name means in its registry now."""
+    names = [(target, tag) for target in targets for tag in target.tags]
+
+    def resolve(name: tuple[_Target, str]) -> Digest | None:
+        return registries.at(name[0].host).resolve(name[0].path, name[1])
+
+    found = each_of(names, resolve, registries.patience)
+    return {_name(target, tag): digest for (target, tag), digest in zip(names, found, strict=True)}
+
+
+def _refuse_moved_tags(former: Mapping[str, Digest | None], digest: Digest) -> None:
+    fixed = {name: at for name, at in former.items() if not _may_move(name.rpartition(":")[2])}
+    taken = [f"{name} is {at}" for name, at in fixed.items() if at not in {None, digest}]
+    if taken:
+        raise AlreadyExists(
+            f"The registry has other images under these tags: {'; '.join(taken)}. This image is {digest}.",
+            remedy="Tag a new release, or push with --force.",
+        )
+
+
+def _siblings(target: _Target, mount_from: Sequence[str]) -> tuple[str, ...]:
+    paths = []
+    for text in mount_from:
+        with suppress(InvalidValue):  # a base from a layout or an archive has no registry to mount from
+            reference = Reference.parse(text)
+            paths += [reference.path] if reference.host == target.host and reference.path != target.path else []
+    return tuple(dict.fromkeys(paths))
+
+
+def _verify(now: Mapping[str, Digest | None], digest: Digest) -> None:
+    for name, at in now.items():
+        if at != digest:
+            raise DigestMismatch(
+                f"{name} was pushed as {digest}, but the registry answers {at}.",
+                remedy="Somebody else pushed there meanwhile; look who, and push again.",
+            )

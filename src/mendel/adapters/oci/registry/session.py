@@ -1,0 +1,283 @@
+"""HTTP with one registry: who we are, what may be tried again, its errors in Mendel's words; here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from mendel.adapters.oci.registry.auth_challenges import BasicChallenge, BearerChallenge, Challenge, parse_challenges
+from mendel.adapters.oci.registry.connection import Wire, cause_of
+from mendel.adapters.oci.registry.credentials import Anonymous, Credential, IdentityToken, Keychain, Login
+from mendel.adapters.oci.registry.error_bodies import retry_after, said
+from mendel.adapters.oci.registry.messages import MAX_DOCUMENT_BYTES, Answer, Call, RegistrySettings, join
+from mendel.adapters.oci.registry.retry_limits import Passing, RetryLimits
+from mendel.errors import (
+    Corrupt,
+    Forbidden,
+    RegistryUnavailable,
+    TooLarge,
+    Unauthenticated,
+    Unsupported,
+)
+
+_MAX_TOKEN_BYTES: Final = 64 << 10
+_MOST_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PASSING: Final = frozenset({408, 425, 429})
+_FIRST_ERROR: Final = 400
+_SERVER_ERROR: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+
+E = TypeVar("E", bound=BaseException)
+_NOT_YET: Final = "MANIFEST_BLOB_UNKNOWN"
+"""How docker's registry also refuses a manifest while another push is just writing the same blobs."""
+
+
+class RegistrySession:
+    """
+    Talks to one registry; safe to share between threads.
+
+    Nothing is told to anyone unasked: a credential is looked up when the registry asks for one, sent to it or to the
+    token endpoint it names, and never along a redirect to another host.
+    """
+
+    def __init__(self, host: str, *, keychain: Keychain, settings: RegistrySettings, patience: RetryLimits) -> None:
+        self.host = host
+        self.patience = patience
+        self.settings = settings
+        self._keychain = keychain
+        self._lock = threading.RLock()
+        self._wire = Wire(host, settings)
+        self._challenge: Challenge | None = None
+        self._authorizations: dict[tuple[str, ...], str] = {}
+        self._secrets: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wire.close()
+
+    def ask(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
+        """
+        Ask, and again while the failure may pass.
+
+        Raises:
+            RegistryUnavailable: It does not answer, or keeps saying: later.
+            Unauthenticated, Forbidden: It does not let us; carries its message.
+            TooLarge: The answer, or what was sent.
+            Unsupported: It refuses the request otherwise; carries its message.
+        """
+        return self.patience.insist(lambda: self.ask_once(call, max_bytes=max_bytes))
+
+    def ask_once(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
+        """Ask once; raises :class:`Passing` where trying again makes sense."""
+        with self.stream(call) as response:
+            content = b"" if call.method == "HEAD" else self._read(response, max_bytes, call)
+            return Answer(
+                status=response.status_code, headers=dict(response.headers), content=content, url=str(response.url)
+            )
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[httpx.Response]:
+        """Ask once and read the content piecewise, raw; raises :class:`Passing` where trying again makes sense."""
+        with self._translated():
+            response = self._open_authorized(call)
+            try:
+                if response.status_code not in call.accept:
+                    self._refuse(response, call)
+                yield response
+            finally:
+                response.close()
+
+    def _open_authorized(self, call: Call) -> httpx.Response:
+        shown = self._authorization(call)
+        response = self._open(call, shown)
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return response
+        challenge = parse_challenges(response.headers.get_list("www-authenticate"))
+        said = self._said(response)
+        response.close()
+        if challenge is None:
+            raise Unauthenticated(f"{self.host} refuses {call.method} {_place(call)}{said}.")
+        with self._lock:
+            if self._authorizations.get(call.scopes) in {None, shown}:
+                self._challenge = challenge
+                self._authorizations.pop(call.scopes, None)
+            fresh = self._authorization(call)
+        if fresh == shown:  # the same password again changes nothing
+            raise self._not_let_in(call, said)
+        response = self._open(call, fresh)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            said = self._said(response)
+            response.close()
+            raise self._not_let_in(call, said)
+        return response
+
+    def _open(self, call: Call, authorization: str | None) -> httpx.Response:
+        """Send, and follow redirects of what only reads; the credential stays with the registry's own host."""
+        address = self._wire.address(call.url)
+        for _ in range(_MOST_REDIRECTS):
+            own = self._wire.leads_home(address)
+            headers = {"Accept-Encoding": "identity", **call.headers}
+            if own and authorization is not None:
+                headers["Authorization"] = authorization
+            if call.body is not None or call.method in {"PUT", "POST", "PATCH"}:
+                headers["Content-Length"] = str(call.length)
+            client = self._wire.client(address)
+            content = call.body() if call.body is not None else None
+            response = client.send(
+                client.build_request(call.method, address, headers=headers, content=content), stream=True
+            )
+            if response.status_code not in _REDIRECTS or call.method not in {"GET", "HEAD"}:
+                return response
+            response.close()
+            target = join(address, response.headers.get("location", ""))
+            if urlsplit(target).scheme not in {"https", urlsplit(address).scheme}:
+                raise Unsupported(f"{self.host} redirects to an address without TLS, which is not followed.")
+            address = target
+        raise Unsupported(f"{self.host} redirects more than {_MOST_REDIRECTS} times.")
+
+    def _authorization(self, call: Call) -> str | None:
+        with self._lock:
+            if isinstance(self._challenge, BasicChallenge):
+                return self._basic(call)
+            if call.scopes not in self._authorizations and isinstance(self._challenge, BearerChallenge):
+                self._authorizations[call.scopes] = self._token(self._challenge, call)
+                self._challenge = replace(self._challenge, scopes=())  # they were of this call
+            return self._authorizations.get(call.scopes)
+
+    def _basic(self, call: Call) -> str:
+        credential = self._credential(call)
+        if not isinstance(credential, Login):
+            raise self._not_let_in(call, "")
+        return credential.basic
+
+    def _token(self, challenge: BearerChallenge, call: Call) -> str:
+        """Change what we have into a token for the call's scopes, and for what the registry said it needs."""
+        realm = join(self._wire.root(), challenge.realm)
+        if urlsplit(realm).scheme not in {"https", urlsplit(self._wire.root()).scheme}:
+            raise Unauthenticated(f"{self.host} asks for credentials to be sent without TLS, which is not done.")
+        scopes = list(dict.fromkeys([*call.scopes, *challenge.scopes]))
+        asked = [("service", challenge.service)] if challenge.service else []
+        asked += [("scope", scope) for scope in scopes]
+        response = self._ask_for_token(realm, asked, self._credential(call))
+        try:
+            if response.status_code >= _SERVER_ERROR or response.status_code in _PASSING:
+                self._refuse(response, call)
+            if response.status_code >= _FIRST_ERROR:
+                raise self._not_let_in(call, self._said(response))
+            token = _token_in(self._read(response, _MAX_TOKEN_BYTES, call))
+        finally:
+            response.close()
+        if not token:
+            raise Unauthenticated(f"The token endpoint of {self.host} answers without a token.")
+        self._secrets.add(token)
+        return f"Bearer {token}"
+
+    def _ask_for_token(self, realm: str, asked: list[tuple[str, str]], credential: Credential) -> httpx.Response:
+        client = self._wire.client(realm)
+        headers = {"Accept-Encoding": "identity"}
+        match credential:
+            case IdentityToken(token=token):
+                form = {"grant_type": "refresh_token", "client_id": "mendel", "refresh_token": token}
+                form |= {"service": dict(asked).get("service", "")}
+                form |= {"scope": " ".join(value for name, value in asked if name == "scope")}
+                request = client.build_request("POST", realm, data=form, headers=headers)
+            case Login():
+                headers["Authorization"] = credential.basic
+                request = client.build_request("GET", httpx.URL(realm).copy_merge_params(tuple(asked)), headers=headers)
+            case Anonymous():
+                request = client.build_request("GET", httpx.URL(realm).copy_merge_params(tuple(asked)), headers=headers)
+        return client.send(request, stream=True)
+
+    def _credential(self, call: Call) -> Credential:
+        path = next((scope.split(":")[1] for scope in call.scopes if scope.startswith("repository:")), "")
+        credential = self._keychain.find(self.host, path)
+        match credential:
+            case Login(password=password):
+                self._secrets |= {password, credential.basic.removeprefix("Basic ")}
+            case IdentityToken(token=token):
+                self._secrets.add(token)
+            case Anonymous():
+                pass
+        return credential
+
+    def _read(self, response: httpx.Response, max_bytes: int, call: Call) -> bytes:
+        content = bytearray()
+        for chunk in response.iter_raw():
+            content += chunk
+            if len(content) > max_bytes:
+                raise TooLarge(f"{self.host} answers {call.method} {_place(call)} with more than {max_bytes} bytes.")
+        return bytes(content)
+
+    def _refuse(self, response: httpx.Response, call: Call) -> NoReturn:
+        status, said = response.status_code, self._said(response)
+        asked = f"{call.method} {_place(call)}"
+        busy = status in _PASSING or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
+        if busy or _NOT_YET in said:
+            message = f"{self.host} answers {asked} with {status}{said}."
+            wish = retry_after(response.headers)
+            raise Passing(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
+        if status == httpx.codes.FORBIDDEN:
+            raise Forbidden(
+                f"{self.host} does not allow {asked}{said}.", remedy="Ask for access, or log in as somebody else."
+            )
+        if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            raise TooLarge(f"{self.host} takes no {asked} of {call.length} bytes{said}.")
+        raise Unsupported(f"{self.host} refuses {asked} with {status}{said}.")
+
+    def _said(self, response: httpx.Response) -> str:
+        return said(response, secrets=self._secrets)
+
+    def _not_let_in(self, call: Call, said: str) -> Unauthenticated:
+        known = not isinstance(self._credential(call), Anonymous)
+        happened = "does not accept the credentials it was shown" if known else "wants to know who asks"
+        return Unauthenticated(
+            f"{self.host} {happened}{said}.",
+            remedy=f"Log in with docker login {self.host} (or podman), or set MENDEL_REGISTRY_HOSTS={self.host}, "
+            "MENDEL_REGISTRY_USER and MENDEL_REGISTRY_PASSWORD.",
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            untrusted = cause_of(error, ssl.SSLCertVerificationError)
+            if untrusted is not None:
+                raise RegistryUnavailable(
+                    f"The certificate of {self.host} is not trusted: {untrusted.verify_message}.",
+                    remedy="Give the certificates of its authority as CA bundle.",
+                ) from error
+            happened = str(error) or type(error).__name__
+            message = f"The registry {self.host} does not answer: {happened}."
+            remedy = "Check its name and the network, and try again."
+            raise Passing(RegistryUnavailable(message, remedy=remedy)) from error
+        except httpx.InvalidURL as error:
+            raise Corrupt(f"{self.host} gives an address that is none: {error}.") from error
+
+
+def _token_in(content: bytes) -> str:
+    try:
+        tree = json.loads(content)
+    except ValueError:
+        return ""
+    found = (tree.get("token") or tree.get("access_token") or "") if isinstance(tree, dict) else ""
+    return found if isinstance(found, str) and found.isascii() and found.isprintable() else ""
+
+
+def _place(call: Call) -> str:
+    """The path alone: what follows in an address of an upload may be as good as a key."""
+    return urlsplit(call.url).path

@@ -1,0 +1,1 @@
+"""Images unpacked on this machine: inspected, and tried in a sandbox."""

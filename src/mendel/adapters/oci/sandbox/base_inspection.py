@@ -1,0 +1,252 @@
+"""What of a base image decides about wheels, read from its layers without unpacking them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.manifests import Descriptor
+from mendel.errors import BuildRefused, Corrupt
+
+_PYTHON: Final = re.compile(r"python(3\.\d+)")
+_LIBC: Final = re.compile(r"libc(?:-2\.\d+)?\.so(?:\.6)?")
+_MUSL: Final = re.compile(r"ld-musl-.*\.so\.1")
+_RELEASE: Final = re.compile(rb"release version (\d+\.\d+)")
+_LIBC_MAX_BYTES: Final = 32 << 20
+_MOST_LINKS: Final = 40
+_LIBRARIES: Final = (
+    *(f"/lib/{machine}-linux-gnu" for machine in ("x86_64", "aarch64")),
+    *(f"/usr/lib/{machine}-linux-gnu" for machine in ("x86_64", "aarch64")),
+    *("/lib64", "/usr/lib64", "/lib", "/usr/lib"),
+)
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """Interpreter (an absolute path), its minor version (``3.11``) and the C library's version (``2.36``)."""
+
+    interpreter: str
+    python: str
+    glibc: str
+
+
+@dataclass(slots=True)
+class _Node:
+    """A name in the merged file system; ``layer`` is the one that last gave it."""
+
+    kind: Literal["directory", "file", "link"]
+    layer: int
+    target: str = ""
+    glibc: str = ""
+    children: dict[str, _Node] = field(default_factory=dict)
+
+
+class FileTree:
+    """
+    The names of stacked layers, merged as a container sees them: the top layer wins, whiteouts take away.
+
+    Names pass through links of lower layers (``/lib -> usr/lib``) as they do when layers are unpacked.
+    """
+
+    def __init__(self) -> None:
+        self._root = _Node("directory", 0)
+        self._layer = 0
+
+    def add_layer(self, tar: BinaryIO) -> None:
+        """
+        Put one layer, an uncompressed tar read once from front to back, on top.
+
+        Raises:
+            Corrupt: It is no tar, or ends early.
+        """
+        self._layer += 1
+        try:
+            with tarfile.open(fileobj=tar, mode="r|") as archive:
+                for entry in archive:
+                    self._add(archive, entry)
+        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+            raise Corrupt(f"A layer of the base image cannot be read: {error}.") from error
+
+    def find(self, path: str) -> str | None:
+        """Where *path* ends when every link on the way is followed, or None where that is nothing."""
+        found = self._walk(path)
+        return None if found is None else found[0]
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """The names in *directory*, sorted; none where it is not one."""
+        found = self._walk(directory)
+        return () if found is None else tuple(sorted(found[1].children))
+
+    def glibc(self, path: str) -> str | None:
+        """The version that the C library at *path* states, or None where there is no such library."""
+        found = self._walk(path)
+        return None if found is None or not found[1].glibc else found[1].glibc
+
+    def _add(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+        parts = [part for part in entry.name.split("/") if part not in {"", "."}]
+        if not parts or ".." in parts:
+            return
+        parent, name = self._directory(parts[:-1]), parts[-1]
+        if name == ".wh..wh..opq":
+            _drop_below(parent, self._layer)
+        elif name.startswith(".wh."):
+            self._take_away(parent, name.removeprefix(".wh."))
+        elif entry.isdir():
+            self._make_directory(parent, name)
+        elif entry.issym():
+            parent.children[name] = _Node("link", self._layer, target=entry.linkname)
+        elif entry.islnk():
+            original = self._walk("/" + entry.linkname, follow_last=False)
+            if original is not None:
+                parent.children[name] = original[1]
+        elif entry.isreg():
+            parent.children[name] = _Node("file", self._layer, glibc=_stated_version(archive, entry, name))
+
+    def _take_away(self, parent: _Node, name: str) -> None:
+        gone = parent.children.get(name)
+        if gone is None:
+            return
+        if gone.layer < self._layer:
+            del parent.children[name]
+        else:
+            _drop_below(gone, self._layer)
+
+    def _make_directory(self, parent: _Node, name: str) -> None:
+        there = parent.children.get(name)
+        if there is None or there.kind != "directory":
+            parent.children[name] = _Node("directory", self._layer)
+        else:
+            there.layer = self._layer
+
+    def _directory(self, parts: Iterable[str]) -> _Node:
+        path, node = "", self._root
+        for part in parts:
+            path = f"{path}/{part}"
+            found = self._walk(path)
+            if found is None or found[1].kind != "directory":
+                node.children[part] = _Node("directory", self._layer)
+                node = node.children[part]
+            else:
+                path, node = found
+        return node
+
+    def _walk(self, path: str, *, follow_last: bool = True) -> tuple[str, _Node] | None:
+        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
+        trail: list[tuple[str, _Node]] = [("", self._root)]
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                trail = trail[:-1] or trail
+                continue
+            child = trail[-1][1].children.get(part)
+            if child is None:
+                return None
+            if child.kind == "link" and (pending or follow_last):
+                links += 1
+                if links > _MOST_LINKS:
+                    return None
+                if child.target.startswith("/"):
+                    trail = trail[:1]
+                pending += [step for step in reversed(child.target.split("/")) if step not in {"", "."}]
+            else:
+                trail.append((part, child))
+        return "/" + "/".join(name for name, _ in trail[1:]), trail[-1][1]
+
+
+def inspect(layout: Layout, layers: Iterable[Descriptor], environment: Mapping[str, str]) -> Inside:
+    """
+    Read every layer once, bottom up.
+
+    Args:
+        environment: Of the image's configuration; its ``PATH`` decides between several interpreters.
+
+    Raises:
+        BuildRefused: There is no Python 3, no C library that wheels are made for, or a layer in a compression that
+            Mendel does not read.
+        Corrupt: A layer cannot be read.
+    """
+    tree = FileTree()
+    for layer in layers:
+        with _unpacked(layout.path(layer.digest)) as tar:
+            tree.add_layer(tar)
+    return look_inside(tree, environment)
+
+
+def look_inside(tree: FileTree, environment: Mapping[str, str]) -> Inside:
+    """What *tree* says about wheels; raises as :func:`inspect` does, with every reason."""
+    interpreter = _interpreter(tree, environment.get("PATH", _PATH).split(":"))
+    glibc = next((found for place in _LIBRARIES if (found := tree.glibc(f"{place}/libc.so.6"))), None)
+    reasons = []
+    if interpreter is None:
+        reasons.append("no python3.N stands on its PATH or in /usr/local/bin or /usr/bin")
+    if glibc is None and any(_MUSL.fullmatch(name) for name in tree.names("/lib")):
+        reasons.append("its C library is musl (Alpine), for which most wheels are not made")
+    elif glibc is None:
+        reasons.append("no GNU C library (libc.so.6) was found in it")
+    if interpreter is None or glibc is None:
+        raise BuildRefused(
+            f"The base image cannot carry a classifier: {'; '.join(reasons)}.",
+            reasons=tuple(reasons),
+            remedy="Use a base with glibc and Python, such as python:3.11-slim, or make one: mendel base.",
+        )
+    return Inside(interpreter=interpreter, python=interpreter.rpartition("python")[2], glibc=glibc)
+
+
+def _interpreter(tree: FileTree, path: Iterable[str]) -> str | None:
+    for directory in dict.fromkeys([*path, "/usr/local/bin", "/usr/bin"]):
+        found = [name for name in tree.names(directory) if _PYTHON.fullmatch(name)]
+        found = [name for name in found if tree.find(f"{directory}/{name}") is not None]
+        if not found:
+            continue
+        chosen = (tree.find(f"{directory}/python3") or "").rpartition("/")[2]
+        name = chosen if chosen in found else max(found, key=lambda each: int(each.rpartition(".")[2]))
+        return f"{directory.rstrip('/')}/{name}"
+    return None
+
+
+def _stated_version(archive: tarfile.TarFile, entry: tarfile.TarInfo, name: str) -> str:
+    if not _LIBC.fullmatch(name) or entry.size > _LIBC_MAX_BYTES:
+        return ""
+    file = archive.extractfile(entry)
+    stated = None if file is None else _RELEASE.search(file.read())
+    return "" if stated is None else stated[1].decode()
+
+
+def _drop_below(node: _Node, layer: int) -> None:
+    """Take away what lower layers gave; a child that this layer gave may hold names of lower ones."""
+    for name, child in list(node.children.items()):
+        if child.layer < layer:
+            del node.children[name]
+        else:
+            _drop_below(child, layer)
+
+
+def _unpacked(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.open(path, "rb")  # type: ignore[return-value]  # readable like any other
+    if magic == b"\x28\xb5\x2f\xfd":
+        reason = "a layer is compressed with zstd"
+        raise BuildRefused(
+            f"The base image cannot be read: {reason}.",
+            reasons=(reason,),
+            remedy="Use a base with gzip layers: skopeo copy --dest-compress-format gzip makes one.",
+        )
+    return path.open("rb")
+
+
+def path_entries(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The ``NAME=value`` entries of a configuration as pairs."""
+    for entry in environment:
+        name, _, value = entry.partition("=")
+        yield name, value

@@ -1,0 +1,203 @@
+"""The program pip, run for a base image instead of for the environment it lives in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from mendel.errors import ProgramFailed, Unsupported
+from mendel.images import BasePin, Platform
+
+PIP_TIMEOUT = timedelta(minutes=30)
+
+_SHIM = Path(__file__).with_name("run_as_target.py")
+_TAIL_LINES = 40
+_REACHING = frozenset(
+    f"PIP_{name}"
+    for name in (
+        *("CACHE_DIR", "CERT", "CLIENT_CERT", "CONFIG_FILE", "DEFAULT_TIMEOUT", "EXTRA_INDEX_URL", "FIND_LINKS"),
+        *("INDEX_URL", "KEYRING_PROVIDER", "NO_CACHE_DIR", "NO_INDEX", "PROXY", "RETRIES", "TIMEOUT", "TRUSTED_HOST"),
+    )
+)
+"""What of pip's environment says where wheels come from; the rest would say what becomes of them."""
+
+_ALIASES = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
+_OLDEST = {"x86_64": 5, "aarch64": 17}
+_SECRET = re.compile(r"//[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How pip ended: its exit status, what it printed, without credentials, and whether it was stopped for time."""
+
+    status: int
+    lines: tuple[str, ...]
+    late: bool = False
+
+    @property
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return "\n".join(self.lines[-_TAIL_LINES:])
+
+    def failure(self, doing: str) -> ProgramFailed:
+        """The error of a pip that could not do *doing*, for no reason that has a name."""
+        why = "took too long" if self.late else f"ended with status {self.status}"
+        return ProgramFailed(f"pip could not {doing}: it {why}.", log_tail=self.tail)
+
+    @property
+    def offline(self) -> bool:
+        """No index answered."""
+        signs = ("Retrying (Retry(", "Temporary failure in name resolution", "Connection refused", "ReadTimeoutError")
+        return any(sign in line for line in self.lines for sign in signs)
+
+
+class Pip:
+    """
+    Runs pip with this machine's configuration of indexes, and with nothing else of its environment.
+
+    Args:
+        python: The interpreter that has pip.
+        timeout: After which one run is killed.
+    """
+
+    def __init__(self, *, python: str = sys.executable, timeout: timedelta = PIP_TIMEOUT) -> None:
+        self._python = python
+        self._timeout = timeout
+
+    def run(
+        self,
+        *arguments: str,
+        base: BasePin,
+        platform: Platform,
+        wheels_only: bool = True,
+        on_line: Callable[[str], None] = lambda _: None,
+    ) -> Finished:
+        """
+        Run one command of pip for wheels of *platform* on *base*.
+
+        Args:
+            wheels_only: Whether sources count as nothing.
+
+        Raises:
+            Unsupported: The interpreter has no pip.
+        """
+        if self._python == sys.executable and importlib.util.find_spec("pip") is None:
+            raise Unsupported("This Python has no pip.", remedy="Install it: pip install 'mendel[build]'")
+        environment = json.dumps(marker_environment(base, platform))
+        options = ("--disable-pip-version-check", "--no-input", "--no-color")
+        name, *rest = arguments
+        target = target_options(base, platform) if wheels_only else ()
+        command = [self._python, "-P", str(_SHIM), environment, name, *options, *target, *rest]
+        return self._followed(command, on_line)
+
+    def _followed(self, command: list[str], on_line: Callable[[str], None]) -> Finished:
+        lines: deque[str] = deque(maxlen=10_000)
+        with _child(command) as child, _killed_after(child, self._timeout) as late:
+            for raw in child.stdout or ():
+                line = _SECRET.sub("//", raw.rstrip("\n"))
+                lines.append(line)
+                on_line(line)
+            status = child.wait()
+        return Finished(status=status, lines=tuple(lines), late=late.is_set())
+
+
+def target_options(base: BasePin, platform: Platform) -> tuple[str, ...]:
+    """Options of pip for wheels, and only wheels, that run on *base*."""
+    abi = f"cp{base.python.replace('.', '')}"
+    interpreter = ("--python-version", base.python, "--implementation", "cp", "--abi", abi)
+    platforms = (option for tag in platform_tags(base.glibc, platform) for option in ("--platform", tag))
+    return ("--only-binary=:all:", *interpreter, *platforms)
+
+
+def platform_tags(glibc: str, platform: Platform) -> Iterator[str]:
+    """
+    Tags of the wheels that run with that C library, best first.
+
+    >>> list(platform_tags("2.18", Platform.parse("linux/arm64")))
+    ['manylinux_2_18_aarch64', 'manylinux_2_17_aarch64', 'manylinux2014_aarch64', 'linux_aarch64']
+    """
+    major, minor = (int(part) for part in glibc.split(".")[:2])
+    for older in range(minor, _OLDEST[platform.machine] - 1, -1):
+        yield f"manylinux_{major}_{older}_{platform.machine}"
+        if (major, older) in _ALIASES:
+            yield f"{_ALIASES[major, older]}_{platform.machine}"
+    yield f"linux_{platform.machine}"
+
+
+def marker_environment(base: BasePin, platform: Platform) -> dict[str, str]:
+    """
+    What markers are judged by.
+
+    A base is known to its minor version; its first patch release stands for all: a backport too many does no harm.
+    """
+    full = f"{base.python}.0"
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": full,
+        "os_name": "posix",
+        "platform_machine": platform.machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": full,
+        "python_version": base.python,
+        "sys_platform": "linux",
+    }
+
+
+def requirement_file(directory: Path, name: str, lines: Sequence[str]) -> str:
+    """Write *lines* for pip to read; the path."""
+    file = directory / name
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(file)
+
+
+@contextmanager
+def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """The program, dead when the block ends, however it ends."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON")) or k in _REACHING}
+    child = subprocess.Popen(  # noqa: S603 - a list of arguments, never a shell
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env={**kept, "LC_ALL": "C.UTF-8", "PIP_PROGRESS_BAR": "off", "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+@contextmanager
+def _killed_after(child: subprocess.Popen[str], limit: timedelta) -> Iterator[threading.Event]:
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(limit.total_seconds(), stop)
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()

@@ -1,0 +1,210 @@
+"""The ``Wheels`` port: a project's directory of wheels, a cache by content, then the index through pip."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mendel.adapters.pip.pip_program import Finished, Pip, requirement_file
+from mendel.errors import DigestMismatch, StoreUnavailable, WheelNotFound
+from mendel.images import BasePin, OnProgress, Platform, Progress, WheelPin, Wheels, ignore_progress
+from mendel.values.directory_trees import file_digest
+
+_UNFINISHED = ".fetching-"
+_MISSING = re.compile(r"(?:No matching distribution found for|satisfies the requirement) ([A-Za-z0-9._-]+)==")
+_DIFFERS = "THESE PACKAGES DO NOT MATCH THE HASHES"
+
+
+class CachedWheels(Wheels):
+    """
+    Wheels on this machine.
+
+    The cache is ``<sha256 in hex>/<file name>``; a file gets there by a rename, after its digest was checked.
+
+    Args:
+        cache: The directory of the cache; made when something is first kept.
+        project: The project's directory of committed wheels, which is only read; None where there is none.
+        pip: How missing ones are fetched.
+    """
+
+    def __init__(self, cache: Path, *, project: Path | None = None, pip: Pip | None = None) -> None:
+        self._cache = cache
+        self._project = project
+        self._pip = Pip() if pip is None else pip
+
+    def path(self, pin: WheelPin) -> Path:
+        """The project's own file, else the cached one."""
+        found = self._at_hand(pin)
+        if found is None:
+            raise _not_found(pin, "it is neither in the project nor in the cache")
+        if file_digest(found) != pin.sha256:
+            raise DigestMismatch(
+                f"{found} does not have the content that the lock pins ({pin.sha256}).",
+                remedy="Remove the file and try again, or run: mendel lock --upgrade",
+            )
+        return found
+
+    def fetch(
+        self,
+        pins: Sequence[WheelPin],
+        *,
+        base: BasePin,
+        platform: Platform,
+        on_progress: OnProgress = ignore_progress,
+    ) -> None:
+        """One pip for all that are missing; what is at hand is judged by its size here, by its digest when used."""
+        missing = [pin for pin in pins if not self._whole(pin)]
+        if not missing:
+            return
+        with self.unfinished() as directory:
+            lines = [f"{pin.name}=={pin.version} --hash={pin.sha256}" for pin in missing]
+            asked = requirement_file(directory, "wheels.txt", lines)
+            into = directory / "wheels"
+            finished = self._pip.run(
+                *("download", "--no-deps", "--require-hashes", "--dest", str(into), "--requirement", asked),
+                base=base,
+                platform=platform,
+                on_line=_Follower(missing, on_progress).line,
+            )
+            if finished.status:
+                raise _not_fetched(missing, finished)
+            for pin in missing:
+                self._keep_fetched(into, pin)
+
+    def keep(self, file: Path, pin: WheelPin) -> Path:
+        """
+        Take the wheel *file*, which is moved, into the cache; a pin that is there is left alone.
+
+        Raises:
+            DigestMismatch: It is not what is pinned.
+        """
+        target = self._cached(pin)
+        if target.is_file() and file_digest(target) == pin.sha256:
+            return target
+        if file_digest(file) != pin.sha256:
+            raise DigestMismatch(
+                f"{pin.filename} arrived with other content than is pinned.", remedy="Run: mendel lock --upgrade"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+        return target
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """
+        A directory on the cache's disk for what is on its way; it vanishes with the block.
+
+        One that a killed process left is removed by the next.
+
+        Raises:
+            StoreUnavailable: The disk has no place for a cache.
+        """
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"There can be no cache in {self._cache}: {error.strerror or error}.",
+                remedy="Name a directory of yours in MENDEL_CACHE.",
+            ) from error
+        for left in self._cache.glob(f"{_UNFINISHED}*"):
+            _remove_if_left(left)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self._cache) as name, _locked(Path(name)):
+            yield Path(name)
+
+    def _keep_fetched(self, into: Path, pin: WheelPin) -> None:
+        file = into / pin.filename
+        if not file.is_file():  # another file of the same content under another name: the digest decides
+            file = next((other for other in sorted(into.iterdir()) if file_digest(other) == pin.sha256), file)
+        if not file.is_file():
+            raise _not_found(pin, "the index gave another file")
+        self.keep(file, pin)
+
+    def _at_hand(self, pin: WheelPin) -> Path | None:
+        places = [] if self._project is None else [self._project / pin.filename]
+        return next((path for path in (*places, self._cached(pin)) if path.is_file()), None)
+
+    def _whole(self, pin: WheelPin) -> bool:
+        found = self._at_hand(pin)
+        if found is None or pin.size_bytes:
+            return found is not None and found.stat().st_size == pin.size_bytes
+        return file_digest(found) == pin.sha256  # a pin whose size nobody told yet
+
+    def _cached(self, pin: WheelPin) -> Path:
+        return self._cache / pin.sha256.hex / pin.filename
+
+
+class _Follower:
+    """Turns pip's lines into progress."""
+
+    def __init__(self, missing: Sequence[WheelPin], on_progress: OnProgress) -> None:
+        self._sizes = {pin.filename: pin.size_bytes for pin in missing}
+        self._total = sum(self._sizes.values())
+        self._on_progress = on_progress
+        self._done = 0
+        on_progress(Progress(doing=f"Fetching {len(missing)} wheels", total=self._total))
+
+    def line(self, line: str) -> None:
+        """One line of pip's."""
+        if not line.startswith("Saved "):
+            return
+        name = Path(line.removeprefix("Saved ").strip()).name
+        self._done += self._sizes.get(name, 0)
+        self._on_progress(Progress(doing=f"Fetching: {name}", done=self._done, total=self._total))
+
+
+def _not_fetched(missing: Sequence[WheelPin], finished: Finished) -> Exception:
+    names = {found[1].lower().replace("_", "-") for line in finished.lines if (found := _MISSING.search(line))}
+    pin = next((pin for pin in missing if pin.name in names), missing[0])
+    if any(_DIFFERS in line for line in finished.lines):
+        return DigestMismatch(
+            f"The index has {_different(finished, missing)} with other content than the lock pins.",
+            remedy="Find out why; to take the new content, run: mendel lock --upgrade",
+        )
+    if finished.offline:
+        return _not_found(pin, "no index answered")
+    if names:
+        return _not_found(pin, "no index has it any more")
+    return finished.failure(f"fetch {len(missing)} wheels")
+
+
+def _different(finished: Finished, missing: Sequence[WheelPin]) -> str:
+    after = finished.tail[finished.tail.find(_DIFFERS) :]
+    named = [f"{pin.name} {pin.version}" for pin in missing if f"{pin.name}=={pin.version}" in after]
+    return " and ".join(named) or "a wheel"
+
+
+def _not_found(pin: WheelPin, why: str) -> WheelNotFound:
+    return WheelNotFound(
+        f"The wheel {pin.filename} ({pin.sha256}) cannot be had: {why}.",
+        remedy="Fetch it where an index has it and commit it with: mendel lock --vendor; or run: mendel lock --upgrade",
+    )
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_left(directory: Path) -> None:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError:  # its owner finished meanwhile
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory, ignore_errors=True)
+    except BlockingIOError:  # its owner is at work
+        return
+    finally:
+        os.close(descriptor)

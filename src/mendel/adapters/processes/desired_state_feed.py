@@ -1,0 +1,256 @@
+"""The desired state on its way from the hub to the workers, with the artefacts it names."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mendel.adapters.processes.hub_client import DesiredSource
+from mendel.adapters.processes.listening_sockets import write_atomically
+from mendel.errors import MendelError
+from mendel.resilience import RetryPolicy, TryAgain, decide_retry
+from mendel.values import DesiredModel, DesiredState, Digest, ModelName, from_json, to_json
+
+_log = structlog.get_logger("mendel.feed")
+_RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=200), cap=timedelta(seconds=5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """
+    What the feed has.
+
+    Attributes:
+        newest: What the hub wants.
+        servable: The same, but models whose artefacts are not all here stand as they stood before.
+        missing: Why an artefact of *newest* is not here.
+    """
+
+    newest: DesiredState
+    servable: DesiredState
+    missing: Mapping[Digest, str]
+
+
+def servable(newest: DesiredState, former: DesiredState, present: Collection[Digest]) -> DesiredState:
+    """
+    What can be served of *newest* with the artefacts at hand.
+
+    A model whose needed artefacts are not all present stays as in *former*, or out. Versions that are only kept for a
+    rollback are not waited for.
+    """
+    before = {model.deployment.model: model for model in former.models}
+    models = []
+    for model in newest.models:
+        kept = _without_missing_spares(model, present)
+        if all(version.artifact_digest in present for version in kept.versions):
+            models.append(kept)
+        elif model.deployment.model in before:
+            models.append(before[model.deployment.model])
+    return replace(newest, models=tuple(models))
+
+
+def _without_missing_spares(model: DesiredModel, present: Collection[Digest]) -> DesiredModel:
+    here = {version.number for version in model.versions if version.artifact_digest in present}
+    deployment = replace(model.deployment, keep=tuple(v for v in model.deployment.keep if v in here))
+    versions = tuple(version for version in model.versions if version.number in deployment.versions)
+    return DesiredModel(deployment=deployment, versions=versions)
+
+
+def digests(*states: DesiredState) -> tuple[Digest, ...]:
+    """Every artefact the states name, once, those of production first."""
+    ranked = [
+        (model.deployment.versions.index(version.number), version.artifact_digest)
+        for state in states
+        for model in state.models
+        for version in model.versions
+        if version.number in model.deployment.versions
+    ]
+    return tuple(dict.fromkeys(digest for _, digest in sorted(ranked)))
+
+
+class StateFiles:
+    """
+    The states a server keeps on disk, so that it can start without the hub, and the artefacts.
+
+    Args:
+        local: Where artefacts lie for a server that has no hub: it serves them in place, removes none, and neither
+            reads nor writes what a server with a hub remembers in the same directory.
+    """
+
+    def __init__(self, directory: Path, *, local: Path | None = None) -> None:
+        self._directory = directory
+        self._remembers = local is None
+        self.artifacts = local or directory / "artifacts"
+        self.artifacts.mkdir(parents=True, exist_ok=True)
+
+    def desired(self) -> DesiredState | None:
+        """The last state the hub gave, or None."""
+        return self._read("desired.json")
+
+    def keep_desired(self, state: DesiredState) -> None:
+        """Remember it."""
+        self._keep("desired.json", state)
+
+    def settled(self) -> DesiredState | None:
+        """The last state on which all workers converged, or None."""
+        return self._read("settled.json")
+
+    def keep_settled(self, state: DesiredState) -> None:
+        """Remember it."""
+        self._keep("settled.json", state)
+
+    def present(self) -> frozenset[Digest]:
+        """The artefacts that are here, whole."""
+        return frozenset(
+            Digest(f"sha256:{path.name}") for path in self.artifacts.iterdir() if not path.name.startswith(".")
+        )
+
+    def tidy(self, *wanted: DesiredState) -> None:
+        """Remove every artefact that none of the states names."""
+        for digest in self.present() - set(digests(*wanted)) if self._remembers else ():
+            shutil.rmtree(self.artifacts / digest.hex)
+
+    def sweep(self) -> None:
+        """Remove what interrupted downloads left."""
+        for draft in self.artifacts.glob(".*"):
+            shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink()
+
+    def _read(self, name: str) -> DesiredState | None:
+        return _read(self._directory / name) if self._remembers else None
+
+    def _keep(self, name: str, state: DesiredState) -> None:
+        if self._remembers:
+            write_atomically(self._directory / name, to_json(state))
+
+
+def _read(path: Path) -> DesiredState | None:
+    if not path.exists():
+        return None
+    try:
+        return from_json(path.read_bytes(), DesiredState)
+    except MendelError as error:
+        _log.warning("state_file_unreadable", path=str(path), error=str(error))
+        return None
+
+
+class Feed:
+    """
+    Long-polls the source and delivers.
+
+    Level-triggered: what counts is the newest state there is, so a lost answer changes nothing, and after every failure
+    the feed asks anew for whatever the source has. Artefacts are fetched beside the polling, once for all workers, so
+    that a rollback never waits for a download.
+
+    Args:
+        deliver: Called on the event loop, whenever what the feed has changes.
+        wait: How long a poll may hang.
+    """
+
+    def __init__(
+        self,
+        source: DesiredSource,
+        files: StateFiles,
+        *,
+        deliver: Callable[[Delivery], None],
+        rng: random.Random,
+        wait: timedelta = timedelta(seconds=20),
+    ) -> None:
+        self._source = source
+        self._files = files
+        self._deliver = deliver
+        self._rng = rng
+        self._wait = wait
+        self._newest: DesiredState | None = None
+        self._servable = files.settled() or DesiredState(revision=-1, key_hashes={})
+        self._fetches: dict[Digest, asyncio.Task[None]] = {}
+        self._errors: dict[Digest, str] = {}
+        self._drafts = count()
+
+    async def run(self) -> None:
+        """Deliver what the disk remembers, then what the source says, until cancelled."""
+        self._files.sweep()
+        async with asyncio.TaskGroup() as fetches:
+            remembered = self._files.desired()
+            if remembered is not None:
+                self._take(remembered, fetches)
+            await self._poll(fetches)
+
+    async def _poll(self, fetches: asyncio.TaskGroup) -> None:
+        after, failures = -1, 0
+        while True:
+            try:
+                state = await self._source.desired(after=after, wait=self._wait)
+            except MendelError as error:
+                after, failures = -1, failures + 1
+                if failures == 1:
+                    _log.warning("desired_state_unreachable", error=str(error))
+                await self._pause(failures)
+                continue
+            if failures:
+                _log.info("desired_state_reachable", after_failures=failures)
+                failures = 0
+            if state is not None:
+                after = state.revision
+                self._take(state, fetches)
+
+    def _take(self, state: DesiredState, fetches: asyncio.TaskGroup) -> None:
+        if state != self._newest:
+            self._files.keep_desired(state)
+        self._newest = state
+        missing = [digest for digest in digests(state) if digest not in self._files.present()]
+        for digest in self._fetches.keys() - set(missing):
+            self._fetches.pop(digest).cancel()
+            self._errors.pop(digest, None)
+        self._offer()
+        for digest in missing:
+            if digest not in self._fetches:
+                self._fetches[digest] = fetches.create_task(self._fetch(digest))
+
+    async def _fetch(self, digest: Digest) -> None:
+        for failures in count(1):
+            try:
+                await self._fetch_once(digest)
+            except (MendelError, OSError) as error:
+                _log.warning("artifact_not_fetched", digest=digest, failures=failures, error=str(error))
+                self._errors[digest] = str(error)
+                self._offer()
+                await self._pause(failures)
+            else:
+                self._errors.pop(digest, None)
+                self._fetches.pop(digest, None)
+                self._offer()
+                return
+
+    async def _fetch_once(self, digest: Digest) -> None:
+        draft = self._files.artifacts / f".{digest.hex}.{next(self._drafts)}"
+        try:
+            await self._source.fetch(digest, draft)
+            draft.rename(self._files.artifacts / digest.hex)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _offer(self) -> None:
+        if self._newest is None:
+            return
+        self._servable = servable(self._newest, self._servable, self._files.present())
+        self._deliver(Delivery(newest=self._newest, servable=self._servable, missing=dict(self._errors)))
+
+    async def _pause(self, failures: int) -> None:
+        decision = decide_retry(_RETRY, failures, self._rng)
+        if isinstance(decision, TryAgain):
+            await asyncio.sleep(decision.after.total_seconds())
+
+
+def models_of(state: DesiredState) -> dict[ModelName, DesiredModel]:
+    """The state by model."""
+    return {model.deployment.model: model for model in state.models}

@@ -1,0 +1,98 @@
+"""Where a server stands: what is desired of it, how far its workers are, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mendel.adapters.processes.convergence import fold_convergence, restart_asked, restart_epochs, settle
+from mendel.adapters.processes.desired_state_feed import Delivery, StateFiles
+from mendel.adapters.processes.shared_counters import CounterTotals
+from mendel.adapters.processes.worker_messages import Desire, Status
+from mendel.durable import Clock
+from mendel.serving import version_counters
+from mendel.values import DesiredState, ServerReport
+
+NOTHING = DesiredState(revision=-1, key_hashes={})
+"""Before anything was desired."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A server, and its life since it started: the epoch in which its counters began at 0."""
+
+    server: str
+    epoch: str
+
+
+class Standing:
+    """
+    Holds the newest delivery and what has settled, and says what follows.
+
+    Args:
+        statuses: Those of all living workers.
+        spool_notes: What the upload has to say: segments waiting, spools refused.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        files: StateFiles,
+        counters: CounterTotals,
+        *,
+        statuses: Callable[[], Sequence[Status]],
+        spool_notes: Callable[[], dict[str, Any]],
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
+        self._files = files
+        self._counters = counters
+        self._statuses = statuses
+        self._spool_notes = spool_notes
+        self._clock = clock
+        self._delivery = Delivery(newest=NOTHING, servable=NOTHING, missing={})
+        self._settled = files.settled() or NOTHING
+        self.vintage = 0
+        """Grows when the workers shall be replaced."""
+
+    def take(self, delivery: Delivery) -> None:
+        """Take up *delivery*."""
+        if restart_asked(restart_epochs(self._delivery.newest), restart_epochs(delivery.newest)):
+            self.vintage += 1
+        self._delivery = delivery
+
+    def desire(self) -> Desire | None:
+        """What workers are told, and new ones where to start from; None before anything was delivered."""
+        if self._delivery.newest is NOTHING:
+            return None
+        state = self._delivery.servable
+        wanted = {model.deployment.model for model in state.models}
+        base = replace(state, models=tuple(m for m in self._settled.models if m.deployment.model in wanted))
+        return Desire(state=state, base=base if base.models not in {(), state.models} else None)
+
+    def review(self) -> None:
+        """Look at the workers anew: what they all serve now has settled, and artefacts no state names may go."""
+        settled = settle(self._settled, self._delivery.servable, self._accepting())
+        if settled != self._settled:
+            self._settled = settled
+            self._files.keep_settled(settled)
+            self._files.tidy(self._delivery.newest, self._delivery.servable, settled)
+
+    def report(self, seq: int) -> ServerReport:
+        """The report of this moment."""
+        statuses = self._accepting()
+        return ServerReport(
+            server=self._identity.server,
+            epoch=self._identity.epoch,
+            seq=seq,
+            at=self._clock(),
+            revision=min((status.revision for status in statuses), default=-1),
+            ready=any(status.ready for status in statuses),
+            convergence=fold_convergence(self._delivery, statuses),
+            counters=version_counters(self._counters.totals()),
+            spool={**self._spool_notes(), "workers": [status.spool for status in statuses]},
+        )
+
+    def _accepting(self) -> tuple[Status, ...]:
+        return tuple(status for status in self._statuses() if status.accepting)

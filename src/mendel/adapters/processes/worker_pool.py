@@ -1,0 +1,208 @@
+"""The crew: a number of workers kept alive, told, replaced and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from typing import Final
+
+import structlog
+
+from mendel.adapters.processes.child_processes import Child
+from mendel.adapters.processes.worker_messages import Message, Status
+from mendel.resilience import RetryPolicy, TryAgain, decide_retry
+
+_log = structlog.get_logger("mendel.crew")
+_RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=100), cap=timedelta(seconds=10))
+_STEADY: Final = timedelta(seconds=10)
+_GRACE: Final = timedelta(seconds=2)
+_STARTING: Final = Status(accepting=False, ready=False, detail="starting")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Worker:
+    """
+    One living worker process.
+
+    Attributes:
+        slot: Its place in shared memory and its spool; after a crash its successor takes it over.
+        vintage: The restart epoch it was born in.
+    """
+
+    slot: int
+    vintage: int
+    child: Child
+    born: float
+    status: Status = _STARTING
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Line:
+    """The workers that follow each other on one slot."""
+
+    slot: int
+    worker: Worker | None = None
+    crashes: int = 0
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class WorkerPool:
+    """
+    Keeps *size* workers alive. One that dies is followed by another after a growing pause.
+
+    Replacing goes one by one, successor first, on a slot that is free: at no time do fewer than *size* serve.
+
+    Args:
+        role: What the log calls one of them.
+        launch: Starts a process on a slot and greets it.
+        heard: Called after a worker's status changed.
+        lost: Called with the slot of a dead worker before anyone takes it over.
+        drain_timeout: How long a worker may take to finish; then it is killed.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        size: int,
+        *,
+        launch: Callable[[int], Awaitable[Child]],
+        heard: Callable[[], None],
+        lost: Callable[[int], None],
+        drain_timeout: timedelta,
+        rng: random.Random,
+    ) -> None:
+        self._role = role
+        self._size = size
+        self._launch = launch
+        self._heard = heard
+        self._lost = lost
+        self._patience = (drain_timeout + _GRACE).total_seconds()
+        self._rng = rng
+        self._lines: dict[int, _Line] = {}
+        self._vintage = 0
+        self._outdated = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Everyone alive, those about to end included."""
+        return tuple(line.worker for line in self._lines.values() if line.worker is not None)
+
+    async def run(self) -> None:
+        """Keep the crew until :meth:`drain` or :meth:`kill`, and see the last one out."""
+        async with asyncio.TaskGroup() as keeping:
+            for slot in range(self._size):
+                self._open_line(slot, keeping)
+            replacing = keeping.create_task(self._replace_when_told(keeping))
+            await self._closed.wait()
+            replacing.cancel()
+
+    def tell(self, message: Message) -> None:
+        """Say *message* to everyone."""
+        for worker in self.workers:
+            worker.child.send(message)
+
+    def renew(self, vintage: int) -> None:
+        """Replace everyone who was born before *vintage*."""
+        if vintage > self._vintage:
+            self._vintage = vintage
+            self._outdated.set()
+
+    async def drain(self) -> None:
+        """Tell everyone to finish and wait until they have."""
+        self._closed.set()
+        await asyncio.gather(*(self._retire(line) for line in tuple(self._lines.values())))
+
+    def kill(self) -> None:
+        """End everyone now."""
+        self._closed.set()
+        for line in self._lines.values():
+            line.ending.set()
+            if line.worker is not None:
+                line.worker.child.signal(signal.SIGKILL)
+
+    def _open_line(self, slot: int, keeping: asyncio.TaskGroup) -> _Line:
+        line = self._lines[slot] = _Line(slot=slot)
+        keeping.create_task(self._keep(line))
+        return line
+
+    async def _keep(self, line: _Line) -> None:
+        while not line.ending.is_set():
+            worker = line.worker = await self._start(line)
+            if line.ending.is_set():
+                worker.child.signal(signal.SIGTERM)
+            await self._attend(line, worker)
+            if not line.ending.is_set():
+                await self._pause_after_crash(line, worker)
+        del self._lines[line.slot]
+
+    async def _start(self, line: _Line) -> Worker:
+        vintage = self._vintage
+        child = await self._launch(line.slot)
+        _log.info(f"{self._role}_started", slot=line.slot, pid=child.pid)
+        return Worker(slot=line.slot, vintage=vintage, child=child, born=asyncio.get_running_loop().time())
+
+    async def _attend(self, line: _Line, worker: Worker) -> None:
+        async for message in worker.child.messages():
+            if isinstance(message, Status):
+                worker.status = message
+                if message.accepting:
+                    line.serving.set()
+                self._heard()
+        code = await worker.child.ended()
+        line.worker = None
+        line.serving.clear()
+        self._lost(line.slot)
+        log = _log.info if line.ending.is_set() else _log.error
+        log(f"{self._role}_ended", slot=line.slot, pid=worker.child.pid, exit_code=code)
+        self._heard()
+
+    async def _pause_after_crash(self, line: _Line, worker: Worker) -> None:
+        age = asyncio.get_running_loop().time() - worker.born
+        line.crashes = 1 if age >= _STEADY.total_seconds() else line.crashes + 1
+        decision = decide_retry(_RETRY, line.crashes, self._rng)
+        if isinstance(decision, TryAgain):
+            await _wait(line.ending, decision.after.total_seconds())
+
+    async def _replace_when_told(self, keeping: asyncio.TaskGroup) -> None:
+        while True:
+            await self._outdated.wait()
+            self._outdated.clear()
+            while (old := self._outdated_line()) is not None:
+                slot = next(slot for slot in count() if slot not in self._lines)
+                successor = self._open_line(slot, keeping)
+                await successor.serving.wait()
+                await self._retire(old)
+
+    def _outdated_line(self) -> _Line | None:
+        if self._closed.is_set():
+            return None
+        lines = sorted(self._lines.values(), key=lambda line: line.slot)
+        return next((line for line in lines if line.worker and line.worker.vintage < self._vintage), None)
+
+    async def _retire(self, line: _Line) -> None:
+        line.ending.set()
+        if line.worker is None:
+            return
+        worker = line.worker
+        worker.child.signal(signal.SIGTERM)
+        if not await _wait(worker.child.gone, self._patience):
+            _log.error(f"{self._role}_killed", slot=line.slot, pid=worker.child.pid, reason="it did not drain in time")
+            worker.child.signal(signal.SIGKILL)
+            await worker.child.gone.wait()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

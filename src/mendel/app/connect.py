@@ -1,0 +1,68 @@
+"""Where the hub is: over HTTP when one runs, else in this process."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from importlib.util import find_spec
+from urllib.parse import quote
+
+import httpx
+
+from mendel.app.directory import DataDirectory
+from mendel.app.environment import system_environment
+from mendel.app.settings import Settings, read_settings
+from mendel.client.client import Client
+from mendel.errors import Unsupported
+
+_TIMEOUT_S = 60.0
+
+
+def connect(
+    url: str | None = None, *, directory: str | None = None, key: str | None = None, actor: str = "python"
+) -> Client:
+    """
+    Connect to a hub.
+
+    Args:
+        url: Of a hub; default ``MENDEL_URL``, else the one that runs on *directory*, else none: then the directory is
+            opened in this process, no workflow runs, and effects wait in the outbox for the next hub.
+        directory: The data directory, ``./.mendel`` by default.
+        key: Default ``MENDEL_KEY``, else the directory's own.
+        actor: Who the ledger says it was.
+
+    Raises:
+        Unsupported: No hub runs and ``mendel[hub]`` is not installed.
+        SchemaTooNew: The directory was written by a newer Mendel.
+    """
+    environment = system_environment()
+    settings = read_settings(environment=environment, flags={"directory": directory})
+    data = DataDirectory(settings.root)
+    url, key = url or environment.get("MENDEL_URL"), key or environment.get("MENDEL_KEY")
+    if url is None and (running := data.hub()) is not None:
+        url, key = running.url, key or data.secret()
+    if url is None:
+        return _in_process(settings, data, actor)
+    headers = _actor(actor) | ({"authorization": f"Bearer {key}"} if key else {})
+    return Client(httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S))
+
+
+def _actor(name: str) -> dict[str, str]:
+    return {"x-mendel-actor": quote(name, safe=" :@/")}
+
+
+def _in_process(settings: Settings, data: DataDirectory, actor: str) -> Client:
+    if find_spec("sqlalchemy") is None or find_spec("fastapi") is None:
+        raise Unsupported(
+            f"No hub runs on {data.root}, and this installation cannot open it itself.",
+            remedy="Install mendel[hub], start a hub, or set MENDEL_URL.",
+        )
+    from mendel.app.wiring import open_rooms  # noqa: PLC0415
+    from mendel.client.asgi_transport import InProcessTransport  # noqa: PLC0415 - needs mendel[hub]
+    from mendel.transports.hub import create_app  # noqa: PLC0415
+
+    with ExitStack() as closing:
+        rooms = closing.enter_context(open_rooms(settings))
+        transport = InProcessTransport(create_app(rooms.parts()))
+        headers = _actor(actor) | {"authorization": f"Bearer {data.secret()}"}
+        http = httpx.Client(transport=transport, base_url="http://mendel.local", headers=headers)
+        return Client(http, closing=closing.pop_all(), embedded=True)

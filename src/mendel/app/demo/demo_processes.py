@@ -1,0 +1,179 @@
+"""The demo's processes: `mendel up` in a directory of its own, and the command line beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from mendel.app.connect import connect
+from mendel.app.directory import DataDirectory
+from mendel.app.environment import system_environment
+from mendel.client.client import Client
+from mendel.errors import DeadlineExceeded, MendelError, Unavailable
+
+T = TypeVar("T")
+HOST = "127.0.0.1"
+_POLL_S = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """One installation in *directory*, served for *project*, on free ports."""
+
+    directory: Path
+    project: Path
+    log: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    asker: Client | None = None
+
+    def command(self, *arguments: str) -> str:
+        """Run one `mendel` command and give what it printed; its failure carries its own words."""
+        done = subprocess.run(  # noqa: S603 - our own command line
+            [sys.executable, "-m", "mendel.app.cli", *arguments],
+            cwd=self.project,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise MendelError(f"mendel {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        """Run `mendel up`; on leaving, stop it as Ctrl-C would."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command line
+                [sys.executable, "-m", "mendel.app.cli", "up", "--path", str(self.project)],
+                cwd=self.project,
+                env=self._environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            self.wait(lambda: self.data.hub() is not None and bool(self.data.server_ports()), 90, "mendel up")
+            yield
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Ask it to end, and see that it did."""
+        self.hang_up()
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    @property
+    def data(self) -> DataDirectory:
+        """The installation's directory."""
+        return DataDirectory(self.directory)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client of the hub."""
+        with connect(directory=str(self.directory), actor="demo") as client:
+            yield client
+
+    def ask(self, question: Callable[[Client], T]) -> T:
+        """Ask the hub one thing, patiently: it may be restarting."""
+        answers: list[T] = []
+
+        def once() -> bool:
+            try:
+                self.asker = self.asker or connect(directory=str(self.directory), actor="demo")
+                answers.append(question(self.asker))
+            except Unavailable:
+                self.hang_up()
+            return bool(answers)
+
+        self.wait(once, 30, "the hub")
+        return answers[0]
+
+    def hang_up(self) -> None:
+        """Forget the connection to the hub."""
+        if self.asker is not None:
+            self.asker.close()
+            self.asker = None
+
+    def kill_hub(self) -> int:
+        """SIGKILL the hub; the pid it had."""
+        running = self.data.hub()
+        if running is None:
+            raise Unavailable("No hub runs.")
+        os.kill(running.pid, signal.SIGKILL)
+        return running.pid
+
+    def post_labels(self, labels: list[tuple[str, Any]]) -> None:
+        """Give labels to the server, as an application would."""
+        port = self.data.server_ports()["rest"][0]
+        rows = [{"prediction_id": name, "true_label": label, "label_source": "demo"} for name, label in labels]
+        answer = httpx.post(
+            f"http://{HOST}:{port}/monitoring/labels",
+            json={"labels": rows},
+            headers={"authorization": f"Bearer {self.data.secret()}"},
+            timeout=30,
+        )
+        answer.raise_for_status()
+
+    def wait(self, reached: Callable[[], T | None], seconds: float, what: str) -> T:
+        """
+        Wait until *reached* gives something.
+
+        Raises:
+            DeadlineExceeded: It did not in time.
+            Unavailable: `mendel up` ended meanwhile; its log says why.
+        """
+        end = time.monotonic() + seconds
+        while not (found := reached()):
+            if self.process is not None and self.process.poll() is not None:
+                raise Unavailable(f"mendel up ended: {self._log_tail()}")
+            if time.monotonic() > end:
+                raise DeadlineExceeded(f"Waited {seconds:.0f} s for {what}. {self._log_tail()}")
+            time.sleep(_POLL_S)
+        return found
+
+    def _log_tail(self) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-15:])
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in system_environment().items() if not name.startswith("MENDEL_")}
+        return {**inherited, "MENDEL_DIRECTORY": str(self.directory), **self.settings}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def seconds(span: timedelta) -> str:
+    """A span as the story tells it."""
+    return f"{span.total_seconds():.1f} s"

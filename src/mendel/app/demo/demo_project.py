@@ -1,0 +1,230 @@
+"""The demo's world: a project in a git repository of its own, real rows, and an instrument that is recalibrated."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mendel.adapters.files import read_table, write_table
+from mendel.app.demo.door_clients import Row
+from mendel.errors import InvalidInput, Unsupported
+from mendel.values import Table
+
+Column = np.ndarray[Any, Any]
+_STORY_ROWS = 4000
+_SHIFTED_SHARE = 0.5
+_LEAST_ROWS = 1500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """
+    Attributes:
+        project: The project's repository.
+        classifier: Its name, and the model's.
+        base: The rows version 1 is trained on, with the target.
+        stream: Rows that no version has seen, each to be sent once.
+        target: The label's column.
+        shifted: Columns of the recalibrated instrument: for each, offset and gain of what it reads now.
+        source: What the rows are, in words.
+    """
+
+    project: Path
+    classifier: str
+    base: Path
+    stream: Table
+    target: str
+    shifted: dict[str, tuple[float, float]]
+    source: str
+
+    def rows(self) -> Rows:
+        """The stream as requests, once."""
+        return Rows(self)
+
+
+class Rows:
+    """Hands out the rows of the stream, each once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._next = 0
+
+    @property
+    def left(self) -> int:
+        """How many were not handed out yet."""
+        return len(self._world.stream) - self._next
+
+    def take(self, count: int, *, recalibrated: bool = False) -> list[tuple[Row, Any]]:
+        """The next *count* rows (fewer at the end), each with its truth."""
+        chosen = self._world.stream.take(np.arange(self._next, min(self._next + count, len(self._world.stream))))
+        self._next += len(chosen)
+        return list(self._requests(chosen, recalibrated=recalibrated))
+
+    def give_back(self, count: int) -> None:
+        """Put the last *count* rows back: they were not sent."""
+        self._next -= count
+
+    def again(self, count: int = 70) -> list[tuple[Row, Any]]:
+        """The last rows that were handed out, once more, recalibrated; not for anything that counts them."""
+        chosen = np.arange(max(0, self._next - count), self._next)
+        return list(self._requests(self._world.stream.take(chosen), recalibrated=True))
+
+    def _requests(self, table: Table, *, recalibrated: bool) -> Iterator[tuple[Row, Any]]:
+        world = self._world
+        columns = {}
+        for name in table.names:
+            column = table[name]
+            if recalibrated and name in world.shifted:
+                offset, gain = world.shifted[name]
+                column = offset + gain * column
+            columns[name] = [_json_value(value) for value in column.tolist()]
+        truths = columns.pop(world.target)
+        for place, truth in enumerate(truths):
+            yield {name: values[place] for name, values in columns.items()}, truth
+
+
+def digits_world(directory: Path) -> World:
+    """The 1,797 handwritten digits that ship with scikit-learn, even or odd."""
+    project = _project("digits", directory)
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
+    from sklearn.utils import shuffle  # noqa: PLC0415
+
+    digits = load_digits()
+    pixels, numbers = shuffle(digits.data, digits.target, random_state=0)
+    names = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
+    table = Table({name: pixels[:, place] for place, name in enumerate(names)})
+    table = table.with_columns({"even": (numbers % 2 == 0).astype(np.float64)})
+    middle = {f"pixel_{row}_{column}": (8.0, 0.5) for row in range(2, 6) for column in range(8)}
+    return _world(
+        project,
+        table,
+        "even",
+        base_rows=460,
+        shifted=middle,
+        source="1,797 handwritten digits (scikit-learn), even or odd",
+    )
+
+
+def table_world(directory: Path, file: Path, target: str) -> World:
+    """
+    Any table with one target column, its classes as even as they can be: few rows say little of a rare class.
+
+    Raises:
+        InvalidInput: The target is missing, there are too few rows, or no number column to shift.
+    """
+    table = read_table(file)
+    unnamed = [name for name in table.names if not name.strip() or name.startswith("Unnamed")]
+    table = table.without(*unnamed)
+    if target not in table:
+        raise InvalidInput(f"{file.name} has no column {target!r}.", remedy=f"It has {', '.join(table.names)}.")
+    if len(table) < _LEAST_ROWS:
+        raise InvalidInput(
+            f"{file.name} has {len(table)} rows; the story needs {_LEAST_ROWS} that are each used once.",
+            remedy="Give a longer table, or none for the digits.",
+        )
+    table = table.take(_evened(table[target], np.random.default_rng(0)))
+    project = _project("table", directory)
+    _set_target(project, target)
+    return _world(
+        project,
+        table,
+        target,
+        base_rows=len(table) // 3,
+        shifted=_reversible(table, target),
+        source=f"{len(table):,} rows of {file.name}, target {target}, its classes as even as they can be",
+    )
+
+
+def _world(
+    project: Path, table: Table, target: str, *, base_rows: int, shifted: dict[str, tuple[float, float]], source: str
+) -> World:
+    from mendel.projects import load_project  # noqa: PLC0415 - where a project is at hand
+
+    base = project.parent / "base.csv"
+    write_table(table.take(np.arange(base_rows)), base)
+    _commit(project)
+    return World(
+        project=project,
+        classifier=load_project(project).names[0],
+        base=base,
+        stream=table.take(np.arange(base_rows, len(table))),
+        target=target,
+        shifted=shifted,
+        source=source,
+    )
+
+
+def _evened(truth: Column, rng: np.random.Generator) -> Column:
+    """Places of the story's rows, in an order of chance: every row of rare classes, and as many of each other one."""
+    order = rng.permutation(len(truth))
+    _, member, counts = np.unique(truth[order].astype(str), return_inverse=True, return_counts=True)
+    most = 1 + bisect_left(range(1, int(counts.max())), _STORY_ROWS, key=lambda cap: np.minimum(counts, cap).sum())
+    kept = [order[member == one][:most] for one in range(len(counts))]
+    return rng.permutation(np.concatenate(kept))
+
+
+def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
+    """The number columns that say most about the target, each reversed within its range."""
+    _, truth = np.unique(table[target].astype(str), return_inverse=True)
+    strength: dict[str, float] = {}
+    reversal: dict[str, tuple[float, float]] = {}
+    for name in table.names:
+        column = table[name]
+        if name == target or column.dtype.kind != "f" or np.isnan(column).any():
+            continue
+        low, high = (float(bound) for bound in np.quantile(column, [0.0, 0.99]))
+        if high > low:
+            ranks = np.argsort(np.argsort(column))
+            strength[name] = abs(float(np.corrcoef(ranks, truth)[0, 1]))
+            reversal[name] = (low + high, -1.0)
+    if not strength:
+        raise InvalidInput("The table has no complete number column, so that no instrument can be recalibrated.")
+    ordered = sorted(strength, key=lambda name: -strength[name])
+    chosen = ordered[: max(1, round(len(ordered) * _SHIFTED_SHARE))]
+    return {name: reversal[name] for name in chosen}
+
+
+def _project(example: str, directory: Path) -> Path:
+    project = directory / example
+    shutil.copytree(_examples() / example, project, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    return project
+
+
+def _examples() -> Path:
+    inside = Path(str(resources.files("mendel"))) / "examples"
+    beside = Path(__file__).resolve().parents[4] / "examples"
+    found = next((place for place in (inside, beside) if place.is_dir()), None)
+    if found is None:
+        raise Unsupported(
+            "The example projects are not installed.", remedy="Install mendel from its wheel or checkout."
+        )
+    return found
+
+
+def _set_target(project: Path, target: str) -> None:
+    file = project / "mlserver.yaml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    document["monitoring"]["target"] = target
+    file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def _commit(project: Path) -> None:
+    """Make the repository, with an author of its own: a fresh machine has none."""
+    author = (["config", "user.name", "Demo"], ["config", "user.email", "demo@example.org"])
+    for arguments in (["init", "-q", "-b", "main"], *author, ["add", "-A"], ["commit", "-q", "-m", "A classifier"]):
+        subprocess.run(["git", *arguments], cwd=project, check=True)  # noqa: S603, S607 - git, from PATH
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Processes of the control plane: the hub, its background jobs, health, anchors and summaries."""

@@ -1,0 +1,118 @@
+"""What a hub does by itself, again and again: each chore at its own pace in its own thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from mendel.durable import Clock
+from mendel.errors import Fenced, MendelError
+
+_log = structlog.get_logger("mendel.chores")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundJob:
+    """Something to do every so often; ``act`` gives back how long until the next time, or None for ``every``."""
+
+    name: str
+    every: timedelta
+    act: Callable[[], timedelta | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class JobState:
+    """How a chore is doing; ``failures`` counts those in a row."""
+
+    runs: int = 0
+    failures: int = 0
+    failed_in_all: int = 0
+    last_error: str = ""
+    last_success: datetime | None = None
+
+
+@dataclass(slots=True)
+class BackgroundJobs:
+    """
+    The supervisor of chores. What a chore raises is recorded, and it is done again at its pace.
+
+    A lost lease (:class:`Fenced`) ends the hub: *on_fenced* is called once.
+    """
+
+    chores: Sequence[BackgroundJob]
+    clock: Clock
+    on_fenced: Callable[[], None]
+    states: dict[str, JobState] = field(init=False)
+    _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _wake: dict[str, threading.Event] = field(init=False)
+    _threads: list[threading.Thread] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.states = {chore.name: JobState() for chore in self.chores}
+        self._wake = {chore.name: threading.Event() for chore in self.chores}
+
+    def __enter__(self) -> Self:
+        for chore in self.chores:
+            thread = threading.Thread(target=self._repeat, args=(chore,), name=f"chore-{chore.name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for wake in self._wake.values():
+            wake.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def hurry(self, name: str) -> None:
+        """Do the chore *name* now instead of at its next time."""
+        self._wake[name].set()
+
+    def _repeat(self, chore: BackgroundJob) -> None:
+        state, wake = self.states[chore.name], self._wake[chore.name]
+        while True:
+            wake.clear()
+            if self._stop.is_set():  # looked at after clearing: whoever stops sets this first and wakes then
+                return
+            pause = self._once(chore, state)
+            wake.wait(timeout=max(0.0, pause.total_seconds()))
+
+    def _end(self) -> None:
+        with self._mutex:
+            first = not self._stop.is_set()
+            self._stop.set()
+        if first:
+            self.on_fenced()
+
+    def _once(self, chore: BackgroundJob, state: JobState) -> timedelta:
+        try:
+            pause = chore.act() or chore.every
+        except Fenced as error:
+            state.last_error = f"Fenced: {error}"
+            _log.error("fenced", chore=chore.name, error=str(error))
+            self._end()
+            return chore.every
+        except Exception as error:  # noqa: BLE001 - the supervisor of chores: recorded, shown in /health, tried again
+            state.failures += 1
+            state.failed_in_all += 1
+            state.last_error = f"{type(error).__name__}: {error}"
+            _log.error("chore_failed", chore=chore.name, failures=state.failures, exc_info=not _expected(error))
+            return chore.every
+        state.runs += 1
+        state.failures = 0
+        state.last_success = self.clock()
+        return pause
+
+
+def _expected(error: Exception) -> bool:
+    return isinstance(error, MendelError)

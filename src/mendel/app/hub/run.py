@@ -1,0 +1,156 @@
+"""`mendel hub`: the control plane of one data directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from mendel.app.directory import DataDirectory, HubAddress
+from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
+from mendel.app.settings import HubSettings, Settings
+from mendel.app.wiring import LiveRooms, open_live_rooms, utc_now
+from mendel.durable import Leases, Relay, Transaction, UnitOfWork
+from mendel.durable.ports import Lease
+from mendel.errors import Fenced, PortInUse
+from mendel.transports.hub import create_app
+from mendel.values import ModelName
+
+LEASE = "hub"
+EXECUTOR = "hub"
+"""Stable over restarts, so that what a killed hub left is resumed by its successor."""
+_LEASE_FOR = timedelta(seconds=15)
+_RELAY_EVERY = timedelta(milliseconds=50)
+_HOUSEKEEPING_EVERY = timedelta(minutes=1)
+
+
+def run_hub(settings: Settings) -> None:
+    """
+    Run until SIGTERM or SIGINT.
+
+    Raises:
+        DirectoryInUse: Another hub owns the directory.
+        PortInUse: Somebody listens on the port.
+        SchemaTooNew: The directory was written by a newer Mendel.
+    """
+    data = DataDirectory(settings.root)
+    with data.owned(), _listening(settings.hub) as listener:
+        port = listener.getsockname()[1]
+        address = HubAddress(url=settings.hub.url or f"http://{_reachable(settings.hub.host)}:{port}", pid=os.getpid())
+        with open_live_rooms(settings, executor=EXECUTOR, acquire=take_lease) as rooms:
+
+            def stopping() -> bool:
+                return server.should_exit
+
+            app = create_app(rooms.parts(stopping=stopping), hosts=_names(settings.hub))
+            server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
+            with BackgroundJobs(chores_of(rooms, settings.hub), utc_now, lambda: _stop(server)) as chores:
+                rooms.watch(chores)
+                threading.Thread(target=rooms.artifacts.open, name="open-artifacts", daemon=True).start()
+                data.announce(address)
+                with _stopped_by_signals(server):
+                    server.run(sockets=[listener])
+
+
+def _names(settings: HubSettings) -> frozenset[str]:
+    """Under which names the hub may be addressed, beside the local ones."""
+    return frozenset({settings.host, urlsplit(settings.url).hostname or settings.host})
+
+
+def _reachable(host: str) -> str:
+    """Where who listens on every address is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - a name
+
+
+def take_lease(unit: UnitOfWork) -> Lease:
+    """
+    Take or renew the right to act.
+
+    Raises:
+        Fenced: Somebody else acts now.
+    """
+
+    def acquire(tx: Transaction) -> Lease | None:
+        return tx.store(Leases).acquire(LEASE, EXECUTOR, now=utc_now(), ttl=_LEASE_FOR)
+
+    lease = unit.write(acquire)
+    if lease is None:
+        raise Fenced("Another hub acts on this database.", remedy="Stop it, or wait until its lease expires.")
+    return lease
+
+
+def chores_of(rooms: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]:
+    """Everything a hub does by itself."""
+    relay = Relay(rooms.unit, rooms.workflows)
+    return (
+        BackgroundJob(name="lease", every=_LEASE_FOR / 3, act=lambda: _quietly(take_lease(rooms.unfenced))),
+        BackgroundJob(name="relay", every=_RELAY_EVERY, act=lambda: _quietly(relay.pass_on())),
+        BackgroundJob(name="look", every=settings.look_every, act=lambda: _each(rooms, rooms.look)),
+        BackgroundJob(name="study", every=settings.look_every, act=lambda: _each(rooms, rooms.study_when_due)),
+        BackgroundJob(name="ship", every=settings.ship_every, act=lambda: _quietly(rooms.shipper.ship(utc_now()))),
+        BackgroundJob(
+            name="anchor", every=settings.anchor_every, act=lambda: _quietly(rooms.anchors.sign(rooms.unit, utc_now()))
+        ),
+        BackgroundJob(name="housekeeping", every=_HOUSEKEEPING_EVERY, act=lambda: _keep_house(rooms, settings)),
+    )
+
+
+def _quietly(_: object) -> None:
+    """Forget a chore's result: it stands in the database."""
+
+
+def _each(rooms: LiveRooms, act: Callable[[ModelName], object]) -> None:
+    for model in rooms.registry.models():
+        act(model)
+
+
+def _keep_house(rooms: LiveRooms, settings: HubSettings) -> None:
+    now = utc_now()
+    rooms.registry.sweep_pending()
+    rooms.healing.settle(rooms.workflows, now)
+    rooms.registry.prune_reports(now - settings.keep_reports)
+    for model in rooms.registry.models():
+        rooms.registry.release_kept(model, now)
+
+
+@contextmanager
+def _listening(settings: HubSettings) -> Iterator[socket.socket]:
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise PortInUse(
+            f"The hub cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
+            remedy="Stop what listens there, or choose another with --port (mendel up: --hub-port).",
+        ) from error
+    with listener:
+        yield listener
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+@contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Stop on SIGTERM and SIGINT; the server raises them again once it has stopped, when leaving is under way."""
+
+    def on_signal(_: int, __: FrameType | None) -> None:
+        _stop(server)
+
+    former = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

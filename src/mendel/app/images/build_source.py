@@ -1,0 +1,198 @@
+"""What an image is built from: a release as its tag exports it, or the working tree as it stands."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mendel.errors import Conflict, InvalidInput, InvalidValue, ReleaseNotFound
+from mendel.projects import (
+    Classifier,
+    Git,
+    Project,
+    TagDetails,
+    WorkTree,
+    load_project,
+    project_path,
+    repository_name,
+)
+from mendel.values import EPOCH, ReleaseTag
+from mendel.values.directory_trees import file_digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """What tag and commit say of a release; nothing of it is asked of the machine."""
+
+    tag: ReleaseTag
+    details: TagDetails
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """
+    A tree to build from.
+
+    Attributes:
+        project: As it is configured in the tree.
+        tracked: The files of the project that git knows; None where git does not say.
+        release: None for a working tree that is not exactly a release.
+        commit: The full commit of the tree, None outside of a repository or before the first commit.
+        created: The commit's time; the epoch where there is no commit.
+        repository: Its name, from the tag where there is one.
+        url: Of the origin, without credentials.
+        changed: The working tree differs from its commit.
+        why_untagged: Why the working tree is no release; empty for one.
+    """
+
+    project: Project
+    classifier: Classifier
+    tracked: frozenset[str] | None
+    release: ReleaseFacts | None
+    commit: str | None
+    created: datetime
+    repository: str
+    branch: str | None
+    url: str | None
+    changed: bool = False
+    why_untagged: str = ""
+
+
+def release_of(text: str) -> ReleaseTag | None:
+    """*text* as a release tag, or None if it is the name of a classifier."""
+    try:
+        return ReleaseTag.parse(text)
+    except InvalidValue:
+        return None
+
+
+@contextmanager
+def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
+    """
+    The tree of a release, exported to a place of its own until the block ends; the working tree is untouched.
+
+    Raises:
+        ReleaseNotFound: There is no such tag, or its commit has no such classifier.
+        InvalidInput: It is not annotated: nothing says what it was made from.
+        Conflict: An untracked artefact that it recorded is gone or changed.
+    """
+    tree = git.work_tree(project.root)
+    details = None if tree is None else git.tag(tree.top, str(tag))
+    if tree is None or details is None:
+        raise ReleaseNotFound(f"{project.root} has no release {tag}.", remedy="Fetch tags, or look at: mendel tag")
+    if not details.annotated:
+        raise InvalidInput(
+            f"The tag {tag} is not annotated, so nothing says what it was made from.",
+            remedy=f"Release again: mendel tag patch --classifier {tag.classifier}",
+        )
+    with tempfile.TemporaryDirectory(prefix="mendel-build-") as scratch:
+        git.export(tree.top, details.commit, Path(scratch))
+        there = load_project(Path(scratch) / tree.prefix)
+        if tag.classifier not in there.names:
+            raise ReleaseNotFound(
+                f"The commit of {tag} has no classifier {tag.classifier!r}.", remedy=f"It has {', '.join(there.names)}."
+            )
+        _bring_untracked(details, project.root, there.root)
+        yield _release_source(there, tag, details, git.commit_time(tree.top, details.commit), tracked=None)
+
+
+def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
+    """The working tree: the release at HEAD if it is clean and on one, otherwise untagged, which says why."""
+    tree = git.work_tree(project.root)
+    if tree is None or tree.head is None:
+        why = "it is in no git repository" if tree is None else "the repository has no commit yet"
+        return Source(
+            project=project,
+            classifier=classifier,
+            tracked=None,
+            release=None,
+            commit=None,
+            created=EPOCH,
+            repository=repository_name(project, None),
+            branch=None,
+            url=None,
+            why_untagged=why,
+        )
+    tracked = frozenset(git.tracked(project.root))
+    found = _release_at_head(tree, classifier.name, git)
+    if found is not None and not tree.changed:
+        tag, details = found
+        when = git.commit_time(tree.top, tree.head)
+        return _release_source(project, tag, details, when, tracked=tracked)
+    return Source(
+        project=project,
+        classifier=classifier,
+        tracked=tracked,
+        release=None,
+        commit=tree.head,
+        created=git.commit_time(tree.top, tree.head),
+        repository=repository_name(project, tree.origin),
+        branch=tree.branch,
+        url=tree.origin,
+        changed=bool(tree.changed),
+        why_untagged=f"changed files: {', '.join(tree.changed[:5])}" if tree.changed else "HEAD is on no release of it",
+    )
+
+
+def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
+    """
+    *source* as it may be named when its image holds *untracked* files, which its commit lacks: then it is no release.
+
+    What the tag recorded by digest, since git does not hold it, counts as the release's own.
+    """
+    if source.release is None:
+        return source
+    recorded = {path for path, _ in source.release.details.untracked}
+    strange = [name for name in untracked if name not in recorded]
+    if not strange:
+        return source
+    why = f"git does not track {', '.join(strange[:5])}; the release itself: --classifier {source.release.tag}"
+    return replace(source, release=None, changed=True, why_untagged=why)
+
+
+def _release_source(
+    project: Project, tag: ReleaseTag, details: TagDetails, created: datetime, *, tracked: frozenset[str] | None
+) -> Source:
+    return Source(
+        project=project,
+        classifier=project.classifier(tag.classifier),
+        tracked=tracked,
+        release=ReleaseFacts(tag=tag, details=details),
+        commit=details.commit,
+        created=created.astimezone(UTC),
+        repository=details.repository_name or repository_name(project, details.repository_url),
+        branch=details.repository_branch,
+        url=details.repository_url,
+    )
+
+
+def _release_at_head(tree: WorkTree, classifier: str, git: Git) -> tuple[ReleaseTag, TagDetails] | None:
+    """The highest of the classifier's annotated releases on HEAD."""
+    tags = [release_of(tag.name) for tag in git.tags(tree.top) if tag.annotated and tag.commit == tree.head]
+    own = [tag for tag in tags if tag is not None and tag.classifier == classifier]
+    newest = max(own, key=lambda tag: tag.version, default=None)
+    details = None if newest is None else git.tag(tree.top, str(newest))
+    return None if newest is None or details is None else (newest, details)
+
+
+def _bring_untracked(details: TagDetails, origin: Path, into: Path) -> None:
+    """What the tag recorded and git does not hold: taken from the working tree, if it is still the same."""
+    for name, digest in details.untracked:
+        if project_path(name) is None:
+            raise Conflict(f"{details.name} recorded {name!r}, which is no path inside the project.")
+        here = origin / name
+        if not here.is_file() or file_digest(here) != digest:
+            raise Conflict(
+                f"{details.name} was made with the untracked {name} ({digest}), which is gone or has changed.",
+                remedy="Bring that file back to its place, or release again.",
+            )
+        target = into / name
+        if not target.resolve().is_relative_to(into.resolve()):
+            raise Conflict(f"{details.name} recorded {name}, which a link of its commit leads out of the release.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(here, target)

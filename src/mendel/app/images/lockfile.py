@@ -1,0 +1,413 @@
+"""Makes, reads, checks and writes ``mlserver.lock``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.oci.layers.compression import compressor
+from mendel.adapters.pip import CachedWheels, PipResolver
+from mendel.app.images.cache_directories import Places
+from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
+from mendel.app.project.atomic_write import write_whole
+from mendel.app.project.installed_tool import this_tool
+from mendel.errors import InvalidProject, StaleLock
+from mendel.images import (
+    LOCK_FILE,
+    REQUIREMENTS_FILE,
+    WHEELS_DIRECTORY,
+    BasePin,
+    Bases,
+    Environment,
+    Lock,
+    OnProgress,
+    Platform,
+    Requirements,
+    Resolver,
+    RuntimePin,
+    WheelPin,
+    Wheels,
+    environment_inputs,
+    ignore_progress,
+    read_requirements,
+)
+from mendel.projects import Classifier, Project
+from mendel.values import Digest
+from mendel.values.directory_trees import file_digest
+
+_LOCAL_BASES = ("oci:", "oci-archive:")
+_MAX_FILE_BYTES = 1 << 20
+_NO_FILE = f"There is no {REQUIREMENTS_FILE}: the image has what Mendel itself needs (numpy, scikit-learn and others)."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """
+    What one classifier's image asks for on one platform.
+
+    Attributes:
+        inputs: The digest that a fresh lock has for it.
+    """
+
+    classifier: str
+    platform: Platform
+    base_reference: str
+    requirements: Requirements
+    inputs: Digest
+
+
+class Locking:
+    """
+    Turns what is asked for into pins.
+
+    Args:
+        bases, resolver: Of this machine.
+        runtime: Mendel's own wheel.
+        own: The requirements of that wheel, in normal form.
+        compressor: What will compress layers.
+    """
+
+    def __init__(
+        self, *, bases: Bases, resolver: Resolver, runtime: RuntimePin, own: tuple[str, ...], compressor: str
+    ) -> None:
+        self._bases = bases
+        self._resolver = resolver
+        self._runtime = runtime
+        self._own = own
+        self._compressor = compressor
+
+    def make_lock(
+        self,
+        project: Project,
+        *,
+        platforms: Sequence[Platform],
+        classifiers: Sequence[str] | None = None,
+        former: Lock | None = None,
+        upgrade: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Lock:
+        """
+        Pin everything; classifiers that ask for the same share an environment. Writes nothing.
+
+        Args:
+            platforms: Besides those of *former*.
+            classifiers: Whose pins to make anew; the others keep theirs where they are what those ask for with this
+                Mendel: one lock pins one Mendel, and its wheels have to satisfy it for all. None: all.
+            former: Its pins are kept where they still satisfy.
+            upgrade: Keep none.
+
+        Raises:
+            BuildRefused: The requirements cannot be pinned, or no wheels satisfy them; with every reason.
+            ImageNotFound, RegistryUnavailable: The base.
+        """
+        chosen = [project.classifier(name) for name in (project.names if classifiers is None else classifiers)]
+        wanted = {*platforms, *(Platform.parse(old.platform) for old in (former.environments if former else ()))}
+        asked = [asked_by(project, each, platform, self._own) for platform in sorted(wanted) for each in chosen]
+        named = {each.name for each in chosen}
+        kept, outdated = self._others(project, former, named)
+        asked += outdated
+        fresh = []
+        for _, group in groupby(sorted(asked, key=lambda one: one.inputs), key=lambda one: one.inputs):
+            alike = list(group)
+            newest = upgrade and any(one.classifier in named for one in alike)
+            fresh.append(self._environment(alike, former, upgrade=newest, on_progress=on_progress))
+        return Lock(
+            runtime=self._runtime,
+            environments=tuple(sorted(_merged([*kept, *fresh]), key=lambda env: (env.platform, env.classifiers))),
+            compressor=self._compressor,
+        )
+
+    def _others(
+        self, project: Project, former: Lock | None, named: Collection[str]
+    ) -> tuple[list[Environment], list[Asked]]:
+        """Of the classifiers that nobody chose: the environments that they still ask for, and what the rest ask for."""
+        kept, outdated = [], []
+        for env in former.environments if former is not None else ():
+            for name in env.classifiers:
+                if name in named or name not in project.names:
+                    continue
+                asked = asked_by(project, project.classifier(name), Platform.parse(env.platform), self._own)
+                if asked.inputs == env.inputs:
+                    kept.append(replace(env, classifiers=(name,)))
+                else:
+                    outdated.append(asked)
+        return kept, outdated
+
+    def _environment(
+        self, alike: Sequence[Asked], former: Lock | None, *, upgrade: bool, on_progress: OnProgress
+    ) -> Environment:
+        one = alike[0]
+        same_platform = [env for env in (former.environments if former else ()) if env.platform == str(one.platform)]
+        same = None if upgrade else next((env for env in same_platform if env.inputs == one.inputs), None)
+        base = self._base(one, [] if upgrade else same_platform, on_progress)
+        if same is not None and (same.base.python, same.base.glibc) == (base.python, base.glibc):
+            wheels = same.wheels
+        else:
+            wheels = self._wheels(one, base, [] if upgrade else _near(same_platform, alike))
+        return Environment(
+            classifiers=tuple(sorted(each.classifier for each in alike)),
+            platform=str(one.platform),
+            inputs=one.inputs,
+            requirements=one.requirements.recorded,
+            base=base,
+            wheels=wheels,
+        )
+
+    def _base(self, one: Asked, former: Iterable[Environment], on_progress: OnProgress) -> BasePin:
+        """A registry's is kept as it was pinned; a local one is looked at again: its former content is gone."""
+        kept = next((env.base for env in former if env.base.reference == one.base_reference), None)
+        if kept is not None and not one.base_reference.startswith(_LOCAL_BASES):
+            return kept
+        return self._bases.pin(one.base_reference, one.platform, on_progress=on_progress)
+
+    def _wheels(self, one: Asked, base: BasePin, near: Sequence[Environment]) -> tuple[WheelPin, ...]:
+        found = self._resolver.resolve(
+            [*one.requirements.lines, *self._own],
+            base=base,
+            platform=one.platform,
+            constraints=one.requirements.constraints,
+            prefer=[pin for env in near[:1] for pin in env.wheels],
+        )
+        return tuple(pin for pin in found if pin.name != self._runtime.wheel.name)
+
+
+def locking_for(wheels: CachedWheels, bases: Bases, *, on_progress: OnProgress = ignore_progress) -> Locking:
+    """
+    Locking with this Mendel and this machine's pip.
+
+    Raises:
+        Unsupported: The extra ``build`` is not installed, or nobody knows which files belong to this Mendel.
+    """
+    source = runtime_source(this_tool(), GitPrograms())
+    return Locking(
+        bases=bases,
+        resolver=PipResolver(wheels, on_progress=on_progress),
+        runtime=runtime_pin(source, wheels),
+        own=source.requirements,
+        compressor=compressor(),
+    )
+
+
+def wheels_for(places: Places) -> CachedWheels:
+    """The wheels that a project has, and those of the cache."""
+    return CachedWheels(places.cache / "wheels", project=places.project / WHEELS_DIRECTORY)
+
+
+def asked_by(project: Project, classifier: Classifier, platform: Platform, own: Sequence[str]) -> Asked:
+    """
+    What *classifier* asks for now.
+
+    Raises:
+        BuildRefused: Its requirements cannot be pinned.
+    """
+    requirements = requirements_of(project, classifier)
+    reference = classifier.build.base_image
+    return Asked(
+        classifier=classifier.name,
+        platform=platform,
+        base_reference=reference,
+        requirements=requirements,
+        inputs=environment_inputs(
+            base_reference=reference, requirements=requirements.recorded, own=own, platform=platform
+        ),
+    )
+
+
+def requirements_of(project: Project, classifier: Classifier) -> Requirements:
+    """
+    The requirements that ``build.requirements`` names, else those of ``requirements.txt``, else none and a hint.
+
+    Raises:
+        BuildRefused: They cannot be pinned, or the named file is not there.
+    """
+    named = classifier.build.requirements
+    if named is None and not (project.root / REQUIREMENTS_FILE).is_file():
+        return Requirements(hints=(_NO_FILE,))
+    return read_requirements(named or REQUIREMENTS_FILE, _reader(project.root.resolve()))
+
+
+def read_lock(directory: Path) -> Lock | None:
+    """
+    The lock of the project in *directory*, if it has one.
+
+    Raises:
+        InvalidProject: It is not a lock, or one of another format.
+    """
+    file = directory / LOCK_FILE
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    return Lock.parse(content, path=str(file))
+
+
+def write_lock(directory: Path, lock: Lock) -> bool:
+    """
+    Write it whole or not at all; whether it changed.
+
+    Raises:
+        StoreUnavailable: The disk does not take it; the former lock stands.
+    """
+    file, content = directory / LOCK_FILE, lock.as_text().encode()
+    if file.is_file() and file.read_bytes() == content:
+        return False
+    write_whole(file, lambda unfinished: unfinished.write_bytes(content))
+    return True
+
+
+def check_fresh(
+    lock: Lock, project: Project, classifier: str, platform: Platform, *, own: Sequence[str] | None = None
+) -> Environment:
+    """
+    The environment of *classifier*, if it still is what the project asks for.
+
+    Args:
+        own: The requirements of Mendel's own wheel, where the one that is pinned is the one asking.
+
+    Raises:
+        StaleLock: It is not; names what changed. Or the lock has nothing for it.
+        BuildRefused: The requirements cannot be pinned now.
+    """
+    environment = lock.environment(classifier, platform)
+    asked = asked_by(project, project.classifier(classifier), platform, own or ())
+    changes = [*_differences(environment, asked)]
+    if not changes and own is not None and asked.inputs != environment.inputs:
+        changes.append("Mendel's own requirements changed")
+    if changes:
+        raise StaleLock(
+            f"{LOCK_FILE} is not what {classifier} asks for on {platform}: {'; '.join(changes)}.",
+            remedy="Run: mendel lock",
+        )
+    return environment
+
+
+def bring_wheels(
+    directory: Path, lock: Lock, wheels: Wheels, *, every: bool, on_progress: OnProgress = ignore_progress
+) -> tuple[str, ...]:
+    """
+    Have Mendel's own wheel in the project's directory of wheels, since no index has it; with *every*, all of them.
+
+    Those that are not at hand are fetched first: a lock that was kept as it is fetched none.
+
+    Returns:
+        The names of the files that are new there, sorted.
+
+    Raises:
+        StoreUnavailable: The disk does not take them.
+        WheelNotFound, DigestMismatch: One cannot be had, or is another one now.
+    """
+    for env in lock.environments if every else ():
+        wheels.fetch(env.wheels, base=env.base, platform=Platform.parse(env.platform), on_progress=on_progress)
+    pins = [lock.runtime.wheel, *(_pins(lock) if every else ())]
+    into = directory / WHEELS_DIRECTORY
+    brought = set()
+    for pin in pins:
+        target = into / pin.filename
+        if target.is_file() and file_digest(target) == pin.sha256:
+            continue
+        source = wheels.path(pin)
+        write_whole(target, lambda unfinished, source=source: shutil.copyfile(source, unfinished))  # type: ignore[misc]
+        brought.add(pin.filename)
+    return tuple(sorted(brought))
+
+
+def drop_wheels(directory: Path, former: Lock | None, lock: Lock) -> tuple[str, ...]:
+    """Remove from the project what *former* pinned and *lock* does not; files that no lock knows are the user's own."""
+    needed = {pin.filename for pin in (lock.runtime.wheel, *_pins(lock))}
+    dropped = []
+    for pin in (former.runtime.wheel, *_pins(former)) if former is not None else ():
+        file = directory / WHEELS_DIRECTORY / pin.filename
+        if pin.filename not in needed and file.is_file() and file_digest(file) == pin.sha256:
+            file.unlink()
+            dropped.append(pin.filename)
+    return tuple(sorted(dropped))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockChange:
+    """One pin that is another one now; None before or after: it is new, or gone."""
+
+    platform: str
+    classifiers: tuple[str, ...]
+    name: str
+    before: str | None
+    after: str | None
+
+
+def changes_between(former: Lock | None, lock: Lock) -> tuple[LockChange, ...]:
+    """What *lock* pins otherwise, environment by environment, sorted."""
+    old = {(name, env.platform): env for env in (former.environments if former else ()) for name in env.classifiers}
+    return tuple(
+        LockChange(platform=env.platform, classifiers=env.classifiers, name=name, before=before, after=after)
+        for env in lock.environments
+        for name, before, after in _moved(_former_facts(old, env), _facts(env))
+    )
+
+
+def _former_facts(old: Mapping[tuple[str, str], Environment], env: Environment) -> Mapping[str, str]:
+    found = (old[name, env.platform] for name in env.classifiers if (name, env.platform) in old)
+    return next((_facts(before) for before in found), {})
+
+
+def _moved(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
+    for name in sorted(was.keys() | now.keys()):
+        if was.get(name) != now.get(name):
+            yield name, was.get(name), now.get(name)
+
+
+def total_bytes(lock: Lock) -> int:
+    """Size of all pinned wheels, each counted once."""
+    return sum({pin.sha256: pin.size_bytes for pin in (lock.runtime.wheel, *_pins(lock))}.values())
+
+
+def _pins(lock: Lock) -> Iterator[WheelPin]:
+    for environment in lock.environments:
+        yield from environment.wheels
+
+
+def _facts(environment: Environment) -> Mapping[str, str]:
+    """Version by name; where two wheels of a version differ, their content tells them apart."""
+    wheels = {pin.name: f"{pin.version} ({pin.sha256.hex[:7]})" for pin in environment.wheels}
+    return {f"base {environment.base.reference}": environment.base.digest, **wheels}
+
+
+def _near(same_platform: Sequence[Environment], alike: Sequence[Asked]) -> list[Environment]:
+    """Former environments, that of these classifiers first: whose versions to keep."""
+    names = {each.classifier for each in alike}
+    return sorted(same_platform, key=lambda env: names.isdisjoint(env.classifiers))
+
+
+def _merged(environments: Iterable[Environment]) -> Iterator[Environment]:
+    """Equal ones as one."""
+    groups: dict[Environment, list[str]] = {}
+    for env in environments:
+        groups.setdefault(replace(env, classifiers=()), []).extend(env.classifiers)
+    for env, names in groups.items():
+        yield replace(env, classifiers=tuple(sorted(names)))
+
+
+def _differences(environment: Environment, asked: Asked) -> Iterator[str]:
+    was, now = set(environment.requirements), set(asked.requirements.recorded)
+    if added := sorted(now - was):
+        yield f"asked for now: {', '.join(added)}"
+    if gone := sorted(was - now):
+        yield f"no longer asked for: {', '.join(gone)}"
+    if environment.base.reference != asked.base_reference:
+        yield f"the base image is {asked.base_reference} now, and was {environment.base.reference}"
+
+
+def _reader(root: Path) -> Callable[[str], str | None]:
+    def read(name: str) -> str | None:
+        file = (root / name).resolve()
+        if not file.is_relative_to(root) or not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
+            return None
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidProject(f"This is not UTF-8: {error.reason}.", path=str(file)) from error
+
+    return read

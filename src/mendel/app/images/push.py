@@ -1,0 +1,112 @@
+"""Pushes what was built: the same names, the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.adapters.oci.layout.image_config import BASE_NAME
+from mendel.adapters.oci.layout.layout_images import LayoutImages
+from mendel.adapters.oci.registry.push import Published, publish
+from mendel.adapters.oci.registry.references import names_host
+from mendel.app.images.build_source import release_of
+from mendel.app.images.cache_directories import places_of
+from mendel.app.images.image_choice import image_of, newest_image
+from mendel.app.images.workspace import ImageWorkspace
+from mendel.errors import ImageNotFound, InvalidInput
+from mendel.images import ImageRecord, OnProgress, ignore_progress
+from mendel.projects import Project, chosen_classifier, load_project, registry_address
+from mendel.values import VersionRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    """
+    What shall be pushed.
+
+    Attributes:
+        registry: ``host/path`` in front of every name; None: as ``deployment.registry`` says, else as the images are
+            named.
+        what: A classifier, or a full release tag; None: the only one.
+        model: A registered version, of which an image was built.
+        every: All classifiers that have an image.
+        force: Let version tags move that mean another image.
+    """
+
+    registry: str | None = None
+    what: str | None = None
+    model: VersionRef | None = None
+    every: bool = False
+    path: Path | None = None
+    force: bool = False
+
+
+def push(wish: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tuple[Published, ...]:
+    """
+    Push exactly the tags that ``build`` made.
+
+    Raises:
+        ImageNotFound: Nothing was built for it.
+        AlreadyExists: A version tag means another image there; nothing was pushed.
+        RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+    """
+    project = load_project(wish.path or Path.cwd())
+    bench = ImageWorkspace(places=places_of(project.root))
+    images = LayoutImages(bench.layout).images()
+    chosen = _chosen(wish, project, images)
+    registry = wish.registry or registry_address(project.deployment.registry)
+    published = []
+    with bench.registries() as registries, bench.layout.growing():  # no build takes away what is being sent
+        for image in chosen:
+            references = _references(image, registry)
+            base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
+            siblings = [name for other in images if registry is not None for name in _references(other, registry)[:1]]
+            published.append(
+                publish(
+                    bench.layout,
+                    bench.layout.descriptor(image.digest),
+                    references,
+                    registries=registries,
+                    force=wish.force,
+                    mount_from=(*((base,) if base else ()), *siblings),
+                    on_progress=on_progress,
+                )
+            )
+    return tuple(published)
+
+
+def _chosen(wish: PushRequest, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
+    if wish.every:
+        if wish.what is not None or wish.model is not None:
+            raise InvalidInput("Give --classifier, --model or --all, not two of them.")
+        found = [newest_image(images, name) for name in project.names]
+        some = [image for image in found if image is not None]
+        if not some:
+            raise ImageNotFound("The project has no images.", remedy="Build them first: mendel build --classifier NAME")
+        return some
+    if wish.model is not None:
+        project.classifier(wish.model.model)
+        return [image_of(images, wish.model)]
+    tag = None if wish.what is None else release_of(wish.what)
+    return [image_of(images, tag or chosen_classifier(project, wish.what).name)]
+
+
+def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
+    """The image's own names, below *registry* instead of the host that they name, if they name one."""
+    if registry is None:
+        if not all(names_host(name) for name in image.references):
+            raise InvalidInput(
+                f"{image.references[0]} names no registry.",
+                remedy="Give --registry HOST/PATH, or set deployment.registry in mlserver.yaml.",
+            )
+        return image.references
+    place = registry.partition("://")[2] if "://" in registry else registry
+    place = place.strip("/")
+    return tuple(dict.fromkeys(_below(place, name) for name in image.references))
+
+
+def _below(place: str, name: str) -> str:
+    """*name* in the registry *place*, whatever host it named before."""
+    if name.startswith(f"{place}/"):
+        return name
+    return f"{place}/{name.partition('/')[2] if names_host(name) else name}"

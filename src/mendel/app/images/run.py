@@ -1,0 +1,98 @@
+"""Runs a project's image with the engine of this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mendel.adapters.engines import EngineProgram
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.adapters.oci.layout.layout_images import LayoutImages
+from mendel.app.images.build_source import release_of
+from mendel.app.images.cache_directories import places_of
+from mendel.app.images.engine_load import engine_that_answers, load_image
+from mendel.app.images.image_choice import CLASSIFIER, RELEASE, image_of
+from mendel.images import Container, ImageRecord, OnProgress, RunRequest, ignore_progress
+from mendel.projects import Classifier, Project, chosen_classifier, load_project
+from mendel.values import VersionRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunImageRequest:
+    """
+    What shall run.
+
+    Attributes:
+        what: A classifier or a full release tag; None: the only one, else ``default_classifier``.
+        model: A registered version, of which an image was built.
+        port: Of this machine; None: the project's ``server.port``.
+        runner: ``docker`` or ``podman``; None: the first that answers.
+    """
+
+    what: str | None = None
+    model: VersionRef | None = None
+    path: Path | None = None
+    port: int | None = None
+    runner: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A container that is ready, and what ends or follows it."""
+
+    container: Container
+    image: ImageRecord
+    runner: EngineProgram
+
+    def follow(self, write: Callable[[str], None]) -> None:
+        """Show what it prints until it ends; whatever ends this ends the container."""
+        try:
+            self.runner.follow(self.container.id, write)
+        finally:
+            self.runner.stop(self.container.id)
+
+
+def run(wish: RunImageRequest, *, on_progress: OnProgress = ignore_progress) -> Running:
+    """
+    Start the newest image of the classifier, put into the engine first where it lacks it, and wait until it is ready.
+
+    Raises:
+        ImageNotFound: Nothing was built for it.
+        Unsupported: No engine answers.
+        PortInUse, ProgramFailed: It could not start; nothing is left behind.
+    """
+    project = load_project(wish.path or Path.cwd())
+    layout = Layout(places_of(project.root).images)
+    classifier, image = _chosen(wish, project, LayoutImages(layout).images())
+    name = engine_that_answers(wish.runner, required=True) or ""
+    runner = EngineProgram(name)
+    load_image(name, layout, image.digest, image.references, labels=image.labels, on_progress=on_progress)
+    request = RunRequest(
+        image=image.references[0],
+        host_port=wish.port or classifier.server.port,
+        name=_container_name(project, classifier),
+        environment=wish.environment,
+        volumes=wish.volumes,
+        labels={CLASSIFIER: classifier.name},
+        digest=image.digest,
+        tag=image.labels.get(RELEASE, ""),
+    )
+    return Running(container=runner.run(request), image=image, runner=runner)
+
+
+def _chosen(wish: RunImageRequest, project: Project, images: tuple[ImageRecord, ...]) -> tuple[Classifier, ImageRecord]:
+    if wish.model is not None:
+        return project.classifier(wish.model.model), image_of(images, wish.model)
+    tag = None if wish.what is None else release_of(wish.what)
+    classifier = chosen_classifier(project, wish.what if tag is None else tag.classifier, default=True)
+    return classifier, image_of(images, tag or classifier.name)
+
+
+def _container_name(project: Project, classifier: Classifier) -> str:
+    """Of letters that engines take, and never a single one."""
+    place = re.sub(r"[^a-zA-Z0-9_.-]+", "-", project.root.name).strip(".-_") or "project"
+    return f"{place}-{classifier.name}" if project.multi or len(classifier.name) == 1 else str(classifier.name)

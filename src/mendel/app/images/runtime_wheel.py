@@ -1,0 +1,168 @@
+"""Mendel's own wheel for images, made of what is installed, without a build tool: the same bytes anywhere."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+
+from mendel.adapters.pip import CachedWheels, payload_digest, write_wheel
+from mendel.errors import Unsupported
+from mendel.images import RuntimePin, WheelPin, normal_requirement
+from mendel.projects import EMBEDDED, Git, ToolBuild, WorkTree
+from mendel.values.directory_trees import file_digest
+
+_PACKAGE = "mendel"
+_LEFT_OUT = ("mendel/examples/",)
+"""Played with by `mendel demo`, which no image runs; all else stays whole, so that one wheel serves every command."""
+_COMPILED = (".pyc", ".pyo", ".so", ".pyd")
+_TAG = "py3-none-any"
+_WHEEL = f"Wheel-Version: 1.0\nGenerator: mendel\nRoot-Is-Purelib: true\nBuild: {{build}}\nTag: {_TAG}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSource:
+    """
+    What the wheel is made of.
+
+    Attributes:
+        tool: Version and commit.
+        files: Contents by path in the wheel, ``mendel/...``.
+        requirements: Of the base install, in normal form, sorted.
+        scripts: Commands and what they call.
+        changed: Files of the checkout that differ from its commit.
+    """
+
+    tool: ToolBuild
+    python: str
+    files: dict[str, bytes]
+    requirements: tuple[str, ...]
+    scripts: dict[str, str]
+    licence: bytes | None
+    changed: tuple[str, ...] = ()
+
+
+def runtime_source(tool: ToolBuild, git: Git, *, package: Path | None = None) -> RuntimeSource:
+    """
+    Read the running Mendel.
+
+    Args:
+        package: Its package's directory; by default where it is imported from.
+
+    Raises:
+        Unsupported: It is neither installed nor a checkout: nobody knows which files belong to it.
+    """
+    here = Path(str(resources.files(_PACKAGE))) if package is None else package
+    tree = git.work_tree(here) if tool.how == "checkout" else None
+    return _installed(tool, here) if tree is None else _checked_out(tool, here, tree, git)
+
+
+def runtime_pin(source: RuntimeSource, wheels: CachedWheels) -> RuntimePin:
+    """Make the wheel, and have it in the cache."""
+    version = source.tool.version
+    info = f"{_PACKAGE}-{version}.dist-info"
+    payload = {**source.files, **_embedded(source), **_documents(source, info)}
+    build = f"0_{payload_digest(payload)[:12]}"  # so that two states of one version are two names
+    filename = f"{_PACKAGE}-{version}-{build}-{_TAG}.whl"
+    with wheels.unfinished() as directory:
+        file = directory / filename
+        with file.open("wb") as opened:
+            write_wheel({**payload, f"{info}/WHEEL": _WHEEL.format(build=build).encode()}, info, opened)
+        wheel = WheelPin(
+            name=_PACKAGE,
+            version=version,
+            filename=filename,
+            sha256=file_digest(file),
+            size_bytes=file.stat().st_size,
+        )
+        wheels.keep(file, wheel)
+    return RuntimePin(
+        version=version,
+        commit=source.tool.commit,
+        url=source.tool.url,
+        how=source.tool.how if source.tool.how in {"checkout", "vcs"} else "installed",
+        wheel=wheel,
+        dirty=bool(source.changed),
+    )
+
+
+def _checked_out(tool: ToolBuild, here: Path, tree: WorkTree, git: Git) -> RuntimeSource:
+    root = next(place for place in here.parents if (place / "pyproject.toml").is_file())
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    licence = root / "LICENSE"
+    places = (f"{here.relative_to(tree.top)}/", str((root / "pyproject.toml").relative_to(tree.top)))
+    return RuntimeSource(
+        tool=tool,
+        python=project["requires-python"],
+        files=dict(_contents((f"{_PACKAGE}/{name}", here / name) for name in git.tracked(here))),
+        requirements=_base(project["dependencies"]),
+        scripts=dict(project["scripts"]),
+        licence=licence.read_bytes() if licence.is_file() else None,
+        changed=tuple(name for name in tree.changed if name.startswith(places)),
+    )
+
+
+def _installed(tool: ToolBuild, here: Path) -> RuntimeSource:
+    try:
+        found = metadata.distribution(_PACKAGE)
+    except metadata.PackageNotFoundError as error:
+        raise Unsupported("Mendel is not installed here.", remedy="Install it, or run it from its checkout.") from error
+    listed = [file for file in found.files or () if file.parts[0] == _PACKAGE]
+    if here.name != _PACKAGE or not any(file.name == "__init__.py" for file in listed):
+        raise Unsupported(
+            "Nobody knows which files belong to this Mendel: its installer left no record.",
+            remedy="Install it with pip, or as a git checkout.",
+        )
+    scripts = {point.name: point.value for point in found.entry_points if point.group == "console_scripts"}
+    licence = found.read_text("licenses/LICENSE")
+    return RuntimeSource(
+        tool=tool,
+        python=str(found.metadata["Requires-Python"]),
+        files=dict(_contents((file.as_posix(), Path(str(found.locate_file(file)))) for file in listed)),
+        requirements=_base(found.requires or []),
+        scripts=scripts,
+        licence=None if licence is None else licence.encode(),
+    )
+
+
+def _contents(files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, bytes]]:
+    for name, path in files:
+        left_out = name.startswith(_LEFT_OUT) or name.endswith(_COMPILED) or name == f"{_PACKAGE}/{EMBEDDED}"
+        if not left_out and path.is_file():
+            yield name, path.read_bytes()
+
+
+def _base(requirements: list[str]) -> tuple[str, ...]:
+    """Without those of extras."""
+    return tuple(sorted({normal_requirement(line) for line in requirements if "extra ==" not in line}))
+
+
+def _embedded(source: RuntimeSource) -> dict[str, bytes]:
+    if source.tool.commit is None:
+        return {}
+    lines = [source.tool.commit, *([source.tool.url] if source.tool.url else [])]
+    return {f"{_PACKAGE}/{EMBEDDED}": "".join(f"{line}\n" for line in lines).encode()}
+
+
+def _documents(source: RuntimeSource, info: str) -> dict[str, bytes]:
+    scripts = "".join(f"{name} = {target}\n" for name, target in sorted(source.scripts.items()))
+    documents = {
+        f"{info}/METADATA": _metadata(source),
+        f"{info}/entry_points.txt": f"[console_scripts]\n{scripts}".encode(),
+    }
+    return documents if source.licence is None else {**documents, f"{info}/licenses/LICENSE": source.licence}
+
+
+def _metadata(source: RuntimeSource) -> bytes:
+    lines = [
+        "Metadata-Version: 2.4",
+        f"Name: {_PACKAGE}",
+        f"Version: {source.tool.version}",
+        "License-Expression: MIT",
+        *(["License-File: LICENSE"] if source.licence is not None else []),
+        f"Requires-Python: {source.python}",
+        *(f"Requires-Dist: {line}" for line in source.requirements),
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()

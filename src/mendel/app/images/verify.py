@@ -1,0 +1,170 @@
+"""Whether an image is what it says: its labels, its documents, and, built again, its bytes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.image_contents import read_contents
+from mendel.adapters.oci.layout.layout import Layout, verify_blob
+from mendel.adapters.oci.layout.manifests import Descriptor
+from mendel.adapters.oci.registry.client import RegistryClients
+from mendel.adapters.oci.registry.pull import pull
+from mendel.adapters.oci.registry.push import read_attachment, remote_attachments
+from mendel.adapters.oci.registry.references import Reference, names_host
+from mendel.app.images.attestations import AttachmentReport, verify_attachments
+from mendel.app.images.build import BuildRequest, drafted
+from mendel.app.images.build_source import release_of
+from mendel.app.images.cache_directories import places_of, this_platform
+from mendel.app.images.image_choice import MODEL, RELEASE
+from mendel.app.images.workspace import OCI, ImageWorkspace
+from mendel.errors import ImageNotFound, InvalidInput
+from mendel.images import (
+    Difference,
+    ImageContents,
+    OnProgress,
+    Platform,
+    Progress,
+    check_labels,
+    compare_images,
+    ignore_progress,
+)
+from mendel.projects import Project, load_project
+from mendel.values import Digest, VersionRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """
+    What shall be verified.
+
+    Attributes:
+        image: A reference or digest of the project's images, else a reference in a registry.
+        rebuild: Also build the tag again, from nothing but its inputs, and compare.
+        key: The public key that must have signed it.
+    """
+
+    image: str
+    path: Path | None = None
+    rebuild: bool = False
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageVerdict:
+    """
+    What was found.
+
+    Attributes:
+        label_faults: Why the labels are not those of the tag that they name.
+        documents: Of the attached documents.
+        rebuilt: The digest of a rebuild, None where none was asked for.
+        differences: What moved between the image and its rebuild, by input.
+    """
+
+    image: str
+    digest: Digest
+    release: str | None
+    label_faults: tuple[str, ...]
+    documents: AttachmentReport
+    rebuilt: Digest | None = None
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that was looked at is right."""
+        same = self.rebuilt is None or self.rebuilt == self.digest
+        return not self.label_faults and not self.documents.broken and same
+
+
+def verify(wish: VerifyRequest, *, on_progress: OnProgress = ignore_progress) -> ImageVerdict:
+    """
+    Look at the image, every blob of it, and what is said of it.
+
+    Raises:
+        ImageNotFound: Neither the project nor a registry has it.
+        DigestMismatch: A blob is damaged.
+        InvalidInput: A rebuild is asked of an image of no release.
+    """
+    project = load_project(wish.path or Path.cwd())
+    bench = ImageWorkspace(places=places_of(project.root))
+    with (
+        disk_told(bench.places.images, lost="the image was not verified"),
+        tempfile.TemporaryDirectory(prefix=".verify-", dir=_beside(bench)) as scratch,
+        bench.registries() as registries,
+    ):
+        layout, image = _at_hand(wish.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
+        on_progress(Progress(doing="checking blobs"))
+        _check_blobs(layout, image.digest)
+        contents = read_contents(layout, image.digest)
+        labels = (contents.config.get("config") or {}).get("Labels") or {}
+        text = labels.get(RELEASE)
+        verdict = ImageVerdict(
+            image=wish.image,
+            digest=image.digest,
+            release=text,
+            label_faults=check_labels(labels, commit=_commit(project, text)),
+            documents=verify_attachments(layout, image.digest, wish.key),
+        )
+        return _with_rebuild(verdict, contents, project, bench, on_progress) if wish.rebuild else verdict
+
+
+def _with_rebuild(
+    verdict: ImageVerdict, contents: ImageContents, project: Project, bench: ImageWorkspace, on_progress: OnProgress
+) -> ImageVerdict:
+    if verdict.release is None or release_of(verdict.release) is None:
+        raise InvalidInput(f"{verdict.image} is of no release, so nothing says what to build again.")
+    platform = Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")
+    held = ((contents.config.get("config") or {}).get("Labels") or {}).get(MODEL)
+    model = None if held is None else VersionRef.parse(held)
+    wish = BuildRequest(what=verdict.release, model=model, path=project.root, platform=platform)
+    with (
+        tempfile.TemporaryDirectory(prefix=".rebuild-", dir=_beside(bench)) as scratch,
+        drafted(wish, project, bench, on_progress=on_progress) as draft,
+        bench.engine(OCI, draft.wheels, project.root, layout=Layout(Path(scratch))) as engine,
+    ):
+        again = engine.build(draft.plan, use_cache=False, on_progress=on_progress)
+        differences = compare_images(contents, read_contents(Layout(Path(scratch)), again.digest))
+    return replace(verdict, rebuilt=again.digest, differences=differences)
+
+
+def _beside(bench: ImageWorkspace) -> Path:
+    """On the disk of the images, so that base layers are links."""
+    bench.places.images.mkdir(parents=True, exist_ok=True)
+    return bench.places.images
+
+
+def _at_hand(
+    name: str, layout: Layout, scratch: Layout, registries: RegistryClients, on_progress: OnProgress
+) -> tuple[Layout, Descriptor]:
+    found = layout.find(name)
+    if found is not None:
+        return layout, found
+    if ":" not in name.rsplit("/", 1)[-1] and (latest := layout.find(f"{name}:latest")) is not None:
+        return layout, latest
+    reference = Reference.parse(name)
+    if not names_host(name):
+        raise ImageNotFound(f"The project has no image {name}.", remedy="Look at: mendel images")
+    image = pull(registries, reference, this_platform(), scratch, on_progress=on_progress)
+    repository = f"{reference.host}/{reference.path}"
+    for entry in remote_attachments(registries, repository, image.digest):
+        content = read_attachment(registries, repository, entry)
+        scratch.attach(image, content, artifact_type=entry.artifact_type or "", annotations=dict(entry.annotations))
+    return scratch, image
+
+
+def _check_blobs(layout: Layout, digest: Digest) -> None:
+    manifest = layout.manifest(digest)
+    for blob in (manifest.config, *manifest.layers):
+        verify_blob(layout, blob.digest)
+
+
+def _commit(project: Project, tag: str | None) -> str | None:
+    """The commit that the tag leads to, where this repository has it."""
+    git = GitPrograms()
+    tree = git.work_tree(project.root)
+    details = None if tree is None or tag is None else git.tag(tree.top, tag)
+    return None if details is None else details.commit

@@ -1,0 +1,1 @@
+"""Commands on a project's files: training, scaffolding, registering artefacts, schema."""

@@ -1,0 +1,136 @@
+"""Registering what lies in a directory, and recording the image that delivers a version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mendel.adapters.git import GitPrograms
+from mendel.app.images.image_resolution import Delivery, find_image
+from mendel.app.project.training import release_at_head
+from mendel.client.client import Client
+from mendel.errors import InvalidInput, NotFound
+from mendel.projects import chosen_classifier, code_digest, load_project
+from mendel.registry import Descriptor, ProjectSource, Registration, VersionRecord, read_descriptor
+from mendel.values import ModelName, VersionRef
+from mendel.values.directory_trees import tree_digest
+
+_LOADABLE = ("mendel", "sklearn")
+"""The flavours that servers load, best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRequest:
+    """
+    What to register.
+
+    Attributes:
+        tree: The directory with the ``MLmodel``.
+        name: Of the model; by default the classifier that the artefact belongs to.
+        image: A reference, where the version is delivered in an image.
+        task: By default what the artefact says.
+        path: The project, for the artefact of a classifier and for its images.
+    """
+
+    tree: Path
+    name: str | None = None
+    image: str | None = None
+    data: Path | None = None
+    task: str | None = None
+    flavor: str | None = None
+    release: str | None = None
+    description: str = ""
+    idempotency_key: str | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredArtifact:
+    """The version; ``image_seen`` is False when its image was known by digest alone, None without an image."""
+
+    version: VersionRecord
+    image_seen: bool | None = None
+
+
+def register_artifact(wish: ArtifactRequest, client: Client) -> RegisteredArtifact:
+    """
+    Register a directory as one new version.
+
+    The artefact of a project's classifier belongs to the release at HEAD of the project, whose code it is served with.
+
+    Raises:
+        InvalidInput: The directory is no artefact, or does not say its task or flavour.
+        ImageNotFound: There is no such image.
+        Conflict: The image is of another release or holds another artefact; or HEAD is on no release.
+    """
+    if not wish.tree.is_dir():
+        raise NotFound(f"There is no directory {wish.tree}.", remedy="Give a directory with an MLmodel, or NAME@N.")
+    told = read_descriptor(wish.tree)
+    delivery = None if wish.image is None else find_image(wish.image, path=wish.path)
+    if delivery is not None:
+        delivery.require_artifact(tree_digest(wish.tree, exclude=("data",)))
+    registration = Registration(
+        model=_name(wish, told),
+        flavor=wish.flavor or _flavor(told),
+        task=wish.task or told.task or _missing("task", "--task"),
+        release_tag=wish.release,
+        image=None if delivery is None else delivery.image,
+        idempotency_key=wish.idempotency_key,
+        description=wish.description,
+    )
+    if told.classifier is not None:
+        registration = _of_project(registration, wish, told.classifier)
+    registered = client.register(registration, wish.tree, data=wish.data)
+    return RegisteredArtifact(version=client.version(registered.model_id), image_seen=_seen(delivery))
+
+
+def record_image(ref: VersionRef, image: str, client: Client, *, path: Path | None = None) -> RegisteredArtifact:
+    """
+    Record the image that delivers a version that is registered already.
+
+    Raises:
+        VersionNotFound, ImageNotFound: There is no such version or image.
+        Conflict: The image is of another release or holds another artefact.
+    """
+    record = client.version(ref)
+    delivery = find_image(image, path=path)
+    delivery.require_artifact(record.artifact_digest, ref)
+    return RegisteredArtifact(version=client.record_image(ref, delivery.image), image_seen=delivery.seen)
+
+
+def _of_project(registration: Registration, wish: ArtifactRequest, name: str) -> Registration:
+    project = load_project(wish.path or Path.cwd())
+    classifier = chosen_classifier(project, name)
+    tag, commit = release_at_head(project, classifier.name)
+    if registration.release_tag not in {None, tag}:
+        raise InvalidInput(f"HEAD is {tag}, not {registration.release_tag}.", remedy="Leave --release out.")
+    tracked = GitPrograms().tracked(project.root)
+    return replace(
+        registration,
+        code_digest=code_digest(project.root, tracked),
+        release_tag=tag,
+        project=ProjectSource(repository=str(project.root), classifier=classifier.name, tag=tag),
+        provenance=replace(registration.provenance, git_commit_hash=commit),
+    )
+
+
+def _name(wish: ArtifactRequest, told: Descriptor) -> ModelName:
+    return ModelName(wish.name or told.classifier or _missing("model", "--name"))
+
+
+def _flavor(told: Descriptor) -> str:
+    for flavor in _LOADABLE:
+        if flavor in told.flavors:
+            return flavor
+    raise InvalidInput(
+        f"Servers load no flavour of {', '.join(told.flavors)}.",
+        remedy=f"Give an artefact of {' or '.join(_LOADABLE)}.",
+    )
+
+
+def _missing(what: str, option: str) -> str:
+    raise InvalidInput(f"The artefact does not say its {what}.", remedy=f"Give {option}.")
+
+
+def _seen(delivery: Delivery | None) -> bool | None:
+    return None if delivery is None else delivery.seen

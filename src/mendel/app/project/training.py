@@ -1,0 +1,259 @@
+"""`mendel train`: the release at HEAD, trained in a process of its own, judged and registered."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mendel.adapters.files import read_table, write_table
+from mendel.adapters.git import GitPrograms
+from mendel.adapters.processes.subprocess_runner import SubprocessRunner
+from mendel.app.directory import DataDirectory
+from mendel.app.images.lockfile import read_lock
+from mendel.app.project.policy_files import checked_policy
+from mendel.app.settings import Settings
+from mendel.app.wiring import utc_now
+from mendel.client.client import Client
+from mendel.drift import MonitoringPolicy
+from mendel.errors import Conflict, InvalidInput
+from mendel.gates import Evidence, GatePolicy, GateReport, judge
+from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, observe
+from mendel.registry import GateRecord, ProjectSource, Provenance, Registration
+from mendel.retraining import (
+    CodeSource,
+    ReplayJob,
+    RetrainingPolicy,
+    TrainJob,
+    TrainResult,
+    answers_of,
+    fingerprint,
+    schema_violations,
+)
+from mendel.values import Table, VersionRef, VersionUuid, from_mapping
+
+NOT_JUDGED = "not judged"
+_LEAST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest:
+    """What shall be trained; ``holdout`` is the share of rows kept out to judge it."""
+
+    data: Path
+    target: str | None = None
+    holdout: float = 0.25
+    seed: int = 0
+    classifier: str | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """
+    What was registered.
+
+    ``verdict`` is that of the gates of a first deployment, or ``not judged`` where a version is in production: what
+    shall replace one is judged against it, by the retrain playbook.
+    """
+
+    ref: VersionRef
+    uuid: VersionUuid
+    release_tag: str
+    rows: int
+    metrics: dict[str, float]
+    verdict: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One training: who, on what, and where its files are."""
+
+    wish: TrainingRequest
+    project: Project
+    classifier: Classifier
+    tag: str
+    commit: str
+    monitoring: MonitoringPolicy
+    retraining: RetrainingPolicy
+    target: str
+    scratch: Path
+
+    @property
+    def source(self) -> CodeSource:
+        return CodeSource(project=self.project.root, revision=self.tag)
+
+    @property
+    def training(self) -> Path:
+        return self.scratch / "data" / "training.parquet"
+
+    @property
+    def holdout(self) -> Path:
+        return self.scratch / "holdout.parquet"
+
+
+def train_release(wish: TrainingRequest, client: Client, settings: Settings) -> Trained:
+    """
+    Train, judge, register.
+
+    Raises:
+        Conflict: HEAD is not on a clean release of the classifier.
+        InvalidInput: The table lacks the target, or rows.
+        RunnerError: The project's code failed; carries the end of its log.
+    """
+    project = load_project(wish.path or Path.cwd())
+    classifier = chosen_classifier(project, wish.classifier)
+    tag, commit = release_at_head(project, classifier.name)
+    monitoring = from_mapping(MonitoringPolicy, classifier.monitoring, at="monitoring")
+    target = wish.target or monitoring.target
+    if target is None:
+        raise InvalidInput("No target is known.", remedy="Give --target, or set monitoring.target in mlserver.yaml.")
+    policy = checked_policy(classifier.policy, at=str(project.file))
+    with tempfile.TemporaryDirectory(prefix="mendel-train-") as scratch:
+        job = _Job(
+            wish=wish,
+            project=project,
+            classifier=classifier,
+            tag=tag,
+            commit=commit,
+            monitoring=monitoring,
+            retraining=from_mapping(RetrainingPolicy, classifier.retraining, at="retraining"),
+            target=target,
+            scratch=Path(scratch),
+        )
+        training, holdout = _split(read_table(wish.data), target, share=wish.holdout, seed=wish.seed)
+        job.training.parent.mkdir()
+        write_table(training, job.training)
+        write_table(holdout, job.holdout)
+        runner = SubprocessRunner(GitPrograms(), DataDirectory(settings.root).root / "releases")
+        result = runner.train(_train_job(job))
+        if policy and client.policy(classifier.name).version == 0:
+            client.set_policy(classifier.name, policy)
+        registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
+        ref = VersionRef.parse(registered.model_id)
+        report = None
+        if client.deployment(classifier.name).production is None:
+            report = _judged(job, runner, client, ref=ref, result=result, holdout=holdout)
+        return Trained(
+            ref=ref,
+            uuid=registered.model_uuid,
+            release_tag=tag,
+            rows=result.rows,
+            metrics=result.metrics,
+            verdict=NOT_JUDGED if report is None else report.verdict.value,
+            reasons=() if report is None else (*report.reasons, *report.needs),
+        )
+
+
+def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
+    """
+    The release tag at HEAD, and the full commit.
+
+    Raises:
+        Conflict: HEAD is on no release of *classifier*, or files changed since.
+    """
+    seen = observe(project, GitPrograms())
+    release = seen.newest.get(classifier)
+    remedy = f"Commit, then: mendel tag patch --classifier {classifier}"
+    if release is None or release.behind != 0:
+        raise Conflict(f"HEAD is on no release of {classifier}.", remedy=remedy)
+    if seen.work_tree is not None and seen.work_tree.changed:
+        raise Conflict(f"Files changed since {release.tag}: {', '.join(seen.work_tree.changed[:5])}.", remedy=remedy)
+    return str(release.tag), release.commit
+
+
+def _split(table: Table, target: str, *, share: float, seed: int) -> tuple[Table, Table]:
+    if target not in table:
+        raise InvalidInput(f"The table has no column {target!r}.", remedy=f"It has {', '.join(table.names)}.")
+    if len(table) < _LEAST_ROWS:
+        raise InvalidInput(f"{len(table)} rows are too few to train on.", remedy=f"Give at least {_LEAST_ROWS}.")
+    order = np.random.default_rng(seed).permutation(len(table))
+    kept = round(len(table) * share)
+    return table.take(np.sort(order[kept:])), table.take(np.sort(order[:kept]))
+
+
+def _train_job(job: _Job) -> TrainJob:
+    return TrainJob(
+        source=job.source,
+        classifier=job.classifier.name,
+        function=f"{job.retraining.module}:{job.retraining.function}",
+        task=job.monitoring.task.value,
+        training=job.training,
+        target=job.target,
+        positive=job.monitoring.positive_label,
+        seed=job.wish.seed,
+        output=job.scratch / "train",
+        holdout=job.holdout if job.wish.holdout else None,
+        limits=job.retraining.limits.limits,
+    )
+
+
+def _registration(job: _Job, training: Table, result: TrainResult) -> Registration:
+    tracked, lock = GitPrograms().tracked(job.project.root), read_lock(job.project.root)
+    return Registration(
+        model=job.classifier.name,
+        flavor="mendel",
+        task=job.monitoring.task.value,
+        code_digest=code_digest(job.project.root, tracked),
+        lock_digest=None if lock is None else lock.digest,
+        release_tag=job.tag,
+        project=ProjectSource(repository=str(job.project.root), classifier=job.classifier.name, tag=job.tag),
+        training_fingerprint=fingerprint(training).digest,
+        metrics=result.metrics,
+        metadata={"model_type": job.monitoring.task.value, "is_baseline": True},
+        description=job.classifier.description,
+        provenance=Provenance(
+            training_dataset_size=result.rows,
+            training_timestamp=utc_now(),
+            training_duration=result.duration,
+            git_commit_hash=job.commit,
+        ),
+    )
+
+
+def _judged(
+    job: _Job, runner: SubprocessRunner, client: Client, *, ref: VersionRef, result: TrainResult, holdout: Table
+) -> GateReport | None:
+    """Judge a first deployment on the rows that were kept out; without any there is nothing to judge on."""
+    if not len(holdout):
+        return None
+    replay = runner.replay(
+        ReplayJob(
+            source=job.source,
+            classifier=job.classifier.name,
+            artifact=result.artifact,
+            rows=job.holdout,
+            output=job.scratch / "replay",
+            limits=job.retraining.limits.limits,
+        )
+    )
+    signature = client.version(ref).signature
+    evidence = Evidence(
+        task=job.monitoring.task,
+        metric=job.monitoring.metric,
+        positive=job.monitoring.positive_label,
+        labels=holdout[job.target],
+        candidate=answers_of(read_table(replay.predictions)),
+        production=None,
+        segments={},
+        window_rows=len(holdout),
+        training_rows=result.rows,
+        schema_violations=None if signature is None else schema_violations(holdout, signature),
+        candidate_latency_ms=replay.latency_p95_ms,
+        candidate_bytes=replay.artifact_bytes,
+    )
+    report = judge(
+        evidence, from_mapping(GatePolicy, job.classifier.gates, at="gates"), np.random.default_rng(job.wish.seed)
+    )
+    record = GateRecord(
+        report_digest=str(report.digest),
+        passed=report.promotes,
+        verdict=report.verdict.value,
+        at=utc_now(),
+        body=report.as_dict(),
+    )
+    client.record_gate_report(ref, record)
+    return report

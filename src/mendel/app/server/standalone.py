@@ -1,0 +1,140 @@
+"""A server without a hub: it serves a project as it stands, or one registered version that it was given."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mendel.app.directory import write_atomically
+from mendel.app.server.identity import Hosted
+from mendel.errors import InvalidSettings
+from mendel.projects import Classifier
+from mendel.serving import (
+    ARTIFACT,
+    desire_itself,
+    desire_only,
+    desired_alone,
+    read_version_directory,
+    write_itself,
+)
+from mendel.values import DesiredModel, Scope, to_json
+from mendel.values.directory_trees import tree_digest
+
+_log = structlog.get_logger("mendel.standalone")
+_OPERATOR: Final = (Scope.READ, Scope.LABEL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """
+    What a server without a hub serves, laid out as its processes read it.
+
+    Attributes:
+        desired_file: Its desired state, which nobody will change.
+        artifacts: One tree, or link to one, named by its digest.
+        logged: A hub can take what is predicted: only of a registered version.
+    """
+
+    desired_file: Path
+    artifacts: Path
+    logged: bool
+
+
+def lay_out_project(
+    directory: Path, classifier: Classifier, hosted: Hosted, keys: Mapping[str, tuple[str, ...]], now: datetime
+) -> Alone:
+    """
+    Serve *classifier* as its project stands.
+
+    Nothing of it is logged: rows belong to a model version, by number and uuid, and here is none; a hub could neither
+    place nor profile them, so that the spool would only fill. Answers say ``logged: false``.
+    """
+    task = str(classifier.monitoring.get("task", "classification"))
+    draft = directory / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    digest = write_itself(draft, classifier.name, task=task)
+    place = directory / "artifacts" / digest.hex
+    place.parent.mkdir(exist_ok=True)
+    if place.is_dir() and tree_digest(place) == digest:
+        shutil.rmtree(draft)
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
+    model = desire_itself(classifier.name, digest, task=task, release_tag=hosted.release_tag, now=now)
+    return _written(directory, model, keys, logged=False)
+
+
+def lay_out_version(directory: Path, carried: Path, keys: Mapping[str, tuple[str, ...]]) -> Alone:
+    """
+    Serve the registered version that *carried* holds (see ``write_version_directory``), where it lies.
+
+    Raises:
+        ArtifactNotFound, InvalidValue: It holds none.
+    """
+    version = read_version_directory(carried)
+    place = directory / "artifacts" / version.version.artifact_digest.hex
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        place.unlink()
+    place.symlink_to((carried / ARTIFACT).resolve())
+    return _written(directory, desire_only(version.model, version.version), keys, logged=True)
+
+
+def keys_alone(server: Path, given: str | None) -> dict[str, tuple[str, ...]]:
+    """
+    The keys of a server without a hub, by hash: everything for the one it was *given* (``MENDEL_KEY``).
+
+    Without one, predicting is open, and what else there is needs the key that the server makes for itself and keeps in
+    *server*, readable by its owner only.
+    """
+    if given:
+        scopes = tuple(scope.value for scope in Scope)
+        return {_hash(given): scopes}
+    path = server / "key"
+    if not path.exists():
+        server.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"mk_{secrets.token_hex(32)}".encode(), mode=0o600)
+    _log.warning(
+        "predict_is_open",
+        who="everybody who reaches the ports",
+        remedy="Set MENDEL_KEY to ask for it.",
+        other_routes_need=f"the key in {path}",
+    )
+    return {_hash(path.read_text(encoding="ascii").strip()): tuple(scope.value for scope in _OPERATOR)}
+
+
+def make_directory(directory: Path) -> None:
+    """
+    Make what a server writes below.
+
+    Raises:
+        InvalidSettings: It cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSettings(
+            f"{directory} cannot be made: {error.strerror}.", remedy="Choose a --directory that can be written."
+        ) from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise InvalidSettings(f"{directory} cannot be written.", remedy="Choose a --directory that can be.")
+
+
+def _written(directory: Path, model: DesiredModel, keys: Mapping[str, tuple[str, ...]], *, logged: bool) -> Alone:
+    file = directory / "desired.json"
+    write_atomically(file, to_json(desired_alone(model, dict(keys))))
+    return Alone(desired_file=file, artifacts=directory / "artifacts", logged=logged)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

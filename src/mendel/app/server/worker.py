@@ -1,0 +1,255 @@
+"""
+A worker process: one kernel behind the sockets its supervisor gave it.
+
+Started as ``python -m mendel.app.server.worker --channel FD --parent PID``; everything else comes over the channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mendel.adapters.processes.parent_channel import Channel
+from mendel.adapters.processes.process_logs import write_log
+from mendel.adapters.processes.shared_breakers import SharedBreakers
+from mendel.adapters.processes.shared_counters import SharedCounters
+from mendel.adapters.processes.worker_messages import BeginWorker, Desire, OpenDoors, Status
+from mendel.app.server.child_process import micros, run_child, utc_now
+from mendel.errors import ArtifactNotFound
+from mendel.predictions import Spool
+from mendel.projects import Classifier, Project, load_project
+from mendel.serving import Kernel
+from mendel.transports.rest import RestDoor, RestPolicy, Stats
+from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
+
+_log = structlog.get_logger("mendel.worker")
+_TELL_EVERY: Final = 0.1
+_HEARTBEAT_TURNS: Final = 10
+_TICK_EVERY: Final = 0.5
+_TRY_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
+
+
+class Worker:
+    """The life of a worker: hear what is desired, apply it, open the doors once it serves, tell, drain."""
+
+    def __init__(
+        self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None, policy: RestPolicy
+    ) -> None:
+        self._channel = channel
+        self._begin = begin
+        self._kernel = kernel
+        self._spool = spool
+        self._policy = policy
+        self._desire: Desire | None = None
+        self._news = asyncio.Event()
+        self._turn = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._told_to_open = False
+        self._accepting = False
+        self._revision = -1
+        self._convergence: tuple[ModelConvergence, ...] = ()
+
+    async def run(self) -> None:
+        """Until SIGTERM, or the end of the supervisor."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        async with asyncio.TaskGroup() as tasks:
+            chores = [
+                tasks.create_task(chore) for chore in (self._hear(), self._apply(), self._tell(), self._tick_spool())
+            ]
+            await self._until_presentable()
+            if not self._stop.is_set():
+                async with AsyncExitStack() as doors:
+                    for door in self._doors():
+                        await doors.enter_async_context(door)
+                    self._accepting = True
+                    await self._stop.wait()
+                    self._accepting = False
+                    self._say_status()
+            for chore in chores:
+                chore.cancel()
+
+    def _doors(self) -> list[contextlib.AbstractAsyncContextManager[object]]:
+        """The doors that are wanted; one that is off is not even imported."""
+        kernel, begin = self._kernel, self._begin
+        stats = None if begin.hub is None else _statistics(begin.hub)
+        rest = [socket.socket(fileno=descriptor) for descriptor in begin.rest]
+        doors: list[contextlib.AbstractAsyncContextManager[object]] = [
+            RestDoor(kernel, sockets=rest, stats=stats, policy=self._policy)
+        ]
+        if begin.grpc is not None:
+            from mendel.transports.grpc import GrpcDoor  # noqa: PLC0415
+
+            doors.append(GrpcDoor(kernel, socket.socket(fileno=begin.grpc), scratch=Path(begin.run)))
+        if begin.zmq is not None:
+            from mendel.transports.zmq import ZmqDoor  # noqa: PLC0415
+
+            doors.append(ZmqDoor(kernel, begin.zmq))
+        return doors
+
+    async def _until_presentable(self) -> None:
+        """Wait until it is ready, or shall say truthfully that it is not."""
+        while not (self._kernel.readiness().ready or self._told_to_open or self._stop.is_set()):
+            await self._turn.wait()
+            self._turn.clear()
+
+    async def _hear(self) -> None:
+        while (message := await self._channel.hear()) is not None:
+            if isinstance(message, Desire):
+                self._desire = message
+                self._news.set()
+            elif isinstance(message, OpenDoors):
+                self._told_to_open = True
+                self._turn.set()
+        self._end()
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._turn.set()
+
+    async def _apply(self) -> None:
+        """One state at a time, the newest; what could not be loaded is tried again."""
+        failures = 0
+        while True:
+            patience = _TRY_AGAIN_S[min(failures, len(_TRY_AGAIN_S)) - 1] if failures else None
+            news = await _happens(self._news, patience)
+            self._news.clear()
+            failures = 0 if news else failures
+            if self._desire is None:
+                continue
+            if self._desire.base is not None and self._revision < 0:
+                await self._apply_one(self._desire.base)
+            await self._apply_one(self._desire.state)
+            broken = [line for line in self._convergence if line.error is not None]
+            failures = failures + 1 if broken else 0
+            if news:
+                for line in broken:
+                    _log.error("not_converged", slot=self._begin.slot, model=line.model, error=line.error)
+
+    async def _apply_one(self, state: DesiredState) -> None:
+        self._convergence = await self._kernel.apply(state, self._fetch)
+        self._revision = state.revision
+        self._turn.set()
+        self._say_status()
+
+    def _fetch(self, digest: Digest) -> Path:
+        tree = (Path(self._begin.artifacts) / digest.hex).resolve()
+        if not tree.is_dir():
+            raise ArtifactNotFound(f"The artefact {digest} is not here yet.", remedy="It is fetched and tried again.")
+        return tree
+
+    async def _tell(self) -> None:
+        said: Status | None = None
+        turn = 0
+        while True:
+            status = self._status()
+            if status != said or turn % _HEARTBEAT_TURNS == 0:
+                self._channel.say(status)
+                said = status
+            turn += 1
+            await asyncio.sleep(_TELL_EVERY)
+
+    def _say_status(self) -> None:
+        self._channel.say(self._status())
+
+    def _status(self) -> Status:
+        readiness = self._kernel.readiness()
+        failing = [f"{check.name}: {check.detail}" for check in readiness.checks if not check.passed]
+        return Status(
+            accepting=self._accepting,
+            ready=readiness.ready,
+            detail="; ".join(failing),
+            revision=self._revision,
+            convergence=self._convergence,
+            spool={} if self._spool is None else to_builtins(self._spool.condition),
+        )
+
+    async def _tick_spool(self) -> None:
+        while self._spool is not None:
+            await asyncio.sleep(_TICK_EVERY)
+            self._spool.tick(utc_now())
+
+
+def hosted_project(directory: str | None, classifier: str | None) -> Project | None:
+    """
+    The project whose code is hosted, with only one classifier where one is named.
+
+    Raises:
+        ProjectNotFound, InvalidProject: It cannot be read, or has no such classifier.
+    """
+    if directory is None:
+        return None
+    project = load_project(Path(directory))
+    if classifier is None:
+        return project
+    chosen = project.classifier(classifier)
+    return replace(project, classifiers=(chosen,), default_classifier=chosen.name)
+
+
+def fronting(project: Project, classifier: str | None = None) -> Classifier:
+    """The classifier whose ``server`` and ``observability`` hold for the whole server: the default, or the first."""
+    name = classifier or project.default_classifier
+    return project.classifiers[0] if name is None else project.classifier(name)
+
+
+def rest_policy(project: Project | None, begin: BeginWorker) -> RestPolicy:
+    """How the REST door behaves: as the project says, if one is hosted."""
+    chatty = begin.style.level == "DEBUG"
+    if project is None:
+        return RestPolicy(log_requests=chatty)
+    return RestPolicy.of(fronting(project, begin.classifier), log_requests=chatty)
+
+
+async def work(channel: Channel) -> None:
+    """Be the worker that the first message describes."""
+    begin = await channel.hear()
+    if not isinstance(begin, BeginWorker):
+        return
+    write_log(begin.style)
+    run, project = Path(begin.run), hosted_project(begin.project, begin.classifier)
+    with (
+        SharedCounters(run, begin.slot) as counters,
+        SharedBreakers(run, begin.slot, micros=micros) as breakers,
+        nullcontext()
+        if begin.spool is None
+        else Spool(Path(begin.spool), begin.spool_id, policy=begin.spool_policy) as spool,
+    ):
+        kernel = Kernel(
+            begin.policy,
+            sink=spool,
+            counters=counters,
+            breakers=breakers,
+            clock=utc_now,
+            rng=random.Random(os.urandom(16)),  # noqa: S311 - routes and ids, no secrets
+            project=project,
+            identity=begin.identity,
+        )
+        async with kernel:
+            await Worker(channel, begin, kernel, spool, rest_policy(project, begin)).run()
+
+
+def _statistics(hub: str) -> Stats:
+    from mendel.adapters.processes.hub_client import HubStatistics  # noqa: PLC0415 - httpx is not for every worker
+
+    return HubStatistics(hub)
+
+
+async def _happens(event: asyncio.Event, within: float | None) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            return await event.wait()
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(run_child(work))

@@ -1,0 +1,247 @@
+"""From two profiles to a report: tests, effects, bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.drift import statistics
+from mendel.drift.drift_report import DataQuality, DriftReading, DriftReport, Effect, FeatureReport
+from mendel.drift.feature_counts import Cells
+from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature
+from mendel.drift.policy import Band, MonitoringPolicy
+from mendel.drift.profiles import Profile
+from mendel.drift.reference import Reference
+from mendel.errors import ReferenceMismatch
+from mendel.values import Measured, Measurement, NotMeasured, Table, Window
+
+INSUFFICIENT = "insufficient_data"
+_NO_FEATURE = "no_feature_evaluated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A feature of the window before its p-values are corrected over all features."""
+
+    feature: Feature
+    readings: tuple[DriftReading, ...]
+    not_measured: NotMeasured | None
+    quality: DataQuality
+    divergence: float | None
+
+
+def compare(
+    reference: Reference, current: Profile | Table, policy: MonitoringPolicy, *, window: Window | None = None
+) -> DriftReport:
+    """
+    Say which features have drifted.
+
+    A feature has drifted when a test's p-value, corrected over all tests (Benjamini-Hochberg), is below alpha **and**
+    the change is larger than the policy's floors: a million rows do not make a trifle an alarm. Numbers are tested by
+    Kolmogorov-Smirnov, categories by chi-square, nulls included; whether numbers are there at all by chi-square too.
+
+    Args:
+        reference: What the window is held against.
+        current: The window's rows, or their profile against *reference*.
+        policy: Bounds.
+        window: When the rows are from, for the report.
+
+    Raises:
+        ReferenceMismatch: The profile was made against another reference.
+    """
+    profile = Profile.of(reference, current) if isinstance(current, Table) else current
+    if profile.reference_id != reference.id:
+        raise ReferenceMismatch(f"The profile is against reference {profile.reference_id}, not {reference.id}.")
+    seen = [_look(feature, profile.features[feature.name], policy) for feature in reference.features]
+    corrected = iter(statistics.benjamini_hochberg([r.p_value for one in seen for r in one.readings]))
+    features = tuple(
+        FeatureReport(
+            name=one.feature.name,
+            type=FeatureType.CATEGORY if isinstance(one.feature, CategoryFeature) else FeatureType.NUMBER,
+            output=one.feature.output,
+            readings=tuple(_decide(reading, next(corrected), policy) for reading in one.readings),
+            not_measured=one.not_measured,
+            quality=one.quality if profile.rows else None,
+            divergence=one.divergence,
+        )
+        for one in seen
+    )
+    return _report(reference, profile, features, policy, window)
+
+
+def _report(
+    reference: Reference,
+    profile: Profile,
+    features: tuple[FeatureReport, ...],
+    policy: MonitoringPolicy,
+    window: Window | None,
+) -> DriftReport:
+    share = _share([f for f in features if not f.output], profile.rows, policy)
+    measured = share.value if isinstance(share, Measured) else None
+    return DriftReport(
+        reference_id=reference.id,
+        profile_digest=profile.digest,
+        window=window,
+        rows=profile.rows,
+        reference_rows=reference.rows,
+        features=features,
+        drift_share=share,
+        drift_detected=None if measured is None else round(measured - policy.drift_share, 9) >= 0,
+        band=_band(measured, policy),
+        input_drift_score=_score([f for f in features if not f.output], profile.rows, policy),
+        output_drift_score=_score([f for f in features if f.output], profile.rows, policy),
+    )
+
+
+def _look(feature: Feature, cells: Cells, policy: MonitoringPolicy) -> _Seen:
+    before, after, rows = feature.cells.counts, cells.counts, int(cells.counts.sum())
+    seen = _Seen(
+        feature=feature,
+        readings=(),
+        not_measured=NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows),
+        quality=_quality(feature, cells),
+        divergence=None,
+    )
+    if rows < policy.min_rows:
+        return seen
+    divergence = _divergence(before, after)
+    if isinstance(feature, CategoryFeature):
+        reading = _category_reading("values", before, after, policy)
+        return replace(seen, readings=(reading,), not_measured=None, divergence=divergence)
+    readings: list[DriftReading] = []
+    missing_values = _too_few_values(before[:-2], after[:-2], policy)
+    if missing_values is None:
+        readings.append(_number_reading(feature, cells, policy))
+    if before[-2:].any() or after[-2:].any():
+        presence = [np.append(counts[:-2].sum(), counts[-2:]) for counts in (before, after)]
+        readings.append(_category_reading("presence", presence[0], presence[1], policy))
+    return replace(seen, readings=tuple(readings), not_measured=missing_values, divergence=divergence)
+
+
+def _too_few_values(
+    before: NDArray[np.int64], after: NDArray[np.int64], policy: MonitoringPolicy
+) -> NotMeasured | None:
+    if not before.any():
+        return NotMeasured(reason="no_value_in_reference")
+    have = int(after.sum())
+    return None if have >= policy.min_rows else NotMeasured(reason=INSUFFICIENT, have=have, need=policy.min_rows)
+
+
+def _number_reading(feature: NumberFeature, cells: Cells, policy: MonitoringPolicy) -> DriftReading:
+    before, after = feature.cells.counts[:-2], cells.counts[:-2]
+    tested = statistics.kolmogorov_smirnov(before, after)
+    leading = Effect(method="wasserstein", value=_distance(feature, cells), threshold=policy.effects.wasserstein)
+    return DriftReading(
+        aspect="values",
+        test="kolmogorov_smirnov",
+        statistic=tested.statistic,
+        p_value=tested.p_value,
+        corrected=tested.p_value,
+        effects=(leading, *_agreeing(before, after, policy, ordered=True)),
+        samples=int(after.sum()),
+        drifted=False,
+    )
+
+
+def _category_reading(
+    aspect: str, before: NDArray[np.int64], after: NDArray[np.int64], policy: MonitoringPolicy
+) -> DriftReading:
+    tested = statistics.chi_square(*statistics.pool_sparse(before, after))
+    leading = Effect(method="js", value=statistics.jensen_shannon(before, after), threshold=policy.effects.js)
+    return DriftReading(
+        aspect=aspect,
+        test="chi_square",
+        statistic=tested.statistic,
+        p_value=tested.p_value,
+        corrected=tested.p_value,
+        effects=(leading, *_agreeing(before, after, policy, ordered=False)),
+        samples=int(after.sum()),
+        drifted=False,
+    )
+
+
+def _agreeing(
+    before: NDArray[np.int64], after: NDArray[np.int64], policy: MonitoringPolicy, *, ordered: bool
+) -> tuple[Effect, ...]:
+    effects: list[Effect] = []
+    if policy.effects.psi is not None:
+        starts = statistics.coarsen(before) if ordered else np.arange(len(before))
+        value = statistics.population_stability_index(np.add.reduceat(before, starts), np.add.reduceat(after, starts))
+        effects.append(Effect(method="psi", value=value, threshold=policy.effects.psi))
+    if policy.effects.kl is not None:
+        effects.append(Effect(method="kl", value=_divergence(before, after), threshold=policy.effects.kl))
+    return tuple(effects)
+
+
+def _distance(feature: NumberFeature, cells: Cells) -> float:
+    """
+    Wasserstein distance in standard deviations of the reference.
+
+    Where the reference has one value only, it has no spread to measure in: then the share of rows that left it.
+    """
+    before, after = feature.cells.counts[:-2], cells.counts[:-2]
+    if feature.low == feature.high or not feature.std:
+        return float(np.abs(before / before.sum() - after / after.sum()).sum() / 2)
+    held, holds = before > 0, after > 0
+    points = np.concatenate([feature.cells.means()[:-2][held], cells.means()[:-2][holds]])
+    weights = (
+        np.concatenate([before[held], np.zeros(holds.sum())]),
+        np.concatenate([np.zeros(held.sum()), after[holds]]),
+    )
+    order = np.argsort(points, kind="stable")
+    return statistics.wasserstein(points[order], weights[0][order], weights[1][order], scale=feature.std)
+
+
+def _divergence(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
+    filled = int(((before > 0) | (after > 0)).sum())
+    bias = statistics.divergence_bias(filled, int(after.sum()))
+    return max(0.0, statistics.kullback_leibler(before, after) - bias)
+
+
+def _quality(feature: Feature, cells: Cells) -> DataQuality:
+    rows = max(1, int(cells.counts.sum()))
+    null = feature.null_cell
+    outside = new = 0
+    if isinstance(feature, CategoryFeature):
+        new = int(cells.counts[-2]) if feature.complete else 0
+    else:
+        outside = int(cells.counts[0] + cells.counts[null - 1] + cells.counts[null + 1])
+    return DataQuality(
+        missing=int(cells.counts[null]) / rows,
+        reference_missing=int(feature.cells.counts[null]) / max(1, int(feature.cells.counts.sum())),
+        out_of_range=outside / rows,
+        new_categories=new / rows,
+    )
+
+
+def _decide(reading: DriftReading, corrected: float, policy: MonitoringPolicy) -> DriftReading:
+    drifted = corrected < policy.alpha and all(effect.crossed for effect in reading.effects)
+    return replace(reading, corrected=corrected, drifted=drifted)
+
+
+def _share(inputs: list[FeatureReport], rows: int, policy: MonitoringPolicy) -> Measurement:
+    if rows < policy.min_rows:
+        return NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows)
+    verdicts = [feature.drifted for feature in inputs if feature.drifted is not None]
+    if not verdicts:
+        return NotMeasured(reason=_NO_FEATURE)
+    return Measured(value=sum(verdicts) / len(verdicts), samples=len(verdicts))
+
+
+def _score(features: list[FeatureReport], rows: int, policy: MonitoringPolicy) -> Measurement:
+    if rows < policy.min_rows:
+        return NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows)
+    divergences = [feature.divergence for feature in features if feature.divergence is not None]
+    if not divergences:
+        return NotMeasured(reason=_NO_FEATURE)
+    return Measured(value=float(np.mean(divergences)), samples=rows)
+
+
+def _band(share: float | None, policy: MonitoringPolicy) -> Band:
+    if share is None:
+        return Band.UNKNOWN
+    if round(share - policy.critical_share, 9) > 0:
+        return Band.CRITICAL
+    return Band.WARNING if round(share - policy.drift_share, 9) >= 0 else Band.NORMAL

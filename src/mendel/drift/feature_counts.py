@@ -1,0 +1,195 @@
+"""Counting rows into the cells of one feature: the smallest summary that adds up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.drift.bin_lookup import place
+from mendel.errors import InvalidValue
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellsDocument:
+    """
+    Cells as JSON: only those that hold something, column by column.
+
+    ``sums``, ``minima`` and ``maxima`` are of the first so many cells of ``at``: nulls and non-finite values, which
+    have none, come last.
+    """
+
+    at: tuple[int, ...]
+    counts: tuple[int, ...]
+    sums: tuple[float, ...] = ()
+    minima: tuple[float, ...] = ()
+    maxima: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cells:
+    """
+    What fell into each cell of a feature: counts, and for numbers sums, minima and maxima.
+
+    All arrays have one entry per cell. Empty cells have sum 0, minimum +inf and maximum -inf, so that :meth:`merge`
+    needs no special case. Categories keep counts only; their other arrays are those of empty cells.
+    """
+
+    counts: Counts
+    sums: Floats
+    minima: Floats
+    maxima: Floats
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cells) and len(self) == len(other) and self.to_document() == other.to_document()
+
+    def __hash__(self) -> int:
+        return hash(self.to_document())
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @classmethod
+    def empty(cls, size: int) -> Cells:
+        """No row in any of *size* cells."""
+        return cls.of_counts(np.zeros(size, dtype=np.int64))
+
+    @classmethod
+    def of_counts(cls, counts: Counts) -> Cells:
+        """Cells that know nothing but how many."""
+        size = len(counts)
+        return cls(counts=counts, sums=np.zeros(size), minima=np.full(size, np.inf), maxima=np.full(size, -np.inf))
+
+    @classmethod
+    def total(cls, parts: Sequence[Cells]) -> Cells:
+        """The cells of all rows behind *parts*, of which there is at least one."""
+        with np.errstate(over="ignore"):
+            sums = np.sum([part.sums for part in parts], axis=0)
+        return cls(
+            counts=np.sum([part.counts for part in parts], axis=0),
+            sums=np.clip(sums, -_LARGEST, _LARGEST),
+            minima=np.min([part.minima for part in parts], axis=0),
+            maxima=np.max([part.maxima for part in parts], axis=0),
+        )
+
+    def means(self) -> Floats:
+        """Mean per cell, NaN where the cell is empty."""
+        means = np.divide(self.sums, self.counts, out=np.full(len(self), np.nan), where=self.counts > 0)
+        return np.where(self.counts > 0, np.clip(means, self.minima, self.maxima), np.nan)
+
+    def to_document(self) -> CellsDocument:
+        """The cells that hold something."""
+        at = np.flatnonzero(self.counts)
+        known = at[self.minima[at] <= self.maxima[at]]
+        columns = (at, self.counts[at], self.sums[known], self.minima[known], self.maxima[known])
+        listed = [tuple(column.tolist()) for column in columns]
+        return CellsDocument(at=listed[0], counts=listed[1], sums=listed[2], minima=listed[3], maxima=listed[4])
+
+    @classmethod
+    def from_document(cls, document: CellsDocument, size: int) -> Cells:
+        """
+        Read what :meth:`to_document` wrote.
+
+        Raises:
+            InvalidValue: It names cells that are not there, or has columns that do not match.
+        """
+        at, known = np.array(document.at, dtype=np.intp), len(document.sums)
+        lengths = {len(document.minima), len(document.maxima), known}
+        if len(at) != len(document.counts) or len(lengths) > 1 or known > len(at):
+            raise InvalidValue("The columns of cells do not match.")
+        if len(at) and not (at[0] >= 0 and at[-1] < size and (np.diff(at) > 0).all()):
+            raise InvalidValue(f"Cells {list(document.at)} are not those of a feature with {size} cells, in order.")
+        cells = cls.empty(size)
+        cells.counts[at] = document.counts
+        for whole, part in ((cells.sums, document.sums), (cells.minima, document.minima)):
+            whole[at[:known]] = part
+        cells.maxima[at[:known]] = document.maxima
+        if (cells.counts < 0).any():
+            raise InvalidValue("Cells cannot hold fewer than no rows.")
+        return cells
+
+
+def count_numbers(cuts: Floats, values: Floats, *, unit: float) -> Cells:
+    """
+    Count *values* into the cells that *cuts* bound: below, ``(cut, next cut]`` each, above, null, non-finite.
+
+    Args:
+        cuts: Strictly growing, shape ``(k,)``; ``k + 3`` cells come of them.
+        values: Numbers; NaN is null.
+        unit: A power of two that sums are rounded to. Sums of such numbers are exact up to ``2**53`` units, so merging
+            is associative to the last bit, and equal rows give equal profiles whatever the order of their segments.
+    """
+    size = len(cuts) + 3
+    finite = np.isfinite(values)
+    if finite.all():
+        where = place(cuts, values)
+    else:
+        null, values = np.isnan(values), np.where(finite, values, 0.0)
+        where = np.where(finite, place(cuts, values), np.where(null, size - 2, size - 1))
+    minima, maxima = np.full(size, np.inf), np.full(size, -np.inf)
+    np.minimum.at(minima, where, values)
+    np.maximum.at(maxima, where, values)
+    minima[-2:], maxima[-2:] = np.inf, -np.inf
+    with np.errstate(over="ignore"):
+        sums = np.rint(np.bincount(where, weights=values, minlength=size) / unit) * unit
+    return Cells(
+        counts=np.bincount(where, minlength=size).astype(np.int64),
+        # adding 0.0 turns -0.0, which equals 0.0 but is written otherwise, into it
+        sums=np.clip(np.nan_to_num(sums, nan=0.0), -_LARGEST, _LARGEST) + 0.0,
+        minima=minima + 0.0,
+        maxima=maxima + 0.0,
+    )
+
+
+def category(value: object) -> str | None:
+    """
+    The name of a category, the same however a value was stored; None for null.
+
+    Truth values and whole floats are written as integers, because a lake or a frame turns one into the other as soon
+    as a null stands among them.
+
+    >>> category(True), category(1.0), category("1"), category(float("nan"))
+    ('1', '1', '1', None)
+    """
+    if value is None:
+        return None
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return None
+        return str(int(value)) if float(value).is_integer() else repr(float(value))
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    return str(value)
+
+
+def tally(column: NDArray[Any]) -> Counter[str | None]:
+    """How often each category stands in *column*, null under None."""
+    raw: Counter[Any] = Counter(column.tolist())
+    named: Counter[str | None] = Counter()
+    for value, count in raw.items():
+        named[category(value)] += count
+    return named
+
+
+def as_numbers(name: str, column: NDArray[Any]) -> Floats:
+    """
+    The numbers of *column*, null as NaN.
+
+    Raises:
+        InvalidValue: Something in it is not a number; the feature is named.
+    """
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64, copy=False)
+    try:
+        return np.array([np.nan if value is None else float(value) for value in column.tolist()], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(f"Feature {name!r} is a number in the reference, but: {error}.") from error

@@ -1,0 +1,227 @@
+"""What to do about an incident: pure, every guard in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from mendel.healing.entities import Incident, Pause, PlaybookRun, RunState
+from mendel.healing.playbooks import Playbook
+from mendel.healing.policy import HealingPolicy, Level
+from mendel.retraining import LabelSupply, Waiting, may_start
+from mendel.values import render_duration
+
+_DAY = timedelta(days=1)
+LOOKS = 3
+"""How often a playbook whose candidate could not be judged is tried on one incident."""
+
+
+class Rule(StrEnum):
+    """Which rule decided."""
+
+    REMEDY = "remedy"
+    NO_REMEDY = "no_remedy"
+    AUTONOMY = "autonomy"
+    PAUSED = "paused"
+    ESCALATED = "escalated"
+    DID_NOT_HELP = "did_not_help"
+    DECLINED = "declined"
+    MENDED = "mended"
+    NOTHING_TO_RETURN_TO = "nothing_to_return_to"
+    ACTIVE_RUN = "active_run"
+    PROPOSED = "proposed"
+    COOLDOWN = "cooldown"
+    FLAPPING = "flapping"
+    RUNS_PER_DAY = "runs_per_day"
+    LABELS = "labels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Start *playbook* now; ``preempts`` is the run that gives way to it."""
+
+    playbook: str
+    rule: Rule
+    reasons: tuple[str, ...]
+    policy_hash: str
+    preempts: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Propose:
+    """Ask a person to start *playbook*."""
+
+    playbook: str
+    rule: Rule
+    reasons: tuple[str, ...]
+    policy_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """Do nothing but look; ``escalate`` asks for a person, since healing has nothing left to try."""
+
+    rule: Rule
+    reasons: tuple[str, ...]
+    policy_hash: str
+    escalate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Do nothing yet; ``until`` is None where no time, but a change, ends the wait."""
+
+    until: datetime | None
+    rule: Rule
+    reasons: tuple[str, ...]
+    policy_hash: str
+
+
+Decision = Act | Propose | Observe | Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """
+    What a decision rests on besides the incident and the policy.
+
+    Attributes:
+        playbook: The remedy's playbook; None where the cause has none or no playbook has its name.
+        pause: The kill switch, where it is on for this model.
+        runs: Runs of this model, of any incident: at least those unfinished and those of the last day and cooldown.
+        tried: Runs of this very incident.
+        return_to: The version a rollback would bring back; None: nothing to return to.
+        placed_by_rollback: When a rollback of healing's put the incident's version in place, if one did.
+        last_change: When the model's production version last changed.
+        supply: What a training could use; None where the remedy trains nothing.
+    """
+
+    policy_hash: str
+    playbook: Playbook | None = None
+    pause: Pause | None = None
+    runs: tuple[PlaybookRun, ...] = ()
+    tried: tuple[PlaybookRun, ...] = ()
+    return_to: int | None = None
+    placed_by_rollback: datetime | None = None
+    last_change: datetime | None = None
+    supply: LabelSupply | None = None
+
+
+def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetime) -> Decision:
+    """
+    Decide what to do about *incident*.
+
+    The first rule that holds decides, in this order: kill switch, escalation, no remedy, what was tried before,
+    nothing to return to, autonomy, one run per model, and then what may be waited for (cooldown, flap damping, runs a
+    day, labels). A decision to act names the evidence in its reasons.
+    """
+    if facts.pause is not None:
+        why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"
+        return Wait(until=None, rule=Rule.PAUSED, reasons=(why,), policy_hash=facts.policy_hash)
+    if incident.escalated:
+        return _observe(facts, Rule.ESCALATED, "escalated: a person is asked to look")
+    if facts.playbook is None:
+        name = policy.remedy(incident.cause)
+        why = f"{incident.cause} has no remedy in the policy" if name is None else f"no playbook is named {name}"
+        return _observe(facts, Rule.NO_REMEDY, why, escalate=name is not None)
+    return _with_playbook(incident, policy, facts, facts.playbook, now)
+
+
+def _with_playbook(
+    incident: Incident, policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime
+) -> Decision:
+    settled = _settled_before(facts, playbook) or _impossible(facts, playbook)
+    if settled is not None:
+        return settled
+    level = policy.autonomy.of(playbook.autonomy)
+    if level is Level.OBSERVE:
+        return _observe(facts, Rule.AUTONOMY, f"the policy only observes where it could {playbook.autonomy}")
+    if level.rank < Level(playbook.starts_under).rank:
+        why = f"the policy proposes what would {playbook.autonomy}"
+        return Propose(
+            playbook=playbook.name,
+            rule=Rule.AUTONOMY,
+            reasons=(why, *incident.context.reasons),
+            policy_hash=facts.policy_hash,
+        )
+    running = next((run for run in facts.runs if run.state is RunState.RUNNING), None)
+    preempts = running is not None and playbook.urgent and not running.document.get("urgent", False)
+    if running is not None and not preempts:
+        return _wait(facts, Rule.ACTIVE_RUN, None, f"run {running.id} ({running.playbook}) of this model is active")
+    if (waiting := next(_waits(policy, facts, playbook, now), None)) is not None:
+        return waiting
+    return Act(
+        playbook=playbook.name,
+        rule=Rule.REMEDY,
+        reasons=(f"{incident.cause} asks for {playbook.name}", *incident.context.reasons),
+        policy_hash=facts.policy_hash,
+        preempts=running.id if running is not None else None,
+    )
+
+
+def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
+    for run in facts.tried:
+        if run.playbook != playbook.name:
+            continue
+        if run.state.unhelpful:
+            why = f"{playbook.name} was tried as {run.id} and did not help ({run.state})"
+            return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
+        if run.state in {RunState.PROPOSED, RunState.HELD}:
+            return _wait(
+                facts, Rule.PROPOSED, None, f"{run.id} ({playbook.name}) waits for {run.held_for or 'approval'}"
+            )
+        if run.state is RunState.DECLINED:
+            return _observe(facts, Rule.DECLINED, f"{run.id} ({playbook.name}) was declined")
+        if run.state is RunState.SUCCEEDED:
+            return _observe(facts, Rule.MENDED, f"{run.id} ({playbook.name}) has done what it can")
+    undecided = [run.id for run in facts.tried if run.state is RunState.UNDECIDED and run.playbook == playbook.name]
+    if len(undecided) >= LOOKS:
+        why = f"{playbook.name} lacked the evidence to judge its candidate {len(undecided)} times"
+        return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
+    return None
+
+
+def _impossible(facts: Facts, playbook: Playbook) -> Decision | None:
+    if playbook.autonomy == "rollback" and facts.return_to is None:
+        return _observe(facts, Rule.NOTHING_TO_RETURN_TO, "there is no former version to return to", escalate=True)
+    return None
+
+
+def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime) -> Iterator[Wait]:
+    """Everything that stands against acting now, soonest checked first."""
+    if playbook.harmless:
+        return
+    acted = [run for run in facts.runs if run.started_at is not None and not run.document.get("harmless", False)]
+    if playbook.urgent:
+        if facts.placed_by_rollback is not None and now < (until := facts.placed_by_rollback + policy.cooldown):
+            why = "a rollback put this version in place just now; leaving it again so soon would only flap"
+            yield _wait(facts, Rule.FLAPPING, until, why)
+    else:
+        ended = [run.finished_at for run in acted if run.finished_at is not None]
+        if ended and now < (until := max(ended) + policy.cooldown):
+            why = f"cooldown of {render_duration(policy.cooldown)} after the last run"
+            yield _wait(facts, Rule.COOLDOWN, until, why)
+    recent = sorted(run.started_at for run in acted if run.started_at is not None and run.started_at > now - _DAY)
+    if len(recent) >= policy.max_runs_per_day:
+        free = recent[-policy.max_runs_per_day] + _DAY if policy.max_runs_per_day else None
+        why = f"{len(recent)} runs within a day, and the policy allows {policy.max_runs_per_day}"
+        yield _wait(facts, Rule.RUNS_PER_DAY, free, why)
+    if playbook.autonomy == "retrain" and facts.supply is None:
+        yield _wait(facts, Rule.LABELS, None, "the labels have not been counted yet")
+    elif playbook.autonomy == "retrain" and facts.supply is not None:
+        cooldown = facts.supply.cooldown
+        if facts.last_change is not None and now < (until := facts.last_change + cooldown):
+            why = f"the gates' cooldown of {render_duration(cooldown)} since the last change of version"
+            yield _wait(facts, Rule.COOLDOWN, until, why)
+        if isinstance(missing := may_start(facts.supply), Waiting):
+            yield _wait(facts, Rule.LABELS, None, missing.why)
+
+
+def _observe(facts: Facts, rule: Rule, why: str, *, escalate: bool = False) -> Observe:
+    return Observe(rule=rule, reasons=(why,), policy_hash=facts.policy_hash, escalate=escalate)
+
+
+def _wait(facts: Facts, rule: Rule, until: datetime | None, why: str) -> Wait:
+    return Wait(until=until, rule=rule, reasons=(why,), policy_hash=facts.policy_hash)

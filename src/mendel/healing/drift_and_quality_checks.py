@@ -1,0 +1,266 @@
+"""What the slow eyes see: drift from profiles and quality from labels, for one version in its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.drift import (
+    Band,
+    DriftReport,
+    MonitoringPolicy,
+    Outcomes,
+    Profile,
+    Quality,
+    QualityReading,
+    Reference,
+    compare,
+    confirmed,
+    evaluate,
+    merge,
+    quality_signal,
+)
+from mendel.healing.entities import Evidence, Looked, Signal, SignalKind
+from mendel.healing.fast_checks import Seen
+from mendel.predictions import ProfileRow
+from mendel.registry import VersionRecord
+from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window, from_micros
+
+_STARTS = 64
+_DATING_ROWS = 30
+REFERENCE = Path("mendel") / "reference.json"
+_NO_LABELS = NotMeasured(reason="no labelled prediction", have=0)
+
+
+class Log(Protocol):
+    """What healing reads of :class:`mendel.predictions.PredictionLog`."""
+
+    def labelled(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
+        """Predictions of the window with their labels, in the column ``label``."""
+
+    def predictions(
+        self, model: ModelName, window: Window, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> Table:
+        """Predictions of the window, oldest first; only *columns*, where they are given."""
+
+    def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
+        """Profiles whose grain of time starts in the window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityLook:
+    """Quality of a window, and of the version's first labelled rows where it could be told."""
+
+    reading: QualityReading
+    low_from_the_start: bool
+
+
+def windows(policy: MonitoringPolicy, now: datetime) -> tuple[Window, ...]:
+    """The windows that must agree, oldest first: each as long as ``lookback``, one ``every`` after the other."""
+    end = Window.grain(now, policy.every).start
+    return tuple(Window.before(end - policy.every * back, policy.lookback) for back in reversed(range(policy.confirm)))
+
+
+def reference_of(tree: Path) -> Reference | None:
+    """The reference that is frozen with a version; None: it was registered without training data."""
+    path = tree / REFERENCE
+    return Reference.from_json(path.read_bytes()) if path.is_file() else None
+
+
+def drift_report(
+    log: Log, ref: VersionRef, reference: Reference, window: Window, policy: MonitoringPolicy
+) -> DriftReport:
+    """The window's rows, summed from profiles, against the reference."""
+    rows = log.profile_rows(ref.model, ref.number, reference.id, window)
+    profile = merge(reference, [Profile.from_json(row.profile) for row in rows])
+    return compare(reference, profile, policy, window=window)
+
+
+def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, policy: MonitoringPolicy) -> datetime | None:
+    """
+    When the rows of *window* began to differ from the reference: the most likely single change.
+
+    The start t of a grain that maximises n(t) * KL(t), the log-likelihood ratio of "like the reference before t, like
+    themselves after" (Page 1954), over the rows after t; at most 64 starts are tried. A few rows are enough to date a
+    change that many have shown. The change lies somewhere in that grain, so that some of its rows are like the
+    reference: it is dated to the grain's end, unless that is the newest one. None: no grain can be measured.
+    """
+    policy = replace(policy, min_rows=min(policy.min_rows, _DATING_ROWS))
+    grains: dict[datetime, list[Profile]] = {}
+    for row in log.profile_rows(ref.model, ref.number, reference.id, window):
+        grains.setdefault(row.window.start, []).append(Profile.from_json(row.profile))
+    starts = sorted(grains, reverse=True)
+    every = max(1, len(starts) // _STARTS)
+    after, best, found, later = Profile.empty(reference), 0.0, None, None
+    for place, start in enumerate(starts, 1):
+        after = after.merge(*grains[start])
+        if place % every and place != len(starts):
+            continue
+        score = compare(reference, after, policy).input_drift_score
+        if isinstance(score, Measured) and score.value * after.rows > best:
+            best, found = score.value * after.rows, later or start
+        later = start
+    return found
+
+
+def ood_onset(rows: Table, *, bound: float) -> datetime | None:
+    """
+    When rows began to lie outside the reference: the most likely single rise of their share.
+
+    The row k that maximises the log-likelihood ratio of "one share before k, a higher one from k on" against one share
+    throughout, for independent rows (Hinkley 1970).
+
+    Args:
+        rows: ``event_time`` (microseconds, ascending) and ``ood``, None where a row was not scored.
+        bound: The share that the rows from k on must exceed, for a rise to be one.
+
+    Returns:
+        The event time of row k; None where the share never rises above the bound.
+    """
+    if not len(rows):
+        return None
+    scored = np.array([flag is not None for flag in rows["ood"].tolist()], dtype=np.bool_)
+    times, flags = rows["event_time"][scored], rows["ood"][scored].astype(float)
+    count = len(flags)
+    if count < 2:  # noqa: PLR2004 - one row rises above nothing
+        return None
+    before = np.arange(1, count)
+    outside = np.cumsum(flags)[:-1]
+    rest = flags.sum() - outside
+    rises = (rest / (count - before) > outside / before) & (rest / (count - before) > bound)
+    if not rises.any():
+        return None
+    gain = _log_likelihood(outside, before) + _log_likelihood(rest, count - before)
+    return from_micros(int(times[1 + int(np.argmax(np.where(rises, gain, -np.inf)))]))
+
+
+def _log_likelihood(hits: NDArray[np.float64], trials: NDArray[np.int64]) -> NDArray[np.float64]:
+    share = np.clip(hits / trials, 1e-12, 1 - 1e-12)
+    result: NDArray[np.float64] = hits * np.log(share) + (trials - hits) * np.log1p(-share)
+    return result
+
+
+def seen_in_drift(
+    reports: Sequence[DriftReport],
+    ref: VersionRef,
+    policy: MonitoringPolicy,
+    *,
+    since: datetime | None,
+    policy_hash: str,
+    now: datetime,
+) -> Seen:
+    """A signal where drift stands in as many windows as the policy asks for; clear where it stands in none of them."""
+    last = reports[-1]
+    text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
+    looked = (Looked(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
+    if confirmed(reports, policy):
+        severity = Severity.MEDIUM if last.band is Band.CRITICAL else Severity.LOW
+        share = last.drift_share.value if isinstance(last.drift_share, Measured) else None
+        evidence = Evidence(
+            policy_hash=policy_hash,
+            digests=tuple(str(report.profile_digest) for report in reports),
+            readings={
+                "reference_id": str(last.reference_id),
+                "window": str(last.window),
+                "drift_share": share,
+                "threshold": policy.drift_share,
+                "drifted_features": list(last.drifted_features),
+                "samples": last.rows,
+                "since": None if since is None else since.isoformat(),
+                "band": last.band.value,
+            },
+        )
+        reasons = (f"Input drift confirmed: {last}",)
+        found = Signal(
+            kind=SignalKind.DRIFT,
+            ref=ref,
+            severity=severity,
+            at=now,
+            reasons=reasons,
+            evidence=evidence,
+            since=since,
+        )
+        return Seen(looked=looked, signals=(found,))
+    measured = [report for report in reports if isinstance(report.drift_share, Measured)]
+    calm = isinstance(last.drift_share, Measured) and not any(report.drift_detected for report in measured)
+    return Seen(looked=looked, clear=(SignalKind.DRIFT,) if calm else ())
+
+
+def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
+    """
+    The quality of labelled predictions that somebody was given; None where there is none.
+
+    Chance is seeded: equal rows, equal intervals.
+    """
+    table = table.take(~table["shadow"].astype(bool)) if "shadow" in table else table
+    if not len(table):
+        return None
+    outcomes = Outcomes.of(table, task=policy.task, positive=policy.positive_label)
+    return evaluate(outcomes, np.random.default_rng(0), min_rows=policy.min_rows)
+
+
+def registered_quality(record: VersionRecord, policy: MonitoringPolicy) -> Quality | None:
+    """What the version was registered with as its holdout quality; None where the primary metric is not among it."""
+    value = record.metrics.get(policy.metric)
+    if value is None:
+        return None
+    known = Measured(value=value, samples=0)
+    return Quality(task=policy.task, samples=0, classes=(), metrics={policy.metric: known}, confusion=())
+
+
+def unknown_quality(policy: MonitoringPolicy) -> Quality:
+    """The quality of no rows."""
+    return Quality(task=policy.task, samples=0, classes=(), metrics={policy.metric: _NO_LABELS}, confusion=())
+
+
+def read_quality(
+    table: Table, baseline: Quality | None, policy: MonitoringPolicy, *, floor: float | None
+) -> QualityReading:
+    """The window's quality against the version's own baseline and the policy's floor."""
+    unknown = unknown_quality(policy)
+    return quality_signal(baseline or unknown, quality_of(table, policy) or unknown, policy, floor=floor)
+
+
+def seen_in_quality(
+    look: QualityLook, ref: VersionRef, *, moved: bool, policy_hash: str, now: datetime, window: Window
+) -> Seen:
+    """
+    A signal where the whole interval lies on the wrong side of its bound.
+
+    Args:
+        moved: The window's inputs have drifted, confirmed or not: then the version alone is not to blame.
+    """
+    reading = look.reading
+    text = f"quality {reading.reason}"
+    measured = isinstance(reading.value, Measured)
+    looked = (Looked(kind=SignalKind.QUALITY, text=text, measured=measured),)
+    if not reading.crossed:
+        return Seen(looked=looked, clear=(SignalKind.QUALITY,) if reading.crossed is False else ())
+    value = reading.value if isinstance(reading.value, Measured) else None
+    evidence = Evidence(
+        policy_hash=policy_hash,
+        readings={
+            "metric": reading.metric,
+            "value": None if value is None else value.value,
+            "samples": None if value is None else value.samples,
+            "threshold": reading.threshold,
+            "window": str(window),
+        },
+    )
+    found = Signal(
+        kind=SignalKind.QUALITY,
+        ref=ref,
+        severity=Severity.MEDIUM,
+        at=now,
+        reasons=(f"Quality has fallen: {reading.reason}",),
+        evidence=evidence,
+        since=window.start,
+        only_since_version=look.low_from_the_start and not moved,
+    )
+    return Seen(looked=looked, signals=(found,))

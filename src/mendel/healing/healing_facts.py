@@ -1,0 +1,99 @@
+"""What is known of a model when healing looks at it, read from the registry before any transaction of healing's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mendel.healing.causes import Circumstances
+from mendel.healing.policy import HealingPolicy
+from mendel.healing.ports import Lifecycle
+from mendel.registry import PolicyDocument, Tenure
+from mendel.retraining import LabelSupply
+from mendel.values import ModelName, Stage, VersionRef
+
+_UNFIT = frozenset({Stage.ROLLBACK, Stage.DEPRECATED})
+ACTOR = "healing"
+
+
+def actor_of(run_id: str) -> str:
+    """Who the registry's events name for what a run changes."""
+    return f"{ACTOR}:{run_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealingFacts:
+    """
+    One model at one time.
+
+    Attributes:
+        production: The version on the first route.
+        return_to: The version that a rollback would bring back.
+        tenures: Every stretch in production, oldest first.
+    """
+
+    model: ModelName
+    at: datetime
+    generation: int
+    production: VersionRef | None
+    stage: Stage | None
+    return_to: int | None
+    tenures: tuple[Tenure, ...]
+    document: PolicyDocument
+    policy: HealingPolicy
+    supply: LabelSupply | None = None
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The healing section as written, with the profile that may stand beside the triggers."""
+        return {"healing": self.document.section("healing"), "rollback": self.document.section("rollback")}
+
+    @property
+    def last_change(self) -> datetime | None:
+        """When production last changed hands, the first deployment included: the gates' cooldown counts from it."""
+        return max((tenure.end or tenure.start for tenure in self.tenures), default=None)
+
+    def tenure(self, ref: VersionRef) -> Tenure | None:
+        """The newest stretch of *ref* in production."""
+        return next((one for one in reversed(self.tenures) if one.version == ref.number), None)
+
+    def circumstances(self, ref: VersionRef, *, drifting: bool) -> Circumstances:
+        """What a cause depends on."""
+        tenure = self.tenure(ref)
+        return Circumstances(
+            newly_promoted=tenure is not None and self.at < tenure.start + self.policy.bake,
+            former=self.return_to is not None,
+            drifting=drifting,
+        )
+
+
+def situation(lifecycle: Lifecycle, model: ModelName, now: datetime) -> HealingFacts:
+    """
+    Read what there is to know of *model* but the supply of labels, which costs more than all the rest.
+
+    Raises:
+        ModelNotFound: No such model.
+        InvalidPolicy: Its policy cannot be read.
+    """
+    deployment, document = lifecycle.deployment(model), lifecycle.policy(model)
+    tenures = tuple(sorted(lifecycle.history(model), key=lambda tenure: tenure.start))
+    production = None if deployment.production is None else VersionRef(model, deployment.production)
+    return HealingFacts(
+        model=model,
+        at=now,
+        generation=deployment.generation,
+        production=production,
+        stage=None if production is None else lifecycle.version(production).stage,
+        return_to=None if production is None else _return_to(lifecycle, tenures, production),
+        tenures=tenures,
+        document=document,
+        policy=HealingPolicy.of(document.body),
+    )
+
+
+def _return_to(lifecycle: Lifecycle, tenures: Sequence[Tenure], production: VersionRef) -> int | None:
+    former = dict.fromkeys(one.version for one in reversed(tenures) if one.version != production.number)
+    fit = (number for number in former if lifecycle.version(VersionRef(production.model, number)).stage not in _UNFIT)
+    return next(fit, None)

@@ -1,0 +1,331 @@
+"""From signals to incidents to decisions to runs, each taken in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+from mendel.durable import NewId, Transaction, UnitOfWork
+from mendel.errors import AlreadyExists
+from mendel.healing.causes import Diagnosis, began, diagnose
+from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, decide
+from mendel.healing.decision_records import recorded
+from mendel.healing.entities import (
+    Cause,
+    Incident,
+    Outlook,
+    PlaybookRun,
+    RunState,
+    Signal,
+    SignalKind,
+    TimelineEntry,
+)
+from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, situation
+from mendel.healing.incident_journal import Journal, pause_of
+from mendel.healing.incidents import joined, opened, since_after
+from mendel.healing.playbooks import Playbook
+from mendel.healing.ports import HealingStore, Lifecycle, Training
+from mendel.retraining import LabelSupply
+from mendel.values import ModelName, VersionRef, to_builtins
+
+T = TypeVar("T")
+_WORLD = frozenset({SignalKind.DRIFT, SignalKind.OOD, SignalKind.QUALITY})
+_RIVALS = 3
+_RECOUNT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """Labels, as they were counted last."""
+
+    at: datetime
+    since: datetime | None
+    supply: LabelSupply
+
+
+class IncidentDecisions:
+    """
+    The part of healing that acts on its own.
+
+    Args:
+        lifecycle: The registry.
+        playbooks: Every playbook by name; see :func:`mendel.healing.load_playbooks`.
+        training: Whether a training could start.
+    """
+
+    def __init__(
+        self,
+        unit: UnitOfWork,
+        lifecycle: Lifecycle,
+        *,
+        playbooks: Mapping[str, Playbook],
+        training: Training,
+        new_id: NewId,
+    ) -> None:
+        self._unit = unit
+        self._lifecycle = lifecycle
+        self._playbooks = playbooks
+        self._training = training
+        self._journal = Journal(new_id)
+        self._supplies: dict[ModelName, _Counted] = {}
+
+    def attend(self, outlook: Outlook, now: datetime) -> tuple[Incident, ...]:
+        """
+        Take in what a look at a model found: open or join incidents, resolve those whose signal is gone, decide again.
+
+        Returns:
+            Every incident of the model that is open now.
+        """
+        self.notice(outlook.signals, now)
+        self.clear(outlook, now)
+        return self.review(outlook.model, now)
+
+    def notice(self, signals: Sequence[Signal], now: datetime) -> tuple[Incident, ...]:
+        """
+        Open an incident for each origin of *signals*, or join the one that is open, and decide what to do.
+
+        Returns:
+            The incidents that the signals belong to.
+        """
+        by_version: dict[VersionRef, list[Signal]] = {}
+        for signal in signals:
+            by_version.setdefault(signal.ref, []).append(signal)
+        found: list[Incident] = []
+        for ref, raised in by_version.items():
+            about = self._situation(ref.model, now)
+            if any(signal.kind in _WORLD for signal in raised):
+                about = self._supplied(about, ref, began(raised), [signal.kind for signal in raised])
+            found += self._write_against_rivals(partial(self._notice, about=about, raised=raised))
+        return tuple(found)
+
+    def clear(self, outlook: Outlook, now: datetime) -> tuple[Incident, ...]:
+        """
+        Resolve the incidents that *outlook* answers, unless a run is at work on them.
+
+        An incident is answered when every kind of signal it has was measured within bounds, or when its version no
+        longer serves.
+        """
+        waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(outlook.model))
+        if not any(_answer(incident, outlook) for incident in waiting):
+            return ()
+
+        def settle(tx: Transaction) -> tuple[Incident, ...]:
+            done = []
+            store = tx.store(HealingStore)
+            for incident in store.open_incidents(outlook.model):
+                how = _answer(incident, outlook)
+                busy = any(not run.state.over for run in store.runs(outlook.model, incident=incident.id))
+                if how is not None and not busy:
+                    done.append(self._journal.resolve(tx, incident, how, now, ACTOR))
+            return tuple(done)
+
+        return self._unit.write(settle)
+
+    def review(self, model: ModelName, now: datetime) -> tuple[Incident, ...]:
+        """Decide again about every open incident of *model*: what had to wait may be due."""
+        waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(model))
+        if not waiting:
+            return ()
+        about = self._situation(model, now)
+        if (moved := next((one for one in waiting if one.cause.family == "world"), None)) is not None:
+            about = self._supplied(about, moved.ref, moved.since, moved.kinds)
+
+        def again(tx: Transaction) -> tuple[Incident, ...]:
+            return tuple(self._decide(tx, one, about) for one in tx.store(HealingStore).open_incidents(model))
+
+        return self._unit.write(again)
+
+    def _notice(self, tx: Transaction, *, about: HealingFacts, raised: Sequence[Signal]) -> list[Incident]:
+        ref, now = raised[0].ref, about.at
+        store = tx.store(HealingStore)
+        waiting = [one for one in store.open_incidents(ref.model) if one.ref == ref]
+        drifting = any(one.cause in {Cause.DRIFT, Cause.OOD} for one in waiting)
+        found = []
+        for diagnosis in diagnose(raised, about.circumstances(ref, drifting=drifting)):
+            incident = next((one for one in waiting if one.cause.family == diagnosis.cause.family), None)
+            if incident is None:
+                after = self._open(tx, diagnosis, about, now)
+            else:
+                after = joined(incident, diagnosis, now)
+                store.put_incident(after)
+            known = () if incident is None else incident.kinds
+            self._tell_drift(tx, [one for one in diagnosis.signals if one.kind not in known], after, now)
+            found.append(self._decide(tx, after, about))
+        return found
+
+    def _open(self, tx: Transaction, diagnosis: Diagnosis, about: HealingFacts, now: datetime) -> Incident:
+        store = tx.store(HealingStore)
+        series = f"INC-{now.year}"
+        incident = opened(diagnosis, about, incident_id=f"{series}-{store.next_number(series)}", now=now)
+        store.add_incident(incident)
+        told = {
+            "incident": incident.id,
+            "cause": incident.cause,
+            "severity": incident.severity,
+            "title": incident.title,
+            "reasons": diagnosis.reasons,
+            "policy_hash": about.document.hash,
+            "digests": _digests(incident),
+        }
+        self._journal.say(tx, "incident.opened", incident.ref, told, now=now, by=ACTOR)
+        return incident
+
+    def _tell_drift(self, tx: Transaction, fresh: Sequence[Signal], incident: Incident, now: datetime) -> None:
+        for signal in fresh:
+            if signal.kind is SignalKind.DRIFT:
+                told = {
+                    "incident": incident.id,
+                    "reasons": signal.reasons,
+                    "policy_hash": signal.evidence.policy_hash,
+                    "digests": signal.evidence.digests,
+                    **signal.evidence.readings,
+                }
+                self._journal.say(tx, "model.drift_detected", incident.ref, told, now=now, by=ACTOR)
+
+    def _decide(self, tx: Transaction, incident: Incident, about: HealingFacts) -> Incident:
+        store, now = tx.store(HealingStore), about.at
+        facts = self._facts(store, incident, about)
+        if any(run.state is RunState.RUNNING for run in facts.tried):
+            return incident
+        decision = decide(incident, about.policy, facts, now)
+        record = recorded(
+            decision,
+            record_id=self._journal.new_id(),
+            incident=incident.id,
+            at=now,
+            run=_next_run_id(incident, facts) if isinstance(decision, Act | Propose) else None,
+            evidence=_digests(incident),
+        )
+        if not isinstance(decision, Act | Propose) and record.same_as(
+            next(reversed(store.decisions(incident.id)), None)
+        ):
+            return incident
+        store.add_decision(record)
+        self._journal.say(tx, "decision.made", incident.ref, to_builtins(record), now=now, by=ACTOR)
+        text = f"{record.verdict}{f' {record.playbook}' if record.playbook else ''}: {'; '.join(record.reasons)}"
+        store.put_incident(incident.noting(TimelineEntry(at=now, kind="decided", text=text)))
+        self._carry_out(tx, decision, record.run, incident, about)
+        return store.incident(incident.id)
+
+    def _carry_out(
+        self, tx: Transaction, decision: Decision, run_id: str | None, incident: Incident, about: HealingFacts
+    ) -> None:
+        match decision:
+            case Act(playbook=playbook, preempts=preempts) if run_id is not None:
+                if preempts is not None:
+                    former, why = tx.store(HealingStore).run(preempts), f"gave way to {run_id}"
+                    self._journal.stop(tx, former, RunState.CANCELLED, why, now=about.at, by=ACTOR)
+                run = self._run(about, incident.ref, playbook, run_id=run_id, incident=incident.id, reason="decided")
+                self._journal.launch(tx, run, about.at)
+            case Propose(playbook=playbook) if run_id is not None:
+                run = self._run(about, incident.ref, playbook, run_id=run_id, incident=incident.id, reason="proposed")
+                tx.store(HealingStore).put_run(run)
+            case Observe(escalate=True, reasons=reasons):
+                now_is = tx.store(HealingStore).incident(incident.id)
+                self._journal.escalate(tx, now_is, "; ".join(reasons), about.at, ACTOR)
+            case _:
+                pass
+
+    def _facts(self, store: HealingStore, incident: Incident, about: HealingFacts) -> Facts:
+        since = about.at - max(timedelta(days=1), about.policy.cooldown)
+        runs = store.runs(incident.ref.model, since=since)
+        remedy = about.policy.remedy(incident.cause)
+        return Facts(
+            policy_hash=about.document.hash,
+            playbook=None if remedy is None else self._playbooks.get(remedy),
+            pause=pause_of(store, incident.ref.model),
+            runs=runs,
+            tried=store.runs(incident.ref.model, incident=incident.id),
+            return_to=about.return_to,
+            placed_by_rollback=_placed_by_rollback(about, incident.ref, runs),
+            last_change=about.last_change,
+            supply=about.supply,
+        )
+
+    def _run(
+        self, about: HealingFacts, ref: VersionRef, playbook: str, *, run_id: str, incident: str | None, reason: str
+    ) -> PlaybookRun:
+        return PlaybookRun(
+            id=run_id,
+            incident=incident,
+            ref=ref,
+            playbook=playbook,
+            document=to_builtins(self._playbooks[playbook]),
+            policy=about.section,
+            policy_hash=about.document.hash,
+            state=RunState.PROPOSED,
+            created_at=about.at,
+            reason=reason,
+            facts={},
+        )
+
+    def _situation(self, model: ModelName, now: datetime) -> HealingFacts:
+        return situation(self._lifecycle, model, now)
+
+    def _supplied(
+        self, about: HealingFacts, ref: VersionRef, since: datetime | None, kinds: Sequence[SignalKind]
+    ) -> HealingFacts:
+        """
+        Add what a training to replace *ref* could use of the rows since the change began.
+
+        That is what its incident will say once signals of *kinds*, which say *since*, have joined it: the training
+        asks the incident.
+
+        Counted again every few seconds at most, and not for what no longer serves or is being worked on.
+        """
+        if about.production != ref:
+            return about
+        incident, busy = self._unit.read(partial(_world_incident, ref=ref))
+        if busy or (incident is not None and incident.escalated):
+            return about
+        since = since if incident is None else since_after(incident, kinds, since)
+        known = self._supplies.get(about.model)
+        if known is None or known.since != since or not known.at <= about.at < known.at + _RECOUNT:
+            supply = self._training.supply(about.model, about.document, about.at, since=since)
+            self._supplies[about.model] = known = _Counted(at=about.at, since=since, supply=supply)
+        return replace(about, supply=known.supply)
+
+    def _write_against_rivals(self, work: Callable[[Transaction], T]) -> T:
+        """Write, and where another process opened the same incident in the same instant, look again and join it."""
+        for _ in range(_RIVALS):
+            try:
+                return self._unit.write(work)
+            except AlreadyExists:
+                continue
+        return self._unit.write(work)
+
+
+def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | None, bool]:
+    """The open incident about the world that *ref* meets, and whether a run is at work on it."""
+    store = tx.store(HealingStore)
+    for incident in store.open_incidents(ref.model):
+        if incident.ref == ref and incident.cause.family == "world":
+            return incident, any(not run.state.over for run in store.runs(ref.model, incident=incident.id))
+    return None, False
+
+
+def _answer(incident: Incident, outlook: Outlook) -> str | None:
+    """Why *outlook* answers *incident*; None when it does not."""
+    if outlook.ref != incident.ref:
+        return f"{incident.ref} no longer serves" if outlook.ref is not None else "nothing is in production any more"
+    if set(incident.kinds) <= set(outlook.clear):
+        told = "; ".join(one.text for one in outlook.looked if one.kind in incident.kinds)
+        return f"the signal went away: {told}"
+    return None
+
+
+def _digests(incident: Incident) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(digest for evidence in incident.evidence for digest in evidence.digests))
+
+
+def _next_run_id(incident: Incident, facts: Facts) -> str:
+    return f"{incident.id}-{len(facts.tried) + 1}"
+
+
+def _placed_by_rollback(about: HealingFacts, ref: VersionRef, runs: Sequence[PlaybookRun]) -> datetime | None:
+    tenure = about.tenure(ref)
+    mine = {actor_of(run.id) for run in runs if run.document.get("autonomy") == "rollback"}
+    return tenure.start if tenure is not None and tenure.actor in mine else None

@@ -1,0 +1,115 @@
+"""What healing writes inside a transaction: incidents, runs and their events, the same for people and for playbooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from mendel.durable import Event, NewId, Transaction, WorkflowCall
+from mendel.healing.entities import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
+from mendel.healing.incidents import escalated, resolved
+from mendel.healing.ports import HealingStore
+from mendel.values import ModelName, VersionRef, to_builtins
+
+WORKFLOW = "playbook"
+"""The name under which the body of playbooks is registered with the workflows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Writes changes together with their events."""
+
+    new_id: NewId
+
+    def say(
+        self, tx: Transaction, what: str, about: VersionRef | str, told: dict[str, Any], *, now: datetime, by: str
+    ) -> None:
+        """Append the event *what* about a version (whose ``model_id`` it then names), a model, or healing itself."""
+        if isinstance(about, VersionRef):
+            told = {"model_id": f"{about.model}/{about.number}", **told}
+        event = Event(id=self.new_id(), type=what, subject=str(about), time=now, actor=by, data=to_builtins(told))
+        tx.append(event)
+
+    def change(self, tx: Transaction, incident_id: str | None, with_: Callable[[Incident], Incident]) -> None:
+        """Put ``with_(incident)`` in the incident's place; nothing, where a run has none."""
+        if incident_id is not None:
+            store = tx.store(HealingStore)
+            store.put_incident(with_(store.incident(incident_id)))
+
+    def note(self, tx: Transaction, incident_id: str | None, entry: TimelineEntry) -> None:
+        """Add *entry* to the incident's timeline."""
+        self.change(tx, incident_id, lambda incident: incident.noting(entry))
+
+    def resolve(self, tx: Transaction, incident: Incident, how: str, now: datetime, by: str) -> Incident:
+        """Answer *incident*."""
+        after = resolved(incident, how, now, actor=by)
+        tx.store(HealingStore).put_incident(after)
+        told = {
+            "incident": incident.id,
+            "cause": incident.cause,
+            "how": how,
+            "open_seconds": (now - incident.opened_at).total_seconds(),
+        }
+        self.say(tx, "incident.resolved", incident.ref, told, now=now, by=by)
+        return after
+
+    def escalate(self, tx: Transaction, incident: Incident, why: str, now: datetime, by: str) -> Incident:
+        """Ask for a person, once."""
+        if incident.escalated or not incident.status.unresolved:
+            return incident
+        after = escalated(incident, why, now, actor=by)
+        tx.store(HealingStore).put_incident(after)
+        told = {"incident": incident.id, "cause": incident.cause, "severity": after.severity, "why": why}
+        self.say(tx, "incident.escalated", incident.ref, told, now=now, by=by)
+        return after
+
+    def launch(self, tx: Transaction, run: PlaybookRun, now: datetime) -> PlaybookRun:
+        """
+        Start the run's present part with the commit of *tx*.
+
+        Raises:
+            AlreadyExists: Another run of the model is active.
+        """
+        after = replace(run, state=RunState.RUNNING, started_at=run.started_at or now, held_for=None)
+        tx.store(HealingStore).put_run(after)
+        call = WorkflowCall(name=WORKFLOW, id=after.workflow_id, input={"run": run.id, "part": after.part})
+        tx.start(call)
+        self.change(tx, run.incident, lambda one: replace(one, status=IncidentStatus.MITIGATING))
+        return after
+
+    def go_on(self, tx: Transaction, run: PlaybookRun, now: datetime) -> PlaybookRun:
+        """
+        Start the next part of a held run.
+
+        Raises:
+            AlreadyExists: Another run of the model is active.
+        """
+        return self.launch(tx, replace(run, part=run.part + 1), now)
+
+    def stop(
+        self, tx: Transaction, run: PlaybookRun, state: RunState, why: str, *, now: datetime, by: str
+    ) -> PlaybookRun:
+        """End a run from outside: whatever it would do next, it finds itself over first."""
+        after = replace(run, state=state, finished_at=now)
+        tx.store(HealingStore).put_run(after)
+        told = {"run": run.id, "playbook": run.playbook, "state": state, "why": why}
+        self.say(tx, "playbook.finished", run.ref, told, now=now, by=by)
+        self.note(tx, run.incident, TimelineEntry(at=now, kind=state.value, text=f"{run.id}: {why}", actor=by))
+        self.reopen(tx, run.incident)
+        return after
+
+    def reopen(self, tx: Transaction, incident_id: str | None) -> None:
+        """Nothing mends the incident any more."""
+
+        def opened(incident: Incident) -> Incident:
+            mitigating = incident.status is IncidentStatus.MITIGATING
+            return replace(incident, status=IncidentStatus.OPEN) if mitigating else incident
+
+        self.change(tx, incident_id, opened)
+
+
+def pause_of(store: HealingStore, model: ModelName) -> Pause | None:
+    """The pause that holds for *model*: one for all before its own."""
+    return next((pause for pause in store.pauses() if pause.model in {None, model}), None)

@@ -1,0 +1,245 @@
+"""From project, selection and lock to the plan of an image: pure, and equal for equal inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from mendel.errors import BuildRefused
+from mendel.images.entities import APP, DATA, VENV, ImageName, ImagePlan, Part, RunSettings, SourceFile
+from mendel.images.file_selection import VERSION_DIRECTORY, Selection
+from mendel.images.labels import ImageFacts, image_labels, one_line, rfc3339
+from mendel.images.lockfile import BUILDER_FORMAT, Environment, RuntimePin
+from mendel.projects import Classifier, without_credentials
+from mendel.values import Digest, ReleaseTag, VersionRef, to_json
+
+GRPC_PORT, ZMQ_PORT = 7212, 7211
+OWN_BUILDER = "oci"
+"""The name of the builder whose bytes are decided here; every other engine's are its own."""
+
+_INTERPRETER = f"{VENV}/bin/python"
+_ENVIRONMENT = {
+    "HOME": str(DATA),
+    "PYTHONSAFEPATH": "1",  # no file of the project stands in for a module of the standard library
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """
+    Where the files of an image come from, as git, the tag and its trailers say.
+
+    Attributes:
+        repository: The repository's name, from the trailer ``Repository-Name`` or as the project is called.
+        created: The commit's date, UTC.
+        tag: None for a working tree that is on no release, or is changed.
+        tool_url: From the tag's trailers; stands in where the lock's runtime does not know.
+        untracked: Artefacts that the tag records by digest.
+        changed: The working tree differs from the commit.
+        maintainer, about: Of the repository, as ``mlserver.yaml`` has them.
+    """
+
+    repository: str
+    created: datetime
+    tag: ReleaseTag | None = None
+    commit: str | None = None
+    branch: str | None = None
+    url: str | None = None
+    tool_url: str | None = None
+    untracked: tuple[str, ...] = ()
+    changed: bool = False
+    maintainer: str | None = None
+    about: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredVersion:
+    """A registered version for an image of its own; *files* as :func:`mendel.images.version_files` gives them."""
+
+    ref: VersionRef
+    artifact: Digest
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """What labels and manifest are made of, beside the files."""
+
+    origin: Origin
+    runtime: RuntimePin
+    lock: Digest | None
+    engine: str
+    version: RegisteredVersion | None
+
+
+def plan_image(
+    classifier: Classifier,
+    selection: Selection,
+    *,
+    origin: Origin,
+    environment: Environment,
+    runtime: RuntimePin,
+    lock: Digest | None,
+    name: ImageName,
+    tags: tuple[str, ...],
+    engine: str = OWN_BUILDER,
+    version: RegisteredVersion | None = None,
+) -> ImagePlan:
+    """
+    Decide everything about an image: equal arguments, files in any order, give equal plans.
+
+    Args:
+        lock: Digest of the lock that *environment* and *runtime* are of.
+        engine: What will build it; only :data:`OWN_BUILDER` gives images that a rebuild repeats.
+        version: For ``build --model``: its artefact stands below ``/app/.version`` and is what the server starts with.
+
+    Raises:
+        BuildRefused: A path stands in two parts.
+    """
+    artifacts = sorted((*selection.artifacts, *(() if version is None else version.files)), key=lambda file: file.path)
+    code = sorted(selection.code, key=lambda file: file.path)
+    _refuse_twice([*artifacts, *code])
+    inputs = _Inputs(origin=origin, runtime=runtime, lock=lock, engine=engine, version=version)
+    return ImagePlan(
+        classifier=classifier.name,
+        name=name,
+        tags=tags,
+        labels=image_labels(_facts(classifier, inputs)),
+        created=origin.created,
+        environment=environment,
+        runtime=runtime,
+        artifacts=tuple(artifacts),
+        code=tuple(code),
+        manifest=_manifest(classifier, inputs, artifacts, code),
+        run=run_settings(classifier, with_version=version is not None),
+    )
+
+
+def run_settings(classifier: Classifier, *, with_version: bool = False) -> RunSettings:
+    """
+    How a container of *classifier* starts, answers for its health, and on which ports it listens.
+
+    ``PATH`` is for who knows the base's: the environment of the image stands before it.
+    """
+    given = ("--artifact", f"{APP}/{VERSION_DIRECTORY}") if with_version else ()
+    serve = ("serve", "--path", str(APP), "--classifier", classifier.name, "--directory", str(DATA))
+    ports = (classifier.server.port, GRPC_PORT, ZMQ_PORT)
+    return RunSettings(
+        command=(_INTERPRETER, "-m", "mendel.app.cli", *serve, *given),
+        environment=_ENVIRONMENT,
+        ports=tuple(port for port in dict.fromkeys(ports) if port),
+        healthcheck=(_INTERPRETER, "-m", "mendel.app.server.healthcheck", str(DATA)),
+    )
+
+
+def describe(plan: ImagePlan, selection: Selection, *, found: str | None = None) -> tuple[str, ...]:
+    """
+    What ``build`` says before it builds: the runtime, the files by kind with their total, and for what.
+
+    Args:
+        found: How the runtime was found; None: from the lock.
+    """
+    return tuple(_description(plan, selection, plan.runtime.how if found is None else found))
+
+
+def _facts(classifier: Classifier, inputs: _Inputs) -> ImageFacts:
+    own, origin, runtime, version = inputs.engine == OWN_BUILDER, inputs.origin, inputs.runtime, inputs.version
+    repeatable = own and inputs.lock is not None and origin.tag is not None and origin.tag.reproducible
+    return ImageFacts(
+        classifier=classifier.name,
+        repository=origin.repository,
+        predictor_module=classifier.predictor.import_name,
+        predictor_class=classifier.predictor.class_name,
+        created=origin.created,
+        builder=f"{inputs.engine}/{BUILDER_FORMAT}" if own else inputs.engine,
+        reproducible=repeatable and not origin.untracked and not origin.changed and version is None,
+        tool_version=runtime.version,
+        tool_commit=runtime.commit,
+        tool_url=_tool_url(origin, runtime),
+        tag=origin.tag,
+        commit=origin.commit,
+        branch=origin.branch,
+        git_url=origin.url,
+        lock=inputs.lock,
+        untracked=origin.untracked,
+        changed=origin.changed,
+        maintainer=origin.maintainer,
+        about=origin.about or None,
+        model=None if version is None else (version.ref, version.artifact),
+    )
+
+
+def _tool_url(origin: Origin, runtime: RuntimePin) -> str | None:
+    """The runtime's repository; the tag's trailer tells it if it speaks of the same commit."""
+    same = origin.tag is not None and runtime.commit is not None and runtime.commit.startswith(origin.tag.tool)
+    return runtime.url or (origin.tool_url if same else None)
+
+
+def _manifest(classifier: Classifier, inputs: _Inputs, artifacts: list[SourceFile], code: list[SourceFile]) -> bytes:
+    """Canonical JSON of what stands in the image; the server reads of it which release it is."""
+    origin, version = inputs.origin, inputs.version
+    release = origin.tag and {
+        "tag": str(origin.tag),
+        "version": str(origin.tag.version),
+        "commit": origin.commit,
+        "branch": origin.branch,
+        "repository": one_line(origin.repository),
+        "url": None if origin.url is None else without_credentials(origin.url),
+        "tool_commit": inputs.runtime.commit,
+        "time": rfc3339(origin.created),
+    }
+    files = [(Part.ARTIFACTS, file) for file in artifacts] + [(Part.CODE, file) for file in code]
+    whole = {
+        "format": 1,
+        "classifier": classifier.name,
+        "release": release,
+        "lock": inputs.lock,
+        "files": [
+            {"path": file.path, "sha256": file.digest, "size": file.size_bytes, "part": part}
+            for part, file in sorted(files, key=lambda entry: entry[1].path)
+        ],
+    }
+    model = {} if version is None else {"model": {"version": str(version.ref), "artifact": version.artifact}}
+    return to_json({**whole, **model}) + b"\n"
+
+
+def _refuse_twice(files: list[SourceFile]) -> None:
+    counts = Counter(file.path for file in files)
+    reasons = tuple(f"{path} stands in two parts of the image." for path, count in sorted(counts.items()) if count > 1)
+    if reasons:
+        raise BuildRefused("The parts of the image overlap.", reasons=reasons)
+
+
+def _description(plan: ImagePlan, selection: Selection, found: str) -> Iterator[str]:
+    commit = "an unknown commit" if plan.runtime.commit is None else plan.runtime.commit[:7]
+    yield f"Runtime: mendel {plan.runtime.version} at {commit} ({found})"
+    sizes = {file.path: file.size_bytes for file in (*plan.artifacts, *plan.code)}
+    kinds = {
+        "Predictor files": selection.predictor,
+        "Artefact files": tuple(file.path for file in plan.artifacts),
+        "Configuration files": selection.configuration,
+    }
+    for title, paths in kinds.items():
+        yield f"{title}:" if paths else f"{title}: none"
+        yield from (f"  {path} ({render_size(sizes[path])})" for path in paths)
+    yield f"Total: {len(sizes)} files, {render_size(sum(sizes.values()))}"
+    version = plan.labels.get("com.classifier.version")
+    yield f"Building container for {plan.classifier} {'(untagged)' if version is None else f'v{version}'}"
+
+
+def render_size(count: int) -> str:
+    """
+    A number of bytes for people.
+
+    >>> render_size(999), render_size(12_345), render_size(10_000_000_000)
+    ('999 B', '12.3 kB', '10.0 GB')
+    """
+    amount, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - SI
+            break
+        amount, unit = amount / 1000, larger
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"

@@ -1,0 +1,254 @@
+"""Which files of a project go into a classifier's image, and every reason why they cannot."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mendel.errors import BuildRefused
+from mendel.images.entities import MANIFEST, SourceFile
+from mendel.images.import_graph import ImportGraph, import_graph, module_files
+from mendel.images.lockfile import LOCK_FILE
+from mendel.images.project_tree import HashFile, ProjectTree
+from mendel.projects import Classifier, Project
+from mendel.values.directory_trees import file_digest, tree_files
+
+VERSION_DIRECTORY = ".version"
+"""Where the artefact of a registered version stands in an image that was built for one, below ``/app``."""
+
+_DATA_SUFFIX = re.compile(
+    r"\.(bin|cbm|csv|h5|json|joblib|model|np[yz]|onnx|parquet|pickle|pkl|pth?|safetensors|skops|tflite|txt|ubj|ya?ml)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """
+    What goes into an image, each file in one part only.
+
+    Attributes:
+        artifacts: Files that the configuration names, sorted by path.
+        code: Modules, ``mlserver.yaml``, requirements, the lock, sorted by path.
+        predictor: Paths of the modules among the code.
+        configuration: Paths of the rest of the code.
+        untracked: Paths that git does not track, where that was asked.
+        hints: Sentences for the reader; nothing stands in the way.
+    """
+
+    artifacts: tuple[SourceFile, ...]
+    code: tuple[SourceFile, ...]
+    predictor: tuple[str, ...]
+    configuration: tuple[str, ...]
+    untracked: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files together."""
+        return sum(file.size_bytes for file in (*self.artifacts, *self.code))
+
+
+def select_files(
+    project: Project,
+    classifier: Classifier,
+    directory: Path,
+    *,
+    tracked: frozenset[str] | None = None,
+    hash_file: HashFile = file_digest,
+) -> Selection:
+    """
+    Choose the files of *classifier*'s image from *directory*, a checkout or an export of *project*.
+
+    Nothing is imported; links inside the project are taken by content; large files are hashed in bounded memory.
+
+    Args:
+        tracked: What git tracks there; None does not ask.
+        hash_file: Digests files above 1 MiB; a cache may stand behind it.
+
+    Raises:
+        BuildRefused: With every reason at once: a missing predictor, code that is not Python, secrets, links that
+            leave the project or lead nowhere, names that are no text, files that cannot be read.
+    """
+    tree = ProjectTree(directory, exclude=classifier.build.exclude_patterns, hash_file=hash_file)
+    hints: list[str] = []
+    graph = _code(classifier, directory, tree)
+    hints += graph.hints
+    modules = _by_path(file for path in graph.files for file in tree.take(path, why="code"))
+    configuration = _by_path(_configuration(project, classifier, directory, tree))
+    named = _by_path(_named_files(project, classifier, directory, tree, hints))
+    code = configuration | modules
+    artifacts = {path: file for path, file in named.items() if path not in code}
+    _refuse_own_names(tree, {**artifacts, **code})
+    hints += _same_but_for_case({**artifacts, **code})
+    if tree.reasons:
+        raise BuildRefused(f"{classifier.name} cannot be put into an image.", reasons=tuple(tree.reasons))
+    untracked = _untracked({**artifacts, **code}, tracked, tree)
+    if untracked:
+        hints.append(f"untracked: {', '.join(untracked)}")
+    return Selection(
+        artifacts=_sorted(artifacts),
+        code=_sorted(code),
+        predictor=tuple(sorted(modules)),
+        configuration=tuple(sorted(set(configuration) - set(modules))),
+        untracked=untracked,
+        hints=tuple(dict.fromkeys(hints)),
+    )
+
+
+def version_files(artifact: Path, *, hash_file: HashFile = file_digest) -> tuple[SourceFile, ...]:
+    """
+    The files of a registered version's artefact as they stand below :data:`VERSION_DIRECTORY`; its data stay behind.
+
+    Raises:
+        InvalidInput: It holds a link or a special file.
+    """
+    return tuple(
+        SourceFile(
+            path=f"{VERSION_DIRECTORY}/{name}", source=path, size_bytes=path.stat().st_size, digest=hash_file(path)
+        )
+        for name, path in tree_files(artifact, exclude=("data",))
+    )
+
+
+def _code(classifier: Classifier, directory: Path, tree: ProjectTree) -> ImportGraph:
+    """The graph of the predictor, and of the module that retrains, since runners may use the image."""
+    predictor = classifier.predictor.import_name
+    files, whole = module_files(directory, predictor)
+    if not whole:
+        tree.refuse(f"the predictor file of {classifier.predictor.module!r} is missing.")
+    elif tree.excluded(files[-1]):
+        tree.refuse(f"{files[-1]} is the predictor and stands in build.exclude_patterns.")
+    modules = [predictor] if whole else []
+    if classifier.retraining:
+        training = str(classifier.retraining.get("module", "training")).removesuffix(".py").replace("/", ".")
+        modules += [training] if module_files(directory, training)[1] else []
+    graph = import_graph(directory, modules, tree.read)
+    for reason in graph.reasons:
+        tree.refuse(reason)
+    if module_files(directory, "mendel")[0]:
+        tree.refuse("a module of the project is called mendel and would hide the runtime of the image; rename it.")
+    return graph
+
+
+def _configuration(
+    project: Project, classifier: Classifier, directory: Path, tree: ProjectTree
+) -> Iterator[SourceFile]:
+    wanted = {project.file.name: "the project file"}
+    if classifier.build.requirements is not None:
+        wanted[_clean(classifier.build.requirements)] = "build.requirements"
+    elif os.path.lexists(directory / "requirements.txt"):
+        wanted["requirements.txt"] = "requirements"
+    if os.path.lexists(directory / LOCK_FILE):
+        wanted[LOCK_FILE] = "the lock"
+    for name, why in wanted.items():
+        if tree.excluded(name):
+            tree.refuse(f"{name} ({why}) stands in build.exclude_patterns.")
+        elif _leaves(name):
+            tree.refuse(f"{name} ({why}) is outside of the project.")
+        elif (directory / name).is_dir():
+            tree.refuse(f"{name} ({why}) is a directory.")
+        else:
+            yield from tree.take(name, why=why)
+
+
+def _named_files(
+    project: Project, classifier: Classifier, directory: Path, tree: ProjectTree, hints: list[str]
+) -> Iterator[SourceFile]:
+    for each in project.classifiers:  # the project file is read whole in the image, and with it every order file
+        order = each.feature_order_file
+        if order is not None and tree.excluded(_clean(order)):
+            tree.refuse(f"{order} (api.feature_order of {each.name}) stands in build.exclude_patterns.")
+        elif order is not None:
+            yield from tree.take(_clean(order), why=f"api.feature_order of {each.name}")
+    for key, value in classifier.predictor.init_kwargs.items():
+        for text in _texts(value):
+            yield from _argument(text, f"predictor.init_kwargs.{key}", directory, tree, hints)
+    for pattern in classifier.build.include_files:
+        names = list(tree.matching(pattern))
+        if not names and not tree.excluded(_clean(pattern)):
+            tree.refuse(f"build.include_files: nothing matches {pattern!r}.")
+        for name in names:
+            yield from tree.take(name, why="build.include_files")
+
+
+def _argument(text: str, why: str, directory: Path, tree: ProjectTree, hints: list[str]) -> Iterator[SourceFile]:
+    """What one text among the predictor's arguments names, if it names something."""
+    if not text or "\0" in text or "\n" in text or len(text) > 1024:  # noqa: PLR2004 - no path is longer
+        return
+    path = PurePosixPath(text)
+    there = os.path.lexists(directory / text)
+    if path.is_absolute():
+        if there:
+            hints.append(f"{why} names {text}, which is of this machine: the image may not have it.")
+    elif ".." in path.parts:
+        if there:
+            tree.refuse(f"{text} ({why}) is outside of the project.")
+    elif not there:
+        if _DATA_SUFFIX.fullmatch(path.suffix.lower()):
+            hints.append(f"{why} names {text}, which is not there.")
+    elif path.parts and tree.excluded(_clean(text)):
+        hints.append(f"{why} names {text}, which is left out as build.exclude_patterns or a cache.")
+    elif path.parts:
+        yield from tree.take(_clean(text), why=why)
+
+
+def _refuse_own_names(tree: ProjectTree, files: Mapping[str, SourceFile]) -> None:
+    for path in files:
+        if path == MANIFEST or path.partition("/")[0] == VERSION_DIRECTORY:
+            tree.refuse(f"{path} has a name that Mendel uses in images; rename it, or exclude it.")
+
+
+def _same_but_for_case(files: Mapping[str, SourceFile]) -> Iterator[str]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(files):
+        alike[unicodedata.normalize("NFC", path).casefold()].append(path)
+    for paths in alike.values():
+        if len(paths) > 1:
+            yield f"{' and '.join(paths)} differ only by case: some disks hold one of them."
+
+
+def _untracked(files: Mapping[str, SourceFile], tracked: frozenset[str] | None, tree: ProjectTree) -> tuple[str, ...]:
+    if tracked is None:
+        return ()
+    return tuple(sorted(path for path in files if not _is_tracked(path, tree.real_name(path), tracked)))
+
+
+def _is_tracked(path: str, real: str, tracked: frozenset[str]) -> bool:
+    """Whether a commit has the content and, where a link leads to it, the link: the file, or a directory above it."""
+    ways = (path, *(parent.as_posix() for parent in PurePosixPath(path).parents))
+    return real in tracked and any(way in tracked for way in ways)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list() | tuple():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for item in value.values():
+                yield from _texts(item)
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
+
+
+def _clean(name: str) -> str:
+    return PurePosixPath(name).as_posix()
+
+
+def _by_path(files: Iterable[SourceFile]) -> dict[str, SourceFile]:
+    return {file.path: file for file in files}
+
+
+def _sorted(files: Mapping[str, SourceFile]) -> tuple[SourceFile, ...]:
+    return tuple(file for _, file in sorted(files.items()))

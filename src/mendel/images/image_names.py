@@ -1,0 +1,133 @@
+"""What an image is called: the contract's tags, and names that registries accept."""
+
+from __future__ import annotations
+
+import re
+
+from mendel.errors import InvalidValue
+from mendel.images.entities import ImageName
+from mendel.values import SemVer
+
+_SHORT = 7
+_MOST_LETTERS = 255
+_SEPARATORS = re.compile(r"[_-]+")
+_LEGAL = re.compile(r"_|__|-+")
+_CODES = {"-": "d", "_": "u"}
+_ENCODED = re.compile(r"[a-z0-9]+(?:(?:_{1,2}|-+|\.[du]+\.)[a-z0-9]+)*(?:\.[du]+)?")
+
+
+def image_tags(version: SemVer | None, commit: str | None) -> tuple[str, ...]:
+    """
+    The tags of an image of a release, or of a working tree without one.
+
+    >>> image_tags(SemVer(1, 2, 0), "0123456789abcdef")
+    ('latest', 'v1.2.0', 'v1.2.0-0123456')
+    >>> image_tags(None, "0123456789abcdef")
+    ('latest', 'untagged', 'untagged-0123456')
+    """
+    name = "untagged" if version is None else f"v{version}"
+    return ("latest", name, *(() if commit is None else (f"{name}-{commit[:_SHORT]}",)))
+
+
+def model_tags(number: int, version: SemVer | None, commit: str | None) -> tuple[str, ...]:
+    """
+    The tags of an image with a registered version inside: never those of the release that it stands on.
+
+    >>> model_tags(3, SemVer(1, 2, 0), "0123456789abcdef")
+    ('model-3', 'model-3-v1.2.0', 'model-3-0123456')
+    """
+    name = f"model-{number}"
+    released = () if version is None else (f"{name}-v{version}",)
+    return (name, *released, *(() if commit is None else (f"{name}-{commit[:_SHORT]}",)))
+
+
+def image_name(
+    repository: str, classifier: str, *, registry: str | None = None, prefix: str | None = None
+) -> tuple[ImageName, tuple[str, ...]]:
+    """
+    The name of a classifier's image, with hints about what had to be written otherwise.
+
+    Repository names are lowered, and what registries refuse becomes ``-``. Classifier names, which must not clash, are
+    encoded so that :func:`classifier_of` gives them back.
+
+    Raises:
+        InvalidValue: Nothing of the repository's name is left, the registry holds credentials, or it is too long.
+    """
+    hints = []
+    repository_part = _sanitised(repository)
+    if not repository_part:
+        raise InvalidValue(
+            f"{repository!r} has no letter or digit that an image's name may have.",
+            remedy="Set repository.name in mlserver.yaml.",
+        )
+    if repository_part != repository:
+        hints.append(f"The image stands under {repository_part}: registries do not accept {repository!r}.")
+    classifier_part = encode_classifier(classifier)
+    if classifier_part != classifier:
+        hints.append(f"The image is called {classifier_part}: registries do not accept {classifier!r}.")
+    name = ImageName(
+        repository=repository_part, classifier=classifier_part, registry=_host(registry), prefix=prefix or None
+    )
+    if len(str(name)) > _MOST_LETTERS:
+        raise InvalidValue(f"{name} is longer than the {_MOST_LETTERS} letters that registries accept.")
+    return name, tuple(hints)
+
+
+def encode_classifier(name: str) -> str:
+    """
+    *name* as a part of an image's name: as it is where registries accept it.
+
+    A row of ``-`` and ``_`` that they refuse, at the end or mixed, becomes ``.`` with a ``d`` (dash) or ``u``
+    (underscore) for each, and another ``.`` before what follows. Names hold no dots, so no two names meet.
+
+    >>> encode_classifier("fraud_v2"), encode_classifier("fraud-"), encode_classifier("a-_b")
+    ('fraud_v2', 'fraud.d', 'a.du.b')
+    """
+
+    def encoded(found: re.Match[str]) -> str:
+        at_end = found.end() == len(name)
+        if not at_end and _LEGAL.fullmatch(found.group()):
+            return found.group()
+        return f".{''.join(_CODES[letter] for letter in found.group())}{'' if at_end else '.'}"
+
+    return _SEPARATORS.sub(encoded, name)
+
+
+def classifier_of(part: str) -> str:
+    """
+    The classifier whose images are called *part*.
+
+    Raises:
+        InvalidValue: No classifier has that image name.
+
+    >>> classifier_of("a.du.b")
+    'a-_b'
+    """
+    if not _ENCODED.fullmatch(part):
+        raise InvalidValue(f"{part!r} is not the name of a classifier's image.")
+    letters = {code: letter for letter, code in _CODES.items()}
+    pieces = part.split(".")
+    pieces[1::2] = ["".join(letters[code] for code in piece) for piece in pieces[1::2]]
+    name = "".join(pieces)
+    if encode_classifier(name) != part:
+        raise InvalidValue(f"{part!r} is not the name of a classifier's image.")
+    return name
+
+
+def _sanitised(text: str) -> str:
+    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
+    runs = re.sub(r"[._-]+", lambda found: found.group() if re.fullmatch(r"\.|__?|-+", found.group()) else "-", plain)
+    return runs.strip("._-")
+
+
+def _host(registry: str | None) -> str | None:
+    """*registry* without scheme and final slash."""
+    if not registry:
+        return None
+    host = registry.partition("://")[2] if "://" in registry else registry
+    if "@" in host or not re.fullmatch(r"[A-Za-z0-9._:/\[\]-]+", host):
+        raise InvalidValue(
+            "The registry's address holds more than host, port and path.",
+            remedy="Give ghcr.io/acme; log in with docker login or podman login.",
+        )
+    return host.strip("/")

@@ -1,0 +1,57 @@
+"""What the log may know of a feature: all of it, only whether two values are equal, or nothing."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from mendel.predictions.entities import Column, PredictionBlock
+from mendel.values import to_json
+
+
+class FeatureUse(StrEnum):
+    """What becomes of a feature on its way into the log."""
+
+    KEEP = "keep"
+    HASH = "hash"
+    DROP = "drop"
+
+
+def discreet(block: PredictionBlock, uses: Mapping[str, FeatureUse], key: bytes) -> PredictionBlock:
+    """
+    The block without the features to drop, and with the features to hash as text.
+
+    A hash is the HMAC-SHA256 (first 128 bits, hex) of the value's canonical JSON under the installation's key: equal
+    values stay equal within one installation, and nobody without the key can try values. Missing stays missing.
+    """
+    asked = [uses.get(name, FeatureUse.KEEP) for name in block.feature_names]
+    if all(use is FeatureUse.KEEP for use in asked):
+        return block
+    kept = [(place, use) for place, use in enumerate(asked) if use is not FeatureUse.DROP]
+    names = tuple(block.feature_names[place] for place, _ in kept)
+    if isinstance(block.features, np.ndarray) and all(use is FeatureUse.KEEP for _, use in kept):
+        return replace(block, feature_names=names, features=block.features[:, [place for place, _ in kept]])
+    columns = block.features.T if isinstance(block.features, np.ndarray) else block.features
+    return replace(
+        block,
+        feature_names=names,
+        features=tuple(_hashed(columns[at], key) if use is FeatureUse.HASH else columns[at] for at, use in kept),
+    )
+
+
+def _hashed(column: Column, key: bytes) -> Column:
+    hashed = np.empty(len(column), dtype=object)
+    hashed[:] = [_hash(value, key) for value in column.tolist()]
+    return hashed
+
+
+def _hash(value: Any, key: bytes) -> str | None:
+    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return None
+    return hmac.new(key, to_json(value), sha256).hexdigest()[:32]

@@ -1,0 +1,133 @@
+"""Which label counts, and what it is in the words of the predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from mendel.errors import InvalidInput
+from mendel.predictions.entities import Column, LabelRow
+from mendel.values import Table, from_micros
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountingLabels:
+    """For each prediction id the row of the label that counts, and how many labels contradicted the one before."""
+
+    row: dict[str, int]
+    conflicts: int
+
+
+def counting_labels(labels: Table) -> CountingLabels:
+    """
+    The last label of each prediction wins: by the time it claims, then by its arrival.
+
+    A label that says the same again is no conflict.
+    """
+    row: dict[str, int] = {}
+    conflicts = 0
+    order = counting_order(labels)
+    ids, outcomes = (labels["prediction_id"], labels["label"]) if order else ((), ())
+    for at in order:
+        before = row.get(ids[at])
+        conflicts += before is not None and outcomes[before] != outcomes[at]
+        row[ids[at]] = at
+    return CountingLabels(row=row, conflicts=conflicts)
+
+
+def counting_order(labels: Table) -> list[int]:
+    """Positions of labels in the order in which they count; a later one replaces an earlier."""
+    if not len(labels):
+        return []
+    place, seq, received, time = (labels[name] for name in ("place", "seq", "received_at", "label_time"))
+    return [int(at) for at in np.lexsort((place, seq, _ranks(labels["spool"]), received, time))]
+
+
+def aligned(labels: Column, predictions: Column) -> Column:
+    """
+    Labels of the kind of the predictions, where every one can be read as such: ``"1"`` for a model that says 1.
+
+    >>> aligned(np.array(["1", "0"], dtype=object), np.array([1.0, 1.0])).tolist()
+    [1.0, 0.0]
+    >>> aligned(np.array([1.0, 0.0]), np.array(["1", "0"], dtype=object)).tolist()
+    ['1', '0']
+    """
+    if predictions.dtype == object and any(isinstance(value, str) for value in predictions):
+        return _objects([None if value is None else class_text(value) for value in labels.tolist()])
+    if predictions.dtype not in (object, labels.dtype):
+        try:
+            return np.array([_number(value) for value in labels.tolist()]).astype(predictions.dtype)
+        except (TypeError, ValueError):
+            return labels
+    return labels
+
+
+def class_text(value: Any) -> str:
+    """
+    A class as text, whatever type it came in.
+
+    >>> class_text(1.0), class_text("1"), class_text(True), class_text("good")
+    ('1', '1', 'True', 'good')
+    """
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def labels_from(
+    table: Table,
+    *,
+    id_column: str,
+    label_column: str,
+    source: str,
+    received_at: datetime,
+    time_column: str | None = None,
+) -> tuple[LabelRow, ...]:
+    """
+    The labels that a table holds, one per row; rows without an outcome hold none.
+
+    Raises:
+        InvalidInput: A column is missing, or a row has no id.
+    """
+    for name in (id_column, label_column, *([time_column] if time_column else [])):
+        if name not in table:
+            raise InvalidInput(f"There is no column {name!r}.", remedy=f"There are {', '.join(table.names)}.")
+    times = table[time_column].tolist() if time_column else [None] * len(table)
+    rows = zip(table[id_column].tolist(), table[label_column].tolist(), times, strict=True)
+    return tuple(
+        LabelRow(
+            prediction_id=_id(prediction_id, place),
+            true_label=outcome,
+            label_source=source,
+            received_at=received_at,
+            label_timestamp=None if time is None or time != time else from_micros(int(time)),  # noqa: PLR0124 - NaN
+        )
+        for place, (prediction_id, outcome, time) in enumerate(rows, 1)
+        if outcome is not None and outcome == outcome  # noqa: PLR0124 - NaN
+    )
+
+
+def _id(value: object, place: int) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"Row {place} has no prediction id.")
+    return value
+
+
+def _ranks(texts: Column) -> Column:
+    rank = {text: place for place, text in enumerate(sorted(set(texts.tolist())))}
+    return np.array([rank[text] for text in texts.tolist()], dtype=np.int64)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and value.lower() in {"true", "false"}:
+        return float(value.lower() == "true")
+    return float(value)
+
+
+def _objects(values: list[Any]) -> Column:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column

@@ -1,0 +1,104 @@
+"""Labels as applications post them: JSON, NDJSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from mendel.errors import InvalidInput, MendelError
+from mendel.predictions.entities import LabelRow
+from mendel.values import require_utc
+
+_KEYS = frozenset({"prediction_id", "true_label", "label_source", "label_timestamp"})
+_DEFAULT_SOURCE = "api"
+
+
+def parse_labels(body: bytes, *, content_type: str, received_at: datetime) -> tuple[LabelRow, ...]:
+    """
+    Read one label or many.
+
+    JSON is one object, a list of them, or ``{"labels": [...]}``; NDJSON one object a line; CSV has a header. The keys
+    are ``prediction_id``, ``true_label``, ``label_source`` and ``label_timestamp``.
+
+    Raises:
+        InvalidInput: The body is none of these, or a label lacks its id or outcome; names the first one.
+    """
+    kind = content_type.split(";", maxsplit=1)[0].strip().lower()
+    read = {"application/x-ndjson": _ndjson, "application/jsonl": _ndjson, "text/csv": _csv}.get(kind, _json)
+    rows = tuple(_label(row, place, received_at) for place, row in enumerate(read(body), 1))
+    if not rows:
+        raise InvalidInput("There is no label in the body.")
+    return rows
+
+
+def _json(body: bytes) -> Iterator[Any]:
+    document = _decoded(body)
+    if isinstance(document, dict) and "labels" in document:
+        document = document["labels"]
+    yield from document if isinstance(document, list) else [document]
+
+
+def _ndjson(body: bytes) -> Iterator[Any]:
+    return (_decoded(line) for line in body.splitlines() if line.strip())
+
+
+def _csv(body: bytes) -> Iterator[Any]:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"The CSV is not UTF-8: {error}.") from error
+    for row in csv.DictReader(io.StringIO(text)):
+        yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
+
+
+def _cell(key: str, text: str) -> object:
+    """An outcome in a CSV is a number where it reads as one, as it would be in JSON."""
+    if key != "true_label":
+        return text
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"The labels are not JSON: {error}.", remedy="CSV needs content-type: text/csv.") from error
+
+
+def _label(row: Any, place: int, received_at: datetime) -> LabelRow:
+    if not isinstance(row, Mapping):
+        raise InvalidInput(f"Label {place} is not an object.")
+    if unknown := sorted(str(key) for key in row if key not in _KEYS):
+        raise InvalidInput(
+            f"Label {place} has the unknown key {unknown[0]!r}.", remedy=f"Keys: {', '.join(sorted(_KEYS))}."
+        )
+    prediction_id, outcome = row.get("prediction_id"), row.get("true_label")
+    if not isinstance(prediction_id, str) or not prediction_id:
+        raise InvalidInput(f"Label {place} has no prediction_id.")
+    if not isinstance(outcome, str | int | float | bool):
+        raise InvalidInput(f"Label {place} ({prediction_id}) has no true_label.")
+    return LabelRow(
+        prediction_id=prediction_id,
+        true_label=outcome,
+        label_source=str(row.get("label_source") or _DEFAULT_SOURCE),
+        received_at=received_at,
+        label_timestamp=_moment(row.get("label_timestamp"), place),
+    )
+
+
+def _moment(value: object, place: int) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return require_utc(datetime.fromisoformat(str(value)))
+    except (ValueError, MendelError) as error:
+        raise InvalidInput(f"Label {place}: {value!r} is no time.", remedy="Write RFC 3339 with a zone.") from error

@@ -1,0 +1,129 @@
+"""How much was predicted, labelled and answered positively: figures of the log, without a judgement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.predictions.entities import Column
+from mendel.predictions.label_matching import class_text
+from mendel.values import Measured, Measurement, ModelName, NotMeasured, Table, Window
+
+LAST = 100
+SPANS: tuple[timedelta, ...] = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowStats:
+    """
+    Figures of some answered rows.
+
+    ``positive_rate`` is the share of answers that are the positive class; the other two are of its probability.
+    """
+
+    count: int
+    labelled: int
+    positive_rate: Measurement
+    probability_mean: Measurement
+    probability_std: Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanStats:
+    """Figures of the rows of one window."""
+
+    window: Window
+    rows: RowStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStats:
+    """
+    Figures of one model's log.
+
+    Attributes:
+        window: What the counts are over.
+        predictions: Rows that somebody got as an answer; neither shadow nor quarantined.
+        shadow: Rows that nobody got.
+        quarantined: Rows whose claimed event time was not believable; they stand in no window.
+        errors: Rows among *predictions* that failed.
+        coverage: Share of *predictions* with a label.
+        conflicts: Labels of this model's predictions that contradicted the one before.
+        unmatched: Labels without a prediction so far, of whatever model.
+        positive: The class that counts as positive; None when there is none.
+        last: The newest 100 predictions.
+        spans: The last hour, six and twenty-four.
+    """
+
+    model: ModelName
+    window: Window
+    predictions: int
+    shadow: int
+    quarantined: int
+    errors: int
+    labelled: int
+    coverage: Measurement
+    conflicts: int
+    unmatched: int
+    positive: str | None
+    last: RowStats
+    spans: tuple[SpanStats, ...]
+
+
+def positive_class(rows: Table) -> str | None:
+    """
+    The class that counts as positive when nobody says: the second of two probabilities, or 1 of 0 and 1.
+    """
+    classes = [name.removeprefix("proba.") for name in rows.names if name.startswith("proba.")]
+    if classes:
+        return classes[1] if len(classes) == 2 else None  # noqa: PLR2004 - binary
+    answers = {class_text(value) for value in rows["prediction"].tolist() if value is not None} - {"nan"}
+    if answers and answers <= {"0", "1"}:
+        return "1"
+    return "True" if answers and answers <= {"True", "False"} else None
+
+
+def row_stats(rows: Table, *, labelled: NDArray[np.bool_], positive: str | None) -> RowStats:
+    """Figures of *rows*; *labelled* says which have a label."""
+    answers = [class_text(value) for value in rows["prediction"].tolist() if not _missing(value)]
+    rate: Measurement = NotMeasured(reason="no positive class is known")
+    if positive is not None:
+        rate = _mean(np.array([answer == class_text(positive) for answer in answers], dtype=np.float64))
+    likely = rows.columns.get(f"proba.{positive}")
+    return RowStats(
+        count=len(rows),
+        labelled=int(labelled.sum()),
+        positive_rate=rate,
+        probability_mean=_of_probability(likely, np.mean),
+        probability_std=_of_probability(likely, np.std),
+    )
+
+
+def share(part: int, whole: int) -> Measurement:
+    """A share, where there is a whole."""
+    return (
+        Measured(value=part / whole, samples=whole) if whole else NotMeasured(reason="no predictions", have=0, need=1)
+    )
+
+
+def _of_probability(likely: Column | None, figure: Any) -> Measurement:
+    if likely is None:
+        return NotMeasured(reason="the model gives no probability of a positive class")
+    known = likely[~np.isnan(likely.astype(np.float64))].astype(np.float64)
+    if not len(known):
+        return NotMeasured(reason="no predictions", have=0, need=1)
+    return Measured(value=float(figure(known)), samples=len(known))
+
+
+def _mean(values: NDArray[np.float64]) -> Measurement:
+    if not len(values):
+        return NotMeasured(reason="no predictions", have=0, need=1)
+    return Measured(value=float(values.mean()), samples=len(values))
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value  # noqa: PLR0124 - NaN

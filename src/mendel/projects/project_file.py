@@ -1,0 +1,252 @@
+"""Finds and reads ``mlserver.yaml``: every key is read or refused with its line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from mendel.errors import InvalidValue, ProjectNotFound
+from mendel.projects.entities import (
+    POLICY_SECTIONS,
+    Api,
+    Build,
+    Classifier,
+    DeploymentSection,
+    Observability,
+    Predictor,
+    Project,
+    RepositorySection,
+    ServerSection,
+    project_path,
+)
+from mendel.projects.yaml_document import Document, Place, read_document
+from mendel.values import ModelName, unknown_key
+
+T = TypeVar("T")
+FILE, LEGACY_FILE = "mlserver.yaml", "classifier.yaml"
+_SHARED: dict[str, type] = {"server": ServerSection, "api": Api, "observability": Observability, "build": Build}
+_OF_CLASSIFIER = ("classifier", "predictor", *_SHARED, *POLICY_SECTIONS)
+_OF_SINGLE = (*_OF_CLASSIFIER, "repository", "deployment")
+_OF_MULTI = ("classifiers", "default_classifier", "repository", "deployment", *_SHARED)
+_RETIRED: tuple[Place, ...] = (("classifier", "version"), ("api", "version"), ("model",))
+_NAME_KEYS = ("name", "description", "repository")
+_FAULT_PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`")
+
+
+def find_project_file(path: Path) -> Path:
+    """
+    The project file for *path*: itself if it is a file, else in that directory, else in its parents up to the git root.
+
+    Raises:
+        ProjectNotFound: *path* does not exist, or no project file stands there; the message names where was looked.
+    """
+    path = path.absolute()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ProjectNotFound(
+            f"{path} does not exist.", remedy="Give the directory of a project, or its mlserver.yaml."
+        )
+    searched = list(_up_to_git_root(path))
+    for directory in searched:
+        for name in (FILE, LEGACY_FILE):
+            if (directory / name).is_file():
+                return directory / name
+    above = f" nor in its parents up to {searched[-1]}" if len(searched) > 1 else ""
+    raise ProjectNotFound(f"No {FILE} in {path}{above}.", remedy="Give the project with --path.")
+
+
+def load_project(path: Path) -> Project:
+    """
+    Read the project at *path* (a directory, something below it, or the file itself), one classifier or many.
+
+    Raises:
+        ProjectNotFound: There is no project file.
+        InvalidProject: It cannot be read as one; with file, line and nearest known key.
+    """
+    file = find_project_file(path)
+    document = read_document(file)
+    hints: tuple[str, ...] = ()
+    if file.name == LEGACY_FILE:
+        document, retired = without_retired(document)
+        hints = (f"{LEGACY_FILE} is the older form; mendel migrate mlserver rewrites it as {FILE}.", *retired)
+    multi = "classifiers" in document.tree
+    _refuse_unknown(document, document.tree, _OF_MULTI if multi else _OF_SINGLE, ())
+    classifiers = tuple(_many(document) if multi else [_one(document, (), None, {})])
+    default = document.tree.get("default_classifier")
+    if default is not None and default not in [classifier.name for classifier in classifiers]:
+        known = ", ".join(classifier.name for classifier in classifiers)
+        message = f"default_classifier: there is no classifier {default!r}."
+        raise document.error(message, ("default_classifier",), remedy=f"Name one of: {known}.")
+    return Project(
+        root=file.parent,
+        file=file,
+        repository=_section(document, RepositorySection, document.tree.get("repository"), ("repository",)),
+        classifiers=classifiers,
+        multi=multi,
+        default_classifier=None if default is None else ModelName(default),
+        deployment=_section(document, DeploymentSection, document.tree.get("deployment"), ("deployment",)),
+        hints=hints,
+    )
+
+
+def _up_to_git_root(directory: Path) -> Iterator[Path]:
+    chain = [directory, *directory.parents]
+    root = next((place for place in chain if (place / ".git").exists()), directory)
+    yield from chain[: chain.index(root) + 1]
+
+
+def without_retired(document: Document) -> tuple[Document, list[str]]:
+    """The older form without the keys that are no longer read, and a sentence for each."""
+    tree = {key: dict(body) if isinstance(body, Mapping) else body for key, body in document.tree.items()}
+    hints = []
+    for place in _RETIRED:
+        within = tree if len(place) == 1 else tree.get(place[0])
+        if isinstance(within, dict) and place[-1] in within:
+            del within[place[-1]]
+            hints.append(f"{'.'.join(place)} is no longer read: versions come of release tags and the registry.")
+    return Document(path=document.path, tree=tree, lines=document.lines), hints
+
+
+def _many(document: Document) -> Iterator[Classifier]:
+    sections: Mapping[Any, Any] = _mapping(document, document.tree["classifiers"], ("classifiers",))
+    if not sections:
+        raise document.error("classifiers: at least one classifier is needed.", ("classifiers",))
+    shared = {name: document.tree[name] for name in _SHARED if name in document.tree}
+    for name, body in shared.items():
+        _section(document, _SHARED[name], _without_order_file(_mapping(document, body, (name,))), (name,))
+    for name, body in sections.items():
+        if not isinstance(name, str):
+            message = f"classifiers: {name!r} is read as a {type(name).__name__}, not as a name."
+            raise document.error(message, ("classifiers",), remedy="Put it in quotes.")
+        place = ("classifiers", name)
+        _refuse_unknown(document, _mapping(document, body, place), _OF_CLASSIFIER, place)
+        yield _one(document, place, name, shared)
+
+
+def _without_order_file(api: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in api.items() if not (key == "feature_order" and isinstance(value, str))}
+
+
+def _one(document: Document, place: Place, key: str | None, shared: Mapping[str, Any]) -> Classifier:
+    body: Mapping[str, Any] = document.tree
+    for part in place:
+        body = body[part]
+    naming = _mapping(document, body.get("classifier"), (*place, "classifier"))
+    _refuse_unknown(document, naming, _NAME_KEYS, (*place, "classifier"))
+    api = _merged(document, shared.get("api"), body.get("api"), (*place, "api"))
+    order_file = api.get("feature_order") if isinstance(api.get("feature_order"), str) else None
+    if order_file is not None:
+        api = {**api, "feature_order": _feature_order(document, order_file, (*place, "api", "feature_order"))}
+
+    def shared_section(kind: type[T], name: str) -> T:
+        return _section(
+            document, kind, _merged(document, shared.get(name), body.get(name), (*place, name)), (*place, name)
+        )
+
+    if body.get("predictor") is None:
+        raise document.error(
+            f"{'.'.join((*place, 'predictor'))} is missing.", place, remedy="Name module and class_name."
+        )
+    return Classifier(
+        name=_name(document, naming, place, key),
+        description=_text(document, naming, "description", place) or "",
+        repository=_text(document, naming, "repository", place),
+        predictor=_section(document, Predictor, body["predictor"], (*place, "predictor")),
+        api=_section(document, Api, api, (*place, "api")),
+        feature_order_file=order_file,
+        server=shared_section(ServerSection, "server"),
+        observability=shared_section(Observability, "observability"),
+        build=shared_section(Build, "build"),
+        **{name: dict(_mapping(document, body.get(name), (*place, name))) for name in POLICY_SECTIONS},
+    )
+
+
+def _name(document: Document, naming: Mapping[str, Any], place: Place, key: str | None) -> ModelName:
+    name = naming.get("name", key)
+    if name is None:
+        raise document.error(
+            "classifier.name is missing.", (*place, "classifier"), remedy="Write classifier: {name: ...}."
+        )
+    if key is not None and name != key:
+        message = f"classifier.name is {name!r}, but the section is {key!r}."
+        raise document.error(message, (*place, "classifier", "name"), remedy="Remove the name, or make them equal.")
+    try:
+        return ModelName(name)
+    except InvalidValue as error:
+        raise document.error(error.message, (*place, "classifier", "name"), remedy=error.remedy) from error
+
+
+def _text(document: Document, naming: Mapping[str, Any], key: str, place: Place) -> str | None:
+    value = naming.get(key)
+    if value is not None and not isinstance(value, str):
+        raise document.error(f"classifier.{key}: a text is needed here, not {value!r}.", (*place, "classifier", key))
+    return value
+
+
+def _feature_order(document: Document, named: str, place: Place) -> list[str]:
+    relative = project_path(named)
+    if relative is None:
+        raise document.error(f"{named!r} is not a file inside the project.", place)
+    try:
+        order = json.loads((document.path.parent / relative).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        remedy = "Give a list, or the path of a JSON array of feature names."
+        raise document.error(f"the feature order {named!r} cannot be read: {error}.", place, remedy=remedy) from error
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
+        raise document.error(f"the feature order {named!r} is not a JSON array of names.", place)
+    return order
+
+
+def _merged(document: Document, under: Any, over: Any, place: Place) -> dict[str, Any]:
+    """What all classifiers share, with a classifier's own keys above it, mapping by mapping."""
+    below, above = _mapping(document, under, place[-1:]), _mapping(document, over, place)
+    both = {key for key in below if isinstance(below[key], Mapping) and isinstance(above.get(key), Mapping)}
+    return {**below, **above, **{key: _merged(document, below[key], above[key], (*place, key)) for key in both}}
+
+
+def _mapping(document: Document, value: Any, place: Place) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise document.error(f"{'.'.join(place)}: a mapping is needed here, not {value!r}.", place)
+    return value
+
+
+def _refuse_unknown(document: Document, body: Mapping[str, Any], known: tuple[str, ...], place: Place) -> None:
+    for key in body:
+        if key not in known:
+            at = ".".join(place) or document.path.name
+            raise document.error(unknown_key(str(key), list(known), at), (*place, str(key)))
+
+
+def _section(document: Document, kind: type[T], body: Any, place: Place) -> T:
+    tree = _mapping(document, body, place)
+    _refuse_unknown_in(document, kind, tree, place)
+    try:
+        return msgspec.convert({key: value for key, value in tree.items() if value is not None}, kind)
+    except msgspec.ValidationError as error:
+        found = _FAULT_PLACE.search(str(error))
+        inner = (*place, *re.findall(r"[^.\[\]]+", found.group(1))) if found else place
+        sentence = _FAULT_PLACE.sub("", str(error))
+        raise document.error(f"{'.'.join(inner)}: {sentence}.", inner) from error
+    except InvalidValue as error:
+        raise document.error(f"{'.'.join(place)}: {error.message}", place, remedy=error.remedy) from error
+
+
+def _refuse_unknown_in(document: Document, kind: type, tree: Mapping[str, Any], place: Place) -> None:
+    if not is_dataclass(kind):
+        return
+    _refuse_unknown(document, tree, tuple(field.name for field in fields(kind)), place)
+    for field in fields(kind):
+        value = tree.get(field.name)
+        if isinstance(value, Mapping):
+            _refuse_unknown_in(document, get_type_hints(kind)[field.name], value, (*place, field.name))
+        if value is None and field.default is MISSING and field.default_factory is MISSING:
+            raise document.error(f"{'.'.join((*place, field.name))} is missing.", place)

@@ -1,0 +1,55 @@
+"""What a repository is called, and where it is, without secrets."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+from mendel.projects.entities import Project
+
+_SCP_FORM = re.compile(r"[^/@:]+(?::[^/@]*)?@[^/:]+:(?!//)")
+
+
+def repository_name(project: Project, origin: str | None) -> str:
+    """The configured name, else the last part of the origin URL, else the directory's name."""
+    return project.repository.name or (name_in_origin(origin) if origin else "") or project.root.name
+
+
+def name_in_origin(origin: str) -> str:
+    """
+    The last part of the URL *origin*.
+
+    >>> name_in_origin("git@example.org:models.git"), name_in_origin("https://example.org/team/models/")
+    ('models', 'models')
+    """
+    return re.split(r"[/:]", origin.rstrip("/"))[-1].removesuffix(".git")
+
+
+def without_credentials(url: str) -> str:
+    """
+    *url* without user, password and query, so that it may stand in a tag or a label.
+
+    >>> without_credentials("https://me:s3cret@example.org/team/repo.git?token=1")
+    'https://example.org/team/repo.git'
+    >>> without_credentials("git@example.org:team/repo.git")
+    'git@example.org:team/repo.git'
+    """
+    if "://" not in url:
+        found = _SCP_FORM.match(url)
+        user = found.group().split("@", 1)[0] if found else ""
+        return url if ":" not in user else f"{user.split(':', 1)[0]}@{url.split('@', 1)[1]}"
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def holds_credentials(url: str) -> bool:
+    """
+    Whether *url* carries a password, or a user where that is as good as one.
+
+    >>> holds_credentials("https://t0ken@example.org/tool.git"), holds_credentials("ssh://git@example.org/tool.git")
+    (True, False)
+    """
+    if "://" not in url:
+        return without_credentials(url) != url
+    parts = urlsplit(url)
+    return "@" in parts.netloc and (parts.password is not None or not parts.scheme.endswith("ssh"))

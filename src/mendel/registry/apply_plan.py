@@ -1,0 +1,133 @@
+"""Carrying out plans: stages, deployment, tenures and events change together or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from mendel.durable import Event, Transaction, WorkflowCall
+from mendel.registry.context import RegistryContext, current_policy, described, require_version
+from mendel.registry.history import GateRecord, Tenure
+from mendel.registry.ports import RegistryStore
+from mendel.registry.stage_plans import ModelState, Plan, StageChange
+from mendel.registry.version_records import VersionRecord
+from mendel.values import Deployment, ModelName, Stage, VersionRef
+
+MIRROR_ALIAS = "mirror_alias"
+"""The workflow that makes the artefact store's alias and tags agree; its input is ``{"model": name}``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Who changes something, when and why."""
+
+    by: str
+    at: datetime
+    reason: str
+
+
+class Carrying(RegistryContext):
+    """What every change of a model's life has in common."""
+
+    def _cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
+        return self._event(
+            kind,
+            str(record.ref),
+            act.by,
+            act.at,
+            **described(record, act.at),
+            reason=act.reason,
+            generation=after(state, plan).generation,
+            governance=plan.governance,
+            policy_hash=state.policy.hash,
+            **data,
+        )
+
+    def _carry_out(self, tx: Transaction, state: ModelState, plan: Plan, act: Act, cause: Event | None) -> Deployment:
+        """Write what *plan* says; tenures begin and end by *cause*, or by the stage change where there is none."""
+        store = tx.store(RegistryStore)
+        for change in plan.changes:
+            event = self._moved(store, state, plan, change, act)
+            _write_tenure(store, change, cause or event, act.reason or change.why)
+            tx.append(event)
+        if plan.deployment is not None:
+            store.put_deployment(plan.deployment)
+            store.bump_revision()
+        if cause is not None:
+            tx.append(cause)
+        if plan.changes:
+            model = str(state.deployment.model)
+            tx.start(WorkflowCall(name=MIRROR_ALIAS, id=f"{MIRROR_ALIAS}/{self._new_id()}", input={"model": model}))
+        return after(state, plan)
+
+    def _moved(self, store: RegistryStore, state: ModelState, plan: Plan, change: StageChange, act: Act) -> Event:
+        record = state.versions[change.ref.number]
+        enters = change.after in {Stage.CANARY, Stage.PRODUCTION}
+        governance = (plan.governance if enters else None) or record.governance
+        store.replace_version(replace(record, stage=change.after, governance=governance))
+        return self._event(
+            "model.stage_changed",
+            str(change.ref),
+            act.by,
+            act.at,
+            **described(record, act.at),
+            from_stage=change.before,
+            to_stage=change.after,
+            why=change.why,
+            reason=act.reason,
+            generation=after(state, plan).generation,
+        )
+
+
+def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> ModelState:
+    """What decisions about *model* look at; *more* are versions beside those it serves or served."""
+    deployment = deployment_of(store, model)
+    tenures = store.tenures(model)
+    numbers = {*deployment.versions, *(tenure.version for tenure in tenures)}
+    numbers |= {record.parent.number for record in more if record.parent is not None and record.parent.model == model}
+    records = {number: require_version(store, VersionRef(model, number)) for number in sorted(numbers)}
+    return ModelState(
+        deployment=deployment,
+        versions={**records, **{record.number: record for record in more}},
+        tenures=tenures,
+        policy=current_policy(store, model),
+    )
+
+
+def deployment_of(store: RegistryStore, model: ModelName) -> Deployment:
+    """The desired state, or the empty one at generation 0."""
+    return store.deployment(model) or Deployment(model=model)
+
+
+def after(state: ModelState, plan: Plan) -> Deployment:
+    """The deployment once *plan* is carried out."""
+    return plan.deployment or state.deployment
+
+
+def entering(plan: Plan, state: ModelState, stage: Stage) -> VersionRecord:
+    """The version that *plan* moves to *stage*."""
+    return next(state.versions[change.ref.number] for change in plan.changes if change.after is stage)
+
+
+def newest_gate(store: RegistryStore, ref: VersionRef) -> GateRecord | None:
+    """The gate record that counts for *ref*."""
+    records = store.gate_records(ref)
+    return records[-1] if records else None
+
+
+def _write_tenure(store: RegistryStore, change: StageChange, cause: Event, reason: str) -> None:
+    model = change.ref.model
+    if change.before is Stage.PRODUCTION:
+        store.close_tenure(model, end=cause.time, event=cause.id)
+    if change.after is Stage.PRODUCTION:
+        store.open_tenure(
+            Tenure(
+                model=model,
+                version=change.ref.number,
+                start=cause.time,
+                actor=cause.actor,
+                reason=reason,
+                start_event=cause.id,
+            )
+        )

@@ -1,0 +1,376 @@
+"""One training run as durable steps: collect, train, register, replay, gates; it changes nothing live."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from mendel.durable import Clock, Event, Payload, Run, StepKey, Transaction, UnitOfWork
+from mendel.errors import Conflict
+from mendel.gates import Evidence, GateReport, judge
+from mendel.registry import GateRecord, PolicyDocument, Provenance, Registration, Registry, VersionRecord
+from mendel.retraining.entities import Asked, Candidate, Collected, Replayed, Replays, RunFiles, Trained
+from mendel.retraining.fingerprint import fingerprint
+from mendel.retraining.gate_evidence import evidence_of, last_change, seed_of, spent_alpha
+from mendel.retraining.label_supply import LabelSupply, Ready, may_start
+from mendel.retraining.ports import (
+    CodeSource,
+    LabelledRows,
+    LoadJob,
+    OnProgress,
+    ReplayJob,
+    Runner,
+    Tables,
+    TrainJob,
+    ignore_progress,
+)
+from mendel.retraining.training_data import TRAINED_UNTIL, Policies, divide, recent_rows, training_rows
+from mendel.values import ModelName, Stage, Table, VersionRef, from_builtins, to_builtins
+
+T = TypeVar("T")
+ACTOR = "retraining"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """What all steps of one run share."""
+
+    run_id: str
+    files: RunFiles
+    asked: Asked
+    policies: Policies
+
+    def output(self, job: str, collected: Collected) -> Path:
+        """A job's own directory: other rows, another directory."""
+        return self.files.root / f"{job}-{collected.fingerprint.hex[:12]}"
+
+
+class Retraining:
+    """
+    Makes candidates.
+
+    Killed and resumed at any point a run ends like an uninterrupted one, and registers one version; what a step
+    finished is not done again.
+
+    Args:
+        unit: Where the events of runs are written.
+        registry: Versions, policies, gate reports.
+        log: Predictions and labels.
+        runner: Where the project's code runs.
+        tables: Reads and writes the rows of runs.
+        directory: Files of runs lie in ``runs/<workflow id>`` below it.
+        clock: The time.
+        on_progress: Told what jobs say of themselves, from their threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        unit: UnitOfWork,
+        registry: Registry,
+        log: LabelledRows,
+        runner: Runner,
+        tables: Tables,
+        directory: Path,
+        clock: Clock,
+        on_progress: OnProgress = ignore_progress,
+    ) -> None:
+        self._unit = unit
+        self._registry = registry
+        self._log = log
+        self._runner = runner
+        self._tables = tables
+        self._directory = directory
+        self._clock = clock
+        self._on_progress = on_progress
+
+    def supply(
+        self, model: ModelName, document: PolicyDocument, now: datetime, *, since: datetime | None = None
+    ) -> LabelSupply:
+        """What a run of *model* that started at *now* could use; :func:`may_start` says whether that is enough."""
+        policies = Policies.of(document)
+        rows = recent_rows(self._log, self._production(model), policies.retraining, now=now, since=since)
+        return rows.supply(policies)
+
+    def run(self, run: Run, payload: Payload) -> Payload:
+        """
+        Make one candidate and have it judged; the body of the workflow ``retrain``.
+
+        Args:
+            payload: ``model``, ``cause``, and optionally ``since`` (RFC 3339).
+
+        Returns:
+            ``candidate``, ``production``, ``verdict``, ``report`` (its digest) and ``text``.
+
+        Raises:
+            Conflict: The run cannot start: what is missing stands in the message.
+            RunnerError: The project's code failed, or needed more than its limits.
+        """
+        asked = Asked.of(payload)
+        attempt = _Attempt(
+            run_id=run.id,
+            files=RunFiles(root=self._directory / "runs" / _UNSAFE.sub("_", run.id)),
+            asked=asked,
+            policies=Policies.of(self._registry.policy(asked.model)),
+        )
+        collected = _step(run, "collect", Collected, lambda: self._collect(attempt))
+        production = self._registry.version(VersionRef(asked.model, collected.production))
+        trained = _step(run, "train", Trained, lambda: self._train(attempt, collected, production))
+        registered = run.step(
+            "register", lambda: {"version": self._register(attempt, collected, production, trained).number}
+        )
+        candidate = self._registry.version(VersionRef(asked.model, registered["version"]))
+        replays = _step(run, "replay", Replays, lambda: self._replay(attempt, collected, candidate, production))
+
+        def judged() -> Payload:
+            report = self._judged(attempt, collected, candidate, production, replays)
+            return Candidate.judged(candidate.ref, production.ref, report).as_payload()
+
+        return run.step("gates", judged)
+
+    def _production(self, model: ModelName) -> VersionRecord:
+        number = self._registry.deployment(model).production
+        if number is None:
+            raise Conflict(f"{model} has no production version to retrain.", remedy="Register and promote one first.")
+        return self._registry.version(VersionRef(model, number))
+
+    def _collect(self, attempt: _Attempt) -> Collected:
+        asked, policies, files = attempt.asked, attempt.policies, attempt.files
+        now, production = self._clock(), self._production(asked.model)
+        source = _source(production)
+        rows = recent_rows(self._log, production, policies.retraining, now=now, since=asked.since)
+        if not isinstance(verdict := may_start(rows.supply(policies)), Ready):
+            raise Conflict(f"A retraining of {asked.model} cannot start: {verdict.why}.")
+        if production.signature is None or not production.signature.names:
+            raise Conflict(f"{production.ref} has no signature with named columns.", remedy="Register it with one.")
+        division = divide(rows, policies, production.signature, since=asked.since)
+        shutil.rmtree(files.root, ignore_errors=True)
+        base = self._base_rows(attempt, production, source, division.cut)
+        training = training_rows(base, division.recent)
+        self._tables.write(training, files.training)
+        self._tables.write(division.evaluation, files.evaluation)
+        self._tables.write(division.expected, files.expected)
+        known = fingerprint(training)
+        collected = Collected(
+            production=production.number,
+            started=now,
+            cut=division.cut,
+            answered=division.answered,
+            base_rows=0 if base is None else len(base),
+            recent_rows=len(division.recent),
+            evaluation_rows=len(division.evaluation),
+            fingerprint=known.digest,
+            missing=known.missing,
+            duplicates=known.duplicates,
+        )
+        self._tell(attempt, "retraining.started", production.ref, now, {"cause": asked.cause.value, **_rows(collected)})
+        return collected
+
+    def _base_rows(
+        self, attempt: _Attempt, production: VersionRecord, source: CodeSource, until: datetime
+    ) -> Table | None:
+        """The rows production was trained on, as the project gives them or as they are kept with the version."""
+        policy = attempt.policies.retraining
+        if not policy.keep_base:
+            return None
+        if policy.load is not None:
+            job = LoadJob(
+                source=source,
+                function=f"{policy.module}:{policy.load}",
+                until=until.isoformat(),
+                output=attempt.files.root / "load",
+                limits=policy.limits.limits,
+            )
+            return self._tables.read(self._runner.load(job, self._on_progress).table)
+        kept = self._registry.data(production.ref)
+        place = None if kept is None else kept / attempt.files.training.name
+        return None if place is None or not place.is_file() else self._tables.read(place)
+
+    def _train(self, attempt: _Attempt, collected: Collected, production: VersionRecord) -> Trained:
+        policies, files = attempt.policies, attempt.files
+        policy = policies.retraining
+        job = TrainJob(
+            source=_source(production),
+            classifier=production.project.classifier if production.project else str(production.model),
+            function=f"{policy.module}:{policy.function}",
+            task=policies.monitoring.task.value,
+            training=files.training,
+            target=policies.target,
+            positive=policies.monitoring.positive_label,
+            seed=policy.seed,
+            output=attempt.output("train", collected),
+            holdout=files.evaluation,
+            reference=files.expected,
+            limits=policy.limits.limits,
+        )
+        done = self._runner.train(job, self._on_progress)
+        return Trained(
+            artifact=str(done.artifact), metrics=done.metrics, rows=done.rows, seconds=done.duration.total_seconds()
+        )
+
+    def _register(
+        self, attempt: _Attempt, collected: Collected, production: VersionRecord, trained: Trained
+    ) -> VersionRecord:
+        request = Registration(
+            model=production.model,
+            flavor="mendel",
+            task=attempt.policies.monitoring.task.value,
+            stage=Stage.SANDBOX,
+            idempotency_key=f"{attempt.run_id}:{collected.fingerprint.hex[:12]}",
+            by=ACTOR,
+            code_digest=production.code_digest,
+            lock_digest=production.lock_digest,
+            release_tag=production.release_tag,
+            project=production.project,
+            parent=production.ref,
+            training_fingerprint=collected.fingerprint,
+            metrics=trained.metrics,
+            metadata={
+                TRAINED_UNTIL: collected.cut.isoformat(),
+                "run": attempt.run_id,
+                "cause": attempt.asked.cause.value,
+                "policy_hash": attempt.policies.hash,
+                **_rows(collected),
+            },
+            owner=production.owner,
+            team=production.team,
+            framework=production.framework,
+            provenance=Provenance(
+                training_dataset_size=trained.rows,
+                training_timestamp=collected.started,
+                training_duration=timedelta(seconds=trained.seconds),
+                git_commit_hash=production.provenance.git_commit_hash,
+                image_digest=production.provenance.image_digest,
+            ),
+            expectations=production.expectations,
+        )
+        return self._registry.register(request, Path(trained.artifact), data=attempt.files.data)
+
+    def _replay(
+        self, attempt: _Attempt, collected: Collected, candidate: VersionRecord, production: VersionRecord
+    ) -> Replays:
+        def replayed(version: VersionRecord) -> Replayed:
+            job = ReplayJob(
+                source=None if version.project is None else _source(version),
+                classifier="" if version.project is None else version.project.classifier,
+                artifact=self._registry.tree(version.ref),
+                rows=attempt.files.evaluation,
+                output=attempt.output(f"replay-{version.number}", collected),
+                limits=attempt.policies.retraining.limits.limits,
+            )
+            done = self._runner.replay(job, self._on_progress)
+            return Replayed(
+                predictions=str(done.predictions),
+                latency_p95_ms=done.latency_p95_ms,
+                artifact_bytes=done.artifact_bytes,
+            )
+
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.submit(replayed, candidate), pool.submit(replayed, production)
+            return Replays(candidate=one.result(), production=other.result())
+
+    def _judged(
+        self,
+        attempt: _Attempt,
+        collected: Collected,
+        candidate: VersionRecord,
+        production: VersionRecord,
+        replays: Replays,
+    ) -> GateReport:
+        if known := self._registry.gate_records(candidate.ref):  # this step was killed after it had recorded
+            return from_builtins(known[-1].body, GateReport)
+        evidence = self._evidence(attempt, collected, candidate, production, replays)
+        report = judge(evidence, attempt.policies.gates, seed_of(collected))
+        now = self._clock()
+        record = GateRecord(
+            report_digest=report.digest,
+            passed=report.promotes,
+            verdict=report.verdict.value,
+            at=now,
+            body=report.as_dict(),
+        )
+        self._registry.record_gate_report(
+            candidate.ref, record, by=ACTOR, step=StepKey(workflow_id=attempt.run_id, step=f"gates {candidate.ref}")
+        )
+        finished = {"production": str(production.ref), "verdict": record.verdict, "report": record.report_digest}
+        self._tell(attempt, "retraining.finished", candidate.ref, now, finished)
+        return report
+
+    def _evidence(
+        self,
+        attempt: _Attempt,
+        collected: Collected,
+        candidate: VersionRecord,
+        production: VersionRecord,
+        replays: Replays,
+    ) -> Evidence:
+        signature = candidate.signature or production.signature
+        if signature is None:
+            raise Conflict(f"{candidate.ref} has no signature to hold the rows against.")
+        changed = last_change(self._registry.history(production.model))
+        answers = [Path(replay.predictions) for replay in (replays.candidate, replays.production)]
+        return evidence_of(
+            self._tables.read(attempt.files.evaluation),
+            (self._tables.read(answers[0]), self._tables.read(answers[1])),
+            replays,
+            collected,
+            attempt.policies,
+            signature=signature,
+            cause=attempt.asked.cause,
+            since_change=None if changed is None else collected.started - changed,
+            alpha_spent=self._alpha_spent(attempt, candidate, collected.started, changed),
+        )
+
+    def _alpha_spent(
+        self, attempt: _Attempt, candidate: VersionRecord, started: datetime, changed: datetime | None
+    ) -> float:
+        after = started - attempt.policies.gates.bounds.cooldown
+        others = (record.ref for record in self._registry.versions(candidate.model) if record.ref != candidate.ref)
+        records = [record for ref in others for record in self._registry.gate_records(ref)]
+        return spent_alpha(records, after=after if changed is None else max(after, changed))
+
+    def _tell(self, attempt: _Attempt, kind: str, subject: VersionRef, at: datetime, said: Payload) -> None:
+        data = {"run": attempt.run_id, **said}
+        event = Event(
+            id=f"{attempt.run_id}/{kind}/{subject}", type=kind, subject=str(subject), time=at, actor=ACTOR, data=data
+        )
+
+        def work(tx: Transaction) -> Payload:
+            tx.append(event)
+            return {}
+
+        self._unit.write_once(StepKey(workflow_id=attempt.run_id, step=f"{kind} {subject}"), work)
+
+
+def _step(run: Run, name: str, kind: type[T], act: Callable[[], T]) -> T:
+    return from_builtins(run.step(name, lambda: to_builtins(act())), kind)
+
+
+def _source(version: VersionRecord) -> CodeSource:
+    """Where the version's code is, on this machine."""
+    project, tag = version.project, None if version.project is None else version.project.tag or version.release_tag
+    if project is None or tag is None:
+        raise Conflict(
+            f"{version.ref} belongs to no release of a project, so that there is no code to train it with.",
+            remedy="Register it from a project, or retrain it elsewhere and register what comes of it.",
+        )
+    directory = Path(project.repository)
+    if not directory.is_dir():
+        remedy = "Clone it to this machine and register the version with that path."
+        raise Conflict(f"The repository {project.repository} of {version.ref} is not on this machine.", remedy=remedy)
+    return CodeSource(project=directory, revision=tag)
+
+
+def _rows(collected: Collected) -> Payload:
+    return {
+        "base_rows": collected.base_rows,
+        "recent_rows": collected.recent_rows,
+        "evaluation_rows": collected.evaluation_rows,
+    }

@@ -1,0 +1,136 @@
+"""One batch in its thread: predict, score, record. One bad row fails only its own request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.drift import Reference
+from mendel.durable import Clock
+from mendel.errors import MendelError, ModelError, StoreUnavailable
+from mendel.predictions import id_texts, mint_ids
+from mendel.serving.batching import Ticket
+from mendel.serving.ports import PredictionSink
+from mendel.serving.prediction_records import Executed, Origin, Recorded, block_of
+from mendel.serving.predictor import Outputs, Predictor
+from mendel.serving.response_format import Body
+from mendel.serving.row_batches import Frame, assemble
+from mendel.values import to_micros
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request: its share of the batch's answer, or the error that is its own."""
+
+    predictions: list[Any]
+    probabilities: list[list[float | None]] | None
+    ids: list[str] | None
+    ood_rows: int
+    error: MendelError | None = None
+    body: Body | None = None
+    proba_body: Body | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRun:
+    """
+    Executes the batches of one version.
+
+    Attributes:
+        whose: Asked once per batch (for a shadow's copies or not), since the generation may change while a version
+            serves on.
+        steady: Counts seconds, for latencies.
+        required: Rows that are not logged are not answered.
+    """
+
+    predictor: Predictor
+    reference: Reference | None
+    sink: PredictionSink | None
+    whose: Callable[[bool], Recorded]
+    clock: Clock
+    steady: Callable[[], float]
+    rng: random.Random
+    required: bool = False
+
+    def __call__(self, tickets: Sequence[Ticket[Outcome]]) -> list[Outcome]:
+        """Answer *tickets*, all at once if the model can, else one after the other."""
+        frame = assemble([ticket.rows for ticket in tickets])
+        try:
+            outputs = self.predictor.predict(frame)
+        except ModelError as error:
+            if len(tickets) > 1:
+                return [outcome for ticket in tickets for outcome in self([ticket])]
+            return self._answered(tickets, frame, None, error)
+        return self._answered(tickets, frame, outputs, None)
+
+    def _answered(
+        self, tickets: Sequence[Ticket[Outcome]], frame: Frame, outputs: Outputs | None, error: ModelError | None
+    ) -> list[Outcome]:
+        ood = None if self.reference is None else self.reference.out_of_range(frame.table())
+        ids = self._record(tickets, frame, outputs, error, ood)
+        if ids is None and self.required:
+            return [_failed(StoreUnavailable("The prediction log takes no rows, and logging is required."))] * len(
+                tickets
+            )
+        if outputs is None:
+            assert error is not None  # noqa: S101 - one of the two is there
+            return [_failed(error, 0 if ood is None else int(ood.sum()))]
+        return _shares(tickets, outputs, ids, ood)
+
+    def _record(
+        self,
+        tickets: Sequence[Ticket[Outcome]],
+        frame: Frame,
+        outputs: Outputs | None,
+        error: ModelError | None,
+        ood: NDArray[np.bool_] | None,
+    ) -> list[str] | None:
+        if self.sink is None:
+            return None
+        micros, now = to_micros(self.clock()), self.steady()
+        ids = mint_ids(len(frame), micros=micros, randbytes=self.rng.randbytes)
+        origins = [
+            Origin(
+                count=ticket.rows.count,
+                door=ticket.door,
+                correlation_id=ticket.correlation_id,
+                event_micros=ticket.event_micros,
+                latency_ms=(now - ticket.arrived) * 1000,
+            )
+            for ticket in tickets
+        ]
+        executed = Executed(
+            frame=frame, outputs=outputs, error=None if error is None else str(error), ood=ood, ids=ids, micros=micros
+        )
+        return id_texts(ids) if self.sink.append(block_of(self.whose(tickets[0].shadow), origins, executed)) else None
+
+
+def _failed(error: MendelError, ood_rows: int = 0) -> Outcome:
+    return Outcome([], None, None, ood_rows, error)
+
+
+def _shares(
+    tickets: Sequence[Ticket[Outcome]], outputs: Outputs, ids: list[str] | None, ood: NDArray[np.bool_] | None
+) -> list[Outcome]:
+    if len(tickets) == 1:
+        rows = 0 if ood is None else int(ood.sum())
+        return [Outcome(outputs.predictions, outputs.probabilities, ids, rows, None, outputs.body, outputs.proba_body)]
+    outcomes, start = [], 0
+    flags = None if ood is None or not ood.any() else ood
+    for ticket in tickets:
+        end = start + ticket.rows.count
+        outcomes.append(
+            Outcome(
+                outputs.predictions[start:end],
+                None if outputs.probabilities is None else outputs.probabilities[start:end],
+                None if ids is None else ids[start:end],
+                0 if flags is None else int(flags[start:end].sum()),
+            )
+        )
+        start = end
+    return outcomes

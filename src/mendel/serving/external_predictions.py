@@ -1,0 +1,76 @@
+"""Predictions that were made elsewhere and are only logged here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from mendel.errors import InvalidRequest
+from mendel.predictions import PredictionBlock, mint_ids, pack_ids
+from mendel.serving.loaded_version import LoadedVersion
+from mendel.serving.plain_json import event_time_of, parse_plain
+from mendel.serving.prediction_records import class_names, prediction_column
+from mendel.serving.row_batches import assemble
+from mendel.values import to_micros
+
+
+def block_of_elsewhere(document: Any, version: LoadedVersion, *, now: datetime, rng: random.Random) -> PredictionBlock:
+    """
+    The block of ``{"records": [...], "predictions": [...]}``, one answer per row.
+
+    Beside them may stand ``prediction_ids`` (UUIDs; made where they do not), ``probabilities`` and ``event_time``.
+
+    Raises:
+        InvalidRequest: A part is missing or its length is another.
+        InvalidInput: The rows do not fit the version's signature, or an id is no UUID.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("predictions"), list):
+        raise InvalidRequest("The body needs records and predictions, one per record.")
+    frame = assemble([version.read.codec.decode(parse_plain(document).input)])
+    rows = len(frame)
+    ids = _column(document, "prediction_ids", rows)
+    probabilities = _column(document, "probabilities", rows)
+    event = event_time_of(document.get("event_time"))
+    micros = to_micros(now)
+    matrix = None if probabilities is None else _matrix(probabilities)
+    return PredictionBlock(
+        model=version.ref.model,
+        version=version.ref.number,
+        uuid=version.served.uuid,
+        generation=version.generation,
+        prediction_ids=mint_ids(rows, micros=micros, randbytes=rng.randbytes) if ids is None else pack_ids(ids),
+        timestamp_micros=micros,
+        door="log",
+        feature_names=frame.shape.names,
+        features=frame.matrix if frame.plain else frame.columns(),
+        predictions=prediction_column(_column(document, "predictions", rows) or []),
+        latency_ms=0.0,
+        release_tag=version.served.release_tag,
+        fingerprint=version.served.training_fingerprint,
+        probabilities=matrix,
+        classes=() if matrix is None else class_names(version.read.predictor.classes or (), matrix.shape[1]),
+        event_micros=None if event is None else (to_micros(event),) * rows,
+    )
+
+
+def _column(document: Mapping[str, Any], name: str, rows: int) -> list[Any] | None:
+    values = document.get(name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != rows:
+        raise InvalidRequest(f"{name} needs one value for each of the {rows} records.")
+    return values
+
+
+def _matrix(rows: list[Any]) -> Any:
+    try:
+        matrix = np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest("probabilities needs one list of numbers per record.") from error
+    if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
+        raise InvalidRequest("probabilities needs one list of numbers per record.")
+    return matrix

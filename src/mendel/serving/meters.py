@@ -1,0 +1,126 @@
+"""What one version and one kernel count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mendel.serving.batch_execution import Outcome
+from mendel.serving.batching import Ticket
+from mendel.serving.metrics import (
+    ACTIVE,
+    BATCHES,
+    LATENCY,
+    MODEL_ERROR,
+    OK,
+    OOD_ROWS,
+    OUTCOMES,
+    QUEUED,
+    REQUEST_TIME,
+    REQUESTS,
+    ROWS,
+    SHED,
+    STATUSES,
+    UNLOGGED,
+    WAITS,
+    Histogram,
+    series,
+)
+from mendel.serving.ports import CounterSlots
+from mendel.values import VersionRef
+
+
+class VersionMeter:
+    """Counts for one version; called on the event loop only."""
+
+    def __init__(self, counters: CounterSlots, ref: VersionRef) -> None:
+        model, version = str.__str__(ref.model), str(ref.number)
+        self._counters = counters
+        self._labels = {"model": model, "version": version}
+        self._statuses = {s: counters.reserve(series(OUTCOMES, status=s, **self._labels)) for s in STATUSES}
+        self._ood = counters.reserve(series(OOD_ROWS, **self._labels))
+        self._unlogged = counters.reserve(series(UNLOGGED, **self._labels))
+        self._shed = counters.reserve(series(SHED, **self._labels))
+        self._active = counters.reserve(series(ACTIVE, model=model))
+        self._queued = counters.reserve(series(QUEUED, model_name=model))
+        self._batches = Histogram(counters, BATCHES, model=model)
+        self._waits = Histogram(counters, WAITS, model=model)
+        self._doors: dict[str, tuple[Histogram, int]] = {}
+
+    def outcome(self, status: str) -> None:
+        """One request ended with *status*."""
+        self._counters.add(self._statuses[status])
+
+    def entered(self) -> None:
+        """One request is in flight, and waits for a batch."""
+        self._counters.add(self._active)
+        self.queued()
+
+    def queued(self) -> None:
+        """One request waits for a batch."""
+        self._counters.add(self._queued)
+
+    def left(self) -> None:
+        """It no longer is."""
+        self._counters.add(self._active, -1)
+
+    def started(self, count: int) -> None:
+        """*count* requests no longer wait."""
+        self._counters.add(self._queued, -count)
+
+    def shed(self) -> None:
+        """A copy was not shown to the shadow."""
+        self._counters.add(self._shed)
+
+    def batch(
+        self,
+        tickets: Sequence[Ticket[Outcome]],
+        outcomes: Sequence[Outcome] | BaseException,
+        failed: Sequence[bool],
+        now: float,
+    ) -> None:
+        """Count a batch that ran; who was no longer waiting was counted when its deadline passed."""
+        self._batches.observe(sum(ticket.rows.count for ticket in tickets))
+        self._waits.observe((tickets[0].started - tickets[0].arrived) * 1000)
+        for place, ticket in enumerate(tickets):
+            latency, rows = self._door(ticket.door)
+            self._counters.add(rows, ticket.rows.count)
+            if not ticket.future.done():
+                latency.observe((now - ticket.arrived) * 1000)
+                self.outcome(MODEL_ERROR if failed[place] else OK)
+        if not isinstance(outcomes, BaseException):
+            self._counters.add(self._ood, sum(outcome.ood_rows for outcome in outcomes))
+            self._counters.add(self._unlogged, sum(len(o.predictions) for o in outcomes if o.ids is None))
+
+    def _door(self, door: str) -> tuple[Histogram, int]:
+        if door not in self._doors:
+            rows = self._counters.reserve(series(ROWS, door=door, **self._labels))
+            self._doors[door] = (Histogram(self._counters, LATENCY, door=door, **self._labels), rows)
+        return self._doors[door]
+
+
+class DoorMeter:
+    """Counts requests at one process's doors."""
+
+    def __init__(self, counters: CounterSlots) -> None:
+        self._counters = counters
+        self._requests: dict[tuple[str, str, str, str], int] = {}
+        self._times: dict[tuple[str, str, str], Histogram] = {}
+
+    def answered(self, method: str, endpoint: str, status: str, model: str, seconds: float) -> None:
+        """
+        One request was answered.
+
+        Args:
+            endpoint: The route's pattern, not its path, so that nobody can make series at will.
+            model: A model that is served, or empty.
+        """
+        key = (method, endpoint, status, model)
+        cell = self._requests.get(key)
+        if cell is None:
+            labels = {"method": method, "endpoint": endpoint, "status_code": status, "model": model}
+            cell = self._requests[key] = self._counters.reserve(series(REQUESTS, **labels))
+        self._counters.add(cell)
+        place = (method, endpoint, model)
+        if place not in self._times:
+            self._times[place] = Histogram(self._counters, REQUEST_TIME, method=method, endpoint=endpoint, model=model)
+        self._times[place].observe(seconds * 1000)

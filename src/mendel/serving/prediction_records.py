@@ -1,0 +1,121 @@
+"""From a batch to the block that the log keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.predictions import PredictionBlock
+from mendel.serving.predictor import Outputs
+from mendel.serving.row_batches import Frame, objects
+from mendel.values import ModelName, ServedVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the rows of one request came from; ``latency_ms`` is from admission to now."""
+
+    count: int
+    door: str
+    correlation_id: str
+    event_micros: int | None
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """A batch as it went: exactly one of ``outputs`` and ``error`` is there."""
+
+    frame: Frame
+    outputs: Outputs | None
+    error: str | None
+    ood: NDArray[np.bool_] | None
+    ids: bytes
+    micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """Whose answers they are; ``image_digest`` is of the image that delivers the version, or of the server's own."""
+
+    model: ModelName
+    served: ServedVersion
+    generation: int
+    image_digest: str | None = None
+    classes: tuple[str, ...]
+    shadow: bool = False
+
+
+def block_of(whose: Recorded, origins: Sequence[Origin], executed: Executed) -> PredictionBlock:
+    """The block of one batch, which is the rows of *origins* in their order."""
+    served, outputs, rows = whose.served, executed.outputs, len(executed.frame)
+    probabilities = None if outputs is None else outputs.matrix
+    return PredictionBlock(
+        model=whose.model,
+        version=served.number,
+        uuid=served.uuid,
+        generation=whose.generation,
+        prediction_ids=executed.ids,
+        timestamp_micros=executed.micros,
+        door=_each(origins, [origin.door for origin in origins]),
+        feature_names=executed.frame.shape.names,
+        features=executed.frame.matrix if executed.frame.plain else executed.frame.columns(),
+        predictions=None if outputs is None else prediction_column(_for_each(outputs.predictions, rows)),
+        latency_ms=_latencies(origins),
+        release_tag=served.release_tag,
+        image_digest=whose.image_digest,
+        fingerprint=served.training_fingerprint,
+        correlation_ids=_each(origins, [origin.correlation_id or None for origin in origins]),
+        probabilities=probabilities,
+        classes=() if probabilities is None else class_names(whose.classes, probabilities.shape[1]),
+        event_micros=_event_micros(origins),
+        ood=executed.ood,
+        errors=None if executed.error is None else (executed.error,) * rows,
+        shadow=whose.shadow,
+    )
+
+
+def class_names(classes: Sequence[Any], width: int) -> tuple[str, ...]:
+    """Text of each class; its place, where the predictor does not name them."""
+    return tuple(map(str, classes)) if len(classes) == width else tuple(map(str, range(width)))
+
+
+def prediction_column(values: Sequence[Any]) -> NDArray[Any]:
+    """Answers as a column: ``float64`` where all are numbers, else objects; what is no scalar becomes JSON text."""
+    if all(type(value) in {int, float} for value in values):
+        return np.array(values, dtype=np.float64)
+    return objects([_scalar(value) for value in values])
+
+
+def _for_each(answers: list[Any], rows: int) -> list[Any]:
+    """*answers*, which a predictor that answers as it likes need not give one per row: then the whole, for each."""
+    return answers if len(answers) == rows else [answers] * rows
+
+
+def _scalar(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _each(origins: Sequence[Origin], values: list[Any]) -> Any:
+    if len(set(values)) == 1:
+        return values[0]
+    return tuple(value for origin, value in zip(origins, values, strict=True) for _ in range(origin.count))
+
+
+def _latencies(origins: Sequence[Origin]) -> float | NDArray[np.float64]:
+    if len(origins) == 1:
+        return origins[0].latency_ms
+    return np.repeat([origin.latency_ms for origin in origins], [origin.count for origin in origins])
+
+
+def _event_micros(origins: Sequence[Origin]) -> tuple[int | None, ...] | None:
+    if all(origin.event_micros is None for origin in origins):
+        return None
+    return tuple(origin.event_micros for origin in origins for _ in range(origin.count))

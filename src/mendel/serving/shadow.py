@@ -1,0 +1,63 @@
+"""Copies of the traffic for a version whose answers nobody gets."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mendel.errors import InvalidInput
+from mendel.serving.batch_execution import Outcome
+from mendel.serving.batching import Ticket
+from mendel.serving.entities import InferenceCall
+from mendel.serving.loaded_version import LoadedVersion
+from mendel.serving.version_hosting import Hosted
+
+
+def cast_shadow(
+    hosted: Hosted,
+    version: LoadedVersion,
+    call: InferenceCall,
+    ticket: Ticket[Outcome],
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """
+    Give the shadow a copy of *ticket*, after the request itself was queued.
+
+    Shed when the shadow, or the version that answers, has a queue: shadows live on what is left over.
+    """
+    shadow = hosted.versions.get(hosted.deployment.shadow or 0)
+    if shadow is None or shadow is version:
+        return
+    bound = shadow.policy.max_shadow_queue
+    if shadow.lane.queued >= bound or version.lane.queued > bound:
+        shadow.meter.shed()
+        return
+    loop.call_soon(_submit, shadow, call, ticket, loop)
+
+
+def _submit(
+    shadow: LoadedVersion, call: InferenceCall, original: Ticket[Outcome], loop: asyncio.AbstractEventLoop
+) -> None:
+    try:
+        rows = shadow.read.codec.decode(call.input)
+    except InvalidInput:
+        shadow.meter.shed()  # its signature does not know such requests
+        return
+    copy: Ticket[Outcome] = Ticket(
+        rows=rows,
+        door=original.door,
+        correlation_id=original.correlation_id,
+        event_micros=original.event_micros,
+        arrived=original.arrived,
+        deadline=original.deadline,
+        future=loop.create_future(),
+        shadow=True,
+    )
+    copy.future.add_done_callback(_forget)
+    shadow.meter.queued()
+    shadow.lane.submit(copy)
+
+
+def _forget(future: asyncio.Future[Outcome]) -> None:
+    """Nobody waits for it; an exception of it is in the counts and in the log."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,244 @@
+"""What is loaded, and how it converges on what is desired: load beside, warm up, swap one reference, drain the old."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from mendel.errors import MendelError, ModelNotFound, NeedsNewImage, NotSwappable
+from mendel.serving.entities import ImageIdentity
+from mendel.serving.loaded_version import KernelContext, LoadedVersion, Read, footprint, read_version
+from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
+from mendel.serving.project_version import is_registered
+from mendel.values import Deployment, DesiredModel, DesiredState, Digest, ModelConvergence, ModelName, ServedVersion
+
+Fetch = Callable[[Digest], Path]
+_OF_PROJECT = "mendel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Hosted:
+    """A deployment as this process serves it; replaced as a whole, never changed."""
+
+    deployment: Deployment
+    versions: Mapping[int, LoadedVersion]
+
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """The numbers of the loaded versions as doors list them: those that a registry knows."""
+        return tuple(str(number) for number, version in sorted(self.versions.items()) if is_registered(version.served))
+
+    @property
+    def serving(self) -> bool:
+        """Whether every version on a route is loaded."""
+        return all(route.version in self.versions for route in self.deployment.routes)
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The first version of a model that could not be loaded, and whether the model can serve without it."""
+
+    version: int | None = None
+    error: str | None = None
+    vital: bool = False
+
+    def note(self, version: int, error: MendelError, *, vital: bool) -> None:
+        if self.version is None or (vital and not self.vital):
+            self.version, self.error, self.vital = version, str(error), vital
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What was desired last, and how to fetch it."""
+
+    fetch: Fetch
+    models: dict[ModelName, DesiredModel] = field(default_factory=dict)
+
+
+class Hosting:
+    """
+    The loaded versions of one process.
+
+    ``table`` is one reference: whoever took it sees one state, before a swap or after.
+    """
+
+    def __init__(self, around: KernelContext) -> None:
+        self._around = around
+        self._applying = asyncio.Lock()
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mendel-loader")
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._unloaded: set[ModelName] = set()
+        self._wanted: _Wanted | None = None
+        self._loaded = around.counters.reserve(series(LOADED))
+        self._load_time = Histogram(around.counters, LOAD_TIME)
+        self.table: Mapping[str, Hosted] = MappingProxyType({})
+        self.convergence: dict[ModelName, ModelConvergence] = {}
+        self.revision: int | None = None
+
+    async def apply(self, state: DesiredState, fetch: Fetch) -> tuple[ModelConvergence, ...]:
+        """Converge on *state*; models it no longer names are drained and closed."""
+        async with self._applying:
+            self._wanted = _Wanted(fetch, {desired.deployment.model: desired for desired in state.models})
+            for name in [name for name in self.table if name not in self._wanted.models]:
+                self._drop(ModelName(name))
+            for desired in state.models:
+                self.convergence[desired.deployment.model] = await self._converge(desired, fetch)
+            self.convergence = {name: self.convergence[name] for name in self._wanted.models}
+            self.revision = state.revision
+            return tuple(self.convergence.values())
+
+    async def unload(self, model: ModelName) -> None:
+        """Give the memory of *model* back; what is desired of it stays, and :meth:`load` brings it again."""
+        async with self._applying:
+            hosted = self._known(model)
+            self._unloaded.add(model)
+            self._swap(replace(hosted, versions={}))
+            await self._settled()
+
+    async def load(self, model: ModelName) -> None:
+        """Bring back what is desired of *model*; raises nothing for a version that fails, which convergence reports."""
+        async with self._applying:
+            self._known(model)
+            self._unloaded.discard(model)
+            if self._wanted is not None:
+                self.convergence[model] = await self._converge(self._wanted.models[model], self._wanted.fetch)
+
+    async def close(self) -> None:
+        """Retire everything and wait for it."""
+        async with self._applying:
+            for name in list(self.table):
+                self._drop(ModelName(name))
+            await self._settled()
+            self._loader.shutdown(wait=False)
+
+    def is_unloaded(self, model: ModelName) -> bool:
+        """Whether it was unloaded on purpose."""
+        return model in self._unloaded
+
+    def _known(self, model: ModelName) -> Hosted:
+        if model not in self.table:
+            raise ModelNotFound(f"No model {model!r} is deployed here.")
+        return self.table[model]
+
+    async def _converge(self, desired: DesiredModel, fetch: Fetch) -> ModelConvergence:
+        deployment = desired.deployment
+        old = self.table.get(deployment.model)
+        if deployment.model in self._unloaded:
+            self._swap(Hosted(deployment=deployment, versions={}))
+            return _report(deployment, self.table[deployment.model], _Failures())
+        versions, failures = await self._gather(desired, old, fetch)
+        if failures.vital:
+            before = {} if old is None else old.versions
+            self._retire(version for number, version in versions.items() if version is not before.get(number))
+            return _report(deployment, old, failures)
+        hosted = Hosted(deployment=deployment, versions=versions)
+        now = self._around.clock()
+        for number, version in versions.items():
+            version.serve_as(deployment.generation, now, desired.version(number))
+        self._swap(hosted)
+        return _report(deployment, hosted, failures)
+
+    async def _gather(
+        self, desired: DesiredModel, old: Hosted | None, fetch: Fetch
+    ) -> tuple[dict[int, LoadedVersion], _Failures]:
+        """Every version the deployment names: the ones there are, and the others loaded beside them."""
+        versions: dict[int, LoadedVersion] = {}
+        failures = _Failures()
+        routed = {route.version for route in desired.deployment.routes}
+        for number in desired.deployment.versions:
+            there = None if old is None else old.versions.get(number)
+            try:
+                served = desired.version(number)
+                if there is not None and there.served.artifact_digest == served.artifact_digest:
+                    versions[number] = there
+                else:
+                    _check_swappable(old, served, self._around.identity.image)
+                    versions[number] = await self._load(desired.deployment.model, served, fetch)
+            except MendelError as error:
+                failures.note(number, error, vital=number in routed)
+                if failures.vital:
+                    break
+        return versions, failures
+
+    async def _load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedVersion:
+        around, loop = self._around, asyncio.get_running_loop()
+        budget, used = around.policy.memory_budget_bytes, self._used_bytes()
+        began = around.steady()
+
+        def read() -> Read:
+            directory = fetch(served.artifact_digest)
+            if budget is not None and used + (size := footprint(directory)) > budget:
+                raise NotSwappable(
+                    f"Version {served.number} of {model} has {size} bytes beside {used}; the budget is {budget}.",
+                    remedy="Raise serving.memory_budget.",
+                )
+            return read_version(directory, served, policy=around.policy, project=around.project)
+
+        version = LoadedVersion(model, served, await loop.run_in_executor(self._loader, read), around)
+        around.counters.add(self._loaded)
+        self._load_time.observe((around.steady() - began) * 1000)
+        return version
+
+    def _used_bytes(self) -> int:
+        return sum(v.read.footprint_bytes for hosted in self.table.values() for v in hosted.versions.values())
+
+    def _swap(self, hosted: Hosted) -> None:
+        model = hosted.deployment.model
+        old = self.table.get(model)
+        self.table = MappingProxyType({**self.table, model: hosted})
+        if old is not None:
+            if old.deployment.production != hosted.deployment.production:
+                self._around.counters.add(self._around.counters.reserve(series(SWAPS, model=str.__str__(model))))
+            kept = set(map(id, hosted.versions.values()))
+            self._retire(version for version in old.versions.values() if id(version) not in kept)
+
+    def _drop(self, model: ModelName) -> None:
+        old = self.table[model]
+        self.table = MappingProxyType({name: hosted for name, hosted in self.table.items() if name != model})
+        self._retire(old.versions.values())
+
+    def _retire(self, versions: Iterable[LoadedVersion]) -> None:
+        for version in versions:
+            task = asyncio.create_task(version.retire(self._around.policy.drain_timeout))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _settled(self) -> None:
+        await asyncio.gather(*self._retiring)
+
+
+def _check_swappable(old: Hosted | None, served: ServedVersion, image: ImageIdentity | None) -> None:
+    """A server hosts one code: that of its image, where it runs in one, and else that of what it serves already."""
+    built = None if image is None else image.tag
+    if served.flavor == _OF_PROJECT and built is not None and served.release_tag not in {None, built}:
+        raise NeedsNewImage(
+            f"Version {served.number} belongs to {served.release_tag}; this image is {built}.",
+            release=served.release_tag,
+            remedy=f"Deploy an image of {served.release_tag}.",
+        )
+    running = None if old is None else next(iter(old.versions.values()), None)
+    if running is None:
+        return
+    before = (running.served.code_digest, running.served.lock_digest)
+    if before != (served.code_digest, served.lock_digest):
+        raise NeedsNewImage(
+            f"Version {served.number} belongs to other code or dependencies than the running {running.ref}.",
+            release=served.release_tag,
+            remedy=f"Deploy an image of {served.release_tag or 'its release'}.",
+        )
+
+
+def _report(deployment: Deployment, hosted: Hosted | None, failures: _Failures) -> ModelConvergence:
+    serving = hosted is not None and hosted.serving and bool(hosted.deployment.routes)
+    return ModelConvergence(
+        model=deployment.model,
+        generation_desired=deployment.generation,
+        generation_serving=0 if hosted is None else hosted.deployment.generation,
+        version_serving=hosted.deployment.production if serving and hosted is not None else None,
+        failed_version=failures.version,
+        error=failures.error,
+    )

@@ -1,0 +1,130 @@
+"""What the server says of itself: health, models, status, metrics, documentation."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from mendel.transports.rest.http_messages import Request, Response, json_response
+from mendel.transports.rest.route_table import Route
+from mendel.values import Scope, to_builtins
+
+if TYPE_CHECKING:
+    from mendel.transports.rest.application import RestApplication
+
+_DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>TITLE</title>
+<style>body{font:16px/1.5 system-ui;max-width:46rem;margin:3rem auto;padding:0 1rem}
+td{padding:.2em 1em .2em 0;vertical-align:top}</style><h1>TITLE</h1><p>Routes of this server
+(<a href="/openapi.json">openapi.json</a>):</p><table id="t"></table><script>
+const cell=(r,t)=>r.insertCell().textContent=t;
+fetch("/openapi.json").then(r=>r.json()).then(d=>{for(const[p,ms]of Object.entries(d.paths))
+for(const[m,o]of Object.entries(ms)){const r=document.getElementById("t").insertRow();
+cell(r,m.toUpperCase());cell(r,p);cell(r,o.summary)}})</script></html>"""
+_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+async def alive(_: RestApplication, __: Request) -> Response:
+    """The event loop turns."""
+    return json_response({"status": "ok"})
+
+
+async def health(door: RestApplication, _: Request) -> Response:
+    """``{"status": "ok"}`` when ready, else 503 with the checks that fail."""
+    state = door.kernel.readiness()
+    if state.ready:
+        return json_response({"status": "ok"})
+    failing = [{"name": check.name, "detail": check.detail} for check in state.checks if not check.passed]
+    return json_response({"status": state.state, "checks": failing}, status=503)
+
+
+async def model_info(door: RestApplication, request: Request) -> Response:
+    """Metadata, inputs and classes of a model (``?model=``; without, the only or default one)."""
+    return json_response(_describe(door, request.query.get("model")))
+
+
+async def info(door: RestApplication, _: Request) -> Response:
+    """What this server is, and the models it serves."""
+    models = [_describe(door, hosted.deployment.model) for hosted in door.kernel.models() if hosted.serving]
+    return json_response({"name": "mendel", "version": door.kernel.version, "models": models})
+
+
+async def status(door: RestApplication, _: Request) -> Response:
+    """Readiness, versions, queues, breakers and the spool, now."""
+    return json_response(to_builtins(door.kernel.status()))
+
+
+async def metrics(door: RestApplication, _: Request) -> Response:
+    """Prometheus' text format, over all processes of the server."""
+    return Response(body=door.kernel.metrics().encode(), content_type=_METRICS_TYPE)
+
+
+async def docs(door: RestApplication, _: Request) -> Response:
+    """A page that lists the routes."""
+    page = _DOCS.replace("TITLE", html.escape(door.policy.title))
+    return Response(body=page.encode(), content_type=b"text/html; charset=utf-8")
+
+
+async def openapi(door: RestApplication, _: Request) -> Response:
+    """The routes as OpenAPI 3.1."""
+    return json_response(openapi_document(door.routes, door.kernel.version, title=door.policy.title))
+
+
+def openapi_document(routes: tuple[Route, ...], version: str, *, title: str = "Mendel") -> dict[str, Any]:
+    """The OpenAPI document of *routes*; summaries are the first lines of their endpoints' docstrings."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.pattern, {})[route.method.lower()] = _operation(route)
+    error = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+    components = {
+        "responses": {"Error": {"description": "What went wrong.", "content": {"application/json": {"schema": error}}}},
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        },
+    }
+    about = {"title": title, "version": version}
+    return {"openapi": "3.1.0", "info": about, "paths": paths, "components": components}
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    names = [segment[1:-1] for segment in route.segments if segment.startswith("{")]
+    scopes = [] if route.scope is None else [route.scope.value]
+    operation: dict[str, Any] = {
+        "summary": (route.endpoint.__doc__ or "").strip().splitlines()[0],
+        "operationId": f"{route.method.lower()}{route.pattern.translate(str.maketrans('/', '_', '{}'))}",
+        "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
+        "responses": {
+            "200": {"description": "As the summary says."},
+            "default": {"$ref": "#/components/responses/Error"},
+        },
+        "security": [{"bearer": scopes}, {"key": scopes}] if scopes else [],
+    }
+    if route.method == "POST":
+        operation["requestBody"] = {"content": {"application/json": {"schema": {}}}}
+    return operation
+
+
+def _describe(door: RestApplication, model: str | None) -> dict[str, Any]:
+    version = door.kernel.served(model)
+    signature = version.served.signature
+    columns = [] if signature is None else signature.inputs
+    return {
+        "name": version.ref.model,
+        "version": version.metadata.label,
+        "task": version.served.task,
+        "classes": version.metadata.classes,
+        "features": [{"name": c.name, "type": c.type.value, "required": c.required} for c in columns],
+        "metadata": version.metadata.document,
+    }
+
+
+ABOUT_ROUTES = (
+    Route(method="GET", pattern="/healthz", scope=None, endpoint=alive),
+    Route(method="GET", pattern="/health", scope=None, endpoint=health),
+    Route(method="GET", pattern="/info", scope=Scope.PREDICT, endpoint=info),
+    Route(method="GET", pattern="/model/info", scope=Scope.PREDICT, endpoint=model_info),
+    Route(method="GET", pattern="/status", scope=Scope.READ, endpoint=status),
+    Route(method="GET", pattern="/metrics", scope=Scope.READ, endpoint=metrics),
+    Route(method="GET", pattern="/docs", scope=None, endpoint=docs),
+    Route(method="GET", pattern="/openapi.json", scope=None, endpoint=openapi),
+)
