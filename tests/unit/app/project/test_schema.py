@@ -32,7 +32,7 @@ from mendel.projects import (
 )
 from mendel.values import ModelName
 
-EXAMPLES = sorted(Path(__file__).parents[3].glob("examples/*/mlserver.yaml"))
+EXAMPLES = sorted(Path(__file__).parents[4].glob("examples/*/mlserver.yaml"))
 ONE = "classifier: {name: m}\npredictor: {module: a, class_name: A}\n"
 TWO = "classifiers:\n  x: {predictor: {module: a, class_name: A}}\n  y-z: {predictor: {module: b.c, class_name: B}}\n"
 TAKEN = [

@@ -61,7 +61,7 @@ def test_every_error_class_comes_back_as_itself():
 
 def test_what_nobody_foresaw_is_step_failed():
     """Any other exception is remembered with its type, its text and where it was raised."""
-    with pytest.raises(StepFailed, match=r"KeyError: 'x' \(.*test_outcomes.py:\d+\)") as caught:
+    with pytest.raises(StepFailed, match=r"KeyError: 'x' \(.*test_step_outcomes.py:\d+\)") as caught:
         settle(remembered(raising(KeyError("x"))))
     assert caught.value.kind == "KeyError"
 
