@@ -498,15 +498,15 @@ def test_of_concurrent_promotions_one_wins(unit):
 
     def promote(number):
         try:
-            return registry.promote(VersionRef(model, number), by="ann", expected_generation=0)
+            return registry.lifecycle.promote(VersionRef(model, number), by="ann", expected_generation=0)
         except GenerationConflict as conflict:
             return conflict
 
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(promote, range(1, 5)))
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Deployment)]
-    assert registry.deployment(model) == winner
-    assert [tenure.version for tenure in registry.history(model)] == [winner.production]
+    assert registry.lifecycle.deployment(model) == winner
+    assert [tenure.version for tenure in registry.lifecycle.history(model)] == [winner.production]
 
 
 def test_a_failed_transaction_leaves_nothing(unit, rows):

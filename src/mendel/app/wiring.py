@@ -176,7 +176,7 @@ class LazyIntake:
 
 def monitoring_policy(registry: Registry, model: ModelName) -> MonitoringPolicy:
     """The section ``monitoring`` of the model's policy."""
-    return from_mapping(MonitoringPolicy, registry.policy(model).section("monitoring"), at="monitoring")
+    return from_mapping(MonitoringPolicy, registry.policies.of(model).section("monitoring"), at="monitoring")
 
 
 @contextmanager
@@ -212,7 +212,7 @@ def open_live_rooms(
         workflows = DbosWorkflows(
             data.workflows, executor_id=executor, application_version=WORKFLOW_SCHEMA, clock=utc_now
         )
-        workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry))
+        workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry.artifact_mirror))
         workflows.register(
             WORKFLOW,
             PlaybookWorkflow(
@@ -281,7 +281,7 @@ def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
 def _ensure_key(data: DataDirectory, registry: Registry) -> None:
     """Give the installation its own key; a crash in between leaves a key that nobody knows, and makes another."""
     if not data.key.exists():
-        write_atomically(data.key, registry.add_key((Scope.ADMIN,), "this installation").encode(), mode=0o600)
+        write_atomically(data.key, registry.keys.add((Scope.ADMIN,), "this installation").encode(), mode=0o600)
 
 
 class ParquetTables:

@@ -29,7 +29,7 @@ from mendel.healing.monitor import Monitor
 from mendel.healing.playbook_workflow import PlaybookWorkflow
 from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
-from mendel.healing.ports import HealingStore, Lifecycle, Training, Watcher
+from mendel.healing.ports import HealingStore, Training, Watcher
 from mendel.healing.server_convergence import Following, following
 
 __all__ = [
@@ -55,7 +55,6 @@ __all__ = [
     "IncidentContext",
     "IncidentStatus",
     "Level",
-    "Lifecycle",
     "Log",
     "Looked",
     "Monitor",

@@ -12,8 +12,9 @@ from mendel.healing.entities import EffectState, Incident, TimelineEntry
 from mendel.healing.healing_facts import ACTOR, actor_of
 from mendel.healing.incident_journal import Journal
 from mendel.healing.playbooks import Action
-from mendel.healing.ports import HealingStore, Lifecycle, Watcher
+from mendel.healing.ports import HealingStore, Watcher
 from mendel.healing.server_convergence import following
+from mendel.registry import Registry
 from mendel.values import Stage, VersionRef, from_micros, to_micros
 
 _LONGEST_WAIT = timedelta(seconds=1)
@@ -31,7 +32,7 @@ class Actions:
     def __init__(
         self,
         unit: UnitOfWork,
-        lifecycle: Lifecycle,
+        registry: Registry,
         *,
         watcher: Watcher,
         retrain: WorkflowFunction,
@@ -39,7 +40,7 @@ class Actions:
         clock: Clock,
     ) -> None:
         self._unit = unit
-        self._lifecycle = lifecycle
+        self._registry = registry
         self._watcher = watcher
         self._retrain = retrain
         self._journal = journal
@@ -69,14 +70,14 @@ class Actions:
         model, leaving = playing.run.ref.model, _serving(playing)
 
         def seen() -> Payload:
-            return {"production": self._lifecycle.deployment(model).production}
+            return {"production": self._registry.lifecycle.deployment(model).production}
 
         now_serving = playing.once("serving", seen)["production"]
         if now_serving != leaving:
             raise Refused(f"{model}@{leaving} is not in production any more; version {now_serving} is.")
 
         def back() -> Payload:
-            done = self._lifecycle.roll_back(
+            done = self._registry.lifecycle.roll_back(
                 model, by=actor_of(playing.run.id), reason=_because(playing), step=playing.key
             )
             return {"from": done.from_version.number, "to": done.to_version.number, **self._changed(done.deployment)}
@@ -93,7 +94,7 @@ class Actions:
 
         def look() -> Payload:
             now = self._clock()
-            found = following(self._lifecycle.deployment(model), self._lifecycle.servers(), now)
+            found = following(self._registry.lifecycle.deployment(model), self._registry.performance.servers(), now)
             late = to_micros(now) >= deadline
             over = late or found.state in {"yes", "unobserved"} or bool(found.failures)
             return {"over": over, "converged": found.state, "text": str(found)}
@@ -119,7 +120,7 @@ class Actions:
         ref, candidate = playing.run.ref, _candidate(playing)
 
         def seen() -> Payload:
-            deployment = self._lifecycle.deployment(ref.model)
+            deployment = self._registry.lifecycle.deployment(ref.model)
             return {"production": deployment.production, "generation": deployment.generation}
 
         before = playing.once("serving", seen)
@@ -127,7 +128,7 @@ class Actions:
             raise Refused(f"{ref} is not in production any more; the candidate was compared with it.")
 
         def put() -> Payload:
-            deployment = self._lifecycle.promote(
+            deployment = self._registry.lifecycle.promote(
                 candidate,
                 by=actor_of(playing.run.id),
                 reason=f"passed its gates in {playing.run.id}",
@@ -145,7 +146,7 @@ class Actions:
 
         def drop() -> Payload:
             by = actor_of(playing.run.id)
-            self._lifecycle.transition(candidate, Stage.DEPRECATED, by=by, reason=why, step=playing.key)
+            self._registry.lifecycle.transition(candidate, Stage.DEPRECATED, by=by, reason=why, step=playing.key)
             return {}
 
         playing.once("", drop)

@@ -9,8 +9,7 @@ from typing import Any
 
 from mendel.healing.causes import Circumstances
 from mendel.healing.policy import HealingPolicy
-from mendel.healing.ports import Lifecycle
-from mendel.registry import PolicyDocument, Tenure
+from mendel.registry import PolicyDocument, Registry, Tenure
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName, Stage, VersionRef
 
@@ -69,7 +68,7 @@ class HealingFacts:
         )
 
 
-def situation(lifecycle: Lifecycle, model: ModelName, now: datetime) -> HealingFacts:
+def situation(registry: Registry, model: ModelName, now: datetime) -> HealingFacts:
     """
     Read what there is to know of *model* but the supply of labels, which costs more than all the rest.
 
@@ -77,23 +76,25 @@ def situation(lifecycle: Lifecycle, model: ModelName, now: datetime) -> HealingF
         ModelNotFound: No such model.
         InvalidPolicy: Its policy cannot be read.
     """
-    deployment, document = lifecycle.deployment(model), lifecycle.policy(model)
-    tenures = tuple(sorted(lifecycle.history(model), key=lambda tenure: tenure.start))
+    deployment, document = registry.lifecycle.deployment(model), registry.policies.of(model)
+    tenures = tuple(sorted(registry.lifecycle.history(model), key=lambda tenure: tenure.start))
     production = None if deployment.production is None else VersionRef(model, deployment.production)
     return HealingFacts(
         model=model,
         at=now,
         generation=deployment.generation,
         production=production,
-        stage=None if production is None else lifecycle.version(production).stage,
-        return_to=None if production is None else _return_to(lifecycle, tenures, production),
+        stage=None if production is None else registry.versions.get(production).stage,
+        return_to=None if production is None else _return_to(registry, tenures, production),
         tenures=tenures,
         document=document,
         policy=HealingPolicy.of(document.body),
     )
 
 
-def _return_to(lifecycle: Lifecycle, tenures: Sequence[Tenure], production: VersionRef) -> int | None:
+def _return_to(registry: Registry, tenures: Sequence[Tenure], production: VersionRef) -> int | None:
     former = dict.fromkeys(one.version for one in reversed(tenures) if one.version != production.number)
-    fit = (number for number in former if lifecycle.version(VersionRef(production.model, number)).stage not in _UNFIT)
+    fit = (
+        number for number in former if registry.versions.get(VersionRef(production.model, number)).stage not in _UNFIT
+    )
     return next(fit, None)

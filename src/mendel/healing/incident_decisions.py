@@ -27,7 +27,8 @@ from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, situatio
 from mendel.healing.incident_journal import Journal, pause_of
 from mendel.healing.incidents import joined, opened, since_after
 from mendel.healing.playbooks import Playbook
-from mendel.healing.ports import HealingStore, Lifecycle, Training
+from mendel.healing.ports import HealingStore, Training
+from mendel.registry import Registry
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName, VersionRef, to_builtins
 
@@ -51,7 +52,7 @@ class IncidentDecisions:
     The part of healing that acts on its own.
 
     Args:
-        lifecycle: The registry.
+        registry: The registry.
         playbooks: Every playbook by name; see :func:`mendel.healing.load_playbooks`.
         training: Whether a training could start.
     """
@@ -59,14 +60,14 @@ class IncidentDecisions:
     def __init__(
         self,
         unit: UnitOfWork,
-        lifecycle: Lifecycle,
+        registry: Registry,
         *,
         playbooks: Mapping[str, Playbook],
         training: Training,
         new_id: NewId,
     ) -> None:
         self._unit = unit
-        self._lifecycle = lifecycle
+        self._registry = registry
         self._playbooks = playbooks
         self._training = training
         self._journal = Journal(new_id)
@@ -263,7 +264,7 @@ class IncidentDecisions:
         )
 
     def _situation(self, model: ModelName, now: datetime) -> HealingFacts:
-        return situation(self._lifecycle, model, now)
+        return situation(self._registry, model, now)
 
     def _supplied(
         self, about: HealingFacts, ref: VersionRef, since: datetime | None, kinds: Sequence[SignalKind]

@@ -26,9 +26,8 @@ from mendel.healing.drift_and_quality_checks import (
 from mendel.healing.entities import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
 from mendel.healing.fast_checks import Seen, kind_of, seen_in_check, seen_in_servers, told
 from mendel.healing.policy import HealingPolicy
-from mendel.healing.ports import Lifecycle
 from mendel.healing.server_convergence import following
-from mendel.registry import PolicyDocument
+from mendel.registry import PolicyDocument, Registry
 from mendel.values import Measured, ModelName, Table, VersionRef, Window, from_mapping
 
 _COUNTED = frozenset({SignalKind.FAULTS, SignalKind.LATENCY, SignalKind.OOD})
@@ -42,8 +41,8 @@ class Monitor:
     It remembers since when a deployment has stood and the references of versions; a new one only has to look again.
     """
 
-    def __init__(self, lifecycle: Lifecycle, log: Log) -> None:
-        self._lifecycle = lifecycle
+    def __init__(self, registry: Registry, log: Log) -> None:
+        self._registry = registry
         self._log = log
         self._since: dict[ModelName, tuple[int, datetime]] = {}
         self._references: dict[VersionRef, Reference | None] = {}
@@ -60,16 +59,16 @@ class Monitor:
         Raises:
             ModelNotFound: No such model.
         """
-        deployment = self._lifecycle.deployment(model)
+        deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
             return Outlook(model=model, ref=None, at=now)
         ref = VersionRef(model, deployment.production)
-        document = self._lifecycle.policy(model)
+        document = self._registry.policies.of(model)
         within = HealingPolicy.of(document.body).converge_within
-        servers = self._lifecycle.servers()
+        servers = self._registry.performance.servers()
         found = following(deployment, servers, now)
         holds = any(one.model == model for server in servers for one in server.report.convergence)
-        check = self._lifecycle.check_rollback_triggers(model, now=now)
+        check = self._registry.performance.check_rollback_triggers(model, now=now)
         seen = [
             seen_in_servers(
                 found,
@@ -108,11 +107,11 @@ class Monitor:
             ModelNotFound: No such model.
             StoreUnavailable: The log does not answer: that is no drift and no calm, but nothing known.
         """
-        deployment = self._lifecycle.deployment(model)
+        deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
             return Outlook(model=model, ref=None, at=now)
         ref = VersionRef(model, deployment.production)
-        document = self._lifecycle.policy(model)
+        document = self._registry.policies.of(model)
         policy, span = _monitoring(document), windows(_monitoring(document), now)
         reports = self._reports(ref, span, policy)
         if reports:
@@ -132,7 +131,7 @@ class Monitor:
 
         ``gone`` needs every kind of signal measured and within bounds; one that is beyond says ``persists``.
         """
-        deployment = self._lifecycle.deployment(incident.ref.model)
+        deployment = self._registry.lifecycle.deployment(incident.ref.model)
         if deployment.production is None:
             return Effect(state=EffectState.NOT_MEASURED, text="nothing is in production")
         ref, kinds = VersionRef(incident.ref.model, deployment.production), set(incident.kinds)
@@ -140,10 +139,10 @@ class Monitor:
         if kinds & _COUNTED:
             found |= self._counted(ref, since, now)
         if kinds & _SERVERS:
-            seen = following(deployment, self._lifecycle.servers(), now)
+            seen = following(deployment, self._registry.performance.servers(), now)
             calm = None if not seen.servers else seen.converged and not seen.not_ready
             found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
-        document = self._lifecycle.policy(ref.model)
+        document = self._registry.policies.of(ref.model)
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
             # of a version that came with the change, every row of the first grain counts
@@ -155,7 +154,7 @@ class Monitor:
 
     def _counted(self, ref: VersionRef, since: datetime, now: datetime) -> dict[SignalKind, tuple[bool | None, str]]:
         span = max(now - since, timedelta(milliseconds=1))
-        check = self._lifecycle.check_rollback_triggers(ref.model, window=span, now=now)
+        check = self._registry.performance.check_rollback_triggers(ref.model, window=span, now=now)
         return {
             kind_of(one.criterion): (not one.holds if isinstance(one.measurement, Measured) else None, told(one))
             for one in check.evidence
@@ -179,7 +178,7 @@ class Monitor:
 
     def _reports(self, ref: VersionRef, span: Sequence[Window], policy: MonitoringPolicy) -> tuple[DriftReport, ...]:
         if ref not in self._references:
-            self._references[ref] = reference_of(self._lifecycle.tree(ref))
+            self._references[ref] = reference_of(self._registry.versions.tree(ref))
         reference = self._references[ref]
         if reference is None:
             return ()
@@ -210,7 +209,7 @@ class Monitor:
 
     def _baseline(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
         """What the version was registered with, or else its first labelled rows in production."""
-        registered = registered_quality(self._lifecycle.version(ref), policy)
+        registered = registered_quality(self._registry.versions.get(ref), policy)
         if registered is not None or ref in self._baselines:
             return registered or self._baselines[ref]
         first = self._first_rows(ref, policy, now)
@@ -229,7 +228,7 @@ class Monitor:
         return None if first is None else quality_of(first, policy)
 
     def _first_table(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Table | None:
-        tenures = [tenure for tenure in self._lifecycle.history(ref.model) if tenure.version == ref.number]
+        tenures = [tenure for tenure in self._registry.lifecycle.history(ref.model) if tenure.version == ref.number]
         if not tenures:
             return None
         start, length = min(tenure.start for tenure in tenures), policy.lookback

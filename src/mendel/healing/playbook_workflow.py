@@ -15,7 +15,8 @@ from mendel.healing.incident_journal import Journal, pause_of
 from mendel.healing.incidents import final_state
 from mendel.healing.playbooks import Action, Playbook
 from mendel.healing.policy import HealingPolicy, Level
-from mendel.healing.ports import HealingStore, Lifecycle, Watcher
+from mendel.healing.ports import HealingStore, Watcher
+from mendel.registry import Registry
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
 
@@ -39,7 +40,7 @@ class PlaybookWorkflow:
     def __init__(
         self,
         unit: UnitOfWork,
-        lifecycle: Lifecycle,
+        registry: Registry,
         *,
         watcher: Watcher,
         retrain: WorkflowFunction,
@@ -49,7 +50,7 @@ class PlaybookWorkflow:
         self._unit = unit
         self._clock = clock
         self._journal = Journal(new_id)
-        self._actions = Actions(unit, lifecycle, watcher=watcher, retrain=retrain, journal=self._journal, clock=clock)
+        self._actions = Actions(unit, registry, watcher=watcher, retrain=retrain, journal=self._journal, clock=clock)
 
     def __call__(self, durable: Run, payload: Payload) -> Payload:
         """Play one part of the run ``payload["run"]``: from its start, or from the step it was held before, on."""

@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from typing import Protocol
 
-from mendel.durable import StepKey
 from mendel.healing.decision_records import DecisionRecord
 from mendel.healing.entities import Effect, Incident, Pause, PlaybookRun
-from mendel.registry import PolicyDocument, RollbackCheck, RolledBack, ServerState, Tenure, VersionRecord
+from mendel.registry import PolicyDocument
 from mendel.retraining import LabelSupply
-from mendel.values import Deployment, ModelName, Stage, VersionRef
-
-
-class Lifecycle(Protocol):
-    """
-    What healing uses of :class:`mendel.registry.Registry`, which specifies it.
-
-    Given a ``step``, a change is made once: the same step again returns what the first one did.
-    """
-
-    def deployment(self, model: ModelName) -> Deployment:
-        """The desired state."""
-
-    def version(self, ref: VersionRef) -> VersionRecord:
-        """The record of *ref*."""
-
-    def tree(self, ref: VersionRef) -> Path:
-        """The served files of *ref*, to be read only."""
-
-    def policy(self, model: ModelName) -> PolicyDocument:
-        """The policy in force."""
-
-    def history(self, model: ModelName) -> tuple[Tenure, ...]:
-        """Every stretch in production."""
-
-    def servers(self) -> tuple[ServerState, ...]:
-        """Every server as it last reported."""
-
-    def check_rollback_triggers(
-        self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None
-    ) -> RollbackCheck:
-        """Hold the serving version's performance against the policy's bounds."""
-
-    def promote(
-        self,
-        ref: VersionRef,
-        *,
-        by: str,
-        reason: str = "",
-        expected_generation: int | None = None,
-        step: StepKey | None = None,
-    ) -> Deployment:
-        """Put *ref* into production."""
-
-    def roll_back(self, model: ModelName, *, by: str, reason: str, step: StepKey | None = None) -> RolledBack:
-        """Bring the former production version back."""
-
-    def transition(
-        self, ref: VersionRef, to: Stage, *, by: str, reason: str = "", step: StepKey | None = None
-    ) -> VersionRecord:
-        """Move *ref* to another stage."""
+from mendel.values import ModelName
 
 
 class Training(Protocol):

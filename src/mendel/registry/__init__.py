@@ -3,7 +3,7 @@
 from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest
 from mendel.registry.apply_plan import MIRROR_ALIAS
-from mendel.registry.approvals import mirror_alias
+from mendel.registry.artifact_mirror import mirror_alias
 from mendel.registry.health import Fleet, FleetIssue, HealthMetrics, HealthReport
 from mendel.registry.history import GateRecord, Override, RolledBack, Tenure, former_versions, in_production_at
 from mendel.registry.lineage import Contributor, LineageEntry

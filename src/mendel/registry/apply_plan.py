@@ -1,4 +1,4 @@
-"""Carrying out plans: stages, deployment, tenures and events change together or not at all."""
+"""Applying plans: stages, deployment, tenures and events change together or not at all."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from mendel.durable import Event, Transaction, WorkflowCall
-from mendel.registry.context import RegistryContext, current_policy, described, require_version
 from mendel.registry.history import GateRecord, Tenure
+from mendel.registry.lookups import current_policy, described, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import ModelState, Plan, StageChange
+from mendel.registry.transactions import RegistryTransactions
 from mendel.registry.version_records import VersionRecord
 from mendel.values import Deployment, ModelName, Stage, VersionRef
 
@@ -27,11 +28,15 @@ class Act:
     reason: str
 
 
-class Carrying(RegistryContext):
-    """What every change of a model's life has in common."""
+class PlanApplication:
+    """Writes what a plan says, in the caller's transaction."""
 
-    def _cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
-        return self._event(
+    def __init__(self, transactions: RegistryTransactions) -> None:
+        self._transactions = transactions
+
+    def cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
+        """The event that says why *plan* was made, about the version of *record*."""
+        return self._transactions.event(
             kind,
             str(record.ref),
             act.by,
@@ -44,11 +49,15 @@ class Carrying(RegistryContext):
             **data,
         )
 
-    def _carry_out(self, tx: Transaction, state: ModelState, plan: Plan, act: Act, cause: Event | None) -> Deployment:
-        """Write what *plan* says; tenures begin and end by *cause*, or by the stage change where there is none."""
+    def apply(self, tx: Transaction, state: ModelState, plan: Plan, act: Act, cause: Event | None) -> Deployment:
+        """
+        Write what *plan* says.
+
+        Tenures begin and end with *cause*, or with the stage change where *cause* is None.
+        """
         store = tx.store(RegistryStore)
         for change in plan.changes:
-            event = self._moved(store, state, plan, change, act)
+            event = self._change_stage(store, state, plan, change, act)
             _write_tenure(store, change, cause or event, act.reason or change.why)
             tx.append(event)
         if plan.deployment is not None:
@@ -58,15 +67,21 @@ class Carrying(RegistryContext):
             tx.append(cause)
         if plan.changes:
             model = str(state.deployment.model)
-            tx.start(WorkflowCall(name=MIRROR_ALIAS, id=f"{MIRROR_ALIAS}/{self._new_id()}", input={"model": model}))
+            tx.start(
+                WorkflowCall(
+                    name=MIRROR_ALIAS, id=f"{MIRROR_ALIAS}/{self._transactions.new_id()}", input={"model": model}
+                )
+            )
         return after(state, plan)
 
-    def _moved(self, store: RegistryStore, state: ModelState, plan: Plan, change: StageChange, act: Act) -> Event:
+    def _change_stage(
+        self, store: RegistryStore, state: ModelState, plan: Plan, change: StageChange, act: Act
+    ) -> Event:
         record = state.versions[change.ref.number]
         enters = change.after in {Stage.CANARY, Stage.PRODUCTION}
         governance = (plan.governance if enters else None) or record.governance
         store.replace_version(replace(record, stage=change.after, governance=governance))
-        return self._event(
+        return self._transactions.event(
             "model.stage_changed",
             str(change.ref),
             act.by,

@@ -1,13 +1,14 @@
-"""The verbs that change where versions stand and what is served."""
+"""Approvals, stages, promotion, canaries, rollback, and the deployments that follow from them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from mendel.durable import StepKey, Transaction
-from mendel.registry.apply_plan import Act, Carrying, after, deployment_of, entering, newest_gate, state_of
-from mendel.registry.context import require_model, require_version
-from mendel.registry.history import Override, RolledBack
+from mendel.durable import Clock, StepKey, Transaction
+from mendel.registry.apply_plan import Act, PlanApplication, after, deployment_of, entering, newest_gate, state_of
+from mendel.registry.history import GateRecord, Override, RolledBack, Tenure
+from mendel.registry.lookups import described, require_model, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
     plan_canary,
@@ -16,12 +17,81 @@ from mendel.registry.stage_plans import (
     plan_rollback,
     plan_transition,
 )
-from mendel.registry.version_records import VersionRecord
-from mendel.values import Deployment, ModelName, Stage, VersionRef
+from mendel.registry.transactions import RegistryTransactions
+from mendel.registry.version_records import Approval, VersionRecord
+from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Stage, VersionRef
 
 
-class Changing(Carrying):
-    """The part of the registry that moves versions and deployments."""
+class Lifecycle:
+    """
+    Where versions stand and what is served: approvals, gate reports, stages, deployments.
+
+    Every change is one transaction together with its events.
+    """
+
+    def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._plans = PlanApplication(transactions)
+
+    def approve(self, ref: VersionRef, *, policy: bool = False, bias: bool = False, by: str) -> VersionRecord:
+        """
+        Set governance flags, with who and when; a flag that is False stays as it is.
+
+        Raises:
+            VersionNotFound: There is no such version.
+        """
+        now = self._clock()
+        approval = Approval(by=by, at=now)
+
+        def work(tx: Transaction) -> VersionRecord:
+            store = tx.store(RegistryStore)
+            record = require_version(store, ref)
+            governance = replace(
+                record.governance,
+                policy_compliant=approval if policy else record.governance.policy_compliant,
+                bias_check_passed=approval if bias else record.governance.bias_check_passed,
+            )
+            approved = replace(record, governance=governance)
+            store.replace_version(approved)
+            tx.append(
+                self._transactions.event(
+                    "model.approved", str(ref), by, now, **described(record, now), policy=policy, bias=bias
+                )
+            )
+            return approved
+
+        return self._transactions.write(work)
+
+    def record_gate_report(
+        self, ref: VersionRef, record: GateRecord, *, by: str = "gates", step: StepKey | None = None
+    ) -> GateRecord:
+        """
+        Keep a gate report; the newest one of a version decides its promotion.
+
+        Raises:
+            VersionNotFound: There is no such version.
+        """
+
+        def work(tx: Transaction) -> GateRecord:
+            store = tx.store(RegistryStore)
+            version = require_version(store, ref)
+            store.add_gate_record(ref, record)
+            tx.append(
+                self._transactions.event(
+                    "gate.decided",
+                    str(ref),
+                    by,
+                    record.at,
+                    **described(version, record.at),
+                    verdict=record.verdict,
+                    passed=record.passed,
+                    report_digest=record.report_digest,
+                )
+            )
+            return record
+
+        return self._transactions.write_once(GateRecord, work, step)
 
     def promote(
         self,
@@ -47,7 +117,7 @@ class Changing(Carrying):
         """
         seen = expected_generation
         if seen is None:
-            seen = self._read(lambda store: deployment_of(store, ref.model).generation)
+            seen = self._transactions.read(lambda store: deployment_of(store, ref.model).generation)
         act = Act(by=by, at=self._clock(), reason=reason)
 
         def work(tx: Transaction) -> Deployment:
@@ -56,7 +126,7 @@ class Changing(Carrying):
             state = state_of(store, ref.model, candidate)
             gate = newest_gate(store, ref)
             plan = plan_promotion(state, candidate, expected_generation=seen, gate=gate, override=override, now=act.at)
-            cause = self._cause(
+            cause = self._plans.cause(
                 "model.promoted",
                 candidate,
                 act,
@@ -67,9 +137,9 @@ class Changing(Carrying):
                 gate_report=None if gate is None else gate.report_digest,
                 override=override,
             )
-            return self._carry_out(tx, state, plan, act, cause)
+            return self._plans.apply(tx, state, plan, act, cause)
 
-        return self._write(Deployment, work, step)
+        return self._transactions.write_once(Deployment, work, step)
 
     def roll_back(
         self,
@@ -95,13 +165,13 @@ class Changing(Carrying):
             state = state_of(store, model)
             plan = plan_rollback(state, to=to, to_time=to_time)
             target, away = entering(plan, state, Stage.PRODUCTION), entering(plan, state, Stage.ROLLBACK)
-            cause = self._cause(
+            cause = self._plans.cause(
                 "model.rollback", away, act, state, plan, from_version=away.number, to_version=target.number
             )
-            deployment = self._carry_out(tx, state, plan, act, cause)
+            deployment = self._plans.apply(tx, state, plan, act, cause)
             return RolledBack(from_version=away.ref, to_version=target.ref, deployment=deployment)
 
-        return self._write(RolledBack, work, step)
+        return self._transactions.write_once(RolledBack, work, step)
 
     def plan_roll_back(self, model: ModelName, *, to: int | None = None, to_time: datetime | None = None) -> RolledBack:
         """
@@ -121,7 +191,7 @@ class Changing(Carrying):
                 deployment=after(state, plan),
             )
 
-        return self._read(work)
+        return self._transactions.read(work)
 
     def canary(
         self,
@@ -153,12 +223,12 @@ class Changing(Carrying):
             plan = plan_canary(
                 state, candidate, share=share, gate=newest_gate(store, ref), override=override, now=act.at
             )
-            cause = self._cause(
+            cause = self._plans.cause(
                 "deployment.changed", candidate, act, state, plan, canary_share=share, override=override
             )
-            return self._carry_out(tx, state, plan, act, cause)
+            return self._plans.apply(tx, state, plan, act, cause)
 
-        return self._write(Deployment, work, step)
+        return self._transactions.write_once(Deployment, work, step)
 
     def transition(
         self,
@@ -187,15 +257,15 @@ class Changing(Carrying):
             state = state_of(store, ref.model, record)
             plan = plan_transition(state, record, to, undeploy=undeploy)
             changed = plan.deployment is not None
-            cause = self._cause("deployment.changed", record, act, state, plan) if changed else None
-            self._carry_out(tx, state, plan, act, cause)
+            cause = self._plans.cause("deployment.changed", record, act, state, plan) if changed else None
+            self._plans.apply(tx, state, plan, act, cause)
             return require_version(store, ref)
 
-        return self._write(VersionRecord, work, step)
+        return self._transactions.write_once(VersionRecord, work, step)
 
     def release_kept(self, model: ModelName, now: datetime, *, by: str = "registry") -> Deployment:
         """Let servers unload former versions whose bake is over; gives the deployment, changed or not."""
-        state = self._read(lambda store: state_of(store, model))
+        state = self._transactions.read(lambda store: state_of(store, model))
         if plan_release_of_kept(state, now=now).deployment is None:
             return state.deployment
         act = Act(by=by, at=now, reason="the bake is over")
@@ -205,7 +275,7 @@ class Changing(Carrying):
             plan = plan_release_of_kept(state, now=now)
             if plan.deployment is None:
                 return state.deployment
-            cause = self._event(
+            cause = self._transactions.event(
                 "deployment.changed",
                 str(model),
                 act.by,
@@ -214,6 +284,69 @@ class Changing(Carrying):
                 keep=plan.deployment.keep,
                 reason=act.reason,
             )
-            return self._carry_out(tx, state, plan, act, cause)
+            return self._plans.apply(tx, state, plan, act, cause)
 
-        return self._unit.write(work)
+        return self._transactions.write(work)
+
+    def deployment(self, model: ModelName) -> Deployment:
+        """
+        The desired state of *model*; generation 0 and no routes before its first change.
+
+        Raises:
+            ModelNotFound: It has no version.
+        """
+
+        def work(store: RegistryStore) -> Deployment:
+            require_model(store, model)
+            return deployment_of(store, model)
+
+        return self._transactions.read(work)
+
+    def desired_state(self) -> DesiredState:
+        """All that servers shall serve, in one consistent read."""
+
+        def work(store: RegistryStore) -> DesiredState:
+            return DesiredState(
+                revision=store.revision(),
+                models=tuple(_desired(store, deployment) for deployment in store.deployments()),
+                key_hashes={key.digest: key.scopes for key in store.api_keys()},
+            )
+
+        return self._transactions.read(work)
+
+    def revision(self) -> int:
+        """Grows with every change of :meth:`desired_state`."""
+        return self._transactions.read(lambda store: store.revision())
+
+    def history(self, model: ModelName) -> tuple[Tenure, ...]:
+        """
+        Which version was in production when, oldest first; who decided, and the events that carry the evidence.
+
+        Raises:
+            ModelNotFound: It has no version.
+        """
+
+        def work(store: RegistryStore) -> tuple[Tenure, ...]:
+            require_model(store, model)
+            return store.tenures(model)
+
+        return self._transactions.read(work)
+
+    def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
+        """
+        The gate reports of *ref*, oldest first.
+
+        Raises:
+            VersionNotFound: There is no such version.
+        """
+
+        def work(store: RegistryStore) -> tuple[GateRecord, ...]:
+            require_version(store, ref)
+            return store.gate_records(ref)
+
+        return self._transactions.read(work)
+
+
+def _desired(store: RegistryStore, deployment: Deployment) -> DesiredModel:
+    records = [require_version(store, VersionRef(deployment.model, number)) for number in deployment.versions]
+    return DesiredModel(deployment=deployment, versions=tuple(record.served for record in records))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from mendel.durable import Transaction
+from mendel.durable import Clock, Transaction
 from mendel.registry.apply_plan import deployment_of
-from mendel.registry.context import RegistryContext, current_policy, described, require_model, require_version
 from mendel.registry.health import Fleet, HealthReport, fleet_of, health_of, metrics_of
+from mendel.registry.lookups import current_policy, described, require_model, require_version
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.ports import RegistryStore
 from mendel.registry.rollback_triggers import RollbackCheck, judge, remedy_of, severity_of
 from mendel.registry.server_availability import load_failure, silence
 from mendel.registry.snapshots import FROM_COUNTERS, ServerState, Snapshot, snapshot_of, total
+from mendel.registry.transactions import RegistryTransactions
 from mendel.registry.version_records import VersionRecord
 from mendel.values import ModelName, ServerReport, VersionRef, Window, to_builtins
 
@@ -27,21 +28,25 @@ class _Evidence(NamedTuple):
     policy: PolicyDocument
 
 
-class Watching(RegistryContext):
-    """The part of the registry that keeps and judges performance."""
+class Performance:
+    """What servers report and others push about versions, kept and held against policies."""
+
+    def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
 
     def record_server_report(self, report: ServerReport) -> None:
         """Keep what a server reports, idempotent by (server, epoch, seq); a repeated one counts nothing twice."""
         now = self._clock()
-        self._unit.write(lambda tx: tx.store(RegistryStore).add_report(report, received_at=now))
+        self._transactions.write(lambda tx: tx.store(RegistryStore).add_report(report, received_at=now))
 
     def servers(self) -> tuple[ServerState, ...]:
         """Every server as it last reported, by name."""
-        return self._read(lambda store: store.servers())
+        return self._transactions.read(lambda store: store.servers())
 
     def prune_reports(self, before: datetime) -> None:
         """Forget counters that no window starting at or after *before* needs."""
-        self._unit.write(lambda tx: tx.store(RegistryStore).prune_reports(before))
+        self._transactions.write(lambda tx: tx.store(RegistryStore).prune_reports(before))
 
     def snapshot(self, ref: VersionRef, window: Window) -> Snapshot:
         """
@@ -55,7 +60,7 @@ class Watching(RegistryContext):
             require_version(store, ref)
             return _counted(store, ref, window)
 
-        return self._read(work)
+        return self._transactions.read(work)
 
     def snapshots(self, ref: VersionRef, *, ended_after: datetime) -> tuple[Snapshot, ...]:
         """
@@ -69,9 +74,9 @@ class Watching(RegistryContext):
             require_version(store, ref)
             return store.snapshots(ref, ended_after=ended_after)
 
-        return self._read(work)
+        return self._transactions.read(work)
 
-    def record_performance_snapshot(self, snapshot: Snapshot, *, by: str = "registry") -> RollbackCheck:
+    def record_snapshot(self, snapshot: Snapshot, *, by: str = "registry") -> RollbackCheck:
         """
         Keep a snapshot, and say what the triggers make of the serving version now.
 
@@ -87,10 +92,10 @@ class Watching(RegistryContext):
             record = require_version(store, snapshot.ref)
             store.put_snapshot(snapshot, recorded_at=now)
             data = {**described(record, now), "snapshot": to_builtins(snapshot)}
-            tx.append(self._event("model.performance_snapshot", str(snapshot.ref), by, now, **data))
+            tx.append(self._transactions.event("model.performance_snapshot", str(snapshot.ref), by, now, **data))
             return _check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now))
 
-        return self._unit.write(work)
+        return self._transactions.write(work)
 
     def check_rollback_triggers(
         self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None
@@ -113,7 +118,7 @@ class Watching(RegistryContext):
             require_model(store, model)
             return _check(model, _evidence(store, model, window, moment))
 
-        return self._read(work)
+        return self._transactions.read(work)
 
     def health(self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None) -> HealthReport:
         """
@@ -128,12 +133,14 @@ class Watching(RegistryContext):
             require_model(store, model)
             return _health(store, model, window, moment)
 
-        return self._read(work)
+        return self._transactions.read(work)
 
     def fleet(self, window: timedelta | None = None, *, now: datetime | None = None) -> Fleet:
         """Every model counted once, and what is not healthy."""
         moment = now or self._clock()
-        return self._read(lambda store: fleet_of([_health(store, model, window, moment) for model in store.models()]))
+        return self._transactions.read(
+            lambda store: fleet_of([_health(store, model, window, moment) for model in store.models()])
+        )
 
 
 def _counted(store: RegistryStore, ref: VersionRef, window: Window) -> Snapshot:

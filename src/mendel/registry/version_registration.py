@@ -1,120 +1,30 @@
-"""Registering: a row first, then the artefact, then the version and its event together."""
+"""Steps of registering: a row first, then the artefact, then the version and its event together."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from mendel.durable import Transaction
-from mendel.errors import AlreadyExists, Conflict, InvalidInput
-from mendel.registry.context import RegistryContext, described, require_version
-from mendel.registry.mlmodel_file import Descriptor, read_descriptor
+from mendel.errors import AlreadyExists, InvalidInput
+from mendel.registry.lookups import require_version
+from mendel.registry.mlmodel_file import Descriptor
 from mendel.registry.ports import Publication, Published, RegistryStore
-from mendel.registry.registration import PendingRegistration, Registered, Registration
+from mendel.registry.registration import PendingRegistration, Registration
 from mendel.registry.version_records import VersionRecord
 from mendel.values import Digest, VersionRef
 from mendel.values.directory_trees import file_digest, tree_digest
 
-_DATA = "data"
+DATA_DIRECTORY = "data"
 _REFERENCE = "mendel/reference.json"
-_ABANDONED = timedelta(hours=1)
 
 
-class Registering(RegistryContext):
-    """The part of the registry that makes versions."""
+def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
+    """
+    Return *descriptor* if it names *flavor*.
 
-    def register(self, request: Registration, tree: Path, *, data: Path | None = None) -> VersionRecord:
-        """
-        Make one version of the files in *tree*.
-
-        A failure half-way leaves nothing that is listed; the same call with the same key then ends what was begun.
-
-        Args:
-            tree: The directory that is served, with its ``MLmodel``; read, and copied by the artefact store.
-            data: A directory kept beside it as ``data/`` and not served: training set, hold-out.
-
-        Raises:
-            InvalidInput: The tree is not an artefact, or its flavours do not hold the one asked for.
-            VersionNotFound: The parent or the baseline does not exist.
-            AlreadyExists: The idempotency key stands for other content.
-            StoreUnavailable: The artefact store does not answer.
-        """
-        descriptor = _require_flavor(read_descriptor(tree), request.flavor)
-        pending = PendingRegistration(
-            model=request.model,
-            idempotency_key=request.idempotency_key or self._new_id(),
-            artifact_digest=tree_digest(tree, exclude=(_DATA,)),
-            data_digest=_data_digest(tree, data),
-            requested_at=self._clock(),
-        )
-        known = self._unit.write(lambda tx: _begin(tx.store(RegistryStore), request, pending))
-        if known is not None:
-            return known
-        with self._serial[request.model]:
-            published = self._artifacts.publish(_publication(request, pending), tree, data=data)
-        record = _record(
-            request, pending, descriptor, published, reference_digest=_reference_digest(tree), now=self._clock()
-        )
-        registered = self._unit.write(lambda tx: self._end(tx, pending, record))
-        if registered.uuid != published.uuid:  # another process ended the same registration first
-            self._artifacts.discard(published.key, uuid=published.uuid)
-        return registered
-
-    def registered(self, ref: VersionRef) -> Registered:
-        """
-        What registering *ref* answered.
-
-        Raises:
-            VersionNotFound: There is no such version.
-        """
-        record = self._read(lambda store: require_version(store, ref))
-        where = self._artifacts.tree(record.uuid)
-        return Registered.of(record, artifact_path=str(where), mlflow_version=self._artifacts.mlflow_version)
-
-    def sweep_pending(self, *, older_than: timedelta = _ABANDONED) -> int:
-        """Delete what registrations begun before that and never ended have left behind; gives their number."""
-        before = self._clock() - older_than
-        swept = self._unit.write(lambda tx: _mark_swept(tx.store(RegistryStore), before))
-        for pending in swept:
-            self._artifacts.discard(_artifact_key(pending))
-            self._forget(pending)
-        return len(swept)
-
-    def _forget(self, pending: PendingRegistration) -> None:
-        self._unit.write(lambda tx: tx.store(RegistryStore).drop_pending(pending.model, pending.idempotency_key))
-
-    def _end(self, tx: Transaction, pending: PendingRegistration, record: VersionRecord) -> VersionRecord:
-        store = tx.store(RegistryStore)
-        known = store.version_by_key(pending.model, pending.idempotency_key)
-        if known is not None:
-            return known
-        standing = store.pending(pending.model, pending.idempotency_key)
-        if standing is None or standing.swept:
-            raise Conflict(
-                f"A registration of {pending.model} took so long that it was swept.", remedy="Register again."
-            )
-        store.drop_pending(pending.model, pending.idempotency_key)
-        store.add_version(record)
-        now = record.registered_at
-        tx.append(
-            self._event(
-                "model.registered",
-                str(record.ref),
-                record.registered_by,
-                now,
-                **described(record, now),
-                uuid=record.uuid,
-                stage=record.stage,
-                artifact_digest=record.artifact_digest,
-                release_tag=record.release_tag,
-                image_digest=None if record.image is None else record.image.digest,
-                parent=None if record.parent is None else str(record.parent),
-            )
-        )
-        return record
-
-
-def _require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
+    Raises:
+        InvalidInput: It does not.
+    """
     if flavor not in descriptor.flavors:
         raise InvalidInput(
             f"The artefact has no flavour {flavor!r}.", remedy=f"Its MLmodel names {', '.join(descriptor.flavors)}."
@@ -122,20 +32,36 @@ def _require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
     return descriptor
 
 
-def _data_digest(tree: Path, data: Path | None) -> Digest | None:
-    inside = tree / _DATA
+def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
+    """
+    The digest of the data kept beside *tree*; None without data.
+
+    Raises:
+        InvalidInput: *data* is given, and *tree* has its own.
+    """
+    inside = tree / DATA_DIRECTORY
     if data is not None and inside.exists():
-        raise InvalidInput(f"{tree} holds {_DATA}/ already.", remedy="Leave it out, or pass no data.")
+        raise InvalidInput(f"{tree} holds {DATA_DIRECTORY}/ already.", remedy="Leave it out, or pass no data.")
     where = inside if data is None else data
     return tree_digest(where) if data is not None or where.is_dir() else None
 
 
-def _reference_digest(tree: Path) -> Digest | None:
+def reference_digest_of(tree: Path) -> Digest | None:
+    """The digest of the drift reference in *tree*; None without one."""
     path = tree / _REFERENCE
     return file_digest(path) if path.is_file() else None
 
 
-def _begin(store: RegistryStore, request: Registration, pending: PendingRegistration) -> VersionRecord | None:
+def begin_registration(
+    store: RegistryStore, request: Registration, pending: PendingRegistration
+) -> VersionRecord | None:
+    """
+    Keep *pending*; returns the version if the same registration ended before.
+
+    Raises:
+        VersionNotFound: The parent or the baseline does not exist.
+        AlreadyExists: The idempotency key stands for other content.
+    """
     for named in (request.parent, request.improvement.baseline if request.improvement else None):
         if named is not None:
             require_version(store, named)
@@ -152,7 +78,8 @@ def _begin(store: RegistryStore, request: Registration, pending: PendingRegistra
     return standing if isinstance(standing, VersionRecord) else None
 
 
-def _mark_swept(store: RegistryStore, before: datetime) -> tuple[PendingRegistration, ...]:
+def mark_swept(store: RegistryStore, before: datetime) -> tuple[PendingRegistration, ...]:
+    """Mark every registration requested before *before* so that it cannot end, and return them."""
     found = store.pending_before(before)
     for pending in found:
         store.put_pending(
@@ -168,13 +95,15 @@ def _mark_swept(store: RegistryStore, before: datetime) -> tuple[PendingRegistra
     return found
 
 
-def _artifact_key(pending: PendingRegistration) -> str:
+def artifact_key(pending: PendingRegistration) -> str:
+    """The key under which the artefact store publishes the files of *pending*."""
     return f"{pending.model}/{pending.idempotency_key}"
 
 
-def _publication(request: Registration, pending: PendingRegistration) -> Publication:
+def publication_of(request: Registration, pending: PendingRegistration) -> Publication:
+    """What the artefact store is told beside the files."""
     return Publication(
-        key=_artifact_key(pending),
+        key=artifact_key(pending),
         model=request.model,
         stage=request.stage,
         metrics=request.metrics,
@@ -182,7 +111,7 @@ def _publication(request: Registration, pending: PendingRegistration) -> Publica
     )
 
 
-def _record(
+def version_record(
     request: Registration,
     pending: PendingRegistration,
     descriptor: Descriptor,
@@ -191,6 +120,7 @@ def _record(
     reference_digest: Digest | None,
     now: datetime,
 ) -> VersionRecord:
+    """The record of the version that *request* made."""
     return VersionRecord(
         ref=VersionRef(request.model, published.number),
         uuid=published.uuid,

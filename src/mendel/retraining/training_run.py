@@ -118,15 +118,15 @@ class Retraining:
             run_id=run.id,
             files=RunFiles(root=self._directory / "runs" / _UNSAFE.sub("_", run.id)),
             asked=asked,
-            policies=Policies.of(self._registry.policy(asked.model)),
+            policies=Policies.of(self._registry.policies.of(asked.model)),
         )
         collected = _step(run, "collect", Collected, lambda: self._collect(attempt))
-        production = self._registry.version(VersionRef(asked.model, collected.production))
+        production = self._registry.versions.get(VersionRef(asked.model, collected.production))
         trained = _step(run, "train", Trained, lambda: self._train(attempt, collected, production))
         registered = run.step(
             "register", lambda: {"version": self._register(attempt, collected, production, trained).number}
         )
-        candidate = self._registry.version(VersionRef(asked.model, registered["version"]))
+        candidate = self._registry.versions.get(VersionRef(asked.model, registered["version"]))
         replays = _step(run, "replay", Replays, lambda: self._replay(attempt, collected, candidate, production))
 
         def judged() -> Payload:
@@ -136,10 +136,10 @@ class Retraining:
         return run.step("gates", judged)
 
     def _production(self, model: ModelName) -> VersionRecord:
-        number = self._registry.deployment(model).production
+        number = self._registry.lifecycle.deployment(model).production
         if number is None:
             raise Conflict(f"{model} has no production version to retrain.", remedy="Register and promote one first.")
-        return self._registry.version(VersionRef(model, number))
+        return self._registry.versions.get(VersionRef(model, number))
 
     def _collect(self, attempt: _Attempt) -> Collected:
         asked, policies, files = attempt.asked, attempt.policies, attempt.files
@@ -189,7 +189,7 @@ class Retraining:
                 limits=policy.limits.limits,
             )
             return self._tables.read(self._runner.load(job, self._on_progress).table)
-        kept = self._registry.data(production.ref)
+        kept = self._registry.versions.data(production.ref)
         place = None if kept is None else kept / attempt.files.training.name
         return None if place is None or not place.is_file() else self._tables.read(place)
 
@@ -251,7 +251,7 @@ class Retraining:
             ),
             expectations=production.expectations,
         )
-        return self._registry.register(request, Path(trained.artifact), data=attempt.files.data)
+        return self._registry.versions.register(request, Path(trained.artifact), data=attempt.files.data)
 
     def _replay(
         self, attempt: _Attempt, collected: Collected, candidate: VersionRecord, production: VersionRecord
@@ -260,7 +260,7 @@ class Retraining:
             job = ReplayJob(
                 source=None if version.project is None else _source(version),
                 classifier="" if version.project is None else version.project.classifier,
-                artifact=self._registry.tree(version.ref),
+                artifact=self._registry.versions.tree(version.ref),
                 rows=attempt.files.evaluation,
                 output=attempt.output(f"replay-{version.number}", collected),
                 limits=attempt.policies.retraining.limits.limits,
@@ -284,7 +284,7 @@ class Retraining:
         production: VersionRecord,
         replays: Replays,
     ) -> GateReport:
-        if known := self._registry.gate_records(candidate.ref):  # this step was killed after it had recorded
+        if known := self._registry.lifecycle.gate_records(candidate.ref):  # this step was killed after it had recorded
             return from_builtins(known[-1].body, GateReport)
         evidence = self._evidence(attempt, collected, candidate, production, replays)
         report = judge(evidence, attempt.policies.gates, seed_of(collected))
@@ -296,7 +296,7 @@ class Retraining:
             at=now,
             body=report.as_dict(),
         )
-        self._registry.record_gate_report(
+        self._registry.lifecycle.record_gate_report(
             candidate.ref, record, by=ACTOR, step=StepKey(workflow_id=attempt.run_id, step=f"gates {candidate.ref}")
         )
         finished = {"production": str(production.ref), "verdict": record.verdict, "report": record.report_digest}
@@ -314,7 +314,7 @@ class Retraining:
         signature = candidate.signature or production.signature
         if signature is None:
             raise Conflict(f"{candidate.ref} has no signature to hold the rows against.")
-        changed = last_change(self._registry.history(production.model))
+        changed = last_change(self._registry.lifecycle.history(production.model))
         answers = [Path(replay.predictions) for replay in (replays.candidate, replays.production)]
         return evidence_of(
             self._tables.read(attempt.files.evaluation),
@@ -332,8 +332,8 @@ class Retraining:
         self, attempt: _Attempt, candidate: VersionRecord, started: datetime, changed: datetime | None
     ) -> float:
         after = started - attempt.policies.gates.bounds.cooldown
-        others = (record.ref for record in self._registry.versions(candidate.model) if record.ref != candidate.ref)
-        records = [record for ref in others for record in self._registry.gate_records(ref)]
+        others = (record.ref for record in self._registry.versions.of(candidate.model) if record.ref != candidate.ref)
+        records = [record for ref in others for record in self._registry.lifecycle.gate_records(ref)]
         return spent_alpha(records, after=after if changed is None else max(after, changed))
 
     def _tell(self, attempt: _Attempt, kind: str, subject: VersionRef, at: datetime, said: Payload) -> None:

@@ -1,7 +1,7 @@
 """Frozen read models for hub, console and CLI."""
 
 from mendel.views.cards import CardView, card_of, render_card
-from mendel.views.queries import Models, Views
+from mendel.views.queries import Views
 from mendel.views.read_models import FleetView, HistoryRow, IncidentView, ModelRow, ModelView
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "IncidentView",
     "ModelRow",
     "ModelView",
-    "Models",
     "Views",
     "card_of",
     "render_card",

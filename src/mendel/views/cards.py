@@ -37,22 +37,22 @@ def card_of(unit: UnitOfWork, registry: Registry, ref: VersionRef, at: datetime)
     Raises:
         VersionNotFound: There is no such version.
     """
-    record = registry.version(ref)
+    record = registry.versions.get(ref)
 
     def work(tx: Transaction) -> tuple[tuple[Incident, ...], tuple[LedgerEntry, ...]]:
         incidents = tuple(one for one in tx.store(HealingStore).incidents(ref.model) if one.ref == ref)
         return incidents, tx.store(Ledger).entries(subject=str(ref), limit=_EVENTS)
 
     incidents, entries = unit.read(work)
-    serving = registry.deployment(ref.model).production == ref.number
+    serving = registry.lifecycle.deployment(ref.model).production == ref.number
     return CardView(
         record=record,
         at=at,
-        tenures=tuple(tenure for tenure in registry.history(ref.model) if tenure.version == ref.number),
-        gates=registry.gate_records(ref),
+        tenures=tuple(tenure for tenure in registry.lifecycle.history(ref.model) if tenure.version == ref.number),
+        gates=registry.lifecycle.gate_records(ref),
         incidents=incidents,
         entries=entries,
-        health=registry.health(ref.model, now=at) if serving else None,
+        health=registry.performance.health(ref.model, now=at) if serving else None,
     )
 
 

@@ -4,54 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from mendel.durable import Ledger, LedgerEntry, Transaction, UnitOfWork
 from mendel.healing import HealingStore, Incident, PlaybookRun, RunState, following
-from mendel.registry import HealthReport, PolicyDocument, ServerState, Tenure, VersionRecord
-from mendel.values import Deployment, Health, ModelName
+from mendel.registry import Registry, ServerState
+from mendel.values import Health, ModelName
 from mendel.views.read_models import FleetView, HistoryRow, IncidentView, ModelRow, ModelView
 
 _WORST_FIRST = (Health.CRITICAL, Health.DEGRADED, Health.UNKNOWN, Health.HEALTHY)
 _TOLD = ("title", "reason", "reasons", "why", "how", "text", "verdict", "playbook", "run", "state", "to_version")
 
 
-class Models(Protocol):
-    """What views read of :class:`mendel.registry.Registry`, which specifies it."""
-
-    def models(self) -> tuple[ModelName, ...]:
-        """Every model."""
-
-    def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
-        """Its versions, ascending."""
-
-    def deployment(self, model: ModelName) -> Deployment:
-        """The desired state."""
-
-    def history(self, model: ModelName) -> tuple[Tenure, ...]:
-        """Every stretch in production, oldest first."""
-
-    def policy(self, model: ModelName) -> PolicyDocument:
-        """The policy in force."""
-
-    def servers(self) -> tuple[ServerState, ...]:
-        """Every server as it last reported."""
-
-    def health(self, model: ModelName, *, now: datetime | None = None) -> HealthReport:
-        """How the serving version is."""
-
-
 class Views:
     """Reads; changes nothing."""
 
-    def __init__(self, unit: UnitOfWork, models: Models) -> None:
+    def __init__(self, unit: UnitOfWork, registry: Registry) -> None:
         self._unit = unit
-        self._models = models
+        self._registry = registry
 
     def fleet(self, now: datetime) -> FleetView:
         """Every model in a row."""
-        servers = self._models.servers()
-        rows = [self._row(model, servers, now) for model in self._models.models()]
+        servers = self._registry.performance.servers()
+        rows = [self._row(model, servers, now) for model in self._registry.versions.models()]
         pauses = self._unit.read(lambda tx: tx.store(HealingStore).pauses())
         return FleetView(at=now, models=tuple(sorted(rows, key=_urgency)), pauses=pauses)
 
@@ -62,14 +37,14 @@ class Views:
         Raises:
             ModelNotFound: No such model.
         """
-        versions = self._models.versions(model)
+        versions = self._registry.versions.of(model)
         incidents, runs = self._unit.read(lambda tx: _of_model(tx, model))
         return ModelView(
-            row=self._row(model, self._models.servers(), now),
+            row=self._row(model, self._registry.performance.servers(), now),
             versions=tuple(reversed(versions)),
-            deployment=self._models.deployment(model),
-            history=tuple(reversed(self._models.history(model))),
-            policy=self._models.policy(model),
+            deployment=self._registry.lifecycle.deployment(model),
+            history=tuple(reversed(self._registry.lifecycle.history(model))),
+            policy=self._registry.policies.of(model),
             incidents=incidents,
             runs=tuple(reversed(runs)),
         )
@@ -116,11 +91,14 @@ class Views:
         return tuple(_history_row(entry) for entry in entries)
 
     def _row(self, model: ModelName, servers: Sequence[ServerState], now: datetime) -> ModelRow:
-        deployment, health = self._models.deployment(model), self._models.health(model, now=now)
+        deployment, health = (
+            self._registry.lifecycle.deployment(model),
+            self._registry.performance.health(model, now=now),
+        )
         incidents, runs = self._unit.read(lambda tx: _open_of_model(tx, model))
         return ModelRow(
             model=model,
-            versions=len(self._models.versions(model)),
+            versions=len(self._registry.versions.of(model)),
             production=deployment.production,
             stage=health.stage,
             deployed_at=health.deployed_at,

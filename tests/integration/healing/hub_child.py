@@ -95,7 +95,7 @@ def prepare(unit, registry):
             governance=signed,
         )
         unit.write(lambda tx, r=record: tx.store(RegistryStore).add_version(r))
-        registry.promote(record.ref, by="ann")
+        registry.lifecycle.promote(record.ref, by="ann")
 
 
 def main(directory: Path, doomed: str | None) -> None:
@@ -112,7 +112,7 @@ def main(directory: Path, doomed: str | None) -> None:
     seconds = None
     with workflows.open():
         relay = Relay(unit, workflows)
-        if not registry.models():
+        if not registry.versions.models():
             prepare(unit, registry)
             evidence = Evidence(policy_hash="h", readings={})
             fault = Signal(
@@ -129,7 +129,7 @@ def main(directory: Path, doomed: str | None) -> None:
             healing.notice([fault], clock())
             while relay.pass_on():
                 pass
-            while registry.deployment(MODEL).production == 2:
+            while registry.lifecycle.deployment(MODEL).production == 2:
                 time.sleep(0.002)
             seconds = time.monotonic() - noticed
         deadline = clock() + timedelta(seconds=30)
@@ -141,8 +141,8 @@ def main(directory: Path, doomed: str | None) -> None:
             time.sleep(0.02)
     incidents = unit.read(lambda tx: tx.store(HealingStore).incidents())
     told = {
-        "production": registry.deployment(MODEL).production,
-        "generation": registry.deployment(MODEL).generation,
+        "production": registry.lifecycle.deployment(MODEL).production,
+        "generation": registry.lifecycle.deployment(MODEL).generation,
         "run": run.state,
         "steps": [(step.name, step.state) for step in run.steps],
         "incidents": [(one.id, one.status, [entry.kind for entry in one.timeline]) for one in incidents],

@@ -70,7 +70,7 @@ def lived_in(tmp_path):
     directory = tmp_path / ".mendel"
     with open_rooms(Settings(directory=str(directory))) as rooms:
         for place in range(12):
-            rooms.registry.add_key((Scope.READ,), f"key {place}", by="ann")
+            rooms.registry.keys.add((Scope.READ,), f"key {place}", by="ann")
             if place == 6:  # the installation's own key is the first entry
                 assert rooms.anchors.sign(rooms.unit, datetime.now(UTC)).sequence == 8
     return directory
@@ -123,7 +123,7 @@ class TestTampering:
         other = tmp_path / "other"
         with open_rooms(Settings(directory=str(other))) as rooms:
             for place in range(12):
-                rooms.registry.add_key((Scope.ADMIN,), f"forged {place}", by="ann")
+                rooms.registry.keys.add((Scope.ADMIN,), f"forged {place}", by="ann")
         for name in ("mendel.db", "key"):
             (lived_in / name).write_bytes((other / name).read_bytes())
         with pytest.raises(LedgerBroken, match="anchored with hash") as caught:

@@ -28,34 +28,36 @@ def model(request):
 
 
 def ready(registry, model, tree):
-    record = registry.register(Registration(model=model, flavor="sklearn", task="binary", stage=Stage.SANDBOX), tree)
-    return registry.approve(record.ref, policy=True, bias=True, by="ann")
+    record = registry.versions.register(
+        Registration(model=model, flavor="sklearn", task="binary", stage=Stage.SANDBOX), tree
+    )
+    return registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
 
 
 def promoted(registry, model, tree, count):
     for _ in range(count):
-        registry.promote(ready(registry, model, tree).ref, by="ann")
+        registry.lifecycle.promote(ready(registry, model, tree).ref, by="ann")
 
 
 def test_a_version_is_an_mlflow_version(registry, artifacts, model, tree):
     """Uuid and number are MLflow's, the alias follows production through promotion and rollback."""
     promoted(registry, model, tree, 2)
-    record = registry.version(VersionRef(model, 2))
+    record = registry.versions.get(VersionRef(model, 2))
     client = artifacts._client
     assert client.get_model_version(model, "2").source == f"models:/{record.uuid}"
-    registry.mirror(model)
+    registry.artifact_mirror.mirror(model)
     assert client.get_model_version_by_alias(model, "production").version == 2
-    registry.roll_back(model, by="healing", reason="r")
-    registry.mirror(model)
+    registry.lifecycle.roll_back(model, by="healing", reason="r")
+    registry.artifact_mirror.mirror(model)
     assert client.get_model_version_by_alias(model, "production").version == 1
     assert client.get_model_version(model, "2").tags["mendel.stage"] == "rollback"
-    result = registry.registered(record.ref)
+    result = registry.versions.registered(record.ref)
     assert result.mlflow_version == "3.17.2"
-    assert Path(result.artifact_path) == registry.tree(record.ref)
+    assert Path(result.artifact_path) == registry.versions.tree(record.ref)
 
 
 @pytest.mark.slow
-def test_mlflow_loads_what_was_registered(registry, model, tmp_path):
+def test_mlflow_loads_what_was_registered(registry, artifacts, model, tmp_path):
     """A scikit-learn model that MLflow saved loads through models:/ and predicts as before, in its own process."""
     script = """
         import sys, warnings
@@ -86,8 +88,8 @@ def test_mlflow_loads_what_was_registered(registry, model, tmp_path):
         return done.stdout.strip()
 
     mlflow("save", str(tmp_path / "saved"), "-")
-    record = registry.register(Registration(model=model, flavor="sklearn", task="binary"), tmp_path / "saved")
-    uri = registry._artifacts._uri
+    record = registry.versions.register(Registration(model=model, flavor="sklearn", task="binary"), tmp_path / "saved")
+    uri = artifacts._uri
     assert mlflow("load", f"models:/{record.uuid}", uri) == "[0, 0, 1, 1]"
     assert mlflow("load", f"models:/{model}/1", uri) == "[0, 0, 1, 1]"
 
@@ -102,8 +104,8 @@ def test_a_poisoned_pickle_never_runs(registry, model, tree, tmp_path):
 
     (tree / "model.joblib").write_bytes(pickle.dumps(Poison()))
     promoted(registry, model, tree, 1)
-    registry.mirror(model)
-    registry.registered(VersionRef(model, 1))
+    registry.artifact_mirror.mirror(model)
+    registry.versions.registered(VersionRef(model, 1))
     assert not trap.exists()
 
 
@@ -111,7 +113,7 @@ def test_concurrent_registrations_are_numbered_without_gaps(registry, model, tre
     """Eight threads that register at once make eight versions, 1 to 8."""
     request = Registration(model=model, flavor="sklearn", task="binary")
     with ThreadPoolExecutor(8) as pool:
-        numbers = sorted(r.number for r in pool.map(lambda _: registry.register(request, tree), range(8)))
+        numbers = sorted(r.number for r in pool.map(lambda _: registry.versions.register(request, tree), range(8)))
     assert numbers == list(range(1, 9))
 
 
@@ -119,7 +121,7 @@ def test_concurrent_registrations_of_one_key_are_one_version(registry, artifacts
     """Eight threads with one key make one version, here and in MLflow."""
     request = Registration(model=model, flavor="sklearn", task="binary", idempotency_key="k")
     with ThreadPoolExecutor(8) as pool:
-        uuids = {r.uuid for r in pool.map(lambda _: registry.register(request, tree), range(8))}
+        uuids = {r.uuid for r in pool.map(lambda _: registry.versions.register(request, tree), range(8))}
     assert len(uuids) == 1
     assert len(artifacts._client.search_model_versions(f"name='{model}'")) == 1
 
@@ -130,15 +132,15 @@ def test_of_many_concurrent_promotions_one_wins(registry, model, tree):
 
     def promote(ref):
         try:
-            return registry.promote(ref, by="ann", expected_generation=0)
+            return registry.lifecycle.promote(ref, by="ann", expected_generation=0)
         except GenerationConflict as conflict:
             return conflict
 
     with ThreadPoolExecutor(6) as pool:
         outcomes = list(pool.map(promote, refs))
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Deployment)]
-    assert registry.deployment(model) == winner
-    stages = [record.stage for record in registry.versions(model)]
+    assert registry.lifecycle.deployment(model) == winner
+    stages = [record.stage for record in registry.versions.of(model)]
     assert stages.count(Stage.PRODUCTION) == 1
 
 
@@ -195,9 +197,9 @@ KILLED = """
 
     registry = Registry(unit, artifacts, lambda: datetime.now(UTC), lambda: os.urandom(8).hex())
     name, _, when = point.partition(":")
-    owner = registry if name == "_end" else artifacts if hasattr(artifacts, name) else artifacts._client
+    owner = registry.versions if name == "_end" else artifacts if hasattr(artifacts, name) else artifacts._client
     killing(owner, name, after=when == "after")
-    registry.register(
+    registry.versions.register(
         Registration(model=ModelName(model), flavor="sklearn", task="binary", idempotency_key="k"), Path(tree)
     )
 """
@@ -224,29 +226,29 @@ def test_killed_while_registering(registry, mlflow_directory, tmp_path, tree, po
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert model not in registry.models()
+    assert model not in registry.versions.models()
     request = Registration(model=model, flavor="sklearn", task="binary", idempotency_key="k")
-    record = registry.register(request, tree)
-    assert registry.register(request, tree) == record
-    artifacts = registry._artifacts
+    record = registry.versions.register(request, tree)
+    assert registry.versions.register(request, tree) == record
+    artifacts = registry.versions._artifacts
     assert (
         [int(v.version) for v in artifacts._client.search_model_versions(f"name='{model}'")] == [1] == [record.number]
     )
     assert len(artifacts._all_logged(f"{model}/k")) == 1
-    assert registry.foreign(model) == ()
+    assert registry.versions.foreign(model) == ()
     (tree / "other").write_text("content")
     with pytest.raises(AlreadyExists):
-        registry.register(request, tree)
+        registry.versions.register(request, tree)
 
 
 def test_registering_is_quick(registry, model, tree):
     """Registering takes well under the 0.3 s of the design, once warm."""
     request = Registration(model=model, flavor="sklearn", task="binary", metrics={"f1": 0.9})
-    registry.register(request, tree)
+    registry.versions.register(request, tree)
     spans = []
     for _ in range(5):
         begun = time.perf_counter()
-        registry.register(request, tree)
+        registry.versions.register(request, tree)
         spans.append(time.perf_counter() - begun)
     assert statistics.median(spans) < 1.0  # loose: the machine is shared
 

@@ -189,11 +189,11 @@ def house(project, digits, first_version, tmp_path):
         code_digest=code_digest(exported, files_below(exported)),
         project=ProjectSource(repository=str(project), classifier=str(MODEL), tag=TAG),
     )
-    first = registry.register(request, first_version.artifact, data=first_version.data)
-    registry.set_policy(MODEL, {"governance": POLICY["governance"]})
-    registry.transition(first.ref, Stage.SANDBOX, by="test")
-    registry.promote(first.ref, by="test")
-    registry.set_policy(MODEL, POLICY)
+    first = registry.versions.register(request, first_version.artifact, data=first_version.data)
+    registry.policies.set(MODEL, {"governance": POLICY["governance"]})
+    registry.lifecycle.transition(first.ref, Stage.SANDBOX, by="test")
+    registry.lifecycle.promote(first.ref, by="test")
+    registry.policies.set(MODEL, POLICY)
     frame = pd.concat([digits[500:750], shifted(digits[750:1350])], ignore_index=True)
     house = House(
         root=tmp_path,
@@ -224,7 +224,7 @@ def test_a_candidate_wins_honestly_after_a_shift(house, digits):
     assert ended.state is WorkflowState.DONE, ended.error
     result = ended.result
     ref = VersionRef(MODEL, 2)
-    record, gates = house.registry.version(ref), house.registry.gate_records(ref)
+    record, gates = house.registry.versions.get(ref), house.registry.lifecycle.gate_records(ref)
     assert result["verdict"] == "pass", result["text"]
     assert (result["verdict"], result["candidate"], result["production"]) == (
         "pass",
@@ -237,7 +237,7 @@ def test_a_candidate_wins_honestly_after_a_shift(house, digits):
 
     assert record.stage is Stage.SANDBOX
     assert record.parent == VersionRef(MODEL, 1)
-    first = house.registry.version(VersionRef(MODEL, 1))
+    first = house.registry.versions.get(VersionRef(MODEL, 1))
     assert (record.code_digest, record.release_tag, record.project) == (
         first.code_digest,
         first.release_tag,
@@ -246,37 +246,37 @@ def test_a_candidate_wins_honestly_after_a_shift(house, digits):
     assert record.metadata["evaluation_rows"] == 300
     assert (record.metadata["base_rows"], record.metadata["recent_rows"]) == (500, 550)
     assert record.training_fingerprint.startswith("sha256:")
-    assert house.registry.deployment(MODEL).production == 1
+    assert house.registry.lifecycle.deployment(MODEL).production == 1
     assert house.events().count("retraining.started") == house.events().count("retraining.finished") == 1
 
-    kept = read_table(house.registry.data(ref) / "training.parquet")
+    kept = read_table(house.registry.versions.data(ref) / "training.parquet")
     assert len(kept) == 1050
     cut = datetime.fromisoformat(record.metadata["trained_until"])
     assert cut == BEGIN + timedelta(seconds=550)
 
-    reference = Reference.from_json((house.registry.tree(ref) / "mendel" / "reference.json").read_bytes())
+    reference = Reference.from_json((house.registry.versions.tree(ref) / "mendel" / "reference.json").read_bytes())
     after = as_table(shifted(digits[1350:1750]).drop(columns="even"))
     before = as_table(digits[1350:1750].drop(columns="even"))
     policy = MonitoringPolicy()
     assert compare(reference, after, policy).drift_share.value < 0.1
     assert compare(reference, before, policy).drift_share.value >= 0.3
 
-    house.registry.promote(ref, by="test")
-    assert house.registry.deployment(MODEL).production == 2
+    house.registry.lifecycle.promote(ref, by="test")
+    assert house.registry.lifecycle.deployment(MODEL).production == 2
 
 
 def test_without_labels_a_run_says_what_it_waits_for(house):
     """Nothing is trained or registered; the message counts, and supply counts the same before anybody starts."""
     house.stream.rows = house.stream.rows.take(np.arange(143))
     retraining = house.retraining()
-    supply = retraining.supply(MODEL, house.registry.policy(MODEL), house.now)
+    supply = retraining.supply(MODEL, house.registry.policies.of(MODEL), house.now)
     assert (supply.have, supply.need) == (143, 400)
     assert not isinstance(may_start(supply), Ready)
     ended = run(house)
     assert ended.state is WorkflowState.FAILED
     assert "waiting for labels: 143 of 400" in ended.error
     assert house.runner.jobs == []
-    assert len(house.registry.versions(MODEL)) == 1
+    assert len(house.registry.versions.of(MODEL)) == 1
 
 
 def test_a_stationary_stream_promotes_nobody(house, digits):
@@ -284,7 +284,9 @@ def test_a_stationary_stream_promotes_nobody(house, digits):
     house.stream.rows = logged(digits[500:1350])
     ended = run(house, cause="manual")
     assert ended.state is WorkflowState.DONE, ended.error
-    gates = {gate["gate"]: gate for gate in house.registry.gate_records(VersionRef(MODEL, 2))[0].body["gates"]}
+    gates = {
+        gate["gate"]: gate for gate in house.registry.lifecycle.gate_records(VersionRef(MODEL, 2))[0].body["gates"]
+    }
     assert ended.result["verdict"] in {"fail", "undecided"}, ended.result["text"]
     assert gates["improvement"]["verdict"] != "pass"
     assert gates["samples"]["verdict"] == gates["coverage"]["verdict"] == gates["schema"]["verdict"] == "pass"
@@ -310,19 +312,19 @@ def test_killed_and_resumed_a_run_repeats_nothing_that_finished(house, point):
         ended = workflows.wait("R-9", timeout=timedelta(seconds=90))
     assert ended.state is WorkflowState.DONE, ended.error
     assert {path: path.stat().st_mtime_ns for path in outcomes} == made
-    assert len(house.registry.versions(MODEL)) == 2
-    assert len(house.registry.gate_records(VersionRef(MODEL, 2))) == 1
+    assert len(house.registry.versions.of(MODEL)) == 2
+    assert len(house.registry.lifecycle.gate_records(VersionRef(MODEL, 2))) == 1
     assert house.events().count("retraining.finished") == 1
 
 
 def test_a_version_without_a_project_says_so(house):
     """A plain model has no code to train it with; the error names what to do."""
-    plain = house.registry.tree(VersionRef(MODEL, 1))
+    plain = house.registry.versions.tree(VersionRef(MODEL, 1))
     other = ModelName("plain")
-    record = house.registry.register(Registration(model=other, flavor="mendel", task="classification"), plain)
-    house.registry.transition(record.ref, Stage.SANDBOX, by="test")
-    house.registry.set_policy(other, {"governance": {"require": []}, "monitoring": {"target": "even"}})
-    house.registry.promote(record.ref, by="test")
+    record = house.registry.versions.register(Registration(model=other, flavor="mendel", task="classification"), plain)
+    house.registry.lifecycle.transition(record.ref, Stage.SANDBOX, by="test")
+    house.registry.policies.set(other, {"governance": {"require": []}, "monitoring": {"target": "even"}})
+    house.registry.lifecycle.promote(record.ref, by="test")
 
     class Direct:
         id = "R-2"
@@ -346,7 +348,7 @@ def test_training_jobs_are_made_of_the_policy(house):
 
     house.runner = Looking(inner)
     body = {**POLICY, "retraining": {**POLICY["retraining"], "function": "other", "seed": 7}}
-    house.registry.set_policy(MODEL, body)
+    house.registry.policies.set(MODEL, body)
 
     class Direct:
         id = "R-3"

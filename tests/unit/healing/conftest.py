@@ -188,10 +188,10 @@ class House:
         return self
 
     def promote(self, number):
-        return self.registry.promote(VersionRef(MODEL, number), by="ann")
+        return self.registry.lifecycle.promote(VersionRef(MODEL, number), by="ann")
 
     def policy(self, **healing):
-        self.registry.set_policy(MODEL, {"healing": healing})
+        self.registry.policies.set(MODEL, {"healing": healing})
 
     def store(self, work):
         return self.unit.read(lambda tx: work(tx.store(HealingStore)))
@@ -210,7 +210,7 @@ class House:
         run.step("collect", lambda: {"rows": 400})
 
         def register():
-            number = 1 + max(record.ref.number for record in self.registry.versions(MODEL))
+            number = 1 + max(record.ref.number for record in self.registry.versions.of(MODEL))
             known = self.unit.read(lambda tx: tx.store(RegistryStore).version_by_key(MODEL, payload["run"]))
             if known is None:
                 signed = SIGNED if self.candidates_signed else Governance()
@@ -243,7 +243,7 @@ class House:
 
     def report(self, *, number=2, requests=0, errors=0, serving=None, error=None, ready=True):
         """What a server says of the model: counters that grow by *requests*, and the generation it serves."""
-        deployment = self.registry.deployment(MODEL)
+        deployment = self.registry.lifecycle.deployment(MODEL)
         before = self.counted.get(number, VersionCounters(model=MODEL, version=number))
         after = VersionCounters(
             model=MODEL,
@@ -255,13 +255,13 @@ class House:
         )
         self.counted[number] = after
         self.seq += 1
-        self.registry.record_server_report(
+        self.registry.performance.record_server_report(
             ServerReport(
                 server="s1",
                 epoch="e",
                 seq=self.seq,
                 at=self.clock(),
-                revision=self.registry.revision(),
+                revision=self.registry.lifecycle.revision(),
                 ready=ready,
                 convergence=(
                     ModelConvergence(

@@ -67,7 +67,7 @@ class TestNoticing:
         (decision,) = decisions(house)
         assert (decision.verdict, decision.playbook, decision.run) == (Verdict.ACT, "model_rollback", call.id)
         assert decision.evidence == ("sha256:d",)
-        assert decision.policy_hash == house.registry.policy(MODEL).hash
+        assert decision.policy_hash == house.registry.policies.of(MODEL).hash
 
     def test_repeats_join(self, house):
         """The same signal every second is one incident, one decision and one run, counted."""
@@ -176,7 +176,7 @@ class TestPlaying:
         notice(house, "drift")
         house.play()
         assert runs(house)[0].state is RunState.REJECTED
-        assert house.registry.version(VersionRef(MODEL, 3)).stage == "deprecated"
+        assert house.registry.versions.get(VersionRef(MODEL, 3)).stage == "deprecated"
         assert incidents(house)[0].escalated
 
     def test_an_undecided_candidate_is_tried_again_after_the_cooldown(self, house):
@@ -190,7 +190,7 @@ class TestPlaying:
         house.verdict = "pass"
         house.healing.review(MODEL, house.clock.advance(timedelta(minutes=2)))
         house.play()
-        assert house.registry.deployment(MODEL).production == 4
+        assert house.registry.lifecycle.deployment(MODEL).production == 4
         assert incidents(house)[0].status is IncidentStatus.RESOLVED
 
     def test_a_training_that_raises_fails_the_run(self, house):
@@ -213,7 +213,7 @@ class TestPlaying:
         house.add_version(3)
         house.promote(3)
         house.play()
-        assert house.registry.deployment(MODEL).production == 3
+        assert house.registry.lifecycle.deployment(MODEL).production == 3
         assert runs(house)[0].state is RunState.FAILED
 
     def test_a_candidate_is_not_promoted_over_somebody_else_s_version(self, house):
@@ -223,7 +223,7 @@ class TestPlaying:
         house.add_version(7)
         house.promote(7)
         house.play()
-        assert house.registry.deployment(MODEL).production == 7
+        assert house.registry.lifecycle.deployment(MODEL).production == 7
         assert "not in production any more" in runs(house)[0].steps[-1].text
 
     def test_a_bad_promotion_during_the_bake_is_taken_back(self, house):
@@ -233,7 +233,7 @@ class TestPlaying:
         house.play()
         notice(house, "faults", number=3)
         house.play()
-        assert house.registry.deployment(MODEL).production == 2
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
 
     def test_a_rollback_does_not_fall_through_all_versions(self, house):
         """When the version that a rollback brought back faults too, healing waits instead of going further back."""
@@ -242,7 +242,7 @@ class TestPlaying:
         house.clock.advance(timedelta(minutes=1))
         notice(house, "faults", number=1)
         assert decisions(house, "INC-2026-2")[-1].rule in {Rule.FLAPPING, Rule.NOTHING_TO_RETURN_TO}
-        assert house.registry.deployment(MODEL).production == 1
+        assert house.registry.lifecycle.deployment(MODEL).production == 1
 
 
 class TestProposing:
@@ -252,10 +252,10 @@ class TestProposing:
         house.play()
         (run,) = runs(house)
         assert (run.state, run.held_for) == (RunState.HELD, "approval")
-        assert house.registry.deployment(MODEL).production == 2
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
         house.healing.approve(run.id, by="ann", now=house.clock())
         house.play()
-        assert house.registry.deployment(MODEL).production == 3
+        assert house.registry.lifecycle.deployment(MODEL).production == 3
         (run,) = runs(house)
         assert (run.state, run.part, run.approved_by) == (RunState.SUCCEEDED, 2, "ann")
         assert len(house.events("model.promoted")) == 3
@@ -270,7 +270,7 @@ class TestProposing:
         assert run.state is RunState.PROPOSED
         house.healing.approve(run.id, by="ann", now=house.clock())
         house.play()
-        assert house.registry.deployment(MODEL).production == 1
+        assert house.registry.lifecycle.deployment(MODEL).production == 1
 
     def test_a_declined_proposal_stays_declined(self, house):
         """A person's no ends the run, and the same is not proposed again for this incident."""
@@ -292,10 +292,10 @@ class TestProposing:
         (run,) = runs(house)
         assert (run.state, run.held_for) == (RunState.HELD, "approval")
         assert "approved" in run.steps[-1].text
-        house.registry.approve(VersionRef(MODEL, 3), policy=True, bias=True, by="ann")
+        house.registry.lifecycle.approve(VersionRef(MODEL, 3), policy=True, bias=True, by="ann")
         house.healing.approve(run.id, by="ann", now=house.clock())
         house.play()
-        assert house.registry.deployment(MODEL).production == 3
+        assert house.registry.lifecycle.deployment(MODEL).production == 3
 
 
 class TestWaiting:
@@ -329,10 +329,10 @@ class TestWaiting:
         house.play()
         (run,) = runs(house)
         assert (run.state, run.held_for) == (RunState.HELD, "resume")
-        assert house.registry.deployment(MODEL).production == 2
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
         assert [one.id for one in house.healing.resume(by="ann", now=house.clock(), model=MODEL)] == [run.id]
         house.play()
-        assert house.registry.deployment(MODEL).production == 3
+        assert house.registry.lifecycle.deployment(MODEL).production == 3
         assert len(house.trained) == 1
 
     def test_resuming_does_not_approve(self, house):
@@ -420,7 +420,7 @@ class TestPeople:
         run = house.healing.start(MODEL, "retrain", by="ann", reason="new data", now=house.clock())
         assert run.id == "RUN-2026-1"
         house.play()
-        assert house.registry.deployment(MODEL).production == 3
+        assert house.registry.lifecycle.deployment(MODEL).production == 3
         assert runs(house)[0].state is RunState.SUCCEEDED
         with pytest.raises(Conflict):
             house.healing.approve(run.id, by="ann", now=house.clock())
@@ -449,7 +449,7 @@ class TestPeople:
         notice(house, "faults")
         house.healing.cancel("INC-2026-1-1", by="ann", reason="wait", now=house.clock())
         house.play()
-        assert house.registry.deployment(MODEL).production == 2
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
         assert incidents(house)[0].status is IncidentStatus.OPEN
         with pytest.raises(Conflict, match="already"):
             house.healing.cancel("INC-2026-1-1", by="ann", reason="wait", now=house.clock())

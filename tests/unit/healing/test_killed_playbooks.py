@@ -37,9 +37,11 @@ def end_of(house):
     incidents = house.store(lambda store: store.incidents())
     runs = house.store(lambda store: store.runs())
     return {
-        "deployment": house.registry.deployment(MODEL),
-        "stages": [(record.ref.number, record.stage) for record in house.registry.versions(MODEL)],
-        "tenures": [(tenure.version, tenure.actor, tenure.reason) for tenure in house.registry.history(MODEL)],
+        "deployment": house.registry.lifecycle.deployment(MODEL),
+        "stages": [(record.ref.number, record.stage) for record in house.registry.versions.of(MODEL)],
+        "tenures": [
+            (tenure.version, tenure.actor, tenure.reason) for tenure in house.registry.lifecycle.history(MODEL)
+        ],
         "incidents": [
             (one.id, one.status, one.severity, one.escalated, [entry.text for entry in one.timeline])
             for one in incidents
@@ -86,7 +88,7 @@ def test_the_uninterrupted_rollback(make_house):
     """A rollback takes the version back once, and resolves its incident."""
     house = make_house()
     play_rollback(house)
-    assert house.registry.deployment(MODEL).production == 1
+    assert house.registry.lifecycle.deployment(MODEL).production == 1
     (incident,) = house.store(lambda store: store.incidents())
     (run,) = house.store(lambda store: store.runs())
     assert (incident.status, run.state) == (IncidentStatus.RESOLVED, RunState.SUCCEEDED)
@@ -98,11 +100,11 @@ def test_the_uninterrupted_retraining(make_house):
     """A retraining promotes the candidate that passed, once."""
     house = make_house()
     play_retrain(house)
-    assert house.registry.deployment(MODEL).production == 3
+    assert house.registry.lifecycle.deployment(MODEL).production == 3
     assert house.trained == ["credit@3"]
     (incident,) = house.store(lambda store: store.incidents())
     assert incident.status is IncidentStatus.RESOLVED
-    assert house.registry.history(MODEL)[-1].actor == "healing:INC-2026-1-1"
+    assert house.registry.lifecycle.history(MODEL)[-1].actor == "healing:INC-2026-1-1"
 
 
 def test_a_preempted_run_changes_nothing_more(make_house):
@@ -113,5 +115,5 @@ def test_a_preempted_run_changes_nothing_more(make_house):
     (training,) = house.pending_playbooks()
     house.healing.notice([house.signal(SignalKind.FAULTS)], house.clock.advance(timedelta(seconds=1)))
     house.play()
-    assert house.registry.deployment(MODEL).production == 1
+    assert house.registry.lifecycle.deployment(MODEL).production == 1
     assert house.store(lambda store: store.run(training.id)).state is RunState.CANCELLED

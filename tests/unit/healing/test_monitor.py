@@ -50,7 +50,7 @@ class Lakeside:
         return Table({name: rows[:, place] for place, name in enumerate(NAMES)})
 
     def give_reference(self, number):
-        tree = self.house.trees.tree(self.house.registry.version(VersionRef(MODEL, number)).uuid)
+        tree = self.house.trees.tree(self.house.registry.versions.get(VersionRef(MODEL, number)).uuid)
         (tree / "mendel").mkdir(parents=True)
         (tree / "mendel" / "reference.json").write_bytes(self.reference.to_json())
 
@@ -98,7 +98,7 @@ class Lakeside:
 
 @pytest.fixture
 def lakeside(house):
-    house.registry.set_policy(MODEL, FAST)
+    house.registry.policies.set(MODEL, FAST)
     side = Lakeside(house)
     side.give_reference(2)
     return side
@@ -143,7 +143,7 @@ class TestGlance:
         assert signal.reasons == ("High error rate: 12.00%",)
         assert signal.evidence.readings["samples"] == 100
         assert signal.evidence.digests[0].startswith("sha256:")
-        assert signal.evidence.policy_hash == house.registry.policy(MODEL).hash
+        assert signal.evidence.policy_hash == house.registry.policies.of(MODEL).hash
 
     def test_too_few_requests_say_nothing(self, house, monitor):
         """Below the least number of requests faults are neither there nor gone."""
@@ -170,7 +170,7 @@ class TestGlance:
         (incident,) = house.healing.notice([signal], house.clock())
         assert incident.cause == kind
         house.play()
-        assert house.registry.deployment(MODEL).production == 2
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
 
     def test_silent_servers_are_a_signal(self, house, monitor):
         """When every server that held the model has fallen silent, the model cannot answer: critical."""
@@ -196,7 +196,7 @@ class TestGlance:
         house.report(requests=60, errors=60)
         house.healing.attend(monitor.glance(MODEL, house.clock()), house.clock())
         house.play()
-        assert house.registry.deployment(MODEL).production == 1
+        assert house.registry.lifecycle.deployment(MODEL).production == 1
         (incident,) = house.store(lambda store: store.incidents())
         assert incident.severity is Severity.CRITICAL
         assert incident.context.avg_error_rate == 1.0
@@ -274,7 +274,7 @@ class TestStudy:
 
     def test_quality_is_held_against_the_version_s_own_first_rows(self, lakeside, monitor, house):
         """Without registered metrics, the first labelled rows in production are the baseline."""
-        house.clock.now = house.registry.history(MODEL)[-1].start
+        house.clock.now = house.registry.lifecycle.history(MODEL)[-1].start
         for _ in range(3):
             lakeside.minute(accuracy=0.95)
         assert kinds(monitor.study(MODEL, house.clock())) == []
@@ -288,7 +288,7 @@ class TestStudy:
 
     def test_quality_low_from_the_start_is_a_regression(self, house):
         """A new version whose quality is below its holdout's from its first rows on is rolled back."""
-        house.registry.set_policy(MODEL, FAST)
+        house.registry.policies.set(MODEL, FAST)
         side = Lakeside(house)
         house.add_version(3, metrics={"accuracy": 0.95})
         house.promote(3)
@@ -300,11 +300,11 @@ class TestStudy:
         (incident,) = house.store(lambda store: store.incidents())
         assert incident.cause is Cause.REGRESSION
         house.play()
-        assert house.registry.deployment(MODEL).production == 2
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
 
     def test_a_floor_of_the_policy(self, lakeside, monitor, house):
         """A quality floor holds whatever the baseline was."""
-        house.registry.set_policy(MODEL, {**FAST, "healing": {"quality_floor": 0.9}})
+        house.registry.policies.set(MODEL, {**FAST, "healing": {"quality_floor": 0.9}})
         for _ in range(12):
             lakeside.minute(accuracy=0.7)
         (signal,) = monitor.study(MODEL, house.clock()).signals
@@ -319,7 +319,7 @@ class TestEffect:
         house.report(number=2, requests=60, errors=60)
         house.policy(remedies={"faults": "none"})
         (incident,) = house.healing.attend(monitor.glance(MODEL, house.clock()), house.clock())
-        house.registry.roll_back(MODEL, by="ann", reason="faults")
+        house.registry.lifecycle.roll_back(MODEL, by="ann", reason="faults")
         since = house.clock()
         house.report(number=1)
         look = lambda: monitor.effect(incident, since=since, now=house.clock()).state  # noqa: E731 - one line

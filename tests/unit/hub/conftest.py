@@ -68,7 +68,7 @@ def hub(parts):
 
     def http(scope="admin", *, parts=parts, **changes):
         app = create_app(replace(parts, **changes))
-        headers = {} if scope is None else {"authorization": f"Bearer {parts.registry.add_key((scope,), scope)}"}
+        headers = {} if scope is None else {"authorization": f"Bearer {parts.registry.keys.add((scope,), scope)}"}
         opened.append(httpx.Client(transport=InProcessTransport(app), base_url="http://mendel.local", headers=headers))
         return opened[-1]
 

@@ -105,7 +105,7 @@ class TestBounds:
         headers = {"content-type": request.headers["content-type"]}
         unsaid = http.post("/api/v1/models/credit/versions", content=iter([request.read()]), headers=headers)
         assert refused(unsaid) == (413, TooLarge)
-        assert hub.parts.registry.models() == ()
+        assert hub.parts.registry.versions.models() == ()
         assert [path for path in hub.parts.scratch.iterdir() if path.name != "kept"] == []
 
     def test_reports_and_segments_have_bounds(self, hub):
@@ -124,7 +124,7 @@ class TestUploads:
         )
         assert answer.status_code == 201
         assert answer.json()["model_id"] == "credit/1"
-        assert hub.parts.registry.versions(ModelName("credit"))[0].registered_by == "cli:jürgen"
+        assert hub.parts.registry.versions.of(ModelName("credit"))[0].registered_by == "cli:jürgen"
 
     @pytest.mark.parametrize(
         ("request_", "kind"),
@@ -149,7 +149,7 @@ class TestUploads:
         status, found = refused(answer)
         assert status == 400, answer.text
         assert issubclass(found, kind), answer.text
-        assert hub.parts.registry.models() == ()
+        assert hub.parts.registry.versions.models() == ()
         assert [path for path in hub.parts.scratch.iterdir() if path.name != "kept"] == []
 
 
@@ -182,7 +182,7 @@ class TestBodies:
         answer = hub.http().put("/api/v1/models/credit/policy", json=body)
         assert refused(answer) == (400, InvalidPolicy)
         assert said in answer.json()["detail"]
-        assert hub.parts.registry.policy(ModelName("credit")).version == 0
+        assert hub.parts.registry.policies.of(ModelName("credit")).version == 0
 
     @pytest.mark.parametrize("tag", ["three", "²", '"', "*", "-1", '"1", "2"'])
     def test_if_match_is_a_generation(self, hub, tag):
@@ -295,7 +295,7 @@ class TestHealth:
         def away(self):
             raise StoreUnavailable("It does not answer.")
 
-        monkeypatch.setattr(type(hub.parts.registry), "revision", away)
+        monkeypatch.setattr(type(hub.parts.registry.lifecycle), "revision", away)
         assert refused(hub.http(None).get("/ready")) == (503, StoreUnavailable)
         assert hub.http(None).get("/live").status_code == 200
 
@@ -305,7 +305,7 @@ class TestHealth:
         def broken(self):
             raise ZeroDivisionError("secret detail")
 
-        monkeypatch.setattr(type(hub.parts.registry), "models", broken)
+        monkeypatch.setattr(type(hub.parts.registry.versions), "models", broken)
         with pytest.raises(ZeroDivisionError):
             hub.http().get("/api/v1/models")
 
@@ -314,12 +314,12 @@ class TestLongPoll:
     def test_it_answers_as_soon_as_something_changed(self, hub):
         """A waiting server hears of a change within its next look, not at the end of its wait."""
         http = hub.http("read")
-        seen = hub.parts.registry.revision()
+        seen = hub.parts.registry.lifecycle.revision()
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(http.get, "/api/v1/desired", params={"after": seen, "wait": 20})
             time.sleep(0.2)
             assert not waiting.done()
-            hub.parts.registry.add_key(("predict",), "new")
+            hub.parts.registry.keys.add(("predict",), "new")
             answer = waiting.result(5)
         assert answer.status_code == 200
         assert answer.json()["revision"] == seen + 1
@@ -327,21 +327,21 @@ class TestLongPoll:
     def test_nothing_new_is_304(self, hub):
         """After its wait it says that nothing changed; what is newer is told at once."""
         http = hub.http("read")
-        seen = hub.parts.registry.revision()
+        seen = hub.parts.registry.lifecycle.revision()
         assert http.get("/api/v1/desired", params={"after": seen, "wait": 0.1}).status_code == 304
         assert http.get("/api/v1/desired").json()["revision"] == seen
 
     def test_many_waiting_servers_leave_room_for_others(self, hub):
         """A hundred waiting servers do not keep anyone else from an answer."""
         http = hub.http("read")
-        seen = hub.parts.registry.revision()
+        seen = hub.parts.registry.lifecycle.revision()
         with ThreadPoolExecutor(100) as pool:
             polls = [pool.submit(http.get, "/api/v1/desired", params={"after": seen, "wait": 3}) for _ in range(100)]
             time.sleep(0.3)
             began = time.monotonic()
             assert http.get("/api/v1/models").status_code == 200
             assert time.monotonic() - began < 2
-            hub.parts.registry.add_key(("predict",), "wake them")
+            hub.parts.registry.keys.add(("predict",), "wake them")
             assert {poll.result(10).status_code for poll in polls} == {200}
 
     def test_a_stopping_hub_lets_go(self, hub):
@@ -376,7 +376,7 @@ class TestClient:
         with pytest.raises(GenerationConflict) as caught:
             client.promote("credit@1", generation=7)
         assert (caught.value.expected, caught.value.actual) == (7, 0)
-        assert registry.version(registry.versions(ModelName("credit"))[0].ref).stage == "sandbox"
+        assert registry.versions.get(registry.versions.of(ModelName("credit"))[0].ref).stage == "sandbox"
 
     def test_what_is_no_hub_is_told_so(self, hub):
         """An answer that no hub gives, as of a proxy, is HubUnavailable with the status."""
@@ -388,7 +388,7 @@ class TestClient:
     def test_long_answers_arrive_whole(self, hub):
         """A streamed answer is whole in process too."""
         hub.http().post("/api/v1/models/credit/versions", **form()).raise_for_status()
-        digest = hub.parts.registry.versions(ModelName("credit"))[0].artifact_digest
+        digest = hub.parts.registry.versions.of(ModelName("credit"))[0].artifact_digest
         packed = hub.http("read").get(f"/api/v1/artifacts/{digest}").content
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             assert archive.extractfile("MLmodel").read() == b"flavors: {sklearn: {}}\n"

@@ -110,7 +110,7 @@ def test_strangers_get_in_nowhere(hub):
 
 def test_keys_come_in_either_header(hub):
     """``X-API-Key`` opens as ``Authorization: Bearer`` does, whatever the case of the scheme."""
-    secret = hub.parts.registry.add_key(("read",), "x")
+    secret = hub.parts.registry.keys.add(("read",), "x")
     http = hub.http(None)
     for headers in (
         {"x-api-key": secret},
@@ -125,6 +125,6 @@ def test_a_revoked_key_opens_nothing(hub):
     """From the moment a key is revoked it is unknown."""
     http = hub.http("read")
     assert http.get("/api/v1/models").status_code == 200
-    for key in hub.parts.registry.keys():  # noqa: SIM118 - a registry is no mapping
-        hub.parts.registry.revoke_key(key.digest)
+    for key in hub.parts.registry.keys.all():
+        hub.parts.registry.keys.revoke(key.digest)
     assert http.get("/api/v1/models").status_code == 401

@@ -39,7 +39,6 @@ class HandClock:
 class House:
     """A registry, what it stands on, and short ways to fill it."""
 
-    registry: Registry
     unit: MemoryUnitOfWork
     artifacts: MemoryArtifacts
     clock: HandClock
@@ -48,6 +47,12 @@ class House:
     def __post_init__(self):
         self.model = ModelName("credit")
         self._trees = itertools.count(1)
+        self._ids = itertools.count(1)
+        self.registry = self.over()
+
+    def over(self, *, unit=None, artifacts=None):
+        """A registry like this one, over another unit of work or artefact store."""
+        return Registry(unit or self.unit, artifacts or self.artifacts, self.clock, lambda: f"id-{next(self._ids)}")
 
     def tree(self, payload=None, *, mlmodel="flavors:\n  sklearn: {}\n  python_function: {}\n"):
         number = next(self._trees)
@@ -62,19 +67,19 @@ class House:
         return Registration(**{**fields, **changes})
 
     def register(self, *, approved=True, sandbox=True, **changes):
-        record = self.registry.register(self.request(**changes), self.tree())
+        record = self.registry.versions.register(self.request(**changes), self.tree())
         if approved:
-            record = self.registry.approve(record.ref, policy=True, bias=True, by="ann")
+            record = self.registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
         if sandbox and record.stage == "development":
-            record = self.registry.transition(record.ref, "sandbox", by="ann")
+            record = self.registry.lifecycle.transition(record.ref, "sandbox", by="ann")
         return record
 
     def promoted(self, count=1, **changes):
         records = [self.register(**changes) for _ in range(count)]
         for record in records:
             self.clock.forward(minutes=1)
-            self.registry.promote(record.ref, by="ann")
-        return [self.registry.version(record.ref) for record in records]
+            self.registry.lifecycle.promote(record.ref, by="ann")
+        return [self.registry.versions.get(record.ref) for record in records]
 
     def ref(self, number):
         return VersionRef(self.model, number)
@@ -89,12 +94,8 @@ class House:
 
 @pytest.fixture
 def house(tmp_path):
-    unit = MemoryUnitOfWork(STORES)
     artifacts = MemoryArtifacts(tmp_path / "kept")
-    clock = HandClock()
-    ids = (f"id-{number}" for number in itertools.count(1))
-    registry = Registry(unit, artifacts, clock, lambda: next(ids))
-    return House(registry=registry, unit=unit, artifacts=artifacts, clock=clock, root=tmp_path)
+    return House(unit=MemoryUnitOfWork(STORES), artifacts=artifacts, clock=HandClock(), root=tmp_path)
 
 
 @pytest.fixture

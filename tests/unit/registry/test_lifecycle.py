@@ -68,13 +68,13 @@ class TestPromotion:
     def test_the_former_version_steps_back(self, house, registry):
         """Promoting moves the former to sandbox, keeps it loaded, and grows the generation, in one step."""
         first, second = (house.register() for _ in range(2))
-        registry.promote(first.ref, by="ann", reason="first")
-        deployment = registry.promote(second.ref, by="bob", reason="better")
-        assert deployment == registry.deployment(house.model)
+        registry.lifecycle.promote(first.ref, by="ann", reason="first")
+        deployment = registry.lifecycle.promote(second.ref, by="bob", reason="better")
+        assert deployment == registry.lifecycle.deployment(house.model)
         assert deployment.generation == 2
         assert deployment.routes == (Route(version=2, share=1.0),)
         assert deployment.keep == (1,)
-        assert [r.stage for r in registry.versions(house.model)] == [Stage.SANDBOX, Stage.PRODUCTION]
+        assert [r.stage for r in registry.versions.of(house.model)] == [Stage.SANDBOX, Stage.PRODUCTION]
         changed = [(e.subject, e.data["to_stage"]) for e in house.events("model.stage_changed")][-2:]
         assert changed == [("credit@1", "sandbox"), ("credit@2", "production")]
         promoted = house.events("model.promoted")[-1]
@@ -83,18 +83,18 @@ class TestPromotion:
     def test_who_looked_before_loses(self, house, registry):
         """A promotion under a generation that has passed changes nothing."""
         first, second = (house.register() for _ in range(2))
-        registry.promote(first.ref, by="ann", expected_generation=0)
+        registry.lifecycle.promote(first.ref, by="ann", expected_generation=0)
         with pytest.raises(GenerationConflict) as refused:
-            registry.promote(second.ref, by="bob", expected_generation=0)
+            registry.lifecycle.promote(second.ref, by="bob", expected_generation=0)
         assert (refused.value.expected, refused.value.actual) == (0, 1)
-        assert registry.deployment(house.model).production == 1
+        assert registry.lifecycle.deployment(house.model).production == 1
         assert len(house.events("model.promoted")) == 1
 
     def test_of_two_concurrent_promotions_one_wins(self, house, registry):
         """Two threads that promote at once: one version is in production, the other caller gets GenerationConflict."""
         records = [house.register() for _ in range(2)]
         barrier = threading.Barrier(2)
-        inner = registry._unit
+        inner = house.unit
 
         class Together:
             """Lets both callers read the generation before either writes."""
@@ -106,11 +106,11 @@ class TestPromotion:
                 barrier.wait()
                 return inner.write(work)
 
-        registry._unit = Together()
+        registry = house.over(unit=Together())
 
         def promote(record):
             try:
-                return registry.promote(record.ref, by="ann").production
+                return registry.lifecycle.promote(record.ref, by="ann").production
             except GenerationConflict as conflict:
                 return conflict
 
@@ -118,33 +118,33 @@ class TestPromotion:
             outcomes = list(pool.map(promote, records))
         registry._unit = inner
         assert sum(isinstance(outcome, GenerationConflict) for outcome in outcomes) == 1
-        assert [r.stage for r in registry.versions(house.model)].count(Stage.PRODUCTION) == 1
+        assert [r.stage for r in registry.versions.of(house.model)].count(Stage.PRODUCTION) == 1
 
     def test_development_does_not_lead_to_production(self, house, registry):
         """A version in development is promoted by way of sandbox only."""
         record = house.register(sandbox=False)
         with pytest.raises(IllegalTransition):
-            registry.promote(record.ref, by="ann")
+            registry.lifecycle.promote(record.ref, by="ann")
 
     def test_a_version_in_production_is_not_promoted_again(self, house, registry):
         """Promoting the production version is no row of the table."""
         (record,) = house.promoted()
         with pytest.raises(IllegalTransition):
-            registry.promote(record.ref, by="ann")
-        assert registry.deployment(house.model).generation == 1
+            registry.lifecycle.promote(record.ref, by="ann")
+        assert registry.lifecycle.deployment(house.model).generation == 1
 
     def test_an_unknown_version_is_not_promoted(self, house, registry):
         """Promoting what does not exist is VersionNotFound."""
         with pytest.raises(VersionNotFound):
-            registry.promote(house.ref(1), by="ann")
+            registry.lifecycle.promote(house.ref(1), by="ann")
 
     def test_a_repeated_step_changes_nothing_twice(self, house, registry):
         """A workflow step that is run again gives the same deployment and makes no second one."""
         record = house.register()
-        first = registry.promote(record.ref, by="healing", step=STEP)
-        revision = registry.revision()
-        assert registry.promote(record.ref, by="healing", step=STEP) == first
-        assert registry.revision() == revision
+        first = registry.lifecycle.promote(record.ref, by="healing", step=STEP)
+        revision = registry.lifecycle.revision()
+        assert registry.lifecycle.promote(record.ref, by="healing", step=STEP) == first
+        assert registry.lifecycle.revision() == revision
         assert len(house.events("model.promoted")) == 1
 
 
@@ -153,95 +153,95 @@ class TestGovernance:
         """Without approvals every missing one is named."""
         record = house.register(approved=False)
         with pytest.raises(PromotionRefused) as refused:
-            registry.promote(record.ref, by="ann")
+            registry.lifecycle.promote(record.ref, by="ann")
         assert len(refused.value.reasons) == 2
         assert "mendel approve credit@1 --policy --bias" in str(refused.value)
 
     def test_flags_add_up(self, house, registry):
         """A flag given later leaves the other as it was, with who and when."""
         record = house.register(approved=False)
-        registry.approve(record.ref, policy=True, by="ann")
+        registry.lifecycle.approve(record.ref, policy=True, by="ann")
         house.clock.forward(minutes=1)
-        approved = registry.approve(record.ref, bias=True, by="bob").governance
+        approved = registry.lifecycle.approve(record.ref, bias=True, by="bob").governance
         assert (approved.policy_compliant.by, approved.bias_check_passed.by) == ("ann", "bob")
-        assert registry.promote(record.ref, by="ann").production == 1
+        assert registry.lifecycle.promote(record.ref, by="ann").production == 1
 
     def test_the_policy_says_which_flags(self, house, registry):
         """A policy that requires nothing lets a version pass without approvals."""
-        registry.set_policy(house.model, {"governance": {"require": []}})
-        assert registry.promote(house.register(approved=False).ref, by="ann").production == 1
+        registry.policies.set(house.model, {"governance": {"require": []}})
+        assert registry.lifecycle.promote(house.register(approved=False).ref, by="ann").production == 1
 
     def test_flags_are_inherited_by_policy(self, house, registry):
         """A child with equal code and signature inherits its parent's flags, recorded under the policy's hash."""
-        policy = registry.set_policy(house.model, {"governance": {"inherit": True}})
+        policy = registry.policies.set(house.model, {"governance": {"inherit": True}})
         parent = house.register()
         child = house.register(approved=False, parent=parent.ref)
-        registry.promote(child.ref, by="ann")
-        governance = registry.version(child.ref).governance
+        registry.lifecycle.promote(child.ref, by="ann")
+        governance = registry.versions.get(child.ref).governance
         assert governance.policy_compliant.by == governance.bias_check_passed.by == f"policy {policy.hash}"
 
     @pytest.mark.parametrize("change", [{"code_digest": OTHER_CODE}, {"signature": None}, {"parent": None}])
     def test_nothing_is_inherited_where_something_differs(self, house, registry, change):
         """Other code, another signature or no parent: no inheritance."""
-        registry.set_policy(house.model, {"governance": {"inherit": True}})
+        registry.policies.set(house.model, {"governance": {"inherit": True}})
         parent = house.register()
         child = house.register(approved=False, **{"parent": parent.ref, **change})
         with pytest.raises(PromotionRefused):
-            registry.promote(child.ref, by="ann")
+            registry.lifecycle.promote(child.ref, by="ann")
 
     def test_a_parent_of_another_model_bequeaths_nothing(self, house, registry):
         """A version of the same number in another model is not mistaken for one's own parent."""
-        registry.set_policy(house.model, {"governance": {"inherit": True}})
+        registry.policies.set(house.model, {"governance": {"inherit": True}})
         house.register()
         stranger = house.register(model=ModelName("other"))
         child = house.register(approved=False, parent=stranger.ref)
         with pytest.raises(PromotionRefused):
-            registry.promote(child.ref, by="ann")
+            registry.lifecycle.promote(child.ref, by="ann")
 
 
 class TestGates:
     @pytest.fixture(autouse=True)
     def gated(self, house, registry):
-        registry.set_policy(house.model, {"gates": {}})
+        registry.policies.set(house.model, {"gates": {}})
 
     def test_a_passing_report_is_needed(self, house, registry):
         """Without a report, or with a failing one, a gated model is not promoted; with a passing one it is."""
         record = house.register()
         with pytest.raises(PromotionRefused, match="no gate report"):
-            registry.promote(record.ref, by="ann")
-        registry.record_gate_report(record.ref, gate(house, passed=False))
+            registry.lifecycle.promote(record.ref, by="ann")
+        registry.lifecycle.record_gate_report(record.ref, gate(house, passed=False))
         with pytest.raises(PromotionRefused, match="says fail"):
-            registry.promote(record.ref, by="ann")
-        registry.record_gate_report(record.ref, gate(house, passed=True, digest="d2"))
-        registry.promote(record.ref, by="ann")
+            registry.lifecycle.promote(record.ref, by="ann")
+        registry.lifecycle.record_gate_report(record.ref, gate(house, passed=True, digest="d2"))
+        registry.lifecycle.promote(record.ref, by="ann")
         assert house.events("model.promoted")[0].data["gate_report"] == "d2"
 
     def test_the_newest_report_counts(self, house, registry):
         """A version that passed once and failed later does not pass."""
         record = house.register()
         for passed in (True, False):
-            registry.record_gate_report(record.ref, gate(house, passed=passed))
+            registry.lifecycle.record_gate_report(record.ref, gate(house, passed=passed))
         with pytest.raises(PromotionRefused):
-            registry.promote(record.ref, by="ann")
+            registry.lifecycle.promote(record.ref, by="ann")
 
     def test_a_report_counts_for_its_version_only(self, house, registry):
         """Another version's pass helps nobody."""
         first, second = (house.register() for _ in range(2))
-        registry.record_gate_report(first.ref, gate(house, passed=True))
+        registry.lifecycle.record_gate_report(first.ref, gate(house, passed=True))
         with pytest.raises(PromotionRefused):
-            registry.promote(second.ref, by="ann")
+            registry.lifecycle.promote(second.ref, by="ann")
 
     def test_an_override_is_recorded(self, house, registry):
         """A named override stands in for the report, and stands in the event."""
         record = house.register()
-        registry.promote(record.ref, by="ann", override=Override(reason="the demo", by="ann"))
+        registry.lifecycle.promote(record.ref, by="ann", override=Override(reason="the demo", by="ann"))
         assert house.events("model.promoted")[0].data["override"] == {"reason": "the demo", "by": "ann"}
 
     def test_an_override_replaces_no_governance(self, house, registry):
         """Flags are needed even with an override."""
         record = house.register(approved=False)
         with pytest.raises(PromotionRefused):
-            registry.promote(record.ref, by="ann", override=Override(reason="r", by="ann"))
+            registry.lifecycle.promote(record.ref, by="ann", override=Override(reason="r", by="ann"))
 
     def test_an_override_has_a_reason_and_a_name(self):
         """Nobody overrides anonymously or without saying why."""
@@ -254,8 +254,8 @@ class TestGates:
         record = house.register()
         report = gate(house, passed=True)
         for _ in range(2):
-            assert registry.record_gate_report(record.ref, report, step=STEP) == report
-        assert registry.gate_records(record.ref) == (report,)
+            assert registry.lifecycle.record_gate_report(record.ref, report, step=STEP) == report
+        assert registry.lifecycle.gate_records(record.ref) == (report,)
         assert len(house.events("gate.decided")) == 1
 
 
@@ -266,14 +266,14 @@ class TestFit:
         """A version that does not take what the serving one takes is not promoted."""
         house.promoted()
         with pytest.raises(PromotionRefused, match="signature"):
-            registry.promote(house.register(signature=self.NARROW).ref, by="ann")
+            registry.lifecycle.promote(house.register(signature=self.NARROW).ref, by="ann")
 
     def test_a_missing_signature_is_refused_where_one_serves(self, house, registry):
         """A version without signature cannot replace one that has one; the other way it may."""
         house.promoted(signature=None)
-        registry.promote(house.register().ref, by="ann")
+        registry.lifecycle.promote(house.register().ref, by="ann")
         with pytest.raises(PromotionRefused, match="no signature"):
-            registry.promote(house.register(signature=None).ref, by="ann")
+            registry.lifecycle.promote(house.register(signature=None).ref, by="ann")
 
     @pytest.mark.parametrize("change", [{"code_digest": OTHER_CODE}, {"lock_digest": OTHER_CODE}])
     def test_other_code_needs_a_new_image(self, house, registry, change):
@@ -281,15 +281,15 @@ class TestFit:
         house.promoted()
         record = house.register(release_tag="credit-v2.0.0-mlserver-762e7f2", **change)
         with pytest.raises(NeedsNewImage) as refused:
-            registry.promote(record.ref, by="ann")
+            registry.lifecycle.promote(record.ref, by="ann")
         assert refused.value.release == "credit-v2.0.0-mlserver-762e7f2"
 
     def test_every_reason_is_told_at_once(self, house, registry):
         """Governance, gates and signature are all named in one refusal."""
         house.promoted()
-        registry.set_policy(house.model, {"gates": {}})
+        registry.policies.set(house.model, {"gates": {}})
         with pytest.raises(PromotionRefused) as refused:
-            registry.promote(house.register(approved=False, signature=self.NARROW).ref, by="ann")
+            registry.lifecycle.promote(house.register(approved=False, signature=self.NARROW).ref, by="ann")
         assert len(refused.value.reasons) == 4
 
 
@@ -297,11 +297,11 @@ class TestRollback:
     def test_the_former_version_comes_back(self, house, registry):
         """The serving version goes to rollback, the former one serves, the generation grows, events say so."""
         house.promoted(2)
-        done = registry.roll_back(house.model, by="healing", reason="errors")
+        done = registry.lifecycle.roll_back(house.model, by="healing", reason="errors")
         assert (done.from_version, done.to_version) == (house.ref(2), house.ref(1))
-        assert done.deployment == registry.deployment(house.model)
+        assert done.deployment == registry.lifecycle.deployment(house.model)
         assert (done.deployment.generation, done.deployment.production, done.deployment.keep) == (3, 1, ())
-        assert [r.stage for r in registry.versions(house.model)] == [Stage.PRODUCTION, Stage.ROLLBACK]
+        assert [r.stage for r in registry.versions.of(house.model)] == [Stage.PRODUCTION, Stage.ROLLBACK]
         (event,) = house.events("model.rollback")
         assert {k: event.data[k] for k in ("from_version", "to_version", "reason")} == {
             "from_version": 2,
@@ -312,46 +312,46 @@ class TestRollback:
     def test_it_skips_what_was_rolled_back(self, house, registry):
         """Rolling back twice goes two versions back, never to one that was rolled back or deprecated."""
         house.promoted(4)
-        registry.transition(house.ref(2), Stage.DEPRECATED, by="ann")
-        registry.roll_back(house.model, by="healing", reason="r")
-        assert registry.roll_back(house.model, by="healing", reason="r").to_version == house.ref(1)
+        registry.lifecycle.transition(house.ref(2), Stage.DEPRECATED, by="ann")
+        registry.lifecycle.roll_back(house.model, by="healing", reason="r")
+        assert registry.lifecycle.roll_back(house.model, by="healing", reason="r").to_version == house.ref(1)
         with pytest.raises(NothingToReturnTo, match="No production version before 1"):
-            registry.roll_back(house.model, by="healing", reason="r")
-        assert registry.deployment(house.model).production == 1
+            registry.lifecycle.roll_back(house.model, by="healing", reason="r")
+        assert registry.lifecycle.deployment(house.model).production == 1
 
     def test_nothing_to_return_to(self, house, registry):
         """A model without a former version, or without any, refuses and changes nothing."""
         house.register()
         with pytest.raises(NothingToReturnTo):
-            registry.roll_back(house.model, by="healing", reason="r")
+            registry.lifecycle.roll_back(house.model, by="healing", reason="r")
         house.promoted()
         with pytest.raises(NothingToReturnTo):
-            registry.roll_back(house.model, by="healing", reason="r")
-        assert registry.deployment(house.model).generation == 1
+            registry.lifecycle.roll_back(house.model, by="healing", reason="r")
+        assert registry.lifecycle.deployment(house.model).generation == 1
 
     def test_an_unknown_model_is_not_a_quiet_one(self, house, registry):
         """A model nobody registered is ModelNotFound wherever it is asked for, not an empty answer."""
         for ask in (
-            registry.versions,
-            registry.lineage,
-            registry.deployment,
-            registry.history,
-            registry.health,
-            registry.check_rollback_triggers,
-            registry.plan_roll_back,
-            lambda model: registry.roll_back(model, by="ann", reason="r"),
+            registry.versions.of,
+            registry.versions.lineage,
+            registry.lifecycle.deployment,
+            registry.lifecycle.history,
+            registry.performance.health,
+            registry.performance.check_rollback_triggers,
+            registry.lifecycle.plan_roll_back,
+            lambda model: registry.lifecycle.roll_back(model, by="ann", reason="r"),
         ):
             with pytest.raises(ModelNotFound):
                 ask(house.model)
         house.register()
-        assert registry.deployment(house.model).generation == 0
-        assert registry.history(house.model) == ()
+        assert registry.lifecycle.deployment(house.model).generation == 0
+        assert registry.lifecycle.history(house.model) == ()
 
     def test_it_is_exempt_from_gates_and_governance(self, house, registry):
         """A rollback asks neither for flags nor for a gate report."""
         house.promoted(2)
-        registry.set_policy(house.model, {"gates": {}, "governance": {"require": ["policy", "bias"]}})
-        assert registry.roll_back(house.model, by="healing", reason="r").to_version == house.ref(1)
+        registry.policies.set(house.model, {"gates": {}, "governance": {"require": ["policy", "bias"]}})
+        assert registry.lifecycle.roll_back(house.model, by="healing", reason="r").to_version == house.ref(1)
 
     def test_it_is_not_exempt_from_the_signature(self, house, registry):
         """A former version that refuses nulls, which today's requests may hold, does not come back."""
@@ -359,8 +359,8 @@ class TestRollback:
         for column in columns:
             house.promoted(signature=Signature.of_columns((column,)))
         with pytest.raises(PromotionRefused, match="signature"):
-            registry.roll_back(house.model, by="healing", reason="r")
-        assert registry.deployment(house.model).production == 2
+            registry.lifecycle.roll_back(house.model, by="healing", reason="r")
+        assert registry.lifecycle.deployment(house.model).production == 2
 
     def test_to_a_version(self, house, registry):
         """A named former version comes back; one that never was in production, or serves, does not."""
@@ -368,44 +368,46 @@ class TestRollback:
         never = house.register()
         for number in (never.number, 3, 99):
             with pytest.raises(NothingToReturnTo, match="Former ones: 2, 1"):
-                registry.roll_back(house.model, by="ann", reason="r", to=number)
-        assert registry.roll_back(house.model, by="ann", reason="r", to=1).to_version == house.ref(1)
+                registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=number)
+        assert registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=1).to_version == house.ref(1)
 
     def test_to_a_time(self, house, registry):
         """The version of a moment comes back; a moment before the first, or of the serving one, has none."""
         house.promoted(3)
-        tenures = registry.history(house.model)
+        tenures = registry.lifecycle.history(house.model)
         half = tenures[0].start + timedelta(seconds=30)
         with pytest.raises(NothingToReturnTo):
-            registry.roll_back(house.model, by="ann", reason="r", to_time=tenures[0].start - timedelta(seconds=1))
+            registry.lifecycle.roll_back(
+                house.model, by="ann", reason="r", to_time=tenures[0].start - timedelta(seconds=1)
+            )
         with pytest.raises(NothingToReturnTo):
-            registry.roll_back(house.model, by="ann", reason="r", to_time=house.clock())
+            registry.lifecycle.roll_back(house.model, by="ann", reason="r", to_time=house.clock())
         with pytest.raises(InvalidValue):
-            registry.roll_back(house.model, by="ann", reason="r", to=1, to_time=half)
-        assert registry.roll_back(house.model, by="ann", reason="r", to_time=half).to_version == house.ref(1)
+            registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=1, to_time=half)
+        assert registry.lifecycle.roll_back(house.model, by="ann", reason="r", to_time=half).to_version == house.ref(1)
 
     def test_a_rolled_back_version_returns_by_sandbox_only(self, house, registry):
         """What was rolled back is named in vain until it was moved to sandbox."""
         house.promoted(3)
-        registry.roll_back(house.model, by="healing", reason="r")
+        registry.lifecycle.roll_back(house.model, by="healing", reason="r")
         with pytest.raises(IllegalTransition):
-            registry.roll_back(house.model, by="ann", reason="r", to=3)
-        registry.transition(house.ref(3), Stage.SANDBOX, by="ann")
-        assert registry.roll_back(house.model, by="ann", reason="r", to=3).to_version == house.ref(3)
+            registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=3)
+        registry.lifecycle.transition(house.ref(3), Stage.SANDBOX, by="ann")
+        assert registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=3).to_version == house.ref(3)
 
     def test_a_dry_run_changes_nothing(self, house, registry):
         """Planning tells what would happen, and it has not."""
         house.promoted(2)
-        planned = registry.plan_roll_back(house.model)
-        assert registry.deployment(house.model).generation == 2
-        assert registry.roll_back(house.model, by="ann", reason="r") == planned
+        planned = registry.lifecycle.plan_roll_back(house.model)
+        assert registry.lifecycle.deployment(house.model).generation == 2
+        assert registry.lifecycle.roll_back(house.model, by="ann", reason="r") == planned
 
     def test_a_repeated_step_rolls_back_once(self, house, registry):
         """A repeated step does not roll back two versions."""
         house.promoted(3)
-        first = registry.roll_back(house.model, by="healing", reason="r", step=STEP)
-        assert registry.roll_back(house.model, by="healing", reason="r", step=STEP) == first
-        assert registry.deployment(house.model).production == 2
+        first = registry.lifecycle.roll_back(house.model, by="healing", reason="r", step=STEP)
+        assert registry.lifecycle.roll_back(house.model, by="healing", reason="r", step=STEP) == first
+        assert registry.lifecycle.deployment(house.model).production == 2
 
 
 class TestHistory:
@@ -413,8 +415,8 @@ class TestHistory:
         """For each moment the history names the version in production, who decided, and the event."""
         house.promoted(2)
         house.clock.forward(minutes=5)
-        registry.roll_back(house.model, by="healing", reason="errors")
-        tenures = registry.history(house.model)
+        registry.lifecycle.roll_back(house.model, by="healing", reason="errors")
+        tenures = registry.lifecycle.history(house.model)
         assert [t.version for t in tenures] == [1, 2, 1]
         assert [t.actor for t in tenures] == ["ann", "ann", "healing"]
         assert [t.end for t in tenures] == [tenures[1].start, tenures[2].start, None]
@@ -437,100 +439,100 @@ class TestMoves:
             (house.ref(1), Stage.DEPRECATED),
         ):
             with pytest.raises(Conflict):
-                registry.transition(ref, to, by="ann")
-        assert registry.deployment(house.model).generation == 1
+                registry.lifecycle.transition(ref, to, by="ann")
+        assert registry.lifecycle.deployment(house.model).generation == 1
 
     def test_undeploying_empties_the_deployment(self, house, registry):
         """A production version is deprecated together with its deployment, and its tenure ends."""
         house.promoted(2)
-        registry.transition(house.ref(2), Stage.DEPRECATED, by="ann", undeploy=True)
-        deployment = registry.deployment(house.model)
+        registry.lifecycle.transition(house.ref(2), Stage.DEPRECATED, by="ann", undeploy=True)
+        deployment = registry.lifecycle.deployment(house.model)
         assert (deployment.routes, deployment.keep, deployment.generation) == ((), (), 3)
-        assert registry.history(house.model)[-1].end == house.clock()
-        (served,) = registry.desired_state().models
+        assert registry.lifecycle.history(house.model)[-1].end == house.clock()
+        (served,) = registry.lifecycle.desired_state().models
         assert served.versions == ()
 
     def test_a_deprecated_version_is_not_kept_loaded(self, house, registry):
         """Deprecating the former version takes it from the servers."""
         house.promoted(2)
-        registry.transition(house.ref(1), Stage.DEPRECATED, by="ann")
-        assert registry.deployment(house.model).keep == ()
+        registry.lifecycle.transition(house.ref(1), Stage.DEPRECATED, by="ann")
+        assert registry.lifecycle.deployment(house.model).keep == ()
 
     def test_a_move_that_servers_do_not_see_makes_no_generation(self, house, registry):
         """Moving a version nobody serves leaves the deployment alone."""
         house.promoted()
-        revision = registry.revision()
-        registry.transition(house.register(sandbox=False).ref, Stage.SANDBOX, by="ann")
-        assert registry.revision() == revision
+        revision = registry.lifecycle.revision()
+        registry.lifecycle.transition(house.register(sandbox=False).ref, Stage.SANDBOX, by="ann")
+        assert registry.lifecycle.revision() == revision
 
 
 class TestCanary:
     def test_it_takes_its_share_and_is_promoted(self, house, registry):
         """A canary is the second route; promoted, it takes all and production steps back."""
         house.promoted()
-        registry.canary(house.model, house.register().number, 0.1, by="ann")
-        deployment = registry.canary(house.model, 2, 0.25, by="ann")
+        registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
+        deployment = registry.lifecycle.canary(house.model, 2, 0.25, by="ann")
         assert deployment.routes == (Route(version=1, share=0.75), Route(version=2, share=0.25))
-        assert registry.version(house.ref(2)).stage is Stage.CANARY
-        assert registry.promote(house.ref(2), by="ann").routes == (Route(version=2, share=1.0),)
-        assert [r.stage for r in registry.versions(house.model)] == [Stage.SANDBOX, Stage.PRODUCTION]
+        assert registry.versions.get(house.ref(2)).stage is Stage.CANARY
+        assert registry.lifecycle.promote(house.ref(2), by="ann").routes == (Route(version=2, share=1.0),)
+        assert [r.stage for r in registry.versions.of(house.model)] == [Stage.SANDBOX, Stage.PRODUCTION]
 
     def test_a_failing_canary_leaves_production_alone(self, house, registry):
         """A demoted canary loses its route and its stage; production's tenure goes on."""
         house.promoted()
-        registry.canary(house.model, house.register().number, 0.1, by="ann")
-        registry.transition(house.ref(2), Stage.SANDBOX, by="healing", reason="slow")
-        assert registry.deployment(house.model).routes == (Route(version=1, share=1.0),)
-        assert len(registry.history(house.model)) == 1
+        registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
+        registry.lifecycle.transition(house.ref(2), Stage.SANDBOX, by="healing", reason="slow")
+        assert registry.lifecycle.deployment(house.model).routes == (Route(version=1, share=1.0),)
+        assert len(registry.lifecycle.history(house.model)) == 1
 
     def test_it_needs_what_a_promotion_needs(self, house, registry):
         """Without flags, production, a fitting share or a free place there is no canary."""
         first = house.register()
         with pytest.raises(Conflict):
-            registry.canary(house.model, first.number, 0.1, by="ann")
-        registry.promote(first.ref, by="ann")
+            registry.lifecycle.canary(house.model, first.number, 0.1, by="ann")
+        registry.lifecycle.promote(first.ref, by="ann")
         with pytest.raises(PromotionRefused):
-            registry.canary(house.model, house.register(approved=False).number, 0.1, by="ann")
+            registry.lifecycle.canary(house.model, house.register(approved=False).number, 0.1, by="ann")
         for share in (0.0, 1.0):
             with pytest.raises(InvalidValue):
-                registry.canary(house.model, house.register().number, share, by="ann")
-        registry.canary(house.model, house.register().number, 0.1, by="ann")
+                registry.lifecycle.canary(house.model, house.register().number, share, by="ann")
+        registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
         with pytest.raises(Conflict):
-            registry.canary(house.model, house.register().number, 0.1, by="ann")
+            registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
 
     @pytest.mark.parametrize("change", ["promote", "rollback", "undeploy"])
     def test_it_ends_when_production_changes(self, house, registry, change):
         """Whatever replaces production demotes the canary."""
         house.promoted(2)
         canary = house.register()
-        registry.canary(house.model, canary.number, 0.1, by="ann")
+        registry.lifecycle.canary(house.model, canary.number, 0.1, by="ann")
         if change == "promote":
-            registry.promote(house.register().ref, by="ann")
+            registry.lifecycle.promote(house.register().ref, by="ann")
         elif change == "rollback":
-            registry.roll_back(house.model, by="healing", reason="r")
+            registry.lifecycle.roll_back(house.model, by="healing", reason="r")
         else:
-            registry.transition(house.ref(2), Stage.DEPRECATED, by="ann", undeploy=True)
-        assert registry.version(canary.ref).stage is Stage.SANDBOX
-        assert len(registry.deployment(house.model).routes) <= 1
+            registry.lifecycle.transition(house.ref(2), Stage.DEPRECATED, by="ann", undeploy=True)
+        assert registry.versions.get(canary.ref).stage is Stage.SANDBOX
+        assert len(registry.lifecycle.deployment(house.model).routes) <= 1
 
 
 class TestBake:
     def test_the_former_version_stays_loaded_through_the_bake(self, house, registry):
         """A kept version is released when the policy's bake is over, to the second, with a new generation."""
-        registry.set_policy(house.model, {"healing": {"bake": "30s", "cooldown": "1s"}})
+        registry.policies.set(house.model, {"healing": {"bake": "30s", "cooldown": "1s"}})
         house.promoted(2)
-        before = registry.revision()
-        assert registry.release_kept(house.model, house.clock.forward(seconds=29)).keep == (1,)
-        assert registry.revision() == before
-        released = registry.release_kept(house.model, house.clock.forward(seconds=1))
+        before = registry.lifecycle.revision()
+        assert registry.lifecycle.release_kept(house.model, house.clock.forward(seconds=29)).keep == (1,)
+        assert registry.lifecycle.revision() == before
+        released = registry.lifecycle.release_kept(house.model, house.clock.forward(seconds=1))
         assert (released.keep, released.generation) == ((), 3)
-        assert registry.release_kept(house.model, house.clock()).generation == 3
+        assert registry.lifecycle.release_kept(house.model, house.clock()).generation == 3
 
     def test_a_day_by_default(self, house, registry):
         """Without a policy the bake is 24 hours."""
         house.promoted(2)
-        assert registry.release_kept(house.model, house.clock.forward(hours=23, minutes=59)).keep == (1,)
-        assert registry.release_kept(house.model, house.clock.forward(minutes=1)).keep == ()
+        assert registry.lifecycle.release_kept(house.model, house.clock.forward(hours=23, minutes=59)).keep == (1,)
+        assert registry.lifecycle.release_kept(house.model, house.clock.forward(minutes=1)).keep == ()
 
 
 class TestMirror:
@@ -545,8 +547,8 @@ class TestMirror:
             def step(self, name, act):
                 return act()
 
-        assert mirror_alias(registry)(Run(), calls[0].input) == {"production": 2, "generation": 2}
-        seen = registry.mirror(house.model)
+        assert mirror_alias(registry.artifact_mirror)(Run(), calls[0].input) == {"production": 2, "generation": 2}
+        seen = registry.artifact_mirror.mirror(house.model)
         assert (seen.production, seen.stages) == (2, {1: Stage.SANDBOX, 2: Stage.PRODUCTION})
 
     def test_it_follows_what_changes_meanwhile(self, house, registry):
@@ -563,26 +565,26 @@ class TestMirror:
 
             def mirror(self, model, state):
                 if not self.seen:
-                    registry.roll_back(house.model, by="healing", reason="r")
+                    registry.lifecycle.roll_back(house.model, by="healing", reason="r")
                 self.seen.append(state.production)
                 return inner.mirror(model, state)
 
-        registry._artifacts = late = Late()
-        assert registry.mirror(house.model).production == 1
+        late = Late()
+        assert house.over(artifacts=late).artifact_mirror.mirror(house.model).production == 1
         assert late.seen == [2, 1]
 
 
 class TestPolicies:
     def test_policies_are_versioned_by_content(self, house, registry):
         """Each different body is a new version with its own hash; the same body again is not."""
-        assert (registry.policy(house.model).version, registry.policy(house.model).body) == (0, {})
-        first = registry.set_policy(house.model, {"rollback": {"error_rate": 0.1}}, by="ann")
-        assert registry.set_policy(house.model, {"rollback": {"error_rate": 0.1}}) == first
-        second = registry.set_policy(house.model, {"rollback": {"error_rate": 0.2}})
+        assert (registry.policies.of(house.model).version, registry.policies.of(house.model).body) == (0, {})
+        first = registry.policies.set(house.model, {"rollback": {"error_rate": 0.1}}, by="ann")
+        assert registry.policies.set(house.model, {"rollback": {"error_rate": 0.1}}) == first
+        second = registry.policies.set(house.model, {"rollback": {"error_rate": 0.2}})
         assert (first.version, second.version) == (1, 2)
         assert first.hash != second.hash
-        assert registry.policy(house.model) == second
-        assert [p.version for p in registry.policies(house.model)] == [1, 2]
+        assert registry.policies.of(house.model) == second
+        assert [p.version for p in registry.policies.history(house.model)] == [1, 2]
         assert len(house.events("policy.set")) == 2
 
     @pytest.mark.parametrize(
@@ -601,28 +603,28 @@ class TestPolicies:
     def test_what_cannot_be_meant_is_refused(self, house, registry, body):
         """An unknown key or a value that does not fit is an InvalidPolicy, and nothing is kept."""
         with pytest.raises(InvalidPolicy):
-            registry.set_policy(house.model, body)
-        assert registry.policies(house.model) == ()
+            registry.policies.set(house.model, body)
+        assert registry.policies.history(house.model) == ()
 
 
 class TestKeys:
     def test_a_secret_is_shown_once(self, house, registry):
         """A key opens its scopes until it is revoked; only its hash is kept, and travels with the desired state."""
-        secret = registry.add_key(["read", "predict"], "server", by="ann")
-        assert registry.key_scopes(secret) == ("predict", "read")
-        assert registry.key_scopes(secret + "x") is None
-        (key,) = registry.keys()
-        assert registry.desired_state().key_hashes == {key.digest: ("predict", "read")}
-        assert secret not in repr(registry.keys()) + repr(house.events())
-        revision = registry.revision()
-        assert registry.revoke_key(key.digest)
-        assert not registry.revoke_key(key.digest)
-        assert registry.key_scopes(secret) is None
-        assert registry.revision() == revision + 1
+        secret = registry.keys.add(["read", "predict"], "server", by="ann")
+        assert registry.keys.scopes_of(secret) == ("predict", "read")
+        assert registry.keys.scopes_of(secret + "x") is None
+        (key,) = registry.keys.all()
+        assert registry.lifecycle.desired_state().key_hashes == {key.digest: ("predict", "read")}
+        assert secret not in repr(registry.keys.all()) + repr(house.events())
+        revision = registry.lifecycle.revision()
+        assert registry.keys.revoke(key.digest)
+        assert not registry.keys.revoke(key.digest)
+        assert registry.keys.scopes_of(secret) is None
+        assert registry.lifecycle.revision() == revision + 1
 
     def test_secrets_have_256_bits(self, registry):
         """Two secrets differ and are long enough."""
-        first, second = (registry.add_key(["read"], "l") for _ in range(2))
+        first, second = (registry.keys.add(["read"], "l") for _ in range(2))
         assert first != second
         assert len(first.removeprefix("mendel_")) == 43
 
@@ -630,18 +632,18 @@ class TestKeys:
     def test_unknown_scopes_are_refused(self, registry, scopes):
         """A key without scopes, or with an unknown one, is not made."""
         with pytest.raises(InvalidValue):
-            registry.add_key(scopes, "l")
-        assert registry.revision() == 0
+            registry.keys.add(scopes, "l")
+        assert registry.lifecycle.revision() == 0
 
 
 def test_the_desired_state_names_what_servers_need(house, registry):
     """Every served and kept version is described; the revision grows with every change and only then."""
-    assert registry.desired_state().revision == registry.revision() == 0
+    assert registry.lifecycle.desired_state().revision == registry.lifecycle.revision() == 0
     house.promoted(2)
-    state = registry.desired_state()
-    assert state.revision == registry.revision() == 2
+    state = registry.lifecycle.desired_state()
+    assert state.revision == registry.lifecycle.revision() == 2
     (model,) = state.models
     assert [v.number for v in model.versions] == [2, 1]
-    assert model.version(2).artifact_digest == registry.version(house.ref(2)).artifact_digest
+    assert model.version(2).artifact_digest == registry.versions.get(house.ref(2)).artifact_digest
     house.register()
-    assert registry.revision() == 2
+    assert registry.lifecycle.revision() == 2

@@ -77,7 +77,7 @@ class Server:
         serving = ModelConvergence(
             model=self.house.model, generation_desired=1, generation_serving=1, version_serving=1
         )
-        self.house.registry.record_server_report(
+        self.house.registry.performance.record_server_report(
             ServerReport(
                 server=self.name,
                 epoch=self.epoch,
@@ -213,7 +213,7 @@ class TestCounters:
         server.answers(100, rows=200, latency_ms=5.0)
         served.clock.forward(minutes=1)
         server.answers(100, rows=200, model_errors=8, timeouts=2, ood_rows=50, latency_ms=180.0)
-        snapshot = registry.snapshot(served.ref(1), Window(start, served.clock()))
+        snapshot = registry.performance.snapshot(served.ref(1), Window(start, served.clock()))
         assert (snapshot.num_requests, snapshot.source) == (100, FROM_COUNTERS)
         assert (snapshot.error_rate, snapshot.timeout_rate, snapshot.ood_rate) == (0.10, 0.02, 0.25)
         assert snapshot.requests_per_second == pytest.approx(100 / 60)
@@ -222,16 +222,16 @@ class TestCounters:
 
     def test_no_requests_is_no_measurement(self, served, registry):
         """An empty window has no rates, not rates of zero."""
-        snapshot = registry.snapshot(served.ref(1), Window.before(served.clock(), MINUTE))
+        snapshot = registry.performance.snapshot(served.ref(1), Window.before(served.clock(), MINUTE))
         assert snapshot.num_requests == 0
         assert snapshot.error_rate is snapshot.ood_rate is snapshot.latency_p95_ms is None
 
     def test_unknown_versions_have_no_snapshot(self, served, registry):
         """A snapshot of what does not exist is refused, computed or pushed, and nothing is kept."""
         with pytest.raises(VersionNotFound):
-            registry.snapshot(served.ref(9), Window.before(served.clock(), MINUTE))
+            registry.performance.snapshot(served.ref(9), Window.before(served.clock(), MINUTE))
         with pytest.raises(VersionNotFound):
-            registry.record_performance_snapshot(snap(served, number=9, error_rate=0.0))
+            registry.performance.record_snapshot(snap(served, number=9, error_rate=0.0))
         assert served.events("model.performance_snapshot") == []
 
     @pytest.mark.parametrize("field", ["error_rate", "ood_rate", "timeout_rate"])
@@ -257,20 +257,20 @@ class TestCheck:
     def test_faults_of_the_serving_version_trigger(self, served, registry):
         """A fault rate above the bound asks for a rollback, with evidence and the hash of the policy."""
         Server(served).answers(100, model_errors=8)
-        check = registry.check_rollback_triggers(served.model)
+        check = registry.performance.check_rollback_triggers(served.model)
         assert check.should_roll_back
         assert check.reasons == ("High error rate: 8.00%",)
         assert (check.version, check.severity, check.remedy) == (1, Severity.MEDIUM, Remedy.ROLLBACK)
         assert check.evidence[0].measurement == Measured(value=0.08, samples=100)
-        assert check.policy_hash == registry.policy(served.model).hash
+        assert check.policy_hash == registry.policies.of(served.model).hash
 
     def test_it_changes_nothing(self, served, registry):
         """Checking and asking for health write neither events nor rows."""
         Server(served).answers(100, model_errors=50)
         before = served.unit._shared.committed
-        registry.check_rollback_triggers(served.model)
-        registry.health(served.model)
-        registry.fleet()
+        registry.performance.check_rollback_triggers(served.model)
+        registry.performance.health(served.model)
+        registry.performance.fleet()
         assert served.unit._shared.committed is before
 
     def test_what_is_long_ago_does_not_count(self, served, registry):
@@ -279,32 +279,32 @@ class TestCheck:
         server.answers(100, model_errors=50)
         served.clock.forward(minutes=11)
         server.answers(100)
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
-        assert registry.check_rollback_triggers(served.model, window=30 * MINUTE).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
+        assert registry.performance.check_rollback_triggers(served.model, window=30 * MINUTE).should_roll_back
 
     def test_a_version_starts_afresh_with_each_tenure(self, served, registry):
         """What a version did before it last entered production does not count against it now."""
         server = Server(served)
         server.answers(100, model_errors=50)
-        registry.record_performance_snapshot(snap(served, num_requests=100, error_rate=0.5))
-        registry.promote(served.register().ref, by="ann")
+        registry.performance.record_snapshot(snap(served, num_requests=100, error_rate=0.5))
+        registry.lifecycle.promote(served.register().ref, by="ann")
         served.clock.forward(seconds=10)
-        registry.roll_back(served.model, by="ann", reason="r")
+        registry.lifecycle.roll_back(served.model, by="ann", reason="r")
         served.clock.forward(seconds=10)
         server.answers(100)
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
 
     def test_another_version_does_not_count(self, served, registry):
         """Faults of a version that does not serve ask for nothing."""
         served.register()
         Server(served).answers(100, number=2, model_errors=100)
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
 
     def test_a_pushed_snapshot_triggers(self, served, registry):
         """Recording a snapshot emits its event and answers what the triggers make of it."""
-        check = registry.record_performance_snapshot(snap(served, num_requests=500, input_drift_score=0.35))
+        check = registry.performance.record_snapshot(snap(served, num_requests=500, input_drift_score=0.35))
         assert check.reasons == ("Input distribution drift: 0.350",)
-        assert check == registry.check_rollback_triggers(served.model)
+        assert check == registry.performance.check_rollback_triggers(served.model)
         (event,) = served.events("model.performance_snapshot")
         assert event.data["snapshot"]["input_drift_score"] == 0.35
 
@@ -313,22 +313,22 @@ class TestCheck:
         server = Server(served)
         server.answers(50, model_errors=50)
         window = Window.before(served.clock(), MINUTE)
-        registry.record_performance_snapshot(registry.snapshot(served.ref(1), window))
+        registry.performance.record_snapshot(registry.performance.snapshot(served.ref(1), window))
         server.answers(950)
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
 
     def test_the_policy_of_the_model_counts(self, served, registry):
         """Bounds come of the model's own policy."""
-        registry.set_policy(served.model, {"rollback": {"error_rate": 0.5, "min_requests": 200, "window": "1m"}})
+        registry.policies.set(served.model, {"rollback": {"error_rate": 0.5, "min_requests": 200, "window": "1m"}})
         Server(served).answers(199, model_errors=199)
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
         Server(served, "s2").answers(1)
-        assert registry.check_rollback_triggers(served.model).should_roll_back
+        assert registry.performance.check_rollback_triggers(served.model).should_roll_back
 
     def test_nothing_serves(self, house, registry):
         """A model without production version asks for nothing."""
         house.register()
-        check = registry.check_rollback_triggers(house.model)
+        check = registry.performance.check_rollback_triggers(house.model)
         assert (check.should_roll_back, check.version, check.severity) == (False, None, None)
 
     def test_a_version_that_no_server_can_load_is_critical(self, served, registry):
@@ -337,11 +337,11 @@ class TestCheck:
             model=served.model, generation_desired=1, generation_serving=0, version_serving=None, error="bad pickle"
         )
         Server(served).report(convergence=failed, ready=False)
-        check = registry.check_rollback_triggers(served.model)
+        check = registry.performance.check_rollback_triggers(served.model)
         assert (check.severity, check.reasons) == (Severity.CRITICAL, ("No server can load it: bad pickle",))
-        assert registry.health(served.model).health_status is Health.CRITICAL
+        assert registry.performance.health(served.model).health_status is Health.CRITICAL
         Server(served, "s2").report()
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
 
 
 class TestHealth:
@@ -361,39 +361,39 @@ class TestHealth:
     def test_words_at_their_boundaries(self, served, registry, counts, word):
         """Degraded above 1 % errors, 15 % OOD or with a trigger; critical above 5 % errors."""
         Server(served).answers(1000, **counts)
-        report = registry.health(served.model)
+        report = registry.performance.health(served.model)
         assert report.health_status is word
         assert bool(report.reasons) is (word is not Health.HEALTHY)
 
     def test_drift_alone_degrades(self, served, registry):
         """A model that answers everything, but drifts, is not healthy."""
         Server(served).answers(1000)
-        registry.record_performance_snapshot(snap(served, num_requests=1000, input_drift_score=0.5))
-        assert registry.health(served.model).health_status is Health.DEGRADED
+        registry.performance.record_snapshot(snap(served, num_requests=1000, input_drift_score=0.5))
+        assert registry.performance.health(served.model).health_status is Health.DEGRADED
 
     def test_no_data_is_unknown(self, served, registry):
         """A version without requests is unknown, never healthy."""
-        report = registry.health(served.model)
+        report = registry.performance.health(served.model)
         assert report.health_status is Health.UNKNOWN
         assert report.metrics.avg_error_rate is None
-        assert report.deployed_at == registry.history(served.model)[0].start
+        assert report.deployed_at == registry.lifecycle.history(served.model)[0].start
 
     def test_silent_servers_are_critical(self, served, registry):
         """When no server has reported for the policy's silence, the model does not answer, whatever it did before."""
         Server(served).answers(1000)
         served.clock.forward(seconds=30)
-        assert registry.health(served.model).health_status is Health.HEALTHY
+        assert registry.performance.health(served.model).health_status is Health.HEALTHY
         served.clock.forward(seconds=1)
-        report = registry.health(served.model)
+        report = registry.performance.health(served.model)
         assert report.health_status is Health.CRITICAL
         assert "No server has reported since" in report.reasons[0]
-        assert not registry.check_rollback_triggers(served.model).should_roll_back
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
 
     def test_the_fleet_counts_every_model_once(self, served, registry):
         """The four words add up to all models; what is not healthy is an issue with reasons."""
         Server(served).answers(1000)
         served.register(model=ModelName("idle"))
-        fleet = registry.fleet()
+        fleet = registry.performance.fleet()
         assert (fleet.total_models, fleet.healthy, fleet.unknown) == (2, 1, 1)
         assert fleet.total_models == fleet.healthy + fleet.degraded + fleet.critical + fleet.unknown
         (issue,) = fleet.issues

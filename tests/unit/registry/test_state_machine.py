@@ -57,18 +57,23 @@ class RegistryMachine(RuleBasedStateMachine):
             self.register()
 
     def refs(self):
-        return [r.ref for r in self.registry.versions(CREDIT)]
+        return [r.ref for r in self.registry.versions.of(CREDIT)]
 
     def ref(self, number):
         known = self.refs()
         return known[(number - 1) % len(known)]
 
     def stages(self):
-        return {r.number: r.stage for r in self.registry.versions(CREDIT)}
+        return {r.number: r.stage for r in self.registry.versions.of(CREDIT)}
 
     def state(self):
         registry = self.registry
-        return self.stages(), registry.deployment(CREDIT), registry.history(CREDIT), registry.revision()
+        return (
+            self.stages(),
+            registry.lifecycle.deployment(CREDIT),
+            registry.lifecycle.history(CREDIT),
+            registry.lifecycle.revision(),
+        )
 
     def attempt(self, act):
         """Run *act*; when it is refused, nothing may have changed."""
@@ -82,27 +87,27 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(stage=st.sampled_from([Stage.DEVELOPMENT, Stage.SANDBOX]))
     def register(self, stage=Stage.SANDBOX):
         request = Registration(model=CREDIT, flavor="sklearn", task="binary", stage=stage)
-        record = self.registry.register(request, self.tree)
+        record = self.registry.versions.register(request, self.tree)
         self.born[record.number] = stage
-        self.registry.approve(record.ref, policy=True, bias=True, by="ann")
+        self.registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
 
     @rule(seconds=st.integers(0, 90_000))
     def wait(self, seconds):
         self.now += timedelta(seconds=seconds)
-        self.registry.release_kept(CREDIT, self.now)
+        self.registry.lifecycle.release_kept(CREDIT, self.now)
 
     @rule(number=numbers, to=st.sampled_from(Stage), undeploy=st.booleans())
     def move(self, number, to, undeploy):
         ref = self.ref(number)
         before = self.stages()[ref.number]
-        if self.attempt(lambda: self.registry.transition(ref, to, by="ann", undeploy=undeploy)):
+        if self.attempt(lambda: self.registry.lifecycle.transition(ref, to, by="ann", undeploy=undeploy)):
             assert to in TRANSITIONS[before]
 
     @rule(number=numbers)
     def promote(self, number):
         ref = self.ref(number)
         ready = self.stages()[ref.number] in {Stage.SANDBOX, Stage.CANARY}
-        deployment = self.attempt(lambda: self.registry.promote(ref, by="ann"))
+        deployment = self.attempt(lambda: self.registry.lifecycle.promote(ref, by="ann"))
         assert (deployment is not None) is ready
         if deployment is not None:
             assert deployment.production == ref.number
@@ -111,14 +116,14 @@ class RegistryMachine(RuleBasedStateMachine):
     def promote_the_newest_that_is_ready(self):
         ready = [n for n, stage in self.stages().items() if stage in {Stage.SANDBOX, Stage.CANARY}]
         if ready:
-            assert self.registry.promote(VersionRef(CREDIT, ready[-1]), by="ann").production == ready[-1]
+            assert self.registry.lifecycle.promote(VersionRef(CREDIT, ready[-1]), by="ann").production == ready[-1]
 
     @rule(number=numbers, stale=st.integers(1, 3))
     def promote_under_a_stale_generation(self, number, stale):
-        seen = self.registry.deployment(CREDIT).generation - stale
+        seen = self.registry.lifecycle.deployment(CREDIT).generation - stale
         before = self.state()
         try:
-            self.registry.promote(self.ref(number), by="ann", expected_generation=seen)
+            self.registry.lifecycle.promote(self.ref(number), by="ann", expected_generation=seen)
         except GenerationConflict:
             assert self.state() == before
         else:
@@ -126,14 +131,14 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(number=numbers, share=st.sampled_from([0.1, 0.5]))
     def canary(self, number, share):
-        self.attempt(lambda: self.registry.canary(CREDIT, self.ref(number).number, share, by="ann"))
+        self.attempt(lambda: self.registry.lifecycle.canary(CREDIT, self.ref(number).number, share, by="ann"))
 
     @rule(number=st.none() | numbers)
     def roll_back(self, number):
         stages, deployment, tenures, _ = self.state()
         serving = deployment.production
         fit = [t.version for t in reversed(tenures) if t.version != serving and stages[t.version] not in UNFIT]
-        done = self.attempt(lambda: self.registry.roll_back(CREDIT, by="healing", reason="r", to=number))
+        done = self.attempt(lambda: self.registry.lifecycle.roll_back(CREDIT, by="healing", reason="r", to=number))
         if number is None:
             assert (done is not None) is (serving is not None and bool(fit))
         if done is not None:
@@ -141,16 +146,16 @@ class RegistryMachine(RuleBasedStateMachine):
             assert done.to_version.number == (fit[0] if number is None else number)
             assert self.stages()[serving] is Stage.ROLLBACK
 
-    @precondition(lambda self: self.registry.deployment(CREDIT).production is not None)
+    @precondition(lambda self: self.registry.lifecycle.deployment(CREDIT).production is not None)
     @rule()
     def promote_and_roll_back_restores_exactly(self):
         """What served before a promotion serves after its rollback, alone, and everything else stands as it stood."""
         self.register()
         fresh = self.refs()[-1]
-        stages, deployment = self.stages(), self.registry.deployment(CREDIT)
-        promoted = self.registry.promote(fresh, by="ann")
+        stages, deployment = self.stages(), self.registry.lifecycle.deployment(CREDIT)
+        promoted = self.registry.lifecycle.promote(fresh, by="ann")
         assert promoted.keep == (deployment.production,)
-        restored = self.registry.roll_back(CREDIT, by="healing", reason="r").deployment
+        restored = self.registry.lifecycle.roll_back(CREDIT, by="healing", reason="r").deployment
         assert restored.production == deployment.production
         assert len(restored.routes) == 1
         demoted = {route.version: Stage.SANDBOX for route in deployment.routes[1:]}
@@ -170,7 +175,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def generations_and_revisions_only_grow(self):
-        deployment, revision = self.registry.deployment(CREDIT), self.registry.revision()
+        deployment, revision = self.registry.lifecycle.deployment(CREDIT), self.registry.lifecycle.revision()
         assert deployment.generation >= self.generation
         assert revision - self.revision == deployment.generation - self.generation
         self.generation, self.revision = deployment.generation, revision

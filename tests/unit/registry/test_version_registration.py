@@ -65,13 +65,13 @@ class FailsOnce:
 
 def test_one_call_makes_one_version(house, registry):
     """A registered version is found by number, uuid and model, in development, with one event."""
-    record = registry.register(house.request(), house.tree())
+    record = registry.versions.register(house.request(), house.tree())
     assert record.ref == house.ref(1)
     assert record.stage is Stage.DEVELOPMENT
     assert record.status is VersionStatus.READY
-    assert registry.version(record.ref) == registry.by_uuid(record.uuid) == record
-    assert registry.versions(house.model) == (record,)
-    assert registry.models() == (house.model,)
+    assert registry.versions.get(record.ref) == registry.versions.by_uuid(record.uuid) == record
+    assert registry.versions.of(house.model) == (record,)
+    assert registry.versions.models() == (house.model,)
     (event,) = house.events("model.registered")
     assert event.subject == "credit@1"
     assert event.data["registered_version"] == 1
@@ -81,71 +81,71 @@ def test_one_call_makes_one_version(house, registry):
 def test_calls_without_a_key_make_versions_of_their_own(house, registry):
     """The same tree registered twice without a key is two versions."""
     tree = house.tree()
-    numbers = [registry.register(house.request(), tree).number for _ in range(2)]
+    numbers = [registry.versions.register(house.request(), tree).number for _ in range(2)]
     assert numbers == [1, 2]
 
 
 def test_the_same_key_and_content_is_one_version(house, registry):
     """A repeated call with its key answers the version it made, and writes nothing."""
     tree = house.tree()
-    first = registry.register(house.request(idempotency_key="k"), tree)
-    assert registry.register(house.request(idempotency_key="k"), tree) == first
-    assert len(registry.versions(house.model)) == 1
+    first = registry.versions.register(house.request(idempotency_key="k"), tree)
+    assert registry.versions.register(house.request(idempotency_key="k"), tree) == first
+    assert len(registry.versions.of(house.model)) == 1
     assert len(house.events("model.registered")) == 1
 
 
 def test_the_same_key_for_other_content_is_refused(house, registry):
     """A key that stands for other bytes is an AlreadyExists, and no version."""
-    registry.register(house.request(idempotency_key="k"), house.tree())
+    registry.versions.register(house.request(idempotency_key="k"), house.tree())
     with pytest.raises(AlreadyExists):
-        registry.register(house.request(idempotency_key="k"), house.tree())
-    assert len(registry.versions(house.model)) == 1
+        registry.versions.register(house.request(idempotency_key="k"), house.tree())
+    assert len(registry.versions.of(house.model)) == 1
 
 
 def test_keys_belong_to_a_model(house, registry):
     """The same key under another model is another registration."""
-    registry.register(house.request(idempotency_key="k"), house.tree())
-    other = registry.register(house.request(model=ModelName("other"), idempotency_key="k"), house.tree())
+    registry.versions.register(house.request(idempotency_key="k"), house.tree())
+    other = registry.versions.register(house.request(model=ModelName("other"), idempotency_key="k"), house.tree())
     assert str(other.ref) == "other@1"
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before-publishing", "after-publishing"])
 def test_a_failure_half_way_leaves_nothing_listed(house, registry, after):
     """When the artefact store fails, no version, model or event appears; the same call again ends the work."""
-    registry._artifacts = FailsOnce(house.artifacts, after=after)
+    registry = house.over(artifacts=FailsOnce(house.artifacts, after=after))
     tree = house.tree()
     with pytest.raises(StoreUnavailable):
-        registry.register(house.request(idempotency_key="k"), tree)
-    assert registry.models() == ()
+        registry.versions.register(house.request(idempotency_key="k"), tree)
+    assert registry.versions.models() == ()
     assert house.events() == []
     with pytest.raises(ModelNotFound):
-        registry.versions(house.model)
-    record = registry.register(house.request(idempotency_key="k"), tree)
+        registry.versions.of(house.model)
+    record = registry.versions.register(house.request(idempotency_key="k"), tree)
     assert record.number == 1
-    assert registry.versions(house.model) == (record,)
+    assert registry.versions.of(house.model) == (record,)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before-publishing", "after-publishing"])
 def test_the_sweeper_deletes_what_never_ended(house, registry, after):
     """Pending work is deleted with its artefact once it is older than an hour, and not before."""
-    registry._artifacts = FailsOnce(house.artifacts, after=after)
+    registry = house.over(artifacts=FailsOnce(house.artifacts, after=after))
     with pytest.raises(StoreUnavailable):
-        registry.register(house.request(idempotency_key="k"), house.tree())
+        registry.versions.register(house.request(idempotency_key="k"), house.tree())
     house.clock.forward(minutes=60)
-    assert registry.sweep_pending(older_than=HOUR) == 0
+    assert registry.versions.sweep_pending(older_than=HOUR) == 0
     house.clock.forward(seconds=1)
-    assert registry.sweep_pending(older_than=HOUR) == 1
-    assert registry.sweep_pending(older_than=HOUR) == 0
+    assert registry.versions.sweep_pending(older_than=HOUR) == 1
+    assert registry.versions.sweep_pending(older_than=HOUR) == 0
     assert house.artifacts.find("credit/k") is None
-    assert registry.register(house.request(idempotency_key="k"), house.tree()).number >= 1
+    assert registry.versions.register(house.request(idempotency_key="k"), house.tree()).number >= 1
 
 
 def test_the_sweeper_spares_what_ended(house, registry):
     """Registered versions are not pending, however old."""
-    record = registry.register(house.request(), house.tree())
+    record = registry.versions.register(house.request(), house.tree())
     house.clock.forward(days=1)
-    assert registry.sweep_pending() == 0
-    assert registry.tree(record.ref).is_dir()
+    assert registry.versions.sweep_pending() == 0
+    assert registry.versions.tree(record.ref).is_dir()
 
 
 def test_a_registration_that_was_swept_cannot_end(house, registry):
@@ -159,13 +159,13 @@ def test_a_registration_that_was_swept_cannot_end(house, registry):
         def publish(self, *args, **kwargs):
             published = inner.publish(*args, **kwargs)
             house.clock.forward(hours=2)
-            registry.sweep_pending()
+            registry.versions.sweep_pending()
             return published
 
-    registry._artifacts = Slow()
+    registry = house.over(artifacts=Slow())
     with pytest.raises(Conflict):
-        registry.register(house.request(), house.tree())
-    assert registry.models() == ()
+        registry.versions.register(house.request(), house.tree())
+    assert registry.versions.models() == ()
 
 
 def test_what_a_rival_process_published_first_stands(house, registry):
@@ -182,17 +182,18 @@ def test_what_a_rival_process_published_first_stands(house, registry):
             return getattr(house.artifacts, name)
 
         def publish(self, publication, tree, *, data=None):
-            rival.register(house.request(idempotency_key="k"), tree)
+            rival.versions.register(house.request(idempotency_key="k"), tree)
             return Published(key=publication.key, uuid=late, number=2, run_id=None)
 
         def discard(self, key, *, uuid=None):
             self.discarded = uuid
 
-    registry._artifacts = Overtaken()
-    record = registry.register(house.request(idempotency_key="k"), tree)
+    overtaken = Overtaken()
+    registry = house.over(artifacts=overtaken)
+    record = registry.versions.register(house.request(idempotency_key="k"), tree)
     assert record.uuid != late
-    assert registry._artifacts.discarded == late
-    assert registry.versions(house.model) == (record,)
+    assert overtaken.discarded == late
+    assert registry.versions.of(house.model) == (record,)
 
 
 def test_files_come_back_as_they_were(house, registry):
@@ -200,18 +201,18 @@ def test_files_come_back_as_they_were(house, registry):
     tree, data = house.tree(), house.root / "rows"
     data.mkdir()
     (data / "training.parquet").write_bytes(b"rows")
-    record = registry.register(house.request(), tree, data=data)
+    record = registry.versions.register(house.request(), tree, data=data)
     assert record.artifact_digest == tree_digest(tree)
-    assert tree_digest(registry.tree(record.ref), exclude=("data",)) == record.artifact_digest
-    assert (registry.data(record.ref) / "training.parquet").read_bytes() == b"rows"
-    assert tree_digest(registry.data(record.ref)) == record.data_digest
-    assert registry.tree_of(record.artifact_digest) == registry.tree(record.ref)
+    assert tree_digest(registry.versions.tree(record.ref), exclude=("data",)) == record.artifact_digest
+    assert (registry.versions.data(record.ref) / "training.parquet").read_bytes() == b"rows"
+    assert tree_digest(registry.versions.data(record.ref)) == record.data_digest
+    assert registry.versions.tree_by_digest(record.artifact_digest) == registry.versions.tree(record.ref)
 
 
 def test_a_version_without_data_says_so(house, registry):
     """No data directory is None, not an empty path."""
-    record = registry.register(house.request(), house.tree())
-    assert registry.data(record.ref) is None
+    record = registry.versions.register(house.request(), house.tree())
+    assert registry.versions.data(record.ref) is None
     assert record.data_digest is None
 
 
@@ -219,14 +220,14 @@ def test_a_poisoned_pickle_never_runs(house, registry):
     """Registering, promoting and handing out a malicious pickle does not execute it."""
     trap = house.root / "sprung"
     tree = house.tree(pickle.dumps(Poison(trap)))
-    record = registry.register(house.request(), tree)
-    registry.approve(record.ref, policy=True, bias=True, by="ann")
-    registry.transition(record.ref, Stage.SANDBOX, by="ann")
-    registry.promote(record.ref, by="ann")
-    registry.mirror(house.model)
-    registry.registered(record.ref)
-    assert (registry.tree(record.ref) / "model.joblib").read_bytes() == (tree / "model.joblib").read_bytes()
-    assert registry.desired_state().models
+    record = registry.versions.register(house.request(), tree)
+    registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
+    registry.lifecycle.transition(record.ref, Stage.SANDBOX, by="ann")
+    registry.lifecycle.promote(record.ref, by="ann")
+    registry.artifact_mirror.mirror(house.model)
+    registry.versions.registered(record.ref)
+    assert (registry.versions.tree(record.ref) / "model.joblib").read_bytes() == (tree / "model.joblib").read_bytes()
+    assert registry.lifecycle.desired_state().models
     assert not trap.exists()
 
 
@@ -245,31 +246,31 @@ def test_a_poisoned_pickle_never_runs(house, registry):
 def test_what_is_no_artefact_is_refused(house, registry, mlmodel, word):
     """A tree whose MLmodel cannot be meant is refused before anything is written."""
     with pytest.raises(InvalidInput, match=word):
-        registry.register(house.request(signature=None), house.tree(mlmodel=mlmodel))
+        registry.versions.register(house.request(signature=None), house.tree(mlmodel=mlmodel))
     assert house.artifacts.find("credit/id-1") is None
 
 
 def test_a_tree_without_a_descriptor_is_refused(house, registry, tmp_path):
     """A directory without MLmodel is no artefact."""
     with pytest.raises(InvalidInput, match="MLmodel"):
-        registry.register(house.request(), tmp_path)
+        registry.versions.register(house.request(), tmp_path)
 
 
 def test_the_signature_of_the_descriptor_is_taken(house, registry):
     """Without a signature in the request the one in MLmodel counts; without either it is None."""
     text = 'flavors: {sklearn: {}}\nsignature: {inputs: \'[{"type": "double", "name": "age"}]\', outputs: null}\n'
-    record = registry.register(house.request(signature=None), house.tree(mlmodel=text))
+    record = registry.versions.register(house.request(signature=None), house.tree(mlmodel=text))
     assert record.signature.names == ("age",)
-    assert registry.register(house.request(signature=None), house.tree()).signature is None
+    assert registry.versions.register(house.request(signature=None), house.tree()).signature is None
 
 
 def test_parent_and_baseline_must_exist(house, registry):
     """A version cannot descend from one that does not exist."""
     with pytest.raises(VersionNotFound):
-        registry.register(house.request(parent=house.ref(9)), house.tree())
+        registry.versions.register(house.request(parent=house.ref(9)), house.tree())
     improvement = Improvement(baseline=house.ref(9), contributor="0x" + "a" * 40, delta_metrics={})
     with pytest.raises(VersionNotFound):
-        registry.register(house.request(improvement=improvement), house.tree())
+        registry.versions.register(house.request(improvement=improvement), house.tree())
 
 
 @pytest.mark.parametrize("stage", [s for s in Stage if s not in {Stage.DEVELOPMENT, Stage.SANDBOX}])
@@ -286,7 +287,7 @@ def test_a_contributor_is_an_address():
         Improvement(baseline=VersionRef(ModelName("m"), 1), contributor="ann", delta_metrics={})
 
 
-def test_absence_is_not_an_outage(registry):
+def test_absence_is_not_an_outage(house, registry):
     """A missing uuid is VersionNotFound; a store that is away is StoreUnavailable: never the same answer."""
 
     class Away:
@@ -295,17 +296,17 @@ def test_absence_is_not_an_outage(registry):
 
     uuid = VersionUuid("m-" + "0" * 32)
     with pytest.raises(VersionNotFound):
-        registry.by_uuid(uuid)
-    registry._unit = Away()
+        registry.versions.by_uuid(uuid)
+    registry = house.over(unit=Away())
     with pytest.raises(StoreUnavailable):
-        registry.by_uuid(uuid)
+        registry.versions.by_uuid(uuid)
 
 
 def test_a_missing_version_says_which_there_are(house, registry):
     """The error names the versions there are."""
     house.register()
     with pytest.raises(VersionNotFound, match="credit has 1 to 1"):
-        registry.version(house.ref(2))
+        registry.versions.get(house.ref(2))
 
 
 class TestResult:
@@ -327,7 +328,9 @@ class TestResult:
     )
 
     def registered(self, house, **changes):
-        return house.registry.registered(house.registry.register(house.request(**changes), house.tree()).ref)
+        return house.registry.versions.registered(
+            house.registry.versions.register(house.request(**changes), house.tree()).ref
+        )
 
     def test_a_baseline(self, house):
         """A baseline has its type and says that it is one."""
@@ -346,7 +349,7 @@ class TestResult:
 
     def test_an_improved_model(self, house):
         """An improved model has its baseline, contributor and deltas."""
-        house.registry.register(house.request(), house.tree())
+        house.registry.versions.register(house.request(), house.tree())
         improvement = Improvement(baseline=house.ref(1), contributor="0x" + "a" * 40, delta_metrics={"f1": 0.03})
         tree = self.registered(
             house,
@@ -367,33 +370,33 @@ class TestResult:
 
 def test_lineage_sums_up_over_the_baseline(house, registry):
     """The lineage has each version's delta and the cumulative improvement, and says what is only claimed."""
-    registry.register(house.request(), house.tree())
+    registry.versions.register(house.request(), house.tree())
     for number, contributor, delta in ((1, "a", 0.03), (2, "b", 0.02)):
         improvement = Improvement(
             baseline=house.ref(number), contributor="0x" + contributor * 40, delta_metrics={"f1": delta}
         )
-        registry.register(house.request(improvement=improvement), house.tree())
-    lineage = registry.lineage(house.model)
+        registry.versions.register(house.request(improvement=improvement), house.tree())
+    lineage = registry.versions.lineage(house.model)
     assert [entry.cumulative.get("f1", 0.0) for entry in lineage] == pytest.approx([0.0, 0.03, 0.05])
     assert [entry.claimed for entry in lineage] == [False, True, True]
-    contributors = registry.contributors()
+    contributors = registry.versions.contributors()
     assert [(c.address[2], c.improvement["f1"]) for c in contributors] == [("a", 0.03), ("b", 0.02)]
     with pytest.raises(ModelNotFound):
-        registry.lineage(ModelName("nobody"))
+        registry.versions.lineage(ModelName("nobody"))
 
 
 def test_versions_born_outside_are_foreign(house, registry):
     """What stands in the artefact store under the model's name without being ours is listed apart."""
-    registry.register(house.request(), house.tree())
+    registry.versions.register(house.request(), house.tree())
     with pytest.raises(StoreUnavailable):
-        _publish_and_fail(house, registry)
-    (foreign,) = registry.foreign(house.model)
+        _publish_and_fail(house)
+    (foreign,) = registry.versions.foreign(house.model)
     assert foreign.number == 2
 
 
-def _publish_and_fail(house, registry):
-    registry._artifacts = FailsOnce(house.artifacts, after=True)
-    registry.register(house.request(), house.tree())
+def _publish_and_fail(house):
+    registry = house.over(artifacts=FailsOnce(house.artifacts, after=True))
+    registry.versions.register(house.request(), house.tree())
 
 
 def test_an_idempotency_key_is_bounded():
@@ -410,18 +413,18 @@ IMAGE = VersionImage(reference="risk/credit:v1.0.0", digest=Digest(f"sha256:{'7'
 class TestImages:
     def test_a_version_is_registered_with_its_image(self, house, registry):
         """The image stands with the version, gives it its release, and reaches servers and the ledger by its digest."""
-        record = registry.register(house.request(image=IMAGE), house.tree())
+        record = registry.versions.register(house.request(image=IMAGE), house.tree())
         assert (record.image, record.release_tag) == (IMAGE, RELEASE)
         assert record.served.image_digest == IMAGE.digest
-        assert registry.by_image(IMAGE.digest) == (record,)
+        assert registry.versions.by_image(IMAGE.digest) == (record,)
         (event,) = house.events("model.registered")
         assert event.data["image_digest"] == IMAGE.digest
 
     def test_an_image_is_recorded_later(self, house, registry):
         """A version that is registered gets its image, with an event; the same image again changes nothing."""
-        ref = registry.register(house.request(), house.tree()).ref
-        record = registry.record_image(ref, IMAGE, by="ann")
-        assert record == registry.version(ref) == registry.record_image(ref, IMAGE, by="ann")
+        ref = registry.versions.register(house.request(), house.tree()).ref
+        record = registry.versions.record_image(ref, IMAGE, by="ann")
+        assert record == registry.versions.get(ref) == registry.versions.record_image(ref, IMAGE, by="ann")
         assert (record.image, record.release_tag) == (IMAGE, RELEASE)
         (event,) = house.events("model.image_recorded")
         assert event.data["image"]["digest"] == IMAGE.digest
@@ -429,25 +432,25 @@ class TestImages:
 
     def test_an_image_is_rebuilt(self, house, registry):
         """Another image of the same release takes the place of the former one, which the event names."""
-        ref = registry.register(house.request(image=IMAGE), house.tree()).ref
+        ref = registry.versions.register(house.request(image=IMAGE), house.tree()).ref
         rebuilt = VersionImage(reference=IMAGE.reference, digest=Digest(f"sha256:{'8' * 64}"), release_tag=RELEASE)
-        assert registry.record_image(ref, rebuilt, by="ann").image == rebuilt
+        assert registry.versions.record_image(ref, rebuilt, by="ann").image == rebuilt
         assert house.events("model.image_recorded")[0].data["former_digest"] == IMAGE.digest
-        assert registry.by_image(IMAGE.digest) == ()
+        assert registry.versions.by_image(IMAGE.digest) == ()
 
     def test_an_image_of_another_release_is_refused(self, house, registry):
         """The release of image and version are one, where both are known; otherwise nothing is changed."""
         other = "credit-v2.0.0-mlserver-762e7f2"
         with pytest.raises(Conflict, match=r"v1\.0\.0.*v2\.0\.0"):
             house.request(image=IMAGE, release_tag=other)
-        record = registry.register(house.request(release_tag=other), house.tree())
+        record = registry.versions.register(house.request(release_tag=other), house.tree())
         with pytest.raises(Conflict):
-            registry.record_image(record.ref, IMAGE, by="ann")
-        assert registry.version(record.ref) == record
+            registry.versions.record_image(record.ref, IMAGE, by="ann")
+        assert registry.versions.get(record.ref) == record
         unknown = VersionImage(reference="risk/credit:latest", digest=IMAGE.digest)
-        assert registry.record_image(record.ref, unknown, by="ann").release_tag == other
+        assert registry.versions.record_image(record.ref, unknown, by="ann").release_tag == other
 
     def test_an_image_of_nobody_is_refused(self, house, registry):
         """There must be a version."""
         with pytest.raises(VersionNotFound):
-            registry.record_image(house.ref(9), IMAGE, by="ann")
+            registry.versions.record_image(house.ref(9), IMAGE, by="ann")

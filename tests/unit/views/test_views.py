@@ -39,7 +39,7 @@ def house():
         )
         unit.write(lambda tx, r=record: tx.store(RegistryStore).add_version(r))
         if model == CREDIT:
-            registry.promote(record.ref, by="ann", reason="first")
+            registry.lifecycle.promote(record.ref, by="ann", reason="first")
     return Views(unit, registry), healing, registry
 
 
@@ -76,15 +76,15 @@ def test_a_model_in_full(house):
     page = views.model(CREDIT, NOW)
     assert [record.ref.number for record in page.versions] == [2, 1]
     assert [tenure.version for tenure in page.history] == [2, 1]
-    assert page.deployment == registry.deployment(CREDIT)
+    assert page.deployment == registry.lifecycle.deployment(CREDIT)
     assert [one.id for one in page.incidents] == ["INC-2026-1"]
-    assert page.policy.hash == registry.policy(CREDIT).hash
+    assert page.policy.hash == registry.policies.of(CREDIT).hash
 
 
 def test_an_incident_in_full(house):
     """An incident comes with its decisions and runs; what waits for somebody is in the inbox."""
     views, healing, registry = house
-    registry.set_policy(CREDIT, {"healing": {"autonomy": {"rollback": "propose"}}})
+    registry.policies.set(CREDIT, {"healing": {"autonomy": {"rollback": "propose"}}})
     healing.notice([fault()], NOW)
     page = views.incident("INC-2026-1")
     assert [record.verdict for record in page.decisions] == ["propose"]

@@ -54,7 +54,7 @@ def _probed(act: Callable[[], ServiceHealth]) -> ServiceHealth:
 
 
 def _revision(rooms: Rooms) -> ServiceHealth:
-    return ServiceHealth(status="healthy", detail=f"revision {rooms.registry.revision()}")
+    return ServiceHealth(status="healthy", detail=f"revision {rooms.registry.lifecycle.revision()}")
 
 
 def _queue(rooms: Rooms) -> ServiceHealth:

@@ -108,17 +108,17 @@ def _quietly(_: object) -> None:
 
 
 def _each(rooms: LiveRooms, act: Callable[[ModelName], object]) -> None:
-    for model in rooms.registry.models():
+    for model in rooms.registry.versions.models():
         act(model)
 
 
 def _keep_house(rooms: LiveRooms, settings: HubSettings) -> None:
     now = utc_now()
-    rooms.registry.sweep_pending()
+    rooms.registry.versions.sweep_pending()
     rooms.healing.settle(rooms.workflows, now)
-    rooms.registry.prune_reports(now - settings.keep_reports)
-    for model in rooms.registry.models():
-        rooms.registry.release_kept(model, now)
+    rooms.registry.performance.prune_reports(now - settings.keep_reports)
+    for model in rooms.registry.versions.models():
+        rooms.registry.lifecycle.release_kept(model, now)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Summaries:
         )
 
     def _every(self, model: ModelName) -> timedelta:
-        section = self._registry.policy(model).section("monitoring")
+        section = self._registry.policies.of(model).section("monitoring")
         return from_mapping(MonitoringPolicy, section, at="monitoring").every
 
     def _reference(self, ref: VersionRef) -> Reference | None:
@@ -66,7 +66,7 @@ class Summaries:
 
     def _read(self, ref: VersionRef) -> Reference | None:
         try:
-            return reference_of(self._registry.tree(ref))
+            return reference_of(self._registry.versions.tree(ref))
         except NotFound:  # rows of a version that this registry never had: logged elsewhere
             return None
 

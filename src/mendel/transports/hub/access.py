@@ -15,7 +15,7 @@ from mendel.values import Scope
 class Keys(Protocol):
     """Looks up what a key may do."""
 
-    def key_scopes(self, secret: str) -> tuple[str, ...] | None:
+    def scopes_of(self, secret: str) -> tuple[str, ...] | None:
         """The scopes of the key, or None when it is unknown or revoked."""
 
 
@@ -43,7 +43,7 @@ class Requires:
         """Authorise *request*."""
         keys: Keys = request.app.state.keys
         secret = presented_key(request)
-        scopes = keys.key_scopes(secret) if secret else None
+        scopes = keys.scopes_of(secret) if secret else None
         if scopes is None:
             raise Unauthenticated(
                 "This needs a key." if secret is None else "This key is unknown.",

@@ -34,7 +34,7 @@ def create_app(parts: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastA
         hosts: Names under which it may be addressed, beside the local ones; guards against DNS rebinding.
     """
     app = FastAPI(title="Mendel hub", version=version("mendel"), redoc_url=None, swagger_ui_oauth2_redirect_url=None)
-    app.state.keys = parts.registry
+    app.state.keys = parts.registry.keys
     allowed = hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"}
     app.add_middleware(SameHost, allowed=allowed)
     app.add_exception_handler(MendelError, _told)
@@ -62,7 +62,7 @@ def _add_health(app: FastAPI, parts: HubParts) -> None:
     @app.get("/ready", tags=["health"])
     def ready() -> Response:
         """The state database answers."""
-        parts.registry.revision()
+        parts.registry.lifecycle.revision()
         return NounResponse({"status": "ready"})
 
 

@@ -41,31 +41,31 @@ def _add_reading(routes: APIRouter, parts: HubParts) -> None:
 
     @routes.get("/models")
     def models(_: Reader) -> Response:
-        return NounResponse(registry.models())
+        return NounResponse(registry.versions.models())
 
     @routes.get("/models/{model}/versions")
     def versions(_: Reader, model: str) -> Response:
-        return NounResponse(registry.versions(ModelName(model)))
+        return NounResponse(registry.versions.of(ModelName(model)))
 
     @routes.get("/models/{model}/versions/{number}")
     def version(_: Reader, model: str, number: int) -> Response:
-        return NounResponse(registry.version(VersionRef(ModelName(model), number)))
+        return NounResponse(registry.versions.get(VersionRef(ModelName(model), number)))
 
     @routes.get("/models/{model}/lineage")
     def lineage(_: Reader, model: str) -> Response:
-        return NounResponse(registry.lineage(ModelName(model)))
+        return NounResponse(registry.versions.lineage(ModelName(model)))
 
     @routes.get("/models/{model}/history")
     def history(_: Reader, model: str) -> Response:
-        return NounResponse(registry.history(ModelName(model)))
+        return NounResponse(registry.lifecycle.history(ModelName(model)))
 
     @routes.get("/models/{model}/deployment")
     def deployment(_: Reader, model: str) -> Response:
-        return NounResponse(registry.deployment(ModelName(model)))
+        return NounResponse(registry.lifecycle.deployment(ModelName(model)))
 
     @routes.get("/models/{model}/policy")
     def policy(_: Reader, model: str) -> Response:
-        return NounResponse(registry.policy(ModelName(model)))
+        return NounResponse(registry.policies.of(ModelName(model)))
 
     @routes.get("/models/{model}/versions/{number}/card")
     def card(_: Reader, model: str, number: int) -> Response:
@@ -77,11 +77,11 @@ def _add_reading(routes: APIRouter, parts: HubParts) -> None:
 def _add_lookups(routes: APIRouter, parts: HubParts) -> None:
     @routes.get("/versions/by-uuid/{uuid}")
     def by_uuid(_: Reader, uuid: str) -> Response:
-        return NounResponse(parts.registry.by_uuid(VersionUuid(uuid)))
+        return NounResponse(parts.registry.versions.by_uuid(VersionUuid(uuid)))
 
     @routes.get("/versions/by-image/{digest}")
     def by_image(_: Reader, digest: str) -> Response:
-        return NounResponse(parts.registry.by_image(Digest(digest)))
+        return NounResponse(parts.registry.versions.by_image(Digest(digest)))
 
 
 def _add_registering(routes: APIRouter, parts: HubParts) -> None:
@@ -95,12 +95,12 @@ def _add_registering(routes: APIRouter, parts: HubParts) -> None:
     @routes.put("/models/{model}/versions/{number}/image")
     def record_image(actor: Registrar, body: NounBody, model: str, number: int) -> Response:
         ref = VersionRef(ModelName(model), number)
-        return NounResponse(parts.registry.record_image(ref, noun_of(body, VersionImage), by=actor))
+        return NounResponse(parts.registry.versions.record_image(ref, noun_of(body, VersionImage), by=actor))
 
     @routes.put("/models/{model}/policy")
     def set_policy(actor: Deployer, body: NounBody, model: str) -> Response:
         document: dict[str, Any] = from_json(body, dict[str, Any])
-        return NounResponse(parts.registry.set_policy(ModelName(model), checked_policy(document, at=model), by=actor))
+        return NounResponse(parts.registry.policies.set(ModelName(model), checked_policy(document, at=model), by=actor))
 
 
 def _register(parts: HubParts, model: ModelName, upload: Upload, actor: str) -> Registered:
@@ -117,8 +117,8 @@ def _register(parts: HubParts, model: ModelName, upload: Upload, actor: str) -> 
         if data is not None:
             beside = Path(scratch) / "data"
             unpack_tree(data, beside)
-        record = parts.registry.register(wish, tree, data=beside)
-    return parts.registry.registered(record.ref)
+        record = parts.registry.versions.register(wish, tree, data=beside)
+    return parts.registry.versions.registered(record.ref)
 
 
 def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
@@ -128,17 +128,19 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
     def approve(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
         wish = noun_of(body, Approve)
         ref = VersionRef(ModelName(model), number)
-        return NounResponse(registry.approve(ref, policy=wish.policy, bias=wish.bias, by=actor))
+        return NounResponse(registry.lifecycle.approve(ref, policy=wish.policy, bias=wish.bias, by=actor))
 
     @routes.post("/models/{model}/versions/{number}/gate-reports", status_code=204)
     def gate_report(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
-        registry.record_gate_report(VersionRef(ModelName(model), number), from_json(body, GateRecord), by=actor)
+        registry.lifecycle.record_gate_report(
+            VersionRef(ModelName(model), number), from_json(body, GateRecord), by=actor
+        )
         return Response(status_code=204)
 
     @routes.post("/models/{model}/versions/{number}/canary")
     def canary(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
         wish = noun_of(body, Canary)
-        return NounResponse(registry.canary(ModelName(model), number, wish.share, by=actor))
+        return NounResponse(registry.lifecycle.canary(ModelName(model), number, wish.share, by=actor))
 
     @routes.post("/models/{model}/versions/{number}/stage")
     def stage(actor: Deployer, body: NounBody, model: str, number: int) -> Response:
@@ -146,7 +148,7 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
         if wish.to not in list(Stage):
             raise InvalidValue(f"{wish.to!r} is no stage.", remedy=f"Stages are {', '.join(Stage)}.")
         ref = VersionRef(ModelName(model), number)
-        return NounResponse(registry.transition(ref, Stage(wish.to), by=actor, reason=wish.reason))
+        return NounResponse(registry.lifecycle.transition(ref, Stage(wish.to), by=actor, reason=wish.reason))
 
     @routes.post("/models/{model}/versions/{number}/promote")
     def promote(
@@ -156,7 +158,7 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
         override = None if wish.override is None else Override(reason=wish.override, by=actor)
         ref = VersionRef(ModelName(model), number)
         return NounResponse(
-            registry.promote(
+            registry.lifecycle.promote(
                 ref, by=actor, reason=wish.reason, expected_generation=_generation(if_match), override=override
             )
         )
@@ -165,9 +167,11 @@ def _add_lifecycle(routes: APIRouter, parts: HubParts) -> None:
     def rollback(actor: Deployer, body: NounBody, model: str) -> Response:
         wish = noun_of(body, RollBack)
         if wish.dry_run:
-            return NounResponse(registry.plan_roll_back(ModelName(model), to=wish.to, to_time=wish.to_time))
+            return NounResponse(registry.lifecycle.plan_roll_back(ModelName(model), to=wish.to, to_time=wish.to_time))
         return NounResponse(
-            registry.roll_back(ModelName(model), by=actor, reason=wish.reason, to=wish.to, to_time=wish.to_time)
+            registry.lifecycle.roll_back(
+                ModelName(model), by=actor, reason=wish.reason, to=wish.to, to_time=wish.to_time
+            )
         )
 
 
@@ -176,22 +180,22 @@ def _add_health(routes: APIRouter, parts: HubParts) -> None:
 
     @routes.get("/models/{model}/rollback-check")
     def rollback_check(_: Reader, model: str) -> Response:
-        return NounResponse(registry.check_rollback_triggers(ModelName(model)))
+        return NounResponse(registry.performance.check_rollback_triggers(ModelName(model)))
 
     @routes.get("/models/{model}/health")
     def health(_: Reader, model: str) -> Response:
-        return NounResponse(registry.health(ModelName(model)))
+        return NounResponse(registry.performance.health(ModelName(model)))
 
     @routes.post("/models/{model}/snapshots")
     def snapshot(actor: Deployer, body: NounBody, model: str) -> Response:
         told = noun_of(body, Snapshot)
         if told.ref.model != model:
             raise InvalidValue(f"The snapshot is of {told.ref.model!r}, not {model!r}.")
-        return NounResponse(registry.record_performance_snapshot(told, by=actor))
+        return NounResponse(registry.performance.record_snapshot(told, by=actor))
 
     @routes.get("/fleet")
     def fleet(_: Reader) -> Response:
-        return NounResponse(registry.fleet())
+        return NounResponse(registry.performance.fleet())
 
 
 def _generation(if_match: str | None) -> int | None:

@@ -43,7 +43,7 @@ def proof_routes(parts: HubParts) -> APIRouter:
     @routes.post("/keys", status_code=201)
     def add_key(actor: Admin, body: NounBody) -> Response:
         wish = noun_of(body, KeyRequest)
-        return NounResponse(NewKey(secret=parts.registry.add_key(wish.scopes, wish.label, by=actor)), status_code=201)
+        return NounResponse(NewKey(secret=parts.registry.keys.add(wish.scopes, wish.label, by=actor)), status_code=201)
 
     return routes
 

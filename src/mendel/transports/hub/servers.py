@@ -38,14 +38,14 @@ def server_routes(parts: HubParts) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
     ) -> Response:
         """Answer as soon as the revision is above *after*; 304 when *wait* seconds passed without."""
-        if not await _wait_until(lambda: parts.registry.revision() > after, wait, parts.stopping):
+        if not await _wait_until(lambda: parts.registry.lifecycle.revision() > after, wait, parts.stopping):
             return Response(status_code=304)
-        return NounResponse(await run_in_threadpool(parts.registry.desired_state))
+        return NounResponse(await run_in_threadpool(parts.registry.lifecycle.desired_state))
 
     @routes.get("/artifacts/{digest}")
     def artifact(_: Reader, digest: str) -> StreamingResponse:
         """The served tree of a version, as a tar."""
-        tree = parts.registry.tree_of(Digest(digest))
+        tree = parts.registry.versions.tree_by_digest(Digest(digest))
         return StreamingResponse(_packed(tree), media_type="application/x-tar")
 
     @routes.put("/segments/{spool_id}/{seq}", status_code=204)
@@ -60,7 +60,7 @@ def server_routes(parts: HubParts) -> APIRouter:
     @routes.get("/servers")
     def servers(_: Reader) -> Response:
         """Every server as it last reported."""
-        return NounResponse(parts.registry.servers())
+        return NounResponse(parts.registry.performance.servers())
 
     @routes.post("/servers/{server}/reports", status_code=204)
     async def report(request: Request, _: Labeller, server: str) -> Response:
@@ -68,7 +68,7 @@ def server_routes(parts: HubParts) -> APIRouter:
         told = from_json(await bounded_body(request, MAX_REPORT_BYTES), ServerReport)
         if told.server != server:
             raise InvalidValue(f"The report is of server {told.server!r}, not {server!r}.")
-        await run_in_threadpool(lambda: parts.registry.record_server_report(told))
+        await run_in_threadpool(lambda: parts.registry.performance.record_server_report(told))
         return Response(status_code=204)
 
     return routes

@@ -1,0 +1,62 @@
+"""The artefact store's alias and tags, made to agree with the registry."""
+
+from __future__ import annotations
+
+from mendel.durable import Payload, Run, WorkflowFunction
+from mendel.errors import GenerationConflict
+from mendel.registry.apply_plan import deployment_of
+from mendel.registry.ports import ArtifactStore, Mirror, RegistryStore
+from mendel.registry.transactions import ModelLocks, RegistryTransactions
+from mendel.values import ModelName
+
+_MIRROR_TRIES = 8
+
+
+class ArtifactMirror:
+    """Shows the state machine in the artefact store."""
+
+    def __init__(self, transactions: RegistryTransactions, artifacts: ArtifactStore, locks: ModelLocks) -> None:
+        self._transactions = transactions
+        self._artifacts = artifacts
+        self._locks = locks
+
+    def mirror(self, model: ModelName) -> Mirror:
+        """
+        Make the artefact store's alias and tags agree with the registry, and give back what is read afterwards.
+
+        Level-triggered: it writes what stands now, whatever change asked for it, and looks again until nothing moved.
+
+        Raises:
+            GenerationConflict: The registry moved faster than the mirror could follow; try again.
+            StoreUnavailable: The artefact store does not answer.
+        """
+        with self._locks.of(model):
+            state = self._transactions.read(lambda store: _mirrored(store, model))
+            for _ in range(_MIRROR_TRIES):
+                seen = self._artifacts.mirror(model, state)
+                after = self._transactions.read(lambda store: _mirrored(store, model))
+                if after == state:
+                    return seen
+                state, before = after, state
+        raise GenerationConflict(
+            f"{model} changed all the while it was mirrored.", expected=before.generation, actual=state.generation
+        )
+
+
+def mirror_alias(artifact_mirror: ArtifactMirror) -> WorkflowFunction:
+    """The body of the workflow :data:`MIRROR_ALIAS`: one step, which may be repeated."""
+
+    def run_mirror(run: Run, call: Payload) -> Payload:
+        def mirror() -> Payload:
+            seen = artifact_mirror.mirror(ModelName(call["model"]))
+            return {"production": seen.production, "generation": seen.generation}
+
+        return run.step("mirror", mirror)
+
+    return run_mirror
+
+
+def _mirrored(store: RegistryStore, model: ModelName) -> Mirror:
+    deployment = deployment_of(store, model)
+    stages = {record.number: record.stage for record in store.versions(model)}
+    return Mirror(production=deployment.production, generation=deployment.generation, stages=stages)

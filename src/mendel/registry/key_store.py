@@ -1,0 +1,72 @@
+"""API keys: added, looked up by their secret, revoked."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+from mendel.durable import Clock, NewId, Transaction
+from mendel.registry.api_keys import ApiKey, key_digest
+from mendel.registry.ports import RegistryStore
+from mendel.registry.transactions import RegistryTransactions
+
+
+def random_secret() -> str:
+    """256 random bits behind a prefix by which scanners recognise a leaked key."""
+    return f"mendel_{secrets.token_urlsafe(32)}"
+
+
+class Keys:
+    """The API keys of an installation."""
+
+    def __init__(self, transactions: RegistryTransactions, clock: Clock, new_secret: NewId) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._new_secret = new_secret
+
+    def add(self, scopes: Iterable[str], label: str, *, by: str = "registry") -> str:
+        """
+        Make a key and give its secret, which is shown this once and kept nowhere.
+
+        Raises:
+            InvalidValue: No scope, or an unknown one.
+        """
+        now = self._clock()
+        secret = self._new_secret()
+        key = ApiKey(digest=key_digest(secret), scopes=tuple(sorted(set(scopes))), label=label, added_at=now)
+
+        def work(tx: Transaction) -> None:
+            store = tx.store(RegistryStore)
+            store.add_key(key)
+            store.bump_revision()
+            data = {"digest": key.digest, "scopes": key.scopes, "label": label}
+            tx.append(self._transactions.event("key.added", f"key:{key.digest[:12]}", by, now, **data))
+
+        self._transactions.write(work)
+        return secret
+
+    def scopes_of(self, secret: str) -> tuple[str, ...] | None:
+        """What *secret* may do; None: it is no key, or was revoked."""
+        found = self._transactions.read(lambda store: store.key(key_digest(secret)))
+        return None if found is None else found.scopes
+
+    def all(self) -> tuple[ApiKey, ...]:
+        """Every key that holds, oldest first."""
+        return self._transactions.read(lambda store: store.api_keys())
+
+    def revoke(self, digest: str, *, by: str = "registry") -> bool:
+        """Make the key of that SHA-256 (hex) worthless; False: there was none."""
+        now = self._clock()
+
+        def work(tx: Transaction) -> bool:
+            store = tx.store(RegistryStore)
+            key = store.key(digest)
+            if key is None:
+                return False
+            store.drop_key(digest)
+            store.bump_revision()
+            data = {"digest": digest, "label": key.label}
+            tx.append(self._transactions.event("key.revoked", f"key:{digest[:12]}", by, now, **data))
+            return True
+
+        return self._transactions.write(work)
