@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from mendel.errors import InvalidInput
-from mendel.values import Signature
+from mendel.values import Signature, check_text
 
 _FILE = "MLmodel"
 _MAX_BYTES = 4 << 20
+_MISREAD = (ValueError, OverflowError, AttributeError, RecursionError)
+"""What PyYAML raises besides its own errors: for dates and numbers that cannot be, wrong tags, and deep nesting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def read_descriptor(tree: Path) -> Descriptor:
         raise InvalidInput(f"{path} is larger than {_MAX_BYTES >> 20} MiB.")
     try:
         document: Any = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *_MISREAD) as error:
         raise InvalidInput(f"{path} is not YAML: {error}.") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
         raise InvalidInput(f"{path} names no flavours.", remedy="It needs a mapping under `flavors`.")
@@ -57,7 +59,7 @@ def read_descriptor(tree: Path) -> Descriptor:
     if given is not None and not isinstance(given, dict):
         raise InvalidInput(f"{path}: the signature is not a mapping.")
     return Descriptor(
-        flavors=tuple(sorted(map(str, document["flavors"]))),
+        flavors=tuple(sorted(check_text(str(name)) for name in document["flavors"])),
         signature=Signature.from_mlflow(given) if given and given.get("inputs") else None,
         task=_text(document.get("metadata"), "task"),
         classifier=_text(document["flavors"].get("mendel"), "classifier"),
@@ -66,4 +68,4 @@ def read_descriptor(tree: Path) -> Descriptor:
 
 def _text(section: Any, key: str) -> str | None:
     value = section.get(key) if isinstance(section, dict) else None
-    return value if isinstance(value, str) else None
+    return check_text(value) if isinstance(value, str) else None

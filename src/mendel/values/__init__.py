@@ -17,7 +17,16 @@ from mendel.values.deployments import (
     VersionCounters,
 )
 from mendel.values.ids import uuid7
-from mendel.values.json_codec import Json, from_builtins, from_json, to_builtins, to_json
+from mendel.values.json_codec import (
+    Json,
+    check_integer,
+    check_text,
+    from_builtins,
+    from_json,
+    read_json,
+    to_builtins,
+    to_json,
+)
 from mendel.values.measured import Measured, Measurement, NotMeasured
 from mendel.values.model_names import Digest, ModelName, VersionRef, VersionUuid
 from mendel.values.releases import Bump, ReleaseTag, SemVer
@@ -68,11 +77,14 @@ __all__ = [
     "VersionRef",
     "VersionUuid",
     "Window",
+    "check_integer",
+    "check_text",
     "from_builtins",
     "from_json",
     "from_mapping",
     "from_micros",
     "parse_duration",
+    "read_json",
     "render_duration",
     "require_utc",
     "to_builtins",

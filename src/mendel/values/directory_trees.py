@@ -7,12 +7,18 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from mendel.errors import DigestMismatch, InvalidInput, InvalidValue
 from mendel.values.model_names import Digest
 
 _CHUNK_BYTES = 1 << 20
+_MAX_ENTRIES = 100_000
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 1024
+_MAX_HEADER_BYTES = 1 << 20
+_SHOWN = 80
+_LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 def file_digest(path: Path) -> Digest:
@@ -66,33 +72,93 @@ def unpack_tree(packed: BinaryIO, into: Path, *, expect: Digest | None = None, m
         max_bytes: Bound on the unpacked size.
 
     Raises:
-        InvalidInput: An entry is not a regular file, leaves the directory, or exceeds the bound.
+        InvalidInput: It is not a tar; an entry is a link or a device, lies outside the directory, has the name of an
+            entry before it, or has a name that is too long or not UTF-8; or there is more than the bound.
         DigestMismatch: The tree is not the expected one; *into* is then not to be used.
     """
     into.mkdir(parents=True, exist_ok=True)
     if any(into.iterdir()):
         raise InvalidValue(f"{into} is not empty.")
-    total = 0
     try:
-        with tarfile.open(fileobj=packed, mode="r|") as archive:
-            for entry in archive:
-                total += entry.size
-                _write_entry(archive, entry, into, over=total > max_bytes)
-    except tarfile.TarError as error:
+        with tarfile.open(fileobj=packed, mode="r|", tarinfo=_Header) as archive:
+            _unpack(archive, into, max_bytes)
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise InvalidInput(f"Not a tar archive: {error}.") from error
     if expect is not None and (found := tree_digest(into)) != expect:
         raise DigestMismatch(f"The artefact has digest {found}, not {expect}.", remedy="Fetch it again.")
 
 
-def _write_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, into: Path, *, over: bool) -> None:
-    if over:
-        raise InvalidInput("The archive unpacks to more than its bound.")
-    if entry.isdir():
-        return
+class _Header(tarfile.TarInfo):
+    """A header of a tar; one that would make :mod:`tarfile` read much into memory, or seek backwards, is refused."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        extended = entry.type in {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE} | set(_LONG_NAMES)
+        if entry.size < 0 or (extended and entry.size > _MAX_HEADER_BYTES):
+            raise InvalidInput(f"The archive holds a header that declares {entry.size} bytes.")
+        return entry
+
+
+class _Names:
+    """The names of an archive, each used once, and either for a file or for a directory."""
+
+    def __init__(self) -> None:
+        self._files: set[PurePosixPath] = set()
+        self._directories: set[PurePosixPath] = set()
+
+    def checked(self, entry: tarfile.TarInfo) -> PurePosixPath:
+        """
+        The path of *entry* below the directory.
+
+        Raises:
+            InvalidInput: The entry cannot be written there.
+        """
+        shown = ascii(entry.name[:_SHOWN])
+        name = _path_of(entry, shown)
+        if not entry.isdir() and (name in self._files or name in self._directories):
+            raise InvalidInput(f"The archive holds the name {shown} twice.")
+        within = [name, *name.parents] if entry.isdir() else list(name.parents)
+        if taken := next((one for one in within if one in self._files), None):
+            raise InvalidInput(f"The archive uses the file {str(taken)!a} as a directory.")
+        self._directories.update(within)
+        if not entry.isdir():
+            self._files.add(name)
+        if len(self._files) + len(self._directories) > _MAX_ENTRIES:
+            raise InvalidInput(f"The archive holds more than {_MAX_ENTRIES} files and directories.")
+        return name
+
+
+def _path_of(entry: tarfile.TarInfo, shown: str) -> PurePosixPath:
     name = PurePosixPath(entry.name)
-    if not entry.isreg() or name.is_absolute() or ".." in name.parts or not name.parts:
-        raise InvalidInput(f"The archive holds {entry.name!r}, which is not a file inside it.")
-    target = into / name
+    kind = entry.type in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE} and not entry.issparse()
+    if not kind or name.is_absolute() or ".." in name.parts or not (name.parts or entry.isdir()):
+        raise InvalidInput(f"The archive holds {shown}, which is not a file inside it.")
+    try:
+        encoded = entry.name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"The archive holds {shown}, a name that is not UTF-8.") from error
+    if len(encoded) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in name.parts):
+        raise InvalidInput(f"The archive holds {shown}..., a name of {len(encoded)} bytes, which is too long.")
+    if any(ord(letter) < ord(" ") for letter in entry.name):
+        raise InvalidInput(f"The archive holds {shown}, a name with a control character.")
+    return name
+
+
+def _unpack(archive: tarfile.TarFile, into: Path, max_bytes: int) -> None:
+    names, total = _Names(), 0
+    for entry in archive:
+        target = into / names.checked(entry)
+        if entry.size < 0:
+            raise InvalidInput(f"The archive holds {entry.name[:_SHOWN]!a} with a size below 0.")
+        total += entry.size
+        if total > max_bytes:
+            raise InvalidInput("The archive unpacks to more than its bound.")
+        if entry.isreg():
+            _write_file(archive, entry, target)
+
+
+def _write_file(archive: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source = archive.extractfile(entry) or io.BytesIO()
     with target.open("xb") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +14,11 @@ from mendel.values.model_names import Digest, ModelName, VersionUuid
 T = TypeVar("T")
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 _TEXTUAL: tuple[type[str], ...] = (ModelName, VersionUuid, Digest)
+
+MAX_DEPTH = 64
+"""Levels of lists and objects in JSON that comes from outside."""
+MAX_TEXT = 100_000
+"""Characters in one text of JSON that comes from outside."""
 
 
 def _to_builtin(value: object) -> object:
@@ -70,3 +77,80 @@ def from_json(text: bytes | str, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind, dec_hook=_from_builtin)
     except (msgspec.DecodeError, MendelError, ValueError) as error:
         raise InvalidValue(f"Not a {getattr(kind, '__name__', kind)}: {error}.") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+
+
+def read_json(text: bytes | str) -> Any:
+    """
+    Decode JSON that comes from outside, and refuse what no part of Mendel can store or pass on.
+
+    Raises:
+        InvalidValue: The text is not JSON; it is nested deeper than 64 levels; an integer does not fit in 64 bits; a
+            string is longer than 100,000 characters or contains NUL, which PostgreSQL cannot store.
+    """
+    try:
+        tree = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InvalidValue(f"The text is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return tree
+    raise _too_deep()
+
+
+def check_text(text: str) -> str:
+    """
+    Give *text* back if it can be stored.
+
+    Raises:
+        InvalidValue: It is longer than 100,000 characters, contains NUL, or is not Unicode (a lone surrogate).
+    """
+    if len(text) > MAX_TEXT:
+        raise InvalidValue(f"A text has {len(text)} characters; the most is {MAX_TEXT}.")
+    if "\0" in text:
+        raise InvalidValue("A text contains the character NUL (U+0000).", remedy="Remove it.")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValue("A text contains half of a surrogate pair, which is not Unicode.") from error
+    return text
+
+
+def check_integer(number: int) -> int:
+    """
+    Give *number* back if it fits in 64 bits with a sign.
+
+    Raises:
+        InvalidValue: It does not.
+    """
+    if not -(1 << 63) <= number < 1 << 63:
+        raise InvalidValue("An integer does not fit in 64 bits: it must lie between -2^63 and 2^63 - 1.")
+    return number
+
+
+def _children(node: object) -> Iterable[object]:
+    """The values and keys inside *node*; it is checked itself if it is a scalar."""
+    match node:
+        case dict():
+            return chain(node, node.values(), _NOT_EMPTY)
+        case list():
+            return chain(node, _NOT_EMPTY)
+        case str():
+            check_text(node)
+        case int():
+            check_integer(node)
+    return ()
+
+
+_NOT_EMPTY = (None,)
+"""Counts an empty list or object as a level, too."""
+
+
+def _too_deep() -> InvalidValue:
+    return InvalidValue(f"The JSON is nested deeper than {MAX_DEPTH} levels.", remedy="Send a flatter document.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mendel.errors import InvalidValue
+from mendel.errors import InvalidValue, MendelError
+from mendel.values.json_codec import check_text, from_builtins, read_json
 
 
 class ColumnType(StrEnum):
@@ -84,15 +85,13 @@ class Signature:
         """Read the mapping that stands under ``signature`` in an ``MLmodel`` file or comes of ``to_dict()``."""
         text = document.get("inputs") or "[]"
         try:
-            columns = json.loads(text)
-            specs = tuple(
-                ColumnSpec(name=c["name"], type=ColumnType(c["type"]), required=c.get("required", True))
-                for c in columns
-                if c.get("type") != "tensor"
-            )
-        except (TypeError, KeyError, ValueError) as error:
-            raise InvalidValue(f"Not a model signature: {error}.") from error
-        return cls(inputs=specs, inputs_text=text, outputs_text=document.get("outputs"))
+            columns = from_builtins(read_json(text), list[dict[str, Any]])
+            specs = tuple(_column(column) for column in columns if column.get("type") != "tensor")
+            given = document.get("outputs")
+            outputs = None if given is None else check_text(from_builtins(given, str))
+        except (MendelError, TypeError) as error:
+            raise InvalidValue(f"Not a model signature: {error}") from error
+        return cls(inputs=specs, inputs_text=text, outputs_text=outputs)
 
     def to_mlflow(self) -> dict[str, Any]:
         """The mapping MLflow stores."""
@@ -102,3 +101,8 @@ class Signature:
         """As MLflow prints it."""
         outputs = "None" if self.outputs_text is None else self.outputs_text
         return f"inputs: \n  {self.inputs_text}\noutputs: \n  {outputs}\nparams: \n  None\n"
+
+
+def _column(told: dict[str, Any]) -> ColumnSpec:
+    kept = {key: told[key] for key in ("name", "type", "required") if key in told}
+    return from_builtins(kept, ColumnSpec)

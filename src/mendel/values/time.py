@@ -11,6 +11,8 @@ from mendel.errors import InvalidValue
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST = timedelta(days=365_250)
+"""A thousand years: no moment that Mendel computes from a duration and the present leaves the calendar."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -23,7 +25,10 @@ def parse_duration(text: str) -> timedelta:
     found = _DURATION.fullmatch(str(text).strip())
     if not found:
         raise InvalidValue(f"{text!r} is not a duration.", remedy="Write a number and ms, s, m, h or d: 30s, 5m, 7d.")
-    return timedelta(seconds=float(found.group(1)) * _UNITS[found.group(2)])
+    seconds = float(found.group(1)) * _UNITS[found.group(2)]
+    if seconds > _LONGEST.total_seconds():
+        raise InvalidValue(f"The duration {str(text)[:24]!r} is longer than 1000 years.", remedy="Write a shorter one.")
+    return timedelta(seconds=seconds)
 
 
 def render_duration(span: timedelta) -> str:
@@ -45,7 +50,10 @@ def require_utc(moment: datetime) -> datetime:
     """Give *moment* back in UTC; refuse one without a zone."""
     if moment.tzinfo is None:
         raise InvalidValue(f"{moment.isoformat()} has no time zone.", remedy="Give times in UTC, with Z or +00:00.")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidValue(f"{moment.isoformat()} lies outside the calendar in UTC.") from error
 
 
 def to_micros(moment: datetime) -> int:

@@ -240,7 +240,16 @@ def test_a_poisoned_pickle_never_runs(house, registry):
         ("flavors: {onnx: {}}", "sklearn"),
         ("flavors: {sklearn: {}}\nsignature: 7", "signature"),
         ("flavors: {sklearn: {}}\nsignature: {inputs: '{'}", "signature"),
+        ("flavors: {sklearn: {}}\nsignature: {inputs: '[1]'}", "signature"),
+        ("flavors: {sklearn: {}}\nsignature: {inputs: '[]', outputs: [1]}", "signature"),
+        (f"flavors: {{sklearn: {{}}}}\nsignature: {{inputs: '{'[' * 3000}'}}", "signature"),
         ("flavors: !!python/object/apply:os.system ['true']", "YAML"),
+        ("[" * 3000, "YAML"),
+        ("made: 2026-99-99", "YAML"),
+        ("made: !!timestamp today", "YAML"),
+        ("size: " + "9" * 5000, "YAML"),
+        ('flavors: {sklearn: {}, "\\ud800": {}}', "surrogate"),
+        ('flavors: {sklearn: {}}\nmetadata: {task: "\\0"}', "NUL"),
     ],
 )
 def test_what_is_no_artefact_is_refused(house, registry, mlmodel, word):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import tarfile
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +34,9 @@ from mendel.values import (
     from_mapping,
     from_micros,
     parse_duration,
+    read_json,
     render_duration,
+    require_utc,
     to_json,
     to_micros,
     uuid7,
@@ -138,6 +142,72 @@ def test_unknown_json_says_where_it_is_wrong() -> None:
         from_json(b'{"model": "credit", "generation": "x"}', Deployment)
 
 
+nested = st.integers(1, 200)
+
+
+@given(nested)
+def test_json_has_64_levels_at_most(depth: int) -> None:
+    """Lists and objects are read up to 64 levels deep, and refused by name from 65 on, however deep they are."""
+    for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        if depth <= 64:
+            read_json(text)
+        else:
+            with pytest.raises(InvalidValue, match="deeper than 64 levels"):
+                read_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "deeper than 64 levels"),
+        ("9223372036854775808", "64 bits"),
+        ('{"a": [-9223372036854775809]}', "64 bits"),
+        ("1" * 5000, "not JSON"),
+        ("1e999", "not JSON"),
+        ("NaN", "not JSON"),
+        ("-Infinity", "not JSON"),
+        ('{"\\u0000": 1}', "NUL"),
+        ('["\\u0000"]', "NUL"),
+        ('["\\ud800"]', "not JSON"),
+        (b'["\xff"]', "not JSON"),
+        (f'["{"x" * 100_001}"]', "100001 characters"),
+        ("", "not JSON"),
+        ("{} {}", "not JSON"),
+    ],
+)
+def test_json_that_nothing_can_store_is_refused(text: str | bytes, said: str) -> None:
+    """What a database or another program could not hold is refused where it arrives, with what is wrong."""
+    with pytest.raises(InvalidValue, match=said):
+        read_json(text)
+
+
+def test_json_at_its_bounds_is_read() -> None:
+    """The largest and the smallest integer, a long text and Unicode beyond the basic plane are values."""
+    assert read_json("[9223372036854775807, -9223372036854775808]") == [2**63 - 1, -(2**63)]
+    assert read_json(f'"{"x" * 100_000}"') == "x" * 100_000
+    assert read_json('"\\ud83d\\ude00"') == "😀"
+
+
+def test_deep_json_does_not_fit_any_noun() -> None:
+    """Reading a noun from JSON that is nested too deep for the decoder is refused, too."""
+    with pytest.raises(InvalidValue, match="deeper"):
+        from_json("[" * 100_000, list[object])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["1000000000000d", "9" * 400 + "d", "365251d"])
+def test_durations_of_ages_are_refused(text: str) -> None:
+    """A duration beyond a thousand years is refused by name; the calendar could not hold its end."""
+    with pytest.raises(InvalidValue, match="longer than 1000 years"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00"])
+def test_moments_outside_the_calendar_are_refused(text: str) -> None:
+    """A moment that does not exist in UTC is refused."""
+    with pytest.raises(InvalidValue, match="outside the calendar"):
+        require_utc(datetime.fromisoformat(text))
+
+
 @given(moments, st.randoms(use_true_random=False))
 def test_ids_sort_by_time(moment: datetime, rng: random.Random) -> None:
     """A later millisecond gives a greater id; version and variant are those of RFC 9562."""
@@ -241,6 +311,62 @@ def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
     (source / "link").symlink_to("/etc/passwd")
     with pytest.raises(InvalidInput, match="not a regular file"):
         tree_digest(source)
+
+
+def _archive(*entries: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> io.BytesIO:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=form) as archive:
+        for entry in entries:
+            archive.addfile(entry, io.BytesIO(b"1" * entry.size))
+    packed.seek(0)
+    return packed
+
+
+def _entry(name: str, kind: bytes = tarfile.REGTYPE, **headers: str) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.pax_headers = kind, headers
+    entry.size = 1 if kind == tarfile.REGTYPE else 0
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ((_entry("a"), _entry("a")), "the name 'a' twice"),
+        ((_entry("a"), _entry("./a")), "twice"),
+        ((_entry("a"), _entry("a/b")), "the file 'a' as a directory"),
+        ((_entry("a/b"), _entry("a")), "twice"),
+        ((_entry("a"), _entry("a", tarfile.DIRTYPE)), "the file 'a' as a directory"),
+        ((_entry("x" * 300),), "too long"),
+        ((_entry("d/" * 600 + "f"),), "too long"),
+        ((_entry("a\udcff"),), "not UTF-8"),
+        ((_entry("a\nb"),), "control character"),
+        ((_entry("a", path="b\0c"),), "control character"),
+        ((_entry("l", tarfile.SYMTYPE),), "not a file inside"),
+        ((_entry("l", tarfile.LNKTYPE),), "not a file inside"),
+        ((_entry("null", tarfile.CHRTYPE),), "not a file inside"),
+        ((_entry("sda", tarfile.BLKTYPE),), "not a file inside"),
+        ((_entry("pipe", tarfile.FIFOTYPE),), "not a file inside"),
+        ((_entry("holes", tarfile.GNUTYPE_SPARSE),), "not a file inside"),
+        ((_entry("a", size="-5"),), "size below 0"),
+        ((_entry("a", path="x" * (1 << 20)),), "declares"),
+    ],
+)
+def test_no_entry_breaks_unpacking(tmp_path: Path, entries: tuple[tarfile.TarInfo, ...], said: str) -> None:
+    """Each kind of entry that cannot be written is refused by name, as the sender's error."""
+    with pytest.raises(InvalidInput, match=said):
+        unpack_tree(_archive(*entries), tmp_path / "in")
+
+
+@given(st.data())
+def test_no_damage_breaks_unpacking(data: st.DataObject) -> None:
+    """An archive with any bytes changed or cut off unpacks, or is refused as the sender's error."""
+    packed = bytearray(_archive(_entry("a"), _entry("b/ü" + "x" * 120), _entry("d", tarfile.DIRTYPE)).getvalue())
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, 2047), st.integers(0, 255)), max_size=8)):
+        packed[place] = value
+    cut = data.draw(st.integers(0, len(packed)))
+    with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(InvalidInput):
+        unpack_tree(io.BytesIO(bytes(packed[:cut])), Path(scratch) / "in")
 
 
 def test_an_archive_larger_than_its_bound_is_refused(tmp_path: Path) -> None:
