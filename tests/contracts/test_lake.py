@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from mendel.adapters.delta import DeltaLake
+from mendel.adapters.arrow.delta_lake import DeltaLake
 from mendel.adapters.memory.predictions import MemoryLake
 from mendel.errors import Fenced, StoreUnavailable
 from mendel.values import Table, Window, to_micros

@@ -10,6 +10,7 @@ import pytest
 
 from mendel.adapters.dbos import DbosWorkflows
 from mendel.adapters.memory import MemoryUnitOfWork, MemoryWorkflows
+from mendel.adapters.sql import translated
 from mendel.durable import Outbox, Relay, WorkflowCall, WorkflowState
 from mendel.errors import DeadlineExceeded, Fenced, PromotionRefused, RunNotFound, StepFailed
 
@@ -33,6 +34,7 @@ def workflows(request, tmp_path):
         executor_id="test",
         application_version="1",
         clock=lambda: datetime.now(UTC),
+        database_errors=translated,
     )
 
 

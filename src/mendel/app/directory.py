@@ -14,6 +14,7 @@ from typing import IO
 
 from mendel.errors import DirectoryInUse, InvalidSettings
 from mendel.values import from_json, to_json
+from mendel.values.atomic_files import write_atomically
 
 _PAUSES_S = (0.005,) * 200
 
@@ -146,17 +147,6 @@ class DataDirectory:
             return {}
         told = json.loads(path.read_text(encoding="utf-8"))
         return told["ports"] if _alive(told["pid"]) else {}
-
-
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace *path* whole: readers see the old content or the new, a crash leaves one of them."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _taken(lock: IO[str]) -> bool:

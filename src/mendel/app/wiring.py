@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mendel.adapters.arrow import read_table, write_table
+from mendel.adapters.arrow.delta_lake import DeltaLake
 from mendel.adapters.dbos import DbosWorkflows
-from mendel.adapters.delta import DeltaLake
-from mendel.adapters.files import FileInbox, read_table, write_table
+from mendel.adapters.files import FileInbox
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
-from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema
-from mendel.app.directory import DataDirectory, write_atomically
+from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
+from mendel.app.directory import DataDirectory
 from mendel.app.hub.anchors import FileAnchors
 from mendel.app.hub.background_jobs import BackgroundJobs
 from mendel.app.hub.health import probe
@@ -39,6 +40,7 @@ from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
 from mendel.retraining import Retraining
 from mendel.transports.hub import HubParts
 from mendel.values import ModelName, Scope, Table, Window, from_mapping
+from mendel.values.atomic_files import write_atomically
 
 WORKFLOW_SCHEMA = "1"
 """Raised by hand when the order or the names of a workflow's steps change."""
@@ -210,7 +212,11 @@ def open_live_rooms(
         closing.callback(rooms.intake.close)
         _ensure_key(data, rooms.registry)
         workflows = DbosWorkflows(
-            data.workflows, executor_id=executor, application_version=WORKFLOW_SCHEMA, clock=utc_now
+            data.workflows,
+            executor_id=executor,
+            application_version=WORKFLOW_SCHEMA,
+            clock=utc_now,
+            database_errors=translated,
         )
         workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry.artifact_mirror))
         workflows.register(

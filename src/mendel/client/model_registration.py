@@ -237,7 +237,7 @@ def _training(given: Any) -> Table | None:
     if given is None:
         return None
     if isinstance(given, str | Path):
-        from mendel.adapters.files import read_table  # noqa: PLC0415 - needs mendel[hub]
+        from mendel.adapters.arrow import read_table  # noqa: PLC0415 - needs mendel[hub]
 
         return read_table(Path(given))
     return as_table(given)
@@ -262,7 +262,7 @@ def _features(training: Table | None, details: Details) -> Table | None:
 def _kept(training: Table | None, directory: Path) -> Path | None:
     if training is None:
         return None
-    from mendel.adapters.files import write_table  # noqa: PLC0415 - needs mendel[hub]
+    from mendel.adapters.arrow import write_table  # noqa: PLC0415 - needs mendel[hub]
 
     write_table(training, directory / "training.parquet")
     return directory

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mendel.images.entities import BuiltImage, ImagePlan, ImageRecord
 from mendel.images.lockfile import BasePin, Platform, WheelPin
+from mendel.images.manifests import Descriptor, Manifest
+from mendel.images.tar_archives import Entry
 from mendel.values import Digest
 
 
@@ -75,6 +78,66 @@ class Resolver(Protocol):
         """
 
 
+class Blobs(Protocol):
+    """The blobs of images, by digest, as files whose content never changes."""
+
+    def path(self, digest: Digest) -> Path:
+        """
+        The file of a blob.
+
+        Raises:
+            ImageNotFound: It is not here.
+        """
+
+    def read(self, digest: Digest) -> bytes:
+        """
+        The content of a small blob (a manifest, a configuration), checked.
+
+        Raises:
+            ImageNotFound: It is not here.
+            DigestMismatch: The disk changed it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedBase:
+    """
+    A base image whose blobs are all on this machine.
+
+    Attributes:
+        descriptor: Of its manifest.
+        config: The image's configuration, parsed.
+        blobs: Holds its manifest, configuration and layers.
+    """
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: Mapping[str, Any]
+    blobs: Blobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRoot:
+    """
+    The root file system of a base image that is being made.
+
+    Attributes:
+        entries: Its files; can be read once, while the source that gave them is open.
+        created: The time the image carries; a function of the files, not the time of making.
+        created_by: The line of the image's history.
+        command, environment: What the image runs by default.
+        packages: Name and version of each package, sorted.
+    """
+
+    platform: Platform
+    entries: Iterable[Entry]
+    created: datetime
+    created_by: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    packages: tuple[tuple[str, str], ...]
+
+
 class Bases(Protocol):
     """Base images: of a registry (``host/name:tag``), a layout (``oci:DIR``) or an archive (``oci-archive:FILE``)."""
 
@@ -85,6 +148,16 @@ class Bases(Protocol):
         Raises:
             ImageNotFound: There is none of that name, or none for the platform.
             BuildRefused: It has no Python, or no C library that wheels are made for.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+        """
+
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
+        """
+        Have the pinned base with all its blobs on this machine.
+
+        Raises:
+            ImageNotFound: No place has it under its digest any more.
+            DigestMismatch: A blob is damaged.
             RegistryUnavailable, Unauthenticated, Forbidden: The registry.
         """
 

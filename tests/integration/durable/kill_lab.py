@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mendel.adapters.dbos import DbosWorkflows
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema, translated
 from mendel.durable import Event, Relay, StepKey, WorkflowCall, WorkflowState
 from mendel.errors import PromotionRefused
 from mendel.values import EPOCH, to_json
@@ -121,7 +121,11 @@ def child(directory, point, calls):
     prepare_schema(engine)
     unit = SqlUnitOfWork(engine, {}, rng=random.Random(0))
     durable = DbosWorkflows(
-        directory / "workflows.db", executor_id="hub", application_version="1", clock=lambda: datetime.now(UTC)
+        directory / "workflows.db",
+        executor_id="hub",
+        application_version="1",
+        clock=lambda: datetime.now(UTC),
+        database_errors=translated,
     )
     deadly = KillingWorkflows(durable, point)
     deadly.register("retrain", retrain(unit, directory))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mendel.adapters.dbos import DbosWorkflows
+from mendel.adapters.sql import translated
 from mendel.durable import WorkflowCall, WorkflowState
 from mendel.errors import Corrupt, StoreUnavailable
 
@@ -17,7 +18,13 @@ SOON = timedelta(seconds=20)
 
 
 def workflows(path, *, executor="hub", version="1"):
-    made = DbosWorkflows(path, executor_id=executor, application_version=version, clock=lambda: datetime.now(UTC))
+    made = DbosWorkflows(
+        path,
+        executor_id=executor,
+        application_version=version,
+        clock=lambda: datetime.now(UTC),
+        database_errors=translated,
+    )
     made.register("mend", lambda run, payload: run.step("act", lambda: {"n": payload["n"] + 1}))
     return made
 
@@ -56,7 +63,9 @@ def test_another_executor_leaves_it_alone(tmp_path):
     def killed(run, payload):
         raise Killed
 
-    first = DbosWorkflows(path, executor_id="hub", application_version="1", clock=lambda: datetime.now(UTC))
+    first = DbosWorkflows(
+        path, executor_id="hub", application_version="1", clock=lambda: datetime.now(UTC), database_errors=translated
+    )
     first.register("mend", killed)
     with first.open() as opened:
         opened.start(WorkflowCall(name="mend", id="w1", input={"n": 1}))

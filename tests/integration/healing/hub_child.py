@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mendel.adapters.dbos.workflows import DbosWorkflows
-from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
 from mendel.durable import Relay
 from mendel.healing import (
     WORKFLOW,
@@ -106,7 +106,9 @@ def main(directory: Path, doomed: str | None) -> None:
     registry = Registry(unit, None, clock, new_id)
     healing = Healing(unit, registry, playbooks=load_playbooks(), training=None, new_id=new_id)
     body = PlaybookWorkflow(unit, registry, watcher=Calm(), retrain=None, clock=clock, new_id=new_id)
-    workflows = DbosWorkflows(directory / "workflows.db", executor_id="hub", application_version="1", clock=clock)
+    workflows = DbosWorkflows(
+        directory / "workflows.db", executor_id="hub", application_version="1", clock=clock, database_errors=translated
+    )
     workflows.register(WORKFLOW, lambda run, payload: body(Deadly(run, doomed), payload))
     workflows.register("mirror_alias", lambda _run, _payload: {})
     seconds = None

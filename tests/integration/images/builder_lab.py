@@ -12,20 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from mendel.adapters.oci.image_builder import OciEngine
 from mendel.adapters.oci.layers.compression import compress
 from mendel.adapters.oci.layers.layer_cache import LayerCache
-from mendel.adapters.oci.layers.tar import Entry, File, write_tar
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
 from mendel.adapters.oci.sandbox.import_check import ImportCheck
 from mendel.images import (
     BasePin,
     Environment,
     ImageName,
     ImagePlan,
+    LoadedBase,
     OnProgress,
     Platform,
     Progress,
@@ -35,22 +33,17 @@ from mendel.images import (
     WheelPin,
     ignore_progress,
 )
+from mendel.images.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
+from mendel.images.tar_archives import Entry, File, write_tar
 from mendel.values import Digest
-
-
-@dataclass(frozen=True)
-class Loaded:
-    manifest: Manifest
-    config: Mapping[str, Any]
-    layout: Layout
 
 
 @dataclass(frozen=True)
 class OneBase:
     pin: BasePin
-    loaded: Loaded
+    loaded: LoadedBase
 
-    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> Loaded:
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
         return self.loaded
 
 
@@ -102,7 +95,8 @@ def make_base(directory: Path, entries: Iterable[Entry], *, interpreter: str, py
     )
     digest = layout.put(manifest.as_json())
     pin = BasePin(reference="base:1", digest=digest, python=python, interpreter=interpreter, glibc="2.36")
-    return OneBase(pin, Loaded(manifest, config, layout))
+    loaded = LoadedBase(descriptor=layout.descriptor(digest), manifest=manifest, config=config, blobs=layout)
+    return OneBase(pin, loaded)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.debian import BaseRecipe, make_base
+from mendel.adapters.debian import BaseRecipe
 from mendel.adapters.debian.package_contents import files_of_scripts, is_kept, packages_of
 from mendel.adapters.oci.base_images import BaseImages
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import parse_json
+from mendel.app.images.base_making import make_base
 from mendel.errors import InvalidValue, ProgramFailed, Unsupported
 from mendel.images import Platform
+from mendel.images.manifests import parse_json
 
 AMD = Platform.parse("linux/amd64")
 PROBE = """
@@ -155,6 +156,7 @@ def test_an_interrupt_leaves_no_process_and_no_image(tmp_path):
     (tmp_path / "tmp").mkdir()
     script = (
         "from pathlib import Path; from mendel.adapters.debian import *;"
+        "from mendel.app.images.base_making import make_base;"
         "from mendel.adapters.oci.layout.layout import Layout;"
         "from mendel.images import Platform; import sys;"
         "make_base(BaseRecipe(platforms=(Platform.parse('linux/amd64'),)), Layout(Path(sys.argv[1])), name='base')"

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.layers.tar import Directory, Entry, File
 from mendel.adapters.oci.layers.unpacking import unpack
-from mendel.adapters.oci.layout.archive_writer import write_archive
 from mendel.adapters.oci.layout.layout_images import LayoutImages
 from mendel.errors import ImageNotVerified, StoreUnavailable
+from mendel.images.image_archives import write_archive
+from mendel.images.tar_archives import Directory, Entry, File
 
 LAB = Path(__file__).with_name("builder_lab.py")
 SOURCES = Path(__file__).parents[3] / "src"

@@ -19,9 +19,9 @@ import pytest
 
 from mendel.adapters.engines import EngineProgram, find_engines
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.errors import AlreadyExists, ImageNotFound, PortInUse, ProgramFailed
 from mendel.images import RUN_LABEL, Container, RunRequest, running
+from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
 
 REFERENCES = ("risk/credit:latest", "risk/credit:v1.0.0", "risk/credit:v1.0.0-abcdef1")

@@ -18,7 +18,6 @@ from mendel.adapters.engines.external_program import Program
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.oci.base_images import BaseImages
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.adapters.pip import CachedWheels
 from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
 from mendel.errors import BuildRefused, Conflict, ImageNotVerified, ProgramFailed
@@ -34,6 +33,7 @@ from mendel.images import (
     plan_image,
     select_files,
 )
+from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.projects import load_project, tool_build
 from mendel.values import Digest, ReleaseTag
 

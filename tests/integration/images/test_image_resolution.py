@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mendel.adapters.oci.layout.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.app.images.image_resolution import find_image
 from mendel.errors import ImageNotFound
+from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
 
 RELEASE = "credit-v1.0.0-mlserver-762e7f2"

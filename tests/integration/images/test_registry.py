@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.adapters.oci.registry.credentials import Login
 from mendel.adapters.oci.registry.pull import pull
 from mendel.adapters.oci.registry.push import list_tags, publish, read_attachment, remote_attachments
-from mendel.adapters.oci.registry.references import Reference
 from mendel.errors import AlreadyExists, ImageNotFound, RegistryUnavailable, Unauthenticated
 from mendel.images import Platform, ignore_progress
+from mendel.images.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.images.references import Reference
 
 AMD = Platform.parse("linux/amd64")
 

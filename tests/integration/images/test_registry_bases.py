@@ -13,11 +13,11 @@ import pytest
 
 from mendel.adapters.oci.base_images import BaseImages
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.adapters.oci.registry.pull import RegistryImages
 from mendel.adapters.oci.registry.push import publish
 from mendel.errors import RegistryUnavailable
 from mendel.images import Platform
+from mendel.images.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 
 AMD = Platform.parse("linux/amd64")
 
@@ -82,6 +82,6 @@ def test_a_base_of_a_registry_is_pulled_once(base: Layout, secure_registry: Any,
     assert (pin.digest, pin.glibc) == (base.entries()[0].digest, "2.36")
     offline = BaseImages(cache=cache, root=tmp_path)
     loaded = offline.load(pin, AMD)
-    assert all(loaded.layout.has(layer.digest) for layer in loaded.manifest.layers)
+    assert all(loaded.blobs.path(layer.digest).is_file() for layer in loaded.manifest.layers)
     with pytest.raises(RegistryUnavailable, match="offline"):
         offline.pin(name, AMD)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import MANIFEST, Descriptor, Manifest
 from mendel.adapters.signing import make_key
 from mendel.app.images.attestations import Verdict, attach_documents, read_wheel_facts, verify_attachments
 from mendel.errors import Corrupt, InvalidInput, NotFound
@@ -22,6 +21,7 @@ from mendel.images import (
     RuntimePin,
     WheelPin,
 )
+from mendel.images.manifests import MANIFEST, Descriptor, Manifest
 from mendel.values import Digest
 
 RUN = RunSettings(command=("python",), environment={}, ports=(8000,), healthcheck=("true",))

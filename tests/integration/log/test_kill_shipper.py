@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from mendel.adapters.delta import DeltaLake
+from mendel.adapters.arrow.delta_lake import DeltaLake
 from mendel.adapters.files import FileInbox
 from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
 from mendel.adapters.sql.predictions import STORES

@@ -7,7 +7,7 @@ import gzip
 import numpy as np
 import pytest
 
-from mendel.adapters.files import read_table, write_table
+from mendel.adapters.arrow import read_table, write_table
 from mendel.errors import InvalidInput, StoreUnavailable
 from mendel.values import Table
 

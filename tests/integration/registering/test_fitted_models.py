@@ -13,7 +13,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import mendel
-from mendel.adapters.files import read_table, write_table
+from mendel.adapters.arrow import read_table, write_table
 from mendel.app.directory import DataDirectory
 from mendel.errors import AlreadyExists, InvalidInput, InvalidValue, Unsupported, VersionNotFound
 from mendel.retraining import fingerprint

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 
 import mendel
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.app.images.image_resolution import find_image
 from mendel.app.project.artifact_registration import ArtifactRequest, record_image, register_artifact
 from mendel.errors import Conflict, ImageNotFound, InvalidInput, NotFound, ProjectNotFound, VersionNotFound
+from mendel.images.manifests import CONFIG, INDEX, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.serving import write_artifact
 from mendel.values import Digest, VersionRef
 from mendel.values.directory_trees import tree_digest

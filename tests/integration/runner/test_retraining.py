@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mendel.adapters.files import read_table, write_table
+from mendel.adapters.arrow import read_table, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.memory import MemoryUnitOfWork, MemoryWorkflows
 from mendel.adapters.memory.artifacts import MemoryArtifacts

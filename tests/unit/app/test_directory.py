@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from mendel.app.directory import DataDirectory, HubAddress, write_atomically
+from mendel.app.directory import DataDirectory, HubAddress
 from mendel.errors import DirectoryInUse, InvalidSettings
+from mendel.values.atomic_files import write_atomically
 
 
 @pytest.fixture
@@ -105,41 +106,3 @@ class TestAddress:
         for pid, ports in ((os.getpid(), {"rest": [8008]}), (dead_pid, {})):
             write_atomically(data.server / "server.json", f'{{"pid": {pid}, "ports": {{"rest": [8008]}}}}'.encode())
             assert data.server_ports() == ports
-
-
-class TestWriting:
-    def test_readers_see_the_old_or_the_new(self, tmp_path):
-        """While a file is replaced again and again, nobody reads half of it."""
-        path, stop, seen = tmp_path / "x", threading.Event(), set()
-        write_atomically(path, b"0" * 4096)
-
-        def read():
-            while not stop.is_set():
-                seen.add(path.read_bytes())
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        for place in range(100):
-            write_atomically(path, str(place % 10).encode() * 4096)
-        stop.set()
-        reader.join()
-        assert {(len(content), len(set(content))) for content in seen} == {(4096, 1)}
-        assert list(tmp_path.iterdir()) == [path]
-
-    def test_a_failed_write_leaves_the_old(self, tmp_path, monkeypatch):
-        """A crash before the end leaves the former content."""
-        path = tmp_path / "x"
-        write_atomically(path, b"old")
-
-        def broken(_):
-            raise OSError("no space")
-
-        monkeypatch.setattr(os, "fsync", broken)
-        with pytest.raises(OSError, match="no space"):
-            write_atomically(path, b"new")
-        assert path.read_bytes() == b"old"
-
-    def test_secrets_are_their_owners(self, tmp_path):
-        """The mode is there from the first byte."""
-        write_atomically(tmp_path / "key", b"secret", mode=0o600)
-        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600

@@ -286,7 +286,7 @@ class TestInit:
         (tmp_path / "churn").write_text("mine")
         said = mendel("init", "--path", tmp_path / "churn", "--classifier", "churn", *URL)
         assert (said.code, said.out) == (1, "")
-        assert said.err.startswith(f"error: The disk does not take {tmp_path / 'churn' / 'mlserver.yaml'}")
+        assert said.err.startswith(f"error: {tmp_path / 'churn' / 'mlserver.yaml'} cannot be written")
         assert (tmp_path / "churn").read_text() == "mine"
 
     def test_a_disk_that_fills_up_leaves_nothing(self, tmp_path, monkeypatch):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.engines import belongs
-from mendel.adapters.engines.archive_names import names_in
 from mendel.adapters.engines.build_context import pack_pip
 from mendel.errors import Corrupt
+from mendel.images.image_archives import archive_references
 
 DIGEST, OTHER = ("sha256:" + letter * 64 for letter in "ab")
 
@@ -39,21 +39,21 @@ def archive(path: Path, *named: tuple[str, str]) -> Path:
 def test_an_archive_tells_its_names(tmp_path):
     """Every name of the one image, sorted."""
     path = archive(tmp_path / "a.tar", ("risk/credit:v1", DIGEST), ("risk/credit:latest", DIGEST))
-    assert names_in(path) == ("risk/credit:latest", "risk/credit:v1")
+    assert archive_references(path) == ("risk/credit:latest", "risk/credit:v1")
 
 
 @pytest.mark.parametrize("named", [(), (("a:1", DIGEST), ("b:1", OTHER))])
 def test_an_archive_holds_one_image(tmp_path, named):
     """None, or two, is refused: which one to load would be a guess."""
     with pytest.raises(Corrupt, match="not one"):
-        names_in(archive(tmp_path / "a.tar", *named))
+        archive_references(archive(tmp_path / "a.tar", *named))
 
 
 def test_what_is_no_archive_is_refused(tmp_path):
     """Anything else is an error that names the file."""
     (tmp_path / "a.tar").write_bytes(b"nothing of the kind")
     with pytest.raises(Corrupt, match=r"a\.tar"):
-        names_in(tmp_path / "a.tar")
+        archive_references(tmp_path / "a.tar")
 
 
 def test_pip_is_packed_the_same_twice(tmp_path):

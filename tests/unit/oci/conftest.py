@@ -16,16 +16,7 @@ import pytest
 from mendel.adapters.oci.image_builder import OciEngine
 from mendel.adapters.oci.layers.compression import compress
 from mendel.adapters.oci.layers.layer_cache import LayerCache
-from mendel.adapters.oci.layers.tar import Entry, File, write_tar
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import (
-    CONFIG,
-    DOCKER_MANIFEST,
-    LAYER,
-    Descriptor,
-    Manifest,
-    canonical_json,
-)
 from mendel.adapters.oci.sandbox.import_check import ImportCheck
 from mendel.errors import WheelNotFound
 from mendel.images import (
@@ -34,6 +25,7 @@ from mendel.images import (
     Environment,
     ImageName,
     ImagePlan,
+    LoadedBase,
     OnProgress,
     Platform,
     RunSettings,
@@ -42,6 +34,15 @@ from mendel.images import (
     WheelPin,
     ignore_progress,
 )
+from mendel.images.manifests import (
+    CONFIG,
+    DOCKER_MANIFEST,
+    LAYER,
+    Descriptor,
+    Manifest,
+    canonical_json,
+)
+from mendel.images.tar_archives import Entry, File, write_tar
 from mendel.values import Digest
 
 CREATED = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -126,20 +127,13 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    manifest: Manifest
-    config: Mapping[str, Any]
-    layout: Layout
-
-
-@dataclass(frozen=True)
 class OneBase:
     """A base that is at hand."""
 
     pin: BasePin
-    loaded: Loaded
+    loaded: LoadedBase
 
-    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> Loaded:
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
         assert pin.digest == self.pin.digest
         return self.loaded
 
@@ -255,7 +249,8 @@ def make_base() -> Callable[..., OneBase]:
         pin = BasePin(
             reference="python:3.11-slim", digest=digest, python="3.11", interpreter="/usr/bin/python3.11", glibc="2.36"
         )
-        return OneBase(pin, Loaded(manifest, config, layout))
+        descriptor = Descriptor(media_type=media_type, digest=digest, size=len(manifest.as_json()))
+        return OneBase(pin, LoadedBase(descriptor=descriptor, manifest=manifest, config=config, blobs=layout))
 
     return make
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from mendel.adapters.oci.layers.compression import compress
-from mendel.adapters.oci.layers.tar import EPOCH_1980, File
 from mendel.adapters.oci.layout.image_config import BASE_DIGEST, BASE_NAME
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import LAYER
 from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, WheelNotFound
 from mendel.images import BuiltImage, Part, Progress, ignore_progress
+from mendel.images.manifests import LAYER
+from mendel.images.tar_archives import EPOCH_1980, File
 
 Make = Callable[..., Any]
 
@@ -129,7 +129,7 @@ def test_the_base_is_taken_as_it_is(workshop: Any, make_base: Make) -> None:
     given = workshop.base.loaded.manifest.layers[0]
     assert (manifest.layers[0].digest, manifest.layers[0].media_type) == (given.digest, LAYER)
     assert manifest.annotations == {BASE_DIGEST: workshop.base.pin.digest, BASE_NAME: "python:3.11-slim"}
-    blob = workshop.base.loaded.layout.path(given.digest)
+    blob = workshop.base.loaded.blobs.path(given.digest)
     assert workshop.layout.path(given.digest).samefile(blob)
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from contextvars import Context
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_errors
 
-from mendel.adapters.sql.engine import translated
 from mendel.durable import (
     Abandoned,
     Clock,
@@ -35,6 +34,7 @@ from mendel.errors import Corrupt, DeadlineExceeded, RunNotFound, StoreUnavailab
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
 T = TypeVar("T")
+DatabaseErrors = Callable[[], AbstractContextManager[None]]
 
 _UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = {"SUCCESS": WorkflowState.DONE, "CANCELLED": WorkflowState.CANCELLED, "ERROR": WorkflowState.FAILED}
@@ -56,6 +56,7 @@ class DbosWorkflows:
         application_version: Raised by hand when the order or the names of steps change; never derived from the
             source, or every edit would strand what is under way.
         clock: Fixes the end of a sleep.
+        database_errors: Opens a block that turns the errors of the database under DBOS into Mendel's.
         patience: How long leaving waits for the steps that are under way; what takes longer is done again.
     """
 
@@ -66,12 +67,14 @@ class DbosWorkflows:
         executor_id: str,
         application_version: str,
         clock: Clock,
+        database_errors: DatabaseErrors,
         patience: timedelta = timedelta(seconds=10),
     ) -> None:
         self._database = str(database)
         self._executor_id = executor_id
         self._application_version = application_version
         self._clock = clock
+        self._database_errors = database_errors
         self._patience = patience
         self._functions: dict[str, WorkflowFunction] = {}
         self._bodies: dict[str, Callable[[Payload], Payload]] = {}
@@ -109,20 +112,20 @@ class DbosWorkflows:
                 DBOS.start_workflow(self._bodies[call.name], as_json(call.input))
 
         try:
-            _apart(begin)
+            self._ask(begin)
         except dbos_errors.DBOSConflictingWorkflowError:  # the id exists under another name
             return
 
     def get(self, workflow_id: str) -> WorkflowRun | None:
         """The run as it stands."""
         self._must_be_open()
-        status = _apart(lambda: DBOS.get_workflow_status(workflow_id))
+        status = self._ask(lambda: DBOS.get_workflow_status(workflow_id))
         return None if status is None else _seen(status)
 
     def unfinished(self) -> tuple[WorkflowRun, ...]:
         """Every run that is neither done, failed nor cancelled, of any executor."""
         self._must_be_open()
-        return tuple(_seen(status) for status in _apart(lambda: DBOS.list_workflows(status=_UNFINISHED)))
+        return tuple(_seen(status) for status in self._ask(lambda: DBOS.list_workflows(status=_UNFINISHED)))
 
     def wait(self, workflow_id: str, *, timeout: timedelta) -> WorkflowRun:
         """Wait until it ends."""
@@ -142,10 +145,15 @@ class DbosWorkflows:
     def cancel(self, workflow_id: str) -> None:
         """Stop it before its next step; no error when it ended or never was."""
         self._must_be_open()
-        _apart(lambda: DBOS.cancel_workflow(workflow_id))
+        self._ask(lambda: DBOS.cancel_workflow(workflow_id))
         with self._changed:
             self._cancelled.add(workflow_id)
             self._changed.notify_all()
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask DBOS as if from outside: within a step it would take the question for a part of the workflow."""
+        with self._database_errors():
+            return Context().run(question)
 
     def _must_be_open(self) -> None:
         if not self._open:
@@ -167,7 +175,7 @@ class DbosWorkflows:
             notification_listener_polling_interval_sec=0.2,  # how long closing waits for that thread
         )
         self._cancelled.clear()
-        with translated():
+        with self._database_errors():
             DBOS(config=config)
             self._bodies = {name: self._body(name, function) for name, function in self._functions.items()}
             self._open = True
@@ -234,12 +242,6 @@ class _DbosRun:
     def _go_on(self) -> None:
         if self._owner._must_stop(self._id):  # noqa: SLF001 - one machine in two classes
             raise Abandoned(f"The run {self._id!r} was stopped.")
-
-
-def _apart(ask: Callable[[], T]) -> T:
-    """Ask DBOS as if from outside: within a step it would take the question for a part of the workflow."""
-    with translated():
-        return Context().run(ask)
 
 
 def _seen(status: WorkflowStatus) -> WorkflowRun:

@@ -1,5 +1,5 @@
-"""Minimal base images made of Debian packages, where no registry is reachable."""
+"""The root file systems of minimal base images, from Debian packages, where no registry is reachable."""
 
-from mendel.adapters.debian.base import BaseRecipe, MadeBase, make_base
+from mendel.adapters.debian.root_filesystem import BaseRecipe, unpacked_root
 
-__all__ = ["BaseRecipe", "MadeBase", "make_base"]
+__all__ = ["BaseRecipe", "unpacked_root"]

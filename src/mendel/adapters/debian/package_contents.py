@@ -66,7 +66,7 @@ def files_of_scripts(contents: Mapping[str, bytes]) -> dict[str, bytes]:
     What maintainer scripts make of their packages' files; the scripts themselves need a shell and do not run.
 
     Args:
-        contents: The files that :func:`is_material` asks for, by path.
+        contents: The files that :func:`is_read_by_scripts` asks for, by path.
     """
     certificates = (contents[path].strip() for path in sorted(contents) if path.startswith(_CERTIFICATES))
     return {
@@ -77,7 +77,7 @@ def files_of_scripts(contents: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def is_material(path: str) -> bool:
+def is_read_by_scripts(path: str) -> bool:
     """Whether :func:`files_of_scripts` needs the content of *path*."""
     return path.startswith((_CERTIFICATES, "usr/share/base-passwd/", f"{STATUS}/"))
 

@@ -11,11 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mendel.adapters.engines.archive_names import names_in
 from mendel.adapters.engines.container_readiness import is_ready, require_free
 from mendel.adapters.engines.external_program import Ended, Program
 from mendel.errors import AlreadyExists, ImageNotFound, ProgramFailed, Unsupported
 from mendel.images import RUN_LABEL, Container, ContainerRunner, RunRequest, container_environment
+from mendel.images.image_archives import archive_references
 
 RUNNERS = ("docker", "podman")
 BUILDERS = ("docker", "podman", "buildah")
@@ -94,7 +94,7 @@ class EngineProgram(ContainerRunner):
 
         ``pull`` takes a name without a registry for one of docker.io, ``tag`` for one of this machine's own.
         """
-        references = names_in(archive)
+        references = archive_references(archive)
         if self.name == "docker":
             self.program.answer("load", "--quiet", "--input", str(archive), within=_LOADING)
             return

@@ -11,18 +11,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
 from mendel.adapters.engines.build_context import pack_pip, write_context
 from mendel.adapters.engines.container_engine import BUILDERS
 from mendel.adapters.engines.external_program import Ended, Program
-from mendel.adapters.oci.layout.archive_writer import write_archive
-from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import Descriptor
-from mendel.adapters.oci.sandbox.import_check import import_command, not_verified
 from mendel.errors import MendelError, Unsupported
 from mendel.images import (
-    BasePin,
+    Bases,
     BuildEngine,
     BuiltImage,
     EngineNeeds,
@@ -34,6 +29,8 @@ from mendel.images import (
     build_context,
     context_wheels,
 )
+from mendel.images.image_archives import write_archive
+from mendel.images.import_command import import_command, not_verified
 from mendel.values import Digest
 
 _BUILDING = timedelta(hours=2)
@@ -43,25 +40,6 @@ _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |Step \d|#\d+ \[)")
 _OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
 """What buildah and podman say of themselves after what ran in the container."""
 _NOTHING_MORE = EngineNeeds()
-
-
-class BaseAtHand(Protocol):
-    """A base whose blobs are all in a layout on this machine."""
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Its manifest."""
-
-    @property
-    def layout(self) -> Layout:
-        """Where its blobs lie."""
-
-
-class PinnedBases(Protocol):
-    """Gives pinned bases; raises as :meth:`mendel.images.Bases.pin` does."""
-
-    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ...) -> BaseAtHand:
-        """The base with all its blobs."""
 
 
 class DockerfileEngine(BuildEngine):
@@ -84,7 +62,7 @@ class DockerfileEngine(BuildEngine):
         name: str,
         *,
         wheels: Wheels,
-        bases: PinnedBases,
+        bases: Bases,
         needs: EngineNeeds = _NOTHING_MORE,
         volumes: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
@@ -157,17 +135,12 @@ class DockerfileEngine(BuildEngine):
         on_progress(Progress(doing=f"base: giving {pin.reference} to {self.name}"))
         base = self._bases.load(pin, Platform.parse(plan.environment.platform), on_progress=on_progress)
         with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
+            archive = Path(scratch) / "base.tar"
+            write_archive(base.blobs, base.descriptor.digest, (name,), archive)
             if self.name == "docker":
-                archive = Path(scratch) / "base.tar"
-                write_archive(base.layout, base.descriptor.digest, (name,), archive)
                 self._program.answer("load", "--quiet", "--input", str(archive), within=_LOADING)
                 return name
-            layout = Layout(Path(scratch))
-            manifest = base.layout.manifest(base.descriptor.digest)
-            for blob in (base.descriptor, manifest.config, *manifest.layers):
-                layout.adopt(base.layout.path(blob.digest), blob.digest)
-            layout.name(("base",), base.descriptor)
-            printed = self._program.answer("pull", "--quiet", f"oci:{scratch}:base", within=_LOADING)
+            printed = self._program.answer("pull", "--quiet", f"oci-archive:{archive}:{name}", within=_LOADING)
         self._program.answer("tag", printed.split()[-1], name)
         return name
 

@@ -1,6 +1,5 @@
-"""Directories on local disk: the inbox of segments, and tables as files."""
+"""The inbox of segments as a directory on local disk."""
 
 from mendel.adapters.files.segment_inbox import FileInbox
-from mendel.adapters.files.table_files import read_table, write_table
 
-__all__ = ["FileInbox", "read_table", "write_table"]
+__all__ = ["FileInbox"]

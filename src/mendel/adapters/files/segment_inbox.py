@@ -7,10 +7,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from mendel.adapters.files.durable_writes import sync_directory, translated
 from mendel.errors import AlreadyExists
 from mendel.predictions import PendingSegment, check_segment, check_spool_id
 from mendel.values import Digest
+from mendel.values.atomic_files import translated_disk_errors
 
 _SUFFIX, _PART = ".segment", ".part"
 
@@ -24,7 +24,7 @@ class FileInbox:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        with translated(directory):
+        with translated_disk_errors(directory, act="written"):
             directory.mkdir(parents=True, exist_ok=True)
             for unfinished in directory.glob(f"*/*{_PART}"):
                 unfinished.unlink()
@@ -33,15 +33,15 @@ class FileInbox:
         """Keep a sealed segment, durably."""
         check_segment(spool_id, seq, content, checksum)
         target = self._path(spool_id, seq)
-        with translated(target):
+        with translated_disk_errors(target, act="written"):
             target.parent.mkdir(exist_ok=True)
-            sync_directory(self._directory)
+            _sync_directory(self._directory)
             self._publish(target, content, checksum)
 
     def pending(self) -> tuple[PendingSegment, ...]:
         """Every segment that waits, by spool and sequence."""
         found = []
-        with translated(self._directory):
+        with translated_disk_errors(self._directory, act="read"):
             for path in sorted(self._directory.glob(f"*/*{_SUFFIX}")):
                 try:
                     size = path.stat().st_size
@@ -53,7 +53,7 @@ class FileInbox:
     def read(self, spool_id: str, seq: int) -> bytes | None:
         """The bytes that were put, or None."""
         path = self._path(spool_id, seq)
-        with translated(path):
+        with translated_disk_errors(path, act="read"):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -62,7 +62,7 @@ class FileInbox:
     def remove(self, spool_id: str, seq: int) -> None:
         """Forget the segment."""
         path = self._path(spool_id, seq)
-        with translated(path):
+        with translated_disk_errors(path, act="written"):
             path.unlink(missing_ok=True)
 
     def _path(self, spool_id: str, seq: int) -> Path:
@@ -83,7 +83,7 @@ class FileInbox:
                 self._require_same(target, checksum)
         finally:
             fresh.unlink()
-        sync_directory(target.parent)
+        _sync_directory(target.parent)
 
     def _require_same(self, target: Path, checksum: Digest) -> None:
         try:
@@ -95,6 +95,15 @@ class FileInbox:
                 f"Another segment {int(target.stem)} of {target.parent.name} waits already.",
                 remedy="Two spools share an id; give each its own.",
             )
+
+
+def _sync_directory(directory: Path) -> None:
+    """Flush the names in *directory* to disk."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _digest(path: Path) -> Digest:

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from mendel.adapters.oci.layout.archive_reader import open_archive
-from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.layout import Layout, verify_blob
-from mendel.adapters.oci.layout.manifests import INDEXES, MANIFESTS, REF_NAME, Descriptor, Manifest, parse_json
-from mendel.adapters.oci.registry.references import Reference
 from mendel.adapters.oci.sandbox.base_inspection import Inside, inspect, path_entries
 from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable
-from mendel.images import BasePin, OnProgress, Platform, Progress, ignore_progress
+from mendel.images import BasePin, Bases, LoadedBase, OnProgress, Platform, Progress, ignore_progress
+from mendel.images.manifests import INDEXES, MANIFESTS, REF_NAME, Descriptor, parse_json
+from mendel.images.references import Reference
 from mendel.values import Digest, from_json, to_json
+from mendel.values.atomic_files import write_atomically
 
 _LAYOUT = "oci:"
 _ARCHIVE = "oci-archive:"
 _OTHER_TRANSPORTS = ("docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "ostree:")
 _INSPECTION_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedBase:
-    """
-    A base whose blobs are all at hand, in ``layout``.
-
-    Attributes:
-        config: The image's configuration as it stands in JSON.
-    """
-
-    descriptor: Descriptor
-    manifest: Manifest
-    config: Mapping[str, Any]
-    layout: Layout
 
 
 class Remote(Protocol):
@@ -53,7 +38,7 @@ class Remote(Protocol):
         """
 
 
-class BaseImages:
+class BaseImages(Bases):
     """
     The bases a machine can reach; what was had once is not asked for again.
 
@@ -74,7 +59,7 @@ class BaseImages:
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
         """Find the base and what of its inside decides about wheels; the network is asked only for what can move."""
-        with disk_told(self._cache.directory, lost="the base was not kept"):
+        with translated_write_errors(self._cache.directory, lost="the base was not kept"):
             found = self._find(reference, platform, on_progress)
             inside = self._inside(self._loaded(found, reference, platform))
         return BasePin(
@@ -86,15 +71,8 @@ class BaseImages:
         )
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
-        """
-        The pinned base with all its blobs: from the cache, a local layout, or where its reference says.
-
-        Raises:
-            ImageNotFound: Nobody has it under its digest any more.
-            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
-            DigestMismatch: A blob is damaged.
-        """
-        with disk_told(self._cache.directory, lost="the base was not kept"):
+        """From the cache, a local layout, or where the reference of the pin leads."""
+        with translated_write_errors(self._cache.directory, lost="the base was not kept"):
             found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
         if found.digest != pin.digest:
             raise ImageNotFound(
@@ -164,18 +142,15 @@ class BaseImages:
         manifest = self._cache.manifest(image.digest)
         config = parse_json(self._cache.read(manifest.config.digest))
         require_platform(config, platform, reference)
-        return LoadedBase(descriptor=image, manifest=manifest, config=config, layout=self._cache)
+        return LoadedBase(descriptor=image, manifest=manifest, config=config, blobs=self._cache)
 
     def _inside(self, base: LoadedBase) -> Inside:
         kept = self._cache.directory / "inspected" / f"{base.descriptor.digest.hex}.{_INSPECTION_FORMAT}.json"
         with suppress(FileNotFoundError, InvalidValue):  # never looked at, or by another version: look again
             return from_json(kept.read_bytes(), Inside)
         settings = base.config.get("config") or {}
-        inside = inspect(base.layout, base.manifest.layers, dict(path_entries(settings.get("Env") or ())))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(to_json(inside))
-        unfinished.replace(kept)
+        inside = inspect(base.blobs, base.manifest.layers, dict(path_entries(settings.get("Env") or ())))
+        write_atomically(kept, to_json(inside))
         return inside
 
     def _layout(self, text: str) -> tuple[Layout, str | None]:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
 
 from mendel.adapters.oci.layers.compression import Compressed
 from mendel.adapters.oci.layers.file_layers import file_entries, files_key
 from mendel.adapters.oci.layers.layer_cache import LayerCache, key_of
-from mendel.adapters.oci.layers.tar import Entry, File, write_tar
 from mendel.adapters.oci.layers.unpacking import measure
 from mendel.adapters.oci.layers.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
-from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.image_config import Base, base_records, image_config, image_manifest
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import MANIFEST as MANIFEST_TYPE
-from mendel.adapters.oci.layout.manifests import Descriptor, Manifest, digest_of
 from mendel.adapters.oci.sandbox.import_check import ImportCheck
 from mendel.errors import Corrupt
 from mendel.images import (
     APP,
     MANIFEST,
-    BasePin,
+    Bases,
+    Blobs,
     BuildEngine,
     BuiltImage,
     ImagePlan,
@@ -38,39 +35,12 @@ from mendel.images import (
     Wheels,
     ignore_progress,
 )
+from mendel.images.manifests import MANIFEST as MANIFEST_TYPE
+from mendel.images.manifests import Descriptor, digest_of
+from mendel.images.tar_archives import Entry, File, write_tar
 from mendel.values import Digest
 
 _NO_IMAGE = "the image was not made"
-
-
-class BaseAtHand(Protocol):
-    """A base whose blobs are all on this machine."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """Its manifest, of OCI's or docker's form."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """Its configuration, as parsed."""
-
-    @property
-    def layout(self) -> Layout:
-        """Where its blobs lie."""
-
-
-class PinnedBases(Protocol):
-    """Gives pinned bases."""
-
-    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ...) -> BaseAtHand:
-        """
-        The base with all its blobs.
-
-        Raises:
-            ImageNotFound: Nobody has it under its digest any more.
-            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
-            DigestMismatch: A blob is damaged.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +75,7 @@ class OciEngine(BuildEngine):
     name = "oci"
 
     def __init__(
-        self, *, layout: Layout, layers: LayerCache, bases: PinnedBases, wheels: Wheels, verifier: ImportCheck
+        self, *, layout: Layout, layers: LayerCache, bases: Bases, wheels: Wheels, verifier: ImportCheck
     ) -> None:
         self._layout = layout
         self._layers = layers
@@ -125,7 +95,7 @@ class OciEngine(BuildEngine):
         """
         self._on_progress = on_progress
         left, self._leaves_blobs = self._leaves_blobs, True
-        with ExitStack() as claim, disk_told(self._layout.directory, lost=_NO_IMAGE):
+        with ExitStack() as claim, translated_write_errors(self._layout.directory, lost=_NO_IMAGE):
             claim.enter_context(self._layout.growing())
             image = self._build(plan, use_cache, on_progress)
             self._release(image.digest)
@@ -142,7 +112,7 @@ class OciEngine(BuildEngine):
             StoreUnavailable: The disk is full, or may not be written.
         """
         try:
-            with disk_told(self._layout.directory, lost=_NO_IMAGE):
+            with translated_write_errors(self._layout.directory, lost=_NO_IMAGE):
                 self._verifier.verify(self._layout, plan, image, on_progress=self._on_progress)
         except BaseException:
             self._leaves_blobs = True
@@ -161,7 +131,7 @@ class OciEngine(BuildEngine):
             self._layout.path(blob.digest)
         size = self._layout.path(image.digest).stat().st_size
         platform = plan.environment.platform
-        with disk_told(self._layout.directory, lost=_NO_IMAGE):
+        with translated_write_errors(self._layout.directory, lost=_NO_IMAGE):
             is_new = self._layout.name(
                 plan.references,
                 Descriptor(media_type=MANIFEST_TYPE, digest=image.digest, size=size, platform=platform),
@@ -196,9 +166,9 @@ class OciEngine(BuildEngine):
             found = {step.key: self._layers.find(step.key) if use_cache else None for step in steps}
             self._have_wheels(plan, [step for step in steps if found[step.key] is None], platform, on_progress)
             records = [self._layer(step, found[step.key], on_progress) for step in steps]
-            unpacked = [self._base_size(loaded.layout, layer, diff_id) for layer, diff_id in base.pairs]
+            unpacked = [self._base_size(loaded.blobs, layer, diff_id) for layer, diff_id in base.pairs]
             for layer in base.layers:
-                self._layout.adopt(loaded.layout.path(layer.digest), layer.digest)
+                self._layout.adopt(loaded.blobs.path(layer.digest), layer.digest)
         if any(not record.reused for record in records):
             self._layers.trim()
         config = image_config(plan, base, records, platform)
@@ -242,12 +212,12 @@ class OciEngine(BuildEngine):
             reused=found is not None,
         )
 
-    def _base_size(self, layout: Layout, layer: Descriptor, diff_id: Digest) -> int:
+    def _base_size(self, blobs: Blobs, layer: Descriptor, diff_id: Digest) -> int:
         """The unpacked size of a base's layer; the first time also that it is what the base's configuration says."""
         key = key_of(kind="base", digest=layer.digest, diff_id=diff_id)
         known = self._layers.recall(key)
         if known is None:
-            known = measure(layout, layer, diff_id)
+            known = measure(blobs, layer, diff_id)
             self._layers.note(key, known)
         return known.unpacked_bytes
 

@@ -16,10 +16,10 @@ from typing import Final
 import structlog
 
 from mendel.adapters.processes.hub_client import DesiredSource
-from mendel.adapters.processes.listening_sockets import write_atomically
 from mendel.errors import MendelError
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
 from mendel.values import DesiredModel, DesiredState, Digest, ModelName, from_json, to_json
+from mendel.values.atomic_files import write_atomically
 
 _log = structlog.get_logger("mendel.feed")
 _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=200), cap=timedelta(seconds=5))

@@ -16,6 +16,7 @@ import structlog
 
 from mendel.errors import PortInUse
 from mendel.values import from_json, to_json
+from mendel.values.atomic_files import write_atomically
 
 _log = structlog.get_logger("mendel.sockets")
 _BACKLOG: Final = 2048
@@ -132,13 +133,3 @@ class Address:
 def port_of(listener: socket.socket) -> int:
     """The port that was bound."""
     return int(listener.getsockname()[1])
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Readers see the old content or the new, whatever dies."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -13,9 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from mendel.adapters.processes.listening_sockets import write_atomically
 from mendel.durable import NewId
 from mendel.errors import DirectoryInUse
+from mendel.values.atomic_files import write_atomically
 
 _RETRY_S: Final = 0.05
 _SOCKET_PATH_BYTES: Final = 90  # sun_path holds 108 on Linux, 104 on macOS; libzmq adds to a name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from mendel.adapters.signing.keys import SigningKey, VerifyingKey
 from mendel.errors import InvalidInput, NotFound, SignatureInvalid, TooLarge, Unsupported
 from mendel.images import STATEMENT_TYPE, Subject, render_statement
 from mendel.values import Digest
+from mendel.values.atomic_files import replacing
 
 MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
 _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
@@ -235,10 +235,5 @@ def _bundle(signature: Path) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path, parents=False) as draft:
         draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error

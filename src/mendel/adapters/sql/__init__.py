@@ -6,12 +6,21 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from mendel.adapters.sql.engine import open_engine
+from mendel.adapters.sql.engine import open_engine, translated
 from mendel.adapters.sql.schema import SCHEMA_VERSION, prepare_schema
 from mendel.adapters.sql.table_metadata import metadata
 from mendel.adapters.sql.unit_of_work import SqlStores, SqlUnitOfWork
 
-__all__ = ["SCHEMA_VERSION", "SqlStores", "SqlUnitOfWork", "all_stores", "metadata", "open_engine", "prepare_schema"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "SqlStores",
+    "SqlUnitOfWork",
+    "all_stores",
+    "metadata",
+    "open_engine",
+    "prepare_schema",
+    "translated",
+]
 
 
 def all_stores() -> dict[type, Callable[[Connection], object]]:

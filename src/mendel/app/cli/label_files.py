@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mendel.adapters.files import read_table
+from mendel.adapters.arrow import read_table
 from mendel.app.wiring import utc_now
 from mendel.predictions import LabelRow, labels_from
 

@@ -78,8 +78,9 @@ def base(
     json: AsJson = False,
 ) -> None:
     """Make a minimal base image from Debian packages; needs mmdebstrap and a mirror, no registry."""
-    from mendel.adapters.debian import BaseRecipe, make_base  # noqa: PLC0415 - help must be quick
+    from mendel.adapters.debian import BaseRecipe  # noqa: PLC0415 - help must be quick
     from mendel.adapters.oci.layout.layout import Layout  # noqa: PLC0415
+    from mendel.app.images.base_making import make_base  # noqa: PLC0415
     from mendel.app.images.cache_directories import this_platform  # noqa: PLC0415
     from mendel.images import render_size  # noqa: PLC0415
 
@@ -93,7 +94,7 @@ def base(
     with following("Making a base ...") as on_progress, _layout_for(target, platforms) as directory:
         made = make_base(recipe, Layout(directory), name="base", on_progress=on_progress)
         if target.suffix == _ARCHIVE:
-            from mendel.adapters.oci.layout.archive_writer import write_archive  # noqa: PLC0415
+            from mendel.images.image_archives import write_archive  # noqa: PLC0415
 
             write_archive(Layout(directory), made.digest, ["base"], target)
     kind = "oci-archive" if target.suffix == _ARCHIVE else "oci"

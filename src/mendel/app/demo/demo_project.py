@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mendel.adapters.files import read_table, write_table
+from mendel.adapters.arrow import read_table, write_table
 from mendel.app.demo.door_clients import Row
 from mendel.errors import InvalidInput, Unsupported
 from mendel.values import Table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mendel.adapters.files import read_table
+from mendel.adapters.arrow import read_table
 from mendel.app.demo.demo_project import World
 from mendel.client.client import Client
 from mendel.projects import load_project

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from mendel.app.directory import write_atomically
 from mendel.durable import Anchor, Ledger, UnitOfWork, sign_head
 from mendel.errors import Corrupt, InvalidValue
 from mendel.values import from_json, to_json
+from mendel.values.atomic_files import write_atomically
 
 _KEY_BYTES = 32
 

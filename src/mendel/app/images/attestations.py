@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import Descriptor
 from mendel.adapters.signing import VerifyingKey, read_signing_key, read_verifying_key, sign_statement, verify_bundle
 from mendel.errors import Corrupt, SignatureInvalid
 from mendel.images import (
@@ -30,6 +29,7 @@ from mendel.images import (
     render_provenance,
     render_sbom,
 )
+from mendel.images.manifests import Descriptor
 from mendel.values import Digest
 
 PASSWORD_VARIABLE = "MENDEL_SIGNING_PASSWORD"  # noqa: S105 - the name of a variable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.pip import CachedWheels
 from mendel.app.images.build_source import Source, exported, held_to_its_commit, release_of, working_tree
@@ -302,7 +302,7 @@ def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None,
     from mendel.app.images.attestations import attach_documents, read_wheel_facts  # noqa: PLC0415 - not where nothing changed
 
     plan, environment = draft.plan, draft.plan.environment
-    with disk_told(layout.directory, lost="the image has no name"):
+    with translated_write_errors(layout.directory, lost="the image has no name"):
         draft.wheels.fetch(  # layers may have come out of the cache without them
             (plan.runtime.wheel, *environment.wheels),
             base=environment.base,
@@ -324,7 +324,7 @@ def _hand_over(
 ) -> BuildReport:
     """Write the archive, and load the image into an engine, where that is wished."""
     if wish.output is not None:
-        from mendel.adapters.oci.layout.archive_writer import write_archive  # noqa: PLC0415 - only where it is asked for
+        from mendel.images.image_archives import write_archive  # noqa: PLC0415 - only where it is asked for
 
         on_progress(Progress(doing=f"writing {wish.output}"))
         with layout.growing():  # another build must not take it away meanwhile

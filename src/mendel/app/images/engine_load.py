@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mendel.adapters.engines import EngineImages, EngineProgram, find_engines
 from mendel.adapters.engines.container_engine import RUNNERS
-from mendel.adapters.oci.layout.archive_writer import write_archive
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import Unsupported
 from mendel.images import OnProgress, Progress, ignore_progress
+from mendel.images.image_archives import write_archive
 from mendel.values import Digest
 
 

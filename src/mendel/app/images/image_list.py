@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mendel.adapters.engines import RUNNERS, EngineImages, EngineProgram, find_engines
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.layout.layout_images import LayoutImages
 from mendel.app.images.build_source import release_of
@@ -59,7 +59,7 @@ def remove_images(path: Path | None, images: tuple[Kept, ...]) -> None:
     """
     project = load_project(path or Path.cwd())
     stores = {store.name: store for store in _stores(project)}
-    with disk_told(places_of(project.root).images, lost="the images were not removed"):
+    with translated_write_errors(places_of(project.root).images, lost="the images were not removed"):
         for kept in images:
             if kept.where in RUNNERS:
                 _remove_ended(EngineProgram(kept.where), kept.image)

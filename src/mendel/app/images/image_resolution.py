@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import INDEXES, REF_NAME, Descriptor, Manifest, digest_of, parse_json
-from mendel.adapters.oci.registry.client import Document, Registry
-from mendel.adapters.oci.registry.references import Reference, names_host
+from mendel.adapters.oci.registry.client import Document, RegistryClient
 from mendel.app.images.bases import open_registries
 from mendel.app.images.cache_directories import places_of
 from mendel.errors import (
@@ -20,6 +18,8 @@ from mendel.errors import (
     ProjectNotFound,
     RegistryUnavailable,
 )
+from mendel.images.manifests import INDEXES, REF_NAME, Descriptor, Manifest, digest_of, parse_json
+from mendel.images.references import Reference, names_host
 from mendel.projects import load_project
 from mendel.registry import VersionImage
 from mendel.values import Digest, VersionRef
@@ -130,7 +130,7 @@ def _in_registry(text: str) -> Delivery:
     return _told(text, document.digest, content)
 
 
-def _manifest(registry: Registry, path: str, document: Document) -> Manifest:
+def _manifest(registry: RegistryClient, path: str, document: Document) -> Manifest:
     if document.media_type in INDEXES:
         document = registry.document(path, _first(document.content).digest)
     return Manifest.parse(document.content)

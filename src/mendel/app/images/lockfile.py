@@ -13,7 +13,6 @@ from mendel.adapters.oci.layers.compression import compressor
 from mendel.adapters.pip import CachedWheels, PipResolver
 from mendel.app.images.cache_directories import Places
 from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
-from mendel.app.project.atomic_write import write_whole
 from mendel.app.project.installed_tool import this_tool
 from mendel.errors import InvalidProject, StaleLock
 from mendel.images import (
@@ -37,6 +36,7 @@ from mendel.images import (
 )
 from mendel.projects import Classifier, Project
 from mendel.values import Digest
+from mendel.values.atomic_files import replacing, write_atomically
 from mendel.values.directory_trees import file_digest
 
 _LOCAL_BASES = ("oci:", "oci-archive:")
@@ -255,7 +255,7 @@ def write_lock(directory: Path, lock: Lock) -> bool:
     file, content = directory / LOCK_FILE, lock.as_text().encode()
     if file.is_file() and file.read_bytes() == content:
         return False
-    write_whole(file, lambda unfinished: unfinished.write_bytes(content))
+    write_atomically(file, content)
     return True
 
 
@@ -310,7 +310,8 @@ def bring_wheels(
         if target.is_file() and file_digest(target) == pin.sha256:
             continue
         source = wheels.path(pin)
-        write_whole(target, lambda unfinished, source=source: shutil.copyfile(source, unfinished))  # type: ignore[misc]
+        with replacing(target) as unfinished:
+            shutil.copyfile(source, unfinished)
         brought.add(pin.filename)
     return tuple(sorted(brought))
 

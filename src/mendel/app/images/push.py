@@ -8,13 +8,13 @@ from pathlib import Path
 from mendel.adapters.oci.layout.image_config import BASE_NAME
 from mendel.adapters.oci.layout.layout_images import LayoutImages
 from mendel.adapters.oci.registry.push import Published, publish
-from mendel.adapters.oci.registry.references import names_host
 from mendel.app.images.build_source import release_of
 from mendel.app.images.cache_directories import places_of
 from mendel.app.images.image_choice import image_of, newest_image
 from mendel.app.images.workspace import ImageWorkspace
 from mendel.errors import ImageNotFound, InvalidInput
 from mendel.images import ImageRecord, OnProgress, ignore_progress
+from mendel.images.references import names_host
 from mendel.projects import Project, chosen_classifier, load_project, registry_address
 from mendel.values import VersionRef
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.image_contents import read_contents
 from mendel.adapters.oci.layout.layout import Layout, verify_blob
-from mendel.adapters.oci.layout.manifests import Descriptor
 from mendel.adapters.oci.registry.client import RegistryClients
 from mendel.adapters.oci.registry.pull import pull
 from mendel.adapters.oci.registry.push import read_attachment, remote_attachments
-from mendel.adapters.oci.registry.references import Reference, names_host
 from mendel.app.images.attestations import AttachmentReport, verify_attachments
 from mendel.app.images.build import BuildRequest, drafted
 from mendel.app.images.build_source import release_of
@@ -32,6 +30,8 @@ from mendel.images import (
     compare_images,
     ignore_progress,
 )
+from mendel.images.manifests import Descriptor
+from mendel.images.references import Reference, names_host
 from mendel.projects import Project, load_project
 from mendel.values import Digest, VersionRef
 
@@ -92,7 +92,7 @@ def verify(wish: VerifyRequest, *, on_progress: OnProgress = ignore_progress) ->
     project = load_project(wish.path or Path.cwd())
     bench = ImageWorkspace(places=places_of(project.root))
     with (
-        disk_told(bench.places.images, lost="the image was not verified"),
+        translated_write_errors(bench.places.images, lost="the image was not verified"),
         tempfile.TemporaryDirectory(prefix=".verify-", dir=_beside(bench)) as scratch,
         bench.registries() as registries,
     ):

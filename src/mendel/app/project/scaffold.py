@@ -6,11 +6,9 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
-from mendel.app.project.atomic_write import write_whole
 from mendel.errors import AlreadyExists, InvalidValue, Unsupported
 from mendel.projects import (
     GITHUB_FILE,
@@ -29,6 +27,7 @@ from mendel.projects import (
     repository_name,
     without_credentials,
 )
+from mendel.values.atomic_files import write_atomically
 
 _CI_FILES = {"github": GITHUB_FILE, "gitlab": GITLAB_FILE}
 
@@ -114,13 +113,9 @@ def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Pa
         for target, (_, file) in zip(targets, files, strict=True):
             if str(target) not in there:
                 undo.callback(_forget, target)
-            write_whole(target, partial(_fill, text=file.text))
+            write_atomically(target, file.text.encode())
         undo.pop_all()
     return tuple(targets)
-
-
-def _fill(unfinished: Path, text: str) -> None:
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _forget(target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mendel.adapters.files import read_table, write_table
+from mendel.adapters.arrow import read_table, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.directory import DataDirectory

@@ -15,7 +15,6 @@ from typing import Final
 
 import structlog
 
-from mendel.app.directory import write_atomically
 from mendel.app.server.identity import Hosted
 from mendel.errors import InvalidSettings
 from mendel.projects import Classifier
@@ -28,6 +27,7 @@ from mendel.serving import (
     write_itself,
 )
 from mendel.values import DesiredModel, Scope, to_json
+from mendel.values.atomic_files import write_atomically
 from mendel.values.directory_trees import tree_digest
 
 _log = structlog.get_logger("mendel.standalone")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mendel.adapters.delta import DeltaLake
+from mendel.adapters.arrow.delta_lake import DeltaLake
 from mendel.adapters.files import FileInbox
 from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
 from mendel.adapters.sql.predictions import STORES

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.adapters.oci.layers.tar import EPOCH_1980, Directory, Entry, File, Symlink, write_tar
 from mendel.errors import InvalidValue
+from mendel.images.tar_archives import EPOCH_1980, Directory, Entry, File, Symlink, write_tar
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60).filter(
     lambda name: name not in {".", ".."}

@@ -15,9 +15,9 @@ import pytest
 
 from mendel.adapters.oci.layers.unpacking import measure, read_only_copy, unpack
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import LAYER, Descriptor
 from mendel.adapters.oci.sandbox.unpacked_layers import UnpackedLayers
 from mendel.errors import Corrupt, DigestMismatch, Unsupported
+from mendel.images.manifests import LAYER, Descriptor
 from mendel.values import Digest
 
 Layer = tuple[Descriptor, Digest]

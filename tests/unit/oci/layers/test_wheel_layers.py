@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.layers.tar import Directory, File, Symlink
 from mendel.adapters.oci.layers.wheel_archives import WheelFile, wheel_files
 from mendel.adapters.oci.layers.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
 from mendel.errors import BuildRefused, Corrupt
 from mendel.images import BasePin, WheelPin
+from mendel.images.tar_archives import Directory, File, Symlink
 from mendel.values import Digest
 
 SITE = "opt/mendel/lib/python3.11/site-packages"

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.layout.archive_writer import write_archive
 from mendel.adapters.oci.layout.layout import Layout, verify_blob
 from mendel.adapters.oci.layout.layout_images import LayoutImages
-from mendel.adapters.oci.layout.manifests import MANIFEST, Descriptor
 from mendel.errors import BuildRefused, DigestMismatch, ImageNotFound
 from mendel.images import ImageRecord, ignore_progress
+from mendel.images.image_archives import write_archive
+from mendel.images.manifests import MANIFEST, Descriptor
 from mendel.values import EPOCH, Digest
 
 REFERENCES = ("risk/credit:v1.0.0", "risk/credit:latest")

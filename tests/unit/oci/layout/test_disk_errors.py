@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mendel.adapters.oci.layout.archive_writer import write_archive
-from mendel.adapters.oci.layout.disk_errors import disk_told
+from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import StoreUnavailable
+from mendel.images.image_archives import write_archive
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,17 @@ from mendel.errors import StoreUnavailable
 )
 def test_what_a_disk_says_is_said(tmp_path: Path, number: int, says: str) -> None:
     """A full disk, and one that may not be written, is named with what to do."""
-    with pytest.raises(StoreUnavailable, match=says) as told, disk_told(tmp_path, lost="the image was not made"):
+    with (
+        pytest.raises(StoreUnavailable, match=says) as told,
+        translated_write_errors(tmp_path, lost="the image was not made"),
+    ):
         raise OSError(number, os.strerror(number), str(tmp_path / "cache"))
     assert told.value.remedy
 
 
 def test_a_missing_file_stays_a_defect(tmp_path: Path) -> None:
     """What is our own mistake keeps its traceback."""
-    with pytest.raises(FileNotFoundError), disk_told(tmp_path, lost="the image was not made"):
+    with pytest.raises(FileNotFoundError), translated_write_errors(tmp_path, lost="the image was not made"):
         (tmp_path / "nowhere").read_bytes()
 
 

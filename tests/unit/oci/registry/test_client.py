@@ -22,12 +22,10 @@ from typing import Any, ClassVar
 import pytest
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.adapters.oci.registry.client import RegistryClients
 from mendel.adapters.oci.registry.credentials import IdentityToken, Keychain, Login
 from mendel.adapters.oci.registry.pull import RegistryImages, pull
 from mendel.adapters.oci.registry.push import list_tags, publish, read_attachment, remote_attachments
-from mendel.adapters.oci.registry.references import Reference
 from mendel.adapters.oci.registry.session import RegistrySettings
 from mendel.errors import (
     Corrupt,
@@ -41,6 +39,8 @@ from mendel.errors import (
     Unsupported,
 )
 from mendel.images import Platform, Progress, ignore_progress
+from mendel.images.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
+from mendel.images.references import Reference
 from mendel.values import Digest
 
 AMD = Platform.parse("linux/amd64")

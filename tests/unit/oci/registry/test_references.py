@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.adapters.oci.registry.references import Reference, is_loopback
 from mendel.errors import InvalidValue
+from mendel.images.references import Reference, is_loopback
 from mendel.values import Digest
 
 DIGEST = "sha256:" + "0a" * 32

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from mendel.adapters.oci.layers.tar import File
 from mendel.errors import BuildRefused
 from mendel.images import APP, SourceFile
+from mendel.images.tar_archives import File
 from mendel.values import Digest
 
 _PIECE_BYTES = 1 << 20

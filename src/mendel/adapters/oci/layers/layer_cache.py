@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mendel.adapters.oci.layers.compression import Compressed, compress, compressor
-from mendel.adapters.oci.layout.layout import Layout, write_whole
-from mendel.adapters.oci.layout.manifests import canonical_json
+from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import InvalidValue
 from mendel.images import BUILDER_FORMAT
+from mendel.images.manifests import canonical_json
 from mendel.values import Digest, from_json, to_json
+from mendel.values.atomic_files import write_atomically
 from mendel.values.directory_trees import file_digest
 
 _CHEAP_BYTES = 1 << 20
@@ -115,7 +116,7 @@ class LayerCache:
         return None
 
     def _write(self, key: str, record: _Record) -> None:
-        write_whole(self._path(key), to_json(record))
+        write_atomically(self._path(key), to_json(record))
 
     def _path(self, key: str) -> Path:
         return self._directory / "keys" / f"{key}.json"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from mendel.adapters.oci.layers.compression import Compressed
-from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import Descriptor
 from mendel.errors import Corrupt, DigestMismatch, Unsupported
+from mendel.images import Blobs
+from mendel.images.manifests import Descriptor
 from mendel.values import Digest
 
 _PIECE_BYTES = 1 << 20
@@ -77,14 +77,14 @@ class _Hashing:
 
 
 @contextmanager
-def _unpacked(layout: Layout, layer: Descriptor, diff_id: Digest) -> Iterator[_Hashing]:
+def _unpacked(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Hashing]:
     """The tar inside a layer; a block that ends well has read all of it, and it was *diff_id*."""
     if layer.media_type.endswith("zstd"):
         raise Unsupported(
             "A layer of the base is compressed with zstd, which Mendel does not unpack.",
             remedy="Use a base whose layers are gzip: skopeo copy --dest-compress-format gzip.",
         )
-    with layout.path(layer.digest).open("rb") as blob:
+    with blobs.path(layer.digest).open("rb") as blob:
         is_packed = layer.media_type.endswith("gzip")
         stream = _Hashing(_Inflating(blob) if is_packed else blob)
         try:
@@ -97,7 +97,7 @@ def _unpacked(layout: Layout, layer: Descriptor, diff_id: Digest) -> Iterator[_H
         raise DigestMismatch(f"The layer {layer.digest} holds {stream.digest}, not {diff_id} as its image says.")
 
 
-def measure(layout: Layout, layer: Descriptor, diff_id: Digest) -> Compressed:
+def measure(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Compressed:
     """
     The sizes of a layer, read whole.
 
@@ -106,13 +106,13 @@ def measure(layout: Layout, layer: Descriptor, diff_id: Digest) -> Compressed:
         Corrupt: It cannot be unpacked.
         Unsupported: It is compressed with zstd.
     """
-    with _unpacked(layout, layer, diff_id) as stream:
+    with _unpacked(blobs, layer, diff_id) as stream:
         while stream.read():
             pass
     return Compressed(digest=layer.digest, size=layer.size, diff_id=diff_id, unpacked_bytes=stream.size)
 
 
-def unpack(layout: Layout, layer: Descriptor, diff_id: Digest, into: Path) -> int:
+def unpack(blobs: Blobs, layer: Descriptor, diff_id: Digest, into: Path) -> int:
     """
     Put a layer on top of what is in *into*: as its files, modes and times, its owners too where root does it.
 
@@ -124,7 +124,7 @@ def unpack(layout: Layout, layer: Descriptor, diff_id: Digest, into: Path) -> in
     Raises:
         DigestMismatch, Corrupt, Unsupported: As :func:`measure` does.
     """
-    with _unpacked(layout, layer, diff_id) as stream:
+    with _unpacked(blobs, layer, diff_id) as stream:
         tree = _Tree(into)
         with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", bufsize=_PIECE_BYTES) as archive:
             for entry in archive:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mendel.adapters.oci.layers.tar import Directory, Entry, File, Symlink
 from mendel.adapters.oci.layers.wheel_archives import WheelFile, wheel_files
 from mendel.errors import BuildRefused
 from mendel.images import APP, DATA, USER_ID, VENV, BasePin, WheelPin
+from mendel.images.tar_archives import Directory, Entry, File, Symlink
 
 LARGE_BYTES = 1 << 20
 MOST_LARGE = 64

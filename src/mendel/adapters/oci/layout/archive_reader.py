@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, digest_of
 from mendel.errors import Corrupt, ImageNotFound, TooLarge
+from mendel.images.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, digest_of
 from mendel.values import Digest
 
 _CHUNK_BYTES = 1 << 20

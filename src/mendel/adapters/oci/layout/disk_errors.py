@@ -14,7 +14,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def disk_told(directory: Path, *, lost: str) -> Iterator[None]:
+def translated_write_errors(directory: Path, *, lost: str) -> Iterator[None]:
     """
     Turn what the disk of *directory* says into an error for people; a missing file stays a defect.
 

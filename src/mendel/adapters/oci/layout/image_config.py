@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mendel.adapters.oci.layout.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
 from mendel.errors import BuildRefused, Corrupt
 from mendel.images import USER_ID, VENV, ImagePlan, LayerRecord, Part, Platform
+from mendel.images.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
 
 BASE_DIGEST = "org.opencontainers.image.base.digest"

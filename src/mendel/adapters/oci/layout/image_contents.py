@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import Descriptor, parse_json
 from mendel.errors import Corrupt
 from mendel.images import APP, MANIFEST, ImageContents, LayerRecord, Part
+from mendel.images.manifests import Descriptor, parse_json
 from mendel.values import Digest
 
 _STEP = re.compile(r"mendel (?P<part>[a-z]+): (?P<title>.*)", re.DOTALL)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mendel.adapters.oci.layout.disk_errors import make_directory
-from mendel.adapters.oci.layout.manifests import (
+from mendel.errors import Corrupt, DigestMismatch, ImageNotFound
+from mendel.images.manifests import (
     EMPTY,
     INDEX,
     MANIFEST,
@@ -26,8 +27,8 @@ from mendel.adapters.oci.layout.manifests import (
     digest_of,
     parse_json,
 )
-from mendel.errors import Corrupt, DigestMismatch, ImageNotFound
 from mendel.values import Digest
+from mendel.values.atomic_files import write_atomically
 from mendel.values.directory_trees import file_digest
 
 UNFINISHED = ".unfinished-"
@@ -332,21 +333,8 @@ class Layout:
 
     def _write_index(self, entries: list[Descriptor]) -> None:
         whole = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry.as_tree() for entry in entries]}
-        write_whole(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        write_whole(self.directory / "index.json", canonical_json(whole))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that it is seen whole or as it was, whatever happens meanwhile; its directory is made."""
-    make_directory(path.parent)
-    descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(unfinished).chmod(0o644)
-        Path(unfinished).replace(path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
+        write_atomically(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        write_atomically(self.directory / "index.json", canonical_json(whole))
 
 
 def sweep_unfinished(directory: Path) -> None:

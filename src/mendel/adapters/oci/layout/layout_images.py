@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import Manifest, parse_json
 from mendel.errors import Corrupt, ImageNotFound
 from mendel.images import ImageRecord, ImageStore
+from mendel.images.manifests import Manifest, parse_json
 from mendel.values import EPOCH, Digest
 
 

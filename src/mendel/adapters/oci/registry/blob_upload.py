@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from mendel.adapters.oci.layout.manifests import Descriptor
 from mendel.adapters.oci.registry.messages import Answer, Body, Call, join
 from mendel.adapters.oci.registry.retry_limits import Passing, Trials
 from mendel.errors import Denied, RegistryUnavailable, Unsupported
+from mendel.images.manifests import Descriptor
 
 if TYPE_CHECKING:
     from mendel.adapters.oci.registry.session import RegistrySession
@@ -47,7 +47,7 @@ class Upload:
 
     def __init__(
         self,
-        conversation: RegistrySession,
+        session: RegistrySession,
         path: str,
         source: Path,
         blob: Descriptor,
@@ -55,7 +55,7 @@ class Upload:
         siblings: Sequence[str] = (),
         on_sent: Callable[[int], None],
     ) -> None:
-        self._conversation = conversation
+        self._session = session
         self._path = path
         self._source = source
         self._blob = blob
@@ -74,7 +74,7 @@ class Upload:
             RegistryUnavailable: It broke off too often.
             Unauthenticated, Forbidden, TooLarge, Unsupported: The registry refuses it.
         """
-        trials = Trials(self._conversation.patience)
+        trials = Trials(self._session.retry_limits)
         while True:
             try:
                 return self._attempt()
@@ -112,7 +112,7 @@ class Upload:
                 accept=frozenset({_CREATED, _ACCEPTED, 404}),
             )
             try:
-                answer = self._conversation.ask_once(call)
+                answer = self._session.ask_once(call)
             except (Denied, Unsupported):  # it may not be read; then it is sent
                 continue
             if answer.status == _CREATED:
@@ -139,7 +139,7 @@ class Upload:
         self._in_doubt = False
 
     def _send(self) -> None:
-        chunk = self._conversation.settings.chunk_bytes
+        chunk = self._session.settings.chunk_bytes
         while self._blob.size - self._offset > chunk or (0 < self._offset < self._blob.size):
             self._send_chunk(min(chunk, self._blob.size - self._offset))
         rest = self._blob.size - self._offset
@@ -172,7 +172,7 @@ class Upload:
             body=self._slice(self._offset, length),
             length=length,
         )
-        return self._conversation.ask_once(call)
+        return self._session.ask_once(call)
 
     def _slice(self, start: int, length: int) -> Body:
         def read() -> Iterator[bytes]:
@@ -180,7 +180,7 @@ class Upload:
                 file.seek(start)
                 left = length
                 while left and (piece := file.read(min(_PIECE_BYTES, left))):
-                    self._conversation.patience.check()
+                    self._session.retry_limits.check()
                     yield piece
                     left -= len(piece)
                     self._on_sent(start + length - left)
@@ -188,7 +188,7 @@ class Upload:
         return read
 
     def _ask(self, method: str, url: str, *, accept: frozenset[int]) -> Answer:
-        return self._conversation.ask_once(Call(method=method, url=url, scopes=self._scopes, accept=accept))
+        return self._session.ask_once(Call(method=method, url=url, scopes=self._scopes, accept=accept))
 
     def _went_to(self, answer: Answer) -> None:
         location = answer.headers.get("location")
@@ -197,10 +197,10 @@ class Upload:
 
     def _where(self) -> str:
         if self._location is None:
-            raise Unsupported(f"{self._conversation.host} begins an upload without saying where.")
+            raise Unsupported(f"{self._session.host} begins an upload without saying where.")
         return self._location
 
     def _lost(self, answer: Answer) -> Passing:
         self._location, self._offset = None, 0
-        message = f"{self._conversation.host} lost the upload of {self._blob.digest} ({answer.status})."
+        message = f"{self._session.host} lost the upload of {self._blob.digest} ({answer.status})."
         return Passing(RegistryUnavailable(message, remedy="Try again."))

@@ -13,18 +13,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
-from mendel.adapters.oci.layout.manifests import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, digest_of, parse_json
 from mendel.adapters.oci.registry.blob_upload import Sent, Upload
 from mendel.adapters.oci.registry.credentials import Keychain
 from mendel.adapters.oci.registry.messages import Answer, Call, RegistrySettings, join
 from mendel.adapters.oci.registry.retry_limits import Passing, RetryLimits, Trials
 from mendel.errors import Corrupt, DigestMismatch, ImageNotFound, InvalidValue, RegistryUnavailable, Unsupported
+from mendel.images.manifests import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, digest_of, parse_json
 from mendel.values import Digest
 
 if TYPE_CHECKING:
     from mendel.adapters.oci.registry.session import RegistrySession
 
-__all__ = ["Document", "Registry", "RegistryClients", "RegistrySettings"]
+__all__ = ["Document", "RegistryClient", "RegistryClients", "RegistrySettings"]
 
 _ACCEPT: Final = {"Accept": ", ".join((*MANIFESTS, *INDEXES))}
 _MAX_LIST_BYTES: Final = 16 << 20
@@ -50,16 +50,16 @@ class Document:
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.content))
 
 
-class Registry:
+class RegistryClient:
     """
     One registry; safe to share between threads.
 
     Every method raises RegistryUnavailable, Unauthenticated and Forbidden, with what the registry says.
     """
 
-    def __init__(self, conversation: RegistrySession) -> None:
-        self._conversation = conversation
-        self.host = conversation.host
+    def __init__(self, session: RegistrySession) -> None:
+        self._session = session
+        self.host = session.host
 
     def resolve(self, path: str, selector: str) -> Digest | None:
         """The digest that a tag (or digest) means in the repository *path* now, None where it means nothing."""
@@ -128,7 +128,7 @@ class Registry:
             yield pieces
 
     def _pieces(self, path: str, blob: Descriptor) -> Generator[bytes]:
-        trials, received = Trials(self._conversation.patience), 0
+        trials, received = Trials(self._session.retry_limits), 0
         while True:
             try:
                 with closing(self._blob_from(path, blob, received)) as pieces:
@@ -152,7 +152,7 @@ class Registry:
         on_sent: Callable[[int], None],
     ) -> Sent:
         """Have the blob in the repository; see :class:`~mendel.adapters.oci.registry.blob_upload.Upload`."""
-        return Upload(self._conversation, path, source, blob, siblings=siblings, on_sent=on_sent).run()
+        return Upload(self._session, path, source, blob, siblings=siblings, on_sent=on_sent).run()
 
     def tags(self, path: str) -> tuple[str, ...]:
         """Every tag of the repository, sorted; none where there is no such repository."""
@@ -177,7 +177,7 @@ class Registry:
             accept=frozenset({200, _PARTIAL, _MISSING}),
             headers={"Range": f"bytes={offset}-"} if offset else {},
         )
-        with self._conversation.stream(call) as response:
+        with self._session.stream(call) as response:
             if response.status_code == _MISSING:
                 raise ImageNotFound(f"{self.host} has no blob {blob.digest} in {path}.", remedy="Push it again.")
             surplus = offset
@@ -186,7 +186,7 @@ class Registry:
                 if not response.headers.get("content-range", "").startswith(f"bytes {offset}-"):
                     raise Corrupt(f"{self.host} goes on with the blob {blob.digest} somewhere else than asked.")
             for piece in response.iter_raw():
-                self._conversation.patience.check()
+                self._session.retry_limits.check()
                 if rest := piece[surplus:]:
                     yield rest
                 surplus = max(0, surplus - len(piece))
@@ -226,11 +226,11 @@ class Registry:
             body=(lambda: iter((content,))) if content else None,
             length=len(content),
         )
-        return self._conversation.ask(call) if max_bytes is None else self._conversation.ask(call, max_bytes=max_bytes)
+        return self._session.ask(call) if max_bytes is None else self._session.ask(call, max_bytes=max_bytes)
 
 
 class RegistryClients:
-    """Every registry, each with one conversation, which ends with the block."""
+    """Every registry, each with one session, which ends with the block."""
 
     def __init__(
         self,
@@ -242,8 +242,8 @@ class RegistryClients:
     ) -> None:
         self._keychain = keychain
         self._settings = settings
-        self.patience = RetryLimits(policy=settings.retry, longest_wait=settings.longest_wait, sleep=sleep, rng=rng)
-        self._conversations: dict[str, RegistrySession] = {}
+        self.retry_limits = RetryLimits(policy=settings.retry, longest_wait=settings.longest_wait, sleep=sleep, rng=rng)
+        self._sessions: dict[str, RegistrySession] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -252,20 +252,20 @@ class RegistryClients:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._conversations:
-            _, conversation = self._conversations.popitem()
-            conversation.__exit__(kind, error, trace)
+        while self._sessions:
+            _, session = self._sessions.popitem()
+            session.__exit__(kind, error, trace)
 
-    def at(self, host: str) -> Registry:
+    def at(self, host: str) -> RegistryClient:
         """The registry at *host*; nothing is asked of it yet."""
         from mendel.adapters.oci.registry.session import RegistrySession  # noqa: PLC0415 - httpx costs who only builds
 
         with self._lock:
-            if host not in self._conversations:
-                self._conversations[host] = RegistrySession(
-                    host, keychain=self._keychain, settings=self._settings, patience=self.patience
+            if host not in self._sessions:
+                self._sessions[host] = RegistrySession(
+                    host, keychain=self._keychain, settings=self._settings, retry_limits=self.retry_limits
                 )
-            return Registry(self._conversations[host])
+            return RegistryClient(self._sessions[host])
 
 
 def _scopes(path: str, method: str) -> tuple[str, ...]:

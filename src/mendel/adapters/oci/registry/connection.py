@@ -10,8 +10,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from mendel.adapters.oci.registry.messages import RegistrySettings, join
-from mendel.adapters.oci.registry.references import DEFAULT_HOST, is_loopback
 from mendel.errors import InvalidSettings
+from mendel.images.references import DEFAULT_HOST, is_loopback
 
 E = TypeVar("E", bound=BaseException)
 

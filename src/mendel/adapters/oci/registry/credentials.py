@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mendel.adapters.oci.registry.references import DEFAULT_HOST
 from mendel.errors import InvalidSettings, ProgramFailed
+from mendel.images.references import DEFAULT_HOST
 
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ENDING = re.compile(r"(/v[12])?/?$")

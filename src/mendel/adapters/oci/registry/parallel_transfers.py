@@ -18,7 +18,7 @@ _WIDTH = 4
 _GRACE_S = 0.5
 
 
-def each_of(items: Sequence[T], act: Callable[[T], R], patience: RetryLimits) -> list[R]:
+def each_of(items: Sequence[T], act: Callable[[T], R], retry_limits: RetryLimits) -> list[R]:
     """
     What *act* gives for each of *items*, in their order, four at a time.
 
@@ -29,14 +29,14 @@ def each_of(items: Sequence[T], act: Callable[[T], R], patience: RetryLimits) ->
     ended: SimpleQueue[tuple[int, R] | BaseException] = SimpleQueue()
     for entry in enumerate(items):
         waiting.put(entry)
-    work = (waiting, ended, act, patience)
+    work = (waiting, ended, act, retry_limits)
     threads = [Thread(target=_work, args=work, name="transfer", daemon=True) for _ in items[:_WIDTH]]
     for thread in threads:
         thread.start()
     try:
         results = dict(_taken(ended) for _ in items)
     except BaseException:
-        patience.abandon(threads)
+        retry_limits.abandon(threads)
         for thread in threads:
             thread.join(_GRACE_S)
         raise
@@ -47,13 +47,13 @@ def _work(
     waiting: SimpleQueue[tuple[int, T]],
     ended: SimpleQueue[tuple[int, R] | BaseException],
     act: Callable[[T], R],
-    patience: RetryLimits,
+    retry_limits: RetryLimits,
 ) -> None:
     with suppress(Empty):
         while True:
             place, item = waiting.get_nowait()
             try:
-                patience.check()
+                retry_limits.check()
                 ended.put((place, act(item)))
             except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
                 ended.put(error)

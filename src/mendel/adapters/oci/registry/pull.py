@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import INDEXES, MANIFESTS, Descriptor, Manifest, parse_json
-from mendel.adapters.oci.registry.client import Document, Registry, RegistryClients
+from mendel.adapters.oci.registry.client import Document, RegistryClient, RegistryClients
 from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
-from mendel.adapters.oci.registry.references import Reference
 from mendel.errors import ImageNotFound
 from mendel.images import OnProgress, Platform
+from mendel.images.manifests import INDEXES, MANIFESTS, Descriptor, Manifest, parse_json
+from mendel.images.references import Reference
 
 
 class RegistryImages:
@@ -20,7 +20,7 @@ class RegistryImages:
     Pulls images; blobs that the layout has are not asked for.
 
     Args:
-        open_registries: Conversations are opened for each pull and end with it, so that nothing idles between them.
+        open_registries: Sessions are opened for each pull and end with it, so that nothing idles between them.
     """
 
     def __init__(self, open_registries: Callable[[], AbstractContextManager[RegistryClients]]) -> None:
@@ -55,12 +55,12 @@ def pull(
                 into.stream_in(pieces, blob, partial(tally.add, blob.digest))
         tally.reached(blob.digest, blob.size)
 
-    each_of(blobs, fetch, registries.patience)
+    each_of(blobs, fetch, registries.retry_limits)
     into.put(document.content)  # last: who finds the manifest finds its blobs
     return document.descriptor
 
 
-def _for_platform(registry: Registry, reference: Reference, platform: Platform, into: Layout) -> Document:
+def _for_platform(registry: RegistryClient, reference: Reference, platform: Platform, into: Layout) -> Document:
     document = registry.document(reference.path, reference.selector)
     if document.media_type not in INDEXES:
         return document

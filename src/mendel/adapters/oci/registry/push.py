@@ -9,14 +9,14 @@ from functools import partial
 from typing import Final
 
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import INDEXES, Descriptor, Manifest, parse_json
 from mendel.adapters.oci.registry.blob_upload import Sent
 from mendel.adapters.oci.registry.client import RegistryClients
 from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
-from mendel.adapters.oci.registry.references import DEFAULT_TAG, Reference
 from mendel.adapters.oci.registry.referrers_fallback import attach_by_tag, is_fallback_tag, listed_by_tag
 from mendel.errors import AlreadyExists, Corrupt, DigestMismatch, InvalidValue
 from mendel.images import OnProgress, ignore_progress
+from mendel.images.manifests import INDEXES, Descriptor, Manifest, parse_json
+from mendel.images.references import DEFAULT_TAG, Reference
 from mendel.values import Digest
 
 _MOVING: Final = (DEFAULT_TAG, "untagged")
@@ -150,7 +150,7 @@ class _Push:
         on_progress: OnProgress,
     ) -> None:
         self._layout = layout
-        self._patience = registries.patience
+        self._retry_limits = registries.retry_limits
         self._registry = registries.at(target.host)
         self._target = target
         self._siblings = siblings
@@ -181,7 +181,7 @@ class _Push:
             sent = [one for child in children for one in self._bring(Descriptor.parse(child))]
         else:
             tally = Tally(f"pushing to {self._target.host}", sum(blob.size for blob in blobs), self._on_progress)
-            sent = each_of(blobs, partial(self._bring_blob, tally), self._patience)
+            sent = each_of(blobs, partial(self._bring_blob, tally), self._retry_limits)
         self._put(document, document.digest)
         return sent
 
@@ -251,7 +251,7 @@ def _meanings(registries: RegistryClients, targets: Sequence[_Target]) -> dict[s
     def resolve(name: tuple[_Target, str]) -> Digest | None:
         return registries.at(name[0].host).resolve(name[0].path, name[1])
 
-    found = each_of(names, resolve, registries.patience)
+    found = each_of(names, resolve, registries.retry_limits)
     return {_name(target, tag): digest for (target, tag), digest in zip(names, found, strict=True)}
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mendel.adapters.oci.layout.manifests import INDEX, Descriptor, canonical_json, parse_json
-from mendel.adapters.oci.registry.client import Registry
+from mendel.adapters.oci.registry.client import RegistryClient
 from mendel.errors import GenerationConflict, ImageNotFound
+from mendel.images.manifests import INDEX, Descriptor, canonical_json, parse_json
 from mendel.values import Digest
 
 _FALLBACK: Final = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?")
@@ -25,12 +25,12 @@ def fallback_tag(subject: Digest) -> str:
     return f"sha256-{subject.hex}"
 
 
-def listed_by_tag(registry: Registry, path: str, subject: Digest) -> tuple[Descriptor, ...]:
+def listed_by_tag(registry: RegistryClient, path: str, subject: Digest) -> tuple[Descriptor, ...]:
     """What the fallback tag lists; nothing where there is none."""
     return tuple(Descriptor.parse(entry) for entry in _entries(registry, path, subject))
 
 
-def attach_by_tag(registry: Registry, path: str, subject: Digest, attachments: Sequence[Descriptor]) -> None:
+def attach_by_tag(registry: RegistryClient, path: str, subject: Digest, attachments: Sequence[Descriptor]) -> None:
     """
     Add *attachments* to the list; entries of others stay as they are, to the byte.
 
@@ -56,7 +56,7 @@ def attach_by_tag(registry: Registry, path: str, subject: Digest, attachments: S
     )
 
 
-def _entries(registry: Registry, path: str, subject: Digest) -> list[dict[str, Any]]:
+def _entries(registry: RegistryClient, path: str, subject: Digest) -> list[dict[str, Any]]:
     try:
         document = registry.document(path, fallback_tag(subject))
     except ImageNotFound:

@@ -24,7 +24,7 @@ class Passing(Exception):
     A failure that may pass; it never leaves the adapter.
 
     Args:
-        error: What the caller hears when patience ends; its ``retry_after`` is the registry's own wish.
+        error: What the caller hears when retry_limits ends; its ``retry_after`` is the registry's own wish.
     """
 
     def __init__(self, error: RegistryUnavailable) -> None:
@@ -89,8 +89,8 @@ class RetryLimits:
 class Trials:
     """The attempts at one thing; those that got some way further (1 MiB) count anew."""
 
-    def __init__(self, patience: RetryLimits) -> None:
-        self._patience = patience
+    def __init__(self, retry_limits: RetryLimits) -> None:
+        self._retry_limits = retry_limits
         self._failures = 0
         self._reached = 0
 
@@ -104,8 +104,8 @@ class Trials:
         if reached >= self._reached + _WORTHWHILE_BYTES:
             self._failures, self._reached = 0, reached
         self._failures += 1
-        decision = decide_retry(self._patience.policy, self._failures, self._patience.rng)
+        decision = decide_retry(self._retry_limits.policy, self._failures, self._retry_limits.rng)
         wish = passing.error.retry_after or timedelta(0)
-        if isinstance(decision, GiveUp) or wish > self._patience.longest_wait:
+        if isinstance(decision, GiveUp) or wish > self._retry_limits.longest_wait:
             raise passing.error from passing
-        self._patience.pause(max(decision.after, wish))
+        self._retry_limits.pause(max(decision.after, wish))

@@ -50,9 +50,9 @@ class RegistrySession:
     token endpoint it names, and never along a redirect to another host.
     """
 
-    def __init__(self, host: str, *, keychain: Keychain, settings: RegistrySettings, patience: RetryLimits) -> None:
+    def __init__(self, host: str, *, keychain: Keychain, settings: RegistrySettings, retry_limits: RetryLimits) -> None:
         self.host = host
-        self.patience = patience
+        self.retry_limits = retry_limits
         self.settings = settings
         self._keychain = keychain
         self._lock = threading.RLock()
@@ -79,7 +79,7 @@ class RegistrySession:
             TooLarge: The answer, or what was sent.
             Unsupported: It refuses the request otherwise; carries its message.
         """
-        return self.patience.insist(lambda: self.ask_once(call, max_bytes=max_bytes))
+        return self.retry_limits.insist(lambda: self.ask_once(call, max_bytes=max_bytes))
 
     def ask_once(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
         """Ask once; raises :class:`Passing` where trying again makes sense."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import Descriptor
 from mendel.errors import BuildRefused, Corrupt
+from mendel.images import Blobs
+from mendel.images.manifests import Descriptor
 
 _PYTHON: Final = re.compile(r"python(3\.\d+)")
 _LIBC: Final = re.compile(r"libc(?:-2\.\d+)?\.so(?:\.6)?")
@@ -162,7 +162,7 @@ class FileTree:
         return "/" + "/".join(name for name, _ in trail[1:]), trail[-1][1]
 
 
-def inspect(layout: Layout, layers: Iterable[Descriptor], environment: Mapping[str, str]) -> Inside:
+def inspect(blobs: Blobs, layers: Iterable[Descriptor], environment: Mapping[str, str]) -> Inside:
     """
     Read every layer once, bottom up.
 
@@ -176,7 +176,7 @@ def inspect(layout: Layout, layers: Iterable[Descriptor], environment: Mapping[s
     """
     tree = FileTree()
     for layer in layers:
-        with _unpacked(layout.path(layer.digest)) as tar:
+        with _unpacked(blobs.path(layer.digest)) as tar:
             tree.add_layer(tar)
     return look_inside(tree, environment)
 

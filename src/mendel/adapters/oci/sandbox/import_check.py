@@ -10,27 +10,13 @@ from pathlib import Path
 
 from mendel.adapters.oci.layers.unpacking import read_only_copy, unpack
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import parse_json
 from mendel.adapters.oci.sandbox.sandbox import Sandbox
 from mendel.adapters.oci.sandbox.unpacked_layers import Layers, UnpackedLayers
 from mendel.errors import DeadlineExceeded, ImageNotVerified
-from mendel.images import APP, VENV, BuiltImage, ImagePlan, OnProgress, Part, Platform, Progress
+from mendel.images import APP, BuiltImage, ImagePlan, OnProgress, Part, Platform, Progress
+from mendel.images.import_command import import_command, not_verified
+from mendel.images.manifests import parse_json
 from mendel.values import Digest
-
-MODULE_LABEL = "com.classifier.predictor.module"
-CLASS_LABEL = "com.classifier.predictor.class"
-
-_IMPORT = """\
-import importlib, importlib.util, os, sys
-os.chdir(sys.argv[1])
-sys.path[0] = os.getcwd()
-if importlib.util.find_spec("mendel") is None:
-    sys.exit("The image has no Mendel to serve with.")
-import mendel.app.server.healthcheck, mendel.app.cli
-for module, name in zip(sys.argv[2::2], sys.argv[3::2]):
-    if not hasattr(importlib.import_module(module), name):
-        sys.exit(f"{module} has no {name}.")
-"""
 
 
 class ImportCheck:
@@ -91,9 +77,9 @@ class ImportCheck:
             unpack(layout, code, diff_id, scratch)
             yield scratch / str(APP).lstrip("/")
 
-    def _import(self, plan: ImagePlan, chamber: Sandbox, environment: Sequence[str]) -> None:
+    def _import(self, plan: ImagePlan, sandbox: Sandbox, environment: Sequence[str]) -> None:
         try:
-            ended = chamber.run(import_command(plan), environment, limit=self._limit)
+            ended = sandbox.run(import_command(plan), environment, limit=self._limit)
         except DeadlineExceeded as error:
             raise ImageNotVerified(
                 f"The import in the image takes longer than {self._limit.total_seconds():.0f} s.",
@@ -103,36 +89,6 @@ class ImportCheck:
             raise not_verified(plan, ended.tail)
 
 
-def import_command(plan: ImagePlan) -> tuple[str, ...]:
-    """What imports the predictor of *plan*, run inside its image."""
-    wanted = [_import_name(plan.labels[MODULE_LABEL]), plan.labels[CLASS_LABEL]] if _is_of_project(plan) else []
-    return (f"{VENV}/bin/python", "-c", _IMPORT, plan.run.working_directory, *wanted)
-
-
-def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
-    """The error for an import that ended badly, having printed *tail* last."""
-    name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
-    what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel does not start"
-    return ImageNotVerified(
-        f"{what} in the image: {_last_line(tail)}",
-        log_tail=tail,
-        remedy="Add what is missing to the requirements, or use a base image that has the library.",
-    )
-
-
-def _is_of_project(plan: ImagePlan) -> bool:
-    return {MODULE_LABEL, CLASS_LABEL} <= plan.labels.keys()
-
-
 def _environment(layout: Layout, config: Digest) -> list[str]:
     settings = parse_json(layout.read(config)).get("config") or {}
     return [str(text) for text in settings.get("Env") or ()]
-
-
-def _import_name(module: str) -> str:
-    return module.removesuffix(".py").removeprefix("./").replace("/", ".")
-
-
-def _last_line(tail: str) -> str:
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing."

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mendel.adapters.oci.layers.unpacking import unpack
 from mendel.adapters.oci.layout.layout import UNFINISHED, Layout
-from mendel.adapters.oci.layout.manifests import Descriptor
+from mendel.images.manifests import Descriptor
 from mendel.values import Digest
 
 _GRACE_SECONDS = 60

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, count
 from urllib.parse import quote, unquote
 
-from mendel.adapters.files.arrow_tables import MIXED
+from mendel.adapters.arrow.arrow_columns import MIXED
 
 _UNFIT = re.compile(r"[\s,;{}()=%#\\/`'\"]")
 

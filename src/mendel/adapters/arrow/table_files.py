@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mendel.adapters.files.durable_writes import translated
 from mendel.errors import InvalidInput
 from mendel.values import Table
+from mendel.values.atomic_files import replacing, translated_disk_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -25,11 +25,11 @@ def read_table(path: Path) -> Table:
     import pyarrow.csv  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
     import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
 
-    from mendel.adapters.files.arrow_tables import from_arrow  # noqa: PLC0415 - heavy
+    from mendel.adapters.arrow.arrow_columns import from_arrow  # noqa: PLC0415 - heavy
 
     kind = _kind(path)
     try:
-        with translated(path), path.open("rb") as file:
+        with translated_disk_errors(path, act="read"), path.open("rb") as file:
             if kind == "parquet":
                 return from_arrow(pyarrow.parquet.read_table(file))
             packed = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
@@ -49,14 +49,11 @@ def write_table(table: Table, path: Path) -> None:
     import pyarrow.csv  # noqa: PLC0415 - heavy
     import pyarrow.parquet  # noqa: PLC0415 - heavy
 
-    from mendel.adapters.files.arrow_tables import to_arrow  # noqa: PLC0415 - heavy
+    from mendel.adapters.arrow.arrow_columns import to_arrow  # noqa: PLC0415 - heavy
 
     write = pyarrow.parquet.write_table if _kind(path) == "parquet" else pyarrow.csv.write_csv
-    fresh = path.with_name(f".{path.name}.part")
-    with translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(to_arrow(table), fresh)
-        fresh.replace(path)
+    with replacing(path) as draft:
+        write(to_arrow(table), draft)
 
 
 def _kind(path: Path) -> str:

@@ -22,8 +22,8 @@ import pyarrow.dataset as ds  # type: ignore[import-untyped]
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from mendel.adapters.delta.columns import column_name, disk_name, is_mixed
-from mendel.adapters.files.arrow_tables import MIXED, arrow_column, column_kind, numpy_column
+from mendel.adapters.arrow.arrow_columns import MIXED, arrow_column, column_kind, numpy_column
+from mendel.adapters.arrow.delta_columns import column_name, disk_name, is_mixed
 from mendel.errors import Fenced, StoreUnavailable
 from mendel.predictions import TIME_COLUMNS, missing_column
 from mendel.values import Table, Window

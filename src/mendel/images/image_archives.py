@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from mendel.adapters.oci.layers.tar import Entry, File, write_tar
-from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import INDEX, MANIFEST, REF_NAME, Descriptor, canonical_json
-from mendel.adapters.oci.registry.references import names_host
-from mendel.errors import DigestMismatch, StoreUnavailable
+from mendel.errors import Corrupt, DigestMismatch, StoreUnavailable
+from mendel.images.manifests import INDEX, REF_NAME, Descriptor, Manifest, canonical_json, parse_json
+from mendel.images.ports import Blobs
+from mendel.images.references import names_host
+from mendel.images.tar_archives import Entry, File, write_tar
 from mendel.values import Digest
+from mendel.values.atomic_files import replacing
 from mendel.values.directory_trees import file_digest
 
 _PIECE_BYTES = 1 << 20
+_MAX_INDEX_BYTES = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"
 
 
 def write_archive(
-    layout: Layout,
+    blobs: Blobs,
     digest: Digest,
     references: Sequence[str],
     into: Path,
@@ -35,36 +35,47 @@ def write_archive(
     It is an OCI layout and, by its ``manifest.json``, an archive of docker's, over the same blobs.
 
     Raises:
-        ImageNotFound: The image, or a blob of it, is not in *layout*.
+        ImageNotFound: The image, or a blob of it, is not in *blobs*.
         DigestMismatch: The disk changed one.
         StoreUnavailable: *into* cannot be written there; nothing of it is left.
     """
-    entries = tuple(_entries(layout, digest, references, on_bytes))
+    entries = tuple(_entries(blobs, digest, references, on_bytes))
+    if into.is_dir():
+        raise StoreUnavailable(f"{into} cannot be written: it is a directory.")
+    with replacing(into, parents=False, flush=False) as draft, draft.open("wb") as file:
+        for piece in write_tar(entries):
+            file.write(piece)
+
+
+def archive_references(archive: Path) -> tuple[str, ...]:
+    """
+    The references by which *archive* names its one image, sorted.
+
+    Raises:
+        Corrupt: It is no archive of an image, or one of several.
+    """
     try:
-        if into.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=into.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                for piece in write_tar(entries):
-                    file.write(piece)
-            Path(name).chmod(0o644)
-            Path(name).replace(into)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"{into} cannot be written: {error.strerror or error}.") from error
+        with tarfile.open(archive, "r:") as tar:
+            index = tar.extractfile("index.json")
+            content = b"" if index is None else index.read(_MAX_INDEX_BYTES)
+    except (tarfile.TarError, KeyError, OSError) as error:
+        raise Corrupt(f"{archive} is not an archive of an image: {error}.", remedy="Build it again.") from error
+    entries = [Descriptor.parse(entry) for entry in parse_json(content).get("manifests") or ()]
+    named = [entry for entry in entries if REF_NAME in entry.annotations]
+    if len({entry.digest for entry in named}) != 1:
+        raise Corrupt(f"{archive} names {len(named)} images, not one.", remedy="Write an archive for each image.")
+    return tuple(sorted(entry.annotations[REF_NAME] for entry in named))
 
 
 def _entries(
-    layout: Layout, digest: Digest, references: Sequence[str], on_bytes: Callable[[int], None]
+    blobs: Blobs, digest: Digest, references: Sequence[str], on_bytes: Callable[[int], None]
 ) -> Iterator[Entry]:
-    manifest = layout.manifest(digest)
-    blobs = (manifest.config, *manifest.layers)
-    size = layout.path(digest).stat().st_size
+    manifest = Manifest.parse(blobs.read(digest))
+    parts = (manifest.config, *manifest.layers)
+    size = blobs.path(digest).stat().st_size
     names = [{REF_NAME: name, _CONTAINERD_NAME: _for_containerd(name)} for name in sorted(references)]
     named = [
-        Descriptor(media_type=MANIFEST, digest=digest, size=size, annotations=annotations).as_tree()
+        Descriptor(media_type=manifest.media_type, digest=digest, size=size, annotations=annotations).as_tree()
         for annotations in names or [{}]
     ]
     yield File.of("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
@@ -75,8 +86,8 @@ def _entries(
         "Layers": [_path(layer.digest) for layer in manifest.layers],
     }
     yield File.of("manifest.json", canonical_json([saved]))
-    for blob in sorted({digest, *(blob.digest for blob in blobs)}):
-        path = layout.path(blob)
+    for blob in sorted({digest, *(part.digest for part in parts)}):
+        path = blobs.path(blob)
         yield File(path=_path(blob), size=path.stat().st_size, content=partial(_read, path, blob, on_bytes))
 
 

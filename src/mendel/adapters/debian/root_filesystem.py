@@ -1,4 +1,4 @@
-"""Makes a base image with mmdebstrap: packages unpacked, what no server needs left out, one canonical layer."""
+"""The root file system of a base image, from Debian packages by mmdebstrap; what no server needs is left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,17 +22,12 @@ from mendel.adapters.debian.package_contents import (
     STATUS,
     files_of_scripts,
     is_kept,
-    is_material,
+    is_read_by_scripts,
     packages_of,
 )
-from mendel.adapters.oci.layers.compression import compress
-from mendel.adapters.oci.layers.tar import Directory, Entry, File, Symlink, write_tar
-from mendel.adapters.oci.layout.disk_errors import disk_told, make_directory
-from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.layout.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.errors import InvalidValue, ProgramFailed, Unsupported
-from mendel.images import OnProgress, Platform, Progress, ignore_progress
-from mendel.values import Digest
+from mendel.images import BaseRoot, OnProgress, Platform, Progress, ignore_progress
+from mendel.images.tar_archives import Directory, Entry, File, Symlink
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -77,69 +72,42 @@ class BaseRecipe:
             raise InvalidValue("A base needs a platform.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeBase:
+@contextmanager
+def unpacked_root(
+    recipe: BaseRecipe, platform: Platform, *, program: str = "mmdebstrap", on_progress: OnProgress = ignore_progress
+) -> Iterator[BaseRoot]:
     """
-    What was made.
+    Let mmdebstrap unpack the packages; what is given can be read while the block is open.
 
-    Attributes:
-        digest: Of the image: its manifest for one platform, the index of several.
-        size_bytes, unpacked_bytes: Of the layer of the first platform.
-        packages: Name and version, sorted.
-    """
-
-    digest: Digest
-    size_bytes: int
-    unpacked_bytes: int
-    packages: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Image:
-    descriptor: Descriptor
-    size: int
-    unpacked: int
-    packages: tuple[tuple[str, str], ...]
-
-
-def make_base(
-    recipe: BaseRecipe,
-    into: Layout,
-    *,
-    name: str,
-    program: str = "mmdebstrap",
-    on_progress: OnProgress = ignore_progress,
-) -> MadeBase:
-    """
-    Make the base and let *name* mean it in *into*; what *name* meant before is removed.
-
-    The same packages give the same bytes, whoever makes it and when.
+    The same packages give equal files, whoever asks and when.
 
     Raises:
         Unsupported: mmdebstrap is not installed.
         ProgramFailed: It ended with an error; carries its log.
-        StoreUnavailable: The base cannot be kept where *into* is.
     """
     found = shutil.which(program)
     if found is None:
         raise Unsupported("mmdebstrap is not installed.", remedy="apt-get install mmdebstrap, or name a base image.")
-    images = []
-    make_directory(into.directory)
-    lost = disk_told(into.directory, lost="the base was not made")
-    with lost, tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
-        for platform in recipe.platforms:
-            root = Path(scratch) / f"{platform.architecture}.tar"
-            on_progress(Progress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))
-            _bootstrap(found, recipe, platform, root)
-            on_progress(Progress(doing=f"Packing the layer for {platform}"))
-            images.append(_image(root, platform, into))
-    whole = images[0].descriptor if len(images) == 1 else _index([image.descriptor for image in images], into)
-    former = into.find(name)
-    into.name([name], whole)
-    if former is not None and former.digest != whole.digest:
-        into.remove(former.digest)
-    first = images[0]
-    return MadeBase(digest=whole.digest, size_bytes=first.size, unpacked_bytes=first.unpacked, packages=first.packages)
+    with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
+        root = Path(scratch) / "root.tar"
+        on_progress(Progress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))
+        _bootstrap(found, recipe, platform, root)
+        with tarfile.open(root, "r:") as archive:
+            members = {_name(member): member for member in archive}
+            scripted = {
+                path: b"".join(_pieces(archive, member))
+                for path, member in members.items()
+                if is_read_by_scripts(path) and member.isreg()
+            }
+            yield BaseRoot(
+                platform=platform,
+                entries=_entries(archive, members, files_of_scripts(scripted)),
+                created=_newest(members),
+                created_by="mendel base",
+                command=("/usr/bin/python3",),
+                environment={"PATH": _PATH, "LANG": "C.UTF-8"},
+                packages=packages_of(scripted),
+            )
 
 
 def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Path) -> None:
@@ -178,43 +146,6 @@ def _run(command: list[str], output: BinaryIO, environment: dict[str, str]) -> i
             child.wait()
 
 
-def _image(root: Path, platform: Platform, into: Layout) -> _Image:
-    with tarfile.open(root, "r:") as archive, into.writing() as file:
-        members = {_name(member): member for member in archive}
-        material = {
-            path: _content(archive, member) for path, member in members.items() if is_material(path) and member.isreg()
-        }
-        layer = compress(write_tar(_entries(archive, members, files_of_scripts(material))), file)
-        into.keep(file, layer.digest)
-        created = _newest(members)
-    config = canonical_json(
-        {
-            "architecture": platform.architecture,
-            "config": {"Cmd": ["/usr/bin/python3"], "Env": [f"PATH={_PATH}", "LANG=C.UTF-8"]},
-            "created": created,
-            "history": [{"created": created, "created_by": "mendel base"}],
-            "os": platform.os,
-            "rootfs": {"diff_ids": [layer.diff_id], "type": "layers"},
-        }
-    )
-    into.put(config)
-    described = Descriptor(media_type=LAYER, digest=layer.digest, size=layer.size)
-    manifest = Manifest(config=Descriptor.of(config, CONFIG), layers=(described,)).as_json()
-    into.put(manifest)
-    return _Image(
-        descriptor=Descriptor.of(manifest, MANIFEST, platform=str(platform)),
-        size=layer.size,
-        unpacked=layer.unpacked_bytes,
-        packages=packages_of(material),
-    )
-
-
-def _index(images: Iterable[Descriptor], into: Layout) -> Descriptor:
-    content = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [i.as_tree() for i in images]})
-    into.put(content)
-    return Descriptor.of(content, INDEX)
-
-
 def _entries(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], made: dict[str, bytes]) -> Iterator[Entry]:
     for path in SHARED_DIRECTORIES:
         yield Directory(path=path, mode=0o1777)
@@ -242,14 +173,10 @@ def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes
             yield piece
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return b"".join(_pieces(archive, member))
-
-
-def _newest(members: dict[str, tarfile.TarInfo]) -> str:
+def _newest(members: dict[str, tarfile.TarInfo]) -> datetime:
     """When the newest file of the packages was made; nothing of now gets in."""
     own = (member.mtime for path, member in members.items() if path.startswith("usr/lib/") and member.isreg())
-    return datetime.fromtimestamp(int(max(own, default=0)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(max(own, default=0)), UTC)
 
 
 def _name(member: tarfile.TarInfo) -> str:

@@ -1,0 +1,63 @@
+"""Makes a base image of Debian packages and writes it into a layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mendel.adapters.debian import BaseRecipe, unpacked_root
+from mendel.adapters.oci.base_writer import WrittenBase, name_base, write_base
+from mendel.adapters.oci.layout.disk_errors import make_directory, translated_write_errors
+from mendel.adapters.oci.layout.layout import Layout
+from mendel.images import OnProgress, Progress, ignore_progress
+from mendel.values import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeBase:
+    """
+    What was made.
+
+    Attributes:
+        digest: Of the image: its manifest for one platform, the index of several.
+        size_bytes, unpacked_bytes: Of the layer of the first platform.
+        packages: Name and version, sorted; of the first platform.
+    """
+
+    digest: Digest
+    size_bytes: int
+    unpacked_bytes: int
+    packages: tuple[tuple[str, str], ...]
+
+
+def make_base(
+    recipe: BaseRecipe,
+    into: Layout,
+    *,
+    name: str,
+    program: str = "mmdebstrap",
+    on_progress: OnProgress = ignore_progress,
+) -> MadeBase:
+    """
+    Make the base and let *name* mean it in *into*; what *name* meant before is removed.
+
+    The same packages give the same bytes, whoever makes it and when.
+
+    Raises:
+        Unsupported: mmdebstrap is not installed.
+        ProgramFailed: It ended with an error; carries its log.
+        StoreUnavailable: The base cannot be kept where *into* is.
+    """
+    written: list[WrittenBase] = []
+    packages: list[tuple[tuple[str, str], ...]] = []
+    with translated_write_errors(into.directory, lost="the base was not made"):
+        for platform in recipe.platforms:
+            with unpacked_root(recipe, platform, program=program, on_progress=on_progress) as root:
+                on_progress(Progress(doing=f"Packing the layer for {platform}"))
+                make_directory(into.directory)
+                written.append(write_base(root, into))
+                packages.append(root.packages)
+        whole = name_base(written, into, name)
+    first = written[0]
+    return MadeBase(
+        digest=whole.digest, size_bytes=first.size_bytes, unpacked_bytes=first.unpacked_bytes, packages=packages[0]
+    )

@@ -1,0 +1,51 @@
+"""The command that imports a predictor inside its image, and the error where it cannot be imported."""
+
+from __future__ import annotations
+
+from mendel.errors import ImageNotVerified
+from mendel.images.entities import VENV, ImagePlan
+
+MODULE_LABEL = "com.classifier.predictor.module"
+CLASS_LABEL = "com.classifier.predictor.class"
+
+_IMPORT = """\
+import importlib, importlib.util, os, sys
+os.chdir(sys.argv[1])
+sys.path[0] = os.getcwd()
+if importlib.util.find_spec("mendel") is None:
+    sys.exit("The image has no Mendel to serve with.")
+import mendel.app.server.healthcheck, mendel.app.cli
+for module, name in zip(sys.argv[2::2], sys.argv[3::2]):
+    if not hasattr(importlib.import_module(module), name):
+        sys.exit(f"{module} has no {name}.")
+"""
+
+
+def import_command(plan: ImagePlan) -> tuple[str, ...]:
+    """What imports the predictor of *plan*, run inside its image."""
+    wanted = [_import_name(plan.labels[MODULE_LABEL]), plan.labels[CLASS_LABEL]] if _is_of_project(plan) else []
+    return (f"{VENV}/bin/python", "-c", _IMPORT, plan.run.working_directory, *wanted)
+
+
+def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
+    """The error for an import that ended badly, having printed *tail* last."""
+    name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
+    what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel does not start"
+    return ImageNotVerified(
+        f"{what} in the image: {_last_line(tail)}",
+        log_tail=tail,
+        remedy="Add what is missing to the requirements, or use a base image that has the library.",
+    )
+
+
+def _is_of_project(plan: ImagePlan) -> bool:
+    return {MODULE_LABEL, CLASS_LABEL} <= plan.labels.keys()
+
+
+def _import_name(module: str) -> str:
+    return module.removesuffix(".py").removeprefix("./").replace("/", ".")
+
+
+def _last_line(tail: str) -> str:
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing."
