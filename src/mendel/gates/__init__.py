@@ -2,6 +2,7 @@
 
 from mendel.gates.evidence import Answers, Evidence, Findings, FloorFinding, RunCause, SegmentFinding
 from mendel.gates.judgement import decide, judge
+from mendel.gates.latency_ratio import latency_ratio
 from mendel.gates.measurements import look_alpha, measure
 from mendel.gates.paired_comparison import relative_gain, rows_for_power
 from mendel.gates.policy import PROFILES, Bounds, GatePolicy, Profile
@@ -26,6 +27,7 @@ __all__ = [
     "automatic_segments",
     "decide",
     "judge",
+    "latency_ratio",
     "look_alpha",
     "measure",
     "relative_gain",

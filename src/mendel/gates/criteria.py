@@ -26,7 +26,15 @@ class _Gate:
     family: Family
     binding: bool = True
 
-    def says(self, *, passes: bool, text: str, value: float | None = None, bound: float | None = None) -> GateResult:
+    def says(
+        self,
+        *,
+        passes: bool,
+        text: str,
+        value: float | None = None,
+        bound: float | None = None,
+        interval: tuple[float, float] | None = None,
+    ) -> GateResult:
         verdict = Verdict.PASS if passes else Verdict.FAIL
         return GateResult(
             gate=self.name,
@@ -35,6 +43,7 @@ class _Gate:
             binding=self.binding,
             value=value,
             bound=bound,
+            interval=interval,
             text=text,
         )
 
@@ -148,15 +157,24 @@ def calibration(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def latency(findings: Findings, bounds: Bounds) -> GateResult:
-    """The candidate answers about as fast."""
+    """The candidate is not surely slower than it may be: only the lower bound of the ratio of p95s can fail it."""
     gate = _Gate("latency", Family.STABILITY, binding=findings.floor is None)
-    now, before, free = findings.candidate_latency_ms, findings.production_latency_ms, bounds.latency_floor_ms
-    if now is not None and now <= free:
-        return gate.says(passes=True, text=f"p95 {now:.3g} ms; up to {free:g} ms always pass", value=now, bound=free)
-    if now is None or not before:
-        return gate.waits("p95 latency is not measured", "p95 latency of both versions")
-    text = f"p95 {now:.3g} ms after {before:.3g} ms, at most {bounds.latency:g} times that"
-    return gate.says(passes=_reaches(bounds.latency, now / before), text=text, value=now / before, bound=bounds.latency)
+    now, before, ratio = findings.candidate_latency_ms, findings.production_latency_ms, findings.latency_ratio
+    free = bounds.latency_floor_ms
+    if isinstance(now, Measured) and now.value <= free:
+        text = f"p95 {now.value:.3g} ms; up to {free:g} ms always pass"
+        return gate.says(passes=True, text=text, value=now.value, bound=free)
+    if not (isinstance(now, Measured) and isinstance(before, Measured) and isinstance(ratio, Measured)):
+        missing = next(found for found in (now, before, ratio) if isinstance(found, NotMeasured))
+        return gate.waits(str(missing), "p95 latency of both versions, timed side by side")
+    text = f"p95 {now.value:.3g} ms after {before.value:.3g} ms: {ratio.value:.3g} times"
+    interval = None
+    if bounds.intervals and ratio.low is not None and ratio.high is not None:
+        interval = (ratio.low, ratio.high)
+        text += f", surely between {ratio.low:.3g} and {ratio.high:.3g}"
+    text += f"; at most {bounds.latency:g} times"
+    passes = _reaches(bounds.latency, ratio.value if interval is None else interval[0])
+    return gate.says(passes=passes, text=text, value=ratio.value, bound=bounds.latency, interval=interval)
 
 
 def size(findings: Findings, bounds: Bounds) -> GateResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -53,7 +53,8 @@ class Evidence:
         cause: Why it was made.
         schema_violations: What is wrong with the rows by the version's schema; None when nobody has looked.
         since_change: Time from the model's last promotion or rollback to the start of the run; None if there was none.
-        candidate_latency_ms: p95 of its replay; likewise production's. None when not measured.
+        candidate_latencies_ms: p95 of one row asked alone, in each round of timing; likewise production's in the same
+            rounds. Empty when not timed.
         candidate_bytes: Size of its artefact; likewise production's.
         budget_bytes: What servers can load beside the running version; None when unbounded.
         looks_spent: How often this candidate has been judged before.
@@ -73,8 +74,8 @@ class Evidence:
     cause: RunCause = RunCause.MANUAL
     schema_violations: tuple[str, ...] | None = None
     since_change: timedelta | None = None
-    candidate_latency_ms: float | None = None
-    production_latency_ms: float | None = None
+    candidate_latencies_ms: Sequence[float] = ()
+    production_latencies_ms: Sequence[float] = ()
     candidate_bytes: int | None = None
     production_bytes: int | None = None
     budget_bytes: int | None = None
@@ -160,6 +161,8 @@ class Findings:
         alpha: What this look may spend; 0 when nothing is left.
         calibration: Increase of the Brier score.
         probabilities_expected: Whether a version gives probabilities, so that an unmeasured calibration counts.
+        candidate_latency_ms: p95 of one row asked alone, the median over the rounds of timing; likewise production's.
+        latency_ratio: The candidate's p95 over production's; ``low`` and ``high`` bound it at 99 % each.
         agreement: Share of unchanged decisions.
         floor: Set for a first deployment, which has no gain.
     """
@@ -179,8 +182,9 @@ class Findings:
     alpha: float
     calibration: Measurement
     probabilities_expected: bool = True
-    candidate_latency_ms: float | None
-    production_latency_ms: float | None
+    candidate_latency_ms: Measurement
+    production_latency_ms: Measurement
+    latency_ratio: Measurement
     candidate_bytes: int | None
     production_bytes: int | None
     budget_bytes: int | None = None

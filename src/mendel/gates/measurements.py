@@ -7,6 +7,7 @@ import numpy as np
 from mendel.drift import METRICS, Metric, Outcomes, Task, bootstrap, metric
 from mendel.errors import InvalidPolicy
 from mendel.gates.evidence import Evidence, Findings, FloorFinding
+from mendel.gates.latency_ratio import latency_ratio, median_ms
 from mendel.gates.paired_comparison import DRAWS, Pair, overall_gain, score, segment_gains
 from mendel.gates.policy import Bounds
 from mendel.values import Measured, Measurement, NotMeasured
@@ -55,8 +56,11 @@ def measure(evidence: Evidence, bounds: Bounds, rng: np.random.Generator) -> Fin
         probabilities_expected=any(
             version is not None and version.probabilities is not None for version in (candidate, production)
         ),
-        candidate_latency_ms=evidence.candidate_latency_ms,
-        production_latency_ms=evidence.production_latency_ms,
+        candidate_latency_ms=median_ms(evidence.candidate_latencies_ms),
+        production_latency_ms=_FIRST if pair is None else median_ms(evidence.production_latencies_ms),
+        latency_ratio=_FIRST
+        if pair is None
+        else latency_ratio(evidence.candidate_latencies_ms, evidence.production_latencies_ms),
         candidate_bytes=evidence.candidate_bytes,
         production_bytes=evidence.production_bytes,
         budget_bytes=evidence.budget_bytes,

@@ -29,7 +29,7 @@ class Bounds:
         cooldown: Shortest time since the last promotion or rollback.
         improvement: Smallest relative gain of the primary metric.
         calibration: Largest increase of the Brier score.
-        latency: Largest ratio of p95 to production's.
+        latency: Largest ratio of p95 to production's; only the ratio's lower bound fails it.
         latency_floor_ms: A p95 that passes whatever production's is: below it ratios are noise.
         size: Largest ratio of the artefact's bytes to production's.
         segments: Largest relative loss that a segment may surely have.

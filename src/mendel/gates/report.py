@@ -35,7 +35,8 @@ class GateResult:
     One criterion and what it says.
 
     ``binding`` false is for information only. ``value`` and ``bound`` are what was compared, None where there is no
-    such number; ``text`` says it in words; ``needs`` says what an undecided gate waits for.
+    such number; ``interval`` holds the true value as surely as the gate asks, where its lower or upper end decides;
+    ``text`` says it in words; ``needs`` says what an undecided gate waits for.
     """
 
     gate: str
@@ -44,6 +45,7 @@ class GateResult:
     binding: bool = True
     value: float | None = None
     bound: float | None = None
+    interval: tuple[float, float] | None = None
     text: str
     needs: str = ""
 
@@ -100,7 +102,7 @@ class GateReport:
 
     def to_json(self) -> bytes:
         """Canonical JSON, equal for equal reports."""
-        return to_json(self)
+        return to_json(self._tree())
 
     @classmethod
     def from_json(cls, text: bytes | str) -> GateReport:
@@ -114,8 +116,13 @@ class GateReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON knows it, with its verdict and digest."""
+        return {**self._tree(), "verdict": str(self.verdict), "needs": list(self.needs), "digest": str(self.digest)}
+
+    def _tree(self) -> dict[str, Any]:
+        """As builtins; a gate without an interval has no key for it, so that reports without any keep their digest."""
         tree: dict[str, Any] = to_builtins(self)
-        return {**tree, "verdict": str(self.verdict), "needs": list(self.needs), "digest": str(self.digest)}
+        gates = [{k: v for k, v in gate.items() if k != "interval" or v is not None} for gate in tree["gates"]]
+        return {**tree, "gates": gates}
 
     def as_markdown(self) -> str:
         """The report for people."""

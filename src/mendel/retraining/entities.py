@@ -75,11 +75,16 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """One version's answers to the evaluation rows, as a Parquet file."""
+    """
+    One version's answers to the evaluation rows, as a Parquet file.
+
+    ``latencies_ms`` are its p95s by round, as in :class:`mendel.retraining.ports.Replay`; empty in a run that was
+    replayed before versions were timed side by side.
+    """
 
     predictions: str
-    latency_p95_ms: float
     artifact_bytes: int
+    latencies_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ class Limits:
     What a job may use.
 
     Attributes:
-        memory_bytes: Of each of its processes; held by the kernel.
+        memory_bytes: Of each of its processes, for each version that it loads; held by the kernel.
         time: From start to end, of the job with all its processes.
     """
 
@@ -88,20 +88,29 @@ class TrainJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayJob:
     """
-    Asks what a version answers to given rows, through the same loading as serving.
+    Asks what versions answer to the same rows, through the same loading as serving, and how fast beside each other.
+
+    One process loads every version and answers all rows with each. Then it times single rows in rounds: each round asks
+    the same rows, evenly spread over all, one at a time, of every version in turn, and the order of the versions turns
+    round from row to row (A B, B A, ...) and from round to round. A machine that is slow for a while is thus slow for
+    all of them.
 
     Attributes:
-        source: None for a plain model without a project.
-        artifact: The version's directory; only the job's own process reads the model in it.
-        rows: Parquet with at least the version's input columns.
+        source: The code that every version is loaded with; None for plain models without a project.
+        artifacts: The versions' directories, at least one; only the job's own process reads the models in them.
+        rows: Parquet with at least the input columns of every version.
     """
 
     source: CodeSource | None
     classifier: str
-    artifact: Path
+    artifacts: tuple[Path, ...]
     rows: Path
     output: Path
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise InvalidValue("A replay needs at least one version.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +142,29 @@ class TrainResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayResult:
+class Replay:
     """
-    A version's answers, row by row.
+    One version's answers, row by row.
 
     Attributes:
         predictions: Parquet in the order of the rows: ``prediction`` and, where there are, ``proba.<class>``.
-        latency_p95_ms: Of one row asked alone, the best of several tries for each row, so that a busy machine does not
-            pass for a slow model.
+        latencies_ms: The p95 over the timed rows in each round, each row asked alone and the best of several tries
+            taken, so that a busy machine does not pass for a slow model. All versions of a job have equally many, in
+            the order of the rounds; empty where there are no rows.
         artifact_bytes: Size of the artefact's files.
     """
 
     predictions: Path
-    rows: int
-    latency_p95_ms: float
+    latencies_ms: tuple[float, ...]
     artifact_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayResult:
+    """The versions' answers, in the order of the job's ``artifacts``; ``rows`` counts the rows of each."""
+
+    versions: tuple[Replay, ...]
+    rows: int
     log: Path
 
 
@@ -188,7 +205,7 @@ class Runner(Protocol):
         """Train, and write the artefact."""
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Answer the rows with a version."""
+        """Answer the rows with each version, and time single rows of all versions in turn."""
 
 
 class LabelledRows(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from mendel.retraining.ports import (
     LabelledRows,
     LoadJob,
     OnProgress,
+    Replay,
     ReplayJob,
     Runner,
     Tables,
@@ -256,25 +256,16 @@ class Retraining:
     def _replay(
         self, attempt: _Attempt, collected: Collected, candidate: VersionRecord, production: VersionRecord
     ) -> Replays:
-        def replayed(version: VersionRecord) -> Replayed:
-            job = ReplayJob(
-                source=None if version.project is None else _source(version),
-                classifier="" if version.project is None else version.project.classifier,
-                artifact=self._registry.versions.tree(version.ref),
-                rows=attempt.files.evaluation,
-                output=attempt.output(f"replay-{version.number}", collected),
-                limits=attempt.policies.retraining.limits.limits,
-            )
-            done = self._runner.replay(job, self._on_progress)
-            return Replayed(
-                predictions=str(done.predictions),
-                latency_p95_ms=done.latency_p95_ms,
-                artifact_bytes=done.artifact_bytes,
-            )
-
-        with ThreadPoolExecutor(2) as pool:
-            one, other = pool.submit(replayed, candidate), pool.submit(replayed, production)
-            return Replays(candidate=one.result(), production=other.result())
+        job = ReplayJob(
+            source=_source(production),
+            classifier="" if production.project is None else production.project.classifier,
+            artifacts=(self._registry.versions.tree(candidate.ref), self._registry.versions.tree(production.ref)),
+            rows=attempt.files.evaluation,
+            output=attempt.output(f"replay-{candidate.number}-{production.number}", collected),
+            limits=attempt.policies.retraining.limits.limits,
+        )
+        now, before = self._runner.replay(job, self._on_progress).versions
+        return Replays(candidate=_replayed(now), production=_replayed(before))
 
     def _judged(
         self,
@@ -351,6 +342,12 @@ class Retraining:
 
 def _step(run: Run, name: str, kind: type[T], act: Callable[[], T]) -> T:
     return from_builtins(run.step(name, lambda: to_builtins(act())), kind)
+
+
+def _replayed(replay: Replay) -> Replayed:
+    return Replayed(
+        predictions=str(replay.predictions), artifact_bytes=replay.artifact_bytes, latencies_ms=replay.latencies_ms
+    )
 
 
 def _source(version: VersionRecord) -> CodeSource:

@@ -42,6 +42,14 @@ def spy(frame, *, target, seed):
     print("ENVIRONMENT", sorted(os.environ), os.getcwd(), os.environ["HOME"])
     return DummyClassifier().fit(frame, frame[target])
 
+class Sleepy(DummyClassifier):
+    def predict(self, rows):
+        time.sleep(0.004)
+        return super().predict(rows)
+
+def sleepy(frame, *, target, seed):
+    return Sleepy().fit(frame, frame[target])
+
 def die(frame, *, target, seed):
     os.kill(os.getpid(), 9)
 
@@ -87,11 +95,11 @@ class Bench:
         }
         return TrainJob(**{**given, **how})
 
-    def replay(self, artifact: Path, output: str = "replay", **how: object) -> ReplayJob:
+    def replay(self, *artifacts: Path, output: str = "replay", **how: object) -> ReplayJob:
         given = {
             "source": self.source,
             "classifier": "digits-parity",
-            "artifact": artifact,
+            "artifacts": artifacts,
             "rows": self.work / "holdout.parquet",
             "output": self.work / output,
         }

@@ -232,6 +232,8 @@ def test_a_candidate_wins_honestly_after_a_shift(house, digits):
         "digits-parity@1",
     )
     assert [gate.report_digest for gate in gates] == [result["report"]]
+    (latency,) = (gate for gate in gates[0].body["gates"] if gate["gate"] == "latency")
+    assert latency["verdict"] == "pass"
     assert gates[0].body["candidate_score"] > 0.93
     assert gates[0].body["production_score"] < 0.75
 

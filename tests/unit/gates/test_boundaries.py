@@ -44,6 +44,13 @@ def segment(high: float) -> tuple[SegmentFinding, ...]:
     return fine, SegmentFinding(name="hurt", gain=Measured(value=high - 0.02, samples=100, high=high))
 
 
+UNTIMED = NotMeasured(reason="the versions were not timed side by side often enough", have=3, need=7)
+
+
+def ratio(value: float, low: float) -> Measured:
+    return Measured(value=value, samples=15, low=low, high=value + 1)
+
+
 def test_fair_evidence_passes(findings: Make) -> None:
     """The evidence that each boundary test changes in one place passes every gate."""
     report = decide(findings(), DEFAULT)
@@ -65,7 +72,7 @@ BOUNDARIES = [
     ("improvement", {"gain": gain(0.02)}, {"gain": gain(0.0199)}, Verdict.FAIL),
     ("improvement", {"gain": gain(0.05, low=0.0001)}, {"gain": gain(0.05, low=0.0)}, Verdict.FAIL),
     ("calibration", {"calibration": share(0.0100)}, {"calibration": share(0.0101)}, Verdict.FAIL),
-    ("latency", {"candidate_latency_ms": 15.0}, {"candidate_latency_ms": 15.01}, Verdict.FAIL),
+    ("latency", {"latency_ratio": ratio(1.7, low=1.5)}, {"latency_ratio": ratio(1.7, low=1.501)}, Verdict.FAIL),
     ("size", {"candidate_bytes": 2000}, {"candidate_bytes": 2001}, Verdict.FAIL),
     ("size", {"budget_bytes": 1000}, {"budget_bytes": 999}, Verdict.FAIL),
     ("segments", {"segments": segment(-0.050)}, {"segments": segment(-0.051)}, Verdict.FAIL),
@@ -103,8 +110,9 @@ MISSING = [
     ("coverage", {"coverage": NotMeasured(reason="no prediction in the window")}),
     ("improvement", {"gain": NotMeasured(reason="f1 is undefined on these rows")}),
     ("calibration", {"calibration": NotMeasured(reason="the version gives no probabilities")}),
-    ("latency", {"candidate_latency_ms": None}),
-    ("latency", {"production_latency_ms": None}),
+    ("latency", {"candidate_latency_ms": UNTIMED}),
+    ("latency", {"production_latency_ms": UNTIMED}),
+    ("latency", {"latency_ratio": UNTIMED}),
     ("size", {"candidate_bytes": None}),
     ("segments", {"segments": ()}),
     ("segments", {"segments": (SegmentFinding(name="few", gain=NotMeasured(reason="too few rows", have=9, need=30)),)}),
@@ -181,9 +189,19 @@ def test_agreement_informs_where_the_world_has_changed(cause: RunCause, binding:
 
 
 def test_tiny_latencies_pass(findings: Make) -> None:
-    """Below a millisecond a ratio is noise, and a candidate that fast passes."""
-    assert decide(findings(candidate_latency_ms=0.9, production_latency_ms=0.1), DEFAULT).promotes
-    assert not decide(findings(candidate_latency_ms=1.1, production_latency_ms=0.1), DEFAULT).promotes
+    """Up to a millisecond a candidate passes, however many times slower it surely is."""
+    slower = {"latency_ratio": ratio(9.5, low=9.0), "production_latency_ms": share(0.1)}
+    assert decide(findings(candidate_latency_ms=share(0.9), **slower), DEFAULT).promotes
+    assert not decide(findings(candidate_latency_ms=share(1.1), **slower), DEFAULT).promotes
+
+
+def test_the_latency_gate_tells_point_bound_and_interval(findings: Make) -> None:
+    """Beside its verdict stand the ratio, the bound and the interval; profile classic looks at the ratio alone."""
+    unsure = findings(latency_ratio=ratio(1.6, low=1.2))
+    found = decide(unsure, DEFAULT)["latency"]
+    assert (found.verdict, found.value, found.bound, found.interval) == (Verdict.PASS, 1.6, 1.5, (1.2, 2.6))
+    assert "1.6 times, surely between 1.2 and 2.6; at most 1.5 times" in found.text
+    assert decide(unsure, GatePolicy(profile=Profile.CLASSIC))["latency"].verdict is Verdict.FAIL
 
 
 def test_no_change_yet_is_no_cooldown(findings: Make) -> None:
@@ -220,7 +238,8 @@ def first(findings: Make, **changes: object) -> Findings:
         "agreement": nothing,
         "segments": (),
         "production_bytes": None,
-        "production_latency_ms": None,
+        "production_latency_ms": nothing,
+        "latency_ratio": nothing,
         "budget_bytes": None,
         "floor": floor,
         "training_rows": 200,
@@ -295,7 +314,8 @@ def test_better_evidence_never_turns_the_decision_down(
             gain=gain(numbers["gain"], low=numbers["low"], high=None),
             planned_rows=1200,
             calibration=share(numbers["calibration"]),
-            candidate_latency_ms=numbers["latency"],
+            candidate_latency_ms=share(numbers["latency"]),
+            latency_ratio=ratio(numbers["latency"] / 10, low=numbers["latency"] / 12),
             segments=segment(numbers["high"]),
             agreement=share(numbers["agreement"]),
         )

@@ -63,6 +63,21 @@ def test_report_survives_its_json(evidence: Make) -> None:
     assert report.as_dict()["verdict"] == "pass"
 
 
+OLD_REPORT = (
+    b'{"alpha":0.0125,"candidate_score":0.84,"cause":"manual","first_deployment":false,"gates":[{"binding":true,'
+    b'"bound":1.5,"family":"stability","gate":"latency","needs":"","text":"p95 1.09 ms after 0.67 ms, at most 1.5 times'
+    b' that","value":1.626865671641791,"verdict":"fail"}],"look":1,"metric":"f1","production_score":0.8,'
+    b'"profile":"default","samples":1000}'
+)
+
+
+def test_reports_without_intervals_stay_readable_with_their_digest() -> None:
+    """A report stored before gates had intervals reads back as it was, to the byte."""
+    report = GateReport.from_json(OLD_REPORT)
+    assert report["latency"].interval is None
+    assert report.to_json() == OLD_REPORT
+
+
 def test_markdown_names_every_gate(evidence: Make) -> None:
     """People read every gate, its verdict and its evidence."""
     report = judged(evidence(candidate=0.81, schema_violations=("a|b",)))
@@ -104,7 +119,7 @@ def rng_rows() -> Callable[..., Evidence]:
             segments={"heavy": labels > 100, "light": labels <= 100},
             window_rows=1000,
             schema_violations=(),
-            candidate_latency_ms=0.5,
+            candidate_latencies_ms=(0.5,) * 15,
             candidate_bytes=10,
             production_bytes=10,
         )
@@ -335,7 +350,12 @@ def test_judging_real_applicants() -> None:
         said = model.predict_proba(features[5000:])[:, 1]
         return Answers(outputs=(said > 0.5).astype(float), probabilities={"0": 1 - said, "1": said})
 
-    facts = {"candidate_latency_ms": 0.5, "candidate_bytes": 10, "production_bytes": 10, "schema_violations": ()}
+    facts = {
+        "candidate_latencies_ms": (0.5,) * 15,
+        "candidate_bytes": 10,
+        "production_bytes": 10,
+        "schema_violations": (),
+    }
     young = features[5000:, 1] < 45
     pairs = [(forest, stump), (stump, forest)]
     verdicts = [

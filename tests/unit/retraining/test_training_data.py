@@ -14,7 +14,7 @@ from mendel.errors import InvalidInput, InvalidPolicy
 from mendel.gates import GatePolicy, RunCause
 from mendel.registry import PolicyDocument, VersionRecord
 from mendel.retraining import JobLimits, LabelSupply, Ready, RetrainingPolicy, Waiting, may_start, parse_bytes
-from mendel.retraining.entities import Asked
+from mendel.retraining.entities import Asked, Replayed, Replays
 from mendel.retraining.label_supply import evaluation_start, labels_needed
 from mendel.retraining.training_data import (
     TRAINED_UNTIL,
@@ -34,6 +34,7 @@ from mendel.values import (
     Table,
     VersionRef,
     VersionUuid,
+    from_builtins,
     from_mapping,
     to_micros,
 )
@@ -250,3 +251,10 @@ def test_a_model_without_a_target_cannot_be_trained():
     """The target is named by the policy, and its absence is told."""
     with pytest.raises(InvalidPolicy, match=r"monitoring\.target"):
         _ = Policies.of(PolicyDocument(model=ModelName("m"))).target
+
+
+def test_replays_remembered_before_rounds_were_timed_stay_readable():
+    """A run that was interrupted after its replay goes on after an update; its latency is then not measured."""
+    one = {"predictions": "predictions.parquet", "latency_p95_ms": 1.09, "artifact_bytes": 1000}
+    replays = from_builtins({"candidate": one, "production": one}, Replays)
+    assert replays.candidate == Replayed(predictions="predictions.parquet", artifact_bytes=1000, latencies_ms=())

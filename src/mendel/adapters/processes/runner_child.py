@@ -24,8 +24,6 @@ OUT_OF_MEMORY = 77
 
 Tell = Callable[..., None]
 _PR_SET_PDEATHSIG = 1
-_LATENCY_ROWS = 100
-_LATENCY_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +47,27 @@ class Order:
     positive: str | int | bool | None = None
     seed: int = 0
     until: str = ""
-    artifact: str = ""
+    artifacts: tuple[str, ...] = ()
     project: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the working process leaves behind when it succeeded; its absence is failure."""
+    """
+    What the working process leaves behind when it succeeded; its absence is failure.
+
+    ``latencies_ms`` are of a replay: for each version its p95 in each round.
+    """
 
     rows: int
     metrics: dict[str, float]
     seconds: float = 0.0
-    latency_p95_ms: float = 0.0
+    latencies_ms: tuple[tuple[float, ...], ...] = ()
+
+
+def predictions_file(place: int) -> str:
+    """The name of the file that holds the answers of a replay's n-th version, from 0."""
+    return f"predictions-{place}.parquet"
 
 
 def main() -> None:
@@ -226,28 +233,56 @@ def _write(model: Any, frame: pd.DataFrame, order: Order) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version in the working process, and the rows in its own columns."""
+
+    predictor: Any
+    signature: Any
+    rows: Any
+
+    def answers(self) -> dict[str, Any]:
+        """What it answers to all rows together."""
+        from mendel.serving import artifact_writer  # noqa: PLC0415 - the watcher stays small
+
+        return artifact_writer.outputs_of(self.predictor, _frame(self.rows, self.signature))
+
+    def ready(self, row: int) -> Callable[[], object]:
+        """What asks it for one row alone."""
+        import numpy as np  # noqa: PLC0415 - the watcher stays small
+
+        single = _frame(self.rows.take(np.array([row])), self.signature)
+        return lambda: self.predictor.predict(single)
+
+
 def _replay(order: Order, tell: Tell) -> Outcome:
-    import numpy as np  # noqa: PLC0415 - the watcher stays small
     import pandas as pd  # noqa: PLC0415 - the watcher stays small
 
+    from mendel.adapters.processes.replay_timing import timed_rounds  # noqa: PLC0415 - the watcher stays small
     from mendel.projects import load_project  # noqa: PLC0415 - the watcher stays small
-    from mendel.serving import artifact_loading, artifact_writer  # noqa: PLC0415 - the watcher stays small
-    from mendel.values import Signature  # noqa: PLC0415 - the watcher stays small
+    from mendel.serving import artifact_writer  # noqa: PLC0415 - the watcher stays small
 
     tell("loading")
-    directory = Path(order.artifact)
     project = None if order.project is None else load_project(Path(order.project))
+    rows = artifact_writer.as_table(pd.read_parquet(order.table))
+    versions = [_version(Path(artifact), project, rows) for artifact in order.artifacts]
+    tell("replaying")
+    for place, version in enumerate(versions):
+        file = Path(order.output) / predictions_file(place)
+        pd.DataFrame(version.answers()).to_parquet(file, index=False)
+    latencies = timed_rounds([version.ready for version in versions], rows=len(rows), tell=tell)
+    return Outcome(rows=len(rows), metrics={}, latencies_ms=latencies)
+
+
+def _version(directory: Path, project: Any, rows: Any) -> _Version:
+    from mendel.serving import artifact_loading  # noqa: PLC0415 - the watcher stays small
+    from mendel.values import Signature  # noqa: PLC0415 - the watcher stays small
+
     document = artifact_loading.read_mlmodel(directory)
     signature = Signature.from_mlflow(document["signature"]) if document.get("signature") else None
-    rows = artifact_writer.as_table(pd.read_parquet(order.table))
     names = signature.names if signature is not None and signature.inputs else rows.names
     predictor = artifact_loading.load(directory, digest=None, project=project)
-    tell("replaying")
-    answers = artifact_writer.outputs_of(predictor, _frame(rows.select(names), signature))
-    pd.DataFrame(answers).to_parquet(Path(order.output) / "predictions.parquet", index=False)
-    tell("timing")
-    singles = [_frame(rows.select(names).take(np.array([place])), signature) for place in _spread(len(rows))]
-    return Outcome(rows=len(rows), metrics={}, latency_p95_ms=_p95_ms(predictor.predict, singles))
+    return _Version(predictor, signature, rows.select(names))
 
 
 def _frame(rows: Any, signature: Any) -> Any:
@@ -259,26 +294,6 @@ def _frame(rows: Any, signature: Any) -> Any:
     columns = [[None if value != value else value for value in rows[name].tolist()] for name in rows.names]  # noqa: PLR0124 - NaN is null
     codec = InputCodec(signature, order=rows.names, max_rows=len(rows))
     return assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=rows.names))])
-
-
-def _spread(rows: int) -> list[int]:
-    """Positions of the rows that are timed, evenly over all."""
-    count = min(rows, _LATENCY_ROWS)
-    return [place * rows // count for place in range(count)]
-
-
-def _p95_ms(answer: Callable[[Any], object], singles: list[Any]) -> float:
-    import time  # noqa: PLC0415 - the watcher stays small
-
-    import numpy as np  # noqa: PLC0415 - the watcher stays small
-
-    def once(single: Any) -> float:
-        began = time.perf_counter()
-        answer(single)
-        return time.perf_counter() - began
-
-    best = [min(once(single) for _ in range(_LATENCY_TRIES)) for single in singles]
-    return float(np.percentile(best, 95) * 1000) if best else 0.0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 
-from mendel.adapters.processes.runner_child import OUT_OF_MEMORY, Order, Outcome
+from mendel.adapters.processes.runner_child import OUT_OF_MEMORY, Order, Outcome, predictions_file
 from mendel.errors import AlreadyExists, RunnerFailed, RunnerLimit
 from mendel.projects import Git
 from mendel.retraining import (
@@ -27,6 +27,7 @@ from mendel.retraining import (
     LoadResult,
     OnProgress,
     Progress,
+    Replay,
     ReplayJob,
     ReplayResult,
     Runner,
@@ -110,23 +111,25 @@ class SubprocessRunner(Runner):
         )
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Answer the rows with a version."""
+        """Answer the rows with each version, and time single rows of all versions in turn."""
         order = Order(
             kind="replay",
             output=_text(job.output),
-            memory_bytes=job.limits.memory_bytes,
+            memory_bytes=job.limits.memory_bytes * len(job.artifacts),
             classifier=job.classifier,
-            artifact=_text(job.artifact),
+            artifacts=tuple(_text(artifact) for artifact in job.artifacts),
             table=_text(job.rows),
         )
         done = self._outcome(order, job.source, job.limits, on_progress)
-        return ReplayResult(
-            predictions=job.output / "predictions.parquet",
-            rows=done.rows,
-            latency_p95_ms=done.latency_p95_ms,
-            artifact_bytes=sum(path.stat().st_size for _, path in tree_files(job.artifact, exclude=("data",))),
-            log=_log(job.output),
+        versions = (
+            Replay(
+                predictions=job.output / predictions_file(place),
+                latencies_ms=done.latencies_ms[place],
+                artifact_bytes=sum(path.stat().st_size for _, path in tree_files(artifact, exclude=("data",))),
+            )
+            for place, artifact in enumerate(job.artifacts)
         )
+        return ReplayResult(versions=tuple(versions), rows=done.rows, log=_log(job.output))
 
     def _outcome(self, order: Order, source: CodeSource | None, limits: Limits, on_progress: OnProgress) -> Outcome:
         output = Path(order.output)
@@ -189,7 +192,7 @@ class SubprocessRunner(Runner):
         return code if timely else _TIMED_OUT
 
     def _environment(self, order: Order, project: Path, home: str) -> dict[str, str]:
-        """Replays run two at a time and time single rows: else they would measure threads that wait for each other."""
+        """A replay times single rows: with more than one thread it would measure how long they wait for a busy core."""
         alone = dict.fromkeys(_THREADS, "1") if order.kind == "replay" else {}
         passed = alone | {name: value for name, value in os.environ.items() if name in self._passed}
         own = {"HOME": home, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}

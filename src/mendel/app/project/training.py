@@ -220,16 +220,17 @@ def _judged(
     """Judge a first deployment on the rows that were kept out; without any there is nothing to judge on."""
     if not len(holdout):
         return None
-    replay = runner.replay(
+    replayed = runner.replay(
         ReplayJob(
             source=job.source,
             classifier=job.classifier.name,
-            artifact=result.artifact,
+            artifacts=(result.artifact,),
             rows=job.holdout,
             output=job.scratch / "replay",
             limits=job.retraining.limits.limits,
         )
     )
+    (replay,) = replayed.versions
     signature = client.version(ref).signature
     evidence = Evidence(
         task=job.monitoring.task,
@@ -242,7 +243,7 @@ def _judged(
         window_rows=len(holdout),
         training_rows=result.rows,
         schema_violations=None if signature is None else schema_violations(holdout, signature),
-        candidate_latency_ms=replay.latency_p95_ms,
+        candidate_latencies_ms=replay.latencies_ms,
         candidate_bytes=replay.artifact_bytes,
     )
     report = judge(

@@ -1,0 +1,79 @@
+"""How fast versions answer beside each other, on a machine that also does other work."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+Ask = Callable[[], object]
+"""Asks a version for the answer to one row."""
+
+_ROUNDS = 15
+_TRIES = 3
+_MOST_ROWS = 60
+_BUDGET_SECONDS = 10.0
+_PERCENT = 95
+
+
+def timed_rounds(
+    versions: Sequence[Callable[[int], Ask]],
+    *,
+    rows: int,
+    tell: Callable[[str, float], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[tuple[float, ...], ...]:
+    """
+    Time single rows of every version in turn, in 15 rounds.
+
+    In each round each of at most 60 rows is asked three times of every version, and the fastest try counts: what
+    another process took from a try is not the model's. The next row asks the versions in reverse order (A B, B A, ...),
+    so that neither always comes second. Slow versions are timed on fewer rows, so that all rounds take about 10 s.
+
+    Args:
+        versions: For each version what makes ready to ask it for the row at a position; that is not timed.
+        rows: How many rows there are; those that are asked are spread evenly over them.
+        tell: Told the share of rounds that is done.
+        clock: Seconds, as :func:`time.perf_counter`.
+
+    Returns:
+        For each version its p95 over the rows (by nearest rank) in each round, in ms; no rounds without rows.
+    """
+    if not rows:
+        return ((),) * len(versions)
+    timed = _spread(rows, _affordable(versions, clock))
+    asks = [[ready(row) for ready in versions] for row in timed]
+    found: list[list[float]] = [[] for _ in versions]
+    for turn in range(_ROUNDS):
+        tell("timing", turn / _ROUNDS)
+        best = [[0.0] * len(asks) for _ in versions]
+        for place, row in enumerate(asks):
+            order = range(len(row)) if (turn + place) % 2 == 0 else reversed(range(len(row)))
+            for version in order:
+                best[version][place] = min(_seconds(row[version], clock) for _ in range(_TRIES))
+        for version, seconds in enumerate(best):
+            found[version].append(_p95(seconds) * 1000)
+    return tuple(tuple(rounds) for rounds in found)
+
+
+def _affordable(versions: Sequence[Callable[[int], Ask]], clock: Callable[[], float]) -> int:
+    """How many rows fit into the time, at least one; a version's first answer is its warm-up."""
+    first = [ready(0) for ready in versions]
+    once = sum(min(_seconds(ask, clock) for _ in range(_TRIES)) for ask in first)
+    return max(1, min(_MOST_ROWS, int(_BUDGET_SECONDS / (_ROUNDS * _TRIES * max(once, 1e-9)))))
+
+
+def _spread(rows: int, count: int) -> list[int]:
+    """Positions of at most *count* rows, evenly over all."""
+    count = min(rows, count)
+    return [place * rows // count for place in range(count)]
+
+
+def _seconds(ask: Ask, clock: Callable[[], float]) -> float:
+    began = clock()
+    ask()
+    return clock() - began
+
+
+def _p95(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[math.ceil(len(seconds) * _PERCENT / 100) - 1]

@@ -1,0 +1,63 @@
+"""How much slower one version answers than another, from timings side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mendel.values import Measured, Measurement, NotMeasured
+
+CONFIDENCE = 0.99
+"""Of each bound of a ratio, one-sided."""
+
+
+def latency_ratio(candidate_ms: Sequence[float], production_ms: Sequence[float]) -> Measurement:
+    """
+    Compare two versions that were timed in the same rounds: the median of the rounds' ratios, with bounds.
+
+    A round is one pair of p95s measured at the same time, so that a machine that is slow for a while is slow for both.
+    The bounds are order statistics of the ratios, from the sign test: the k-th smallest and the k-th largest, with the
+    largest k for which ``P(Binomial(rounds, 1/2) < k) <= 0.01``. They hold the true median at 99 % each whatever the
+    distribution of the noise is, as long as rounds are independent (Conover, Practical Nonparametric Statistics, 3rd
+    edition, section 3.2).
+
+    Args:
+        candidate_ms: The candidate's p95 in each round, above 0.
+        production_ms: Production's p95 in the same rounds, in the same order.
+
+    Returns:
+        The ratio candidate / production; ``samples`` counts rounds. Not measured with fewer than 7 rounds, which have
+        no bounds at 99 %.
+
+    Six times as slow in one disturbed round decides nothing:
+
+    >>> latency_ratio([1.0] * 14 + [6.0], [1.0] * 15)
+    Measured(value=1.0, samples=15, low=1.0, high=1.0)
+    """
+    rounds, need = min(len(candidate_ms), len(production_ms)), math.ceil(-math.log2(1 - CONFIDENCE))
+    if rounds < need or len(candidate_ms) != len(production_ms):
+        return NotMeasured(reason="the versions were not timed side by side often enough", have=rounds, need=need)
+    if min(*candidate_ms, *production_ms) <= 0:
+        return NotMeasured(reason="a version was timed at 0 ms")
+    ratios = np.sort(np.asarray(candidate_ms) / np.asarray(production_ms))
+    outer = _rank(rounds) - 1
+    return Measured(
+        value=float(np.median(ratios)), samples=rounds, low=float(ratios[outer]), high=float(ratios[rounds - 1 - outer])
+    )
+
+
+def median_ms(rounds_ms: Sequence[float]) -> Measurement:
+    """The p95 of a version over its rounds, in milliseconds."""
+    if not rounds_ms:
+        return NotMeasured(reason="no p95 latency was measured", have=0, need=1)
+    return Measured(value=float(np.median(rounds_ms)), samples=len(rounds_ms))
+
+
+def _rank(rounds: int) -> int:
+    """The k of the bounds: of so many fair coins, fewer than k heads have at most the chance that a bound may miss."""
+    below, rank = 0.0, 0
+    while (below := below + math.comb(rounds, rank) / 2**rounds) <= 1 - CONFIDENCE:
+        rank += 1
+    return rank
