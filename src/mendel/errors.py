@@ -2,16 +2,16 @@
 Every error Mendel raises, drawn as a tree.
 
     MendelError
-    ├── InvalidInput              the caller said something that cannot be meant; nothing was changed
-    │   ├── InvalidValue          a value refused at birth
-    │   ├── InvalidSettings       mendel.yaml, MENDEL_* or a flag
-    │   ├── InvalidProject        mlserver.yaml: file, line and nearest key
-    │   ├── InvalidPolicy         a policy document
-    │   ├── InvalidRequest        a request to a model: names the first offending feature
-    │   ├── TooLarge              more rows or bytes than the bound
-    │   ├── ShapeMismatch         two things that must have one shape have two
-    │   ├── EmptyWindow           a statistic over no observation
-    │   └── ReferenceMismatch     profiles against different references cannot be merged
+    ├── InvalidInput              the caller's input is invalid; nothing was changed
+    │   ├── InvalidValue          a value breaks the rules of its type, such as a model name or a window
+    │   ├── InvalidSettings       mendel.yaml, a MENDEL_* variable or a flag is invalid
+    │   ├── InvalidProject        mlserver.yaml or mlserver.lock is invalid; carries file and line
+    │   ├── InvalidPolicy         a policy document is invalid
+    │   ├── InvalidRequest        a prediction request does not fit the signature; carries the first wrong feature
+    │   ├── TooLarge              more rows or bytes than the limit allows
+    │   ├── ShapeMismatch         arrays that must have equal shapes differ
+    │   ├── EmptyWindow           a statistic is undefined because its window holds no observation
+    │   └── ReferenceMismatch     profiles made against different references cannot be merged or compared
     ├── NotFound
     │   ├── ModelNotFound
     │   ├── VersionNotFound
@@ -21,51 +21,51 @@ Every error Mendel raises, drawn as a tree.
     │   ├── ArtifactNotFound
     │   ├── ReleaseNotFound
     │   ├── ProjectNotFound
-    │   ├── ImageNotFound         no image or blob of that name or digest
-    │   └── WheelNotFound         no wheel with the pinned digest can be had
-    ├── Conflict                  the state does not allow it now
+    │   ├── ImageNotFound         no image, manifest or blob has this name or digest
+    │   └── WheelNotFound         the wheel with the pinned digest is in no index and no directory
+    ├── Conflict                  the current state does not allow the change
     │   ├── AlreadyExists
-    │   ├── GenerationConflict    somebody else changed it first
-    │   ├── IllegalTransition     not a row of the transition table
-    │   ├── PromotionRefused      governance, gates or signature stand against it
-    │   ├── NeedsNewImage         the version belongs to other code than the servers host
-    │   ├── NothingToReturnTo     a rollback without a former version
-    │   ├── NotSwappable          the servers cannot host this version beside the running one
-    │   ├── DirectoryInUse        another Mendel owns this .mendel directory
+    │   ├── GenerationConflict    the deployment changed after the caller read it
+    │   ├── IllegalTransition     the stage-transition table does not list this move
+    │   ├── PromotionRefused      governance, gates or the signature forbid the promotion; carries every reason
+    │   ├── NeedsNewImage         the version needs other code or other dependencies than the servers run
+    │   ├── NothingToReturnTo     a rollback finds no former production version
+    │   ├── NotSwappable          the servers cannot load this version beside the running one
+    │   ├── DirectoryInUse        another Mendel process owns this directory
     │   ├── PortInUse
-    │   ├── SchemaTooNew          written by a newer Mendel
+    │   ├── SchemaTooNew          a newer Mendel wrote the data
     │   ├── HealingPaused
-    │   ├── StaleLock             mlserver.lock does not belong to what the project asks for now
-    │   ├── ReleaseRefused        no tag can be made as the repository stands; carries every reason
-    │   ├── BuildRefused          the project cannot be put into an image as it stands; carries every reason
-    │   └── Fenced                the lease was lost: a newer executor acts now
+    │   ├── StaleLock             mlserver.lock does not match the project's current requirements
+    │   ├── ReleaseRefused        the repository's state forbids a release tag; carries every reason
+    │   ├── BuildRefused          the project's state forbids building an image; carries every reason
+    │   └── Fenced                another process has taken over the lease, so this process must change nothing
     ├── Denied
-    │   ├── Unauthenticated       no key, or an unknown one
-    │   └── Forbidden             the key lacks the scope
-    ├── Unavailable               try again later; nothing is known to be wrong with the input
+    │   ├── Unauthenticated       the API key is missing or unknown
+    │   └── Forbidden             the API key lacks the scope
+    ├── Unavailable               a part of the system cannot answer now; the input may be valid
     │   ├── StoreUnavailable
     │   ├── HubUnavailable
-    │   ├── RegistryUnavailable   an image registry does not answer, or too often says: later
+    │   ├── RegistryUnavailable   an image registry does not answer, or keeps answering "too many requests"
     │   ├── NotReady              no version serves this model yet
     │   ├── Overloaded            a bulkhead is full; carries retry_after
-    │   ├── BreakerOpen           the version faults too often; carries retry_after
+    │   ├── BreakerOpen           the version fails too often; carries retry_after
     │   └── DeadlineExceeded
-    ├── Unsupported               asked of something that cannot do it (no predict_proba)
-    ├── ModelError                the model's own fault
-    │   ├── ModelFailed           it raised, or answered something that is not an answer
-    │   └── ModelNotLoadable      its artefact cannot be read, or its code cannot be imported
+    ├── Unsupported               the thing addressed does not offer the operation, such as predict_proba
+    ├── ModelError                the model itself is at fault
+    │   ├── ModelFailed           the model raised an exception or returned an invalid answer
+    │   └── ModelNotLoadable      the artefact cannot be read, or its code cannot be imported
     ├── BuildError
-    │   ├── ImageNotVerified      the predictor cannot be imported in the image; carries the end of its log
-    │   └── ProgramFailed         docker, podman, pip or another program ended with an error; carries its log
-    ├── StepFailed                a step of a workflow raised what nobody foresaw; carries its type
+    │   ├── ImageNotVerified      the predictor cannot be imported in the image; carries the end of the import's log
+    │   └── ProgramFailed         docker, podman, pip or another program ended with an error; carries the end of its log
+    ├── StepFailed                a workflow step raised an exception that is not a MendelError; carries its type
     ├── RunnerError
     │   ├── RunnerFailed          the job ended with an error; carries the end of its log
-    │   └── RunnerLimit           it used more memory or time than its limits
-    └── Corrupt                   bytes that do not match their checksum
+    │   └── RunnerLimit           the job used more memory or time than its limits allow
+    └── Corrupt                   stored or received bytes are damaged
         ├── DigestMismatch
         ├── SegmentCorrupt
-        ├── SignatureInvalid      a signature that does not hold; carries every reason
-        └── LedgerBroken          the hash chain does not hold; carries the first bad sequence
+        ├── SignatureInvalid      a signature does not match; carries every reason
+        └── LedgerBroken          the hash chain is broken; carries the first wrong sequence number
 
 Errors carry what happened, to which thing, and what to do. They know no status codes: each door has its own table.
 """
@@ -77,11 +77,11 @@ from datetime import timedelta
 
 class MendelError(Exception):
     """
-    Root of the tree.
+    Base class of every error that Mendel raises.
 
     Args:
         message: What happened, to which thing.
-        remedy: What the reader can do about it; may be empty where nothing can be done.
+        remedy: What the reader can do; empty when nothing can be done.
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
@@ -94,24 +94,24 @@ class MendelError(Exception):
 
 
 class InvalidInput(MendelError):
-    """The caller said something that cannot be meant."""
+    """The caller's input is invalid; nothing was changed."""
 
 
 class InvalidValue(InvalidInput):
-    """A value refused at birth."""
+    """A value breaks the rules of its type, such as a model name or a window."""
 
 
 class InvalidSettings(InvalidInput):
-    """A setting that is unknown, mistyped or out of range."""
+    """A setting is unknown, has the wrong type or is out of range."""
 
 
 class InvalidProject(InvalidInput):
     """
-    A project file that cannot be read as one.
+    A project file (mlserver.yaml, mlserver.lock) is invalid.
 
     Args:
-        path: The file at fault.
-        line: Its line, 1-based, where one is known.
+        path: The invalid file.
+        line: The line of the fault in the file, counted from 1; None when unknown.
     """
 
     def __init__(self, message: str, *, path: str, line: int | None = None, remedy: str = "") -> None:
@@ -122,15 +122,15 @@ class InvalidProject(InvalidInput):
 
 
 class InvalidPolicy(InvalidInput):
-    """A policy document that cannot be read as one."""
+    """A policy document is not YAML, has an unknown key, or has a value out of range."""
 
 
 class InvalidRequest(InvalidInput):
     """
-    A request that the model's signature refuses.
+    A prediction request does not fit the model's signature.
 
     Args:
-        feature: The first offending feature, where there is one.
+        feature: The first wrong feature; None when the fault is not in a feature.
     """
 
     def __init__(self, message: str, *, feature: str | None = None, remedy: str = "") -> None:
@@ -139,19 +139,19 @@ class InvalidRequest(InvalidInput):
 
 
 class TooLarge(InvalidInput):
-    """More rows or bytes than the bound allows."""
+    """The input has more rows or bytes than the limit allows."""
 
 
 class ShapeMismatch(InvalidInput):
-    """Two things that must have one shape have two."""
+    """Arrays or columns that must have equal shapes differ."""
 
 
 class EmptyWindow(InvalidInput):
-    """A statistic over a window without observations, where it is undefined."""
+    """A statistic is undefined because its window holds no observation."""
 
 
 class ReferenceMismatch(InvalidInput):
-    """Profiles against different references cannot be merged or compared."""
+    """Profiles made against different references cannot be merged or compared."""
 
 
 class NotFound(MendelError):
@@ -159,60 +159,60 @@ class NotFound(MendelError):
 
 
 class ModelNotFound(NotFound):
-    """No model of that name."""
+    """The registry has no model of this name."""
 
 
 class VersionNotFound(NotFound):
-    """No version of that number or uuid."""
+    """The registry or server has no version with this number or uuid."""
 
 
 class PredictionNotFound(NotFound):
-    """No prediction of that id."""
+    """The prediction log has no prediction with this id."""
 
 
 class IncidentNotFound(NotFound):
-    """No incident of that id."""
+    """No incident has this id."""
 
 
 class RunNotFound(NotFound):
-    """No playbook run or workflow of that id."""
+    """No playbook run or workflow has this id."""
 
 
 class ArtifactNotFound(NotFound):
-    """No artefact of that digest."""
+    """No artefact has this digest."""
 
 
 class ReleaseNotFound(NotFound):
-    """No release of that tag."""
+    """The repository has no release with this tag."""
 
 
 class ProjectNotFound(NotFound):
-    """No mlserver.yaml where one was looked for."""
+    """The given path holds no mlserver.yaml, or the project has no such classifier."""
 
 
 class ImageNotFound(NotFound):
-    """No image, manifest or blob of that name or digest."""
+    """No image, manifest or blob has this name or digest."""
 
 
 class WheelNotFound(NotFound):
-    """No wheel with the pinned digest can be had."""
+    """The wheel with the pinned digest is in no index and no directory that was searched."""
 
 
 class Conflict(MendelError):
-    """The state does not allow it now."""
+    """The current state does not allow the change."""
 
 
 class AlreadyExists(Conflict):
-    """A thing of that name exists and differs."""
+    """A different thing with the same name or key exists already."""
 
 
 class GenerationConflict(Conflict):
     """
-    Somebody else changed the deployment first.
+    The deployment changed after the caller read it.
 
     Args:
-        expected: The generation the caller had seen.
-        actual: The generation there is.
+        expected: The generation that the caller read.
+        actual: The current generation.
     """
 
     def __init__(self, message: str, *, expected: int, actual: int, remedy: str = "") -> None:
@@ -222,15 +222,15 @@ class GenerationConflict(Conflict):
 
 
 class IllegalTransition(Conflict):
-    """A stage change that is no row of the transition table."""
+    """The stage-transition table does not list this move."""
 
 
 class PromotionRefused(Conflict):
     """
-    Governance, gates or signature stand against a promotion.
+    Governance, gates or the signature forbid the promotion.
 
     Args:
-        reasons: Every reason that holds, in the order they were checked.
+        reasons: Every reason found, in the order of the checks.
     """
 
     def __init__(self, message: str, *, reasons: tuple[str, ...], remedy: str = "") -> None:
@@ -240,10 +240,10 @@ class PromotionRefused(Conflict):
 
 class NeedsNewImage(Conflict):
     """
-    The version belongs to other code or other dependencies than the servers host.
+    The version needs other code or other dependencies than the servers run.
 
     Args:
-        release: The release to build and deploy.
+        release: The tag of the release to build and deploy; None when the version has no release.
     """
 
     def __init__(self, message: str, *, release: str | None, remedy: str = "") -> None:
@@ -252,39 +252,39 @@ class NeedsNewImage(Conflict):
 
 
 class NothingToReturnTo(Conflict):
-    """A rollback without a former version to return to."""
+    """A rollback finds no former production version."""
 
 
 class NotSwappable(Conflict):
-    """The servers cannot host this version beside the running one."""
+    """The servers cannot load this version beside the running one."""
 
 
 class DirectoryInUse(Conflict):
-    """Another Mendel owns this .mendel directory."""
+    """Another Mendel process owns this directory."""
 
 
 class PortInUse(Conflict):
-    """Another process listens there."""
+    """Another process listens on this port."""
 
 
 class SchemaTooNew(Conflict):
-    """The data was written by a newer Mendel."""
+    """A newer Mendel wrote the data."""
 
 
 class HealingPaused(Conflict):
-    """The kill switch of healing is on."""
+    """An operator has paused healing, for one model or for all."""
 
 
 class StaleLock(Conflict):
-    """mlserver.lock does not belong to what the project asks for now."""
+    """mlserver.lock does not match the project's current requirements."""
 
 
 class ReleaseRefused(Conflict):
     """
-    No release can be made as the project and its repository stand.
+    The state of the project or its repository forbids a release tag.
 
     Args:
-        reasons: Every reason that holds, in the order they were checked.
+        reasons: Every reason found, in the order of the checks.
     """
 
     def __init__(self, message: str, *, reasons: tuple[str, ...] = (), remedy: str = "") -> None:
@@ -294,10 +294,10 @@ class ReleaseRefused(Conflict):
 
 class BuildRefused(Conflict):
     """
-    The project cannot be put into an image as it stands.
+    The state of the project forbids building an image.
 
     Args:
-        reasons: Every reason that holds, in the order they were checked.
+        reasons: Every reason found, in the order of the checks.
     """
 
     def __init__(self, message: str, *, reasons: tuple[str, ...] = (), remedy: str = "") -> None:
@@ -306,27 +306,27 @@ class BuildRefused(Conflict):
 
 
 class Fenced(Conflict):
-    """The lease was lost; a newer executor acts now, and this one must change nothing."""
+    """Another process has taken over the lease, so this process must change nothing."""
 
 
 class Denied(MendelError):
-    """The caller may not do this."""
+    """The caller lacks the right to do this."""
 
 
 class Unauthenticated(Denied):
-    """No key, or an unknown one."""
+    """The API key is missing or unknown."""
 
 
 class Forbidden(Denied):
-    """The key lacks the scope."""
+    """The API key lacks the scope."""
 
 
 class Unavailable(MendelError):
     """
-    It cannot be done now, through no fault of the input.
+    A part of the system cannot answer now; the input may be valid.
 
     Args:
-        retry_after: When trying again makes sense, where that can be computed.
+        retry_after: How long to wait before the next attempt; None when unknown.
     """
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None, remedy: str = "") -> None:
@@ -343,7 +343,7 @@ class HubUnavailable(Unavailable):
 
 
 class RegistryUnavailable(Unavailable):
-    """An image registry does not answer, or says too often: later."""
+    """An image registry does not answer, or keeps answering "too many requests"."""
 
 
 class NotReady(Unavailable):
@@ -351,27 +351,27 @@ class NotReady(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """A bulkhead is full."""
+    """A bulkhead is full, so the server accepts no further call for this model now."""
 
 
 class BreakerOpen(Unavailable):
-    """The version faults too often; its breaker is open."""
+    """The version fails too often, so its circuit breaker refuses calls."""
 
 
 class DeadlineExceeded(Unavailable):
-    """The deadline passed before an answer was there."""
+    """No answer came before the deadline."""
 
 
 class Unsupported(MendelError):
-    """Asked of something that cannot do it."""
+    """The thing addressed does not offer the operation, such as ``predict_proba``."""
 
 
 class ModelError(MendelError):
-    """The model's own fault."""
+    """The model itself is at fault, not the caller and not the server."""
 
 
 class ModelFailed(ModelError):
-    """The model raised, or answered something that is not an answer."""
+    """The model raised an exception or returned an invalid answer."""
 
 
 class ModelNotLoadable(ModelError):
@@ -380,10 +380,10 @@ class ModelNotLoadable(ModelError):
 
 class BuildError(MendelError):
     """
-    What builds or runs images did not do its work.
+    An image could not be built or tried.
 
     Args:
-        log_tail: The end of what it printed.
+        log_tail: The last lines of the output.
     """
 
     def __init__(self, message: str, *, log_tail: str = "", remedy: str = "") -> None:
@@ -396,15 +396,15 @@ class ImageNotVerified(BuildError):
 
 
 class ProgramFailed(BuildError):
-    """A program of another vendor (docker, podman, buildah, pip, mmdebstrap) ended with an error."""
+    """An external program (docker, podman, buildah, pip, mmdebstrap) ended with an error."""
 
 
 class StepFailed(MendelError):
     """
-    A step of a workflow raised what nobody foresaw: an error that is not Mendel's.
+    A workflow step raised an exception that is not a MendelError.
 
     Args:
-        kind: The name of the type it raised.
+        kind: The name of the exception's type.
     """
 
     def __init__(self, message: str, *, kind: str, remedy: str = "") -> None:
@@ -414,10 +414,10 @@ class StepFailed(MendelError):
 
 class RunnerError(MendelError):
     """
-    A job outside the control plane did not end well.
+    A job that ran outside the control plane failed.
 
     Args:
-        log_tail: The end of what it printed.
+        log_tail: The last lines of the output.
     """
 
     def __init__(self, message: str, *, log_tail: str = "", remedy: str = "") -> None:
@@ -430,27 +430,27 @@ class RunnerFailed(RunnerError):
 
 
 class RunnerLimit(RunnerError):
-    """The job used more memory or time than its limits."""
+    """The job used more memory or time than its limits allow."""
 
 
 class Corrupt(MendelError):
-    """Bytes that do not match their checksum."""
+    """Stored or received bytes are damaged: they do not match their digest, checksum or format."""
 
 
 class DigestMismatch(Corrupt):
-    """Content that does not have the digest it was fetched by."""
+    """The content does not have the expected digest."""
 
 
 class SegmentCorrupt(Corrupt):
-    """A segment whose checksum does not hold."""
+    """A segment of the prediction log does not match its checksum or cannot be read."""
 
 
 class SignatureInvalid(Corrupt):
     """
-    A signature that does not hold: another key, other content, or no signature at all.
+    A signature is missing, was made with another key, or was made over other content.
 
     Args:
-        reasons: What differs from what was signed, one by one.
+        reasons: Each difference from the signed content.
     """
 
     def __init__(self, message: str, *, reasons: tuple[str, ...] = (), remedy: str = "") -> None:
@@ -460,10 +460,10 @@ class SignatureInvalid(Corrupt):
 
 class LedgerBroken(Corrupt):
     """
-    The hash chain does not hold.
+    The ledger's hash chain is broken.
 
     Args:
-        sequence: The first sequence number at which it breaks.
+        sequence: The first wrong sequence number.
     """
 
     def __init__(self, message: str, *, sequence: int, remedy: str = "") -> None:

@@ -11,7 +11,7 @@ import pytest
 from mendel.adapters.dbos import DbosWorkflows
 from mendel.adapters.memory import MemoryUnitOfWork, MemoryWorkflows
 from mendel.adapters.sql import translated
-from mendel.durable import Outbox, Relay, WorkflowCall, WorkflowState
+from mendel.durable import Outbox, OutboxRelay, WorkflowCall, WorkflowState
 from mendel.errors import DeadlineExceeded, Fenced, PromotionRefused, RunNotFound, StepFailed
 
 SOON = timedelta(seconds=20)
@@ -308,14 +308,14 @@ def test_the_relay_starts_each_call_once(workflows):
             raise Killed
 
     with workflows.open() as opened:
-        dying = Relay(DyingUnit({}, _shared=unit._shared), opened)
+        dying = OutboxRelay(DyingUnit({}, _shared=unit._shared), opened)
         with pytest.raises(Killed):
-            dying.pass_on()
+            dying.start_pending()
         assert unit.read(lambda tx: tx.store(Outbox).depth()) == 3
-        relay = Relay(unit, opened)
-        assert relay.pass_on(limit=2) == 2
-        assert relay.pass_on() == 1
-        assert relay.pass_on() == 0
+        relay = OutboxRelay(unit, opened)
+        assert relay.start_pending(limit=2) == 2
+        assert relay.start_pending() == 1
+        assert relay.start_pending() == 0
         for number in range(3):
             opened.wait(f"w{number}", timeout=SOON)
     assert sorted(runs) == [0, 1, 2]

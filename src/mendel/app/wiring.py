@@ -137,7 +137,7 @@ class LiveRooms(Rooms):
     def study_when_due(self, model: ModelName) -> None:
         """Study *model* once per window of its policy."""
         every = monitoring_policy(self.registry, model).every
-        due = Window.grain(self.clock(), every).start
+        due = Window.containing(self.clock(), every).start
         if self.studied.get(model) != due:
             self.studied[model] = due
             self.study(model)

@@ -1,61 +1,61 @@
-"""Unit of work, ledger and outbox, workflows: the ports and the event types."""
+"""The ports and event types of durable work: transactions, the ledger, the outbox, leases and workflows."""
 
 from mendel.durable.clock import Clock, NewId
-from mendel.durable.events import GENESIS, Event, LedgerEntry, chain, entry_hash
+from mendel.durable.events import GENESIS, Event, LedgerEntry, entry_hash, next_entry
 from mendel.durable.fencing import require_lease
-from mendel.durable.ledger import Anchor, Verified, as_recorded, check_anchor, sign_head, verify
-from mendel.durable.outbox_relay import Relay
+from mendel.durable.ledger import Anchor, VerifiedRange, check_anchor, normalised_event, sign_head, verify_chain
+from mendel.durable.outbox_relay import OutboxRelay
 from mendel.durable.ports import (
     Lease,
     Leases,
     Ledger,
     Outbox,
     Payload,
-    Run,
     StepKey,
     Transaction,
     UnitOfWork,
     WorkflowCall,
+    WorkflowContext,
     WorkflowFunction,
     WorkflowRun,
     Workflows,
     WorkflowState,
 )
-from mendel.durable.step_outcomes import Abandoned, StepOutcome, as_json, attempt, settle
+from mendel.durable.step_outcomes import ExecutionAbandoned, StepOutcome, as_json, result_or_raise, run_step
 
 __all__ = [
     "GENESIS",
-    "Abandoned",
     "Anchor",
     "Clock",
     "Event",
+    "ExecutionAbandoned",
     "Lease",
     "Leases",
     "Ledger",
     "LedgerEntry",
     "NewId",
     "Outbox",
+    "OutboxRelay",
     "Payload",
-    "Relay",
-    "Run",
     "StepKey",
     "StepOutcome",
     "Transaction",
     "UnitOfWork",
-    "Verified",
+    "VerifiedRange",
     "WorkflowCall",
+    "WorkflowContext",
     "WorkflowFunction",
     "WorkflowRun",
     "WorkflowState",
     "Workflows",
     "as_json",
-    "as_recorded",
-    "attempt",
-    "chain",
     "check_anchor",
     "entry_hash",
+    "next_entry",
+    "normalised_event",
     "require_lease",
-    "settle",
+    "result_or_raise",
+    "run_step",
     "sign_head",
-    "verify",
+    "verify_chain",
 ]

@@ -1,4 +1,4 @@
-"""Time and chance as arguments: who needs them is given a clock and a source of ids."""
+"""The types of two arguments: a clock and a source of unique ids. Below ``app`` no code reads the system clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 Clock = Callable[[], datetime]
-"""Gives the time now, aware and in UTC."""
+"""Returns the current time, aware and in UTC."""
 
 NewId = Callable[[], str]
-"""Gives a fresh unique id."""
+"""Returns a new unique id."""

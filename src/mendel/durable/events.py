@@ -1,4 +1,4 @@
-"""Events: what happened, and their place in the ledger."""
+"""Events, and the ledger entries that chain them by hash."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from mendel.values import to_json
 
 GENESIS = "0" * 64
-"""The previous hash of the first entry."""
+"""The ``prev_hash`` of the ledger's first entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """
-    Something that happened.
+    A fact that the ledger records.
 
     Attributes:
-        id: Unique; an effect started for the event carries it.
-        type: Dotted and in the past, ``model.promoted``.
-        subject: What it happened to: ``credit@3``, ``INC-2026-1``, ``credit``.
-        time: Aware, UTC.
-        actor: Who or what did it: ``cli``, ``healing``, the id of a key.
-        data: Evidence and particulars; builtins only, no secrets and no features.
+        id: Unique; a workflow that is started because of the event carries the same id.
+        type: A dotted name with a past participle, such as ``model.promoted``.
+        subject: The model, version or incident concerned: ``credit``, ``credit@3``, ``INC-2026-1``.
+        time: When the event happened, aware and in UTC.
+        actor: The program, process or API key that caused the event: ``cli``, ``healing``, the id of a key.
+        data: Evidence and details; builtins only, no secrets and no features.
     """
 
     id: str
@@ -37,7 +37,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """An event at its place: a gapless ``sequence`` from 1, chained by ``prev_hash`` to the entry before."""
+    """
+    An event in the ledger.
+
+    ``sequence`` numbers the entries from 1 without gaps; ``prev_hash`` is the ``hash`` of the entry before.
+    """
 
     sequence: int
     event: Event
@@ -52,7 +56,7 @@ def entry_hash(prev_hash: str, sequence: int, event: Event) -> str:
     return digest.hexdigest()
 
 
-def chain(prev: LedgerEntry | None, event: Event) -> LedgerEntry:
-    """The entry that follows *prev* (None: the first)."""
+def next_entry(prev: LedgerEntry | None, event: Event) -> LedgerEntry:
+    """Make the ledger entry for *event* that follows *prev*; None makes the first entry."""
     sequence, prev_hash = (1, GENESIS) if prev is None else (prev.sequence + 1, prev.hash)
     return LedgerEntry(sequence=sequence, event=event, prev_hash=prev_hash, hash=entry_hash(prev_hash, sequence, event))

@@ -1,4 +1,4 @@
-"""Fencing: who lost its lease changes nothing."""
+"""Fencing: a process that lost its lease must change nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from mendel.errors import Fenced
 
 def require_lease(held: Lease, current: Lease | None) -> None:
     """
-    Refuse to go on unless *held* is still the newest epoch of its name.
+    Check that the lease *held* is still the newest epoch of its name.
 
-    An expired lease that nobody took is still the newest: expiry alone harms nobody.
+    An expired lease still passes while no other holder has acquired it.
+
+    Args:
+        held: The lease that the process acquired.
+        current: The newest lease of that name in the store; None when the lease was released.
 
     Raises:
-        Fenced: Somebody else took it, or it was given back.
+        Fenced: Another holder acquired the lease, or the lease was released.
     """
     if current is None or (current.holder, current.epoch) != (held.holder, held.epoch):
-        now = "nobody" if current is None else f"{current.holder} (epoch {current.epoch})"
+        now = "nobody holds it" if current is None else f"{current.holder} holds epoch {current.epoch}"
         raise Fenced(
-            f"{held.holder} lost the lease {held.name!r} of epoch {held.epoch}; it is held by {now}.",
-            remedy="Acquire the lease anew before changing anything.",
+            f"{held.holder} lost epoch {held.epoch} of the lease {held.name!r}; now {now}.",
+            remedy="Acquire the lease again before changing anything.",
         )

@@ -1,4 +1,4 @@
-"""The ledger's proof: the chain holds, and a signed head says how far it stood when."""
+"""Check the ledger's hash chain, and sign its newest entry so that later rewriting is detected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mendel.values import from_json, require_utc, to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """The chain holds from ``first`` to ``last``, inclusive; ``last < first`` when there was nothing to verify."""
+class VerifiedRange:
+    """The range of entries whose hash chain was verified, both ends included; ``last < first`` when it is empty."""
 
     first: int
     last: int
@@ -24,11 +24,11 @@ class Verified:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
     """
-    A signed statement that the ledger's entry ``sequence`` had this ``hash`` at a time.
+    A signed statement that the ledger entry number ``sequence`` had this ``hash`` at the time ``at``.
 
     Attributes:
-        signature: Ed25519 over the other three, hex.
-        public_key: The raw key that checks it, hex.
+        signature: The Ed25519 signature over sequence, hash and time, in hex.
+        public_key: The raw public key that verifies the signature, in hex.
     """
 
     sequence: int
@@ -38,41 +38,41 @@ class Anchor:
     public_key: str
 
 
-def as_recorded(event: Event) -> Event:
-    """*event* as every ledger gives it back: its time in UTC, its data as JSON keeps them."""
+def normalised_event(event: Event) -> Event:
+    """Give *event* as a ledger returns it after storing: its time in UTC, its data passed through JSON."""
     return replace(event, time=require_utc(event.time), data=from_json(to_json(event.data), dict[str, Any]))
 
 
-def verify(entries: Iterable[LedgerEntry], *, after: Verified | None = None) -> Verified:
+def verify_chain(entries: Iterable[LedgerEntry], *, after: VerifiedRange | None = None) -> VerifiedRange:
     """
-    Check sequence, previous hash and hash of every entry.
+    Check the sequence number, previous hash and hash of every entry.
 
     Args:
-        entries: Ascending, from the first one on, or from the one that follows *after*.
-        after: What was verified before, when a long ledger is read in pieces.
+        entries: Entries in ascending order that begin with entry 1, or with the entry that follows *after*.
+        after: The range verified before, when a long ledger is read in pieces.
 
     Raises:
-        LedgerBroken: At the first sequence that is missing, altered or out of place.
+        LedgerBroken: An entry is missing, altered or out of order; the error carries the first wrong sequence number.
     """
     first, last, head = (1, 0, GENESIS) if after is None else (after.first, after.last, after.head_hash)
     for entry in entries:
         due = last + 1
         if entry.sequence != due:
-            raise _broken(due, f"it is missing; the next entry is {entry.sequence}")
+            raise _broken(due, f"the entry is missing; the next entry has number {entry.sequence}")
         if entry.prev_hash != head:
-            raise _broken(due, "it does not follow the entry before it")
+            raise _broken(due, f"its prev_hash is not the hash of entry {last}")
         if entry.hash != entry_hash(entry.prev_hash, entry.sequence, entry.event):
-            raise _broken(due, "its content does not have its hash")
+            raise _broken(due, "its hash does not match its content")
         last, head = entry.sequence, entry.hash
-    return Verified(first=first, last=last, head_hash=head)
+    return VerifiedRange(first=first, last=last, head_hash=head)
 
 
 def sign_head(head: LedgerEntry, *, private_key: bytes, at: datetime) -> Anchor:
     """
-    Sign *head*, so that nobody without the key can rewrite what stands before it unnoticed.
+    Sign the entry *head*, so that rewriting *head* or an entry before it is detected without the private key.
 
     Args:
-        private_key: 32 raw bytes (RFC 8032).
+        private_key: The Ed25519 key, 32 raw bytes (RFC 8032).
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - start-up time
 
@@ -89,27 +89,27 @@ def sign_head(head: LedgerEntry, *, private_key: bytes, at: datetime) -> Anchor:
 
 def check_anchor(anchor: Anchor, entry: LedgerEntry, *, trusted: Collection[str]) -> None:
     """
-    Check that *anchor* was signed by a trusted key and that *entry* is what it was signed over.
+    Check that a trusted key signed *anchor* and that the ledger's *entry* still has the signed hash.
 
     Args:
-        entry: The ledger's entry of the anchor's sequence.
-        trusted: Public keys (hex) that are known to be ours.
+        entry: The ledger entry with the anchor's sequence number.
+        trusted: Public keys (hex) of this installation.
 
     Raises:
-        LedgerBroken: The key is a stranger's, the signature does not hold, or the ledger says otherwise.
+        LedgerBroken: The key is not trusted, the signature is invalid, or the entry has another hash.
     """
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - start-up time
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - start-up time
 
     if anchor.public_key not in trusted:
-        raise _broken(anchor.sequence, "its anchor is signed by an unknown key")
+        raise _broken(anchor.sequence, "an untrusted key signed its anchor")
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(anchor.public_key))
         key.verify(bytes.fromhex(anchor.signature), _statement(anchor.sequence, anchor.hash, anchor.at))
     except (InvalidSignature, ValueError) as error:
-        raise _broken(anchor.sequence, "the signature of its anchor does not hold") from error
+        raise _broken(anchor.sequence, "the signature of its anchor is invalid") from error
     if (entry.sequence, entry.hash) != (anchor.sequence, anchor.hash):
-        raise _broken(anchor.sequence, f"it was anchored with hash {anchor.hash[:12]} and now has {entry.hash[:12]}")
+        raise _broken(anchor.sequence, f"its anchor has the hash {anchor.hash[:12]}, the entry has {entry.hash[:12]}")
 
 
 def _statement(sequence: int, entry_hash_: str, at: datetime) -> bytes:
@@ -117,4 +117,8 @@ def _statement(sequence: int, entry_hash_: str, at: datetime) -> bytes:
 
 
 def _broken(sequence: int, why: str) -> LedgerBroken:
-    return LedgerBroken(f"The ledger breaks at entry {sequence}: {why}.", sequence=sequence)
+    return LedgerBroken(
+        f"The hash chain of the ledger is broken at entry {sequence}: {why}.",
+        sequence=sequence,
+        remedy="Compare the database with a backup taken before the entry was changed.",
+    )

@@ -1,4 +1,4 @@
-"""The relay: what a transaction asked to start is started, at least once."""
+"""The outbox relay starts the workflows that committed transactions requested, each at least once."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from mendel.durable.ports import Outbox, Transaction, UnitOfWork, WorkflowCall, 
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
+class OutboxRelay:
     """
-    Passes calls from the outbox on to the workflows.
+    Starts the workflows whose calls wait in the outbox.
 
-    Killed between starting a call and forgetting it, it starts the call again, which does nothing: starting is
-    idempotent by id.
+    A relay that is killed after it started a workflow, but before it removed the call, starts the workflow again; the
+    second start does nothing, because starting is idempotent by id.
     """
 
     unit: UnitOfWork
     workflows: Workflows
 
-    def pass_on(self, *, limit: int = 100) -> int:
+    def start_pending(self, *, limit: int = 100) -> int:
         """
-        Start the oldest pending calls, at most *limit*, and forget them.
+        Start the workflows of the oldest waiting calls, at most *limit*, and remove the calls from the outbox.
 
         Returns:
-            How many were passed on; *limit* of them means that more may wait.
+            The number of workflows started; when it equals *limit*, more calls may wait.
 
         Raises:
-            LookupError: A call names a workflow that was never registered; those before it were passed on.
+            LookupError: A call names a workflow that was not registered; the calls before it were started.
         """
 
         def oldest(tx: Transaction) -> tuple[WorkflowCall, ...]:

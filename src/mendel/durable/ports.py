@@ -1,4 +1,4 @@
-"""What the house needs of a database and of a workflow engine."""
+"""The ports to the database (transactions, ledger, outbox, leases) and to the workflow engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepKey:
-    """Names one state-changing step of one workflow: what it changes, it changes once."""
+    """Names one state-changing step of one workflow, so that the change is made once even if the step runs again."""
 
     workflow_id: str
     step: str
@@ -26,7 +26,7 @@ class StepKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowCall:
-    """A workflow to start, idempotent by ``id``."""
+    """A request to start the workflow *name* with an input; a second request with the same ``id`` does nothing."""
 
     name: str
     id: str
@@ -35,7 +35,7 @@ class WorkflowCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right of ``holder`` to act as ``name`` until ``expires``; ``epoch`` grows with every change of holder."""
+    """The exclusive right of ``holder`` to the role ``name`` until ``expires``; each new holder gets a higher epoch."""
 
     name: str
     holder: str
@@ -45,114 +45,121 @@ class Lease:
 
 class Transaction(Protocol):
     """
-    One transaction over every room's store.
+    One transaction over the stores of all rooms.
 
-    Reads see the transaction's own writes. Nothing is visible outside before the commit; an exception that leaves the
-    work rolls everything back, appended events and outbox included.
+    Reads see the transaction's own writes. Other transactions see nothing before the commit. When the work function
+    raises, everything is rolled back, appended events and outbox calls included.
     """
 
     def store(self, port: type[S]) -> S:
         """
-        The store that implements *port*, bound to this transaction.
+        Give the store that implements *port*, bound to this transaction.
 
         Raises:
-            LookupError: No adapter was wired for *port*: a programming error.
+            LookupError: No adapter implements *port* here, which is a programming error.
         """
 
     def append(self, event: Event) -> None:
         """
-        Append *event* to the ledger, as the last act of the transaction.
+        Append *event* to the ledger when the transaction commits.
 
-        Events of one transaction keep their order; sequence numbers are taken at commit and are gapless.
+        Events of one transaction keep their order. Sequence numbers are assigned at the commit, without gaps.
         """
 
     def start(self, call: WorkflowCall) -> None:
-        """Put *call* into the outbox; the relay starts it after the commit, at least once, idempotent by its id."""
+        """Put *call* into the outbox; the outbox relay starts the workflow after the commit, at least once."""
 
 
 class UnitOfWork(Protocol):
     """
-    Runs work in transactions.
+    Runs functions in transactions. Threads may share one unit of work.
 
-    A writing transaction begins IMMEDIATE (SQLite) or serialisable, and is retried whole when the database says so:
-    work must be a pure function of what it reads, without other I/O. Safe to share between threads.
+    A writing transaction is IMMEDIATE on SQLite and serialisable on PostgreSQL. The whole function runs again when the
+    database reports a conflict; so it must depend only on what it reads from the transaction, and do no other I/O.
     """
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """
-        Run *work* and commit.
+        Run *work* in a transaction and commit.
 
         Raises:
-            Fenced: This unit acts under a lease that was lost.
+            Fenced: The unit was made by :meth:`fenced`, and its lease was lost.
             StoreUnavailable: The database does not answer, or stayed busy through every retry.
         """
 
     def write_once(self, key: StepKey, work: Callable[[Transaction], Payload]) -> Payload:
         """
-        Run *work* and commit, unless *key* was committed before: then give back what was stored with it.
+        Run *work* and commit it together with *key* and the result.
 
-        The key, the result and the change are one transaction.
+        When *key* was committed before, *work* does not run; the stored result is returned.
         """
 
     def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* on one consistent snapshot; it must not write."""
+        """Run *work* on one consistent snapshot of the database; *work* must not write."""
 
     def fenced(self, lease: Lease) -> UnitOfWork:
-        """A unit whose every write first checks, inside its transaction, that *lease* is still the newest epoch."""
+        """Give a unit of work whose every write first checks, in the same transaction, that *lease* is not lost."""
 
 
 class Ledger(Protocol):
     """
-    Reads the ledger inside a transaction (``tx.store(Ledger)``); only :meth:`Transaction.append` writes it.
+    Read access to the ledger inside a transaction (``tx.store(Ledger)``).
+
+    Only :meth:`Transaction.append` writes to the ledger.
     """
 
     def head(self) -> LedgerEntry | None:
-        """The newest entry, or None when nothing ever happened."""
+        """Give the newest entry; None when the ledger is empty."""
 
     def entries(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), subject: str | None = None
     ) -> tuple[LedgerEntry, ...]:
         """
-        Entries with a sequence above *after*, ascending.
+        Give entries with a sequence number above *after*, in ascending order, at most *limit*.
 
-        *types* match exactly; *subject* matches the subject itself, or a model and all its versions
-        (``credit`` finds ``credit`` and ``credit@3``).
+        Args:
+            types: Give only events of exactly these types; empty gives all types.
+            subject: Give only events of this subject. A model's name also selects its versions: ``credit`` selects
+                ``credit`` and ``credit@3``.
         """
 
 
 class Outbox(Protocol):
-    """The calls waiting to be started (``tx.store(Outbox)``)."""
+    """The workflow calls that committed transactions requested and that were not started yet (``tx.store(Outbox)``)."""
 
     def pending(self, limit: int) -> tuple[WorkflowCall, ...]:
-        """The oldest calls not yet marked started."""
+        """Give the oldest calls not yet started, at most *limit*."""
 
     def mark_started(self, call_id: str) -> None:
-        """Forget the call; no error when it is gone."""
+        """Remove a call from the outbox; an unknown id is no error."""
 
     def depth(self) -> int:
-        """How many calls wait."""
+        """Count the calls not yet started."""
 
 
 class Leases(Protocol):
-    """Leases on names (``tx.store(Leases)``)."""
+    """The store of leases (``tx.store(Leases)``); a name has at most one holder at a time."""
 
     def acquire(self, name: str, holder: str, *, now: datetime, ttl: timedelta) -> Lease | None:
         """
-        Take or renew the lease.
+        Acquire or renew the lease *name* until *now* + *ttl*.
 
-        The same holder keeps its epoch while it has not expired to somebody else; a new holder gets a higher one, and
-        only when the lease is free or expired. None: somebody else holds it.
+        A holder that renews keeps its epoch, even after expiry, while no other holder acquired the lease. Another
+        holder acquires a free or expired lease only, and gets a higher epoch.
+
+        Returns:
+            The lease; None when another holder has it.
         """
 
     def release(self, lease: Lease) -> None:
-        """Give it back; no error when it was lost."""
+        """Free the lease; a lease that another holder has acquired meanwhile is left alone."""
 
     def current(self, name: str) -> Lease | None:
-        """The lease as it stands, expired or not."""
+        """Give the newest lease of *name*, even if it has expired; None when it is free."""
 
 
 class WorkflowState(StrEnum):
-    """How far a workflow is."""
+    """The state of a workflow run; only ``running`` is not final."""
 
     RUNNING = "running"
     DONE = "done"
@@ -162,7 +169,7 @@ class WorkflowState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRun:
-    """A workflow as it stands; ``result`` when done, ``error`` (type and message) when failed."""
+    """The state of a workflow; ``result`` is set when it is done, ``error`` (type and message) when it failed."""
 
     id: str
     name: str
@@ -171,65 +178,63 @@ class WorkflowRun:
     error: str | None = None
 
 
-class Run(Protocol):
-    """
-    What a workflow function is given. Outside its steps a workflow is deterministic.
-    """
+class WorkflowContext(Protocol):
+    """The argument through which a workflow function runs its steps. Code outside steps must be deterministic."""
 
     @property
     def id(self) -> str:
-        """The id the workflow was started with."""
+        """The id of the call that started the workflow."""
 
     def step(self, name: str, act: Callable[[], Payload]) -> Payload:
         """
-        Run *act* at least once and remember its result; a resumed workflow gets the remembered one.
+        Run *act* at least once and store its result; a resumed workflow gets the stored result instead.
 
-        *name* is unique within the run (number repeated ones). An exception of *act* fails the step and leaves the
-        workflow, unless caught; it is remembered too.
+        *name* must be unique within the workflow; number repeated steps. When *act* raises, the exception is stored
+        and raised; a resumed workflow gets the same exception.
         """
 
     def sleep(self, name: str, span: timedelta) -> None:
-        """Wait, through restarts; the end is fixed the first time."""
+        """Wait for *span*. A restart does not begin the wait again: its end is stored at the first call."""
 
 
-WorkflowFunction = Callable[[Run, Payload], Payload]
+WorkflowFunction = Callable[[WorkflowContext, Payload], Payload]
 
 
 class Workflows(Protocol):
     """
-    Durable workflows: a killed and resumed workflow ends like an uninterrupted one.
+    Durable workflows: a workflow that is killed and resumed ends like an uninterrupted one.
 
-    Register every function, then open; opening resumes what this executor left unfinished.
+    Register every function, then call :meth:`open`, which resumes the unfinished workflows of this executor.
     """
 
     def register(self, name: str, function: WorkflowFunction) -> None:
-        """Make *function* startable under *name*; before :meth:`open` only."""
+        """Make *function* available under *name*; call this before :meth:`open`."""
 
     def open(self) -> AbstractContextManager[Workflows]:
-        """Launch, resume, and on leaving stop taking work (what is unfinished resumes at the next opening)."""
+        """Start the engine and resume unfinished workflows; leaving the context stops it without losing any."""
 
     def start(self, call: WorkflowCall) -> None:
         """
-        Start it in the background; starting an id that exists does nothing, whatever its state.
+        Start the workflow in the background; an id that was started before does nothing, whatever its state.
 
         Raises:
-            LookupError: The name was never registered.
+            LookupError: No function is registered under the name.
         """
 
     def get(self, workflow_id: str) -> WorkflowRun | None:
-        """The run as it stands, or None."""
+        """Give the state of a workflow; None when the id is unknown."""
 
     def unfinished(self) -> tuple[WorkflowRun, ...]:
-        """Every run that is neither done, failed nor cancelled."""
+        """Give every workflow that is neither done, failed nor cancelled."""
 
     def wait(self, workflow_id: str, *, timeout: timedelta) -> WorkflowRun:
         """
-        Wait until it ends.
+        Wait until the workflow ends.
 
         Raises:
-            RunNotFound: No run of that id.
-            DeadlineExceeded: It did not end in time; it goes on.
+            RunNotFound: The id is unknown.
+            DeadlineExceeded: The workflow did not end within *timeout*; it keeps running.
         """
 
     def cancel(self, workflow_id: str) -> None:
-        """Stop it before its next step."""
+        """Stop the workflow before its next step."""

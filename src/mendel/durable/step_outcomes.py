@@ -1,4 +1,4 @@
-"""How a step ended, as JSON: the same for the run that did it and for the one that resumes and only remembers."""
+"""The outcome of a workflow step as JSON, so that a resumed workflow gets the same result or the same error."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mendel.errors import Fenced, MendelError, StepFailed
 from mendel.values import from_builtins, from_json, to_builtins, to_json
 
 
-class Abandoned(BaseException):
+class ExecutionAbandoned(BaseException):
     """
-    This execution of a workflow ends here and leaves nothing behind; the workflow stays unfinished.
+    This process stops executing the workflow and stores no outcome; the workflow stays unfinished.
 
-    No Exception, so that no workflow takes it for a failure of its own.
+    It derives from BaseException, so that no ``except Exception`` in a workflow handles it as a failure.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
     """
-    How a step ended: with a ``result``, or with an error.
+    The result or the error of a step.
 
     Attributes:
-        error: The name of the error's class in :mod:`mendel.errors`; None when there is a result.
-        fields: What the error carries.
+        error: The name of the error's class in :mod:`mendel.errors`; None when the step succeeded.
+        fields: The attributes of the error, such as ``message`` and ``remedy``.
     """
 
     result: Payload | None = None
@@ -36,32 +36,32 @@ class StepOutcome:
     fields: Payload | None = None
 
 
-def attempt(act: Callable[[], Payload]) -> StepOutcome:
+def run_step(act: Callable[[], Payload]) -> StepOutcome:
     """
-    Run *act* and say how it ended.
+    Run *act* and give its result or error.
 
     Raises:
-        Abandoned: *act* was fenced: another executor has the workflow now, and what happened here is not its outcome.
+        ExecutionAbandoned: *act* raised Fenced: another process runs the workflow now, so no outcome is stored here.
     """
     try:
         return StepOutcome(result=as_json(act()))
     except Fenced as error:
-        raise Abandoned(str(error)) from error
+        raise ExecutionAbandoned(str(error)) from error
     except MendelError as error:
         return StepOutcome(error=type(error).__name__, fields=_fields(error))
-    except Exception as error:  # noqa: BLE001 - the one supervisor of steps: what nobody foresaw is remembered too
+    except Exception as error:  # noqa: BLE001 - the one supervisor of steps: unexpected errors are stored too
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
         return StepOutcome(error=StepFailed.__name__, fields=_fields(StepFailed(message, kind=type(error).__name__)))
 
 
-def settle(outcome: StepOutcome) -> Payload:
+def result_or_raise(outcome: StepOutcome) -> Payload:
     """
-    Give the result back, or raise the error anew.
+    Return the result of a stored outcome, or raise its error again.
 
     Raises:
-        MendelError: Of the class and with the fields that the step raised.
-        StepFailed: The step raised anything else.
+        MendelError: The step raised a MendelError; class and attributes are the same.
+        StepFailed: The step raised another exception.
     """
     if outcome.error is None:
         return outcome.result or {}
@@ -69,7 +69,7 @@ def settle(outcome: StepOutcome) -> Payload:
 
 
 def as_json(payload: Payload) -> Payload:
-    """*payload* as it will be read back."""
+    """Convert *payload* to the value that it has after encoding as JSON and decoding."""
     return from_json(to_json(payload), dict[str, Any])
 
 

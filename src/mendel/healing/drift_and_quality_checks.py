@@ -63,7 +63,7 @@ class QualityLook:
 
 def windows(policy: MonitoringPolicy, now: datetime) -> tuple[Window, ...]:
     """The windows that must agree, oldest first: each as long as ``lookback``, one ``every`` after the other."""
-    end = Window.grain(now, policy.every).start
+    end = Window.containing(now, policy.every).start
     return tuple(Window.before(end - policy.every * back, policy.lookback) for back in reversed(range(policy.confirm)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from mendel.durable import Payload, Run, StepKey
+from mendel.durable import Payload, StepKey, WorkflowContext
 from mendel.errors import Fenced, MendelError, PromotionRefused, Unavailable
 from mendel.healing.entities import Incident, PlaybookRun
 from mendel.healing.playbooks import Step
@@ -49,7 +49,7 @@ class Playing:
         facts: What earlier steps left.
     """
 
-    durable: Run
+    durable: WorkflowContext
     run: PlaybookRun
     incident: Incident | None
     policy: HealingPolicy
@@ -103,7 +103,7 @@ class Playing:
 class Prefixed:
     """A run within a run: the same workflow, its steps under a name of their own."""
 
-    run: Run
+    run: WorkflowContext
     prefix: str
 
     @property

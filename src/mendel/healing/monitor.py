@@ -146,7 +146,7 @@ class Monitor:
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
             # of a version that came with the change, every row of the first grain counts
-            start = window.start if ref == incident.ref else Window.grain(window.start, policy.every).start
+            start = window.start if ref == incident.ref else Window.containing(window.start, policy.every).start
             found[SignalKind.DRIFT] = self._drift_gone(ref, Window(start, window.end), policy)
         if SignalKind.QUALITY in kinds:
             found[SignalKind.QUALITY] = self._quality_gone(ref, window, document, policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mendel.durable import Clock, NewId, Payload, Run, StepKey, Transaction, UnitOfWork, WorkflowFunction
+from mendel.durable import Clock, NewId, Payload, StepKey, Transaction, UnitOfWork, WorkflowContext, WorkflowFunction
 from mendel.errors import Fenced
 from mendel.healing.actions import Actions
 from mendel.healing.durable_steps import Done, Playing, Refused
@@ -52,7 +52,7 @@ class PlaybookWorkflow:
         self._journal = Journal(new_id)
         self._actions = Actions(unit, registry, watcher=watcher, retrain=retrain, journal=self._journal, clock=clock)
 
-    def __call__(self, durable: Run, payload: Payload) -> Payload:
+    def __call__(self, durable: WorkflowContext, payload: Payload) -> Payload:
         """Play one part of the run ``payload["run"]``: from its start, or from the step it was held before, on."""
         begun = from_builtins(
             durable.step("begin", lambda: self._begin(str(payload["run"]), int(payload["part"]))), _Begun

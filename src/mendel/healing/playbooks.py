@@ -14,7 +14,7 @@ import yaml
 
 from mendel.errors import InvalidPolicy, MendelError
 from mendel.healing.policy import Autonomy
-from mendel.values import from_mapping, parse_duration, unknown_key
+from mendel.values import from_mapping, parse_duration, unknown_key_message
 
 
 class Action(StrEnum):
@@ -205,10 +205,10 @@ def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
 def _refuse_keys(node: yaml.MappingNode, known: list[str], where: str, at: str) -> None:
     for key, _ in _pairs(node):
         if key.value not in known:
-            raise InvalidPolicy(unknown_key(str(key.value), known, f"{where}:{key.start_mark.line + 1}: {at}"))
+            raise InvalidPolicy(unknown_key_message(str(key.value), known, f"{where}:{key.start_mark.line + 1}: {at}"))
 
 
 def _refuse_value(node: yaml.Node, known: list[str], where: str, at: str) -> None:
     if node.value not in known:
-        told = unknown_key(str(node.value), known, f"{where}:{node.start_mark.line + 1}: {at}")
+        told = unknown_key_message(str(node.value), known, f"{where}:{node.start_mark.line + 1}: {at}")
         raise InvalidPolicy(told.replace("unknown key", "unknown value"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from mendel.errors import InvalidPolicy
 from mendel.healing.entities import Cause
-from mendel.values import from_mapping, unknown_key
+from mendel.values import from_mapping, unknown_key_message
 
 
 class Level(StrEnum):
@@ -100,7 +100,7 @@ class HealingPolicy:
         causes = [cause.value for cause in Cause]
         for key in self.remedies:
             if key not in causes:
-                raise InvalidPolicy(unknown_key(key, causes, "remedies"))
+                raise InvalidPolicy(unknown_key_message(key, causes, "remedies"))
         if self.max_runs_per_day < 0:
             raise InvalidPolicy("max_runs_per_day is a count, at least 0")
 

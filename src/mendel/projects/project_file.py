@@ -26,7 +26,7 @@ from mendel.projects.entities import (
     project_path,
 )
 from mendel.projects.yaml_document import Document, Place, read_document
-from mendel.values import ModelName, unknown_key
+from mendel.values import ModelName, unknown_key_message
 
 T = TypeVar("T")
 FILE, LEGACY_FILE = "mlserver.yaml", "classifier.yaml"
@@ -215,7 +215,7 @@ def _mapping(document: Document, value: Any, place: Place) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise document.error(f"{'.'.join(place)}: a mapping is needed here, not {value!r}.", place)
+        raise document.error(f"{'.'.join(place)}: {value!r} is not a mapping of keys to values.", place)
     return value
 
 
@@ -223,7 +223,7 @@ def _refuse_unknown(document: Document, body: Mapping[str, Any], known: tuple[st
     for key in body:
         if key not in known:
             at = ".".join(place) or document.path.name
-            raise document.error(unknown_key(str(key), list(known), at), (*place, str(key)))
+            raise document.error(unknown_key_message(str(key), list(known), at), (*place, str(key)))
 
 
 def _section(document: Document, kind: type[T], body: Any, place: Place) -> T:

@@ -48,7 +48,7 @@ def read_document(path: Path) -> Document:
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
-            raise InvalidProject("a mapping of sections is needed here.", path=str(path), line=1)
+            raise InvalidProject("the file is not a mapping of sections.", path=str(path), line=1)
         lines: dict[Place, int] = {}
         _place_lines(node, (), lines, path)
         tree = loader.construct_document(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mendel.durable import Payload, Run, WorkflowFunction
+from mendel.durable import Payload, WorkflowContext, WorkflowFunction
 from mendel.errors import GenerationConflict
 from mendel.registry.apply_plan import deployment_of
 from mendel.registry.ports import ArtifactStore, Mirror, RegistryStore
@@ -46,7 +46,7 @@ class ArtifactMirror:
 def mirror_alias(artifact_mirror: ArtifactMirror) -> WorkflowFunction:
     """The body of the workflow :data:`MIRROR_ALIAS`: one step, which may be repeated."""
 
-    def run_mirror(run: Run, call: Payload) -> Payload:
+    def run_mirror(run: WorkflowContext, call: Payload) -> Payload:
         def mirror() -> Payload:
             seen = artifact_mirror.mirror(ModelName(call["model"]))
             return {"production": seen.production, "generation": seen.generation}

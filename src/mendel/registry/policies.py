@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from mendel.errors import InvalidPolicy
-from mendel.values import ModelName, from_mapping, to_json, unknown_key
+from mendel.values import ModelName, from_mapping, to_json, unknown_key_message
 
 SECTIONS = ("gates", "governance", "healing", "monitoring", "retraining", "rollback")
 
@@ -137,7 +137,7 @@ def checked_body(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name, section in body.items():
         if name not in SECTIONS:
-            raise InvalidPolicy(unknown_key(name, list(SECTIONS), "policy"))
+            raise InvalidPolicy(unknown_key_message(name, list(SECTIONS), "policy"))
         if section is not None and not isinstance(section, Mapping):
-            raise InvalidPolicy(f"policy.{name}: a mapping is needed here, not {section!r}.")
+            raise InvalidPolicy(f"policy.{name}: {section!r} is not a mapping of keys to values.")
     return dict(body)

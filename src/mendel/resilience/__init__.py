@@ -1,9 +1,9 @@
-"""Breaker, bulkhead, deadline, retry: state machines over values; time is an argument."""
+"""Circuit breaker, bulkhead, deadline and retry as pure state machines; callers pass the time as an argument."""
 
 from mendel.resilience.breaker import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, Refused
-from mendel.resilience.bulkhead import Bulkhead, BulkheadPolicy, Entry, Go, Rejected, Wait
+from mendel.resilience.bulkhead import Bulkhead, BulkheadDecision, BulkheadPolicy, Rejected, RunNow, Wait
 from mendel.resilience.deadline import Deadline
-from mendel.resilience.retry import GiveUp, Retry, RetryPolicy, TryAgain, decide_retry
+from mendel.resilience.retry import GiveUp, RetryDecision, RetryPolicy, TryAgain, decide_retry
 
 __all__ = [
     "Admission",
@@ -12,15 +12,15 @@ __all__ = [
     "BreakerPhase",
     "BreakerPolicy",
     "Bulkhead",
+    "BulkheadDecision",
     "BulkheadPolicy",
     "Deadline",
-    "Entry",
     "GiveUp",
-    "Go",
     "Refused",
     "Rejected",
-    "Retry",
+    "RetryDecision",
     "RetryPolicy",
+    "RunNow",
     "TryAgain",
     "Wait",
     "decide_retry",

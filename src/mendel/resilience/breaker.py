@@ -1,4 +1,4 @@
-"""The circuit breaker: closed, open, half-open; every change is a function of a value, an event and a time."""
+"""The circuit breaker (closed, open, half-open) as an immutable state; each event gives a new state."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SLOTS = 10  # the window slides in tenths
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
     """
-    When a version is taken out of use, and how it comes back.
+    When the circuit breaker of a version opens, and when it closes again.
 
     Attributes:
-        failure_rate: The share of faults in the window at which it opens, a fraction in (0, 1].
-        minimum_calls: Fewer calls in the window never open it.
-        window: How far back calls count; it slides in tenths of itself.
-        open_for: How long it refuses everything before it tries again.
-        probes: How many calls it admits to try; all of them must succeed for it to close.
+        failure_rate: The share of failed calls in the window at which the breaker opens, a fraction in (0, 1].
+        minimum_calls: The breaker stays closed while the window holds fewer calls.
+        window: The period whose calls count; it slides in steps of a tenth of its length.
+        open_for: How long the open breaker refuses every call before it admits probes.
+        probes: How many probe calls the half-open breaker admits; it closes when all of them succeed.
     """
 
     failure_rate: float = 0.5
@@ -36,13 +36,13 @@ class BreakerPolicy:
         spans = self.window > timedelta(0) and self.open_for > timedelta(0)
         if not (0 < self.failure_rate <= 1 and counts and spans):
             raise InvalidValue(
-                f"{self} is not a breaker policy.",
-                remedy="failure_rate in (0, 1], minimum_calls and probes >= 1, window and open_for > 0.",
+                f"{self} is not a valid breaker policy.",
+                remedy="Set failure_rate in (0, 1], minimum_calls and probes >= 1, window and open_for > 0.",
             )
 
 
 class BreakerPhase(StrEnum):
-    """Where a breaker stands."""
+    """The three phases of a circuit breaker: calls pass, calls are refused, or only probe calls pass."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -52,11 +52,11 @@ class BreakerPhase(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
     """
-    The call may go.
+    The breaker lets the call pass.
 
     Attributes:
-        epoch: To be given back with its end; ends of former epochs no longer count.
-        probe: Whether the breaker is trying whether the version has recovered.
+        epoch: The caller gives this number to :meth:`Breaker.record`; results of earlier epochs are ignored.
+        probe: True when the call is a probe of the half-open breaker.
     """
 
     epoch: int
@@ -65,7 +65,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The call may not go; trying again makes sense after ``retry_after``."""
+    """The breaker refuses the call; the caller may try again after ``retry_after``."""
 
     retry_after: timedelta
 
@@ -75,7 +75,7 @@ Admission = Admitted | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
-    """Calls and faults of a tenth of a window; ``index`` counts tenths since 1970."""
+    """Calls and failed calls in one tenth of the window; ``index`` counts tenths since 1970."""
 
     index: int
     calls: int
@@ -85,46 +85,46 @@ class _Slot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
     """
-    A circuit breaker as it stands.
+    The state of a circuit breaker.
 
-    Only faults of the version open it: a caller's error is neither success nor fault. Probes whose end is never
-    reported are given up after ``open_for``, and as many are admitted anew.
+    Only faults of the version open the breaker: a call with invalid input counts neither as success nor as fault. When
+    the result of a probe is not recorded within ``open_for``, the breaker admits a new set of probes.
 
     Attributes:
         epoch: Grows with every change of phase.
         since: When the phase began.
-        trying: Probes under way, when half-open.
-        recovered: Probes that succeeded, when half-open.
+        probes_running: Probes without a result yet; 0 unless half-open.
+        probes_passed: Probes that succeeded; 0 unless half-open.
     """
 
     policy: BreakerPolicy
     phase: BreakerPhase = BreakerPhase.CLOSED
     epoch: int = 0
     since: datetime = EPOCH
-    trying: int = 0
-    recovered: int = 0
+    probes_running: int = 0
+    probes_passed: int = 0
     slots: tuple[_Slot, ...] = ()
 
     def admit(self, now: datetime) -> tuple[Breaker, Admission]:
-        """Whether a call that arrives *now* may go."""
+        """Admit or refuse a call that arrives *now*; give the new state and the decision."""
         if self.phase is BreakerPhase.CLOSED:
             return self, Admitted(epoch=self.epoch, probe=False)
         wait = self.since + self.policy.open_for - now
         if wait <= timedelta(0):
             trial = self._moved(BreakerPhase.HALF_OPEN, now)
-            return replace(trial, trying=1), Admitted(epoch=trial.epoch, probe=True)
-        if self.phase is BreakerPhase.HALF_OPEN and self.trying + self.recovered < self.policy.probes:
-            return replace(self, trying=self.trying + 1), Admitted(epoch=self.epoch, probe=True)
+            return replace(trial, probes_running=1), Admitted(epoch=trial.epoch, probe=True)
+        if self.phase is BreakerPhase.HALF_OPEN and self.probes_running + self.probes_passed < self.policy.probes:
+            return replace(self, probes_running=self.probes_running + 1), Admitted(epoch=self.epoch, probe=True)
         return self, Refused(retry_after=wait)
 
-    def ended(self, now: datetime, *, epoch: int, good: int = 0, faults: int = 0, neutral: int = 0) -> Breaker:
+    def record(self, now: datetime, *, epoch: int, good: int = 0, faults: int = 0, neutral: int = 0) -> Breaker:
         """
-        Take note of calls of one *epoch* that ended.
+        Record the results of calls that were admitted in *epoch*; give the new state.
 
         Args:
-            good: How many were answered.
-            faults: How many failed through the version's fault.
-            neutral: How many say nothing about the version: the caller's error, a caller that went away.
+            good: How many calls were answered.
+            faults: How many calls failed because the version is at fault.
+            neutral: How many calls say nothing about the version: invalid input, or a caller that disconnected.
         """
         if epoch != self.epoch or self.phase is BreakerPhase.OPEN:
             return self
@@ -141,10 +141,10 @@ class Breaker:
     def _tried(self, now: datetime, *, good: int, faults: int, neutral: int) -> Breaker:
         if faults:
             return self._moved(BreakerPhase.OPEN, now)
-        recovered = self.recovered + good
-        if recovered >= self.policy.probes:
+        passed = self.probes_passed + good
+        if passed >= self.policy.probes:
             return self._moved(BreakerPhase.CLOSED, now)
-        return replace(self, recovered=recovered, trying=max(0, self.trying - good - neutral))
+        return replace(self, probes_passed=passed, probes_running=max(0, self.probes_running - good - neutral))
 
     def _moved(self, phase: BreakerPhase, now: datetime) -> Breaker:
         return Breaker(policy=self.policy, phase=phase, epoch=self.epoch + 1, since=now)

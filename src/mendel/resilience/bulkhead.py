@@ -1,4 +1,4 @@
-"""The bulkhead: how much of one model may be under way and waiting, so that a slow one cannot starve another."""
+"""The bulkhead: a limit on the running and waiting calls of one model, so that a slow model cannot starve another."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from datetime import timedelta
 
 from mendel.errors import InvalidValue
 
-_MEMORY = 0.2  # the weight of the newest call in the mean service time
+_NEWEST_WEIGHT = 0.2  # the weight of the newest call in the mean service time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkheadPolicy:
     """
-    The width of one model.
+    The limits on the calls of one model.
 
     Attributes:
-        max_concurrent: How many calls run at once.
-        max_queue: How many more may wait.
-        queue_timeout: How long one may wait.
+        max_concurrent: The number of calls that may run at once.
+        max_queue: The number of further calls that may wait.
+        queue_timeout: How long a call may wait.
     """
 
     max_concurrent: int = 64
@@ -28,18 +28,19 @@ class BulkheadPolicy:
     def __post_init__(self) -> None:
         if self.max_concurrent < 1 or self.max_queue < 0 or self.queue_timeout < timedelta(0):
             raise InvalidValue(
-                f"{self} is not a bulkhead policy.", remedy="max_concurrent >= 1, max_queue and queue_timeout >= 0."
+                f"{self} is not a valid bulkhead policy.",
+                remedy="Set max_concurrent >= 1, max_queue and queue_timeout >= 0.",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Go:
-    """The call runs at once."""
+class RunNow:
+    """The bulkhead lets the call run at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """The call waits its turn, ``at_most`` this long; then it has :meth:`Bulkhead.left`."""
+    """The call waits for a free place, ``at_most`` this long; then its owner calls :meth:`Bulkhead.gave_up`."""
 
     at_most: timedelta
 
@@ -47,27 +48,27 @@ class Wait:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
     """
-    The call is turned away.
+    The bulkhead refuses the call.
 
     Attributes:
-        retry_after: When there will be room, as far as can be told.
-        reason: ``full``, or ``too late``: the wait would outlive the deadline.
+        retry_after: The expected time until a place is free, estimated from the mean service time.
+        reason: ``full`` when the queue is full; ``too late`` when the expected wait exceeds the deadline.
     """
 
     retry_after: timedelta
     reason: str
 
 
-Entry = Go | Wait | Rejected
+BulkheadDecision = RunNow | Wait | Rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bulkhead:
     """
-    A bulkhead as it stands: the counts; who waits in which order is its owner's.
+    The counts of a bulkhead. The queue itself, with the order of the waiting calls, belongs to the bulkhead's owner.
 
     Attributes:
-        service: The mean time a call runs, newer ones weighing more; None before the first ended.
+        service: The exponentially weighted mean run time of calls; None before the first call has ended.
     """
 
     policy: BulkheadPolicy
@@ -75,18 +76,18 @@ class Bulkhead:
     waiting: int = 0
     service: timedelta | None = None
 
-    def arrived(self, *, patience: timedelta | None = None) -> tuple[Bulkhead, Entry]:
+    def arrived(self, *, remaining: timedelta | None = None) -> tuple[Bulkhead, BulkheadDecision]:
         """
-        Let a call in, make it wait, or turn it away.
+        Decide whether a new call runs, waits or is refused; give the new counts and the decision.
 
         Args:
-            patience: What is left of its deadline; None where it has none.
+            remaining: The time until the call's deadline; None when it has no deadline.
         """
         if self.running < self.policy.max_concurrent and not self.waiting:
-            return replace(self, running=self.running + 1), Go()
+            return replace(self, running=self.running + 1), RunNow()
         if self.waiting >= self.policy.max_queue:
             return self, Rejected(retry_after=self.expected_wait(), reason="full")
-        at_most = self.policy.queue_timeout if patience is None else min(patience, self.policy.queue_timeout)
+        at_most = self.policy.queue_timeout if remaining is None else min(remaining, self.policy.queue_timeout)
         expected = self.expected_wait()
         if expected > at_most:
             return self, Rejected(retry_after=expected, reason="too late")
@@ -94,24 +95,28 @@ class Bulkhead:
 
     def finished(self, took: timedelta) -> tuple[Bulkhead, bool]:
         """
-        A call that ran has ended.
+        Record that a running call ended after *took*.
 
         Returns:
-            Whether its place goes to the call that waits longest, which its owner now lets run.
+            The new counts, and whether the call that waits longest takes the free place: the owner must then start it.
         """
         if not self.running:
-            raise InvalidValue("A call ended that never ran.")
-        service = took if self.service is None else self.service + _MEMORY * (took - self.service)
+            raise InvalidValue("The bulkhead was told that a call ended, but no call is running.")
+        service = took if self.service is None else self.service + _NEWEST_WEIGHT * (took - self.service)
         if self.waiting:
             return replace(self, waiting=self.waiting - 1, service=service), True
         return replace(self, running=self.running - 1, service=service), False
 
-    def left(self) -> Bulkhead:
-        """A waiting call gave up."""
+    def gave_up(self) -> Bulkhead:
+        """Record that a waiting call stopped waiting; give the new counts."""
         if not self.waiting:
-            raise InvalidValue("A call left that did not wait.")
+            raise InvalidValue("The bulkhead was told that a call stopped waiting, but no call is waiting.")
         return replace(self, waiting=self.waiting - 1)
 
     def expected_wait(self) -> timedelta:
-        """How long a call that came now would wait: its turn times the mean service time, over the width."""
+        """
+        Estimate how long a call that arrives now would wait.
+
+            wait = mean service time * (waiting + 1) / max_concurrent
+        """
         return (self.service or timedelta(0)) * (self.waiting + 1) / self.policy.max_concurrent

@@ -1,4 +1,4 @@
-"""Deadlines: a moment after which nobody waits for the answer."""
+"""Deadlines: the moment after which the caller no longer waits for the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mendel.values import require_utc
 @dataclass(frozen=True, slots=True, order=True)
 class Deadline:
     """
-    The moment ``at`` which the answer is worth nothing any more; the earlier of two is the smaller.
+    The moment ``at`` after which the caller no longer waits for the answer; an earlier deadline is smaller.
 
     >>> from mendel.values import EPOCH
     >>> soon = Deadline.after(EPOCH, timedelta(seconds=2))
@@ -26,13 +26,13 @@ class Deadline:
 
     @classmethod
     def after(cls, now: datetime, span: timedelta) -> Deadline:
-        """The deadline *span* from *now*."""
+        """Give the deadline *span* after *now*."""
         return cls(now + span)
 
     def remaining(self, now: datetime) -> timedelta:
-        """How long there is left; zero once it has passed."""
+        """Give the time until the deadline; zero after it has passed."""
         return max(self.at - now, timedelta(0))
 
     def passed(self, now: datetime) -> bool:
-        """Whether it has passed; at the very moment it has."""
+        """Tell whether *now* is at or after the deadline."""
         return now >= self.at

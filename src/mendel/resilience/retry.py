@@ -1,4 +1,4 @@
-"""Retry: whether to try again, and after how long, as a value."""
+"""Retry with capped exponential back-off: the decision whether to try again, and after how long."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mendel.errors import InvalidValue
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """
-    Capped exponential back-off.
+    The parameters of capped exponential back-off.
 
     Attributes:
-        attempts: How often to try in all, the first time included.
-        base: The wait after the first failure; it doubles with every further one.
+        attempts: The number of attempts in total, including the first.
+        base: The wait after the first failure; each further failure doubles the wait.
         cap: The longest wait.
-        jitter: The share of each wait that is chance, a fraction in [0, 1].
+        jitter: The random share of each wait, a fraction in [0, 1].
     """
 
     attempts: int = 5
@@ -29,41 +29,41 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.base < timedelta(0) or self.cap < self.base or not 0 <= self.jitter <= 1:
             raise InvalidValue(
-                f"{self} is not a retry policy.", remedy="attempts >= 1, 0 <= base <= cap, jitter in [0, 1]."
+                f"{self} is not a valid retry policy.", remedy="Set attempts >= 1, 0 <= base <= cap, jitter in [0, 1]."
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryAgain:
-    """Try again ``after`` this long."""
+    """Make the next attempt when the time ``after`` has passed."""
 
     after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """Stop trying after this many ``attempts``."""
+    """Make no further attempt; ``attempts`` were made."""
 
     attempts: int
 
 
-Retry = TryAgain | GiveUp
+RetryDecision = TryAgain | GiveUp
 
 
-def decide_retry(policy: RetryPolicy, failures: int, rng: random.Random) -> Retry:
+def decide_retry(policy: RetryPolicy, failures: int, rng: random.Random) -> RetryDecision:
     """
-    What to do after the *failures*-th failure in a row, counted from 1.
+    Decide whether to try again after *failures* failures in a row, at least 1.
 
         wait = min(cap, base * 2**(failures - 1)) * (1 - jitter * U),  U uniform in [0, 1)
 
-    >>> calm = RetryPolicy(attempts=3, base=timedelta(seconds=1), jitter=0)
-    >>> decide_retry(calm, 2, random.Random(0))
+    >>> policy = RetryPolicy(attempts=3, base=timedelta(seconds=1), jitter=0)
+    >>> decide_retry(policy, 2, random.Random(0))
     TryAgain(after=datetime.timedelta(seconds=2))
-    >>> decide_retry(calm, 3, random.Random(0))
+    >>> decide_retry(policy, 3, random.Random(0))
     GiveUp(attempts=3)
     """
     if failures >= policy.attempts:
         return GiveUp(attempts=failures)
-    doublings = min(failures - 1, 62)  # beyond, the product overflows a timedelta long after the cap holds
+    doublings = min(failures - 1, 62)  # a larger power overflows timedelta; the cap applies long before
     wait = min(policy.cap.total_seconds(), policy.base.total_seconds() * 2**doublings)
     return TryAgain(after=timedelta(seconds=wait * (1 - policy.jitter * rng.random())))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from mendel.durable import Clock, Event, Payload, Run, StepKey, Transaction, UnitOfWork
+from mendel.durable import Clock, Event, Payload, StepKey, Transaction, UnitOfWork, WorkflowContext
 from mendel.errors import Conflict
 from mendel.gates import Evidence, GateReport, judge
 from mendel.registry import GateRecord, PolicyDocument, Provenance, Registration, Registry, VersionRecord
@@ -99,7 +99,7 @@ class Retraining:
         rows = recent_rows(self._log, self._production(model), policies.retraining, now=now, since=since)
         return rows.supply(policies)
 
-    def run(self, run: Run, payload: Payload) -> Payload:
+    def run(self, run: WorkflowContext, payload: Payload) -> Payload:
         """
         Make one candidate and have it judged; the body of the workflow ``retrain``.
 
@@ -340,7 +340,7 @@ class Retraining:
         self._unit.write_once(StepKey(workflow_id=attempt.run_id, step=f"{kind} {subject}"), work)
 
 
-def _step(run: Run, name: str, kind: type[T], act: Callable[[], T]) -> T:
+def _step(run: WorkflowContext, name: str, kind: type[T], act: Callable[[], T]) -> T:
     return from_builtins(run.step(name, lambda: to_builtins(act())), kind)
 
 

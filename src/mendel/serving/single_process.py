@@ -52,7 +52,7 @@ class LocalBreakers:
     def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
         """Ends of admitted calls."""
         breaker = self._breaker(version)
-        self._breakers[version] = breaker.ended(
+        self._breakers[version] = breaker.record(
             self._clock(), epoch=epoch, good=succeeded, faults=failed, neutral=unused
         )
 

@@ -1,10 +1,10 @@
-"""Frozen nouns everyone speaks: validated at birth, no I/O, no clock."""
+"""Immutable value types that every room uses: validated when created, without I/O and without a clock."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mendel.values.config_mapping import from_mapping, unknown_key
+from mendel.values.config_mapping import from_mapping, unknown_key_message
 from mendel.values.deployments import (
     LATENCY_BOUNDS_MS,
     Deployment,
@@ -90,13 +90,13 @@ __all__ = [
     "to_builtins",
     "to_json",
     "to_micros",
-    "unknown_key",
+    "unknown_key_message",
     "uuid7",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the table, and numpy with it, for those who ask: commands that know no rows start without."""
+    """Import ``Table``, and numpy with it, on first use, so that commands without rows start without numpy."""
     if name != "Table":
         raise AttributeError(name)
     from mendel.values.table import Table  # noqa: PLC0415

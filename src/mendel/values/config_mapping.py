@@ -1,4 +1,4 @@
-"""Configuration mappings (YAML, environment) into frozen dataclasses: every key is read or refused."""
+"""Build frozen dataclasses from configuration mappings (YAML, environment); an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, at: str, error: type[InvalidInput] = InvalidPolicy) -> T:
     """
-    Build the dataclass *kind* from a mapping as people write it.
+    Build the dataclass *kind* from a mapping that a person wrote.
 
-    Durations are ``30s``; numbers and truth values may be text (environment variables); nested dataclasses are nested
-    mappings.
+    Durations are written ``30s``. Numbers and booleans may be text, as in environment variables. A nested dataclass is
+    a nested mapping.
 
     Args:
-        at: Where the mapping stands, for messages: ``healing`` or ``mendel.yaml: serving``.
-        error: What to raise.
+        at: The place of the mapping, which begins every error message: ``healing`` or ``mendel.yaml: serving``.
+        error: The class of the exception to raise.
 
     Raises:
-        error: An unknown key (named with the nearest known one), or a value that does not fit.
+        error: A key is unknown (the message names the nearest known key), or a value has the wrong type or range.
     """
     tree = _normalise(kind, mapping, at, error)
     try:
@@ -38,11 +38,11 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, at: str, error: t
         raise error(f"{at}: {fault}.") from fault
 
 
-def unknown_key(key: str, known: list[str], at: str) -> str:
+def unknown_key_message(key: str, known: list[str], at: str) -> str:
     """
-    The sentence that refuses *key*.
+    Give the error message for the unknown *key*.
 
-    >>> unknown_key("cooldwn", ["bake", "cooldown"], "healing")
+    >>> unknown_key_message("cooldwn", ["bake", "cooldown"], "healing")
     "healing: unknown key 'cooldwn'; did you mean 'cooldown'?"
     """
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -53,7 +53,7 @@ def unknown_key(key: str, known: list[str], at: str) -> str:
 def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any:
     kind = _without_none(kind)
     if kind is timedelta and isinstance(value, int | float):
-        raise error(f"{at}: {value!r} is no duration; write its unit, for example {value}s.")
+        raise error(f"{at}: {value!r} is not a duration; add a unit, for example {value}s.")
     if kind is timedelta and isinstance(value, str):
         try:
             return parse_duration(value)
@@ -61,12 +61,12 @@ def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any
             raise error(f"{at}: {fault}") from fault
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, Mapping):
-            raise error(f"{at}: a mapping is needed here, not {value!r}.")
+            raise error(f"{at}: {value!r} is not a mapping of keys to values.")
         hints = get_type_hints(kind)
         known = [field.name for field in fields(kind)]
         for key in value:
             if key not in hints:
-                raise error(unknown_key(str(key), known, at))
+                raise error(unknown_key_message(str(key), known, at))
         return {key: _normalise(hints[key], inner, f"{at}.{key}", error) for key, inner in value.items()}
     if get_origin(kind) is dict and isinstance(value, Mapping):
         inner_kind = get_args(kind)[1]

@@ -1,4 +1,4 @@
-"""Desired state: what a model's servers shall serve, as the hub writes it and servers read it."""
+"""Desired state, which the hub writes and servers read, and the reports that servers send back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Route:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise InvalidValue(f"A share of {self.share} is not in (0, 1].")
+            raise InvalidValue(f"The traffic share {self.share} is not in (0, 1].")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,13 @@ class Deployment:
     The desired state of a model.
 
     Attributes:
-        generation: Grows by one with every change; compare-and-set on it.
-        routes: Shares sum to 1; the first is production, a second one a canary. Empty: serves nothing.
-        keep: Former versions that stay loaded through the bake window, so that rolling back is a pointer.
-        shadow: A version that sees a copy of the traffic and answers nobody.
-        fallback: A version that answers while the breaker is open.
-        restart_epoch: Grows when workers shall be restarted.
+        generation: Grows by one with every change; writers compare and set it.
+        routes: The first route is production, a second route is the canary; the shares sum to 1. Empty when the model
+            serves nothing.
+        keep: Former production versions that stay loaded during the bake window, so that a rollback loads nothing.
+        shadow: The version that receives a copy of the traffic and whose answers are not returned.
+        fallback: The version that answers while the circuit breaker of the production version is open.
+        restart_epoch: Grows to make servers restart their workers.
     """
 
     model: ModelName
@@ -48,16 +49,17 @@ class Deployment:
 
     def __post_init__(self) -> None:
         if self.routes and not math.isclose(sum(route.share for route in self.routes), 1):
-            raise InvalidValue(f"The shares of {self.model} sum to {sum(route.share for route in self.routes)}, not 1.")
+            total = sum(route.share for route in self.routes)
+            raise InvalidValue(f"The traffic shares of {self.model}'s routes sum to {total}, not 1.")
 
     @property
     def production(self) -> int | None:
-        """The version on the first route."""
+        """The number of the version on the first route; None when the model serves nothing."""
         return self.routes[0].version if self.routes else None
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """Every version a server must hold, production first, each once."""
+        """The numbers of all versions that a server must load, production first, each once."""
         extra = [v for v in (self.shadow, self.fallback) if v is not None]
         return tuple(dict.fromkeys([*(route.version for route in self.routes), *extra, *self.keep]))
 
@@ -65,9 +67,10 @@ class Deployment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedVersion:
     """
-    What a server must know of a version to load it and to answer truthfully.
+    The facts about a version that a server needs to load it and to describe it in answers.
 
-    ``image_digest`` is of the image that the registry has for the version, wherever it is served.
+    ``image_digest`` is the digest of the image that the registry recorded for the version, even when the version is
+    served without an image.
     """
 
     number: int
@@ -86,23 +89,28 @@ class ServedVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredModel:
-    """A deployment together with the versions it names."""
+    """A deployment and the versions that it names."""
 
     deployment: Deployment
     versions: tuple[ServedVersion, ...]
 
     def version(self, number: int) -> ServedVersion:
-        """The version *number*, which the deployment names."""
+        """
+        Look up a version by its number.
+
+        Raises:
+            StopIteration: The deployment does not name *number*.
+        """
         return next(v for v in self.versions if v.number == number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
     """
-    All that servers shall serve.
+    The deployments of all models.
 
-    ``revision`` grows with every change of any deployment; servers long-poll from the one they have.
-    ``key_hashes`` maps the SHA-256 (hex) of each API key to its scopes, so that servers can authorise alone.
+    ``revision`` grows with every change of any deployment; servers long-poll for a revision above the one they have.
+    ``key_hashes`` maps the SHA-256 (hex) of each API key to its scopes, so that servers authorise without the hub.
     """
 
     revision: int
@@ -112,7 +120,16 @@ class DesiredState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConvergence:
-    """How far one server is with one model: desired and serving generation, and what went wrong loading."""
+    """
+    The state of one model on one server.
+
+    Attributes:
+        generation_desired: The generation of the deployment that the server received last.
+        generation_serving: The generation of the deployment that the server has loaded and serves.
+        version_serving: The production version that the server serves; None when it serves none.
+        failed_version: The version that could not be loaded; None when loading succeeded.
+        error: Why ``failed_version`` could not be loaded.
+    """
 
     model: ModelName
     generation_desired: int
@@ -125,22 +142,22 @@ class ModelConvergence:
 LATENCY_BOUNDS_MS: tuple[float, ...] = (
     0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000, 30000,
 )  # fmt: skip
-"""Upper bounds of the latency histogram's buckets in milliseconds; one more bucket holds what is above."""
+"""Upper bounds of the latency histogram's buckets, in milliseconds; one more bucket counts all slower calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionCounters:
     """
-    Counts of one version on one server since its epoch began; they only grow.
+    Counts for one version on one server since the server started; they only grow.
 
     Attributes:
-        requests: Requests that reached the version, whatever became of them; caller's errors are not among them.
-        model_errors: Requests the model failed, breaker refusals included.
+        requests: Requests that reached the version, answered or not; requests with invalid input are not counted.
+        model_errors: Requests on which the model failed, and requests refused by the open circuit breaker.
         timeouts: Requests whose deadline passed.
-        rejected: Requests turned away by a bulkhead.
+        rejected: Requests that the bulkhead refused.
         rows: Rows predicted.
-        ood_rows: Rows outside the reference's ranges or categories.
-        latency: Counts per bucket of ``LATENCY_BOUNDS_MS``, shape ``(len(bounds) + 1,)``.
+        ood_rows: Rows outside the reference's ranges or categories (out of distribution).
+        latency: Requests per bucket of ``LATENCY_BOUNDS_MS``, shape ``(len(bounds) + 1,)``.
     """
 
     model: ModelName
@@ -157,9 +174,10 @@ class VersionCounters:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerReport:
     """
-    What a server tells the hub every 2 s, idempotent by (server, epoch, seq).
+    The report that a server sends to the hub every 2 s, idempotent by (server, epoch, seq).
 
-    ``epoch`` changes when the server restarts and its counters begin again at 0; ``seq`` counts its reports.
+    ``epoch`` changes when the server restarts and its counters begin again at 0. ``seq`` numbers the reports of one
+    epoch.
     """
 
     server: str

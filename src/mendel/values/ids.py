@@ -11,7 +11,7 @@ from mendel.values.time import to_micros
 
 def uuid7(now: datetime, rng: random.Random) -> UUID:
     """
-    Make a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 bits of chance.
+    Make a UUIDv7 (RFC 9562, section 5.7) of 48 bits of milliseconds and 74 random bits.
 
     >>> from mendel.values.time import EPOCH
     >>> str(uuid7(EPOCH, random.Random(0)))[14]

@@ -1,4 +1,4 @@
-"""Nouns to JSON and back, one way for the whole house: wire, database, files."""
+"""Encode dataclasses as JSON and decode them: the one codec for network, database and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_TEXT = 100_000
 def _to_builtin(value: object) -> object:
     if isinstance(value, str):
         return str.__str__(value)
-    if type(value).__module__ == "numpy":  # not imported for it: most commands never meet an array
+    if type(value).__module__ == "numpy":  # numpy is not imported here: most commands never use an array
         return value.tolist()  # type: ignore[attr-defined]
     raise NotImplementedError
 
@@ -38,27 +38,27 @@ def _from_builtin(kind: type, value: object) -> object:
     raise NotImplementedError
 
 
-def to_json(noun: object) -> bytes:
+def to_json(value: object) -> bytes:
     """
     Encode a dataclass, or a tree of builtins, as canonical JSON: keys sorted, no spaces.
 
-    Times become RFC 3339 in UTC, durations ISO 8601, names and digests plain strings.
+    Times become RFC 3339 in UTC, durations become ISO 8601, names and digests become strings.
     NaN and infinities become null.
     """
-    return msgspec.json.encode(to_builtins(noun), order="sorted")
+    return msgspec.json.encode(to_builtins(value), order="sorted")
 
 
-def to_builtins(noun: object) -> Any:
-    """The same tree as :func:`to_json` gives, as dicts, lists and scalars."""
-    return msgspec.to_builtins(noun, enc_hook=_to_builtin, builtin_types=None, str_keys=True)
+def to_builtins(value: object) -> Any:
+    """Convert a value as :func:`to_json` does, but to dicts, lists and scalars instead of text."""
+    return msgspec.to_builtins(value, enc_hook=_to_builtin, builtin_types=None, str_keys=True)
 
 
 def from_builtins(tree: object, kind: type[T]) -> T:
     """
-    Build *kind* from a tree of builtins.
+    Build a *kind* from dicts, lists and scalars.
 
     Raises:
-        InvalidValue: The tree does not fit; the message names the place.
+        InvalidValue: A value is missing or has the wrong type; the message names its place in the tree.
     """
     try:
         return msgspec.convert(tree, kind, dec_hook=_from_builtin, strict=True)
@@ -68,10 +68,10 @@ def from_builtins(tree: object, kind: type[T]) -> T:
 
 def from_json(text: bytes | str, kind: type[T]) -> T:
     """
-    Decode JSON into *kind*.
+    Decode JSON text into a *kind*.
 
     Raises:
-        InvalidValue: Not JSON, or it does not fit; the message names the place.
+        InvalidValue: The text is not JSON, or a value is missing or has the wrong type; the message names its place.
     """
     try:
         return msgspec.json.decode(text, type=kind, dec_hook=_from_builtin)

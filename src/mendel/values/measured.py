@@ -1,4 +1,4 @@
-"""Absence is a type: a number is measured, or it is not and says why."""
+"""A measurement is either a number or the reason why the number is missing; both are types."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import msgspec
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured", tag_field="kind"):
     """
-    A number and how many observations stand behind it.
+    A number and the count of observations that it was computed from.
 
-    ``low`` and ``high`` bound it at the confidence its producer names, where an interval exists. A struct, not a
-    dataclass, so that the union of the two can be told apart in JSON.
+    ``low`` and ``high`` are the ends of the confidence interval, None when the statistic has none; the producer states
+    the confidence level. This is a msgspec struct with a tag, so that JSON distinguishes the two types.
     """
 
     value: float
@@ -20,7 +20,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured", tag_fi
 
 
 class NotMeasured(msgspec.Struct, frozen=True, kw_only=True, tag="not_measured", tag_field="kind"):
-    """Why there is no number; ``have`` and ``need`` count observations where that is the reason."""
+    """
+    The reason why a number is missing.
+
+    ``have`` and ``need`` count observations; they are set only when there were too few.
+    """
 
     reason: str
     have: int | None = None

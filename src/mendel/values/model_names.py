@@ -1,4 +1,4 @@
-"""Names and references, validated at birth."""
+"""Model names, version uuids, digests and version references, validated when created."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 class ModelName(str):
     """
-    The name that owns versions; for a project, the name of the classifier.
+    The name of a registered model; for a model from a project, the name of its classifier.
 
     >>> ModelName("credit-risk")
     'credit-risk'
@@ -23,23 +23,23 @@ class ModelName(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says it
+    def __new__(cls, text: str) -> Self:
         if not isinstance(text, str) or not _MODEL_NAME.fullmatch(text):
             raise InvalidValue(
                 f"{text!r} is not a model name.",
-                remedy="Use lower-case letters, digits, '-' and '_', starting with a letter or digit, at most 128.",
+                remedy="Use 1 to 128 lower-case letters, digits, '-' and '_'; start with a letter or digit.",
             )
         return super().__new__(cls, text)
 
 
 class VersionUuid(str):
-    """The uuid of a version, equal to the id of its MLflow logged model: ``m-`` and 32 hex digits."""
+    """The uuid of a version: ``m-`` and 32 hex digits, equal to the id of its logged model in MLflow."""
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says it
+    def __new__(cls, text: str) -> Self:
         if not isinstance(text, str) or not _UUID.fullmatch(text):
-            raise InvalidValue(f"{text!r} is not a version uuid.", remedy="It reads m-<32 hex digits>.")
+            raise InvalidValue(f"{text!r} is not a version uuid.", remedy="Write m-<32 hex digits>.")
         return super().__new__(cls, text)
 
 
@@ -48,21 +48,21 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says it
+    def __new__(cls, text: str) -> Self:
         if not isinstance(text, str) or not _DIGEST.fullmatch(text):
-            raise InvalidValue(f"{text!r} is not a digest.", remedy="It reads sha256:<64 hex digits>.")
+            raise InvalidValue(f"{text!r} is not a digest.", remedy="Write sha256:<64 hex digits>.")
         return super().__new__(cls, text)
 
     @property
     def hex(self) -> str:
-        """The 64 hex digits alone, fit for a file name."""
+        """The 64 hex digits without ``sha256:``, usable in a file name."""
         return self.removeprefix("sha256:")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class VersionRef:
     """
-    One version of one model.
+    A version of a model, named by the model's name and the version's number.
 
     >>> VersionRef.parse("credit@3")
     VersionRef(model='credit', number=3)
@@ -75,15 +75,17 @@ class VersionRef:
 
     def __post_init__(self) -> None:
         if isinstance(self.number, bool) or not isinstance(self.number, int) or self.number < 1:
-            raise InvalidValue(f"{self.number!r} is not a version number.", remedy="Versions count from 1.")
+            raise InvalidValue(
+                f"{self.number!r} is not a version number.", remedy="Versions are numbered from 1; write NAME@1."
+            )
 
     def __str__(self) -> str:
         return f"{self.model}@{self.number}"
 
     @classmethod
     def parse(cls, text: str) -> VersionRef:
-        """Read ``name@N`` or ``name/N``."""
+        """Parse ``name@N`` or ``name/N``; anything else raises InvalidValue."""
         name, _, number = text.replace("/", "@").rpartition("@")
         if not name or not number.isascii() or not number.isdigit():
-            raise InvalidValue(f"{text!r} is not a version.", remedy="Write NAME@N, for example credit@3.")
+            raise InvalidValue(f"{text!r} is not a model version.", remedy="Write NAME@N, for example credit@3.")
         return cls(ModelName(name), int(number))

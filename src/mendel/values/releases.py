@@ -16,7 +16,7 @@ _INFIX = re.compile(rf"-v({_NUMBER}\.{_NUMBER}\.{_NUMBER})-mlserver-")
 
 
 class Bump(StrEnum):
-    """Which part of a semantic version grows."""
+    """The part of a semantic version that a release increments."""
 
     MAJOR = "major"
     MINOR = "minor"
@@ -41,14 +41,14 @@ class SemVer:
 
     @classmethod
     def parse(cls, text: str) -> SemVer:
-        """Read ``X.Y.Z`` without leading zeros."""
+        """Parse ``X.Y.Z`` without leading zeros; anything else raises InvalidValue."""
         found = _SEMVER.fullmatch(text)
         if not found:
-            raise InvalidValue(f"{text!r} is not a version.", remedy="Write X.Y.Z without leading zeros.")
+            raise InvalidValue(f"{text!r} is not a semantic version.", remedy="Write X.Y.Z without leading zeros.")
         return cls(*(int(part) for part in found.groups()))
 
     def bumped(self, part: Bump) -> SemVer:
-        """The next version; lower parts start again at 0."""
+        """Give the version with *part* incremented by 1 and every lower part set to 0."""
         match part:
             case Bump.MAJOR:
                 return SemVer(self.major + 1, 0, 0)
@@ -61,7 +61,7 @@ class SemVer:
 @dataclass(frozen=True, slots=True)
 class ReleaseTag:
     """
-    A classifier at a version, made with the tool at a commit.
+    The git tag of a release: the classifier, its semantic version, and the commit of the tool that made the tag.
 
     >>> tag = ReleaseTag.parse("sentiment-vip-v1.2.0-mlserver-762e7f2")
     >>> tag.classifier, str(tag.version), tag.tool
@@ -76,25 +76,28 @@ class ReleaseTag:
 
     def __post_init__(self) -> None:
         if not _CLASSIFIER.fullmatch(self.classifier):
-            raise InvalidValue(f"{self.classifier!r} is not a classifier name.", remedy="It reads [a-z0-9][a-z0-9_-]*.")
+            raise InvalidValue(
+                f"{self.classifier!r} is not a classifier name.",
+                remedy="Use lower-case letters, digits, '-' and '_'; start with a letter or digit.",
+            )
         if not _TOOL.fullmatch(self.tool):
-            raise InvalidValue(f"{self.tool!r} is not a tool commit.", remedy="It is 7 to 40 hex digits, or dev.")
+            raise InvalidValue(
+                f"{self.tool!r} is not the commit of a Mendel version.", remedy="Write 7 to 40 hex digits, or dev."
+            )
 
     def __str__(self) -> str:
         return f"{self.classifier}-v{self.version}-mlserver-{self.tool}"
 
     @property
     def reproducible(self) -> bool:
-        """False for tags made without a known tool commit."""
+        """False when the tag was made by a tool of unknown commit (``dev``)."""
         return self.tool != "dev"
 
     @classmethod
     def parse(cls, text: str) -> ReleaseTag:
-        """Read a tag, splitting at the *last* ``-v<version>-mlserver-``."""
+        """Parse a tag, split at the *last* ``-v<version>-mlserver-``; anything else raises InvalidValue."""
         found = list(_INFIX.finditer(text))
         if not found:
-            raise InvalidValue(
-                f"{text!r} is not a release tag.", remedy="It reads <classifier>-v<X.Y.Z>-mlserver-<hash>."
-            )
+            raise InvalidValue(f"{text!r} is not a release tag.", remedy="Write <classifier>-v<X.Y.Z>-mlserver-<hash>.")
         last = found[-1]
         return cls(text[: last.start()], SemVer.parse(last.group(1)), text[last.end() :])

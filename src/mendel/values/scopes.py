@@ -1,4 +1,4 @@
-"""What a key may do."""
+"""The scopes of API keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """One right; every route of every door declares the one it needs."""
+    """A right that an API key can hold; every route of every door declares the scope that it needs."""
 
     PREDICT = "predict"
     READ = "read"

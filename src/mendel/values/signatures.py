@@ -1,4 +1,4 @@
-"""The shape of a model's input, in MLflow's words."""
+"""Model signatures: the names and types of input and output columns, in MLflow's format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mendel.values.json_codec import check_text, from_builtins, read_json
 
 
 class ColumnType(StrEnum):
-    """MLflow's column types."""
+    """The column types of MLflow signatures; tensors are not among them."""
 
     BOOLEAN = "boolean"
     INTEGER = "integer"
@@ -25,13 +25,13 @@ class ColumnType(StrEnum):
 
     @property
     def numeric(self) -> bool:
-        """Whether values of this type are numbers."""
+        """True for integer, long, float and double."""
         return self in {ColumnType.INTEGER, ColumnType.LONG, ColumnType.FLOAT, ColumnType.DOUBLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnSpec:
-    """One named column; ``required`` false means that null is allowed."""
+    """One column of a signature; its values may be null when ``required`` is False."""
 
     name: str
     type: ColumnType
@@ -41,10 +41,10 @@ class ColumnSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """
-    The columns a model takes and gives, in order.
+    The input and output columns of a model, in order.
 
-    ``inputs_text`` and ``outputs_text`` keep MLflow's JSON as it came, so that what was registered comes back
-    unchanged, tensors included; ``inputs`` is empty for a tensor signature.
+    ``inputs_text`` and ``outputs_text`` keep MLflow's JSON unchanged, so that the registry returns the signature that
+    was registered, tensors included. ``inputs`` is empty for a tensor signature.
     """
 
     inputs: tuple[ColumnSpec, ...]
@@ -53,14 +53,14 @@ class Signature:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Input column names, in order."""
         return tuple(column.name for column in self.inputs)
 
     def accepts(self, other: Signature) -> bool:
         """
-        Whether every request valid for *other* is valid for this one.
+        Tell whether every request that is valid for *other* is valid for this signature too.
 
-        So a version may replace another: same columns, no narrower type, nothing newly required.
+        A version whose signature accepts the production version's signature may replace that version. Both must have
+        the same columns, each pair of types must be equal or numeric, and no optional column may become required.
         """
         if not self.inputs or not other.inputs:
             return self.inputs_text == other.inputs_text
@@ -75,14 +75,19 @@ class Signature:
 
     @classmethod
     def of_columns(cls, inputs: tuple[ColumnSpec, ...], *, output: ColumnType | None = None) -> Signature:
-        """Build a signature from columns."""
+        """Build a signature from its input columns and the type of its one output column."""
         text = json.dumps([{"type": c.type.value, "name": c.name, "required": c.required} for c in inputs])
         outputs = None if output is None else json.dumps([{"type": output.value, "required": True}])
         return cls(inputs=inputs, inputs_text=text, outputs_text=outputs)
 
     @classmethod
     def from_mlflow(cls, document: Mapping[str, Any]) -> Signature:
-        """Read the mapping that stands under ``signature`` in an ``MLmodel`` file or comes of ``to_dict()``."""
+        """
+        Read the ``signature`` mapping of an ``MLmodel`` file, which MLflow's ``ModelSignature.to_dict()`` gives too.
+
+        Raises:
+            InvalidValue: The mapping is not a signature.
+        """
         text = document.get("inputs") or "[]"
         try:
             columns = from_builtins(read_json(text), list[dict[str, Any]])
@@ -90,19 +95,19 @@ class Signature:
             given = document.get("outputs")
             outputs = None if given is None else check_text(from_builtins(given, str))
         except (MendelError, TypeError) as error:
-            raise InvalidValue(f"Not a model signature: {error}") from error
+            raise InvalidValue(f"The document is not a model signature: {error}") from error
         return cls(inputs=specs, inputs_text=text, outputs_text=outputs)
 
     def to_mlflow(self) -> dict[str, Any]:
-        """The mapping MLflow stores."""
+        """Give the mapping that MLflow stores under ``signature``."""
         return {"inputs": self.inputs_text, "outputs": self.outputs_text, "params": None}
 
     def __str__(self) -> str:
-        """As MLflow prints it."""
+        """Write the signature in the layout that MLflow prints."""
         outputs = "None" if self.outputs_text is None else self.outputs_text
         return f"inputs: \n  {self.inputs_text}\noutputs: \n  {outputs}\nparams: \n  None\n"
 
 
-def _column(told: dict[str, Any]) -> ColumnSpec:
-    kept = {key: told[key] for key in ("name", "type", "required") if key in told}
-    return from_builtins(kept, ColumnSpec)
+def _column(document: dict[str, Any]) -> ColumnSpec:
+    known = {key: document[key] for key in ("name", "type", "required") if key in document}
+    return from_builtins(known, ColumnSpec)

@@ -1,4 +1,4 @@
-"""Where a version stands, how bad a thing is."""
+"""Stages of versions, severities of incidents, and health."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Where a version stands; the moves between stages are the registry's transition table."""
+    """The stage of a version; the registry's transition table lists the allowed moves."""
 
     DEVELOPMENT = "development"
     SANDBOX = "sandbox"
@@ -17,7 +17,7 @@ class Stage(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad an incident is, worst last."""
+    """The severity of an incident, in ascending order."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -26,12 +26,12 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for low up to 3 for critical."""
+        """The severity as a number from 0 (low) to 3 (critical)."""
         return list(Severity).index(self)
 
 
 class Health(StrEnum):
-    """The one vocabulary of health; ``unknown`` is never counted healthy."""
+    """The health of a model, server or component; ``unknown`` never counts as healthy."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"

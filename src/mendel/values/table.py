@@ -1,4 +1,4 @@
-"""Rows as named numpy columns: what crosses ports where a vendor's frame must not."""
+"""Tables of named numpy columns, which ports exchange instead of pandas or polars data frames."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Table:
     """
     Named columns of equal length, in order.
 
-    Numbers are ``float64`` (missing: NaN), truth values ``bool``, times ``int64`` microseconds, everything else
-    ``object`` (missing: None). Arrays are shared, not copied, and must not be written to.
+    Numbers are ``float64`` (missing: NaN), booleans ``bool``, times ``int64`` microseconds since 1970, and all other
+    values ``object`` (missing: None). Arrays are shared, not copied; do not write to them.
 
     >>> table = Table({"age": np.array([31.0, 42.0]), "city": np.array(["Ulm", None], dtype=object)})
     >>> len(table), table.names
@@ -32,7 +32,7 @@ class Table:
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}
         if len(set(lengths.values())) > 1:
-            raise ShapeMismatch(f"Columns have different lengths: {lengths}.")
+            raise ShapeMismatch(f"The columns of the table have different lengths: {lengths}.")
 
     def __len__(self) -> int:
         return next((len(column) for column in self.columns.values()), 0)
@@ -45,28 +45,31 @@ class Table:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Column names, in order."""
         return tuple(self.columns)
 
     def select(self, names: Iterable[str]) -> Table:
-        """Only the columns *names*, in that order."""
+        """Give a table of the columns *names* only, in that order."""
         return Table({name: self.columns[name] for name in names})
 
     def without(self, *names: str) -> Table:
-        """All columns but *names*."""
+        """Give a table of all columns except *names*."""
         return Table({name: column for name, column in self.columns.items() if name not in names})
 
     def with_columns(self, columns: Mapping[str, Column]) -> Table:
-        """These columns, with *columns* added or put in place of those of the same name."""
+        """Give a table with *columns* added; a column of the same name is replaced."""
         return Table({**self.columns, **columns})
 
     def take(self, rows: NDArray[Any]) -> Table:
-        """The rows that *rows* names, as numpy indexes: a mask or positions."""
+        """Give a table of the rows selected by *rows*, a numpy mask or an array of positions."""
         return Table({name: column[rows] for name, column in self.columns.items()})
 
     @classmethod
     def concat(cls, tables: Sequence[Table]) -> Table:
-        """All rows of *tables*; a column that one lacks is missing (NaN or None) there."""
+        """
+        Give a table of all rows of *tables*.
+
+        A table that lacks a column contributes missing values (NaN or None) to the column.
+        """
         present = [table for table in tables if table.columns]
         names = dict.fromkeys(name for table in present for name in table.names)
         return cls({name: _concatenated(name, present) for name in names})

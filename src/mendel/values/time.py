@@ -1,4 +1,4 @@
-"""Windows of time and durations as people write them."""
+"""Time windows, and durations written as text such as ``5m``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = timedelta(days=365_250)
 
 def parse_duration(text: str) -> timedelta:
     """
-    Read ``500ms``, ``30s``, ``5m``, ``24h`` or ``7d``.
+    Parse ``500ms``, ``30s``, ``5m``, ``24h`` or ``7d``; anything else raises InvalidValue.
 
     >>> parse_duration("5m")
     datetime.timedelta(seconds=300)
@@ -33,7 +33,7 @@ def parse_duration(text: str) -> timedelta:
 
 def render_duration(span: timedelta) -> str:
     """
-    Write a duration in the largest unit that keeps it whole.
+    Write a duration in the largest unit that divides it without remainder.
 
     >>> render_duration(timedelta(minutes=90)), render_duration(timedelta(days=7))
     ('90m', '7d')
@@ -47,7 +47,7 @@ def render_duration(span: timedelta) -> str:
 
 
 def require_utc(moment: datetime) -> datetime:
-    """Give *moment* back in UTC; refuse one without a zone."""
+    """Convert *moment* to UTC; a time without a time zone raises InvalidValue."""
     if moment.tzinfo is None:
         raise InvalidValue(f"{moment.isoformat()} has no time zone.", remedy="Give times in UTC, with Z or +00:00.")
     try:
@@ -57,12 +57,12 @@ def require_utc(moment: datetime) -> datetime:
 
 
 def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970 in UTC, the unit of every stored time."""
+    """Convert *moment* to microseconds since 1970 in UTC, the unit of every stored time."""
     return (require_utc(moment) - EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
-    """The aware UTC time of *micros* microseconds since 1970."""
+    """Convert microseconds since 1970 to an aware time in UTC."""
     return EPOCH + timedelta(microseconds=micros)
 
 
@@ -83,7 +83,7 @@ class Window:
         object.__setattr__(self, "start", require_utc(self.start))
         object.__setattr__(self, "end", require_utc(self.end))
         if self.end < self.start:
-            raise InvalidValue(f"The window {self} ends before it starts.")
+            raise InvalidValue(f"The time window {self} ends before it starts.")
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
@@ -93,16 +93,15 @@ class Window:
 
     @property
     def length(self) -> timedelta:
-        """How long the window is."""
         return self.end - self.start
 
     @classmethod
     def before(cls, end: datetime, length: timedelta) -> Window:
-        """The window of *length* that ends at *end*."""
+        """Give the window of *length* that ends at *end*."""
         return cls(end - length, end)
 
     @classmethod
-    def grain(cls, moment: datetime, every: timedelta) -> Window:
-        """The window of length *every*, counted from 1970, that holds *moment*."""
-        start = moment - (require_utc(moment) - EPOCH) % every
-        return cls(start, start + every)
+    def containing(cls, moment: datetime, length: timedelta) -> Window:
+        """Give the window that contains *moment* when time since 1970 is cut into windows of *length*."""
+        start = moment - (require_utc(moment) - EPOCH) % length
+        return cls(start, start + length)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mendel.adapters.dbos import DbosWorkflows
 from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema, translated
-from mendel.durable import Event, Relay, StepKey, WorkflowCall, WorkflowState
+from mendel.durable import Event, OutboxRelay, StepKey, WorkflowCall, WorkflowState
 from mendel.errors import PromotionRefused
 from mendel.values import EPOCH, to_json
 
@@ -133,7 +133,7 @@ def child(directory, point, calls):
         for call in calls:
             ask = StepKey(workflow_id="cli", step=call.id)
             unit.write_once(ask, lambda tx, call=call: tx.start(call) or {})
-        Relay(unit, deadly).pass_on()
+        OutboxRelay(unit, deadly).start_pending()
         for call in calls:
             run = durable.wait(call.id, timeout=timedelta(seconds=20))
             assert run.state is WorkflowState.DONE, run

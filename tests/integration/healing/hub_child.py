@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mendel.adapters.dbos.workflows import DbosWorkflows
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
-from mendel.durable import Relay
+from mendel.durable import OutboxRelay
 from mendel.healing import (
     WORKFLOW,
     Effect,
@@ -113,7 +113,7 @@ def main(directory: Path, doomed: str | None) -> None:
     workflows.register("mirror_alias", lambda _run, _payload: {})
     seconds = None
     with workflows.open():
-        relay = Relay(unit, workflows)
+        relay = OutboxRelay(unit, workflows)
         if not registry.versions.models():
             prepare(unit, registry)
             evidence = Evidence(policy_hash="h", readings={})
@@ -125,18 +125,18 @@ def main(directory: Path, doomed: str | None) -> None:
                 reasons=("High error rate: 60.00%",),
                 evidence=evidence,
             )
-            while relay.pass_on():
+            while relay.start_pending():
                 pass
             noticed = time.monotonic()
             healing.notice([fault], clock())
-            while relay.pass_on():
+            while relay.start_pending():
                 pass
             while registry.lifecycle.deployment(MODEL).production == 2:
                 time.sleep(0.002)
             seconds = time.monotonic() - noticed
         deadline = clock() + timedelta(seconds=30)
         while clock() < deadline:
-            relay.pass_on()
+            relay.start_pending()
             (run,) = unit.read(lambda tx: tx.store(HealingStore).runs())
             if run.state is not RunState.RUNNING:
                 break

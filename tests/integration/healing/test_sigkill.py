@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema
-from mendel.durable import Ledger, verify
+from mendel.durable import Ledger, verify_chain
 
 CHILD = Path(__file__).with_name("hub_child.py")
 
@@ -65,4 +65,4 @@ def test_killed_inside_a_step_it_ends_like_the_uninterrupted_one(tmp_path, whole
     assert done.returncode == 0, done.stderr
     assert end_of(tmp_path / "hub", done) == end_of(*whole)
     ledger = events(tmp_path / "hub")
-    assert verify(ledger).last == len(ledger)
+    assert verify_chain(ledger).last == len(ledger)

@@ -126,7 +126,7 @@ class TestTampering:
                 rooms.registry.keys.add((Scope.ADMIN,), f"forged {place}", by="ann")
         for name in ("mendel.db", "key"):
             (lived_in / name).write_bytes((other / name).read_bytes())
-        with pytest.raises(LedgerBroken, match="anchored with hash") as caught:
+        with pytest.raises(LedgerBroken, match="anchor has the hash") as caught:
             verified(lived_in)
         assert caught.value.sequence == 8
 

@@ -131,9 +131,9 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("words", "sentence", "remedy"),
         [
-            (["versions", "Credit"], "'Credit' is not a model name.", "Use lower-case letters"),
+            (["versions", "Credit"], "'Credit' is not a model name.", "lower-case letters"),
             (["versions", "credit"], "credit", ""),
-            (["promote", "credit"], "'credit' is not a version.", "Write NAME@N, for example credit@3."),
+            (["promote", "credit"], "'credit' is not a model version.", "Write NAME@N, for example credit@3."),
             (["approve", "credit@1", "--policy"], "credit@1", ""),
             (["incident", "INC-2026-1"], "INC-2026-1", ""),
             (["runs", "RUN-2026-1"], "RUN-2026-1", ""),

@@ -17,7 +17,7 @@ from mendel.app.hub.anchors import FileAnchors
 from mendel.app.hub.background_jobs import JobState
 from mendel.app.hub.health import probe
 from mendel.app.project.policy_files import read_policy_file
-from mendel.durable import Event, check_anchor, verify
+from mendel.durable import Event, check_anchor, verify_chain
 from mendel.durable.ports import Ledger
 from mendel.errors import Corrupt, HubUnavailable, InvalidInput, InvalidPolicy, LedgerBroken, StoreUnavailable
 from mendel.values import EPOCH, from_json, to_json
@@ -71,7 +71,7 @@ class TestAnchors:
         self.happen(unit, 2)
         anchor = anchors.sign(unit, EPOCH)
         one, two = unit.read(lambda tx: tx.store(Ledger).entries())
-        assert verify((one, two)).last == 2
+        assert verify_chain((one, two)).last == 2
         check_anchor(anchor, two, trusted=anchors.trusted())
         with pytest.raises(LedgerBroken):
             check_anchor(anchor, one, trusted=anchors.trusted())
@@ -142,8 +142,8 @@ class TestPolicyFiles:
         [
             (b"healing: {", "is not YAML"),
             (b"\xff", "is not YAML"),
-            (b"- healing", "a mapping of sections is needed"),
-            (b"healing: 3", "a mapping is needed"),
+            (b"- healing", "is not a mapping of sections"),
+            (b"healing: 3", "is not a mapping"),
             (b"3: {}", "unknown key '3'"),
             (b"monitoring: {every: 5 minutes}", "is not a duration"),
         ],

@@ -148,8 +148,8 @@ class TestRefusals:
         ("text", "said"),
         [
             ("hub: {prot: 1}", "mendel.yaml.hub: unknown key 'prot'; did you mean 'port'?"),
-            ("hub: 3", "a mapping is needed here, not 3"),
-            ("hub:", "a mapping is needed here, not None"),
+            ("hub: 3", "3 is not a mapping"),
+            ("hub:", "None is not a mapping"),
             ("- hub", "is not a mapping"),
             ("hub: {port: 1", "is not YAML"),
             ("hub: {port: !!python/object:os.system {}}", "is not YAML"),
@@ -160,8 +160,8 @@ class TestRefusals:
             ("serving: {max_rows: 0}", "serving.max_rows is 1 or more"),
             ("hub: {look_every: 0s}", "hub.look_every is longer than nothing"),
             ("spool: {fsync: sometimes}", "spool.fsync is 'sometimes'"),
-            ("resilience: {circuit_breaker: {failure_rate: 2}}", "is not a breaker policy"),
-            ("resilience: {bulkhead: {max_concurrent: 0}}", "is not a bulkhead policy"),
+            ("resilience: {circuit_breaker: {failure_rate: 2}}", "is not a valid breaker policy"),
+            ("resilience: {bulkhead: {max_concurrent: 0}}", "is not a valid bulkhead policy"),
         ],
     )
     def test_a_file_is_read_whole_or_refused(self, elsewhere, text, said):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from mendel import errors
-from mendel.durable import Abandoned, StepOutcome, attempt, settle
+from mendel.durable import ExecutionAbandoned, StepOutcome, result_or_raise, run_step
 from mendel.errors import Fenced, GenerationConflict, InvalidProject, LedgerBroken, MendelError, Overloaded, StepFailed
 from mendel.values import from_json, to_json
 
@@ -21,7 +21,7 @@ CARRIERS = [
 
 
 def remembered(act):
-    return from_json(to_json(attempt(act)), StepOutcome)
+    return from_json(to_json(run_step(act)), StepOutcome)
 
 
 def raising(error):
@@ -33,16 +33,16 @@ def raising(error):
 
 def test_a_result_comes_back_as_json_keeps_it():
     """A result is the same whether it was just made or remembered."""
-    outcome = attempt(lambda: {"pair": (1, 2)})
-    assert settle(outcome) == settle(remembered(lambda: {"pair": (1, 2)})) == {"pair": [1, 2]}
-    assert settle(remembered(dict)) == {}
+    outcome = run_step(lambda: {"pair": (1, 2)})
+    assert result_or_raise(outcome) == result_or_raise(remembered(lambda: {"pair": (1, 2)})) == {"pair": [1, 2]}
+    assert result_or_raise(remembered(dict)) == {}
 
 
 @pytest.mark.parametrize("error", CARRIERS, ids=lambda error: type(error).__name__)
 def test_errors_come_back_with_what_they_carry(error):
     """Class, text and fields of a Mendel error survive being remembered."""
     with pytest.raises(type(error)) as caught:
-        settle(remembered(raising(error)))
+        result_or_raise(remembered(raising(error)))
     assert vars(caught.value) == vars(error)
     assert str(caught.value) == str(error)
     assert caught.value.args[0] == error.message
@@ -55,20 +55,20 @@ def test_every_error_class_comes_back_as_itself():
         error = kind.__new__(kind)
         error.message, error.remedy = "It happened.", ""
         with pytest.raises(MendelError) as caught:
-            settle(remembered(raising(error)))
+            result_or_raise(remembered(raising(error)))
         assert type(caught.value) is kind
 
 
 def test_what_nobody_foresaw_is_step_failed():
     """Any other exception is remembered with its type, its text and where it was raised."""
     with pytest.raises(StepFailed, match=r"KeyError: 'x' \(.*test_step_outcomes.py:\d+\)") as caught:
-        settle(remembered(raising(KeyError("x"))))
+        result_or_raise(remembered(raising(KeyError("x"))))
     assert caught.value.kind == "KeyError"
 
 
 def test_being_fenced_or_killed_is_no_outcome():
     """Who lost its lease abandons the run; an interrupt passes through."""
-    with pytest.raises(Abandoned, match="lease"):
-        attempt(raising(Fenced("The lease was lost.")))
+    with pytest.raises(ExecutionAbandoned, match="lease"):
+        run_step(raising(Fenced("The lease was lost.")))
     with pytest.raises(KeyboardInterrupt):
-        attempt(raising(KeyboardInterrupt()))
+        run_step(raising(KeyboardInterrupt()))

@@ -172,8 +172,8 @@ class TestBodies:
             ({"gates": {"nonsense_key": 1}}, "unknown key 'nonsense_key'"),
             ({"monitorin": {}}, "did you mean 'monitoring'?"),
             ({"monitoring": {"every": "soon"}}, "'soon' is not a duration"),
-            ({"retraining": 3}, "a mapping is needed"),
-            ({"healing": []}, "a mapping is needed"),
+            ({"retraining": 3}, "is not a mapping"),
+            ({"healing": []}, "is not a mapping"),
             ({"rollback": {"error_rate": 7}}, "a share"),
         ],
     )

@@ -72,7 +72,7 @@ def make_label():
 
 def count_rows(model, version, table):
     """One profile per five minutes that says how many rows there are, of one reference."""
-    starts = [Window.grain(from_micros(int(at)), timedelta(minutes=5)) for at in table["event_time"]]
+    starts = [Window.containing(from_micros(int(at)), timedelta(minutes=5)) for at in table["event_time"]]
     return [
         ProfileRow(model=model, version=version, reference_id="r1", window=window, profile=str(starts.count(window)))
         for window in sorted(set(starts))

@@ -18,7 +18,7 @@ POLICY = BreakerPolicy()
 
 
 def after(breaker, seconds, **counts):
-    return breaker.ended(EPOCH + seconds * SECOND, epoch=breaker.epoch, **counts)
+    return breaker.record(EPOCH + seconds * SECOND, epoch=breaker.epoch, **counts)
 
 
 def opened():
@@ -77,7 +77,7 @@ def test_a_neutral_probe_gives_its_place_back():
     """A probe that ended by the caller's error says nothing, and another may go."""
     breaker, _ = opened().admit(EPOCH + 20 * SECOND)
     breaker = after(breaker, 20, neutral=1)
-    assert (breaker.phase, breaker.trying, breaker.recovered) == (BreakerPhase.HALF_OPEN, 0, 0)
+    assert (breaker.phase, breaker.probes_running, breaker.probes_passed) == (BreakerPhase.HALF_OPEN, 0, 0)
 
 
 def test_lost_probes_are_given_up():
@@ -88,7 +88,7 @@ def test_lost_probes_are_given_up():
     lost = breaker.epoch
     breaker, admission = breaker.admit(EPOCH + 40 * SECOND)
     assert isinstance(admission, Admitted)
-    assert breaker.ended(EPOCH + 41 * SECOND, epoch=lost, faults=3) == breaker
+    assert breaker.record(EPOCH + 41 * SECOND, epoch=lost, faults=3) == breaker
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_lost_probes_are_given_up():
 )
 def test_policies_that_cannot_be_meant_are_refused(values):
     """A policy out of range is refused at birth."""
-    with pytest.raises(InvalidValue, match="not a breaker policy"):
+    with pytest.raises(InvalidValue, match="not a valid breaker policy"):
         BreakerPolicy(**values)
 
 
@@ -140,7 +140,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if how == "lost":
             return
         before = self.breaker
-        self.breaker = before.ended(self.now, epoch=call.epoch, **{how: 1})
+        self.breaker = before.record(self.now, epoch=call.epoch, **{how: 1})
         if call.epoch != before.epoch:
             assert self.breaker == before, "an end of a former epoch changes nothing"
             return
@@ -157,7 +157,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def never_more_probes_than_allowed(self):
         probes = [call for call in self.flying if call.probe and call.epoch == self.breaker.epoch]
         assert len(probes) <= self.policy.probes
-        assert self.breaker.trying + self.breaker.recovered <= self.policy.probes
+        assert self.breaker.probes_running + self.breaker.probes_passed <= self.policy.probes
 
 
 BreakerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mendel.errors import InvalidValue
-from mendel.resilience import Bulkhead, BulkheadPolicy, Go, Rejected, Wait
+from mendel.resilience import Bulkhead, BulkheadPolicy, Rejected, RunNow, Wait
 
 SECOND = timedelta(seconds=1)
 NARROW = BulkheadPolicy(max_concurrent=1, max_queue=2, queue_timeout=5 * SECOND)
@@ -30,7 +30,7 @@ def test_runs_waits_and_is_full():
     bulkhead, second = bulkhead.arrived()
     bulkhead, third = bulkhead.arrived()
     bulkhead, fourth = bulkhead.arrived()
-    assert (first, second, third) == (Go(), Wait(at_most=5 * SECOND), Wait(at_most=5 * SECOND))
+    assert (first, second, third) == (RunNow(), Wait(at_most=5 * SECOND), Wait(at_most=5 * SECOND))
     assert fourth == Rejected(retry_after=timedelta(0), reason="full")
 
 
@@ -44,8 +44,8 @@ def test_a_place_goes_to_who_waits():
 
 def test_a_wait_that_would_outlive_the_deadline_is_refused():
     """At 2 s a call, the next turn is in 2 s: patience for 3 s waits, for 1 s is told when to come back."""
-    assert filled().arrived(patience=3 * SECOND)[1] == Wait(at_most=3 * SECOND)
-    assert filled().arrived(patience=1 * SECOND)[1] == Rejected(retry_after=2 * SECOND, reason="too late")
+    assert filled().arrived(remaining=3 * SECOND)[1] == Wait(at_most=3 * SECOND)
+    assert filled().arrived(remaining=1 * SECOND)[1] == Rejected(retry_after=2 * SECOND, reason="too late")
 
 
 def test_a_wait_longer_than_the_queue_timeout_is_refused():
@@ -55,17 +55,17 @@ def test_a_wait_longer_than_the_queue_timeout_is_refused():
 
 def test_leaving_makes_room():
     """A waiter that gives up makes room for another; ends and departures of nobody are refused."""
-    bulkhead = filled(waiting=1).left()
+    bulkhead = filled(waiting=1).gave_up()
     assert bulkhead.waiting == 0
     with pytest.raises(InvalidValue):
-        bulkhead.left()
+        bulkhead.gave_up()
     with pytest.raises(InvalidValue):
         Bulkhead(policy=NARROW).finished(SECOND)
 
 
 def test_a_policy_without_width_is_refused():
     """A policy out of range is refused at birth."""
-    with pytest.raises(InvalidValue, match="not a bulkhead policy"):
+    with pytest.raises(InvalidValue, match="not a valid bulkhead policy"):
         BulkheadPolicy(max_concurrent=0)
 
 
@@ -78,11 +78,11 @@ class BulkheadMachine(RuleBasedStateMachine):
         self.bulkhead = Bulkhead(policy=self.policy)
         self.running = self.waiting = 0
 
-    @rule(patience=st.none() | st.integers(0, 60).map(lambda n: n * SECOND))
-    def arrive(self, patience):
-        self.bulkhead, entry = self.bulkhead.arrived(patience=patience)
+    @rule(remaining=st.none() | st.integers(0, 60).map(lambda n: n * SECOND))
+    def arrive(self, remaining):
+        self.bulkhead, entry = self.bulkhead.arrived(remaining=remaining)
         match entry:
-            case Go():
+            case RunNow():
                 assert self.waiting == 0, "nobody overtakes those who wait"
                 self.running += 1
             case Wait(at_most=at_most):
@@ -106,7 +106,7 @@ class BulkheadMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule()
     def leave(self):
-        self.bulkhead = self.bulkhead.left()
+        self.bulkhead = self.bulkhead.gave_up()
         self.waiting -= 1
 
     @invariant()

@@ -76,7 +76,7 @@ def test_a_bump_goes_up_and_resets_what_is_below(version: SemVer, part: Bump) ->
 @pytest.mark.parametrize("text", ["1.2", "01.2.3", "1.2.3-rc1", "", "v1.2.3", "1.2.3 "])
 def test_versions_that_are_none_are_refused(text: str) -> None:
     """Only X.Y.Z without leading zeros is a version."""
-    with pytest.raises(InvalidValue, match="not a version"):
+    with pytest.raises(InvalidValue, match="not a semantic version"):
         SemVer.parse(text)
 
 
@@ -109,10 +109,10 @@ def test_times_survive_as_microseconds(moment: datetime) -> None:
 @given(moments, st.integers(1, 10**6).map(lambda s: timedelta(seconds=s)))
 def test_every_moment_has_one_grain(moment: datetime, every: timedelta) -> None:
     """The grain of a moment holds it, and its end belongs to the next."""
-    grain = Window.grain(moment, every)
+    grain = Window.containing(moment, every)
     assert moment in grain
     assert grain.end not in grain
-    assert Window.grain(grain.end, every).start == grain.end
+    assert Window.containing(grain.end, every).start == grain.end
 
 
 def test_a_window_without_zone_is_refused() -> None:
@@ -259,7 +259,7 @@ def test_a_mapping_is_read_whole_or_refused() -> None:
         from_mapping(Outer, {"inner": {"spam": "1s"}}, at="healing")
     with pytest.raises(InvalidPolicy, match="not a duration"):
         from_mapping(Outer, {"cooldown": "soon"}, at="healing")
-    with pytest.raises(InvalidPolicy, match="a mapping is needed"):
+    with pytest.raises(InvalidPolicy, match="is not a mapping"):
         from_mapping(Outer, {"inner": 3}, at="healing")
 
 
@@ -300,7 +300,7 @@ def test_no_entry_leaves_the_directory(tmp_path: Path, name: str) -> None:
         entry.size = 1
         archive.addfile(entry, io.BytesIO(b"x"))
     packed.seek(0)
-    with pytest.raises(InvalidInput, match="not a file inside"):
+    with pytest.raises(InvalidInput, match="leaves the archive"):
         unpack_tree(packed, tmp_path / "in" / "side")
     assert not list(tmp_path.rglob("evil"))
 
@@ -309,7 +309,7 @@ def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
     """A link has no content of its own, so a tree that holds one has no digest."""
     source = _tree(tmp_path / "a", {"f": b"1"})
     (source / "link").symlink_to("/etc/passwd")
-    with pytest.raises(InvalidInput, match="not a regular file"):
+    with pytest.raises(InvalidInput, match="is a link"):
         tree_digest(source)
 
 
@@ -332,23 +332,23 @@ def _entry(name: str, kind: bytes = tarfile.REGTYPE, **headers: str) -> tarfile.
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ((_entry("a"), _entry("a")), "the name 'a' twice"),
-        ((_entry("a"), _entry("./a")), "twice"),
-        ((_entry("a"), _entry("a/b")), "the file 'a' as a directory"),
-        ((_entry("a/b"), _entry("a")), "twice"),
-        ((_entry("a"), _entry("a", tarfile.DIRTYPE)), "the file 'a' as a directory"),
+        ((_entry("a"), _entry("a")), "two entries named 'a'"),
+        ((_entry("a"), _entry("./a")), "two entries named"),
+        ((_entry("a"), _entry("a/b")), "'a' both as a file and as a directory"),
+        ((_entry("a/b"), _entry("a")), "two entries named"),
+        ((_entry("a"), _entry("a", tarfile.DIRTYPE)), "'a' both as a file and as a directory"),
         ((_entry("x" * 300),), "too long"),
         ((_entry("d/" * 600 + "f"),), "too long"),
         ((_entry("a\udcff"),), "not UTF-8"),
         ((_entry("a\nb"),), "control character"),
         ((_entry("a", path="b\0c"),), "control character"),
-        ((_entry("l", tarfile.SYMTYPE),), "not a file inside"),
-        ((_entry("l", tarfile.LNKTYPE),), "not a file inside"),
-        ((_entry("null", tarfile.CHRTYPE),), "not a file inside"),
-        ((_entry("sda", tarfile.BLKTYPE),), "not a file inside"),
-        ((_entry("pipe", tarfile.FIFOTYPE),), "not a file inside"),
-        ((_entry("holes", tarfile.GNUTYPE_SPARSE),), "not a file inside"),
-        ((_entry("a", size="-5"),), "size below 0"),
+        ((_entry("l", tarfile.SYMTYPE),), "not a regular file"),
+        ((_entry("l", tarfile.LNKTYPE),), "not a regular file"),
+        ((_entry("null", tarfile.CHRTYPE),), "not a regular file"),
+        ((_entry("sda", tarfile.BLKTYPE),), "not a regular file"),
+        ((_entry("pipe", tarfile.FIFOTYPE),), "not a regular file"),
+        ((_entry("holes", tarfile.GNUTYPE_SPARSE),), "not a regular file"),
+        ((_entry("a", size="-5"),), "negative size"),
         ((_entry("a", path="x" * (1 << 20)),), "declares"),
     ],
 )
@@ -374,5 +374,5 @@ def test_an_archive_larger_than_its_bound_is_refused(tmp_path: Path) -> None:
     packed = io.BytesIO()
     pack_tree(_tree(tmp_path / "a", {"f": b"1" * 5000}), packed)
     packed.seek(0)
-    with pytest.raises(InvalidInput, match="more than its bound"):
+    with pytest.raises(InvalidInput, match="bytes in total"):
         unpack_tree(packed, tmp_path / "b", max_bytes=4000)

@@ -17,8 +17,8 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, Wo
 from dbos import error as dbos_errors
 
 from mendel.durable import (
-    Abandoned,
     Clock,
+    ExecutionAbandoned,
     Payload,
     StepOutcome,
     WorkflowCall,
@@ -27,8 +27,8 @@ from mendel.durable import (
     Workflows,
     WorkflowState,
     as_json,
-    attempt,
-    settle,
+    result_or_raise,
+    run_step,
 )
 from mendel.errors import Corrupt, DeadlineExceeded, RunNotFound, StoreUnavailable
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
@@ -231,8 +231,8 @@ class _DbosRun:
             raise RuntimeError(f"The run {self._id!r} has two steps named {name!r}; number them.")
         self._named.add(name)
         self._go_on()
-        outcome: Any = DBOS.run_step({"name": name}, lambda: to_builtins(attempt(act)))
-        return settle(from_builtins(outcome, StepOutcome))
+        outcome: Any = DBOS.run_step({"name": name}, lambda: to_builtins(run_step(act)))
+        return result_or_raise(from_builtins(outcome, StepOutcome))
 
     def sleep(self, name: str, span: timedelta) -> None:
         until = self.step(name, lambda: {"until": to_micros(self._owner._clock() + span)})["until"]  # noqa: SLF001
@@ -241,7 +241,7 @@ class _DbosRun:
 
     def _go_on(self) -> None:
         if self._owner._must_stop(self._id):  # noqa: SLF001 - one machine in two classes
-            raise Abandoned(f"The run {self._id!r} was stopped.")
+            raise ExecutionAbandoned(f"The run {self._id!r} was stopped.")
 
 
 def _seen(status: WorkflowStatus) -> WorkflowRun:

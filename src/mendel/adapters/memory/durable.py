@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mendel.adapters.memory.tables import MemoryTables
-from mendel.durable import Event, Lease, Leases, Ledger, LedgerEntry, Outbox, WorkflowCall, chain
+from mendel.durable import Event, Lease, Leases, Ledger, LedgerEntry, Outbox, WorkflowCall, next_entry
 from mendel.errors import AlreadyExists
 
 
@@ -40,7 +40,7 @@ class MemoryLedger:
         for event in events:
             if event.id in self._ids:
                 raise AlreadyExists(f"The ledger holds an event {event.id} already.")
-            entry = chain(self.head(), event)
+            entry = next_entry(self.head(), event)
             self._entries[entry.sequence] = entry
             self._ids[event.id] = entry.sequence
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from mendel.adapters.memory.durable import STORES, MemoryLeases, MemoryLedger, MemoryOutbox
 from mendel.adapters.memory.tables import Committed, MemoryTables
-from mendel.durable import Event, Lease, Payload, StepKey, Transaction, WorkflowCall, as_recorded, require_lease
+from mendel.durable import Event, Lease, Payload, StepKey, Transaction, WorkflowCall, normalised_event, require_lease
 from mendel.values import from_json, to_json
 
 S = TypeVar("S")
@@ -40,7 +40,7 @@ class _MemoryTransaction:
 
     def append(self, event: Event) -> None:
         self._must_write()
-        self._events.append(as_recorded(event))
+        self._events.append(normalised_event(event))
 
     def start(self, call: WorkflowCall) -> None:
         self._must_write()

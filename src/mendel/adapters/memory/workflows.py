@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from mendel.durable import (
-    Abandoned,
+    ExecutionAbandoned,
     Payload,
     StepOutcome,
     WorkflowCall,
@@ -19,8 +19,8 @@ from mendel.durable import (
     Workflows,
     WorkflowState,
     as_json,
-    attempt,
-    settle,
+    result_or_raise,
+    run_step,
 )
 from mendel.errors import DeadlineExceeded, RunNotFound
 
@@ -175,8 +175,8 @@ class _MemoryRun:
     def step(self, name: str, act: Callable[[], Payload]) -> Payload:
         self._enter(name)
         if name not in self._execution.outcomes:
-            self._execution.outcomes[name] = attempt(act)
-        return settle(self._execution.outcomes[name])
+            self._execution.outcomes[name] = run_step(act)
+        return result_or_raise(self._execution.outcomes[name])
 
     def sleep(self, name: str, span: timedelta) -> None:
         self._enter(name)
@@ -196,4 +196,4 @@ class _MemoryRun:
 
     def _go_on(self) -> None:
         if self._must_stop():
-            raise Abandoned(f"The run {self.id!r} was stopped.")
+            raise ExecutionAbandoned(f"The run {self.id!r} was stopped.")

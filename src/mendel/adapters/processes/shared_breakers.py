@@ -243,7 +243,7 @@ class Arbiter:
         lost = ends.taken - ends.good - ends.faults - ends.neutral
         if breaker.phase is BreakerPhase.HALF_OPEN:
             unused = max(0, granted - ends.taken)
-            self._set(version, breaker.ended(self._now(), epoch=breaker.epoch, faults=max(0, lost), neutral=unused))
+            self._set(version, breaker.record(self._now(), epoch=breaker.epoch, faults=max(0, lost), neutral=unused))
 
     def fold(self) -> None:
         """Take note of what the workers counted since the last time, and tell them what follows."""
@@ -278,7 +278,7 @@ class Arbiter:
         for slot, counts in slots.items():
             seat, ends = self._seat(slot, version), counts.ends(epoch)
             before, seat.seen = seat.seen, ends
-            breaker = self._breakers[version].ended(
+            breaker = self._breakers[version].record(
                 self._now(),
                 epoch=epoch,
                 good=ends.good - before.good,
@@ -298,7 +298,7 @@ class Arbiter:
             if seat.granted > taken and now > seat.until + _TICKET_GRACE_MICROS:
                 unused, seat.granted = seat.granted - taken, taken
                 breaker = self._breakers[version]
-                self._breakers[version] = breaker.ended(self._now(), epoch=breaker.epoch, neutral=unused)
+                self._breakers[version] = breaker.record(self._now(), epoch=breaker.epoch, neutral=unused)
 
     def _grant(self, version: VersionRef, slots: list[int]) -> None:
         if self._breakers[version].phase is BreakerPhase.CLOSED:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mendel.adapters.sql.durable import STORES, SqlLeases, SqlLedger, SqlOutbox, SqlSteps
 from mendel.adapters.sql.engine import READS, is_contention, translated
-from mendel.durable import Event, Lease, Payload, StepKey, Transaction, WorkflowCall, as_recorded, require_lease
+from mendel.durable import Event, Lease, Payload, StepKey, Transaction, WorkflowCall, normalised_event, require_lease
 from mendel.errors import StoreUnavailable
 from mendel.resilience import GiveUp, RetryPolicy, decide_retry
 
@@ -68,7 +68,7 @@ class _SqlTransaction:
 
     def append(self, event: Event) -> None:
         self._must_write()
-        self._events.append(as_recorded(event))
+        self._events.append(normalised_event(event))
 
     def start(self, call: WorkflowCall) -> None:
         self._must_write()

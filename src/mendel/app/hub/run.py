@@ -18,7 +18,7 @@ from mendel.app.directory import DataDirectory, HubAddress
 from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
 from mendel.app.settings import HubSettings, Settings
 from mendel.app.wiring import LiveRooms, open_live_rooms, utc_now
-from mendel.durable import Leases, Relay, Transaction, UnitOfWork
+from mendel.durable import Leases, OutboxRelay, Transaction, UnitOfWork
 from mendel.durable.ports import Lease
 from mendel.errors import Fenced, PortInUse
 from mendel.transports.hub import create_app
@@ -89,10 +89,10 @@ def take_lease(unit: UnitOfWork) -> Lease:
 
 def chores_of(rooms: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]:
     """Everything a hub does by itself."""
-    relay = Relay(rooms.unit, rooms.workflows)
+    relay = OutboxRelay(rooms.unit, rooms.workflows)
     return (
         BackgroundJob(name="lease", every=_LEASE_FOR / 3, act=lambda: _quietly(take_lease(rooms.unfenced))),
-        BackgroundJob(name="relay", every=_RELAY_EVERY, act=lambda: _quietly(relay.pass_on())),
+        BackgroundJob(name="relay", every=_RELAY_EVERY, act=lambda: _quietly(relay.start_pending())),
         BackgroundJob(name="look", every=settings.look_every, act=lambda: _each(rooms, rooms.look)),
         BackgroundJob(name="study", every=settings.look_every, act=lambda: _each(rooms, rooms.study_when_due)),
         BackgroundJob(name="ship", every=settings.ship_every, act=lambda: _quietly(rooms.shipper.ship(utc_now()))),

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from mendel.errors import InvalidInput, InvalidValue, TooLarge
-from mendel.values import from_builtins, from_json, to_json, unknown_key
+from mendel.values import from_builtins, from_json, to_json, unknown_key_message
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ def noun_of(body: bytes | str, kind: type[T]) -> T:
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in document:
         if key not in known:
-            raise InvalidValue(unknown_key(key, known, kind.__name__))
+            raise InvalidValue(unknown_key_message(key, known, kind.__name__))
     return from_builtins(document, kind)
 
 

@@ -11,7 +11,7 @@ from mendel.gates import GatePolicy
 from mendel.healing import HealingPolicy
 from mendel.registry import GovernancePolicy, RollbackPolicy
 from mendel.retraining import RetrainingPolicy
-from mendel.values import from_mapping, unknown_key
+from mendel.values import from_mapping, unknown_key_message
 
 _SECTIONS: dict[str, type] = {
     "gates": GatePolicy,
@@ -33,12 +33,12 @@ def checked_policy(body: Mapping[str, Any], *, at: str) -> dict[str, Any]:
         InvalidPolicy: A key or value that no room understands.
     """
     if not isinstance(body, Mapping):
-        raise InvalidPolicy(f"{at}: a mapping of sections is needed, not {type(body).__name__}.")
+        raise InvalidPolicy(f"{at}: {type(body).__name__} is not a mapping of sections.")
     for name, section in body.items():
         if name != "healing" and name not in _SECTIONS:
-            raise InvalidPolicy(unknown_key(str(name), ["healing", *_SECTIONS], at))
+            raise InvalidPolicy(unknown_key_message(str(name), ["healing", *_SECTIONS], at))
         if section is not None and not isinstance(section, Mapping):
-            raise InvalidPolicy(f"{at}: {name}: a mapping is needed here, not {section!r}.")
+            raise InvalidPolicy(f"{at}: {name}: {section!r} is not a mapping of keys to values.")
     for name, kind in _SECTIONS.items():
         from_mapping(kind, body.get(name) or {}, at=f"{at}: {name}")
     HealingPolicy.of(body)

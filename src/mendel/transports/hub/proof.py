@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from mendel.durable import Ledger, LedgerEntry, Verified, check_anchor, verify
+from mendel.durable import Ledger, LedgerEntry, VerifiedRange, check_anchor, verify_chain
 from mendel.errors import LedgerBroken
 from mendel.transports.hub.access import Admin, Reader
 from mendel.transports.hub.answers import NounBody, NounResponse, noun_of
@@ -57,13 +57,13 @@ def prove(parts: HubParts) -> LedgerProof:
     """
     anchors = {anchor.sequence: anchor for anchor in parts.anchors.all()}
     trusted = parts.anchors.trusted()
-    done: Verified | None = None
+    done: VerifiedRange | None = None
     while piece := _piece(parts, done.last if done else 0):
-        done = verify(piece, after=done)
+        done = verify_chain(piece, after=done)
         for entry in piece:
             if entry.sequence in anchors:
                 check_anchor(anchors[entry.sequence], entry, trusted=trusted)
-    done = done or verify(())
+    done = done or verify_chain(())
     newest = max(anchors, default=0)
     if newest > done.last:
         raise LedgerBroken(

@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def count_rows(model: ModelName, version: int, table: Table) -> list[ProfileRow]:
     """One profile per five minutes, which says how many rows there are."""
-    starts = [Window.grain(from_micros(int(at)), timedelta(minutes=5)) for at in table["event_time"]]
+    starts = [Window.containing(from_micros(int(at)), timedelta(minutes=5)) for at in table["event_time"]]
     return [
         ProfileRow(model=model, version=version, reference_id="r1", window=window, profile=str(starts.count(window)))
         for window in sorted(set(starts))
