@@ -12,21 +12,10 @@ from numpy.typing import NDArray
 
 from mendel.durable import Transaction, UnitOfWork
 from mendel.errors import PredictionNotFound, SegmentCorrupt
-from mendel.predictions.entities import PendingSegment, Prediction, ProfileRow, id_micros
+from mendel.predictions.entities import PendingSegment, Prediction, ProfileRow
 from mendel.predictions.label_matching import aligned, counting_labels
-from mendel.predictions.lake_rows import (
-    PAST,
-    TIMELESS,
-    SegmentRows,
-    among,
-    chosen_rows,
-    completed,
-    empty_rows,
-    label_rows,
-    merged_rows,
-    segment_rows,
-    tidy,
-)
+from mendel.predictions.lake_rows import SegmentRows, among, segment_rows
+from mendel.predictions.log_reading import LogReading
 from mendel.predictions.log_statistics import (
     LAST,
     SPANS,
@@ -41,19 +30,16 @@ from mendel.predictions.ports import LABELS_TABLE, Lake, ProfileStore, SegmentIn
 from mendel.predictions.row_decoding import one_prediction
 from mendel.predictions.segments import parse_segment
 from mendel.predictions.shipper import Summarise, segment_profiles
-from mendel.values import ModelName, Table, Window, from_micros, to_micros
+from mendel.values import ModelName, Table, Window, to_micros
 
 _CACHED_SEGMENTS = 256
-_CHOOSING = ("prediction_id", "event_time", "version", "quarantined")
-_JOINING = ("prediction_id", "event_time")
-_VERSION_DIGIT = 14
 
 
 class PredictionLog:
     """
     Reads predictions and labels: rows of the lake, and those of waiting segments that are newer than its mark.
 
-    The inbox is read before the lake: a segment shipped in between is then seen in the lake, and never missed.
+    All that one call gives is of one reading (:class:`LogReading`), whatever arrives or is shipped meanwhile.
 
     Args:
         summarise: As given to the shipper; makes the profiles of fresh rows.
@@ -85,13 +71,8 @@ class PredictionLog:
             columns: Only these (and what the choice needs); None: all.
             quarantined: Give the rows in quarantine, by their time of answer, instead of the others.
         """
-        wanted = None if columns is None else tuple(dict.fromkeys([*columns, *_CHOOSING]))
-        rows = self._rows(predictions_table(model), window, columns=wanted)
-        chosen = rows["quarantined"] == quarantined
-        if version is not None:
-            chosen &= rows["version"] == version
-        rows = rows.take(chosen)
-        return _each_once(rows.take(np.argsort(rows["event_time"], kind="stable")))
+        reading = self._reading()
+        return reading.predictions(model, window, version=version, columns=columns, quarantined=quarantined)
 
     def labelled(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
         """
@@ -99,8 +80,9 @@ class PredictionLog:
 
         Labels are given in the kind of the predictions where they can be (see :func:`aligned`).
         """
-        rows = self.predictions(model, window, version=version)
-        labels = self._labels_of(rows)
+        reading = self._reading()
+        rows = reading.predictions(model, window, version=version)
+        labels = reading.labels_of(rows)
         known = counting_labels(labels).row
         rows = rows.take(among(rows, known))
         chosen = np.array([known[name] for name in rows["prediction_id"].tolist()], dtype=np.int64)
@@ -117,10 +99,11 @@ class PredictionLog:
     ) -> LogStats:
         """Figures of the last *lookback*; *positive* is the positive class where the model's policy names one."""
         window = Window(now - lookback, now + timedelta(minutes=5))
-        everything = self.predictions(model, window)
-        suspect = self.predictions(model, window, columns=("quarantined",), quarantined=True)
+        reading = self._reading()
+        everything = reading.predictions(model, window)
+        suspect = reading.predictions(model, window, columns=("quarantined",), quarantined=True)
         rows = everything.take(~everything["shadow"])
-        counting = counting_labels(self._labels_of(everything))
+        counting = counting_labels(reading.labels_of(everything))
         labelled = among(rows, counting.row)
         if positive is None:
             positive = positive_class(rows)
@@ -134,7 +117,7 @@ class PredictionLog:
             labelled=int(labelled.sum()),
             coverage=share(int(labelled.sum()), len(rows)),
             conflicts=counting.conflicts,
-            unmatched=self._unmatched(window),
+            unmatched=reading.unmatched(window),
             positive=positive,
             last=_row_stats(rows, labelled, np.arange(len(rows))[-LAST:], positive),
             spans=tuple(_span_stats(rows, labelled, Window.before(now, span), positive) for span in SPANS),
@@ -147,11 +130,11 @@ class PredictionLog:
         Raises:
             PredictionNotFound: No model's log knows the id.
         """
-        waiting = self._waiting()
-        for table in self._prediction_tables(waiting):
-            rows = self._merged(table, waiting, None, prediction_ids=(prediction_id,))
+        reading = self._reading()
+        for table in reading.prediction_tables():
+            rows = reading.rows(table, None, prediction_ids=(prediction_id,))
             if len(rows):
-                labels = self._merged(LABELS_TABLE, waiting, None, prediction_ids=(prediction_id,))
+                labels = reading.rows(LABELS_TABLE, None, prediction_ids=(prediction_id,))
                 return one_prediction(rows, labels)
         raise PredictionNotFound(f"No prediction {prediction_id!r} is in the log.")
 
@@ -174,55 +157,10 @@ class PredictionLog:
 
     def models(self) -> tuple[ModelName, ...]:
         """Every model of which anything was logged."""
-        return tuple(ModelName(table.rpartition("/")[2]) for table in self._prediction_tables(self._waiting()))
+        return tuple(ModelName(table.rpartition("/")[2]) for table in self._reading().prediction_tables())
 
-    def _unmatched(self, window: Window) -> int:
-        """Labels of *window*, or without a time, whose prediction is in no model's log."""
-        waiting = self._waiting()
-        parts = [self._merged(LABELS_TABLE, waiting, span, columns=_JOINING) for span in (window, TIMELESS)]
-        ids = {name for part in parts if len(part) for name in part["prediction_id"].tolist()}
-        around = None if len(parts[1]) else Window(window.start - PAST, window.end + PAST)
-        for table in self._prediction_tables(waiting) if ids else ():
-            rows = self._merged(table, waiting, around, columns=_JOINING)
-            ids -= set(rows["prediction_id"].tolist())
-        return len(ids)
-
-    def _labels_of(self, rows: Table) -> Table:
-        """Every label of these predictions; their ids tell in which days they stand."""
-        ids = rows["prediction_id"].tolist()
-        timed = [name for name in ids if name[_VERSION_DIGIT] == "7"]
-        spans = [TIMELESS] if len(timed) < len(ids) else []
-        if timed:
-            first, last = id_micros(min(timed)) or 0, id_micros(max(timed)) or 0
-            spans.append(Window(from_micros(first), from_micros(last) + timedelta(milliseconds=1)))
-        parts = [self._rows(LABELS_TABLE, span) for span in spans]
-        labels = Table.concat([part.take(among(part, ids)) for part in parts if len(part)])
-        return labels.with_columns({"label": tidy(labels["label"])}) if len(labels) else label_rows(())
-
-    def _rows(self, table: str, window: Window | None, *, columns: Sequence[str] | None = None) -> Table:
-        return self._merged(table, self._waiting(), window, columns=columns)
-
-    def _merged(
-        self,
-        table: str,
-        waiting: Sequence[SegmentRows],
-        window: Window | None,
-        *,
-        columns: Sequence[str] | None = None,
-        prediction_ids: Sequence[str] | None = None,
-    ) -> Table:
-        snapshot = self._lake.snapshot(table)
-        fresh = [s for s in waiting if table in s.tables and s.seq > snapshot.shipped(s.spool_id)]
-        parts = [
-            snapshot.read(window, columns=columns, prediction_ids=prediction_ids),
-            *(chosen_rows(segment.tables[table], window, columns, prediction_ids) for segment in fresh),
-        ]
-        core = label_rows(()) if table == LABELS_TABLE else empty_rows()
-        return completed(merged_rows([part for part in parts if len(part)]), core, columns)
-
-    def _prediction_tables(self, waiting: Sequence[SegmentRows]) -> tuple[str, ...]:
-        names = {*self._lake.tables(), *(name for segment in waiting for name in segment.tables)}
-        return tuple(sorted(name for name in names if name != LABELS_TABLE))
+    def _reading(self) -> LogReading:
+        return LogReading(self._waiting(), self._lake)
 
     def _waiting(self) -> tuple[SegmentRows, ...]:
         """The rows of every waiting segment; one that cannot be read is left to the shipper to report."""
@@ -250,13 +188,6 @@ class PredictionLog:
             while len(self._read) > _CACHED_SEGMENTS:
                 self._read.popitem(last=False)
         return rows
-
-
-def _each_once(rows: Table) -> Table:
-    """Ids are unique by construction; should one stand twice all the same, its first row counts."""
-    ids = rows["prediction_id"].tolist()
-    first = {name: at for at, name in reversed(list(enumerate(ids)))}
-    return rows if len(first) == len(ids) else rows.take(np.array(sorted(first.values())))
 
 
 def _row_stats(rows: Table, labelled: NDArray[np.bool_], chosen: NDArray[np.int64], positive: str | None) -> RowStats:

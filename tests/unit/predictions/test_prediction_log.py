@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from mendel.errors import PredictionNotFound, StoreUnavailable
-from mendel.predictions import Intake, Spool, SpoolPolicy, id_texts, pack_ids
+from mendel.predictions import Intake, Lake, PredictionLog, SegmentInbox, Spool, SpoolPolicy, id_texts, pack_ids
 from mendel.values import Measured, ModelName, NotMeasured, to_micros
 
 CREDIT = ModelName("credit")
@@ -28,6 +30,35 @@ def arrive(request, road, now):
             road.shipper.ship(now)
 
     return move
+
+
+@dataclass
+class Interrupted:
+    """Inbox and lake between which something happens: before the n-th call that reads them."""
+
+    inbox: SegmentInbox
+    lake: Lake
+    happens: Callable[[], None]
+    before_call: int
+    calls: int = 0
+
+    def pending(self):
+        return self._then(self.inbox.pending)
+
+    def read(self, spool_id, seq):
+        return self._then(lambda: self.inbox.read(spool_id, seq))
+
+    def tables(self):
+        return self._then(self.lake.tables)
+
+    def snapshot(self, table):
+        return self._then(lambda: self.lake.snapshot(table))
+
+    def _then(self, read):
+        self.calls += 1
+        if self.calls == self.before_call:
+            self.happens()
+        return read()
 
 
 class TestPredictions:
@@ -120,6 +151,24 @@ class TestLabels:
         arrive()
         assert road.log.stats(CREDIT, now).unmatched == 0
         assert len(road.log.labelled(CREDIT, road.window)) == 1
+
+    @pytest.mark.parametrize("shipped", [False, True])
+    @pytest.mark.parametrize("call", range(1, 9))
+    def test_figures_agree_while_the_prediction_arrives(self, road, make_block, make_label, *, now, call, shipped):
+        """Whenever a prediction comes while figures are counted, its label is matched in all of them or in none."""
+        block = make_block(1)
+        road.spool.append_labels([make_label(names(block)[0], 1)])
+        road.send()
+
+        def arrives():
+            road.spool.append(block)
+            road.send()
+            if shipped:
+                road.shipper.ship(now)
+
+        stores = Interrupted(road.inbox, road.lake, arrives, before_call=call)
+        stats = PredictionLog(stores, stores, road.unit, lambda *_: ()).stats(CREDIT, now)
+        assert (stats.predictions, stats.labelled, stats.unmatched) in {(0, 0, 1), (1, 1, 0)}
 
     def test_ids_that_tell_no_time(self, road, arrive, make_block, make_label, now):
         """Predictions logged under foreign UUIDs find their labels too."""

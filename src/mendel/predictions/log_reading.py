@@ -1,0 +1,121 @@
+"""One reading of the log: what waits in the inbox and what is in the lake, each looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import numpy as np
+
+from mendel.predictions.entities import id_micros
+from mendel.predictions.lake_rows import (
+    PAST,
+    TIMELESS,
+    SegmentRows,
+    among,
+    chosen_rows,
+    completed,
+    empty_rows,
+    label_rows,
+    merged_rows,
+    tidy,
+)
+from mendel.predictions.ports import LABELS_TABLE, Lake, LakeSnapshot, predictions_table
+from mendel.values import ModelName, Table, Window, from_micros
+
+_CHOOSING = ("prediction_id", "event_time", "version", "quarantined")
+_JOINING = ("prediction_id", "event_time")
+_VERSION_DIGIT = 14
+
+
+class LogReading:
+    """
+    The rows of the log as they were when it was read, for figures that must agree with each other.
+
+    The waiting segments are listed before the lake is opened: a segment that is shipped in between is seen in the lake,
+    and never missed. Each table of the lake is opened once, so that rows that arrive meanwhile are in all figures or
+    in none.
+
+    Args:
+        waiting: The rows of every segment in the inbox, listed before.
+    """
+
+    def __init__(self, waiting: Sequence[SegmentRows], lake: Lake) -> None:
+        self.waiting = waiting
+        self._lake = lake
+        self._snapshots: dict[str, LakeSnapshot] = {}
+
+    def rows(
+        self,
+        table: str,
+        window: Window | None,
+        *,
+        columns: Sequence[str] | None = None,
+        prediction_ids: Sequence[str] | None = None,
+    ) -> Table:
+        """Rows of the lake, and those of waiting segments that are newer than its mark."""
+        snapshot = self._snapshot(table)
+        fresh = [s for s in self.waiting if table in s.tables and s.seq > snapshot.shipped(s.spool_id)]
+        parts = [
+            snapshot.read(window, columns=columns, prediction_ids=prediction_ids),
+            *(chosen_rows(segment.tables[table], window, columns, prediction_ids) for segment in fresh),
+        ]
+        core = label_rows(()) if table == LABELS_TABLE else empty_rows()
+        return completed(merged_rows([part for part in parts if len(part)]), core, columns)
+
+    def predictions(
+        self,
+        model: ModelName,
+        window: Window,
+        *,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        quarantined: bool = False,
+    ) -> Table:
+        """See :meth:`mendel.predictions.PredictionLog.predictions`."""
+        wanted = None if columns is None else tuple(dict.fromkeys([*columns, *_CHOOSING]))
+        rows = self.rows(predictions_table(model), window, columns=wanted)
+        chosen = rows["quarantined"] == quarantined
+        if version is not None:
+            chosen &= rows["version"] == version
+        rows = rows.take(chosen)
+        return _each_once(rows.take(np.argsort(rows["event_time"], kind="stable")))
+
+    def labels_of(self, predictions: Table) -> Table:
+        """Every label of these predictions; their ids tell in which days they stand."""
+        ids = predictions["prediction_id"].tolist()
+        timed = [name for name in ids if name[_VERSION_DIGIT] == "7"]
+        spans = [TIMELESS] if len(timed) < len(ids) else []
+        if timed:
+            first, last = id_micros(min(timed)) or 0, id_micros(max(timed)) or 0
+            spans.append(Window(from_micros(first), from_micros(last) + timedelta(milliseconds=1)))
+        parts = [self.rows(LABELS_TABLE, span) for span in spans]
+        labels = Table.concat([part.take(among(part, ids)) for part in parts if len(part)])
+        return labels.with_columns({"label": tidy(labels["label"])}) if len(labels) else label_rows(())
+
+    def unmatched(self, window: Window) -> int:
+        """How many labels of *window*, or without a time, have a prediction in no model's log."""
+        parts = [self.rows(LABELS_TABLE, span, columns=_JOINING) for span in (window, TIMELESS)]
+        ids = {name for part in parts if len(part) for name in part["prediction_id"].tolist()}
+        around = None if len(parts[1]) else Window(window.start - PAST, window.end + PAST)
+        for table in self.prediction_tables() if ids else ():
+            rows = self.rows(table, around, columns=_JOINING)
+            ids -= set(rows["prediction_id"].tolist())
+        return len(ids)
+
+    def prediction_tables(self) -> tuple[str, ...]:
+        """The tables of all models of which anything was logged, sorted."""
+        names = {*self._lake.tables(), *(name for segment in self.waiting for name in segment.tables)}
+        return tuple(sorted(name for name in names if name != LABELS_TABLE))
+
+    def _snapshot(self, table: str) -> LakeSnapshot:
+        if table not in self._snapshots:
+            self._snapshots[table] = self._lake.snapshot(table)
+        return self._snapshots[table]
+
+
+def _each_once(rows: Table) -> Table:
+    """Ids are unique by construction; should one stand twice all the same, its first row counts."""
+    ids = rows["prediction_id"].tolist()
+    first = {name: at for at, name in reversed(list(enumerate(ids)))}
+    return rows if len(first) == len(ids) else rows.take(np.array(sorted(first.values())))
