@@ -239,7 +239,7 @@ class Bench:
         environment = self.room / f"env-{python.parent.parent.name}"
         uv = str(Path(sys.executable).parent / "uv")
         self.run(uv, "venv", "-q", "--python", str(python), str(environment))
-        wanted = ("deflate", "msgspec", "numpy", "packaging", "pip", "pyyaml", "rich", "structlog", "typer")
+        wanted = ("click", "deflate", "msgspec", "numpy", "packaging", "pip", "pyyaml", "rich", "structlog")
         self.run(uv, "pip", "install", "-q", "--python", str(environment / "bin" / "python"), *wanted, "cryptography")
         self.run(
             uv, "pip", "install", "-q", "--no-deps", "--python", str(environment / "bin" / "python"), "-e", str(here)

@@ -72,9 +72,9 @@ def failures(page: str) -> Iterator[str]:
 
 def known_commands() -> set[Words]:
     """Every command of the CLI, groups included, from its own tree."""
-    from mendel.app.cli.main import command_names  # noqa: PLC0415 - tests of this file's functions need no CLI
+    from mendel.app.cli.main import commands  # noqa: PLC0415 - tests of this file's functions need no CLI
 
-    return set(command_names())
+    return {words for words, _ in commands()}
 
 
 def known_verbs() -> set[str]:

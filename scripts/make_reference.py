@@ -89,12 +89,10 @@ def tables() -> dict[str, str]:
 
 def cli_page() -> str:
     """Every command with its help, as ``--help`` prints it."""
-    import click  # noqa: PLC0415 - with typer
-    import typer  # noqa: PLC0415 - a moment
+    import click  # noqa: PLC0415 - a moment
 
-    from mendel.app.cli.main import app  # noqa: PLC0415
+    from mendel.app.cli.main import command_line, commands  # noqa: PLC0415
 
-    root = typer.main.get_command(app)
     parts = [
         "# Commands\n",
         NOTE,
@@ -102,18 +100,22 @@ def cli_page() -> str:
         "A command exits with 0 when it did what it was asked, 1 with a sentence on standard error when it could not,",
         "and 2 when it was called wrongly.\n",
     ]
-    for words, command in _commands(root, ("mendel",)):
-        context = click.Context(command, info_name=words[-1], terminal_width=100, max_content_width=100)
-        if len(words) > 1:
-            context.parent = click.Context(root, info_name=" ".join(words[:-1]))
-        parts.append(f"## {' '.join(words)}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
+    shown = [((), command_line()), *((words, command) for words, command in commands() if not command.hidden)]
+    for words, command in shown:
+        name = " ".join(("mendel", *words))
+        context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+        parts.append(f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
+    parts += ["## Former names\n", "These names work as before; the help does not list them.\n"]
+    parts.append(_table(("Former name", "Name"), _former_names()))
     return "\n".join(parts)
 
 
-def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    yield words, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from _commands(inner, (*words, name))
+def _former_names() -> list[tuple[str, str]]:
+    from mendel.app.cli.main import FORMER_NAMES, SECTIONS  # noqa: PLC0415 - a moment
+
+    entries = [entry for section in SECTIONS for entry in section.entries]
+    names = {verb.function: f"{noun.name} {verb.name}" for noun in entries for verb in getattr(noun, "verbs", ())}
+    return [(f"`mendel {verb.name}`", f"`mendel {names[verb.function]}`") for verb in FORMER_NAMES]
 
 
 # -- keys --

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from mendel import __version__
-from mendel.app.cli.main import command_names
-from mendel.app.cli.output import print_table
+from mendel.app.cli.main import commands
+from mendel.app.cli.output import Grid, Result, emit
 from mendel.app.project.installed_tool import this_tool
 from mendel.values import Scope
 
@@ -38,7 +38,15 @@ HEAVY = (
     "yaml",
     "zmq",
 )
-NAMES = sorted(command_names())
+COMMANDS = dict(commands())
+NAMES = sorted(COMMANDS)
+NOUNS = sorted({words[:-1] for words in NAMES})
+SECTIONS = ["Start", "Release", "Image", "Model", "Watch", "Repair", "Prove", "System"]
+RUN_FOR_LONG = {("demo",), ("up",), ("hub",), ("serve",)}
+OF_MLSERVER = (
+    *("init", "serve", "version", "tag", "lock", "build", "images", "push", "run", "clean", "verify"),
+    *("list-classifiers", "status", "init-github", "init-gitlab"),
+)
 
 
 @pytest.fixture
@@ -55,29 +63,47 @@ class TestHelp:
         assert f"mendel {' '.join(words)}" in said.out
         assert len([line for line in said.out.splitlines() if line.strip()]) > 3
 
-    def test_the_words_of_the_house_are_commands(self):
-        """What the documentation tells people to type is there."""
-        assert {
-            ("up",),
-            ("hub",),
-            ("serve",),
-            ("tag",),
-            ("train",),
-            ("models",),
-            ("promote",),
-            ("rollback",),
-            ("monitor",),
-            ("demo",),
-            ("healing", "pause"),
-            ("ledger", "verify"),
-            ("config", "show"),
-        } <= set(NAMES)
+    @pytest.mark.parametrize("words", NAMES, ids=" ".join)
+    def test_the_short_help_is_one_whole_sentence(self, words):
+        """A command or group says in one sentence of at most 60 characters what it does."""
+        text = COMMANDS[words].short_help
+        assert 8 < len(text) <= 60
+        assert text.endswith(".")
+        assert not text.endswith("..")
 
-    @pytest.mark.parametrize(
-        ("words", "typers_own"),
-        [(["--help"], set()), (["tag", "--help"], {"pydantic"}), (["ledger", "verify", "--help"], {"pydantic"})],
-    )
-    def test_help_imports_nothing_heavy(self, words, typers_own):
+    @pytest.mark.parametrize("noun", NOUNS, ids=" ".join)
+    def test_each_command_has_one_line(self, mendel, noun, monkeypatch):
+        """On a terminal of 80 columns, a list of commands has one line for each, and cuts none off."""
+        monkeypatch.setenv("COLUMNS", "80")
+        lines = mendel(*noun, "--help").out.splitlines()
+        assert max(map(len, lines)) <= 80
+        below = {words[-1]: COMMANDS[words] for words in NAMES if words[:-1] == noun}
+        found = {
+            line.split()[0]: " ".join(line.split()[1:]) for line in lines if line.startswith("  ") and line.strip()
+        }
+        shown = {name: command.short_help for name, command in below.items() if not command.hidden}
+        assert {name: found.get(name) for name in shown} == shown
+        assert not {name for name, command in below.items() if command.hidden} & found.keys()
+
+    def test_commands_are_grouped_by_what_people_want(self, mendel):
+        """The sections stand in the order in which people need them, the demo first."""
+        lines = mendel("--help").out.splitlines()
+        assert [line[:-1] for line in lines if line.endswith(":") and line != "Options:"] == SECTIONS
+        assert lines[lines.index("Start:") + 1].split()[0] == "demo"
+
+    @pytest.mark.parametrize("name", OF_MLSERVER)
+    def test_the_commands_of_mlserver_are_shown(self, name):
+        """Who knows the older tool finds each of its commands."""
+        assert not COMMANDS[name,].hidden
+
+    def test_what_returns_something_has_json(self):
+        """Every command has --json but those that run until they are stopped."""
+        flags = {words: {flag for param in COMMANDS[words].params for flag in param.opts} for words in NAMES}
+        without = {words for words in NAMES if words not in NOUNS and "--json" not in flags[words]}
+        assert without == RUN_FOR_LONG
+
+    @pytest.mark.parametrize("words", [["--help"], ["tag", "--help"], ["ledger", "verify", "--help"]], ids=" ".join)
+    def test_help_imports_nothing_heavy(self, words):
         """Help is quick because it imports no library but the one that reads the command line."""
         probe = (
             "import sys; sys.argv = ['mendel', *sys.argv[1:]]\n"
@@ -89,7 +115,7 @@ class TestHelp:
         done = subprocess.run(
             [sys.executable, "-c", probe, *words], capture_output=True, text=True, check=True, timeout=60
         )
-        assert set(done.stderr.split()) <= typers_own
+        assert done.stderr.split() == []
         assert "Usage: mendel" in done.stdout
 
     def test_without_a_command_it_helps(self, mendel):
@@ -129,6 +155,27 @@ class TestUsage:
         assert "Error" in said.err
 
     @pytest.mark.parametrize(
+        ("words", "meant"),
+        [
+            (["modles"], "models"),
+            (["incident-list"], "incidents"),
+            (["runs", "aprove", "INC-2026-1-1"], "approve"),
+            (["models", "lst"], "list"),
+            (["promte", "credit@1"], "promote"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+    )
+    def test_a_misspelt_command_is_answered_with_the_nearest(self, mendel, words, meant):
+        """The error names the command that was probably meant, never one that the help does not show."""
+        said = mendel(*words)
+        assert said.code == 2
+        assert f"Did you mean '{meant}'?" in said.err
+
+    def test_run_and_runs_are_told_apart(self, mendel):
+        """The help of the command that runs images names the one that lists runs of playbooks."""
+        assert "mendel runs" in mendel("run", "--help").out
+
+    @pytest.mark.parametrize(
         ("words", "sentence", "remedy"),
         [
             (["versions", "Credit"], "'Credit' is not a model name.", "lower-case letters"),
@@ -154,6 +201,31 @@ class TestUsage:
         assert sentence in first
         assert remedy in " ".join(rest)
         assert "Traceback" not in said.err
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("said", "meant"),
+        [
+            (["models"], ["models", "list"]),
+            (["incidents"], ["incidents", "list"]),
+            (["incidents", "--model", "credit"], ["incidents", "list", "--model", "credit"]),
+            (["runs"], ["runs", "list"]),
+            (["runs", "INC-2026-1-1"], ["runs", "show", "INC-2026-1-1"]),
+            (["incident", "INC-2026-1"], ["incidents", "show", "INC-2026-1"]),
+            (["incidents", "INC-2026-1"], ["incidents", "show", "INC-2026-1"]),
+            (["resolve", "INC-2026-1", "--reason", "x"], ["incidents", "resolve", "INC-2026-1", "--reason", "x"]),
+            (["approve-run", "INC-2026-1-1"], ["runs", "approve", "INC-2026-1-1"]),
+            (["decline-run", "INC-2026-1-1", "--reason", "x"], ["runs", "decline", "INC-2026-1-1", "--reason", "x"]),
+            (["versions", "credit"], ["models", "versions", "credit"]),
+            (["history", "credit"], ["models", "history", "credit"]),
+            (["card", "credit@1"], ["models", "card", "credit@1"]),
+        ],
+        ids=" ".join,
+    )
+    def test_short_and_former_names_do_the_same(self, mendel, directory, said, meant):
+        """A noun alone lists, a noun with an id shows it, and names that were replaced work as before."""
+        assert mendel(*said, "-C", directory) == mendel(*meant, "-C", directory)
 
 
 class TestEmptyDirectory:
@@ -267,11 +339,28 @@ class TestVersionAndConfig:
         assert not (tmp_path / ".mendel").exists()
 
 
-def test_tables_never_cut_names_off(capsys):
-    """Piped, a table is as wide as its widest cell."""
-    name = "rfq_likelihood_rfq_features_only_" * 8
-    print_table("T", ("Name", "Scope"), [(name, Scope.READ), ("x", None)], empty="none")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "T"
-    assert lines[2] == f" {name}  read"
-    assert lines[3].split() == ["x", "None"]
+class TestOutput:
+    def test_tables_never_cut_names_off(self, capsys):
+        """Piped, a table is as wide as its widest cell."""
+        name = "rfq_likelihood_rfq_features_only_" * 8
+        grid = Grid(title="T", columns=("Name", "Scope"), rows=[(name, Scope.READ), ("x", None)], empty="none")
+        assert emit(Result(None, [grid]), as_json=False) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "T"
+        assert lines[2] == f" {name}  read"
+        assert lines[3].split() == ["x", "None"]
+
+    def test_what_is_yielded_is_one_list_for_programs(self, capsys):
+        """A command that yields prints each result as it comes for people, and all of them as one list of JSON."""
+        results = [Result({"n": 1}, ["one"]), Result({"n": 2}, ["two"])]
+        emit(iter(results), as_json=False)
+        assert capsys.readouterr().out == "one\ntwo\n"
+        emit(iter(results), as_json=True)
+        assert json.loads(capsys.readouterr().out) == [{"n": 1}, {"n": 2}]
+
+    def test_a_refusal_may_be_a_result(self, capsys):
+        """A result carries the exit code, and is printed like any other."""
+        refused = Result({"holds": False}, ["It does not hold."], exit_code=1)
+        assert emit(refused, as_json=True) == 1
+        assert json.loads(capsys.readouterr().out) == {"holds": False}
+        assert emit(refused, as_json=False) == 1

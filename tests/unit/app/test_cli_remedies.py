@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
 import mendel
-from mendel.app.cli.main import app, command_names
+from mendel.app.cli.main import commands
 
 SOURCES = Path(mendel.__file__).parent
 OF_OTHERS = {"--dest-compress-format"}  # skopeo's
@@ -28,15 +27,12 @@ def remedies():
 
 @pytest.fixture(scope="module")
 def flags():
-    root = typer.main.get_command(app)
-    commands = [root, *root.commands.values()]
-    commands += [inner for command in commands for inner in getattr(command, "commands", {}).values()]
-    return {name for each in commands for param in each.params for name in (*param.opts, *param.secondary_opts)}
+    return {name for _, one in commands() for param in one.params for name in (*param.opts, *param.secondary_opts)}
 
 
 def test_remedies_name_commands_that_exist():
     """`mendel x` in a remedy is a command."""
-    known = {words[0] for words in command_names()}
+    known = {words[0] for words, _ in commands()}
     named = [(where, word) for where, text in remedies() for word in re.findall(r"\bmendel ([a-z][a-z-]+)", text)]
     assert len(named) > 20
     assert [(where, word) for where, word in named if word not in known | PROSE] == []

@@ -12,7 +12,7 @@ import pytest
 
 from mendel import connect
 from mendel.adapters.memory import MemoryUnitOfWork, all_stores
-from mendel.app.cli.label_files import labels_of_file
+from mendel.app.cli.watch import labels_of_file
 from mendel.app.hub.anchors import FileAnchors
 from mendel.app.hub.background_jobs import JobState
 from mendel.app.hub.health import probe

@@ -259,7 +259,7 @@ class TestInit:
     @pytest.mark.parametrize(
         ("words", "code", "said"),
         [
-            (["--ci", "jenkins"], 2, "is not github, gitlab or none"),
+            (["--ci", "jenkins"], 2, "is not one of 'github', 'gitlab', 'none'"),
             (["--predictor-class", "not a class"], 1, "cannot be the name of a class"),
             (["--predictor-class", "class"], 1, "cannot be the name of a class"),
             (["--classifier", "Not A Name"], 1, "is not a model name"),

@@ -81,9 +81,12 @@ def test_every_key_of_a_project_stands_on_its_page(check_docs):
 
 
 def test_every_command_stands_in_the_reference(make_reference, check_docs):
-    """Each command, groups included, has a heading of its own."""
-    headings = set(re.findall(r"^## mendel (.+)$", make_reference.cli_page(), re.MULTILINE))
-    assert headings == {" ".join(words) for words in check_docs.known_commands()}
+    """Each command, groups included, has a heading of its own; a former name stands with the name that replaced it."""
+    page = make_reference.cli_page()
+    headings = set(re.findall(r"^## mendel (.+)$", page, re.MULTILINE))
+    former = set(re.findall(r"^\| `mendel (.+)` \| `mendel .+` \|$", page, re.MULTILINE))
+    assert headings | former == {" ".join(words) for words in check_docs.known_commands()}
+    assert not headings & former
 
 
 def test_every_hub_route_stands_in_the_reference_with_its_scope(make_reference):

@@ -1,66 +1,207 @@
-"""The command line, assembled."""
+"""The whole command line: every command, in the order and under the headings of the help."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-import typer
+import click
 
-import mendel.app.cli.demo as demo_commands
-import mendel.app.cli.images as image_commands
-import mendel.app.cli.incidents as care_commands
-import mendel.app.cli.init as starting_commands
-import mendel.app.cli.ledger as proof_commands
-import mendel.app.cli.lock as lock_commands
-import mendel.app.cli.models as model_commands
-import mendel.app.cli.servers as process_commands
-import mendel.app.cli.signing as signing_commands
-import mendel.app.cli.system as machine_commands
-import mendel.app.cli.tag as release_commands
-import mendel.app.cli.train as project_commands
+from mendel.app.cli import (
+    image,
+    image_base,
+    model,
+    prove,
+    release_lock,
+    release_project,
+    release_tag,
+    repair,
+    start,
+    system,
+    watch,
+)
+from mendel.app.cli.groups import Noun, RootGroup, Section, Verb
 from mendel.app.cli.output import told_plainly
 
-app = typer.Typer(
-    name="mendel",
-    help="Keeps machine-learning models alive in production: release, serve, watch, repair, prove.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+SECTIONS = (
+    Section(
+        "Start",
+        (
+            Verb("demo", start.demo),
+            Verb("init", start.init),
+            Verb("up", start.up),
+            Verb("serve", start.serve),
+            Verb("hub", start.run_hub),
+            Noun(
+                "migrate",
+                "Convert files of the older mlserver tool.",
+                (Verb("mlserver", start.migrate_mlserver),),
+            ),
+        ),
+    ),
+    Section(
+        "Release",
+        (
+            Verb("list-classifiers", release_project.list_classifiers),
+            Verb("schema", release_project.schema),
+            Verb("lock", release_lock.lock),
+            Verb("tag", release_tag.tag),
+            Verb("init-github", release_project.init_github),
+            Verb("init-gitlab", release_project.init_gitlab),
+        ),
+    ),
+    Section(
+        "Image",
+        (
+            Verb("base", image_base.base),
+            Verb("build", image.build),
+            Verb("images", image.list_images),
+            Verb("run", image.run),
+            Verb("push", image.push),
+            Verb("verify", image.verify),
+            Verb("clean", image.clean),
+        ),
+    ),
+    Section(
+        "Model",
+        (
+            Verb("train", model.train),
+            Verb("register", model.register),
+            Noun(
+                "models",
+                "List and show models, versions, history and cards.",
+                (
+                    Verb("list", model.list_models),
+                    Verb("show", model.show_model),
+                    Verb("versions", model.list_versions),
+                    Verb("history", model.show_history),
+                    Verb("card", model.show_card),
+                ),
+                alone="list",
+            ),
+            Verb("approve", model.approve),
+            Verb("stage", model.stage),
+            Verb("canary", model.canary),
+            Verb("promote", model.promote),
+            Noun(
+                "policy",
+                "Show or replace the policy of a model.",
+                (Verb("show", model.show_policy), Verb("set", model.set_policy)),
+            ),
+        ),
+    ),
+    Section(
+        "Watch",
+        (
+            Verb("monitor", watch.monitor),
+            Noun(
+                "incidents",
+                "List, show, acknowledge and resolve incidents.",
+                (
+                    Verb("list", watch.list_incidents),
+                    Verb("show", watch.show_incident),
+                    Verb("acknowledge", watch.acknowledge_incident),
+                    Verb("resolve", watch.resolve_incident),
+                ),
+                alone="list",
+                of_id="show",
+            ),
+            Verb("stats", watch.stats),
+            Noun("labels", "Import the true outcomes of predictions.", (Verb("import", watch.import_labels),)),
+        ),
+    ),
+    Section(
+        "Repair",
+        (
+            Verb("rollback", repair.rollback),
+            Verb("playbook", repair.start_playbook),
+            Noun(
+                "runs",
+                "List, show, approve and decline runs of playbooks.",
+                (
+                    Verb("list", repair.list_runs),
+                    Verb("show", repair.show_run),
+                    Verb("approve", repair.approve_run),
+                    Verb("decline", repair.decline_run),
+                ),
+                alone="list",
+                of_id="show",
+            ),
+            Noun(
+                "healing",
+                "Pause and resume automatic repairs.",
+                (Verb("pause", repair.pause_healing), Verb("resume", repair.resume_healing)),
+            ),
+        ),
+    ),
+    Section(
+        "Prove",
+        (
+            Noun(
+                "ledger",
+                "Show and verify the record of every event.",
+                (Verb("show", prove.show_ledger), Verb("verify", prove.verify_ledger)),
+            ),
+            Noun(
+                "signing-key",
+                "Make keys that sign images and model directories.",
+                (Verb("new", prove.new_signing_key),),
+            ),
+            Noun("sign", "Sign a model directory.", (Verb("model", prove.sign_model),)),
+            Verb("verify-model", prove.verify_model),
+        ),
+    ),
+    Section(
+        "System",
+        (
+            Verb("status", system.status),
+            Verb("version", system.version),
+            Noun("keys", "Make API keys.", (Verb("add", system.add_key),)),
+            Noun("config", "Show the settings of this installation.", (Verb("show", system.show_config),)),
+        ),
+    ),
 )
-for group in (
-    process_commands,
-    starting_commands,
-    release_commands,
-    project_commands,
-    machine_commands,
-    lock_commands,
-    image_commands,
-    model_commands,
-    care_commands,
-    proof_commands,
-    signing_commands,
-    demo_commands,
-):
-    group.add_to(app)
+FORMER_NAMES = (
+    Verb("versions", model.list_versions),
+    Verb("history", model.show_history),
+    Verb("card", model.show_card),
+    Verb("incident", watch.show_incident),
+    Verb("resolve", watch.resolve_incident),
+    Verb("approve-run", repair.approve_run),
+    Verb("decline-run", repair.decline_run),
+)
+_PROGRAMS = {"mendel", "mlserver"}
+
+
+def command_line() -> click.Group:
+    """The command line as a click group."""
+    return RootGroup(
+        SECTIONS, FORMER_NAMES, help="Keeps machine-learning models alive in production, from release to repair."
+    )
 
 
 def main() -> None:
     """Run the command line."""
-    with told_plainly():
-        app()
+    name = Path(sys.argv[0]).name
+    with (
+        told_plainly(),
+        command_line().make_context(name if name in _PROGRAMS else "mendel", sys.argv[1:]) as context,
+    ):
+        code = context.command.invoke(context)
+    raise SystemExit(code)
 
 
-def command_names() -> Iterator[tuple[str, ...]]:
-    """Every command as words, groups included: what the documentation may show."""
-    for command in app.registered_commands:
-        yield (_name(command),)
-    for group in app.registered_groups:
-        yield (group.name or "",)
-        if group.typer_instance is not None:
-            for command in group.typer_instance.registered_commands:
-                yield (group.name or "", _name(command))
+def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group with its words, former names included: what documentation and errors may name."""
+    yield from _below(command_line(), ())
 
 
-def _name(command: typer.models.CommandInfo) -> str:
-    return command.name or (command.callback.__name__.replace("_", "-") if command.callback else "")
+def _below(group: click.Group, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is not None:
+            yield (*words, name), command
+        if isinstance(command, click.Group):
+            yield from _below(command, (*words, name))

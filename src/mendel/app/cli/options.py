@@ -9,32 +9,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
+from mendel.app.cli.parameters import argument, option
 from mendel.errors import InvalidValue
 
 if TYPE_CHECKING:
     from mendel.app.settings import Settings
     from mendel.client.client import Client
+    from mendel.images import Platform
+    from mendel.values import VersionRef
 
 Directory = Annotated[
-    str | None,
-    typer.Option("--directory", "-C", metavar="DIR", help="The data directory.", show_default=".mendel"),
+    str | None, option("--directory", "-C", metavar="DIR", help="The data directory.", show_default=".mendel")
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="The settings file.", show_default="mendel.yaml", envvar="MENDEL_CONFIG"
-    ),
+    option("--config", metavar="FILE", help="The settings file.", show_default="mendel.yaml", envvar="MENDEL_CONFIG"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Version = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; stands in the ledger.")]
+AsJson = Annotated[bool, option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, option("--dry-run", help="Change nothing; print what would be done.")]
+
+Version = Annotated[str, argument("NAME@N", "A model version.")]
+Model = Annotated[str, argument("MODEL", "A model.")]
+OneModel = Annotated[str | None, option("--model", metavar="MODEL", help="Only this model.")]
+Reason = Annotated[str, option("--reason", metavar="WHY", help="Why; recorded in the ledger.")]
+
 ProjectPath = Annotated[
-    Path | None, typer.Option("--path", metavar="DIR", help="The project.", show_default="here, then its parents")
+    Path | None,
+    option("--path", metavar="DIR", help="The project.", show_default="this directory, then its parents"),
 ]
-ClassifierName = Annotated[str | None, typer.Option("--classifier", metavar="NAME", help="Which classifier.")]
+ClassifierName = Annotated[str | None, option("--classifier", metavar="NAME", help="A classifier of the project.")]
+Force = Annotated[bool, option("--force", help="Overwrite existing files.")]
+ToolUrl = Annotated[
+    str | None, option("--tool-url", metavar="URL", help="Install the tool in CI from this git repository.")
+]
+Platforms = Annotated[
+    list[str] | None, option("--platform", metavar="OS/ARCH", help="linux/amd64 or linux/arm64; may be repeated.")
+]
 
 
 def settings_of(directory: str | None, config: Path | None = None, **flags: object) -> Settings:
@@ -68,4 +80,24 @@ def as_usage() -> Iterator[None]:
     try:
         yield
     except InvalidValue as error:
-        raise typer.BadParameter(str(error)) from error
+        raise click.BadParameter(str(error)) from error
+
+
+def parse_platforms(given: list[str] | None) -> tuple[Platform, ...]:
+    """The platforms of ``--platform``, each once."""
+    from mendel.images import Platform  # noqa: PLC0415 - help must be quick
+
+    with as_usage():
+        return tuple(dict.fromkeys(Platform.parse(text) for text in given or ()))
+
+
+def parse_version(model: str | None, classifier: str | None) -> VersionRef | None:
+    """The version of ``--model``, which excludes ``--classifier``."""
+    from mendel.values import VersionRef  # noqa: PLC0415 - help must be quick
+
+    if model is None:
+        return None
+    if classifier is not None:
+        raise click.BadParameter("give --classifier or --model, not both")
+    with as_usage():
+        return VersionRef.parse(model)

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, errors for both."""
+"""What commands print: lines and tables for people, JSON for programs, errors for both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import click
 
 from mendel.errors import MendelError
 
@@ -15,13 +18,48 @@ if TYPE_CHECKING:
     from mendel.images import Progress
 
 
-def print_json(noun: object) -> None:
-    """Print *noun* as indented JSON."""
-    import msgspec  # noqa: PLC0415 - commands import what they need: help must be quick
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table with its rows; ``empty`` is printed in place of a table without rows."""
 
-    from mendel.values import to_json  # noqa: PLC0415
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    empty: str
 
-    sys.stdout.write(msgspec.json.format(to_json(noun), indent=2).decode() + "\n")
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """
+    What a command found or did.
+
+    Attributes:
+        value: For programs: printed as JSON where ``--json`` is given.
+        text: For people: lines and tables, read only when they are printed.
+    """
+
+    value: object
+    text: Iterable[str | Grid]
+    exit_code: int = 0
+
+
+def emit(outcome: Result | Iterator[Result] | None, *, as_json: bool) -> int:
+    """
+    Print what a command returned, and give its exit code.
+
+    A command that yields is printed as it goes; its JSON is the list of the values.
+    """
+    if outcome is None:
+        return 0
+    if isinstance(outcome, Result):
+        _emit_json(outcome.value) if as_json else _emit_text(outcome.text)
+        return outcome.exit_code
+    if as_json:
+        _emit_json([result.value for result in outcome])
+        return 0
+    for result in outcome:
+        _emit_text(result.text)
+    return 0
 
 
 def say(text: str = "") -> None:
@@ -34,33 +72,41 @@ def warn(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """
-    Print a table; names are never cut off when output is not a terminal.
+def _emit_json(value: object) -> None:
+    import msgspec  # noqa: PLC0415 - commands import what they need: help must be quick
 
-    Args:
-        empty: What to say when there is no row.
-    """
-    cells = [[str(cell) for cell in row] for row in rows]
+    from mendel.values import to_json  # noqa: PLC0415
+
+    sys.stdout.write(msgspec.json.format(to_json(value), indent=2).decode() + "\n")
+
+
+def _emit_text(text: Iterable[str | Grid]) -> None:
+    for part in text:
+        say(part) if isinstance(part, str) else _emit_grid(part)
+
+
+def _emit_grid(grid: Grid) -> None:
+    """Print a table; names are never cut off when output is not a terminal."""
+    cells = [[str(cell) for cell in row] for row in grid.rows]
     if not cells:
-        say(empty)
+        say(grid.empty)
         return
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        _print_rich(title, headers, cells)
+        _emit_rich(grid, cells)
         return
-    widths = [max(len(cell) for cell in column) for column in zip(headers, *cells, strict=True)]
-    say(title)
-    for line in [headers, *cells]:
+    widths = [max(len(cell) for cell in column) for column in zip(grid.columns, *cells, strict=True)]
+    say(grid.title)
+    for line in [grid.columns, *cells]:
         say(" " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _print_rich(title: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _emit_rich(grid: Grid, cells: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(title=title, title_justify="left")
-    for header in headers:
+    table = Table(title=grid.title, title_justify="left")
+    for header in grid.columns:
         table.add_column(header, overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
@@ -83,12 +129,20 @@ def progress(text: str) -> Iterator[None]:
 @contextmanager
 def told_plainly() -> Iterator[None]:
     """
-    Turn errors into one clear sentence and exit code 1, an interrupt into 130.
+    Turn errors into one clear sentence and exit code 1, wrong usage into 2, an interrupt into 130.
 
     Anything that is not a :class:`MendelError` is a defect and keeps its traceback.
     """
     try:
         yield
+    except click.exceptions.Exit as done:
+        raise SystemExit(done.exit_code) from done
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from error
+    except click.Abort as error:
+        warn("Nothing was done.")
+        raise SystemExit(1) from error
     except MendelError as error:
         warn(f"error: {error.message}")
         for reason in getattr(error, "reasons", ()):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
-from mendel.app.cli.options import AsJson, ClassifierName, ProjectPath
-from mendel.app.cli.output import print_json, print_table, say, warn
+from mendel.app.cli.options import ClassifierName, DryRun, ProjectPath
+from mendel.app.cli.output import Result, warn
+from mendel.app.cli.parameters import argument, option
+from mendel.app.cli.tables import RELEASES
 from mendel.errors import InvalidProject, ReleaseRefused
 
 if TYPE_CHECKING:
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What shall be tagged, and what may be overlooked."""
+class TagRequest:
+    """What to tag, and which obstacles to ignore."""
 
     bump: Bump
     classifier: str | None
@@ -31,12 +34,12 @@ class Wish:
 
     def __post_init__(self) -> None:
         if self.every and self.classifier is not None:
-            raise typer.BadParameter("give --classifier or --all, not both")
+            raise click.BadParameter("give --classifier or --all, not both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tagged:
-    """A tag, as ``--json`` tells of it."""
+class TagReport:
+    """A release tag; ``made`` is false in a dry run."""
 
     tag: str
     classifier: str
@@ -47,39 +50,36 @@ class Tagged:
     made: bool
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add it."""
-    app.command()(tag)
-
-
 def tag(
-    bump: Annotated[str | None, typer.Argument(metavar="[major|minor|patch]", help="Make the next release.")] = None,
+    bump: Annotated[str | None, argument("[major|minor|patch]", "Make the next release.")] = None,
     *,
     classifier: ClassifierName = None,
-    every: Annotated[bool, typer.Option("--all", help="Tag all that are not Ready.")] = False,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="The tag's message.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be tagged.")] = False,
+    every: Annotated[bool, option("--all", help="Tag every classifier that is not Ready.")] = False,
+    message: Annotated[str | None, option("--message", "-m", metavar="TEXT", help="The tag's message.")] = None,
+    dry_run: DryRun = False,
     allow_untracked: Annotated[
-        bool, typer.Option("--allow-untracked", help="Tag though git lacks artefacts; record their digests.")
+        bool, option("--allow-untracked", help="Tag artefacts that git does not track; their digests are recorded.")
     ] = False,
     allow_missing_mlserver: Annotated[
-        bool, typer.Option("--allow-missing-mlserver", help="Tag though this tool's commit is unknown.")
+        bool, option("--allow-missing-mlserver", help="Tag although this tool's commit is unknown.")
     ] = False,
     path: ProjectPath = None,
-    json: AsJson = False,
-) -> None:
-    """Show the release status of every classifier, or make the next release of one."""
+) -> Result | Iterator[Result]:
+    """
+    Show the release status, or tag the next release.
+
+    Without an argument, print the status of every classifier.
+    """
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
-    from mendel.projects import ci_workflow, load_project, observe  # noqa: PLC0415
+    from mendel.projects import load_project, observe  # noqa: PLC0415
 
     where, git, tool = path or Path.cwd(), GitPrograms(), this_tool()
     if bump is None:
         if every or dry_run or allow_untracked or allow_missing_mlserver or message is not None:
-            raise typer.BadParameter("say major, minor or patch")
-        _show_status(observe(load_project(where), git), tool, classifier, json=json)
-        return
-    wish = Wish(
+            raise click.BadParameter("say major, minor or patch")
+        return _status(observe(load_project(where), git), tool, classifier)
+    request = TagRequest(
         bump=_bump(bump),
         classifier=classifier,
         every=every,
@@ -90,54 +90,40 @@ def tag(
     seen = observe(_project_to_tag(where, git), git)
     for hint in seen.project.hints:
         warn(f"hint: {hint}")
-    plans = _plans(seen, wish, tool)
-    made = [] if dry_run else _made(plans, git, tool, quiet=json)
-    if json:
-        print_json([_told(plan, made=plan in made) for plan in plans])
-        return
-    for plan in plans if dry_run else []:
-        _show_plan(plan, tool, made=False)
-    if made and ci_workflow(made[0].top) is None:
-        say()
-        say("hint: no CI workflow makes images of release tags; mendel init-github or init-gitlab writes one.")
+    plans = _plans(seen, request, tool)
+    if dry_run:
+        return (Result(_report(plan, made=False), _plan_lines(plan, tool, made=False)) for plan in plans)
+    return _make(plans, git, tool)
 
 
-def _show_status(seen: Observation, tool: ToolBuild, classifier: str | None, *, json: bool) -> None:
+def _status(seen: Observation, tool: ToolBuild, classifier: str | None) -> Result:
     from mendel.projects import release_status, shown_classifiers  # noqa: PLC0415 - help must be quick
 
     shown = {one.name for one in shown_classifiers(seen.project, classifier)}
-    rows = [row for row in release_status(seen, tool) if row.classifier in shown]
+    rows = tuple(row for row in release_status(seen, tool) if row.classifier in shown)
     for hint in seen.project.hints:
         warn(f"hint: {hint}")
-    if json:
-        print_json({"tool": tool.short, "classifiers": rows})
-        return
-    print_table(
-        "Classifier Version Status",
-        ("Classifier", "Version", "MLServer", "Status", "Action Required"),
-        ((row.classifier, row.version, f"{row.tool} {row.mark}".strip(), row.status, row.action) for row in rows),
-        empty="The project has no classifiers.",
-    )
-    say(f" Current MLServer commit: {tool.short}")
+    found = {"tool": tool.short, "classifiers": rows}
+    return Result(found, [RELEASES.grid(rows), f" Current MLServer commit: {tool.short}"])
 
 
-def _show_plan(plan: TagPlan, tool: ToolBuild, *, made: bool) -> None:
+def _plan_lines(plan: TagPlan, tool: ToolBuild, *, made: bool) -> Iterator[str]:
     name = plan.tag.classifier
-    say(f"{'✓ Created' if made else 'Would create'} tag: {plan.tag}")
-    say()
-    say(f"  Version: {plan.previous or 'none'} → {plan.tag.version} ({plan.bump} bump)")
-    say(f"  MLServer commit: {tool.short}{'' if plan.tag.reproducible else ' (not reproducible)'}")
-    say(f"  Classifier commit: {plan.commit[:8]}")
+    yield f"{'✓ Created' if made else 'Would create'} tag: {plan.tag}"
+    yield ""
+    yield f"  Version: {plan.previous or 'none'} → {plan.tag.version} ({plan.bump} bump)"
+    yield f"  MLServer commit: {tool.short}{'' if plan.tag.reproducible else ' (not reproducible)'}"
+    yield f"  Classifier commit: {plan.commit[:8]}"
     if made:
-        say()
-        say("Next steps:")
-        say("  1. Push tags to remote: git push --tags")
-        say(f"  2. Build container: mlserver build --classifier {name}")
-        say(f"  3. Push to registry: mlserver push --classifier {name} --registry <url>")
+        yield ""
+        yield "Next steps:"
+        yield "  1. Push tags to remote: git push --tags"
+        yield f"  2. Build container: mlserver build --classifier {name}"
+        yield f"  3. Push to registry: mlserver push --classifier {name} --registry <url>"
 
 
-def _told(plan: TagPlan, *, made: bool) -> Tagged:
-    return Tagged(
+def _report(plan: TagPlan, *, made: bool) -> TagReport:
+    return TagReport(
         tag=str(plan.tag),
         classifier=plan.tag.classifier,
         version=str(plan.tag.version),
@@ -152,7 +138,7 @@ def _bump(text: str) -> Bump:
     from mendel.values import Bump  # noqa: PLC0415 - help must be quick
 
     if text not in list(Bump):
-        raise typer.BadParameter(f"{text!r} is not major, minor or patch")
+        raise click.BadParameter(f"{text!r} is not major, minor or patch")
     return Bump(text)
 
 
@@ -171,31 +157,31 @@ def _project_to_tag(where: Path, git: Git) -> Project:
     return project
 
 
-def _chosen(seen: Observation, tool: ToolBuild, wish: Wish) -> list[str]:
+def _chosen(seen: Observation, tool: ToolBuild, request: TagRequest) -> list[str]:
     from mendel.projects import ReleaseState, chosen_classifier, release_status  # noqa: PLC0415 - help must be quick
 
-    if not wish.every:
-        return [wish.classifier or chosen_classifier(seen.project, None).name]
+    if not request.every:
+        return [request.classifier or chosen_classifier(seen.project, None).name]
     stale = [row.classifier for row in release_status(seen, tool) if row.state is not ReleaseState.READY]
     if not stale:
         warn("Every classifier is Ready; there is nothing to tag.")
     return stale
 
 
-def _plans(seen: Observation, wish: Wish, tool: ToolBuild) -> list[TagPlan]:
+def _plans(seen: Observation, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
     """All plans or none."""
     from mendel.projects import TagPlan, TagRefused, plan_tag, untracked_digests  # noqa: PLC0415 - help must be quick
 
-    names = _chosen(seen, tool, wish)
+    names = _chosen(seen, tool, request)
     decided = [
         plan_tag(
             seen,
             name,
-            wish.bump,
+            request.bump,
             tool,
-            message=wish.message,
-            recorded=untracked_digests(seen, [name]) if wish.allow_untracked else None,
-            allow_missing_tool=wish.allow_missing_tool,
+            message=request.message,
+            recorded=untracked_digests(seen, [name]) if request.allow_untracked else None,
+            allow_missing_tool=request.allow_missing_tool,
         )
         for name in names
     ]
@@ -206,7 +192,7 @@ def _plans(seen: Observation, wish: Wish, tool: ToolBuild) -> list[TagPlan]:
 
 
 def _reasons(refused: Sequence[TagRefused], names: Sequence[str]) -> tuple[str, ...]:
-    """Each reason once, with whom it concerns where that is not everybody."""
+    """Each reason once; with the classifiers it concerns where it does not concern all."""
     whom: dict[str, list[str]] = {}
     for one in refused:
         for reason in one.reasons:
@@ -217,16 +203,23 @@ def _reasons(refused: Sequence[TagRefused], names: Sequence[str]) -> tuple[str, 
     )
 
 
-def _made(plans: Sequence[TagPlan], git: Git, tool: ToolBuild, *, quiet: bool) -> list[TagPlan]:
-    """Make the tags one by one; whatever stops that, it is said which were made."""
+def _make(plans: Sequence[TagPlan], git: Git, tool: ToolBuild) -> Iterator[Result]:
+    """Make the tags one by one; if one cannot be made, name the ones before it."""
     made: list[TagPlan] = []
     try:
         for plan in plans:
             git.create_tag(plan.top, str(plan.tag), commit=plan.commit, message=plan.message)
             made.append(plan)
-            if not quiet:
-                _show_plan(plan, tool, made=True)
+            hint = _workflow_hint(plan.top) if plan is plans[-1] else ()
+            yield Result(_report(plan, made=True), chain(_plan_lines(plan, tool, made=True), hint))
     finally:
         if made and len(made) < len(plans):
             warn(f"Made before it stopped: {', '.join(str(plan.tag) for plan in made)}.")
-    return made
+
+
+def _workflow_hint(top: Path) -> Iterator[str]:
+    from mendel.projects import ci_workflow  # noqa: PLC0415 - help must be quick
+
+    if ci_workflow(top) is None:
+        yield ""
+        yield "hint: no CI workflow makes images of release tags; mendel init-github or init-gitlab writes one."

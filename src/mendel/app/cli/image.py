@@ -1,0 +1,292 @@
+"""Commands on images: build, list, push, run, verify, clean."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from mendel.app.cli.options import AsJson, DryRun, ProjectPath, as_usage, parse_version
+from mendel.app.cli.output import Result, emit, ended_tidily, following, say, warn
+from mendel.app.cli.parameters import argument, option
+from mendel.app.cli.tables import IMAGES
+from mendel.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from mendel.adapters.oci.registry.push import Published
+    from mendel.app.images.build import BuildReport, BuildRequest
+    from mendel.app.images.verify import ImageVerdict
+    from mendel.images import LayerRecord, OnProgress
+
+Built = Annotated[str | None, option("--classifier", metavar="NAME|TAG", help="A classifier, or a full release tag.")]
+BuiltModel = Annotated[
+    str | None, option("--model", metavar="NAME@N", help="The image that was built of a registered version.")
+]
+
+
+@ended_tidily()
+def build(
+    *,
+    classifier: Built = None,
+    model: Annotated[str | None, option(metavar="NAME@N", help="Build a registered version.")] = None,
+    runtime: Annotated[bool, option("--runtime", help="Build Mendel's own server, without a project.")] = False,
+    base: Annotated[str | None, option(metavar="IMAGE", help="The base for --runtime.")] = None,
+    engine: Annotated[
+        str, option(choices=("oci", "docker", "podman", "buildah"), help="oci is Mendel's own builder.")
+    ] = "oci",
+    platform: Annotated[
+        str | None, option(metavar="OS/ARCH", help="Build for this platform.", show_default="this machine's")
+    ] = None,
+    registry: Annotated[str | None, option(metavar="HOST/PATH", help="Stands before the image's name.")] = None,
+    tag_prefix: Annotated[str | None, option(metavar="PATH", help="Stands between registry and repository.")] = None,
+    output: Annotated[
+        Path | None, option("--output", "-o", metavar="FILE.tar", help="Also write it for docker or podman load.")
+    ] = None,
+    load: Annotated[
+        bool | None,
+        option("--load/--no-load", help="Load the image into an engine.", show_default="where one answers"),
+    ] = None,
+    no_cache: Annotated[bool, option("--no-cache", help="Make every layer anew.")] = False,
+    dry_run: DryRun = False,
+    force: Annotated[bool, option("--force", help="Use the installed runtime where there is no lock.")] = False,
+    sign: Annotated[Path | None, option(metavar="KEY", help="Sign it with this private key.")] = None,
+    path: ProjectPath = None,
+    json: AsJson = False,
+) -> Result:
+    """Build the image of a release or of the working tree."""
+    from mendel.app.images.build import BuildRequest  # noqa: PLC0415 - help must be quick
+    from mendel.images import Platform  # noqa: PLC0415
+
+    if sum((model is not None, classifier is not None, runtime)) > 1:
+        raise click.BadParameter("give one of --classifier, --model and --runtime")
+    if base is not None and not runtime:
+        raise click.BadParameter("--base is for --runtime; a project names its base in build.base_image")
+    with as_usage():
+        wanted = None if platform is None else Platform.parse(platform)
+    request = BuildRequest(
+        what=classifier,
+        path=path,
+        model=parse_version(model, classifier),
+        engine=engine,
+        platform=wanted,
+        registry=registry,
+        tag_prefix=tag_prefix,
+        output=output,
+        load=load,
+        use_cache=not no_cache,
+        dry_run=dry_run,
+        force=force,
+        sign=sign,
+    )
+    announce = (lambda _: None) if json else say
+    with following("Building ...") as on_progress:
+        report = _build(request, base, runtime=runtime, announce=announce, on_progress=on_progress)
+    for hint in report.hints:
+        warn(f"hint: {hint}")
+    return Result(report, _build_lines(report, dry_run=dry_run))
+
+
+def list_images(*, classifier: Built = None, path: ProjectPath = None) -> Result:
+    """
+    List this project's images.
+
+    They are in the project's own layout, and in the engines that answer.
+    """
+    from mendel.app.images.image_list import project_images  # noqa: PLC0415 - help must be quick
+
+    found = project_images(path, classifier)
+    return Result(found, [IMAGES.grid((name, kept) for kept in found for name in kept.image.references)])
+
+
+@ended_tidily()
+def push(
+    *,
+    registry: Annotated[str | None, option(metavar="HOST/PATH", help="The registry to push to.")] = None,
+    classifier: Built = None,
+    model: BuiltModel = None,
+    every: Annotated[bool, option("--all", help="Push every classifier that has an image.")] = False,
+    force: Annotated[bool, option("--force", help="Let version tags move.")] = False,
+    path: ProjectPath = None,
+) -> Result:
+    """Push the tags that build made, byte for byte."""
+    from mendel.app.images.push import PushRequest  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.push import push as push_images  # noqa: PLC0415
+
+    request = PushRequest(
+        registry=registry, what=classifier, model=parse_version(model, classifier), every=every, path=path, force=force
+    )
+    with following("Pushing ...") as on_progress:
+        published = push_images(request, on_progress=on_progress)
+    return Result(published, _push_lines(published))
+
+
+@ended_tidily()
+def run(
+    *,
+    classifier: Built = None,
+    model: BuiltModel = None,
+    port: Annotated[
+        int | None, option(metavar="PORT", help="The port on this machine.", show_default="the project's server.port")
+    ] = None,
+    detach: Annotated[bool, option("--detach", "-d", help="Leave it running.")] = False,
+    env: Annotated[list[str] | None, option("--env", "-e", metavar="NAME=value", help="For the server.")] = None,
+    volume: Annotated[list[str] | None, option(metavar="HERE:THERE[:ro]", help="Mount it.")] = None,
+    runner: Annotated[
+        str | None, option(choices=("docker", "podman"), help="The engine.", show_default="the first that answers")
+    ] = None,
+    path: ProjectPath = None,
+    json: AsJson = False,
+) -> None:
+    """
+    Run an image, and print its URL once it is ready.
+
+    It runs with docker or podman. For runs of playbooks see `mendel runs`.
+    """
+    from mendel.app.images.run import RunImageRequest  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.run import run as run_image  # noqa: PLC0415
+
+    request = RunImageRequest(
+        what=classifier,
+        model=parse_version(model, classifier),
+        path=path,
+        port=port,
+        runner=runner,
+        environment=dict(_variable(text) for text in env or ()),
+        volumes=tuple(volume or ()),
+    )
+    with following("Starting ...") as on_progress:
+        started = run_image(request, on_progress=on_progress)
+    name = started.container.name
+    text = [f"✓ {name} is ready: {started.container.url}", f"  {started.image.references[0]} {started.image.digest}"]
+    if detach:
+        text.append(f"  Stop it with: {started.runner.name} stop {name}")
+    emit(Result(started.container, text), as_json=json)
+    sys.stdout.flush()
+    if not detach:
+        started.follow(warn)
+
+
+@ended_tidily()
+def verify(
+    image: Annotated[str, argument("IMAGE", "A reference or digest, here or in a registry.")],
+    *,
+    rebuild: Annotated[bool, option("--rebuild", help="Build its tag again and compare the digests.")] = False,
+    key: Annotated[Path | None, option(metavar="PUB", help="The public key that must have signed.")] = None,
+    path: ProjectPath = None,
+) -> Result:
+    """
+    Check an image's labels, contents and signature.
+
+    The labels are checked against the tag, the contents against the attached documents.
+    """
+    from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415
+
+    request = VerifyRequest(image=image, path=path, rebuild=rebuild, key=key)
+    with following("Verifying ...") as on_progress:
+        verdict = verify_image(request, on_progress=on_progress)
+    found = {"holds": verdict.holds, "verdict": verdict}
+    return Result(found, _verdict_lines(verdict), exit_code=0 if verdict.holds else 1)
+
+
+def clean(
+    *,
+    classifier: Built = None,
+    yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
+    path: ProjectPath = None,
+    json: AsJson = False,
+) -> Result:
+    """
+    Remove this project's images, after a question.
+
+    Images are matched by their labels, never by their names.
+    """
+    from mendel.app.images.image_list import project_images, remove_images  # noqa: PLC0415 - help must be quick
+
+    found = project_images(path, classifier)
+    if not found:
+        return Result({"removed": []}, ["There is nothing to remove."])
+    if not yes:
+        for kept in found:
+            warn(f"  {', '.join(kept.image.references)} ({kept.where})")
+        if json or not sys.stdin.isatty():
+            raise InvalidInput(f"{len(found)} images would be removed.", remedy="Confirm with --yes.")
+        click.confirm(f"Remove these {len(found)} images?", abort=True)
+    remove_images(path, found)
+    text = (f"✓ Removed {', '.join(kept.image.references)} ({kept.where})" for kept in found)
+    return Result({"removed": found}, text)
+
+
+def _build(
+    request: BuildRequest,
+    base: str | None,
+    *,
+    runtime: bool,
+    announce: Callable[[str], None],
+    on_progress: OnProgress,
+) -> BuildReport:
+    if runtime:
+        from mendel.app.images.runtime_image import build_runtime  # noqa: PLC0415 - help must be quick
+
+        return build_runtime(request, base, say=announce, on_progress=on_progress)
+    from mendel.app.images.build import build  # noqa: PLC0415
+
+    return build(request, say=announce, on_progress=on_progress)
+
+
+def _build_lines(report: BuildReport, *, dry_run: bool) -> Iterator[str]:
+    yield from (f"  {reference}" for reference in report.references)
+    if dry_run:
+        yield "Nothing was built."
+        return
+    yield ""
+    yield f"✓ Built {report.digest}"
+    yield f"  image id  {report.image_id}"
+    if report.layers:
+        yield f"  size      {report.size_bytes / 1e6:.1f} MB, {report.unpacked_bytes / 1e6:.0f} MB unpacked"
+        yield f"  layers    {_layers(report.layers)}"
+    if not report.verified:
+        yield f"  not verified: {report.platform} does not run on this machine"
+    yield f"  {'reproducible from its tag' if report.reproducible else 'not reproducible from a tag'}"
+    if report.loaded is not None:
+        yield f"  loaded    into {report.loaded}"
+    if report.output is not None:
+        yield f"  written   to {report.output}"
+    yield f"  {report.seconds:.1f} s"
+
+
+def _layers(layers: tuple[LayerRecord, ...]) -> str:
+    made = [layer for layer in layers if not layer.reused]
+    if not made:
+        return f"{len(layers)}, all of them there already"
+    return f"{len(layers)}, new: {', '.join(dict.fromkeys(layer.part.value for layer in made))}"
+
+
+def _push_lines(published: tuple[Published, ...]) -> Iterator[str]:
+    for one in published:
+        yield from (f"✓ Pushed {reference}" for reference in one.references)
+        yield f"  {one.digest}: {one.pushed_bytes / 1e6:.1f} MB sent, {one.skipped + one.mounted} blobs were there"
+
+
+def _verdict_lines(verdict: ImageVerdict) -> Iterator[str]:
+    yield f"{verdict.image} is {verdict.digest}"
+    yield f"  release    {verdict.release or 'none'}"
+    yield f"  labels     {'belong to it' if not verdict.label_faults else ''}".rstrip()
+    yield from (f"    ✗ {fault}" for fault in verdict.label_faults)
+    for finding in verdict.documents.findings:
+        yield f"  {finding.document:<10} {finding.verdict.value}: {finding.says}"
+    if verdict.rebuilt is not None:
+        same = verdict.rebuilt == verdict.digest
+        yield f"  rebuilt    {'the same digest' if same else verdict.rebuilt}"
+        yield from (f"    ✗ {difference}" for difference in verdict.differences)
+    yield "✓ It holds." if verdict.holds else "✗ It does not hold."
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=value")
+    return name, value

@@ -1,0 +1,264 @@
+"""Commands on models and their versions: train, register, approve, stage, promote, policy, and what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from mendel.app.cli.options import ClassifierName, Directory, Model, ProjectPath, Reason, Version, hub, settings_of
+from mendel.app.cli.output import Result, progress, warn
+from mendel.app.cli.parameters import argument, option
+from mendel.app.cli.tables import HISTORY, MODELS, VERSIONS
+
+if TYPE_CHECKING:
+    from mendel.app.project.artifact_registration import RegisteredArtifact
+    from mendel.app.project.training import Trained
+    from mendel.registry import HealthReport, PolicyDocument, VersionRecord
+    from mendel.values import Deployment
+
+
+def train(
+    *,
+    data: Annotated[Path, option(metavar="FILE", existing=True, help="The training rows, CSV or Parquet.")],
+    target: Annotated[
+        str | None, option(metavar="COLUMN", help="The label's column.", show_default="monitoring.target")
+    ] = None,
+    holdout: Annotated[
+        float, option(bounds=(0.0, 0.9), help="The share of rows kept out to judge the version.")
+    ] = 0.25,
+    seed: Annotated[int, option(help="The seed of split and training.")] = 0,
+    classifier: ClassifierName = None,
+    path: ProjectPath = None,
+    directory: Directory = None,
+) -> Result:
+    """
+    Train the release at HEAD and register a new version.
+
+    Training runs in a process of its own, on the files of the tag; the gates judge the version.
+    """
+    from mendel.app.project.training import TrainingRequest, train_release  # noqa: PLC0415 - help must be quick
+
+    request = TrainingRequest(data=data, target=target, holdout=holdout, seed=seed, classifier=classifier, path=path)
+    with hub(directory) as client, progress("Training ..."):
+        trained = train_release(request, client, settings_of(directory))
+    return Result(trained, _trained_lines(trained))
+
+
+def register(
+    source: Annotated[str, argument("DIR|NAME@N", "An artefact with its MLmodel; or a version, to add its --image.")],
+    *,
+    name: Annotated[
+        str | None, option(metavar="NAME", help="The model.", show_default="the artefact's classifier")
+    ] = None,
+    image: Annotated[
+        str | None,
+        option(metavar="REF", help="The image that delivers it: name:tag or name@sha256:..., local or remote."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        option(metavar="DIR", help="Data to keep beside it: training.parquet, holdout.parquet."),
+    ] = None,
+    task: Annotated[
+        str | None, option(help="classification or regression.", show_default="as the artefact says")
+    ] = None,
+    flavor: Annotated[str | None, option(help="mendel or sklearn.", show_default="as the artefact has")] = None,
+    release: Annotated[str | None, option(metavar="TAG", help="Its release.", show_default="the image's")] = None,
+    description: Annotated[str, option(help="A description for the card.")] = "",
+    idempotency_key: Annotated[
+        str | None, option(metavar="KEY", help="The same content twice under one key is one version.")
+    ] = None,
+    path: ProjectPath = None,
+    directory: Directory = None,
+) -> Result:
+    """
+    Register an artefact, or the image of a version.
+
+    DIR becomes a new version; for NAME@N the image that delivers it is recorded.
+    """
+    from mendel.app.project import artifact_registration as registration  # noqa: PLC0415 - help must be quick
+    from mendel.values import VersionRef  # noqa: PLC0415
+
+    tree = Path(source)
+    if "@" in source and not tree.exists():
+        if image is None:
+            raise click.BadParameter("to a version that is registered only --image can be added")
+        with hub(directory) as client:
+            return _registered(registration.record_image(VersionRef.parse(source), image, client, path=path))
+    request = registration.ArtifactRequest(
+        tree=tree,
+        name=name,
+        image=image,
+        data=data,
+        task=task,
+        flavor=flavor,
+        release=release,
+        description=description,
+        idempotency_key=idempotency_key,
+        path=path,
+    )
+    with hub(directory) as client:
+        return _registered(registration.register_artifact(request, client))
+
+
+def list_models(*, directory: Directory = None) -> Result:
+    """List models: what serves, and its health."""
+    with hub(directory) as client:
+        return MODELS.result([client.health(name) for name in client.models()])
+
+
+def show_model(model: Model, *, directory: Directory = None) -> Result:
+    """Show a model: what serves, its health and its routes."""
+    with hub(directory) as client:
+        health, deployment = client.health(model), client.deployment(model)
+    return Result({"health": health, "deployment": deployment}, _model_lines(health, deployment))
+
+
+def list_versions(model: Model, *, directory: Directory = None) -> Result:
+    """List the versions of a model."""
+    with hub(directory) as client:
+        return VERSIONS.result(client.versions(model), title=f"Versions of {model}")
+
+
+def show_history(model: Model, *, directory: Directory = None) -> Result:
+    """List which version was in production when, and why."""
+    with hub(directory) as client:
+        return HISTORY.result(client.history(model), title=f"{model} in production")
+
+
+def show_card(
+    version: Version,
+    *,
+    output: Annotated[Path | None, option("--output", "-o", metavar="FILE", help="Write the card there.")] = None,
+    directory: Directory = None,
+) -> Result:
+    """Print the model card of a version, as Markdown."""
+    with hub(directory) as client:
+        text = client.card(version)
+    if output is None:
+        return Result({"card": text}, [text])
+    output.write_text(text, encoding="utf-8")
+    return Result({"written": str(output)}, [str(output)])
+
+
+def approve(
+    version: Version,
+    *,
+    policy: Annotated[bool, option("--policy", help="It complies with policy.")] = False,
+    bias: Annotated[bool, option("--bias", help="It passed its bias check.")] = False,
+    directory: Directory = None,
+) -> Result:
+    """Set the governance flags of a version."""
+    if not (policy or bias):
+        raise click.BadParameter("give --policy, --bias or both")
+    with hub(directory) as client:
+        record = client.approve(version, policy=policy, bias=bias)
+    return Result(record, [f"{record.ref}: approved{' policy' if policy else ''}{' bias' if bias else ''}"])
+
+
+def stage(
+    version: Version,
+    to: Annotated[str, argument("STAGE", "development, sandbox, canary or deprecated.")],
+    *,
+    reason: Reason = "",
+    directory: Directory = None,
+) -> Result:
+    """Move a version to another stage."""
+    with hub(directory) as client:
+        record = client.change_stage(version, to, reason=reason)
+    return Result(record, [f"{record.ref} is in {record.stage}"])
+
+
+def promote(
+    version: Version,
+    *,
+    reason: Reason = "",
+    override: Annotated[
+        str | None, option(metavar="WHY", help="Promote without a passing gate report; recorded in the ledger.")
+    ] = None,
+    generation: Annotated[
+        int | None, option(metavar="N", help="Refuse if the deployment has changed since this generation.")
+    ] = None,
+    directory: Directory = None,
+) -> Result:
+    """Put a version into production; servers follow."""
+    with hub(directory) as client:
+        deployment = client.promote(version, reason=reason, override=override, generation=generation)
+    return Result(deployment, [f"{version} is in production (generation {deployment.generation})"])
+
+
+def canary(
+    version: Version,
+    share: Annotated[float, argument("SHARE", "Its share of the traffic, a fraction in (0, 1).")],
+    *,
+    directory: Directory = None,
+) -> Result:
+    """Give a version a share of the traffic beside production."""
+    with hub(directory) as client:
+        deployment = client.canary(version, share)
+    return Result(deployment, [f"{version} gets {share:.0%} of the traffic (generation {deployment.generation})"])
+
+
+def show_policy(model: Model, *, directory: Directory = None) -> Result:
+    """Print the policy of a model."""
+    with hub(directory) as client:
+        document = client.policy(model)
+    return Result(document, _policy_lines(model, document))
+
+
+def set_policy(
+    model: Model,
+    file: Annotated[Path, argument("FILE", "A YAML file with the sections of the policy.", existing=True)],
+    *,
+    directory: Directory = None,
+) -> Result:
+    """
+    Replace the policy of a model.
+
+    Every decision names the version of the policy that caused it.
+    """
+    from mendel.app.project.policy_files import read_policy_file  # noqa: PLC0415 - help must be quick
+
+    body = read_policy_file(file)
+    with hub(directory) as client:
+        document = client.set_policy(model, body)
+    return Result(document, [f"{model}: policy version {document.version}, {document.hash}"])
+
+
+def _trained_lines(trained: Trained) -> Iterator[str]:
+    yield f"Registered {trained.ref} ({trained.uuid}) from {trained.release_tag}, trained on {trained.rows} rows."
+    for name, value in sorted(trained.metrics.items()):
+        yield f"  {name:<20} {value:.4f}"
+    yield f"  {'gates':<20} {trained.verdict}"
+    if trained.verdict != "pass":
+        for reason in trained.reasons:
+            yield f"    {reason}"
+
+
+def _registered(done: RegisteredArtifact) -> Result:
+    if done.image_seen is False:
+        warn("The registry does not answer: the image is recorded by its digest, and its release is not known.")
+    return Result(done.version, _version_lines(done.version))
+
+
+def _version_lines(record: VersionRecord) -> Iterator[str]:
+    yield f"{record.ref} ({record.uuid})"
+    yield f"  {'release':<10} {record.release_tag or '-'}"
+    yield f"  {'image':<10} {'-' if record.image is None else f'{record.image.reference} {record.image.digest}'}"
+
+
+def _model_lines(health: HealthReport, deployment: Deployment) -> Iterator[str]:
+    yield f"{health.model}  {health.health_status}, generation {deployment.generation}"
+    for route in deployment.routes:
+        yield f"  {'serves':<10} version {route.version} for {route.share:.0%} of the traffic"
+    for reason in health.reasons:
+        yield f"  {'because':<10} {reason}"
+
+
+def _policy_lines(model: str, document: PolicyDocument) -> Iterator[str]:
+    import yaml  # noqa: PLC0415 - help must be quick
+
+    yield f"# {model}: version {document.version}, {document.hash}"
+    yield yaml.safe_dump(document.body, sort_keys=False).rstrip()

@@ -1,0 +1,113 @@
+"""Commands that prove: the ledger, and signatures of model directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from mendel.app.cli.options import Directory, hub
+from mendel.app.cli.output import Result
+from mendel.app.cli.parameters import argument, option
+from mendel.app.cli.tables import EVENTS
+
+if TYPE_CHECKING:
+    from mendel.transports.hub.nouns import LedgerProof
+
+_SIGNATURE = "model.sig"
+
+ModelDirectory = Annotated[Path, argument("DIR", "The directory of the model.")]
+Signature = Annotated[
+    Path | None,
+    option("--signature", metavar="FILE", help="The file of the signature.", show_default=f"DIR/{_SIGNATURE}"),
+]
+
+
+def verify_ledger(*, directory: Directory = None) -> Result:
+    """Check the whole hash chain and every signed anchor."""
+    with hub(directory) as client:
+        proof = client.verify_ledger()
+    return Result(proof, _proof_lines(proof))
+
+
+def show_ledger(
+    *,
+    after: Annotated[int, option(metavar="N", help="Begin after this sequence number.")] = 0,
+    subject: Annotated[
+        str | None, option(metavar="NAME", help="Only events of this model, version or incident.")
+    ] = None,
+    limit: Annotated[int, option(metavar="N", bounds=(1, 2000), help="Print at most this many events.")] = 1000,
+    directory: Directory = None,
+) -> Result:
+    """List events, oldest first."""
+    with hub(directory) as client:
+        page = client.events(after=after, limit=limit, subject=subject)
+    return Result(page, [EVENTS.grid(page.entries)])
+
+
+def new_signing_key(
+    file: Annotated[Path, argument("FILE", "The private key's file; the public key's is FILE.pub.")],
+) -> Result:
+    """
+    Make a key that signs images and model directories.
+
+    The key is of the curve P-256, and encrypted when MENDEL_SIGNING_PASSWORD is set.
+    """
+    from mendel.adapters.signing import make_key, read_verifying_key  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.attestations import signing_password  # noqa: PLC0415
+
+    password = signing_password()
+    public = make_key(file, password=password)
+    hint = read_verifying_key(public).hint
+    return Result(
+        {"private": str(file), "public": str(public), "hint": hint, "encrypted": password is not None},
+        [
+            f"{file}: private, {'encrypted' if password else 'not encrypted'}; keep it to yourself",
+            f"{public}: public; give it to whoever verifies",
+        ],
+    )
+
+
+def sign_model(
+    directory: ModelDirectory,
+    *,
+    key: Annotated[
+        Path, option("--key", metavar="FILE", help="The private key; MENDEL_SIGNING_PASSWORD is its password.")
+    ],
+    output: Annotated[
+        Path | None,
+        option("--output", "-o", metavar="FILE", help="Write the signature there.", show_default=f"DIR/{_SIGNATURE}"),
+    ] = None,
+    ignore: Annotated[list[str] | None, option(metavar="PATH", help="Leave this out; relative to DIR.")] = None,
+) -> Result:
+    """Sign every file of a model directory (OpenSSF v1)."""
+    from mendel.adapters import signing  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.attestations import signing_password  # noqa: PLC0415
+
+    signer = signing.read_signing_key(key, password=signing_password())
+    where = output or directory / _SIGNATURE
+    signed = signing.sign_model(directory, signer, signature=where, ignore=tuple(ignore or ()))
+    return Result(signed, [f"{where}: signs {len(signed.files)} files, {signed.digest}"])
+
+
+def verify_model(
+    directory: ModelDirectory,
+    *,
+    key: Annotated[Path, option("--key", metavar="FILE", help="The signer's public key.")],
+    signature: Signature = None,
+) -> Result:
+    """Check a model directory against its signature."""
+    from mendel.adapters import signing  # noqa: PLC0415 - help must be quick
+
+    where = signature or directory / _SIGNATURE
+    signed = signing.verify_model(directory, signing.read_verifying_key(key), signature=where)
+    return Result(signed, [f"{directory}: {len(signed.files)} files as signed, {signed.digest}"])
+
+
+def _proof_lines(proof: LedgerProof) -> Iterator[str]:
+    yield f"The ledger holds: entries {proof.first} to {proof.last}, head {proof.head_hash[:16]}."
+    if proof.anchors:
+        anchored = f"Anchored by signature up to {proof.anchored} ({proof.anchors} anchors)"
+        yield f"{anchored}; beyond, it is merely consistent."
+    else:
+        yield "No anchor was signed yet: it is merely consistent."

@@ -1,0 +1,99 @@
+"""Commands that repair: the rollback, runs of playbooks, and healing's switch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from mendel.app.cli.options import Directory, DryRun, Model, OneModel, Reason, hub
+from mendel.app.cli.output import Result
+from mendel.app.cli.parameters import argument, option
+from mendel.app.cli.tables import RUNS
+
+if TYPE_CHECKING:
+    from mendel.healing import PlaybookRun
+
+RunId = Annotated[str, argument("RUN", "A run of a playbook, for example INC-2026-1-1.")]
+
+
+def rollback(
+    model: Model,
+    *,
+    reason: Reason,
+    to: Annotated[
+        int | None, option(metavar="N", help="The version to return to.", show_default="the former one")
+    ] = None,
+    dry_run: DryRun = False,
+    directory: Directory = None,
+) -> Result:
+    """
+    Bring the former version back into production.
+
+    The version that serves is taken out of production; servers follow without a restart.
+    """
+    with hub(directory) as client:
+        done = client.rollback(model, to=to, reason=reason, dry_run=dry_run)
+    said = "would return" if dry_run else "returned"
+    change = f"from {done.from_version} to {done.to_version} (generation {done.deployment.generation})"
+    return Result(done, [f"{model} {said} {change}"])
+
+
+def list_runs(*, model: OneModel = None, directory: Directory = None) -> Result:
+    """List runs of playbooks, oldest first."""
+    with hub(directory) as client:
+        return RUNS.result(client.runs(model))
+
+
+def show_run(run_id: RunId, *, directory: Directory = None) -> Result:
+    """Show a run of a playbook with its steps."""
+    with hub(directory) as client:
+        found = client.run(run_id)
+    return Result(found, _run_lines(found))
+
+
+def approve_run(run_id: RunId, *, directory: Directory = None) -> Result:
+    """Let a proposed or held run continue."""
+    with hub(directory) as client:
+        found = client.approve_run(run_id)
+    return Result(found, [f"{found.id} is {found.state}"])
+
+
+def decline_run(run_id: RunId, *, reason: Reason, directory: Directory = None) -> Result:
+    """Refuse a proposed or held run."""
+    with hub(directory) as client:
+        found = client.decline_run(run_id, reason=reason)
+    return Result(found, [f"{found.id} is {found.state}"])
+
+
+def start_playbook(
+    model: Model,
+    playbook: Annotated[str, argument("PLAYBOOK", "retrain, model_rollback or notify.")],
+    *,
+    reason: Reason = "asked for on the command line",
+    directory: Directory = None,
+) -> Result:
+    """Run a playbook on the production version of a model."""
+    with hub(directory) as client:
+        found = client.start_playbook(model, playbook, reason=reason)
+        waits = "; it starts with the next hub (mendel up)" if client.embedded else ""
+    return Result(found, [f"{found.id} is {found.state}{waits}"])
+
+
+def pause_healing(*, model: OneModel = None, reason: Reason, directory: Directory = None) -> Result:
+    """Stop healing from starting runs, for one or all models."""
+    with hub(directory) as client:
+        client.pause_healing(model, reason=reason)
+    return Result({"paused": True, "model": model}, [f"Healing is paused for {model or 'every model'}."])
+
+
+def resume_healing(*, model: OneModel = None, directory: Directory = None) -> Result:
+    """Let healing start runs again, for one or all models."""
+    with hub(directory) as client:
+        client.resume_healing(model)
+    return Result({"paused": False, "model": model}, [f"Healing acts for {model or 'every model'}."])
+
+
+def _run_lines(run: PlaybookRun) -> Iterator[str]:
+    yield f"{run.id}  {run.playbook} on {run.ref}: {run.state}"
+    for step in run.steps:
+        yield f"  {step.at:%H:%M:%S}  {step.name:<20} {step.state:<8} {step.text}"

@@ -1,0 +1,232 @@
+"""Commands that start: the demo, a first project, the hub and the server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import click
+
+from mendel.app.cli.options import ClassifierName, Config, Directory, DryRun, Force, ProjectPath, ToolUrl, settings_of
+from mendel.app.cli.output import Result, say, warn
+from mendel.app.cli.parameters import option
+
+if TYPE_CHECKING:
+    from mendel.adapters.processes.process_logs import Level
+
+Parent = Annotated[int | None, option("--parent", hidden=True, help="End when this process ends.")]
+Ports = Annotated[
+    list[int] | None,
+    option("--port", metavar="PORT", help="The REST port; may be given twice.", show_default="8008 and 8000"),
+]
+Host = Annotated[
+    str | None, option("--host", metavar="ADDRESS", help="Listen on this address.", show_default="127.0.0.1")
+]
+Workers = Annotated[
+    int | None, option("--workers", metavar="N", help="Worker processes; 0 is one per core.", show_default="1")
+]
+
+
+def demo(
+    *,
+    data: Annotated[Path | None, option(metavar="FILE", existing=True, help="Use this table, not the digits.")] = None,
+    target: Annotated[str | None, option(metavar="COLUMN", help="The label's column of --data.")] = None,
+    keep: Annotated[bool, option("--keep", help="Leave everything running at the end.")] = False,
+) -> None:
+    """
+    Play the whole loop on real data, in two minutes.
+
+    Release, serve, watch, repair, roll back, survive, prove.
+    """
+    if (data is None) != (target is None):
+        raise click.BadParameter("give --data and --target together, or neither")
+    from mendel.app.demo.narrator import Narrator  # noqa: PLC0415 - help must be quick
+    from mendel.app.demo.story import DemoOptions, play  # noqa: PLC0415
+
+    play(DemoOptions(data=data, target=target, keep=keep), Narrator())
+
+
+def init(
+    *,
+    classifier: Annotated[
+        str | None, option(metavar="NAME", help="The classifier's name.", show_default="the directory's name")
+    ] = None,
+    predictor_class: Annotated[str, option(metavar="CLASS", help="The predictor's class.")] = "Predictor",
+    ci: Annotated[
+        str | None,
+        option(choices=("github", "gitlab", "none"), help="The workflow to write.", show_default="github"),
+    ] = None,
+    tool_url: ToolUrl = None,
+    path: Annotated[
+        Path | None, option(metavar="DIR", help="Where; made if missing.", show_default="this directory")
+    ] = None,
+    force: Force = False,
+) -> Result:
+    """
+    Write a first project that serves as it stands.
+
+    The files are the configuration, a predictor, its requirements, .gitignore and a CI workflow.
+    """
+    from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
+    from mendel.app.project.scaffold import Place, workflow_file, write_new  # noqa: PLC0415 - help must be quick
+    from mendel.projects import DeploymentSection, classifier_name, skeleton  # noqa: PLC0415
+    from mendel.values import ModelName  # noqa: PLC0415
+
+    root, tool = (path or Path.cwd()).absolute(), this_tool()
+    name = classifier_name(root.name) if classifier is None else ModelName(classifier)
+    files = [(root, file) for file in skeleton(name, predictor_class)]
+    if ci is None and tool_url is None and tool.url is None:
+        warn("hint: no CI workflow is written: where this tool comes from is not known; see mendel init-github --help")
+    elif ci != "none":
+        place = Place.of(root)
+        files.append((place.top, workflow_file(ci or "github", place, DeploymentSection(), tool, tool_url)))
+    written = write_new(files, force=force)
+    text = [
+        *(f"✓ Wrote {file}" for file in written),
+        "",
+        "Next steps:",
+        f"  1. Put your model into {root / 'predictor.py'}",
+        f"  2. Try it: mendel serve --path {quote(str(root))}",
+        "  3. Pin what it needs, commit it, and release it: mendel lock; git commit; mendel tag minor",
+    ]
+    return Result({"classifier": name, "written": [str(file) for file in written]}, text)
+
+
+def migrate_mlserver(
+    *,
+    path: Annotated[
+        Path | None, option(metavar="DIR", help="Where classifier.yaml is.", show_default="this directory")
+    ] = None,
+    dry_run: DryRun = False,
+) -> Result:
+    """
+    Write mlserver.yaml from a legacy classifier.yaml.
+
+    The old file stays, and is not read any longer.
+    """
+    from mendel.app.project.scaffold import write_new  # noqa: PLC0415 - help must be quick
+    from mendel.errors import ProjectNotFound  # noqa: PLC0415
+    from mendel.projects import FILE, LEGACY_FILE, NewFile, load_project, migrated, read_document  # noqa: PLC0415
+
+    given = (path or Path.cwd()).absolute()
+    legacy = given if given.is_file() else given / LEGACY_FILE
+    if not legacy.is_file():
+        raise ProjectNotFound(f"There is no {legacy}.", remedy="Give its directory with --path.")
+    project = load_project(legacy)
+    file = NewFile(path=FILE, text=migrated(read_document(legacy), legacy.read_text(encoding="utf-8")))
+    if not dry_run:
+        write_new([(legacy.parent, file)], force=False)
+    for hint in project.hints[1:]:
+        warn(f"hint: {hint}")
+    target = legacy.parent / FILE
+    written = [f"✓ Wrote {target}", f"  {legacy.name} is not read any longer: git rm {legacy.name}"]
+    return Result(
+        {"file": str(target), "text": file.text, "written": not dry_run},
+        [file.text.rstrip()] if dry_run else written,
+    )
+
+
+def up(
+    *,
+    path: ProjectPath = None,
+    host: Host = None,
+    port: Ports = None,
+    workers: Workers = None,
+    hub_port: Annotated[int | None, option(metavar="PORT", help="The hub's port.", show_default="8080")] = None,
+    directory: Directory = None,
+    config: Config = None,
+) -> None:
+    """Run hub and server on this machine."""
+    import os  # noqa: PLC0415 - help must be quick
+
+    from mendel.app.up import Pair  # noqa: PLC0415
+
+    flags = _serving_flags(host, port, workers) | {"hub__port": hub_port}
+    settings = settings_of(directory, config, **flags)
+    environment = dict(os.environ) | _as_environment({"directory": directory, **flags}, config)
+    raise SystemExit(Pair(settings, environment, str(path) if path else None, say).run())
+
+
+def run_hub(
+    *,
+    port: Annotated[int | None, option("--port", metavar="PORT", help="Listen there.", show_default="8080")] = None,
+    host: Host = None,
+    directory: Directory = None,
+    config: Config = None,
+    parent: Parent = None,
+) -> None:
+    """Run the control plane: registry, monitor, healing, API."""
+    _follow(parent)
+    from mendel.app.hub.run import run_hub  # noqa: PLC0415 - help must be quick
+
+    run_hub(settings_of(directory, config, hub__port=port, hub__host=host))
+
+
+def serve(
+    *,
+    path: ProjectPath = None,
+    classifier: ClassifierName = None,
+    host: Host = None,
+    port: Ports = None,
+    workers: Workers = None,
+    log_level: Annotated[
+        str | None,
+        option(
+            choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+            help="The least severe messages to log.",
+            show_default="INFO",
+        ),
+    ] = None,
+    artifact: Annotated[
+        Path | None, option(metavar="DIR", help="Without a hub: serve the registered version in DIR.")
+    ] = None,
+    url: Annotated[str | None, option("--hub", metavar="URL", help="The hub.", envvar="MENDEL_URL")] = None,
+    directory: Directory = None,
+    config: Config = None,
+    parent: Parent = None,
+) -> None:
+    """
+    Answer requests over REST, gRPC and ZMQ.
+
+    With a hub, serve what it says; without a hub, serve the project itself, on the host and port of its file.
+    """
+    _follow(parent)
+    from mendel.app.environment import system_environment  # noqa: PLC0415
+    from mendel.app.server.serve_options import Wish, serve_with  # noqa: PLC0415 - help must be quick
+    from mendel.app.settings import explain_settings  # noqa: PLC0415
+
+    flags = _serving_flags(host, port, workers)
+    given = {name.replace("__", "."): value for name, value in flags.items()}
+    origins = explain_settings(environment=system_environment(), file=config, flags=given)
+    request = Wish(
+        hub=url,
+        path=path,
+        classifier=classifier,
+        artifact=artifact,
+        said=frozenset(origin.key for origin in origins if origin.source != "default"),
+        log_level=cast("Level | None", log_level),
+        paired=parent is not None,
+    )
+    raise SystemExit(serve_with(settings_of(directory, config, **flags), request))
+
+
+def _serving_flags(host: str | None, port: list[int] | None, workers: int | None) -> dict[str, Any]:
+    return {"serving__host": host, "serving__rest_ports": list(port or ()) or None, "serving__workers": workers}
+
+
+def _as_environment(flags: dict[str, Any], config: Path | None) -> dict[str, str]:
+    told = {f"MENDEL_{name.upper()}": _text(value) for name, value in flags.items() if value is not None}
+    return told | ({"MENDEL_CONFIG": str(config)} if config else {})
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _follow(parent: int | None) -> None:
+    if parent is not None and sys.platform == "linux":
+        from mendel.adapters.processes.child_processes import die_with_parent  # noqa: PLC0415 - help must be quick
+
+        die_with_parent(parent)

@@ -1,0 +1,202 @@
+"""The tables that commands print, one for each kind of result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from mendel.app.cli.output import Grid, Result
+
+if TYPE_CHECKING:
+    from mendel.app.cli.release_project import ListedClassifier
+    from mendel.app.cli.system import ClassifierState
+    from mendel.app.images.image_list import Kept
+    from mendel.app.settings import Origin
+    from mendel.durable import LedgerEntry
+    from mendel.healing import Incident, PlaybookRun
+    from mendel.projects import StatusRow
+    from mendel.registry import HealthReport, Tenure, VersionRecord
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table(Generic[T]):
+    """
+    How a kind of result is printed.
+
+    Attributes:
+        row: The cells of one result, as many as there are columns.
+        empty: What is printed in place of a table without rows.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    row: Callable[[T], Sequence[object]]
+    empty: str
+
+    def grid(self, found: Iterable[T], *, title: str | None = None) -> Grid:
+        """The table of what was found."""
+        rows = [self.row(one) for one in found]
+        return Grid(title=title or self.title, columns=self.columns, rows=rows, empty=self.empty)
+
+    def result(self, found: Sequence[T], *, title: str | None = None) -> Result:
+        """What was found, as a command's result."""
+        return Result(found, (self.grid(found, title=title),))
+
+
+def _model(report: HealthReport) -> Sequence[object]:
+    return (
+        report.model,
+        report.version or "-",
+        report.stage or "-",
+        report.health_status,
+        _share(report.metrics.avg_error_rate),
+        _number(report.metrics.avg_latency_p95_ms),
+        "; ".join(report.reasons),
+    )
+
+
+def _version(record: VersionRecord) -> Sequence[object]:
+    return (
+        record.number,
+        record.stage,
+        _time(record.registered_at),
+        record.release_tag or "-",
+        "-" if record.image is None else record.image.digest.removeprefix("sha256:")[:12],
+        record.parent or "-",
+        record.uuid,
+    )
+
+
+def _tenure(tenure: Tenure) -> Sequence[object]:
+    until = _time(tenure.end) if tenure.end else "now"
+    return (tenure.version, _time(tenure.start), until, tenure.actor, tenure.reason)
+
+
+def _incident(found: Incident) -> Sequence[object]:
+    opened = _time(found.opened_at)
+    return (found.id, found.ref, found.cause, found.severity, found.status, opened, found.title)
+
+
+def _run(run: PlaybookRun) -> Sequence[object]:
+    state = run.state + (f" for {run.held_for}" if run.held_for else "")
+    return (run.id, run.playbook, run.ref, state, len(run.steps), run.reason)
+
+
+def _entry(entry: LedgerEntry) -> Sequence[object]:
+    event = entry.event
+    return (entry.sequence, _time(event.time), event.type, event.subject, event.actor)
+
+
+def _setting(origin: Origin) -> Sequence[object]:
+    return (origin.key, origin.value, origin.source)
+
+
+def _release(row: StatusRow) -> Sequence[object]:
+    return (row.classifier, row.version, f"{row.tool} {row.mark}".strip(), row.status, row.action)
+
+
+def _classifier(listed: ListedClassifier) -> Sequence[object]:
+    predictor = listed.predictor + ("" if listed.source else " (missing)")
+    return (listed.classifier, predictor, yes(listed.default), listed.description)
+
+
+def _state(state: ClassifierState) -> Sequence[object]:
+    return (
+        state.classifier,
+        state.version or "-",
+        state.tag or "-",
+        (state.commit or "-")[:8],
+        state.branch or "-",
+        yes(state.dirty),
+        state.status,
+    )
+
+
+def _image(named: tuple[str, Kept]) -> Sequence[object]:
+    reference, kept = named
+    image = kept.image
+    return (reference, image.digest, _time(image.created), f"{image.size_bytes / 1e6:.1f} MB", kept.where)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def yes(fact: bool) -> str:
+    """The word for a fact."""
+    return "yes" if fact else "no"
+
+
+MODELS = Table(
+    title="Models",
+    columns=("Model", "Version", "Stage", "Health", "Errors", "p95 ms", "Why"),
+    row=_model,
+    empty="No model is registered. Train one with: mendel train",
+)
+VERSIONS = Table(
+    title="Versions",
+    columns=("Version", "Stage", "Registered", "Release", "Image", "Parent", "Uuid"),
+    row=_version,
+    empty="The model has no versions.",
+)
+HISTORY = Table(
+    title="Versions in production",
+    columns=("Version", "From", "Until", "By", "Reason"),
+    row=_tenure,
+    empty="The model was never in production.",
+)
+INCIDENTS = Table(
+    title="Incidents",
+    columns=("Incident", "Version", "Cause", "Severity", "Status", "Opened", "Title"),
+    row=_incident,
+    empty="No incident was ever opened.",
+)
+RUNS = Table(
+    title="Runs",
+    columns=("Run", "Playbook", "Version", "State", "Steps", "Reason"),
+    row=_run,
+    empty="No playbook was ever run.",
+)
+EVENTS = Table(
+    title="Ledger",
+    columns=("#", "Time", "Event", "Subject", "By"),
+    row=_entry,
+    empty="The ledger has no such event.",
+)
+SETTINGS = Table(title="Settings", columns=("Key", "Value", "From"), row=_setting, empty="There are no settings.")
+RELEASES = Table(
+    title="Classifier Version Status",
+    columns=("Classifier", "Version", "MLServer", "Status", "Action Required"),
+    row=_release,
+    empty="The project has no classifiers.",
+)
+CLASSIFIERS = Table(
+    title="Classifiers",
+    columns=("Classifier", "Predictor", "Default", "Description"),
+    row=_classifier,
+    empty="The project has no classifiers.",
+)
+CLASSIFIER_STATES = Table(
+    title="Classifiers",
+    columns=("Classifier", "Version", "Tag", "Commit", "Branch", "Dirty", "Status"),
+    row=_state,
+    empty="The project has no classifiers.",
+)
+IMAGES = Table(
+    title="Images",
+    columns=("Image", "Digest", "Created", "Size", "Kept in"),
+    row=_image,
+    empty="No image was built yet. Build one with: mendel build",
+)

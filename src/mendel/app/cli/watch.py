@@ -1,0 +1,120 @@
+"""Commands that watch models: findings, the prediction log, labels, incidents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from mendel.app.cli.options import Directory, Model, OneModel, hub
+from mendel.app.cli.output import Result
+from mendel.app.cli.parameters import argument, option
+from mendel.app.cli.tables import INCIDENTS
+
+if TYPE_CHECKING:
+    from mendel.healing import DecisionRecord, Incident, Outlook
+    from mendel.predictions import LabelRow
+
+IncidentId = Annotated[str, argument("INCIDENT", "An incident, INC-<year>-<n>.")]
+
+
+def monitor(model: Model, *, directory: Directory = None) -> Result:
+    """
+    Check a model now and print every finding.
+
+    Healing acts on what is found as it does on its own checks.
+    """
+    with hub(directory) as client:
+        outlook = client.observe(model)
+    return Result(outlook, _outlook_lines(outlook))
+
+
+def stats(model: Model, *, directory: Directory = None) -> Result:
+    """Count the predictions and labels of a model."""
+    from mendel.values import to_builtins  # noqa: PLC0415 - help must be quick
+
+    with hub(directory) as client:
+        counted = client.stats(model)
+    return Result(counted, (f"{key:<20} {value}" for key, value in to_builtins(counted).items()))
+
+
+def import_labels(
+    file: Annotated[Path, argument("FILE", "A CSV or Parquet file.", existing=True)],
+    *,
+    id_column: Annotated[str, option(metavar="COLUMN", help="The column of prediction ids.")] = "prediction_id",
+    label_column: Annotated[str, option(metavar="COLUMN", help="The column of true outcomes.")] = "true_label",
+    source: Annotated[str, option(metavar="NAME", help="Where the labels come from.")] = "import",
+    directory: Directory = None,
+) -> Result:
+    """Import the true outcomes of predictions from a file."""
+    rows = labels_of_file(file, id_column=id_column, label_column=label_column, source=source)
+    with hub(directory) as client:
+        client.label(rows)
+    return Result({"accepted": len(rows)}, [f"{len(rows)} labels taken; those of unknown predictions wait for them."])
+
+
+def list_incidents(*, model: OneModel = None, directory: Directory = None) -> Result:
+    """List incidents, newest first."""
+    with hub(directory) as client:
+        return INCIDENTS.result(client.incidents(model))
+
+
+def show_incident(incident_id: IncidentId, *, directory: Directory = None) -> Result:
+    """Show an incident with its timeline and decisions."""
+    with hub(directory) as client:
+        found, decisions = client.incident(incident_id), client.decisions(incident_id)
+    return Result({"incident": found, "decisions": decisions}, _incident_lines(found, decisions))
+
+
+def acknowledge_incident(incident_id: IncidentId, *, directory: Directory = None) -> Result:
+    """Record that you are looking into an incident."""
+    with hub(directory) as client:
+        found = client.acknowledge(incident_id)
+    return Result(found, [f"{found.id} is {found.status}"])
+
+
+def resolve_incident(
+    incident_id: IncidentId,
+    *,
+    reason: Annotated[str, option("--reason", metavar="WHY", help="What ended it; recorded in the ledger.")],
+    directory: Directory = None,
+) -> Result:
+    """Close an incident."""
+    with hub(directory) as client:
+        found = client.resolve(incident_id, reason=reason)
+    return Result(found, [f"{found.id} is {found.status}"])
+
+
+def labels_of_file(path: Path, *, id_column: str, label_column: str, source: str) -> tuple[LabelRow, ...]:
+    """
+    The labels of a CSV or Parquet file, in its order.
+
+    Raises:
+        InvalidInput: A column is missing, or an id is.
+    """
+    from mendel.adapters.arrow import read_table  # noqa: PLC0415 - help must be quick
+    from mendel.app.wiring import utc_now  # noqa: PLC0415
+    from mendel.predictions import labels_from  # noqa: PLC0415
+
+    return labels_from(
+        read_table(path), id_column=id_column, label_column=label_column, source=source, received_at=utc_now()
+    )
+
+
+def _outlook_lines(outlook: Outlook) -> Iterator[str]:
+    for looked in outlook.looked:
+        yield f"  {looked.kind:<15} {looked.text}"
+    for signal in outlook.signals:
+        yield f"! {signal.kind} ({signal.severity}): {'; '.join(signal.reasons)}"
+    if outlook.nothing_to_do:
+        yield "Nothing to do."
+
+
+def _incident_lines(found: Incident, decisions: Sequence[DecisionRecord]) -> Iterator[str]:
+    yield f"{found.id}  {found.title}  [{found.severity}, {found.status}]"
+    yield found.description
+    for entry in found.timeline:
+        yield f"  {entry.at:%H:%M:%S}  {entry.kind:<12} {entry.text}"
+    for decision in decisions:
+        decided = " ".join((decision.verdict, *([decision.playbook] if decision.playbook else [])))
+        yield f"  {decision.at:%H:%M:%S}  decision     {decided}: {'; '.join(decision.reasons)}"
