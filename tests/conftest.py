@@ -7,6 +7,7 @@ import ipaddress
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -241,3 +242,27 @@ def _certificate(
     if names is not None:
         builder = builder.add_extension(names, critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, reached by a socket in its directory."""
+    if shutil.which("initdb") is None or shutil.which("postgres") is None:
+        pytest.skip("PostgreSQL is absent; install it (Debian: postgresql) with initdb and postgres on the PATH.")
+    as_whom = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    home = Path(tempfile.mkdtemp(prefix="mendel-pg-"))
+    if as_whom:
+        shutil.chown(home, **as_whom)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home, **as_whom}
+    subprocess.run(["initdb", "-D", home / "data", "-U", "mendel", "-A", "trust", "--no-sync"], check=True, **quiet)
+    server = subprocess.Popen(["postgres", "-D", home / "data", "-k", home, "-c", "listen_addresses=", "-F"], **quiet)
+    try:
+        for _ in range(200):
+            if subprocess.run(["pg_isready", "-h", home], check=False, **quiet).returncode == 0:
+                break
+            time.sleep(0.05)
+        yield f"postgresql://mendel@/postgres?host={home}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+        shutil.rmtree(home)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -101,30 +94,6 @@ def report(seq, *, server="s1", epoch="e1", second=None, counters=()):
 
 def counted(requests, *, number=1, errors=0):
     return VersionCounters(model=CREDIT, version=number, requests=requests, model_errors=errors)
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """The URL of a PostgreSQL server of our own, reached by a socket in its directory."""
-    if shutil.which("initdb") is None or shutil.which("postgres") is None:
-        pytest.skip("PostgreSQL is absent; install it (Debian: postgresql) with initdb and postgres on the PATH.")
-    as_whom = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    home = Path(tempfile.mkdtemp(prefix="mendel-pg-"))
-    if as_whom:
-        shutil.chown(home, **as_whom)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home, **as_whom}
-    subprocess.run(["initdb", "-D", home / "data", "-U", "mendel", "-A", "trust", "--no-sync"], check=True, **quiet)
-    server = subprocess.Popen(["postgres", "-D", home / "data", "-k", home, "-c", "listen_addresses=", "-F"], **quiet)
-    try:
-        for _ in range(200):
-            if subprocess.run(["pg_isready", "-h", home], check=False, **quiet).returncode == 0:
-                break
-            time.sleep(0.05)
-        yield f"postgresql://mendel@/postgres?host={home}"
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
-        shutil.rmtree(home)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta, timezone
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -59,32 +53,6 @@ def pending(unit):
 
 def acquire(unit, holder, now, name="hub"):
     return unit.write(lambda tx: tx.store(Leases).acquire(name, holder, now=now, ttl=10 * SECOND))
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """The URL of a PostgreSQL server of our own, reached by a socket in its directory."""
-    if shutil.which("initdb") is None or shutil.which("postgres") is None:
-        pytest.skip("PostgreSQL is absent; install it (Debian: postgresql) with initdb and postgres on the PATH.")
-    as_whom = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    home = Path(tempfile.mkdtemp(prefix="mendel-pg-"))
-    if as_whom:
-        shutil.chown(home, **as_whom)
-    data = home / "data"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home, **as_whom}
-    subprocess.run(["initdb", "-D", data, "-U", "mendel", "-A", "trust", "--no-sync"], check=True, **quiet)
-    server = subprocess.Popen(["postgres", "-D", data, "-k", home, "-c", "listen_addresses=", "-F"], **quiet)
-    try:
-        url = f"postgresql://mendel@/postgres?host={home}"
-        for _ in range(200):
-            if subprocess.run(["pg_isready", "-h", home], check=False, **quiet).returncode == 0:
-                break
-            time.sleep(0.05)
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
-        shutil.rmtree(home)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

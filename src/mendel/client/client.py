@@ -18,7 +18,6 @@ from mendel.errors import HubUnavailable, MendelError
 from mendel.healing import DecisionRecord, Incident, Outlook, PlaybookRun
 from mendel.predictions import LabelRow
 from mendel.registry import (
-    Fleet,
     GateRecord,
     HealthReport,
     LineageEntry,
@@ -48,6 +47,7 @@ from mendel.transports.hub.nouns import (
 from mendel.transports.hub.problems import MEDIA_TYPE, from_problem
 from mendel.values import Deployment, Digest, ModelName, VersionRef, from_json, to_json
 from mendel.values.directory_trees import pack_tree, unpack_tree
+from mendel.views import FleetView
 
 if TYPE_CHECKING:
     from mendel.predictions import LogStats
@@ -205,9 +205,9 @@ class Client(ModelRegistering):
         """How the serving version is."""
         return self._get(HealthReport, f"{_of(model)}/health")
 
-    def fleet(self) -> Fleet:
+    def fleet(self) -> FleetView:
         """How all models are."""
-        return self._get(Fleet, "/fleet")
+        return self._get(FleetView, "/fleet")
 
     def record_performance_snapshot(self, snapshot: Snapshot) -> RollbackCheck:
         """Push the performance of a version as another system measured it; what the triggers make of it."""

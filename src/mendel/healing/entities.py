@@ -253,6 +253,11 @@ class RunState(StrEnum):
         return self not in {RunState.PROPOSED, RunState.RUNNING, RunState.HELD}
 
     @property
+    def waiting(self) -> bool:
+        """Whether it goes on only when a person approves it, or healing is resumed."""
+        return self in {RunState.PROPOSED, RunState.HELD}
+
+    @property
     def unhelpful(self) -> bool:
         """Whether it ended without mending what it was started for."""
         return self in {RunState.INEFFECTIVE, RunState.REJECTED, RunState.FAILED}

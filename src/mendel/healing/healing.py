@@ -88,7 +88,7 @@ class Healing(IncidentDecisions):
 
         def end(tx: Transaction) -> PlaybookRun:
             run = tx.store(HealingStore).run(run_id)
-            if run.state not in {RunState.PROPOSED, RunState.HELD}:
+            if not run.state.waiting:
                 raise Conflict(f"Run {run_id} is {run.state}; it waits for nobody.")
             return self._journal.stop(tx, run, RunState.DECLINED, f"declined: {reason}", now=now, by=by)
 

@@ -4,9 +4,10 @@ from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest
 from mendel.registry.apply_plan import MIRROR_ALIAS
 from mendel.registry.artifact_mirror import mirror_alias
-from mendel.registry.health import Fleet, FleetIssue, HealthMetrics, HealthReport
+from mendel.registry.health import HealthMetrics, HealthReport
 from mendel.registry.history import GateRecord, Override, RolledBack, Tenure, former_versions, in_production_at
 from mendel.registry.lineage import Contributor, LineageEntry
+from mendel.registry.lookups import unknown_model
 from mendel.registry.mlmodel_file import Descriptor, read_descriptor
 from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
 from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
@@ -27,6 +28,15 @@ from mendel.registry.rollback_triggers import (
     judge,
     remedy_of,
     severity_of,
+)
+from mendel.registry.serving_evidence import (
+    ServingWindow,
+    evidence_of,
+    health_report,
+    in_production_since,
+    nothing_serves,
+    policy_window,
+    serving_window,
 )
 from mendel.registry.snapshots import (
     FROM_COUNTERS,
@@ -74,8 +84,6 @@ __all__ = [
     "Descriptor",
     "Expectations",
     "Flag",
-    "Fleet",
-    "FleetIssue",
     "ForeignVersion",
     "GateRecord",
     "Governance",
@@ -104,6 +112,7 @@ __all__ = [
     "RollbackPolicy",
     "RolledBack",
     "ServerState",
+    "ServingWindow",
     "Snapshot",
     "StageChange",
     "Tenure",
@@ -112,25 +121,32 @@ __all__ = [
     "VersionStatus",
     "admit",
     "default_name",
+    "evidence_of",
     "exceeds",
     "former_versions",
     "grown",
+    "health_report",
     "in_production_at",
+    "in_production_since",
     "inherited_governance",
     "judge",
     "key_digest",
     "latency_percentile",
     "mirror_alias",
+    "nothing_serves",
     "plan_canary",
     "plan_promotion",
     "plan_release_of_kept",
     "plan_rollback",
     "plan_transition",
+    "policy_window",
     "read_descriptor",
     "registration_metadata",
     "remedy_of",
     "require_transition",
+    "serving_window",
     "severity_of",
     "snapshot_of",
     "total",
+    "unknown_model",
 ]

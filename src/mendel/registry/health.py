@@ -1,4 +1,4 @@
-"""Health, one vocabulary: from a version's readings to a word, from words to a fleet."""
+"""Health, one vocabulary: from a version's readings to a word."""
 
 from __future__ import annotations
 
@@ -39,27 +39,6 @@ class HealthReport:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetIssue:
-    """A model that is not healthy, and why."""
-
-    model_id: str
-    version: int | None
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
-    """Every model counted once."""
-
-    total_models: int
-    healthy: int
-    degraded: int
-    critical: int
-    unknown: int
-    issues: tuple[FleetIssue, ...]
-
-
 def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
     """The means that health looks at."""
     return HealthMetrics(
@@ -92,23 +71,6 @@ def health_of(metrics: HealthMetrics, check: RollbackCheck, *, silent: str | Non
     if metrics.snapshot_count == 0:
         return Health.UNKNOWN, ("No data in the window",)
     return Health.HEALTHY, ()
-
-
-def fleet_of(reports: Sequence[HealthReport]) -> Fleet:
-    """Count them."""
-    words = [report.health_status for report in reports]
-    return Fleet(
-        total_models=len(reports),
-        healthy=words.count(Health.HEALTHY),
-        degraded=words.count(Health.DEGRADED),
-        critical=words.count(Health.CRITICAL),
-        unknown=words.count(Health.UNKNOWN),
-        issues=tuple(
-            FleetIssue(model_id=report.model_id, version=report.version, reasons=report.reasons)
-            for report in reports
-            if report.health_status is not Health.HEALTHY
-        ),
-    )
 
 
 def _value(snapshots: Sequence[Snapshot], field: str) -> float | None:

@@ -35,9 +35,14 @@ def require_model(store: RegistryStore, model: ModelName) -> None:
         ModelNotFound: *model* has none.
     """
     if store.deployment(model) is None and model not in store.models():
-        raise ModelNotFound(
-            f"There is no model {model!r}.", remedy="Register a version of it, or look at the list of models."
-        )
+        raise unknown_model(model)
+
+
+def unknown_model(model: ModelName) -> ModelNotFound:
+    """The error that says that *model* has no version."""
+    return ModelNotFound(
+        f"There is no model {model!r}.", remedy="Register a version of it, or look at the list of models."
+    )
 
 
 def current_policy(store: RegistryStore, model: ModelName) -> PolicyDocument:

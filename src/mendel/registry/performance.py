@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from mendel.durable import Clock, Transaction
 from mendel.registry.apply_plan import deployment_of
-from mendel.registry.health import Fleet, HealthReport, fleet_of, health_of, metrics_of
+from mendel.registry.health import HealthReport
 from mendel.registry.lookups import current_policy, described, require_model, require_version
-from mendel.registry.policies import PolicyDocument
 from mendel.registry.ports import RegistryStore
-from mendel.registry.rollback_triggers import RollbackCheck, judge, remedy_of, severity_of
-from mendel.registry.server_availability import load_failure, silence
-from mendel.registry.snapshots import FROM_COUNTERS, ServerState, Snapshot, snapshot_of, total
+from mendel.registry.rollback_triggers import RollbackCheck
+from mendel.registry.serving_evidence import (
+    ServingEvidence,
+    evidence_of,
+    health_report,
+    in_production_since,
+    nothing_serves,
+    policy_window,
+    rollback_check,
+    serving_window,
+)
+from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
 from mendel.registry.transactions import RegistryTransactions
-from mendel.registry.version_records import VersionRecord
 from mendel.values import ModelName, ServerReport, VersionRef, Window, to_builtins
-
-
-class _Evidence(NamedTuple):
-    record: VersionRecord | None
-    since: datetime | None
-    window: Window
-    snapshots: tuple[Snapshot, ...]
-    servers: tuple[ServerState, ...]
-    policy: PolicyDocument
 
 
 class Performance:
@@ -58,7 +55,7 @@ class Performance:
 
         def work(store: RegistryStore) -> Snapshot:
             require_version(store, ref)
-            return _counted(store, ref, window)
+            return snapshot_of(ref, window, total(ref, store.growth(ref, window)))
 
         return self._transactions.read(work)
 
@@ -93,7 +90,7 @@ class Performance:
             store.put_snapshot(snapshot, recorded_at=now)
             data = {**described(record, now), "snapshot": to_builtins(snapshot)}
             tx.append(self._transactions.event("model.performance_snapshot", str(snapshot.ref), by, now, **data))
-            return _check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now))
+            return rollback_check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now))
 
         return self._transactions.write(work)
 
@@ -116,7 +113,7 @@ class Performance:
 
         def work(store: RegistryStore) -> RollbackCheck:
             require_model(store, model)
-            return _check(model, _evidence(store, model, window, moment))
+            return rollback_check(model, _evidence(store, model, window, moment))
 
         return self._transactions.read(work)
 
@@ -131,76 +128,24 @@ class Performance:
 
         def work(store: RegistryStore) -> HealthReport:
             require_model(store, model)
-            return _health(store, model, window, moment)
+            return health_report(model, _evidence(store, model, window, moment), moment)
 
         return self._transactions.read(work)
 
-    def fleet(self, window: timedelta | None = None, *, now: datetime | None = None) -> Fleet:
-        """Every model counted once, and what is not healthy."""
-        moment = now or self._clock()
-        return self._transactions.read(
-            lambda store: fleet_of([_health(store, model, window, moment) for model in store.models()])
-        )
 
-
-def _counted(store: RegistryStore, ref: VersionRef, window: Window) -> Snapshot:
-    return snapshot_of(ref, window, total(ref, store.growth(ref, window)))
-
-
-def _evidence(store: RegistryStore, model: ModelName, length: timedelta | None, now: datetime) -> _Evidence:
+def _evidence(store: RegistryStore, model: ModelName, length: timedelta | None, now: datetime) -> ServingEvidence:
     policy = current_policy(store, model)
-    window = Window.before(now, length or policy.rollback.window)
+    window = policy_window(policy, now, length)
     number = deployment_of(store, model).production
     if number is None:
-        return _Evidence(None, None, window, (), store.servers(), policy)
+        return nothing_serves(policy, window, store.servers())
     record = require_version(store, VersionRef(model, number))
-    tenures = store.tenures(model)
-    since = tenures[-1].start if tenures and tenures[-1].end is None else window.start
-    clipped = Window(min(max(window.start, since), now), now)
-    live = _counted(store, record.ref, clipped)
-    recorded = store.snapshots(record.ref, ended_after=window.start, recorded_from=since)
-    if live.num_requests:
-        recorded = (live, *(snapshot for snapshot in recorded if snapshot.source != FROM_COUNTERS))
-    return _Evidence(record, since, clipped, recorded, store.servers(), policy)
-
-
-def _check(model: ModelName, evidence: _Evidence) -> RollbackCheck:
-    policy = evidence.policy
-    if evidence.record is None:
-        return RollbackCheck(model=model, version=None, window=evidence.window, policy_hash=policy.hash)
-    readings = judge(
-        evidence.snapshots,
-        policy.rollback,
-        expected_p95_ms=evidence.record.expectations.latency_p95_ms,
-        silent=load_failure(model, evidence.servers, policy.rollback.silence, now=evidence.window.end),
-    )
-    held = tuple(reading.reason for reading in readings if reading.holds)
-    return RollbackCheck(
-        model=model,
-        version=evidence.record.number,
-        window=evidence.window,
-        should_roll_back=bool(held),
-        reasons=held,
-        evidence=readings,
-        severity=severity_of(readings),
-        remedy=remedy_of(readings, policy.rollback.profile),
-        policy_hash=policy.hash,
-    )
-
-
-def _health(store: RegistryStore, model: ModelName, length: timedelta | None, now: datetime) -> HealthReport:
-    evidence = _evidence(store, model, length, now)
-    metrics = metrics_of(evidence.snapshots)
-    absent = silence(model, evidence.servers, evidence.policy.rollback.silence, now=now) if evidence.record else None
-    word, reasons = health_of(metrics, _check(model, evidence), silent=absent)
-    record = evidence.record
-    return HealthReport(
-        model_id=str(model) if record is None else record.model_id,
-        model=model,
-        version=None if record is None else record.number,
-        stage=None if record is None else record.stage,
-        deployed_at=evidence.since,
-        health_status=word,
-        metrics=metrics,
-        reasons=reasons if record is not None else ("No version is in production",),
+    counts = serving_window(record.ref, in_production_since(store.tenures(model)), window)
+    return evidence_of(
+        record,
+        counts,
+        counted=store.growth(record.ref, counts.counters),
+        recorded=store.snapshots(record.ref, ended_after=counts.ended_after, recorded_from=counts.recorded_from),
+        servers=store.servers(),
+        policy=policy,
     )

@@ -1,17 +1,23 @@
 """Frozen read models for hub, console and CLI."""
 
+from mendel.views.assembly import Measurements, ModelFacts, fleet_view, model_row, servers_by_model
 from mendel.views.cards import CardView, card_of, render_card
-from mendel.views.queries import Views
-from mendel.views.read_models import FleetView, HistoryRow, IncidentView, ModelRow, ModelView
+from mendel.views.ports import Views
+from mendel.views.read_models import FleetIssue, FleetView, IncidentView, ModelRow, ModelView
 
 __all__ = [
     "CardView",
+    "FleetIssue",
     "FleetView",
-    "HistoryRow",
     "IncidentView",
+    "Measurements",
+    "ModelFacts",
     "ModelRow",
     "ModelView",
     "Views",
     "card_of",
+    "fleet_view",
+    "model_row",
     "render_card",
+    "servers_by_model",
 ]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from mendel.healing import DecisionRecord, Following, Incident, Pause, PlaybookRun
-from mendel.registry import HealthMetrics, PolicyDocument, Tenure, VersionRecord
-from mendel.values import Deployment, Health, ModelName, Severity, Stage
+from mendel.registry import HealthReport, PolicyDocument, Tenure, VersionRecord
+from mendel.values import Deployment, ModelName, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,20 +16,22 @@ class ModelRow:
     One model of the fleet.
 
     Attributes:
+        versions: How many it has.
         production: The version on the first route; None: none serves.
-        open_incidents: Unresolved ones, and ``worst`` their highest severity.
-        waiting: Runs that wait for somebody.
+        generation: Of its deployment.
+        policy_hash: Of the policy in force.
+        health: How the version in production is, with its key readings.
+        following: How far servers are with the deployment.
+        open_incidents: How many are unresolved, and ``worst`` their highest severity.
+        waiting: How many runs wait for a person.
     """
 
     model: ModelName
     versions: int
     production: int | None
-    stage: Stage | None
-    deployed_at: datetime | None
-    health: Health
-    reasons: tuple[str, ...]
-    metrics: HealthMetrics
     generation: int
+    policy_hash: str
+    health: HealthReport
     following: Following
     open_incidents: int
     worst: Severity | None
@@ -38,17 +39,40 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetIssue:
+    """A model that is not healthy, and why."""
+
+    model_id: str
+    version: int | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """Every model, those that need somebody first, then by name; ``pauses`` tells where healing is switched off."""
+    """
+    Every model at one moment.
+
+    Attributes:
+        healthy: How many models are healthy; each model is counted once.
+        issues: The models that are not healthy, and why.
+        models: Those that need somebody first, then by name.
+        pauses: Where healing is switched off.
+    """
 
     at: datetime
+    total_models: int
+    healthy: int
+    degraded: int
+    critical: int
+    unknown: int
+    issues: tuple[FleetIssue, ...]
     models: tuple[ModelRow, ...]
     pauses: tuple[Pause, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelView:
-    """One model in full; versions, tenures and incidents newest first."""
+    """One model in full; versions, tenures and incidents newest first, runs oldest first."""
 
     row: ModelRow
     versions: tuple[VersionRecord, ...]
@@ -66,17 +90,3 @@ class IncidentView:
     incident: Incident
     decisions: tuple[DecisionRecord, ...]
     runs: tuple[PlaybookRun, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
-    """One event of the ledger; ``summary`` in words."""
-
-    sequence: int
-    time: datetime
-    type: str
-    subject: str
-    actor: str
-    summary: str
-    data: dict[str, Any]
-    hash: str

@@ -30,7 +30,6 @@ from mendel.values import (
     Health,
     Measured,
     ModelConvergence,
-    ModelName,
     NotMeasured,
     ServerReport,
     Severity,
@@ -270,7 +269,6 @@ class TestCheck:
         before = served.unit._shared.committed
         registry.performance.check_rollback_triggers(served.model)
         registry.performance.health(served.model)
-        registry.performance.fleet()
         assert served.unit._shared.committed is before
 
     def test_what_is_long_ago_does_not_count(self, served, registry):
@@ -388,13 +386,3 @@ class TestHealth:
         assert report.health_status is Health.CRITICAL
         assert "No server has reported since" in report.reasons[0]
         assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
-
-    def test_the_fleet_counts_every_model_once(self, served, registry):
-        """The four words add up to all models; what is not healthy is an issue with reasons."""
-        Server(served).answers(1000)
-        served.register(model=ModelName("idle"))
-        fleet = registry.performance.fleet()
-        assert (fleet.total_models, fleet.healthy, fleet.unknown) == (2, 1, 1)
-        assert fleet.total_models == fleet.healthy + fleet.degraded + fleet.critical + fleet.unknown
-        (issue,) = fleet.issues
-        assert (issue.model_id, issue.version, issue.reasons) == ("idle", None, ("No version is in production",))

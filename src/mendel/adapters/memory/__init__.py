@@ -13,6 +13,6 @@ __all__ = ["MemoryStores", "MemoryTables", "MemoryUnitOfWork", "MemoryWorkflows"
 
 def all_stores() -> dict[type, Callable[[MemoryTables], object]]:
     """The memory store of every room's ports."""
-    from mendel.adapters.memory import healing, predictions, registry  # noqa: PLC0415 - the rooms' files import this package
+    from mendel.adapters.memory import healing, predictions, registry, views  # noqa: PLC0415 - the rooms' files import this package
 
-    return {**registry.STORES, **predictions.STORES, **healing.STORES}
+    return {**registry.STORES, **predictions.STORES, **healing.STORES, **views.STORES}

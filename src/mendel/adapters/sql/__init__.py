@@ -25,6 +25,6 @@ __all__ = [
 
 def all_stores() -> dict[type, Callable[[Connection], object]]:
     """The SQL store of every room's ports; importing their tables into :data:`metadata` on the way."""
-    from mendel.adapters.sql import healing, predictions, registry  # noqa: PLC0415 - the rooms' files import this package
+    from mendel.adapters.sql import healing, predictions, registry, views  # noqa: PLC0415 - the rooms' files import this package
 
-    return {**registry.STORES, **predictions.STORES, **healing.STORES}
+    return {**registry.STORES, **predictions.STORES, **healing.STORES, **views.STORES}

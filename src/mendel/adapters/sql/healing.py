@@ -29,9 +29,10 @@ from mendel.errors import AlreadyExists, IncidentNotFound, RunNotFound
 from mendel.healing import DecisionRecord, HealingStore, Incident, IncidentStatus, Pause, PlaybookRun, RunState
 from mendel.values import ModelName, from_json, to_json, to_micros
 
-_UNRESOLVED = [status.value for status in IncidentStatus if status.unresolved]
+UNRESOLVED = [status.value for status in IncidentStatus if status.unresolved]
+WAITING = [state.value for state in RunState if state.waiting]
 _OVER = [state.value for state in RunState if state.over]
-_OPEN = text(f"status IN ({', '.join(repr(status) for status in _UNRESOLVED)})")
+_OPEN = text(f"status IN ({', '.join(repr(status) for status in UNRESOLVED)})")
 _RUNNING = text(f"state = '{RunState.RUNNING.value}'")
 
 
@@ -132,7 +133,7 @@ class SqlHealingStore:
 
     def open_incidents(self, model: ModelName | None = None) -> tuple[Incident, ...]:
         """Every unresolved incident, oldest first."""
-        query = select(incidents.c.body).where(incidents.c.status.in_(_UNRESOLVED)).order_by(incidents.c.position)
+        query = select(incidents.c.body).where(incidents.c.status.in_(UNRESOLVED)).order_by(incidents.c.position)
         return self._read_incidents(query, model)
 
     def incidents(self, model: ModelName | None = None, *, limit: int = 100) -> tuple[Incident, ...]:
@@ -215,7 +216,7 @@ class SqlHealingStore:
             (incidents.c.model == incident.ref.model)
             & (incidents.c.version == incident.ref.number)
             & (incidents.c.cause == incident.cause.value)
-            & incidents.c.status.in_(_UNRESOLVED)
+            & incidents.c.status.in_(UNRESOLVED)
             & (incidents.c.id != incident.id)
         )
         if (other := self._connection.execute(select(incidents.c.id).where(same)).scalar()) is not None:

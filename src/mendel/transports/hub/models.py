@@ -20,7 +20,7 @@ from mendel.transports.hub.policies import checked_policy
 from mendel.transports.hub.uploads import Upload, uploaded
 from mendel.values import Digest, ModelName, Stage, VersionRef, VersionUuid, from_json
 from mendel.values.directory_trees import unpack_tree
-from mendel.views import card_of, render_card
+from mendel.views import Views, card_of, render_card
 
 MAX_UPLOAD_BYTES = 16 << 30
 
@@ -195,7 +195,7 @@ def _add_health(routes: APIRouter, parts: HubParts) -> None:
 
     @routes.get("/fleet")
     def fleet(_: Reader) -> Response:
-        return NounResponse(registry.performance.fleet())
+        return NounResponse(parts.unit.read(lambda tx: tx.store(Views).fleet(parts.clock())))
 
 
 def _generation(if_match: str | None) -> int | None:
