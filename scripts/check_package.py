@@ -21,9 +21,6 @@ BASE_MODULES = (
     "mendel.projects",
     "mendel.registry",
     "mendel.serving",
-    "mendel.transports.grpc",
-    "mendel.transports.rest",
-    "mendel.transports.zmq",
 )
 PROBE = f"""
 import importlib, importlib.util, sys
@@ -31,6 +28,9 @@ present = [name for name in {HUB_ONLY!r} if importlib.util.find_spec(name)]
 assert not present, f"the bare environment has {{present}}"
 for name in {BASE_MODULES!r}:
     importlib.import_module(name)
+from mendel.transports.door_table import DOORS
+for door in DOORS:
+    importlib.import_module(f"mendel.transports.{{door.name}}.server")
 print("base install imports", len({BASE_MODULES!r}), "modules without the hub's libraries")
 """
 

@@ -28,9 +28,6 @@ MEANINGS = {
     "hub.host": "The address the hub listens on.",
     "hub.port": "Its port; 0 takes a free one.",
     "serving.host": "The address every door listens on.",
-    "serving.rest_ports": "Ports of the REST door; 0 takes a free one.",
-    "serving.grpc_port": "Port of the gRPC door.",
-    "serving.zmq_port": "Port of the ZMQ door.",
     "serving.workers": "Worker processes; 0 is one per core, at most `max_workers`.",
     "serving.max_workers": "Bound on worker processes.",
     "serving.max_batch_rows": "Most rows in one call of `predict`.",
@@ -161,6 +158,7 @@ def policies_page() -> str:
 def settings_page() -> str:
     """Every setting, with its environment variable."""
     from mendel.app.settings import OTHER_VARIABLES, Settings  # noqa: PLC0415
+    from mendel.transports.door_table import DOORS  # noqa: PLC0415
 
     others = {
         "MENDEL_CACHE": "Where wheels, layers and bases are kept; else `$XDG_CACHE_HOME/mendel` or `~/.cache/mendel`.",
@@ -176,6 +174,12 @@ def settings_page() -> str:
         "MENDEL_SIGNING_PASSWORD": "The password of a signing key.",
         "MENDEL_URL": "The hub that clients and servers use.",
     }
+    for door in DOORS:
+        several = door.ports.several
+        MEANINGS[f"serving.{door.ports.key}"] = (
+            f"{'Ports' if several else 'Port'} of the {door.title} door; 0 takes a free one"
+            f"{'' if several else ', `off` opens no such door'}."
+        )
     assert others.keys() == OTHER_VARIABLES, "a variable has no meaning here"  # noqa: S101
     return "\n".join(
         [

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
 from mendel.app.demo.demo_processes import free_ports
-from mendel.app.demo.door_clients import Doors
+from mendel.app.demo.door_clients import DoorClients
 from mendel.app.directory import DataDirectory
 from mendel.registry import Registration
 from mendel.serving import write_artifact
@@ -174,8 +174,8 @@ class Installation:
 
     def doors(self):
         """A client of every door, as a context manager."""
-        ports = self.ports
-        return Doors(HOST, rest=ports["rest"], grpc=ports["grpc"], zmq=ports["zmq"], model=MODEL)
+        ports = {name: (port,) for name, port in self.ports.items()}
+        return DoorClients(HOST, ports, MODEL)
 
     def serves(self, version):
         """Wait until *version* is what answers."""

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
+from mendel.transports.door_table import DOORS
 from mendel.values import from_mapping, render_duration
+
+T = TypeVar("T")
 
 _INTERPOLATION = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
 OTHER_VARIABLES = frozenset(
@@ -64,19 +67,25 @@ class ResilienceSettings:
     bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 
 
+def _with_door_ports(kind: type[T]) -> type[T]:
+    """*kind* with one field for the ports of each door, before it is made a dataclass."""
+    for door in DOORS:
+        kind.__annotations__[door.ports.key] = tuple[int, ...] if door.ports.several else int | None
+        setattr(kind, door.ports.key, door.ports.default)
+    return kind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
+@_with_door_ports
 class ServingSettings:
     """
     The data plane: its addresses, and what of :class:`mendel.serving.ServingPolicy` people set.
 
-    Port 0 takes a free one; a gRPC or ZMQ port ``off`` opens no such door. ``workers`` 0 means one per core, at most
-    ``max_workers``.
+    The table of doors adds a field for each door: ``rest_ports``, ``grpc_port``... Port 0 takes a free one; a single
+    port may be ``off``, which opens no such door. ``workers`` 0 means one per core, at most ``max_workers``.
     """
 
     host: str = "127.0.0.1"
-    rest_ports: tuple[int, ...] = (8008, 8000)
-    grpc_port: int | None = 7212
-    zmq_port: int | None = 7211
     workers: int = 1
     max_workers: int = 16
     max_batch_rows: int = 1024
@@ -90,15 +99,20 @@ class ServingSettings:
     report_every: timedelta = timedelta(seconds=2)
 
     def __post_init__(self) -> None:
-        _require(bool(self.rest_ports), "serving.rest_ports names at least one port")
-        _require_ports("serving.rest_ports", *self.rest_ports)
-        _require_ports("serving.grpc_port", *filter(None, [self.grpc_port]))
-        _require_ports("serving.zmq_port", *filter(None, [self.zmq_port]))
+        for door in DOORS:
+            ports = self.ports[door.name]
+            _require(bool(ports) or not door.ports.several, f"serving.{door.ports.key} names at least one port")
+            _require_ports(f"serving.{door.ports.key}", *ports)
         _require(self.workers >= 0, f"serving.workers is 0 or more, not {self.workers}")
         for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
             _require(getattr(self, name) >= 1, f"serving.{name} is 1 or more, not {getattr(self, name)}")
         for name in ("request_timeout", "max_connection_age", "report_every"):
             _require(getattr(self, name) > timedelta(0), f"serving.{name} is longer than nothing")
+
+    @property
+    def ports(self) -> Mapping[str, tuple[int, ...]]:
+        """The ports of each door by its name; none for a door that is off."""
+        return {door.name: door.ports.numbers(getattr(self, door.ports.key)) for door in DOORS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +232,8 @@ def _with_doors_off(tree: dict[str, Any]) -> dict[str, Any]:
     serving = tree.get("serving")
     if not isinstance(serving, dict):
         return tree
-    off = [door for door in ("grpc_port", "zmq_port") if serving.get(door) is False or serving.get(door) == "off"]
+    single = [door.ports.key for door in DOORS if not door.ports.several]
+    off = [key for key in single if serving.get(key) is False or serving.get(key) == "off"]
     return {**tree, "serving": {**serving, **dict.fromkeys(off)}}
 
 
@@ -230,7 +245,10 @@ def _paired(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in _listed(text))}
 
 
-_FROM_TEXT: dict[str, Callable[[str], object]] = {"serving.rest_ports": _listed, "spool.features": _paired}
+_FROM_TEXT: dict[str, Callable[[str], object]] = {
+    **{f"serving.{door.ports.key}": _listed for door in DOORS if door.ports.several},
+    "spool.features": _paired,
+}
 """Keys whose values have parts: ``8008, 8000``; ``age=keep, name=hash``."""
 
 

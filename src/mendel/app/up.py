@@ -18,7 +18,7 @@ from types import FrameType
 import httpx
 
 from mendel.app.directory import DataDirectory
-from mendel.app.server.serve_options import project_around
+from mendel.app.server.serve_options import find_project
 from mendel.app.settings import Settings
 from mendel.errors import DirectoryInUse, Unavailable
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
@@ -77,7 +77,7 @@ class Pair:
         Raises:
             ProjectNotFound, InvalidProject: The project cannot be served; nothing was started.
         """
-        project_around(Path(self.project) if self.project else None)
+        find_project(Path(self.project) if self.project else None)
         serve = ("serve", *(("--path", self.project) if self.project else ()))
         hub, server = _Part("hub", ("hub",)), _Part("server", serve)
         with _alone(DataDirectory(self.settings.root)), _signals(self._stop):

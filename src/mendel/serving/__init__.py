@@ -32,10 +32,16 @@ from mendel.serving.ports import (
     Series,
 )
 from mendel.serving.predictor import Outputs, Predictor
-from mendel.serving.project_version import desire_itself, desire_only, desired_alone, version_ref, write_itself
 from mendel.serving.row_batches import Frame
 from mendel.serving.single_process import LocalBreakers, LocalCounters
 from mendel.serving.tensors import from_raw, to_raw
+from mendel.serving.unregistered_version import (
+    single_version_model,
+    standalone_state,
+    unregistered_model,
+    version_ref,
+    write_unregistered_artifact,
+)
 from mendel.serving.v2_metadata import PREDICT, PROBA, answer_parameters, input_specs, output_specs, output_tensors
 from mendel.serving.version_directory import (
     ARTIFACT,
@@ -79,9 +85,6 @@ __all__ = [
     "VersionStatus",
     "answer_parameters",
     "as_table",
-    "desire_itself",
-    "desire_only",
-    "desired_alone",
     "event_time_of",
     "frame_of",
     "from_raw",
@@ -98,11 +101,14 @@ __all__ = [
     "read_mlmodel",
     "read_version_directory",
     "render",
+    "single_version_model",
+    "standalone_state",
     "to_raw",
+    "unregistered_model",
     "version_counters",
     "version_ref",
     "write_artifact",
-    "write_itself",
     "write_project_artifact",
+    "write_unregistered_artifact",
     "write_version_directory",
 ]

@@ -113,7 +113,7 @@ def _project_predictor(directory: Path, flavor: Mapping[str, Any], project: Proj
             remedy="Start the server in the project's directory, or run its image.",
         )
     classifier = project.classifier(name)
-    modules, own = ProjectModules(project.root), None if flavor.get("itself") else directory
+    modules, own = ProjectModules(project.root), None if flavor.get("unregistered") else directory
     model = _guarded(f"Building classifier {name!r}", lambda: _construct(modules, classifier, project.root, own))
     if not callable(getattr(model, "predict", None)):
         raise ModelNotLoadable(f"{classifier.predictor.class_name} has no predict.")

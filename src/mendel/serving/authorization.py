@@ -12,7 +12,7 @@ Keys = Mapping[str, tuple[str, ...]]
 """The SHA-256 (hex) of each API key, and its scopes."""
 
 
-def authorize(keys: Keys, door: str, credential: str | None, scope: Scope | None) -> None:
+def authorize(keys: Keys, credential: str | None, scope: Scope | None, *, remedy: str) -> None:
     """
     Let the call through, or say why not.
 
@@ -21,6 +21,7 @@ def authorize(keys: Keys, door: str, credential: str | None, scope: Scope | None
 
     Args:
         scope: What the route declares; None is open to all (health, documentation).
+        remedy: How a caller of this door sends a key.
 
     Raises:
         Unauthenticated: No key where one is needed, or an unknown one.
@@ -32,7 +33,7 @@ def authorize(keys: Keys, door: str, credential: str | None, scope: Scope | None
     if not credential:
         if open_to_all:
             return
-        raise Unauthenticated(f"This needs an API key with the scope {scope}.", remedy=_HOW.get(door, _HOW["rest"]))
+        raise Unauthenticated(f"This needs an API key with the scope {scope}.", remedy=remedy)
     scopes = keys.get(hashlib.sha256(credential.encode()).hexdigest())
     if scopes is None:
         if open_to_all:
@@ -40,10 +41,3 @@ def authorize(keys: Keys, door: str, credential: str | None, scope: Scope | None
         raise Unauthenticated("The API key is unknown.", remedy="Make one with: mendel keys add.")
     if scope not in scopes and Scope.ADMIN not in scopes and not open_to_all:
         raise Forbidden(f"The API key lacks the scope {scope}.", remedy=f"It has {', '.join(scopes) or 'none'}.")
-
-
-_HOW = {
-    "rest": "Send Authorization: Bearer KEY or X-API-Key: KEY.",
-    "grpc": "Send the metadata authorization: Bearer KEY.",
-    "zmq": "Send a field api_key.",
-}

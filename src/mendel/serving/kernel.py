@@ -42,11 +42,11 @@ from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
 from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
-from mendel.serving.project_version import is_registered
 from mendel.serving.routing import choose_version
 from mendel.serving.row_batches import Rows
 from mendel.serving.shadow import cast_shadow
 from mendel.serving.status_report import metrics_text, readiness_of, status_of
+from mendel.serving.unregistered_version import is_registered
 from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
@@ -159,9 +159,14 @@ class Kernel:
         known = model if model in self._hosting.table else None
         self._doors.answered(method, endpoint, status, known or "", seconds)
 
-    def authorize(self, door: str, credential: str | None, scope: Scope | None) -> None:
-        """Let the call through, or raise Unauthenticated or Forbidden; a None scope is open to all."""
-        authorize(self._keys, door, credential, scope)
+    def authorize(self, credential: str | None, scope: Scope | None, *, remedy: str) -> None:
+        """
+        Let the call through, or raise Unauthenticated or Forbidden; a None scope is open to all.
+
+        Args:
+            remedy: How a caller of this door sends a key.
+        """
+        authorize(self._keys, credential, scope, remedy=remedy)
 
     async def infer(self, call: InferenceCall) -> InferenceAnswer:
         """

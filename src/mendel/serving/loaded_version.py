@@ -27,8 +27,8 @@ from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
 from mendel.serving.prediction_records import Recorded
 from mendel.serving.predictor import Predictor
-from mendel.serving.project_version import is_registered, version_ref
 from mendel.serving.row_batches import assemble
+from mendel.serving.unregistered_version import is_registered, version_ref
 from mendel.values import ModelName, ReleaseTag, ServedVersion
 from mendel.values.directory_trees import tree_files
 

@@ -10,7 +10,7 @@ from mendel.serving.entities import Check, KernelStatus, ModelStatus, Readiness,
 from mendel.serving.loaded_version import LoadedVersion
 from mendel.serving.metrics import BREAKER, INFO, SPOOL, Family, Labels, render
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
-from mendel.serving.project_version import is_registered
+from mendel.serving.unregistered_version import is_registered
 from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import to_builtins
 

@@ -13,7 +13,7 @@ from mendel.errors import MendelError, ModelNotFound, NeedsNewImage, NotSwappabl
 from mendel.serving.entities import ImageIdentity
 from mendel.serving.loaded_version import KernelContext, LoadedVersion, Read, footprint, read_version
 from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
-from mendel.serving.project_version import is_registered
+from mendel.serving.unregistered_version import is_registered
 from mendel.values import Deployment, DesiredModel, DesiredState, Digest, ModelConvergence, ModelName, ServedVersion
 
 Fetch = Callable[[Digest], Path]

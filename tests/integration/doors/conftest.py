@@ -22,22 +22,21 @@ import zmq.asyncio
 
 from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
-from mendel.projects import load_project
+from mendel.projects import Classifier, load_project
 from mendel.protos import modelops_pb2, modelops_pb2_grpc, open_inference_pb2, open_inference_pb2_grpc
 from mendel.serving import (
     Kernel,
     LocalBreakers,
     LocalCounters,
     ServingPolicy,
-    desire_itself,
-    desired_alone,
     infer_signature,
-    write_itself,
+    standalone_state,
+    unregistered_model,
     write_project_artifact,
+    write_unregistered_artifact,
 )
-from mendel.transports.grpc import GrpcDoor
-from mendel.transports.rest import RestDoor, RestPolicy
-from mendel.transports.zmq import ZmqDoor, ZmqFront
+from mendel.transports.door import DoorContext, ProxyContext
+from mendel.transports.door_table import DOORS
 from mendel.values import (
     Deployment,
     DesiredModel,
@@ -188,13 +187,11 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @dataclass
 class World:
-    """A kernel with three open doors."""
+    """A kernel with every door of the table open; ``ports`` by the door's name."""
 
     kernel: Kernel
     shelf: Shelf
-    rest: int
-    grpc: int
-    zmq: str
+    ports: dict[str, int]
 
     async def apply(self, *deployments: Deployment, keys: dict[str, tuple[str, ...]] | None = None) -> Any:
         return await self.kernel.apply(self.shelf.desire(*deployments, keys=keys), self.shelf.fetch)
@@ -204,6 +201,25 @@ def listening() -> socket.socket:
     sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
     sock.setblocking(False)
     return sock
+
+
+async def open_doors(
+    stack: AsyncExitStack, kernel: Kernel, directory: Path, *, classifier: Classifier | None = None
+) -> dict[str, int]:
+    """Open every door on *kernel*, with its proxy where it has one, as a server's processes do; gives the ports."""
+    ports = {}
+    for door in DOORS:
+        listener = listening()
+        ports[door.name] = listener.getsockname()[1]
+        if door.proxy is None:
+            context = DoorContext(sockets=(listener,), classifier=classifier)
+        else:
+            address = f"ipc://{directory}/{door.name}-{id(kernel)}"
+            proxy = ProxyContext(listener=listener, worker_address=address, max_message_bytes=100 << 20)
+            await stack.enter_async_context(door.proxy(proxy))
+            context = DoorContext(proxy_address=address, classifier=classifier)
+        await stack.enter_async_context(door.open(kernel, context))
+    return ports
 
 
 def clock() -> datetime:
@@ -229,17 +245,12 @@ def make_kernel(shelf: Shelf):
 
 @pytest.fixture
 async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
-    """Opens a kernel with three doors, as often as asked, and closes them all at the end."""
+    """Opens a kernel with every door, as often as asked, and closes them all at the end."""
     async with AsyncExitStack() as stack:
 
         async def open_(policy: ServingPolicy | None = None, **given: Any) -> World:
             kernel = await stack.enter_async_context(make_kernel(policy, **given))
-            rest = await stack.enter_async_context(RestDoor(kernel, sockets=[listening()]))
-            grpc_door = await stack.enter_async_context(GrpcDoor(kernel, listening()))
-            backend = f"ipc://{tmp_path}/{id(kernel)}.z"
-            front = await stack.enter_async_context(ZmqFront("tcp://127.0.0.1:*", backend))
-            await stack.enter_async_context(ZmqDoor(kernel, backend))
-            return World(kernel, shelf, rest.ports[0], grpc_door.port, front.endpoint)
+            return World(kernel, shelf, await open_doors(stack, kernel, tmp_path))
 
         yield open_
 
@@ -247,7 +258,7 @@ async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
 @pytest.fixture
 async def open_project(tmp_path: Path):
     """
-    Opens three doors on a project's classifier as it stands, with no version registered.
+    Opens every door on a project's classifier as it stands, with no version registered.
 
     What it gives takes the code of ``models.py``, whose class ``Model`` answers, and sections of the file as YAML.
     """
@@ -273,17 +284,12 @@ async def open_project(tmp_path: Path):
             )
             await stack.enter_async_context(kernel)
             tree = tmp_path / f"tree-{directory.name}"
-            digest = write_itself(tree, "model", task="classification")
-            model = desire_itself(ModelName("model"), digest, task="classification", release_tag=None, now=clock())
-            (report,) = await kernel.apply(desired_alone(model, {}), lambda _: tree)
+            digest = write_unregistered_artifact(tree, "model", task="classification")
+            model = unregistered_model(ModelName("model"), digest, task="classification", release_tag=None, now=clock())
+            (report,) = await kernel.apply(standalone_state(model, {}), lambda _: tree)
             assert report.error is None, report.error
-            said = RestPolicy.of(project.classifiers[0])
-            rest = await stack.enter_async_context(RestDoor(kernel, sockets=[listening()], policy=said))
-            grpc_door = await stack.enter_async_context(GrpcDoor(kernel, listening()))
-            backend = f"ipc://{tmp_path}/{id(kernel)}.z"
-            front = await stack.enter_async_context(ZmqFront("tcp://127.0.0.1:*", backend))
-            await stack.enter_async_context(ZmqDoor(kernel, backend))
-            return World(kernel, Shelf(tmp_path), rest.ports[0], grpc_door.port, front.endpoint)
+            ports = await open_doors(stack, kernel, tmp_path, classifier=project.classifiers[0])
+            return World(kernel, Shelf(tmp_path), ports)
 
         yield open_
 
@@ -312,7 +318,7 @@ class RestClient:
 
     def __init__(self, world: World, key: str | None = None) -> None:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.rest}", timeout=20, headers=headers)
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.ports['rest']}", timeout=20, headers=headers)
 
     async def predict(self, model: str, body: Any, *, proba: bool = False, **headers: str) -> Said:
         route = f"/v1/{model}/predict_proba" if proba else f"/v1/{model}/predict"
@@ -338,7 +344,7 @@ class GrpcClient:
     }  # fmt: skip
 
     def __init__(self, world: World, key: str | None = None) -> None:
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{world.grpc}")
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{world.ports['grpc']}")
         self.modelops = modelops_pb2_grpc.ModelOpsStub(self.channel)
         self.v2 = open_inference_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.metadata = (("authorization", f"Bearer {key}"),) if key else ()
@@ -381,7 +387,7 @@ class ZmqClient:
     def __init__(self, world: World, key: str | None = None) -> None:
         self.context = zmq.asyncio.Context()
         self.socket = self.context.socket(zmq.DEALER)
-        self.socket.connect(world.zmq)
+        self.socket.connect(f"tcp://127.0.0.1:{world.ports['zmq']}")
         self.key = key
         self.ids = count(1)
         self.waiting: dict[str, asyncio.Future[Any]] = {}
@@ -414,13 +420,17 @@ class ZmqClient:
         self.context.destroy(linger=0)
 
 
+CLIENTS = {client.name: client for client in (RestClient, GrpcClient, ZmqClient)}
+"""A client for every door of the table."""
+
+
 @pytest.fixture
 async def connect():
     """Makes clients of a door by its name, and closes them at the end."""
     clients: list[Any] = []
 
-    def connect_(kind: str, world: World, key: str | None = None) -> Any:
-        client = {"rest": RestClient, "grpc": GrpcClient, "zmq": ZmqClient}[kind](world, key)
+    def connect_(door: str, world: World, key: str | None = None) -> Any:
+        client = CLIENTS[door](world, key)
         clients.append(client)
         return client
 

@@ -19,9 +19,11 @@ from mendel.predictions import id_texts, read_segment, sealed_segments
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.serving import InferenceCall, Records, ServingPolicy, version_counters
 from mendel.serving.loaded_version import footprint
-from mendel.transports.grpc import GrpcDoor
+from mendel.transports.door_table import DOORS
+from mendel.transports.grpc.server import GrpcServer
 from mendel.values import Digest, Route
 
+DOOR_NAMES = [door.name for door in DOORS]
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
 RECORDS = {"records": [ROW]}
 
@@ -53,7 +55,7 @@ async def test_a_hot_swap_under_load_fails_nothing_and_mixes_nothing(open_world,
         shelf.put("sum", number, bias=1000.0 * number)
     world = await open_world()
     await world.apply(at("sum", 1, generation=1))
-    clients = [connect(door, world) for door in ("rest", "grpc", "zmq")]
+    clients = [connect(door, world) for door in DOOR_NAMES]
     seen: set[str] = set()
     stop = asyncio.Event()
 
@@ -127,7 +129,7 @@ async def test_the_breaker_opens_by_model_faults_only(open_world, shelf, at, con
     assert (await client.predict("failing", RECORDS)).error is None
     for _ in range(3):
         assert (await client.predict("failing", {"records": [{**ROW, "a": -1}]})).error == "model_failed"
-    for door in ("rest", "grpc", "zmq"):
+    for door in DOOR_NAMES:
         reply = await connect(door, world).predict("failing", RECORDS)
         assert reply.error == "unavailable"
         assert "breaker" in reply.message
@@ -201,7 +203,7 @@ async def test_the_servers_own_deadline_holds_at_every_door(open_world, shelf, a
     shelf.put("slow", 1)
     world = await open_world(ServingPolicy(request_timeout=timedelta(milliseconds=100)))
     await world.apply(at("slow"))
-    for door in ("rest", "grpc", "zmq"):
+    for door in DOOR_NAMES:
         reply = await connect(door, world).predict("slow", RECORDS)
         assert reply.error == "deadline"
         await asyncio.sleep(0.3)
@@ -231,9 +233,8 @@ async def test_what_is_in_flight_finishes_when_a_door_closes(shelf, at, connect,
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         port = listening.getsockname()[1]
-        door = await stack.enter_async_context(GrpcDoor(kernel, listening))
-        assert door.port == port
-        client = connect("grpc", SimpleNamespace(grpc=port))
+        await stack.enter_async_context(GrpcServer(kernel, listening))
+        client = connect("grpc", SimpleNamespace(ports={"grpc": port}))
         running = asyncio.create_task(client.predict("slow", RECORDS))
         await asyncio.sleep(0.1)
     assert (await running).error is None
@@ -296,7 +297,7 @@ async def test_answers_carry_the_ids_under_which_they_are_logged(open_world, she
     world = await open_world(sink=spool)
     await world.apply(at("sum"))
     ids = []
-    for door in ("rest", "grpc", "zmq"):
+    for door in DOOR_NAMES:
         ids += (await connect(door, world).predict("sum", {"records": [ROW, ROW]})).body["prediction_ids"]
     response = await connect("rest", world).http.post("/v1/sum/predict", json=ROW, headers={"x-request-id": "order-7"})
     assert response.headers["x-request-id"] == "order-7"

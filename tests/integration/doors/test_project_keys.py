@@ -12,9 +12,12 @@ from structlog.testing import capture_logs
 from mendel.errors import InvalidSettings, ModelFailed
 from mendel.projects import Observability
 from mendel.serving import InferenceCall, Records
-from mendel.transports.rest import ROUTES, RestPolicy
+from mendel.transports.door_table import DOORS
+from mendel.transports.rest.application import ROUTES
+from mendel.transports.rest.rest_policy import RestPolicy
+from mendel.transports.rest.route_table import routes_for
 
-DOORS = ("rest", "grpc", "zmq")
+DOOR_NAMES = [door.name for door in DOORS]
 SUM = """
 class Model:
     def predict(self, X):
@@ -48,7 +51,7 @@ def everywhere(connect):
     """Asks every door the same, and gives the one answer that they agree on."""
 
     async def ask(world, body, *, proba=False):
-        said = [await connect(door, world).predict("model", body, proba=proba) for door in DOORS]
+        said = [await connect(door, world).predict("model", body, proba=proba) for door in DOOR_NAMES]
         bodies = [_timeless(reply.body) for reply in said if reply.error is None]
         assert len({reply.error for reply in said}) == 1, said
         assert all(body == bodies[0] for body in bodies), bodies
@@ -66,7 +69,7 @@ def http():
     """One HTTP request to a world's REST door."""
 
     async def ask(world, method, path, **how):
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.rest}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.ports['rest']}") as client:
             return await client.request(method, path, **how)
 
     return ask
@@ -241,7 +244,7 @@ async def test_metrics_are_off_or_elsewhere(open_project, http):
 def test_a_metrics_endpoint_that_cannot_be_is_refused(place):
     """No path, or another route's."""
     with pytest.raises(InvalidSettings, match="metrics_endpoint"):
-        RestPolicy(metrics=Observability(metrics_endpoint=place).metrics_endpoint).routes(ROUTES)
+        routes_for(RestPolicy(metrics=Observability(metrics_endpoint=place).metrics_endpoint), ROUTES)
 
 
 async def test_the_title_stands_in_the_documentation(open_project, http):
@@ -269,11 +272,11 @@ async def test_payloads_are_logged_when_asked(open_project, connect):
     for wanted in (True, False):
         world = await open_project(SUM, log_payloads=wanted)
         with capture_logs() as lines:
-            for door in DOORS:
+            for door in DOOR_NAMES:
                 await connect(door, world).predict("model", ROWS)
         told = [line for line in lines if line["event"] in {"asked", "answered"}]
-        assert len(told) == (6 if wanted else 0)
-        assert {line["door"] for line in told[::2]} == (set(DOORS) if wanted else set())
+        assert len(told) == (2 * len(DOORS) if wanted else 0)
+        assert {line["door"] for line in told[::2]} == (set(DOOR_NAMES) if wanted else set())
         for asked, answered in zip(told[::2], told[1::2], strict=True):
             assert asked["payload"] == ROWS["records"]
             assert answered["payload"] == [3.0, 7.0]

@@ -19,11 +19,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from mendel.predictions import read_segment, sealed_segments
 from mendel.protos import modelops_pb2, open_inference_pb2
-from mendel.transports import grpc as grpc_room
-from mendel.transports import rest as rest_room
-from mendel.transports import zmq as zmq_room
+from mendel.transports.door_table import DOORS
+from mendel.transports.grpc import server as grpc_server
+from mendel.transports.rest import application as rest_application
+from mendel.transports.zmq import message_types as zmq_messages
 from mendel.values import Scope
 
+DOOR_NAMES = [door.name for door in DOORS]
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
 KEYS = {
     hashlib.sha256(secret.encode()).hexdigest(): scopes
@@ -195,7 +197,7 @@ async def test_zmq_answers_req_clients_and_msgpack_and_nonsense(world):
     context = zmq.asyncio.Context()
     try:
         sock = context.socket(zmq.REQ)
-        sock.connect(world.zmq)
+        sock.connect(f"tcp://127.0.0.1:{world.ports['zmq']}")
         for frame, decode, kind in (
             (b'{"type": "heartbeat", "request_id": 1}', msgspec.json.decode, "heartbeat_ack"),
             (msgspec.msgpack.encode({"type": "discovery", "request_id": "r"}), msgspec.msgpack.decode, "worker_info"),
@@ -226,9 +228,9 @@ async def test_zmq_discovery_counts(world, connect):
 
 def test_every_route_of_every_door_declares_a_scope():
     """A route without a scope does not exist; those open to all are these and no others."""
-    routes = [(f"{route.method} {route.pattern}", route.scope) for route in rest_room.ROUTES]
-    routes += [(method.name, method.scope) for method in grpc_room.METHODS]
-    routes += [(method.type, method.scope) for method in zmq_room.METHODS]
+    routes = [(f"{route.method} {route.pattern}", route.scope) for route in rest_application.ROUTES]
+    routes += [(method.name, method.scope) for method in grpc_server.METHODS]
+    routes += [(method.type, method.scope) for method in zmq_messages.METHODS]
     assert all(scope is None or isinstance(scope, Scope) for _, scope in routes)
     assert {name for name, scope in routes if scope is None} == {
         "GET /healthz", "GET /health", "GET /docs", "GET /openapi.json", "GET /v2/health/live", "GET /v2/health/ready",
@@ -241,7 +243,7 @@ def test_every_route_of_every_door_declares_a_scope():
 
 def test_every_grpc_method_that_is_served_is_listed():
     """The stubs' services have no method that the door's list lacks."""
-    listed = {method.name for method in grpc_room.METHODS}
+    listed = {method.name for method in grpc_server.METHODS}
     for module in (open_inference_pb2, modelops_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             assert {f"/{service.full_name}/{method.name}" for method in service.methods} <= listed
@@ -249,11 +251,10 @@ def test_every_grpc_method_that_is_served_is_listed():
 
 async def test_predicting_is_open_until_a_key_for_it_exists(world, connect, at):
     """Without a predict key anybody may predict; with one, only its holders and admin; the rest always needs a key."""
-    doors = ("rest", "grpc", "zmq")
-    for door in doors:
+    for door in DOOR_NAMES:
         assert (await connect(door, world).predict("sum", {"records": [ROW]})).error is None
     await world.apply(at("sum"), at("proba"), keys=KEYS)
-    for door in doors:
+    for door in DOOR_NAMES:
         for key, error in ((None, "unauthenticated"), ("wrong", "unauthenticated"), ("reader", "forbidden")):
             assert (await connect(door, world, key).predict("sum", {"records": [ROW]})).error == error
         for key in ("caller", "root"):
@@ -305,7 +306,7 @@ async def test_statistics_without_a_hub_are_unavailable(world, connect):
 
 async def test_metrics_are_well_formed_and_add_up(world, connect):
     """Every sample has a help and a type line before it, and the counts are those of the requests."""
-    for door in ("rest", "grpc", "zmq"):
+    for door in DOOR_NAMES:
         await connect(door, world).predict("sum", {"records": [ROW, ROW]})
         await connect(door, world).predict("nobody", {"records": [ROW]})
     text = (await connect("rest", world, "reader").http.get("/metrics")).text
@@ -333,7 +334,7 @@ async def test_docs_and_openapi_list_every_route(http):
     """The OpenAPI document has every route with a summary; the page shows it."""
     document = (await http.get("/openapi.json")).json()
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert listed == {(route.method, route.pattern) for route in rest_room.ROUTES}
+    assert listed == {(route.method, route.pattern) for route in rest_application.ROUTES}
     assert all(operation["summary"] for methods in document["paths"].values() for operation in methods.values())
     assert "openapi.json" in (await http.get("/docs")).text
 
@@ -360,12 +361,12 @@ async def test_correlation_ids_come_back(http):
 
 async def test_a_client_that_goes_away_harms_nobody(world, http):
     """A connection closed in the middle of a body leaves the server well."""
-    _, writer = await asyncio.open_connection("127.0.0.1", world.rest)
+    _, writer = await asyncio.open_connection("127.0.0.1", world.ports["rest"])
     writer.write(b"POST /v1/sum/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
     await writer.drain()
     writer.close()
     await writer.wait_closed()
     assert (await http.post("/v1/sum/predict", json=ROW)).status_code == 200
-    with socket.create_connection(("127.0.0.1", world.grpc)) as raw:
+    with socket.create_connection(("127.0.0.1", world.ports["grpc"])) as raw:
         raw.sendall(b"not http2")
     assert (await http.get("/healthz")).status_code == 200

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from mendel.serving import ServingPolicy
+from mendel.transports.door_table import DOORS
 
 ROW = {"a": 1.0, "b": 2.0, "c": 3.5}
-DOORS = ("rest", "grpc", "zmq")
+
+DOOR_NAMES = [door.name for door in DOORS]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ async def world(open_world, shelf, at):
 async def test_every_door_answers_alike(world, connect, scenario: Scenario):
     """The same request gets the same answer, or the same error naming the same thing, at every door."""
     said = {}
-    for door in DOORS:
+    for door in DOOR_NAMES:
         said[door] = await connect(door, world).predict(scenario.model, scenario.body, proba=scenario.proba)
         assert said[door].error == scenario.error, said[door]
         assert scenario.names in said[door].message
@@ -119,7 +121,7 @@ async def test_too_many_bytes_are_refused(open_world, shelf, at, connect):
 async def test_a_server_without_models_says_so(open_world, connect):
     """Before anything is desired every door says unavailable, and is alive."""
     world = await open_world()
-    for door in DOORS:
+    for door in DOOR_NAMES:
         assert (await connect(door, world).predict("sum", {"records": [ROW]})).error in {"not_found", "unavailable"}
     assert (await connect("rest", world).http.get("/healthz")).status_code == 200
     assert (await connect("rest", world).http.get("/health")).status_code == 503
@@ -138,7 +140,7 @@ async def test_metadata_says_which_version_and_code_answered(world, connect):
 
 async def test_without_a_log_answers_say_so(world, connect):
     """Without a sink, ids are null and the answer says that it is not logged."""
-    for door in DOORS:
+    for door in DOOR_NAMES:
         reply = await connect(door, world).predict("sum", {"records": [ROW]})
         assert reply.body["prediction_ids"] is None
         assert reply.body["logged"] is False

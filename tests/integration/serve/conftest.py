@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 import uvicorn
 
-from mendel.adapters.processes.listening_sockets import Address
+from mendel.adapters.processes.server_address import ServerAddress
 from mendel.serving import write_artifact
 from mendel.values import (
     Deployment,
@@ -46,7 +46,7 @@ PROGRAM = """
 import json, sys
 from datetime import timedelta
 from pathlib import Path
-from mendel.app.server.launch import ServeSettings, serve
+from mendel.app.server.launch import ServeSettings, door_settings, serve
 from mendel.errors import MendelError
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServingPolicy
@@ -56,7 +56,7 @@ told["directory"] = Path(told["directory"])
 told["serving"] = from_mapping(ServingPolicy, told["serving"], at="serving")
 told["report_every"] = told["upload_every"] = timedelta(milliseconds=200)
 told["spool"] = SpoolPolicy(seal_after=timedelta(milliseconds=200))
-told["rest_ports"] = tuple(told["rest_ports"])
+told["doors"] = door_settings({name: tuple(ports) for name, ports in told.pop("ports").items()})
 try:
     sys.exit(serve(ServeSettings(**told)))
 except MendelError as error:
@@ -201,7 +201,7 @@ class Server:
     answers: list = field(default_factory=list)
 
     def address(self):
-        address = Address.read(self.directory)
+        address = ServerAddress.read(self.directory)
         return address if address is not None and address.pid == self.process.pid else None
 
     @property
@@ -297,14 +297,12 @@ def serve(hub, tmp_path):
     """Starts servers of the hub; all of their processes are gone after the test."""
     running = []
 
-    def start(*, name="server", hub_url=None, workers=2, serving=None, **settings):
+    def start(*, name="server", hub_url=None, workers=2, serving=None, ports=None, **settings):
         told = {
             "directory": str(tmp_path / name),
             "hub": hub_url or hub.url,
             "key": "k",
-            "rest_ports": [0],
-            "grpc_port": None,
-            "zmq_port": None,
+            "ports": {"rest": [0], **(ports or {})},
             "serving": {"workers": workers, "drain_timeout": "5s", **(serving or {})},
             **settings,
         }

@@ -165,7 +165,7 @@ def test_a_taken_port_ends_the_start_with_its_name(serve, hub, artifact):
     """A server whose port is taken says which, and how to go on, and leaves nothing behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = serve(rest_ports=[port])
+        server = serve(ports={"rest": [port]})
         assert server.process.wait(timeout=30) == 1
     assert f"PortInUse: The REST port {port}" in server.log.read_text()
 
@@ -285,12 +285,12 @@ def test_reports_are_one_sequence_per_life(serve, hub, artifact):
 def test_every_door_opens_on_inherited_sockets(serve, hub, artifact):
     """Doors of gRPC and ZMQ answer beside REST, on the ports of the address; a killed ZMQ front comes back."""
     hub.deploy(artifact(1))
-    server = serve(grpc_port=0, zmq_port=0).ready()
+    server = serve(ports={"grpc": [0], "zmq": [0]}).ready()
     ports = server.address().ports
     for _ in range(20):
         assert _grpc_health(ports["grpc"][0]) == health_pb2.HealthCheckResponse.SERVING
     assert _ask_zmq(ports["zmq"][0])["data"]["predictions"] == [1]
-    front = next(pid for pid in server.workers() if b"zmq_proxy" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    front = next(pid for pid in server.workers() if b"door_proxy" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(front, signal.SIGKILL)
     server.until(lambda: not alive(front))
     assert _ask_zmq(ports["zmq"][0])["type"] == "inference_response"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mendel.adapters.processes.convergence import fold_convergence, settle
 from mendel.adapters.processes.desired_state_feed import Delivery
 from mendel.adapters.processes.server_settings import share_of, worker_count
-from mendel.adapters.processes.worker_messages import BeginFront, Desire, Status, from_line, to_line
+from mendel.adapters.processes.worker_messages import BeginProxy, Desire, Status, from_line, to_line
 from mendel.resilience import BulkheadPolicy
 from mendel.serving import ServingPolicy
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName
@@ -80,7 +80,7 @@ def test_messages_survive_the_wire(desire):
     for message in (
         Desire(state=desire(ONE, TWO, revision=3, keep=(1,)), base=desire(ONE, revision=2)),
         status(2, 2, "why\nnot"),
-        BeginFront(listener=5, endpoint="tcp://127.0.0.1:1", backend="ipc:///tmp/x", max_message_bytes=9),
+        BeginProxy(door="zmq", listener=5, worker_address="ipc:///tmp/x", max_message_bytes=9),
     ):
         line = to_line(message)
         assert line.count(b"\n") == 1

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mendel.adapters.processes.server_directory import hold, run_directory, server_id
+from mendel.adapters.processes.server_directory import lock_directory, run_directory, server_id
 from mendel.errors import DirectoryInUse
 
 SHORT = timedelta(milliseconds=60)
@@ -13,22 +13,22 @@ SHORT = timedelta(milliseconds=60)
 
 async def test_one_server_per_directory(tmp_path):
     """Who comes second is told, and may enter when the first is gone."""
-    lock = await hold(tmp_path, patience=SHORT)
+    lock = await lock_directory(tmp_path, within=SHORT)
     with pytest.raises(DirectoryInUse, match="already runs"):
-        await hold(tmp_path, patience=SHORT)
+        await lock_directory(tmp_path, within=SHORT)
     os.close(lock)
-    os.close(await hold(tmp_path, patience=SHORT))
+    os.close(await lock_directory(tmp_path, within=SHORT))
 
 
 async def test_a_worker_that_inherited_the_lock_holds_it(tmp_path):
     """A copy of the descriptor, as a worker has one, keeps the directory until it is closed too."""
-    lock = await hold(tmp_path, patience=SHORT)
+    lock = await lock_directory(tmp_path, within=SHORT)
     inherited = os.dup(lock)
     os.close(lock)
     with pytest.raises(DirectoryInUse):
-        await hold(tmp_path, patience=SHORT)
+        await lock_directory(tmp_path, within=SHORT)
     os.close(inherited)
-    os.close(await hold(tmp_path, patience=SHORT))
+    os.close(await lock_directory(tmp_path, within=SHORT))
 
 
 def test_the_id_stays(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mendel.errors import InvalidRequest
-from mendel.serving import Frame, Matrix, Outputs, Records, desire_itself, version_ref
+from mendel.serving import Frame, Matrix, Outputs, Records, unregistered_model, version_ref
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.prediction_records import Executed, Origin, Recorded, block_of
 from mendel.serving.row_batches import Shape
@@ -58,7 +58,7 @@ def test_forms_are_asked_for_only_where_nothing_names_the_features():
 
 def test_a_project_itself_is_no_version():
     """Its reference is its name alone, and its deployment sends all traffic to it."""
-    desired = desire_itself(ModelName("m"), DIGEST, task="regression", release_tag=None, now=NOW)
+    desired = unregistered_model(ModelName("m"), DIGEST, task="regression", release_tag=None, now=NOW)
     number = desired.deployment.production
     assert str(version_ref(ModelName("m"), number)) == "m"
     assert version_ref(ModelName("m"), number) == version_ref(ModelName("m"), number)

@@ -69,19 +69,19 @@ KEYS = {hashlib.sha256(s.encode()).hexdigest(): scopes for s, scopes in {"r": ("
 def test_who_may_do_what(credential, scope, error):
     """The table of the one decision, while no key for predicting exists."""
     if error is None:
-        authorize(KEYS, "rest", credential, scope)
+        authorize(KEYS, credential, scope, remedy="Send a key.")
         return
     with pytest.raises(error):
-        authorize(KEYS, "rest", credential, scope)
+        authorize(KEYS, credential, scope, remedy="Send a key.")
 
 
 def test_a_predict_key_closes_predicting():
     """As soon as one key lists predict, nobody predicts without one."""
     keys = KEYS | {hashlib.sha256(b"p").hexdigest(): ("predict",)}
-    authorize(keys, "grpc", "p", Scope.PREDICT)
+    authorize(keys, "p", Scope.PREDICT, remedy="")
     for credential in (None, "wrong", "r"):
         with pytest.raises(Denied):
-            authorize(keys, "grpc", credential, Scope.PREDICT)
+            authorize(keys, credential, Scope.PREDICT, remedy="")
 
 
 def test_correlation_ids_are_sane_or_made():

@@ -21,7 +21,7 @@ _RETRY_S: Final = 0.05
 _SOCKET_PATH_BYTES: Final = 90  # sun_path holds 108 on Linux, 104 on macOS; libzmq adds to a name
 
 
-async def hold(directory: Path, *, patience: timedelta) -> int:
+async def lock_directory(directory: Path, *, within: timedelta) -> int:
     """
     Take the lock of *directory*; gives the descriptor that holds it.
 
@@ -29,11 +29,11 @@ async def hold(directory: Path, *, patience: timedelta) -> int:
     after one that was killed waits for its workers to die, and never shares a spool or a port with them.
 
     Raises:
-        DirectoryInUse: Somebody still holds it after *patience*.
+        DirectoryInUse: Somebody still holds it after *within*.
     """
     os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - once, at the start, and pathlib is refused in async code
     lock = os.open(directory / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(max(1, round(patience.total_seconds() / _RETRY_S))):
+    for _ in range(max(1, round(within.total_seconds() / _RETRY_S))):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from mendel.adapters.processes.listening_sockets import DoorSettings
 from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
@@ -21,9 +22,7 @@ class ServeSettings:
         directory: Its own place on disk: states, artefacts, spools, ``server.json``; one server at a time.
         hub: The hub's address; None serves what ``desired_file`` says.
         key: Of the hub, with the scopes ``read`` and ``label``.
-        rest_ports: Port 0 takes a free one; so do the other ports.
-        optional_ports: Those of ``rest_ports`` that are left out when they are taken.
-        grpc_port: None opens no such door; so does ``zmq_port``.
+        doors: Where each door listens; one of them answers health checks.
         desired_file: A DesiredState in JSON, in place of a hub.
         artifacts: One tree (or link to one) per digest, named by its hex, in place of a hub; served where they lie.
         project: The working directory of a project whose classifiers this server hosts.
@@ -35,13 +34,10 @@ class ServeSettings:
     """
 
     directory: Path
+    doors: tuple[DoorSettings, ...]
     hub: str | None = None
     key: str | None = None
     host: str = "127.0.0.1"
-    rest_ports: tuple[int, ...] = (8008, 8000)
-    optional_ports: tuple[int, ...] = (8000,)
-    grpc_port: int | None = 7212
-    zmq_port: int | None = 7211
     serving: ServingPolicy = field(default_factory=ServingPolicy)
     spool: SpoolPolicy = field(default_factory=SpoolPolicy)
     spool_directory: Path | None = None
@@ -62,8 +58,15 @@ class ServeSettings:
                 "A server serves what one hub, or one file, desires.",
                 remedy="Give either hub, or desired_file and artifacts.",
             )
-        if not self.rest_ports:
-            raise InvalidSettings("A server without a REST port cannot be asked for its health.")
+        if not any(door.ports and door.health_path for door in self.doors):
+            raise InvalidSettings("A server needs a port that answers health checks.")
+
+    def with_ports(self, door: str, ports: tuple[int, ...], *, dispensable: tuple[int, ...] = ()) -> ServeSettings:
+        """The same with other *ports* of *door*."""
+        doors = tuple(
+            replace(one, ports=ports, dispensable=dispensable) if one.name == door else one for one in self.doors
+        )
+        return replace(self, doors=doors)
 
     @property
     def trees(self) -> Path:

@@ -12,10 +12,10 @@ import asyncio
 import os
 import random
 import signal
-import socket
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,37 +24,38 @@ import structlog
 from mendel.adapters.processes.child_processes import Child, Command
 from mendel.adapters.processes.desired_state_feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
-from mendel.adapters.processes.listening_sockets import Address, Listeners, listeners
+from mendel.adapters.processes.listening_sockets import BoundDoor, bound_doors
 from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
-from mendel.adapters.processes.server_directory import hold, run_directory, server_id
+from mendel.adapters.processes.server_address import ServerAddress, health_url
+from mendel.adapters.processes.server_directory import lock_directory, run_directory, server_id
 from mendel.adapters.processes.server_settings import ServeSettings, share_of, worker_count
-from mendel.adapters.processes.server_status import Identity, Standing
+from mendel.adapters.processes.server_state import ServerEpoch, ServerState
 from mendel.adapters.processes.shared_breakers import Arbiter, Micros
 from mendel.adapters.processes.shared_counters import CounterTotals, bury_gauges
-from mendel.adapters.processes.worker_messages import BeginFront, BeginWorker, OpenDoors
+from mendel.adapters.processes.worker_messages import BeginProxy, BeginWorker, OpenDoors, WorkerDoor
 from mendel.adapters.processes.worker_pool import WorkerPool
 from mendel.durable import Clock, NewId
 from mendel.errors import MendelError
 from mendel.predictions import seal_orphans, spool_identity
 
 _log = structlog.get_logger("mendel.supervisor")
-_LOCK_PATIENCE: Final = timedelta(seconds=5)
+_LOCK_TIMEOUT: Final = timedelta(seconds=5)
 _COLD_START: Final = timedelta(seconds=2)
 _LOOK_EVERY: Final = timedelta(milliseconds=250)
-_LAST_WORDS: Final = timedelta(seconds=5)
+_LAST_REPORT_TIMEOUT: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Programs:
-    """The children's command lines: of a worker, and of the front that passes ZMQ messages on to the workers."""
+class ChildCommands:
+    """The command lines of a worker, and of a door's proxy."""
 
     worker: Command
-    front: Command
+    proxy: Command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What ``app`` gives a supervisor: the outside world as arguments. ``cores`` are this machine's."""
+class SystemContext:
+    """Time, chance and the machine, as arguments; ``cores`` are this machine's."""
 
     clock: Clock
     micros: Micros
@@ -63,7 +64,7 @@ class Given:
     cores: int
 
 
-async def supervise(settings: ServeSettings, programs: Programs, given: Given) -> int:
+async def supervise(settings: ServeSettings, commands: ChildCommands, system: SystemContext) -> int:
     """
     Run one server until SIGTERM or SIGINT; gives the exit code.
 
@@ -75,74 +76,66 @@ async def supervise(settings: ServeSettings, programs: Programs, given: Given) -
         PortInUse: Names the port.
     """
     async with AsyncExitStack() as held:
-        lock = await hold(settings.directory, patience=_LOCK_PATIENCE)
+        lock = await lock_directory(settings.directory, within=_LOCK_TIMEOUT)
         held.callback(os.close, lock)
-        sockets = held.enter_context(
-            listeners(
-                settings.host,
-                rest_ports=settings.rest_ports,
-                optional_ports=settings.optional_ports,
-                grpc_port=settings.grpc_port,
-                zmq_port=settings.zmq_port,
-            )
-        )
+        doors = held.enter_context(bound_doors(settings.host, settings.doors))
         run = held.enter_context(run_directory(settings.directory))
         if settings.logged:
             settings.spools.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(seal_orphans, settings.spools)
-        identity = Identity(server=server_id(settings.directory, given.new_id), epoch=given.new_id())
+        epoch = ServerEpoch(server=server_id(settings.directory, system.new_id), epoch=system.new_id())
         server = _Server(
             settings,
-            given,
-            identity,
-            Launcher(settings, programs, identity, run=run, sockets=sockets, lock=lock, new_id=given.new_id),
+            system,
+            epoch,
+            Launcher(settings, commands, epoch, run=run, doors=doors, lock=lock, new_id=system.new_id),
             hub=None if settings.hub is None else await held.enter_async_context(Hub(settings.hub, settings.key)),
             counters=held.enter_context(CounterTotals(run)),
-            arbiter=held.enter_context(Arbiter(run, settings.serving.breaker, micros=given.micros)),
+            arbiter=held.enter_context(Arbiter(run, settings.serving.breaker, micros=system.micros)),
         )
-        Address(
-            server=identity.server,
-            epoch=identity.epoch,
+        ports = {door.name: () for door in settings.doors} | {door.settings.name: door.ports for door in doors}
+        ServerAddress(
+            server=epoch.server,
+            epoch=epoch.epoch,
             pid=os.getpid(),
             host=settings.host,
-            ports=sockets.ports,
-            started=given.clock(),
+            ports=ports,
+            health_url=health_url(settings.host, doors),
+            started=system.clock(),
         ).write(settings.directory)
-        _log.info("serving", server=identity.server, host=settings.host, **sockets.ports)
+        _log.info("serving", server=epoch.server, host=settings.host, **ports)
         return await server.serve()
     raise AssertionError
 
 
 class Launcher:
-    """Starts children with what they inherit: the sockets, and the lock of the directory."""
+    """Starts children with the descriptors they inherit: the listening sockets, and the lock of the directory."""
 
     def __init__(
         self,
         settings: ServeSettings,
-        programs: Programs,
-        identity: Identity,
+        commands: ChildCommands,
+        epoch: ServerEpoch,
         *,
         run: Path,
-        sockets: Listeners,
+        doors: tuple[BoundDoor, ...],
         lock: int,
         new_id: NewId,
     ) -> None:
         self.run = run
-        self.sockets = sockets
+        self.doors = doors
         self._settings = settings
-        self._programs = programs
-        self._identity = identity
+        self._commands = commands
+        self._epoch = epoch
         self._lock = lock
         self._new_id = new_id
 
     async def worker(self, slot: int, *, workers: int) -> Child:
         """Start a worker on *slot* and tell it what it is."""
-        settings, sockets = self._settings, self.sockets
-        rest = tuple(listener.fileno() for listener in sockets.rest)
-        grpc = None if sockets.grpc is None else sockets.grpc.fileno()
-        child = await Child.start(
-            self._programs.worker, inherit=(self._lock, *rest, *(() if grpc is None else (grpc,)))
-        )
+        settings = self._settings
+        doors = tuple(self._worker_door(door) for door in self.doors)
+        inherited = (descriptor for door in doors for descriptor in door.listeners)
+        child = await Child.start(self._commands.worker, inherit=(self._lock, *inherited))
         spool = settings.spools / str(slot) if settings.logged else None
         child.send(
             BeginWorker(
@@ -151,9 +144,7 @@ class Launcher:
                 artifacts=str(settings.trees),
                 spool=None if spool is None else str(spool),
                 spool_id="" if spool is None else spool_identity(spool, lambda: self._spool_id(slot)),
-                rest=rest,
-                grpc=grpc,
-                zmq=None if sockets.zmq is None else self._backend,
+                doors=doors,
                 hub=settings.hub,
                 policy=share_of(settings.serving, workers),
                 spool_policy=settings.spool,
@@ -165,27 +156,32 @@ class Launcher:
         )
         return child
 
-    async def front(self, listener: socket.socket) -> Child:
-        """Start the ZMQ front."""
-        child = await Child.start(self._programs.front, inherit=(self._lock, listener.fileno()))
-        host, port = listener.getsockname()[:2]
+    async def proxy(self, door: BoundDoor) -> Child:
+        """Start the proxy of *door*."""
+        (listener,) = door.descriptors
+        child = await Child.start(self._commands.proxy, inherit=(self._lock, listener))
         child.send(
-            BeginFront(
-                listener=listener.fileno(),
-                endpoint=f"tcp://{host}:{port}",
-                backend=self._backend,
+            BeginProxy(
+                door=door.settings.name,
+                listener=listener,
+                worker_address=self._worker_address(door),
                 max_message_bytes=self._settings.serving.max_body_bytes,
                 style=self._settings.style,
             )
         )
         return child
 
-    def _spool_id(self, slot: int) -> str:
-        return f"{self._identity.server}.{slot}.{self._new_id()}"
+    def _worker_door(self, door: BoundDoor) -> WorkerDoor:
+        name = door.settings.name
+        if door.settings.has_proxy:
+            return WorkerDoor(name=name, proxy_address=self._worker_address(door))
+        return WorkerDoor(name=name, listeners=door.descriptors)
 
-    @property
-    def _backend(self) -> str:
-        return f"ipc://{self.run / 'zmq'}"
+    def _worker_address(self, door: BoundDoor) -> str:
+        return f"ipc://{self.run / door.settings.name}"
+
+    def _spool_id(self, slot: int) -> str:
+        return f"{self._epoch.server}.{slot}.{self._new_id()}"
 
 
 class _Server:
@@ -194,8 +190,8 @@ class _Server:
     def __init__(
         self,
         settings: ServeSettings,
-        given: Given,
-        identity: Identity,
+        system: SystemContext,
+        epoch: ServerEpoch,
         launcher: Launcher,
         *,
         hub: Hub | None,
@@ -207,40 +203,44 @@ class _Server:
         self._arbiter = arbiter
         self._hub = hub
         self._files = StateFiles(settings.directory, local=settings.artifacts)
-        self._workers = worker_count(settings.serving, given.cores)
+        self._worker_count = worker_count(settings.serving, system.cores)
         drain = settings.serving.drain_timeout
-        self._crew = WorkerPool(
+        self._workers = WorkerPool(
             "worker",
-            self._workers,
+            self._worker_count,
             launch=self._launch,
-            heard=self._heard,
-            lost=self._lost,
+            heard=self._on_status,
+            lost=self._on_worker_lost,
             drain_timeout=drain,
-            rng=given.rng,
+            rng=system.rng,
         )
-        self._front = WorkerPool(
-            "front",
-            0 if launcher.sockets.zmq is None else 1,
-            launch=self._launch_front,
-            heard=lambda: None,
-            lost=lambda _: None,
-            drain_timeout=drain,
-            rng=given.rng,
-        )
-        self._standing = Standing(
-            identity,
+        self._proxies = [
+            WorkerPool(
+                f"{door.settings.name}_proxy",
+                1,
+                launch=partial(self._launch_proxy, door),
+                heard=lambda: None,
+                lost=lambda _: None,
+                drain_timeout=drain,
+                rng=system.rng,
+            )
+            for door in launcher.doors
+            if door.settings.has_proxy
+        ]
+        self._state = ServerState(
+            epoch,
             self._files,
             counters,
-            statuses=lambda: [worker.status for worker in self._crew.workers],
+            statuses=lambda: [worker.status for worker in self._workers.workers],
             spool_notes=self._spool_notes,
-            clock=given.clock,
+            clock=system.clock,
         )
         source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
-        self._feed = Feed(source, self._files, deliver=self._deliver, rng=given.rng)
+        self._feed = Feed(source, self._files, deliver=self._deliver, rng=system.rng)
         self._upload = (
-            None if hub is None else SegmentUpload(hub, settings.spools, rng=given.rng, every=settings.upload_every)
+            None if hub is None else SegmentUpload(hub, settings.spools, rng=system.rng, every=settings.upload_every)
         )
-        self._reporting = None if hub is None else Reporting(hub, self._standing.report, every=settings.report_every)
+        self._reporting = None if hub is None else Reporting(hub, self._state.report, every=settings.report_every)
         self._stop = asyncio.Event()
         self._killed = False
 
@@ -248,33 +248,36 @@ class _Server:
         """Run every part until told to stop, then end them in the order in which they need each other."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._on_stop_signal)
         async with asyncio.TaskGroup() as tasks:
             feed = tasks.create_task(self._feed.run())  # first, so that workers are born to what the disk remembers
-            crews = [tasks.create_task(crew.run()) for crew in (self._crew, self._front)]
-            chores = [tasks.create_task(self._fold()), tasks.create_task(self._keep_a_door_open())]
+            pools = [tasks.create_task(pool.run()) for pool in (self._workers, *self._proxies)]
+            periodic = [tasks.create_task(self._fold_breakers()), tasks.create_task(self._keep_a_door_open())]
             sending = [tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None]
             await self._stop.wait()
             feed.cancel()
             await self._drain()
-            await asyncio.gather(*crews)
-            for task in (*chores, *sending):
+            await asyncio.gather(*pools)
+            for task in (*periodic, *sending):
                 task.cancel()
         if self._killed:
             return 1
-        await self._say_last_words()
+        await self._send_last_report()
         _log.info("stopped")
         return 0
 
     async def _drain(self) -> None:
-        """The front last: what the workers still answer goes out through it."""
-        self._launcher.sockets.close()
-        await self._crew.drain()
-        await self._front.drain()
+        """The proxies last: what the workers still answer goes out through them."""
+        for door in self._launcher.doors:
+            for listener in door.sockets:
+                listener.close()
+        await self._workers.drain()
+        for proxy in self._proxies:
+            await proxy.drain()
 
-    async def _say_last_words(self) -> None:
+    async def _send_last_report(self) -> None:
         with suppress(MendelError, TimeoutError, OSError):
-            async with asyncio.timeout(_LAST_WORDS.total_seconds()):
+            async with asyncio.timeout(_LAST_REPORT_TIMEOUT.total_seconds()):
                 if self._reporting is not None:
                     await self._reporting.send()
                 if self._upload is not None:
@@ -282,14 +285,15 @@ class _Server:
         if self._upload is not None and self._upload.waiting:
             _log.warning("segments_kept", waiting=self._upload.waiting, remedy="They are sent after the next start.")
 
-    def _told_to_stop(self) -> None:
+    def _on_stop_signal(self) -> None:
         if self._stop.is_set():
             self._killed = True
-            self._crew.kill()
-            self._front.kill()
+            self._workers.kill()
+            for proxy in self._proxies:
+                proxy.kill()
         self._stop.set()
 
-    async def _fold(self) -> None:
+    async def _fold_breakers(self) -> None:
         while True:
             self._arbiter.fold()
             await asyncio.sleep(self._settings.fold_every.total_seconds())
@@ -300,7 +304,7 @@ class _Server:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
-            workers = self._crew.workers
+            workers = self._workers.workers
             if any(worker.status.accepting for worker in workers):
                 alone_since = None
                 continue
@@ -310,28 +314,25 @@ class _Server:
 
     async def _launch(self, slot: int) -> Child:
         self._arbiter.welcome(slot)
-        child = await self._launcher.worker(slot, workers=self._workers)
-        if (desire := self._standing.desire()) is not None:
+        child = await self._launcher.worker(slot, workers=self._worker_count)
+        if (desire := self._state.desire()) is not None:
             child.send(desire)
         return child
 
-    async def _launch_front(self, _: int) -> Child:
-        listener = self._launcher.sockets.zmq
-        if listener is None:
-            raise AssertionError
-        return await self._launcher.front(listener)
+    async def _launch_proxy(self, door: BoundDoor, _: int) -> Child:
+        return await self._launcher.proxy(door)
 
     def _deliver(self, delivery: Delivery) -> None:
-        self._standing.take(delivery)
-        if (desire := self._standing.desire()) is not None:
-            self._crew.tell(desire)
-        self._crew.renew(self._standing.vintage)
-        self._heard()
+        self._state.take(delivery)
+        if (desire := self._state.desire()) is not None:
+            self._workers.tell(desire)
+        self._workers.renew(self._state.vintage)
+        self._on_status()
 
-    def _heard(self) -> None:
-        self._standing.review()
+    def _on_status(self) -> None:
+        self._state.review()
 
-    def _lost(self, slot: int) -> None:
+    def _on_worker_lost(self, slot: int) -> None:
         bury_gauges(self._launcher.run, slot)
         self._arbiter.bury(slot)
 

@@ -18,6 +18,21 @@ MAX_LINE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDoor:
+    """
+    A door that a worker opens, by its name in the table of doors.
+
+    Attributes:
+        listeners: Descriptors of inherited listening sockets; empty where the door has a proxy.
+        proxy_address: Where the proxy hands out messages; empty where the door has none.
+    """
+
+    name: str
+    listeners: tuple[int, ...] = ()
+    proxy_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginWorker:
     """
     To a new worker, first: what it is.
@@ -27,9 +42,8 @@ class BeginWorker:
         run: Directory of the shared memory.
         artifacts: Directory with one tree per digest, named by its hex.
         spool: Its own spool directory, and ``spool_id`` that spool's id; None logs nothing.
-        rest: Descriptors of inherited listening sockets.
-        zmq: Where the ZMQ front is reached, or None.
-        hub: Whom to ask for statistics.
+        doors: Those to open, in this order.
+        hub: The address to ask for statistics.
     """
 
     slot: int
@@ -37,9 +51,7 @@ class BeginWorker:
     artifacts: str
     spool: str | None
     spool_id: str
-    rest: tuple[int, ...]
-    grpc: int | None
-    zmq: str | None
+    doors: tuple[WorkerDoor, ...]
     hub: str | None
     policy: ServingPolicy
     spool_policy: SpoolPolicy
@@ -50,15 +62,19 @@ class BeginWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeginFront:
+class BeginProxy:
     """
-    To a new ZMQ front, first: pass messages between the inherited socket ``listener``, bound to ``endpoint``, and the
-    workers, who connect to ``backend``.
+    To the new process of a door's proxy, first: what it is.
+
+    Attributes:
+        door: Its name in the table of doors.
+        listener: Descriptor of the inherited listening socket.
+        worker_address: Where the doors of the workers connect.
     """
 
+    door: str
     listener: int
-    endpoint: str
-    backend: str
+    worker_address: str
     max_message_bytes: int
     style: LogStyle = field(default_factory=LogStyle)
 
@@ -102,9 +118,9 @@ class Status:
     spool: dict[str, Any] = field(default_factory=dict)
 
 
-Message = BeginWorker | BeginFront | Desire | OpenDoors | Status
+Message = BeginWorker | BeginProxy | Desire | OpenDoors | Status
 _KINDS: Final[Mapping[str, type[Message]]] = {
-    kind.__name__: kind for kind in (BeginWorker, BeginFront, Desire, OpenDoors, Status)
+    kind.__name__: kind for kind in (BeginWorker, BeginProxy, Desire, OpenDoors, Status)
 }
 
 

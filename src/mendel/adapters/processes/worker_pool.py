@@ -1,4 +1,4 @@
-"""The crew: a number of workers kept alive, told, replaced and drained."""
+"""A number of child processes kept alive, told, replaced and drained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mendel.adapters.processes.child_processes import Child
 from mendel.adapters.processes.worker_messages import Message, Status
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
 
-_log = structlog.get_logger("mendel.crew")
+_log = structlog.get_logger("mendel.workers")
 _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=100), cap=timedelta(seconds=10))
 _STEADY: Final = timedelta(seconds=10)
 _GRACE: Final = timedelta(seconds=2)
@@ -96,7 +96,7 @@ class WorkerPool:
         return tuple(line.worker for line in self._lines.values() if line.worker is not None)
 
     async def run(self) -> None:
-        """Keep the crew until :meth:`drain` or :meth:`kill`, and see the last one out."""
+        """Keep them until :meth:`drain` or :meth:`kill`, and see the last one out."""
         async with asyncio.TaskGroup() as keeping:
             for slot in range(self._size):
                 self._open_line(slot, keeping)

@@ -194,22 +194,22 @@ def serve(
     """
     _follow(parent)
     from mendel.app.environment import system_environment  # noqa: PLC0415
-    from mendel.app.server.serve_options import Wish, serve_with  # noqa: PLC0415 - help must be quick
+    from mendel.app.server.serve_options import ServeOptions, serve_with  # noqa: PLC0415 - help must be quick
     from mendel.app.settings import explain_settings  # noqa: PLC0415
 
     flags = _serving_flags(host, port, workers)
     given = {name.replace("__", "."): value for name, value in flags.items()}
     origins = explain_settings(environment=system_environment(), file=config, flags=given)
-    request = Wish(
+    options = ServeOptions(
         hub=url,
         path=path,
         classifier=classifier,
         artifact=artifact,
-        said=frozenset(origin.key for origin in origins if origin.source != "default"),
+        chosen=frozenset(origin.key for origin in origins if origin.source != "default"),
         log_level=cast("Level | None", log_level),
-        paired=parent is not None,
+        beside_hub=parent is not None,
     )
-    raise SystemExit(serve_with(settings_of(directory, config, **flags), request))
+    raise SystemExit(serve_with(settings_of(directory, config, **flags), options))
 
 
 def _serving_flags(host: str | None, port: list[int] | None, workers: int | None) -> dict[str, Any]:

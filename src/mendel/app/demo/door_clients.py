@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 Row = dict[str, Any]
 
@@ -30,7 +31,7 @@ class DoorAnswer:
     detail: str = ""
 
 
-class Door(Protocol):
+class DoorClient(Protocol):
     """A persistent connection that sends one row at a time."""
 
     name: str
@@ -162,15 +163,18 @@ class ZmqDoorClient:
         self._context.term()
 
 
-class Doors:
-    """All three doors of one server, opened together and closed together."""
+CLIENTS: Final[tuple[type[RestDoorClient | GrpcDoorClient | ZmqDoorClient], ...]] = (
+    RestDoorClient,
+    GrpcDoorClient,
+    ZmqDoorClient,
+)
 
-    def __init__(self, host: str, *, rest: int, grpc: int, zmq: int, model: str) -> None:
-        self.all: tuple[Door, ...] = (
-            RestDoorClient(host, rest, model),
-            GrpcDoorClient(host, grpc, model),
-            ZmqDoorClient(host, zmq, model),
-        )
+
+class DoorClients:
+    """A client for each door of one server, opened together and closed together; *ports* by the door's name."""
+
+    def __init__(self, host: str, ports: Mapping[str, Sequence[int]], model: str) -> None:
+        self.all: tuple[DoorClient, ...] = tuple(client(host, ports[client.name][0], model) for client in CLIENTS)
 
     def __enter__(self) -> Self:
         return self

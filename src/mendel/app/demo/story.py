@@ -15,13 +15,14 @@ import yaml
 
 from mendel.app.demo.demo_processes import HOST, Stage, free_ports, seconds
 from mendel.app.demo.demo_project import Rows, World, digits_world, table_world
-from mendel.app.demo.door_clients import Doors
+from mendel.app.demo.door_clients import DoorClients
 from mendel.app.demo.faulty_version import register_faulting_version
 from mendel.app.demo.narrator import Narrator, clock
 from mendel.app.demo.traffic import Sent, Traffic
 from mendel.durable import LedgerEntry
 from mendel.errors import DeadlineExceeded, MendelError
 from mendel.healing import Incident, IncidentStatus, PlaybookRun
+from mendel.transports.door_table import DOORS
 from mendel.values import ModelName, VersionRef
 
 RATE = 70.0
@@ -111,9 +112,7 @@ class Story:
         self._release(stage, world)
         with stage.up():
             ports = stage.data.server_ports()
-            doors = Doors(
-                HOST, rest=ports["rest"][0], grpc=ports["grpc"][0], zmq=ports["zmq"][0], model=world.classifier
-            )
+            doors = DoorClients(HOST, ports, world.classifier)
             listening = ", ".join(f"{door} on {numbers[0]}" for door, numbers in ports.items() if numbers)
             self._tell.tell(f"mendel up: {listening}.")
             with doors, Traffic(doors.all, stage.post_labels, rate=RATE, label_delay=LABEL_DELAY_S) as traffic:
@@ -134,13 +133,8 @@ class Story:
         return table_world(self._directory, self._options.data.absolute(), self._options.target or "")
 
     def _stage(self, world: World) -> Stage:
-        hub, rest, grpc, zmq = free_ports(4)
-        ports = {
-            "MENDEL_HUB__PORT": str(hub),
-            "MENDEL_SERVING__REST_PORTS": str(rest),
-            "MENDEL_SERVING__GRPC_PORT": str(grpc),
-            "MENDEL_SERVING__ZMQ_PORT": str(zmq),
-        }
+        keys = ("MENDEL_HUB__PORT", *(f"MENDEL_SERVING__{door.ports.key.upper()}" for door in DOORS))
+        ports = dict(zip(keys, map(str, free_ports(len(keys))), strict=True))
         return Stage(
             directory=self._directory / ".mendel",
             project=world.project,

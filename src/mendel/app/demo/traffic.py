@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from mendel.app.demo.door_clients import Door, DoorAnswer, Row
+from mendel.app.demo.door_clients import DoorAnswer, DoorClient, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Traffic:
 
     def __init__(
         self,
-        doors: tuple[Door, ...],
+        doors: tuple[DoorClient, ...],
         post_labels: Callable[[list[tuple[str, Any]]], None],
         *,
         rate: float,

@@ -96,7 +96,6 @@ def _plan(lock: Lock, engine: str) -> ImagePlan:
         "org.opencontainers.image.version": runtime.version,
         **({"org.opencontainers.image.source": runtime.url} if runtime.url else {}),
     }
-    defaults = ServingSettings()
     python = f"{VENV}/bin/python"
     return ImagePlan(
         classifier=_NAME,
@@ -112,7 +111,7 @@ def _plan(lock: Lock, engine: str) -> ImagePlan:
         run=RunSettings(
             command=(python, "-m", "mendel.app.cli", "serve", "--directory", str(DATA)),
             environment={"HOME": str(DATA), "MENDEL_SERVING__HOST": "0.0.0.0", "PYTHONUNBUFFERED": "1"},  # noqa: S104 - in a container
-            ports=tuple(port for port in (*defaults.rest_ports, defaults.grpc_port, defaults.zmq_port) if port),
+            ports=tuple(port for ports in ServingSettings().ports.values() for port in ports),
             healthcheck=(python, "-m", "mendel.app.server.healthcheck", str(DATA)),
             working_directory=str(DATA),
         ),

@@ -1,1 +1,1 @@
-"""Processes of the data plane: launch, worker, ZMQ proxy, health check, and a server without a hub."""
+"""Processes of the data plane: launch, worker, door proxy, health check, and a server without a hub."""

@@ -22,7 +22,7 @@ MANIFEST: Final = "mendel-manifest.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hosted:
+class HostedRelease:
     """A server's identity, and the release of the code that it hosts; None between releases."""
 
     identity: ServerIdentity
@@ -40,7 +40,7 @@ class _Manifest(msgspec.Struct):
     release: _Release | None = None
 
 
-def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> Hosted:
+def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> HostedRelease:
     """
     Say what runs here: from an image's manifest where one stands in the project, else from git, as far as there is any.
 
@@ -65,7 +65,7 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
         tool_commit=tool.commit or (manifest and manifest.release and manifest.release.tool_commit) or None,
         image=_image(manifest, environment),
     )
-    return Hosted(identity=identity, release_tag=tag if tag is not None and _is_release(tag) else None)
+    return HostedRelease(identity=identity, release_tag=tag if tag is not None and _is_release(tag) else None)
 
 
 def _tool() -> ToolBuild:

@@ -6,20 +6,19 @@ import asyncio
 import os
 import random
 import sys
+from collections.abc import Collection, Mapping
 from uuid import uuid4
 
-import structlog
-
 from mendel.adapters.processes.child_processes import Command, worker_environment
+from mendel.adapters.processes.listening_sockets import DoorSettings
 from mendel.adapters.processes.process_logs import write_log
 from mendel.adapters.processes.server_settings import ServeSettings, worker_count
-from mendel.adapters.processes.supervisor import Given, Programs, supervise
+from mendel.adapters.processes.supervisor import ChildCommands, SystemContext, supervise
 from mendel.app.server.child_process import micros, utc_now
-from mendel.app.server.worker import fronting, hosted_project
-from mendel.transports.rest import ROUTES, RestPolicy
+from mendel.app.server.worker import hosted_project, server_classifier
+from mendel.transports.door_table import DOORS, door_named
 
-__all__ = ["ServeSettings", "serve"]
-_log = structlog.get_logger("mendel.serve")
+__all__ = ["ServeSettings", "door_settings", "serve"]
 
 
 def serve(settings: ServeSettings) -> int:
@@ -30,34 +29,53 @@ def serve(settings: ServeSettings) -> int:
         ProjectNotFound, InvalidProject: The project cannot be hosted.
         DirectoryInUse: Another server runs on the directory.
         PortInUse: Names the port.
-        InvalidSettings: The project puts its metrics where something else is told.
+        InvalidSettings: A door cannot do what the project asks of it.
     """
     write_log(settings.style)
     _check_project(settings)
     cores = os.cpu_count() or 1
     environment = worker_environment(os.environ, workers=worker_count(settings.serving, cores), cores=cores)
-    programs = Programs(
+    commands = ChildCommands(
         worker=Command(arguments=(sys.executable, "-m", "mendel.app.server.worker"), environment=environment),
-        front=Command(arguments=(sys.executable, "-m", "mendel.app.server.zmq_proxy"), environment=environment),
+        proxy=Command(arguments=(sys.executable, "-m", "mendel.app.server.door_proxy"), environment=environment),
     )
-    given = Given(
+    system = SystemContext(
         clock=utc_now,
         micros=micros,
         new_id=lambda: uuid4().hex[:12],
         rng=random.Random(),  # noqa: S311 - spreads retries, no secrets
         cores=cores,
     )
-    return asyncio.run(supervise(settings, programs, given))
+    return asyncio.run(supervise(settings, commands, system))
+
+
+def door_settings(ports: Mapping[str, tuple[int, ...]], *, chosen: Collection[str] = ()) -> tuple[DoorSettings, ...]:
+    """
+    Every door of the table with its *ports*, by the door's name; a door that is not named is off.
+
+    Args:
+        chosen: The settings that a person set: none of their ports is dispensable.
+    """
+    return tuple(
+        DoorSettings(
+            name=door.name,
+            title=door.title,
+            setting=f"serving.{door.ports.key}",
+            ports=ports.get(door.name, ()),
+            dispensable=() if f"serving.{door.ports.key}" in chosen else door.ports.dispensable,
+            has_proxy=door.proxy is not None,
+            health_path=door.health_path,
+        )
+        for door in DOORS
+    )
 
 
 def _check_project(settings: ServeSettings) -> None:
-    """Refuse here, once, what every worker would stumble over; say what is not done as it is written."""
+    """Refuse here, once, what would make every worker fail to start or to open a door."""
     project = hosted_project(None if settings.project is None else str(settings.project), settings.classifier)
     if project is None:
         return
-    policy = RestPolicy.of(fronting(project, settings.classifier))
-    policy.routes(ROUTES)
-    if policy.cors.allow_credentials and "*" in policy.cors.allow_origins:
-        _log.warning(
-            "cors_without_credentials", reason="they are never allowed to every origin", remedy="Name origins."
-        )
+    classifier = server_classifier(project, settings.classifier)
+    for door in settings.doors:
+        if door.ports:
+            door_named(door.name).check(classifier)

@@ -15,16 +15,16 @@ from typing import Final
 
 import structlog
 
-from mendel.app.server.identity import Hosted
+from mendel.app.server.identity import HostedRelease
 from mendel.errors import InvalidSettings
 from mendel.projects import Classifier
 from mendel.serving import (
     ARTIFACT,
-    desire_itself,
-    desire_only,
-    desired_alone,
     read_version_directory,
-    write_itself,
+    single_version_model,
+    standalone_state,
+    unregistered_model,
+    write_unregistered_artifact,
 )
 from mendel.values import DesiredModel, Scope, to_json
 from mendel.values.atomic_files import write_atomically
@@ -35,14 +35,14 @@ _OPERATOR: Final = (Scope.READ, Scope.LABEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
+class StandaloneFiles:
     """
-    What a server without a hub serves, laid out as its processes read it.
+    The files that the processes of a server without a hub read.
 
     Attributes:
-        desired_file: Its desired state, which nobody will change.
+        desired_file: Its desired state, which never changes.
         artifacts: One tree, or link to one, named by its digest.
-        logged: A hub can take what is predicted: only of a registered version.
+        logged: Predictions are logged: only those of a registered version, which a hub can take later.
     """
 
     desired_file: Path
@@ -50,19 +50,19 @@ class Alone:
     logged: bool
 
 
-def lay_out_project(
-    directory: Path, classifier: Classifier, hosted: Hosted, keys: Mapping[str, tuple[str, ...]], now: datetime
-) -> Alone:
+def write_project_files(
+    directory: Path, classifier: Classifier, hosted: HostedRelease, keys: Mapping[str, tuple[str, ...]], now: datetime
+) -> StandaloneFiles:
     """
-    Serve *classifier* as its project stands.
+    Write the files to serve *classifier* from its project, without a registered version.
 
-    Nothing of it is logged: rows belong to a model version, by number and uuid, and here is none; a hub could neither
-    place nor profile them, so that the spool would only fill. Answers say ``logged: false``.
+    Predictions are not logged: a logged row belongs to a model version, by number and uuid, and there is none here. A
+    hub could neither place nor profile the rows, so the spool would only fill. Answers say ``logged: false``.
     """
     task = str(classifier.monitoring.get("task", "classification"))
     draft = directory / f".draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
-    digest = write_itself(draft, classifier.name, task=task)
+    digest = write_unregistered_artifact(draft, classifier.name, task=task)
     place = directory / "artifacts" / digest.hex
     place.parent.mkdir(exist_ok=True)
     if place.is_dir() and tree_digest(place) == digest:
@@ -70,16 +70,16 @@ def lay_out_project(
     else:
         shutil.rmtree(place, ignore_errors=True)
         draft.rename(place)
-    model = desire_itself(classifier.name, digest, task=task, release_tag=hosted.release_tag, now=now)
+    model = unregistered_model(classifier.name, digest, task=task, release_tag=hosted.release_tag, now=now)
     return _written(directory, model, keys, logged=False)
 
 
-def lay_out_version(directory: Path, carried: Path, keys: Mapping[str, tuple[str, ...]]) -> Alone:
+def write_version_files(directory: Path, carried: Path, keys: Mapping[str, tuple[str, ...]]) -> StandaloneFiles:
     """
-    Serve the registered version that *carried* holds (see ``write_version_directory``), where it lies.
+    Write the files to serve the registered version in *carried* (see ``write_version_directory``), where it lies.
 
     Raises:
-        ArtifactNotFound, InvalidValue: It holds none.
+        ArtifactNotFound, InvalidValue: *carried* holds no version.
     """
     version = read_version_directory(carried)
     place = directory / "artifacts" / version.version.artifact_digest.hex
@@ -87,10 +87,10 @@ def lay_out_version(directory: Path, carried: Path, keys: Mapping[str, tuple[str
     with suppress(FileNotFoundError):
         place.unlink()
     place.symlink_to((carried / ARTIFACT).resolve())
-    return _written(directory, desire_only(version.model, version.version), keys, logged=True)
+    return _written(directory, single_version_model(version.model, version.version), keys, logged=True)
 
 
-def keys_alone(server: Path, given: str | None) -> dict[str, tuple[str, ...]]:
+def standalone_keys(server: Path, given: str | None) -> dict[str, tuple[str, ...]]:
     """
     The keys of a server without a hub, by hash: everything for the one it was *given* (``MENDEL_KEY``).
 
@@ -115,10 +115,10 @@ def keys_alone(server: Path, given: str | None) -> dict[str, tuple[str, ...]]:
 
 def make_directory(directory: Path) -> None:
     """
-    Make what a server writes below.
+    Make the directory that a server writes to.
 
     Raises:
-        InvalidSettings: It cannot be written.
+        InvalidSettings: It cannot be made or written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -130,10 +130,12 @@ def make_directory(directory: Path) -> None:
         raise InvalidSettings(f"{directory} cannot be written.", remedy="Choose a --directory that can be.")
 
 
-def _written(directory: Path, model: DesiredModel, keys: Mapping[str, tuple[str, ...]], *, logged: bool) -> Alone:
+def _written(
+    directory: Path, model: DesiredModel, keys: Mapping[str, tuple[str, ...]], *, logged: bool
+) -> StandaloneFiles:
     file = directory / "desired.json"
-    write_atomically(file, to_json(desired_alone(model, dict(keys))))
-    return Alone(desired_file=file, artifacts=directory / "artifacts", logged=logged)
+    write_atomically(file, to_json(standalone_state(model, dict(keys))))
+    return StandaloneFiles(desired_file=file, artifacts=directory / "artifacts", logged=logged)
 
 
 def _hash(key: str) -> str:

@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -30,30 +31,31 @@ from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
-from mendel.transports.rest import RestDoor, RestPolicy, Stats
+from mendel.transports.door import DoorContext, Statistics
+from mendel.transports.door_table import door_named
 from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
-_TELL_EVERY: Final = 0.1
+_STATUS_EVERY: Final = 0.1
 _HEARTBEAT_TURNS: Final = 10
 _TICK_EVERY: Final = 0.5
 _TRY_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 
 
 class Worker:
-    """The life of a worker: hear what is desired, apply it, open the doors once it serves, tell, drain."""
+    """The life of a worker: receive the desired state, apply it, open the doors once it serves, report, drain."""
 
     def __init__(
-        self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None, policy: RestPolicy
+        self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None, project: Project | None
     ) -> None:
         self._channel = channel
         self._begin = begin
         self._kernel = kernel
         self._spool = spool
-        self._policy = policy
+        self._project = project
         self._desire: Desire | None = None
-        self._news = asyncio.Event()
-        self._turn = asyncio.Event()
+        self._new_state = asyncio.Event()
+        self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._told_to_open = False
         self._accepting = False
@@ -64,10 +66,11 @@ class Worker:
         """Until SIGTERM, or the end of the supervisor."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         async with asyncio.TaskGroup() as tasks:
-            chores = [
-                tasks.create_task(chore) for chore in (self._hear(), self._apply(), self._tell(), self._tick_spool())
+            background = [
+                tasks.create_task(job)
+                for job in (self._hear(), self._apply(), self._report_status(), self._tick_spool())
             ]
-            await self._until_presentable()
+            await self._until_ready()
             if not self._stop.is_set():
                 async with AsyncExitStack() as doors:
                     for door in self._doors():
@@ -76,54 +79,49 @@ class Worker:
                     await self._stop.wait()
                     self._accepting = False
                     self._say_status()
-            for chore in chores:
-                chore.cancel()
+            for task in background:
+                task.cancel()
 
-    def _doors(self) -> list[contextlib.AbstractAsyncContextManager[object]]:
-        """The doors that are wanted; one that is off is not even imported."""
-        kernel, begin = self._kernel, self._begin
-        stats = None if begin.hub is None else _statistics(begin.hub)
-        rest = [socket.socket(fileno=descriptor) for descriptor in begin.rest]
-        doors: list[contextlib.AbstractAsyncContextManager[object]] = [
-            RestDoor(kernel, sockets=rest, stats=stats, policy=self._policy)
-        ]
-        if begin.grpc is not None:
-            from mendel.transports.grpc import GrpcDoor  # noqa: PLC0415
+    def _doors(self) -> Iterator[contextlib.AbstractAsyncContextManager[object]]:
+        begin = self._begin
+        for door in begin.doors:
+            context = DoorContext(
+                sockets=tuple(socket.socket(fileno=descriptor) for descriptor in door.listeners),
+                proxy_address=door.proxy_address,
+                scratch=Path(begin.run),
+                classifier=None if self._project is None else server_classifier(self._project, begin.classifier),
+                statistics=None if begin.hub is None else _statistics(begin.hub),
+                log_requests=begin.style.level == "DEBUG",
+            )
+            yield door_named(door.name).open(self._kernel, context)
 
-            doors.append(GrpcDoor(kernel, socket.socket(fileno=begin.grpc), scratch=Path(begin.run)))
-        if begin.zmq is not None:
-            from mendel.transports.zmq import ZmqDoor  # noqa: PLC0415
-
-            doors.append(ZmqDoor(kernel, begin.zmq))
-        return doors
-
-    async def _until_presentable(self) -> None:
+    async def _until_ready(self) -> None:
         """Wait until it is ready, or shall say truthfully that it is not."""
         while not (self._kernel.readiness().ready or self._told_to_open or self._stop.is_set()):
-            await self._turn.wait()
-            self._turn.clear()
+            await self._changed.wait()
+            self._changed.clear()
 
     async def _hear(self) -> None:
         while (message := await self._channel.hear()) is not None:
             if isinstance(message, Desire):
                 self._desire = message
-                self._news.set()
+                self._new_state.set()
             elif isinstance(message, OpenDoors):
                 self._told_to_open = True
-                self._turn.set()
+                self._changed.set()
         self._end()
 
     def _end(self) -> None:
         self._stop.set()
-        self._turn.set()
+        self._changed.set()
 
     async def _apply(self) -> None:
         """One state at a time, the newest; what could not be loaded is tried again."""
         failures = 0
         while True:
-            patience = _TRY_AGAIN_S[min(failures, len(_TRY_AGAIN_S)) - 1] if failures else None
-            news = await _happens(self._news, patience)
-            self._news.clear()
+            pause = _TRY_AGAIN_S[min(failures, len(_TRY_AGAIN_S)) - 1] if failures else None
+            news = await _happens(self._new_state, pause)
+            self._new_state.clear()
             failures = 0 if news else failures
             if self._desire is None:
                 continue
@@ -139,7 +137,7 @@ class Worker:
     async def _apply_one(self, state: DesiredState) -> None:
         self._convergence = await self._kernel.apply(state, self._fetch)
         self._revision = state.revision
-        self._turn.set()
+        self._changed.set()
         self._say_status()
 
     def _fetch(self, digest: Digest) -> Path:
@@ -148,7 +146,7 @@ class Worker:
             raise ArtifactNotFound(f"The artefact {digest} is not here yet.", remedy="It is fetched and tried again.")
         return tree
 
-    async def _tell(self) -> None:
+    async def _report_status(self) -> None:
         said: Status | None = None
         turn = 0
         while True:
@@ -157,7 +155,7 @@ class Worker:
                 self._channel.say(status)
                 said = status
             turn += 1
-            await asyncio.sleep(_TELL_EVERY)
+            await asyncio.sleep(_STATUS_EVERY)
 
     def _say_status(self) -> None:
         self._channel.say(self._status())
@@ -196,18 +194,10 @@ def hosted_project(directory: str | None, classifier: str | None) -> Project | N
     return replace(project, classifiers=(chosen,), default_classifier=chosen.name)
 
 
-def fronting(project: Project, classifier: str | None = None) -> Classifier:
+def server_classifier(project: Project, classifier: str | None = None) -> Classifier:
     """The classifier whose ``server`` and ``observability`` hold for the whole server: the default, or the first."""
     name = classifier or project.default_classifier
     return project.classifiers[0] if name is None else project.classifier(name)
-
-
-def rest_policy(project: Project | None, begin: BeginWorker) -> RestPolicy:
-    """How the REST door behaves: as the project says, if one is hosted."""
-    chatty = begin.style.level == "DEBUG"
-    if project is None:
-        return RestPolicy(log_requests=chatty)
-    return RestPolicy.of(fronting(project, begin.classifier), log_requests=chatty)
 
 
 async def work(channel: Channel) -> None:
@@ -235,10 +225,10 @@ async def work(channel: Channel) -> None:
             identity=begin.identity,
         )
         async with kernel:
-            await Worker(channel, begin, kernel, spool, rest_policy(project, begin)).run()
+            await Worker(channel, begin, kernel, spool, project).run()
 
 
-def _statistics(hub: str) -> Stats:
+def _statistics(hub: str) -> Statistics:
     from mendel.adapters.processes.hub_client import HubStatistics  # noqa: PLC0415 - httpx is not for every worker
 
     return HubStatistics(hub)

@@ -17,6 +17,7 @@ from mendel.serving import Kernel
 from mendel.transports.grpc.errors import status_of
 from mendel.values import Scope
 
+_SEND_KEY = "Send the metadata authorization: Bearer KEY."
 _log = structlog.get_logger("mendel.grpc")
 
 
@@ -60,7 +61,7 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
     try:
         if call.correlation_id:
             await context.send_initial_metadata((("x-request-id", call.correlation_id),))
-        kernel.authorize("grpc", _credential(metadata), method.scope)
+        kernel.authorize(_credential(metadata), method.scope, remedy=_SEND_KEY)
         yield call
     except MendelError as error:
         status = status_of(error)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from mendel.errors import MendelError
+from mendel.projects import Classifier
 from mendel.serving import Kernel
+from mendel.transports.door import Statistics
 from mendel.transports.rest.errors import error_response
 from mendel.transports.rest.http_messages import Receive, Request, Response, Send, json_response
 from mendel.transports.rest.log_routes import MONITORING_ROUTES
 from mendel.transports.rest.plain_routes import PLAIN_ROUTES
 from mendel.transports.rest.rest_policy import RestPolicy
-from mendel.transports.rest.route_table import Route, RouteTable
+from mendel.transports.rest.route_table import RestContext, Route, RouteTable, routes_for
 from mendel.transports.rest.server_info import ABOUT_ROUTES
 from mendel.transports.rest.v2_routes import V2_ROUTES
 
-Stats = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
-"""Asks the hub for ``/monitoring/stats`` with a query and the caller's key; gives its JSON."""
-
 ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
+_SEND_KEY = "Send Authorization: Bearer KEY or X-API-Key: KEY."
 _log = structlog.get_logger("mendel.rest")
 
 
@@ -30,24 +30,23 @@ class RestApplication:
     The ASGI application.
 
     Args:
-        stats: Where statistics come from; None answers 503.
+        statistics: Where statistics come from; None answers 503.
 
     Raises:
-        InvalidSettings: The policy puts the metrics where something else is told.
+        InvalidSettings: The policy puts the metrics at the path of another route.
     """
 
-    def __init__(self, kernel: Kernel, *, stats: Stats | None = None, policy: RestPolicy | None = None) -> None:
-        self.kernel = kernel
-        self.stats = stats
-        self.policy = policy or RestPolicy()
-        self.routes = self.policy.routes(ROUTES)
-        self._table = RouteTable(self.routes)
+    def __init__(self, kernel: Kernel, *, statistics: Statistics | None = None, policy: RestPolicy) -> None:
+        self._kernel = kernel
+        self._policy = policy
+        self._table = RouteTable(routes_for(policy, ROUTES))
+        self._context = RestContext(kernel=kernel, routes=self._table.routes, policy=policy, statistics=statistics)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError(f"The REST door does not speak {scope['type']}.")
-        began = self.kernel.steady()
+        began = self._kernel.steady()
         headers = dict(scope["headers"])
         request = Request(
             method=scope["method"],
@@ -56,14 +55,14 @@ class RestApplication:
             receive=receive,
             query_string=scope["query_string"],
         )
-        request.correlation_id = self.kernel.correlation_id(
+        request.correlation_id = self._kernel.correlation_id(
             request.header(b"x-request-id"), request.header(b"traceparent")
         )
         pattern, response = await self._respond(request)
         await response.send(send, request.correlation_id)
-        took = self.kernel.steady() - began
-        self.kernel.answered(request.method, pattern, str(response.status), request.model, took)
-        if self.policy.log_requests:
+        took = self._kernel.steady() - began
+        self._kernel.answered(request.method, pattern, str(response.status), request.model, took)
+        if self._policy.log_requests:
             _log.debug(
                 "request",
                 method=request.method,
@@ -80,8 +79,8 @@ class RestApplication:
             return "", self._no_route(request)
         request.params = found.params
         try:
-            self.kernel.authorize("rest", request.credential, found.route.scope)
-            return found.route.pattern, await found.route.endpoint(self, request)
+            self._kernel.authorize(request.credential, found.route.scope, remedy=_SEND_KEY)
+            return found.route.pattern, await found.route.endpoint(self._context, request)
         except MendelError as error:
             return found.route.pattern, error_response(error)
         except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one request, not the server
@@ -95,3 +94,18 @@ class RestApplication:
             allow = ((b"allow", ", ".join(methods).encode()),)
             return json_response({"error": f"{request.path} takes {', '.join(methods)}."}, status=405, headers=allow)
         return json_response({"error": f"There is nothing at {request.path}; see /docs."}, status=404)
+
+
+def check_project(classifier: Classifier) -> None:
+    """
+    Refuse what the project's sections ``server`` and ``observability`` ask and the door cannot do.
+
+    Raises:
+        InvalidSettings: The metrics are put at the path of another route.
+    """
+    policy = RestPolicy.of(classifier)
+    routes_for(policy, ROUTES)
+    if policy.cors.allow_credentials and "*" in policy.cors.allow_origins:
+        _log.warning(
+            "cors_without_credentials", reason="credentials are never allowed to every origin", remedy="Name origins."
+        )

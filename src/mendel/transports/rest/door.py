@@ -1,96 +1,36 @@
-"""The REST door: the application under uvicorn, on sockets that somebody else bound."""
+"""The declaration of the REST door."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
 
-import uvicorn
+from mendel.transports.door import Door, DoorContext, PortSetting
 
-from mendel.serving import Kernel
-from mendel.transports.rest.application import RestApplication, Stats
-from mendel.transports.rest.cors import CrossOrigin
-from mendel.transports.rest.rest_policy import RestPolicy
-
-_FIRST_REQUEST_S = 0.2
+if TYPE_CHECKING:
+    from mendel.projects import Classifier
+    from mendel.serving import Kernel
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the process that owns it."""
+def _open(kernel: Kernel, context: DoorContext) -> AbstractAsyncContextManager[object]:
+    from mendel.transports.rest.rest_policy import RestPolicy  # noqa: PLC0415
+    from mendel.transports.rest.server import RestServer  # noqa: PLC0415
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close idle connections a little later than uvicorn does: the first request of a new one may be on its way."""
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(_FIRST_REQUEST_S)
-        await super().shutdown(sockets)
+    policy = RestPolicy.of(context.classifier, log_requests=context.log_requests)
+    return RestServer(kernel, sockets=context.sockets, statistics=context.statistics, policy=policy)
 
 
-class RestDoor:
-    """
-    Serves *kernel* over HTTP/1.1 while it is open.
+def _check(classifier: Classifier) -> None:
+    from mendel.transports.rest.application import check_project  # noqa: PLC0415
 
-    Closing it stops accepting, lets requests in flight finish within ``policy.drain_timeout``, and closes the sockets.
+    check_project(classifier)
 
-    Args:
-        sockets: Bound and listening; this door's from now on.
-        stats: Where ``/monitoring/stats`` is asked; None answers 503.
-        policy: What a project says of its door.
-    """
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        *,
-        sockets: Sequence[socket.socket],
-        stats: Stats | None = None,
-        policy: RestPolicy | None = None,
-    ) -> None:
-        self._sockets = list(sockets)
-        application = RestApplication(kernel, stats=stats, policy=policy)
-        cors = application.policy.cors
-        config = uvicorn.Config(
-            CrossOrigin(application, cors) if cors.allow_origins else application,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            backlog=2048,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(kernel.policy.drain_timeout.total_seconds()),
-        )
-        self._server = _Server(config)
-        self._serving: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
-        while not self._server.started:
-            if self._serving.done():
-                await self._serving
-            await asyncio.sleep(0.005)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._serving is not None:
-            self._server.should_exit = True
-            await self._serving
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The ports of its sockets."""
-        return tuple(listening.getsockname()[1] for listening in self._sockets)
+REST: Final = Door(
+    name="rest",
+    title="REST",
+    ports=PortSetting(key="rest_ports", default=(8008, 8000), dispensable=(8000,)),
+    open=_open,
+    check=_check,
+    health_path="/healthz",
+)

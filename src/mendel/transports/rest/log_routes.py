@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mendel.errors import HubUnavailable, InvalidRequest
 from mendel.predictions import parse_labels
 from mendel.serving import read_json
 from mendel.transports.rest.http_messages import Request, Response, json_response
-from mendel.transports.rest.route_table import Route
+from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope
 
-if TYPE_CHECKING:
-    from mendel.transports.rest.application import RestApplication
 
-
-async def predictions(door: RestApplication, request: Request) -> Response:
+async def predictions(context: RestContext, request: Request) -> Response:
     """Log predictions made elsewhere: records, predictions, and the model and version that made them."""
-    document = read_json(await request.body(door.kernel.policy.max_body_bytes))
+    document = read_json(await request.body(context.kernel.policy.max_body_bytes))
     if not isinstance(document, dict):
         raise InvalidRequest("The body needs model, records and predictions.")
     version = document.get("version")
     if not (version is None or str(version).isdigit()):
         raise InvalidRequest(f"{version!r} is not a version.")
     request.model = document.get("model")
-    ids = door.kernel.log_elsewhere(request.model, None if version is None else int(version), document)
+    ids = context.kernel.log_elsewhere(request.model, None if version is None else int(version), document)
     return json_response({"logged": len(ids), "prediction_ids": ids}, status=202)
 
 
-async def labels(door: RestApplication, request: Request) -> Response:
+async def labels(context: RestContext, request: Request) -> Response:
     """Log labels, one or many: JSON, NDJSON or CSV."""
-    body = await request.body(door.kernel.policy.max_body_bytes)
+    body = await request.body(context.kernel.policy.max_body_bytes)
     content_type = request.header(b"content-type") or "application/json"
-    rows = parse_labels(body, content_type=content_type, received_at=door.kernel.clock())
-    door.kernel.log_labels(rows)
+    rows = parse_labels(body, content_type=content_type, received_at=context.kernel.clock())
+    context.kernel.log_labels(rows)
     return json_response({"accepted": len(rows)}, status=202)
 
 
-async def stats(door: RestApplication, request: Request) -> Response:
+async def stats(context: RestContext, request: Request) -> Response:
     """Totals, the last 100 predictions, label coverage: as the hub knows them."""
-    if door.stats is None:
+    if context.statistics is None:
         raise HubUnavailable("This server has no hub to ask.", remedy="Start it with the address of a hub.")
-    return Response(body=await door.stats(request.query, request.credential))
+    return Response(body=await context.statistics(request.query, request.credential))
 
 
 MONITORING_ROUTES = (

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mendel.serving import InferenceCall, event_time_of, parse_plain, plain_answer, read_json
 from mendel.transports.rest.http_messages import Request, Response, json_response
-from mendel.transports.rest.route_table import Route
+from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope
 
-if TYPE_CHECKING:
-    from mendel.transports.rest.application import RestApplication
 
-
-async def predict(door: RestApplication, request: Request) -> Response:
+async def predict(context: RestContext, request: Request) -> Response:
     """Predict for the records of the body."""
-    return await _infer(door, request, proba=False)
+    return await _infer(context, request, proba=False)
 
 
-async def predict_proba(door: RestApplication, request: Request) -> Response:
+async def predict_proba(context: RestContext, request: Request) -> Response:
     """The probability of each class for the records of the body."""
-    return await _infer(door, request, proba=True)
+    return await _infer(context, request, proba=True)
 
 
-async def _infer(door: RestApplication, request: Request, *, proba: bool) -> Response:
+async def _infer(context: RestContext, request: Request, *, proba: bool) -> Response:
     request.model = request.params.get("classifier")
-    document = read_json(await request.body(door.kernel.policy.max_body_bytes))
+    document = read_json(await request.body(context.kernel.policy.max_body_bytes))
     asked = parse_plain(document)
     call = InferenceCall(
         model=request.model,
@@ -36,7 +31,7 @@ async def _infer(door: RestApplication, request: Request, *, proba: bool) -> Res
         key=request.header(b"x-routing-key") or asked.key,
         event_time=event_time_of(request.header(b"x-event-time")) or asked.event_time,
     )
-    answer = await door.kernel.infer(call)
+    answer = await context.kernel.infer(call)
     request.model = answer.metadata.model
     return json_response(plain_answer(answer, proba=proba, single=asked.single))
 

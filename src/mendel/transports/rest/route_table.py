@@ -1,19 +1,32 @@
-"""Routes: a method, a pattern, the scope it needs, and what answers."""
+"""Routes: a method, a pattern, the scope it needs, and the endpoint that answers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
+from mendel.errors import InvalidSettings
+from mendel.serving import Kernel
+from mendel.transports.door import Statistics
 from mendel.transports.rest.http_messages import Request, Response
+from mendel.transports.rest.rest_policy import RestPolicy
 from mendel.values import Scope
 
-if TYPE_CHECKING:
-    from mendel.transports.rest.application import RestApplication
+METRICS_PATH = "/metrics"
 
-Endpoint = Callable[["RestApplication", Request], Awaitable[Response]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestContext:
+    """What every endpoint gets beside the request; ``statistics`` is None where there is no hub to ask."""
+
+    kernel: Kernel
+    routes: tuple[Route, ...]
+    policy: RestPolicy
+    statistics: Statistics | None = None
+
+
+Endpoint = Callable[[RestContext, Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +49,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RouteMatch:
     """A route and what its braces matched."""
 
     route: Route
@@ -48,13 +61,15 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
-        self._fixed = {(r.method, r.pattern): Found(route=r, params={}) for r in self.routes if "{" not in r.pattern}
+        self._fixed = {
+            (r.method, r.pattern): RouteMatch(route=r, params={}) for r in self.routes if "{" not in r.pattern
+        }
         self._open: dict[tuple[str, int], list[Route]] = defaultdict(list)
         for route in self.routes:
             if "{" in route.pattern:
                 self._open[route.method, len(route.segments)].append(route)
 
-    def find(self, method: str, path: str) -> Found | None:
+    def find(self, method: str, path: str) -> RouteMatch | None:
         """The route for *method* and *path*, or None."""
         found = self._fixed.get((method, path))
         if found is not None:
@@ -63,12 +78,34 @@ class RouteTable:
         for route in self._open.get((method, len(parts)), ()):
             params = _matched(route.segments, parts)
             if params is not None:
-                return Found(route=route, params=params)
+                return RouteMatch(route=route, params=params)
         return None
 
     def methods(self, path: str) -> tuple[str, ...]:
         """The methods under which *path* is known."""
         return tuple(sorted(method for method in {r.method for r in self.routes} if self.find(method, path)))
+
+
+def routes_for(policy: RestPolicy, known: tuple[Route, ...]) -> tuple[Route, ...]:
+    """
+    *known*, with the metrics at the policy's path, or without them.
+
+    Raises:
+        InvalidSettings: Another route has that path, or it is not a path.
+    """
+    others = tuple(route for route in known if route.pattern != METRICS_PATH)
+    path = policy.metrics
+    if path is None:
+        return others
+    if not path.startswith("/") or any(c in path for c in "{}?# ") or path.endswith("/"):
+        raise InvalidSettings(
+            f"observability.metrics_endpoint {path!r} is not a path.", remedy="Write /metrics or the like."
+        )
+    if any(route.pattern == path for route in others):
+        raise InvalidSettings(
+            f"observability.metrics_endpoint {path!r} is the path of another route.", remedy="Choose another path."
+        )
+    return tuple(replace(route, pattern=path) if route.pattern == METRICS_PATH else route for route in known)
 
 
 def _matched(segments: tuple[str, ...], parts: list[str]) -> dict[str, str] | None:

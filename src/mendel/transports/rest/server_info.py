@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mendel.transports.rest.http_messages import Request, Response, json_response
-from mendel.transports.rest.route_table import Route
+from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope, to_builtins
-
-if TYPE_CHECKING:
-    from mendel.transports.rest.application import RestApplication
 
 _DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>TITLE</title>
 <style>body{font:16px/1.5 system-ui;max-width:46rem;margin:3rem auto;padding:0 1rem}
@@ -23,50 +20,50 @@ cell(r,m.toUpperCase());cell(r,p);cell(r,o.summary)}})</script></html>"""
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
-async def alive(_: RestApplication, __: Request) -> Response:
+async def alive(_: RestContext, __: Request) -> Response:
     """The event loop turns."""
     return json_response({"status": "ok"})
 
 
-async def health(door: RestApplication, _: Request) -> Response:
+async def health(context: RestContext, _: Request) -> Response:
     """``{"status": "ok"}`` when ready, else 503 with the checks that fail."""
-    state = door.kernel.readiness()
+    state = context.kernel.readiness()
     if state.ready:
         return json_response({"status": "ok"})
     failing = [{"name": check.name, "detail": check.detail} for check in state.checks if not check.passed]
     return json_response({"status": state.state, "checks": failing}, status=503)
 
 
-async def model_info(door: RestApplication, request: Request) -> Response:
+async def model_info(context: RestContext, request: Request) -> Response:
     """Metadata, inputs and classes of a model (``?model=``; without, the only or default one)."""
-    return json_response(_describe(door, request.query.get("model")))
+    return json_response(_describe(context, request.query.get("model")))
 
 
-async def info(door: RestApplication, _: Request) -> Response:
+async def info(context: RestContext, _: Request) -> Response:
     """What this server is, and the models it serves."""
-    models = [_describe(door, hosted.deployment.model) for hosted in door.kernel.models() if hosted.serving]
-    return json_response({"name": "mendel", "version": door.kernel.version, "models": models})
+    models = [_describe(context, hosted.deployment.model) for hosted in context.kernel.models() if hosted.serving]
+    return json_response({"name": "mendel", "version": context.kernel.version, "models": models})
 
 
-async def status(door: RestApplication, _: Request) -> Response:
+async def status(context: RestContext, _: Request) -> Response:
     """Readiness, versions, queues, breakers and the spool, now."""
-    return json_response(to_builtins(door.kernel.status()))
+    return json_response(to_builtins(context.kernel.status()))
 
 
-async def metrics(door: RestApplication, _: Request) -> Response:
+async def metrics(context: RestContext, _: Request) -> Response:
     """Prometheus' text format, over all processes of the server."""
-    return Response(body=door.kernel.metrics().encode(), content_type=_METRICS_TYPE)
+    return Response(body=context.kernel.metrics().encode(), content_type=_METRICS_TYPE)
 
 
-async def docs(door: RestApplication, _: Request) -> Response:
+async def docs(context: RestContext, _: Request) -> Response:
     """A page that lists the routes."""
-    page = _DOCS.replace("TITLE", html.escape(door.policy.title))
+    page = _DOCS.replace("TITLE", html.escape(context.policy.title))
     return Response(body=page.encode(), content_type=b"text/html; charset=utf-8")
 
 
-async def openapi(door: RestApplication, _: Request) -> Response:
+async def openapi(context: RestContext, _: Request) -> Response:
     """The routes as OpenAPI 3.1."""
-    return json_response(openapi_document(door.routes, door.kernel.version, title=door.policy.title))
+    return json_response(openapi_document(context.routes, context.kernel.version, title=context.policy.title))
 
 
 def openapi_document(routes: tuple[Route, ...], version: str, *, title: str = "Mendel") -> dict[str, Any]:
@@ -104,8 +101,8 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _describe(door: RestApplication, model: str | None) -> dict[str, Any]:
-    version = door.kernel.served(model)
+def _describe(context: RestContext, model: str | None) -> dict[str, Any]:
+    version = context.kernel.served(model)
     signature = version.served.signature
     columns = [] if signature is None else signature.inputs
     return {

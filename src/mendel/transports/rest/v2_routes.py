@@ -2,62 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mendel.errors import NotReady, VersionNotFound
 from mendel.serving import InferenceCall, input_specs, output_specs, output_tensors
-from mendel.transports.rest.binary import HEADER_LENGTH, read_request, write_response
 from mendel.transports.rest.http_messages import Request, Response, json_response
-from mendel.transports.rest.route_table import Route
+from mendel.transports.rest.route_table import RestContext, Route
+from mendel.transports.rest.v2_bodies import HEADER_LENGTH, read_request, write_response
 from mendel.values import ModelName, Scope
-
-if TYPE_CHECKING:
-    from mendel.transports.rest.application import RestApplication
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 
 
-async def server_metadata(door: RestApplication, _: Request) -> Response:
+async def server_metadata(context: RestContext, _: Request) -> Response:
     """Name, version and extensions of the server."""
-    return json_response({"name": "mendel", "version": door.kernel.version, "extensions": EXTENSIONS})
+    return json_response({"name": "mendel", "version": context.kernel.version, "extensions": EXTENSIONS})
 
 
-async def live(_: RestApplication, __: Request) -> Response:
+async def live(_: RestContext, __: Request) -> Response:
     """The event loop turns."""
     return json_response({"live": True})
 
 
-async def ready(door: RestApplication, _: Request) -> Response:
+async def ready(context: RestContext, _: Request) -> Response:
     """Every deployed model serves a version that answered its golden input."""
-    state = door.kernel.readiness()
+    state = context.kernel.readiness()
     return json_response({"ready": state.ready}, status=200 if state.ready else 503)
 
 
-async def model_ready(door: RestApplication, request: Request) -> Response:
+async def model_ready(context: RestContext, request: Request) -> Response:
     """The model, or that version of it, answers."""
     try:
-        served = door.kernel.served(request.params["name"], version_of(request))
+        served = context.kernel.served(request.params["name"], version_of(request))
     except NotReady:
         return json_response({"name": request.params["name"], "ready": False}, status=503)
     return json_response({"name": served.ref.model, "ready": True})
 
 
-async def model_metadata(door: RestApplication, request: Request) -> Response:
+async def model_metadata(context: RestContext, request: Request) -> Response:
     """Versions, inputs and outputs of a model."""
-    served = door.kernel.served(request.params["name"], version_of(request))
+    served = context.kernel.served(request.params["name"], version_of(request))
     tensors = {
         side: [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in specs]
         for side, specs in (("inputs", input_specs(served)), ("outputs", output_specs(served)))
     }
-    versions = door.kernel.deployed(served.ref.model).registered
+    versions = context.kernel.deployed(served.ref.model).registered
     body = {"name": served.ref.model, "versions": versions, "platform": f"mendel_{served.served.flavor}", **tensors}
     return json_response(body)
 
 
-async def infer(door: RestApplication, request: Request) -> Response:
+async def infer(context: RestContext, request: Request) -> Response:
     """Infer for the tensors of the body."""
     request.model = request.params["name"]
-    body = await request.body(door.kernel.policy.max_body_bytes)
+    body = await request.body(context.kernel.policy.max_body_bytes)
     asked = read_request(body, request.header(HEADER_LENGTH))
     call = InferenceCall(
         model=request.model,
@@ -68,24 +63,24 @@ async def infer(door: RestApplication, request: Request) -> Response:
         key=request.header(b"x-routing-key") or asked.key,
         event_time=asked.event_time,
     )
-    answer = await door.kernel.infer(call)
+    answer = await context.kernel.infer(call)
     return write_response(answer, asked, output_tensors(answer, tuple(asked.outputs)))
 
 
-async def repository_index(door: RestApplication, _: Request) -> Response:
+async def repository_index(context: RestContext, _: Request) -> Response:
     """Every version that is loaded here, and which cannot be."""
-    return json_response(_index(door))
+    return json_response(_index(context))
 
 
-async def repository_load(door: RestApplication, request: Request) -> Response:
+async def repository_load(context: RestContext, request: Request) -> Response:
     """Load what is desired of a model, on every process; answers when that is done."""
-    await door.kernel.repository_control().load(_known(door, request.params["name"]))
+    await context.kernel.repository_control().load(_known(context, request.params["name"]))
     return json_response({})
 
 
-async def repository_unload(door: RestApplication, request: Request) -> Response:
+async def repository_unload(context: RestContext, request: Request) -> Response:
     """Free a model's memory, on every process; answers when that is done."""
-    await door.kernel.repository_control().unload(_known(door, request.params["name"]))
+    await context.kernel.repository_control().unload(_known(context, request.params["name"]))
     return json_response({})
 
 
@@ -104,13 +99,13 @@ def version_of(request: Request) -> int | None:
     return int(text)
 
 
-def _known(door: RestApplication, name: str) -> ModelName:
-    return door.kernel.deployed(name).deployment.model
+def _known(context: RestContext, name: str) -> ModelName:
+    return context.kernel.deployed(name).deployment.model
 
 
-def _index(door: RestApplication) -> list[dict[str, str]]:
+def _index(context: RestContext) -> list[dict[str, str]]:
     entries: list[dict[str, str]] = []
-    for model in door.kernel.status().models:
+    for model in context.kernel.status().models:
         entries.extend(
             {"name": model.model, "version": str(v.version or ""), "state": "READY", "reason": ", ".join(v.roles)}
             for v in model.versions

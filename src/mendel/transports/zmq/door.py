@@ -1,123 +1,26 @@
-"""The ZMQ door of one worker: answers each message that the front gives it on its own, so that none blocks another."""
+"""The declaration of the ZMQ door."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
 
-import structlog
-import zmq
-import zmq.asyncio
+from mendel.transports.door import Door, DoorContext, PortSetting, ProxyContext
 
-from mendel.errors import MendelError
-from mendel.serving import Kernel
-from mendel.transports.zmq.errors import error_data
-from mendel.transports.zmq.message_types import Tally, Turn, method_of
-from mendel.transports.zmq.messages import encoder_for, read_message
-
-_log = structlog.get_logger("mendel.zmq")
-_HIGH_WATER = 10_000
-_LINGER_MS = 1_000
-_OK = "ok"
+if TYPE_CHECKING:
+    from mendel.serving import Kernel
 
 
-class ZmqDoor:
-    """
-    Serves *kernel* over ZMQ while it is open.
+def _open(kernel: Kernel, context: DoorContext) -> AbstractAsyncContextManager[object]:
+    from mendel.transports.zmq.server import ZmqServer  # noqa: PLC0415
 
-    Closing it answers what has arrived within ``policy.drain_timeout``.
-
-    Args:
-        endpoint: Where the front (:class:`mendel.transports.zmq.ZmqFront`) gives its messages out.
-    """
-
-    def __init__(self, kernel: Kernel, endpoint: str) -> None:
-        self._kernel, self._endpoint = kernel, endpoint
-        self._tally = Tally()
-        self._turns: set[asyncio.Task[None]] = set()
-        self._context: zmq.asyncio.Context | None = None
-        self._receiving: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._context = zmq.asyncio.Context()
-        sock = self._context.socket(zmq.DEALER)
-        sock.set(zmq.SNDHWM, _HIGH_WATER)
-        sock.set(zmq.LINGER, _LINGER_MS)
-        sock.connect(self._endpoint)
-        self._receiving = asyncio.create_task(self._receive(sock))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._receiving is None or self._context is None:
-            return
-        self._receiving.cancel()
-        await asyncio.gather(self._receiving, return_exceptions=True)
-        if self._turns:
-            await asyncio.wait(self._turns, timeout=self._kernel.policy.drain_timeout.total_seconds())
-        for turn in self._turns:
-            turn.cancel()
-        await asyncio.gather(*self._turns, return_exceptions=True)
-        self._context.destroy(linger=_LINGER_MS)
-
-    async def _receive(self, sock: zmq.asyncio.Socket) -> None:
-        while True:
-            *envelope, frame = await sock.recv_multipart()
-            turn = asyncio.create_task(self._turn(sock, envelope, frame))
-            self._turns.add(turn)
-            turn.add_done_callback(self._turns.discard)
-
-    async def _turn(self, sock: zmq.asyncio.Socket, envelope: list[bytes], frame: bytes) -> None:
-        began = self._kernel.steady()
-        self._tally.active += 1
-        reply = _Reply()
-        try:
-            await self._answer(frame, reply)
-            self._tally.completed += 1
-        except MendelError as error:
-            reply.refuse(error_data(error))
-        except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one message, not the socket
-            _log.exception("zmq.fault", type=reply.endpoint)
-            reply.refuse({"code": "internal", "message": "Internal error; see the server's log."})
-        finally:
-            self._tally.active -= 1
-            self._tally.errors += reply.status != _OK
-        document = {
-            "type": reply.type,
-            "message_id": reply.message_id,
-            "timestamp": self._kernel.clock().timestamp(),
-            "data": reply.data,
-        }
-        await sock.send_multipart([*envelope, encoder_for(frame)(document)])
-        self._kernel.answered("ZMQ", reply.endpoint, reply.status, reply.model, self._kernel.steady() - began)
-
-    async def _answer(self, frame: bytes, reply: _Reply) -> None:
-        message = read_message(frame)
-        reply.message_id = message.request_id
-        method = method_of(message.type)
-        reply.endpoint = method.type
-        self._kernel.authorize("zmq", message.api_key, method.scope)
-        turn = Turn(kernel=self._kernel, message=message, tally=self._tally)
-        try:
-            reply.data = await method.answer(turn)
-        finally:
-            reply.model = turn.model
-        reply.type, reply.status = method.reply, _OK
+    return ZmqServer(kernel, context.proxy_address)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Reply:
-    """A reply as it becomes known; ``endpoint``, ``status`` and ``model`` are for the counts."""
+def _proxy(context: ProxyContext) -> AbstractAsyncContextManager[object]:
+    from mendel.transports.zmq.proxy import ZmqProxy  # noqa: PLC0415
 
-    type: str = "error"
-    message_id: str | int | None = None
-    data: Any = field(default_factory=dict)
-    endpoint: str = ""
-    status: str = "cancelled"
-    model: str | None = None
+    return ZmqProxy(context.listener, context.worker_address, max_message_bytes=context.max_message_bytes)
 
-    def refuse(self, data: dict[str, Any]) -> None:
-        self.type, self.data, self.status = "error", data, data["code"]
+
+ZMQ: Final = Door(name="zmq", title="ZMQ", ports=PortSetting(key="zmq_port", default=7211), open=_open, proxy=_proxy)

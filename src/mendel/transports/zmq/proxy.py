@@ -1,8 +1,9 @@
-"""The one ZMQ front of a server: a ROUTER for clients, a DEALER that gives messages out to the workers in turn."""
+"""The one ZMQ proxy of a server: a ROUTER for callers, a DEALER that hands messages to the workers in turn."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from types import TracebackType
 from typing import Self
 
@@ -12,41 +13,36 @@ import zmq.asyncio
 _HIGH_WATER = 10_000
 
 
-class ZmqFront:
+class ZmqProxy:
     """
-    Passes messages between clients and workers while it is open.
+    Passes messages between callers and workers while it is open.
 
     Args:
-        endpoint: Where clients connect: ``tcp://127.0.0.1:7211``; port 0 takes a free one.
-        backend: Where workers connect: ``ipc:///path``.
-        listener: Descriptor of a socket that is bound to *endpoint* and listens; None binds one.
-        max_message_bytes: A client that sends more is disconnected.
+        listener: Bound to a TCP port and listening; the proxy's from now on.
+        worker_address: Where the workers connect: ``ipc:///path``.
+        max_message_bytes: A caller that sends more is disconnected.
     """
 
-    def __init__(
-        self, endpoint: str, backend: str, *, listener: int | None = None, max_message_bytes: int = 100 << 20
-    ) -> None:
-        self._endpoint, self._backend, self._listener = endpoint, backend, listener
+    def __init__(self, listener: socket.socket, worker_address: str, *, max_message_bytes: int) -> None:
+        self._listener, self._worker_address = listener, worker_address
         self._max_message_bytes = max_message_bytes
         self._context: zmq.asyncio.Context | None = None
         self._passing: asyncio.Future[tuple[None, None]] | None = None
-        self.endpoint = endpoint
 
     async def __aenter__(self) -> Self:
         self._context = zmq.asyncio.Context()
-        clients, workers = self._context.socket(zmq.ROUTER), self._context.socket(zmq.DEALER)
+        callers, workers = self._context.socket(zmq.ROUTER), self._context.socket(zmq.DEALER)
+        host, port = self._listener.getsockname()[:2]
         try:
-            clients.set(zmq.MAXMSGSIZE, self._max_message_bytes)
-            clients.set(zmq.SNDHWM, _HIGH_WATER)
-            if self._listener is not None:
-                clients.set(zmq.USE_FD, self._listener)
-            clients.bind(self._endpoint)
-            workers.bind(self._backend)
+            callers.set(zmq.MAXMSGSIZE, self._max_message_bytes)
+            callers.set(zmq.SNDHWM, _HIGH_WATER)
+            callers.set(zmq.USE_FD, self._listener.detach())
+            callers.bind(f"tcp://{host}:{port}")
+            workers.bind(self._worker_address)
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self.endpoint = clients.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        self._passing = asyncio.gather(_pass(clients, workers), _pass(workers, clients))
+        self._passing = asyncio.gather(_pass(callers, workers), _pass(workers, callers))
         return self
 
     async def __aexit__(

@@ -1,4 +1,4 @@
-"""Where a server stands: what is desired of it, how far its workers are, and what it reports."""
+"""The state of a server: what is desired of it, how far its workers are, and what it reports."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ NOTHING = DesiredState(revision=-1, key_hashes={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ServerEpoch:
     """A server, and its life since it started: the epoch in which its counters began at 0."""
 
     server: str
     epoch: str
 
 
-class Standing:
+class ServerState:
     """
-    Holds the newest delivery and what has settled, and says what follows.
+    The newest delivery, and the state that all workers converged on: the source of what workers and the hub are told.
 
     Args:
         statuses: Those of all living workers.
@@ -37,7 +37,7 @@ class Standing:
 
     def __init__(
         self,
-        identity: Identity,
+        epoch: ServerEpoch,
         files: StateFiles,
         counters: CounterTotals,
         *,
@@ -45,7 +45,7 @@ class Standing:
         spool_notes: Callable[[], dict[str, Any]],
         clock: Clock,
     ) -> None:
-        self._identity = identity
+        self._epoch = epoch
         self._files = files
         self._counters = counters
         self._statuses = statuses
@@ -83,8 +83,8 @@ class Standing:
         """The report of this moment."""
         statuses = self._accepting()
         return ServerReport(
-            server=self._identity.server,
-            epoch=self._identity.epoch,
+            server=self._epoch.server,
+            epoch=self._epoch.epoch,
             seq=seq,
             at=self._clock(),
             revision=min((status.revision for status in statuses), default=-1),

@@ -1,32 +1,41 @@
 """
-The ZMQ front of a server, a process of its own: one socket for clients, however many workers.
+The proxy of a door, a process of its own: one listening socket for callers, however many workers.
 
-Started as ``python -m mendel.app.server.zmq_proxy --channel FD --parent PID``.
+Started as ``python -m mendel.app.server.door_proxy --channel FD --parent PID``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 
 from mendel.adapters.processes.parent_channel import Channel
 from mendel.adapters.processes.process_logs import write_log
-from mendel.adapters.processes.worker_messages import BeginFront, Status
+from mendel.adapters.processes.worker_messages import BeginProxy, Status
 from mendel.app.server.child_process import run_child
-from mendel.transports.zmq import ZmqFront
+from mendel.transports.door import ProxyContext
+from mendel.transports.door_table import door_named
 
 
 async def pass_messages(channel: Channel) -> None:
-    """Be the front that the first message describes, until SIGTERM or the end of the supervisor."""
+    """Be the proxy that the first message describes, until SIGTERM or the end of the supervisor."""
     begin = await channel.hear()
-    if not isinstance(begin, BeginFront):
+    if not isinstance(begin, BeginProxy):
         return
     write_log(begin.style)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    front = ZmqFront(begin.endpoint, begin.backend, listener=begin.listener, max_message_bytes=begin.max_message_bytes)
-    async with front:
+    proxy = door_named(begin.door).proxy
+    if proxy is None:
+        raise AssertionError(begin.door)
+    context = ProxyContext(
+        listener=socket.socket(fileno=begin.listener),
+        worker_address=begin.worker_address,
+        max_message_bytes=begin.max_message_bytes,
+    )
+    async with proxy(context):
         channel.say(Status(accepting=True, ready=True))
         supervised = asyncio.create_task(_until_silence(channel, stop))
         await stop.wait()

@@ -1,0 +1,90 @@
+"""The REST application under uvicorn, on sockets that the supervisor bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from mendel.serving import Kernel
+from mendel.transports.door import Statistics
+from mendel.transports.rest.application import RestApplication
+from mendel.transports.rest.cors import CrossOrigin
+from mendel.transports.rest.rest_policy import RestPolicy
+
+_FIRST_REQUEST_S = 0.2
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the process that owns it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close idle connections a little later than uvicorn does: the first request of a new one may be on its way."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_FIRST_REQUEST_S)
+        await super().shutdown(sockets)
+
+
+class RestServer:
+    """
+    Serves *kernel* over HTTP/1.1 while it is open.
+
+    Closing it stops accepting, lets requests in flight finish within ``policy.drain_timeout``, and closes the sockets.
+
+    Args:
+        sockets: Bound and listening; this server's from now on.
+        statistics: Where ``/monitoring/stats`` is asked; None answers 503.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        sockets: Sequence[socket.socket],
+        policy: RestPolicy,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self._sockets = list(sockets)
+        application = RestApplication(kernel, statistics=statistics, policy=policy)
+        config = uvicorn.Config(
+            CrossOrigin(application, policy.cors) if policy.cors.allow_origins else application,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=2048,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(kernel.policy.drain_timeout.total_seconds()),
+        )
+        self._server = _Uvicorn(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
+        while not self._server.started:
+            if self._serving.done():
+                await self._serving
+            await asyncio.sleep(0.005)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
