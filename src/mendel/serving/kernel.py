@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,7 @@ from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
 _KEEPS_NO_LOG = "This server keeps no log: it serves a project of which no version is registered."
+_SOON = timedelta(seconds=1)
 _HOW_TO_LOG = "Register the version, promote it, and serve it with a hub."
 
 
@@ -140,6 +141,14 @@ class Kernel:
         self._keys = dict(state.key_hashes)
         return await self._hosting.apply(state, fetch)
 
+    def expect(self, models: Iterable[ModelName]) -> None:
+        """
+        Say which models are deployed, as soon as that is known.
+
+        Until :meth:`apply` has loaded them, calls for them are refused as not ready, and not as unknown.
+        """
+        self._hosting.expect(models)
+
     async def load(self, model: ModelName) -> None:
         """Load again, in this process, what is desired of *model*."""
         await self._hosting.load(model)
@@ -173,8 +182,8 @@ class Kernel:
         Answer *call*.
 
         Raises:
-            ModelNotFound, VersionNotFound: Nothing of that name or number is served.
-            NotReady: It is deployed and not loaded yet, or the kernel drains.
+            ModelNotFound, VersionNotFound: Nothing of that name or number is deployed.
+            NotReady: It is deployed and not loaded yet, nobody has said yet what is deployed, or the kernel drains.
             InvalidRequest, TooLarge: The input does not fit the signature; names the first offending feature.
             Overloaded, BreakerOpen, DeadlineExceeded: Not now.
             Unsupported: Probabilities of a predictor that has none.
@@ -228,7 +237,7 @@ class Kernel:
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
         block = block_of_elsewhere(document, served, now=self.clock(), rng=self._rng)
         if self.sink is None or not self.sink.append(block):
-            raise StoreUnavailable("The prediction log takes nothing.", retry_after=timedelta(seconds=1))
+            raise StoreUnavailable("The prediction log takes nothing.", retry_after=_SOON)
         return id_texts(block.prediction_ids)
 
     def log_labels(self, labels: tuple[LabelRow, ...]) -> None:
@@ -242,7 +251,7 @@ class Kernel:
         if self.sink is None:
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
         if not self.sink.append_labels(labels):
-            raise StoreUnavailable("The prediction log takes nothing.", retry_after=timedelta(seconds=1))
+            raise StoreUnavailable("The prediction log takes nothing.", retry_after=_SOON)
 
     def models(self) -> tuple[Hosted, ...]:
         """Every deployment as served here, sorted by name."""
@@ -280,7 +289,7 @@ class Kernel:
 
     def _resolve(self, call: InferenceCall) -> tuple[Hosted, LoadedVersion]:
         if self._state != "serving":
-            raise NotReady(f"The server is {self._state}.", retry_after=timedelta(seconds=1))
+            raise NotReady(f"The server is {self._state}.", retry_after=_SOON)
         hosted = self._hosted(call.model)
         if call.version is None and hosted.deployment.routes:
             version = self._version(hosted, choose_version(hosted.deployment, call.key, self._rng))
@@ -294,16 +303,23 @@ class Kernel:
         name = model or self._default or (next(iter(table)) if len(table) == 1 else None)
         if name is None:
             if not table:
-                raise NotReady("No model is deployed here yet.", retry_after=timedelta(seconds=1))
+                raise NotReady("No model is deployed here yet.", retry_after=_SOON)
             raise InvalidRequest("Several models are served here.", remedy=f"Name one of {', '.join(sorted(table))}.")
         hosted = table.get(name)
-        if hosted is None and name in self._hosting.convergence:
-            raise NotReady(f"Model {name!r} is not loaded yet.", retry_after=timedelta(seconds=1))
         if hosted is None:
-            raise ModelNotFound(
-                f"No model {name!r} is served here.", remedy=f"There are {', '.join(sorted(table)) or 'none'}."
-            )
+            raise self._why_not_hosted(name)
         return hosted
+
+    def _why_not_hosted(self, name: str) -> NotReady | ModelNotFound:
+        if self._state != "serving":
+            return NotReady(f"The server is {self._state}.", retry_after=_SOON)
+        unloaded = self._hosting.unloaded_models()
+        if unloaded is None:
+            return NotReady("This server does not know yet which models are deployed.", retry_after=_SOON)
+        if name in unloaded:
+            return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
+        known = ", ".join(sorted(unloaded | self._hosting.table.keys()))
+        return ModelNotFound(f"No model {name!r} is served here.", remedy=f"There are {known or 'none'}.")
 
     def _version(self, hosted: Hosted, number: int | None) -> LoadedVersion:
         model = hosted.deployment.model
@@ -312,8 +328,8 @@ class Kernel:
             return version
         if number is None:
             raise NotReady(f"Model {model!r} has no version in production.")
-        if number in hosted.deployment.versions or self._hosting.is_unloaded(model):
-            raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=timedelta(seconds=1))
+        if self._hosting.is_deployed(model, number) or self._hosting.is_unloaded(model):
+            raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=_SOON)
         loaded = ", ".join(map(str, sorted(hosted.versions)))
         raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"There are {loaded}.")
 

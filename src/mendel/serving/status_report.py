@@ -19,7 +19,8 @@ _PHASES = {BreakerPhase.CLOSED: 0.0, BreakerPhase.OPEN: 1.0, BreakerPhase.HALF_O
 
 def readiness_of(state: str, hosting: Hosting, sink: PredictionSink | None) -> Readiness:
     """
-    Ready when every deployed model serves a version that answered its golden input.
+    Ready when every deployed model serves a version that answered its golden input. A model that is deployed while
+    others serve is waited for only once its artefact is here.
 
     A promotion that does not load, or a log that takes nothing, degrades; it does not make unready.
     """
@@ -27,7 +28,8 @@ def readiness_of(state: str, hosting: Hosting, sink: PredictionSink | None) -> R
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
     if hosting.revision is None:
         return Readiness(state="starting", checks=(Check(name="desired-state", passed=False, detail="none yet"),))
-    checks = tuple(_model_check(name, hosting) for name in sorted(hosting.convergence))
+    nothing_served = frozenset() if hosting.table else hosting.unloaded_models() or frozenset()
+    checks = tuple(_model_check(name, hosting) for name in sorted(nothing_served | hosting.convergence.keys()))
     if not all(check.passed for check in checks):
         return Readiness(state="starting", checks=checks)
     lagging = any(report.error is not None for report in hosting.convergence.values())

@@ -73,11 +73,28 @@ class Hosting:
         self._retiring: set[asyncio.Task[None]] = set()
         self._unloaded: set[ModelName] = set()
         self._wanted: _Wanted | None = None
+        self._expected: frozenset[str] | None = None
         self._loaded = around.counters.reserve(series(LOADED))
         self._load_time = Histogram(around.counters, LOAD_TIME)
         self.table: Mapping[str, Hosted] = MappingProxyType({})
         self.convergence: dict[ModelName, ModelConvergence] = {}
         self.revision: int | None = None
+
+    def expect(self, models: Iterable[ModelName]) -> None:
+        """Know the names of all deployed models before they can be applied."""
+        self._expected = frozenset(models)
+
+    def unloaded_models(self) -> frozenset[str] | None:
+        """The deployed models of which nothing is loaded here, those on their way included; None: nobody has said."""
+        if self._expected is None and self._wanted is None:
+            return None
+        wanted = frozenset[str]() if self._wanted is None else frozenset[str](self._wanted.models)
+        return (wanted | (self._expected or frozenset())) - self.table.keys()
+
+    def is_deployed(self, model: ModelName, number: int) -> bool:
+        """Whether the version belongs to what is desired of *model*, loaded or not."""
+        desired = None if self._wanted is None else self._wanted.models.get(model)
+        return desired is not None and number in desired.deployment.versions
 
     async def apply(self, state: DesiredState, fetch: Fetch) -> tuple[ModelConvergence, ...]:
         """Converge on *state*; models it no longer names are drained and closed."""
