@@ -1,13 +1,13 @@
-"""Reads mlserver.yaml, finds classifiers, owns release status."""
+"""Projects: reading ``mlserver.yaml``, release tags and release status, and the files of new projects."""
 
 from mendel.projects.ci_workflows import (
     GITHUB_FILE,
     GITLAB_FILE,
-    Pipeline,
+    CiWorkflowInputs,
     ci_workflow,
     github_workflow,
     gitlab_pipeline,
-    installable,
+    pip_url,
     registry_address,
 )
 from mendel.projects.code_digest import code_digest, files_below
@@ -22,7 +22,7 @@ from mendel.projects.entities import (
     Endpoints,
     ImageRegistry,
     Observability,
-    Predictor,
+    PredictorSection,
     Project,
     RepositorySection,
     ServerLogger,
@@ -33,19 +33,19 @@ from mendel.projects.entities import (
 )
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.project_file import FILE, LEGACY_FILE, find_project_file, load_project
-from mendel.projects.project_templates import NewFile, classifier_name, migrated, skeleton
+from mendel.projects.project_templates import NewFile, classifier_name, convert_older_format, new_project_files
 from mendel.projects.releases import (
-    Observation,
     Release,
     ReleaseState,
+    RepositoryState,
     StatusRow,
     TagPlan,
     TagRefused,
     ToolBuild,
-    distances,
+    commits_behind,
     newest_releases,
-    observe,
     plan_tag,
+    read_repository_state,
     release_status,
     repository_obstacles,
     untracked_digests,
@@ -54,7 +54,7 @@ from mendel.projects.repository_names import holds_credentials, name_in_origin, 
 from mendel.projects.schema import project_schema, section_schema
 from mendel.projects.tag_trailers import read_trailers, with_trailers
 from mendel.projects.tool_version import EMBEDDED, tool_build
-from mendel.projects.yaml_document import Document, Place, read_document
+from mendel.projects.yaml_document import Place, YamlDocument, read_document
 
 __all__ = [
     "EMBEDDED",
@@ -65,11 +65,11 @@ __all__ = [
     "POLICY_SECTIONS",
     "Api",
     "Build",
+    "CiWorkflowInputs",
     "Classifier",
     "Commit",
     "Cors",
     "DeploymentSection",
-    "Document",
     "Ecr",
     "Endpoints",
     "Git",
@@ -77,14 +77,13 @@ __all__ = [
     "ImageRegistry",
     "NewFile",
     "Observability",
-    "Observation",
-    "Pipeline",
     "Place",
-    "Predictor",
+    "PredictorSection",
     "Project",
     "Release",
     "ReleaseState",
     "RepositorySection",
+    "RepositoryState",
     "ServerLogger",
     "ServerSection",
     "StatusRow",
@@ -93,26 +92,28 @@ __all__ = [
     "TagRefused",
     "ToolBuild",
     "WorkTree",
+    "YamlDocument",
     "chosen_classifier",
     "ci_workflow",
     "classifier_name",
     "code_digest",
-    "distances",
+    "commits_behind",
+    "convert_older_format",
     "files_below",
     "find_project_file",
     "github_workflow",
     "gitlab_pipeline",
     "holds_credentials",
-    "installable",
     "load_project",
-    "migrated",
     "name_in_origin",
+    "new_project_files",
     "newest_releases",
-    "observe",
+    "pip_url",
     "plan_tag",
     "project_path",
     "project_schema",
     "read_document",
+    "read_repository_state",
     "read_trailers",
     "registry_address",
     "release_status",
@@ -120,7 +121,6 @@ __all__ = [
     "repository_obstacles",
     "section_schema",
     "shown_classifiers",
-    "skeleton",
     "tool_build",
     "untracked_digests",
     "with_trailers",

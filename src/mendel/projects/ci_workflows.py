@@ -1,4 +1,4 @@
-"""CI workflows that make images of release tags: pure text from a project's registry and its tool's source."""
+"""Generate the text of CI workflows that build and push an image for each release tag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mendel.projects.entities import ImageRegistry
 
 GITHUB_FILE, GITLAB_FILE = ".github/workflows/release-image.yml", ".gitlab-ci.yml"
 
-# Actions by the commit of their release; the release stands behind as a comment.
+# GitHub actions pinned by commit; the comment names the release.
 CHECKOUT = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683  # v4.2.2"
 SETUP_PYTHON = "actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065  # v5.6.0"
 CONFIGURE_AWS = "aws-actions/configure-aws-credentials@b47578312673ae6fa5b5096b330d9fbac3d116df  # v4.2.1"
@@ -35,15 +35,15 @@ _SCP = re.compile(r"(?:[^/@:]+@)?([^/@:]+):(?!//)(.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pipeline:
+class CiWorkflowInputs:
     """
-    What a workflow is about.
+    The inputs of a generated CI workflow.
 
     Attributes:
-        registry: Where images are pushed to.
-        repository: The repository's name as images carry it.
-        tool_source: What pip installs the tool from, without a revision: ``git+https://...``.
-        directory: Where the project stands below the repository's root, posix; empty at the root.
+        registry: The image registry to push to.
+        repository: The repository's name, which becomes part of image names.
+        tool_source: The pip URL of the tool without a revision: ``git+https://...``.
+        directory: The project's POSIX path below the repository's root; empty at the root.
     """
 
     registry: ImageRegistry
@@ -54,22 +54,25 @@ class Pipeline:
     def __post_init__(self) -> None:
         _checked(self.tool_source, _SOURCE, "the tool's source")
         if "${{" in self.directory or not self.directory.isprintable():
-            raise InvalidValue(f"{self.directory!r} is a directory that no workflow can name.")
+            raise InvalidValue(
+                f"The project's directory {self.directory!r} contains '${{{{' or an unprintable character.",
+                remedy="Rename the directory, so that a CI workflow can contain its path.",
+            )
 
 
 def ci_workflow(top: Path) -> Path | None:
-    """The first CI file of the repository at *top* that speaks of release tags; None where there is none."""
+    """Find the first CI file of the repository at *top* that mentions release tags; None when no file does."""
     folder = (top / GITHUB_FILE).parent
     files = sorted(folder.glob("*.y*ml")) if folder.is_dir() else []
     found = (path for path in [*files, top / GITLAB_FILE] if path.is_file())
     return next((path for path in found if "-mlserver-" in path.read_text(encoding="utf-8", errors="replace")), None)
 
 
-def installable(url: str) -> str:
+def pip_url(url: str) -> str:
     """
-    The repository *url* as pip takes it; a machine that knows no keys reads what is public over HTTPS.
+    Convert the repository *url* to a pip URL; SSH becomes HTTPS, which CI machines can read without a key.
 
-    >>> installable("git@example.org:team/tool.git"), installable("/srv/tool")
+    >>> pip_url("git@example.org:team/tool.git"), pip_url("/srv/tool")
     ('git+https://example.org/team/tool.git', 'git+file:///srv/tool')
     """
     if url.startswith("/"):
@@ -81,12 +84,13 @@ def installable(url: str) -> str:
     )
 
 
-def github_workflow(pipeline: Pipeline) -> str:
+def github_workflow(pipeline: CiWorkflowInputs) -> str:
     """
-    A workflow of GitHub Actions: installs the tool of the tag, builds, tries, pushes.
+    Generate a GitHub Actions workflow that installs the tag's tool, then builds, tests and pushes the image.
 
     Raises:
-        InvalidValue: The registry lacks what its type needs, or a part of it cannot stand in a workflow.
+        InvalidValue: ``deployment.registry`` lacks a key that its type needs, or a value has characters that a
+            workflow cannot contain.
     """
     registry = pipeline.registry
     host, namespace = _host(registry), _namespace(registry)
@@ -121,9 +125,9 @@ def github_workflow(pipeline: Pipeline) -> str:
     )
 
 
-def gitlab_pipeline(pipeline: Pipeline) -> str:
+def gitlab_pipeline(pipeline: CiWorkflowInputs) -> str:
     """
-    A pipeline of GitLab: the same; where nothing else is configured, into the project's own registry.
+    Generate the same workflow for GitLab; without ``deployment.registry`` it pushes to the GitLab project's registry.
 
     Raises:
         InvalidValue: As :func:`github_workflow`.
@@ -137,7 +141,7 @@ def gitlab_pipeline(pipeline: Pipeline) -> str:
         host = _host(registry)
         namespace = _namespace(registry)
         if namespace is None and registry.type == "ghcr":
-            raise InvalidValue("deployment.registry.namespace is missing.", remedy="Say whose packages they are.")
+            raise _missing_namespace()
         address = _joined(host, namespace)
         steps = [f"export REGISTRY='{address}' REGISTRY_HOST='{_CREDENTIAL_KEYS.get(host, host.partition('/')[0])}'"]
         if registry.type == "ecr":
@@ -157,10 +161,10 @@ def gitlab_pipeline(pipeline: Pipeline) -> str:
 
 def registry_address(registry: ImageRegistry) -> str | None:
     """
-    Where images are pushed to, ``host/namespace``, as ``deployment.registry`` says; None where it says nothing.
+    Give ``host/namespace`` of the registry that images are pushed to; None when ``deployment.registry`` is not set.
 
     Raises:
-        InvalidValue: The registry lacks what its type needs.
+        InvalidValue: ``deployment.registry`` lacks a key that its type needs.
 
     >>> registry_address(ImageRegistry(type="ghcr", namespace="acme"))
     'ghcr.io/acme'
@@ -169,12 +173,19 @@ def registry_address(registry: ImageRegistry) -> str | None:
         return None
     host, namespace = _host(registry), _namespace(registry)
     if namespace is None and registry.type == "ghcr" and registry.url is None:
-        raise InvalidValue("deployment.registry.namespace is missing.", remedy="Say whose packages they are.")
+        raise _missing_namespace()
     return _joined(host, namespace)
 
 
+def _missing_namespace() -> InvalidValue:
+    return InvalidValue(
+        "deployment.registry.namespace is missing.",
+        remedy="Set it to the GitHub user or organisation that owns the images.",
+    )
+
+
 def _ecr_steps(region: str, images: str) -> list[str]:
-    """The role's ARN is a variable of the GitLab project."""
+    """Log in to Amazon ECR; the role's ARN is a variable of the GitLab project."""
     return [
         "python3 -m pip install --quiet awscli",
         f"export AWS_DEFAULT_REGION='{region}' AWS_WEB_IDENTITY_TOKEN_FILE=\"$DOCKER_CONFIG/token\"",
@@ -185,8 +196,8 @@ def _ecr_steps(region: str, images: str) -> list[str]:
     ]
 
 
-def _images(pipeline: Pipeline) -> str:
-    """Where Amazon keeps the images of the repository: it wants to be told before a push."""
+def _images(pipeline: CiWorkflowInputs) -> str:
+    """The ECR repository path of the images, which must exist before a push."""
     named = _joined(pipeline.registry.ecr.repository_prefix, pipeline.repository)
     return _checked(named, _PATH, "the repository's name")
 
@@ -200,7 +211,9 @@ def _host(registry: ImageRegistry) -> str:
         _checked(region or "", re.compile(r"[a-z0-9-]+"), "deployment.registry.ecr.aws_region")
         return f"{account}.dkr.ecr.{region}.amazonaws.com"
     if registry.type == "custom":
-        raise InvalidValue("deployment.registry.url is missing.", remedy="A custom registry needs its address.")
+        raise InvalidValue(
+            "deployment.registry.url is missing.", remedy="Set it to the address of the custom registry, host[:port]."
+        )
     return _HOSTS[registry.type]
 
 
@@ -210,15 +223,17 @@ def _namespace(registry: ImageRegistry) -> str | None:
     else:
         named, key = registry.namespace, "deployment.registry.namespace"
     if named is None and registry.type in {"dockerhub", "gitlab"} and registry.url is None:
-        raise InvalidValue(f"{key} is missing.", remedy=f"Say below whom {registry.type} keeps the images.")
+        raise InvalidValue(
+            f"{key} is missing.", remedy=f"Set it to the {registry.type} user or organisation that owns the images."
+        )
     return None if named is None else _checked(named.strip("/"), _PATH, key)
 
 
 def _checked(text: str, shape: re.Pattern[str], what: str) -> str:
     if not shape.fullmatch(text):
         raise InvalidValue(
-            f"{what} is missing." if not text else f"{what} is {text!r}, which a workflow cannot carry.",
-            remedy="Write it in mlserver.yaml, of letters, digits and . _ - / only.",
+            f"{what} is missing." if not text else f"{what} is {text!r}, which has characters that are not allowed.",
+            remedy="Set it in mlserver.yaml; use letters, digits and . _ - / only.",
         )
     return text
 
@@ -236,7 +251,7 @@ def _text(name: str) -> str:
 
 
 def _filled(name: str, **values: str) -> str:
-    """The template with its @@WORDS@@ replaced; the scripts stand as deep as their words."""
+    """Fill in the @@WORDS@@ of a template; a script gets the indentation of the line that names it."""
     scripts = {
         word.upper(): _text(f"{word}.txt").rstrip() for word in ("read_tag", "assert_tool", "write_login", "try")
     }

@@ -1,4 +1,4 @@
-"""The digest of a project's code: one for a checkout and for an export of the same release."""
+"""The digest of a project's code, equal for a checkout and for an export of the same commit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def code_digest(directory: Path, files: Iterable[str]) -> Digest:
     """
     SHA-256 over the sorted (path, content digest) of *files*, relative to *directory*.
 
-    Links count by where they point. A file that git tracks and somebody deleted counts as absent, which is a digest of
-    its own.
+    A symbolic link counts by its target path. A tracked file that was deleted counts as ``absent``, so deleting a file
+    changes the digest.
     """
     whole = hashlib.sha256()
     for name in sorted(files):
@@ -24,7 +24,7 @@ def code_digest(directory: Path, files: Iterable[str]) -> Digest:
 
 
 def files_below(directory: Path) -> tuple[str, ...]:
-    """Every file and link of an export, relative to *directory*, sorted: what git tracked there."""
+    """List every file and link below *directory*, relative to it, sorted; in an export these are the tracked files."""
     found = (path for path in directory.rglob("*") if path.is_symlink() or path.is_file())
     return tuple(sorted(path.relative_to(directory).as_posix() for path in found))
 

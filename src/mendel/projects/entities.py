@@ -15,13 +15,13 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 2048
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cors:
     """
-    Who may call from a browser; without origins, nobody.
+    Which browser origins may call the server (CORS); without origins, none may.
 
     Attributes:
-        allow_origins: Origins that may call; `*` is any.
-        allow_methods: Methods they may use; `*` is any.
-        allow_headers: Headers they may send; `*` is any.
-        allow_credentials: Whether cookies and authorization may come along.
+        allow_origins: Origins that may call the server; `*` allows every origin.
+        allow_methods: HTTP methods that these origins may use; `*` allows every method.
+        allow_headers: Request headers that these origins may send; `*` allows every header.
+        allow_credentials: Whether browsers may send cookies and the Authorization header.
     """
 
     allow_origins: tuple[str, ...] = ()
@@ -36,10 +36,10 @@ class ServerLogger:
     How the server writes its log.
 
     Attributes:
-        timestamp: Whether lines begin with the time.
-        structured: Whether lines are JSON.
-        show_tasks: Whether lines name the task they come from.
-        format: A format of Python's logging in place of the above.
+        timestamp: Whether log lines begin with the time.
+        structured: Whether log lines are JSON.
+        show_tasks: Whether log lines name the asyncio task that wrote them.
+        format: A format string of Python's logging, which replaces the three settings above.
     """
 
     timestamp: bool = False
@@ -51,16 +51,16 @@ class ServerLogger:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSection:
     """
-    Where the inference server listens; a flag overrides it, a flag's default does not.
+    Where the inference server listens; a flag given on the command line overrides the setting.
 
     Attributes:
-        host: The address it listens on.
-        port: The REST port; 0 takes a free one.
-        workers: Worker processes.
-        log_level: The least level that is logged.
-        title: What the API calls itself; the classifier's name by default.
-        cors: Who may call from a browser.
-        logger: How the log is written.
+        host: The address that the server listens on.
+        port: The REST port; 0 takes a free port.
+        workers: The number of worker processes.
+        log_level: The lowest level that is logged.
+        title: The title of the API in its OpenAPI document; the classifier's name by default.
+        cors: Which browser origins may call the server.
+        logger: How the server writes its log.
     """
 
     host: str = "0.0.0.0"  # noqa: S104 - the contract's default: a server in an image listens on every interface
@@ -73,22 +73,22 @@ class ServerSection:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
-            raise InvalidValue(f"{self.port} is not a port.")
+            raise InvalidValue(f"server.port {self.port} is not between 0 and 65535.")
         if self.workers < 1:
-            raise InvalidValue(f"{self.workers} workers cannot serve.", remedy="At least 1 is needed.")
+            raise InvalidValue(f"server.workers is {self.workers}.", remedy="Set at least 1 worker.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predictor:
+class PredictorSection:
     """
-    The class that answers, built once per worker as ``Class(**init_kwargs)``.
+    The class that answers requests; each worker creates one instance as ``Class(**init_kwargs)``.
 
     Attributes:
-        module: Its module, from the project's directory: ``pkg.module``, ``module`` or ``module.py``.
-        class_name: The class in it.
-        init_kwargs: What its constructor is given; relative values that name something of the project become absolute.
+        module: The class's module, relative to the project's directory: ``pkg.module``, ``module`` or ``module.py``.
+        class_name: The name of the class in the module.
+        init_kwargs: Keyword arguments of the constructor; relative paths of existing project files become absolute.
 
-    >>> Predictor(module="model.py", class_name="Digits").import_name
+    >>> PredictorSection(module="model.py", class_name="Digits").import_name
     'model'
     """
 
@@ -98,34 +98,41 @@ class Predictor:
 
     def __post_init__(self) -> None:
         if not all(part.isidentifier() for part in self.import_name.split(".")):
-            remedy = "Write pkg.module, module or module.py."
-            raise InvalidValue(f"{self.module!r} is not a module of the project.", remedy=remedy)
+            remedy = "Write pkg.module, module or module.py, relative to the project's directory."
+            raise InvalidValue(f"predictor.module {self.module!r} is not the name of a module.", remedy=remedy)
         if not self.class_name.isidentifier():
-            raise InvalidValue(f"{self.class_name!r} is not the name of a class.")
+            raise InvalidValue(
+                f"predictor.class_name {self.class_name!r} is not the name of a class.",
+                remedy="Write the class's name without its module.",
+            )
 
     @property
     def import_name(self) -> str:
-        """The module as Python imports it from the project directory."""
+        """The module's dotted name for ``import``, with the project's directory on the path."""
         return self.module.removesuffix(".py").removeprefix("./").replace("/", ".")
 
     def source(self, directory: Path) -> Path | None:
-        """The file of the module below *directory*, a package before a module as in Python; None if there is none."""
+        """
+        Find the module's file below *directory*; None when absent.
+
+        A package ``name/__init__.py`` is preferred to a module ``name.py``, as in Python.
+        """
         stem = directory.joinpath(*self.import_name.split("."))
         return next((path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file()), None)
 
     def kwargs_in(self, directory: Path) -> dict[str, Any]:
-        """``init_kwargs`` with every relative value that names something of the project made absolute."""
+        """Give ``init_kwargs`` with every relative path that exists below *directory* made absolute."""
         return {name: _absolute(value, directory) for name, value in self.init_kwargs.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
     """
-    Which routes exist.
+    Which prediction routes the server offers.
 
     Attributes:
-        predict: Whether there is ``/predict``.
-        predict_proba: Whether there is ``/predict_proba``.
+        predict: Whether the server offers ``/predict``.
+        predict_proba: Whether the server offers ``/predict_proba``.
     """
 
     predict: bool = True
@@ -135,17 +142,18 @@ class Endpoints:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """
-    How requests become rows and answers JSON; ``feature_order`` is read from its file when it names one.
+    How requests are read and answers are written; ``feature_order`` may name a JSON file.
 
     Attributes:
-        adapter: The form of requests.
-        feature_order: The order of the features.
-        endpoints: Which routes exist.
-        response_format: The form of answers: ours, what the predictor returns in our frame, or what it returns alone.
-        response_validation: Whether answers are checked before they leave.
-        extract_values: Whether single values are taken out of lists of one.
+        adapter: The form of requests: ``records`` (objects), ``ndarray`` (lists of numbers), or ``auto`` (either).
+        feature_order: The order of the features in a row.
+        endpoints: Which prediction routes the server offers.
+        response_format: The body of an answer: ``standard``, one value per row in Mendel's format; ``custom``, the dict
+            that the predictor returns; or ``passthrough``, whatever the predictor returns.
+        response_validation: Whether answers are checked before they are sent; an invalid answer is a model error.
+        extract_values: Whether an object in an answer is replaced by its values, without their names.
         thread_safe_predict: Whether ``predict`` may run in several threads at once.
-        max_concurrent_predictions: How many run at once; what comes above queues.
+        max_concurrent_predictions: How many calls run at once when ``thread_safe_predict`` is set; further calls wait.
     """
 
     adapter: Literal["records", "ndarray", "auto"] = "records"
@@ -159,20 +167,22 @@ class Api:
 
     def __post_init__(self) -> None:
         if self.max_concurrent_predictions < 1:
-            raise InvalidValue("max_concurrent_predictions is at least 1.")
+            raise InvalidValue(
+                f"max_concurrent_predictions is {self.max_concurrent_predictions}.", remedy="Set at least 1."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observability:
     """
-    What the server tells of itself.
+    Metrics and request logs of the server.
 
     Attributes:
-        metrics: Whether metrics are kept and shown.
-        metrics_endpoint: The path that shows them.
+        metrics: Whether the server collects metrics and offers them.
+        metrics_endpoint: The path of the metrics.
         structured_logging: Whether requests are logged as JSON.
-        log_payloads: Whether their bodies are logged, too.
-        correlation_ids: Whether requests without an id are given one.
+        log_payloads: Whether request bodies are logged too.
+        correlation_ids: Whether the server assigns a correlation id to a request without one.
     """
 
     metrics: bool = True
@@ -185,15 +195,15 @@ class Observability:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """
-    How an image is made.
+    How the classifier's image is built.
 
     Attributes:
-        base_image: The image below: a reference, ``oci:DIR`` or ``oci-archive:FILE``.
-        registry: The registry that stands before the image's name.
-        tag_prefix: What stands between registry and repository in the image's name.
-        include_files: Files, directories and patterns that go into the image besides what is found.
-        exclude_patterns: What never goes in.
-        requirements: The file of the project's requirements.
+        base_image: The base image: a reference, ``oci:DIR`` or ``oci-archive:FILE``.
+        registry: The registry at the beginning of the image's name.
+        tag_prefix: The part of the image's name between registry and repository.
+        include_files: Files, directories and patterns to add to the files that the build finds by itself.
+        exclude_patterns: Patterns of files that the build leaves out.
+        requirements: The path of the project's requirements file.
     """
 
     base_image: str = "python:3.11-slim"
@@ -207,12 +217,12 @@ class Build:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ecr:
     """
-    Amazon's registry.
+    Settings of Amazon's image registry (ECR).
 
     Attributes:
-        aws_region: Where it is.
-        registry_id: The account, 12 digits.
-        repository_prefix: What stands before the repository's name.
+        aws_region: The AWS region, such as `eu-central-1`.
+        registry_id: The AWS account, 12 digits.
+        repository_prefix: The path in front of the repository's name.
     """
 
     aws_region: str | None = None
@@ -223,13 +233,13 @@ class Ecr:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRegistry:
     """
-    Where images are pushed to.
+    The registry that images are pushed to.
 
     Attributes:
-        type: Whose registry it is.
-        url: Its address, where its type does not say it.
-        namespace: Below whom it keeps the images.
-        ecr: What Amazon's needs.
+        type: The kind of registry.
+        url: The address of the registry; needed when `type` is `custom`.
+        namespace: The user, organisation or group that owns the images.
+        ecr: The settings of Amazon's registry.
     """
 
     type: Literal["ghcr", "ecr", "dockerhub", "gitlab", "custom"] = "ghcr"
@@ -241,10 +251,10 @@ class ImageRegistry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSection:
     """
-    Read by the CI generator and ``push``.
+    Where ``mendel push`` and the generated CI workflows push images.
 
     Attributes:
-        registry: Where images are pushed to.
+        registry: The registry that images are pushed to.
     """
 
     registry: ImageRegistry = ImageRegistry()
@@ -253,12 +263,12 @@ class DeploymentSection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositorySection:
     """
-    What the repository is called; without ``name``, as the origin's URL or the directory says.
+    The repository's name; by default the last part of the origin's URL, or the directory's name.
 
     Attributes:
-        name: Its name, as images carry it.
-        description: What it is for.
-        maintainer: Who answers for it.
+        name: The repository's name, which becomes part of image names.
+        description: What the repository is for, in a sentence.
+        maintainer: The person or team responsible for the repository.
     """
 
     name: str | None = None
@@ -269,14 +279,14 @@ class RepositorySection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifier:
     """
-    One named predictor of a project; its name is the name of its registered model.
+    A named predictor of a project; its registered model has the same name.
 
-    The policy sections are kept as they were written: the rooms that act on them read them into their own nouns.
-    ``feature_order_file`` is the project file that ``api.feature_order`` names, where it names one.
+    The policy sections (``monitoring`` to ``governance``) stay unparsed mappings; the rooms that use them parse them.
+    ``feature_order_file`` is the path in ``api.feature_order``; None when ``api.feature_order`` is a list or missing.
     """
 
     name: ModelName
-    predictor: Predictor
+    predictor: PredictorSection
     description: str = ""
     repository: str | None = None
     server: ServerSection = ServerSection()
@@ -293,7 +303,7 @@ class Classifier:
 
     @property
     def policy(self) -> dict[str, Any]:
-        """The policy sections that are not empty, as the registry keeps them."""
+        """The policy sections that are not empty, by name; the registry stores this mapping."""
         sections = {name: getattr(self, name) for name in POLICY_SECTIONS}
         return {name: body for name, body in sections.items() if body}
 
@@ -304,9 +314,9 @@ POLICY_SECTIONS = ("monitoring", "gates", "retraining", "healing", "rollback", "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """
-    A directory with a ``mlserver.yaml``: one or more classifiers, in the file's order.
+    A directory with an ``mlserver.yaml``: one or more classifiers, in the file's order.
 
-    ``hints`` are sentences for the reader: what was accepted though it should change.
+    ``hints`` are sentences about outdated parts of the file, which were accepted but should be changed.
     """
 
     root: Path
@@ -320,34 +330,35 @@ class Project:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classifiers' names, in the file's order."""
         return tuple(classifier.name for classifier in self.classifiers)
 
     def classifier(self, name: str | None = None) -> Classifier:
         """
-        The classifier *name*; without a name the only one.
+        Give the classifier *name*; without a name, the only classifier.
 
         Raises:
-            ProjectNotFound: There is none of that name, or several and no name; the message lists them.
+            ProjectNotFound: No classifier has this name, or no name was given for several; the message lists the names.
         """
         if name is None and len(self.classifiers) == 1:
             return self.classifiers[0]
         found = next((classifier for classifier in self.classifiers if classifier.name == name), None)
         if found is None:
             what = "has several classifiers" if name is None else f"has no classifier {name!r}"
-            raise ProjectNotFound(f"{self.file} {what}.", remedy=f"Name one of: {', '.join(self.names)}.")
+            raise ProjectNotFound(f"{self.file} {what}.", remedy=f"Choose one of: {', '.join(self.names)}.")
         return found
 
 
 def chosen_classifier(project: Project, name: str | None, *, default: bool = False) -> Classifier:
     """
-    The classifier a command is about: the named one, else the only one, else the default one where that may be meant.
+    Choose the classifier for a command: the named one, else the only one, else ``default_classifier``.
 
     Args:
-        default: Whether ``default_classifier`` counts: for what serves or runs, not for what makes or removes.
+        default: Whether to fall back to ``default_classifier``. Commands that serve or run pass True; commands that
+            build, push or remove pass False.
 
     Raises:
-        ProjectNotFound: There is none of that name, or several and none is meant; the message lists them.
+        ProjectNotFound: No classifier has this name, or the project has several and none was chosen; the message lists
+            the names.
     """
     if name is not None:
         return project.classifier(name)
@@ -362,7 +373,7 @@ def chosen_classifier(project: Project, name: str | None, *, default: bool = Fal
 
 
 def shown_classifiers(project: Project, name: str | None) -> tuple[Classifier, ...]:
-    """What a command that only shows is about: the named classifier, else all of them."""
+    """Choose the classifiers for a command that only displays: the named one, else all."""
     return project.classifiers if name is None else (project.classifier(name),)
 
 
@@ -376,13 +387,13 @@ def _absolute(value: Any, directory: Path) -> Any:
 
 
 def project_path(text: str) -> str | None:
-    """*text* as a path inside the project, or None when it is absolute, leaves the project, or names nothing."""
+    """Normalise *text* to a relative POSIX path; None when it is absolute, leaves the project or is empty."""
     path = PurePosixPath(text)
     outside = path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text
     return None if outside or _too_long(text) else path.as_posix()
 
 
 def _too_long(text: str) -> bool:
-    """Whether it can only be prose: no file system holds such a name, and asking for it is an error."""
+    """Tell whether *text* is too long for a path; opening it would be an OSError."""
     named = text.encode("utf-8", "surrogatepass")
     return len(named) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in named.split(b"/"))

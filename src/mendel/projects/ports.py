@@ -1,4 +1,4 @@
-"""What the projects room needs of git."""
+"""The port to git, and the values that it returns."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from mendel.projects.tag_trailers import (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkTree:
     """
-    A checkout as it stands.
+    The state of a git checkout.
 
     Attributes:
-        top: Its root.
-        prefix: Where the asked path lies below the root, posix, empty at the root itself.
-        head: The full commit, or None before the first.
-        branch: None on a detached HEAD.
+        top: The root directory of the checkout.
+        prefix: The POSIX path, below the root, of the directory that was given; empty for the root.
+        head: The full id of HEAD's commit; None before the first commit.
+        branch: The current branch; None on a detached HEAD.
         changed: Tracked files that are changed or staged, relative to the root.
-        origin: The URL of the remote ``origin`` without credentials, or None.
-        shallow: Its history is cut off, so that distances cannot be told.
+        origin: The URL of the remote ``origin`` without credentials; None without such a remote.
+        shallow: True for a shallow clone, whose history is incomplete.
     """
 
     top: Path
@@ -45,7 +45,7 @@ class WorkTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitTag:
-    """A tag, the full commit it leads to, and when it was made; a lightweight one is not ``annotated``."""
+    """A git tag, the full id of its commit, and when it was made; ``annotated`` is False for a lightweight tag."""
 
     name: str
     commit: str
@@ -56,13 +56,13 @@ class GitTag:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagDetails:
     """
-    One tag with what stands in it; what a rebuild asks instead of the machine.
+    A git tag with its message and trailers, from which a rebuild takes names that may since have changed.
 
     Attributes:
-        commit: The full commit it leads to.
-        made: The tagger's date; of a lightweight tag the commit's.
-        message: Without a signature; empty for a lightweight tag.
-        trailers: The values of each trailer in the message's last paragraph, in their order.
+        commit: The full id of the tagged commit.
+        made: The tagger's date; for a lightweight tag, the commit's date.
+        message: The tag's message without its signature; empty for a lightweight tag.
+        trailers: The values of each trailer in the message's last paragraph, in order.
     """
 
     name: str
@@ -74,17 +74,17 @@ class TagDetails:
 
     @property
     def repository_name(self) -> str | None:
-        """The repository as it was called when the tag was made."""
+        """The repository's name when the tag was made; None when the tag does not record it."""
         return self._first(REPOSITORY_NAME)
 
     @property
     def repository_branch(self) -> str | None:
-        """The branch it was made on; None on a detached HEAD."""
+        """The branch that the tag was made on; None on a detached HEAD."""
         return self._first(REPOSITORY_BRANCH)
 
     @property
     def repository_url(self) -> str | None:
-        """The origin without credentials; None without a remote."""
+        """The URL of the remote ``origin`` without credentials; None without such a remote."""
         return self._first(REPOSITORY_URL)
 
     @property
@@ -94,12 +94,12 @@ class TagDetails:
 
     @property
     def tool_url(self) -> str | None:
-        """Where that tool's repository is."""
+        """The URL of the repository of the tool that made the tag."""
         return self._first(TOOL_URL)
 
     @property
     def untracked(self) -> tuple[tuple[str, str], ...]:
-        """The artefacts that git did not track: path relative to the project, and digest ``sha256:...``."""
+        """The (path, digest) of each recorded artefact that git did not track; paths are relative to the project."""
         return tuple(artifact_of(value) for value in self.trailers.get(UNTRACKED_ARTIFACT, ()))
 
     def _first(self, name: str) -> str | None:
@@ -108,7 +108,7 @@ class TagDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """A commit and its parents, by their full ids."""
+    """The full ids of a commit and of its parents."""
 
     id: str
     parents: tuple[str, ...]
@@ -116,54 +116,54 @@ class Commit:
 
 class Git(Protocol):
     """
-    Reads repositories, makes tags, exports commits.
+    Reads repositories, creates tags, exports commits.
 
-    Each method costs a fixed, small number of processes, however many tags or commits there are. Nothing is cached:
-    every call sees the repository as it is. Safe to share between threads.
+    Each method starts a fixed, small number of git processes, however many tags or commits exist. Nothing is cached:
+    every call reads the current state of the repository. Threads may share one instance.
 
     Raises:
-        Unsupported: From every method: git is not installed.
-        InvalidProject: From every method: git refuses the repository; the message is git's.
+        Unsupported: Every method raises it when git is not installed.
+        InvalidProject: Every method raises it when git refuses the repository; the message is git's.
     """
 
     def work_tree(self, path: Path) -> WorkTree | None:
-        """The checkout around the directory *path*, linked worktrees included; None where there is none."""
+        """Give the checkout that contains the directory *path*, linked worktrees included; None outside a checkout."""
 
     def tags(self, top: Path) -> tuple[GitTag, ...]:
-        """Every tag that leads to a commit, from one process."""
+        """Give every tag that points to a commit, with one git process."""
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
-        """The tag *name* with its message, from one process; None where no tag of that name leads to a commit."""
+        """Give the tag *name* with its message, with one git process; None when no such tag points to a commit."""
 
     def commit_time(self, top: Path, commit: str) -> datetime:
         """
-        When *commit* was committed, in UTC: the time that everything built from it carries.
+        Give the commit time of *commit* in UTC, which images built from the commit use as their time.
 
         Raises:
-            ReleaseNotFound: There is no such commit.
+            ReleaseNotFound: The repository has no such commit.
         """
 
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
-        """Every commit reachable from HEAD, children before their parents, from one process; empty before the first."""
+        """Give every commit reachable from HEAD, children before parents; empty before the first commit."""
 
     def tracked(self, directory: Path) -> tuple[str, ...]:
-        """The tracked files below *directory*, relative to it, sorted; empty outside of a repository."""
+        """List the tracked files below *directory*, relative to it and sorted; empty outside of a repository."""
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         """
-        Make the annotated tag *name* on *commit*, with *message* as it stands.
+        Create the annotated tag *name* on *commit*, with *message* unchanged.
 
         Raises:
-            AlreadyExists: There is a tag of that name.
+            AlreadyExists: The repository has a tag of this name.
         """
 
     def resolve(self, repository: Path, revision: str) -> str:
         """
-        The full commit that a tag or commit names.
+        Give the full id of the commit that *revision*, a tag or a commit, names.
 
         Raises:
-            ReleaseNotFound: Neither a tag nor a commit of *repository*.
+            ReleaseNotFound: *revision* is neither a tag nor a commit of *repository*.
         """
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
-        """Write the files of *commit*, as a checkout has them, into *into*; the repository is untouched."""
+        """Write the files of *commit* into *into*, as a checkout would; the repository is not changed."""

@@ -1,4 +1,4 @@
-"""Finds and reads ``mlserver.yaml``: every key is read or refused with its line."""
+"""Find and read ``mlserver.yaml``; an unknown key is an error that names its line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mendel.projects.entities import (
     Classifier,
     DeploymentSection,
     Observability,
-    Predictor,
+    PredictorSection,
     Project,
     RepositorySection,
     ServerSection,
     project_path,
 )
-from mendel.projects.yaml_document import Document, Place, read_document
+from mendel.projects.yaml_document import Place, YamlDocument, read_document
 from mendel.values import ModelName, unknown_key_message
 
 T = TypeVar("T")
@@ -41,49 +41,53 @@ _FAULT_PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`")
 
 def find_project_file(path: Path) -> Path:
     """
-    The project file for *path*: itself if it is a file, else in that directory, else in its parents up to the git root.
+    Find the project file for *path*.
+
+    A *path* that is a file is the project file. Otherwise the directory *path* is searched, then its parents up to the
+    root of the git repository.
 
     Raises:
-        ProjectNotFound: *path* does not exist, or no project file stands there; the message names where was looked.
+        ProjectNotFound: *path* does not exist, or no project file was found; the message says where.
     """
     path = path.absolute()
     if path.is_file():
         return path
     if not path.is_dir():
         raise ProjectNotFound(
-            f"{path} does not exist.", remedy="Give the directory of a project, or its mlserver.yaml."
+            f"{path} does not exist.", remedy="Give the directory of a project, or the path of its mlserver.yaml."
         )
     searched = list(_up_to_git_root(path))
     for directory in searched:
         for name in (FILE, LEGACY_FILE):
             if (directory / name).is_file():
                 return directory / name
-    above = f" nor in its parents up to {searched[-1]}" if len(searched) > 1 else ""
-    raise ProjectNotFound(f"No {FILE} in {path}{above}.", remedy="Give the project with --path.")
+    above = f", nor in its parents up to {searched[-1]}" if len(searched) > 1 else ""
+    raise ProjectNotFound(f"{path} holds no {FILE}{above}.", remedy="Give the project's directory with --path.")
 
 
 def load_project(path: Path) -> Project:
     """
-    Read the project at *path* (a directory, something below it, or the file itself), one classifier or many.
+    Read the project at *path*: its file, its directory, or a path below its directory.
 
     Raises:
-        ProjectNotFound: There is no project file.
-        InvalidProject: It cannot be read as one; with file, line and nearest known key.
+        ProjectNotFound: No project file was found.
+        InvalidProject: The project file is invalid; the message names the line, and the nearest known key for an
+            unknown key.
     """
     file = find_project_file(path)
     document = read_document(file)
     hints: tuple[str, ...] = ()
     if file.name == LEGACY_FILE:
-        document, retired = without_retired(document)
-        hints = (f"{LEGACY_FILE} is the older form; mendel migrate mlserver rewrites it as {FILE}.", *retired)
+        document, retired = without_retired_keys(document)
+        hints = (f"{LEGACY_FILE} is the older format; 'mendel migrate mlserver' converts it to {FILE}.", *retired)
     multi = "classifiers" in document.tree
     _refuse_unknown(document, document.tree, _OF_MULTI if multi else _OF_SINGLE, ())
-    classifiers = tuple(_many(document) if multi else [_one(document, (), None, {})])
+    classifiers = tuple(_classifiers(document) if multi else [_classifier(document, (), None, {})])
     default = document.tree.get("default_classifier")
     if default is not None and default not in [classifier.name for classifier in classifiers]:
         known = ", ".join(classifier.name for classifier in classifiers)
-        message = f"default_classifier: there is no classifier {default!r}."
-        raise document.error(message, ("default_classifier",), remedy=f"Name one of: {known}.")
+        message = f"default_classifier: the project has no classifier {default!r}."
+        raise document.error(message, ("default_classifier",), remedy=f"Choose one of: {known}.")
     return Project(
         root=file.parent,
         file=file,
@@ -102,39 +106,39 @@ def _up_to_git_root(directory: Path) -> Iterator[Path]:
     yield from chain[: chain.index(root) + 1]
 
 
-def without_retired(document: Document) -> tuple[Document, list[str]]:
-    """The older form without the keys that are no longer read, and a sentence for each."""
+def without_retired_keys(document: YamlDocument) -> tuple[YamlDocument, list[str]]:
+    """Remove the keys of the older format that Mendel no longer reads; give a sentence for each removed key."""
     tree = {key: dict(body) if isinstance(body, Mapping) else body for key, body in document.tree.items()}
     hints = []
     for place in _RETIRED:
         within = tree if len(place) == 1 else tree.get(place[0])
         if isinstance(within, dict) and place[-1] in within:
             del within[place[-1]]
-            hints.append(f"{'.'.join(place)} is no longer read: versions come of release tags and the registry.")
-    return Document(path=document.path, tree=tree, lines=document.lines), hints
+            hints.append(f"{'.'.join(place)} is ignored: release tags and the registry number the versions.")
+    return YamlDocument(path=document.path, tree=tree, lines=document.lines), hints
 
 
-def _many(document: Document) -> Iterator[Classifier]:
+def _classifiers(document: YamlDocument) -> Iterator[Classifier]:
     sections: Mapping[Any, Any] = _mapping(document, document.tree["classifiers"], ("classifiers",))
     if not sections:
-        raise document.error("classifiers: at least one classifier is needed.", ("classifiers",))
+        raise document.error("classifiers: the section has no classifier; add at least one.", ("classifiers",))
     shared = {name: document.tree[name] for name in _SHARED if name in document.tree}
     for name, body in shared.items():
         _section(document, _SHARED[name], _without_order_file(_mapping(document, body, (name,))), (name,))
     for name, body in sections.items():
         if not isinstance(name, str):
-            message = f"classifiers: {name!r} is read as a {type(name).__name__}, not as a name."
-            raise document.error(message, ("classifiers",), remedy="Put it in quotes.")
+            message = f"classifiers: YAML reads the name {name!r} as a {type(name).__name__}."
+            raise document.error(message, ("classifiers",), remedy="Put the name in quotes.")
         place = ("classifiers", name)
         _refuse_unknown(document, _mapping(document, body, place), _OF_CLASSIFIER, place)
-        yield _one(document, place, name, shared)
+        yield _classifier(document, place, name, shared)
 
 
 def _without_order_file(api: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in api.items() if not (key == "feature_order" and isinstance(value, str))}
 
 
-def _one(document: Document, place: Place, key: str | None, shared: Mapping[str, Any]) -> Classifier:
+def _classifier(document: YamlDocument, place: Place, key: str | None, shared: Mapping[str, Any]) -> Classifier:
     body: Mapping[str, Any] = document.tree
     for part in place:
         body = body[part]
@@ -152,13 +156,13 @@ def _one(document: Document, place: Place, key: str | None, shared: Mapping[str,
 
     if body.get("predictor") is None:
         raise document.error(
-            f"{'.'.join((*place, 'predictor'))} is missing.", place, remedy="Name module and class_name."
+            f"{'.'.join((*place, 'predictor'))} is missing.", place, remedy="Add it with module and class_name."
         )
     return Classifier(
-        name=_name(document, naming, place, key),
+        name=_classifier_name(document, naming, place, key),
         description=_text(document, naming, "description", place) or "",
         repository=_text(document, naming, "repository", place),
-        predictor=_section(document, Predictor, body["predictor"], (*place, "predictor")),
+        predictor=_section(document, PredictorSection, body["predictor"], (*place, "predictor")),
         api=_section(document, Api, api, (*place, "api")),
         feature_order_file=order_file,
         server=shared_section(ServerSection, "server"),
@@ -168,50 +172,51 @@ def _one(document: Document, place: Place, key: str | None, shared: Mapping[str,
     )
 
 
-def _name(document: Document, naming: Mapping[str, Any], place: Place, key: str | None) -> ModelName:
+def _classifier_name(document: YamlDocument, naming: Mapping[str, Any], place: Place, key: str | None) -> ModelName:
     name = naming.get("name", key)
     if name is None:
         raise document.error(
             "classifier.name is missing.", (*place, "classifier"), remedy="Write classifier: {name: ...}."
         )
     if key is not None and name != key:
-        message = f"classifier.name is {name!r}, but the section is {key!r}."
-        raise document.error(message, (*place, "classifier", "name"), remedy="Remove the name, or make them equal.")
+        message = f"classifier.name is {name!r}, but the section is named {key!r}."
+        remedy = f"Remove classifier.name, or set it to {key!r}."
+        raise document.error(message, (*place, "classifier", "name"), remedy=remedy)
     try:
         return ModelName(name)
     except InvalidValue as error:
         raise document.error(error.message, (*place, "classifier", "name"), remedy=error.remedy) from error
 
 
-def _text(document: Document, naming: Mapping[str, Any], key: str, place: Place) -> str | None:
+def _text(document: YamlDocument, naming: Mapping[str, Any], key: str, place: Place) -> str | None:
     value = naming.get(key)
     if value is not None and not isinstance(value, str):
-        raise document.error(f"classifier.{key}: a text is needed here, not {value!r}.", (*place, "classifier", key))
+        raise document.error(f"classifier.{key}: {value!r} is not a text.", (*place, "classifier", key))
     return value
 
 
-def _feature_order(document: Document, named: str, place: Place) -> list[str]:
+def _feature_order(document: YamlDocument, named: str, place: Place) -> list[str]:
     relative = project_path(named)
     if relative is None:
-        raise document.error(f"{named!r} is not a file inside the project.", place)
+        raise document.error(f"the feature order {named!r} is not a path inside the project.", place)
     try:
         order = json.loads((document.path.parent / relative).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         remedy = "Give a list, or the path of a JSON array of feature names."
         raise document.error(f"the feature order {named!r} cannot be read: {error}.", place, remedy=remedy) from error
     if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
-        raise document.error(f"the feature order {named!r} is not a JSON array of names.", place)
+        raise document.error(f"the feature order {named!r} is not a JSON array of feature names.", place)
     return order
 
 
-def _merged(document: Document, under: Any, over: Any, place: Place) -> dict[str, Any]:
-    """What all classifiers share, with a classifier's own keys above it, mapping by mapping."""
+def _merged(document: YamlDocument, under: Any, over: Any, place: Place) -> dict[str, Any]:
+    """Merge a classifier's own keys over the keys shared by all classifiers, nested mappings included."""
     below, above = _mapping(document, under, place[-1:]), _mapping(document, over, place)
     both = {key for key in below if isinstance(below[key], Mapping) and isinstance(above.get(key), Mapping)}
     return {**below, **above, **{key: _merged(document, below[key], above[key], (*place, key)) for key in both}}
 
 
-def _mapping(document: Document, value: Any, place: Place) -> Mapping[str, Any]:
+def _mapping(document: YamlDocument, value: Any, place: Place) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -219,14 +224,14 @@ def _mapping(document: Document, value: Any, place: Place) -> Mapping[str, Any]:
     return value
 
 
-def _refuse_unknown(document: Document, body: Mapping[str, Any], known: tuple[str, ...], place: Place) -> None:
+def _refuse_unknown(document: YamlDocument, body: Mapping[str, Any], known: tuple[str, ...], place: Place) -> None:
     for key in body:
         if key not in known:
             at = ".".join(place) or document.path.name
             raise document.error(unknown_key_message(str(key), list(known), at), (*place, str(key)))
 
 
-def _section(document: Document, kind: type[T], body: Any, place: Place) -> T:
+def _section(document: YamlDocument, kind: type[T], body: Any, place: Place) -> T:
     tree = _mapping(document, body, place)
     _refuse_unknown_in(document, kind, tree, place)
     try:
@@ -240,7 +245,7 @@ def _section(document: Document, kind: type[T], body: Any, place: Place) -> T:
         raise document.error(f"{'.'.join(place)}: {error.message}", place, remedy=error.remedy) from error
 
 
-def _refuse_unknown_in(document: Document, kind: type, tree: Mapping[str, Any], place: Place) -> None:
+def _refuse_unknown_in(document: YamlDocument, kind: type, tree: Mapping[str, Any], place: Place) -> None:
     if not is_dataclass(kind):
         return
     _refuse_unknown(document, tree, tuple(field.name for field in fields(kind)), place)

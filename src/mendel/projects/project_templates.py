@@ -1,4 +1,4 @@
-"""A first project, and the older form of one as today's: pure text, nothing written."""
+"""Generate the text of a new project's files, and convert the older project format; nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from typing import Any
 import yaml
 
 from mendel.errors import InvalidValue
-from mendel.projects.project_file import FILE, without_retired
-from mendel.projects.yaml_document import Document
+from mendel.projects.project_file import FILE, without_retired_keys
+from mendel.projects.yaml_document import YamlDocument
 from mendel.values import ModelName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file to be: its path relative to the project, posix, and its text."""
+    """A file to create: its POSIX path relative to the project, and its text."""
 
     path: str
     text: str
 
 
-def skeleton(name: ModelName, predictor_class: str) -> tuple[NewFile, ...]:
+def new_project_files(name: ModelName, predictor_class: str) -> tuple[NewFile, ...]:
     """
-    The files of a project that serves as it stands.
+    Generate the files of a new project that can be served without changes.
 
     Raises:
-        InvalidValue: *predictor_class* cannot be the name of a class.
+        InvalidValue: *predictor_class* is not a valid class name.
     """
     if not predictor_class.isidentifier() or iskeyword(predictor_class):
-        raise InvalidValue(f"{predictor_class!r} cannot be the name of a class.", remedy="Write it as Python does.")
+        raise InvalidValue(
+            f"{predictor_class!r} is not a valid Python class name.",
+            remedy="Use letters, digits and '_'; do not start with a digit.",
+        )
     places = {
         FILE: "mlserver",
         "predictor.py": "predictor",
@@ -52,7 +55,7 @@ def skeleton(name: ModelName, predictor_class: str) -> tuple[NewFile, ...]:
 
 def name_as_yaml(name: str) -> str:
     """
-    *name* as a YAML text: quoted where it would be read as something else.
+    Write *name* as a YAML string, in quotes when YAML would read it as another type.
 
     >>> name_as_yaml("churn"), name_as_yaml("1"), name_as_yaml("null")
     ('churn', "'1'", "'null'")
@@ -62,7 +65,7 @@ def name_as_yaml(name: str) -> str:
 
 def classifier_name(directory: str) -> ModelName:
     """
-    A name for the classifier of a *directory* of that name.
+    Derive a classifier's name from the name of its *directory*.
 
     >>> classifier_name("Credit Risk (2024)")
     'credit-risk-2024'
@@ -71,14 +74,14 @@ def classifier_name(directory: str) -> ModelName:
     return ModelName(re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:128] or "classifier")
 
 
-def migrated(document: Document, text: str) -> str:
+def convert_older_format(document: YamlDocument, text: str) -> str:
     """
-    *text*, the older form of *document*, as today's: without the keys that are no longer read, comments kept.
+    Convert *text*, the older format of *document*, to the current format: drop retired keys, keep comments.
 
-    Where a retired key cannot be cut out by its lines (flow style, aliases), the mapping is written anew, without
+    When a retired key cannot be removed by whole lines (flow style, aliases), the mapping is written again without
     comments.
     """
-    wanted = without_retired(document)[0].tree
+    wanted = without_retired_keys(document)[0].tree
     cut = "".join(_without_lines(text, wanted))
     try:
         kept = yaml.safe_load(cut)
@@ -104,7 +107,7 @@ def _retired_spans(node: yaml.Node | None, wanted: Any) -> Iterator[range]:
 
 
 def _last_line(node: yaml.Node) -> int:
-    """Where *node* ends; a mapping of block style would count comments behind it as its own."""
+    """Give the last line of *node* without the comments that follow it, which PyYAML counts to a block mapping."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)

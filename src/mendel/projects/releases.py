@@ -1,4 +1,4 @@
-"""Release status and the plan of a release: pure, from one observation of the repository."""
+"""Release status and the plan of a new release tag, decided from one reading of the repository."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _NEVER_RELEASED = frozenset({".git", ".mendel", ".venv", "__pycache__"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolBuild:
     """
-    The installed tool: its version, and where known the full commit it was built from, and that commit's repository.
+    The installed tool: its version, the full id of the commit it was built from, and that commit's repository.
 
-    ``how`` says from what the commit is known: ``embedded``, ``vcs``, ``checkout``, or ``unknown``.
+    ``commit`` and ``url`` are None when unknown. ``how`` names the source of the commit: ``embedded``, ``vcs``,
+    ``checkout``, or ``unknown``.
     """
 
     version: str
@@ -45,21 +46,22 @@ class ToolBuild:
 
     @property
     def short(self) -> str:
-        """The hash as tags carry it: 7 digits, or ``dev``."""
+        """The commit as release tags contain it: 7 hex digits, or ``dev`` when unknown."""
         return "dev" if self.commit is None else self.commit[:7]
 
     @property
     def install(self) -> str:
-        """How it came here: ``embedded``, ``vcs``, ``checkout``, or ``wheel``, which tells no commit."""
+        """How the tool was installed: ``embedded``, ``vcs``, ``checkout``, or ``wheel`` when the commit is unknown."""
         return "wheel" if self.how == "unknown" else self.how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """
-    A release of a classifier as the repository holds it.
+    A release of a classifier in the repository.
 
-    ``behind`` counts the commits of HEAD that it lacks; None: the tag is not in HEAD's history, or it cannot be told.
+    ``behind`` counts the commits of HEAD's history that the release lacks; None when the release is not in that
+    history, or the history is incomplete.
     """
 
     tag: ReleaseTag
@@ -68,18 +70,18 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class RepositoryState:
     """
-    What release status and plans are decided on, read once.
+    The state of the project and its repository, read once, from which release status and plans are decided.
 
     Attributes:
-        project: As configured in the working tree.
-        work_tree: None outside of a repository.
-        newest: The newest release of each classifier that has one.
-        tag_names: Every tag there is, releases or not.
+        project: The project as configured in the working tree.
+        work_tree: The git checkout; None outside of a repository.
+        newest: The newest release of each classifier that has a release.
+        tag_names: The names of all tags, release tags and others.
         without_source: Classifiers whose predictor file is missing.
-        untracked: Per classifier the artefacts its configuration names and git does not track, relative to the project.
-        repository_name: As tags and labels carry it.
+        untracked: Per classifier, the configured artefacts that git does not track, relative to the project.
+        repository_name: The repository's name for tags and labels.
     """
 
     project: Project
@@ -92,7 +94,7 @@ class Observation:
 
 
 class ReleaseState(StrEnum):
-    """How a classifier's newest release relates to the working tree and the tool."""
+    """How a classifier's newest release compares with HEAD and with the installed tool."""
 
     READY = "Ready"
     BEHIND = "Behind"
@@ -104,7 +106,7 @@ class ReleaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusRow:
-    """One row of the status table; absent cells are ``-``."""
+    """One row of the status table; an empty cell is ``-``."""
 
     classifier: str
     state: ReleaseState
@@ -117,7 +119,7 @@ class StatusRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagPlan:
-    """A tag that may be made, and on what."""
+    """The release tag to create, and the commit to tag."""
 
     tag: ReleaseTag
     previous: SemVer | None
@@ -129,24 +131,24 @@ class TagPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRefused:
-    """Every reason against a tag, in the order they were checked."""
+    """Every reason against a release tag, in the order of the checks."""
 
     classifier: str
     reasons: tuple[str, ...]
 
 
-def observe(project: Project, git: Git) -> Observation:
-    """Read the repository around *project* once, in as many git processes for one tag as for ten thousand."""
+def read_repository_state(project: Project, git: Git) -> RepositoryState:
+    """Read the repository around *project* once; the number of git processes does not depend on the number of tags."""
     work_tree = git.work_tree(project.root)
     name = repository_name(project, None if work_tree is None else work_tree.origin)
     without_source = frozenset(c.name for c in project.classifiers if c.predictor.source(project.root) is None)
     if work_tree is None:
-        return Observation(project=project, work_tree=None, repository_name=name, without_source=without_source)
+        return RepositoryState(project=project, work_tree=None, repository_name=name, without_source=without_source)
     tags = git.tags(work_tree.top)
     newest = newest_releases(tags, project.names)
-    behind = distances(git.ancestry(work_tree.top), [tag.commit for _, tag in newest.values()])
+    behind = commits_behind(git.ancestry(work_tree.top), [tag.commit for _, tag in newest.values()])
     tracked = frozenset(git.tracked(project.root))
-    return Observation(
+    return RepositoryState(
         project=project,
         work_tree=work_tree,
         newest={
@@ -161,7 +163,11 @@ def observe(project: Project, git: Git) -> Observation:
 
 
 def newest_releases(tags: Iterable[GitTag], names: Iterable[str]) -> dict[str, tuple[ReleaseTag, GitTag]]:
-    """The highest version of each of *names* among the annotated tags; of equal versions the one made last."""
+    """
+    Find the newest release of each classifier in *names* among the annotated tags.
+
+    The highest version wins; among tags with equal versions, the tag made last.
+    """
     wanted, newest = frozenset(names), dict[str, tuple[ReleaseTag, GitTag]]()
     for tag in tags:
         if not tag.annotated or "-mlserver-" not in tag.name:
@@ -178,15 +184,19 @@ def newest_releases(tags: Iterable[GitTag], names: Iterable[str]) -> dict[str, t
     return newest
 
 
-def distances(ancestry: Iterable[Commit], commits: Iterable[str]) -> dict[str, int]:
+def commits_behind(ancestry: Iterable[Commit], commits: Iterable[str]) -> dict[str, int]:
     """
-    How many commits of *ancestry* each of *commits* lacks; those outside of it are left out.
+    Count, for each of *commits*, the commits of HEAD's history that are not among its ancestors.
 
-    One walk for all: every commit carries, as bits, which of *commits* descend from it or are it.
+    One walk serves all *commits*: a bit mask at each commit of the history tells which of *commits* are or descend from
+    that commit.
 
     Args:
         ancestry: HEAD's history, children before parents.
-        commits: Full ids, in any order.
+        commits: Full commit ids, in any order.
+
+    Returns:
+        The count per commit; a commit outside of *ancestry* is left out.
     """
     bits = {commit: 1 << place for place, commit in enumerate(dict.fromkeys(commits))}
     carried, seen, groups = dict[str, int](), set[str](), Counter[int]()
@@ -203,19 +213,19 @@ def distances(ancestry: Iterable[Commit], commits: Iterable[str]) -> dict[str, i
     }
 
 
-def untracked_digests(seen: Observation, classifiers: Iterable[str]) -> dict[str, Digest]:
-    """The digest of every untracked artefact of *classifiers*; reads the files whole."""
+def untracked_digests(seen: RepositoryState, classifiers: Iterable[str]) -> dict[str, Digest]:
+    """Compute the digest of every untracked artefact of *classifiers*."""
     names = {name for classifier in classifiers for name in seen.untracked.get(classifier, ())}
     return {name: file_digest(seen.project.root / name) for name in sorted(names)}
 
 
-def release_status(seen: Observation, tool: ToolBuild) -> tuple[StatusRow, ...]:
-    """One row per classifier, in the project's order."""
+def release_status(seen: RepositoryState, tool: ToolBuild) -> tuple[StatusRow, ...]:
+    """Give one row per classifier, in the order of mlserver.yaml."""
     return tuple(_row(classifier.name, seen, tool) for classifier in seen.project.classifiers)
 
 
 def plan_tag(
-    seen: Observation,
+    seen: RepositoryState,
     classifier: str,
     bump: Bump,
     tool: ToolBuild,
@@ -225,10 +235,10 @@ def plan_tag(
     allow_missing_tool: bool = False,
 ) -> TagPlan | TagRefused:
     """
-    Decide the next release of *classifier*, or give every reason against it.
+    Plan the next release of *classifier*, or give every reason against it.
 
     Args:
-        recorded: With leave to release untracked artefacts, their digests (see :func:`untracked_digests`).
+        recorded: The digests of untracked artefacts that the user allowed to release (see :func:`untracked_digests`).
     """
     held = seen.newest.get(classifier)
     previous = None if held is None else held.tag.version
@@ -236,7 +246,7 @@ def plan_tag(
     reasons = [*_obstacles(seen, classifier, tag, recorded=recorded or {})]
     if tool.commit is None and not allow_missing_tool:
         reasons.append(
-            "the commit of the installed tool is unknown (--allow-missing-mlserver tags as not reproducible)"
+            "the commit of the installed tool is unknown (--allow-missing-mlserver releases it as not reproducible)"
         )
     if reasons or seen.work_tree is None or seen.work_tree.head is None:
         return TagRefused(classifier=classifier, reasons=tuple(reasons))
@@ -250,7 +260,7 @@ def plan_tag(
     )
 
 
-def _row(name: str, seen: Observation, tool: ToolBuild) -> StatusRow:
+def _row(name: str, seen: RepositoryState, tool: ToolBuild) -> StatusRow:
     release, shallow = seen.newest.get(name), seen.work_tree is not None and seen.work_tree.shallow
     state = _state(release, tool, shallow=shallow)
     again = f"mlserver tag --classifier {name} <major|minor|patch>"
@@ -295,28 +305,30 @@ def _same_tool(release: Release | None, tool: ToolBuild) -> bool:
 
 
 def repository_obstacles(tree: WorkTree | None, root: Path) -> Iterator[str]:
-    """What of the repository around *root* stands against any release."""
+    """Yield each reason in the state of the repository around *root* that forbids any release."""
     if tree is None:
         yield f"{root} is not in a git repository"
     elif tree.head is None:
         yield "the repository has no commit yet"
     if tree is not None and tree.changed:
-        yield f"changed or staged files: {_listed(tree.changed)}"
+        yield f"tracked files are changed or staged: {_listed(tree.changed)}"
 
 
-def _obstacles(seen: Observation, classifier: str, tag: ReleaseTag, *, recorded: Mapping[str, Digest]) -> Iterator[str]:
+def _obstacles(
+    seen: RepositoryState, classifier: str, tag: ReleaseTag, *, recorded: Mapping[str, Digest]
+) -> Iterator[str]:
     yield from repository_obstacles(seen.work_tree, seen.project.root)
     if classifier not in seen.project.names:
-        yield f"there is no classifier {classifier!r}; the project has {', '.join(seen.project.names)}"
+        yield f"the project has no classifier {classifier!r}; its classifiers are {', '.join(seen.project.names)}"
     if classifier in seen.without_source:
         predictor = seen.project.classifier(classifier).predictor
         yield f"the predictor file of {predictor.module!r} is missing"
     if left := [path for path in seen.untracked.get(classifier, ()) if path not in recorded]:
-        yield f"artefacts that git does not track: {_listed(left)} (--allow-untracked records their digests)"
+        yield f"git does not track these artefacts: {_listed(left)} (--allow-untracked records their digests)"
     if seen.work_tree is not None and seen.work_tree.shallow and classifier not in seen.newest:
-        yield "the clone is shallow, and may lack its releases (git fetch --unshallow --tags)"
+        yield "the clone is shallow and may lack earlier releases (run: git fetch --unshallow --tags)"
     if str(tag) in seen.tag_names:
-        yield f"the tag {tag} exists"
+        yield f"the tag {tag} exists already"
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:
@@ -325,7 +337,7 @@ def _listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def _message(
-    seen: Observation, tag: ReleaseTag, tool: ToolBuild, message: str | None, recorded: Mapping[str, Digest]
+    seen: RepositoryState, tag: ReleaseTag, tool: ToolBuild, message: str | None, recorded: Mapping[str, Digest]
 ) -> str:
     tree = seen.work_tree
     return with_trailers(

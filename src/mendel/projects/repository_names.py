@@ -1,4 +1,4 @@
-"""What a repository is called, and where it is, without secrets."""
+"""The name of a git repository, and its URL without credentials."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SCP_FORM = re.compile(r"[^/@:]+(?::[^/@]*)?@[^/:]+:(?!//)")
 
 
 def repository_name(project: Project, origin: str | None) -> str:
-    """The configured name, else the last part of the origin URL, else the directory's name."""
+    """Give the configured name, else the last part of the origin's URL, else the name of the project's directory."""
     return project.repository.name or (name_in_origin(origin) if origin else "") or project.root.name
 
 
 def name_in_origin(origin: str) -> str:
     """
-    The last part of the URL *origin*.
+    Give the last part of the URL *origin* without ``.git``.
 
     >>> name_in_origin("git@example.org:models.git"), name_in_origin("https://example.org/team/models/")
     ('models', 'models')
@@ -27,7 +27,7 @@ def name_in_origin(origin: str) -> str:
 
 def without_credentials(url: str) -> str:
     """
-    *url* without user, password and query, so that it may stand in a tag or a label.
+    Remove user, password and query from *url*, so that a tag or label may contain it.
 
     >>> without_credentials("https://me:s3cret@example.org/team/repo.git?token=1")
     'https://example.org/team/repo.git'
@@ -44,7 +44,7 @@ def without_credentials(url: str) -> str:
 
 def holds_credentials(url: str) -> bool:
     """
-    Whether *url* carries a password, or a user where that is as good as one.
+    Tell whether *url* contains a password, or a user name outside SSH, which may be an access token.
 
     >>> holds_credentials("https://t0ken@example.org/tool.git"), holds_credentials("ssh://git@example.org/tool.git")
     (True, False)

@@ -1,4 +1,4 @@
-"""The JSON Schema of ``mlserver.yaml``, derived from the nouns that read it."""
+"""The JSON Schema of ``mlserver.yaml``, derived from the dataclasses that the file is read into."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mendel.projects.entities import (
     Build,
     DeploymentSection,
     Observability,
-    Predictor,
+    PredictorSection,
     RepositorySection,
     ServerSection,
 )
@@ -33,34 +33,34 @@ _PLAIN: dict[type, Schema] = {
     float: {"type": "number"},
     timedelta: {"type": "string", "pattern": _DURATION},
 }
-# What the nouns check at birth, said of single keys.
+# The bounds that the dataclasses check, as JSON Schema keywords.
 _BOUNDS: dict[tuple[type, str], Schema] = {
     (ServerSection, "port"): {"minimum": 0, "maximum": 65535},
     (ServerSection, "workers"): {"minimum": 1},
-    (Predictor, "module"): {"pattern": r"^(\./)?[^\W\d]\w*([./][^\W\d]\w*)*(\.py)?$"},
-    (Predictor, "class_name"): {"pattern": r"^[^\W\d]\w*$"},
+    (PredictorSection, "module"): {"pattern": r"^(\./)?[^\W\d]\w*([./][^\W\d]\w*)*(\.py)?$"},
+    (PredictorSection, "class_name"): {"pattern": r"^[^\W\d]\w*$"},
     (Api, "max_concurrent_predictions"): {"minimum": 1},
 }
 _SHARED: dict[str, type] = {"server": ServerSection, "api": Api, "observability": Observability, "build": Build}
 _ABOUT = {
-    "classifier": "What the classifier is called.",
-    "classifiers": "Several classifiers by name; what stands beside it is shared by all of them.",
-    "default_classifier": "Which of several is served and run where none is named.",
-    "monitoring": "How the model is watched.",
+    "classifier": "The classifier's name and description.",
+    "classifiers": "Several classifiers by name; all of them share the other sections of the file.",
+    "default_classifier": "The classifier that `serve` and `run` use when no classifier is named.",
+    "monitoring": "How drift and quality of the model are monitored.",
     "gates": "How much evidence a promotion needs.",
     "retraining": "How the model is retrained.",
-    "healing": "What may be done about an incident without a person.",
-    "rollback": "When the performance of the serving version triggers.",
-    "governance": "Which flags a version needs to reach users.",
+    "healing": "Which actions Mendel may take on an incident without approval by a person.",
+    "rollback": "The bounds on the production version's performance that trigger a rollback.",
+    "governance": "Which governance flags a version needs before it may serve users.",
 }
 
 
 def project_schema(policies: Mapping[str, type]) -> Schema:
     """
-    The schema, in the dialect 2020-12; one file describes one classifier, or several below ``classifiers``.
+    Give the JSON Schema (dialect 2020-12) of a file with one classifier, or with several under ``classifiers``.
 
     Args:
-        policies: The noun of each policy section, from the rooms that act on them.
+        policies: The dataclass of each policy section by name.
     """
     shared = {name: _section(kind) for name, kind in _SHARED.items()}
     shared["api"]["properties"]["feature_order"] = _feature_order()
@@ -68,7 +68,7 @@ def project_schema(policies: Mapping[str, type]) -> Schema:
     for name, section in sections.items():
         section["description"] = _ABOUT.get(name, section.get("description", ""))
     whole = {"repository": _section(RepositorySection), "deployment": _section(DeploymentSection)}
-    own = {"predictor": section_schema(Predictor, empty_keys=True), **shared, **sections}
+    own = {"predictor": section_schema(PredictorSection, empty_keys=True), **shared, **sections}
     definitions = {
         "single": _object({"classifier": _naming(named=False), **own, **whole}, required=["classifier", "predictor"]),
         "one_of_several": _object({"classifier": _naming(named=True), **own}, required=["predictor"]),
@@ -102,10 +102,10 @@ def project_schema(policies: Mapping[str, type]) -> Schema:
 
 def section_schema(kind: type, *, empty_keys: bool = False) -> Schema:
     """
-    The schema of one section: every key with its type, default and meaning, and no other key.
+    Give the schema of one section: type, default and meaning of every key; other keys are not allowed.
 
     Args:
-        empty_keys: Whether a key with nothing behind it is taken for absent.
+        empty_keys: Whether a key without a value (null) counts as absent.
     """
     hints, meanings = get_type_hints(kind), attribute_meanings(kind)
     keys: Schema = {}
@@ -128,7 +128,7 @@ def _section(kind: type) -> Schema:
 
 
 def attribute_meanings(kind: type) -> dict[str, str]:
-    """What the docstrings of *kind* and its parents say of each attribute, below ``Attributes:`` or ``Args:``."""
+    """Read the meaning of each attribute from ``Attributes:`` or ``Args:`` in the docstrings of *kind* and parents."""
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         block = re.search(
@@ -161,7 +161,7 @@ def _of(hint: Any) -> Schema:  # noqa: PLR0911 - one line per kind of type
 
 
 def _nullable(schema: Schema) -> Schema:
-    """A key with nothing behind it keeps its default."""
+    """Allow null too, which keeps the key's default."""
     if isinstance(schema.get("type"), str):
         return {**schema, "type": [schema["type"], "null"]}
     if "enum" in schema and None not in schema["enum"]:
@@ -176,12 +176,16 @@ def _object(properties: Schema, *, required: list[str]) -> Schema:
 
 def _naming(*, named: bool) -> Schema:
     keys: Schema = {
-        "name": {"type": "string", "pattern": NAME_PATTERN, "description": "Its name, and that of its model."},
-        "description": {"type": ["string", "null"], "description": "What it answers, in a sentence."},
-        "repository": {"type": ["string", "null"], "description": "Where it belongs to, where that is told."},
+        "name": {
+            "type": "string",
+            "pattern": NAME_PATTERN,
+            "description": "The name of the classifier and of its registered model.",
+        },
+        "description": {"type": ["string", "null"], "description": "What the classifier predicts, in a sentence."},
+        "repository": {"type": ["string", "null"], "description": "The repository that the classifier belongs to."},
     }
     if named:
-        keys["name"]["description"] += " The key above already says it."
+        keys["name"]["description"] += " Optional; it must equal the key of the classifier's section."
         return _nullable({**_object(keys, required=[]), "description": _ABOUT["classifier"]})
     return {**_object(keys, required=["name"]), "description": _ABOUT["classifier"]}
 

@@ -1,4 +1,4 @@
-"""The trailers of a release tag's message: what a later rebuild must not ask the machine."""
+"""The trailers in a release tag's message, which record the names and digests that a later rebuild needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRAILER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*): *(.*)")
 
 def with_trailers(text: str, trailers: Iterable[tuple[str, str | None]]) -> str:
     r"""
-    A message of *text* and, as its last paragraph, the *trailers* that have a value.
+    Write a tag message: *text*, then a last paragraph with each trailer that has a value.
 
     >>> with_trailers("Spring release", [("Tool-Version", "1.2"), ("Tool-Url", None)])
     'Spring release\n\nTool-Version: 1.2\n'
@@ -25,7 +25,7 @@ def with_trailers(text: str, trailers: Iterable[tuple[str, str | None]]) -> str:
 
 def read_trailers(message: str) -> dict[str, tuple[str, ...]]:
     r"""
-    The values of each trailer of *message*, in their order; only a last paragraph of nothing else counts.
+    Read the values of each trailer of *message*, in order; trailers count only in a last paragraph of trailers alone.
 
     >>> read_trailers("Tool-Version: of the body\n\nTool-Version: 1.2\n")
     {'Tool-Version': ('1.2',)}
@@ -41,7 +41,7 @@ def read_trailers(message: str) -> dict[str, tuple[str, ...]]:
 
 
 def artifact_value(path: str, digest: str) -> str:
-    """The value of an ``Untracked-Artifact``; a path that a line cannot carry as it stands is quoted as in JSON."""
+    """Write the value of an ``Untracked-Artifact`` trailer; a path with unusual characters is quoted as in JSON."""
     plain = path.isprintable() and path == " ".join(path.split()) and not path.startswith('"')
     quoted = path if plain else json.dumps(path).replace("  ", " \\u0020")
     return f"{digest} {quoted}"
@@ -49,7 +49,7 @@ def artifact_value(path: str, digest: str) -> str:
 
 def artifact_of(value: str) -> tuple[str, str]:
     """
-    Path and digest of such a value.
+    Read path and digest from the value of an ``Untracked-Artifact`` trailer.
 
     >>> artifact_of(artifact_value("two  spaces.bin", "sha256:00"))
     ('two  spaces.bin', 'sha256:00')
@@ -59,5 +59,5 @@ def artifact_of(value: str) -> tuple[str, str]:
         return path, digest
     try:
         return str(json.loads(path)), digest
-    except ValueError:  # written by hand
+    except ValueError:  # a person wrote the trailer, with a path that begins with a quote
         return path, digest

@@ -1,4 +1,4 @@
-"""From which commit the installed tool was built."""
+"""Find the commit from which the installed tool was built."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from mendel.projects.releases import ToolBuild
 from mendel.projects.repository_names import without_credentials
 
 EMBEDDED = "_commit.txt"
-"""A file of the package that a build may write: the full commit, and optionally the repository's URL, a line each."""
+"""A package file that a build may write: one line with the full commit id, and a second with the repository's URL."""
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 def tool_build(git: Git, *, package: Path | None = None, install_record: str | None = None) -> ToolBuild:
     """
-    The installed tool's version and commit: embedded at build, recorded by a VCS install, or HEAD of a checkout.
+    Find the version and commit of the installed tool.
+
+    The commit comes from the file that the build embedded, else from the record of an installation from git, else from
+    HEAD of the checkout that contains the package.
 
     Args:
-        package: The directory of the package; by default where it is imported from.
-        install_record: The text of ``direct_url.json``; by default what the installer wrote.
+        package: The package's directory; by default the imported package.
+        install_record: The text of ``direct_url.json``; by default the file that the installer wrote.
     """
     here = Path(str(resources.files("mendel"))) if package is None else package
     version, recorded = _installed()
@@ -60,10 +63,10 @@ def _from_vcs(record: str | None, version: str) -> ToolBuild | None:
 
 
 def _from_checkout(package: Path, version: str, git: Git) -> ToolBuild:
-    """HEAD, but only where git tracks the package: an environment inside somebody's repository is not our checkout."""
+    """Give HEAD's commit if git tracks the package; a virtual environment inside another repository does not count."""
     try:
         tree = git.work_tree(package) if "__init__.py" in git.tracked(package) else None
-    except (Unsupported, InvalidProject):  # no git here, or a checkout of somebody whom git does not trust
+    except (Unsupported, InvalidProject):  # git is not installed, or refuses a checkout owned by another user
         return ToolBuild(version=version)
     if tree is None or tree.head is None:
         return ToolBuild(version=version)

@@ -12,11 +12,20 @@ import pytest
 
 from mendel.adapters.git import GitPrograms
 from mendel.errors import InvalidProject, ReleaseNotFound, Unsupported
-from mendel.projects import ToolBuild, load_project, observe, plan_tag, release_status, tool_build, untracked_digests
+from mendel.projects import (
+    ToolBuild,
+    load_project,
+    plan_tag,
+    read_repository_state,
+    release_status,
+    tool_build,
+    untracked_digests,
+)
 from mendel.values import Bump
 
 GIT = GitPrograms()
 TOOL = ToolBuild(version="1.2.3", commit="762e7f2" + "0" * 33, url="https://example.org/tool.git", how="embedded")
+SHALLOW = "the clone is shallow and may lack earlier releases (run: git fetch --unshallow --tags)"
 SINGLE = "classifier: {name: m}\npredictor: {module: a, class_name: A}\n"
 NAME = "sentiment-v1.0.0-mlserver-762e7f2"
 
@@ -33,7 +42,7 @@ class TestTagDetails:
         for name in odd:
             checkout.write(f"data/{name}", name)
         head = checkout.commit()
-        seen = observe(load_project(checkout.path), GIT)
+        seen = read_repository_state(load_project(checkout.path), GIT)
         recorded = untracked_digests(seen, ["m"])
         plan = plan_tag(seen, "m", Bump.MAJOR, TOOL, recorded=recorded, message="Hello\n\nTool-Version: 9")
         GIT.create_tag(plan.top, str(plan.tag), commit=plan.commit, message=plan.message)
@@ -75,7 +84,7 @@ class TestTagDetails:
         checkout.git("config", "gpg.format", "ssh")
         checkout.git("config", "user.signingKey", str(key))
         checkout.git("config", "tag.gpgSign", "true")
-        plan = plan_tag(observe(load_project(checkout.path), GIT), "sentiment", Bump.MAJOR, TOOL)
+        plan = plan_tag(read_repository_state(load_project(checkout.path), GIT), "sentiment", Bump.MAJOR, TOOL)
         GIT.create_tag(plan.top, str(plan.tag), commit=plan.commit, message=plan.message)
         assert "BEGIN SSH SIGNATURE" in checkout.git("cat-file", "-p", str(plan.tag))
         details = GIT.tag(checkout.path, str(plan.tag))
@@ -159,10 +168,10 @@ class TestPlaces:
         tree = GIT.work_tree(parent / "feature")
         assert (tree.branch, tree.prefix) == ("feature", "")
         assert GIT.work_tree(parent / ".bare") is None
-        seen = observe(load_project(parent / "feature"), GIT)
+        seen = read_repository_state(load_project(parent / "feature"), GIT)
         plan = plan_tag(seen, "sentiment", Bump.MAJOR, TOOL)
         GIT.create_tag(plan.top, str(plan.tag), commit=plan.commit, message=plan.message)
-        again = observe(load_project(parent / "feature"), GIT)
+        again = read_repository_state(load_project(parent / "feature"), GIT)
         assert release_status(again, TOOL)[0].status == "Ready"
 
     def test_inside_of_a_submodule(self, checkout, make_checkout):
@@ -172,7 +181,7 @@ class TestPlaces:
         outer.git("submodule", "add", "-q", str(checkout.path), "inner")
         outer.commit()
         inside = outer.path / "inner"
-        seen = observe(load_project(inside), GIT)
+        seen = read_repository_state(load_project(inside), GIT)
         assert seen.work_tree.top == inside
         assert seen.work_tree.head == checkout.git("rev-parse", "HEAD")
         checkout_of_outer = GIT.work_tree(outer.path)
@@ -197,7 +206,7 @@ class TestPlaces:
         repository.commit()
         repository.write("modelle/größe 1/a.py", "class A: x = 1\n")
         project = load_project(repository.path / "modelle" / "größe 1")
-        seen = observe(project, GIT)
+        seen = read_repository_state(project, GIT)
         assert seen.work_tree.prefix == "modelle/größe 1"
         assert seen.work_tree.changed == ("modelle/größe 1/a.py",)
         assert GIT.tracked(project.root) == ("a.py", "mlserver.yaml")
@@ -211,7 +220,7 @@ class TestPlaces:
         repository.commit()
         repository.tag("one-v1.0.0-mlserver-762e7f2")
         status = {
-            name: release_status(observe(load_project(repository.path / name), GIT), TOOL)[0].status
+            name: release_status(read_repository_state(load_project(repository.path / name), GIT), TOOL)[0].status
             for name in ("one", "two")
         }
         assert status == {"one": "Ready", "two": "No tags"}
@@ -223,8 +232,8 @@ class TestPlaces:
         clone = tmp_path / "clone"
         command = ["git", "clone", "-q", "--depth", "1", "--no-tags", f"file://{checkout.path}", clone]
         subprocess.run(command, check=True)
-        refused = plan_tag(observe(load_project(clone), GIT), "sentiment", Bump.MAJOR, TOOL)
-        assert refused.reasons == ("the clone is shallow, and may lack its releases (git fetch --unshallow --tags)",)
+        refused = plan_tag(read_repository_state(load_project(clone), GIT), "sentiment", Bump.MAJOR, TOOL)
+        assert refused.reasons == (SHALLOW,)
 
     def test_a_broken_repository_says_what_git_says(self, checkout):
         """A repository that git refuses is an error with git's words, not an absent one."""

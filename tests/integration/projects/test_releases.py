@@ -18,8 +18,8 @@ from mendel.projects import (
     code_digest,
     files_below,
     load_project,
-    observe,
     plan_tag,
+    read_repository_state,
     release_status,
     tool_build,
     untracked_digests,
@@ -31,7 +31,7 @@ GIT = GitPrograms()
 
 
 def seen(checkout, project=None):
-    return observe(project or load_project(checkout.path), GIT)
+    return read_repository_state(project or load_project(checkout.path), GIT)
 
 
 def states(checkout, tool=TOOL):
@@ -184,7 +184,7 @@ def test_worktrees_and_subdirectories(make_checkout):
     linked = repository.path.parent / "linked"
     repository.git("worktree", "add", "-q", str(linked), "-b", "linked")
     project = load_project(linked / "models" / "x")
-    observed = observe(project, GIT)
+    observed = read_repository_state(project, GIT)
     assert observed.work_tree is not None
     assert (observed.work_tree.prefix, observed.work_tree.branch) == ("models/x", "linked")
     plan = plan_tag(observed, "m", Bump.MAJOR, TOOL)
@@ -204,9 +204,9 @@ def test_all_reasons_at_once(checkout):
     checkout.git("add", "täglich.py")
     found = reasons(checkout, tool=ToolBuild(version="1"))
     assert [reason.split(":")[0].split(" (")[0] for reason in found] == [
-        "changed or staged files",
+        "tracked files are changed or staged",
         "the predictor file of 'gone' is missing",
-        "artefacts that git does not track",
+        "git does not track these artefacts",
         "the commit of the installed tool is unknown",
     ]
     assert "täglich.py" in found[0]
@@ -215,7 +215,7 @@ def test_all_reasons_at_once(checkout):
 def test_outside_of_a_repository(tmp_path):
     """A project without git is told so, and its configuration still loads."""
     (tmp_path / "mlserver.yaml").write_text("classifier: {name: m}\npredictor: {module: a, class_name: A}\n")
-    observed = observe(load_project(tmp_path), GIT)
+    observed = read_repository_state(load_project(tmp_path), GIT)
     plan = plan_tag(observed, "m", Bump.PATCH, TOOL)
     assert isinstance(plan, TagRefused)
     assert "is not in a git repository" in plan.reasons[0]
@@ -255,7 +255,7 @@ def test_texts_are_no_artefacts(checkout):
     checkout.write("w.bin", "abc")
     checkout.commit()
     project = load_project(checkout.path)
-    assert observe(project, GIT).untracked == {"m": ("w.bin",)}
+    assert read_repository_state(project, GIT).untracked == {"m": ("w.bin",)}
     assert project.classifier().predictor.kwargs_in(checkout.path)["prompt"] == values["prompt"]
 
 
@@ -270,7 +270,9 @@ def test_patterns_and_requirements_count_as_artefacts(checkout):
     for name in ("data/w.bin", "data/__pycache__/x.pyc", "extra/a.csv", "extra/b.txt", "needs.txt"):
         checkout.write(name, name)
     checkout.commit()
-    assert observe(load_project(checkout.path), GIT).untracked == {"m": ("data/w.bin", "extra/a.csv", "needs.txt")}
+    assert read_repository_state(load_project(checkout.path), GIT).untracked == {
+        "m": ("data/w.bin", "extra/a.csv", "needs.txt")
+    }
 
 
 def test_the_message_answers_what_a_rebuild_asks(checkout):
@@ -407,7 +409,7 @@ def test_ten_thousand_tags_in_half_a_second(make_checkout):
     repository.git("reset", "-q", "--hard")
     project = load_project(repository.path)
     began = time.perf_counter()
-    rows = release_status(observe(project, GIT), TOOL)
+    rows = release_status(read_repository_state(project, GIT), TOOL)
     took = time.perf_counter() - began
     assert {(row.version, row.status) for row in rows} == {("1.99.0", "Ready")}
     assert took < 2.0  # the bound is 0.5 s; a shared machine gets room

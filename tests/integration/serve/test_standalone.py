@@ -182,7 +182,7 @@ def test_a_feature_order_that_cannot_be_read_starts_nothing(alone, project):
     (project / "order.json").write_text('{"a": 1}')
     ended = alone().ended()
     assert ended.code == 1
-    assert "is not a JSON array of names" in ended.text
+    assert "is not a JSON array of feature names" in ended.text
     (project / "order.json").write_text('["b", "a"]')
     assert alone("--classifier", "first").ready().ask("POST", "/predict", {"a": 1, "b": 2})[1]["prediction"] == 2.0
 

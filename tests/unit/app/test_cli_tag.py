@@ -244,7 +244,7 @@ class TestRefusals:
         first, *reasons = said.err.splitlines()
         assert first == "error: No tag was made."
         assert "mlserver.yaml:4: mlserver.yaml: unknown key 'servr'; did you mean 'server'?" in reasons[0]
-        assert reasons[1] == "  - changed or staged files: mlserver.yaml"
+        assert reasons[1] == "  - tracked files are changed or staged: mlserver.yaml"
 
     def test_a_reason_that_all_share_is_said_once(self, mendel, several):
         """With --all, what concerns everybody stands once, what concerns one with its name."""
@@ -253,7 +253,7 @@ class TestRefusals:
         said = mendel("tag", "patch", "--all", "--path", several.path)
         assert said.err.splitlines() == [
             "error: No tag was made.",
-            "  - changed or staged files: mlserver.yaml",
+            "  - tracked files are changed or staged: mlserver.yaml",
             "  - sentiment-vip: the predictor file of 'b' is missing",
         ]
 
@@ -291,7 +291,7 @@ class TestRefusals:
         said = mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path)
         assert said.code == 1
         assert "the predictor file of 'a' is missing" in said.err
-        assert "changed or staged files: a.py, mlserver.yaml" in said.err
+        assert "tracked files are changed or staged: a.py, mlserver.yaml" in said.err
         assert several.tags == []
 
     def test_of_all_none_is_made_when_one_is_refused(self, mendel, several):
@@ -306,7 +306,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "sentence"),
         [
-            (["patch", "--classifier", "sentimental"], "there is no classifier 'sentimental'"),
+            (["patch", "--classifier", "sentimental"], "the project has no classifier 'sentimental'"),
             (["--path", "no-such-directory"], "no-such-directory"),
         ],
     )

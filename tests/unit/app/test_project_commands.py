@@ -82,7 +82,7 @@ class TestVersion:
         said = mendel("version", "--detailed")
         assert said.code == 0
         assert said.out.startswith(f"mendel {__version__}, commit ")
-        assert "hint: No mlserver.yaml in" in said.err
+        assert "holds no mlserver.yaml" in said.err
 
     def test_of_each_classifier(self, mendel, several, git):
         """--detailed tells version, tag, commit, branch and changes, of all classifiers or of one."""
@@ -143,7 +143,7 @@ class TestListing:
         """The error lists the classifiers."""
         said = mendel("list-classifiers", "--classifier", "x", "--path", several)
         assert said.code == 1
-        assert "Name one of: sentiment, sentiment-vip." in said.err
+        assert "Choose one of: sentiment, sentiment-vip." in said.err
 
     def test_status_of_one(self, mendel, several):
         """`mendel tag` shows one where one is named, with a name that others begin with."""
@@ -260,8 +260,8 @@ class TestInit:
         ("words", "code", "said"),
         [
             (["--ci", "jenkins"], 2, "is not one of 'github', 'gitlab', 'none'"),
-            (["--predictor-class", "not a class"], 1, "cannot be the name of a class"),
-            (["--predictor-class", "class"], 1, "cannot be the name of a class"),
+            (["--predictor-class", "not a class"], 1, "is not a valid Python class name"),
+            (["--predictor-class", "class"], 1, "is not a valid Python class name"),
             (["--classifier", "Not A Name"], 1, "is not a model name"),
         ],
     )
@@ -300,7 +300,7 @@ class TestInit:
 
         monkeypatch.setattr("os.fsync", full)
         files = [(tmp_path, NewFile(path=name, text="new\n")) for name in ("a", "c", "b")]
-        with pytest.raises(StoreUnavailable, match=r"/b: No space left"):
+        with pytest.raises(StoreUnavailable, match=r"/b cannot be written: No space left"):
             write_new(files, force=True)
         assert files_of(tmp_path) == {"b"}
         assert (tmp_path / "b").read_text() == "mine"
@@ -384,7 +384,7 @@ class TestMigration:
         assert files_of(tmp_path) == {"classifier.yaml"}
         said = mendel("migrate", "mlserver", "--path", tmp_path)
         assert said.code == 0
-        assert "classifier.version is no longer read" in said.err
+        assert "classifier.version is ignored" in said.err
         text = (tmp_path / "mlserver.yaml").read_text()
         assert text == dry.out
         assert text.startswith(

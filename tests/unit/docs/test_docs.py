@@ -15,7 +15,7 @@ from mendel.projects import (
     Build,
     DeploymentSection,
     Observability,
-    Predictor,
+    PredictorSection,
     RepositorySection,
     ServerSection,
     load_project,
@@ -23,7 +23,7 @@ from mendel.projects import (
 
 SECTIONS = {
     "repository": RepositorySection,
-    "predictor": Predictor,
+    "predictor": PredictorSection,
     "server": ServerSection,
     "api": Api,
     "observability": Observability,

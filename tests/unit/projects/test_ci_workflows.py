@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mendel.errors import InvalidValue
-from mendel.projects import Ecr, ImageRegistry, Pipeline, ci_workflow, github_workflow, gitlab_pipeline, installable
+from mendel.projects import CiWorkflowInputs, Ecr, ImageRegistry, ci_workflow, github_workflow, gitlab_pipeline, pip_url
 
 COMMIT = "762e7f2"
 TAG = f"sentiment-vip-v1.2.3-mlserver-{COMMIT}"
@@ -61,7 +61,7 @@ exec {python} "$@"
 
 def pipeline(registry=None, **how):
     parts = {"registry": registry or ImageRegistry(), "repository": "shop", "tool_source": "git+https://e.org/m.git"}
-    return Pipeline(**{**parts, **how})
+    return CiWorkflowInputs(**{**parts, **how})
 
 
 def steps(registry=None, **how):
@@ -264,8 +264,8 @@ def test_gitlab_pushes_where_it_is_told(name, runner):
         (ImageRegistry(type="dockerhub"), "deployment.registry.namespace is missing"),
         (ImageRegistry(type="ecr"), "deployment.registry.ecr.registry_id is missing"),
         (ImageRegistry(type="ecr", ecr=replace(ECR, aws_region=None)), "deployment.registry.ecr.aws_region is missing"),
-        (ImageRegistry(type="custom", url="https://x.org/$(id)"), "which a workflow cannot carry"),
-        (ImageRegistry(namespace="${{ secrets.KEY }}"), "which a workflow cannot carry"),
+        (ImageRegistry(type="custom", url="https://x.org/$(id)"), "which has characters that are not allowed"),
+        (ImageRegistry(namespace="${{ secrets.KEY }}"), "which has characters that are not allowed"),
     ],
 )
 def test_a_registry_that_cannot_be_pushed_to(registry, said):
@@ -295,7 +295,7 @@ def test_a_project_below_the_root(runner):
 )
 def test_where_the_tool_is_installed_from(url, source):
     """Any form of a repository's URL becomes one that pip takes on a machine without keys."""
-    assert installable(url) == source
+    assert pip_url(url) == source
 
 
 def test_a_workflow_is_found_by_what_it_speaks_of(tmp_path):

@@ -17,7 +17,7 @@ from mendel.app.cli.tables import RELEASES
 from mendel.errors import InvalidProject, ReleaseRefused
 
 if TYPE_CHECKING:
-    from mendel.projects import Git, Observation, Project, TagPlan, TagRefused, ToolBuild
+    from mendel.projects import Git, Project, RepositoryState, TagPlan, TagRefused, ToolBuild
     from mendel.values import Bump
 
 
@@ -72,13 +72,13 @@ def tag(
     """
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
-    from mendel.projects import load_project, observe  # noqa: PLC0415
+    from mendel.projects import load_project, read_repository_state  # noqa: PLC0415
 
     where, git, tool = path or Path.cwd(), GitPrograms(), this_tool()
     if bump is None:
         if every or dry_run or allow_untracked or allow_missing_mlserver or message is not None:
             raise click.BadParameter("say major, minor or patch")
-        return _status(observe(load_project(where), git), tool, classifier)
+        return _status(read_repository_state(load_project(where), git), tool, classifier)
     request = TagRequest(
         bump=_bump(bump),
         classifier=classifier,
@@ -87,7 +87,7 @@ def tag(
         allow_untracked=allow_untracked,
         allow_missing_tool=allow_missing_mlserver,
     )
-    seen = observe(_project_to_tag(where, git), git)
+    seen = read_repository_state(_project_to_tag(where, git), git)
     for hint in seen.project.hints:
         warn(f"hint: {hint}")
     plans = _plans(seen, request, tool)
@@ -96,7 +96,7 @@ def tag(
     return _make(plans, git, tool)
 
 
-def _status(seen: Observation, tool: ToolBuild, classifier: str | None) -> Result:
+def _status(seen: RepositoryState, tool: ToolBuild, classifier: str | None) -> Result:
     from mendel.projects import release_status, shown_classifiers  # noqa: PLC0415 - help must be quick
 
     shown = {one.name for one in shown_classifiers(seen.project, classifier)}
@@ -157,7 +157,7 @@ def _project_to_tag(where: Path, git: Git) -> Project:
     return project
 
 
-def _chosen(seen: Observation, tool: ToolBuild, request: TagRequest) -> list[str]:
+def _chosen(seen: RepositoryState, tool: ToolBuild, request: TagRequest) -> list[str]:
     from mendel.projects import ReleaseState, chosen_classifier, release_status  # noqa: PLC0415 - help must be quick
 
     if not request.every:
@@ -168,7 +168,7 @@ def _chosen(seen: Observation, tool: ToolBuild, request: TagRequest) -> list[str
     return stale
 
 
-def _plans(seen: Observation, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
+def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
     """All plans or none."""
     from mendel.projects import TagPlan, TagRefused, plan_tag, untracked_digests  # noqa: PLC0415 - help must be quick
 

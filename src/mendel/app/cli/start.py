@@ -71,12 +71,12 @@ def init(
     """
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.app.project.scaffold import Place, workflow_file, write_new  # noqa: PLC0415 - help must be quick
-    from mendel.projects import DeploymentSection, classifier_name, skeleton  # noqa: PLC0415
+    from mendel.projects import DeploymentSection, classifier_name, new_project_files  # noqa: PLC0415
     from mendel.values import ModelName  # noqa: PLC0415
 
     root, tool = (path or Path.cwd()).absolute(), this_tool()
     name = classifier_name(root.name) if classifier is None else ModelName(classifier)
-    files = [(root, file) for file in skeleton(name, predictor_class)]
+    files = [(root, file) for file in new_project_files(name, predictor_class)]
     if ci is None and tool_url is None and tool.url is None:
         warn("hint: no CI workflow is written: where this tool comes from is not known; see mendel init-github --help")
     elif ci != "none":
@@ -108,14 +108,14 @@ def migrate_mlserver(
     """
     from mendel.app.project.scaffold import write_new  # noqa: PLC0415 - help must be quick
     from mendel.errors import ProjectNotFound  # noqa: PLC0415
-    from mendel.projects import FILE, LEGACY_FILE, NewFile, load_project, migrated, read_document  # noqa: PLC0415
+    from mendel.projects import FILE, LEGACY_FILE, NewFile, convert_older_format, load_project, read_document  # noqa: PLC0415
 
     given = (path or Path.cwd()).absolute()
     legacy = given if given.is_file() else given / LEGACY_FILE
     if not legacy.is_file():
         raise ProjectNotFound(f"There is no {legacy}.", remedy="Give its directory with --path.")
     project = load_project(legacy)
-    file = NewFile(path=FILE, text=migrated(read_document(legacy), legacy.read_text(encoding="utf-8")))
+    file = NewFile(path=FILE, text=convert_older_format(read_document(legacy), legacy.read_text(encoding="utf-8")))
     if not dry_run:
         write_new([(legacy.parent, file)], force=False)
     for hint in project.hints[1:]:

@@ -14,7 +14,7 @@ from mendel.app.cli.tables import CLASSIFIER_STATES, SETTINGS, yes
 
 if TYPE_CHECKING:
     from mendel.app.images.host_tools import Machine
-    from mendel.projects import Observation, ToolBuild
+    from mendel.projects import RepositoryState, ToolBuild
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def _classifier_states(path: Path | None, classifier: str | None) -> tuple[Class
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.errors import ProjectNotFound, Unsupported  # noqa: PLC0415
-    from mendel.projects import load_project, observe, release_status, shown_classifiers  # noqa: PLC0415
+    from mendel.projects import load_project, read_repository_state, release_status, shown_classifiers  # noqa: PLC0415
 
     try:
         project = load_project(path or Path.cwd())
@@ -130,7 +130,7 @@ def _classifier_states(path: Path | None, classifier: str | None) -> tuple[Class
         warn(f"hint: {error}")
         return ()
     try:
-        seen = observe(project, GitPrograms())
+        seen = read_repository_state(project, GitPrograms())
     except Unsupported as error:  # an image has no git
         warn(f"hint: {error}")
         return ()
@@ -140,7 +140,7 @@ def _classifier_states(path: Path | None, classifier: str | None) -> tuple[Class
     )
 
 
-def _classifier_state(seen: Observation, name: str, status: str) -> ClassifierState:
+def _classifier_state(seen: RepositoryState, name: str, status: str) -> ClassifierState:
     release, tree = seen.newest.get(name), seen.work_tree
     return ClassifierState(
         classifier=name,

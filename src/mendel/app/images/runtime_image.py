@@ -29,7 +29,7 @@ from mendel.images import (
     ignore_progress,
     rfc3339,
 )
-from mendel.projects import Build, Classifier, Predictor, Project, RepositorySection
+from mendel.projects import Build, Classifier, PredictorSection, Project, RepositorySection
 from mendel.values import ModelName, to_json
 
 _NAME = "serve"
@@ -73,7 +73,9 @@ def _drafted(
 def _nothing_but_mendel(directory: Path, base_image: str | None) -> Project:
     """What a lock is made of where there is no project: Mendel's own requirements, on a base."""
     build = Build() if base_image is None else Build(base_image=base_image)
-    nobody = Classifier(name=ModelName(_NAME), predictor=Predictor(module="none", class_name="Nobody"), build=build)
+    nobody = Classifier(
+        name=ModelName(_NAME), predictor=PredictorSection(module="none", class_name="Nobody"), build=build
+    )
     return Project(
         root=directory, file=directory / "mlserver.yaml", repository=RepositorySection(), classifiers=(nobody,)
     )

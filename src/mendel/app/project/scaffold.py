@@ -13,17 +13,17 @@ from mendel.errors import AlreadyExists, InvalidValue, Unsupported
 from mendel.projects import (
     GITHUB_FILE,
     GITLAB_FILE,
+    CiWorkflowInputs,
     DeploymentSection,
     NewFile,
-    Pipeline,
     Project,
     ToolBuild,
     WorkTree,
     github_workflow,
     gitlab_pipeline,
     holds_credentials,
-    installable,
     name_in_origin,
+    pip_url,
     repository_name,
     without_credentials,
 )
@@ -85,10 +85,10 @@ def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: 
             f"{without_credentials(source)}.",
             remedy="Name it without, and let the workflow's own settings of git log in.",
         )
-    pipeline = Pipeline(
+    pipeline = CiWorkflowInputs(
         registry=deployment.registry,
         repository=place.repository,
-        tool_source=installable(source),
+        tool_source=pip_url(source),
         directory=place.directory,
     )
     render = github_workflow if kind == "github" else gitlab_pipeline

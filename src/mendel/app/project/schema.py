@@ -9,7 +9,7 @@ from mendel.drift import MonitoringPolicy
 from mendel.errors import InvalidPolicy, InvalidProject
 from mendel.gates import GatePolicy
 from mendel.healing import HealingPolicy
-from mendel.projects import Classifier, Document, Place, Project, project_schema, read_document
+from mendel.projects import Classifier, Place, Project, YamlDocument, project_schema, read_document
 from mendel.registry import GovernancePolicy, RollbackPolicy
 from mendel.retraining import RetrainingPolicy
 from mendel.values import from_mapping
@@ -55,7 +55,7 @@ def _read(classifier: Classifier, section: str) -> None:
         from_mapping(POLICIES[section], getattr(classifier, section), at=section)
 
 
-def _located(document: Document, section: Place, error: InvalidPolicy) -> InvalidProject:
+def _located(document: YamlDocument, section: Place, error: InvalidPolicy) -> InvalidProject:
     """The error at the nearest line that its sentence tells: ``section.key: unknown key 'x'``, or a path in it."""
     at, _, said = error.message.partition(": ")
     named = [found.group(1) for pattern in (_UNKNOWN, _FAULT) if (found := pattern.search(said))]

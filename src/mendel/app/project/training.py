@@ -20,7 +20,7 @@ from mendel.client.client import Client
 from mendel.drift import MonitoringPolicy
 from mendel.errors import Conflict, InvalidInput
 from mendel.gates import Evidence, GatePolicy, GateReport, judge
-from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, observe
+from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, read_repository_state
 from mendel.registry import GateRecord, ProjectSource, Provenance, Registration
 from mendel.retraining import (
     CodeSource,
@@ -155,7 +155,7 @@ def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
     Raises:
         Conflict: HEAD is on no release of *classifier*, or files changed since.
     """
-    seen = observe(project, GitPrograms())
+    seen = read_repository_state(project, GitPrograms())
     release = seen.newest.get(classifier)
     remedy = f"Commit, then: mendel tag patch --classifier {classifier}"
     if release is None or release.behind != 0:

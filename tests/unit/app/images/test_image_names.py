@@ -11,7 +11,7 @@ from mendel.app.images.push import _references
 from mendel.app.images.run import _container_name
 from mendel.errors import InvalidInput
 from mendel.images import ImageRecord
-from mendel.projects import Classifier, Predictor, Project, RepositorySection
+from mendel.projects import Classifier, PredictorSection, Project, RepositorySection
 from mendel.values import EPOCH, Digest, ModelName
 
 IMAGE = ImageRecord(
@@ -25,7 +25,7 @@ IMAGE = ImageRecord(
 def project(directory: str, classifier: str, *, multi: bool) -> tuple[Project, Classifier]:
     """A project with one classifier, in *directory*."""
     root = Path("/") / directory
-    one = Classifier(name=ModelName(classifier), predictor=Predictor(module="model", class_name="Model"))
+    one = Classifier(name=ModelName(classifier), predictor=PredictorSection(module="model", class_name="Model"))
     whole = Project(
         root=root, file=root / "mlserver.yaml", repository=RepositorySection(), classifiers=(one,), multi=multi
     )

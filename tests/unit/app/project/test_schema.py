@@ -22,13 +22,13 @@ from mendel.projects import (
     Endpoints,
     ImageRegistry,
     Observability,
-    Predictor,
+    PredictorSection,
     RepositorySection,
     ServerLogger,
     ServerSection,
     load_project,
+    new_project_files,
     section_schema,
-    skeleton,
 )
 from mendel.values import ModelName
 
@@ -129,7 +129,7 @@ def test_what_is_refused_is_invalid(text, schema, tmp_path):
 def test_what_init_writes_is_valid(schema):
     """A first project is a valid one, whatever it is called."""
     for name in ("churn", "1", "null", "1e3"):
-        (file,) = (file for file in skeleton(ModelName(name), "Model") if file.path == "mlserver.yaml")
+        (file,) = (file for file in new_project_files(ModelName(name), "Model") if file.path == "mlserver.yaml")
         tree = yaml.safe_load(file.text)
         assert tree["classifier"]["name"] == name
         assert schema.is_valid(tree)
@@ -143,7 +143,7 @@ def test_every_policy_section_is_there():
 @pytest.mark.parametrize(
     "kind",
     [
-        *(Api, Build, Cors, DeploymentSection, Ecr, Endpoints, ImageRegistry, Observability, Predictor),
+        *(Api, Build, Cors, DeploymentSection, Ecr, Endpoints, ImageRegistry, Observability, PredictorSection),
         *(RepositorySection, ServerLogger, ServerSection),
     ],
 )
