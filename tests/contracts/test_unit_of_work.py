@@ -440,6 +440,30 @@ def test_two_processes_share_one_sqlite_file(tmp_path):
     engine.dispose()
 
 
+def test_a_unit_may_lose_many_times_in_a_row(postgres):
+    """Under PostgreSQL a unit that another writer refuses twelve times is run a thirteenth time, and ends."""
+    engine = open_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    prepare_schema(engine)
+    unit, rival = (SqlUnitOfWork(engine, {}, rng=random.Random(seed)) for seed in (0, 1))
+    runs = []
+
+    def work(tx):
+        runs.append(tx.store(Ledger).head())
+        if len(runs) <= 12:
+            pool.submit(rival.write, lambda other: other.append(happened(f"rival-{len(runs)}"))).result(10)
+        tx.append(happened("patient"))
+
+    with ThreadPoolExecutor(1) as pool:
+        unit.write(work)
+    assert len(runs) == 13
+    assert [entry.event.id for entry in entries(unit)][-1] == "patient"
+    assert verify_chain(entries(unit)).last == 13
+    engine.dispose()
+
+
 def test_a_busy_unit_is_run_again_whole(tmp_path):
     """A unit that meets another writer is run again from its start, and in the end is StoreUnavailable."""
     engine = open_engine(tmp_path / "mendel.db", busy_timeout=timedelta(milliseconds=20))

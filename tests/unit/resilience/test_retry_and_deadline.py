@@ -35,6 +35,16 @@ def test_waits_are_capped_and_attempts_counted(attempts, failures, jitter, cap, 
             assert whole * (1 - jitter) - 1e-5 <= wait.total_seconds() <= whole
 
 
+@given(elapsed=st.timedeltas(timedelta(0), timedelta(minutes=2)), failures=st.integers(1, 500))
+def test_no_attempt_begins_after_the_time_is_over(elapsed, failures):
+    """With a bound in time, each wait ends before it, however many attempts are left."""
+    policy = RetryPolicy(attempts=1000, base=timedelta(milliseconds=10), within=timedelta(minutes=1))
+    decision = decide_retry(policy, failures, random.Random(failures), elapsed=elapsed)
+    if elapsed > policy.within:
+        assert decision == GiveUp(attempts=failures)
+    assert isinstance(decision, GiveUp) or elapsed + decision.after <= policy.within
+
+
 def test_retry_policies_that_cannot_be_meant_are_refused():
     """A policy out of range is refused at birth."""
     with pytest.raises(InvalidValue):

@@ -52,14 +52,20 @@ def open_engine(where: Path | str, *, busy_timeout: timedelta = timedelta(second
 
 
 def is_contention(error: DBAPIError) -> bool:
-    """Whether running the whole unit again may succeed: busy, deadlocked, or not serialisable."""
+    """Whether the unit only met another writer (busy, deadlock, not serialisable), so that another run may succeed."""
     vendor = error.orig
     if isinstance(vendor, sqlite3.Error):
         return _primary_code(vendor) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-    state = getattr(vendor, "sqlstate", None)
-    # A serialisable transaction of PostgreSQL may meet the row of a rival as a violated key instead of a failure
-    # to serialise; run again, it sees that row and says what it has to say about it.
-    return state in _SERIALISATION_FAILURES or state == _UNIQUE_VIOLATION
+    return getattr(vendor, "sqlstate", None) in _SERIALISATION_FAILURES
+
+
+def may_be_contention(error: DBAPIError) -> bool:
+    """
+    Whether a unit of PostgreSQL may have met the new row of another writer as a violated key.
+
+    Run again, the unit sees that row and answers what it has to say about it, or violates the key by itself.
+    """
+    return getattr(error.orig, "sqlstate", None) == _UNIQUE_VIOLATION
 
 
 @contextmanager
