@@ -4,12 +4,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SECONDS ?= 600
 
-.PHONY: help setup demo up test engines unit integration acceptance check lint types docs package bench lock clean
+.PHONY: help setup demo up test soak programs unit integration acceptance check lint types docs package bench lock clean
 
 help:  ## Say what each verb does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@awk -F':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' \
+	  $(firstword $(MAKEFILE_LIST))
 
+##@ Begin
 setup: $(READY)  ## Make .venv with everything pinned by hash
 
 # uv is quick; where it cannot reach an index that pip is configured for, pip installs the same files.
@@ -30,15 +33,17 @@ demo: $(READY)  ## Play the whole loop on real data (about two minutes; DEMO='--
 up: $(READY)  ## Start hub and server on this machine, in ./.mendel
 	$(BIN)/mendel up
 
-# What the image tests run for real is installed where that can be done; elsewhere they skip and say what is absent.
-engines:  ## Install container engines, a registry and mmdebstrap for the tests (Debian, as root)
-	scripts/install_engines.sh
+##@ Test
+# Programs of others that tests run are installed where that can be done; elsewhere tests skip and say what is absent.
+programs: $(READY)  ## Install container engines, a registry, mmdebstrap and PostgreSQL for the tests (Debian, as root)
+	scripts/install_test_programs.sh
 
-# Many tests race real processes, sockets and signals; on a busy machine one may lose its race. What failed is looked at
-# once more, alone and in plain sight: what fails twice has failed.
-test: $(READY)  ## Run every test (PYTEST='-k name' to choose); what failed is tried once more, alone
-	-@scripts/install_engines.sh
-	$(BIN)/pytest $(PYTEST) || { echo "== A second look at what failed"; $(BIN)/pytest $(PYTEST) --last-failed; }
+test: $(READY)  ## Run every test, in parallel, races alone after it (PYTEST='-k name' to choose, MENDEL_TEST_WORKERS=4)
+	-@scripts/install_test_programs.sh
+	$(BIN)/python scripts/run_tests.py $(PYTEST)
+
+soak: $(READY)  ## Run the long random tests, each for so many seconds: make soak SECONDS=600
+	MENDEL_SOAK_SECONDS=$(SECONDS) $(BIN)/pytest --part=soak --timeout=0 $(PYTEST)
 
 unit: $(READY)  ## Run the fast tests: units and contracts
 	$(BIN)/pytest tests/unit tests/contracts $(PYTEST)
@@ -49,6 +54,7 @@ integration: $(READY)  ## Run the tests with real processes, sockets and databas
 acceptance: $(READY)  ## Run the installed command line from outside
 	$(BIN)/pytest tests/acceptance $(PYTEST)
 
+##@ Check
 check: lint types docs  ## Lint, types, layers, docs and doctests
 
 lint: $(READY)  ## ruff and import-linter
@@ -63,6 +69,7 @@ docs: $(READY)  ## Doctests, and every link and command in the docs
 	$(BIN)/pytest -q --doctest-modules src
 	$(BIN)/python scripts/check_docs.py
 
+##@ Keep
 package: $(READY)  ## Build the wheel and import it in a bare environment
 	$(BIN)/python scripts/check_package.py
 

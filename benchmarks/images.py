@@ -6,7 +6,7 @@ Images of a project with numpy, scipy and scikit-learn: built, built again, push
 Prints one table: the median of several runs of the whole command, in seconds, and sizes. Wheels are fetched before
 anything is timed. The peer builds the rendered Dockerfile of the same plan; what `buildah build` itself took is told,
 without what Mendel does around it, while ours is the whole command, with the import in the unpacked image.
-Needs root, mmdebstrap, buildah and docker-registry (scripts/install_engines.sh). None of it is a test.
+Needs root, mmdebstrap, buildah and docker-registry (scripts/install_test_programs.sh). None of it is a test.
 """
 
 from __future__ import annotations

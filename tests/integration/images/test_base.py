@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,17 +32,10 @@ print(json.dumps([ssl.create_default_context().cert_store_stats()["x509_ca"], te
 """
 
 
-def _require_mmdebstrap() -> None:
-    if shutil.which("mmdebstrap") is None:
-        if "CI" in os.environ:
-            pytest.fail("mmdebstrap is missing: run scripts/install_engines.sh")
-        pytest.skip("mmdebstrap is missing: run scripts/install_engines.sh")
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+def made(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """One base, made once."""
-    _require_mmdebstrap()
+    need("mmdebstrap", root=False)
     layout = Layout(tmp_path_factory.mktemp("base"))
     make_base(BaseRecipe(platforms=(AMD,)), layout, name="base")
     return layout
@@ -84,9 +78,9 @@ def test_its_python_is_found(made, tmp_path):
     assert pin.interpreter.startswith("/usr/bin/python3")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
-def test_its_python_runs(made, tmp_path):
+def test_its_python_runs(need, made, tmp_path):
     """The interpreter starts, with its compiled modules, certificates, time zones and a place for temporary files."""
+    need("chroot")
     with tarfile.open(layer_of(made)) as archive:
         archive.extractall(tmp_path, filter="fully_trusted")  # noqa: S202 - the layer that was just made
     done = subprocess.run(
@@ -140,9 +134,9 @@ def test_without_mmdebstrap_it_says_how_to_get_it(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_mirror_that_does_not_answer_leaves_no_image(tmp_path):
+def test_a_mirror_that_does_not_answer_leaves_no_image(need, tmp_path):
     """The end of its log is in the error, and the layout stays as it was."""
-    _require_mmdebstrap()
+    need("mmdebstrap", root=False)
     recipe = BaseRecipe(platforms=(AMD,), mirrors=("http://127.0.0.1:9/debian",))
     with pytest.raises(ProgramFailed) as failed:
         make_base(recipe, Layout(tmp_path / "b"), name="base")
@@ -150,9 +144,9 @@ def test_a_mirror_that_does_not_answer_leaves_no_image(tmp_path):
     assert Layout(tmp_path / "b").named() == ()
 
 
-def test_an_interrupt_leaves_no_process_and_no_image(tmp_path):
+def test_an_interrupt_leaves_no_process_and_no_image(need, tmp_path):
     """Ctrl-C while packages are unpacked ends mmdebstrap, which takes its directories away, and names nothing."""
-    _require_mmdebstrap()
+    need("mmdebstrap", root=False)
     (tmp_path / "tmp").mkdir()
     script = (
         "from pathlib import Path; from mendel.adapters.debian import *;"

@@ -25,6 +25,7 @@ from mendel.adapters.oci.layout.layout_images import LayoutImages
 from mendel.errors import ImageNotVerified, StoreUnavailable
 from mendel.images.image_archives import write_archive
 from mendel.images.tar_archives import Directory, Entry, File
+from support.programs import other_python
 
 LAB = Path(__file__).with_name("builder_lab.py")
 SOURCES = Path(__file__).parents[3] / "src"
@@ -270,10 +271,7 @@ def test_a_large_artefact_passes_through_little_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_another_python_builds_the_same_bytes(tmp_path: Path, version: str) -> None:
     """The digest does not depend on the Python that runs Mendel, nor on its zlib, tarfile or zipfile."""
-    python = find_python(version)
-    if python is None or shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None:
-        pytest.skip(f"needs python{version} and uv")
-    environment = prepared(python, version)
+    environment = prepared(other_python(version), version)
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for room in (ours, theirs):
         (room / "project").mkdir(parents=True)
@@ -282,15 +280,6 @@ def test_another_python_builds_the_same_bytes(tmp_path: Path, version: str) -> N
     first = answer(run(ours, artifacts="model.bin"))["digest"]
     shutil.copytree(ours / "wheels", theirs / "wheels")  # made by zipfile: an input, pinned by its digest
     assert answer(run(theirs, python=environment, artifacts="model.bin"))["digest"] == first
-
-
-def find_python(version: str) -> str | None:
-    """An interpreter of that minor version that starts."""
-    installed = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
-    for candidate in (*map(str, installed), shutil.which(f"python{version}")):
-        if candidate and subprocess.run([candidate, "-c", ""], check=False, capture_output=True).returncode == 0:
-            return candidate
-    return None
 
 
 def prepared(python: str, version: str) -> str:

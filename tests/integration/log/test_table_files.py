@@ -10,6 +10,7 @@ import pytest
 from mendel.adapters.arrow import read_table, write_table
 from mendel.errors import InvalidInput, StoreUnavailable
 from mendel.values import Table
+from support.shared_data import shared_data
 
 
 def objects(*values):
@@ -51,12 +52,9 @@ def test_types_of_a_csv_are_inferred(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["credit.csv", "electricity.csv", "titanic.csv"])
-def test_real_tables(request, tmp_path, name):
+def test_real_tables(tmp_path, name):
     """Real tables are read, and are the same through Parquet."""
-    source = request.config.rootpath.parent / "shared" / "data" / name
-    if not source.exists():
-        pytest.skip(f"{name} is not beside the repository")
-    table = read_table(source)
+    table = read_table(shared_data(name))
     assert len(table) > 500
     write_table(table, tmp_path / "rows.parquet")
     again = read_table(tmp_path / "rows.parquet")

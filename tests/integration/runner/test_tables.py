@@ -14,9 +14,9 @@ from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.retraining import CodeSource, ReplayJob, TrainJob
 from mendel.serving.artifact_loading import read_mlmodel
 from mendel.values import ColumnType, Signature
+from support.shared_data import shared_data
 
 ROOT = Path(__file__).parents[3]
-DATA = ROOT.parent / "shared" / "data"
 TABLES = {"titanic.csv": ("Survived", ["PassengerId"], 0.7), "credit.csv": ("SeriousDlqin2yrs", ["Unnamed: 0"], 0.9)}
 
 
@@ -34,10 +34,8 @@ def source(tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_any_table_trains_and_answers(source, tmp_path, name):
     """Categories and gaps of a real table survive training, registration form, and replay as served."""
-    if not (DATA / name).is_file():
-        pytest.skip(f"{name} is not beside the repository, in ../shared/data")
     target, dropped, expected = TABLES[name]
-    frame = pd.read_csv(DATA / name).drop(columns=dropped)[:3000]
+    frame = pd.read_csv(shared_data(name)).drop(columns=dropped)[:3000]
     cut = len(frame) * 2 // 3
     frame[:cut].to_parquet(tmp_path / "training.parquet", index=False)
     frame[cut:].to_parquet(tmp_path / "later.parquet", index=False)

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mendel.drift import MonitoringPolicy, Reference
 from mendel.values import Table
-
-CREDIT = Path(__file__).parents[4] / "shared" / "data" / "credit.csv"
+from support.shared_data import shared_data
 
 
 @pytest.fixture
@@ -43,9 +41,7 @@ def reference(people: Table) -> Reference:
 @pytest.fixture(scope="session")
 def credit() -> Table:
     """The features of 30,000 real applicants."""
-    if not CREDIT.is_file():
-        pytest.skip(f"{CREDIT.name} is not in ../shared/data")
-    with CREDIT.open() as file:
+    with shared_data("credit.csv").open() as file:
         rows = csv.reader(file)
         names = next(rows)[2:]
         values = np.array([row[2:] for row in rows], dtype=np.float64)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from mendel.gates import (
 )
 from mendel.gates.paired_comparison import holm_bounds
 from mendel.values import Measured, NotMeasured
+from support.shared_data import shared_data
 
 Make = Callable[..., Evidence]
 DEFAULT = GatePolicy()
@@ -334,14 +334,10 @@ def test_no_label_at_all(evidence: Make) -> None:
 
 def test_judging_real_applicants() -> None:
     """On real rows a forest beats a stump by ROC AUC, and a stump does not beat a forest."""
-    pytest.importorskip("sklearn")
     from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415 - slow to import, for this test only
     from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415
 
-    path = Path(__file__).parents[4] / "shared" / "data" / "credit.csv"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in ../shared/data")
-    rows = np.genfromtxt(path, delimiter=",", skip_header=1, max_rows=8000)[:, 1:]
+    rows = np.genfromtxt(shared_data("credit.csv"), delimiter=",", skip_header=1, max_rows=8000)[:, 1:]
     features, labels = rows[:, 1:], rows[:, 0]
     forest = RandomForestClassifier(50, min_samples_leaf=20, random_state=0).fit(features[:5000], labels[:5000])
     stump = DecisionTreeClassifier(max_depth=1).fit(features[:5000], labels[:5000])

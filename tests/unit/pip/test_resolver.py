@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ import pytest
 from mendel.adapters.pip import CachedWheels, Pip, PipResolver
 from mendel.errors import BuildRefused, ProgramFailed, Unsupported
 from mendel.images import Platform
+from support.programs import other_python
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ def test_without_pip_it_says_how_to_get_it(wheels, at, monkeypatch):
 @pytest.mark.parametrize("minor", ["3.12", "3.13"])
 def test_another_python_resolves_alike(minor, tmp_path, add_wheel, at):
     """Another Python's pip pins the same wheels for one base, markers included."""
-    python = _python_with_pip(minor)
+    python = other_python(minor, asked=("-m", "pip", "-V"))
     add_wheel("backport", "1.0")
     add_wheel("top", "1.0", 'backport; python_version < "3.12"')
     add_wheel("fast", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
@@ -197,14 +196,3 @@ def test_another_python_resolves_alike(minor, tmp_path, add_wheel, at):
     ]
     assert found[0] == found[1]
     assert names(found[1]) == ["backport==1.0", "fast==1.0", "top==1.0"]
-
-
-def _python_with_pip(minor: str) -> str:
-    places = sorted(Path.home().glob(f".pyenv/versions/{minor}.*/bin/python{minor}"))
-    for candidate in (*map(str, places), shutil.which(f"python{minor}")):
-        if (
-            candidate
-            and not subprocess.run([candidate, "-m", "pip", "-V"], check=False, capture_output=True).returncode
-        ):
-            return candidate
-    pytest.skip(f"python{minor} with pip is not installed")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import shutil
 import subprocess
 import zipfile
-from pathlib import Path
 
 import pytest
 
 import mendel.adapters.pip.wheel_writer as module
 from mendel.adapters.pip import payload_digest, write_wheel
+from support.programs import other_python
 
 FILES = {"b/x.py": b"1\n", "a.py": b"", "m-1.dist-info/METADATA": b"Name: m\n", "b/aé.txt": b"\x00" * 70}
 INFO = "m-1.dist-info"
@@ -67,13 +66,3 @@ def test_another_python_writes_the_same_bytes(minor, tmp_path):
     target = tmp_path / "other.whl"
     subprocess.run([python, "-X", "utf8", "-c", script, module.__file__, str(target)], check=True, timeout=30)
     assert target.read_bytes() == written(FILES)
-
-
-def other_python(minor: str) -> str:
-    """An interpreter of that version that runs, or a skip."""
-    places = sorted(Path.home().glob(f".pyenv/versions/{minor}.*/bin/python{minor}"))
-    candidates = [*map(str, places), shutil.which(f"python{minor}")]
-    for candidate in candidates:
-        if candidate and not subprocess.run([candidate, "-c", ""], check=False, capture_output=True).returncode:
-            return candidate
-    pytest.skip(f"python{minor} is not installed")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import yaml
@@ -151,7 +152,6 @@ def test_no_mlmodel_is_not_loadable(tmp_path):
 
 def test_estimators_fitted_on_frames_take_arrays_without_a_word(tmp_path):
     """Names learned in training neither warn nor cost a DataFrame per call."""
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abc"))
     model = make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0)).fit(frame, Y)
     write_artifact(model, tmp_path / "a", training=frame)
@@ -162,7 +162,6 @@ def test_estimators_fitted_on_frames_take_arrays_without_a_word(tmp_path):
 
 def test_pipelines_that_select_by_name_get_frames(tmp_path):
     """A ColumnTransformer over text and numbers is served with named columns."""
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"age": X[:, 0], "city": ["Ulm", "Bonn"] * 40})
     columns = ColumnTransformer([("city", OneHotEncoder(), ["city"])], remainder="passthrough")
     model = make_pipeline(columns, LogisticRegression()).fit(frame, Y)

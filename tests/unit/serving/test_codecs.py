@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,7 +229,6 @@ def test_outputs_become_one_value_per_row(output, rows, expected):
 
 def test_frames_are_divided_by_row():
     """A Series is its values, a DataFrame one object per row."""
-    pd = pytest.importorskip("pandas")
     assert per_row(pd.Series([1.0, np.nan]), 2) == [1.0, None]
     assert per_row(pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), 2) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,10 +42,11 @@ def test_an_archive_is_the_same_twice_and_both_kinds_in_one(workshop: Any, tmp_p
 
 
 @pytest.mark.parametrize("transport", ["oci-archive:{}:risk/credit:v1.0.0", "docker-archive:{}:risk/credit:v1.0.0"])
-def test_skopeo_reads_an_archive_either_way(workshop: Any, tmp_path: Path, transport: str) -> None:
+def test_skopeo_reads_an_archive_either_way(
+    need: Callable[..., None], workshop: Any, tmp_path: Path, transport: str
+) -> None:
     """Both transports of skopeo find the image, its labels and every layer."""
-    if shutil.which("skopeo") is None:
-        pytest.skip("there is no skopeo; scripts/install_engines.sh installs it")
+    need("skopeo", root=False)
     image = workshop.build()
     write_archive(workshop.layout, image.digest, REFERENCES, tmp_path / "image.tar")
     command = ["skopeo", "inspect", transport.format(tmp_path / "image.tar")]

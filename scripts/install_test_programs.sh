@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the image tests run for real: container engines, a registry, and what makes a Debian base.
+# Installs what tests run for real: container engines, a registry, what makes a Debian base, PostgreSQL.
 # Only what is absent is installed; a second run does nothing. Needs root and apt-get, else it says what to run.
 set -euo pipefail
 
@@ -9,10 +9,12 @@ wanted=(
   /usr/lib/podman/netavark=netavark
   buildah=buildah
   runc=runc
+  dockerd=docker.io
   skopeo=skopeo
   umoci=umoci
   docker-registry=docker-registry
   mmdebstrap=mmdebstrap
+  setpriv=util-linux
   git=git
 )
 
@@ -21,22 +23,24 @@ missing=()
 for pair in "${wanted[@]}"; do
   command -v "${pair%%=*}" >/dev/null || missing+=("${pair##*=}")
 done
+# Debian keeps the programs of a PostgreSQL server out of the PATH.
+command -v postgres >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
 
 if [ ${#missing[@]} -eq 0 ]; then
-  echo "Engines: all present."
+  echo "Test programs: all present."
   exit 0
 fi
 
 if ! command -v apt-get >/dev/null; then
-  echo "Engines: this machine has no apt-get; install by its own means: ${missing[*]}" >&2
+  echo "Test programs: this machine has no apt-get; install by its own means: ${missing[*]}" >&2
   exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
-  echo "Engines: as root, run: apt-get install --no-install-recommends ${missing[*]}" >&2
+  echo "Test programs: as root, run: apt-get install --no-install-recommends ${missing[*]}" >&2
   exit 1
 fi
 
-echo "Engines: installing ${missing[*]}"
+echo "Test programs: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 install=(apt-get install --quiet --quiet --yes --no-install-recommends -o Dpkg::Use-Pty=0)
 # A fresh machine has no package lists; one that has them need not fetch them again.
@@ -44,4 +48,4 @@ install=(apt-get install --quiet --quiet --yes --no-install-recommends -o Dpkg::
   apt-get update --quiet --quiet
   "${install[@]}" "${missing[@]}" >/dev/null
 }
-echo "Engines: installed."
+echo "Test programs: installed."
