@@ -119,25 +119,30 @@ class Git(Protocol):
     Reads repositories, creates tags, exports commits.
 
     Each method starts a fixed, small number of git processes, however many tags or commits exist. Nothing is cached:
-    every call reads the current state of the repository. Threads may share one instance.
+    every call reads the current state of the repository. Times are aware UTC with a precision of one second; paths in
+    answers are posix. Threads may share one instance, and several processes may work on one repository.
 
     Raises:
         Unsupported: Every method raises it when git is not installed.
-        InvalidProject: Every method raises it when git refuses the repository; the message is git's.
+        InvalidProject: Every method raises it when git refuses the repository, or the directory does not exist; the
+            message is git's.
     """
 
     def work_tree(self, path: Path) -> WorkTree | None:
-        """Give the checkout that contains the directory *path*, linked worktrees included; None outside a checkout."""
+        """
+        Give the checkout that contains the directory *path*, linked worktrees included; None outside a checkout and in
+        a bare repository. The changed files are sorted.
+        """
 
     def tags(self, top: Path) -> tuple[GitTag, ...]:
-        """Give every tag that points to a commit, with one git process."""
+        """Give every tag that points to a commit, sorted by name, with one git process."""
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
         """Give the tag *name* with its message, with one git process; None when no such tag points to a commit."""
 
     def commit_time(self, top: Path, commit: str) -> datetime:
         """
-        Give the commit time of *commit* in UTC, which images built from the commit use as their time.
+        Give the commit time of *commit*, which images built from the commit use as their time.
 
         Raises:
             ReleaseNotFound: The repository has no such commit.
@@ -147,23 +152,38 @@ class Git(Protocol):
         """Give every commit reachable from HEAD, children before parents; empty before the first commit."""
 
     def tracked(self, directory: Path) -> tuple[str, ...]:
-        """List the tracked files below *directory*, relative to it and sorted; empty outside of a repository."""
+        """
+        List the tracked files below *directory*, staged ones included, relative to it and sorted; empty outside of a
+        repository.
+        """
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         """
-        Create the annotated tag *name* on *commit*, with *message* unchanged.
+        Create the annotated tag *name* on *commit*, with *message* unchanged; the tag is whole or absent.
+
+        Of two callers that create one tag at the same time, the second gets AlreadyExists.
 
         Raises:
-            AlreadyExists: The repository has a tag of this name.
+            AlreadyExists: The repository has a tag of this name; that tag is unchanged.
+            InvalidProject: Git does not accept the name, or the repository has no such commit.
         """
 
     def resolve(self, repository: Path, revision: str) -> str:
         """
-        Give the full id of the commit that *revision*, a tag or a commit, names.
+        Give the full commit id of *revision*: a tag, a full or shortened commit id, a branch, or ``HEAD``.
+
+        A tag wins over a branch of the same name.
 
         Raises:
-            ReleaseNotFound: *revision* is neither a tag nor a commit of *repository*.
+            ReleaseNotFound: *revision* names no commit of *repository*.
         """
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
-        """Write the files of *commit* into *into*, as a checkout would; the repository is not changed."""
+        """
+        Write the files of *commit*, as a checkout has them, into the directory *into*, which is made if it is missing.
+
+        Files of the same name are replaced, other files stay. The repository, which may be bare, is unchanged.
+
+        Raises:
+            ReleaseNotFound: The repository has no such commit.
+        """

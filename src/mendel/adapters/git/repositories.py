@@ -54,7 +54,7 @@ class GitPrograms(Git):
             prefix=prefix.rstrip("/"),
             head=None if head == "(initial)" else head,
             branch=None if branch == "(detached)" else branch,
-            changed=tuple(_changed(iter(lines))),
+            changed=tuple(sorted(_changed(iter(lines)))),
             origin=without_credentials(origin) if origin else None,
             shallow=shallow == "true",
         )
@@ -123,7 +123,10 @@ class GitPrograms(Git):
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mendel-export-") as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
-            self._run(repository, "read-tree", "--no-sparse-checkout", commit, environment=index)
+            read = self._run(repository, "read-tree", "--no-sparse-checkout", commit, check=False, environment=index)
+            if read.returncode:
+                self.resolve(repository, commit)
+                raise _refused(repository, read)
             elsewhere = {**index, "GIT_WORK_TREE": str(into.absolute())}
             self._run(repository, "checkout-index", "--all", "--force", environment=elsewhere)
 

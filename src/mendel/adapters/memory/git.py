@@ -1,0 +1,298 @@
+"""The ``Git`` port in memory: directories on disk are the checkouts, commits and tags are values."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mendel.errors import AlreadyExists, InvalidProject, ReleaseNotFound
+from mendel.projects import Commit, Git, GitTag, TagDetails, WorkTree, read_trailers, without_credentials
+
+_ABBREVIATED = re.compile(r"[0-9a-f]{4,40}")
+_REFUSED_NAME = re.compile(r"^[-/.]|[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|/\.|\.lock(/|$)|[/.]$|^$")
+"""What ``git check-ref-format`` refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A tracked file; *mode* is 0o644, 0o755, or 0o120000 of a link, whose content is its target."""
+
+    mode: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Commit:
+    id: str
+    parents: tuple[str, ...]
+    at: datetime
+    files: dict[str, _File]
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryRepository:
+    """
+    One repository: what a user does with git in it. Its files are those of the directory ``top``.
+
+    Attributes:
+        top: The root of the checkout.
+        branch: The branch that HEAD is on; None when detached.
+        origin: The URL of the remote ``origin``.
+    """
+
+    top: Path
+    branch: str | None = "main"
+    origin: str | None = None
+    head: str | None = None
+    _branches: dict[str, str] = field(default_factory=dict)
+    _commits: dict[str, _Commit] = field(default_factory=dict)
+    _tags: dict[str, TagDetails] = field(default_factory=dict)
+    _index: dict[str, _File] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def add(self, *paths: str) -> None:
+        """Stage the files at *paths*, posix and relative to the root; one that is gone is unstaged."""
+        with self._lock:
+            for path in paths:
+                found = _read(self.top / path)
+                if found is None:
+                    self._index.pop(path, None)
+                else:
+                    self._index[path] = found
+
+    def commit(self, *, at: datetime, merge: Sequence[str] = ()) -> str:
+        """Commit what is staged and move the branch; *merge* are further parents. Gives the new commit's id."""
+        with self._lock:
+            parents = (*([self.head] if self.head else []), *merge)
+            told = repr((parents, at, sorted(self._index.items())))
+            made = _Commit(
+                id=hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest(),
+                parents=parents,
+                at=_whole_seconds(at),
+                files=dict(self._index),
+            )
+            self._commits[made.id] = made
+            self.head = made.id
+            if self.branch is not None:
+                self._branches[self.branch] = made.id
+            return made.id
+
+    def checkout(self, revision: str) -> None:
+        """Move HEAD to a branch, or detached to a commit; the files are left alone."""
+        with self._lock:
+            self.branch = revision if revision in self._branches else None
+            self.head = self.resolve(revision)
+            self._index = dict(self._commits[self.head].files)
+
+    def start_branch(self, name: str) -> None:
+        """Begin the branch *name* at HEAD and move to it."""
+        with self._lock:
+            self.branch = name
+            if self.head is not None:
+                self._branches[name] = self.head
+
+    def tag(self, name: str, *, commit: str, at: datetime, message: str | None = None) -> None:
+        """Make a tag; without a *message* it is a lightweight one."""
+        with self._lock:
+            if _REFUSED_NAME.search(name) or commit not in self._commits:
+                what = f"{commit} is no commit" if commit not in self._commits else f"{name!r} is not a valid tag name"
+                raise InvalidProject(f"git refuses: {what}.", path=str(self.top))
+            if name in self._tags:
+                raise AlreadyExists(f"The tag {name} exists.", remedy="Look at mendel tag for the newest one.")
+            annotated = message is not None
+            self._tags[name] = TagDetails(
+                name=name,
+                commit=commit,
+                made=_whole_seconds(at) if annotated else self._commits[commit].at,
+                annotated=annotated,
+                message=message or "",
+                trailers=read_trailers(message or ""),
+            )
+
+    def resolve(self, revision: str) -> str:
+        """The full commit that *revision* names; see :meth:`mendel.projects.Git.resolve`."""
+        with self._lock:
+            if revision in self._tags:
+                return self._tags[revision].commit
+            if revision in self._branches:
+                return self._branches[revision]
+            if revision == "HEAD" and self.head is not None:
+                return self.head
+            found = [one for one in self._commits if one.startswith(revision)] if _is_id(revision) else []
+            if len(found) == 1:
+                return found[0]
+        raise ReleaseNotFound(
+            f"{self.top} has neither a tag nor a commit {revision!r}.", remedy="Fetch tags, or look at mendel tag."
+        )
+
+    def details(self) -> tuple[TagDetails, ...]:
+        """Every tag, sorted by name."""
+        with self._lock:
+            return tuple(sorted(self._tags.values(), key=lambda tag: tag.name.encode()))
+
+    def staged(self) -> tuple[str, ...]:
+        """Every tracked file."""
+        with self._lock:
+            return tuple(sorted(self._index))
+
+    def changed(self) -> tuple[str, ...]:
+        """Every tracked file that is not on disk, or not staged, as HEAD has it."""
+        with self._lock:
+            committed = self._commits[self.head].files if self.head else {}
+            return tuple(
+                path
+                for path in sorted(self._index.keys() | committed.keys())
+                if not (committed.get(path) == self._index.get(path) == _read(self.top / path))
+            )
+
+    def found(self, commit: str) -> _Commit:
+        """
+        The commit of that full id.
+
+        Raises:
+            ReleaseNotFound: There is none.
+        """
+        with self._lock:
+            return self._commits[self.resolve(commit)]
+
+    def ancestry(self) -> Iterator[Commit]:
+        """Commits reachable from HEAD, children before their parents."""
+        with self._lock:
+            reachable = dict.fromkeys(self._reachable(self.head)) if self.head else {}
+            waiting = {one: sum(one in self._commits[child].parents for child in reachable) for one in reachable}
+            ready = [one for one, children in waiting.items() if not children]
+            while ready:
+                found = self._commits[ready.pop()]
+                yield Commit(id=found.id, parents=found.parents)
+                for parent in found.parents:
+                    waiting[parent] -= 1
+                    if not waiting[parent]:
+                        ready.append(parent)
+
+    def _reachable(self, head: str) -> Iterator[str]:
+        waiting, seen = [head], set[str]()
+        while waiting:
+            commit = waiting.pop()
+            if commit not in seen:
+                seen.add(commit)
+                yield commit
+                waiting += self._commits[commit].parents
+
+
+class MemoryGit(Git):
+    """
+    Repositories that live as long as this object; their checkouts are directories on disk.
+
+    Args:
+        clock: Dates the tags that :meth:`create_tag` makes.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._repositories: dict[Path, MemoryRepository] = {}
+
+    def init(self, top: Path, *, origin: str | None = None) -> MemoryRepository:
+        """Begin a repository in the directory *top*."""
+        made = MemoryRepository(top=top.resolve(), origin=origin)
+        self._repositories[made.top] = made
+        return made
+
+    def work_tree(self, path: Path) -> WorkTree | None:
+        """The repository of the nearest directory that has one."""
+        found = self._around(path)
+        if found is None:
+            return None
+        below = path.resolve().relative_to(found.top).as_posix()
+        return WorkTree(
+            top=found.top,
+            prefix="" if below == "." else below,
+            head=found.head,
+            branch=found.branch,
+            changed=found.changed(),
+            origin=without_credentials(found.origin) if found.origin else None,
+        )
+
+    def tags(self, top: Path) -> tuple[GitTag, ...]:
+        """Every tag, without its message."""
+        return tuple(
+            GitTag(name=tag.name, commit=tag.commit, made=tag.made, annotated=tag.annotated)
+            for tag in self._at(top).details()
+        )
+
+    def tag(self, top: Path, name: str) -> TagDetails | None:
+        """One tag with its message."""
+        return next((tag for tag in self._at(top).details() if tag.name == name), None)
+
+    def commit_time(self, top: Path, commit: str) -> datetime:
+        """The time that was given with the commit."""
+        return self._at(top).found(commit).at
+
+    def ancestry(self, top: Path) -> tuple[Commit, ...]:
+        """Kahn's order over what HEAD reaches."""
+        return tuple(self._at(top).ancestry())
+
+    def tracked(self, directory: Path) -> tuple[str, ...]:
+        """What is staged below *directory*."""
+        found = self._around(directory)
+        if found is None:
+            return ()
+        prefix = directory.resolve().relative_to(found.top).as_posix()
+        start = "" if prefix == "." else f"{prefix}/"
+        return tuple(path.removeprefix(start) for path in found.staged() if path.startswith(start))
+
+    def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
+        """An annotated tag, dated by the clock."""
+        self._at(top).tag(name, commit=commit, at=self._clock(), message=message)
+
+    def resolve(self, repository: Path, revision: str) -> str:
+        """Tags first."""
+        return self._at(repository).resolve(revision)
+
+    def export(self, repository: Path, commit: str, into: Path) -> None:
+        """Each file with its mode; links stay links."""
+        files = self._at(repository).found(commit).files
+        into.mkdir(parents=True, exist_ok=True)
+        for path, file in files.items():
+            target = into / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            if stat.S_ISLNK(file.mode):
+                target.symlink_to(os.fsdecode(file.content))
+            else:
+                target.write_bytes(file.content)
+                target.chmod(file.mode)
+
+    def _at(self, directory: Path) -> MemoryRepository:
+        found = self._around(directory)
+        if found is None:
+            raise InvalidProject(f"git refuses: {directory} is not a git repository.", path=str(directory))
+        return found
+
+    def _around(self, directory: Path) -> MemoryRepository | None:
+        if not directory.is_dir():
+            raise InvalidProject(f"git refuses: {directory} is no directory.", path=str(directory))
+        place = directory.resolve()
+        return next((self._repositories[one] for one in (place, *place.parents) if one in self._repositories), None)
+
+
+def _read(path: Path) -> _File | None:
+    if path.is_symlink():
+        return _File(0o120000, os.fsencode(path.readlink()))
+    if not path.is_file():
+        return None
+    return _File(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644, path.read_bytes())
+
+
+def _is_id(revision: str) -> bool:
+    return _ABBREVIATED.fullmatch(revision) is not None
+
+
+def _whole_seconds(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(microsecond=0)
