@@ -12,13 +12,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 
-from mendel.adapters.processes.runner_child import OUT_OF_MEMORY, Order, Outcome, predictions_file
-from mendel.errors import AlreadyExists, RunnerFailed, RunnerLimit
+from mendel.adapters.processes.runner_child import OUT_OF_MEMORY
+from mendel.errors import RunnerFailed, RunnerLimit
 from mendel.projects import Git
 from mendel.retraining import (
     CodeSource,
@@ -27,7 +25,6 @@ from mendel.retraining import (
     LoadResult,
     OnProgress,
     Progress,
-    Replay,
     ReplayJob,
     ReplayResult,
     Runner,
@@ -35,10 +32,25 @@ from mendel.retraining import (
     TrainResult,
     ignore_progress,
 )
-from mendel.values import from_json, render_duration, to_json
-from mendel.values.directory_trees import tree_files
+from mendel.retraining.job_orders import (
+    ORDER_FILE,
+    JobOrder,
+    JobOutcome,
+    begin,
+    finished,
+    load_order,
+    load_result,
+    log_file,
+    memory_exceeded,
+    replay_order,
+    replay_result,
+    time_exceeded,
+    train_order,
+    train_result,
+)
+from mendel.values import from_json
 
-_ORDER, _OUTCOME, _HOME = "order.json", "outcome.json", "home"
+_HOME = "home"
 _CHILD = "mendel.adapters.processes.runner_child"
 _LANGUAGE = {"LANG", "LC_ALL", "LC_CTYPE", "TZ"}
 _THREADS = {"MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
@@ -74,81 +86,34 @@ class SubprocessRunner(Runner):
         self._python = python
 
     def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
-        """Ask the project for its base training rows."""
-        order = Order(
-            kind="load",
-            output=_text(job.output),
-            memory_bytes=job.limits.memory_bytes,
-            function=job.function,
-            until=job.until,
-        )
-        done = self._outcome(order, job.source, job.limits, on_progress)
-        return LoadResult(table=job.output / "table.parquet", rows=done.rows, log=_log(job.output))
+        """One job of the project's own code."""
+        order = load_order(job, self._exported(job.source))
+        return load_result(job, self._outcome(order, job.limits, on_progress))
 
     def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
-        """Train, and write the artefact."""
-        order = Order(
-            kind="train",
-            output=_text(job.output),
-            memory_bytes=job.limits.memory_bytes,
-            classifier=job.classifier,
-            function=job.function,
-            task=job.task,
-            table=_text(job.training),
-            holdout=None if job.holdout is None else _text(job.holdout),
-            reference=None if job.reference is None else _text(job.reference),
-            target=job.target,
-            positive=job.positive,
-            seed=job.seed,
-        )
-        done = self._outcome(order, job.source, job.limits, on_progress)
-        return TrainResult(
-            artifact=job.output / "artifact",
-            metrics=done.metrics,
-            rows=done.rows,
-            duration=timedelta(seconds=done.seconds),
-            log=_log(job.output),
-        )
+        """One job of the project's own code."""
+        order = train_order(job, self._exported(job.source))
+        return train_result(job, self._outcome(order, job.limits, on_progress))
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Answer the rows with each version, and time single rows of all versions in turn."""
-        order = Order(
-            kind="replay",
-            output=_text(job.output),
-            memory_bytes=job.limits.memory_bytes * len(job.artifacts),
-            classifier=job.classifier,
-            artifacts=tuple(_text(artifact) for artifact in job.artifacts),
-            table=_text(job.rows),
-        )
-        done = self._outcome(order, job.source, job.limits, on_progress)
-        versions = (
-            Replay(
-                predictions=job.output / predictions_file(place),
-                latencies_ms=done.latencies_ms[place],
-                artifact_bytes=sum(path.stat().st_size for _, path in tree_files(artifact, exclude=("data",))),
-            )
-            for place, artifact in enumerate(job.artifacts)
-        )
-        return ReplayResult(versions=tuple(versions), rows=done.rows, log=_log(job.output))
+        """One job for all versions."""
+        order = replay_order(job, None if job.source is None else self._exported(job.source))
+        return replay_result(job, self._outcome(order, job.limits, on_progress))
 
-    def _outcome(self, order: Order, source: CodeSource | None, limits: Limits, on_progress: OnProgress) -> Outcome:
+    def _outcome(self, order: JobOrder, limits: Limits, on_progress: OnProgress) -> JobOutcome:
+        if (former := finished(order)) is not None:
+            return former
+        begin(order)
         output = Path(order.output)
-        project = None if source is None else self._exported(source)
-        order = replace(order, project=None if project is None else str(project))
-        finished = _finished(output, order)
-        if finished is not None:
-            return finished
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        (output / _ORDER).write_bytes(to_json(order))
         home = output / _HOME  # below the output: what a killed job leaves goes with it
         home.mkdir()
-        environment = self._environment(order, project or home, str(home))
-        code = self._run(output, project or home, environment, limits, on_progress)
+        project = home if order.project is None else Path(order.project)
+        environment = self._environment(order, project, str(home))
+        code = self._run(output, project, environment, limits, on_progress)
         shutil.rmtree(home, ignore_errors=True)
-        found = _finished(output, order)
+        found = finished(order)
         if code or found is None:
-            raise _fault(order, code, limits, _log(output))
+            raise _fault(order, code, limits, log_file(output))
         return found
 
     def _exported(self, source: CodeSource) -> Path:
@@ -170,10 +135,10 @@ class SubprocessRunner(Runner):
         self, output: Path, project: Path, environment: dict[str, str], limits: Limits, on_progress: OnProgress
     ) -> int:
         deadline = time.monotonic() + limits.time.total_seconds()
-        with _pipe() as (lifeline, _held), _pipe() as (heard, told), _log(output).open("wb") as log:
+        with _pipe() as (lifeline, _held), _pipe() as (heard, told), log_file(output).open("wb") as log:
             ends = (lifeline.fileno(), told.fileno())
             child = subprocess.Popen(  # noqa: S603 - our own module, a list of arguments
-                [self._python, "-m", _CHILD, str(output / _ORDER), *map(str, ends)],
+                [self._python, "-m", _CHILD, str(output / ORDER_FILE), *map(str, ends)],
                 cwd=project,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -191,22 +156,12 @@ class SubprocessRunner(Runner):
                 code = child.wait()
         return code if timely else _TIMED_OUT
 
-    def _environment(self, order: Order, project: Path, home: str) -> dict[str, str]:
+    def _environment(self, order: JobOrder, project: Path, home: str) -> dict[str, str]:
         """A replay times single rows: with more than one thread it would measure how long they wait for a busy core."""
         alone = dict.fromkeys(_THREADS, "1") if order.kind == "replay" else {}
         passed = alone | {name: value for name, value in os.environ.items() if name in self._passed}
         own = {"HOME": home, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
         return {**passed, **own, "PYTHONUNBUFFERED": "1"}
-
-
-def _finished(output: Path, order: Order) -> Outcome | None:
-    outcome = output / _OUTCOME
-    if not outcome.is_file():
-        return None
-    done = from_json((output / _ORDER).read_bytes(), Order)
-    if replace(done, memory_bytes=order.memory_bytes) != order:
-        raise AlreadyExists(f"{output} holds what another job made.", remedy="Give each job an output of its own.")
-    return from_json(outcome.read_bytes(), Outcome)
 
 
 def _follow(pid: int, heard: FileIO, deadline: float, on_progress: OnProgress) -> None:
@@ -234,19 +189,16 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _fault(order: Order, code: int, limits: Limits, log: Path) -> RunnerFailed | RunnerLimit:
+def _fault(order: JobOrder, code: int, limits: Limits, log: Path) -> RunnerFailed | RunnerLimit:
     tail = _tail(log)
-    what = f"The {order.kind} job" + (f" of {order.classifier}" if order.classifier else "")
     if code == _TIMED_OUT:
-        message = f"{what} took longer than {render_duration(limits.time)} and was stopped."
-        return RunnerLimit(message, log_tail=tail, remedy="Raise retraining.limits.time, or train on less.")
+        return time_exceeded(order, limits, tail)
     if code == OUT_OF_MEMORY or (code and any(word in tail for word in _MEMORY_WORDS)):
-        message = f"{what} needed more memory than {limits.memory_bytes >> 20} MiB."
-        return RunnerLimit(message, log_tail=tail, remedy="Raise retraining.limits.memory, or train on less.")
+        return memory_exceeded(order, tail)
     number = code - _SIGNALLED if code > _SIGNALLED else -code
     how = f"by {signal.Signals(number).name}" if number > 0 else f"with status {code}"
     last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(f"{what} ended {how}: {last}", log_tail=tail, remedy=f"The whole log is {log}.")
+    return RunnerFailed(f"{order} ended {how}: {last}", log_tail=tail, remedy=f"The whole log is {log}.")
 
 
 def _tail(log: Path) -> str:
@@ -260,11 +212,3 @@ def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
     reading, writing = os.pipe()
     with FileIO(reading, "rb") as one, FileIO(writing, "wb") as other:
         yield one, other
-
-
-def _log(output: Path) -> Path:
-    return output / "log.txt"
-
-
-def _text(path: Path) -> str:
-    return str(path.absolute())

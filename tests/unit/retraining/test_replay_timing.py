@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from mendel.adapters.processes.replay_timing import timed_rounds
 from mendel.gates import latency_ratio
+from mendel.retraining.replay_timing import timed_rounds
 from mendel.values import Measured
 
 TIMESLICE = 0.004

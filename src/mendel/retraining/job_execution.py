@@ -1,0 +1,199 @@
+"""
+The work of a job: load rows, train and measure a model, replay versions.
+
+It runs where a runner puts it, as a rule in a process of its own: here models are read and a project's code runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mendel.drift import Outcomes, evaluate
+from mendel.errors import InvalidInput
+from mendel.projects import Project, load_project
+from mendel.retraining.job_orders import JobOrder, JobOutcome, artifact_directory, predictions_file, table_file
+from mendel.retraining.ports import OnProgress, Progress
+from mendel.retraining.replay_timing import timed_rounds
+from mendel.serving import artifact_loading, artifact_writer
+from mendel.serving.entities import Matrix
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.predictor import Predictor
+from mendel.serving.row_batches import Frame, assemble
+from mendel.values import Measured, Signature, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FindFunction = Callable[[str], Callable[..., Any]]
+"""Gives the project's function that ``module:name`` names; raises InvalidInput where there is none."""
+
+
+def execute(order: JobOrder, *, find_function: FindFunction, on_progress: OnProgress) -> JobOutcome:
+    """
+    Do what *order* says and leave its files in its output; what the project's code raises goes on up.
+
+    Raises:
+        InvalidInput: The function is absent, or gave no model.
+    """
+    match order.kind:
+        case "load":
+            return _load(order, find_function, on_progress)
+        case "train":
+            return _train(order, find_function, on_progress)
+        case _:
+            return _replay(order, on_progress)
+
+
+def require_function(name: str, found: object) -> Callable[..., Any]:
+    """
+    *found*, where it can be called.
+
+    Raises:
+        InvalidInput: It cannot; the message says how *name* is set.
+    """
+    if not callable(found):
+        module, _, attribute = name.partition(":")
+        raise InvalidInput(
+            f"{module} has no function {attribute!r}.", remedy="Name it in the retraining section of mlserver.yaml."
+        )
+    return found
+
+
+def _load(order: JobOrder, find_function: FindFunction, on_progress: OnProgress) -> JobOutcome:
+    on_progress(Progress(doing="loading the base rows"))
+    frame = find_function(order.function)(datetime.fromisoformat(order.until))
+    frame.to_parquet(table_file(Path(order.output)), index=False)
+    return JobOutcome(rows=len(frame), metrics={})
+
+
+def _train(order: JobOrder, find_function: FindFunction, on_progress: OnProgress) -> JobOutcome:
+    on_progress(Progress(doing="reading"))
+    frame = _training_frame(order.table, order)
+    on_progress(Progress(doing="training"))
+    began = time.perf_counter()
+    model = _trained(order, frame, find_function, on_progress)
+    seconds = time.perf_counter() - began
+    on_progress(Progress(doing="measuring"))
+    metrics = {} if order.holdout is None else _metrics(model, _training_frame(order.holdout, order), order)
+    on_progress(Progress(doing="writing"))
+    _write(model, frame, order)
+    return JobOutcome(rows=len(frame), metrics=metrics, seconds=seconds)
+
+
+def _training_frame(path: str, order: JobOrder) -> pd.DataFrame:
+    """The rows, with classes that are whole numbers as such: tables hold numbers as floats, and 1.0 is class 1."""
+    frame = _read(path)
+    target = frame[order.target]
+    if order.task == "classification" and target.dtype.kind == "f" and (target == np.floor(target)).all():
+        return frame.assign(**{order.target: target.astype("int64")})
+    return frame
+
+
+def _trained(order: JobOrder, frame: pd.DataFrame, find_function: FindFunction, on_progress: OnProgress) -> Any:
+    function = find_function(order.function)
+    extra = {"progress": lambda share: on_progress(Progress(doing="training", share=share))}
+    wanted = {name: value for name, value in extra.items() if name in inspect.signature(function).parameters}
+    model = function(frame, target=order.target, seed=order.seed, **wanted)
+    if not callable(getattr(model, "predict", None)):
+        raise InvalidInput(f"{order.function} gave a {type(model).__name__}, which has no predict.")
+    return model
+
+
+def _metrics(model: Any, holdout: pd.DataFrame, order: JobOrder) -> dict[str, float]:
+    """Every metric of the task that is defined on these rows, by the names and formulas the monitor uses."""
+    truth, features = holdout[order.target].to_numpy(), holdout.drop(columns=order.target)
+    answers = np.asarray(model.predict(features))
+    if order.task == "regression":
+        outcomes = Outcomes.regression(truth, answers)
+    else:
+        scores = None
+        if callable(getattr(model, "predict_proba", None)):
+            scores = dict(zip(model.classes_.tolist(), np.asarray(model.predict_proba(features)).T, strict=True))
+        outcomes = Outcomes.classification(truth, answers, scores, positive=order.positive)
+    quality = evaluate(outcomes, np.random.default_rng(order.seed), min_rows=1)
+    return {name: found.value for name, found in quality.metrics.items() if isinstance(found, Measured)}
+
+
+def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
+    import joblib  # noqa: PLC0415 - only where a model is written
+
+    directory = artifact_directory(Path(order.output))
+    directory.mkdir()
+    joblib.dump(model, directory / "model.joblib")
+    expected = frame if order.reference is None else _read(order.reference)
+    features = artifact_writer.as_table(frame.drop(columns=order.target))
+    classes = getattr(model, "classes_", None)
+    artifact_writer.write_project_artifact(
+        directory,
+        classifier=order.classifier,
+        project=load_project(Path(order.project or ".")),
+        signature=artifact_writer.infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
+        task=order.task,
+        classes=None if classes is None else tuple(classes.tolist()),
+        training=artifact_writer.as_table(expected[list(features.names)]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version in this process, and the rows in its own columns."""
+
+    predictor: Predictor
+    signature: Signature | None
+    rows: Table
+
+    def answers(self) -> dict[str, np.ndarray[Any, Any]]:
+        """What it answers to all rows together."""
+        return artifact_writer.outputs_of(self.predictor, _frame(self.rows, self.signature))
+
+    def ready(self, row: int) -> Callable[[], object]:
+        """What asks it for one row alone."""
+        single = _frame(self.rows.take(np.array([row])), self.signature)
+        return lambda: self.predictor.predict(single)
+
+
+def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
+    import pandas as pd  # noqa: PLC0415 - heavy
+
+    on_progress(Progress(doing="loading"))
+    project = None if order.project is None else load_project(Path(order.project))
+    rows = artifact_writer.as_table(_read(order.table))
+    versions = [_version(Path(artifact), project, rows) for artifact in order.artifacts]
+    on_progress(Progress(doing="replaying"))
+    for place, version in enumerate(versions):
+        pd.DataFrame(version.answers()).to_parquet(predictions_file(Path(order.output), place), index=False)
+    latencies = timed_rounds(
+        [version.ready for version in versions],
+        rows=len(rows),
+        tell=lambda doing, share: on_progress(Progress(doing=doing, share=share)),
+    )
+    return JobOutcome(rows=len(rows), metrics={}, latencies_ms=latencies)
+
+
+def _version(directory: Path, project: Project | None, rows: Table) -> _Version:
+    document = artifact_loading.read_mlmodel(directory)
+    signature = Signature.from_mlflow(document["signature"]) if document.get("signature") else None
+    names = signature.names if signature is not None and signature.inputs else rows.names
+    predictor = artifact_loading.load(directory, digest=None, project=project)
+    return _Version(predictor, signature, rows.select(names))
+
+
+def _frame(rows: Table, signature: Signature | None) -> Frame:
+    """The rows as the inference path hands them to a predictor."""
+    columns = [[None if value != value else value for value in rows[name].tolist()] for name in rows.names]  # noqa: PLR0124 - NaN is null
+    codec = InputCodec(signature, order=rows.names, max_rows=len(rows))
+    return assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=rows.names))])
+
+
+def _read(path: str) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415 - heavy
+
+    return pd.read_parquet(path)
