@@ -13,6 +13,7 @@ from mendel.healing.healing_facts import ACTOR
 from mendel.healing.incident_decisions import IncidentDecisions
 from mendel.healing.incident_journal import pause_of
 from mendel.healing.ports import HealingStore
+from mendel.retraining import Waiting, may_start
 from mendel.values import ModelName
 
 
@@ -32,6 +33,7 @@ class Healing(IncidentDecisions):
             HealingPaused: The kill switch is on.
             AlreadyExists: Another run of the model is active.
             InvalidValue: No playbook has that name, or no version is in production.
+            Conflict: It retrains, and the labels are not enough; the message counts them.
         """
         about = self._situation(model, now)
         if playbook not in self._playbooks:
@@ -39,6 +41,11 @@ class Healing(IncidentDecisions):
         if about.production is None:
             raise InvalidValue(f"{model} has no version in production.", remedy="Promote one first.")
         ref = about.production
+        if self._playbooks[playbook].autonomy == "retrain":
+            supply = self._training.supply(model, about.document, now)
+            if isinstance(missing := may_start(supply), Waiting):
+                remedy = "Give labels of what was predicted since the last training, then start it again."
+                raise Conflict(f"A retraining of {model} cannot start: {missing.why}.", remedy=remedy)
 
         def make(tx: Transaction) -> PlaybookRun:
             _require_unpaused(tx, model)

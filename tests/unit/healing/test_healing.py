@@ -425,6 +425,17 @@ class TestPeople:
         with pytest.raises(Conflict):
             house.healing.approve(run.id, by="ann", now=house.clock())
 
+    def test_a_retraining_without_labels_is_refused_before_it_starts(self, house):
+        """A person who asks for a retraining hears at once how many labels are missing, and no run is made."""
+        house.policy(autonomy=ACTS)
+        house.ground.have = 143
+        with pytest.raises(Conflict, match="waiting for labels: 143 of 200"):
+            house.healing.start(MODEL, "retrain", by="ann", reason="new data", now=house.clock())
+        assert runs(house) == []
+        assert house.pending_playbooks() == []
+        house.ground.have = 200
+        assert house.healing.start(MODEL, "retrain", by="ann", reason="new data", now=house.clock()).id == "RUN-2026-1"
+
     def test_the_outbox_and_the_incident_are_one_transaction(self, house):
         """When the write fails, neither incident nor run nor call is there."""
         journal = house.healing._journal

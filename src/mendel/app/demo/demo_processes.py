@@ -25,6 +25,9 @@ from mendel.errors import DeadlineExceeded, MendelError, Unavailable
 
 T = TypeVar("T")
 HOST = "127.0.0.1"
+PATIENCE_S = 300.0
+"""How long the story waits for one thing. A busy machine takes ten times as long as a quiet one."""
+
 _POLL_S = 0.05
 
 
@@ -67,7 +70,7 @@ class Stage:
                 start_new_session=True,
             )
         try:
-            self.wait(lambda: self.data.hub() is not None and bool(self.data.server_ports()), 90, "mendel up")
+            self.wait(lambda: self.data.hub() is not None and bool(self.data.server_ports()), "mendel up")
             yield
         finally:
             self.stop()
@@ -107,7 +110,7 @@ class Stage:
                 self.hang_up()
             return bool(answers)
 
-        self.wait(once, 30, "the hub")
+        self.wait(once, "the hub")
         return answers[0]
 
     def hang_up(self) -> None:
@@ -136,7 +139,7 @@ class Stage:
         )
         answer.raise_for_status()
 
-    def wait(self, reached: Callable[[], T | None], seconds: float, what: str) -> T:
+    def wait(self, reached: Callable[[], T | None], what: str) -> T:
         """
         Wait until *reached* gives something.
 
@@ -144,12 +147,12 @@ class Stage:
             DeadlineExceeded: It did not in time.
             Unavailable: `mendel up` ended meanwhile; its log says why.
         """
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         while not (found := reached()):
             if self.process is not None and self.process.poll() is not None:
                 raise Unavailable(f"mendel up ended: {self._log_tail()}")
             if time.monotonic() > end:
-                raise DeadlineExceeded(f"Waited {seconds:.0f} s for {what}. {self._log_tail()}")
+                raise DeadlineExceeded(f"Waited {PATIENCE_S:.0f} s for {what}. {self._log_tail()}")
             time.sleep(_POLL_S)
         return found
 

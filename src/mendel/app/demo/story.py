@@ -13,20 +13,19 @@ from typing import Any
 
 import yaml
 
-from mendel.app.demo.demo_processes import HOST, Stage, free_ports, seconds
+from mendel.app.demo.demo_processes import HOST, PATIENCE_S, Stage, free_ports, seconds
 from mendel.app.demo.demo_project import Rows, World, digits_world, table_world
 from mendel.app.demo.door_clients import DoorClients
 from mendel.app.demo.faulty_version import register_faulting_version
 from mendel.app.demo.narrator import Narrator, clock
 from mendel.app.demo.traffic import Sent, Traffic
 from mendel.durable import LedgerEntry
-from mendel.errors import DeadlineExceeded, MendelError
+from mendel.errors import Conflict, DeadlineExceeded, MendelError
 from mendel.healing import Incident, IncidentStatus, PlaybookRun
 from mendel.transports.door_table import DOORS
 from mendel.values import ModelName, VersionRef
 
 RATE = 70.0
-_PATIENCE_S = 90.0
 LABEL_DELAY_S = 1.0
 SETTINGS = {
     "MENDEL_SERVING__WORKERS": "2",
@@ -40,17 +39,18 @@ SETTINGS = {
 POLICY: dict[str, Any] = {
     "monitoring": {"every": "2s", "lookback": "8s"},
     "gates": {"cooldown": "1s"},
+    "retraining": {"min_coverage": 0.0},
     "governance": {"inherit": True},
     "healing": {
         "autonomy": {"rollback": "act", "retrain": "act", "promote": "act"},
         "cooldown": "2s",
         "bake": "60s",
-        "converge_within": "10s",
         "effect_within": "45s",
     },
     "rollback": {"window": "10s"},
 }
 """What differs from the defaults in the policy: windows and cooldowns in seconds, and a candidate that may promote.
+Rows that are sent again to keep requests flowing get no label, so that a retraining asks for labels in number only.
 
 Its governance flags pass on to a candidate of the same code and signature: the rows are new, the approval is not."""
 
@@ -185,7 +185,7 @@ class Story:
             )
 
         with self._tell.waiting("Servers load version 1 ..."):
-            stage.wait(serves, 60, "version 1 to serve")
+            stage.wait(serves, "version 1 to serve")
 
     def _calm(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
         self._tell.act(2, "Traffic over REST, gRPC and ZMQ; labels arrive late")
@@ -196,7 +196,7 @@ class Story:
         self._findings.quality["calm"] = _accuracy(traffic.log)
         self._tell.tell(f"{sent} rows answered over three doors, {traffic.tally.failed} failed.")
         with self._tell.waiting("The monitor looks ..."):
-            told = stage.wait(lambda: self._nothing_to_do(stage, world), 20, "the monitor to measure")
+            told = stage.wait(lambda: self._nothing_to_do(stage, world), "the monitor to measure")
         self._tell.tell(told)
 
     def _nothing_to_do(self, stage: Stage, world: World) -> str | None:
@@ -234,14 +234,14 @@ class Story:
         with self._tell.waiting("Quality recovers ..."):
             traffic.play(rows.take(260, recalibrated=True))
             traffic.settle()
-            self._await_run(stage, run.id, 60)
+            self._await_run(stage, run.id)
         self._findings.quality["recovered"] = _accuracy([s for s in traffic.since(changed) if s.answer.version == new])
         quality = self._findings.quality
         self._tell.tell(
             f"Accuracy {quality['calm']:.3f} before, {quality['drifted']:.3f} while drifted, "
             f"{quality['recovered']:.3f} after; servers swapped with {traffic.tally.failed} failed requests."
         )
-        resolved = stage.wait(lambda: self._resolved(stage, world, began), 60, "the incident to resolve")
+        resolved = stage.wait(lambda: self._resolved(stage, world, began), "the incident to resolve")
         self._tell.tell(f"{resolved.id} is resolved: {resolved.timeline[-1].text}")
 
     # -- 4 --
@@ -297,10 +297,10 @@ class Story:
         before = len(stage.ask(lambda client: client.versions(world.classifier)))
         with self._tell.waiting("The rollback's effect is watched ..."):
             self._play_until(rows, traffic, lambda: not self._running(stage, world), budget=0, what="playbooks to end")
-        stage.command("playbook", world.classifier, "retrain", "--reason", "a person asks for a fresh candidate")
-        run = stage.ask(lambda client: client.runs(world.classifier))[-1]
+        with self._tell.waiting("A person asks for a fresh candidate ..."):
+            run = self._start_retraining(stage, world, rows, traffic)
         with self._tell.waiting("A retraining is under way ..."):
-            stage.wait(lambda: self._in_the_middle(stage, run.id), 30, "the training to begin")
+            stage.wait(lambda: self._in_the_middle(stage, run.id), "the training to begin")
         pid = stage.kill_hub()
         killed = datetime.now(UTC)
         self._tell.tell(
@@ -308,7 +308,7 @@ class Story:
         )
         with self._tell.waiting("mendel up starts the hub again; the playbook resumes ..."):
             traffic.play(rows.take(60, recalibrated=True))
-            ended = self._await_run(stage, run.id, 90)
+            ended = self._await_run(stage, run.id)
         after = len(stage.ask(lambda client: client.versions(world.classifier)))
         once = self._once(stage, run.id)
         self._tell.tell(
@@ -318,9 +318,29 @@ class Story:
         if after - before != 1:
             raise MendelError(f"The killed run registered {after - before} versions, not 1.")
 
+    def _start_retraining(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> PlaybookRun:
+        """Ask until there are the labels for it; labelled rows go on coming meanwhile."""
+        end, told = time.monotonic() + PATIENCE_S, ""
+        why = "a person asks for a fresh candidate"
+        while True:
+            try:
+                return stage.ask(lambda client: client.start_playbook(world.classifier, "retrain", reason=why))
+            except Conflict as error:
+                if time.monotonic() > end:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    self._tell.tell(told, good=False)
+            traffic.play(rows.take(35, recalibrated=True))
+            traffic.settle()
+
     def _in_the_middle(self, stage: Stage, run_id: str) -> bool:
-        place = stage.directory / "runs" / run_id
-        return any(place.glob("data/*")) if place.exists() else False
+        if any((stage.directory / "runs" / run_id / "data").glob("*")):
+            return True
+        run = stage.ask(lambda client: client.run(run_id))
+        if run.state.over:
+            raise MendelError(f"{run_id} ended {run.state} before it trained: {run.steps[-1].text}")
+        return False
 
     def _once(self, stage: Stage, run_id: str) -> str:
         entries = [e for e in _ledger(stage) if run_id in str(e.event.data) or e.event.actor.endswith(run_id)]
@@ -391,10 +411,10 @@ class Story:
         fresh = rows.take(budget, recalibrated=True)
         played = traffic.play(fresh, until=reached)
         rows.give_back(len(fresh) - played)
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + PATIENCE_S
         while not reached():
             if time.monotonic() > end:
-                raise DeadlineExceeded(f"Waited {_PATIENCE_S:.0f} s for {what}.")
+                raise DeadlineExceeded(f"Waited {PATIENCE_S:.0f} s for {what}.")
             traffic.play(rows.again(), labelled=False, until=reached)
 
     def _incident(self, stage: Stage, world: World, after: datetime) -> Incident | None:
@@ -408,12 +428,12 @@ class Story:
     def _running(self, stage: Stage, world: World) -> bool:
         return any(not run.state.over for run in stage.ask(lambda client: client.runs(world.classifier)))
 
-    def _await_run(self, stage: Stage, run_id: str, patience_s: float) -> PlaybookRun:
+    def _await_run(self, stage: Stage, run_id: str) -> PlaybookRun:
         def ended() -> PlaybookRun | None:
             run = stage.ask(lambda client: client.run(run_id))
             return run if run.state.over else None
 
-        return stage.wait(ended, patience_s, f"{run_id} to end")
+        return stage.wait(ended, f"{run_id} to end")
 
     def _event_time(self, stage: Stage, kind: str, *, after: datetime, playbook: str) -> datetime:
         def found() -> datetime | None:
@@ -424,7 +444,7 @@ class Story:
             ]
             return min(times, default=None)
 
-        return stage.wait(found, 30, kind)
+        return stage.wait(found, kind)
 
 
 def _accuracy(sent: list[Sent]) -> float:
