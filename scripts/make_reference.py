@@ -307,8 +307,12 @@ def http_page() -> str:
             NOTE,
             "## The hub\n",
             "A key stands in `Authorization: Bearer KEY` or `X-API-Key: KEY`; `admin` includes every scope.",
-            "Errors are problem documents (RFC 9457) with a `remedy`; `/docs` describes the routes.\n",
-            _table(("Method", "Path", "Scope"), list(_hub_routes())),
+            "Errors are problem documents (RFC 9457) with a `remedy`.",
+            "The name of an operation is also the name of its method in the Python client.",
+            "`/openapi.json` describes every request, response and error; `/docs` shows it.",
+            "JSON is refused when it is nested deeper than 64 levels, or holds an integer beyond 64 bits,",
+            "a text beyond 100,000 characters or the character NUL.\n",
+            *_hub_routes(),
             "## A server, REST\n",
             _table(("Method", "Path", "Scope", "What"), rest),
             "## A server, gRPC\n",
@@ -321,27 +325,22 @@ def http_page() -> str:
     )
 
 
-def _hub_routes() -> Iterator[tuple[str, str, str]]:
-    """From the source, since the scope is an annotation: ``_: Reader``."""
-    scopes = _scopes()
-    for path in sorted((ROOT / "src/mendel/transports/hub").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            for made in node.decorator_list:
-                if isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and made.args:
-                    first, owner = made.args[0], ast.unparse(made.func.value)
-                    if owner in {"routes", "app"} and isinstance(first, ast.Constant):
-                        words = {ast.unparse(a.annotation) for a in node.args.args if a.annotation is not None}
-                        scope = next((scopes[word] for word in sorted(words) if word in scopes), "none")
-                        prefix = "/api/v1" if owner == "routes" else ""
-                        yield made.func.attr.upper(), f"`{prefix}{first.value}`", scope
+def _hub_routes() -> Iterator[str]:
+    """The operations of the control API, a table for each topic."""
+    from mendel.operations import OPERATIONS  # noqa: PLC0415 - half a second
+    from mendel.operations.openapi import errors_by_status  # noqa: PLC0415
 
-
-def _scopes() -> dict[str, str]:
-    """The names that routes use for who may call them, and the scope behind each."""
-    text = (ROOT / "src/mendel/transports/hub/access.py").read_text(encoding="utf-8")
-    return {name: scope.lower() for name, scope in re.findall(r"^(\w+) = .*?Scope\.(\w+)", text, re.MULTILINE)}
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for one in OPERATIONS.values():
+        statuses = sorted({one.status, *errors_by_status(one), *((one.alternative.status,) if one.alternative else ())})
+        told = ", ".join(map(str, statuses))
+        scope = one.scope.value if one.scope else "none"
+        rows.setdefault(one.topic, []).append(
+            (one.method, f"`{one.url}`", scope, one.summary.replace("``", "`"), f"`{one.name}`", told)
+        )
+    for topic, table in rows.items():
+        yield f"### {topic.capitalize()}\n"
+        yield _table(("Method", "Path", "Scope", "What", "Operation", "Statuses"), table)
 
 
 # -- errors, events, metrics --
@@ -350,7 +349,7 @@ def _scopes() -> dict[str, str]:
 def errors_page() -> str:
     """The tree, and the status of each error at each door."""
     import mendel.errors as tree  # noqa: PLC0415
-    from mendel.transports.hub.problems import status_of  # noqa: PLC0415
+    from mendel.operations.problems import status_of  # noqa: PLC0415
 
     kinds = [one for one in vars(tree).values() if isinstance(one, type) and issubclass(one, tree.MendelError)]
     rows = [(f"`{one.__name__}`", str(status_of(_blank(one))), _first(one.__doc__)) for one in kinds]

@@ -35,10 +35,10 @@ from mendel.healing import (
     PlaybookWorkflow,
     load_playbooks,
 )
+from mendel.operations import HubParts
 from mendel.predictions import Intake, LabelRow, PredictionLog, Shipper, Spool, SpoolPolicy, spool_identity
 from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
 from mendel.retraining import Retraining
-from mendel.transports.hub import HubParts
 from mendel.values import ModelName, Scope, Table, Window, from_mapping
 from mendel.values.atomic_files import write_atomically
 

@@ -53,15 +53,18 @@ def to_builtins(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=_to_builtin, builtin_types=None, str_keys=True)
 
 
-def from_builtins(tree: object, kind: type[T]) -> T:
+def from_builtins(tree: object, kind: type[T], *, strict: bool = True) -> T:
     """
     Build a *kind* from dicts, lists and scalars.
+
+    Args:
+        strict: False also reads numbers and truth values from text, as a query string has them.
 
     Raises:
         InvalidValue: A value is missing or has the wrong type; the message names its place in the tree.
     """
     try:
-        return msgspec.convert(tree, kind, dec_hook=_from_builtin, strict=True)
+        return msgspec.convert(tree, kind, dec_hook=_from_builtin, strict=strict)
     except (msgspec.ValidationError, MendelError, ValueError) as error:
         raise InvalidValue(f"Not a {getattr(kind, '__name__', kind)}: {error}.") from error
 

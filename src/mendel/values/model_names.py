@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from mendel.errors import InvalidValue
-
-_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
-_UUID = re.compile(r"m-[0-9a-f]{32}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ModelName(str):
@@ -22,9 +18,10 @@ class ModelName(str):
     """
 
     __slots__ = ()
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
 
     def __new__(cls, text: str) -> Self:
-        if not isinstance(text, str) or not _MODEL_NAME.fullmatch(text):
+        if not isinstance(text, str) or not cls.pattern.fullmatch(text):
             raise InvalidValue(
                 f"{text!r} is not a model name.",
                 remedy="Use 1 to 128 lower-case letters, digits, '-' and '_'; start with a letter or digit.",
@@ -36,9 +33,10 @@ class VersionUuid(str):
     """The uuid of a version: ``m-`` and 32 hex digits, equal to the id of its logged model in MLflow."""
 
     __slots__ = ()
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"m-[0-9a-f]{32}")
 
     def __new__(cls, text: str) -> Self:
-        if not isinstance(text, str) or not _UUID.fullmatch(text):
+        if not isinstance(text, str) or not cls.pattern.fullmatch(text):
             raise InvalidValue(f"{text!r} is not a version uuid.", remedy="Write m-<32 hex digits>.")
         return super().__new__(cls, text)
 
@@ -47,9 +45,10 @@ class Digest(str):
     """A content digest, ``sha256:<64 hex>``."""
 
     __slots__ = ()
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"sha256:[0-9a-f]{64}")
 
     def __new__(cls, text: str) -> Self:
-        if not isinstance(text, str) or not _DIGEST.fullmatch(text):
+        if not isinstance(text, str) or not cls.pattern.fullmatch(text):
             raise InvalidValue(f"{text!r} is not a digest.", remedy="Write sha256:<64 hex digits>.")
         return super().__new__(cls, text)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mendel.errors import AlreadyExists, DigestMismatch, InvalidInput
+from mendel.operations.problems import from_problem
 from mendel.predictions import LabelRow, PredictionBlock, Spool, id_texts, mint_ids
-from mendel.transports.hub.problems import from_problem
 from mendel.values import Measured, to_micros
 
 LABELS = "/api/v1/monitoring/labels"

@@ -16,9 +16,10 @@ from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.client.client import Client
 from mendel.healing import Healing, Outlook, load_playbooks
+from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
 from mendel.registry import Registry
-from mendel.transports.hub import HubParts, create_app
+from mendel.transports.hub import create_app
 
 
 class NoAnchors:
@@ -57,7 +58,7 @@ def parts(tmp_path):
         clock=clock,
         scratch=tmp_path,
         observe=lambda model: Outlook(model=model, ref=None, at=clock()),
-        health=lambda: {"status": "healthy"},
+        health=lambda: HubHealth(status="healthy", version="0", services={}, failing_chores={}),
     )
 
 

@@ -7,6 +7,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -26,10 +27,10 @@ from mendel.errors import (
     TooLarge,
     VersionNotFound,
 )
-from mendel.transports.hub import models
-from mendel.transports.hub.answers import MAX_NOUN_BYTES
-from mendel.transports.hub.problems import MEDIA_TYPE, from_problem
-from mendel.transports.hub.servers import MAX_REPORT_BYTES
+from mendel.operations import OPERATIONS, HubHealth
+from mendel.operations.operation import JSON
+from mendel.operations.problems import MEDIA_TYPE, from_problem
+from mendel.operations.servers import REPORT
 from mendel.values import ModelName, to_json
 
 
@@ -83,12 +84,12 @@ class TestBounds:
     def test_a_noun_has_a_bound(self, hub):
         """A body one byte over the bound is 413; one at it is read."""
         http, path = hub.http(), "/api/v1/healing/pause"
-        assert refused(http.post(path, content=b" " * (MAX_NOUN_BYTES + 1))) == (413, TooLarge)
-        assert refused(http.post(path, content=b" " * MAX_NOUN_BYTES)) == (400, InvalidValue)
+        assert refused(http.post(path, content=b" " * (JSON.max_bytes + 1))) == (413, TooLarge)
+        assert refused(http.post(path, content=b" " * JSON.max_bytes)) == (400, InvalidValue)
 
     def test_a_body_without_a_length_is_counted(self, hub):
         """Chunks are counted as they come: saying no length evades nothing."""
-        chunks = (b" " * 65536 for _ in range(MAX_NOUN_BYTES // 65536 + 1))
+        chunks = (b" " * 65536 for _ in range(JSON.max_bytes // 65536 + 1))
         assert refused(hub.http().post("/api/v1/healing/pause", content=chunks)) == (413, TooLarge)
 
     def test_a_length_that_is_none_is_refused(self, hub):
@@ -98,7 +99,8 @@ class TestBounds:
 
     def test_uploads_have_a_bound(self, hub, monkeypatch):
         """An artefact above the bound is 413, whether its length was said or not, and nothing is registered."""
-        monkeypatch.setattr(models, "MAX_UPLOAD_BYTES", 1 << 20)
+        register = OPERATIONS["register"]
+        monkeypatch.setitem(vars(register), "body", replace(register.body, max_bytes=1 << 20))
         http, big = hub.http(), form(artifact=tarred(MLmodel=b"0" * (2 << 20)))
         assert refused(http.post("/api/v1/models/credit/versions", **big)) == (413, TooLarge)
         request = http.build_request("POST", "/api/v1/models/credit/versions", **big)
@@ -111,7 +113,7 @@ class TestBounds:
     def test_reports_and_segments_have_bounds(self, hub):
         """What servers send is bounded like what people send."""
         http = hub.http("label")
-        assert refused(http.post("/api/v1/servers/s/reports", content=b" " * (MAX_REPORT_BYTES + 1)))[0] == 413
+        assert refused(http.post("/api/v1/servers/s/reports", content=b" " * (REPORT.max_bytes + 1)))[0] == 413
         said = {"x-checksum": "sha256:" + "0" * 64, "content-length": str(1 << 40)}
         assert refused(http.put("/api/v1/segments/s/1", content=iter([b"x"]), headers=said)) == (413, TooLarge)
 
@@ -260,7 +262,9 @@ class TestUnknown:
         """405 names what is allowed."""
         answer = hub.http().delete("/api/v1/models")
         assert refused(answer) == (405, InvalidInput)
-        assert answer.headers["allow"] == "GET"
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+        answer = hub.http().patch("/api/v1/models/credit/policy")
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "PUT"}
 
     def test_stages_are_spelled_out(self, hub):
         """A stage nobody knows is refused with those there are."""
@@ -286,7 +290,8 @@ class TestHealth:
     def test_health_without_its_database_is_503(self, hub):
         """Unhealthy is 503; degraded still answers 200."""
         for status, code in (("unhealthy", 503), ("degraded", 200)):
-            answer = hub.http(None, health=lambda status=status: {"status": status}).get("/health")
+            told = HubHealth(status=status, version="0", services={}, failing_chores={})
+            answer = hub.http(None, health=lambda told=told: told).get("/health")
             assert (answer.status_code, answer.json()["status"]) == (code, status)
 
     def test_ready_says_when_the_state_is_away(self, hub, monkeypatch):

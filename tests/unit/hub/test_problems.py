@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mendel.errors as tree
 from mendel.errors import GenerationConflict, InvalidProject, MendelError, Overloaded, PromotionRefused
-from mendel.transports.hub.problems import STATUS, from_problem, status_of, to_problem
+from mendel.operations.problems import STATUS, from_problem, status_of, to_problem
 
 CLASSES = sorted(
     (one for _, one in inspect.getmembers(tree, inspect.isclass) if issubclass(one, MendelError)),

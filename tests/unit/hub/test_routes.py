@@ -2,78 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
 
 import pytest
-from fastapi.routing import APIRoute
-from starlette.routing import Route
 
+from mendel.operations import OPERATIONS
 from mendel.transports.hub import OPEN_PATHS, create_app
-from mendel.transports.hub.access import Requires
 from mendel.values import Scope
 
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
-
-
-@dataclass(frozen=True)
-class Found:
-    """A route and the path it really has."""
-
-    path: str
-    route: Route
-
-    @property
-    def methods(self):
-        return self.route.methods
-
-    @property
-    def scopes(self):
-        if not isinstance(self.route, APIRoute):
-            return []
-        return [one.call.scope for one in self.route.dependant.dependencies if isinstance(one.call, Requires)]
+GUARDED = [one for one in OPERATIONS.values() if one.scope is not None]
 
 
 def routes_of(parts):
-    return list(_walked(create_app(parts).routes))
+    return [(method, route.path) for route in create_app(parts).routes for method in route.methods - {"HEAD"}]
 
 
-def guarded(parts):
-    return [one for one in routes_of(parts) if one.scopes]
+def test_routes_are_the_operations_and_the_documentation(parts):
+    """Each operation has its route, and the application has no other, but for the pages that describe it."""
+    pages = [("GET", "/docs"), ("GET", "/openapi.json")]
+    assert sorted(routes_of(parts)) == sorted([*pages, *((one.method, one.url) for one in OPERATIONS.values())])
+    assert len(OPERATIONS) > 40
 
 
-def _walked(routes, prefix=""):
-    for route in routes:
-        if hasattr(route, "original_router"):  # how this version of the framework keeps an included router
-            yield from _walked(route.original_router.routes, prefix + route.include_context.prefix)
-        else:
-            yield Found(prefix + route.path, route)
+def test_every_operation_declares_a_scope(parts):
+    """An operation without a scope is one of the few open ones; all others stand below /api/v1."""
+    assert {path for _, path in routes_of(parts) if not path.startswith("/api/v1/")} == OPEN_PATHS
+    assert all(one.url.startswith("/api/v1/") for one in GUARDED)
+    assert len(GUARDED) + len(OPEN_PATHS) == len(routes_of(parts))
 
 
-def test_every_route_declares_one_scope(parts):
-    """A route without a scope is one of the few open ones, and no route has two."""
-    routes = routes_of(parts)
-    assert len(routes) > 40
-    assert {one.path for one in routes if not one.scopes} == OPEN_PATHS
-    assert [one.path for one in routes if len(one.scopes) > 1] == []
-    assert all(one.path.startswith("/api/v1/") for one in routes if one.scopes)
+def test_what_changes_something_needs_more_than_read():
+    """No operation that changes anything is open to a key that may only read."""
+    assert [one.name for one in GUARDED if one.method in CHANGING and one.scope is Scope.READ] == []
 
 
-def test_what_changes_something_needs_more_than_read(parts):
-    """No route that changes anything is open to a key that may only read."""
-    assert [one.path for one in routes_of(parts) if one.methods & CHANGING and Scope.READ in one.scopes] == []
+@pytest.mark.parametrize("one", [one for one in GUARDED if one.has_body], ids=lambda one: one.name)
+def test_scopes_come_before_bodies(hub, one):
+    """What a stranger sends is not read: the answer comes while the body has not begun."""
+    values = defaultdict(lambda: "none", number="1", seq="1", digest="sha256:" + "0" * 64)
+    request = hub.http(None).build_request(one.method, one.url.format_map(values))
+    assert asked_without_a_body(create_app(hub.parts), request) == 401
 
 
-def test_scopes_come_before_bodies(parts):
-    """What a stranger sends is not read: in every route the scope is asked for before the body."""
-    for one in guarded(parts):
-        assert one.route.dependant.body_params == [], f"{one.path} parses a body before its scope"
-        assert isinstance(one.route.dependant.dependencies[0].call, Requires), one.path
+def asked_without_a_body(app, request):
+    """The status that *app* answers with; asking for the body is a failure."""
+    statuses = []
+
+    async def receive():
+        pytest.fail("the body was read before the key")
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    scope = {
+        "type": "http",
+        "method": request.method,
+        "path": request.url.path,
+        "raw_path": request.url.raw_path,
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(b"host", b"localhost"), (b"content-length", b"5")],
+    }
+    asyncio.run(app(scope, receive, send))
+    return statuses[0]
 
 
 def test_open_routes_only_read(parts):
     """What anyone may call answers GET alone."""
-    assert all(one.methods <= {"GET", "HEAD"} for one in routes_of(parts) if not one.scopes)
+    assert all(method == "GET" for method, path in routes_of(parts) if path in OPEN_PATHS)
 
 
 ALLOWED = {
@@ -90,22 +89,21 @@ ALLOWED = {
 def test_a_key_does_what_it_was_made_for_and_no_more(hub, scope):
     """On every route, a key passes exactly where its scope is the route's, or is admin."""
     http, values = hub.http(scope), defaultdict(lambda: "none", number="1", seq="1", digest="sha256:" + "0" * 64)
-    for one in guarded(hub.parts):
-        (needed,) = one.scopes
-        answer = http.request(next(iter(one.methods)), one.path.format_map(values), params={"model": "none"})
-        assert (answer.status_code == 403) == (needed not in ALLOWED[scope]), (one.path, answer.text)
+    for one in GUARDED:
+        answer = http.request(one.method, one.url.format_map(values), params={"model": "none"})
+        assert (answer.status_code == 403) == (one.scope not in ALLOWED[scope]), (one.name, answer.text)
         if answer.status_code == 403:
-            assert answer.json()["detail"] == f"This key may not {needed}."
+            assert answer.json()["detail"] == f"This key may not {one.scope}."
 
 
 def test_strangers_get_in_nowhere(hub):
-    """Without a key, and with one nobody made, every guarded route answers 401."""
+    """Without a key, and with one nobody made, every guarded operation answers 401."""
     bare, wrong = hub.http(None), hub.http(None)
     wrong.headers["authorization"] = "Bearer nobody-made-this"
-    for one in guarded(hub.parts):
+    for one in GUARDED:
         for http in (bare, wrong):
-            answer = http.request(next(iter(one.methods)), one.path)
-            assert (answer.status_code, answer.json()["title"]) == (401, "Unauthenticated"), one.path
+            answer = http.request(one.method, one.url)
+            assert (answer.status_code, answer.json()["title"]) == (401, "Unauthenticated"), one.name
 
 
 def test_keys_come_in_either_header(hub):

@@ -12,7 +12,7 @@ from mendel.app.cli.parameters import argument, option
 from mendel.app.cli.tables import EVENTS
 
 if TYPE_CHECKING:
-    from mendel.transports.hub.nouns import LedgerProof
+    from mendel.operations.ledger import LedgerProof
 
 _SIGNATURE = "model.sig"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mendel import __version__
 from mendel.durable import Outbox
 from mendel.errors import MendelError
+from mendel.operations import HubHealth, ServiceHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 _OUTBOX_DEGRADED = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceHealth:
-    """One service: ``healthy``, ``degraded``, ``unhealthy`` or ``disabled`` (not configured)."""
-
-    status: str
-    detail: str = ""
-
-
-def probe(rooms: Rooms) -> dict[str, Any]:
+def probe(rooms: Rooms) -> HubHealth:
     """The body of ``GET /health``."""
     services = {
         "database": _probed(lambda: _revision(rooms)),
@@ -43,7 +35,7 @@ def probe(rooms: Rooms) -> dict[str, Any]:
         overall = "unhealthy"
     else:
         overall = "degraded" if failing or states & {"degraded", "unhealthy"} else "healthy"
-    return {"status": overall, "version": __version__, "services": services, "failing_chores": failing}
+    return HubHealth(status=overall, version=__version__, services=services, failing_chores=failing)
 
 
 def _probed(act: Callable[[], ServiceHealth]) -> ServiceHealth:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mendel.errors import InvalidPolicy
-from mendel.transports.hub import checked_policy
+from mendel.operations import checked_policy
 
 __all__ = ["checked_policy", "read_policy_file"]
 

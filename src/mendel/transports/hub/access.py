@@ -1,12 +1,11 @@
-"""Who may call which route: every route of the control API declares its scope here."""
+"""Who may call an operation over HTTP: the key that a request shows, and the name that its caller gives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Protocol
 from urllib.parse import unquote
 
-from fastapi import Depends, Request
+from starlette.requests import Request
 
 from mendel.errors import Forbidden, Unauthenticated
 from mendel.values import Scope
@@ -27,41 +26,28 @@ def presented_key(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
-@dataclass(frozen=True, slots=True)
-class Requires:
+def authorise(keys: Keys, request: Request, scope: Scope | None) -> None:
     """
-    A dependency that lets only keys with *scope* pass (``admin`` passes everywhere) and gives the actor's name.
+    Let *request* pass if its key has *scope* or ``admin``; without a scope, anybody passes.
 
     Raises:
-        Unauthenticated: No key, or an unknown one.
+        Unauthenticated: The request has no key, or an unknown one.
         Forbidden: The key lacks the scope.
     """
-
-    scope: Scope
-
-    def __call__(self, request: Request) -> str:
-        """Authorise *request*."""
-        keys: Keys = request.app.state.keys
-        secret = presented_key(request)
-        scopes = keys.scopes_of(secret) if secret else None
-        if scopes is None:
-            raise Unauthenticated(
-                "This needs a key." if secret is None else "This key is unknown.",
-                remedy="Send it as 'Authorization: Bearer <key>'; the embedded hub's own is in .mendel/key.",
-            )
-        if self.scope not in scopes and Scope.ADMIN not in scopes:
-            raise Forbidden(f"This key may not {self.scope}.", remedy="Ask for a key with that scope.")
-        return _actor(request)
+    if scope is None:
+        return
+    secret = presented_key(request)
+    scopes = keys.scopes_of(secret) if secret else None
+    if scopes is None:
+        raise Unauthenticated(
+            "This needs a key." if secret is None else "This key is unknown.",
+            remedy="Send it as 'Authorization: Bearer <key>'; the embedded hub's own is in .mendel/key.",
+        )
+    if scope not in scopes and Scope.ADMIN not in scopes:
+        raise Forbidden(f"This key may not {scope}.", remedy="Ask for a key with that scope.")
 
 
-def _actor(request: Request) -> str:
+def actor(request: Request) -> str:
     """Who the caller says it is, percent-encoded where it is not ASCII."""
     said = unquote(request.headers.get("x-mendel-actor", ""))
     return "".join(letter for letter in said if letter.isprintable()).strip()[:64] or "api"
-
-
-Reader = Annotated[str, Depends(Requires(Scope.READ))]
-Labeller = Annotated[str, Depends(Requires(Scope.LABEL))]
-Registrar = Annotated[str, Depends(Requires(Scope.REGISTER))]
-Deployer = Annotated[str, Depends(Requires(Scope.DEPLOY))]
-Admin = Annotated[str, Depends(Requires(Scope.ADMIN))]

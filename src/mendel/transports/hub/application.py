@@ -5,87 +5,70 @@ from __future__ import annotations
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mendel.errors import Forbidden, InvalidInput, MendelError, NotFound, TooLarge, Unavailable
-from mendel.transports.hub.answers import NounResponse
-from mendel.transports.hub.care import care_routes
-from mendel.transports.hub.models import model_routes
-from mendel.transports.hub.monitoring import monitoring_routes
-from mendel.transports.hub.parts import HubParts
-from mendel.transports.hub.problems import MEDIA_TYPE, status_of, to_problem
-from mendel.transports.hub.proof import proof_routes
-from mendel.transports.hub.servers import server_routes
+from mendel.operations import OPERATIONS, HubParts
+from mendel.operations.openapi import openapi_document
+from mendel.operations.problems import MEDIA_TYPE, status_of, to_problem
+from mendel.transports.hub.routes import routes_of
 
-OPEN_PATHS = frozenset({"/health", "/live", "/ready", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/docs", "/openapi.json"} | {one.url for one in OPERATIONS.values() if one.scope is None})
 """What anyone who can reach the port may read."""
 
 
-def create_app(parts: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI:
+def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI:
     """
     Build the application.
 
     Args:
         hosts: Names under which it may be addressed, beside the local ones; guards against DNS rebinding.
     """
-    app = FastAPI(title="Mendel hub", version=version("mendel"), redoc_url=None, swagger_ui_oauth2_redirect_url=None)
-    app.state.keys = parts.registry.keys
-    allowed = hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"}
-    app.add_middleware(SameHost, allowed=allowed)
+    own = version("mendel")
+    app = FastAPI(title="Mendel hub", version=own, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
+    app.openapi_schema = openapi_document(tuple(OPERATIONS.values()), version=own)
+    app.add_middleware(Gate, allowed=hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"})
     app.add_exception_handler(MendelError, _told)
-    app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(Exception, _unforeseen)
-    for routes in (server_routes, model_routes, care_routes, monitoring_routes, proof_routes):
-        app.include_router(routes(parts), prefix="/api/v1")
-    _add_health(app, parts)
+    app.router.routes.extend(routes_of(OPERATIONS.values(), hub))
     return app
 
 
-def _add_health(app: FastAPI, parts: HubParts) -> None:
-    @app.get("/health", tags=["health"])
-    def health() -> Response:
-        """Every service, probed; 503 when the state database is away."""
-        told = parts.health()
-        return NounResponse(told, status_code=503 if told["status"] == "unhealthy" else 200)
+class Gate:
+    """
+    Refuses requests before they are routed.
 
-    @app.get("/live", tags=["health"])
-    async def live() -> Response:
-        """The event loop turns."""
-        return NounResponse({"status": "alive"})
-
-    @app.get("/ready", tags=["health"])
-    def ready() -> Response:
-        """The state database answers."""
-        parts.registry.lifecycle.revision()
-        return NounResponse({"status": "ready"})
-
-
-class SameHost:
-    """Refuses requests addressed to, or coming from, other hosts: the guard against DNS rebinding."""
+    Those addressed to, or coming from, other hosts: the guard against DNS rebinding. Those whose path holds an encoded
+    slash: no name has one, and once decoded it would lead to another route.
+    """
 
     def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let it pass, or answer 403."""
-        if scope["type"] == "http" and (stranger := self._stranger(Headers(scope=scope))) is not None:
-            refusal = Forbidden(f"This hub is not addressed as {stranger!r}.", remedy="Name it in hub.host or hub.url.")
+        """Let it pass, or answer 403 or 404."""
+        if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
             await _problem(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _stranger(self, headers: Headers) -> str | None:
+    def _refusal(self, scope: Scope) -> MendelError | None:
+        headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        if _host_of(f"//{host}") not in self._allowed:
-            return host
-        return None if origin is None or _host_of(origin) in self._allowed else origin
+        known = _host_of(f"//{host}") in self._allowed
+        if not known or not (origin is None or _host_of(origin) in self._allowed):
+            stranger = origin if known else host
+            return Forbidden(f"This hub is not addressed as {stranger!r}.", remedy="Name it in hub.host or hub.url.")
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            return NotFound("Nothing has a name with a slash.")
+        return None
 
 
 def _host_of(url: str) -> str:
@@ -98,13 +81,6 @@ def _host_of(url: str) -> str:
 async def _told(_: Request, error: Exception) -> Response:
     assert isinstance(error, MendelError)  # noqa: S101 - registered for this class only
     return _problem(error)
-
-
-async def _misread(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return _problem(InvalidInput(f"{where}: {first['msg']}."))
 
 
 async def _unrouted(_: Request, error: Exception) -> Response:

@@ -1,11 +1,11 @@
-"""What the control API stands on."""
+"""The parts of a hub that operations use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mendel.durable import Anchor, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, Outlook
@@ -32,14 +32,38 @@ class LabelIntake(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceHealth:
+    """One service: ``healthy``, ``degraded``, ``unhealthy`` or ``disabled`` (not configured)."""
+
+    status: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubHealth:
+    """
+    The health of a hub.
+
+    Attributes:
+        status: ``unhealthy`` if the state database is, else ``degraded`` if any service or job is, else ``healthy``.
+        failing_chores: The last error of each background job that fails, by name.
+    """
+
+    status: str
+    version: str
+    services: dict[str, ServiceHealth]
+    failing_chores: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubParts:
     """
-    The rooms behind the routes.
+    The rooms behind the operations.
 
     Attributes:
         workflows: None where no hub runs and effects wait in the outbox.
         observe: Looks at and studies one model now, and lets healing act on what it finds.
-        health: The services of ``GET /health`` by name.
+        health: Probes every service.
         stopping: Whether the hub is about to end, so that long polls shall be answered now.
         scratch: A directory for uploads in progress, on the same disk as the artefacts.
     """
@@ -54,6 +78,14 @@ class HubParts:
     clock: Clock
     scratch: Path
     observe: Callable[[ModelName], Outlook]
-    health: Callable[[], dict[str, Any]]
+    health: Callable[[], HubHealth]
     workflows: Workflows | None = None
     stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The hub that answers, and who calls: the principal of the credential."""
+
+    hub: HubParts
+    by: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -30,9 +31,31 @@ STATUS: tuple[tuple[type[MendelError], int], ...] = (
 MEDIA_TYPE = "application/problem+json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """
+    An error (RFC 9457); errors that carry particulars, as the reasons of a refusal, have them as further members.
+
+    Attributes:
+        type: ``urn:mendel:`` and the class of the error.
+        remedy: What the caller can do; may be empty.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str
+
+
 def status_of(error: MendelError) -> int:
     """The HTTP status of *error*."""
-    return next(status for kind, status in STATUS if isinstance(error, kind))
+    return status_of_class(type(error))
+
+
+def status_of_class(error: type[MendelError]) -> int:
+    """The HTTP status of errors of the class *error*."""
+    return next(status for kind, status in STATUS if issubclass(error, kind))
 
 
 def to_problem(error: MendelError) -> dict[str, Any]:

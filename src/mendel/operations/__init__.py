@@ -1,0 +1,47 @@
+"""
+Each operation of the control plane, once: a frozen description and the function that carries it out.
+
+Routes, the OpenAPI document, the client's methods and the route inventory follow from :data:`OPERATIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from mendel.operations import (
+    health,
+    incidents,
+    keys,
+    labels,
+    ledger,
+    lifecycle,
+    models,
+    performance,
+    policies,
+    runs,
+    servers,
+)
+from mendel.operations.hub_parts import Anchors, Call, HubHealth, HubParts, LabelIntake, ServiceHealth
+from mendel.operations.operation import Operation
+from mendel.operations.policy_sections import checked_policy
+
+_TOPICS = (health, models, lifecycle, policies, performance, incidents, runs, labels, ledger, keys, servers)
+
+OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
+    {one.name: one for topic in _TOPICS for one in vars(topic).values() if isinstance(one, Operation)}
+)
+"""Every operation, by name."""
+
+__all__ = [
+    "OPERATIONS",
+    "Anchors",
+    "Call",
+    "HubHealth",
+    "HubParts",
+    "LabelIntake",
+    "Operation",
+    "ServiceHealth",
+    "checked_policy",
+]

@@ -1,0 +1,62 @@
+"""Incidents, and looking for them on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mendel.errors import Conflict, IncidentNotFound, ModelNotFound
+from mendel.healing import DecisionRecord, HealingStore, Incident, Outlook
+from mendel.operations.hub_parts import Call
+from mendel.operations.operation import operation
+from mendel.operations.requests import OfModel, OneModel
+from mendel.values import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneIncident:
+    """Names an incident."""
+
+    incident_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve(OneIncident):
+    """Says why an incident is over."""
+
+    reason: str
+
+
+@operation("GET", "/incidents", scope=Scope.READ)
+def incidents(call: Call, request: OfModel) -> tuple[Incident, ...]:
+    """List the newest 100 incidents, newest first."""
+    return call.hub.unit.read(lambda tx: tx.store(HealingStore).incidents(request.model))
+
+
+@operation("GET", "/incidents/{incident_id}", scope=Scope.READ, errors=(IncidentNotFound,))
+def incident(call: Call, request: OneIncident) -> Incident:
+    """Show an incident with its timeline."""
+    return call.hub.unit.read(lambda tx: tx.store(HealingStore).incident(request.incident_id))
+
+
+@operation("GET", "/incidents/{incident_id}/decisions", scope=Scope.READ)
+def decisions(call: Call, request: OneIncident) -> tuple[DecisionRecord, ...]:
+    """List what was decided about an incident, oldest first."""
+    return call.hub.unit.read(lambda tx: tx.store(HealingStore).decisions(request.incident_id))
+
+
+@operation("POST", "/incidents/{incident_id}/acknowledge", scope=Scope.DEPLOY, errors=(IncidentNotFound, Conflict))
+def acknowledge(call: Call, request: OneIncident) -> Incident:
+    """Say that somebody investigates an incident."""
+    return call.hub.healing.acknowledge(request.incident_id, by=call.by, now=call.hub.clock())
+
+
+@operation("POST", "/incidents/{incident_id}/resolve", scope=Scope.DEPLOY, errors=(IncidentNotFound, Conflict))
+def resolve(call: Call, request: Resolve) -> Incident:
+    """Say that an incident is over."""
+    return call.hub.healing.resolve(request.incident_id, by=call.by, how=request.reason, now=call.hub.clock())
+
+
+@operation("POST", "/models/{model}/monitor", scope=Scope.DEPLOY, errors=(ModelNotFound,))
+def observe(call: Call, request: OneModel) -> Outlook:
+    """Check a model now, and let healing act on what is found."""
+    return call.hub.observe(request.model)

@@ -1,0 +1,174 @@
+"""The stage of versions and what is served: approving, promoting, rolling back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from mendel.errors import (
+    Conflict,
+    GenerationConflict,
+    IllegalTransition,
+    InvalidInput,
+    ModelNotFound,
+    NeedsNewImage,
+    NothingToReturnTo,
+    PromotionRefused,
+    VersionNotFound,
+)
+from mendel.operations.hub_parts import Call
+from mendel.operations.operation import Header, operation
+from mendel.operations.requests import Number, OneModel, OneVersion
+from mendel.registry import GateRecord, Override, RolledBack, Tenure, VersionRecord
+from mendel.values import Deployment, Scope, Stage, check_integer
+
+_MAX_DIGITS = 19
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approve(OneVersion):
+    """Sets governance flags; false leaves a flag as it is."""
+
+    policy: bool = False
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordGateReport(OneVersion):
+    """Brings a gate report of a version."""
+
+    body: GateRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeStage(OneVersion):
+    """Moves a version to another stage."""
+
+    to: Stage
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote(OneVersion):
+    """
+    Puts a version into production.
+
+    Attributes:
+        override: Why it goes there without a passing gate report.
+        if_match: The generation of the deployment that the caller has seen, in quotes.
+    """
+
+    reason: str = ""
+    override: str | None = None
+    if_match: Annotated[str | None, Header("if-match")] = None
+
+    @property
+    def generation(self) -> int | None:
+        """
+        The generation that the caller has seen.
+
+        Raises:
+            InvalidInput: The header is not a generation in quotes.
+        """
+        if self.if_match is None:
+            return None
+        digits = self.if_match.strip().strip('"')
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
+            raise InvalidInput(
+                f"If-Match {self.if_match[:40]!r} is not a generation.", remedy="Send a number in quotes."
+            )
+        return check_integer(int(digits))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary(OneVersion):
+    """Gives a version a share of the traffic, a fraction in (0, 1)."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollBack(OneModel):
+    """Returns to a former version: the newest, a number, or the one of a time; ``dry_run`` only says which."""
+
+    reason: str
+    to: Number | None = None
+    to_time: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    dry_run: bool = False
+
+
+@operation("GET", "/models/{model}/deployment", scope=Scope.READ, errors=(ModelNotFound,))
+def deployment(call: Call, request: OneModel) -> Deployment:
+    """Show what servers shall serve of a model."""
+    return call.hub.registry.lifecycle.deployment(request.model)
+
+
+@operation("GET", "/models/{model}/history", scope=Scope.READ, errors=(ModelNotFound,))
+def history(call: Call, request: OneModel) -> tuple[Tenure, ...]:
+    """List which version was in production when, and who decided so."""
+    return call.hub.registry.lifecycle.history(request.model)
+
+
+@operation("POST", "/models/{model}/versions/{number}/approve", scope=Scope.DEPLOY, errors=(VersionNotFound,))
+def approve(call: Call, request: Approve) -> VersionRecord:
+    """Set the governance flags of a version."""
+    return call.hub.registry.lifecycle.approve(request.ref, policy=request.policy, bias=request.bias, by=call.by)
+
+
+@operation("POST", "/models/{model}/versions/{number}/gate-reports", scope=Scope.DEPLOY, errors=(VersionNotFound,))
+def record_gate_report(call: Call, request: RecordGateReport) -> None:
+    """Keep a gate report; promotion requires a passing one."""
+    call.hub.registry.lifecycle.record_gate_report(request.ref, request.body, by=call.by)
+
+
+@operation(
+    "POST",
+    "/models/{model}/versions/{number}/stage",
+    scope=Scope.DEPLOY,
+    errors=(VersionNotFound, IllegalTransition, Conflict),
+)
+def change_stage(call: Call, request: ChangeStage) -> VersionRecord:
+    """Move a version along the transition table."""
+    return call.hub.registry.lifecycle.transition(request.ref, request.to, by=call.by, reason=request.reason)
+
+
+@operation(
+    "POST",
+    "/models/{model}/versions/{number}/promote",
+    scope=Scope.DEPLOY,
+    errors=(VersionNotFound, GenerationConflict, IllegalTransition, PromotionRefused, NeedsNewImage),
+)
+def promote(call: Call, request: Promote) -> Deployment:
+    """Put a version into production."""
+    override = None if request.override is None else Override(reason=request.override, by=call.by)
+    return call.hub.registry.lifecycle.promote(
+        request.ref, by=call.by, reason=request.reason, expected_generation=request.generation, override=override
+    )
+
+
+@operation(
+    "POST",
+    "/models/{model}/versions/{number}/canary",
+    scope=Scope.DEPLOY,
+    errors=(VersionNotFound, Conflict, IllegalTransition, PromotionRefused, NeedsNewImage),
+)
+def canary(call: Call, request: Canary) -> Deployment:
+    """Give a version a share of the traffic beside production."""
+    return call.hub.registry.lifecycle.canary(request.model, request.number, request.share, by=call.by)
+
+
+@operation(
+    "POST",
+    "/models/{model}/rollback",
+    scope=Scope.DEPLOY,
+    errors=(ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage),
+)
+def rollback(call: Call, request: RollBack) -> RolledBack:
+    """Take the serving version out of production and bring a former one back."""
+    lifecycle = call.hub.registry.lifecycle
+    if request.dry_run:
+        return lifecycle.plan_roll_back(request.model, to=request.to, to_time=request.to_time)
+    return lifecycle.roll_back(request.model, by=call.by, reason=request.reason, to=request.to, to_time=request.to_time)

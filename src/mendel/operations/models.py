@@ -1,0 +1,158 @@
+"""Models and their versions: registering and reading."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from mendel.errors import (
+    AlreadyExists,
+    ArtifactNotFound,
+    Conflict,
+    InvalidValue,
+    ModelNotFound,
+    VersionNotFound,
+)
+from mendel.operations.hub_parts import Call
+from mendel.operations.operation import BodyKind, operation
+from mendel.operations.requests import Nothing, OneModel, OneVersion
+from mendel.registry import LineageEntry, Registered, Registration, VersionImage, VersionRecord
+from mendel.values import Digest, ModelName, Scope, VersionUuid
+from mendel.values.directory_trees import pack_tree, unpack_tree
+from mendel.views import card_of, render_card
+
+FORM = BodyKind(max_bytes=16 << 30, media_types={"multipart/form-data": None})
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """
+    Asks for one new version.
+
+    Attributes:
+        registration: What the version is; its model is the one of the path.
+        artifact: The files that are served, a tar.
+        data: Files kept beside them and not served, a tar.
+    """
+
+    model: ModelName
+    registration: Registration
+    artifact: BinaryIO
+    data: BinaryIO | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordImage(OneVersion):
+    """Names the container image that delivers a version."""
+
+    body: VersionImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneUuid:
+    """Names a version by its uuid."""
+
+    uuid: VersionUuid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneDigest:
+    """Names an image or an artefact by its digest."""
+
+    digest: Digest
+
+
+@operation("GET", "/models", scope=Scope.READ)
+def models(call: Call, _: Nothing) -> tuple[ModelName, ...]:
+    """List every model that has a version."""
+    return call.hub.registry.versions.models()
+
+
+@operation("GET", "/models/{model}/versions", scope=Scope.READ, errors=(ModelNotFound,))
+def versions(call: Call, request: OneModel) -> tuple[VersionRecord, ...]:
+    """List the versions of a model, oldest first."""
+    return call.hub.registry.versions.of(request.model)
+
+
+@operation("GET", "/models/{model}/versions/{number}", scope=Scope.READ, errors=(VersionNotFound,))
+def version(call: Call, request: OneVersion) -> VersionRecord:
+    """Show a version."""
+    return call.hub.registry.versions.get(request.ref)
+
+
+@operation("GET", "/versions/by-uuid/{uuid}", scope=Scope.READ, errors=(VersionNotFound,))
+def get_model_by_uuid(call: Call, request: OneUuid) -> VersionRecord:
+    """Show the version with a uuid."""
+    return call.hub.registry.versions.by_uuid(request.uuid)
+
+
+@operation("GET", "/versions/by-image/{digest}", scope=Scope.READ)
+def versions_by_image(call: Call, request: OneDigest) -> tuple[VersionRecord, ...]:
+    """List the versions that an image delivers."""
+    return call.hub.registry.versions.by_image(request.digest)
+
+
+@operation("GET", "/models/{model}/lineage", scope=Scope.READ, errors=(ModelNotFound,))
+def lineage(call: Call, request: OneModel) -> tuple[LineageEntry, ...]:
+    """List the versions of a model with their contributors and the improvement so far."""
+    return call.hub.registry.versions.lineage(request.model)
+
+
+@operation(
+    "GET",
+    "/models/{model}/versions/{number}/card",
+    scope=Scope.READ,
+    errors=(VersionNotFound,),
+    media_type="text/markdown",
+)
+def card(call: Call, request: OneVersion) -> str:
+    """Render the model card of a version as Markdown."""
+    hub = call.hub
+    return render_card(card_of(hub.unit, hub.registry, request.ref, hub.clock()))
+
+
+@operation(
+    "POST",
+    "/models/{model}/versions",
+    scope=Scope.REGISTER,
+    errors=(VersionNotFound, AlreadyExists, Conflict),
+    status=201,
+    body=FORM,
+)
+def register(call: Call, request: Register) -> Registered:
+    """Register an artefact directory as a new version."""
+    if request.registration.model != request.model:
+        raise InvalidValue(f"The registration is for {request.registration.model!r}, not {request.model!r}.")
+    registration = replace(request.registration, by=call.by)
+    versions = call.hub.registry.versions
+    with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
+        tree, data = Path(scratch) / "artifact", Path(scratch) / "data"
+        unpack_tree(request.artifact, tree)
+        if request.data is not None:
+            unpack_tree(request.data, data)
+        record = versions.register(registration, tree, data=None if request.data is None else data)
+    return versions.registered(record.ref)
+
+
+@operation("PUT", "/models/{model}/versions/{number}/image", scope=Scope.REGISTER, errors=(VersionNotFound, Conflict))
+def record_image(call: Call, request: RecordImage) -> VersionRecord:
+    """Record which container image delivers a version."""
+    return call.hub.registry.versions.record_image(request.ref, request.body, by=call.by)
+
+
+@operation("GET", "/artifacts/{digest}", scope=Scope.READ, errors=(ArtifactNotFound,), media_type="application/x-tar")
+def download(call: Call, request: OneDigest) -> Iterator[bytes]:
+    """Download the served files of a version as a tar."""
+    return _packed(call.hub.registry.versions.tree_by_digest(request.digest))
+
+
+def _packed(tree: Path) -> Iterator[bytes]:
+    with tempfile.TemporaryFile() as file:
+        pack_tree(tree, file, exclude=("data",))
+        file.seek(0)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,46 @@
+"""How models perform: snapshots, rollback triggers, health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mendel.errors import InvalidValue, ModelNotFound, VersionNotFound
+from mendel.operations.hub_parts import Call
+from mendel.operations.operation import operation
+from mendel.operations.requests import Nothing, OneModel
+from mendel.registry import HealthReport, RollbackCheck, Snapshot
+from mendel.values import Scope
+from mendel.views import FleetView, Views
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSnapshot(OneModel):
+    """Brings the performance of a version as another system measured it."""
+
+    body: Snapshot
+
+
+@operation("GET", "/models/{model}/rollback-check", scope=Scope.READ, errors=(ModelNotFound,))
+def check_rollback_triggers(call: Call, request: OneModel) -> RollbackCheck:
+    """Check the serving version against the rollback policy; this changes nothing."""
+    return call.hub.registry.performance.check_rollback_triggers(request.model)
+
+
+@operation("GET", "/models/{model}/health", scope=Scope.READ, errors=(ModelNotFound,))
+def health(call: Call, request: OneModel) -> HealthReport:
+    """Show the health of the serving version."""
+    return call.hub.registry.performance.health(request.model)
+
+
+@operation("GET", "/fleet", scope=Scope.READ)
+def fleet(call: Call, _: Nothing) -> FleetView:
+    """Show every model: what serves, its health, and whether somebody is needed."""
+    return call.hub.unit.read(lambda tx: tx.store(Views).fleet(call.hub.clock()))
+
+
+@operation("POST", "/models/{model}/snapshots", scope=Scope.DEPLOY, errors=(VersionNotFound,))
+def record_performance_snapshot(call: Call, request: RecordSnapshot) -> RollbackCheck:
+    """Keep a snapshot, and check the serving version against the rollback policy."""
+    if request.body.ref.model != request.model:
+        raise InvalidValue(f"The snapshot is of {request.body.ref.model!r}, not {request.model!r}.")
+    return call.hub.registry.performance.record_snapshot(request.body, by=call.by)

@@ -1,0 +1,71 @@
+"""Operations as routes: let the caller in, read the request, carry it out, write the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from mendel.operations import Call, HubParts, Operation
+from mendel.operations.binding import read_request
+from mendel.operations.operation import JSON_TYPE
+from mendel.transports.hub.access import actor, authorise
+from mendel.transports.hub.bodies import received
+from mendel.values import to_json
+
+_POLL_S = 0.05
+_NOT_MODIFIED = 304
+
+
+def routes_of(operations: Iterable[Operation[Any, Any]], hub: HubParts) -> list[Route]:
+    """One route for each path, with the operations that stand there by their methods."""
+    by_url: dict[str, dict[str, Operation[Any, Any]]] = {}
+    for one in operations:
+        by_url.setdefault(one.url, {})[one.method] = one
+    return [Route(url, _endpoint(by_method, hub), methods=list(by_method)) for url, by_method in by_url.items()]
+
+
+def _endpoint(by_method: Mapping[str, Operation[Any, Any]], hub: HubParts) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        operation = by_method["GET" if request.method == "HEAD" else request.method]
+        if operation.inline:
+            return written(operation, operation.act(Call(hub, actor(request)), operation.request()))
+        await run_in_threadpool(authorise, hub.registry.keys, request, operation.scope)
+        async with received(operation, request) as message:
+            asked = await run_in_threadpool(read_request, operation, message)
+            if operation.ready is not None and not await _until_ready(operation, hub, asked):
+                return Response(status_code=_NOT_MODIFIED)
+            return written(operation, await run_in_threadpool(operation.act, Call(hub, actor(request)), asked))
+
+    return answer
+
+
+def written(operation: Operation[Any, Any], found: Any) -> Response:
+    """The answer *found* as HTTP."""
+    status, other = operation.status, operation.alternative
+    if other is not None and other.when(found):
+        status = other.status
+    if operation.response is None or status == _NOT_MODIFIED:
+        return Response(status_code=status)
+    if operation.media_type == JSON_TYPE:
+        return Response(to_json(found), status, media_type=JSON_TYPE)
+    if isinstance(found, str):
+        return Response(found, status, media_type=operation.media_type)
+    return StreamingResponse(found, status, media_type=operation.media_type)
+
+
+async def _until_ready(operation: Operation[Any, Any], hub: HubParts, asked: Any) -> bool:
+    """Wait on the event loop: a waiting server takes no thread from the pool that all requests run in."""
+    assert operation.ready is not None  # noqa: S101 - the caller has looked
+    end = time.monotonic() + asked.wait
+    while not await run_in_threadpool(operation.ready, hub, asked):
+        if hub.stopping() or time.monotonic() >= end:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
