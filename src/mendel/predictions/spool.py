@@ -48,6 +48,7 @@ class SpoolPolicy:
         max_bytes: Bound on all segments of the directory; above it nothing is logged, loudly.
         fsync: ``off`` survives kill -9; ``batch`` survives power loss too, at a disk flush per batch.
         features: What becomes of a feature, by its name; the others are kept.
+        feature_key: The installation's secret for features that are hashed.
     """
 
     seal_after: timedelta = timedelta(seconds=2)
@@ -55,6 +56,7 @@ class SpoolPolicy:
     max_bytes: int = 1 << 30
     fsync: str = "off"
     features: dict[str, FeatureUse] = field(default_factory=dict)
+    feature_key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.fsync not in {"off", "batch"}:
@@ -94,9 +96,6 @@ class Spool:
     Safe to call from several threads. *spool_id* must belong to this directory alone and for ever, since the hub skips
     sequence numbers that it knows of it: take it from :func:`spool_identity`.
 
-    Args:
-        feature_key: Secret of the installation, for features that are hashed.
-
     Raises:
         DirectoryInUse: Another spool writes there.
         InvalidValue: The directory belongs to another spool id.
@@ -104,16 +103,13 @@ class Spool:
         StoreUnavailable: The disk is full, or refuses; try again later, and log nothing until then.
     """
 
-    def __init__(
-        self, directory: Path, spool_id: str, *, policy: SpoolPolicy | None = None, feature_key: bytes = b""
-    ) -> None:
+    def __init__(self, directory: Path, spool_id: str, *, policy: SpoolPolicy | None = None) -> None:
         self.directory = directory
         self.spool_id = check_spool_id(spool_id)
         self.policy = policy or SpoolPolicy()
         self.condition = SpoolCondition()
-        if FeatureUse.HASH in self.policy.features.values() and not feature_key:
+        if FeatureUse.HASH in self.policy.features.values() and not self.policy.feature_key:
             raise InvalidSettings("Features shall be hashed, but there is no key.", remedy="Set spool.feature_key.")
-        self._feature_key = feature_key
         self._mutex = Lock()
         with _refusals_said(directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -129,7 +125,8 @@ class Spool:
 
     def append(self, block: PredictionBlock) -> bool:
         """Write the block; True: every row of it is in the spool, False: none is."""
-        kept = discreet(block, self.policy.features, self._feature_key) if self.policy.features else block
+        key = self.policy.feature_key.encode()
+        kept = discreet(block, self.policy.features, key) if self.policy.features else block
         stamp = block.timestamp_micros
         micros = stamp if isinstance(stamp, int) else int(stamp[0])
         return self._append(frame(BLOCK, encode_block(kept)), rows=len(block), labels=0, micros=micros)

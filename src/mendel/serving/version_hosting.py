@@ -191,7 +191,7 @@ class Hosting:
             if budget is not None and used + (size := footprint(directory)) > budget:
                 raise NotSwappable(
                     f"Version {served.number} of {model} has {size} bytes beside {used}; the budget is {budget}.",
-                    remedy="Raise serving.memory_budget.",
+                    remedy="Raise serving.memory_budget_bytes.",
                 )
             return read_version(directory, served, policy=around.policy, project=around.project)
 

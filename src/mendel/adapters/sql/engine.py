@@ -45,9 +45,7 @@ def open_engine(where: Path | str, *, busy_timeout: timedelta = timedelta(second
     if backend == "sqlite" and url.database:
         return _open_sqlite(Path(url.database), busy_timeout)
     if backend not in {"postgresql", "postgres"}:
-        raise InvalidSettings(
-            f"Mendel cannot keep its state in {backend!r}.", remedy="Give the path of a file or a postgresql:// URL."
-        )
+        raise InvalidSettings(f"Mendel keeps its state in SQLite or PostgreSQL, not in {backend!r}.")
     return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, isolation_level="SERIALIZABLE")
 
 
@@ -143,7 +141,7 @@ def _refuse_network(path: Path) -> None:
     if kind in _NETWORK_FILE_SYSTEMS:
         raise InvalidSettings(
             f"{path} lies on a network file system ({kind}), where SQLite loses data.",
-            remedy="Keep .mendel on a local disk, or use PostgreSQL.",
+            remedy="Put the data directory on a local disk.",
         )
 
 
