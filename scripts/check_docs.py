@@ -22,7 +22,7 @@ from typing import Any, TypeGuard
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
-CALL = re.compile(r"\b(mendel|mlserver) ([a-z][^`\n]*)")
+CALL = re.compile(r"(?<![\w.-])(mendel|mlserver) ([a-z][^`\n]*)")
 SHOWN = re.compile(r"(?:^|\$ |`)(?:\.venv/bin/)?(mendel|mlserver) ([a-z][^`\n]*)", re.MULTILINE)
 VERB = re.compile(r"(?:^\$ |`)make ([a-z]+)", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -32,7 +32,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 RUNNABLE = re.compile(r"^<!-- run -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 120
 
-PROSE = {"and", "directory", "from", "on", "or", "tags", "tool"}  # "the .mendel directory", "the mlserver tool"
+PROSE = {"and", "from", "or", "tags", "tool"}  # "the mlserver tool"
 END = {"or", "and", "|", "||", "&&", "#", "writes", "is"}
 FLAGS_OF_OTHERS = {"--dest-compress-format"}  # skopeo's
 KEY = re.compile(r"(?<![\w./-])[a-z_]+(?:\.[a-z_]+)+(?![\w(/*])")
@@ -103,8 +103,9 @@ def unknown_names(text: str, known: Known) -> Iterator[str]:
     named = {name.strip() for found in EXTRA.findall(text) for name in found.split(",")}
     for extra in sorted(named - known.extras - {FILLED_IN}):
         yield f"there is no extra mendel[{extra}]"
-    for variable in sorted(set(VARIABLE.findall(text)) - known.variables - {f"MENDEL_{FILLED_IN}"}):
-        yield f"there is no variable {variable}"
+    for variable in sorted(set(VARIABLE.findall(text)) - known.variables):
+        if not variable.endswith(("_", f"_{FILLED_IN}")):
+            yield f"there is no variable {variable}"
 
 
 def unknown_keys(text: str, known: Known) -> Iterator[str]:

@@ -104,9 +104,13 @@ def register(
 
 
 def list_models(*, directory: Directory = None) -> Result:
-    """List models: what serves, and its health."""
+    """
+    List models: what serves, and its health.
+
+    Models that need somebody stand first. Servers: how many of those that report serve the latest deployment.
+    """
     with hub(directory) as client:
-        return MODELS.result([client.health(name) for name in client.models()])
+        return MODELS.result(client.fleet().models)
 
 
 def show_model(model: Model, *, directory: Directory = None) -> Result:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mendel.durable import LedgerEntry
     from mendel.healing import Incident, PlaybookRun
     from mendel.projects import StatusRow
-    from mendel.registry import HealthReport, Tenure, VersionRecord
+    from mendel.registry import Tenure, VersionRecord
+    from mendel.views import ModelRow
 
 T = TypeVar("T")
 
@@ -47,15 +48,18 @@ class Table(Generic[T]):
         return Result(found, (self.grid(found, title=title),))
 
 
-def _model(report: HealthReport) -> Sequence[object]:
+def _model(row: ModelRow) -> Sequence[object]:
+    health, servers = row.health, row.following
     return (
-        report.model,
-        report.version or "-",
-        report.stage or "-",
-        report.health_status,
-        _share(report.metrics.avg_error_rate),
-        _number(report.metrics.avg_latency_p95_ms),
-        "; ".join(report.reasons),
+        row.model,
+        row.production or "-",
+        health.stage or "-",
+        health.health_status,
+        _share(health.metrics.avg_error_rate),
+        _number(health.metrics.avg_latency_p95_ms),
+        f"{servers.following} of {servers.servers}",
+        row.open_incidents,
+        "; ".join(health.reasons),
     )
 
 
@@ -141,7 +145,7 @@ def yes(fact: bool) -> str:
 
 MODELS = Table(
     title="Models",
-    columns=("Model", "Version", "Stage", "Health", "Errors", "p95 ms", "Why"),
+    columns=("Model", "Version", "Stage", "Health", "Errors", "p95 ms", "Servers", "Incidents", "Why"),
     row=_model,
     empty="No model is registered. Train one with: mendel train",
 )
