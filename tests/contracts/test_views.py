@@ -207,8 +207,8 @@ class TestFleet:
         assert shown[CREDIT].health.metrics.snapshot_count == 2
         assert shown[CREDIT].health.metrics.avg_ood_rate == pytest.approx(0.4)
         assert (shown[DIGITS].production, shown[DIGITS].health.health_status) == (1, Health.CRITICAL)
-        assert str(shown[CREDIT].following) == "1 of 1 servers serve generation 2"
-        assert str(shown[DIGITS].following) == "no server reports this model"
+        assert str(shown[CREDIT].convergence) == "1 of 1 servers serve generation 2"
+        assert str(shown[DIGITS].convergence) == "no server reports this model"
 
     def test_what_needs_somebody_comes_first(self, house):
         """A model with an incident stands before one without; nothing unknown is called healthy; pauses are shown."""
@@ -222,7 +222,7 @@ class TestFleet:
         first, second = fleet.models
         assert (first.model, first.production, first.open_incidents, first.worst) == (DIGITS, 2, 1, Severity.HIGH)
         assert (second.production, second.health.health_status, second.open_incidents) == (1, Health.UNKNOWN, 0)
-        assert str(first.following) == "no server reports this model"
+        assert str(first.convergence) == "no server reports this model"
         assert [pause.model for pause in fleet.pauses] == [CREDIT]
 
     def test_it_travels_as_json(self, house):

@@ -30,7 +30,7 @@ from mendel.healing.playbook_workflow import PlaybookWorkflow
 from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
 from mendel.healing.ports import HealingStore, Training, Watcher
-from mendel.healing.server_convergence import Following, following
+from mendel.healing.server_convergence import DeploymentConvergence, convergence_of
 
 __all__ = [
     "REMEDIES",
@@ -42,12 +42,12 @@ __all__ = [
     "Circumstances",
     "Decision",
     "DecisionRecord",
+    "DeploymentConvergence",
     "Diagnosis",
     "Effect",
     "EffectState",
     "Evidence",
     "Facts",
-    "Following",
     "Healing",
     "HealingPolicy",
     "HealingStore",
@@ -78,9 +78,9 @@ __all__ = [
     "Wait",
     "Watcher",
     "cause_of",
+    "convergence_of",
     "decide",
     "diagnose",
-    "following",
     "load_playbooks",
     "parse_playbook",
     "pause_of",

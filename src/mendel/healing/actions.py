@@ -13,8 +13,8 @@ from mendel.healing.healing_facts import ACTOR, actor_of
 from mendel.healing.incident_journal import Journal
 from mendel.healing.playbooks import Action
 from mendel.healing.ports import HealingStore, Watcher
-from mendel.healing.server_convergence import following
-from mendel.registry import Registry
+from mendel.healing.server_convergence import convergence_of
+from mendel.registry import Registry, availability_of
 from mendel.values import Stage, VersionRef, from_micros, to_micros
 
 _LONGEST_WAIT = timedelta(seconds=1)
@@ -93,8 +93,9 @@ class Actions:
         model = playing.run.ref.model
 
         def look() -> Payload:
-            now = self._clock()
-            found = following(self._registry.lifecycle.deployment(model), self._registry.performance.servers(), now)
+            now, silence = self._clock(), self._registry.policies.of(model).rollback.silence
+            availability = availability_of(model, self._registry.performance.servers(), silence, now)
+            found = convergence_of(self._registry.lifecycle.deployment(model), availability)
             late = to_micros(now) >= deadline
             over = late or found.state in {"yes", "unobserved"} or bool(found.failures)
             return {"over": over, "converged": found.state, "text": str(found)}

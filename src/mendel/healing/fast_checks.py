@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mendel.healing.entities import Evidence, Looked, Signal, SignalKind
-from mendel.healing.server_convergence import Following
+from mendel.healing.server_convergence import DeploymentConvergence
 from mendel.registry import Criterion, CriterionReading, RollbackCheck
 from mendel.values import Measured, Severity, VersionRef, to_json
 
@@ -87,7 +87,7 @@ def told(reading: CriterionReading) -> str:
 
 
 def seen_in_servers(
-    found: Following, ref: VersionRef, *, overdue: bool, silent: bool, policy_hash: str, now: datetime
+    found: DeploymentConvergence, ref: VersionRef, *, overdue: bool, silent: bool, policy_hash: str, now: datetime
 ) -> Seen:
     """
     Signals for servers that do not follow, or answer nothing.
@@ -99,7 +99,7 @@ def seen_in_servers(
     looked = (Looked(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
 
     def signal(kind: SignalKind, severity: Severity, reasons: Sequence[str]) -> Signal:
-        readings: dict[str, Any] = {"servers": found.servers, "following": found.following}
+        readings: dict[str, Any] = {"servers": found.servers, "following": found.serving}
         evidence = Evidence(policy_hash=policy_hash, readings=readings, generation=found.generation)
         return Signal(kind=kind, ref=ref, severity=severity, at=now, reasons=tuple(reasons), evidence=evidence)
 

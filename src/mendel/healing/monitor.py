@@ -26,8 +26,8 @@ from mendel.healing.drift_and_quality_checks import (
 from mendel.healing.entities import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
 from mendel.healing.fast_checks import Seen, kind_of, seen_in_check, seen_in_servers, told
 from mendel.healing.policy import HealingPolicy
-from mendel.healing.server_convergence import following
-from mendel.registry import PolicyDocument, Registry
+from mendel.healing.server_convergence import convergence_of
+from mendel.registry import PolicyDocument, Registry, availability_of
 from mendel.values import Measured, ModelName, Table, VersionRef, Window, from_mapping
 
 _COUNTED = frozenset({SignalKind.FAULTS, SignalKind.LATENCY, SignalKind.OOD})
@@ -66,15 +66,14 @@ class Monitor:
         document = self._registry.policies.of(model)
         within = HealingPolicy.of(document.body).converge_within
         servers = self._registry.performance.servers()
-        found = following(deployment, servers, now)
-        holds = any(one.model == model for server in servers for one in server.report.convergence)
+        availability = availability_of(model, servers, document.rollback.silence, now)
         check = self._registry.performance.check_rollback_triggers(model, now=now)
         seen = [
             seen_in_servers(
-                found,
+                convergence_of(deployment, availability),
                 ref,
                 overdue=now - self._stands_since(model, deployment.generation, now) > within,
-                silent=holds and not found.servers,
+                silent=availability.all_silent,
                 policy_hash=document.hash,
                 now=now,
             )
@@ -135,14 +134,15 @@ class Monitor:
         if deployment.production is None:
             return Effect(state=EffectState.NOT_MEASURED, text="nothing is in production")
         ref, kinds = VersionRef(incident.ref.model, deployment.production), set(incident.kinds)
+        document = self._registry.policies.of(ref.model)
         found: dict[SignalKind, tuple[bool | None, str]] = {}
         if kinds & _COUNTED:
             found |= self._counted(ref, since, now)
         if kinds & _SERVERS:
-            seen = following(deployment, self._registry.performance.servers(), now)
+            servers, silence = self._registry.performance.servers(), document.rollback.silence
+            seen = convergence_of(deployment, availability_of(ref.model, servers, silence, now))
             calm = None if not seen.servers else seen.converged and not seen.not_ready
             found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
-        document = self._registry.policies.of(ref.model)
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
             # of a version that came with the change, every row of the first grain counts

@@ -4,6 +4,7 @@ from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest
 from mendel.registry.apply_plan import MIRROR_ALIAS
 from mendel.registry.artifact_mirror import mirror_alias
+from mendel.registry.availability import Availability, availability_of
 from mendel.registry.health import HealthMetrics, HealthReport
 from mendel.registry.history import GateRecord, Override, RolledBack, Tenure, former_versions, in_production_at
 from mendel.registry.lineage import Contributor, LineageEntry
@@ -78,6 +79,7 @@ __all__ = [
     "ApiKey",
     "Approval",
     "ArtifactStore",
+    "Availability",
     "Contributor",
     "Criterion",
     "CriterionReading",
@@ -120,6 +122,7 @@ __all__ = [
     "VersionRecord",
     "VersionStatus",
     "admit",
+    "availability_of",
     "default_name",
     "evidence_of",
     "exceeds",

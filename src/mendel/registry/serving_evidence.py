@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mendel.registry.availability import availability_of
 from mendel.registry.health import HealthReport, health_of, metrics_of
 from mendel.registry.history import Tenure
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.rollback_triggers import RollbackCheck, judge, remedy_of, severity_of
-from mendel.registry.server_availability import load_failure, silence
 from mendel.registry.snapshots import FROM_COUNTERS, ServerState, Snapshot, snapshot_of, total
 from mendel.registry.version_records import VersionRecord
 from mendel.values import ModelName, VersionCounters, VersionRef, Window
@@ -105,7 +105,7 @@ def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck
         evidence.snapshots,
         policy.rollback,
         expected_p95_ms=evidence.record.expectations.latency_p95_ms,
-        silent=load_failure(model, evidence.servers, policy.rollback.silence, now=evidence.window.end),
+        silent=availability_of(model, evidence.servers, policy.rollback.silence, evidence.window.end).load_failure,
     )
     held = tuple(reading.reason for reading in readings if reading.holds)
     return RollbackCheck(
@@ -124,8 +124,9 @@ def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck
 def health_report(model: ModelName, evidence: ServingEvidence, now: datetime) -> HealthReport:
     """How the serving version is; ``unknown`` where there is no data or nothing serves."""
     metrics = metrics_of(evidence.snapshots)
-    absent = silence(model, evidence.servers, evidence.policy.rollback.silence, now=now) if evidence.record else None
-    word, reasons = health_of(metrics, rollback_check(model, evidence), silent=absent)
+    available = availability_of(model, evidence.servers, evidence.policy.rollback.silence, now)
+    outage = available.outage if evidence.record else None
+    word, reasons = health_of(metrics, rollback_check(model, evidence), silent=outage)
     record = evidence.record
     return HealthReport(
         model_id=str(model) if record is None else record.model_id,

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mendel.healing import Pause, following
+from mendel.healing import Pause, convergence_of
 from mendel.registry import (
     PolicyDocument,
     ServerState,
     ServingWindow,
     Snapshot,
     VersionRecord,
+    availability_of,
     evidence_of,
     health_report,
     nothing_serves,
@@ -94,7 +95,9 @@ def model_row(facts: ModelFacts, measured: Measurements, servers: tuple[ServerSt
         generation=facts.deployment.generation,
         policy_hash=facts.policy.hash,
         health=health_report(facts.model, evidence, now),
-        following=following(facts.deployment, servers, now),
+        convergence=convergence_of(
+            facts.deployment, availability_of(facts.model, servers, facts.policy.rollback.silence, now)
+        ),
         open_incidents=len(facts.open_severities),
         worst=max(facts.open_severities, key=lambda severity: severity.rank, default=None),
         waiting=facts.waiting,

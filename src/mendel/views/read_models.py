@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from mendel.healing import DecisionRecord, Following, Incident, Pause, PlaybookRun
+from mendel.healing import DecisionRecord, DeploymentConvergence, Incident, Pause, PlaybookRun
 from mendel.registry import HealthReport, PolicyDocument, Tenure, VersionRecord
 from mendel.values import Deployment, ModelName, Severity
 
@@ -21,7 +21,7 @@ class ModelRow:
         generation: Of its deployment.
         policy_hash: Of the policy in force.
         health: How the version in production is, with its key readings.
-        following: How far servers are with the deployment.
+        convergence: How far servers are with the deployment.
         open_incidents: How many are unresolved, and ``worst`` their highest severity.
         waiting: How many runs wait for a person.
     """
@@ -32,7 +32,7 @@ class ModelRow:
     generation: int
     policy_hash: str
     health: HealthReport
-    following: Following
+    convergence: DeploymentConvergence
     open_incidents: int
     worst: Severity | None
     waiting: int

@@ -379,7 +379,7 @@ class TestHealth:
     def test_silent_servers_are_critical(self, served, registry):
         """When no server has reported for the policy's silence, the model does not answer, whatever it did before."""
         Server(served).answers(1000)
-        served.clock.forward(seconds=30)
+        served.clock.forward(seconds=10)
         assert registry.performance.health(served.model).health_status is Health.HEALTHY
         served.clock.forward(seconds=1)
         report = registry.performance.health(served.model)

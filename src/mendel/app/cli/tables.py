@@ -49,7 +49,7 @@ class Table(Generic[T]):
 
 
 def _model(row: ModelRow) -> Sequence[object]:
-    health, servers = row.health, row.following
+    health, servers = row.health, row.convergence
     return (
         row.model,
         row.production or "-",
@@ -57,7 +57,7 @@ def _model(row: ModelRow) -> Sequence[object]:
         health.health_status,
         _share(health.metrics.avg_error_rate),
         _number(health.metrics.avg_latency_p95_ms),
-        f"{servers.following} of {servers.servers}",
+        f"{servers.serving} of {servers.servers}",
         row.open_incidents,
         "; ".join(health.reasons),
     )

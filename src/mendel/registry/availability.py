@@ -1,0 +1,65 @@
+"""Which servers answer for a model, from what they last reported: the one rule of when a server counts as reporting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mendel.registry.snapshots import ServerState
+from mendel.values import ModelConvergence, ModelName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """
+    The servers that hold one model, at one moment.
+
+    Attributes:
+        reporting: Those that reported lately, each with what it said about the model.
+        silent: Those that did not: gone, or cut off from the hub.
+    """
+
+    reporting: tuple[tuple[ServerState, ModelConvergence], ...] = ()
+    silent: tuple[ServerState, ...] = ()
+
+    @property
+    def all_silent(self) -> bool:
+        """Whether servers hold the model and none of them reports any more."""
+        return bool(self.silent) and not self.reporting
+
+    @property
+    def load_failure(self) -> str | None:
+        """
+        Why no server serves the model, when every reporting one says that it failed and serves no version.
+
+        None: one serves the model, or is still loading it, or none reports.
+        """
+        lines = [line for _, line in self.reporting]
+        if lines and all(line.version_serving is None and line.error is not None for line in lines):
+            return f"No server can load it: {lines[0].error}"
+        return None
+
+    @property
+    def outage(self) -> str | None:
+        """Why the model does not answer: no server reports, or none can load the model; None where neither is known."""
+        if self.all_silent:
+            newest = max(server.received_at for server in self.silent)
+            return f"No server has reported since {newest.isoformat(timespec='seconds')}"
+        return self.load_failure
+
+
+def is_reporting(server: ServerState, silence: timedelta, now: datetime) -> bool:
+    """Whether the last report of *server* reached the hub at most *silence* ago (the policy's ``rollback.silence``)."""
+    return now - server.received_at <= silence
+
+
+def availability_of(
+    model: ModelName, servers: Sequence[ServerState], silence: timedelta, now: datetime
+) -> Availability:
+    """Sort the servers that hold *model* into those that report and those that do not."""
+    lines = [(server, line) for server in servers for line in server.report.convergence if line.model == model]
+    return Availability(
+        reporting=tuple((server, line) for server, line in lines if is_reporting(server, silence, now)),
+        silent=tuple(server for server, _ in lines if not is_reporting(server, silence, now)),
+    )
