@@ -162,6 +162,8 @@ class TestUsage:
             (["runs", "aprove", "INC-2026-1-1"], "approve"),
             (["models", "lst"], "list"),
             (["promte", "credit@1"], "promote"),
+            (["pause", "--reason", "x"], "healing pause"),
+            (["import", "labels.csv"], "labels import"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else value,
     )

@@ -112,8 +112,14 @@ class MendelGroup(click.Group):
         """The command that the first word names, or an error with the nearest one."""
         name = args[0]
         if name not in self.list_commands(ctx) and not name.startswith("-"):
-            raise click.NoSuchCommand(name, possibilities=get_close_matches(name, self._shown, n=1), ctx=ctx)
+            meant = ", ".join(map(repr, self._verbs(name) or get_close_matches(name, self._shown, n=1)))
+            raise click.UsageError(f"No such command {name!r}.{f' Did you mean {meant}?' if meant else ''}", ctx=ctx)
         return super().resolve_command(ctx, args)
+
+    def _verbs(self, name: str) -> list[str]:
+        """Nouns with the verb *name*, for who says ``pause`` in place of ``healing pause``."""
+        nouns = [entry for entry in self._shown.values() if isinstance(entry, Noun)]
+        return [f"{noun.name} {verb.name}" for noun in nouns for verb in noun.verbs if verb.name == name]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """One line for each command."""
