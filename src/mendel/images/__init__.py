@@ -1,4 +1,4 @@
-"""From a source tree to a build plan to an image's digest: pure, over ports."""
+"""Images: from a project's files and its lock to a deterministic build plan, and the ports that build and run it."""
 
 from mendel.images.attestations import (
     CYCLONEDX,
@@ -11,9 +11,9 @@ from mendel.images.attestations import (
 )
 from mendel.images.build_plan import (
     OWN_BUILDER,
-    Origin,
     RegisteredVersion,
-    describe,
+    SourceRevision,
+    describe_plan,
     plan_image,
     render_size,
     run_settings,
@@ -24,7 +24,7 @@ from mendel.images.containers import (
     ContainerRunner,
     RunRequest,
     container_environment,
-    running,
+    running_container,
 )
 from mendel.images.dockerfile import (
     APT_FILE,
@@ -46,15 +46,15 @@ from mendel.images.entities import (
     VENV,
     BuiltImage,
     ImageName,
+    ImagePart,
     ImagePlan,
     ImageRecord,
     LayerRecord,
-    Part,
     RunSettings,
     SourceFile,
 )
-from mendel.images.file_selection import VERSION_DIRECTORY, Selection, select_files, version_files
-from mendel.images.image_diff import Difference, ImageContents, Moved, compare_images
+from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection, select_files, version_files
+from mendel.images.image_diff import ChangedInput, Difference, ImageContents, compare_images
 from mendel.images.image_names import classifier_of, encode_classifier, image_name, image_tags, model_tags
 from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
 from mendel.images.lockfile import (
@@ -77,8 +77,8 @@ from mendel.images.ports import (
     ImageStore,
     LoadedBase,
     OnProgress,
-    Progress,
     Resolver,
+    TaskProgress,
     Wheels,
     ignore_progress,
 )
@@ -125,15 +125,18 @@ __all__ = [
     "BuildEngine",
     "BuildOrigin",
     "BuiltImage",
+    "ChangedInput",
     "Container",
     "ContainerRunner",
     "ContextFile",
     "Difference",
     "EngineNeeds",
     "Environment",
+    "FileSelection",
     "ImageContents",
     "ImageFacts",
     "ImageName",
+    "ImagePart",
     "ImagePlan",
     "ImageRecord",
     "ImageStore",
@@ -141,21 +144,18 @@ __all__ = [
     "LoadedBase",
     "Lock",
     "ModelFacts",
-    "Moved",
     "OnProgress",
-    "Origin",
-    "Part",
     "Platform",
-    "Progress",
     "RegisteredVersion",
     "Requirements",
     "Resolver",
     "RunRequest",
     "RunSettings",
     "RuntimePin",
-    "Selection",
     "SourceFile",
+    "SourceRevision",
     "Subject",
+    "TaskProgress",
     "WheelFacts",
     "WheelPin",
     "Wheels",
@@ -167,7 +167,7 @@ __all__ = [
     "compare_images",
     "container_environment",
     "context_wheels",
-    "describe",
+    "describe_plan",
     "encode_classifier",
     "environment_inputs",
     "ignore_progress",
@@ -187,7 +187,7 @@ __all__ = [
     "render_statement",
     "rfc3339",
     "run_settings",
-    "running",
+    "running_container",
     "select_files",
     "source_requirements",
     "version_files",

@@ -1,4 +1,4 @@
-"""What is said about an image, beside it: media types, in-toto statements, and where a build came from."""
+"""Attestations of an image: media types, in-toto statements, and the origin of a build."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class _Manifest(msgspec.Struct):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOrigin:
     """
-    Where the files of an image come from.
+    The repository, commit and lock that an image was built from.
 
     Attributes:
-        repository: URL of the git repository, without credentials.
-        commit: The full commit, as far as it is known.
-        tag: The release tag; None when the working tree was built.
-        lock: Digest of the lock.
+        repository: The URL of the git repository, without credentials; None without a remote.
+        commit: The full commit id for a release, 8 digits for a working tree; None outside of a repository.
+        tag: The release tag; None when a working tree was built.
+        lock: The digest of the lock; None when the image was built without a lock.
     """
 
     repository: str | None = None
@@ -49,7 +49,7 @@ class BuildOrigin:
 
     @classmethod
     def of(cls, plan: ImagePlan) -> BuildOrigin:
-        """What *plan* tells of it: the commit in full for a release, abbreviated as its label has it otherwise."""
+        """Read the origin from the labels and the manifest of *plan*."""
         labels = plan.labels
         release = msgspec.json.decode(plan.manifest, type=_Manifest).release or _Release()
         lock = labels.get(_LABEL_LOCK)
@@ -63,14 +63,14 @@ class BuildOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a statement is about."""
+    """The name and digest of the artefact that a statement describes."""
 
     name: str
     digest: Digest
 
 
 def render_statement(subjects: Sequence[Subject], *, predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
-    """An in-toto Statement v1 as canonical JSON: equal statements, equal bytes."""
+    """Write an in-toto Statement v1 as canonical JSON: equal arguments give equal bytes."""
     return to_json(
         {
             "_type": STATEMENT_TYPE,
@@ -83,8 +83,8 @@ def render_statement(subjects: Sequence[Subject], *, predicate_type: str, predic
 
 def subject_name(plan: ImagePlan) -> str:
     """
-    What statements call the image that *plan* makes: ``repository/classifier``.
+    Give the image's name in statements: ``repository/classifier``.
 
-    Without registry and prefix: wherever the image is pushed, its digest and what is said of it stay the same.
+    The name omits registry and prefix, so that statements stay the same wherever the image is pushed.
     """
     return f"{plan.name.repository}/{plan.name.classifier}"

@@ -1,4 +1,4 @@
-"""From project, selection and lock to the plan of an image: pure, and equal for equal inputs."""
+"""Plan an image from the project, the selected files and the lock; equal inputs give equal plans."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mendel.errors import BuildRefused
-from mendel.images.entities import APP, DATA, VENV, ImageName, ImagePlan, Part, RunSettings, SourceFile
-from mendel.images.file_selection import VERSION_DIRECTORY, Selection
+from mendel.images.entities import APP, DATA, VENV, ImageName, ImagePart, ImagePlan, RunSettings, SourceFile
+from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection
 from mendel.images.labels import ImageFacts, image_labels, one_line, rfc3339
 from mendel.images.lockfile import BUILDER_FORMAT, Environment, RuntimePin
 from mendel.projects import Classifier, without_credentials
@@ -17,7 +17,7 @@ from mendel.values import Digest, ReleaseTag, VersionRef, to_json
 
 GRPC_PORT, ZMQ_PORT = 7212, 7211
 OWN_BUILDER = "oci"
-"""The name of the builder whose bytes are decided here; every other engine's are its own."""
+"""The name of Mendel's own builder, the only one whose images are reproducible byte by byte."""
 
 _INTERPRETER = f"{VENV}/bin/python"
 _ENVIRONMENT = {
@@ -28,18 +28,18 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class SourceRevision:
     """
-    Where the files of an image come from, as git, the tag and its trailers say.
+    The git revision that an image's files come from, read from git, the release tag and its trailers.
 
     Attributes:
-        repository: The repository's name, from the trailer ``Repository-Name`` or as the project is called.
+        repository: The repository's name, from the trailer ``Repository-Name`` or from the project.
         created: The commit's date, UTC.
-        tag: None for a working tree that is on no release, or is changed.
-        tool_url: From the tag's trailers; stands in where the lock's runtime does not know.
-        untracked: Artefacts that the tag records by digest.
-        changed: The working tree differs from the commit.
-        maintainer, about: Of the repository, as ``mlserver.yaml`` has them.
+        tag: The release tag; None for a working tree that is not at a release or has changes.
+        tool_url: The tool's repository from the tag's trailers; used when the lock's runtime has no URL.
+        untracked: Artefacts that git does not track and that the tag records by digest.
+        changed: True when the working tree differs from the commit.
+        maintainer, about: ``repository.maintainer`` and ``repository.description`` of ``mlserver.yaml``.
     """
 
     repository: str
@@ -57,7 +57,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredVersion:
-    """A registered version for an image of its own; *files* as :func:`mendel.images.version_files` gives them."""
+    """A registered version to put into an image; :func:`mendel.images.version_files` gives its ``files``."""
 
     ref: VersionRef
     artifact: Digest
@@ -66,9 +66,9 @@ class RegisteredVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inputs:
-    """What labels and manifest are made of, beside the files."""
+    """The inputs of labels and manifest other than the files."""
 
-    origin: Origin
+    origin: SourceRevision
     runtime: RuntimePin
     lock: Digest | None
     engine: str
@@ -77,9 +77,9 @@ class _Inputs:
 
 def plan_image(
     classifier: Classifier,
-    selection: Selection,
+    selection: FileSelection,
     *,
-    origin: Origin,
+    origin: SourceRevision,
     environment: Environment,
     runtime: RuntimePin,
     lock: Digest | None,
@@ -89,15 +89,16 @@ def plan_image(
     version: RegisteredVersion | None = None,
 ) -> ImagePlan:
     """
-    Decide everything about an image: equal arguments, files in any order, give equal plans.
+    Decide everything about an image; equal arguments give equal plans, whatever the order of the files.
 
     Args:
-        lock: Digest of the lock that *environment* and *runtime* are of.
-        engine: What will build it; only :data:`OWN_BUILDER` gives images that a rebuild repeats.
-        version: For ``build --model``: its artefact stands below ``/app/.version`` and is what the server starts with.
+        lock: The digest of the lock that contains *environment* and *runtime*.
+        engine: The builder's name; only :data:`OWN_BUILDER` builds reproducible images.
+        version: The registered version of ``build --model``; its artefact is placed in ``/app/.version``, and the
+            server starts with it.
 
     Raises:
-        BuildRefused: A path stands in two parts.
+        BuildRefused: A path is both an artefact and code.
     """
     artifacts = sorted((*selection.artifacts, *(() if version is None else version.files)), key=lambda file: file.path)
     code = sorted(selection.code, key=lambda file: file.path)
@@ -120,9 +121,9 @@ def plan_image(
 
 def run_settings(classifier: Classifier, *, with_version: bool = False) -> RunSettings:
     """
-    How a container of *classifier* starts, answers for its health, and on which ports it listens.
+    Give the start command, health check, environment and ports of a container of *classifier*.
 
-    ``PATH`` is for who knows the base's: the environment of the image stands before it.
+    The environment has no ``PATH``: the builder, which knows the base image's ``PATH``, prepends the image's own.
     """
     given = ("--artifact", f"{APP}/{VERSION_DIRECTORY}") if with_version else ()
     serve = ("serve", "--path", str(APP), "--classifier", classifier.name, "--directory", str(DATA))
@@ -135,12 +136,12 @@ def run_settings(classifier: Classifier, *, with_version: bool = False) -> RunSe
     )
 
 
-def describe(plan: ImagePlan, selection: Selection, *, found: str | None = None) -> tuple[str, ...]:
+def describe_plan(plan: ImagePlan, selection: FileSelection, *, found: str | None = None) -> tuple[str, ...]:
     """
-    What ``build`` says before it builds: the runtime, the files by kind with their total, and for what.
+    Give the lines that ``build`` prints first: the runtime, the files by kind, their total, and the classifier.
 
     Args:
-        found: How the runtime was found; None: from the lock.
+        found: How the runtime was found; None takes this from the lock.
     """
     return tuple(_description(plan, selection, plan.runtime.how if found is None else found))
 
@@ -172,7 +173,7 @@ def _facts(classifier: Classifier, inputs: _Inputs) -> ImageFacts:
     )
 
 
-def _tool_url(origin: Origin, runtime: RuntimePin) -> str | None:
+def _tool_url(origin: SourceRevision, runtime: RuntimePin) -> str | None:
     """The runtime's repository; the tag's trailer tells it if it speaks of the same commit."""
     same = origin.tag is not None and runtime.commit is not None and runtime.commit.startswith(origin.tag.tool)
     return runtime.url or (origin.tool_url if same else None)
@@ -191,7 +192,7 @@ def _manifest(classifier: Classifier, inputs: _Inputs, artifacts: list[SourceFil
         "tool_commit": inputs.runtime.commit,
         "time": rfc3339(origin.created),
     }
-    files = [(Part.ARTIFACTS, file) for file in artifacts] + [(Part.CODE, file) for file in code]
+    files = [(ImagePart.ARTIFACTS, file) for file in artifacts] + [(ImagePart.CODE, file) for file in code]
     whole = {
         "format": 1,
         "classifier": classifier.name,
@@ -208,12 +209,12 @@ def _manifest(classifier: Classifier, inputs: _Inputs, artifacts: list[SourceFil
 
 def _refuse_twice(files: list[SourceFile]) -> None:
     counts = Counter(file.path for file in files)
-    reasons = tuple(f"{path} stands in two parts of the image." for path, count in sorted(counts.items()) if count > 1)
+    reasons = tuple(f"{path} would be written twice." for path, count in sorted(counts.items()) if count > 1)
     if reasons:
-        raise BuildRefused("The parts of the image overlap.", reasons=reasons)
+        raise BuildRefused("Two files of the image have the same path.", reasons=reasons)
 
 
-def _description(plan: ImagePlan, selection: Selection, found: str) -> Iterator[str]:
+def _description(plan: ImagePlan, selection: FileSelection, found: str) -> Iterator[str]:
     commit = "an unknown commit" if plan.runtime.commit is None else plan.runtime.commit[:7]
     yield f"Runtime: mendel {plan.runtime.version} at {commit} ({found})"
     sizes = {file.path: file.size_bytes for file in (*plan.artifacts, *plan.code)}
@@ -232,7 +233,7 @@ def _description(plan: ImagePlan, selection: Selection, found: str) -> Iterator[
 
 def render_size(count: int) -> str:
     """
-    A number of bytes for people.
+    Write a number of bytes with a decimal unit.
 
     >>> render_size(999), render_size(12_345), render_size(10_000_000_000)
     ('999 B', '12.3 kB', '10.0 GB')

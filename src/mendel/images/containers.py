@@ -1,4 +1,4 @@
-"""Images that run: what is asked of an engine that runs containers, and what it answers."""
+"""The port to engines that run containers (docker, podman), with its requests and answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mendel.errors import InvalidValue
 from mendel.values import Digest
 
 RUN_LABEL = "com.mendel.run"
-"""Stands, with the value ``1``, on every container that Mendel started, and on no other."""
+"""The label, with value ``1``, of every container that Mendel started; no other container has it."""
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -24,19 +24,19 @@ _MAX_PORT = 65535
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """
-    One container of a classifier's image.
+    A request to start a container of a classifier's image.
 
     Attributes:
         image: A reference or an id that the engine knows.
-        host_port: Where the answers are asked for on this machine.
-        container_port: Where the server in the container listens; None is *host_port*, the only choice that also works
-            where the engine gives containers the machine's own network and so cannot map ports.
-        address: The address of this machine that *host_port* is opened on; ``0.0.0.0`` lets others in.
-        name: The container's; a stopped one of Mendel's that has it makes room.
-        environment: Passed through; wins over what :func:`container_environment` sets.
+        host_port: The port on this machine that reaches the server in the container.
+        container_port: The port that the server in the container listens on; None means *host_port*, which also works
+            when the engine gives containers the machine's own network and cannot map ports.
+        address: The address of this machine on which *host_port* is opened; ``0.0.0.0`` admits other machines.
+        name: The container's name; a stopped container of Mendel with this name is replaced.
+        environment: Variables for the container; they override those of :func:`container_environment`.
         volumes: ``source:target`` or ``source:target:ro``, as the engine reads them.
-        digest, tag: Of the image and its release, told to the server so that its answers can say them; may be empty.
-        ready_within: How long it may take to be ready.
+        digest, tag: The image's digest and release tag, which the server reports in its answers; may be empty.
+        ready_within: How long the server may take to become ready.
     """
 
     image: str
@@ -54,28 +54,33 @@ class RunRequest:
     def __post_init__(self) -> None:
         for port in (self.host_port, self.listens_on):
             if not 1 <= port <= _MAX_PORT:
-                raise InvalidValue(f"{port} is not a port from 1 to {_MAX_PORT}.")
+                raise InvalidValue(f"{port} is not a port number from 1 to {_MAX_PORT}.")
         if not self.image or self.image.startswith("-"):
             raise InvalidValue(f"{self.image!r} is not the name of an image.")
         if not _NAME.fullmatch(self.name):
-            raise InvalidValue(f"{self.name!r} cannot be a container's name.", remedy="Use letters, digits, '-', '_'.")
+            raise InvalidValue(
+                f"{self.name!r} is not a valid container name.", remedy="Use letters, digits, '-', '_' and '.'."
+            )
         for variable in self.environment:
             if not _VARIABLE.fullmatch(variable):
-                raise InvalidValue(f"{variable!r} cannot be the name of a variable.", remedy="Write NAME=value.")
+                raise InvalidValue(
+                    f"{variable!r} is not a valid name of an environment variable.", remedy="Write NAME=value."
+                )
         for volume in self.volumes:
             if volume.startswith((":", "-")) or ":/" not in volume:
                 raise InvalidValue(
-                    f"{volume!r} is not a volume.", remedy="Write /path/here:/path/in/the/container, with :ro if so."
+                    f"{volume!r} is not a volume.",
+                    remedy="Write /path/on/this/machine:/path/in/the/container, and append :ro for read-only.",
                 )
 
     @property
     def listens_on(self) -> int:
-        """The port in the container."""
+        """The port that the server in the container listens on."""
         return self.container_port or self.host_port
 
     @property
     def url(self) -> str:
-        """Where the container answers, seen from this machine."""
+        """The URL of the container's server for clients on this machine."""
         address = "127.0.0.1" if self.address in {"", "0.0.0.0"} else self.address  # noqa: S104 - compared, not bound
         return f"http://{address}:{self.host_port}"
 
@@ -86,8 +91,8 @@ class Container:
     A container that Mendel started.
 
     Attributes:
-        url: Where it answers.
-        image: As it was asked for.
+        url: The URL of its server.
+        image: The image as the request named it.
     """
 
     id: str
@@ -98,58 +103,59 @@ class Container:
 
 class ContainerRunner(Protocol):
     """
-    An engine that runs images.
+    An engine that runs containers.
 
-    Only containers with :data:`RUN_LABEL` are ever listed, stopped or removed.
+    It lists, stops and removes only containers with :data:`RUN_LABEL`.
     """
 
     name: str
 
     def load(self, archive: Path) -> None:
         """
-        Take in every name of the one image in *archive*, keeping its manifest's digest where the engine can.
+        Load the image in *archive*, with all its names, into the engine; the manifest digest is kept if the engine can.
 
         Args:
-            archive: A tar that is an OCI layout and docker's archive in one.
+            archive: A tar file that is both an OCI layout and a docker archive.
 
         Raises:
-            Corrupt: It is not such an archive.
-            ProgramFailed: The engine refused it.
+            Corrupt: The file is not such an archive.
+            ProgramFailed: The engine refused the archive.
         """
 
     def run(self, request: RunRequest) -> Container:
         """
-        Start the container and wait until its server is ready; one that does not get ready, or an interruption,
-        leaves no container behind.
+        Start a container and wait until its server is ready.
+
+        A container that does not become ready is removed; so is the container when the call is interrupted.
 
         Raises:
-            PortInUse: Somebody listens on the port of this machine.
-            AlreadyExists: A container of that name runs, or is not Mendel's.
+            PortInUse: Another process listens on the port of this machine.
+            AlreadyExists: A container of this name is running, or was not created by Mendel.
             ImageNotFound: The engine does not have the image; nothing is pulled.
-            ProgramFailed: It ended or was not ready in time; carries the end of its log.
+            ProgramFailed: The container ended or was not ready in time; the error carries the end of its log.
         """
 
     def follow(self, container: str, write: Callable[[str], None]) -> None:
-        """Give every line the container prints to *write*, from its first one, until it ends."""
+        """Pass every line of the container's output, from the first, to *write* until the container ends."""
 
     def logs(self, container: str, *, lines: int = 50) -> str:
-        """The end of what it printed; empty for one that is gone."""
+        """Give the last *lines* of the container's output; empty when the container does not exist."""
 
     def is_running(self, container: str) -> bool:
-        """Whether it runs; one that is gone does not."""
+        """Tell whether the container runs; False when it does not exist."""
 
     def stop(self, container: str) -> None:
-        """Let it finish what is in flight, end it, remove it; one that is gone is fine."""
+        """Let the container finish requests in flight, then end and remove it; no error when it does not exist."""
 
     def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        """Mendel's containers, running or not, that have all of *labels*; sorted by name."""
+        """List Mendel's containers, running or not, that have all of *labels*, sorted by name."""
 
 
 def container_environment(request: RunRequest) -> dict[str, str]:
     """
-    What the server in the container is told: where to listen, and which image it is.
+    Give the environment of the server in the container: its address and port, and the image's digest and tag.
 
-    The REST port is the only one that is published, so the other doors stay shut.
+    Only the REST port is published, so the gRPC and ZMQ doors are off.
     """
     told = {
         "MENDEL_SERVING__HOST": "0.0.0.0",  # noqa: S104 - inside the container
@@ -165,8 +171,8 @@ def container_environment(request: RunRequest) -> dict[str, str]:
 
 
 @contextmanager
-def running(runner: ContainerRunner, request: RunRequest) -> Iterator[Container]:
-    """A container that is ready, for as long as the block lasts; stopped and removed whatever ends it."""
+def running_container(runner: ContainerRunner, request: RunRequest) -> Iterator[Container]:
+    """Start a container that is ready inside the ``with`` block; it is stopped and removed when the block ends."""
     container = runner.run(request)
     try:
         yield container

@@ -1,4 +1,4 @@
-"""The same plan as a multi-stage Dockerfile, for projects that need Debian packages or distributions without wheels."""
+"""Write a build plan as a multi-stage Dockerfile, for projects that need Debian packages or packages without wheels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mendel.images.labels import one_line
 from mendel.images.lockfile import WheelPin
 
 APT_FILE = "apt.txt"
-"""Debian packages that a project needs, beside its ``mlserver.yaml``, one name a line."""
+"""The file beside ``mlserver.yaml`` that lists the Debian packages a project needs, one name per line."""
 
 SOURCES_FILE = "sources.txt"
-"""Requirements without wheels, beside ``mlserver.yaml``, which pip resolves and compiles while an engine builds."""
+"""The file beside ``mlserver.yaml`` that lists requirements without wheels, which pip compiles during the build."""
 
 _BUILD = "/build"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -39,16 +39,16 @@ _HEALTH = "--interval=10s --timeout=5s --start-period=60s --retries=3"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineNeeds:
     """
-    What a build by an engine uses beyond the plan; none of it is pinned, so the image says it cannot be repeated.
+    The inputs of a build by a container engine that the plan does not pin; they make the image not reproducible.
 
     Attributes:
         apt: Debian packages, as :func:`apt_packages` reads them. Compilers and ``-dev`` packages are installed for the
-            build only, all others in the image too.
+            build only, all other packages in the image too.
         sources: Requirements that pip resolves and compiles, as :func:`source_requirements` reads them.
-        base: What ``FROM`` names instead of the plan's base, for a base that the engine was given by hand.
-        pip_wheel: The file name of a pip wheel among those of the context, for bases without pip.
-        from_index: Wheels are fetched from the index the engine's machine uses, by hash; only Mendel's own and pip's
-            are in the context.
+        base: The name in ``FROM`` instead of the plan's base, for a base image that was loaded into the engine.
+        pip_wheel: The file name of a pip wheel in the build context, for base images without pip.
+        from_index: True when pip in the engine fetches wheels from its index, by hash; the context then holds the
+            wheels of Mendel and pip only.
     """
 
     apt: tuple[str, ...] = ()
@@ -69,31 +69,35 @@ class ContextFile:
 
 def apt_packages(text: str, *, path: str = APT_FILE) -> tuple[str, ...]:
     """
-    The packages that a file like ``apt.txt`` lists, sorted; ``#`` starts a comment.
+    Read the packages that a file like ``apt.txt`` lists, sorted; ``#`` starts a comment.
 
     Raises:
-        BuildRefused: Lines that are no name of a package, every one.
+        BuildRefused: A line is not the name of a package; the reasons list every such line.
     """
     lines = list(_lines(text))
-    wrong = tuple(f"{path}:{n}: {line!r} is not the name of a package." for n, line in lines if not _is_package(line))
+    wrong = tuple(
+        f"{path}:{n}: {line!r} is not the name of a Debian package." for n, line in lines if not _is_package(line)
+    )
     if wrong:
-        raise BuildRefused(f"{path} cannot be read.", reasons=wrong)
+        raise BuildRefused(f"{path} has invalid lines.", reasons=wrong)
     return tuple(sorted({line for _, line in lines}))
 
 
 def source_requirements(text: str, *, path: str = SOURCES_FILE) -> tuple[str, ...]:
     """
-    The requirements that a file like ``sources.txt`` lists, in its order; ``#`` starts a comment.
+    Read the requirements that a file like ``sources.txt`` lists, in order; ``#`` starts a comment.
 
     Raises:
-        BuildRefused: Lines that are options of pip or hold control characters, every one.
+        BuildRefused: A line is a pip option or contains control characters; the reasons list every such line.
     """
     lines = list(_lines(text))
     wrong = tuple(
-        f"{path}:{n}: {line!r} is not a requirement." for n, line in lines if line[0] == "-" or one_line(line) != line
+        f"{path}:{n}: {line!r} is a pip option or contains control characters."
+        for n, line in lines
+        if line[0] == "-" or one_line(line) != line
     )
     if wrong:
-        raise BuildRefused(f"{path} cannot be read.", reasons=wrong)
+        raise BuildRefused(f"{path} has invalid lines.", reasons=wrong)
     return tuple(dict.fromkeys(line for _, line in lines))
 
 
@@ -102,13 +106,13 @@ _NOTHING_MORE = EngineNeeds()
 
 def render_dockerfile(plan: ImagePlan, needs: EngineNeeds = _NOTHING_MORE) -> str:
     """
-    The Dockerfile of *plan*; its context is :func:`build_context` of the same arguments.
+    Write the Dockerfile of *plan*; :func:`build_context` with the same arguments gives its context.
 
-    Whatever comes of users stands in JSON arrays, or quoted with every ``$`` escaped; no shell reads it. The files of
-    the project are copied as two directories that hold exactly the plan's files: names in ``COPY`` would be patterns.
+    Texts from users are written as JSON arrays, or quoted with every ``$`` escaped, so that no shell interprets them.
+    The project's files are copied as two directories, because ``COPY`` would read file names as patterns.
 
     Raises:
-        InvalidValue: The base cannot be named in a Dockerfile.
+        InvalidValue: The base image has no reference that a Dockerfile can name.
     """
     return "\n".join([*_builder_stage(plan, needs), "", *_final_stage(plan, needs)]) + "\n"
 
@@ -117,10 +121,10 @@ def build_context(
     plan: ImagePlan, wheels: Mapping[str, Path], needs: EngineNeeds = _NOTHING_MORE
 ) -> tuple[ContextFile, ...]:
     """
-    Every file of the context, the Dockerfile among them, sorted by path.
+    Give every file of the build context, including the Dockerfile, sorted by path.
 
     Args:
-        wheels: Where the wheels lie by file name: all that :func:`context_wheels` names, and pip's if it is needed.
+        wheels: The path of each wheel by file name: those of :func:`context_wheels`, and pip's wheel if needed.
     """
     generated = {"Dockerfile": render_dockerfile(plan, needs), "build/requirements.txt": _pinned(plan)}
     if needs.sources:
@@ -155,16 +159,18 @@ def context_wheels(plan: ImagePlan, needs: EngineNeeds = _NOTHING_MORE) -> tuple
 
 def base_reference(plan: ImagePlan) -> str:
     """
-    The plan's base by digest: ``python:3.11-slim`` becomes ``python@sha256:...``, since engines refuse tag and digest.
+    Name the plan's base image by digest: ``python:3.11-slim`` becomes ``python@sha256:...``.
+
+    The tag is dropped because engines refuse a reference with both tag and digest.
 
     Raises:
-        InvalidValue: It is a layout or archive, which the engine must be given under a name of its own.
+        InvalidValue: The base is an OCI layout or archive, which must be loaded into the engine first.
     """
     base = plan.environment.base
     if base.reference.startswith(("oci:", "oci-archive:")):
         raise InvalidValue(
-            f"The base {base.reference} has no name that a Dockerfile can use.",
-            remedy="Load it into the engine, and build from the name it has there.",
+            f"The base image {base.reference} is a local directory or file, which a Dockerfile cannot name.",
+            remedy="Load it into the engine, and set build.base_image to its name there.",
         )
     return f"{_TAGGED.sub('', base.reference.partition('@')[0])}@{base.digest}"
 
@@ -219,7 +225,7 @@ def _apt(packages: Iterable[str]) -> Iterator[str]:
 def _from(plan: ImagePlan, needs: EngineNeeds) -> str:
     reference = base_reference(plan) if needs.base is None else needs.base
     if not _FROM.fullmatch(reference):
-        raise InvalidValue(f"{reference!r} cannot stand in a Dockerfile as the base.")
+        raise InvalidValue(f"The base image {reference!r} has characters that a Dockerfile does not allow.")
     return reference
 
 
@@ -247,7 +253,7 @@ def _pair(name: str, value: str) -> str:
     k="a \"\$b\""
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise InvalidValue(f"{name!r} is not the name of a label or variable.")
+        raise InvalidValue(f"{name!r} is not a valid name of a label or environment variable.")
     escaped = re.sub(r'([\\"$])', r"\\\1", one_line(value))
     return f'{name}="{escaped}"'
 

@@ -1,4 +1,4 @@
-"""An image before and after it is built: what goes in, in which layer, under which names; and what came out."""
+"""The values that describe an image: its name, files, layers and run settings before the build, its digest after."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mendel.images.lockfile import Environment, RuntimePin
 from mendel.values import Digest
 
 APP = PurePosixPath("/app")
-"""Where the project stands in an image."""
+"""The directory of the project in an image."""
 
 VENV = PurePosixPath("/opt/mendel")
-"""The environment of an image: ``bin/python`` is a link to the base's interpreter, wheels lie in site-packages."""
+"""The virtual environment in an image; ``bin/python`` is a link to the base image's interpreter."""
 
 DATA = PurePosixPath("/data")
-"""The one directory of an image that its user may write: spool and last desired state."""
+"""The only directory of an image that its user may write: it holds the spool and the last desired state."""
 
 USER_ID = 10001
-"""Owner of :data:`DATA`, and whom an image runs as; everything else belongs to root and is read-only to it."""
+"""The user that an image runs as; it owns :data:`DATA` and may only read everything else."""
 
 MANIFEST = "mendel-manifest.json"
-"""The list of every file of the project in the image, with its SHA-256; stands in :data:`APP`."""
+"""The file in :data:`APP` that lists every project file in the image with its SHA-256."""
 
 _PATH_PART = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -35,7 +35,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageName:
     """
-    Where an image lives, without a tag: ``[registry/][prefix/]repository/classifier``.
+    The name of an image without a tag: ``[registry/][prefix/]repository/classifier``.
 
     >>> str(ImageName(repository="risk", classifier="credit", registry="ghcr.io/acme"))
     'ghcr.io/acme/risk/credit'
@@ -50,8 +50,8 @@ class ImageName:
         for part in (*(self.prefix or "").strip("/").split("/"), self.repository, self.classifier):
             if part and not _PATH_PART.fullmatch(part):
                 raise InvalidValue(
-                    f"{part!r} cannot be a part of an image's name.",
-                    remedy="Parts are lower-case letters and digits, joined by single '.', '_' or by '-'.",
+                    f"{part!r} is not allowed in an image's name.",
+                    remedy="Use lower-case letters and digits, joined by '.', '_', '__' or '-'.",
                 )
 
     def __str__(self) -> str:
@@ -59,22 +59,23 @@ class ImageName:
         return "/".join(part.strip("/") for part in parts if part)
 
     def tagged(self, tag: str) -> str:
-        """The reference ``name:tag``."""
+        """Give the reference ``name:tag``."""
         if not _TAG.fullmatch(tag):
-            raise InvalidValue(f"{tag!r} is not a tag of an image.")
+            raise InvalidValue(
+                f"{tag!r} is not a valid image tag.", remedy="Use at most 128 letters, digits and _ . - characters."
+            )
         return f"{self}:{tag}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """
-    One file of the project on its way into the image.
+    A project file to put into an image.
 
     Attributes:
-        path: Where it will stand, posix, relative to :data:`APP`.
-        source: Where it is read from; it is hashed again while it is packed, and a file that changed meanwhile stops
-            the build.
-        executable: Its mode in the image is 0755 instead of 0644; nothing else of its mode is kept.
+        path: The POSIX path in the image, relative to :data:`APP`.
+        source: The file on this machine. The build hashes it again while packing, and stops if it has changed.
+        executable: True gives mode 0755, False mode 0644; the other mode bits are not kept.
     """
 
     path: str
@@ -84,8 +85,8 @@ class SourceFile:
     executable: bool = False
 
 
-class Part(StrEnum):
-    """The parts of an image, bottom up; editing code rebuilds the last one only."""
+class ImagePart(StrEnum):
+    """The parts of an image from the lowest layer to the highest; a change of code rebuilds only the last part."""
 
     BASE = "base"
     DEPENDENCIES = "dependencies"
@@ -97,12 +98,12 @@ class Part(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """
-    How a container of the image runs; exec form throughout, nothing is expanded by a shell.
+    How a container of the image runs. Commands are lists of words; no shell interprets them.
 
     Attributes:
-        environment: Variables, on top of the base's; ``PATH`` starts with the environment of the image.
+        environment: Variables added to the base image's; ``PATH`` starts with the ``bin`` of :data:`VENV`.
         ports: Exposed TCP ports.
-        healthcheck: The command whose exit status says healthy (0) or not (1).
+        healthcheck: The command whose exit status is 0 when the server is healthy and 1 otherwise.
     """
 
     command: tuple[str, ...]
@@ -115,17 +116,17 @@ class RunSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePlan:
     """
-    Everything an image is made of: two equal plans give the same bytes.
+    Everything an image is made of; equal plans give equal bytes.
 
     Attributes:
-        name, tags: Under which references the finished image stands; every tag is the same digest.
-        labels: As they stand in the image's configuration.
-        created: The commit's date, UTC; every time in the image is this or earlier.
-        environment: Base and wheels for this platform, from the lock.
+        name, tags: The references of the finished image; every tag names the same digest.
+        labels: The labels in the image's configuration.
+        created: The commit's date, UTC; no timestamp in the image is later.
+        environment: The base image and the wheels for one platform, from the lock.
         runtime: Mendel's own wheel.
-        artifacts: Files and directories that the configuration names.
-        code: The predictor, what it imports of the project, ``mlserver.yaml``, requirements.
-        manifest: The bytes of :data:`MANIFEST`; goes with the code.
+        artifacts: The data files that the configuration names.
+        code: The predictor, the project modules that it imports, ``mlserver.yaml``, requirements and lock.
+        manifest: The content of the file :data:`MANIFEST`, which is in the code layer.
     """
 
     classifier: str
@@ -142,22 +143,22 @@ class ImagePlan:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Every reference of the image, ``name:tag``."""
+        """The references ``name:tag`` of the image, one per tag."""
         return tuple(self.name.tagged(tag) for tag in self.tags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRecord:
     """
-    One layer of a built image.
+    A layer of a built image.
 
     Attributes:
-        digest: Of the compressed blob; None where an engine keeps layers unpacked.
-        diff_id: Of the uncompressed tar.
-        reused: It came out of the cache.
+        digest: The digest of the compressed blob; None when an engine keeps layers unpacked.
+        diff_id: The digest of the uncompressed tar.
+        reused: True when the layer came from the cache.
     """
 
-    part: Part
+    part: ImagePart
     title: str
     diff_id: Digest
     digest: Digest | None
@@ -169,12 +170,12 @@ class LayerRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
     """
-    An image that a build made, not named yet.
+    A built image before it gets its names.
 
     Attributes:
-        digest: Of the manifest; what ``push`` will push.
-        image_id: Of the configuration; the same for every compressor.
-        reproducible: Built by our own builder from a lock.
+        digest: The digest of the manifest, which ``push`` pushes.
+        image_id: The digest of the configuration, which does not depend on the compressor.
+        reproducible: True when Mendel's own builder built the image from a lock.
     """
 
     digest: Digest
@@ -186,7 +187,7 @@ class BuiltImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """An image as a layout or an engine lists it; ``references`` are its ``name:tag``, sorted."""
+    """An image in the list of a layout or an engine; ``references`` are its ``name:tag``, sorted."""
 
     digest: Digest
     references: tuple[str, ...]

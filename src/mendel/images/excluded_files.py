@@ -1,4 +1,4 @@
-"""What never belongs into an image: secrets by name and by content, caches by name."""
+"""Files that never go into an image: caches, recognised by name, and secrets, recognised by name or content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from fnmatch import translate
 
 SCANNED_BYTES = 1 << 20
-"""Files up to this size are looked into; a key is small, a model is not."""
+"""The largest size of a file whose content is searched for secrets; keys are small, models are not."""
 
 _CACHES = (
     "__pycache__",
@@ -73,13 +73,13 @@ _PEM_PUBLIC = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?(?:CERTIFICATE|(?:[A-Z
 
 
 def is_cache(name: str) -> bool:
-    """Whether a file or directory called *name* is left behind without a word."""
+    """Tell whether a file or directory called *name* is a cache, which the build leaves out silently."""
     return _CACHE_NAME.match(name.lower()) is not None
 
 
 def secret_by_name(name: str) -> bool:
     """
-    Whether a file or directory called *name* holds a secret by all experience.
+    Tell whether files or directories called *name* usually hold a secret.
 
     >>> secret_by_name(".env.local"), secret_by_name("Server.PEM"), secret_by_name("id_rsa.pub")
     (True, True, False)
@@ -89,15 +89,15 @@ def secret_by_name(name: str) -> bool:
 
 
 def public_by_content(name: str, content: bytes) -> bool:
-    """Whether a ``.pem`` holds nothing but certificates and public keys, which are no secret."""
+    """Tell whether a ``.pem`` file holds only certificates and public keys, which are not secret."""
     return name.lower().endswith(".pem") and bool(_PEM_PUBLIC.search(content)) and not _KEY_HEAD.search(content)
 
 
 def secret_by_content(name: str, content: bytes) -> str | None:
     """
-    What kind of secret *content* holds, or None.
+    Give the kind of secret that *content* holds; None when no secret is found.
 
-    Code may speak of a key's first line without holding one: there some of the key must follow.
+    Python code may mention the first line of a key, so there the key's own letters must follow.
     """
     key = _KEY_IN_CODE if name.endswith(".py") else _KEY_HEAD
     if key.search(content) or _PUTTY.search(content):

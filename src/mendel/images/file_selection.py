@@ -1,4 +1,4 @@
-"""Which files of a project go into a classifier's image, and every reason why they cannot."""
+"""Select the files of a project that go into a classifier's image, or give every reason against the image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mendel.projects import Classifier, Project
 from mendel.values.directory_trees import file_digest, tree_files
 
 VERSION_DIRECTORY = ".version"
-"""Where the artefact of a registered version stands in an image that was built for one, below ``/app``."""
+"""The directory below ``/app`` that holds the artefact of a registered version in an image built for that version."""
 
 _DATA_SUFFIX = re.compile(
     r"\.(bin|cbm|csv|h5|json|joblib|model|np[yz]|onnx|parquet|pickle|pkl|pth?|safetensors|skops|tflite|txt|ubj|ya?ml)"
@@ -28,17 +28,17 @@ _DATA_SUFFIX = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class FileSelection:
     """
-    What goes into an image, each file in one part only.
+    The files that go into an image; no file is in both lists.
 
     Attributes:
-        artifacts: Files that the configuration names, sorted by path.
-        code: Modules, ``mlserver.yaml``, requirements, the lock, sorted by path.
-        predictor: Paths of the modules among the code.
-        configuration: Paths of the rest of the code.
-        untracked: Paths that git does not track, where that was asked.
-        hints: Sentences for the reader; nothing stands in the way.
+        artifacts: Data files that the configuration names, sorted by path.
+        code: Modules, ``mlserver.yaml``, requirements and lock, sorted by path.
+        predictor: The paths of the modules in ``code``.
+        configuration: The other paths in ``code``.
+        untracked: Paths that git does not track; empty when the tracked files were not given.
+        hints: Sentences about possible mistakes that do not prevent the build.
     """
 
     artifacts: tuple[SourceFile, ...]
@@ -50,7 +50,7 @@ class Selection:
 
     @property
     def size_bytes(self) -> int:
-        """Of all files together."""
+        """The total size of all files."""
         return sum(file.size_bytes for file in (*self.artifacts, *self.code))
 
 
@@ -61,19 +61,19 @@ def select_files(
     *,
     tracked: frozenset[str] | None = None,
     hash_file: HashFile = file_digest,
-) -> Selection:
+) -> FileSelection:
     """
-    Choose the files of *classifier*'s image from *directory*, a checkout or an export of *project*.
+    Select the files of *classifier*'s image from *directory*, a checkout or an export of *project*.
 
-    Nothing is imported; links inside the project are taken by content; large files are hashed in bounded memory.
+    No project code is imported. A link inside the project counts as the file that it points to.
 
     Args:
-        tracked: What git tracks there; None does not ask.
-        hash_file: Digests files above 1 MiB; a cache may stand behind it.
+        tracked: The files that git tracks; None leaves ``untracked`` empty.
+        hash_file: Computes the digest of a file above 1 MiB; it may use a cache.
 
     Raises:
-        BuildRefused: With every reason at once: a missing predictor, code that is not Python, secrets, links that
-            leave the project or lead nowhere, names that are no text, files that cannot be read.
+        BuildRefused: The error lists every reason: a missing predictor, code that is not Python, secrets, links that
+            leave the project or are broken, names that are not text, files that cannot be read.
     """
     tree = ProjectTree(directory, exclude=classifier.build.exclude_patterns, hash_file=hash_file)
     hints: list[str] = []
@@ -87,11 +87,11 @@ def select_files(
     _refuse_own_names(tree, {**artifacts, **code})
     hints += _same_but_for_case({**artifacts, **code})
     if tree.reasons:
-        raise BuildRefused(f"{classifier.name} cannot be put into an image.", reasons=tuple(tree.reasons))
+        raise BuildRefused(f"No image of {classifier.name} can be built.", reasons=tuple(tree.reasons))
     untracked = _untracked({**artifacts, **code}, tracked, tree)
     if untracked:
         hints.append(f"untracked: {', '.join(untracked)}")
-    return Selection(
+    return FileSelection(
         artifacts=_sorted(artifacts),
         code=_sorted(code),
         predictor=tuple(sorted(modules)),
@@ -103,10 +103,10 @@ def select_files(
 
 def version_files(artifact: Path, *, hash_file: HashFile = file_digest) -> tuple[SourceFile, ...]:
     """
-    The files of a registered version's artefact as they stand below :data:`VERSION_DIRECTORY`; its data stay behind.
+    List the files of a registered version's artefact, except its ``data``, at their paths in :data:`VERSION_DIRECTORY`.
 
     Raises:
-        InvalidInput: It holds a link or a special file.
+        InvalidInput: The artefact contains a link or a special file.
     """
     return tuple(
         SourceFile(
@@ -117,13 +117,13 @@ def version_files(artifact: Path, *, hash_file: HashFile = file_digest) -> tuple
 
 
 def _code(classifier: Classifier, directory: Path, tree: ProjectTree) -> ImportGraph:
-    """The graph of the predictor, and of the module that retrains, since runners may use the image."""
+    """Find the modules of the predictor and of the training module, which runners may run in the image."""
     predictor = classifier.predictor.import_name
     files, whole = module_files(directory, predictor)
     if not whole:
         tree.refuse(f"the predictor file of {classifier.predictor.module!r} is missing.")
     elif tree.excluded(files[-1]):
-        tree.refuse(f"{files[-1]} is the predictor and stands in build.exclude_patterns.")
+        tree.refuse(f"{files[-1]} is the predictor, but build.exclude_patterns excludes it.")
     modules = [predictor] if whole else []
     if classifier.retraining:
         training = str(classifier.retraining.get("module", "training")).removesuffix(".py").replace("/", ".")
@@ -132,7 +132,7 @@ def _code(classifier: Classifier, directory: Path, tree: ProjectTree) -> ImportG
     for reason in graph.reasons:
         tree.refuse(reason)
     if module_files(directory, "mendel")[0]:
-        tree.refuse("a module of the project is called mendel and would hide the runtime of the image; rename it.")
+        tree.refuse("the project has a module called mendel, which would hide Mendel itself in the image; rename it.")
     return graph
 
 
@@ -148,7 +148,7 @@ def _configuration(
         wanted[LOCK_FILE] = "the lock"
     for name, why in wanted.items():
         if tree.excluded(name):
-            tree.refuse(f"{name} ({why}) stands in build.exclude_patterns.")
+            tree.refuse(f"{name} ({why}) is needed, but build.exclude_patterns excludes it.")
         elif _leaves(name):
             tree.refuse(f"{name} ({why}) is outside of the project.")
         elif (directory / name).is_dir():
@@ -163,7 +163,9 @@ def _named_files(
     for each in project.classifiers:  # the project file is read whole in the image, and with it every order file
         order = each.feature_order_file
         if order is not None and tree.excluded(_clean(order)):
-            tree.refuse(f"{order} (api.feature_order of {each.name}) stands in build.exclude_patterns.")
+            tree.refuse(
+                f"{order} (api.feature_order of {each.name}) is needed, but build.exclude_patterns excludes it."
+            )
         elif order is not None:
             yield from tree.take(_clean(order), why=f"api.feature_order of {each.name}")
     for key, value in classifier.predictor.init_kwargs.items():
@@ -172,28 +174,28 @@ def _named_files(
     for pattern in classifier.build.include_files:
         names = list(tree.matching(pattern))
         if not names and not tree.excluded(_clean(pattern)):
-            tree.refuse(f"build.include_files: nothing matches {pattern!r}.")
+            tree.refuse(f"build.include_files: no file matches {pattern!r}.")
         for name in names:
             yield from tree.take(name, why="build.include_files")
 
 
 def _argument(text: str, why: str, directory: Path, tree: ProjectTree, hints: list[str]) -> Iterator[SourceFile]:
-    """What one text among the predictor's arguments names, if it names something."""
+    """Take the file or directory that a text among the predictor's arguments names, if it exists."""
     if not text or "\0" in text or "\n" in text or len(text) > 1024:  # noqa: PLR2004 - no path is longer
         return
     path = PurePosixPath(text)
     there = os.path.lexists(directory / text)
     if path.is_absolute():
         if there:
-            hints.append(f"{why} names {text}, which is of this machine: the image may not have it.")
+            hints.append(f"{why} names {text}, an absolute path of this machine; the image may not have it.")
     elif ".." in path.parts:
         if there:
             tree.refuse(f"{text} ({why}) is outside of the project.")
     elif not there:
         if _DATA_SUFFIX.fullmatch(path.suffix.lower()):
-            hints.append(f"{why} names {text}, which is not there.")
+            hints.append(f"{why} names {text}, which does not exist.")
     elif path.parts and tree.excluded(_clean(text)):
-        hints.append(f"{why} names {text}, which is left out as build.exclude_patterns or a cache.")
+        hints.append(f"{why} names {text}, which is left out: it is a cache, or build.exclude_patterns excludes it.")
     elif path.parts:
         yield from tree.take(_clean(text), why=why)
 
@@ -210,7 +212,7 @@ def _same_but_for_case(files: Mapping[str, SourceFile]) -> Iterator[str]:
         alike[unicodedata.normalize("NFC", path).casefold()].append(path)
     for paths in alike.values():
         if len(paths) > 1:
-            yield f"{' and '.join(paths)} differ only by case: some disks hold one of them."
+            yield f"{' and '.join(paths)} differ only by case: some file systems can store only one of them."
 
 
 def _untracked(files: Mapping[str, SourceFile], tracked: frozenset[str] | None, tree: ProjectTree) -> tuple[str, ...]:
@@ -220,7 +222,7 @@ def _untracked(files: Mapping[str, SourceFile], tracked: frozenset[str] | None, 
 
 
 def _is_tracked(path: str, real: str, tracked: frozenset[str]) -> bool:
-    """Whether a commit has the content and, where a link leads to it, the link: the file, or a directory above it."""
+    """Tell whether git tracks the file and, for a path through a link, the link itself or a directory above it."""
     ways = (path, *(parent.as_posix() for parent in PurePosixPath(path).parents))
     return real in tracked and any(way in tracked for way in ways)
 

@@ -1,4 +1,4 @@
-"""Two builds of one image, layer by layer: which input moved."""
+"""Compare two builds of one image layer by layer, and name the inputs that changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mendel.images.entities import MANIFEST, LayerRecord, Part
+from mendel.images.entities import MANIFEST, ImagePart, LayerRecord
 
 
-class Moved(StrEnum):
-    """What can differ between two builds of one tag."""
+class ChangedInput(StrEnum):
+    """The kinds of input that can differ between two builds of one release tag."""
 
     BASE = "base"
     WHEEL = "wheel"
@@ -26,37 +26,37 @@ class Moved(StrEnum):
 
 
 _OF_PART = {
-    Part.BASE: Moved.BASE,
-    Part.DEPENDENCIES: Moved.WHEEL,
-    Part.RUNTIME: Moved.RUNTIME,
-    Part.ARTIFACTS: Moved.ARTIFACTS,
-    Part.CODE: Moved.CODE,
+    ImagePart.BASE: ChangedInput.BASE,
+    ImagePart.DEPENDENCIES: ChangedInput.WHEEL,
+    ImagePart.RUNTIME: ChangedInput.RUNTIME,
+    ImagePart.ARTIFACTS: ChangedInput.ARTIFACTS,
+    ImagePart.CODE: ChangedInput.CODE,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """
-    One input that moved.
+    One input that differs between two builds.
 
     Attributes:
-        name: Which one: a wheel, a file, a label; empty where the input has no parts.
-        expected, rebuilt: A digest or value on each side; None where that side has nothing of it.
+        name: The wheel, file or label; empty for an input without parts.
+        expected, rebuilt: The digest or value in each build; None when that build does not have the input.
     """
 
-    moved: Moved
+    moved: ChangedInput
     name: str
     expected: str | None
     rebuilt: str | None
 
     def __str__(self) -> str:
-        """A sentence without its full stop."""
+        """Describe the difference in a sentence, without a full stop."""
         what = f"{self.moved} {self.name}".strip()
         match self.expected, self.rebuilt:
             case None, str(rebuilt):
-                return f"{what} is new: {rebuilt}"
+                return f"{what} was added: {rebuilt}"
             case str(expected), None:
-                return f"{what} is gone: {expected}"
+                return f"{what} was removed: {expected}"
             case expected, rebuilt:
                 return f"{what} was {expected}, is {rebuilt}"
 
@@ -64,12 +64,12 @@ class Difference:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageContents:
     """
-    What of an image is compared.
+    The parts of an image that are compared.
 
     Attributes:
-        layers: Bottom up.
-        config: Its configuration document; empty does not compare it.
-        manifest: The bytes of ``mendel-manifest.json``; where both sides have it, files are named.
+        layers: The layers from lowest to highest.
+        config: The image's configuration document; an empty mapping is not compared.
+        manifest: The content of ``mendel-manifest.json``; when both images have it, differing files are named.
     """
 
     layers: Sequence[LayerRecord]
@@ -79,10 +79,10 @@ class ImageContents:
 
 def compare_images(expected: ImageContents, rebuilt: ImageContents) -> tuple[Difference, ...]:
     """
-    Every difference, bottom up; none: the images are one.
+    Give every difference, from the lowest layer to the highest; an empty result means that the images are equal.
 
-    Wheels are matched by name and files by path, so that one more of them does not make all others differ. Layers that
-    hold the same in other bytes are the compressor's doing and are named once.
+    Wheels are matched by name and files by path, so that an added wheel or file is one difference. Layers with equal
+    content and different compressed bytes are reported together as one difference of the compressor.
     """
     return (
         *_part_differences(expected, rebuilt),
@@ -93,37 +93,37 @@ def compare_images(expected: ImageContents, rebuilt: ImageContents) -> tuple[Dif
 
 
 def _part_differences(expected: ImageContents, rebuilt: ImageContents) -> Iterator[Difference]:
-    for part in Part:
+    for part in ImagePart:
         old = [layer for layer in expected.layers if layer.part is part]
         new = [layer for layer in rebuilt.layers if layer.part is part]
         if sorted(layer.diff_id for layer in old) == sorted(layer.diff_id for layer in new):
             continue
-        if part is Part.DEPENDENCIES:
+        if part is ImagePart.DEPENDENCIES:
             named = _wheels(old, new)
         else:
             named = tuple(_files(part, expected.manifest, rebuilt.manifest))
         yield from named or (_whole(_OF_PART[part], old, new),)
 
 
-def _whole(moved: Moved, old: Sequence[LayerRecord], new: Sequence[LayerRecord]) -> Difference:
-    """A part whose inside is not known, by the first of its layers that is not on the other side."""
+def _whole(moved: ChangedInput, old: Sequence[LayerRecord], new: Sequence[LayerRecord]) -> Difference:
+    """Describe a part whose content is unknown by its first layer that the other build lacks."""
     known_old, known_new = {layer.diff_id for layer in old}, {layer.diff_id for layer in new}
     before = next((layer for layer in old if layer.diff_id not in known_new), None)
     after = next((layer for layer in new if layer.diff_id not in known_old), None)
     titles = [layer.title for layer in (before, after) if layer is not None and layer.title != layer.part]
     return Difference(
         moved=moved,
-        name=titles[0] if moved in {Moved.WHEEL, Moved.RUNTIME} and len(set(titles)) == 1 else "",
+        name=titles[0] if moved in {ChangedInput.WHEEL, ChangedInput.RUNTIME} and len(set(titles)) == 1 else "",
         expected=None if before is None else before.diff_id,
         rebuilt=None if after is None else after.diff_id,
     )
 
 
 def _wheels(old: Sequence[LayerRecord], new: Sequence[LayerRecord]) -> tuple[Difference, ...]:
-    """Wheels of another version, then layers of the same wheels with another content."""
+    """Give wheels with different versions, then layers with the same wheels and different content."""
     versions_old, versions_new = _versions(old), _versions(new)
     moved = [
-        Difference(moved=Moved.WHEEL, name=name, expected=versions_old.get(name), rebuilt=versions_new.get(name))
+        Difference(moved=ChangedInput.WHEEL, name=name, expected=versions_old.get(name), rebuilt=versions_new.get(name))
         for name in sorted(versions_old.keys() | versions_new.keys())
         if versions_old.get(name) != versions_new.get(name)
     ]
@@ -131,19 +131,21 @@ def _wheels(old: Sequence[LayerRecord], new: Sequence[LayerRecord]) -> tuple[Dif
     for layer in old:
         again = contents.get(layer.title)
         if again is not None and again.diff_id != layer.diff_id:
-            moved.append(Difference(moved=Moved.WHEEL, name=layer.title, expected=layer.diff_id, rebuilt=again.diff_id))
+            moved.append(
+                Difference(moved=ChangedInput.WHEEL, name=layer.title, expected=layer.diff_id, rebuilt=again.diff_id)
+            )
     return tuple(moved)
 
 
 def _versions(layers: Iterable[LayerRecord]) -> dict[str, str]:
-    """The wheels in *layers*, whose titles list them as ``name version, name version``."""
+    """Read name and version of each wheel from the titles of *layers*: ``name version, name version``."""
     listed = (item.partition(" ") for layer in layers for item in layer.title.split(", "))
     return {name: version for name, _, version in listed}
 
 
-def _files(part: Part, expected: bytes | None, rebuilt: bytes | None) -> Iterator[Difference]:
-    """The files of *part* that differ, where both images list theirs; with the code also what the lists say else."""
-    if expected is None or rebuilt is None or part not in {Part.ARTIFACTS, Part.CODE}:
+def _files(part: ImagePart, expected: bytes | None, rebuilt: bytes | None) -> Iterator[Difference]:
+    """Give the files of *part* that differ if both manifests are known; for code, also the manifests' other entries."""
+    if expected is None or rebuilt is None or part not in {ImagePart.ARTIFACTS, ImagePart.CODE}:
         return
     old, new = _listed(expected, part), _listed(rebuilt, part)
     for path in sorted(old.keys() | new.keys()):
@@ -151,10 +153,10 @@ def _files(part: Part, expected: bytes | None, rebuilt: bytes | None) -> Iterato
             yield Difference(moved=_OF_PART[part], name=path, expected=old.get(path), rebuilt=new.get(path))
 
 
-def _listed(manifest: bytes, part: Part) -> dict[str, str]:
+def _listed(manifest: bytes, part: ImagePart) -> dict[str, str]:
     whole: dict[str, Any] = json.loads(manifest)
     files = {file["path"]: file["sha256"] for file in whole.pop("files") if file["part"] == part}
-    said = {f"{MANIFEST} {'.'.join(place)}": value for place, value in _flat(whole)} if part is Part.CODE else {}
+    said = {f"{MANIFEST} {'.'.join(place)}": value for place, value in _flat(whole)} if part is ImagePart.CODE else {}
     return files | said
 
 
@@ -162,7 +164,7 @@ def _order(expected: Sequence[LayerRecord], rebuilt: Sequence[LayerRecord]) -> I
     old, new = [layer.diff_id for layer in expected], [layer.diff_id for layer in rebuilt]
     if old != new and sorted(old) == sorted(new):
         yield Difference(
-            moved=Moved.ORDER,
+            moved=ChangedInput.ORDER,
             name="",
             expected=", ".join(layer.title for layer in expected),
             rebuilt=", ".join(layer.title for layer in rebuilt),
@@ -180,11 +182,11 @@ def _compressor(expected: Sequence[LayerRecord], rebuilt: Sequence[LayerRecord])
     if moved:
         before, after = moved[0]
         name = f"of {', '.join(layer.title for _, layer in moved)}"
-        yield Difference(moved=Moved.COMPRESSOR, name=name, expected=before.digest, rebuilt=after.digest)
+        yield Difference(moved=ChangedInput.COMPRESSOR, name=name, expected=before.digest, rebuilt=after.digest)
 
 
 def _configuration(expected: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> Iterator[Difference]:
-    """Labels and settings; what a configuration repeats of the layers is left to them."""
+    """Compare labels and settings; entries about layers (``rootfs``, ``history``) are compared elsewhere."""
     if not expected or not rebuilt:
         return
     old, new = dict(_flat(expected)), dict(_flat(rebuilt))
@@ -193,7 +195,7 @@ def _configuration(expected: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> I
             continue
         label = place[:2] == ("config", "Labels")
         yield Difference(
-            moved=Moved.LABEL if label else Moved.CONFIGURATION,
+            moved=ChangedInput.LABEL if label else ChangedInput.CONFIGURATION,
             name=".".join(place[2:] if label else place),
             expected=old.get(place),
             rebuilt=new.get(place),
@@ -201,7 +203,7 @@ def _configuration(expected: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> I
 
 
 def _flat(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each value that is not a mapping, with the keys that lead to it; an empty mapping counts as a value."""
+    """Yield (keys, value) for every value that is not a mapping; an empty mapping counts as a value."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, (*above, str(key)))

@@ -1,4 +1,4 @@
-"""What an image is called: the contract's tags, and names that registries accept."""
+"""Names and tags of images, in the form that registries accept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mendel.images.entities import ImageName
 from mendel.values import SemVer
 
 _SHORT = 7
-_MOST_LETTERS = 255
+_MAX_LETTERS = 255
 _SEPARATORS = re.compile(r"[_-]+")
 _LEGAL = re.compile(r"_|__|-+")
 _CODES = {"-": "d", "_": "u"}
@@ -18,7 +18,7 @@ _ENCODED = re.compile(r"[a-z0-9]+(?:(?:_{1,2}|-+|\.[du]+\.)[a-z0-9]+)*(?:\.[du]+
 
 def image_tags(version: SemVer | None, commit: str | None) -> tuple[str, ...]:
     """
-    The tags of an image of a release, or of a working tree without one.
+    Give the tags of an image: of a release, or of a working tree when *version* is None.
 
     >>> image_tags(SemVer(1, 2, 0), "0123456789abcdef")
     ('latest', 'v1.2.0', 'v1.2.0-0123456')
@@ -31,7 +31,7 @@ def image_tags(version: SemVer | None, commit: str | None) -> tuple[str, ...]:
 
 def model_tags(number: int, version: SemVer | None, commit: str | None) -> tuple[str, ...]:
     """
-    The tags of an image with a registered version inside: never those of the release that it stands on.
+    Give the tags of an image that contains a registered version; they differ from the tags of its release's image.
 
     >>> model_tags(3, SemVer(1, 2, 0), "0123456789abcdef")
     ('model-3', 'model-3-v1.2.0', 'model-3-0123456')
@@ -45,40 +45,42 @@ def image_name(
     repository: str, classifier: str, *, registry: str | None = None, prefix: str | None = None
 ) -> tuple[ImageName, tuple[str, ...]]:
     """
-    The name of a classifier's image, with hints about what had to be written otherwise.
+    Give the name of a classifier's image, and a hint for each part that had to be changed.
 
-    Repository names are lowered, and what registries refuse becomes ``-``. Classifier names, which must not clash, are
-    encoded so that :func:`classifier_of` gives them back.
+    Repository names become lower case, and characters that registries refuse become ``-``. Classifier names are
+    encoded so that two names never become equal; :func:`classifier_of` decodes them.
 
     Raises:
-        InvalidValue: Nothing of the repository's name is left, the registry holds credentials, or it is too long.
+        InvalidValue: The repository's name has no usable character, the registry's address contains more than host,
+            port and path, or the name is too long.
     """
     hints = []
     repository_part = _sanitised(repository)
     if not repository_part:
         raise InvalidValue(
-            f"{repository!r} has no letter or digit that an image's name may have.",
+            f"The repository's name {repository!r} has no letter or digit that an image's name may contain.",
             remedy="Set repository.name in mlserver.yaml.",
         )
     if repository_part != repository:
-        hints.append(f"The image stands under {repository_part}: registries do not accept {repository!r}.")
+        hints.append(f"The image's repository is {repository_part}: registries do not accept {repository!r}.")
     classifier_part = encode_classifier(classifier)
     if classifier_part != classifier:
-        hints.append(f"The image is called {classifier_part}: registries do not accept {classifier!r}.")
+        hints.append(f"The image's name ends with {classifier_part}: registries do not accept {classifier!r}.")
     name = ImageName(
         repository=repository_part, classifier=classifier_part, registry=_host(registry), prefix=prefix or None
     )
-    if len(str(name)) > _MOST_LETTERS:
-        raise InvalidValue(f"{name} is longer than the {_MOST_LETTERS} letters that registries accept.")
+    if len(str(name)) > _MAX_LETTERS:
+        raise InvalidValue(f"The image name {name} is longer than the {_MAX_LETTERS} letters that registries accept.")
     return name, tuple(hints)
 
 
 def encode_classifier(name: str) -> str:
     """
-    *name* as a part of an image's name: as it is where registries accept it.
+    Encode a classifier's name as a part of an image's name; a name that registries accept stays unchanged.
 
-    A row of ``-`` and ``_`` that they refuse, at the end or mixed, becomes ``.`` with a ``d`` (dash) or ``u``
-    (underscore) for each, and another ``.`` before what follows. Names hold no dots, so no two names meet.
+    A run of ``-`` and ``_`` that registries refuse (mixed, or at the end) becomes ``.``, then ``d`` for each dash and
+    ``u`` for each underscore, then ``.`` unless the run is at the end. Classifier names contain no dots, so two
+    different names never become equal.
 
     >>> encode_classifier("fraud_v2"), encode_classifier("fraud-"), encode_classifier("a-_b")
     ('fraud_v2', 'fraud.d', 'a.du.b')
@@ -95,10 +97,10 @@ def encode_classifier(name: str) -> str:
 
 def classifier_of(part: str) -> str:
     """
-    The classifier whose images are called *part*.
+    Decode the classifier's name from the last part of its image's name.
 
     Raises:
-        InvalidValue: No classifier has that image name.
+        InvalidValue: :func:`encode_classifier` gives *part* for no name.
 
     >>> classifier_of("a.du.b")
     'a-_b'
@@ -121,13 +123,13 @@ def _sanitised(text: str) -> str:
 
 
 def _host(registry: str | None) -> str | None:
-    """*registry* without scheme and final slash."""
+    """Remove the scheme and the final slash from *registry*."""
     if not registry:
         return None
     host = registry.partition("://")[2] if "://" in registry else registry
     if "@" in host or not re.fullmatch(r"[A-Za-z0-9._:/\[\]-]+", host):
         raise InvalidValue(
-            "The registry's address holds more than host, port and path.",
-            remedy="Give ghcr.io/acme; log in with docker login or podman login.",
+            "The registry's address contains more than host, port and path.",
+            remedy="Give an address like ghcr.io/acme; for credentials, use docker login or podman login.",
         )
     return host.strip("/")

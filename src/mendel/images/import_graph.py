@@ -1,4 +1,4 @@
-"""Which files of a project a module imports, transitively, read from its text: nothing is ever imported here."""
+"""Find the project files that a module imports, directly and indirectly, by parsing; no project code is imported."""
 # ruff: noqa: PTH112, PTH113, PTH114 - Path's own tests raise where a directory may not be read
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PATH_CHANGES = {"insert", "append", "extend"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportGraph:
     """
-    What some modules import of their project.
+    The project files that some modules import.
 
     Attributes:
-        files: Posix paths relative to the project, sorted, the starting modules' own among them.
-        reasons: What stands against reading them: syntax errors with file and line.
-        hints: What cannot be told from a text: computed names, a changed ``sys.path``.
+        files: POSIX paths relative to the project, sorted, including the files of the starting modules.
+        reasons: Errors that prevented parsing, such as syntax errors with file and line.
+        hints: Imports that parsing cannot resolve: computed module names, a changed ``sys.path``.
     """
 
     files: tuple[str, ...]
@@ -34,8 +34,8 @@ class ImportGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An absolute module name; ``members`` may be its submodules; ``star`` asks for those in its ``__all__``."""
+class _ImportedName:
+    """An imported module; ``members`` are names that may be submodules; ``star`` is True for ``import *``."""
 
     module: str
     members: tuple[str, ...] = ()
@@ -44,11 +44,12 @@ class _Wanted:
 
 def module_files(directory: Path, name: str) -> tuple[tuple[str, ...], bool]:
     """
-    The files that importing the dotted *name* reads below *directory*, and whether all of *name* is there.
+    Find the files below *directory* that importing the dotted *name* reads, and tell whether the whole name was found.
 
-    Python's order within one directory: a package, a compiled module, a module, a directory without ``__init__.py``.
-    Packages on the way count too. What an installed package of the same name would do is not asked: with the project
-    first on ``sys.path`` the project wins, save for a bare directory, whose files then do no harm.
+    The search follows Python's order in each directory: package, compiled module, module, directory without
+    ``__init__.py``. The ``__init__.py`` of parent packages are included. Installed packages are ignored: the project
+    comes first on ``sys.path``. Only a directory without ``__init__.py`` would lose to an installed package; including
+    its files is harmless.
     """
     found: list[str] = []
     place, inside = directory, ""
@@ -71,23 +72,22 @@ def import_graph(directory: Path, modules: Iterable[str], read: Callable[[str], 
     """
     Follow the imports of *modules* (dotted names) through the project in *directory*.
 
-    Imports count wherever they stand: in functions, in ``try``, under conditions, and as ``import_module`` of a
-    literal.
+    Every import counts: in functions, in ``try``, under conditions, and ``import_module`` with a literal name.
 
     Args:
-        read: The content of a file by its posix path; None leaves it out of the graph.
+        read: Gives the content of a file by its POSIX path; None leaves the file out of the graph.
     """
-    graph = _Graph(directory, read)
+    graph = _ImportWalk(directory, read)
     for module in modules:
-        graph.want(_Wanted(module))
+        graph.want(_ImportedName(module))
     graph.follow()
     return ImportGraph(
         files=tuple(sorted(graph.files)), reasons=tuple(graph.reasons), hints=tuple(dict.fromkeys(graph.hints))
     )
 
 
-class _Graph:
-    """The walk under way."""
+class _ImportWalk:
+    """Collects the files of an import graph; ``want`` adds an import, ``follow`` parses until no file is left."""
 
     def __init__(self, directory: Path, read: Callable[[str], bytes | None]) -> None:
         self._directory = directory
@@ -98,7 +98,7 @@ class _Graph:
         self.reasons: list[str] = []
         self.hints: list[str] = []
 
-    def want(self, wanted: _Wanted) -> None:
+    def want(self, wanted: _ImportedName) -> None:
         if not _is_dotted(wanted.module) or wanted.module.partition(".")[0] == "mendel":
             return
         files, whole = module_files(self._directory, wanted.module)
@@ -126,7 +126,7 @@ class _Graph:
         for path in new:
             top = path.partition("/")[0].removesuffix(".py")
             if top in sys.stdlib_module_names:
-                self.hints.append(f"{path} has the name of a module of Python itself and hides it.")
+                self.hints.append(f"{path} hides the module {top} of Python's standard library.")
 
     def _tree(self, path: str) -> ast.Module | None:
         if path not in self._trees:
@@ -135,7 +135,7 @@ class _Graph:
 
     def _parsed(self, path: str) -> ast.Module | None:
         if path.endswith(".so"):
-            self.hints.append(f"{path} is compiled: it works with one Python and one processor only.")
+            self.hints.append(f"{path} is compiled: it works with one Python version and one processor type only.")
             return None
         content = self._read(path)
         if content is None:
@@ -148,14 +148,14 @@ class _Graph:
         except SyntaxError as error:
             where = path if error.lineno is None else f"{path}:{error.lineno}"
             running = f"{sys.version_info.major}.{sys.version_info.minor}"
-            self.reasons.append(f"{where}: not Python {running}: {error.msg}")
+            self.reasons.append(f"{where}: the file is not Python {running}: {error.msg}")
         except (ValueError, RecursionError, MemoryError) as error:
-            self.reasons.append(f"{path}: cannot be read as Python: {error or type(error).__name__}")
+            self.reasons.append(f"{path}: the file cannot be parsed as Python: {error or type(error).__name__}")
         return None
 
 
 def _compiled(place: Path, name: str) -> str | None:
-    """The file of a compiled module *name* in *place*; the first by name where there are several."""
+    """Find the file of a compiled module *name* in the directory *place*; among several, the first by name."""
     found = (file.name for file in place.glob(f"{name}.*so") if _COMPILED.fullmatch(file.name.removeprefix(name)))
     return min(found, default=None)
 
@@ -165,12 +165,12 @@ def _is_dotted(name: str) -> bool:
 
 
 def _package_of(path: str) -> str:
-    """The package that relative imports of the file *path* start from; empty at the top."""
+    """Give the package that relative imports in the file *path* start from; empty at the top."""
     return path.rpartition("/")[0].replace("/", ".")
 
 
 def _absolute(package: str, level: int, module: str) -> str | None:
-    """The absolute name of a relative one; None where it leaves the project's packages."""
+    """Resolve a relative import to an absolute name; None when it leaves the project's packages."""
     if level == 0:
         return module
     parts = package.split(".") if package else []
@@ -180,32 +180,32 @@ def _absolute(package: str, level: int, module: str) -> str | None:
     return ".".join([*kept, module] if module else kept)
 
 
-def _imports(tree: ast.Module, package: str) -> Iterator[_Wanted]:
+def _imports(tree: ast.Module, package: str) -> Iterator[_ImportedName]:
     aliases = _aliases(tree)
     for node in ast.walk(tree):
         match node:
             case ast.Import():
-                yield from (_Wanted(alias.name) for alias in node.names)
+                yield from (_ImportedName(alias.name) for alias in node.names)
             case ast.ImportFrom():
                 base = _absolute(package, node.level, node.module or "")
                 if base:
                     names = tuple(alias.name for alias in node.names)
-                    yield _Wanted(base, names, star="*" in names)
+                    yield _ImportedName(base, names, star="*" in names)
             case ast.Call(func=func, args=[ast.Constant(value=str(name)), *more]) if _is_importer(func, aliases):
                 base = _named(name, more, package)
                 if base:
-                    yield _Wanted(base)
+                    yield _ImportedName(base)
 
 
 def _named(name: str, more: list[ast.expr], package: str) -> str | None:
-    """What ``import_module(name, ...)`` imports; a package given as a text counts, any other is taken as the own."""
+    """Give the module that ``import_module(name, package)`` imports; a *package* that is no literal counts as ours."""
     bare = name.lstrip(".")
     given = more[0].value if more and isinstance(more[0], ast.Constant) and isinstance(more[0].value, str) else package
     return _absolute(given, len(name) - len(bare), bare)
 
 
 def _aliases(tree: ast.Module) -> frozenset[str]:
-    """Under which names the module knows the functions that import."""
+    """Give the names by which the module calls ``import_module`` and ``__import__``."""
     renamed = (
         alias.asname
         for node in ast.walk(tree)
@@ -226,21 +226,21 @@ def _is_importer(func: ast.expr, aliases: frozenset[str]) -> bool:
 
 
 def _untold(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Places whose imports a text does not tell."""
+    """Yield line and hint for each import that parsing cannot resolve."""
     aliases = _aliases(tree)
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=func, args=[first, *_]) if _is_importer(func, aliases) and not isinstance(
                 first, ast.Constant
             ):
-                yield node.lineno, "imports a module by a computed name: name its file in build.include_files."
+                yield node.lineno, "imports a module by a computed name: list its file in build.include_files."
             case ast.Call(func=ast.Attribute(value=ast.Attribute(value=ast.Name(id="sys"), attr="path"), attr=change)):
                 if change in _PATH_CHANGES:
-                    yield node.lineno, "changes sys.path: name what it imports from there in build.include_files."
+                    yield node.lineno, "changes sys.path: list the files it imports from there in build.include_files."
 
 
 def _public_names(tree: ast.Module | None) -> tuple[str, ...]:
-    """The texts in a module's ``__all__``, which a star import imports where they are submodules."""
+    """Give the names in a module's ``__all__``; ``import *`` imports those that are submodules."""
     if tree is None:
         return ()
     names: list[str] = []

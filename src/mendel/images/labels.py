@@ -1,4 +1,4 @@
-"""The labels of an image: seventeen of a release, always; and whether given ones belong to their tag."""
+"""Write the labels of an image, and check that an image's labels match its release tag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mendel.projects import without_credentials
 from mendel.values import Digest, ReleaseTag, VersionRef, require_utc
 
 UNKNOWN = "unknown"
-"""Stands in a release's label where nobody knows the value; without a release such a label is left out."""
+"""The value of a release label whose value is unknown; without a release such a label is left out."""
 
 RELEASE_LABELS = (
     "com.classifier.git_branch",
@@ -44,21 +44,21 @@ _CREDENTIALS = re.compile(r"://[^/@]*@|^[^/@]*:[^/@]*@")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
     """
-    What labels are made of; of the tag, its trailers and the lock, never of the machine.
+    The values that labels are written from; they come from the tag, its trailers and the lock, not from the machine.
 
     Attributes:
         created: The commit's date.
-        tag: None for a build without a release.
-        commit: The full commit of the project; None outside of a repository.
-        branch, git_url: As the tag's trailers have them.
-        tool_version, tool_commit, tool_url: Of the runtime in the image.
-        lock: Digest of the lock; None for an image built without one.
-        builder: What built it and in which format of bytes: ``oci/1``, ``podman``.
-        reproducible: Building again from tag and lock gives the same digest.
-        untracked: Artefacts that the tag records by digest, since git does not hold them.
-        changed: The working tree differed from its commit.
+        tag: The release tag; None for a build without a release.
+        commit: The full commit id of the project; None outside of a repository.
+        branch, git_url: The branch and repository URL in the tag's trailers.
+        tool_version, tool_commit, tool_url: Version, commit and repository of the Mendel in the image.
+        lock: The digest of the lock; None for an image built without a lock.
+        builder: The builder's name, for Mendel's own with its format number: ``oci/1``, ``podman``.
+        reproducible: True when building again from tag and lock gives the same digest.
+        untracked: Artefacts that git does not track and that the tag records by digest.
+        changed: True when the working tree differed from its commit.
         maintainer, about: ``repository.maintainer`` and ``repository.description`` of ``mlserver.yaml``.
-        model: The registered version inside, if the image was built for one, and its artefact's digest.
+        model: The registered version in the image and the digest of its artefact; None for other images.
     """
 
     classifier: str
@@ -85,13 +85,13 @@ class ImageFacts:
 
 def image_labels(facts: ImageFacts) -> dict[str, str]:
     """
-    The labels of an image, sorted by name; each value is one line.
+    Write the labels of an image, sorted by name; each value is one line.
 
-    A release has all of :data:`RELEASE_LABELS`, :data:`UNKNOWN` standing for what nobody knows. Without one, those
-    about tag and version are missing, and so is every other whose value is not known. Both have
-    ``com.classifier.git_url`` and ``org.opencontainers.image.source`` where there is a remote, and Mendel's own:
-    ``com.mendel.reproducible``, ``com.mendel.builder``, ``com.mendel.lock``, and where they apply
-    ``com.mendel.untracked``, ``com.mendel.changed``, ``com.mendel.model`` and ``com.mendel.model.artifact``.
+    The image of a release has all of :data:`RELEASE_LABELS`; an unknown value is :data:`UNKNOWN`. Other images omit
+    labels with unknown values, and the labels about tag and version. All images have ``com.mendel.reproducible`` and
+    ``com.mendel.builder``; where they apply, also ``com.mendel.lock``, ``com.mendel.untracked``,
+    ``com.mendel.changed``, ``com.mendel.model``, ``com.mendel.model.artifact``, and, with a remote,
+    ``com.classifier.git_url`` and ``org.opencontainers.image.source``.
     """
     known = {name: value for name, value in _labels(facts) if value}
     if facts.tag is not None:
@@ -101,7 +101,7 @@ def image_labels(facts: ImageFacts) -> dict[str, str]:
 
 def one_line(text: str) -> str:
     r"""
-    *text* with every control character and line break as a space: it ends no line and steers no terminal.
+    Replace every control character and line break in *text* by a space.
 
     >>> one_line("main\nUSER root")
     'main USER root'
@@ -118,7 +118,7 @@ def check_labels(labels: Mapping[str, str], *, commit: str | None = None) -> tup
     """
     text = labels.get("com.classifier.git_tag")
     if text is None:
-        return ("com.classifier.git_tag is missing: the image is of no release",)
+        return ("com.classifier.git_tag is missing: the image was not built from a release",)
     try:
         tag = ReleaseTag.parse(text)
     except InvalidValue as error:
@@ -162,7 +162,7 @@ def _labels(facts: ImageFacts) -> Iterator[tuple[str, str | None]]:
 
 
 def rfc3339(time: datetime) -> str:
-    """*time* as labels and manifests have it: UTC, whole seconds, ``Z``."""
+    """Write *time* for labels and manifests: UTC, whole seconds, ``Z``."""
     return require_utc(time).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -180,19 +180,19 @@ def _disagreements(labels: Mapping[str, str], tag: ReleaseTag, commit: str | Non
     }
     for name, value in wanted.items():
         if labels.get(name) and labels[name] != value:
-            yield f"{name} is {labels[name]!r}, but {tag} says {value!r}"
+            yield f"{name} is {labels[name]!r}, but the tag {tag} requires {value!r}"
     said = labels.get("com.classifier.git_commit", "")
     if commit is not None and said and not (len(said) == _COMMIT_DIGITS and commit.startswith(said)):
-        yield f"com.classifier.git_commit is {said!r}, but {tag} leads to {commit[:_COMMIT_DIGITS]}"
+        yield f"com.classifier.git_commit is {said!r}, but the tag {tag} points to {commit[:_COMMIT_DIGITS]}"
     tool = labels.get("com.mlserver.commit", "")
-    locked = "com.mendel.lock" in labels  # then the lock says which tool serves, and it may be an earlier one
+    locked = "com.mendel.lock" in labels  # the lock pins the tool in the image, which may be older than the tag's
     if not locked and tag.reproducible and tool and not tool.startswith(tag.tool) and not tag.tool.startswith(tool):
         yield f"com.mlserver.commit is {tool!r}, but the tag was made with {tag.tool}"
     created = labels.get("org.opencontainers.image.created", "")
     if created and not _TIME.fullmatch(created):
-        yield f"org.opencontainers.image.created is {created!r}, which is no time in UTC"
+        yield f"org.opencontainers.image.created is {created!r}, which is not a time in UTC"
     yield from (
-        f"{name} holds credentials" for name, value in sorted(labels.items()) if _holds_credentials(name, value)
+        f"{name} contains credentials" for name, value in sorted(labels.items()) if _holds_credentials(name, value)
     )
 
 

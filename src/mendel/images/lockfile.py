@@ -1,4 +1,4 @@
-"""``mlserver.lock``: what an image is built from, by content; committed beside ``mlserver.yaml``."""
+"""``mlserver.lock`` pins base image and wheels of an image by digest; it is committed beside ``mlserver.yaml``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mendel.values import Digest, from_json, to_json
 
 LOCK_FILE = "mlserver.lock"
 WHEELS_DIRECTORY = "mlserver.wheels"
-"""Wheels that no index has, committed beside the lock; the builder looks here first."""
+"""The directory of wheels that no index has, committed beside the lock; the builder searches it first."""
 
 LOCK_FORMAT = 1
 BUILDER_FORMAT = 2
-"""Grows whenever equal inputs would give other bytes than before."""
+"""Grows with every change of the builder that changes the bytes of images built from equal inputs."""
 
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
 
@@ -47,15 +47,15 @@ class Platform:
 
     @property
     def machine(self) -> str:
-        """The processor as wheels name it."""
+        """The processor's name in the file names of wheels."""
         return {"amd64": "x86_64", "arm64": "aarch64"}[self.architecture]
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read ``linux/amd64`` or ``linux/arm64``."""
+        """Parse ``linux/amd64`` or ``linux/arm64``; anything else raises InvalidValue."""
         if text not in _PLATFORMS:
             raise InvalidValue(
-                f"{text!r} is not a platform images are built for.", remedy="Use linux/amd64 or linux/arm64."
+                f"Mendel builds no images for the platform {text!r}.", remedy="Use linux/amd64 or linux/arm64."
             )
         return cls(*text.split("/"))
 
@@ -63,9 +63,10 @@ class Platform:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelPin:
     """
-    One wheel, by content; where it is fetched from is the machine's affair and stands nowhere.
+    A wheel, pinned by digest. The lock does not record an index: each machine fetches wheels from its own.
 
-    Its texts become file names and lines that pip reads, and a lock comes from whoever commits: none leads elsewhere.
+    Names and versions become file names and lines for pip, so they may contain no path separators or control
+    characters, even when a stranger wrote the lock.
     """
 
     name: str
@@ -84,13 +85,13 @@ class WheelPin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimePin:
     """
-    Mendel's own wheel.
+    The wheel of Mendel itself.
 
     Attributes:
-        commit: The full commit it was made from, None where unknown.
-        url: Of the repository of that commit, without credentials.
-        how: How it was found: ``installed``, ``checkout``, ``vcs``.
-        dirty: The checkout had changes; the commit alone does not say what the wheel holds.
+        commit: The full id of the commit that the wheel was built from; None when unknown.
+        url: The URL of the repository with that commit, without credentials.
+        how: How the commit was found: ``installed``, ``checkout``, ``vcs``.
+        dirty: True when the checkout had changes, so that the commit does not determine the wheel's content.
     """
 
     version: str
@@ -104,14 +105,14 @@ class RuntimePin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BasePin:
     """
-    A base image for one platform.
+    A base image for one platform, pinned by digest.
 
     Attributes:
-        reference: As ``build.base_image`` has it.
-        digest: Of the manifest of this platform.
-        python: Minor version of its interpreter, ``3.11``.
-        interpreter: Its absolute path in the image.
-        glibc: Version of its C library, ``2.36``; decides which wheels fit.
+        reference: The value of ``build.base_image``.
+        digest: The digest of the manifest for this platform.
+        python: The minor version of the image's Python, such as ``3.11``.
+        interpreter: The absolute path of the Python interpreter in the image.
+        glibc: The version of the image's C library, such as ``2.36``; it decides which wheels can run.
     """
 
     reference: str
@@ -121,7 +122,7 @@ class BasePin:
     glibc: str
 
     def __post_init__(self) -> None:
-        _require(self.reference and not _CONTROL.search(self.reference), self.reference, "the reference of an image")
+        _require(self.reference and not _CONTROL.search(self.reference), self.reference, "the name of a base image")
         _require(_PYTHON.fullmatch(self.python), self.python, "a minor version of Python 3")
         _require(_is_absolute(self.interpreter), self.interpreter, "the absolute path of an interpreter")
         _require(_GLIBC.fullmatch(self.glibc), self.glibc, "a version of glibc")
@@ -130,13 +131,13 @@ class BasePin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """
-    Base and wheels of the classifiers that share them, on one platform.
+    The base image and wheels for one platform, and the classifiers that share them.
 
     Attributes:
-        inputs: Digest of what was resolved (base reference, requirement lines, Mendel's own requirements, platform): a
-            project that asks for something else now has a stale lock.
-        requirements: The requirement lines that were resolved, sorted.
-        wheels: Sorted by name; without Mendel's own.
+        inputs: The digest of the resolver's inputs (base reference, requirement lines, Mendel's own requirements,
+            platform); the lock is stale when the project's current inputs have another digest.
+        requirements: The resolved requirement lines, sorted.
+        wheels: The wheels sorted by name, without Mendel's own.
     """
 
     classifiers: tuple[str, ...]
@@ -149,7 +150,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """Everything pinned, for every classifier and platform of a project."""
+    """The content of ``mlserver.lock``: all pins, for every classifier and platform of a project."""
 
     runtime: RuntimePin
     environments: tuple[Environment, ...]
@@ -159,45 +160,47 @@ class Lock:
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of its canonical JSON: what a registered version records as its lock digest."""
+        """SHA-256 of the lock's canonical JSON; a registered version records it as its lock digest."""
         return Digest(f"sha256:{hashlib.sha256(to_json(self)).hexdigest()}")
 
     def environment(self, classifier: str, platform: Platform) -> Environment:
         """
-        The environment of *classifier* on *platform*.
+        Give the environment of *classifier* on *platform*.
 
         Raises:
-            StaleLock: The lock has none.
+            StaleLock: The lock has no environment for this classifier and platform.
         """
         for environment in self.environments:
             if classifier in environment.classifiers and environment.platform == str(platform):
                 return environment
         raise StaleLock(
-            f"{LOCK_FILE} has nothing for {classifier} on {platform}.",
+            f"{LOCK_FILE} has no entry for classifier {classifier} on {platform}.",
             remedy=f"Run: mendel lock --platform {platform}",
         )
 
     def as_text(self) -> str:
-        """The file's content: indented JSON with sorted keys and a final newline."""
+        """Write the content of the lock file: indented JSON with sorted keys and a final newline."""
         return msgspec.json.format(to_json(self), indent=2).decode() + "\n"
 
     @classmethod
     def parse(cls, text: str | bytes, *, path: str) -> Lock:
         """
-        Read the file's content.
+        Parse the content of a lock file.
 
         Raises:
-            InvalidProject: It is not a lock, or one of another format.
+            InvalidProject: The content is not a lock, or has another format number.
         """
         try:
             lock = from_json(text, cls)
         except InvalidValue as error:
             raise InvalidProject(
-                f"This is not a lock: {error.message}", path=path, remedy="Run: mendel lock"
+                f"The file is not a valid lock: {error.message}", path=path, remedy="Run: mendel lock"
             ) from error
         if lock.format != LOCK_FORMAT:
-            message = f"The lock has format {lock.format}; this Mendel reads {LOCK_FORMAT}."
-            raise InvalidProject(message, path=path, remedy="Run: mendel lock, or use the Mendel that made it.")
+            message = f"The lock has format {lock.format}, but this Mendel reads only format {LOCK_FORMAT}."
+            raise InvalidProject(
+                message, path=path, remedy="Run: mendel lock. Or use the Mendel version that wrote the lock."
+            )
         return lock
 
 

@@ -1,4 +1,4 @@
-"""Patterns over the paths of a project: ``build.exclude_patterns`` and ``build.include_files``."""
+"""The path patterns of ``build.exclude_patterns`` and ``build.include_files``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mendel.errors import InvalidValue
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """
-    A pattern as ``.gitignore`` has them: ``*`` and ``?`` stay within a name, ``**`` crosses directories.
+    A path pattern with the syntax of ``.gitignore``: ``*`` and ``?`` match within a name, ``**`` crosses directories.
 
-    A pattern without a slash holds at every depth, one with a slash from the project's root; a final slash asks for a
-    directory. Whoever matches a directory matches all below it. Negation (``!``) is refused: the order of patterns
-    says nothing here.
+    A pattern without a slash matches at every depth; a pattern with a slash matches from the project's root. A final
+    slash matches directories only. A pattern that matches a directory covers everything below it. Negation (``!``) is
+    not supported, because the order of these patterns has no meaning.
 
     >>> Pattern("*.tmp").covers("deep/in/a.tmp"), Pattern("/data/**/raw").covers("data/x/y/raw/file")
     (True, True)
@@ -31,14 +31,17 @@ class Pattern:
     def __post_init__(self) -> None:
         if self.text.startswith("!"):
             raise InvalidValue(
-                f"The pattern {self.text!r} negates, which is not supported.", remedy="List what to name."
+                f"The pattern {self.text!r} begins with '!'; negation is not supported.",
+                remedy="List the paths that the pattern shall match.",
             )
         if not self.text.strip("./") or ".." in self.text.split("/") or "\0" in self.text:
-            raise InvalidValue(f"{self.text!r} is not a pattern over the project's paths.")
+            raise InvalidValue(
+                f"{self.text!r} is not a pattern for paths inside the project.", remedy="Do not use '..' or NUL."
+            )
         _compiled(self.text)
 
     def covers(self, path: str, *, directory: bool = False) -> bool:
-        """Whether *path* (posix, relative to the project) or a directory above it matches."""
+        """Tell whether the pattern matches *path* (POSIX, relative to the project) or a directory above it."""
         compiled = _compiled(self.text)
         *above, last = _prefixes(path)
         if any(compiled.fullmatch(place) for place in above):
@@ -53,7 +56,7 @@ def _compiled(text: str) -> re.Pattern[str]:
             warnings.simplefilter("ignore")  # what a later Python may read into [a--b] is not the pattern's meaning
             return re.compile(_expression(text), re.DOTALL)
     except re.error as error:
-        raise InvalidValue(f"{text!r} is not a pattern: {error}.") from error
+        raise InvalidValue(f"{text!r} is not a valid path pattern: {error}.") from error
 
 
 def _prefixes(path: str) -> Iterator[str]:
@@ -79,7 +82,7 @@ def _expression(text: str) -> str:
 
 
 def _name(part: str) -> str:
-    """One name of a path as a regular expression."""
+    """Translate the pattern for one name of a path to a regular expression."""
     out, place = "", 0
     while place < len(part):
         letter = part[place]

@@ -1,4 +1,4 @@
-"""What the images room needs of others."""
+"""The ports of the images room: wheels, resolver, base images, build engines and image stores."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from mendel.values import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where something long stands: what it does, and how far of how much (bytes, as a rule; 0 where nobody knows)."""
+class TaskProgress:
+    """The progress of a long task: what it does, and ``done`` of ``total``, usually bytes; ``total`` 0 is unknown."""
 
     doing: str
     done: int = 0
     total: int = 0
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[TaskProgress], None]
 
 
-def ignore_progress(_: Progress) -> None:
-    """For callers who do not look."""
+def ignore_progress(_: TaskProgress) -> None:
+    """Do nothing: the default for callers that show no progress."""
 
 
 class Wheels(Protocol):
     """
-    Wheels by content: a project's own directory of them first, then a cache, then the index the machine is set up for.
+    Finds wheels by digest: in the project's own directory, then in a cache, then in the index configured for pip.
 
-    Fetching is idempotent and safe between processes: what is named in the cache is whole.
+    Fetching is idempotent, and several processes may fetch at once: a file in the cache is always complete.
     """
 
     def path(self, pin: WheelPin) -> Path:
         """
-        A local file with exactly the pinned content, checked by its digest.
+        Give the path of a local file with the pinned content, checked by its digest.
 
         Raises:
-            WheelNotFound: Nobody has it: it vanished from the index, or the machine is offline.
-            DigestMismatch: What has its name has another content.
+            WheelNotFound: Neither directory, cache nor index has the wheel, or the machine is offline.
+            DigestMismatch: A file with the wheel's name has other content.
         """
 
     def fetch(self, pins: Sequence[WheelPin], *, base: BasePin, platform: Platform, on_progress: OnProgress) -> None:
-        """Have all of *pins* at hand, with as few programs as possible; raises as :meth:`path` does."""
+        """Fetch all of *pins* into the cache, with as few runs of pip as possible; raises like :meth:`path`."""
 
 
 class Resolver(Protocol):
-    """Chooses wheels for requirements on a platform that need not be this one."""
+    """Chooses wheels that satisfy requirements, for any supported platform."""
 
     def resolve(
         self,
@@ -64,38 +64,38 @@ class Resolver(Protocol):
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
         """
-        The wheels that satisfy *requirements* on the base's Python and C library, sorted by name.
+        Choose wheels that satisfy *requirements* for the base image's Python and C library, sorted by name.
 
-        The same index gives the same answer; nothing is installed and nothing of the asking environment counts.
+        The same index gives the same answer. Nothing is installed, and packages installed here do not count.
 
         Args:
-            constraints: Bounds on versions of what may not be required at all.
-            prefer: Whose versions to keep, where they still satisfy.
+            constraints: Bounds on the versions of distributions, which apply only if a distribution is chosen.
+            prefer: Pins whose versions are kept if they satisfy the requirements.
 
         Raises:
-            BuildRefused: No set of wheels satisfies them; the reasons name a distribution that only has sources.
-            ProgramFailed: The resolver ended otherwise; carries its log.
+            BuildRefused: No set of wheels satisfies the requirements; the reasons name distributions without wheels.
+            ProgramFailed: The resolver failed in another way; the error carries its log.
         """
 
 
 class Blobs(Protocol):
-    """The blobs of images, by digest, as files whose content never changes."""
+    """The blobs of images by digest, stored as files that never change."""
 
     def path(self, digest: Digest) -> Path:
         """
-        The file of a blob.
+        Give the path of a blob's file.
 
         Raises:
-            ImageNotFound: It is not here.
+            ImageNotFound: The blob is not stored.
         """
 
     def read(self, digest: Digest) -> bytes:
         """
-        The content of a small blob (a manifest, a configuration), checked.
+        Read a small blob (a manifest or a configuration) and check its digest.
 
         Raises:
-            ImageNotFound: It is not here.
-            DigestMismatch: The disk changed it.
+            ImageNotFound: The blob is not stored.
+            DigestMismatch: The stored file is damaged.
         """
 
 
@@ -105,9 +105,9 @@ class LoadedBase:
     A base image whose blobs are all on this machine.
 
     Attributes:
-        descriptor: Of its manifest.
+        descriptor: The descriptor of the image's manifest.
         config: The image's configuration, parsed.
-        blobs: Holds its manifest, configuration and layers.
+        blobs: The store of the image's manifest, configuration and layers.
     """
 
     descriptor: Descriptor
@@ -119,13 +119,13 @@ class LoadedBase:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRoot:
     """
-    The root file system of a base image that is being made.
+    The root file system of a new base image.
 
     Attributes:
-        entries: Its files; can be read once, while the source that gave them is open.
-        created: The time the image carries; a function of the files, not the time of making.
-        created_by: The line of the image's history.
-        command, environment: What the image runs by default.
+        entries: The files; an iterable that can be read once, while its source is open.
+        created: The creation time in the image's configuration, derived from the files and not from the clock.
+        created_by: The line in the image's history.
+        command, environment: The image's default command and environment variables.
         packages: Name and version of each package, sorted.
     """
 
@@ -143,64 +143,64 @@ class Bases(Protocol):
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
         """
-        Find the base, and what of its inside decides about wheels.
+        Find a base image and read the facts that decide which wheels it can run.
 
         Raises:
-            ImageNotFound: There is none of that name, or none for the platform.
-            BuildRefused: It has no Python, or no C library that wheels are made for.
-            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+            ImageNotFound: No image has this name, or the image does not exist for the platform.
+            BuildRefused: The image has no Python, or no C library that wheels are built for.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry does not answer or refuses access.
         """
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
         """
-        Have the pinned base with all its blobs on this machine.
+        Fetch all blobs of the pinned base image to this machine.
 
         Raises:
-            ImageNotFound: No place has it under its digest any more.
+            ImageNotFound: No registry, layout or archive has the image with the pinned digest.
             DigestMismatch: A blob is damaged.
-            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry does not answer or refuses access.
         """
 
 
 class BuildEngine(Protocol):
     """
-    Makes images out of plans.
+    Builds images from plans.
 
-    A build that fails or is interrupted leaves no image and no name; its half-made files are removed now or by the
-    next build. Names are given by :meth:`commit`, after the image was verified.
+    A build that fails or is interrupted leaves no image and no name; its temporary files are removed at once or by the
+    next build. :meth:`commit` gives the image its names after :meth:`verify` succeeded.
     """
 
     name: str
 
     def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
         """
-        Make the image.
+        Build the image of *plan*.
 
         Raises:
-            BuildRefused: A file changed since the plan was made.
-            WheelNotFound, ImageNotFound, DigestMismatch: An input that is pinned cannot be had.
-            ProgramFailed: An engine of another vendor ended with an error.
+            BuildRefused: A file changed after the plan was made.
+            WheelNotFound, ImageNotFound, DigestMismatch: A pinned input is missing or damaged.
+            ProgramFailed: The external engine (docker, podman, buildah) ended with an error.
         """
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Unpack the image and import the predictor in it, as its user, with its interpreter.
+        Import the predictor inside the image, as the image's user and with its interpreter.
 
         Raises:
-            ImageNotVerified: It cannot be imported; carries the traceback.
+            ImageNotVerified: The predictor cannot be imported; the error carries the traceback.
         """
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """Let every reference of the plan point to the image, all or none; former images stay until removed."""
+        """Point all references of the plan to the image, all or none; images that had these names are kept."""
 
 
 class ImageStore(Protocol):
-    """Images at hand: in a layout of ours, or in an engine."""
+    """The images on this machine, in Mendel's own layout or in a container engine."""
 
     name: str
 
     def images(self) -> tuple[ImageRecord, ...]:
-        """Every named image, newest first; attached documents (SBOM, provenance, signatures) are no images."""
+        """List every named image, newest first; attached SBOMs, provenance and signatures are not listed."""
 
     def remove(self, digest: Digest) -> None:
-        """Take away the image with all its names and attachments, and what nothing else needs; absent is fine."""
+        """Remove an image with its names, its attachments and its unshared blobs; an unknown digest is no error."""

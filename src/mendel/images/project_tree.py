@@ -1,5 +1,5 @@
-"""A project's files, read without leaving the project and without taking a secret along."""
-# ruff: noqa: PTH112, PTH113, PTH114, PTH116, PTH118, PTH120, PTH123, PTH208 - Path's tests raise where nobody may look
+"""Read a project's files for an image without leaving the project and without including secrets."""
+# ruff: noqa: PTH112, PTH113, PTH114, PTH116, PTH118, PTH120, PTH123, PTH208 - Path raises in unreadable directories
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mendel.images.path_patterns import Pattern
 from mendel.values import Digest
 
 MOST_FILES = 100_000
-"""An image of more files than this is a mistake; links that multiply directories end here too."""
+"""The largest number of files in an image; the limit also stops links that multiply directories."""
 
-_TAKEN_AWAY = ".wh."
+_WHITEOUT = ".wh."
 
 HashFile = Callable[[Path], Digest]
 
@@ -28,12 +28,12 @@ HashFile = Callable[[Path], Digest]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
     """
-    A path on the way down.
+    A path to visit.
 
     Attributes:
-        name: In the project, links as they are called.
-        real: Where it is, if what led here was no link; None asks.
-        crossed: The real directories of the links that were followed to here.
+        name: The path in the project, with links not resolved.
+        real: The resolved path, if known from the parent; None when it must be resolved.
+        crossed: The real directories of the links that were followed on the way.
     """
 
     name: str
@@ -43,14 +43,14 @@ class _Step:
 
 class ProjectTree:
     """
-    Takes files of one project, following links inside of it, and collects what stands against them.
+    Collects files of one project, follows links inside the project, and collects every reason against the image.
 
-    Nothing is raised on the way: :attr:`reasons` are complete when everything was asked for. Files that
-    ``exclude_patterns`` cover and caches are left out without a word; a secret that was asked for is a reason.
+    Methods raise nothing for a bad file; they add to :attr:`reasons`. Caches and files that ``exclude_patterns`` cover
+    are left out silently; a secret that the configuration asks for is a reason.
 
     Args:
         exclude: ``build.exclude_patterns``.
-        hash_file: Digests a large file in bounded memory; a cache may stand behind it.
+        hash_file: Computes the digest of a large file; it may use a cache.
     """
 
     def __init__(self, directory: Path, *, exclude: Sequence[str], hash_file: HashFile) -> None:
@@ -68,25 +68,25 @@ class ProjectTree:
                 self.refuse(f"{where}: {error}")
 
     def refuse(self, reason: str) -> None:
-        """Add *reason* unless it is there."""
+        """Add *reason* to :attr:`reasons` once."""
         if reason not in self.reasons:
             self.reasons.append(reason)
 
     def excluded(self, name: str) -> bool:
-        """Whether ``exclude_patterns`` cover *name*, or it is part of a cache."""
+        """Tell whether ``exclude_patterns`` cover *name*, or *name* is in a cache."""
         directory = os.path.isdir(self._place(name))
         return any(is_cache(part) for part in name.split("/")) or self._by_pattern(name, directory=directory)
 
     def real_name(self, name: str) -> str:
-        """The name of what *name* leads to, for links; *name* itself where that is outside."""
+        """Resolve the links in *name* to a path in the project; *name* itself when it leads outside."""
         return self._relative(os.path.realpath(self._place(name))) or name
 
     def take(self, name: str, *, why: str) -> Iterator[SourceFile]:
         """
-        The file *name*, or every file below the directory *name*.
+        Yield the file *name*, or every file below the directory *name*.
 
         Args:
-            why: What asked for it, for the reasons: ``predictor.init_kwargs``.
+            why: The setting that names the file, for :attr:`reasons`: ``predictor.init_kwargs``.
         """
         waiting = [_Step(name=name)]
         while waiting:
@@ -98,12 +98,12 @@ class ProjectTree:
             if stat.S_ISDIR(found.st_mode):
                 waiting.extend(self._children(step, real))
             elif not stat.S_ISREG(found.st_mode):
-                self.refuse(f"{_shown(step.name)} ({why}) is not a regular file.")
+                self.refuse(f"{_shown(step.name)} ({why}) is neither a file nor a directory.")
             elif (file := self._file(step.name, real, why)) is not None:
                 yield file
 
     def matching(self, text: str) -> Iterator[str]:
-        """The names that the pattern *text* of ``build.include_files`` means, a directory standing for all in it."""
+        """Yield the paths that match a pattern of ``build.include_files``; a directory stands for all files in it."""
         for pattern in self._patterns([text], "build.include_files"):
             plain = str(PurePosixPath(text)).strip("/")
             if os.path.lexists(self._place(plain)):
@@ -112,7 +112,7 @@ class ProjectTree:
                 yield from self._search(pattern)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file of code; None where it is left out or stands against the build."""
+        """Read a code file; None when the file is left out or refused."""
         file = next(iter(self.take(name, why="code")), None)
         return None if file is None else file.source.read_bytes()
 
@@ -132,7 +132,7 @@ class ProjectTree:
                     waiting.append(name)
 
     def _checked(self, step: _Step, real: str, why: str) -> os.stat_result | None:
-        """What *step* leads to, or None where it is left out or refused."""
+        """Give the file status of *step*; None when it is left out or refused."""
         name, linked = step.name, self._relative(real) or step.name
         found = _stat(real)
         directory = isinstance(found, os.stat_result) and stat.S_ISDIR(found.st_mode)
@@ -144,23 +144,23 @@ class ProjectTree:
         if directory and os.path.isfile(os.path.join(real, "pyvenv.cfg")):  # an environment, whatever it is called
             return None
         if not _is_nameable(name):
-            self.refuse(f"{_shown(name)} ({why}) has a name that is not text or holds control characters.")
-        elif any(part.startswith(_TAKEN_AWAY) for part in _parts(name, last=step.real is not None)):
+            self.refuse(f"{_shown(name)} ({why}) has a name that is not UTF-8 or contains control characters.")
+        elif any(part.startswith(_WHITEOUT) for part in _parts(name, last=step.real is not None)):
             self.refuse(
-                f"{_shown(name)} ({why}) has a name with {_TAKEN_AWAY}, by which layers of images say what is taken "
-                "away; rename it, or list it in build.exclude_patterns."
+                f"{_shown(name)} ({why}) has a name that begins with {_WHITEOUT}, which marks deleted files in image "
+                "layers; rename it, or list it in build.exclude_patterns."
             )
         elif not isinstance(found, os.stat_result):
-            how = "leads nowhere" if os.path.islink(self._place(name)) else "cannot be read"
+            how = "is a broken link" if os.path.islink(self._place(name)) else "cannot be read"
             self.refuse(f"{_shown(name)} ({why}) {how}: {found.strerror}.")
         elif self._relative(real) is None:
-            self.refuse(f"{_shown(name)} ({why}) is a link out of the project.")
+            self.refuse(f"{_shown(name)} ({why}) is a link that leads out of the project.")
         elif any(secret_by_name(part) for part in parts) and not (
             stat.S_ISREG(found.st_mode) and self._is_public(parts, real)
         ):
-            led = "" if linked == name else f", which leads to {_shown(linked)},"
+            led = "" if linked == name else f", a link to {_shown(linked)},"
             self.refuse(
-                f"{_shown(name)}{led} ({why}) is a secret by its name; move it out, or list it in "
+                f"{_shown(name)}{led} ({why}) has a name typical of secrets; move it out of the project, or list it in "
                 "build.exclude_patterns."
             )
         else:
@@ -168,7 +168,7 @@ class ProjectTree:
         return None
 
     def _is_public(self, parts: Sequence[str], real: str) -> bool:
-        """Whether all that is suspicious among *parts* is the name of a file of certificates."""
+        """Tell whether the only suspicious name among *parts* is that of a ``.pem`` file without private keys."""
         if not all(part.lower().endswith(".pem") for part in parts if secret_by_name(part)):
             return False
         try:
@@ -182,7 +182,7 @@ class ProjectTree:
         if step.real is None and os.path.islink(self._place(step.name)):
             crossed = (*crossed, os.path.realpath(os.path.dirname(self._place(step.name))))
             if any(place == real or place.startswith(f"{real}{os.sep}") for place in crossed):
-                self.refuse(f"{_shown(step.name)} is a link into a directory that holds it.")
+                self.refuse(f"{_shown(step.name)} is a link to a directory that contains the link.")
                 return []
         steps = []
         for child in self._listed(step.name):
@@ -201,7 +201,10 @@ class ProjectTree:
     def _file(self, name: str, real: str, why: str) -> SourceFile | None:
         if name not in self._taken:
             if len(self._taken) == MOST_FILES:
-                self.refuse(f"More than {MOST_FILES:,} files would go into the image; name fewer, or exclude some.")
+                self.refuse(
+                    f"The image would contain more than {MOST_FILES:,} files; list fewer in build.include_files, or "
+                    "exclude some in build.exclude_patterns."
+                )
             self._taken[name] = None if len(self._taken) >= MOST_FILES else self._hashed(name, real, why)
         return self._taken[name]
 
@@ -214,7 +217,8 @@ class ProjectTree:
                 content = Path(real).read_bytes()
                 if kind := secret_by_content(name, content):
                     self.refuse(
-                        f"{_shown(name)} ({why}) holds {kind}; move it out, or list it in build.exclude_patterns."
+                        f"{_shown(name)} ({why}) contains {kind}; move the file out of the project, or list it in "
+                        "build.exclude_patterns."
                     )
                     return None
                 digest, size = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"), len(content)
@@ -233,7 +237,7 @@ class ProjectTree:
         return any(pattern.covers(name, directory=directory) for pattern in self._exclude)
 
     def _relative(self, real: str) -> str | None:
-        """*real* relative to the project; None where it is outside."""
+        """Give *real* relative to the project; None when it is outside."""
         if real == self._root:
             return "."
         top = self._root.rstrip(os.sep) + os.sep
@@ -251,7 +255,7 @@ def _stat(real: str) -> os.stat_result | OSError:
 
 
 def _parts(path: str, *, last: bool) -> list[str]:
-    """The names in *path*; only the last one where those above are known to be in order."""
+    """Give the names in *path*; only the last name when the directories above were checked before."""
     return [path.rpartition("/")[2]] if last else path.split("/")
 
 
@@ -264,5 +268,5 @@ def _is_nameable(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """*name* as a message may carry it."""
+    """Make *name* printable for a message."""
     return name if _is_nameable(name) else ascii(name)

@@ -1,4 +1,4 @@
-"""How an image came to be: SLSA provenance v1 as an in-toto statement."""
+"""Write the provenance of an image: SLSA provenance v1 as an in-toto statement."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mendel.values import Digest, to_json
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:mendel:build:oci-image:1"
-"""Inputs that ``resolvedDependencies`` lists are all there is; the same ones give the same image."""
+"""The build type of Mendel's images; ``resolvedDependencies`` lists all inputs, and equal inputs give equal images."""
 
 BUILDER_ID = "urn:mendel:builder"
-"""Followed by who turned the plan into an image: ``:oci`` is Mendel itself, ``:podman`` an engine of another vendor."""
+"""The prefix of a builder's id; the builder's name follows: ``:oci`` for Mendel itself, ``:podman`` for podman."""
 
 _FULL_COMMIT = 40
 
@@ -27,15 +27,15 @@ def render_provenance(
     plan: ImagePlan, *, image: Digest, origin: BuildOrigin | None = None, sbom: bytes | None = None
 ) -> bytes:
     """
-    The provenance of the image that *plan* made, as canonical JSON: equal arguments, equal bytes.
+    Write the provenance of the image that *plan* made, as canonical JSON: equal arguments give equal bytes.
 
-    Neither machine nor time of the build stand in it, so that whoever builds the image again gets the same statement;
-    the invocation is named by the digest of what was asked and what went in.
+    The statement names neither the machine nor the time of the build, so that a rebuild gives the same statement. The
+    invocation id is the digest of the build's parameters and inputs.
 
     Args:
-        image: Digest of its manifest, the subject.
-        origin: Where its files come from; by default what the labels tell.
-        sbom: The bill of materials; its digest stands among the by-products, so that a signature covers it.
+        image: The digest of the image's manifest, the statement's subject.
+        origin: The repository, commit and lock of the build; by default read from the plan's labels.
+        sbom: The bill of materials; the by-products contain its digest, so that a signature covers it.
     """
     definition = _definition(plan, origin or BuildOrigin.of(plan))
     details: dict[str, Any] = {
@@ -95,7 +95,7 @@ def _dependencies(plan: ImagePlan, origin: BuildOrigin) -> list[dict[str, Any]]:
 
 
 def _source(origin: BuildOrigin) -> list[dict[str, Any]]:
-    """The repository at its commit; an abbreviated commit is no digest, and is said beside."""
+    """Name the repository and commit; an abbreviated commit is written as an annotation, because it is no digest."""
     if origin.repository is None and origin.commit is None:
         return []
     entry: dict[str, Any] = {"name": "source"}

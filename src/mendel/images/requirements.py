@@ -1,4 +1,4 @@
-"""What a classifier needs installed, as its ``requirements.txt`` says: read, checked, and in one form only."""
+"""Read the requirements of a classifier from ``requirements.txt``, check them, and bring them to a normal form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mendel.values import Digest
 REQUIREMENTS_FILE = "requirements.txt"
 
 OTHER_ENGINES = (
-    "Pin a wheel of an index instead, or build with --engine docker, podman or buildah, which can install it."
+    "Pin a distribution that has a wheel in an index, or build with --engine docker, podman or buildah, which can "
+    "compile sources."
 )
 _OWN_NAME = "mendel"
 
@@ -34,18 +35,18 @@ _HARMLESS_OPTIONS = ("--prefer-binary", "--require-hashes", "--only-binary")
 _MAX_FILES = 100
 
 ReadFile = Callable[[str], str | None]
-"""The text of a project's file by its posix path below the project; None where there is none inside it."""
+"""Gives the text of a project's file by its POSIX path below the project; None when the project has no such file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
     """
-    What was asked for.
+    The content of a requirements file and the files that it includes.
 
     Attributes:
         lines: Requirements in normal form, sorted, each once.
-        constraints: Bounds on versions of what may not even be required, in the same form.
-        hints: Sentences for the reader: what was left out, and why.
+        constraints: Bounds on versions that apply only if a distribution is installed, in the same form.
+        hints: Sentences about lines that were left out, and why.
     """
 
     lines: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Requirements:
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """As a lock records them: constraints are marked ``-c``."""
+        """The lines that a lock records: constraints, marked ``-c``, then requirements."""
         return (*(f"-c {line}" for line in self.constraints), *self.lines)
 
 
@@ -68,10 +69,10 @@ class _Line:
 
 def read_requirements(name: str, read: ReadFile) -> Requirements:
     """
-    Read *name* and the files it includes.
+    Read the requirements file *name* and the files that it includes.
 
     Raises:
-        BuildRefused: Lines that no lock can pin, or files that are not there; every reason at once.
+        BuildRefused: A line cannot be pinned by a lock, or an included file is missing; the error lists every reason.
     """
     reasons: list[str] = []
     lines: set[str] = set()
@@ -88,25 +89,25 @@ def read_requirements(name: str, read: ReadFile) -> Requirements:
             continue
         (constraints if line.constraint else lines).add(normal)
     if reasons:
-        raise BuildRefused(f"{name} asks for what a lock cannot pin.", reasons=tuple(reasons), remedy=OTHER_ENGINES)
+        raise BuildRefused(f"{name} has lines that a lock cannot pin.", reasons=tuple(reasons), remedy=OTHER_ENGINES)
     return Requirements(lines=tuple(sorted(lines)), constraints=tuple(sorted(constraints)), hints=tuple(hints))
 
 
 def normal_requirement(text: str) -> str:
     """
-    One requirement in the form that locks compare: canonical name, sorted extras and versions, no hashes.
+    Bring a requirement to the form that locks compare: canonical name, sorted extras and versions, no hashes.
 
     >>> normal_requirement('Scikit_Learn[b, a] < 2, >=1.5 ; python_version<"3.13"')
     'scikit-learn[a,b]<2,>=1.5; python_version < "3.13"'
 
     Raises:
-        InvalidValue: It is not a name with versions.
+        InvalidValue: *text* is a path, an address, or not a requirement.
     """
     plain = _HASH.sub("", f"{text} ").strip()
     if _VARIABLE.search(plain):
-        raise InvalidValue(f"{plain!r} depends on a variable of the machine.")
+        raise InvalidValue(f"{plain!r} depends on an environment variable, which a lock cannot pin.")
     if _URL.match(plain) or plain.startswith((".", "/")) or plain.endswith((".whl", ".tar.gz", ".zip")):
-        raise InvalidValue(f"{_without_secret(plain)!r} is a path or address, which only its owner can give again.")
+        raise InvalidValue(f"{_without_secret(plain)!r} is a path or address, whose content a lock cannot pin.")
     found = _REQUIREMENT.fullmatch(plain)
     if found is None or "@" in plain.split(";", 1)[0]:
         raise InvalidValue(f"{plain!r} is not a requirement.")
@@ -118,7 +119,7 @@ def normal_requirement(text: str) -> str:
 
 
 def requirement_name(normal: str) -> str:
-    """The name in a requirement of normal form."""
+    """Give the distribution's name in a requirement of normal form."""
     return re.split(r"[\[<>=!~;]", normal, maxsplit=1)[0].strip()
 
 
@@ -126,10 +127,10 @@ def environment_inputs(
     *, base_reference: str, requirements: Sequence[str], own: Sequence[str], platform: Platform
 ) -> Digest:
     """
-    The digest of all that a resolution answers: equal inputs, and a lock is fresh.
+    Compute the digest of the resolver's inputs; a lock is fresh while it records the current digest.
 
     Args:
-        requirements: As :attr:`Requirements.recorded`.
+        requirements: The lines of :attr:`Requirements.recorded`.
         own: The requirements of Mendel's own wheel, in normal form.
     """
     parts = (base_reference, str(platform), "\n".join(sorted(requirements)), "\n".join(sorted(own)))
@@ -147,7 +148,7 @@ def _lines(name: str, read: ReadFile, reasons: list[str]) -> Iterator[_Line]:
         seen.add((file, constraint))
         text = read(file) if len(seen) <= _MAX_FILES else None
         if text is None:
-            reasons.append(f"{asked}: there is no file {file!r} inside the project.")
+            reasons.append(f"{asked}: the project has no file {file!r}.")
             continue
         for number, line in _joined(text):
             match _read_option(line):
@@ -189,21 +190,21 @@ def _option(line: str) -> _Include | _Ignored | _Refused:
     match option:
         case "-r" | "--requirement" | "-c" | "--constraint":
             if "://" in target:
-                return _Refused(f"{option} of an address: requirements stand inside the project.")
+                return _Refused(f"{option} with an address is not supported: include files inside the project only.")
             return _Include(target, option in {"-c", "--constraint"})
         case "-e" | "--editable":
-            return _Refused(f"{_without_secret(target)!r} is editable: its content is not pinned.")
+            return _Refused(f"{_without_secret(target)!r} is an editable install, whose content a lock cannot pin.")
         case _ if option in _INDEX_OPTIONS:
             return _Refused(
-                f"{option}: which index wheels come from is the machine's affair (pip config), not a lock's."
+                f"{option} is not supported: the index is configured on each machine (pip config), not in the project."
             )
         case _ if option in _HARMLESS_OPTIONS:
             return _Ignored()
-    return _Refused(f"{option} is an option that locks do not know.")
+    return _Refused(f"the pip option {option} is not supported.")
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, continued ones joined, comments and empty ones left out."""
+    """Yield each line with its number; continued lines are joined, comments and empty lines are left out."""
     parts: list[str] = []
     first = 1
     for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
@@ -236,7 +237,7 @@ def _clauses(versions: str, line: str) -> Iterator[str]:
     for clause in filter(None, (part.strip() for part in versions.split(","))):
         found = _CLAUSE.fullmatch(clause)
         if found is None:
-            raise InvalidValue(f"{clause!r} in {line!r} is not a bound on versions.")
+            raise InvalidValue(f"{clause!r} in {line!r} is not a version bound such as '>=1.5'.")
         yield f"{found[1]}{found[2]}"
 
 
@@ -250,5 +251,5 @@ def _without_secret(text: str) -> str:
 
 
 def names_of(lines: Iterable[str]) -> frozenset[str]:
-    """The names in requirements of normal form."""
+    """Give the distributions' names in requirements of normal form."""
     return frozenset(requirement_name(line) for line in lines)

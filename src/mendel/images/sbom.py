@@ -1,4 +1,4 @@
-"""The bill of materials of an image: CycloneDX 1.6, with a model card."""
+"""Write the bill of materials (SBOM) of an image: CycloneDX 1.6, with a model card."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LOCAL = re.compile(r"oci(?:-archive)?:(?P<path>.+)")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """
-    What is known of the model in an image; for the image of a registered version, what the registry has of it.
+    Facts about the model in an image; for the image of a registered version they come from the registry.
 
     Attributes:
         task: ``classification``, ``regression``, ...
-        metrics: As they were registered.
-        version: The registered version the image was made of.
+        metrics: The metrics that were registered with the version.
+        version: The registered version in the image; None for other images.
     """
 
     task: str | None = None
@@ -48,13 +48,13 @@ def render_sbom(
     wheels: Mapping[str, WheelFacts] | None = None,
 ) -> bytes:
     """
-    The bill of materials of the image that *plan* made, as canonical JSON: equal arguments, equal bytes.
+    Write the bill of materials of the image that *plan* made, as canonical JSON: equal arguments give equal bytes.
 
     Args:
-        image: Digest of its manifest.
-        origin: Where its files come from; by default what the labels tell.
-        model: What is known of the model beyond its files.
-        wheels: By file name, what wheels say of themselves; what is missing has no licence and needs nothing here.
+        image: The digest of the image's manifest.
+        origin: The repository, commit and lock of the build; by default read from the plan's labels.
+        model: Facts about the model other than its files.
+        wheels: The metadata of each wheel by file name; a wheel without metadata gets no licence and no dependencies.
     """
     whole: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -70,7 +70,7 @@ def render_sbom(
 
 
 def base_purl(base: BasePin) -> str:
-    """The base image as a package URL; one of a local layout or archive is known by name and digest, not by path."""
+    """Name the base image as a package URL; a local layout or archive is named by its last path part and digest."""
     name, in_registry = _base_name(base)
     return _oci_purl(name, base.digest, registry=in_registry)
 
@@ -189,7 +189,7 @@ def _card(model: ModelFacts) -> dict[str, Any]:
 
 
 def _formats(mlflow_schema: str) -> list[dict[str, str]]:
-    """Each column of a schema as MLflow writes it, in a line: ``age: double``."""
+    """Write each column of an MLflow schema as one text: ``age: double``."""
     return [{"format": ": ".join(filter(None, (each.get("name"), _kind(each))))} for each in json.loads(mlflow_schema)]
 
 
@@ -234,7 +234,7 @@ def _wheel_ref(pin: WheelPin) -> str:
 
 
 def _base_name(base: BasePin) -> tuple[str, bool]:
-    """Its name without a tag, and whether a registry knows it; of a local layout or archive the last part alone."""
+    """Give the base's name without tag, and whether it is in a registry; of a local path only the last part."""
     local = _LOCAL.fullmatch(base.reference)
     if local is not None:
         return local["path"].rstrip("/").rpartition("/")[2].partition(":")[0] or "base", False

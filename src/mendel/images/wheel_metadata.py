@@ -1,4 +1,4 @@
-"""What the METADATA of a wheel tells of its licence and of what it needs."""
+"""Read licence and dependencies from the METADATA file of a wheel."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _OSI = "License :: OSI Approved :: "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelFacts:
     """
-    What a wheel says of itself.
+    Licence and dependencies of a wheel.
 
     Attributes:
-        licence: An SPDX expression, or the name of a licence; None when the wheel tells neither.
-        is_expression: The licence is an SPDX expression.
-        requires: Normalized names of what it asks for, without extras; an environment marker is not evaluated, so some
-            may not be wanted on a platform.
+        licence: An SPDX expression, or the name of a licence; None when the wheel names no licence.
+        is_expression: True when ``licence`` is an SPDX expression.
+        requires: Normalised names of required distributions, without extras. Environment markers are not evaluated, so
+            some may not be needed on a platform.
     """
 
     licence: str | None = None
@@ -31,7 +31,7 @@ class WheelFacts:
     @classmethod
     def parse(cls, metadata: str) -> WheelFacts:
         r"""
-        Read the text of a METADATA file.
+        Parse the text of a METADATA file.
 
         >>> WheelFacts.parse("Name: x\nLicense-Expression: MIT\nRequires-Dist: Num.Py>=2\n")
         WheelFacts(licence='MIT', is_expression=True, requires=('num-py',))
@@ -52,7 +52,7 @@ class WheelFacts:
 
 def normalized_name(name: str) -> str:
     """
-    The name of a distribution as indexes compare it.
+    Normalise the name of a distribution as package indexes do (PEP 503).
 
     >>> normalized_name("Scikit_Learn")
     'scikit-learn'
@@ -61,7 +61,7 @@ def normalized_name(name: str) -> str:
 
 
 def _licence_name(field: str | None, classifiers: Sequence[str]) -> str | None:
-    """The field where it is a name; some wheels put the whole text of the licence there, and classifiers name it."""
+    """Give the licence's name from the field; when the field holds the licence's full text, from the classifiers."""
     if field and "\n" not in field.strip() and len(field) <= _LONGEST_LICENCE_NAME:
         return field.strip()
     return next((line.removeprefix(_OSI) for line in classifiers if line.startswith(_OSI)), None)

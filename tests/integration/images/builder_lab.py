@@ -26,10 +26,10 @@ from mendel.images import (
     LoadedBase,
     OnProgress,
     Platform,
-    Progress,
     RunSettings,
     RuntimePin,
     SourceFile,
+    TaskProgress,
     WheelPin,
     ignore_progress,
 )
@@ -176,7 +176,7 @@ def main(room: Path, artifacts: tuple[str, ...], pause_seconds: float) -> None:
     """Build and name without verifying; pause at each step, so that a test can interrupt or kill."""
     lab = empty_lab(room)
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: TaskProgress) -> None:
         if pause_seconds and progress.doing == "artifacts":
             print("reading", flush=True)  # noqa: T201 - what the test waits for
             time.sleep(pause_seconds)

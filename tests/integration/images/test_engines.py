@@ -20,7 +20,7 @@ import pytest
 from mendel.adapters.engines import EngineProgram, find_engines
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import AlreadyExists, ImageNotFound, PortInUse, ProgramFailed
-from mendel.images import RUN_LABEL, Container, RunRequest, running
+from mendel.images import RUN_LABEL, Container, RunRequest, running_container
 from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
 
@@ -148,7 +148,7 @@ def test_a_container_is_ready_when_run_returns_and_gone_after(loaded, request_fo
         tag="credit-v1.0.0-mlserver-abcdef1",
         environment={"SECRET": "s3cret with spaces", "PATH": "/usr/bin"},
     )
-    with running(loaded, request) as container:
+    with running_container(loaded, request) as container:
         told = asked(container)
         assert container.url == f"http://127.0.0.1:{request.host_port}"
         assert loaded.is_running(container.id)
@@ -168,7 +168,7 @@ def test_volumes_reach_the_container(loaded, request_for, tmp_path):
     """What is mounted is read where it was said to be."""
     (tmp_path / "server.py").write_text(SERVER.replace("dict(os.environ)", "{'from': 'the volume'}"))
     request = replace(request_for, volumes=(f"{tmp_path / 'server.py'}:/server.py:ro",))
-    with running(loaded, request) as container:
+    with running_container(loaded, request) as container:
         assert asked(container) == {"from": "the volume"}
 
 
@@ -191,18 +191,18 @@ def test_a_server_that_never_gets_ready_is_removed(loaded, request_for):
 
 def test_a_port_in_use_is_refused_before_anything_starts(loaded, request_for):
     """Another server on the port is never taken for the container's."""
-    with running(loaded, request_for) as container, pytest.raises(PortInUse):
+    with running_container(loaded, request_for) as container, pytest.raises(PortInUse):
         loaded.run(replace(request_for, name=f"{request_for.name}-second"))
     assert not loaded.is_running(container.id)
 
 
 def test_names_in_use_are_refused_and_stopped_ones_make_room(loaded, request_for, free_port):
     """A running container keeps its name; one of ours that was stopped by hand gives it up; others' are left alone."""
-    with running(loaded, request_for) as first:
+    with running_container(loaded, request_for) as first:
         with pytest.raises(AlreadyExists, match="runs"):
             loaded.run(request_for)
         loaded.program.answer("stop", "-t", "1", first.id)
-        with running(loaded, request_for) as second:
+        with running_container(loaded, request_for) as second:
             assert first.id != second.id
     foreign = f"foreign-{free_port}"
     loaded.program.answer("create", f"--name={foreign}", REFERENCES[0])
@@ -224,7 +224,7 @@ def test_an_image_that_is_absent_is_never_pulled(loaded, request_for):
 def test_following_gives_each_line_until_the_container_ends(loaded, request_for):
     """Every line that the container prints arrives, its last one too."""
     lines: list[str] = []
-    with running(loaded, request_for) as container:
+    with running_container(loaded, request_for) as container:
         loaded.program.answer("stop", "-t", "5", container.id)
         loaded.follow(container.id, lines.append)
     assert lines[0] == "asked for /health"

@@ -25,8 +25,8 @@ from mendel.images import (
     EngineNeeds,
     Environment,
     ImagePlan,
-    Origin,
     Platform,
+    SourceRevision,
     ignore_progress,
     image_name,
     image_tags,
@@ -78,7 +78,9 @@ def plan(shelf, tmp_path) -> Callable[..., ImagePlan]:
         (project / "model.py").write_text(model)
         loaded, tag = load_project(project), ReleaseTag.parse("credit-v1.0.0-mlserver-762e7f2")
         classifier = loaded.classifiers[0]
-        origin = Origin(repository="risk", created=datetime(2026, 1, 2, tzinfo=UTC), tag=tag, commit=COMMIT, url=URL)
+        origin = SourceRevision(
+            repository="risk", created=datetime(2026, 1, 2, tzinfo=UTC), tag=tag, commit=COMMIT, url=URL
+        )
         git = GitPrograms()
         made = plan_image(
             classifier,

@@ -60,12 +60,12 @@ def test_the_reference_has_no_other_pages(make_reference):
 def test_every_label_part_and_variable_of_images_stands_in_the_reference(check_docs):
     """What the code writes into images and reads of the environment for them is what the page about images tells."""
     from mendel.app.settings import OTHER_VARIABLES  # noqa: PLC0415 - half a second
-    from mendel.images import RELEASE_LABELS, Part  # noqa: PLC0415
+    from mendel.images import RELEASE_LABELS, ImagePart  # noqa: PLC0415
 
     page = (check_docs.ROOT / "docs/reference/images.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`([^`\n]+)`", page))
     assert {label for label in told if re.fullmatch(r"(com|org)\.[a-z._]+", label)} == {*RELEASE_LABELS, *OTHER_LABELS}
-    assert {part.value for part in Part} <= told
+    assert {part.value for part in ImagePart} <= told
     assert OTHER_VARIABLES - {"MENDEL_CONFIG", "MENDEL_URL"} <= told
 
 

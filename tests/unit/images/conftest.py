@@ -13,10 +13,10 @@ from mendel.errors import BuildRefused
 from mendel.images import (
     BasePin,
     Environment,
+    FileSelection,
     ImagePlan,
-    Origin,
     RuntimePin,
-    Selection,
+    SourceRevision,
     WheelPin,
     image_name,
     image_tags,
@@ -44,10 +44,10 @@ def wheel(name: str, version: str = "1.0", letter: str = "a") -> WheelPin:
     )
 
 
-def plan_of(project: Project, selection: Selection, **changes: Any) -> ImagePlan:
+def plan_of(project: Project, selection: FileSelection, **changes: Any) -> ImagePlan:
     classifier = project.classifiers[0]
     tag = ReleaseTag.parse(f"{classifier.name}-v1.2.0-mlserver-762e7f2")
-    origin = Origin(
+    origin = SourceRevision(
         repository="shop",
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         tag=tag,
@@ -102,7 +102,7 @@ class Workshop:
             (self.root / "mlserver.yaml").write_text(body)
         return load_project(self.root)
 
-    def select(self, files: Mapping[str, str | bytes] | None = None, settings: str = "", **more: Any) -> Selection:
+    def select(self, files: Mapping[str, str | bytes] | None = None, settings: str = "", **more: Any) -> FileSelection:
         project = self.write(files or {}, settings)
         return select_files(project, project.classifiers[0], self.root, **more)
 
@@ -129,7 +129,7 @@ class Planner:
         project = self._workshop.write(files or {}, settings)
         return self.again(project, select_files(project, project.classifiers[0], self._workshop.root), **changes)
 
-    def again(self, project: Project, selection: Selection, **changes: Any) -> ImagePlan:
+    def again(self, project: Project, selection: FileSelection, **changes: Any) -> ImagePlan:
         return plan_of(project, selection, **changes)
 
 

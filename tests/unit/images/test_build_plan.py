@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mendel.errors import BuildRefused
-from mendel.images import BUILDER_FORMAT, Origin, RegisteredVersion, SourceFile, describe, image_name, select_files
+from mendel.images import (
+    BUILDER_FORMAT,
+    RegisteredVersion,
+    SourceFile,
+    SourceRevision,
+    describe_plan,
+    image_name,
+    select_files,
+)
 from mendel.values import ReleaseTag, VersionRef, to_json
 
 NAMED = "predictor: {module: model, class_name: Model, init_kwargs: {d: data}}\nclassifier: {name: m}\n"
@@ -69,7 +77,7 @@ def test_what_is_planned_changes_with_the_format_only(make_plan):
     Where this fails, images of releases would get other digests from old locks: raise `BUILDER_FORMAT`, and then the
     digest here.
     """
-    origin = Origin(
+    origin = SourceRevision(
         repository="shop",
         created=datetime(2026, 1, 2, tzinfo=UTC),
         tag=ReleaseTag.parse("m-v1.2.0-mlserver-762e7f2"),
@@ -117,7 +125,7 @@ def test_another_directory_gives_the_same_plan_but_for_where_files_lie(make_plan
 
 def test_without_a_release(make_plan):
     """A working tree's manifest has no release, and the image is not called repeatable."""
-    plan = make_plan(FILES, NAMED, origin=Origin(repository="shop", created=datetime(2026, 1, 1, tzinfo=UTC)))
+    plan = make_plan(FILES, NAMED, origin=SourceRevision(repository="shop", created=datetime(2026, 1, 1, tzinfo=UTC)))
     assert json.loads(plan.manifest)["release"] is None
     assert plan.labels["com.mendel.reproducible"] == "false"
 
@@ -134,7 +142,7 @@ def test_without_a_release(make_plan):
 )
 def test_when_an_image_cannot_be_repeated(make_plan, change):
     """Another engine, no lock, untracked artefacts, changed files or a tag without a tool: the label says so."""
-    origin = Origin(
+    origin = SourceRevision(
         repository="shop",
         created=datetime(2026, 1, 1, tzinfo=UTC),
         tag=ReleaseTag.parse(change.get("tag", "m-v1.2.0-mlserver-762e7f2")),
@@ -163,12 +171,14 @@ def test_no_path_stands_in_two_parts(make_plan, workshop):
     chosen = select_files(project, project.classifiers[0], workshop.root)
     with pytest.raises(BuildRefused) as refused:
         make_plan.again(project, replace(chosen, artifacts=chosen.code))
-    assert "model.py stands in two parts of the image." in refused.value.reasons
+    assert "model.py would be written twice." in refused.value.reasons
 
 
 def test_credentials_stay_out_of_the_manifest(make_plan):
     """A remote with a token leaves none in the image."""
-    origin = Origin(repository="s", created=datetime(2026, 1, 1, tzinfo=UTC), url="https://me:t0ken@example.org/s")
+    origin = SourceRevision(
+        repository="s", created=datetime(2026, 1, 1, tzinfo=UTC), url="https://me:t0ken@example.org/s"
+    )
     plan = make_plan(FILES, NAMED, origin=origin)
     assert "t0ken" not in plan.manifest.decode() + "".join(plan.labels.values())
 
@@ -177,14 +187,16 @@ def test_what_build_says_first(make_plan, workshop):
     """The runtime, the files by kind, their total, and for what, in the contract's order."""
     project = workshop.write({**FILES, "mlserver.yaml": NAMED})
     chosen = select_files(project, project.classifiers[0], workshop.root)
-    lines = describe(make_plan.again(project, chosen), chosen)
+    lines = describe_plan(make_plan.again(project, chosen), chosen)
     assert lines[0] == "Runtime: mendel 0.1.0 at 762e7f2 (checkout)"
     order = ["Predictor files:", "  model.py (13 B)", "Artefact files:", "  data/a.bin (3 B)", "Configuration files:"]
     assert [lines.index(line) for line in order] == sorted(lines.index(line) for line in order)
     assert lines[-2].startswith("Total: 6 files, ")
     assert lines[-1] == "Building container for m v1.2.0"
-    untagged = make_plan.again(project, chosen, origin=Origin(repository="s", created=datetime(2026, 1, 1, tzinfo=UTC)))
-    assert describe(untagged, chosen)[-1] == "Building container for m (untagged)"
+    untagged = make_plan.again(
+        project, chosen, origin=SourceRevision(repository="s", created=datetime(2026, 1, 1, tzinfo=UTC))
+    )
+    assert describe_plan(untagged, chosen)[-1] == "Building container for m (untagged)"
 
 
 def test_the_name_is_the_callers(make_plan):

@@ -240,7 +240,12 @@ def test_links_that_multiply_have_an_end(workshop, monkeypatch):
         for name in ("a", "b"):
             (workshop.root / f"l{level}" / name).symlink_to(f"../l{level - 1}")
     reasons = workshop.reasons({}, NAMED.replace("d: data", "d: l8"))
-    assert reasons == ("More than 100 files would go into the image; name fewer, or exclude some.",)
+    assert reasons == (
+        (
+            "The image would contain more than 100 files; list fewer in build.include_files, or "
+            "exclude some in build.exclude_patterns."
+        ),
+    )
 
 
 def test_special_files_are_refused_and_never_opened(workshop):
@@ -351,7 +356,7 @@ REFUSED = {
     "an absolute pattern of nothing": ({}, "build: {include_files: [/etc/passwd]}", "/etc/passwd"),
     "a path that leaves": ({}, NAMED.replace("d: data", "d: ../project/model.py"), "outside"),
     "the project file excluded": ({}, "build: {exclude_patterns: [mlserver.yaml]}", "mlserver.yaml"),
-    "a glob of nothing": ({}, "build: {include_files: ['*.nothing']}", "nothing matches"),
+    "a glob of nothing": ({}, "build: {include_files: ['*.nothing']}", "no file matches"),
 }  # fmt: skip
 
 

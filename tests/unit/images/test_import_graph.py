@@ -114,7 +114,7 @@ def test_faults_are_told_with_file_and_line(tmp_path):
     (tmp_path / "bad.py").write_text("x = 1\ndef f(:\n")
     (tmp_path / "worse.py").write_bytes(b"x = '\xff'\n")
     graph = graph_of(tmp_path, "model")
-    assert any(reason.startswith("bad.py:2: not Python") for reason in graph.reasons)
+    assert any(reason.startswith("bad.py:2: the file is not Python") for reason in graph.reasons)
     assert any(reason.startswith("worse.py") for reason in graph.reasons)
     assert "a.py" in graph.files
 
@@ -138,7 +138,7 @@ def test_what_a_text_does_not_tell_is_a_hint(tmp_path):
     assert "model.py:2 changes sys.path" in hints
     assert "model.py:3 imports a module by a computed name" in hints
     assert "fast.cpython" in hints
-    assert "random.py has the name" in hints
+    assert "random.py hides the module random" in hints
 
 
 def test_nothing_is_imported(tmp_path):

@@ -88,7 +88,7 @@ def test_without_a_release_only_what_is_true():
     assert "com.classifier.git_branch" not in labels
     assert labels["com.mendel.changed"] == "true"
     assert labels["org.opencontainers.image.revision"] == "01234567"
-    assert check_labels(labels) == ("com.classifier.git_tag is missing: the image is of no release",)
+    assert check_labels(labels) == ("com.classifier.git_tag is missing: the image was not built from a release",)
 
 
 def test_mendels_own(make_digest):

@@ -18,7 +18,7 @@ from mendel.adapters.oci.layers.compression import compress
 from mendel.adapters.oci.layout.image_config import BASE_DIGEST, BASE_NAME
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, WheelNotFound
-from mendel.images import BuiltImage, Part, Progress, ignore_progress
+from mendel.images import BuiltImage, ImagePart, TaskProgress, ignore_progress
 from mendel.images.manifests import LAYER
 from mendel.images.tar_archives import EPOCH_1980, File
 
@@ -29,7 +29,7 @@ def files_of(layout: Layout, image: BuiltImage) -> dict[str, tarfile.TarInfo]:
     """Every entry of the image's own layers."""
     found: dict[str, tarfile.TarInfo] = {}
     for layer in image.layers:
-        if layer.part is not Part.BASE and layer.digest is not None:
+        if layer.part is not ImagePart.BASE and layer.digest is not None:
             with tarfile.open(layout.path(layer.digest)) as archive:
                 found |= {member.name: member for member in archive}
     return found
@@ -70,13 +70,13 @@ def test_everything_has_its_layer(workshop: Any) -> None:
     """Base, scaffold, large wheel, small wheels, runtime, artefacts, code: bottom up, with what each holds."""
     image = workshop.build()
     assert [(layer.part, layer.title) for layer in image.layers] == [
-        (Part.BASE, "base"),
-        (Part.DEPENDENCIES, "environment"),
-        (Part.DEPENDENCIES, "large 1.0"),
-        (Part.DEPENDENCIES, "alpha 1.0, beta 1.0"),
-        (Part.RUNTIME, "mendel 1.0"),
-        (Part.ARTIFACTS, "1 files"),
-        (Part.CODE, "2 files"),
+        (ImagePart.BASE, "base"),
+        (ImagePart.DEPENDENCIES, "environment"),
+        (ImagePart.DEPENDENCIES, "large 1.0"),
+        (ImagePart.DEPENDENCIES, "alpha 1.0, beta 1.0"),
+        (ImagePart.RUNTIME, "mendel 1.0"),
+        (ImagePart.ARTIFACTS, "1 files"),
+        (ImagePart.CODE, "2 files"),
     ]
     files = files_of(workshop.layout, image)
     assert {
@@ -167,7 +167,7 @@ def test_editing_code_makes_one_layer_and_reads_nothing_else(workshop: Any) -> N
     for wheel in workshop.shelf.directory.iterdir():
         wheel.unlink()
     image = workshop.build(plan)
-    assert [layer.part for layer in image.layers if not layer.reused] == [Part.CODE]
+    assert [layer.part for layer in image.layers if not layer.reused] == [ImagePart.CODE]
     assert workshop.shelf.asked == []
 
 
@@ -176,7 +176,7 @@ def test_without_the_cache_every_layer_is_made_again(workshop: Any) -> None:
     first = workshop.build()
     again = workshop.engine().build(workshop.plan(), use_cache=False, on_progress=ignore_progress)
     assert again.digest == first.digest
-    assert {layer.part for layer in again.layers if layer.reused} == {Part.BASE}
+    assert {layer.part for layer in again.layers if layer.reused} == {ImagePart.BASE}
 
 
 def test_a_damaged_layer_of_the_cache_is_made_again(workshop: Any) -> None:
@@ -190,7 +190,7 @@ def test_a_damaged_layer_of_the_cache_is_made_again(workshop: Any) -> None:
     blob.write_bytes(rotten)
     image = workshop.build(layout=Layout(workshop.room / "second"))
     assert image.digest == first.digest
-    assert [layer.part for layer in image.layers if not layer.reused] == [Part.CODE]
+    assert [layer.part for layer in image.layers if not layer.reused] == [ImagePart.CODE]
 
 
 @pytest.mark.parametrize("content", [b"other", b"weightS" * 1000, b"weights" * 1001, None])
@@ -246,7 +246,7 @@ def test_another_platform_is_built_without_emulation(workshop: Any, make_base: M
     if foreign == "linux/amd64":
         workshop.base = make_base(workshop.room / "amd", [File.of("x", b"")])
     plan = replace(plan, environment=replace(plan.environment, platform=foreign, base=workshop.base.pin))
-    said: list[Progress] = []
+    said: list[TaskProgress] = []
     engine = workshop.engine()
     image = engine.build(plan, use_cache=True, on_progress=said.append)
     engine.verify(plan, image)
@@ -260,7 +260,7 @@ def test_an_interrupt_anywhere_leaves_no_name_and_no_half_blob(workshop: Any, af
     """Ctrl-C at each step in turn: nothing is named, nothing is unfinished, and the next build is whole."""
     count = 0
 
-    def interrupt(_: Progress) -> None:
+    def interrupt(_: TaskProgress) -> None:
         nonlocal count
         count += 1
         if count == after:
@@ -305,7 +305,7 @@ def test_an_image_removed_before_its_commit_is_not_named(workshop: Any) -> None:
 def test_an_image_without_artefacts_has_no_layer_for_them(workshop: Any) -> None:
     """Nothing is as little as no layer."""
     image = workshop.build(workshop.plan(artifacts=()))
-    assert Part.ARTIFACTS not in {layer.part for layer in image.layers}
+    assert ImagePart.ARTIFACTS not in {layer.part for layer in image.layers}
 
 
 def test_time_moves_the_image_and_no_layer(workshop: Any) -> None:
@@ -318,7 +318,7 @@ def test_time_moves_the_image_and_no_layer(workshop: Any) -> None:
 
 def test_progress_counts_the_bytes_of_files(workshop: Any) -> None:
     """Artefacts are counted while they are read, up to their total."""
-    said: list[Progress] = []
+    said: list[TaskProgress] = []
     workshop.engine().build(workshop.plan(), use_cache=True, on_progress=said.append)
     counted = [progress for progress in said if progress.doing == "artifacts"]
     assert counted[-1].done == counted[-1].total == 7000

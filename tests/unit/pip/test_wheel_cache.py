@@ -11,12 +11,12 @@ import pytest
 
 from mendel.adapters.pip import CachedWheels
 from mendel.errors import DigestMismatch, StoreUnavailable, WheelNotFound
-from mendel.images import Progress
+from mendel.images import TaskProgress
 from mendel.values import Digest
 
 
 def fetch(wheels, pins, at):
-    said: list[Progress] = []
+    said: list[TaskProgress] = []
     wheels.fetch(pins, **at, on_progress=said.append)
     return said
 
@@ -124,7 +124,7 @@ def test_an_interrupt_leaves_nothing_named(wheels, add_wheel, at, tmp_path):
     """Ctrl-C while wheels arrive leaves an empty cache and no child."""
     pin = add_wheel("one", "1.0")
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: TaskProgress) -> None:
         if progress.doing.startswith("Fetching:"):
             raise KeyboardInterrupt
 

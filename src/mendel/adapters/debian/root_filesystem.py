@@ -26,7 +26,7 @@ from mendel.adapters.debian.package_contents import (
     packages_of,
 )
 from mendel.errors import InvalidValue, ProgramFailed, Unsupported
-from mendel.images import BaseRoot, OnProgress, Platform, Progress, ignore_progress
+from mendel.images import BaseRoot, OnProgress, Platform, TaskProgress, ignore_progress
 from mendel.images.tar_archives import Directory, Entry, File, Symlink
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -90,7 +90,7 @@ def unpacked_root(
         raise Unsupported("mmdebstrap is not installed.", remedy="apt-get install mmdebstrap, or name a base image.")
     with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
         root = Path(scratch) / "root.tar"
-        on_progress(Progress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))
+        on_progress(TaskProgress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))
         _bootstrap(found, recipe, platform, root)
         with tarfile.open(root, "r:") as archive:
             members = {_name(member): member for member in archive}

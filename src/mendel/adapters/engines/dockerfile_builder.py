@@ -24,7 +24,7 @@ from mendel.images import (
     ImagePlan,
     OnProgress,
     Platform,
-    Progress,
+    TaskProgress,
     Wheels,
     build_context,
     context_wheels,
@@ -132,7 +132,7 @@ class DockerfileEngine(BuildEngine):
         name = f"localhost/mendel-base:{pin.digest.hex[:32]}"
         if self._id_of(name) is not None:
             return name
-        on_progress(Progress(doing=f"base: giving {pin.reference} to {self.name}"))
+        on_progress(TaskProgress(doing=f"base: giving {pin.reference} to {self.name}"))
         base = self._bases.load(pin, Platform.parse(plan.environment.platform), on_progress=on_progress)
         with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
             archive = Path(scratch) / "base.tar"
@@ -210,6 +210,6 @@ class DockerfileEngine(BuildEngine):
 def _steps(on_progress: OnProgress) -> Callable[[str], None]:
     def write(line: str) -> None:
         if _STEP.match(line):
-            on_progress(Progress(doing=line.strip()))
+            on_progress(TaskProgress(doing=line.strip()))
 
     return write

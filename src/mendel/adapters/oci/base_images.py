@@ -13,7 +13,7 @@ from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.layout import Layout, verify_blob
 from mendel.adapters.oci.sandbox.base_inspection import Inside, inspect, path_entries
 from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable
-from mendel.images import BasePin, Bases, LoadedBase, OnProgress, Platform, Progress, ignore_progress
+from mendel.images import BasePin, Bases, LoadedBase, OnProgress, Platform, TaskProgress, ignore_progress
 from mendel.images.manifests import INDEXES, MANIFESTS, REF_NAME, Descriptor, parse_json
 from mendel.images.references import Reference
 from mendel.values import Digest, from_json, to_json
@@ -135,7 +135,7 @@ class BaseImages(Bases):
                 verify_blob(layout, part.digest)
                 self._cache.adopt(layout.path(part.digest), part.digest)
             done += part.size
-            on_progress(Progress(doing="keeping the base", done=done, total=total))
+            on_progress(TaskProgress(doing="keeping the base", done=done, total=total))
         return image
 
     def _loaded(self, image: Descriptor, reference: str, platform: Platform) -> LoadedBase:

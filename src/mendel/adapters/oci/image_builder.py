@@ -24,13 +24,13 @@ from mendel.images import (
     Blobs,
     BuildEngine,
     BuiltImage,
+    ImagePart,
     ImagePlan,
     LayerRecord,
     OnProgress,
-    Part,
     Platform,
-    Progress,
     SourceFile,
+    TaskProgress,
     WheelPin,
     Wheels,
     ignore_progress,
@@ -53,7 +53,7 @@ class _Step:
         entries: Opens what it is made of.
     """
 
-    part: Part
+    part: ImagePart
     title: str
     key: str
     wheels: tuple[WheelPin, ...] = ()
@@ -196,7 +196,7 @@ class OciEngine(BuildEngine):
             self._layers.note(agreed, _NOTHING)
 
     def _layer(self, step: _Step, found: Compressed | None, on_progress: OnProgress) -> LayerRecord:
-        on_progress(Progress(doing=f"{step.part}: {step.title}"))
+        on_progress(TaskProgress(doing=f"{step.part}: {step.title}"))
         layer = found
         if layer is None:
             with step.entries() as entries:
@@ -234,7 +234,7 @@ def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_St
         with wheel_entries({pin.name: wheels.path(pin) for pin in pins}, python=base.python) as entries:
             yield entries
 
-    def unpacked(part: Part, pins: tuple[WheelPin, ...]) -> _Step:
+    def unpacked(part: ImagePart, pins: tuple[WheelPin, ...]) -> _Step:
         return _Step(
             part=part,
             title=", ".join(f"{pin.name} {pin.version}" for pin in pins),
@@ -243,7 +243,7 @@ def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_St
             entries=partial(opened, pins),
         )
 
-    def copied(part: Part, files: tuple[SourceFile, ...], more: tuple[File, ...] = ()) -> _Step:
+    def copied(part: ImagePart, files: tuple[SourceFile, ...], more: tuple[File, ...] = ()) -> _Step:
         total = sum(file.size_bytes for file in files)
         made = [[entry.path, digest_of(b"".join(entry.content()))] for entry in more]
         return _Step(
@@ -256,24 +256,24 @@ def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_St
     manifest = File.of(str(APP / MANIFEST).lstrip("/"), plan.manifest)
     return [
         _Step(
-            part=Part.DEPENDENCIES,
+            part=ImagePart.DEPENDENCIES,
             title="environment",
             key=key_of(kind="scaffold", python=base.python, interpreter=base.interpreter),
             entries=lambda: nullcontext(scaffold(base)),
         ),
-        *(unpacked(Part.DEPENDENCIES, group) for group in grouped(plan.environment.wheels)),
-        unpacked(Part.RUNTIME, (plan.runtime.wheel,)),
-        *([copied(Part.ARTIFACTS, plan.artifacts)] if plan.artifacts else ()),
-        copied(Part.CODE, plan.code, (manifest,)),
+        *(unpacked(ImagePart.DEPENDENCIES, group) for group in grouped(plan.environment.wheels)),
+        unpacked(ImagePart.RUNTIME, (plan.runtime.wheel,)),
+        *([copied(ImagePart.ARTIFACTS, plan.artifacts)] if plan.artifacts else ()),
+        copied(ImagePart.CODE, plan.code, (manifest,)),
     ]
 
 
-def _counted(part: Part, total: int, on_progress: OnProgress) -> Callable[[int], None]:
+def _counted(part: ImagePart, total: int, on_progress: OnProgress) -> Callable[[int], None]:
     done = 0
 
     def count(size: int) -> None:
         nonlocal done
         done += size
-        on_progress(Progress(doing=str(part), done=done, total=total))
+        on_progress(TaskProgress(doing=str(part), done=done, total=total))
 
     return count

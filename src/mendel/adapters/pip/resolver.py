@@ -13,7 +13,16 @@ from urllib.parse import unquote, urlsplit
 from mendel.adapters.pip.pip_program import Finished, Pip, requirement_file
 from mendel.adapters.pip.wheel_cache import CachedWheels
 from mendel.errors import BuildRefused
-from mendel.images import BasePin, OnProgress, Platform, Progress, Resolver, WheelPin, ignore_progress, normalized_name
+from mendel.images import (
+    BasePin,
+    OnProgress,
+    Platform,
+    Resolver,
+    TaskProgress,
+    WheelPin,
+    ignore_progress,
+    normalized_name,
+)
 from mendel.images.requirements import OTHER_ENGINES
 from mendel.values import Digest
 from mendel.values.directory_trees import file_digest
@@ -54,7 +63,7 @@ class PipResolver(Resolver):
             while True:
                 asked = _Asked(directory, requirements, constraints, wanted)
                 report = directory / "report.json"
-                self._on_progress(Progress(doing=f"Resolving {len(requirements)} requirements for {platform}"))
+                self._on_progress(TaskProgress(doing=f"Resolving {len(requirements)} requirements for {platform}"))
                 finished = self._pip.run(*asked.arguments(report), base=base, platform=platform)
                 if not finished.status:
                     break

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mendel.adapters.pip.pip_program import Finished, Pip, requirement_file
 from mendel.errors import DigestMismatch, StoreUnavailable, WheelNotFound
-from mendel.images import BasePin, OnProgress, Platform, Progress, WheelPin, Wheels, ignore_progress
+from mendel.images import BasePin, OnProgress, Platform, TaskProgress, WheelPin, Wheels, ignore_progress
 from mendel.values.directory_trees import file_digest
 
 _UNFINISHED = ".fetching-"
@@ -147,7 +147,7 @@ class _Follower:
         self._total = sum(self._sizes.values())
         self._on_progress = on_progress
         self._done = 0
-        on_progress(Progress(doing=f"Fetching {len(missing)} wheels", total=self._total))
+        on_progress(TaskProgress(doing=f"Fetching {len(missing)} wheels", total=self._total))
 
     def line(self, line: str) -> None:
         """One line of pip's."""
@@ -155,7 +155,7 @@ class _Follower:
             return
         name = Path(line.removeprefix("Saved ").strip()).name
         self._done += self._sizes.get(name, 0)
-        self._on_progress(Progress(doing=f"Fetching: {name}", done=self._done, total=self._total))
+        self._on_progress(TaskProgress(doing=f"Fetching: {name}", done=self._done, total=self._total))
 
 
 def _not_fetched(missing: Sequence[WheelPin], finished: Finished) -> Exception:

@@ -15,7 +15,7 @@ import click
 from mendel.errors import MendelError
 
 if TYPE_CHECKING:
-    from mendel.images import Progress
+    from mendel.images import TaskProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ def ended_tidily() -> Iterator[None]:
 
 
 @contextmanager
-def following(text: str) -> Iterator[Callable[[Progress], None]]:
+def following(text: str) -> Iterator[Callable[[TaskProgress], None]]:
     """
     Show how far something long is: a moving line on a terminal, else one line for each thing begun.
 
@@ -196,7 +196,7 @@ def following(text: str) -> Iterator[Callable[[Progress], None]]:
         return
     said: set[str] = set()
 
-    def tell(report: Progress) -> None:
+    def tell(report: TaskProgress) -> None:
         begun = report.doing.split(" ", 1)[0].rstrip(":")
         if begun not in said:
             said.add(begun)
@@ -205,7 +205,7 @@ def following(text: str) -> Iterator[Callable[[Progress], None]]:
     yield tell
 
 
-def _share(report: Progress) -> str:
+def _share(report: TaskProgress) -> str:
     if not report.total:
         return f"{report.doing} ..."
     return f"{report.doing} {report.done / report.total:.0%} of {report.total / 1e6:.0f} MB"

@@ -8,7 +8,7 @@ from mendel.adapters.debian import BaseRecipe, unpacked_root
 from mendel.adapters.oci.base_writer import WrittenBase, name_base, write_base
 from mendel.adapters.oci.layout.disk_errors import make_directory, translated_write_errors
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.images import OnProgress, Progress, ignore_progress
+from mendel.images import OnProgress, TaskProgress, ignore_progress
 from mendel.values import Digest
 
 
@@ -52,7 +52,7 @@ def make_base(
     with translated_write_errors(into.directory, lost="the base was not made"):
         for platform in recipe.platforms:
             with unpacked_root(recipe, platform, program=program, on_progress=on_progress) as root:
-                on_progress(Progress(doing=f"Packing the layer for {platform}"))
+                on_progress(TaskProgress(doing=f"Packing the layer for {platform}"))
                 make_directory(into.directory)
                 written.append(write_base(root, into))
                 packages.append(root.packages)

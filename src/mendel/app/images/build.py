@@ -27,11 +27,11 @@ from mendel.images import (
     LayerRecord,
     ModelFacts,
     OnProgress,
-    Origin,
     Platform,
-    Progress,
     RegisteredVersion,
-    describe,
+    SourceRevision,
+    TaskProgress,
+    describe_plan,
     ignore_progress,
     image_name,
     image_tags,
@@ -208,7 +208,7 @@ def drafted(
             plan=plan,
             project=source.project.root,
             wheels=pinned.wheels,
-            lines=describe(plan, selection, found=pinned.found),
+            lines=describe_plan(plan, selection, found=pinned.found),
             model=None if version is None else version.facts,
             hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source), *_unused(wish, source)),
         )
@@ -231,9 +231,9 @@ def _source(wish: BuildRequest, project: Project) -> Iterator[tuple[Source, Vers
     yield working_tree(project, chosen_classifier(project, wish.what), git), None
 
 
-def _origin(source: Source) -> Origin:
+def _origin(source: Source) -> SourceRevision:
     release = source.release
-    return Origin(
+    return SourceRevision(
         repository=source.repository,
         created=source.created,
         tag=None if release is None else release.tag,
@@ -326,7 +326,7 @@ def _hand_over(
     if wish.output is not None:
         from mendel.images.image_archives import write_archive  # noqa: PLC0415 - only where it is asked for
 
-        on_progress(Progress(doing=f"writing {wish.output}"))
+        on_progress(TaskProgress(doing=f"writing {wish.output}"))
         with layout.growing():  # another build must not take it away meanwhile
             write_archive(layout, digest, report.references, wish.output)
         report = replace(report, output=str(wish.output))

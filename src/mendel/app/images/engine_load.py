@@ -10,7 +10,7 @@ from mendel.adapters.engines import EngineImages, EngineProgram, find_engines
 from mendel.adapters.engines.container_engine import RUNNERS
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import Unsupported
-from mendel.images import OnProgress, Progress, ignore_progress
+from mendel.images import OnProgress, TaskProgress, ignore_progress
 from mendel.images.image_archives import write_archive
 from mendel.values import Digest
 
@@ -42,7 +42,7 @@ def load_image(
     """Put the image with all its names into *engine*, unless it is there under all of them."""
     if _is_there(engine, layout, digest, references, labels):
         return
-    on_progress(Progress(doing=f"loading into {engine}"))
+    on_progress(TaskProgress(doing=f"loading into {engine}"))
     with layout.growing(), tempfile.TemporaryDirectory(prefix=".load-", dir=layout.directory) as scratch:
         archive = Path(scratch) / "image.tar"
         write_archive(layout, digest, references, archive)

@@ -25,7 +25,7 @@ from mendel.images import (
     ImageContents,
     OnProgress,
     Platform,
-    Progress,
+    TaskProgress,
     check_labels,
     compare_images,
     ignore_progress,
@@ -97,7 +97,7 @@ def verify(wish: VerifyRequest, *, on_progress: OnProgress = ignore_progress) ->
         bench.registries() as registries,
     ):
         layout, image = _at_hand(wish.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
-        on_progress(Progress(doing="checking blobs"))
+        on_progress(TaskProgress(doing="checking blobs"))
         _check_blobs(layout, image.digest)
         contents = read_contents(layout, image.digest)
         labels = (contents.config.get("config") or {}).get("Labels") or {}

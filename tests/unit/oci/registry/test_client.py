@@ -38,7 +38,7 @@ from mendel.errors import (
     Unauthenticated,
     Unsupported,
 )
-from mendel.images import Platform, Progress, ignore_progress
+from mendel.images import Platform, TaskProgress, ignore_progress
 from mendel.images.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.images.references import Reference
 from mendel.values import Digest
@@ -710,7 +710,7 @@ def test_an_interrupted_push_ends_soon_and_sets_no_tag(
 ) -> None:
     """Ctrl-C while a blob is on its way ends every transfer; the next push goes on."""
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: TaskProgress) -> None:
         if progress.done:
             raise KeyboardInterrupt
 
@@ -784,7 +784,7 @@ def test_an_index_gives_the_platform(evil: Registry, layout: Layout, slept: list
     evil.holds(config, LAYER_BYTES, own=manifest, v1=index)
     images = RegistryImages(lambda: client(evil, slept))
     reference = Reference.parse(f"{evil.host}/a/b:v1")
-    seen: list[Progress] = []
+    seen: list[TaskProgress] = []
     assert images.pull(reference, AMD, layout, on_progress=seen.append) == image
     assert seen[-1].done == seen[-1].total == len(LAYER_BYTES) + len(config)
     with pytest.raises(ImageNotFound, match="no image for linux/arm64"):

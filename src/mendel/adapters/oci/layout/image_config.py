@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mendel.errors import BuildRefused, Corrupt
-from mendel.images import USER_ID, VENV, ImagePlan, LayerRecord, Part, Platform
+from mendel.images import USER_ID, VENV, ImagePart, ImagePlan, LayerRecord, Platform
 from mendel.images.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
 
@@ -116,7 +116,7 @@ def base_records(base: Base, unpacked: Sequence[int]) -> tuple[LayerRecord, ...]
     """The base's layers as a built image lists them."""
     return tuple(
         LayerRecord(
-            part=Part.BASE,
+            part=ImagePart.BASE,
             title="base",
             diff_id=diff_id,
             digest=layer.digest,

@@ -11,7 +11,7 @@ from typing import Any
 
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import Corrupt
-from mendel.images import APP, MANIFEST, ImageContents, LayerRecord, Part
+from mendel.images import APP, MANIFEST, ImageContents, ImagePart, LayerRecord
 from mendel.images.manifests import Descriptor, parse_json
 from mendel.values import Digest
 
@@ -36,15 +36,15 @@ def read_contents(layout: Layout, digest: Digest) -> ImageContents:
     layers = tuple(
         _record(layer, diff_id, step) for layer, diff_id, step in zip(manifest.layers, diff_ids, steps, strict=True)
     )
-    own = [layer for layer, record in zip(manifest.layers, layers, strict=True) if record.part is Part.CODE]
+    own = [layer for layer, record in zip(manifest.layers, layers, strict=True) if record.part is ImagePart.CODE]
     return ImageContents(layers=layers, config=config, manifest=_manifest(layout, own[-1]) if own else None)
 
 
 def _record(layer: Descriptor, diff_id: Digest, step: Mapping[str, Any]) -> LayerRecord:
     found = _STEP.fullmatch(str(step.get("created_by", "")))
-    known = found is not None and found["part"] in set(Part)
+    known = found is not None and found["part"] in set(ImagePart)
     return LayerRecord(
-        part=Part(found["part"]) if found is not None and known else Part.BASE,
+        part=ImagePart(found["part"]) if found is not None and known else ImagePart.BASE,
         title=found["title"] if found is not None and known else "base",
         diff_id=diff_id,
         digest=layer.digest,

@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from typing import TypeVar
 
 from mendel.adapters.oci.registry.retry_limits import RetryLimits
-from mendel.images import OnProgress, Progress
+from mendel.images import OnProgress, TaskProgress
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,4 +90,4 @@ class Tally:
             self._tell()
 
     def _tell(self) -> None:
-        self._on_progress(Progress(doing=self._doing, done=sum(self._done.values()), total=self._total))
+        self._on_progress(TaskProgress(doing=self._doing, done=sum(self._done.values()), total=self._total))

@@ -13,7 +13,7 @@ from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.sandbox.sandbox import Sandbox
 from mendel.adapters.oci.sandbox.unpacked_layers import Layers, UnpackedLayers
 from mendel.errors import DeadlineExceeded, ImageNotVerified
-from mendel.images import APP, BuiltImage, ImagePlan, OnProgress, Part, Platform, Progress
+from mendel.images import APP, BuiltImage, ImagePart, ImagePlan, OnProgress, Platform, TaskProgress
 from mendel.images.import_command import import_command, not_verified
 from mendel.images.manifests import parse_json
 from mendel.values import Digest
@@ -46,19 +46,19 @@ class ImportCheck:
         """
         if Platform.parse(plan.environment.platform).machine != platform.machine():
             on_progress(
-                Progress(doing=f"not verified: {plan.environment.platform} does not run on {platform.machine()}")
+                TaskProgress(doing=f"not verified: {plan.environment.platform} does not run on {platform.machine()}")
             )
             return
         known = self._directory / "verified" / image.digest.hex
         if known.exists():
             return
-        on_progress(Progress(doing="verifying"))
+        on_progress(TaskProgress(doing="verifying"))
         manifest = layout.manifest(image.digest)
         layers = list(zip(manifest.layers, (layer.diff_id for layer in image.layers), strict=True))
-        of_project = sum(layer.part in {Part.ARTIFACTS, Part.CODE} for layer in image.layers)
+        of_project = sum(layer.part in {ImagePart.ARTIFACTS, ImagePart.CODE} for layer in image.layers)
         below, above = layers[: len(layers) - of_project], layers[len(layers) - of_project :]
         ordered = (
-            sum(layer.part is Part.BASE for layer in image.layers) + 1
+            sum(layer.part is ImagePart.BASE for layer in image.layers) + 1
         )  # the first of our own makes the directories
         with self._trees.tree(layout, below, apart=len(below) - ordered) as tree, self._project(layout, above) as app:
             self._import(plan, Sandbox(tree=tree, app=app), _environment(layout, manifest.config.digest))
