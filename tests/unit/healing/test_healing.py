@@ -431,7 +431,7 @@ class TestPeople:
         house.ground.have = 143
         with pytest.raises(Conflict, match="waiting for labels: 143 of 200"):
             house.healing.start(MODEL, "retrain", by="ann", reason="new data", now=house.clock())
-        assert runs(house) == []
+        assert runs(house) == ()
         assert house.pending_playbooks() == []
         house.ground.have = 200
         assert house.healing.start(MODEL, "retrain", by="ann", reason="new data", now=house.clock()).id == "RUN-2026-1"
