@@ -16,10 +16,13 @@ from mendel.serving import Kernel
 from mendel.transports.zmq.errors import error_data
 from mendel.transports.zmq.message_types import Tally, Turn, method_of
 from mendel.transports.zmq.messages import encoder_for, read_message
+from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, NOT_READY, READY
 
 _log = structlog.get_logger("mendel.zmq")
 _HIGH_WATER = 10_000
 _LINGER_MS = 1_000
+_TELL_EVERY_S = 0.5
+_FAREWELL_S = 2.0
 _OK = "ok"
 _SEND_KEY = "Send a field api_key."
 
@@ -28,7 +31,8 @@ class ZmqServer:
     """
     Serves *kernel* over ZMQ while it is open.
 
-    Closing it answers what has arrived within ``policy.drain_timeout``.
+    It tells the proxy whether its kernel is ready. Closing it, it tells the proxy so, takes what the proxy has given it
+    until then, and answers that within ``policy.drain_timeout``.
 
     Args:
         proxy_address: Where :class:`mendel.transports.zmq.proxy.ZmqProxy` hands out messages.
@@ -40,21 +44,28 @@ class ZmqServer:
         self._turns: set[asyncio.Task[None]] = set()
         self._context: zmq.asyncio.Context | None = None
         self._receiving: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._socket: zmq.asyncio.Socket | None = None
 
     async def __aenter__(self) -> Self:
         self._context = zmq.asyncio.Context()
-        sock = self._context.socket(zmq.DEALER)
+        self._socket = sock = self._context.socket(zmq.DEALER)
         sock.set(zmq.SNDHWM, _HIGH_WATER)
         sock.set(zmq.LINGER, _LINGER_MS)
         sock.connect(self._proxy_address)
         self._receiving = asyncio.create_task(self._receive(sock))
+        self._telling = asyncio.create_task(self._tell_readiness(sock))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._receiving is None or self._context is None:
+        if self._receiving is None or self._telling is None or self._socket is None or self._context is None:
             return
+        self._telling.cancel()
+        await asyncio.gather(self._telling, return_exceptions=True)
+        await self._socket.send(CLOSING)
+        await asyncio.wait([self._receiving], timeout=_FAREWELL_S)
         self._receiving.cancel()
         await asyncio.gather(self._receiving, return_exceptions=True)
         if self._turns:
@@ -64,9 +75,18 @@ class ZmqServer:
         await asyncio.gather(*self._turns, return_exceptions=True)
         self._context.destroy(linger=_LINGER_MS)
 
+    async def _tell_readiness(self, sock: zmq.asyncio.Socket) -> None:
+        """Say it again and again: a proxy that was started anew knows nobody."""
+        while True:
+            await sock.send(READY if self._kernel.readiness().ready else NOT_READY)
+            await asyncio.sleep(_TELL_EVERY_S)
+
     async def _receive(self, sock: zmq.asyncio.Socket) -> None:
+        """Until the proxy says that nothing more comes."""
         while True:
             *envelope, frame = await sock.recv_multipart()
+            if not envelope and frame == CLOSED:
+                return
             turn = asyncio.create_task(self._turn(sock, envelope, frame))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)

@@ -1,0 +1,109 @@
+"""To whom the ZMQ proxy hands messages, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mendel.serving import Kernel, version_counters
+from mendel.transports.zmq.proxy import ZmqProxy
+from mendel.transports.zmq.server import ZmqServer
+from mendel.values import ModelName
+
+RECORDS = {"records": [{"a": 1.0, "b": 2.0, "c": 3.0}]}
+
+
+@dataclass
+class Server:
+    """A proxy with as many workers as a test opens."""
+
+    address: str
+    listener: socket.socket
+    ports: dict[str, int]
+
+    def proxy(self) -> ZmqProxy:
+        return ZmqProxy(self.listener.dup(), self.address, max_message_bytes=1 << 20)
+
+    def worker(self, kernel: Kernel) -> ZmqServer:
+        return ZmqServer(kernel, self.address)
+
+
+@pytest.fixture
+def server(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Server(f"ipc://{tmp_path}/workers", listener, {"zmq": listener.getsockname()[1]})
+
+
+@pytest.fixture
+async def serving(shelf, make_kernel, at):
+    """Makes kernels that serve ``sum``."""
+    shelf.put("sum", 1)
+    async with AsyncExitStack() as stack:
+
+        async def make() -> Kernel:
+            kernel = await stack.enter_async_context(make_kernel())
+            await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+            return kernel
+
+        yield make
+
+
+async def test_a_worker_that_is_not_ready_gets_no_message(server, serving, make_kernel, connect):
+    """With one worker that serves and one that has loaded nothing, every message is answered by the first."""
+    async with server.proxy(), make_kernel() as empty, server.worker(empty):
+        client = connect("zmq", server)
+        empty.expect([ModelName("sum")])
+        assert (await client.predict("sum", RECORDS)).error == "unavailable"
+        async with server.worker(await serving()):
+            while (await client.predict("sum", RECORDS)).error is not None:
+                pass
+            replies = await asyncio.gather(*(client.predict("sum", RECORDS) for _ in range(60)))
+            assert {reply.error for reply in replies} == {None}
+
+
+async def test_a_message_waits_for_the_first_worker(server, serving, connect):
+    """What comes before a door is open is answered when one is."""
+    async with server.proxy():
+        client = connect("zmq", server)
+        asked = asyncio.create_task(client.predict("sum", RECORDS))
+        async with server.worker(await serving()):
+            assert (await asked).error is None
+
+
+async def test_a_worker_that_closes_loses_no_message(server, serving, connect):
+    """While workers close and others open, again and again under load, every message is answered."""
+    async with server.proxy(), server.worker(await serving()):
+        client = connect("zmq", server)
+        stop = asyncio.Event()
+
+        async def ask() -> int:
+            asked = 0
+            while not stop.is_set():
+                assert (await client.predict("sum", RECORDS)).error is None
+                asked += 1
+            return asked
+
+        asking = [asyncio.create_task(ask()) for _ in range(32)]
+        for _ in range(10):
+            kernel = await serving()
+            async with server.worker(kernel):
+                while not version_counters(kernel.counters.totals()):
+                    assert (await client.predict("sum", RECORDS)).error is None
+        stop.set()
+        assert all(await asyncio.gather(*asking))
+
+
+async def test_a_proxy_that_is_started_anew_finds_the_workers(server, serving, connect):
+    """Workers tell the next proxy that they are ready."""
+    async with AsyncExitStack() as stack:
+        async with server.proxy():
+            await stack.enter_async_context(server.worker(await serving()))
+            assert (await connect("zmq", server).predict("sum", RECORDS)).error is None
+        async with server.proxy():
+            assert (await connect("zmq", server).predict("sum", RECORDS)).error is None
+            await stack.aclose()
