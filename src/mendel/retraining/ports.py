@@ -187,25 +187,36 @@ class Runner(Protocol):
     """
     Runs a project's code outside of the control plane, with limits and without its credentials; files in, files out.
 
-    A job is idempotent by its output directory: one that ended there is found and given back, one that did not is
-    removed and done again. Methods block until the job ends; several may run at once in several threads, each with an
-    output of its own. When the calling process dies, its jobs die with it.
+    Idempotence: a job is known by its output directory. When the same job ended there before, its result is given back
+    and nothing runs; limits do not count as a part of the job. When a job broke off or failed there, what it left is
+    removed and the job runs anew, even as another one.
+
+    Concurrency: a method blocks until its job ends. Several threads may run jobs at once, each with an output of its
+    own. When the calling process dies, its jobs die with it.
+
+    Order: *on_progress* is called in the order of the job's steps, and never after the method returned.
 
     Raises:
-        ReleaseNotFound: The revision does not exist.
-        RunnerFailed: The code raised, or its process died; carries the end of its log.
-        RunnerLimit: It needed more memory or time than its limits.
-        AlreadyExists: The output holds what another job made.
+        ReleaseNotFound: The revision does not exist; no output was made.
+        AlreadyExists: The output holds what another job made; that stays.
+        RunnerFailed: The project's code raised, gave something that the job cannot use, or its process died; carries
+            the end of the log.
+        RunnerLimit: The job needed more memory or time than its limits, and was stopped; carries the end of the log.
     """
 
     def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
         """Ask the project for its base training rows."""
 
     def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
-        """Train, and write the artefact."""
+        """
+        Train a model, measure it on the holdout, and write the artefact.
+
+        The steps are ``reading``, ``training``, ``measuring`` and ``writing``; a training function that takes
+        ``progress`` may report its share of ``training``.
+        """
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Answer the rows with each version, and time single rows of all versions in turn."""
+        """Answer all rows with each version, and time single rows of all versions in turn."""
 
 
 class LabelledRows(Protocol):

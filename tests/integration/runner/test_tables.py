@@ -61,10 +61,10 @@ def test_any_table_trains_and_answers(source, tmp_path, name):
         ReplayJob(
             source=source,
             classifier="table",
-            artifact=trained.artifact,
+            artifacts=(trained.artifact,),
             rows=tmp_path / "later.parquet",
             output=tmp_path / "replay",
         )
     )
-    answers = pd.read_parquet(replayed.predictions)["prediction"].to_numpy()
+    answers = pd.read_parquet(replayed.versions[0].predictions)["prediction"].to_numpy()
     assert (answers == frame[target][cut:].to_numpy()).mean() == pytest.approx(trained.metrics["accuracy"])
