@@ -9,7 +9,19 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HUB_ONLY = ("alembic", "dbos", "deltalake", "fastapi", "mlflow", "pandas", "pandera", "polars", "pyarrow", "sqlalchemy")
+HUB_ONLY = (
+    "alembic",
+    "dbos",
+    "deltalake",
+    "fastapi",
+    "mlflow",
+    "pandas",
+    "pandera",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "sqlalchemy",
+)
 BASE_MODULES = (
     "mendel",
     "mendel.app.cli.main",

@@ -32,6 +32,7 @@ HUB_ONLY = (
     "pandera",
     "polars",
     "pyarrow",
+    "pydantic",
     "sqlalchemy",
     "starlette",
 )
@@ -177,7 +178,7 @@ class Away:
 class TestProbes:
     def rooms(self, tmp_path, **changes):
         answers = {
-            "registry": SimpleNamespace(revision=lambda: 7),
+            "registry": SimpleNamespace(lifecycle=SimpleNamespace(revision=lambda: 7)),
             "unit": MemoryUnitOfWork(all_stores()),
             "workflows": None,
             "lake": SimpleNamespace(tables=lambda: ("a",)),
@@ -191,8 +192,8 @@ class TestProbes:
     def test_all_is_well(self, tmp_path):
         """Every service of the contract has a word, and all together are healthy."""
         told = probe(self.rooms(tmp_path))
-        assert told["status"] == "healthy"
-        assert {name: one.status for name, one in told["services"].items()} == {
+        assert told.status == "healthy"
+        assert {name: one.status for name, one in told.services.items()} == {
             "database": "healthy",
             "message_queue": "healthy",
             "lake": "healthy",
@@ -208,10 +209,11 @@ class TestProbes:
     )
     def test_a_service_that_is_away_is_told(self, tmp_path, gone, service, overall):
         """Only the state database makes the whole unhealthy; anything else degrades it, and says why."""
-        told = probe(self.rooms(tmp_path, **{gone: Away()}))
-        assert told["status"] == overall
-        assert told["services"][service].status == "unhealthy"
-        assert told["services"][service].detail == "It does not answer."
+        away = SimpleNamespace(lifecycle=Away()) if gone == "registry" else Away()
+        told = probe(self.rooms(tmp_path, **{gone: away}))
+        assert told.status == overall
+        assert told.services[service].status == "unhealthy"
+        assert told.services[service].detail == "It does not answer."
 
     def test_artefacts_that_are_away_are_told(self, tmp_path):
         """Where something was registered, MLflow is really asked."""
@@ -222,13 +224,13 @@ class TestProbes:
                 raise StoreUnavailable("It does not answer.")
 
         rooms = self.rooms(tmp_path, data=SimpleNamespace(artifacts=tmp_path), artifacts=Broken())
-        assert probe(rooms)["services"]["mlflow"].status == "unhealthy"
+        assert probe(rooms).services["mlflow"].status == "unhealthy"
 
     def test_a_failing_chore_degrades(self, tmp_path):
         """A chore that fails now is named with its error; one that failed once is not."""
         states = {"ship": JobState(failures=2, last_error="full"), "look": JobState(failed_in_all=9)}
         told = probe(self.rooms(tmp_path, chores=SimpleNamespace(states=states)))
-        assert (told["status"], told["failing_chores"]) == ("degraded", {"ship": "full"})
+        assert (told.status, told.failing_chores) == ("degraded", {"ship": "full"})
 
 
 class TestConnecting:
