@@ -24,7 +24,6 @@ from mendel.registry import (
 )
 from mendel.values import ModelName, Signature, Table, VersionRef, from_mapping
 
-SKLEARN = "sklearn"
 _FLAGS = ("policy_compliant", "bias_check_passed")
 
 
@@ -38,7 +37,7 @@ class Details(TypedDict, total=False):
     input_example: Some rows of features: a frame, a Table or an array. Servers try them before a version serves.
     code_paths: Only None or empty: code belongs to a project.
     name: Of the model; ``hokusai_<type>_baseline`` or ``hokusai_<type>_improved`` otherwise.
-    flavor: ``sklearn``, or None to choose it from the model's type.
+    flavor: The flavour that recognises the model (``sklearn``), or None.
     version_info: ``framework``, ``owner``, ``team``, ``description``, ``tags``.
     training_data: A frame, a Table, or the path of a Parquet or CSV file. It is kept as ``data/training.parquet``, and
         gives the drift reference and the fingerprint.
@@ -68,7 +67,7 @@ class Details(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _VersionInfo:
-    framework: str = SKLEARN
+    framework: str = "sklearn"
     owner: str = ""
     team: str = ""
     description: str = ""
@@ -181,18 +180,13 @@ def _metadata(details: Details, model_type: str, *, baseline: bool) -> dict[str,
 
 
 def _flavor(model: Any, forced: str | None) -> str:
-    """The flavour of *model*, by its type; a forced one must be what its type can be."""
-    if forced not in {None, SKLEARN}:
-        raise Unsupported(f"Models of flavour {forced!r} cannot be registered.", remedy=f"Supported is {SKLEARN!r}.")
-    is_estimator = all(callable(getattr(model, method, None)) for method in ("fit", "predict", "get_params"))
-    if isinstance(model, type) or not is_estimator:
-        kind = model if isinstance(model, type) else type(model)
-        raise Unsupported(
-            f"A {kind.__module__}.{kind.__qualname__} cannot be registered by itself.",
-            remedy="Supported are fitted scikit-learn-compatible estimators (fit, predict, get_params); "
-            "any other predictor is served as a project.",
-        )
-    return SKLEARN
+    """The flavour that recognises *model*; a *forced* one must be that."""
+    from mendel.serving import flavour_for  # noqa: PLC0415 - clients that register nothing need no joblib
+
+    flavour = flavour_for(model)
+    if forced not in {None, flavour.name}:
+        raise Unsupported(f"The model cannot have the flavour {forced!r}.", remedy=f"Its flavour is {flavour.name!r}.")
+    return flavour.name
 
 
 def _task(model: Any, model_type: str) -> str:

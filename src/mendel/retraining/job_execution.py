@@ -22,11 +22,17 @@ from mendel.projects import Project, load_project
 from mendel.retraining.job_orders import JobOrder, JobOutcome, artifact_directory, predictions_file, table_file
 from mendel.retraining.ports import OnProgress, Progress
 from mendel.retraining.replay_timing import timed_rounds
-from mendel.serving import artifact_loading, artifact_writer
-from mendel.serving.entities import Matrix
-from mendel.serving.input_codec import InputCodec
-from mendel.serving.predictor import Predictor
-from mendel.serving.row_batches import Frame, assemble
+from mendel.serving import (
+    Predictor,
+    TrainedClassifier,
+    as_table,
+    frame_of,
+    infer_signature,
+    load_predictor,
+    outputs_of,
+    read_mlmodel,
+    write_artifact,
+)
 from mendel.values import Measured, Signature, Table
 
 if TYPE_CHECKING:
@@ -129,16 +135,18 @@ def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
     directory.mkdir()
     joblib.dump(model, directory / "model.joblib")
     expected = frame if order.reference is None else _read(order.reference)
-    features = artifact_writer.as_table(frame.drop(columns=order.target))
+    features = as_table(frame.drop(columns=order.target))
     classes = getattr(model, "classes_", None)
-    artifact_writer.write_project_artifact(
+    trained = TrainedClassifier(
+        name=order.classifier, task=order.task, classes=None if classes is None else tuple(classes.tolist())
+    )
+    write_artifact(
+        trained,
         directory,
-        classifier=order.classifier,
         project=load_project(Path(order.project or ".")),
-        signature=artifact_writer.infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
+        signature=infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
         task=order.task,
-        classes=None if classes is None else tuple(classes.tolist()),
-        training=artifact_writer.as_table(expected[list(features.names)]),
+        training=as_table(expected[list(features.names)]),
     )
 
 
@@ -152,11 +160,11 @@ class _Version:
 
     def answers(self) -> dict[str, np.ndarray[Any, Any]]:
         """What it answers to all rows together."""
-        return artifact_writer.outputs_of(self.predictor, _frame(self.rows, self.signature))
+        return outputs_of(self.predictor, frame_of(self.rows, self.signature))
 
     def ready(self, row: int) -> Callable[[], object]:
         """What asks it for one row alone."""
-        single = _frame(self.rows.take(np.array([row])), self.signature)
+        single = frame_of(self.rows.take(np.array([row])), self.signature)
         return lambda: self.predictor.predict(single)
 
 
@@ -165,7 +173,7 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
 
     on_progress(Progress(doing="loading"))
     project = None if order.project is None else load_project(Path(order.project))
-    rows = artifact_writer.as_table(_read(order.table))
+    rows = as_table(_read(order.table))
     versions = [_version(Path(artifact), project, rows) for artifact in order.artifacts]
     on_progress(Progress(doing="replaying"))
     for place, version in enumerate(versions):
@@ -179,18 +187,9 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
 
 
 def _version(directory: Path, project: Project | None, rows: Table) -> _Version:
-    document = artifact_loading.read_mlmodel(directory)
-    signature = Signature.from_mlflow(document["signature"]) if document.get("signature") else None
+    signature = read_mlmodel(directory).signature
     names = signature.names if signature is not None and signature.inputs else rows.names
-    predictor = artifact_loading.load(directory, digest=None, project=project)
-    return _Version(predictor, signature, rows.select(names))
-
-
-def _frame(rows: Table, signature: Signature | None) -> Frame:
-    """The rows as the inference path hands them to a predictor."""
-    columns = [[None if value != value else value for value in rows[name].tolist()] for name in rows.names]  # noqa: PLR0124 - NaN is null
-    codec = InputCodec(signature, order=rows.names, max_rows=len(rows))
-    return assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=rows.names))])
+    return _Version(load_predictor(directory, digest=None, project=project), signature, rows.select(names))
 
 
 def _read(path: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The one inference path, used by every door."""
 
-from mendel.serving.artifact_loading import load, read_mlmodel
-from mendel.serving.artifact_writer import as_table, infer_signature, outputs_of, write_artifact, write_project_artifact
+from mendel.serving.artifact_loading import load_predictor
+from mendel.serving.artifact_writer import outputs_of, write_artifact
 from mendel.serving.entities import (
     AnswerMetadata,
     Check,
@@ -19,20 +19,26 @@ from mendel.serving.entities import (
     Tensors,
     VersionStatus,
 )
+from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour_of
+from mendel.serving.flavours.project_classifier import TrainedClassifier
 from mendel.serving.input_codec import frame_of
 from mendel.serving.kernel import Kernel
 from mendel.serving.metrics import render, version_counters
+from mendel.serving.mlmodel import Mlmodel, read_mlmodel
 from mendel.serving.plain_json import PlainRequest, event_time_of, malformed, parse_plain, plain_answer, read_json
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import (
+    Backend,
     BreakerView,
     CounterSlots,
+    LoadBackend,
     PredictionSink,
     RepositoryControl,
     Series,
 )
-from mendel.serving.predictor import Outputs, Predictor
+from mendel.serving.predictor import Outputs, Predictor, PredictorDescriptor
 from mendel.serving.row_batches import Frame
+from mendel.serving.signature_inference import as_table, infer_signature
 from mendel.serving.single_process import LocalBreakers, LocalCounters
 from mendel.serving.tensors import from_raw, to_raw
 from mendel.serving.unregistered_version import (
@@ -52,9 +58,11 @@ from mendel.serving.version_directory import (
 
 __all__ = [
     "ARTIFACT",
+    "FLAVOURS",
     "PREDICT",
     "PROBA",
     "AnswerMetadata",
+    "Backend",
     "BreakerView",
     "CarriedVersion",
     "Check",
@@ -66,14 +74,17 @@ __all__ = [
     "Input",
     "Kernel",
     "KernelStatus",
+    "LoadBackend",
     "LocalBreakers",
     "LocalCounters",
     "Matrix",
+    "Mlmodel",
     "ModelStatus",
     "Outputs",
     "PlainRequest",
     "PredictionSink",
     "Predictor",
+    "PredictorDescriptor",
     "Readiness",
     "Records",
     "RepositoryControl",
@@ -82,15 +93,18 @@ __all__ = [
     "ServingPolicy",
     "Tensor",
     "Tensors",
+    "TrainedClassifier",
     "VersionStatus",
     "answer_parameters",
     "as_table",
     "event_time_of",
+    "flavour_for",
+    "flavour_of",
     "frame_of",
     "from_raw",
     "infer_signature",
     "input_specs",
-    "load",
+    "load_predictor",
     "malformed",
     "output_specs",
     "output_tensors",
@@ -108,7 +122,6 @@ __all__ = [
     "version_counters",
     "version_ref",
     "write_artifact",
-    "write_project_artifact",
     "write_unregistered_artifact",
     "write_version_directory",
 ]

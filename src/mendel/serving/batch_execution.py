@@ -15,9 +15,9 @@ from mendel.durable import Clock
 from mendel.errors import MendelError, ModelError, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
 from mendel.serving.batching import Ticket
-from mendel.serving.ports import PredictionSink
+from mendel.serving.ports import Backend, PredictionSink
 from mendel.serving.prediction_records import Executed, Origin, Recorded, block_of
-from mendel.serving.predictor import Outputs, Predictor
+from mendel.serving.predictor import Outputs
 from mendel.serving.response_format import Body
 from mendel.serving.row_batches import Frame, assemble
 from mendel.values import to_micros
@@ -48,7 +48,7 @@ class BatchRun:
         required: Rows that are not logged are not answered.
     """
 
-    predictor: Predictor
+    backend: Backend
     reference: Reference | None
     sink: PredictionSink | None
     whose: Callable[[bool], Recorded]
@@ -61,7 +61,7 @@ class BatchRun:
         """Answer *tickets*, all at once if the model can, else one after the other."""
         frame = assemble([ticket.rows for ticket in tickets])
         try:
-            outputs = self.predictor.predict(frame)
+            outputs = self.backend.predict(frame, max(ticket.deadline for ticket in tickets))
         except ModelError as error:
             if len(tickets) > 1:
                 return [outcome for ticket in tickets for outcome in self([ticket])]

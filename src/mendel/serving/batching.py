@@ -55,7 +55,7 @@ class Lane(Generic[R]):
         done: Called on the loop with the tickets of a batch and their outcomes, or the exception of the batch, before
             anybody gets an answer.
         dropped: Called on the loop for each ticket that was done before its batch began, and so never ran.
-        alone: No two requests share a batch.
+        one_request_per_batch: No two requests share a batch.
         steady: Counts seconds; the loop's own clock is too coarse for latencies.
     """
 
@@ -70,10 +70,10 @@ class Lane(Generic[R]):
         max_rows: int,
         loop: asyncio.AbstractEventLoop,
         steady: Callable[[], float],
-        alone: bool = False,
+        one_request_per_batch: bool = False,
     ) -> None:
         self._execute, self._done, self._dropped = execute, done, dropped
-        self._width, self._max_rows, self._alone = width, max_rows, alone
+        self._width, self._max_rows, self._one_per_batch = width, max_rows, one_request_per_batch
         self._loop, self._steady = loop, steady
         self._queue: deque[Ticket[R]] = deque()
         self._queued_rows = 0
@@ -91,7 +91,7 @@ class Lane(Generic[R]):
 
     def wait_ahead(self) -> timedelta:
         """How long a request that came now would wait, going by the batches that ran."""
-        queued = len(self._queue) if self._alone else self._queued_rows / self._max_rows
+        queued = len(self._queue) if self._one_per_batch else self._queued_rows / self._max_rows
         batches = self.running / self._width + queued
         return timedelta(seconds=self.batch_seconds * batches)
 
@@ -140,7 +140,9 @@ class Lane(Generic[R]):
             if ticket.future.done():
                 self._dropped(self._pop())
                 continue
-            if batch and (self._alone or rows + ticket.rows.count > self._max_rows or not _alike(ticket, batch[0])):
+            if batch and (
+                self._one_per_batch or rows + ticket.rows.count > self._max_rows or not _alike(ticket, batch[0])
+            ):
                 break
             rows += ticket.rows.count
             batch.append(self._pop())

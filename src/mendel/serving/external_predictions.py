@@ -30,7 +30,7 @@ def block_of_elsewhere(document: Any, version: LoadedVersion, *, now: datetime, 
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("predictions"), list):
         raise InvalidRequest("The body needs records and predictions, one per record.")
-    frame = assemble([version.read.codec.decode(parse_plain(document).input)])
+    frame = assemble([version.artifact.codec.decode(parse_plain(document).input)])
     rows = len(frame)
     ids = _column(document, "prediction_ids", rows)
     probabilities = _column(document, "probabilities", rows)
@@ -52,7 +52,7 @@ def block_of_elsewhere(document: Any, version: LoadedVersion, *, now: datetime, 
         release_tag=version.served.release_tag,
         fingerprint=version.served.training_fingerprint,
         probabilities=matrix,
-        classes=() if matrix is None else class_names(version.read.predictor.classes or (), matrix.shape[1]),
+        classes=() if matrix is None else class_names(version.artifact.descriptor.classes or (), matrix.shape[1]),
         event_micros=None if event is None else (to_micros(event),) * rows,
     )
 

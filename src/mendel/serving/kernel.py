@@ -41,7 +41,7 @@ from mendel.serving.meters import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
 from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
-from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink, RepositoryControl
+from mendel.serving.ports import BreakerView, CounterSlots, LoadBackend, PredictionSink, RepositoryControl
 from mendel.serving.routing import choose_version
 from mendel.serving.row_batches import Rows
 from mendel.serving.shadow import cast_shadow
@@ -64,6 +64,7 @@ class Kernel:
 
     Args:
         policy: Widths, bounds and timeouts, this process's share of them.
+        load_backend: Loads each version into the place where it runs.
         sink: The prediction log; None logs nothing, and answers say so.
         counters: Where it counts; shared with the server's other processes, or ``LocalCounters()``.
         breakers: Shared likewise, or ``LocalBreakers(policy.breaker, clock)``.
@@ -79,6 +80,7 @@ class Kernel:
         self,
         policy: ServingPolicy,
         *,
+        load_backend: LoadBackend,
         sink: PredictionSink | None,
         counters: CounterSlots,
         breakers: BreakerView,
@@ -95,8 +97,9 @@ class Kernel:
         self._breakers, self._rng = breakers, rng
         self.version = (identity.tool_version if identity else None) or "0"
         self._default = None if project is None else project.default_classifier
-        self._around = KernelContext(
+        context = KernelContext(
             policy=policy,
+            load_backend=load_backend,
             sink=sink,
             counters=counters,
             breakers=breakers,
@@ -106,7 +109,7 @@ class Kernel:
             project=project,
             identity=identity or ServerIdentity(),
         )
-        self._hosting = Hosting(self._around)
+        self._hosting = Hosting(context)
         self._doors = DoorMeter(counters)
         self._keys: Keys = {}
         self._active = 0
@@ -197,10 +200,10 @@ class Kernel:
         if patience <= timedelta(0):
             raise DeadlineExceeded("The deadline had passed when the request came.")
         hosted, version = self._resolve(call)
-        rows = version.read.codec.decode(call.input)
+        rows = version.artifact.codec.decode(call.input)
         version, epoch, fallback = self._admit(hosted, version)
         if fallback:
-            rows = version.read.codec.decode(call.input)
+            rows = version.artifact.codec.decode(call.input)
         ticket = self._ticket(call, rows, began, began + patience.total_seconds(), epoch)
         self._enter_lane(hosted, version, ticket)
         if hosted.deployment.shadow is not None:
@@ -425,9 +428,9 @@ class Kernel:
 
 
 def _check_supported(version: LoadedVersion, call: InferenceCall) -> None:
-    predictor = version.read.predictor
+    descriptor = version.artifact.descriptor
     wanted = "predict_proba" if call.proba else "predict"
-    if wanted not in predictor.endpoints:
+    if wanted not in descriptor.endpoints:
         raise Unsupported(f"{version.ref.model!r} does not offer {wanted}.", remedy="Its project turned it off.")
-    if call.proba and not predictor.proba:
-        raise Unsupported(f"{version.ref} gives no probabilities: {predictor.class_name} has no predict_proba.")
+    if call.proba and not descriptor.proba:
+        raise Unsupported(f"{version.ref} gives no probabilities: {descriptor.class_name} has no predict_proba.")

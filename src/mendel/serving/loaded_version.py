@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +17,17 @@ from mendel.drift import Reference
 from mendel.durable import Clock
 from mendel.errors import InvalidInput, ModelError, ModelNotLoadable
 from mendel.projects import Project
-from mendel.serving.artifact_loading import load
-from mendel.serving.artifact_writer import GOLDEN_INPUT, REFERENCE
+from mendel.serving.artifact_writer import REFERENCE
 from mendel.serving.batch_execution import BatchRun, Outcome
 from mendel.serving.batching import Lane, Ticket
 from mendel.serving.entities import AnswerMetadata, Matrix, ServerIdentity
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.meters import VersionMeter
+from mendel.serving.mlmodel import INPUT_EXAMPLE
 from mendel.serving.policy import ServingPolicy
-from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
+from mendel.serving.ports import Backend, BreakerView, CounterSlots, LoadBackend, PredictionSink
 from mendel.serving.prediction_records import Recorded
-from mendel.serving.predictor import Predictor
+from mendel.serving.predictor import PredictorDescriptor
 from mendel.serving.row_batches import assemble
 from mendel.serving.unregistered_version import is_registered, version_ref
 from mendel.values import ModelName, ReleaseTag, ServedVersion
@@ -38,6 +39,7 @@ class KernelContext:
     """What every version of a kernel shares; ``steady`` counts seconds and never goes back."""
 
     policy: ServingPolicy
+    load_backend: LoadBackend
     sink: PredictionSink | None
     counters: CounterSlots
     breakers: BreakerView
@@ -49,48 +51,50 @@ class KernelContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """An artefact as read from disk, and proved by its golden input where it has one."""
+class LoadedArtifact:
+    """A backend that answered the artefact's golden input, and what else the artefact holds."""
 
-    predictor: Predictor
+    backend: Backend
     codec: InputCodec
     reference: Reference | None
     footprint_bytes: int
-    golden: bool
+
+    @property
+    def descriptor(self) -> PredictorDescriptor:
+        """Of the backend's predictor."""
+        return self.backend.descriptor
 
 
-def read_version(directory: Path, served: ServedVersion, *, policy: ServingPolicy, project: Project | None) -> Read:
+def load_artifact(directory: Path, served: ServedVersion, context: KernelContext) -> LoadedArtifact:
     """
     Load an artefact and run its golden input through decoding, predicting and encoding. Blocks; call it in a thread.
 
     Raises:
         MendelError: It cannot be loaded, or it failed its golden input.
     """
-    predictor = load(directory, digest=served.artifact_digest, project=project)
+    backend = context.load_backend(directory, digest=served.artifact_digest, project=context.project)
     try:
-        codec = codec_of(served, predictor, policy)
-        golden = _warm_up(directory, codec, predictor)
+        codec = codec_of(served, backend.descriptor, context.policy)
+        _warm_up(directory, codec, backend)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
     except BaseException:
-        predictor.close()
+        backend.kill()
         raise
-    return Read(
-        predictor=predictor, codec=codec, reference=reference, footprint_bytes=footprint(directory), golden=golden
-    )
+    return LoadedArtifact(backend=backend, codec=codec, reference=reference, footprint_bytes=footprint(directory))
 
 
-def codec_of(served: ServedVersion, predictor: Predictor, policy: ServingPolicy) -> InputCodec:
-    """The codec for requests to *predictor*: where nothing names the features, ``api.adapter`` says how rows come."""
+def codec_of(served: ServedVersion, descriptor: PredictorDescriptor, policy: ServingPolicy) -> InputCodec:
+    """The codec for requests to a predictor: where nothing names the features, ``api.adapter`` says how rows come."""
     forms = {
-        "records": frozenset({RECORDS} if predictor.dataframe else {RECORDS, LISTS}),
+        "records": frozenset({RECORDS} if descriptor.dataframe else {RECORDS, LISTS}),
         "ndarray": frozenset({LISTS}),
     }
     return InputCodec(
         served.signature,
-        order=predictor.order,
+        order=descriptor.order,
         max_rows=policy.max_rows,
-        forms=forms.get(predictor.adapter, frozenset({RECORDS, LISTS})),
+        forms=forms.get(descriptor.adapter, frozenset({RECORDS, LISTS})),
     )
 
 
@@ -99,20 +103,19 @@ def footprint(directory: Path) -> int:
     return sum(path.stat().st_size for _, path in tree_files(directory, exclude=("data",)))
 
 
-def _warm_up(directory: Path, codec: InputCodec, predictor: Predictor) -> bool:
-    path = directory / GOLDEN_INPUT
+def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> None:
+    path = directory / INPUT_EXAMPLE
     if not path.is_file():
-        return False
+        return
     try:
         document = json.loads(path.read_bytes())
         rows = document["data"] if "data" in document else document["inputs"]
         columns = tuple(document["columns"]) if "columns" in document else None
-        predictor.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]))
+        backend.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]), math.inf)
     except (ModelError, InvalidInput) as error:
         raise ModelNotLoadable(f"The model fails its golden input: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelNotLoadable(f"The golden input cannot be read: {error}.") from error
-    return True
 
 
 class LoadedVersion:
@@ -122,48 +125,50 @@ class LoadedVersion:
     ``generation`` and ``metadata`` change when the deployment does, and the version stays.
     """
 
-    def __init__(self, model: ModelName, served: ServedVersion, read: Read, around: KernelContext) -> None:
+    def __init__(
+        self, model: ModelName, served: ServedVersion, artifact: LoadedArtifact, context: KernelContext
+    ) -> None:
         self.ref = version_ref(model, served.number)
         self.served = served
-        self.read = read
-        self.policy = around.policy
-        self.loaded_at = around.clock()
+        self.artifact = artifact
+        self.policy = context.policy
+        self.loaded_at = context.clock()
         self.generation = 0
-        self.metadata = self._describe(around, 0, self.loaded_at)
-        self.meter = VersionMeter(around.counters, self.ref)
-        self._around = around
-        classes = tuple(map(str, read.predictor.classes or ()))
+        self.metadata = self._describe(context, 0, self.loaded_at)
+        self.meter = VersionMeter(context.counters, self.ref)
+        self._context = context
+        classes = tuple(map(str, artifact.descriptor.classes or ()))
         self._recorded = {
             shadow: Recorded(
                 model=model,
                 served=served,
                 generation=0,
-                image_digest=_image_digest(served, around.identity),
+                image_digest=_image_digest(served, context.identity),
                 classes=classes,
                 shadow=shadow,
             )
             for shadow in (False, True)
         }
         run = BatchRun(
-            predictor=read.predictor,
-            reference=read.reference,
-            sink=around.sink if is_registered(served) else None,
+            backend=artifact.backend,
+            reference=artifact.reference,
+            sink=context.sink if is_registered(served) else None,
             whose=lambda shadow: self._recorded[shadow],
-            clock=around.clock,
-            steady=around.steady,
-            rng=around.rng,
-            required=around.policy.logging_required,
+            clock=context.clock,
+            steady=context.steady,
+            rng=context.rng,
+            required=context.policy.logging_required,
         )
         self.lane: Lane[Outcome] = Lane(
             str(self.ref),
             execute=run,
             done=self._ran,
             dropped=self._dropped,
-            width=min(read.predictor.width, around.policy.bulkhead.max_concurrent),
-            max_rows=around.policy.max_batch_rows,
-            alone=read.predictor.answering.alone,
+            width=min(artifact.descriptor.width, context.policy.bulkhead.max_concurrent),
+            max_rows=context.policy.max_batch_rows,
+            one_request_per_batch=artifact.descriptor.response.one_request_per_call,
             loop=asyncio.get_running_loop(),
-            steady=around.steady,
+            steady=context.steady,
         )
 
     def serve_as(self, generation: int, now: datetime, served: ServedVersion) -> None:
@@ -171,13 +176,13 @@ class LoadedVersion:
         if generation != self.generation:
             self.generation = generation
             self.served = served
-            self.metadata = self._describe(self._around, generation, now)
+            self.metadata = self._describe(self._context, generation, now)
             self._recorded = {
                 shadow: replace(
                     old,
                     served=served,
                     generation=generation,
-                    image_digest=_image_digest(served, self._around.identity),
+                    image_digest=_image_digest(served, self._context.identity),
                 )
                 for shadow, old in self._recorded.items()
             }
@@ -187,38 +192,38 @@ class LoadedVersion:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.lane.idle(), patience.total_seconds())
         self.lane.close()
-        await asyncio.to_thread(self.read.predictor.close)
-        self._around.breakers.forget(self.ref)
+        await asyncio.to_thread(self.artifact.backend.kill)
+        self._context.breakers.forget(self.ref)
 
     def _ran(self, tickets: Sequence[Ticket[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
         failed = [isinstance(outcomes, BaseException) or _faulty(outcomes[place]) for place in range(len(tickets))]
         for epoch in {ticket.epoch for ticket in tickets if not ticket.shadow}:
             mine = [bad for t, bad in zip(tickets, failed, strict=True) if t.epoch == epoch and not t.shadow]
-            self._around.breakers.record(self.ref, epoch=epoch, succeeded=mine.count(False), failed=mine.count(True))
+            self._context.breakers.record(self.ref, epoch=epoch, succeeded=mine.count(False), failed=mine.count(True))
         self.meter.started(len(tickets))
-        self.meter.batch(tickets, outcomes, failed, self._around.steady())
+        self.meter.batch(tickets, outcomes, failed, self._context.steady())
 
     def _dropped(self, ticket: Ticket[Outcome]) -> None:
         self.meter.started(1)
         if not ticket.shadow:
-            self._around.breakers.record(self.ref, epoch=ticket.epoch, unused=1)
+            self._context.breakers.record(self.ref, epoch=ticket.epoch, unused=1)
 
-    def _describe(self, around: KernelContext, generation: int, now: datetime) -> AnswerMetadata:
-        served, predictor, who = self.served, self.read.predictor, around.identity
+    def _describe(self, context: KernelContext, generation: int, now: datetime) -> AnswerMetadata:
+        served, descriptor, server = self.served, self.artifact.descriptor, context.identity
         document: Mapping[str, Any] = {
-            "project": who.project,
+            "project": server.project,
             "classifier": str.__str__(self.ref.model),
-            "predictor_class": predictor.class_name,
-            "predictor_module": predictor.module,
-            "git_commit": who.git_commit,
+            "predictor_class": descriptor.class_name,
+            "predictor_module": descriptor.module,
+            "git_commit": server.git_commit,
             "git_tag": served.release_tag,
             "model_version": label_of(served),
             "model_uuid": str.__str__(served.uuid) if is_registered(served) else None,
             **({"model_image_digest": str.__str__(served.image_digest)} if served.image_digest else {}),
             "deployed_at": now.isoformat(),
-            "mlserver_version": who.tool_version,
-            "mlserver_api_commit": who.tool_commit,
-            **({"image": who.image.document} if who.image else {}),
+            "mlserver_version": server.tool_version,
+            "mlserver_api_commit": server.tool_commit,
+            **({"image": server.image.document} if server.image else {}),
         }
         return AnswerMetadata(
             model=self.ref.model,
@@ -228,7 +233,7 @@ class LoadedVersion:
             generation=generation,
             deployed_at=now,
             task=served.task,
-            classes=predictor.classes,
+            classes=descriptor.classes,
             document=document,
         )
 

@@ -1,14 +1,75 @@
-"""What the inference path needs of others."""
+"""The ports of serving."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from mendel.predictions import LabelRow, PredictionBlock
+from mendel.projects import Project
 from mendel.resilience import Admission, BreakerPhase
-from mendel.values import ModelName, VersionRef
+from mendel.serving.predictor import Outputs, PredictorDescriptor
+from mendel.serving.row_batches import Frame
+from mendel.values import Digest, ModelName, VersionRef
+
+
+class Backend(Protocol):
+    """
+    The place where the predictor of one loaded version runs: a thread of the server, a process of its own...
+
+    Recording, batching, breaker and bulkhead stay with the kernel, on its side of this port. A backend must pass
+    ``tests/contracts/test_backends.py``.
+    """
+
+    @property
+    def descriptor(self) -> PredictorDescriptor:
+        """What the kernel needs to know of the predictor; constant."""
+
+    @property
+    def died(self) -> str | None:
+        """Why it can answer no more, in a sentence; None while it can. Once it died it stays dead."""
+
+    def predict(self, frame: Frame, deadline: float) -> Outputs:
+        """
+        Answer every row of *frame*, in order; where ``descriptor.response.one_request_per_call``, of one request only.
+
+        Blocks; called from at most ``descriptor.width`` threads at once. The kernel starts no further thread for it.
+
+        Args:
+            deadline: Second of the kernel's steady clock after which nobody waits for the answer. A backend that can
+                stop a call stops it then; one that cannot returns late.
+
+        Raises:
+            ModelFailed: The model raised anything at all, SystemExit included; or what it returned is not one answer
+                per row, or nothing that JSON can carry. The next call may succeed, unless the backend died.
+            DeadlineExceeded: The call was stopped.
+        """
+
+    def kill(self) -> None:
+        """
+        End it now and give everything back; a call that runs is abandoned. Idempotent, raises nothing, may block.
+
+        What is killed has died.
+        """
+
+
+class LoadBackend(Protocol):
+    """A kind of backend: loads artefacts."""
+
+    def __call__(self, directory: Path, *, digest: Digest | None, project: Project | None) -> Backend:
+        """
+        Load the artefact in *directory*. Blocks; called in a thread.
+
+        Args:
+            digest: What the directory's content must hash to; None trusts it.
+            project: Gives the code of its classifiers; None where no project is hosted.
+
+        Raises:
+            DigestMismatch: The content is another; nothing of it was read.
+            ModelNotLoadable: There is no predictor in it, or what it needs is not here. Nothing is left running.
+        """
 
 
 class PredictionSink(Protocol):

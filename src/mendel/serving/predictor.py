@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from mendel.errors import MendelError, ModelFailed
 from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
-from mendel.serving.response_format import Answering, Body
+from mendel.serving.response_format import Body, ResponseFormat
 from mendel.serving.row_batches import Frame
-
-NO_NAMES = "X does not have valid feature names"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +36,22 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predictor:
+class PredictorDescriptor:
     """
-    A loaded model behind one face: frames in, outputs out.
+    What callers need to know of a predictor; plain values, which can cross to another process.
 
     Attributes:
-        model: Has ``predict(X)`` and perhaps ``predict_proba(X)`` and ``close()``.
+        class_name: Of the model, for the metadata of answers; so ``module``.
         classes: In the order of the probabilities; None where it has none or does not say.
-        dataframe: X is a DataFrame with named columns, not an array.
-        width: How many predict calls may run at once.
+        dataframe: The model takes a DataFrame with named columns, not an array.
+        width: How many calls may run at once.
         order: The order of features where there is no signature.
+        proba: The model gives probabilities.
         endpoints: Which of ``predict`` and ``predict_proba`` callers may ask for.
         adapter: How rows come where nothing names their features: see :class:`mendel.serving.input_codec.InputCodec`.
-        answering: What becomes of the answers.
+        response: How the model's return becomes the answer.
     """
 
-    model: Any
     class_name: str
     module: str
     classes: tuple[Any, ...] | None = None
@@ -63,39 +61,54 @@ class Predictor:
     proba: bool = False
     endpoints: frozenset[str] = frozenset({"predict", "predict_proba"})
     adapter: Literal["records", "ndarray", "auto"] = "auto"
-    answering: Answering = field(default_factory=Answering)
+    response: ResponseFormat = field(default_factory=ResponseFormat)
+
+
+class Predictor:
+    """
+    A loaded model: frames in, outputs out.
+
+    Args:
+        model: Has ``predict(X)`` and perhaps ``predict_proba(X)`` and ``close()``.
+    """
+
+    def __init__(self, model: Any, descriptor: PredictorDescriptor) -> None:
+        self.model = model
+        self.descriptor = descriptor
 
     def predict(self, frame: Frame) -> Outputs:
         """
-        Answer every row of *frame*; where ``answering.alone``, the rows of one request only.
+        Answer every row of *frame*; where ``response.one_request_per_call``, the rows of one request only.
 
         Raises:
             ModelFailed: The model raised, or its output is not one answer per row.
         """
         rows = len(frame)
-        x = self._as_model_wants(frame)
-        if self.answering.alone:
-            return self._as_it_came(x, rows)
-        predictions = self.answering.shown(per_row(self._call(self.model.predict, x), rows))
-        if not self.proba:
+        x = self._model_input(frame)
+        response, classes = self.descriptor.response, self.descriptor.classes
+        if response.one_request_per_call:
+            return self._returned_as_is(x, rows)
+        predictions = response.shown(per_row(self._call(self.model.predict, x), rows))
+        if not self.descriptor.proba:
             return Outputs(predictions=predictions)
         probabilities = probabilities_per_row(self._call(self.model.predict_proba, x), rows)
-        matrix = matrix_of(probabilities, self.classes)
+        matrix = matrix_of(probabilities, classes)
         return Outputs(predictions=predictions, probabilities=probabilities, matrix=matrix)
 
-    def _as_it_came(self, x: Any, rows: int) -> Outputs:
+    def _returned_as_is(self, x: Any, rows: int) -> Outputs:
+        response, classes = self.descriptor.response, self.descriptor.classes
         returned = plain(self._call(self.model.predict, x))
-        body = self.answering.body(returned, proba=False)
-        predictions = self.answering.shown(divide(returned, rows))
-        if self.answering.validated and body is None and len(predictions) != rows:
+        body = response.body(returned, proba=False)
+        predictions = response.shown(divide(returned, rows))
+        if response.validated and body is None and len(predictions) != rows:
             raise ModelFailed(f"The model answered {len(predictions)} rows for {rows}.")
-        if not self.proba:
+        if not self.descriptor.proba:
             return Outputs(predictions=predictions, body=body)
-        told = plain(self._call(self.model.predict_proba, x))
-        proba_body, rest = self.answering.body(told, proba=True), Outputs(predictions=predictions, body=body)
+        returned_proba = plain(self._call(self.model.predict_proba, x))
+        proba_body, rest = response.body(returned_proba, proba=True), Outputs(predictions=predictions, body=body)
         try:
-            probabilities = probabilities_per_row(told, rows)
-            matrix = matrix_of(probabilities, self.classes if self.answering.validated else None)
+            probabilities = probabilities_per_row(returned_proba, rows)
+            matrix = matrix_of(probabilities, classes if response.validated else None)
         except ModelFailed:
             if proba_body is None:
                 raise
@@ -103,17 +116,17 @@ class Predictor:
         return replace(rest, probabilities=probabilities, matrix=matrix, proba_body=proba_body)
 
     def close(self) -> None:
-        """Let the model give back what it holds; a fault in that is nobody's answer and is dropped with a warning."""
+        """Close the model where it can be closed; an error in that becomes a warning."""
         close = getattr(self.model, "close", None)
         if close is None:
             return
         try:
             self._call(close)
         except ModelFailed as error:
-            warnings.warn(f"Closing {self.class_name}: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"Closing {self.descriptor.class_name}: {error}", RuntimeWarning, stacklevel=2)
 
-    def _as_model_wants(self, frame: Frame) -> Any:
-        if self.dataframe:
+    def _model_input(self, frame: Frame) -> Any:
+        if self.descriptor.dataframe:
             import pandas as pd  # noqa: PLC0415 - only for models that ask for it
 
             return pd.DataFrame(dict(zip(frame.shape.names, frame.columns(), strict=True)))

@@ -10,7 +10,7 @@ from mendel.errors import ModelFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answering:
+class ResponseFormat:
     """
     Attributes:
         format: ``standard`` answers one value per row in our own envelope; ``custom`` lets the predictor's dict be the
@@ -25,8 +25,8 @@ class Answering:
     values_only: bool = False
 
     @property
-    def alone(self) -> bool:
-        """Each request is predicted by itself, since what comes back need not be one answer per row."""
+    def one_request_per_call(self) -> bool:
+        """Whether each request is predicted by itself, because the model's return need not be one answer per row."""
         return self.format != "standard" or not self.validated
 
     def body(self, returned: Any, *, proba: bool) -> Body | None:

@@ -38,7 +38,7 @@ def _submit(
     shadow: LoadedVersion, call: InferenceCall, original: Ticket[Outcome], loop: asyncio.AbstractEventLoop
 ) -> None:
     try:
-        rows = shadow.read.codec.decode(call.input)
+        rows = shadow.artifact.codec.decode(call.input)
     except InvalidInput:
         shadow.meter.shed()  # its signature does not know such requests
         return

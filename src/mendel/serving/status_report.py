@@ -75,7 +75,7 @@ def _model_check(name: str, hosting: Hosting) -> Check:
     if hosted is not None and (hosted.serving or hosting.is_unloaded(hosted.deployment.model)):
         return Check(name=f"model:{name}", passed=True)
     error = next((r.error for model, r in hosting.convergence.items() if model == name), None)
-    return Check(name=f"model:{name}", passed=False, detail=error or "not loaded yet")
+    return Check(name=f"model:{name}", passed=False, detail=error or (hosted and hosted.died) or "not loaded yet")
 
 
 def _model_status(name: str, hosting: Hosting, breakers: BreakerView) -> ModelStatus:
@@ -108,7 +108,7 @@ def _version_status(hosted: Hosted, version: LoadedVersion, breakers: BreakerVie
         running=version.lane.running,
         breaker=breakers.phase(version.ref),
         loaded_at=version.loaded_at,
-        footprint_bytes=version.read.footprint_bytes,
+        footprint_bytes=version.artifact.footprint_bytes,
     )
 
 

@@ -67,11 +67,11 @@ def input_specs(version: LoadedVersion) -> tuple[Spec, ...]:
 
 def output_specs(version: LoadedVersion) -> tuple[Spec, ...]:
     """The outputs it gives; what ``predict`` holds is known only from answers and is called FP64 where it may be."""
-    classes = version.read.predictor.classes
+    classes = version.artifact.descriptor.classes
     text = classes is not None and any(isinstance(name, str) for name in classes)
     whole = classes is not None and all(isinstance(name, int) for name in classes)
     specs: tuple[Spec, ...] = ((PREDICT, "BYTES" if text else "INT64" if whole else "FP64", (-1,)),)
-    if version.read.predictor.proba:
+    if version.artifact.descriptor.proba:
         specs += ((PROBA, "FP64", (-1, -1 if classes is None else len(classes))),)
     return specs
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from mendel.errors import MendelError, ModelNotFound, NeedsNewImage, NotSwappable
 from mendel.serving.entities import ImageIdentity
-from mendel.serving.loaded_version import KernelContext, LoadedVersion, Read, footprint, read_version
+from mendel.serving.loaded_version import KernelContext, LoadedArtifact, LoadedVersion, footprint, load_artifact
 from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
 from mendel.serving.unregistered_version import is_registered
 from mendel.values import Deployment, DesiredModel, DesiredState, Digest, ModelConvergence, ModelName, ServedVersion
@@ -34,8 +34,14 @@ class Hosted:
 
     @property
     def serving(self) -> bool:
-        """Whether every version on a route is loaded."""
-        return all(route.version in self.versions for route in self.deployment.routes)
+        """Whether every version on a route is loaded and lives."""
+        return all(route.version in self.versions for route in self.deployment.routes) and self.died is None
+
+    @property
+    def died(self) -> str | None:
+        """Why a version on a route can answer no more; None while all of them live."""
+        routed = (self.versions.get(route.version) for route in self.deployment.routes)
+        return next((died for version in routed if version and (died := version.artifact.backend.died)), None)
 
 
 @dataclass(slots=True)
@@ -66,16 +72,16 @@ class Hosting:
     ``table`` is one reference: whoever took it sees one state, before a swap or after.
     """
 
-    def __init__(self, around: KernelContext) -> None:
-        self._around = around
+    def __init__(self, context: KernelContext) -> None:
+        self._context = context
         self._applying = asyncio.Lock()
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mendel-loader")
         self._retiring: set[asyncio.Task[None]] = set()
         self._unloaded: set[ModelName] = set()
         self._wanted: _Wanted | None = None
         self._expected: frozenset[str] | None = None
-        self._loaded = around.counters.reserve(series(LOADED))
-        self._load_time = Histogram(around.counters, LOAD_TIME)
+        self._loaded = context.counters.reserve(series(LOADED))
+        self._load_time = Histogram(context.counters, LOAD_TIME)
         self.table: Mapping[str, Hosted] = MappingProxyType({})
         self.convergence: dict[ModelName, ModelConvergence] = {}
         self.revision: int | None = None
@@ -153,7 +159,7 @@ class Hosting:
             self._retire(version for number, version in versions.items() if version is not before.get(number))
             return _report(deployment, old, failures)
         hosted = Hosted(deployment=deployment, versions=versions)
-        now = self._around.clock()
+        now = self._context.clock()
         for number, version in versions.items():
             version.serve_as(deployment.generation, now, desired.version(number))
         self._swap(hosted)
@@ -173,7 +179,7 @@ class Hosting:
                 if there is not None and there.served.artifact_digest == served.artifact_digest:
                     versions[number] = there
                 else:
-                    _check_swappable(old, served, self._around.identity.image)
+                    _check_swappable(old, served, self._context.identity.image)
                     versions[number] = await self._load(desired.deployment.model, served, fetch)
             except MendelError as error:
                 failures.note(number, error, vital=number in routed)
@@ -182,26 +188,26 @@ class Hosting:
         return versions, failures
 
     async def _load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedVersion:
-        around, loop = self._around, asyncio.get_running_loop()
-        budget, used = around.policy.memory_budget_bytes, self._used_bytes()
-        began = around.steady()
+        context, loop = self._context, asyncio.get_running_loop()
+        budget, used = context.policy.memory_budget_bytes, self._used_bytes()
+        began = context.steady()
 
-        def read() -> Read:
+        def load() -> LoadedArtifact:
             directory = fetch(served.artifact_digest)
             if budget is not None and used + (size := footprint(directory)) > budget:
                 raise NotSwappable(
                     f"Version {served.number} of {model} has {size} bytes beside {used}; the budget is {budget}.",
                     remedy="Raise serving.memory_budget_bytes.",
                 )
-            return read_version(directory, served, policy=around.policy, project=around.project)
+            return load_artifact(directory, served, context)
 
-        version = LoadedVersion(model, served, await loop.run_in_executor(self._loader, read), around)
-        around.counters.add(self._loaded)
-        self._load_time.observe((around.steady() - began) * 1000)
+        version = LoadedVersion(model, served, await loop.run_in_executor(self._loader, load), context)
+        context.counters.add(self._loaded)
+        self._load_time.observe((context.steady() - began) * 1000)
         return version
 
     def _used_bytes(self) -> int:
-        return sum(v.read.footprint_bytes for hosted in self.table.values() for v in hosted.versions.values())
+        return sum(v.artifact.footprint_bytes for hosted in self.table.values() for v in hosted.versions.values())
 
     def _swap(self, hosted: Hosted) -> None:
         model = hosted.deployment.model
@@ -209,7 +215,7 @@ class Hosting:
         self.table = MappingProxyType({**self.table, model: hosted})
         if old is not None:
             if old.deployment.production != hosted.deployment.production:
-                self._around.counters.add(self._around.counters.reserve(series(SWAPS, model=str.__str__(model))))
+                self._context.counters.add(self._context.counters.reserve(series(SWAPS, model=str.__str__(model))))
             kept = set(map(id, hosted.versions.values()))
             self._retire(version for version in old.versions.values() if id(version) not in kept)
 
@@ -220,7 +226,7 @@ class Hosting:
 
     def _retire(self, versions: Iterable[LoadedVersion]) -> None:
         for version in versions:
-            task = asyncio.create_task(version.retire(self._around.policy.drain_timeout))
+            task = asyncio.create_task(version.retire(self._context.policy.drain_timeout))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 

@@ -20,6 +20,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from mendel.adapters.threads import load_in_thread
 from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Classifier, load_project
@@ -29,10 +30,11 @@ from mendel.serving import (
     LocalBreakers,
     LocalCounters,
     ServingPolicy,
+    TrainedClassifier,
     infer_signature,
     standalone_state,
     unregistered_model,
-    write_project_artifact,
+    write_artifact,
     write_unregistered_artifact,
 )
 from mendel.transports.door import DoorContext, ProxyContext
@@ -133,9 +135,9 @@ class Shelf:
         tree.mkdir()
         (tree / "bias.txt").write_text(str(bias))
         signature = infer_signature(Table({name: np.zeros(1) for name in NAMES}))
-        digest = write_project_artifact(
+        digest = write_artifact(
+            TrainedClassifier(name=kind or model),
             tree,
-            classifier=kind or model,
             project=load_project(self.directory / "project"),
             signature=signature,
             input_example=Table({name: np.zeros(1) for name in NAMES}),
@@ -231,6 +233,7 @@ def make_kernel(shelf: Shelf):
     def make(policy: ServingPolicy | None = None, **given: Any) -> Kernel:
         policy = policy or ServingPolicy()
         parts = {
+            "load_backend": load_in_thread,
             "sink": None,
             "counters": LocalCounters(),
             "breakers": LocalBreakers(policy.breaker, clock),
@@ -275,6 +278,7 @@ async def open_project(tmp_path: Path):
             rules = replace(ServingPolicy(), **policy)
             kernel = Kernel(
                 rules,
+                load_backend=load_in_thread,
                 sink=None,
                 counters=LocalCounters(),
                 breakers=LocalBreakers(rules.breaker, clock),

@@ -396,3 +396,15 @@ def logged(spool):
     """The blocks in *spool*."""
     spool.seal()
     return [block for sealed in sealed_segments(spool.directory) for block in read_segment(sealed.path).blocks]
+
+
+async def test_a_model_whose_backend_died_is_not_ready(open_world, shelf, at, connect):
+    """When the backend of a routed version dies, the server is not ready and says why; the fault is the model's."""
+    shelf.put("sum", 1)
+    world = await open_world()
+    await world.apply(at("sum"))
+    assert world.kernel.readiness().ready
+    world.kernel.served("sum").artifact.backend.kill()
+    readiness = world.kernel.readiness()
+    assert [check.detail for check in readiness.checks if not check.passed] == ["The model was unloaded."]
+    assert (await connect("rest", world).predict("sum", RECORDS)).error == "model_failed"

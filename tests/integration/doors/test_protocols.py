@@ -170,7 +170,7 @@ async def test_modelops_lists_what_is_loaded(world, connect):
         empty_pb2.Empty(),
         metadata=(("authorization", "Bearer reader"),),
     )
-    assert {(model.name, model.status) for model in models.versions.models} == {("sum", "route"), ("proba", "route")}
+    assert {(model.name, model.status) for model in models.models} == {("sum", "route"), ("proba", "route")}
     assert models.total_count == 2
 
 

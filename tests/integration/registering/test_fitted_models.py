@@ -178,7 +178,7 @@ class Oracle:
     [
         ({"model": Oracle()}, r"Oracle cannot be registered.*scikit-learn"),
         ({"model": LogisticRegression}, r"LogisticRegression cannot be registered"),
-        ({"flavor": "onnx"}, r"'onnx'.*Supported is 'sklearn'"),
+        ({"flavor": "onnx"}, r"'onnx'.*Its flavour is 'sklearn'"),
         ({"code_paths": ["model.py"]}, r"Code is not kept.*project"),
     ],
 )

@@ -25,7 +25,7 @@ from mendel.errors import Conflict
 from mendel.projects import code_digest, files_below, load_project
 from mendel.registry import ProjectSource, Registration, Registry
 from mendel.retraining import CodeSource, Limits, Ready, Retraining, Runner, TrainJob, may_start
-from mendel.serving.artifact_writer import as_table
+from mendel.serving import as_table
 from mendel.values import ModelName, Stage, Table, VersionRef, to_micros
 
 pytestmark = pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")

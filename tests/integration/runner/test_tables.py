@@ -12,8 +12,8 @@ import pytest
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.retraining import CodeSource, ReplayJob, TrainJob
-from mendel.serving.artifact_loading import read_mlmodel
-from mendel.values import ColumnType, Signature
+from mendel.serving import read_mlmodel
+from mendel.values import ColumnType
 from support.shared_data import shared_data
 
 ROOT = Path(__file__).parents[3]
@@ -54,7 +54,7 @@ def test_any_table_trains_and_answers(source, tmp_path, name):
         )
     )
     assert trained.metrics["accuracy"] > expected
-    signature = Signature.from_mlflow(read_mlmodel(trained.artifact)["signature"])
+    signature = read_mlmodel(trained.artifact).signature
     kinds = {column.name: column.type for column in signature.inputs}
     assert kinds.get("Sex", ColumnType.STRING) is ColumnType.STRING
     replayed = runner.replay(

@@ -23,19 +23,19 @@ from mendel.projects import Project, load_project
 from mendel.serving import (
     Matrix,
     Records,
+    TrainedClassifier,
     as_table,
     frame_of,
     infer_signature,
-    load,
+    load_predictor,
     outputs_of,
     read_mlmodel,
     write_artifact,
-    write_project_artifact,
 )
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.project_imports import ProjectModules
 from mendel.serving.row_batches import assemble
-from mendel.values import ColumnType, Signature, Table
+from mendel.values import ColumnType, Table
 from mendel.values.directory_trees import tree_digest
 
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ TABLE = Table({name: X[:, place] for place, name in enumerate("abc")})
 
 
 def predict(predictor, signature, rows):
-    codec = InputCodec(signature, order=predictor.order, max_rows=1000)
+    codec = InputCodec(signature, order=predictor.descriptor.order, max_rows=1000)
     return predictor.predict(assemble([codec.decode(Matrix(rows=rows))]))
 
 
@@ -64,14 +64,14 @@ def test_an_estimator_comes_back_as_it_was_written(tmp_path):
     model = LogisticRegression().fit(X, Y)
     digest = write_artifact(model, tmp_path / "a", training=TABLE)
     assert digest == tree_digest(tmp_path / "a")
-    document = read_mlmodel(tmp_path / "a")
-    signature = Signature.from_mlflow(document["signature"])
+    signature = read_mlmodel(tmp_path / "a").signature
+    assert signature is not None
     assert signature.names == ("a", "b", "c")
-    predictor = load(tmp_path / "a", digest=digest, project=None)
+    predictor = load_predictor(tmp_path / "a", digest=digest, project=None)
     outputs = predict(predictor, signature, X.tolist())
     assert outputs.predictions == model.predict(X).tolist()
     np.testing.assert_allclose(outputs.matrix, model.predict_proba(X))
-    assert predictor.classes == (0, 1)
+    assert predictor.descriptor.classes == (0, 1)
     reference = Reference.from_json((tmp_path / "a/mendel/reference.json").read_bytes())
     assert reference.names == ("a", "b", "c", "prediction", "proba.0", "proba.1")
     assert not reference.out_of_range(TABLE).any()
@@ -96,7 +96,7 @@ def test_other_content_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "a/model.joblib").open("ab") as file:
         file.write(b"x")
     with pytest.raises(DigestMismatch):
-        load(tmp_path / "a", digest=digest, project=None)
+        load_predictor(tmp_path / "a", digest=digest, project=None)
 
 
 def test_a_cloudpickle_as_mlflow_writes_it_is_loaded(tmp_path):
@@ -107,7 +107,7 @@ def test_a_cloudpickle_as_mlflow_writes_it_is_loaded(tmp_path):
     python_function = {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
     flavors = {"python_function": python_function, "sklearn": sklearn}
     (tmp_path / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors, "mlflow_version": "3.17.2"}))
-    predictor = load(tmp_path, digest=None, project=None)
+    predictor = load_predictor(tmp_path, digest=None, project=None)
     assert predict(predictor, None, X[:5].tolist()).predictions == model.predict(X[:5]).tolist()
 
 
@@ -118,7 +118,7 @@ def test_skops_is_loaded(tmp_path):
     skops.io.dump(model, tmp_path / "m/model.skops")
     flavor = {"pickled_model": "model.skops", "serialization_format": "skops"}
     (tmp_path / "m/MLmodel").write_text(yaml.safe_dump({"flavors": {"sklearn": flavor}}))
-    predictor = load(tmp_path / "m", digest=None, project=None)
+    predictor = load_predictor(tmp_path / "m", digest=None, project=None)
     assert predict(predictor, None, X[:5].tolist()).predictions == model.predict(X[:5]).tolist()
 
 
@@ -140,14 +140,14 @@ def test_what_cannot_be_loaded_says_why(tmp_path, document, says):
     (tmp_path / "junk.pkl").write_bytes(b"junk")
     (tmp_path / "MLmodel").write_text(yaml.safe_dump(document))
     with pytest.raises(ModelNotLoadable) as caught:
-        load(tmp_path, digest=None, project=None)
+        load_predictor(tmp_path, digest=None, project=None)
     assert says in str(caught.value)
 
 
 def test_no_mlmodel_is_not_loadable(tmp_path):
     """A directory without MLmodel is no artefact."""
     with pytest.raises(ModelNotLoadable):
-        load(tmp_path, digest=None, project=None)
+        load_predictor(tmp_path, digest=None, project=None)
 
 
 def test_estimators_fitted_on_frames_take_arrays_without_a_word(tmp_path):
@@ -155,8 +155,8 @@ def test_estimators_fitted_on_frames_take_arrays_without_a_word(tmp_path):
     frame = pd.DataFrame(X, columns=list("abc"))
     model = make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0)).fit(frame, Y)
     write_artifact(model, tmp_path / "a", training=frame)
-    predictor = load(tmp_path / "a", digest=None, project=None)
-    assert not predictor.dataframe
+    predictor = load_predictor(tmp_path / "a", digest=None, project=None)
+    assert not predictor.descriptor.dataframe
     assert predict(predictor, infer_signature(frame), X.tolist()).predictions == model.predict(frame).tolist()
 
 
@@ -166,7 +166,7 @@ def test_pipelines_that_select_by_name_get_frames(tmp_path):
     columns = ColumnTransformer([("city", OneHotEncoder(), ["city"])], remainder="passthrough")
     model = make_pipeline(columns, LogisticRegression()).fit(frame, Y)
     write_artifact(model, tmp_path / "a", training=frame)
-    predictor = load(tmp_path / "a", digest=None, project=None)
+    predictor = load_predictor(tmp_path / "a", digest=None, project=None)
     signature = infer_signature(frame)
     assert [column.type for column in signature.inputs] == [ColumnType.DOUBLE, ColumnType.STRING]
     codec = InputCodec(signature, order=None, max_rows=10)
@@ -192,8 +192,8 @@ class P:
         for module in ("helper", "later"):
             (root / f"{module}.py").write_text(f"NAME = {name!r}")
         artefact = tmp_path / f"{name}-artefact"
-        write_project_artifact(artefact, classifier="p", project=found)
-        predictors.append(load(artefact, digest=None, project=found))
+        write_artifact(TrainedClassifier(name="p"), artefact, project=found)
+        predictors.append(load_predictor(artefact, digest=None, project=found))
     answers = [predict(predictor, None, [[1.0]]).predictions for predictor in (*predictors, predictors[0])]
     assert answers == [["one/one/one"], ["two/two/two"], ["one/one/one"]]
     assert not {"model", "helper", "later"} & sys.modules.keys()
@@ -235,8 +235,8 @@ class P:
     artefact = tmp_path / "artefact"
     artefact.mkdir()
     (artefact / "weight.txt").write_text("3")
-    digest = write_project_artifact(artefact, classifier="p", project=found, training=Table({"a": np.arange(5.0)}))
-    predictor = load(artefact, digest=digest, project=found)
+    digest = write_artifact(TrainedClassifier(name="p"), artefact, project=found, training=Table({"a": np.arange(5.0)}))
+    predictor = load_predictor(artefact, digest=digest, project=found)
     assert predict(predictor, None, [[2.0]]).predictions == [6.0]
 
 
@@ -253,9 +253,9 @@ class P:
 def test_code_that_cannot_be_built_says_why(tmp_path, code, says):
     """A project's broken code is a ModelNotLoadable that names the reason."""
     found = project(tmp_path / "project", code, p="P")
-    write_project_artifact(tmp_path / "artefact", classifier="p", project=found)
+    write_artifact(TrainedClassifier(name="p"), tmp_path / "artefact", project=found)
     with pytest.raises(ModelNotLoadable) as caught:
-        load(tmp_path / "artefact", digest=None, project=found)
+        load_predictor(tmp_path / "artefact", digest=None, project=found)
     assert says in str(caught.value)
 
 
@@ -263,8 +263,8 @@ def test_closing_closes_the_model_once_and_forgives_it(tmp_path):
     """close() of the model is called; what it raises is a warning."""
     code = "class P:\n    def predict(self, X): return X\n    def close(self): raise OSError('gone')"
     found = project(tmp_path / "project", code, p="P")
-    write_project_artifact(tmp_path / "artefact", classifier="p", project=found)
-    predictor = load(tmp_path / "artefact", digest=None, project=found)
+    write_artifact(TrainedClassifier(name="p"), tmp_path / "artefact", project=found)
+    predictor = load_predictor(tmp_path / "artefact", digest=None, project=found)
     with pytest.warns(RuntimeWarning, match="gone"):
         predictor.close()
 
@@ -288,7 +288,7 @@ def test_signatures_are_inferred_with_their_gaps():
 def test_replayed_rows_answer_like_requests(tmp_path):
     """frame_of and outputs_of give the log's columns for a table."""
     write_artifact(LogisticRegression().fit(X, np.where(Y, "yes", "no")), tmp_path / "a", training=TABLE)
-    predictor = load(tmp_path / "a", digest=None, project=None)
+    predictor = load_predictor(tmp_path / "a", digest=None, project=None)
     columns = outputs_of(predictor, frame_of(TABLE, infer_signature(TABLE)))
     assert set(columns) == {"prediction", "proba.no", "proba.yes"}
     assert set(columns["prediction"]) == {"no", "yes"}

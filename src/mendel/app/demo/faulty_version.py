@@ -10,9 +10,8 @@ import numpy as np
 from mendel.adapters.arrow import read_table
 from mendel.app.demo.demo_project import World
 from mendel.client.client import Client
-from mendel.projects import load_project
 from mendel.registry import Registration
-from mendel.serving import write_project_artifact
+from mendel.serving import TrainedClassifier, write_artifact
 from mendel.values import VersionRef
 
 _ROWS = 40
@@ -42,14 +41,13 @@ def register_faulting_version(client: Client, world: World) -> VersionRef:
         tree = Path(scratch) / "artifact"
         tree.mkdir()
         joblib.dump(pipeline.fit(frame.to_numpy(), few[world.target]), tree / "model.joblib")
-        write_project_artifact(
+        classes = tuple(np.unique(few[world.target]).tolist())
+        write_artifact(
+            TrainedClassifier(name=world.classifier, task=first.task, classes=classes),
             tree,
-            classifier=world.classifier,
-            project=load_project(world.project),
             signature=first.signature,
             input_example=features,
             task=first.task,
-            classes=tuple(np.unique(few[world.target]).tolist()),
         )
         registered = client.register(
             Registration(

@@ -12,11 +12,9 @@ from mendel.client.client import Client
 from mendel.errors import InvalidInput, NotFound
 from mendel.projects import chosen_classifier, code_digest, load_project
 from mendel.registry import Descriptor, ProjectSource, Registration, VersionRecord, read_descriptor
+from mendel.serving import FLAVOURS
 from mendel.values import ModelName, VersionRef
 from mendel.values.directory_trees import tree_digest
-
-_LOADABLE = ("mendel", "sklearn")
-"""The flavours that servers load, best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +117,13 @@ def _name(wish: ArtifactRequest, told: Descriptor) -> ModelName:
 
 
 def _flavor(told: Descriptor) -> str:
-    for flavor in _LOADABLE:
+    known = [flavour.name for flavour in FLAVOURS]
+    for flavor in known:
         if flavor in told.flavors:
             return flavor
     raise InvalidInput(
         f"Servers load no flavour of {', '.join(told.flavors)}.",
-        remedy=f"Give an artefact of {' or '.join(_LOADABLE)}.",
+        remedy=f"Give an artefact of {' or '.join(known)}.",
     )
 
 

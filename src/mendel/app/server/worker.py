@@ -26,6 +26,7 @@ from mendel.adapters.processes.process_logs import write_log
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
 from mendel.adapters.processes.worker_messages import BeginWorker, Desire, OpenDoors, Status
+from mendel.app.server.backend_table import BACKENDS
 from mendel.app.server.child_process import micros, run_child, utc_now
 from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
@@ -216,6 +217,7 @@ async def work(channel: Channel) -> None:
     ):
         kernel = Kernel(
             begin.policy,
+            load_backend=BACKENDS["thread"],
             sink=spool,
             counters=counters,
             breakers=breakers,

@@ -115,7 +115,7 @@ async def _capabilities(turn: Turn) -> dict[str, Any]:
             "name": hosted.deployment.model,
             "versions": [int(number) for number in hosted.registered],
             "endpoints": ["predict", "predict_proba"]
-            if any(version.read.predictor.proba for version in hosted.versions.values())
+            if any(version.artifact.descriptor.proba for version in hosted.versions.values())
             else ["predict"],
         }
         for hosted in turn.kernel.models()

@@ -1,0 +1,12 @@
+"""The kinds of backends that a server has. To add a backend, add it here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mendel.adapters.threads import load_in_thread
+from mendel.serving import LoadBackend
+
+BACKENDS: Final[Mapping[str, LoadBackend]] = {"thread": load_in_thread}
+"""By name."""

@@ -1,0 +1,1 @@
+"""Model flavours: how each kind of artefact is recognised, written, described and loaded."""

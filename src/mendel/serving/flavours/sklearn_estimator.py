@@ -1,0 +1,134 @@
+"""scikit-learn estimators and what behaves like them: one pickle, or skops file, beside the ``MLmodel``."""
+
+from __future__ import annotations
+
+import pickle
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from mendel.errors import InvalidValue, ModelNotLoadable
+from mendel.projects import Project
+from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
+from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.predictor import Predictor, PredictorDescriptor
+
+_FILE: Final = "model.joblib"
+
+
+class SklearnFlavour:
+    """
+    Written with joblib; read as joblib, pickle, cloudpickle or skops, as MLflow's ``sklearn`` flavour says.
+
+    Unpickling runs whatever the file says: only artefacts whose digest was checked get here (design.md section 8).
+    """
+
+    name = "sklearn"
+
+    def recognises(self, model: object) -> bool:
+        """An object, not a class, with fit, predict and get_params."""
+        methods = ("fit", "predict", "get_params")
+        return not isinstance(model, type) and all(callable(getattr(model, method, None)) for method in methods)
+
+    def write(self, model: Any, directory: Path) -> Sections:
+        """One joblib file, and sections that plain MLflow understands."""
+        import joblib  # noqa: PLC0415 - only where a model is written
+
+        if any(directory.iterdir()):
+            raise InvalidValue(f"{directory} is not empty.")
+        joblib.dump(model, directory / _FILE)
+        estimator = {
+            "pickled_model": _FILE,
+            "serialization_format": "joblib",
+            "sklearn_version": version("scikit-learn"),
+            "code": None,
+        }
+        python_function = {
+            "loader_module": "mlflow.sklearn",
+            "model_path": _FILE,
+            "predict_fn": "predict",
+            "python_version": platform.python_version(),
+        }
+        return {self.name: estimator, "python_function": python_function}
+
+    def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
+        """The versions of scikit-learn and Python; the classes are known only from the loaded model."""
+        written = {
+            "scikit-learn": mlmodel.flavors[self.name].get("sklearn_version"),
+            "python": mlmodel.flavors.get("python_function", {}).get("python_version"),
+        }
+        return ArtifactDescription(
+            flavour=self.name,
+            signature=mlmodel.signature,
+            versions={name: str(number) for name, number in written.items() if number is not None},
+        )
+
+    def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
+        """Unpickle the estimator; frames go to estimators that select their columns by name, arrays to all others."""
+        del project
+        with translated_load_errors("Unpickling the model"):
+            model = _unpickle(directory, mlmodel.flavors[self.name])
+        if not callable(getattr(model, "predict", None)):
+            raise ModelNotLoadable(f"The artefact holds a {type(model).__name__}, which has no predict.")
+        columns = () if mlmodel.signature is None else mlmodel.signature.inputs
+        numeric = all(column.type.numeric for column in columns)
+        dataframe = hasattr(model, "feature_names_in_") and (not numeric or _selects_by_name(model))
+        if not dataframe:
+            _forget_names(model)
+        classes = getattr(model, "classes_", None)
+        descriptor = PredictorDescriptor(
+            class_name=type(model).__name__,
+            module=type(model).__module__,
+            classes=None if classes is None or getattr(classes, "ndim", 0) != 1 else tuple(classes.tolist()),
+            dataframe=dataframe,
+            proba=callable(getattr(model, "predict_proba", None)),
+        )
+        return Predictor(model, descriptor)
+
+
+def _unpickle(directory: Path, section: Mapping[str, Any]) -> Any:
+    path = (directory / str(section.get("pickled_model", "model.pkl"))).resolve()
+    if not path.is_relative_to(directory.resolve()):
+        raise ModelNotLoadable("The artefact names a model file outside itself.")
+    match section.get("serialization_format", "cloudpickle"):
+        case "joblib":
+            import joblib  # noqa: PLC0415 - only where a model is loaded
+
+            return joblib.load(path)
+        case "cloudpickle" | "pickle":
+            with path.open("rb") as file:
+                return pickle.load(file)  # noqa: S301 - after the digest was checked; design.md section 8
+        case "skops":
+            import skops.io  # noqa: PLC0415 - only where a model is loaded
+
+            return skops.io.load(path)
+        case other:
+            raise ModelNotLoadable(f"The model is serialised as {other!r}; joblib, cloudpickle and skops are known.")
+
+
+def _selects_by_name(model: Any) -> bool:
+    return any(type(part).__name__ == "ColumnTransformer" for part in _parts(model))
+
+
+def _forget_names(model: Any) -> None:
+    """So that scikit-learn takes arrays without a warning per call; the codec has put the columns in order."""
+    for part in _parts(model):
+        part.__dict__.pop("feature_names_in_", None)
+
+
+def _parts(model: Any) -> list[Any]:
+    """*model* and every estimator inside it, each once."""
+    found: dict[int, Any] = {}
+    waiting = [model]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list | tuple):
+            waiting.extend(part)
+        elif isinstance(part, dict):
+            waiting.extend(part.values())
+        elif hasattr(part, "get_params") and hasattr(part, "__dict__") and id(part) not in found:
+            found[id(part)] = part
+            waiting.extend(vars(part).values())
+    return list(found.values())

@@ -1,0 +1,70 @@
+"""The ``MLmodel`` file of an artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mendel.errors import ModelNotLoadable
+from mendel.values import Signature
+
+INPUT_EXAMPLE: Final = "input_example.json"
+"""Some rows as MLflow keeps them, beside the MLmodel."""
+
+_FILE: Final = "MLmodel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mlmodel:
+    """
+    What the file says.
+
+    Attributes:
+        flavors: The section of each flavour by its name, as it stands in the file.
+        signature: None where the file has none.
+    """
+
+    flavors: Mapping[str, Mapping[str, Any]]
+    signature: Signature | None = None
+
+
+def read_mlmodel(directory: Path) -> Mlmodel:
+    """
+    Read the ``MLmodel`` of the artefact in *directory*.
+
+    Raises:
+        ModelNotLoadable: There is none, or it is not one.
+    """
+    try:
+        document = yaml.safe_load((directory / _FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelNotLoadable(f"{_FILE} of the artefact cannot be read: {error}.") from error
+    if not isinstance(document, dict):
+        raise ModelNotLoadable(f"{_FILE} of the artefact is not a mapping.")
+    flavors, signature = document.get("flavors") or {}, document.get("signature")
+    if not isinstance(flavors, dict):
+        raise ModelNotLoadable(f"flavors in {_FILE} of the artefact is not a mapping.")
+    return Mlmodel(
+        flavors={str(name): section or {} for name, section in flavors.items()},
+        signature=Signature.from_mlflow(signature) if isinstance(signature, dict) else None,
+    )
+
+
+def write_mlmodel(directory: Path, mlmodel: Mlmodel, *, task: str | None = None) -> None:
+    """Write *mlmodel* into *directory*, with the input example if one lies there."""
+    document: dict[str, Any] = {"flavors": {name: dict(section) for name, section in mlmodel.flavors.items()}}
+    if task is not None:
+        document["metadata"] = {"task": task}
+    if mlmodel.signature is not None:
+        document["signature"] = mlmodel.signature.to_mlflow()
+    if (directory / INPUT_EXAMPLE).is_file():
+        document["saved_input_example_info"] = {
+            "artifact_path": INPUT_EXAMPLE,
+            "pandas_orient": "split",
+            "type": "dataframe",
+        }
+    (directory / _FILE).write_text(yaml.safe_dump(document, sort_keys=True), encoding="utf-8")
