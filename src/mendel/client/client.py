@@ -51,7 +51,7 @@ from mendel.registry import (
 )
 from mendel.values import Deployment, Digest, ModelName, Stage, VersionRef, VersionUuid, from_json, to_json
 from mendel.values.directory_trees import pack_tree, unpack_tree
-from mendel.views import FleetView
+from mendel.views import FleetView, IncidentView, ModelView
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -113,6 +113,10 @@ class Client(ModelRegistering):
     def models(self) -> tuple[ModelName, ...]:
         """Every model that has a version."""
         return self._call(models.models, Nothing())
+
+    def model(self, model: str) -> ModelView:
+        """One model: its versions, deployment, health, policy, incidents and runs."""
+        return self._call(models.model, _model(model))
 
     def versions(self, model: str) -> tuple[VersionRecord, ...]:
         """The versions of *model*, ascending."""
@@ -246,6 +250,10 @@ class Client(ModelRegistering):
         """One incident with its timeline."""
         return self._call(incidents.incident, incidents.OneIncident(incident_id=incident_id))
 
+    def incident_details(self, incident_id: str) -> IncidentView:
+        """One incident with its timeline, decisions and runs."""
+        return self._call(incidents.incident_details, incidents.OneIncident(incident_id=incident_id))
+
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         """What was decided about an incident, oldest first."""
         return self._call(incidents.decisions, incidents.OneIncident(incident_id=incident_id))
@@ -258,9 +266,9 @@ class Client(ModelRegistering):
         """Say that it is over."""
         return self._call(incidents.resolve, incidents.Resolve(incident_id=incident_id, reason=reason))
 
-    def runs(self, model: str | None = None) -> tuple[PlaybookRun, ...]:
-        """Runs of playbooks, oldest first."""
-        return self._call(runs.runs, OfModel(model=_name(model)))
+    def runs(self, model: str | None = None, *, waiting: bool = False) -> tuple[PlaybookRun, ...]:
+        """Runs of playbooks, oldest first; only those that wait for a person if *waiting*."""
+        return self._call(runs.runs, runs.Runs(model=_name(model), waiting=waiting))
 
     def run(self, run_id: str) -> PlaybookRun:
         """One run with its steps."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mendel.durable import Anchor, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, Outlook
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import Registry
 from mendel.values import ModelName
+from mendel.views import Views
+
+T = TypeVar("T")
 
 
 class Anchors(Protocol):
@@ -89,3 +92,7 @@ class Call:
 
     hub: HubParts
     by: str
+
+    def read(self, ask: Callable[[Views], T]) -> T:
+        """Read one view."""
+        return self.hub.unit.read(lambda tx: ask(tx.store(Views)))

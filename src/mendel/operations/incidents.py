@@ -10,6 +10,7 @@ from mendel.operations.hub_parts import Call
 from mendel.operations.operation import operation
 from mendel.operations.requests import OfModel, OneModel
 from mendel.values import Scope
+from mendel.views import IncidentView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +30,19 @@ class Resolve(OneIncident):
 @operation("GET", "/incidents", scope=Scope.READ)
 def incidents(call: Call, request: OfModel) -> tuple[Incident, ...]:
     """List the newest 100 incidents, newest first."""
-    return call.hub.unit.read(lambda tx: tx.store(HealingStore).incidents(request.model))
+    return call.read(lambda views: views.incidents(request.model))
 
 
 @operation("GET", "/incidents/{incident_id}", scope=Scope.READ, errors=(IncidentNotFound,))
 def incident(call: Call, request: OneIncident) -> Incident:
     """Show an incident with its timeline."""
-    return call.hub.unit.read(lambda tx: tx.store(HealingStore).incident(request.incident_id))
+    return call.read(lambda views: views.incident(request.incident_id)).incident
+
+
+@operation("GET", "/incidents/{incident_id}/details", scope=Scope.READ, errors=(IncidentNotFound,))
+def incident_details(call: Call, request: OneIncident) -> IncidentView:
+    """Show an incident with its timeline, decisions and runs."""
+    return call.read(lambda views: views.incident(request.incident_id))
 
 
 @operation("GET", "/incidents/{incident_id}/decisions", scope=Scope.READ)

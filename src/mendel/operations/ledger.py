@@ -55,10 +55,8 @@ class LedgerProof:
 @operation("GET", "/events", scope=Scope.READ)
 def events(call: Call, request: Events) -> LedgerPage:
     """List entries of the ledger after a sequence number, ascending."""
-    found = call.hub.unit.read(
-        lambda tx: tx.store(Ledger).entries(
-            after=request.after, limit=request.limit, types=request.type, subject=request.subject
-        )
+    found = call.read(
+        lambda views: views.history(request.subject, after=request.after, limit=request.limit, types=request.type)
     )
     return LedgerPage(entries=found, next=found[-1].sequence if len(found) == request.limit else None)
 

@@ -22,7 +22,7 @@ from mendel.operations.requests import Nothing, OneModel, OneVersion
 from mendel.registry import LineageEntry, Registered, Registration, VersionImage, VersionRecord
 from mendel.values import Digest, ModelName, Scope, VersionUuid
 from mendel.values.directory_trees import pack_tree, unpack_tree
-from mendel.views import card_of, render_card
+from mendel.views import ModelView, card_of, render_card
 
 FORM = BodyKind(max_bytes=16 << 30, media_types={"multipart/form-data": None})
 _CHUNK_BYTES = 1 << 20
@@ -70,6 +70,12 @@ class OneDigest:
 def models(call: Call, _: Nothing) -> tuple[ModelName, ...]:
     """List every model that has a version."""
     return call.hub.registry.versions.models()
+
+
+@operation("GET", "/models/{model}", scope=Scope.READ, errors=(ModelNotFound,))
+def model(call: Call, request: OneModel) -> ModelView:
+    """Show a model: its versions, deployment, health, policy, incidents and runs."""
+    return call.read(lambda views: views.model(request.model, call.hub.clock()))
 
 
 @operation("GET", "/models/{model}/versions", scope=Scope.READ, errors=(ModelNotFound,))

@@ -10,7 +10,7 @@ from mendel.operations.operation import operation
 from mendel.operations.requests import Nothing, OneModel
 from mendel.registry import HealthReport, RollbackCheck, Snapshot
 from mendel.values import Scope
-from mendel.views import FleetView, Views
+from mendel.views import FleetView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def health(call: Call, request: OneModel) -> HealthReport:
 @operation("GET", "/fleet", scope=Scope.READ)
 def fleet(call: Call, _: Nothing) -> FleetView:
     """Show every model: what serves, its health, and whether somebody is needed."""
-    return call.hub.unit.read(lambda tx: tx.store(Views).fleet(call.hub.clock()))
+    return call.read(lambda views: views.fleet(call.hub.clock()))
 
 
 @operation("POST", "/models/{model}/snapshots", scope=Scope.DEPLOY, errors=(VersionNotFound,))

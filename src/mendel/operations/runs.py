@@ -20,6 +20,13 @@ class OneRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Runs(OfModel):
+    """Asks for runs of one model, or (None) of any; with *waiting* only for those that wait for a person."""
+
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decline(OneRun):
     """Says why a run is refused."""
 
@@ -43,9 +50,9 @@ class PauseHealing:
 
 
 @operation("GET", "/runs", scope=Scope.READ)
-def runs(call: Call, request: OfModel) -> tuple[PlaybookRun, ...]:
+def runs(call: Call, request: Runs) -> tuple[PlaybookRun, ...]:
     """List the newest 1000 runs of playbooks, oldest first."""
-    return call.hub.unit.read(lambda tx: tx.store(HealingStore).runs(request.model))
+    return call.read(lambda views: views.runs(request.model, waiting=request.waiting))
 
 
 @operation("GET", "/runs/{run_id}", scope=Scope.READ, errors=(RunNotFound,))

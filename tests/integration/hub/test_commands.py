@@ -78,6 +78,7 @@ def test_json_of_every_command_is_json(hub, mendel, model):
     assert mendel("versions", model, "--json").json[0]["ref"] == {"model": model, "number": 1}
     assert model in {report["model"] for report in mendel("models", "--json").json}
     assert len(mendel("history", model, "--json").json) == 2
+    assert mendel("models", "show", model, "--json").json["row"]["production"] == 2
     assert mendel("canary", third, "0.1", "--json").json["routes"][1]["share"] == 0.1
     assert mendel("stage", third, "sandbox", "--json").json["stage"] == "sandbox"
     assert mendel("approve", third, "--bias", "--json").json["governance"]["bias_check_passed"]["by"].startswith("cli:")

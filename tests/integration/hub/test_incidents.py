@@ -97,6 +97,18 @@ class TestPerformance:
         assert fleet.total_models == fleet.healthy + fleet.degraded + fleet.critical + fleet.unknown
         assert fleet.total_models == len(client.models())
 
+    def test_a_model_in_one_answer(self, hub, client, model):
+        """One question gives a model's versions, deployment, policy and the row of the fleet that is about it."""
+        hub.promoted(model, 2)
+        page = client.model(model)
+        assert page.versions == client.versions(model)[::-1]
+        assert (page.deployment, page.policy) == (client.deployment(model), client.policy(model))
+        assert page.history == client.history(model)[::-1]
+        assert (page.row.model, page.row.production, page.row.versions) == (model, 2, 2)
+        assert page.row.health.health_status == client.health(model).health_status
+        with pytest.raises(ModelNotFound):
+            client.model(hub.new_model())
+
     def test_a_snapshot_of_nothing_is_refused(self, hub, client, model):
         """Snapshots of unknown versions, and of one model under another's name, are refused."""
         with pytest.raises(VersionNotFound):
@@ -157,6 +169,8 @@ class TestIncidents:
         assert incident.id in {one.id for one in client.incidents()}
         (first, *_) = client.decisions(incident.id)
         assert first.reasons
+        details = client.incident_details(incident.id)
+        assert (details.incident.id, details.decisions) == (incident.id, client.decisions(incident.id))
 
     def test_an_outlook_says_what_was_looked_at(self, hub, client, model):
         """With nothing to do, it says so and why."""
@@ -219,8 +233,10 @@ class TestRuns:
         client.record_performance_snapshot(hub.snapshot(sick, **SICK))
         client.observe(model)
         (proposed,) = [run for run in client.runs(model) if run.state is RunState.PROPOSED]
+        assert client.runs(model, waiting=True) == (proposed,)
         declined = client.decline_run(proposed.id, reason="wait for noon")
         assert declined.state is RunState.DECLINED
+        assert client.runs(model, waiting=True) == ()
         assert client.deployment(model).production == 2
 
 

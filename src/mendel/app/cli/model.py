@@ -16,8 +16,8 @@ from mendel.app.cli.tables import HISTORY, MODELS, VERSIONS
 if TYPE_CHECKING:
     from mendel.app.project.artifact_registration import RegisteredArtifact
     from mendel.app.project.training import Trained
-    from mendel.registry import HealthReport, PolicyDocument, VersionRecord
-    from mendel.values import Deployment
+    from mendel.registry import PolicyDocument, VersionRecord
+    from mendel.views import ModelView
 
 
 def train(
@@ -114,10 +114,10 @@ def list_models(*, directory: Directory = None) -> Result:
 
 
 def show_model(model: Model, *, directory: Directory = None) -> Result:
-    """Show a model: what serves, its health and its routes."""
+    """Show a model: what serves, its health, routes and policy."""
     with hub(directory) as client:
-        health, deployment = client.health(model), client.deployment(model)
-    return Result({"health": health, "deployment": deployment}, _model_lines(health, deployment))
+        found = client.model(model)
+    return Result(found, _model_lines(found))
 
 
 def list_versions(model: Model, *, directory: Directory = None) -> Result:
@@ -253,12 +253,19 @@ def _version_lines(record: VersionRecord) -> Iterator[str]:
     yield f"  {'image':<10} {'-' if record.image is None else f'{record.image.reference} {record.image.digest}'}"
 
 
-def _model_lines(health: HealthReport, deployment: Deployment) -> Iterator[str]:
-    yield f"{health.model}  {health.health_status}, generation {deployment.generation}"
-    for route in deployment.routes:
+def _model_lines(found: ModelView) -> Iterator[str]:
+    health = found.row.health
+    yield f"{health.model}  {health.health_status}, generation {found.deployment.generation}"
+    for route in found.deployment.routes:
         yield f"  {'serves':<10} version {route.version} for {route.share:.0%} of the traffic"
     for reason in health.reasons:
         yield f"  {'because':<10} {reason}"
+    yield f"  {'servers':<10} {found.row.convergence}"
+    yield f"  {'versions':<10} {len(found.versions)}"
+    yield f"  {'policy':<10} version {found.policy.version}, {found.policy.hash[:12]}"
+    for incident in found.incidents:
+        if incident.status.unresolved:
+            yield f"  {'incident':<10} {incident.id} {incident.title} [{incident.severity}, {incident.status}]"
 
 
 def _policy_lines(model: str, document: PolicyDocument) -> Iterator[str]:

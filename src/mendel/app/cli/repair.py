@@ -38,10 +38,15 @@ def rollback(
     return Result(done, [f"{model} {said} {change}"])
 
 
-def list_runs(*, model: OneModel = None, directory: Directory = None) -> Result:
+def list_runs(
+    *,
+    model: OneModel = None,
+    waiting: Annotated[bool, option("--waiting", help="Only runs that wait for a person.")] = False,
+    directory: Directory = None,
+) -> Result:
     """List runs of playbooks, oldest first."""
     with hub(directory) as client:
-        return RUNS.result(client.runs(model))
+        return RUNS.result(client.runs(model, waiting=waiting))
 
 
 def show_run(run_id: RunId, *, directory: Directory = None) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +12,9 @@ from mendel.app.cli.parameters import argument, option
 from mendel.app.cli.tables import INCIDENTS
 
 if TYPE_CHECKING:
-    from mendel.healing import DecisionRecord, Incident, Outlook
+    from mendel.healing import Outlook
     from mendel.predictions import LabelRow
+    from mendel.views import IncidentView
 
 IncidentId = Annotated[str, argument("INCIDENT", "An incident, INC-<year>-<n>.")]
 
@@ -62,8 +63,8 @@ def list_incidents(*, model: OneModel = None, directory: Directory = None) -> Re
 def show_incident(incident_id: IncidentId, *, directory: Directory = None) -> Result:
     """Show an incident with its timeline and decisions."""
     with hub(directory) as client:
-        found, decisions = client.incident(incident_id), client.decisions(incident_id)
-    return Result({"incident": found, "decisions": decisions}, _incident_lines(found, decisions))
+        found = client.incident_details(incident_id)
+    return Result(found, _incident_lines(found))
 
 
 def acknowledge_incident(incident_id: IncidentId, *, directory: Directory = None) -> Result:
@@ -110,11 +111,12 @@ def _outlook_lines(outlook: Outlook) -> Iterator[str]:
         yield "Nothing to do."
 
 
-def _incident_lines(found: Incident, decisions: Sequence[DecisionRecord]) -> Iterator[str]:
+def _incident_lines(view: IncidentView) -> Iterator[str]:
+    found = view.incident
     yield f"{found.id}  {found.title}  [{found.severity}, {found.status}]"
     yield found.description
     for entry in found.timeline:
         yield f"  {entry.at:%H:%M:%S}  {entry.kind:<12} {entry.text}"
-    for decision in decisions:
+    for decision in view.decisions:
         decided = " ".join((decision.verdict, *([decision.playbook] if decision.playbook else [])))
         yield f"  {decision.at:%H:%M:%S}  decision     {decided}: {'; '.join(decision.reasons)}"
