@@ -328,6 +328,21 @@ def test_health_is_answered_while_nothing_can_be_served(serve, hub, artifact):
     assert not report.ready
 
 
+def test_a_model_whose_artefact_is_on_its_way_is_not_ready_instead_of_unknown(serve, hub, artifact):
+    """Until the artefact is here, its model answers 503 and an unknown one 404; then it serves."""
+    digest = artifact(1)
+    place, away = hub.artifacts / digest.hex, hub.artifacts / "away"
+    place.rename(away)
+    hub.deploy(digest)
+    server = serve()
+    server.until(server.address)
+    assert server.until(lambda: _health(server, "not loaded yet"))[0] == 503
+    assert server.predict()[0] == 503
+    assert server.ask("POST", "/v1/nobody/predict", {"instances": [{"sleep": 0.0, "fail": 0.0}]})[0] == 404
+    away.rename(place)
+    assert server.until(server.version) == 1
+
+
 def test_a_server_that_was_told_nothing_is_not_ready(serve, hub):
     """Before the hub was heard for the first time, health is answered, and truthfully."""
     hub.stop()

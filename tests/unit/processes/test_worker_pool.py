@@ -12,7 +12,7 @@ import pytest
 
 from mendel.adapters.processes.child_processes import Child, Command, worker_environment
 from mendel.adapters.processes.worker_messages import Status, to_line
-from mendel.adapters.processes.worker_pool import WorkerPool
+from mendel.adapters.processes.worker_pool import Worker, WorkerPool, worker_to_open
 
 ACCEPTING = to_line(Status(accepting=True, ready=True))
 CHILD = f"""
@@ -154,3 +154,27 @@ def _alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("revisions", "known", "seconds", "opens"),
+    [
+        ((), True, 60, None),
+        ((-1, -1), False, 1.9, None),
+        ((-1, -1), False, 2, 0),
+        ((-1, -1), True, 9.9, None),
+        ((-1, -1), True, 10, 0),
+        ((-1, 4), True, 1.9, None),
+        ((-1, 4), True, 2, 1),
+    ],
+)
+def test_doors_open_before_anything_is_loaded_only_when_health_would_go_unanswered(revisions, known, seconds, opens):
+    """A worker that failed to load opens after 2 s, one that still loads after 10 s."""
+    workers = [
+        Worker(
+            slot=slot, vintage=0, child=None, born=0.0, status=Status(accepting=False, ready=False, revision=revision)
+        )
+        for slot, revision in enumerate(revisions)
+    ]
+    chosen = worker_to_open(workers, waited=timedelta(seconds=seconds), known=known)
+    assert (None if chosen is None else chosen.slot) == opens

@@ -69,7 +69,12 @@ class ServerState:
         state = self._delivery.servable
         wanted = {model.deployment.model for model in state.models}
         base = replace(state, models=tuple(m for m in self._settled.models if m.deployment.model in wanted))
-        return Desire(state=state, base=base if base.models not in {(), state.models} else None)
+        deployed = (model.deployment.model for model in self._delivery.newest.models)
+        return Desire(
+            state=state,
+            base=base if base.models not in {(), state.models} else None,
+            awaited=tuple(model for model in deployed if model not in wanted),
+        )
 
     def review(self) -> None:
         """Look at the workers anew: what they all serve now has settled, and artefacts no state names may go."""

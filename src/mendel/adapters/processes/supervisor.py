@@ -33,14 +33,13 @@ from mendel.adapters.processes.server_state import ServerEpoch, ServerState
 from mendel.adapters.processes.shared_breakers import Arbiter, Micros
 from mendel.adapters.processes.shared_counters import CounterTotals, bury_gauges
 from mendel.adapters.processes.worker_messages import BeginProxy, BeginWorker, OpenDoors, WorkerDoor
-from mendel.adapters.processes.worker_pool import WorkerPool
+from mendel.adapters.processes.worker_pool import WorkerPool, worker_to_open
 from mendel.durable import Clock, NewId
 from mendel.errors import MendelError
 from mendel.predictions import seal_orphans, spool_identity
 
 _log = structlog.get_logger("mendel.supervisor")
 _LOCK_TIMEOUT: Final = timedelta(seconds=5)
-_COLD_START: Final = timedelta(seconds=2)
 _LOOK_EVERY: Final = timedelta(milliseconds=250)
 _LAST_REPORT_TIMEOUT: Final = timedelta(seconds=5)
 
@@ -299,7 +298,7 @@ class _Server:
             await asyncio.sleep(self._settings.fold_every.total_seconds())
 
     async def _keep_a_door_open(self) -> None:
-        """While nobody is ready, one worker answers all the same, so that health can be asked."""
+        """While no worker is ready, one answers all the same, so that health can be asked."""
         alone_since: float | None = None
         loop = asyncio.get_running_loop()
         while True:
@@ -309,8 +308,10 @@ class _Server:
                 alone_since = None
                 continue
             alone_since = alone_since or loop.time()
-            if workers and loop.time() - alone_since >= _COLD_START.total_seconds():
-                workers[0].child.send(OpenDoors())
+            waited = timedelta(seconds=loop.time() - alone_since)
+            chosen = worker_to_open(workers, waited=waited, known=self._state.desire() is not None)
+            if chosen is not None:
+                chosen.child.send(OpenDoors())
 
     async def _launch(self, slot: int) -> Child:
         self._arbiter.welcome(slot)

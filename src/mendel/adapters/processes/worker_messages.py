@@ -12,7 +12,7 @@ from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidValue
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServerIdentity, ServingPolicy
-from mendel.values import DesiredState, ModelConvergence, from_builtins, to_json
+from mendel.values import DesiredState, ModelConvergence, ModelName, from_builtins, to_json
 
 MAX_LINE_BYTES: Final = 64 << 20
 
@@ -86,10 +86,18 @@ class Desire:
 
     ``base`` is for a worker that serves nothing yet: the last state that all workers converged on, when it differs. It
     is applied first, so that a worker born while ``state`` cannot be loaded serves what the others still serve.
+
+    ``awaited`` are the deployed models that ``state`` lacks, because their artefacts are not here yet.
     """
 
     state: DesiredState
     base: DesiredState | None = None
+    awaited: tuple[ModelName, ...] = ()
+
+    @property
+    def deployed(self) -> tuple[ModelName, ...]:
+        """Every model that is deployed, whether it can be loaded already or not."""
+        return (*(model.deployment.model for model in self.state.models), *self.awaited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

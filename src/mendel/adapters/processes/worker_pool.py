@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -22,6 +22,8 @@ _log = structlog.get_logger("mendel.workers")
 _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=100), cap=timedelta(seconds=10))
 _STEADY: Final = timedelta(seconds=10)
 _GRACE: Final = timedelta(seconds=2)
+_COLD_START: Final = timedelta(seconds=2)
+_FIRST_LOAD: Final = timedelta(seconds=10)
 _STARTING: Final = Status(accepting=False, ready=False, detail="starting")
 
 
@@ -51,6 +53,20 @@ class _Line:
     crashes: int = 0
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     serving: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def worker_to_open(workers: Sequence[Worker], *, waited: timedelta, known: bool) -> Worker | None:
+    """
+    Which worker shall open its doors though it is not ready, when none had open doors for *waited*.
+
+    After 2 s one that has applied what is desired and cannot serve it, or any where it is not *known* what is desired.
+    While workers still load, callers wait for them; only after 10 s one of these must open, so that health checks do
+    not take the server for dead.
+    """
+    tried = [worker for worker in workers if not known or worker.status.revision >= 0]
+    if tried and waited >= _COLD_START:
+        return tried[0]
+    return workers[0] if workers and waited >= _FIRST_LOAD else None
 
 
 class WorkerPool:

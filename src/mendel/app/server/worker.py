@@ -106,6 +106,7 @@ class Worker:
         while (message := await self._channel.hear()) is not None:
             if isinstance(message, Desire):
                 self._desire = message
+                self._kernel.expect(message.deployed)
                 self._new_state.set()
             elif isinstance(message, OpenDoors):
                 self._told_to_open = True
