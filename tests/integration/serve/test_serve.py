@@ -343,6 +343,17 @@ def test_a_model_whose_artefact_is_on_its_way_is_not_ready_instead_of_unknown(se
     assert server.until(server.version) == 1
 
 
+def test_a_server_that_stops_reports_no_model_as_not_served(serve, hub, artifact):
+    """What a server reports while its workers go is no evidence against the version they served."""
+    generation = hub.deploy(artifact(1))
+    server = serve().ready()
+    server.until(lambda: any(line.generation_serving == generation for r in hub.reports for line in r.convergence))
+    served = next(place for place, r in enumerate(hub.reports) if r.ready)
+    assert server.stop() == 0
+    assert not hub.reports[-1].ready
+    assert {line.generation_serving for r in hub.reports[served:] for line in r.convergence} == {generation}
+
+
 def test_a_server_that_was_told_nothing_is_not_ready(serve, hub):
     """Before the hub was heard for the first time, health is answered, and truthfully."""
     hub.stop()

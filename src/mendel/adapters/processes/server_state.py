@@ -55,6 +55,8 @@ class ServerState:
         self._settled = files.settled() or NOTHING
         self.vintage = 0
         """Grows when the workers shall be replaced."""
+        self.stopping = False
+        """A server that stops says nothing about models: that its workers go tells nothing about a version."""
 
     def take(self, delivery: Delivery) -> None:
         """Take up *delivery*."""
@@ -94,7 +96,7 @@ class ServerState:
             at=self._clock(),
             revision=min((status.revision for status in statuses), default=-1),
             ready=any(status.ready for status in statuses),
-            convergence=fold_convergence(self._delivery, statuses),
+            convergence=() if self.stopping else fold_convergence(self._delivery, statuses),
             counters=version_counters(self._counters.totals()),
             spool={**self._spool_notes(), "workers": [status.spool for status in statuses]},
         )

@@ -254,6 +254,7 @@ class _Server:
             periodic = [tasks.create_task(self._fold_breakers()), tasks.create_task(self._keep_a_door_open())]
             sending = [tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None]
             await self._stop.wait()
+            self._state.stopping = True
             feed.cancel()
             await self._drain()
             await asyncio.gather(*pools)
