@@ -1,4 +1,4 @@
-"""The append-only prediction log and the join with labels, over ports."""
+"""The prediction log: spooling predictions and labels, shipping them to the lake, and reading them joined."""
 
 from mendel.predictions.entities import (
     LabelRow,

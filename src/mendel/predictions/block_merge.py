@@ -1,4 +1,4 @@
-"""Many small batches of one kind into one: so that rows are laid out once per segment, not once per batch."""
+"""Merge small batches of the same kind into one block, so that rows are built once per segment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mendel.predictions.entities import Column, PredictionBlock
 
 
 def join_blocks(blocks: Iterable[PredictionBlock]) -> tuple[PredictionBlock, ...]:
-    """Blocks of one version and shape as one block, rows in order; empty ones vanish."""
+    """Merge blocks that have the same version and columns, keeping the order of rows; empty blocks are dropped."""
     alike: dict[tuple[object, ...], list[PredictionBlock]] = {}
     for block in blocks:
         if len(block):
@@ -59,7 +59,7 @@ def _join(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
 
 
 def each(value: Any, rows: int, kind: type[np.generic]) -> Column:
-    """One value per row of what is one or one per row."""
+    """Give one value per row: an array unchanged, or a single value repeated *rows* times."""
     return value if isinstance(value, np.ndarray) else np.full(rows, value, dtype=kind)
 
 

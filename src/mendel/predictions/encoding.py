@@ -1,4 +1,4 @@
-"""Blocks and labels to bytes and back: msgpack around raw column bytes, needing neither pyarrow nor deltalake."""
+"""Encode blocks and labels as bytes and decode them: msgpack around raw column bytes, without pyarrow or deltalake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 
 class _Block(msgspec.Struct, array_like=True, frozen=True):
-    """A block on disk; fields are appended, never moved, so that older segments stay readable."""
+    """The layout of a block on disk; new fields are appended at the end, so that older segments stay readable."""
 
     model: str
     version: int
@@ -69,7 +69,7 @@ _LABELS_DECODER = msgspec.msgpack.Decoder(list[_Label])
 
 
 def encode_block(block: PredictionBlock) -> bytes:
-    """The block as bytes; values msgpack has no word for are kept as text."""
+    """Encode a block; a value without a msgpack type is stored as text."""
     try:
         return _ENCODER.encode(_block_fields(block, clean=False))
     except (OverflowError, UnicodeEncodeError):
@@ -78,20 +78,20 @@ def encode_block(block: PredictionBlock) -> bytes:
 
 def decode_block(payload: bytes) -> PredictionBlock:
     """
-    The block that *payload* holds; its arrays are read-only.
+    Decode a block; its arrays are read-only.
 
     Raises:
-        SegmentCorrupt: It holds none.
+        SegmentCorrupt: *payload* is not a block.
     """
     try:
         raw = _BLOCK_DECODER.decode(payload)
         return _from_raw(raw)
     except (msgspec.DecodeError, ValueError, TypeError) as error:
-        raise SegmentCorrupt(f"A block cannot be read: {error}.") from error
+        raise SegmentCorrupt(f"A block of predictions cannot be decoded: {error}.") from error
 
 
 def encode_labels(labels: Sequence[LabelRow]) -> bytes:
-    """The labels as bytes."""
+    """Encode labels; a value without a msgpack type is stored as text."""
     try:
         return _ENCODER.encode([_label_fields(label, label.true_label) for label in labels])
     except (OverflowError, UnicodeEncodeError):
@@ -100,15 +100,15 @@ def encode_labels(labels: Sequence[LabelRow]) -> bytes:
 
 def decode_labels(payload: bytes) -> tuple[LabelRow, ...]:
     """
-    The labels that *payload* holds.
+    Decode labels.
 
     Raises:
-        SegmentCorrupt: It holds none.
+        SegmentCorrupt: *payload* does not hold labels.
     """
     try:
         rows = _LABELS_DECODER.decode(payload)
     except msgspec.DecodeError as error:
-        raise SegmentCorrupt(f"Labels cannot be read: {error}.") from error
+        raise SegmentCorrupt(f"Labels cannot be decoded: {error}.") from error
     return tuple(
         LabelRow(
             prediction_id=row.prediction_id,

@@ -1,4 +1,4 @@
-"""What was predicted, what turned out true, and the profiles of both: the nouns of the log."""
+"""The values of the prediction log: predictions, labels, segments and profiles."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ ID_BYTES = 16
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PredictionBlock:
     """
-    One executed batch, column by column: what the serving path hands to the spool.
+    One executed batch in columns, which the inference path passes to the spool.
 
-    Where a field takes "one or one per row", the single value stands for every row. Arrays are shared, not copied.
+    A field marked "one value or one per row" may hold a single value for all rows. Arrays are shared, not copied.
 
     Attributes:
-        generation: Of the deployment the batch ran under.
+        generation: The generation of the deployment that the batch ran under.
         prediction_ids: UUIDv7s, packed: 16 bytes each, in row order (see :func:`mint_ids` and :func:`id_texts`).
-        timestamp_micros: When the answer was made, microseconds since 1970 in UTC; one, or one per row (``int64``).
-        door: ``rest``, ``grpc``, ``zmq`` or ``log`` (made elsewhere and only logged); one or one per row.
-        correlation_ids: One, or one per row; None where there is none.
+        timestamp_micros: The time of the answer in microseconds since 1970, UTC; one value or one per row (``int64``).
+        door: ``rest``, ``grpc``, ``zmq``, or ``log`` for a prediction made by another system; one value or one per row.
+        correlation_ids: One value or one per row; None when the request had no correlation id.
         feature_names: Names of the model's inputs, in order.
         features: A ``float64`` matrix of shape (rows, features) when all are numbers, else one column per feature.
-        predictions: One per row (None where the row failed); None when the whole batch failed.
-        probabilities: Shape (rows, classes), or None when the model gives none.
-        classes: Text of each class, in the order of *probabilities*.
-        latency_ms: From admission to answer; one or one per row.
-        event_micros: When the predicted thing happened, as the caller says; None where the caller does not.
-        ood: Rows outside the reference's ranges; None when not scored.
-        errors: What went wrong, row by row; None when nothing did.
-        shadow: The answer went to nobody.
-        simulated: The traffic is a simulation's; one or one per row.
-        image_digest: Of the container image that the version is delivered in, or that the server runs in.
+        predictions: The answer of each row, None for a failed row; None when the whole batch failed.
+        probabilities: Shape (rows, classes); None when the model gives no probabilities.
+        classes: The text of each class, in the order of *probabilities*.
+        latency_ms: The time from admission to answer; one value or one per row.
+        event_micros: The time of the predicted event as stated by the caller, per row; None when not stated.
+        ood: True for rows outside the reference's ranges; None when rows were not scored.
+        errors: The error of each row, None for a row without error; None when no row failed.
+        shadow: True when the answers were not returned to a caller.
+        simulated: True when the traffic comes from a simulation; one value or one per row.
+        image_digest: The digest of the container image of the version, or of the image that the server runs in.
     """
 
     model: ModelName
@@ -74,10 +74,10 @@ class PredictionBlock:
 
     def check(self) -> None:
         """
-        Refuse a block whose columns do not fit each other; the spool's hot path leaves this to its caller's tests.
+        Check that all columns have one value per row. :meth:`Spool.append` does not call this, for speed.
 
         Raises:
-            ShapeMismatch: Names the column.
+            ShapeMismatch: A column has another length; the message names it.
         """
         rows = len(self)
         lengths = {
@@ -93,7 +93,10 @@ class PredictionBlock:
         wrong = {name: length for name, length in lengths.items() if length != rows}
         width = self.features.shape[1] if isinstance(self.features, np.ndarray) else len(self.features)
         if wrong or width != len(self.feature_names) or len(self.prediction_ids) % ID_BYTES:
-            raise ShapeMismatch(f"A block of {rows} rows and {len(self.feature_names)} features has {wrong or width}.")
+            raise ShapeMismatch(
+                f"A block of {rows} rows and {len(self.feature_names)} features has columns of other lengths: "
+                f"{wrong or f'{width} feature columns'}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +105,8 @@ class LabelRow:
     The true outcome of a prediction.
 
     Attributes:
-        received_at: When a door took it; orders labels that claim the same time.
-        label_timestamp: When it became known, as the caller says; None: when it was received.
+        received_at: When the server received the label; orders labels with equal ``label_timestamp``.
+        label_timestamp: When the outcome became known, as stated by the caller; None means ``received_at``.
     """
 
     prediction_id: str
@@ -115,7 +118,7 @@ class LabelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A segment as read back: whole, in the order of its writing."""
+    """The decoded content of a sealed segment, in the order of writing."""
 
     spool_id: str
     seq: int
@@ -125,7 +128,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class PendingSegment:
-    """A segment that waits in the inbox."""
+    """A segment in the inbox that is not shipped yet."""
 
     spool_id: str
     seq: int
@@ -134,7 +137,7 @@ class PendingSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRow:
-    """The mergeable summary (JSON) of one version's rows of one grain of time, against one reference."""
+    """The profile (JSON) of one version's rows in one window of time, against one reference; profiles can be merged."""
 
     model: ModelName
     version: int
@@ -153,14 +156,14 @@ class SegmentProfile:
 
     @property
     def key(self) -> tuple[str, int, ModelName, int, str, Window]:
-        """What makes it one of a kind."""
+        """The primary key of the profile."""
         row = self.row
         return self.spool_id, self.seq, row.model, row.version, row.reference_id, row.window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolProgress:
-    """The newest segment of a spool that is wholly recorded, and when it was."""
+    """The newest segment of a spool whose rows and profiles are stored, and when they were stored."""
 
     spool_id: str
     seq: int
@@ -170,10 +173,10 @@ class SpoolProgress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """
-    One logged prediction and every label it got, the one that counts last.
+    One logged prediction with all its labels; the last label is the effective one.
 
-    ``event_time`` is what windows go by: the caller's where it was believable, else the time of the answer. A
-    ``quarantined`` prediction claimed ``claimed_time``, which was not, and counts in no window.
+    ``event_time`` assigns the prediction to windows: the time that the caller claimed if plausible, else the time of
+    the answer. A ``quarantined`` prediction has an implausible ``claimed_time`` and counts in no window.
     """
 
     prediction_id: str
@@ -223,7 +226,7 @@ def mint_ids(count: int, *, micros: int, randbytes: Callable[[int], bytes]) -> b
 
 
 def id_texts(packed: bytes) -> list[str]:
-    """The packed ids as people write them."""
+    """Convert packed ids to UUID texts."""
     h = packed.hex()
     return [
         f"{h[i : i + 8]}-{h[i + 8 : i + 12]}-{h[i + 12 : i + 16]}-{h[i + 16 : i + 20]}-{h[i + 20 : i + 32]}"
@@ -233,19 +236,19 @@ def id_texts(packed: bytes) -> list[str]:
 
 def pack_ids(texts: list[str]) -> bytes:
     """
-    The other way round.
+    Convert UUID texts to packed ids.
 
     Raises:
-        InvalidValue: One is not a UUID.
+        InvalidValue: A text is not a UUID.
     """
     try:
         return b"".join(UUID(text).bytes for text in texts)
     except ValueError as error:
-        raise InvalidValue(f"Not a prediction id: {error}.", remedy="Prediction ids are UUIDs.") from error
+        raise InvalidValue(f"A prediction id is not a UUID: {error}.", remedy="Give the ids of the answers.") from error
 
 
 def id_micros(prediction_id: str) -> int | None:
-    """When a UUIDv7 was minted, to the millisecond; None for every other text."""
+    """Give the creation time in a UUIDv7, in microseconds, precise to the millisecond; None for any other text."""
     try:
         value = UUID(prediction_id)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the log may know of a feature: all of it, only whether two values are equal, or nothing."""
+"""Keep, hash or drop features before they enter the prediction log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mendel.values import to_json
 
 
 class FeatureUse(StrEnum):
-    """What becomes of a feature on its way into the log."""
+    """What the log stores of a feature: its value, a keyed hash of its value, or nothing."""
 
     KEEP = "keep"
     HASH = "hash"
@@ -25,10 +25,11 @@ class FeatureUse(StrEnum):
 
 def discreet(block: PredictionBlock, uses: Mapping[str, FeatureUse], key: bytes) -> PredictionBlock:
     """
-    The block without the features to drop, and with the features to hash as text.
+    Remove the features to drop from a block, and replace the features to hash by their hashes.
 
-    A hash is the HMAC-SHA256 (first 128 bits, hex) of the value's canonical JSON under the installation's key: equal
-    values stay equal within one installation, and nobody without the key can try values. Missing stays missing.
+    A hash is the HMAC-SHA256 (first 128 bits, hex) of the value's canonical JSON under the installation's key. Equal
+    values have equal hashes within one installation, and without the key nobody can test guesses. A missing value
+    stays missing.
     """
     asked = [uses.get(name, FeatureUse.KEEP) for name in block.feature_names]
     if all(use is FeatureUse.KEEP for use in asked):

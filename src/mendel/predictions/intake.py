@@ -1,4 +1,4 @@
-"""What reaches the hub itself takes the same road: its own spool, then the inbox."""
+"""Labels and predictions that clients send to the hub: they pass through the hub's own spool into the inbox."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mendel.predictions.spool_files import salvage, sealed_segments
 
 def forward(directory: Path, inbox: SegmentInbox) -> int:
     """
-    Put every sealed segment of the spool in *directory* into an inbox, oldest first, and delete it there; how many.
+    Move every sealed segment of the spool in *directory* into the inbox, oldest first; give the number of segments.
 
-    A segment that the disk has damaged is replaced by its whole frames, so that the sequence goes on.
+    A damaged segment is replaced by its intact frames, so that the sequence continues.
     """
     segments = sealed_segments(directory)
     for segment in segments:
@@ -32,34 +32,34 @@ def forward(directory: Path, inbox: SegmentInbox) -> int:
 
 class Intake:
     """
-    Takes labels and predictions that are posted to the hub; when it returns, they are durably in the inbox.
+    Accepts labels and predictions that clients send to the hub; when a method returns, they are in the inbox.
 
-    The hub's spool should keep ``fsync: batch``. Safe to share between threads.
+    They survive a power loss if the hub's spool has ``fsync: batch``. Threads may share one instance.
     """
 
     def __init__(self, spool: Spool, inbox: SegmentInbox) -> None:
         self._spool = spool
         self._inbox = inbox
         self._mutex = Lock()
-        forward(spool.directory, inbox)  # what a killed hub left
+        forward(spool.directory, inbox)  # segments that a killed hub left
 
     def accept_labels(self, labels: Sequence[LabelRow]) -> None:
         """
-        Take labels, of known and of unknown predictions.
+        Accept labels, also for predictions that are not logged yet.
 
         Raises:
-            StoreUnavailable: The disk does not take them; none was taken.
+            StoreUnavailable: The labels could not be written; none was accepted.
         """
         with self._mutex:
             self._sent(taken=self._spool.append_labels(labels))
 
     def accept_predictions(self, block: PredictionBlock) -> None:
         """
-        Take predictions that were made elsewhere.
+        Accept predictions that another system made.
 
         Raises:
-            ShapeMismatch: The block's columns do not fit each other.
-            StoreUnavailable: The disk does not take them; none was taken.
+            ShapeMismatch: The block's columns have different lengths.
+            StoreUnavailable: The predictions could not be written; none was accepted.
         """
         block.check()
         with self._mutex:
@@ -67,6 +67,9 @@ class Intake:
 
     def _sent(self, *, taken: bool) -> None:
         if not taken:
-            raise StoreUnavailable(f"The log of the hub takes nothing: {self._spool.condition.degraded}")
+            raise StoreUnavailable(
+                f"The hub cannot log now: {self._spool.condition.degraded}",
+                remedy="Free disk space on the hub's machine, then send the request again.",
+            )
         self._spool.seal()
         forward(self._spool.directory, self._inbox)

@@ -1,4 +1,4 @@
-"""Which label counts, and what it is in the words of the predictions."""
+"""Choose the effective label of each prediction, and convert labels to the type of the predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mendel.values import Table, from_micros
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountingLabels:
-    """For each prediction id the row of the label that counts, and how many labels contradicted the one before."""
+    """The row of the effective label of each prediction id, and the number of labels that changed an earlier label."""
 
     row: dict[str, int]
     conflicts: int
@@ -23,9 +23,9 @@ class CountingLabels:
 
 def counting_labels(labels: Table) -> CountingLabels:
     """
-    The last label of each prediction wins: by the time it claims, then by its arrival.
+    Choose the last label of each prediction: by the time that the label states, then by its arrival.
 
-    A label that says the same again is no conflict.
+    A repeated label with the same outcome is not a conflict.
     """
     row: dict[str, int] = {}
     conflicts = 0
@@ -39,7 +39,7 @@ def counting_labels(labels: Table) -> CountingLabels:
 
 
 def counting_order(labels: Table) -> list[int]:
-    """Positions of labels in the order in which they count; a later one replaces an earlier."""
+    """Give the positions of labels in order of effect: a later label replaces an earlier label."""
     if not len(labels):
         return []
     place, seq, received, time = (labels[name] for name in ("place", "seq", "received_at", "label_time"))
@@ -48,7 +48,7 @@ def counting_order(labels: Table) -> list[int]:
 
 def aligned(labels: Column, predictions: Column) -> Column:
     """
-    Labels of the kind of the predictions, where every one can be read as such: ``"1"`` for a model that says 1.
+    Convert labels to the type of the predictions if every label allows it: ``"1"`` becomes 1 for numeric predictions.
 
     >>> aligned(np.array(["1", "0"], dtype=object), np.array([1.0, 1.0])).tolist()
     [1.0, 0.0]
@@ -67,7 +67,7 @@ def aligned(labels: Column, predictions: Column) -> Column:
 
 def class_text(value: Any) -> str:
     """
-    A class as text, whatever type it came in.
+    Write a class as text; integers in floats are written without a fraction.
 
     >>> class_text(1.0), class_text("1"), class_text(True), class_text("good")
     ('1', '1', 'True', 'good')
@@ -87,14 +87,16 @@ def labels_from(
     time_column: str | None = None,
 ) -> tuple[LabelRow, ...]:
     """
-    The labels that a table holds, one per row; rows without an outcome hold none.
+    Read labels from a table, one per row; a row without an outcome is skipped.
 
     Raises:
-        InvalidInput: A column is missing, or a row has no id.
+        InvalidInput: A column is missing, or a row has no prediction id.
     """
     for name in (id_column, label_column, *([time_column] if time_column else [])):
         if name not in table:
-            raise InvalidInput(f"There is no column {name!r}.", remedy=f"There are {', '.join(table.names)}.")
+            raise InvalidInput(
+                f"The table has no column {name!r}.", remedy=f"Choose one of its columns: {', '.join(table.names)}."
+            )
     times = table[time_column].tolist() if time_column else [None] * len(table)
     rows = zip(table[id_column].tolist(), table[label_column].tolist(), times, strict=True)
     return tuple(
@@ -112,7 +114,7 @@ def labels_from(
 
 def _id(value: object, place: int) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"Row {place} has no prediction id.")
+        raise InvalidInput(f"Row {place} has no prediction id, or the id is not a text.")
     return value
 
 

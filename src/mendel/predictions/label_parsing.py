@@ -1,4 +1,4 @@
-"""Labels as applications post them: JSON, NDJSON or CSV."""
+"""Parse the labels in a request body: JSON, NDJSON or CSV."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ _DEFAULT_SOURCE = "api"
 
 def parse_labels(body: bytes, *, content_type: str, received_at: datetime) -> tuple[LabelRow, ...]:
     """
-    Read one label or many.
+    Parse one or more labels.
 
-    JSON is one object, a list of them, or ``{"labels": [...]}``; NDJSON one object a line; CSV has a header. The keys
-    are ``prediction_id``, ``true_label``, ``label_source`` and ``label_timestamp``.
+    JSON is one object, a list of objects, or ``{"labels": [...]}``; NDJSON has one object per line; CSV has a header
+    line. The keys are ``prediction_id``, ``true_label``, ``label_source`` and ``label_timestamp``.
 
     Raises:
-        InvalidInput: The body is none of these, or a label lacks its id or outcome; names the first one.
+        InvalidInput: The body is not in the format of its content type, or a label lacks its id or outcome; the message
+            names the first wrong label.
     """
     kind = content_type.split(";", maxsplit=1)[0].strip().lower()
     read = {"application/x-ndjson": _ndjson, "application/jsonl": _ndjson, "text/csv": _csv}.get(kind, _json)
     rows = tuple(_label(row, place, received_at) for place, row in enumerate(read(body), 1))
     if not rows:
-        raise InvalidInput("There is no label in the body.")
+        raise InvalidInput("The request body has no label.", remedy="Send at least one label.")
     return rows
 
 
@@ -57,7 +58,7 @@ def _csv(body: bytes) -> Iterator[Any]:
 
 
 def _cell(key: str, text: str) -> object:
-    """An outcome in a CSV is a number where it reads as one, as it would be in JSON."""
+    """Convert an outcome in a CSV to a number or boolean if JSON would read it so; other cells stay text."""
     if key != "true_label":
         return text
     try:
@@ -71,7 +72,9 @@ def _decoded(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise InvalidInput(f"The labels are not JSON: {error}.", remedy="CSV needs content-type: text/csv.") from error
+        raise InvalidInput(
+            f"The labels are not JSON: {error}.", remedy="To send CSV, set the header Content-Type: text/csv."
+        ) from error
 
 
 def _label(row: Any, place: int, received_at: datetime) -> LabelRow:
@@ -79,7 +82,7 @@ def _label(row: Any, place: int, received_at: datetime) -> LabelRow:
         raise InvalidInput(f"Label {place} is not an object.")
     if unknown := sorted(str(key) for key in row if key not in _KEYS):
         raise InvalidInput(
-            f"Label {place} has the unknown key {unknown[0]!r}.", remedy=f"Keys: {', '.join(sorted(_KEYS))}."
+            f"Label {place} has the unknown key {unknown[0]!r}.", remedy=f"Use the keys {', '.join(sorted(_KEYS))}."
         )
     prediction_id, outcome = row.get("prediction_id"), row.get("true_label")
     if not isinstance(prediction_id, str) or not prediction_id:
@@ -101,4 +104,7 @@ def _moment(value: object, place: int) -> datetime | None:
     try:
         return require_utc(datetime.fromisoformat(str(value)))
     except (ValueError, MendelError) as error:
-        raise InvalidInput(f"Label {place}: {value!r} is no time.", remedy="Write RFC 3339 with a zone.") from error
+        raise InvalidInput(
+            f"Label {place}: label_timestamp {value!r} is not a time with a time zone.",
+            remedy="Write RFC 3339, for example 2026-01-31T12:00:00Z.",
+        ) from error

@@ -1,4 +1,4 @@
-"""Retention and tidiness of the lake: old days go, small files are joined, forgotten bytes leave the disk."""
+"""Maintenance of the lake: delete old days, merge small files, and remove deleted rows from the disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mendel.predictions.ports import Lake, ProfileStore
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakePolicy:
     """
-    How long the log is kept.
+    How long the lake keeps rows and files.
 
     Attributes:
-        retention: Whole days older than this go, profiles too.
-        keep_files: Files that no version younger than this needs are deleted; an append that takes longer than this
-            would lose its files.
+        retention: Days of rows and profiles older than this are deleted.
+        keep_files: Files that no table version younger than this needs are deleted; an append that takes longer than
+            this would lose its files.
     """
 
     retention: timedelta = timedelta(days=90)
@@ -26,7 +26,7 @@ class LakePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What one round of upkeep did: rows and profiles expired, files joined and deleted."""
+    """The counts of one maintenance round: expired rows and profiles, merged and deleted files."""
 
     rows_expired: int
     profiles_expired: int
@@ -35,7 +35,7 @@ class Kept:
 
 
 def tidy_lake(lake: Lake, unit: UnitOfWork, policy: LakePolicy, now: datetime) -> Kept:
-    """Make one round over all tables; safe beside a shipper, and about once an hour is enough."""
+    """Run one maintenance round over all tables, about once an hour; a shipper may run at the same time."""
     before = now - policy.retention
     tables = lake.tables()
     rows = sum(lake.expire(table, before) for table in tables)
@@ -47,9 +47,9 @@ def tidy_lake(lake: Lake, unit: UnitOfWork, policy: LakePolicy, now: datetime) -
 
 def forget(lake: Lake, prediction_ids: tuple[str, ...]) -> int:
     """
-    Delete the rows and labels of these predictions from every table; how many rows there were.
+    Delete the rows and labels of these predictions from every table; give the number of deleted rows.
 
-    Ship first: what still waits in spools and inbox is not reached. The bytes leave the disk with the next
-    :func:`tidy_lake` after ``keep_files``. Profiles stay: they hold counts, not rows.
+    Ship first: rows in spools and in the inbox are not deleted. The first :func:`tidy_lake` after ``keep_files``
+    removes the bytes from the disk. Profiles stay, because they hold counts, not rows.
     """
     return sum(lake.forget(table, prediction_ids) for table in lake.tables())

@@ -1,4 +1,4 @@
-"""From segments to the rows of the lake: one table per model, and the labels."""
+"""Convert segments to the rows of the lake: one table of predictions per model, and one table of labels."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mendel.predictions.ports import LABELS_TABLE, predictions_table
 from mendel.values import EPOCH, ModelName, Table, Window, to_micros
 
 TIMELESS = Window(EPOCH, EPOCH + timedelta(seconds=1))
-"""Where the labels of predictions stand whose id tells no time."""
+"""The window of labels whose prediction id contains no time; their ``event_time`` is 0."""
 
 TIME_COLUMNS = frozenset({"timestamp", "event_time", "label_time", "received_at"})
 """Columns of the lake that hold microseconds since 1970."""
 
 PAST, FUTURE = timedelta(days=30), timedelta(minutes=5)
-"""How far an event time that a caller claims may lie before and after its prediction."""
+"""How far a claimed event time may lie before and after the time of its prediction."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SegmentRows:
-    """The rows of one segment, by table of the lake."""
+    """The rows of one segment, per table of the lake."""
 
     spool_id: str
     seq: int
@@ -37,7 +37,7 @@ class SegmentRows:
 
 
 def segment_rows(segment: Segment) -> SegmentRows:
-    """Lay a segment out as rows; a pure function of the segment, so that doing it again gives the same rows."""
+    """Convert a segment to rows; the same segment always gives the same rows."""
     by_table: dict[str, list[Table]] = {}
     for block in join_blocks(segment.blocks):
         by_table.setdefault(predictions_table(block.model), []).append(block_rows(block))
@@ -49,11 +49,11 @@ def segment_rows(segment: Segment) -> SegmentRows:
 
 def block_rows(block: PredictionBlock) -> Table:
     """
-    The rows of one block.
+    Convert a block to rows.
 
-    ``event_time`` is the caller's where it lies in [timestamp - 30 d, timestamp + 5 min], else the timestamp; a row
-    whose ``claimed_time`` (float microseconds, NaN for none) lies outside is ``quarantined``. The row's own timestamp
-    is the measure, so that shipping again after a crash cannot judge otherwise.
+    ``event_time`` is the caller's ``claimed_time`` (float microseconds, NaN for none) if it lies in [timestamp - 30 d,
+    timestamp + 5 min], else the row's timestamp. A row with a claimed time outside is ``quarantined``. The rule uses
+    the row's own timestamp and not the clock, so that shipping a segment again gives the same result.
     """
     rows = len(block)
     timestamp = each(block.timestamp_micros, rows, np.int64)
@@ -95,10 +95,10 @@ def block_rows(block: PredictionBlock) -> Table:
 
 def label_rows(labels: Sequence[LabelRow], *, spool_id: str = "", seq: int = 0) -> Table:
     """
-    The rows of labels, in order.
+    Convert labels to rows, in order.
 
-    ``event_time`` is the time in the prediction's id (UUIDv7; 0 for other ids), so that a window of predictions finds
-    its labels in its own days, however late they came. Later (label_time, received_at, spool, seq, place) wins.
+    ``event_time`` is the time in the prediction's id (UUIDv7; 0 for other ids), so that late labels are stored in the
+    day of their prediction. The label with the highest (label_time, received_at, spool, seq, place) is effective.
     """
     received = np.array([to_micros(label.received_at) for label in labels], dtype=np.int64)
     known = [label.label_timestamp for label in labels]
@@ -119,7 +119,7 @@ def label_rows(labels: Sequence[LabelRow], *, spool_id: str = "", seq: int = 0) 
 
 
 def tidy(column: Column) -> Column:
-    """An object column as ``float64`` or ``bool`` where its values allow it without loss of a null."""
+    """Convert an object column to ``float64`` or ``bool`` if no value or null is lost; other columns stay unchanged."""
     if column.dtype != object:
         return column
     kinds = {type(value) for value in column.tolist()}
@@ -151,7 +151,7 @@ def _objects(values: list[Any]) -> Column:
 
 
 def empty_rows() -> Table:
-    """No predictions, in the columns that every model's have."""
+    """Give a table without rows that has the columns common to all models."""
     return block_rows(
         PredictionBlock(
             model=ModelName("none"),
@@ -172,7 +172,7 @@ def empty_rows() -> Table:
 def chosen_rows(
     rows: Table, window: Window | None, columns: Sequence[str] | None, prediction_ids: Sequence[str] | None
 ) -> Table:
-    """Of rows in memory those that a lake would give: see :meth:`mendel.predictions.LakeSnapshot.read`."""
+    """Filter rows in memory by the rules of :meth:`mendel.predictions.LakeSnapshot.read`."""
     if window is not None and len(rows):
         times = rows["event_time"]
         rows = rows.take((times >= to_micros(window.start)) & (times < to_micros(window.end)))
@@ -184,13 +184,13 @@ def chosen_rows(
 
 
 def among(rows: Table, prediction_ids: Iterable[str]) -> NDArray[np.bool_]:
-    """Which rows are of these predictions."""
+    """Give a mask of the rows whose prediction id is in *prediction_ids*."""
     named = set(prediction_ids)
     return np.array([name in named for name in rows["prediction_id"]], dtype=np.bool_)
 
 
 def merged_rows(parts: Sequence[Table]) -> Table:
-    """All rows of *parts*; where one part has numbers and another only nulls, the whole has numbers."""
+    """Concatenate *parts*; a column that is numeric in one part and all null in another becomes numeric."""
     whole = Table.concat(parts)
     plain = {
         name: tidy(column)
@@ -201,7 +201,7 @@ def merged_rows(parts: Sequence[Table]) -> Table:
 
 
 def completed(rows: Table, core: Table, columns: Sequence[str] | None) -> Table:
-    """The rows with every column of *core* (or just *columns*): what holds only nulls is not in a lake."""
+    """Add the columns of *core* (or *columns*) that are missing, because a lake stores no column of nulls only."""
     if not len(rows):
         return core if columns is None else chosen_rows(core, None, columns, None)
     wanted = dict.fromkeys((*core.names, *rows.names) if columns is None else columns)
@@ -209,7 +209,7 @@ def completed(rows: Table, core: Table, columns: Sequence[str] | None) -> Table:
 
 
 def missing_column(name: str, rows: int) -> Column:
-    """A column that a table lacks: NaN where the log always has numbers, None elsewhere."""
+    """Make a column of missing values: NaN for a column of numbers, None for any other."""
     if name in {"claimed_time", "latency_ms"} or name.startswith("proba."):
         return np.full(rows, np.nan)
     return _texts(None, rows)

@@ -1,4 +1,4 @@
-"""One reading of the log: what waits in the inbox and what is in the lake, each looked at once."""
+"""The prediction log at one moment: the inbox and each table of the lake, read once."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ _VERSION_DIGIT = 14
 
 class LogReading:
     """
-    The rows of the log as they were when it was read, for figures that must agree with each other.
+    The rows of the log at one moment, for figures that must agree with each other.
 
-    The waiting segments are listed before the lake is opened: a segment that is shipped in between is seen in the lake,
-    and never missed. Each table of the lake is opened once, so that rows that arrive meanwhile are in all figures or
-    in none.
+    The inbox is listed before the lake is opened, so that a segment shipped in between is found in the lake. Each table
+    of the lake is opened once, so that rows that arrive later are in no figure.
 
     Args:
-        waiting: The rows of every segment in the inbox, listed before.
+        waiting: The rows of every segment in the inbox, listed before the lake is opened.
     """
 
     def __init__(self, waiting: Sequence[SegmentRows], lake: Lake) -> None:
@@ -53,7 +52,7 @@ class LogReading:
         columns: Sequence[str] | None = None,
         prediction_ids: Sequence[str] | None = None,
     ) -> Table:
-        """Rows of the lake, and those of waiting segments that are newer than its mark."""
+        """Give the table's rows in the lake, and those of inbox segments that are not shipped to the table yet."""
         snapshot = self._snapshot(table)
         fresh = [s for s in self.waiting if table in s.tables and s.seq > snapshot.shipped(s.spool_id)]
         parts = [
@@ -82,7 +81,7 @@ class LogReading:
         return _each_once(rows.take(np.argsort(rows["event_time"], kind="stable")))
 
     def labels_of(self, predictions: Table) -> Table:
-        """Every label of these predictions; their ids tell in which days they stand."""
+        """Give every label of these predictions; the times in their ids limit the days that are read."""
         ids = predictions["prediction_id"].tolist()
         timed = [name for name in ids if name[_VERSION_DIGIT] == "7"]
         spans = [TIMELESS] if len(timed) < len(ids) else []
@@ -94,7 +93,7 @@ class LogReading:
         return labels.with_columns({"label": tidy(labels["label"])}) if len(labels) else label_rows(())
 
     def unmatched(self, window: Window) -> int:
-        """How many labels of *window*, or without a time, have a prediction in no model's log."""
+        """Count labels without a logged prediction, among those of *window* and those without a time in their id."""
         parts = [self.rows(LABELS_TABLE, span, columns=_JOINING) for span in (window, TIMELESS)]
         ids = {name for part in parts if len(part) for name in part["prediction_id"].tolist()}
         around = None if len(parts[1]) else Window(window.start - PAST, window.end + PAST)
@@ -104,7 +103,7 @@ class LogReading:
         return len(ids)
 
     def prediction_tables(self) -> tuple[str, ...]:
-        """The tables of all models of which anything was logged, sorted."""
+        """List the prediction tables of all models with logged predictions, sorted."""
         names = {*self._lake.tables(), *(name for segment in self.waiting for name in segment.tables)}
         return tuple(sorted(name for name in names if name != LABELS_TABLE))
 
@@ -115,7 +114,7 @@ class LogReading:
 
 
 def _each_once(rows: Table) -> Table:
-    """Ids are unique by construction; should one stand twice all the same, its first row counts."""
+    """Keep the first row of each prediction id; ids are unique unless a fault duplicated rows."""
     ids = rows["prediction_id"].tolist()
     first = {name: at for at, name in reversed(list(enumerate(ids)))}
     return rows if len(first) == len(ids) else rows.take(np.array(sorted(first.values())))

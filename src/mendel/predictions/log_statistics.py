@@ -1,4 +1,4 @@
-"""How much was predicted, labelled and answered positively: figures of the log, without a judgement."""
+"""Statistics of the prediction log: counts of predictions and labels, and the rate of positive answers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SPANS: tuple[timedelta, ...] = (timedelta(hours=1), timedelta(hours=6), timedelt
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowStats:
     """
-    Figures of some answered rows.
+    Statistics of a set of rows.
 
-    ``positive_rate`` is the share of answers that are the positive class; the other two are of its probability.
+    ``positive_rate`` is the share of answers that are the positive class. ``probability_mean`` and ``probability_std``
+    are mean and standard deviation of the positive class's probability.
     """
 
     count: int
@@ -34,7 +35,7 @@ class RowStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanStats:
-    """Figures of the rows of one window."""
+    """Statistics of the rows in one window."""
 
     window: Window
     rows: RowStats
@@ -43,20 +44,20 @@ class SpanStats:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogStats:
     """
-    Figures of one model's log.
+    Statistics of one model's prediction log.
 
     Attributes:
-        window: What the counts are over.
-        predictions: Rows that somebody got as an answer; neither shadow nor quarantined.
-        shadow: Rows that nobody got.
-        quarantined: Rows whose claimed event time was not believable; they stand in no window.
+        window: The window that the counts cover.
+        predictions: Rows whose answer was returned to a caller; neither shadow nor quarantined.
+        shadow: Rows of shadow predictions, whose answer was not returned.
+        quarantined: Rows with an implausible claimed event time; they count in no window.
         errors: Rows among *predictions* that failed.
         coverage: Share of *predictions* with a label.
-        conflicts: Labels of this model's predictions that contradicted the one before.
-        unmatched: Labels without a prediction so far, of whatever model.
-        positive: The class that counts as positive; None when there is none.
-        last: The newest 100 predictions.
-        spans: The last hour, six and twenty-four.
+        conflicts: Labels of this model that changed an earlier label of the same prediction.
+        unmatched: Labels, of any model, whose prediction is not logged.
+        positive: The class that counts as positive; None when unknown.
+        last: Statistics of the newest 100 predictions.
+        spans: Statistics of the last 1, 6 and 24 hours.
     """
 
     model: ModelName
@@ -76,7 +77,10 @@ class LogStats:
 
 def positive_class(rows: Table) -> str | None:
     """
-    The class that counts as positive when nobody says: the second of two probabilities, or 1 of 0 and 1.
+    Guess the positive class: the second of two classes with probabilities, else ``1`` of 0 and 1, else ``True``.
+
+    Returns:
+        The class as text; None when the answers fit none of these cases.
     """
     classes = [name.removeprefix("proba.") for name in rows.names if name.startswith("proba.")]
     if classes:
@@ -88,7 +92,7 @@ def positive_class(rows: Table) -> str | None:
 
 
 def row_stats(rows: Table, *, labelled: NDArray[np.bool_], positive: str | None) -> RowStats:
-    """Figures of *rows*; *labelled* says which have a label."""
+    """Compute the statistics of *rows*; *labelled* is a mask of the rows with a label."""
     answers = [class_text(value) for value in rows["prediction"].tolist() if not _missing(value)]
     rate: Measurement = NotMeasured(reason="no positive class is known")
     if positive is not None:
@@ -104,7 +108,7 @@ def row_stats(rows: Table, *, labelled: NDArray[np.bool_], positive: str | None)
 
 
 def share(part: int, whole: int) -> Measurement:
-    """A share, where there is a whole."""
+    """Compute the share *part* / *whole*; NotMeasured when *whole* is 0."""
     return (
         Measured(value=part / whole, samples=whole) if whole else NotMeasured(reason="no predictions", have=0, need=1)
     )

@@ -1,4 +1,4 @@
-"""The one segment that is being written."""
+"""The segment file that a spool is writing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mendel.predictions.segments import closing, opening
 
 class OpenSegment:
     """
-    An open segment file: whole frames up to ``size``, and their running digest.
+    An open segment file: complete frames up to ``size``, and the running digest of its bytes.
 
-    A write that fails leaves nothing: the file is cut back to its last whole frame at once or, when even that fails,
-    before the next write.
+    A failed write leaves no partial frame: the file is truncated to its last complete frame, at once or before the
+    next write.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -27,7 +27,7 @@ class OpenSegment:
 
     @classmethod
     def create(cls, path: Path, *, spool_id: str, seq: int) -> OpenSegment:
-        """Make the file with its head, or begin it again; a failure raises OSError."""
+        """Create the file, or truncate it, and write its header frame; a failure raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         segment = cls(path, os.open(path, flags, 0o600))
         try:
@@ -39,15 +39,15 @@ class OpenSegment:
 
     @property
     def empty(self) -> bool:
-        """Whether it holds neither rows nor labels."""
+        """True when the segment holds neither rows nor labels."""
         return not (self.rows or self.labels)
 
     def write(self, data: bytes, *, durable: bool = False) -> None:
         """
-        Add whole frames, in one write unless the disk takes less.
+        Append complete frames.
 
         Raises:
-            OSError: The disk did not take them; nothing was added.
+            OSError: The frames could not be written; the segment is unchanged.
         """
         if not self._whole:
             self._cut()
@@ -67,21 +67,20 @@ class OpenSegment:
         self.size += len(data)
 
     def count(self, *, rows: int, labels: int, micros: int) -> None:
-        """Note what the last write held; *micros* is the time it carries."""
+        """Count the rows and labels of the last write; *micros* is the time of its first row."""
         self.rows += rows
         self.labels += labels
         self.first_micros = micros if self.first_micros is None else self.first_micros
 
     def seal(self, *, durable: bool) -> None:
-        """Write the footer; raises OSError like :meth:`write`."""
+        """Write the footer frame; raises OSError like :meth:`write`."""
         self.write(closing(rows=self.rows, labels=self.labels, sha256=self._digest.digest()), durable=durable)
 
     def close(self) -> None:
-        """Give the descriptor back."""
         os.close(self.fd)
 
     def discard(self) -> None:
-        """Close and delete the file."""
+        """Close the file and delete it."""
         self.close()
         self.path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What the log needs of an inbox, of a lake and of the state database."""
+"""The ports of the prediction log: the inbox of segments, the lake, and the store of profiles."""
 
 from __future__ import annotations
 
@@ -10,51 +10,57 @@ from mendel.predictions.entities import PendingSegment, ProfileRow, SegmentProfi
 from mendel.values import Digest, ModelName, Table, Window
 
 LABELS_TABLE = "labels"
-"""The lake's table of labels, of all models."""
+"""The name of the lake's table of labels, which all models share."""
 
 
 def predictions_table(model: ModelName) -> str:
     """
-    The lake's table of one model's predictions.
+    Give the name of the lake's table of one model's predictions.
 
-    A table per model, since features of two models may share a name and differ in type, and since a model's rows are
-    read, compacted and forgotten apart.
+    Each model has its own table, because features of two models may have one name and different types, and because
+    rows are read, compacted and deleted per model.
     """
     return f"predictions/{model}"
 
 
 class SegmentInbox(Protocol):
     """
-    Where sealed segments wait at the hub, until lake and profiles have them. Safe to share between threads.
+    Stores sealed segments at the hub until their rows are in the lake and their profiles in the database.
+
+    Threads may share one instance.
     """
 
     def put(self, spool_id: str, seq: int, content: bytes, checksum: Digest) -> None:
         """
-        Keep a sealed segment, durably when this returns; the same again changes nothing.
+        Store a sealed segment durably; storing the same segment again changes nothing.
 
-        Segments may arrive in any order and concurrently; a segment that was shipped and removed may come again.
+        Segments may arrive in any order and concurrently. A segment that was shipped and removed may arrive again.
 
         Raises:
-            DigestMismatch: *content* does not have *checksum*: it was changed on the way.
-            SegmentCorrupt: It is not a whole sealed segment of *spool_id* and *seq*.
-            AlreadyExists: Another content waits under that number.
+            DigestMismatch: *content* does not have *checksum*: it was changed in transit.
+            SegmentCorrupt: *content* is not a complete sealed segment of *spool_id* and *seq*.
+            AlreadyExists: A segment with this number and other content is stored.
         """
 
     def pending(self) -> tuple[PendingSegment, ...]:
-        """Every segment that waits, by spool and sequence."""
+        """List every stored segment, sorted by spool and sequence number."""
 
     def read(self, spool_id: str, seq: int) -> bytes | None:
-        """The bytes that were put, or None when the segment was removed (or never put)."""
+        """Give the bytes of a segment; None when it is not stored."""
 
     def remove(self, spool_id: str, seq: int) -> None:
-        """Forget the segment; no error when it is gone."""
+        """Remove a segment; no error when it is not stored."""
 
 
 class LakeSnapshot(Protocol):
-    """One table at one version: marks and rows belong together, whatever is appended meanwhile."""
+    """
+    One table of the lake at one version; later appends do not change it.
+
+    The mark of a spool is the sequence number of its newest segment whose rows are in the table.
+    """
 
     def shipped(self, spool_id: str) -> int:
-        """The sequence number of the newest segment of the spool whose rows are in the table; 0 for none."""
+        """Give the mark of a spool; 0 when the table has no rows of the spool."""
 
     def read(
         self,
@@ -64,86 +70,91 @@ class LakeSnapshot(Protocol):
         prediction_ids: Sequence[str] | None = None,
     ) -> Table:
         """
-        Rows whose ``event_time`` lies in *window* (None: all), in no particular order.
+        Read the rows whose ``event_time`` lies in *window* (None: all rows), in no particular order.
 
         Args:
-            columns: Only these, in this order; one that the table lacks is missing in every row. None: all.
-            prediction_ids: Only rows of these.
+            columns: Give only these columns, in this order; None gives all columns. A column that the table lacks is
+                filled with missing values.
+            prediction_ids: Give only the rows of these predictions; None gives all rows.
         """
 
     def count(self) -> int:
-        """How many rows the table holds."""
+        """Count the rows of the table."""
 
 
 class Lake(Protocol):
     """
-    Append-only tables of rows, partitioned by the UTC day of their ``event_time`` (``int64`` microseconds), which
-    every row has. Schemas evolve: a table has every column it was ever given, and a name may even change its type.
+    Append-only tables of rows, partitioned by the UTC day of ``event_time`` (``int64`` microseconds, in every row).
 
-    Every method raises StoreUnavailable when the store does not answer.
+    Schemas evolve: a table has every column that was ever appended, and a column may change its type. Every method
+    raises StoreUnavailable when the store does not answer.
     """
 
     def tables(self) -> tuple[str, ...]:
-        """The names of all tables, sorted."""
+        """List the names of all tables, sorted."""
 
     def snapshot(self, table: str) -> LakeSnapshot:
-        """The table as it is now; a table that was never written to is empty."""
+        """Open the current version of a table; an unknown table is empty."""
 
     def shipped(self, table: str, spool_id: str) -> int:
-        """``snapshot(table).shipped(spool_id)``."""
+        """Give the mark of a spool in the current version of a table."""
 
     def append(self, table: str, rows: Table, *, marks: Mapping[str, int], seen: Mapping[str, int]) -> None:
         """
-        Add *rows* and move the marks of their spools, as one commit: both or neither.
+        Append *rows* and set the marks of their spools in one commit.
 
         Args:
-            marks: For each spool among the rows, the newest sequence number among its segments.
-            seen: For each of these spools, the mark the caller saw when it chose the rows: the commit is a
-                compare-and-set on it.
+            marks: For each spool among the rows, the highest sequence number among its segments.
+            seen: For each of these spools, the mark that the caller read when it chose the rows; the commit compares
+                it with the current mark.
 
         Raises:
-            Fenced: A mark is not the one seen: somebody else ships, and these rows may be in already.
+            Fenced: A current mark differs from *seen*: another process ships, and these rows may be stored already.
         """
 
     def forget(self, table: str, prediction_ids: Sequence[str]) -> int:
         """
-        Delete the rows of these predictions; how many there were.
+        Delete the rows of these predictions; give the number of deleted rows.
 
-        Their bytes leave the disk with the next :meth:`vacuum`.
+        A later :meth:`vacuum` removes their bytes from the disk.
         """
 
     def expire(self, table: str, before: datetime) -> int:
-        """Delete the rows of whole days that ended before or at *before*, but those of 1970 (no time); how many."""
+        """
+        Delete the rows of days that ended at or before *before*; give the number of deleted rows.
+
+        Rows of the first day of 1970, which have no time, are kept.
+        """
 
     def compact(self, table: str) -> int:
-        """Join small files; how many were replaced. Rows and marks stay; concurrent appends are safe."""
+        """Merge small files without changing rows or marks; give the number of merged files. Appends may run meanwhile."""
 
     def vacuum(self, table: str, keep: timedelta) -> int:
-        """Delete files that no version younger than *keep* refers to; how many."""
+        """Delete files that no table version younger than *keep* uses; give the number of deleted files."""
 
 
 class ProfileStore(Protocol):
-    """Profiles of shipped segments and how far each spool is (``tx.store(ProfileStore)``)."""
+    """Stores the profiles of shipped segments, and the progress of each spool (``tx.store(ProfileStore)``)."""
 
     def add(self, profiles: Sequence[SegmentProfile]) -> int:
         """
-        Insert rows keyed (spool, seq, model, version, reference, window); one whose key exists is ignored.
+        Insert profiles with the key (spool, seq, model, version, reference, window); an existing key is ignored.
 
         Returns:
-            How many were new.
+            The number of new profiles.
         """
 
     def rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
-        """Rows whose own window starts in *window*, by start, spool and sequence."""
+        """Give the profiles whose own window starts in *window*, sorted by start, spool and sequence number."""
 
     def progress(self, spool_id: str) -> int:
-        """The newest segment of the spool whose profiles are recorded; 0 for none."""
+        """Give the number of the spool's newest segment whose profiles are stored; 0 for none."""
 
     def advance(self, spool_id: str, seq: int, at: datetime) -> None:
-        """Set the progress and its time; a smaller number than there is changes nothing."""
+        """Set the progress of a spool and its time; a number below the current progress changes nothing."""
 
     def spools(self) -> tuple[SpoolProgress, ...]:
-        """How far every spool is, by id."""
+        """List the progress of every spool, sorted by id."""
 
     def expire(self, before: datetime) -> int:
-        """Delete rows whose window ended before or at *before*; how many."""
+        """Delete the profiles whose window ended at or before *before*; give the number of deleted profiles."""

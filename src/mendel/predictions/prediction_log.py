@@ -1,4 +1,4 @@
-"""The prediction log as one reads it: lake and inbox together, each row once."""
+"""Read the prediction log from the lake and the inbox; each row is returned once."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _CACHED_SEGMENTS = 256
 
 class PredictionLog:
     """
-    Reads predictions and labels: rows of the lake, and those of waiting segments that are newer than its mark.
+    Reads predictions and labels from the lake, and from inbox segments that are not shipped to the lake yet.
 
-    All that one call gives is of one reading (:class:`LogReading`), whatever arrives or is shipped meanwhile.
+    All results of one call describe one moment (:class:`LogReading`); rows that arrive during the call are ignored.
 
     Args:
-        summarise: As given to the shipper; makes the profiles of fresh rows.
+        summarise: The function given to the shipper, which makes the profiles of rows that are not shipped yet.
     """
 
     def __init__(self, inbox: SegmentInbox, lake: Lake, unit: UnitOfWork, summarise: Summarise) -> None:
@@ -63,22 +63,22 @@ class PredictionLog:
         quarantined: bool = False,
     ) -> Table:
         """
-        Predictions whose event time lies in *window*, oldest first, each id once.
+        Give the predictions whose event time lies in *window*, oldest first, each id once.
 
-        Shadow and failed rows are among them; columns ``shadow`` and ``error`` tell.
+        Shadow rows and failed rows are included; the columns ``shadow`` and ``error`` mark them.
 
         Args:
-            columns: Only these (and what the choice needs); None: all.
-            quarantined: Give the rows in quarantine, by their time of answer, instead of the others.
+            columns: Give these columns, and those needed for the selection; None gives all columns.
+            quarantined: Give only quarantined rows, selected by the time of their answer, instead of the other rows.
         """
         reading = self._reading()
         return reading.predictions(model, window, version=version, columns=columns, quarantined=quarantined)
 
     def labelled(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
         """
-        The predictions of *window* that have a label, with ``label`` and ``label_time``; the last label counts.
+        Give the predictions of *window* that have a label, with the columns ``label`` and ``label_time`` added.
 
-        Labels are given in the kind of the predictions where they can be (see :func:`aligned`).
+        The last label of a prediction counts. Labels are converted to the type of the predictions if possible.
         """
         reading = self._reading()
         rows = reading.predictions(model, window, version=version)
@@ -97,7 +97,7 @@ class PredictionLog:
         lookback: timedelta = timedelta(days=30),
         positive: str | None = None,
     ) -> LogStats:
-        """Figures of the last *lookback*; *positive* is the positive class where the model's policy names one."""
+        """Compute statistics of the last *lookback*; *positive* is the positive class, None to guess it."""
         window = Window(now - lookback, now + timedelta(minutes=5))
         reading = self._reading()
         everything = reading.predictions(model, window)
@@ -125,10 +125,10 @@ class PredictionLog:
 
     def find(self, prediction_id: str) -> Prediction:
         """
-        One prediction with its labels.
+        Find one prediction with its labels.
 
         Raises:
-            PredictionNotFound: No model's log knows the id.
+            PredictionNotFound: No model's log has a prediction with this id.
         """
         reading = self._reading()
         for table in reading.prediction_tables():
@@ -136,10 +136,13 @@ class PredictionLog:
             if len(rows):
                 labels = reading.rows(LABELS_TABLE, None, prediction_ids=(prediction_id,))
                 return one_prediction(rows, labels)
-        raise PredictionNotFound(f"No prediction {prediction_id!r} is in the log.")
+        raise PredictionNotFound(
+            f"The prediction log has no prediction {prediction_id!r}.",
+            remedy="A new prediction appears within seconds; rows older than the retention are deleted.",
+        )
 
     def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
-        """Profiles whose own window starts in *window*; those of waiting segments are made now."""
+        """Give the profiles whose own window starts in *window*; profiles of unshipped segments are computed now."""
         waiting = self._waiting()
 
         def recorded(tx: Transaction) -> tuple[tuple[ProfileRow, ...], dict[str, int]]:
@@ -156,14 +159,14 @@ class PredictionLog:
         )
 
     def models(self) -> tuple[ModelName, ...]:
-        """Every model of which anything was logged."""
+        """List every model with logged predictions, sorted."""
         return tuple(ModelName(table.rpartition("/")[2]) for table in self._reading().prediction_tables())
 
     def _reading(self) -> LogReading:
         return LogReading(self._waiting(), self._lake)
 
     def _waiting(self) -> tuple[SegmentRows, ...]:
-        """The rows of every waiting segment; one that cannot be read is left to the shipper to report."""
+        """Give the rows of every inbox segment; unreadable segments are skipped here and reported by the shipper."""
         found = []
         for segment in self._inbox.pending():
             rows = self._segment(segment)

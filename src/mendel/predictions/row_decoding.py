@@ -1,4 +1,4 @@
-"""One row of the log as a noun."""
+"""Convert rows of the lake to predictions and labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEATURE, _PROBABILITY = "feature.", "proba."
 
 
 def one_prediction(rows: Table, labels: Table) -> Prediction:
-    """The first of *rows*, with *labels* in the order in which they count, the last one last."""
+    """Convert the first of *rows* to a prediction with its *labels*; the effective label is last."""
     row = {name: _scalar(column[0]) for name, column in rows.columns.items()}
     claimed = row["claimed_time"]
     return Prediction(
@@ -45,7 +45,7 @@ def one_prediction(rows: Table, labels: Table) -> Prediction:
 
 
 def label_nouns(labels: Table) -> tuple[LabelRow, ...]:
-    """Labels as nouns, in the order in which they count."""
+    """Convert rows of labels to labels in order of effect: a later label replaces an earlier label."""
     return tuple(
         LabelRow(
             prediction_id=labels["prediction_id"][at],

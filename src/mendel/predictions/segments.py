@@ -1,5 +1,5 @@
 """
-The segment file: what a spool writes and a hub reads.
+The segment file, which a spool writes and the hub reads.
 
     "MNDLSEG" 0x01
     frame *          u32 length, u32 crc32 of the payload, payload (little endian); payload = kind byte + msgpack
@@ -7,7 +7,8 @@ The segment file: what a spool writes and a hub reads.
       then   'P'     a block        'L'  labels
       last   'F'     rows, labels, sha256 of every byte before this frame: the file is sealed
 
-A file without its last frame is open, or was torn by a crash: its whole frames are good, the rest never counted.
+A file without the last frame is still open, or its writer was killed. Its complete frames are valid; bytes after them
+belong to a write that was never acknowledged.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One whole frame: its kind, its payload without the kind byte, and where in the file it begins and ends."""
+    """A complete frame: its kind, its payload without the kind byte, and its first and last position in the file."""
 
     kind: bytes
     payload: bytes
@@ -44,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
-    """The whole frames a file begins with; ``size`` is where the last of them ends."""
+    """The complete frames at the beginning of a file; ``size`` is the position after the last of them."""
 
     frames: tuple[Frame, ...]
     size: int
@@ -62,23 +63,23 @@ class _Foot(msgspec.Struct, array_like=True, frozen=True):
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:
-    """One frame, ready to be written at once."""
+    """Encode one frame."""
     body = kind + payload
     return _PREFIX.pack(len(body), zlib.crc32(body)) + body
 
 
 def opening(spool_id: str, seq: int) -> bytes:
-    """What every segment begins with."""
+    """Encode the beginning of a segment: magic bytes and header frame."""
     return MAGIC + frame(HEAD, _encoder.encode(_Head(spool_id, seq)))
 
 
 def closing(*, rows: int, labels: int, sha256: bytes) -> bytes:
-    """What seals a segment; *sha256* is the digest of every byte before."""
+    """Encode the footer frame, which seals a segment; *sha256* is the digest of every byte before it."""
     return frame(FOOT, _encoder.encode(_Foot(rows, labels, sha256)))
 
 
 def whole_frames(content: bytes) -> Prefix:
-    """Every whole frame that *content* begins with; none when not even the magic is there."""
+    """Find the complete frames at the beginning of *content*; none when the magic bytes are missing."""
     if not content.startswith(MAGIC):
         return Prefix(frames=(), size=0)
     frames = tuple(_frames(content))
@@ -99,58 +100,64 @@ def _frames(content: bytes) -> Iterator[Frame]:
 
 def parse_segment(content: bytes, *, name: str = "segment") -> Segment:
     """
-    Read a sealed segment.
+    Decode a sealed segment.
 
     Raises:
-        SegmentCorrupt: Not sealed, cut short, or a checksum does not hold.
+        SegmentCorrupt: The segment is not sealed, is truncated, or has a wrong checksum.
     """
     prefix = whole_frames(content)
     frames = prefix.frames
     if prefix.size != len(content) or len(frames) < 2 or frames[0].kind != HEAD or frames[-1].kind != FOOT:  # noqa: PLR2004 - a head and a foot
         raise SegmentCorrupt(
-            f"{name} is not a whole sealed segment: {prefix.size} of {len(content)} bytes hold.",
-            remedy="Its whole frames can be saved with mendel.predictions.salvage.",
+            f"Segment {name} is not sealed or is damaged: {prefix.size} of its {len(content)} bytes are valid.",
+            remedy="Recover its valid frames with mendel.predictions.salvage.",
         )
     try:
         head = msgspec.msgpack.decode(frames[0].payload, type=_Head)
         foot = msgspec.msgpack.decode(frames[-1].payload, type=_Foot)
     except msgspec.DecodeError as error:
-        raise SegmentCorrupt(f"{name} has no readable head and foot: {error}.") from error
+        raise SegmentCorrupt(f"Header or footer of segment {name} cannot be decoded: {error}.") from error
     if hashlib.sha256(memoryview(content)[: frames[-1].start]).digest() != foot.sha256:
-        raise SegmentCorrupt(f"{name} does not have the SHA-256 it was sealed with.")
+        raise SegmentCorrupt(f"Segment {name} does not have the SHA-256 in its footer.")
     blocks, labels = contents(frames)
     if (sum(map(len, blocks)), len(labels)) != (foot.rows, foot.labels):
-        raise SegmentCorrupt(f"{name} does not hold the {foot.rows} rows and {foot.labels} labels it was sealed with.")
+        raise SegmentCorrupt(
+            f"Segment {name} does not hold the {foot.rows} rows and {foot.labels} labels that its footer states."
+        )
     return Segment(spool_id=head.spool_id, seq=head.seq, blocks=blocks, labels=labels)
 
 
 def contents(frames: tuple[Frame, ...]) -> tuple[tuple[PredictionBlock, ...], tuple[LabelRow, ...]]:
-    """The blocks and labels among *frames*, in order."""
+    """Decode the blocks and labels among *frames*, in order."""
     blocks = tuple(decode_block(f.payload) for f in frames if f.kind == BLOCK)
     return blocks, tuple(label for f in frames if f.kind == LABELS for label in decode_labels(f.payload))
 
 
 def check_segment(spool_id: str, seq: int, content: bytes, checksum: Digest) -> None:
     """
-    Refuse what is not a whole sealed segment of that spool and number.
+    Check that *content* is a complete sealed segment with the given spool id and number.
 
     Raises:
         DigestMismatch: *content* does not have *checksum*.
-        SegmentCorrupt: It cannot be read, or says that it is another.
+        SegmentCorrupt: *content* cannot be decoded, or its header names another spool or number.
     """
     found = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if found != checksum:
-        raise DigestMismatch(f"Segment {seq} of {spool_id} has {found}, not {checksum}.", remedy="Send it again.")
+        raise DigestMismatch(
+            f"Segment {seq} of spool {spool_id} has digest {found}, not {checksum}.", remedy="Send the segment again."
+        )
     segment = parse_segment(content, name=f"{spool_id}/{seq}")
     if (segment.spool_id, segment.seq) != (spool_id, seq):
-        raise SegmentCorrupt(f"Segment {seq} of {spool_id} says it is {segment.seq} of {segment.spool_id}.")
+        raise SegmentCorrupt(
+            f"The header of segment {seq} of spool {spool_id} names segment {segment.seq} of {segment.spool_id}."
+        )
 
 
 def read_segment(path: Path) -> Segment:
     """
-    Read a sealed segment file.
+    Read and decode a sealed segment file.
 
     Raises:
-        SegmentCorrupt: Not sealed, cut short, or a checksum does not hold.
+        SegmentCorrupt: The segment is not sealed, is truncated, or has a wrong checksum.
     """
     return parse_segment(path.read_bytes(), name=path.name)

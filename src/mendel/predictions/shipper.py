@@ -1,4 +1,4 @@
-"""The shipper: segments from the inbox into the lake and their profiles into the database, each exactly once."""
+"""The shipper moves segments from the inbox into the lake and their profiles into the database, exactly once."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mendel.predictions.segments import parse_segment
 from mendel.values import ModelName, Table
 
 Summarise = Callable[[ModelName, int, Table], Sequence[ProfileRow]]
-"""Profiles of rows of one version, one per reference and grain of time; a pure function of the rows."""
+"""Computes the profiles of one version's rows, one per reference and window of time; equal rows give equal profiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipped:
     """
-    What one pass did.
+    The counts of one pass of the shipper.
 
     Attributes:
-        segments: Segments recorded in lake and profiles and removed.
-        rows: Rows appended, labels included; rows that were in the lake already are not counted.
-        profiles: Profile rows that were new.
-        waiting: Segments that wait for an earlier one of their spool.
-        corrupt: Segments that cannot be read; their spools stand still until they are put again.
+        segments: Segments whose rows and profiles were stored and which were then removed from the inbox.
+        rows: Rows appended to the lake, labels included; rows that were there already are not counted.
+        profiles: New profiles.
+        waiting: Segments that wait for an earlier segment of their spool.
+        corrupt: Unreadable segments; no later segment of their spools is shipped until they are sent again.
     """
 
     segments: int = 0
@@ -41,7 +41,14 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolPlan:
-    """What to do with the segments of a spool: drop what is recorded, ship what follows without a gap."""
+    """
+    The decision about the segments of a spool.
+
+    Attributes:
+        recorded: Segments that are stored already, to be removed.
+        next: Segments that follow without a gap, to be shipped.
+        waiting: Segments after a gap.
+    """
 
     recorded: tuple[PendingSegment, ...]
     next: tuple[PendingSegment, ...]
@@ -49,7 +56,7 @@ class SpoolPlan:
 
 
 def plan_spool(pending: Iterable[PendingSegment], progress: int) -> SpoolPlan:
-    """Decide about the segments of one spool, given in order of sequence."""
+    """Decide which segments of one spool to ship; *pending* is sorted by sequence number."""
     recorded, following, waiting = [], [], []
     expected = progress + 1
     for segment in pending:
@@ -64,14 +71,14 @@ def plan_spool(pending: Iterable[PendingSegment], progress: int) -> SpoolPlan:
 
 
 def model_rows(rows: SegmentRows) -> Iterable[tuple[ModelName, Table]]:
-    """The prediction rows of a segment, by model."""
+    """Yield the prediction rows of a segment for each model."""
     for name, table in rows.tables.items():
         if name != LABELS_TABLE:
             yield ModelName(name.rpartition("/")[2]), table
 
 
 def segment_profiles(rows: SegmentRows, summarise: Summarise) -> tuple[SegmentProfile, ...]:
-    """The profiles of a segment's rows, version by version; quarantined rows are in none."""
+    """Compute the profiles of a segment's rows for each version, without quarantined rows."""
     return tuple(
         SegmentProfile(spool_id=rows.spool_id, seq=rows.seq, row=profile)
         for model, table in model_rows(rows)
@@ -86,7 +93,7 @@ def _countable(table: Table, version: int) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
-    """The segments of one pass, read."""
+    """The decoded segments of one pass."""
 
     segments: tuple[SegmentRows, ...]
     corrupt: tuple[PendingSegment, ...]
@@ -96,16 +103,16 @@ class _Load:
 @dataclass(frozen=True, slots=True)
 class Shipper:
     """
-    Ships what waits; killed at any instant, the next pass ends as if nothing had happened.
+    Ships the segments in the inbox. After a kill at any point, the next pass completes the work without duplicates.
 
-    The order is: rows and marks into the lake, one commit per table; profiles and progress into the database, one
-    transaction; then the segments go. Each of the first two skips what it already has. Run one at a time, under a
-    lease: *unit* is fenced by it, and the lake's marks are compare-and-set besides.
+    A pass first appends rows and marks to the lake, one commit per table. Then it stores profiles and progress in the
+    database in one transaction. Then it removes the segments. The first two steps skip data that is stored already.
+    Only one shipper may run: *unit* is fenced by a lease, and the lake compares marks before it appends.
 
     Attributes:
-        max_bytes: Bound on the segments taken into memory in one pass.
-        at: Called at named points, for tests that kill there: ``before:append``, ``after:append``,
-            ``after:profiles``, ``after:remove``.
+        max_bytes: The largest total size of the segments that one pass reads into memory.
+        at: Called at the points ``before:append``, ``after:append``, ``after:profiles`` and ``after:remove``, so that
+            tests can kill the process there.
     """
 
     inbox: SegmentInbox
@@ -117,11 +124,11 @@ class Shipper:
 
     def ship(self, now: datetime) -> Shipped:
         """
-        Make one pass over all spools; *now* is noted as the time of their progress.
+        Make one pass over all spools; *now* is stored as the time of their progress.
 
         Raises:
-            Fenced: The lease was lost, or somebody else ships; nothing of what they ship is doubled.
-            StoreUnavailable: Lake or database do not answer; the next pass goes on.
+            Fenced: The lease was lost, or another process ships; no row is stored twice.
+            StoreUnavailable: Lake or database do not answer; the next pass continues.
         """
         load = self._load(self._plans())
         if not load.segments:
@@ -144,7 +151,7 @@ class Shipper:
         return tuple(self._plan(pending, progress[name]) for name, pending in spools.items())
 
     def _plan(self, pending: tuple[PendingSegment, ...], progress: int) -> SpoolPlan:
-        """A gap may also mean that the database is older than the lake (restored): the lake's marks then know."""
+        """Plan one spool. At a gap the lake's marks count, because a restored database may be older than the lake."""
         if pending[0].seq > progress + 1:
             spool_id = pending[0].spool_id
             marks = [self.lake.shipped(table, spool_id) for table in self.lake.tables()]

@@ -1,4 +1,4 @@
-"""The spool: a server's own disk, written before the answer leaves."""
+"""The spool stores predictions and labels on the server's own disk before the answer is sent."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ from mendel.predictions.spool_files import (
 from mendel.values import to_micros
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AT_LIMIT = "The spool is at its limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolPolicy:
     """
-    How a spool keeps.
+    How a spool stores predictions and labels.
 
     Attributes:
-        seal_after: Age at which an open segment is sealed, by the time its first row carries.
-        segment_bytes: Size at which it is sealed.
-        max_bytes: Bound on all segments of the directory; above it nothing is logged, loudly.
-        fsync: ``off`` survives kill -9; ``batch`` survives power loss too, at a disk flush per batch.
-        features: What becomes of a feature, by its name; the others are kept.
-        feature_key: The installation's secret for features that are hashed.
+        seal_after: The age, counted from its first row, at which an open segment is sealed.
+        segment_bytes: The size at which an open segment is sealed.
+        max_bytes: The largest total size of the segments in the directory; beyond it, rows are refused and the spool
+            reports itself as degraded.
+        fsync: With ``off``, logged rows survive kill -9; with ``batch``, also power loss, at one disk flush per batch.
+        features: What to store of a feature, by name: ``keep``, ``hash`` or ``drop``; other features are kept.
+        feature_key: The installation's secret key for hashed features.
     """
 
     seal_after: timedelta = timedelta(seconds=2)
@@ -60,21 +62,21 @@ class SpoolPolicy:
 
     def __post_init__(self) -> None:
         if self.fsync not in {"off", "batch"}:
-            raise InvalidSettings(f"spool.fsync is {self.fsync!r}.", remedy="Write off or batch.")
+            raise InvalidSettings(f"spool.fsync is {self.fsync!r}.", remedy="Set it to off or batch.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolCondition:
     """
-    How the spool is.
+    The state of a spool.
 
     Attributes:
-        degraded: Why appends are refused; None when they are not.
-        appended: Rows and labels taken since opening.
-        refused: Rows and labels not taken since opening.
-        size_bytes: Bytes in the directory, as last counted.
-        recovered: Rows and labels found in unsealed segments at opening.
-        torn_bytes: Bytes of torn tails cut off at opening; no acknowledged row was among them.
+        degraded: Why rows are refused now; None when rows are accepted.
+        appended: Rows and labels accepted since the spool was opened.
+        refused: Rows and labels refused since the spool was opened.
+        size_bytes: The total size of the segments when last counted.
+        recovered: Rows and labels found in unsealed segments when the spool was opened.
+        torn_bytes: Bytes of incomplete frames removed when the spool was opened; they held no acknowledged row.
     """
 
     degraded: str | None = None
@@ -87,20 +89,21 @@ class SpoolCondition:
 
 class Spool:
     """
-    Appends blocks and labels to segment files; one writer per directory, held by a lock.
+    Appends blocks and labels to segment files. A lock admits one writer per directory; threads may share one spool.
 
-    An append that answered True survives kill -9 of this process. One that answered False left nothing behind, and the
-    condition says why; the spool heals by itself when room comes back (:meth:`tick` looks). Opening recovers what a
-    killed writer left: the torn tail is cut off, the rest sealed, and the sequence goes on.
+    Rows whose append returned True survive kill -9 of this process. An append that returned False stored nothing;
+    ``condition`` states the reason. When disk space is free again, :meth:`tick` ends the degraded state. Opening a
+    spool recovers the files of a killed writer: an incomplete frame is removed, the rest is sealed, and the sequence
+    continues.
 
-    Safe to call from several threads. *spool_id* must belong to this directory alone and for ever, since the hub skips
-    sequence numbers that it knows of it: take it from :func:`spool_identity`.
+    *spool_id* must never be used for another directory, because the hub skips sequence numbers that it has received
+    from a spool id. Take it from :func:`spool_identity`.
 
     Raises:
-        DirectoryInUse: Another spool writes there.
+        DirectoryInUse: Another spool writes to the directory.
         InvalidValue: The directory belongs to another spool id.
-        InvalidSettings: A feature shall be hashed, and there is no key.
-        StoreUnavailable: The disk is full, or refuses; try again later, and log nothing until then.
+        InvalidSettings: A feature is set to ``hash`` and ``feature_key`` is empty.
+        StoreUnavailable: The directory cannot be written; try again later, and log nothing until then.
     """
 
     def __init__(self, directory: Path, spool_id: str, *, policy: SpoolPolicy | None = None) -> None:
@@ -109,7 +112,10 @@ class Spool:
         self.policy = policy or SpoolPolicy()
         self.condition = SpoolCondition()
         if FeatureUse.HASH in self.policy.features.values() and not self.policy.feature_key:
-            raise InvalidSettings("Features shall be hashed, but there is no key.", remedy="Set spool.feature_key.")
+            raise InvalidSettings(
+                "spool.features sets a feature to hash, but spool.feature_key is empty.",
+                remedy="Set spool.feature_key to a secret text.",
+            )
         self._mutex = Lock()
         with _refusals_said(directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +130,7 @@ class Spool:
         self._count_bytes()
 
     def append(self, block: PredictionBlock) -> bool:
-        """Write the block; True: every row of it is in the spool, False: none is."""
+        """Write the block; give True when all its rows are in the spool, False when none is."""
         key = self.policy.feature_key.encode()
         kept = discreet(block, self.policy.features, key) if self.policy.features else block
         stamp = block.timestamp_micros
@@ -132,14 +138,14 @@ class Spool:
         return self._append(frame(BLOCK, encode_block(kept)), rows=len(block), labels=0, micros=micros)
 
     def append_labels(self, labels: Sequence[LabelRow]) -> bool:
-        """Write the labels; True: all are in the spool, False: none is."""
+        """Write the labels; give True when all are in the spool, False when none is."""
         if not labels:
             return True
         micros = to_micros(labels[0].received_at)
         return self._append(frame(LABELS, encode_labels(labels)), rows=0, labels=len(labels), micros=micros)
 
     def tick(self, now: datetime) -> None:
-        """Seal what has grown old, and look whether room came back; call it about twice a second."""
+        """Seal an old open segment, and check for free space; call this about twice a second."""
         with self._mutex:
             first = self._segment.first_micros
             if first is not None and to_micros(now) - first >= self.policy.seal_after // timedelta(microseconds=1):
@@ -147,13 +153,13 @@ class Spool:
             self._count_bytes()
 
     def seal(self) -> None:
-        """Seal what is open, if it holds anything, whatever its age."""
+        """Seal the open segment now, unless it is empty."""
         with self._mutex:
             if not self._segment.empty:
                 self._seal()
 
     def close(self) -> None:
-        """Seal what is open and give the directory back; closing twice is once."""
+        """Seal the open segment and release the directory; a second call does nothing."""
         with self._mutex:
             if self._closed:
                 return
@@ -176,7 +182,7 @@ class Spool:
             if self._closed:
                 return self._refuse(rows + labels, "The spool is closed.")
             if self.condition.size_bytes + len(data) > self.policy.max_bytes:
-                return self._refuse(rows + labels, f"The spool holds its bound of {self.policy.max_bytes} bytes.")
+                return self._refuse(rows + labels, f"{_AT_LIMIT} of {self.policy.max_bytes} bytes.")
             try:
                 self._segment.write(data, durable=self.policy.fsync == "batch")
             except OSError as error:
@@ -203,9 +209,10 @@ class Spool:
 
     def _seal(self) -> None:
         """
-        Seal the segment and go on in the next, which is made first: so the highest sequence is never forgotten.
+        Seal the open segment and continue in the next segment.
 
-        When the disk does not take it, the segment stays open and appends decide.
+        The next file is created first, so that the directory always contains the highest sequence number. When writing
+        fails, the segment stays open; later appends report the failure.
         """
         try:
             following = OpenSegment.create(
@@ -226,15 +233,16 @@ class Spool:
 
     def _count_bytes(self) -> None:
         size = used_bytes(self.directory)
-        bounded = (self.condition.degraded or "").startswith("The spool holds its bound")
+        bounded = (self.condition.degraded or "").startswith(_AT_LIMIT)
         healed = bounded and size < self.policy.max_bytes
         self.condition = replace(self.condition, size_bytes=size, degraded=None if healed else self.condition.degraded)
 
     def _recover(self) -> tuple[int, OpenSegment]:
         """
-        Seal what a former writer left open; go on in its last segment when that was never written to, else after it.
+        Seal the segments that a former writer left open, and open the next segment.
 
-        So the sequence has no gaps, and the highest number stands in the directory at every instant.
+        A last segment without data is reused, so that the sequence has no gaps. The directory always contains the
+        highest sequence number.
         """
         files = segment_files(self.directory, OPEN, SEALED)
         last = files[-1] if files else None
@@ -253,7 +261,7 @@ class Spool:
 
 
 def seal_orphans(root: Path) -> tuple[Path, ...]:
-    """Seal what dead writers left in the spool directories below *root*; those with a living writer are left alone."""
+    """Seal the open segments in the spool directories below *root*, except those of running writers."""
     sealed = []
     for mark in sorted(root.glob("*/spool.id")):
         try:
@@ -273,4 +281,4 @@ def _refusals_said(directory: Path) -> Iterator[None]:
 
 
 def _reason(error: OSError) -> str:
-    return "The disk is full." if error.errno in _FULL else f"The disk refuses: {error.strerror}."
+    return "The disk is full." if error.errno in _FULL else f"The disk cannot be written: {error.strerror}."

@@ -1,4 +1,4 @@
-"""The files of a spool: their names, their owner, what is sealed, and what can be saved of a broken one."""
+"""The files of a spool: names, owner and lock, sealed segments, and the recovery of damaged segments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPOOL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SealedSegment:
-    """A sealed segment file that waits to be sent, in the order of ``seq``."""
+    """A sealed segment file that waits to be sent; segments are sent in the order of ``seq``."""
 
     spool_id: str
     seq: int
@@ -28,20 +28,23 @@ class SealedSegment:
 
     @property
     def checksum(self) -> Digest:
-        """SHA-256 over the whole file, as the hub's inbox wants it."""
+        """SHA-256 over the whole file, which the hub's inbox checks."""
         with self.path.open("rb") as file:
             return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
 
 
 def check_spool_id(spool_id: str) -> str:
-    """Give *spool_id* back; refuse what cannot be part of a path or an address."""
+    """Give *spool_id* if it can be part of a path and of a URL; otherwise raise InvalidValue."""
     if not _SPOOL_ID.fullmatch(spool_id):
-        raise InvalidValue(f"{spool_id!r} is not a spool id.", remedy="Use letters, digits, '.', '_' and '-'.")
+        raise InvalidValue(
+            f"{spool_id!r} is not a valid spool id.",
+            remedy="Use at most 128 letters, digits, '.', '_' and '-'; start with a letter or digit.",
+        )
     return spool_id
 
 
 def spool_identity(directory: Path, new_id: Callable[[], str]) -> str:
-    """The id of the spool in *directory*; made of *new_id* and written down when it has none yet."""
+    """Give the id of the spool in *directory*; a directory without an id gets a new one from *new_id*."""
     directory.mkdir(parents=True, exist_ok=True)
     mark = directory / "spool.id"
     if not (mark.exists() and mark.read_text(encoding="ascii").strip()):
@@ -51,15 +54,18 @@ def spool_identity(directory: Path, new_id: Callable[[], str]) -> str:
 
 def claim(directory: Path, spool_id: str) -> None:
     """
-    Write down whose directory this is.
+    Write *spool_id* into the directory as its owner.
 
     Raises:
-        InvalidValue: It belongs to another spool.
+        InvalidValue: The directory belongs to another spool.
     """
     mark = directory / "spool.id"
     owner = mark.read_text(encoding="ascii").strip() if mark.exists() else ""
     if owner and owner != spool_id:
-        raise InvalidValue(f"{directory} belongs to the spool {owner}, not {spool_id}.")
+        raise InvalidValue(
+            f"Directory {directory} belongs to spool {owner}, not to {spool_id}.",
+            remedy="Give each spool a directory of its own.",
+        )
     if not owner:
         fresh = directory / "spool.id.new"
         fresh.write_text(spool_id, encoding="ascii")
@@ -68,37 +74,39 @@ def claim(directory: Path, spool_id: str) -> None:
 
 def take_lock(directory: Path) -> int:
     """
-    Be the one writer of *directory* for as long as the descriptor is open.
+    Lock *directory* for one writer; closing the returned descriptor releases the lock.
 
     Raises:
-        DirectoryInUse: Another process, or another spool of this one, is.
+        DirectoryInUse: Another process, or another spool of this process, has locked the directory.
     """
     lock = os.open(directory / "spool.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise DirectoryInUse(f"Another spool writes to {directory}.", remedy="Give each writer its own.") from error
+        raise DirectoryInUse(
+            f"Another process writes to the spool {directory}.", remedy="Give each writer a directory of its own."
+        ) from error
     return lock
 
 
 def open_path(directory: Path, seq: int) -> Path:
-    """Where segment *seq* stands while it is written."""
+    """Give the path of segment *seq* while it is open."""
     return directory / f"{seq:016d}{OPEN}"
 
 
 def sealed_path(directory: Path, seq: int) -> Path:
-    """Where segment *seq* stands once it is sealed."""
+    """Give the path of segment *seq* after sealing."""
     return directory / f"{seq:016d}{SEALED}"
 
 
 def segment_files(directory: Path, *suffixes: str) -> list[Path]:
-    """The segment files with one of *suffixes*, by sequence."""
+    """List the segment files with one of *suffixes*, in order of sequence."""
     return sorted(path for path in directory.iterdir() if path.suffix in suffixes and path.stem.isdigit())
 
 
 def used_bytes(directory: Path) -> int:
-    """Bytes of all segments, open and sealed; one that is sent meanwhile counts nothing."""
+    """Sum the sizes of all segments, open and sealed; a segment that disappears meanwhile counts 0."""
     total = 0
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -111,7 +119,7 @@ def used_bytes(directory: Path) -> int:
 
 
 def sealed_segments(directory: Path) -> tuple[SealedSegment, ...]:
-    """Every sealed segment of the spool in *directory*, oldest first; send and remove them in this order."""
+    """List every sealed segment of the spool in *directory*, oldest first; send and remove them in this order."""
     mark = directory / "spool.id"
     if not mark.exists():
         return ()
@@ -123,9 +131,9 @@ def sealed_segments(directory: Path) -> tuple[SealedSegment, ...]:
 
 def salvage(segment: SealedSegment) -> SealedSegment:
     """
-    Put in the place of a sealed segment that is :class:`SegmentCorrupt` one with its whole frames.
+    Replace a damaged sealed segment by a segment with its intact frames.
 
-    The sequence stays gapless, so that the hub goes on; the broken file stays beside it as ``.corrupt``.
+    The sequence stays without gaps, so that the hub continues. The damaged file is kept as ``.corrupt``.
     """
     content = segment.path.read_bytes()
     frames = tuple(f for f in whole_frames(content).frames if f.kind not in {HEAD, FOOT})
@@ -139,7 +147,7 @@ def salvage(segment: SealedSegment) -> SealedSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """What an unsealed segment held: rows and labels, and bytes of a torn tail."""
+    """The number of rows and labels recovered from an unsealed segment, and of bytes removed from its end."""
 
     count: int
     torn_bytes: int
@@ -147,10 +155,10 @@ class Recovered:
 
 def recover_open(path: Path, spool_id: str) -> Recovered:
     """
-    Seal what a killed writer left open at *path*, even if it holds nothing: the sequence has no gaps.
+    Seal the segment that a killed writer left open at *path*, even an empty one, so that the sequence has no gaps.
 
-    The torn tail is cut off. A file whose whole frames cannot be read (a newer Mendel wrote them) is set aside as
-    ``.corrupt``, with an empty segment in its place.
+    An incomplete frame at the end is removed. A file whose frames cannot be decoded (a newer Mendel wrote them) is kept
+    as ``.corrupt``, and an empty segment takes its place.
     """
     content = path.read_bytes()
     prefix = whole_frames(content)
@@ -171,7 +179,7 @@ def recover_open(path: Path, spool_id: str) -> Recovered:
 
 
 def unwritten(path: Path) -> bool:
-    """Whether the open segment at *path* holds no whole frame but its head."""
+    """Tell whether the open segment at *path* holds no complete frame except its header."""
     return len(whole_frames(path.read_bytes()).frames) <= 1
 
 
