@@ -36,7 +36,7 @@ from mendel.healing import (
     load_playbooks,
 )
 from mendel.operations import HubParts
-from mendel.predictions import Intake, LabelRow, PredictionLog, Shipper, Spool, SpoolPolicy, spool_identity
+from mendel.predictions import HubIntake, LabelRow, PredictionLog, Shipper, Spool, SpoolPolicy, spool_identity
 from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
 from mendel.retraining import Retraining
 from mendel.values import ModelName, Scope, Table, Window, from_mapping
@@ -155,7 +155,7 @@ class LazyIntake:
         self._inbox = inbox
         self._mutex = threading.Lock()
         self._spool: Spool | None = None
-        self._intake: Intake | None = None
+        self._intake: HubIntake | None = None
 
     def accept_labels(self, labels: Sequence[LabelRow]) -> None:
         """Take labels; when it returns they are durably in the inbox."""
@@ -167,12 +167,12 @@ class LazyIntake:
             if self._spool is not None:
                 self._spool.close()
 
-    def _open(self) -> Intake:
+    def _open(self) -> HubIntake:
         with self._mutex:
             if self._intake is None:
                 identity = spool_identity(self._directory, lambda: f"hub-{new_id()}")
                 self._spool = Spool(self._directory, identity, policy=SpoolPolicy(fsync="batch"))
-                self._intake = Intake(self._spool, self._inbox)
+                self._intake = HubIntake(self._spool, self._inbox)
             return self._intake
 
 

@@ -15,12 +15,12 @@ from mendel.predictions.entities import (
     mint_ids,
     pack_ids,
 )
-from mendel.predictions.feature_privacy import FeatureUse
-from mendel.predictions.intake import Intake, forward
+from mendel.predictions.feature_privacy import FeaturePrivacy
+from mendel.predictions.intake import HubIntake, forward_segments
 from mendel.predictions.label_matching import labels_from
 from mendel.predictions.label_parsing import parse_labels
-from mendel.predictions.lake_maintenance import Kept, LakePolicy, forget, tidy_lake
-from mendel.predictions.lake_rows import TIME_COLUMNS, among, chosen_rows, missing_column
+from mendel.predictions.lake_maintenance import LakePolicy, MaintenanceReport, forget_predictions, maintain_lake
+from mendel.predictions.lake_rows import TIME_COLUMNS, filter_rows, missing_column, rows_with_ids
 from mendel.predictions.log_statistics import LogStats, RowStats, SpanStats
 from mendel.predictions.ports import (
     LABELS_TABLE,
@@ -32,21 +32,21 @@ from mendel.predictions.ports import (
 )
 from mendel.predictions.prediction_log import PredictionLog
 from mendel.predictions.segments import check_segment, parse_segment, read_segment
-from mendel.predictions.shipper import Shipped, Shipper, SpoolPlan, Summarise, plan_spool
+from mendel.predictions.shipper import Shipper, ShipReport, SpoolPlan, Summarise, plan_spool
 from mendel.predictions.spool import Spool, SpoolCondition, SpoolPolicy, seal_orphans
 from mendel.predictions.spool_files import SealedSegment, check_spool_id, salvage, sealed_segments, spool_identity
 
 __all__ = [
     "LABELS_TABLE",
     "TIME_COLUMNS",
-    "FeatureUse",
-    "Intake",
-    "Kept",
+    "FeaturePrivacy",
+    "HubIntake",
     "LabelRow",
     "Lake",
     "LakePolicy",
     "LakeSnapshot",
     "LogStats",
+    "MaintenanceReport",
     "PendingSegment",
     "Prediction",
     "PredictionBlock",
@@ -59,7 +59,7 @@ __all__ = [
     "Segment",
     "SegmentInbox",
     "SegmentProfile",
-    "Shipped",
+    "ShipReport",
     "Shipper",
     "SpanStats",
     "Spool",
@@ -68,15 +68,15 @@ __all__ = [
     "SpoolPolicy",
     "SpoolProgress",
     "Summarise",
-    "among",
     "check_segment",
     "check_spool_id",
-    "chosen_rows",
-    "forget",
-    "forward",
+    "filter_rows",
+    "forget_predictions",
+    "forward_segments",
     "id_micros",
     "id_texts",
     "labels_from",
+    "maintain_lake",
     "mint_ids",
     "missing_column",
     "pack_ids",
@@ -85,9 +85,9 @@ __all__ = [
     "plan_spool",
     "predictions_table",
     "read_segment",
+    "rows_with_ids",
     "salvage",
     "seal_orphans",
     "sealed_segments",
     "spool_identity",
-    "tidy_lake",
 ]

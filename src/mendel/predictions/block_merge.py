@@ -44,7 +44,7 @@ def _join(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
     return replace(
         first,
         prediction_ids=b"".join(b.prediction_ids for b in blocks),
-        timestamp_micros=np.concatenate([each(b.timestamp_micros, len(b), np.int64) for b in blocks]),
+        timestamp_micros=np.concatenate([per_row(b.timestamp_micros, len(b), np.int64) for b in blocks]),
         door=_chained((b.door, len(b)) for b in blocks),
         correlation_ids=_chained((b.correlation_ids, len(b)) for b in blocks),
         event_micros=_chained((b.event_micros, len(b)) for b in blocks),
@@ -53,12 +53,12 @@ def _join(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
         predictions=np.concatenate(predicted) if predicted else None,
         probabilities=np.concatenate(likely) if likely else None,
         ood=np.concatenate(scored) if scored else None,
-        latency_ms=np.concatenate([each(b.latency_ms, len(b), np.float64) for b in blocks]),
-        simulated=np.concatenate([each(b.simulated, len(b), np.bool_) for b in blocks]),
+        latency_ms=np.concatenate([per_row(b.latency_ms, len(b), np.float64) for b in blocks]),
+        simulated=np.concatenate([per_row(b.simulated, len(b), np.bool_) for b in blocks]),
     )
 
 
-def each(value: Any, rows: int, kind: type[np.generic]) -> Column:
+def per_row(value: Any, rows: int, kind: type[np.generic]) -> Column:
     """Give one value per row: an array unchanged, or a single value repeated *rows* times."""
     return value if isinstance(value, np.ndarray) else np.full(rows, value, dtype=kind)
 

@@ -15,7 +15,7 @@ from mendel.predictions.entities import Column, PredictionBlock
 from mendel.values import to_json
 
 
-class FeatureUse(StrEnum):
+class FeaturePrivacy(StrEnum):
     """What the log stores of a feature: its value, a keyed hash of its value, or nothing."""
 
     KEEP = "keep"
@@ -23,7 +23,7 @@ class FeatureUse(StrEnum):
     DROP = "drop"
 
 
-def discreet(block: PredictionBlock, uses: Mapping[str, FeatureUse], key: bytes) -> PredictionBlock:
+def apply_feature_privacy(block: PredictionBlock, uses: Mapping[str, FeaturePrivacy], key: bytes) -> PredictionBlock:
     """
     Remove the features to drop from a block, and replace the features to hash by their hashes.
 
@@ -31,18 +31,18 @@ def discreet(block: PredictionBlock, uses: Mapping[str, FeatureUse], key: bytes)
     values have equal hashes within one installation, and without the key nobody can test guesses. A missing value
     stays missing.
     """
-    asked = [uses.get(name, FeatureUse.KEEP) for name in block.feature_names]
-    if all(use is FeatureUse.KEEP for use in asked):
+    asked = [uses.get(name, FeaturePrivacy.KEEP) for name in block.feature_names]
+    if all(use is FeaturePrivacy.KEEP for use in asked):
         return block
-    kept = [(place, use) for place, use in enumerate(asked) if use is not FeatureUse.DROP]
+    kept = [(place, use) for place, use in enumerate(asked) if use is not FeaturePrivacy.DROP]
     names = tuple(block.feature_names[place] for place, _ in kept)
-    if isinstance(block.features, np.ndarray) and all(use is FeatureUse.KEEP for _, use in kept):
+    if isinstance(block.features, np.ndarray) and all(use is FeaturePrivacy.KEEP for _, use in kept):
         return replace(block, feature_names=names, features=block.features[:, [place for place, _ in kept]])
     columns = block.features.T if isinstance(block.features, np.ndarray) else block.features
     return replace(
         block,
         feature_names=names,
-        features=tuple(_hashed(columns[at], key) if use is FeatureUse.HASH else columns[at] for at, use in kept),
+        features=tuple(_hashed(columns[at], key) if use is FeaturePrivacy.HASH else columns[at] for at, use in kept),
     )
 
 

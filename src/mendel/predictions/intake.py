@@ -13,7 +13,7 @@ from mendel.predictions.spool import Spool
 from mendel.predictions.spool_files import salvage, sealed_segments
 
 
-def forward(directory: Path, inbox: SegmentInbox) -> int:
+def forward_segments(directory: Path, inbox: SegmentInbox) -> int:
     """
     Move every sealed segment of the spool in *directory* into the inbox, oldest first; give the number of segments.
 
@@ -30,7 +30,7 @@ def forward(directory: Path, inbox: SegmentInbox) -> int:
     return len(segments)
 
 
-class Intake:
+class HubIntake:
     """
     Accepts labels and predictions that clients send to the hub; when a method returns, they are in the inbox.
 
@@ -41,7 +41,7 @@ class Intake:
         self._spool = spool
         self._inbox = inbox
         self._mutex = Lock()
-        forward(spool.directory, inbox)  # segments that a killed hub left
+        forward_segments(spool.directory, inbox)  # segments that a killed hub left
 
     def accept_labels(self, labels: Sequence[LabelRow]) -> None:
         """
@@ -72,4 +72,4 @@ class Intake:
                 remedy="Free disk space on the hub's machine, then send the request again.",
             )
         self._spool.seal()
-        forward(self._spool.directory, self._inbox)
+        forward_segments(self._spool.directory, self._inbox)

@@ -14,14 +14,14 @@ from mendel.values import Table, from_micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountingLabels:
+class EffectiveLabels:
     """The row of the effective label of each prediction id, and the number of labels that changed an earlier label."""
 
     row: dict[str, int]
     conflicts: int
 
 
-def counting_labels(labels: Table) -> CountingLabels:
+def effective_labels(labels: Table) -> EffectiveLabels:
     """
     Choose the last label of each prediction: by the time that the label states, then by its arrival.
 
@@ -29,16 +29,16 @@ def counting_labels(labels: Table) -> CountingLabels:
     """
     row: dict[str, int] = {}
     conflicts = 0
-    order = counting_order(labels)
+    order = label_order(labels)
     ids, outcomes = (labels["prediction_id"], labels["label"]) if order else ((), ())
     for at in order:
         before = row.get(ids[at])
         conflicts += before is not None and outcomes[before] != outcomes[at]
         row[ids[at]] = at
-    return CountingLabels(row=row, conflicts=conflicts)
+    return EffectiveLabels(row=row, conflicts=conflicts)
 
 
-def counting_order(labels: Table) -> list[int]:
+def label_order(labels: Table) -> list[int]:
     """Give the positions of labels in order of effect: a later label replaces an earlier label."""
     if not len(labels):
         return []
@@ -46,7 +46,7 @@ def counting_order(labels: Table) -> list[int]:
     return [int(at) for at in np.lexsort((place, seq, _ranks(labels["spool"]), received, time))]
 
 
-def aligned(labels: Column, predictions: Column) -> Column:
+def convert_labels(labels: Column, predictions: Column) -> Column:
     """
     Convert labels to the type of the predictions if every label allows it: ``"1"`` becomes 1 for numeric predictions.
 

@@ -25,7 +25,7 @@ class LakePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class MaintenanceReport:
     """The counts of one maintenance round: expired rows and profiles, merged and deleted files."""
 
     rows_expired: int
@@ -34,7 +34,7 @@ class Kept:
     files_deleted: int
 
 
-def tidy_lake(lake: Lake, unit: UnitOfWork, policy: LakePolicy, now: datetime) -> Kept:
+def maintain_lake(lake: Lake, unit: UnitOfWork, policy: LakePolicy, now: datetime) -> MaintenanceReport:
     """Run one maintenance round over all tables, about once an hour; a shipper may run at the same time."""
     before = now - policy.retention
     tables = lake.tables()
@@ -42,14 +42,14 @@ def tidy_lake(lake: Lake, unit: UnitOfWork, policy: LakePolicy, now: datetime) -
     joined = sum(lake.compact(table) for table in tables)
     deleted = sum(lake.vacuum(table, policy.keep_files) for table in tables)
     profiles = unit.write(lambda tx: tx.store(ProfileStore).expire(before))
-    return Kept(rows_expired=rows, profiles_expired=profiles, files_joined=joined, files_deleted=deleted)
+    return MaintenanceReport(rows_expired=rows, profiles_expired=profiles, files_joined=joined, files_deleted=deleted)
 
 
-def forget(lake: Lake, prediction_ids: tuple[str, ...]) -> int:
+def forget_predictions(lake: Lake, prediction_ids: tuple[str, ...]) -> int:
     """
     Delete the rows and labels of these predictions from every table; give the number of deleted rows.
 
-    Ship first: rows in spools and in the inbox are not deleted. The first :func:`tidy_lake` after ``keep_files``
+    Ship first: rows in spools and in the inbox are not deleted. The first :func:`maintain_lake` after ``keep_files``
     removes the bytes from the disk. Profiles stay, because they hold counts, not rows.
     """
     return sum(lake.forget(table, prediction_ids) for table in lake.tables())

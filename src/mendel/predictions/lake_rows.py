@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.predictions.block_merge import each, join_blocks
+from mendel.predictions.block_merge import join_blocks, per_row
 from mendel.predictions.entities import Column, LabelRow, PredictionBlock, Segment, id_micros, id_texts
 from mendel.predictions.ports import LABELS_TABLE, predictions_table
 from mendel.values import EPOCH, ModelName, Table, Window, to_micros
 
-TIMELESS = Window(EPOCH, EPOCH + timedelta(seconds=1))
+UNDATED = Window(EPOCH, EPOCH + timedelta(seconds=1))
 """The window of labels whose prediction id contains no time; their ``event_time`` is 0."""
 
 TIME_COLUMNS = frozenset({"timestamp", "event_time", "label_time", "received_at"})
@@ -56,7 +56,7 @@ def block_rows(block: PredictionBlock) -> Table:
     the row's own timestamp and not the clock, so that shipping a segment again gives the same result.
     """
     rows = len(block)
-    timestamp = each(block.timestamp_micros, rows, np.int64)
+    timestamp = per_row(block.timestamp_micros, rows, np.int64)
     claimed = _claimed(block.event_micros, rows)
     known = ~np.isnan(claimed)
     early, late = timestamp - PAST // _MICROSECOND, timestamp + FUTURE // _MICROSECOND
@@ -81,15 +81,17 @@ def block_rows(block: PredictionBlock) -> Table:
     if block.probabilities is not None:
         columns |= {f"proba.{name}": block.probabilities[:, at] for at, name in enumerate(block.classes)}
     columns |= {
-        "latency_ms": each(block.latency_ms, rows, np.float64),
+        "latency_ms": per_row(block.latency_ms, rows, np.float64),
         "door": _texts(block.door, rows),
         "ood": _texts(None, rows) if block.ood is None else block.ood,
         "shadow": np.full(rows, block.shadow, dtype=np.bool_),
-        "simulated": each(block.simulated, rows, np.bool_),
+        "simulated": per_row(block.simulated, rows, np.bool_),
         "error": _texts(block.errors, rows),
     }
     features = block.features.T if isinstance(block.features, np.ndarray) else block.features
-    columns |= {f"feature.{name}": tidy(column) for name, column in zip(block.feature_names, features, strict=True)}
+    columns |= {
+        f"feature.{name}": narrow_column(column) for name, column in zip(block.feature_names, features, strict=True)
+    }
     return Table(columns)
 
 
@@ -107,7 +109,7 @@ def label_rows(labels: Sequence[LabelRow], *, spool_id: str = "", seq: int = 0) 
         {
             "prediction_id": _objects([label.prediction_id for label in labels]),
             "event_time": np.array([id_micros(label.prediction_id) or 0 for label in labels], dtype=np.int64),
-            "label": tidy(_objects([label.true_label for label in labels])),
+            "label": narrow_column(_objects([label.true_label for label in labels])),
             "label_source": _objects([label.label_source for label in labels]),
             "label_time": np.where([moment is None for moment in known], received, stated),
             "received_at": received,
@@ -118,7 +120,7 @@ def label_rows(labels: Sequence[LabelRow], *, spool_id: str = "", seq: int = 0) 
     )
 
 
-def tidy(column: Column) -> Column:
+def narrow_column(column: Column) -> Column:
     """Convert an object column to ``float64`` or ``bool`` if no value or null is lost; other columns stay unchanged."""
     if column.dtype != object:
         return column
@@ -131,7 +133,7 @@ def tidy(column: Column) -> Column:
 
 
 def _predictions(block: PredictionBlock, rows: int) -> Column:
-    return _texts(None, rows) if block.predictions is None else tidy(block.predictions)
+    return _texts(None, rows) if block.predictions is None else narrow_column(block.predictions)
 
 
 def _claimed(micros: tuple[int | None, ...] | None, rows: int) -> NDArray[np.float64]:
@@ -169,7 +171,7 @@ def empty_rows() -> Table:
     )
 
 
-def chosen_rows(
+def filter_rows(
     rows: Table, window: Window | None, columns: Sequence[str] | None, prediction_ids: Sequence[str] | None
 ) -> Table:
     """Filter rows in memory by the rules of :meth:`mendel.predictions.LakeSnapshot.read`."""
@@ -177,13 +179,13 @@ def chosen_rows(
         times = rows["event_time"]
         rows = rows.take((times >= to_micros(window.start)) & (times < to_micros(window.end)))
     if prediction_ids is not None and len(rows):
-        rows = rows.take(among(rows, prediction_ids))
+        rows = rows.take(rows_with_ids(rows, prediction_ids))
     if columns is None:
         return rows
     return Table({name: rows[name] if name in rows else missing_column(name, len(rows)) for name in columns})
 
 
-def among(rows: Table, prediction_ids: Iterable[str]) -> NDArray[np.bool_]:
+def rows_with_ids(rows: Table, prediction_ids: Iterable[str]) -> NDArray[np.bool_]:
     """Give a mask of the rows whose prediction id is in *prediction_ids*."""
     named = set(prediction_ids)
     return np.array([name in named for name in rows["prediction_id"]], dtype=np.bool_)
@@ -193,17 +195,17 @@ def merged_rows(parts: Sequence[Table]) -> Table:
     """Concatenate *parts*; a column that is numeric in one part and all null in another becomes numeric."""
     whole = Table.concat(parts)
     plain = {
-        name: tidy(column)
+        name: narrow_column(column)
         for name, column in whole.columns.items()
         if column.dtype == object and any(name in part and part[name].dtype != object for part in parts)
     }
     return whole.with_columns(plain)
 
 
-def completed(rows: Table, core: Table, columns: Sequence[str] | None) -> Table:
+def with_all_columns(rows: Table, core: Table, columns: Sequence[str] | None) -> Table:
     """Add the columns of *core* (or *columns*) that are missing, because a lake stores no column of nulls only."""
     if not len(rows):
-        return core if columns is None else chosen_rows(core, None, columns, None)
+        return core if columns is None else filter_rows(core, None, columns, None)
     wanted = dict.fromkeys((*core.names, *rows.names) if columns is None else columns)
     return Table({name: rows[name] if name in rows else missing_column(name, len(rows)) for name in wanted})
 

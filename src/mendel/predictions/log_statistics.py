@@ -13,7 +13,7 @@ from mendel.predictions.entities import Column
 from mendel.predictions.label_matching import class_text
 from mendel.values import Measured, Measurement, ModelName, NotMeasured, Table, Window
 
-LAST = 100
+NEWEST_ROWS = 100
 SPANS: tuple[timedelta, ...] = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from mendel.predictions.segments import closing, opening
+from mendel.predictions.segments import segment_footer, segment_header
 
 
 class OpenSegment:
@@ -31,7 +31,7 @@ class OpenSegment:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         segment = cls(path, os.open(path, flags, 0o600))
         try:
-            segment.write(opening(spool_id, seq))
+            segment.write(segment_header(spool_id, seq))
         except OSError:
             segment.close()
             raise
@@ -74,7 +74,7 @@ class OpenSegment:
 
     def seal(self, *, durable: bool) -> None:
         """Write the footer frame; raises OSError like :meth:`write`."""
-        self.write(closing(rows=self.rows, labels=self.labels, sha256=self._digest.digest()), durable=durable)
+        self.write(segment_footer(rows=self.rows, labels=self.labels, sha256=self._digest.digest()), durable=durable)
 
     def close(self) -> None:
         os.close(self.fd)

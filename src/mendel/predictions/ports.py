@@ -127,7 +127,7 @@ class Lake(Protocol):
         """
 
     def compact(self, table: str) -> int:
-        """Merge small files without changing rows or marks; give the number of merged files. Appends may run meanwhile."""
+        """Merge small files, also during appends, without changing rows or marks; give the number of merged files."""
 
     def vacuum(self, table: str, keep: timedelta) -> int:
         """Delete files that no table version younger than *keep* uses; give the number of deleted files."""

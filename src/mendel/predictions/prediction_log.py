@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from mendel.durable import Transaction, UnitOfWork
 from mendel.errors import PredictionNotFound, SegmentCorrupt
 from mendel.predictions.entities import PendingSegment, Prediction, ProfileRow
-from mendel.predictions.label_matching import aligned, counting_labels
-from mendel.predictions.lake_rows import SegmentRows, among, segment_rows
-from mendel.predictions.log_reading import LogReading
+from mendel.predictions.label_matching import convert_labels, effective_labels
+from mendel.predictions.lake_rows import SegmentRows, rows_with_ids, segment_rows
 from mendel.predictions.log_statistics import (
-    LAST,
+    NEWEST_ROWS,
     SPANS,
     LogStats,
     RowStats,
@@ -26,8 +25,9 @@ from mendel.predictions.log_statistics import (
     row_stats,
     share,
 )
+from mendel.predictions.point_in_time_log import PointInTimeLog
 from mendel.predictions.ports import LABELS_TABLE, Lake, ProfileStore, SegmentInbox, predictions_table
-from mendel.predictions.row_decoding import one_prediction
+from mendel.predictions.row_decoding import decode_prediction_row
 from mendel.predictions.segments import parse_segment
 from mendel.predictions.shipper import Summarise, segment_profiles
 from mendel.values import ModelName, Table, Window, to_micros
@@ -39,7 +39,7 @@ class PredictionLog:
     """
     Reads predictions and labels from the lake, and from inbox segments that are not shipped to the lake yet.
 
-    All results of one call describe one moment (:class:`LogReading`); rows that arrive during the call are ignored.
+    All results of one call describe one moment (:class:`PointInTimeLog`); rows that arrive during the call are ignored.
 
     Args:
         summarise: The function given to the shipper, which makes the profiles of rows that are not shipped yet.
@@ -83,10 +83,10 @@ class PredictionLog:
         reading = self._reading()
         rows = reading.predictions(model, window, version=version)
         labels = reading.labels_of(rows)
-        known = counting_labels(labels).row
-        rows = rows.take(among(rows, known))
+        known = effective_labels(labels).row
+        rows = rows.take(rows_with_ids(rows, known))
         chosen = np.array([known[name] for name in rows["prediction_id"].tolist()], dtype=np.int64)
-        outcome = aligned(labels["label"][chosen], rows["prediction"])
+        outcome = convert_labels(labels["label"][chosen], rows["prediction"])
         return rows.with_columns({"label": outcome, "label_time": labels["label_time"][chosen]})
 
     def stats(
@@ -103,8 +103,8 @@ class PredictionLog:
         everything = reading.predictions(model, window)
         suspect = reading.predictions(model, window, columns=("quarantined",), quarantined=True)
         rows = everything.take(~everything["shadow"])
-        counting = counting_labels(reading.labels_of(everything))
-        labelled = among(rows, counting.row)
+        counting = effective_labels(reading.labels_of(everything))
+        labelled = rows_with_ids(rows, counting.row)
         if positive is None:
             positive = positive_class(rows)
         return LogStats(
@@ -119,7 +119,7 @@ class PredictionLog:
             conflicts=counting.conflicts,
             unmatched=reading.unmatched(window),
             positive=positive,
-            last=_row_stats(rows, labelled, np.arange(len(rows))[-LAST:], positive),
+            last=_row_stats(rows, labelled, np.arange(len(rows))[-NEWEST_ROWS:], positive),
             spans=tuple(_span_stats(rows, labelled, Window.before(now, span), positive) for span in SPANS),
         )
 
@@ -135,7 +135,7 @@ class PredictionLog:
             rows = reading.rows(table, None, prediction_ids=(prediction_id,))
             if len(rows):
                 labels = reading.rows(LABELS_TABLE, None, prediction_ids=(prediction_id,))
-                return one_prediction(rows, labels)
+                return decode_prediction_row(rows, labels)
         raise PredictionNotFound(
             f"The prediction log has no prediction {prediction_id!r}.",
             remedy="A new prediction appears within seconds; rows older than the retention are deleted.",
@@ -162,8 +162,8 @@ class PredictionLog:
         """List every model with logged predictions, sorted."""
         return tuple(ModelName(table.rpartition("/")[2]) for table in self._reading().prediction_tables())
 
-    def _reading(self) -> LogReading:
-        return LogReading(self._waiting(), self._lake)
+    def _reading(self) -> PointInTimeLog:
+        return PointInTimeLog(self._waiting(), self._lake)
 
     def _waiting(self) -> tuple[SegmentRows, ...]:
         """Give the rows of every inbox segment; unreadable segments are skipped here and reported by the shipper."""

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from mendel.predictions.entities import LabelRow, Prediction, Scalar
-from mendel.predictions.label_matching import counting_order
+from mendel.predictions.label_matching import label_order
 from mendel.values import ModelName, Table, from_micros
 
 _FEATURE, _PROBABILITY = "feature.", "proba."
 
 
-def one_prediction(rows: Table, labels: Table) -> Prediction:
+def decode_prediction_row(rows: Table, labels: Table) -> Prediction:
     """Convert the first of *rows* to a prediction with its *labels*; the effective label is last."""
     row = {name: _scalar(column[0]) for name, column in rows.columns.items()}
     claimed = row["claimed_time"]
@@ -40,11 +40,11 @@ def one_prediction(rows: Table, labels: Table) -> Prediction:
         shadow=row["shadow"],
         simulated=row["simulated"],
         error=row["error"],
-        labels=label_nouns(labels),
+        labels=decode_label_rows(labels),
     )
 
 
-def label_nouns(labels: Table) -> tuple[LabelRow, ...]:
+def decode_label_rows(labels: Table) -> tuple[LabelRow, ...]:
     """Convert rows of labels to labels in order of effect: a later label replaces an earlier label."""
     return tuple(
         LabelRow(
@@ -54,7 +54,7 @@ def label_nouns(labels: Table) -> tuple[LabelRow, ...]:
             received_at=from_micros(int(labels["received_at"][at])),
             label_timestamp=from_micros(int(labels["label_time"][at])),
         )
-        for at in counting_order(labels)
+        for at in label_order(labels)
     )
 
 

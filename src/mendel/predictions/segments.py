@@ -34,7 +34,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class SegmentFrame:
     """A complete frame: its kind, its payload without the kind byte, and its first and last position in the file."""
 
     kind: bytes
@@ -44,10 +44,10 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prefix:
+class IntactFrames:
     """The complete frames at the beginning of a file; ``size`` is the position after the last of them."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[SegmentFrame, ...]
     size: int
 
 
@@ -62,31 +62,31 @@ class _Foot(msgspec.Struct, array_like=True, frozen=True):
     sha256: bytes
 
 
-def frame(kind: bytes, payload: bytes) -> bytes:
+def encode_frame(kind: bytes, payload: bytes) -> bytes:
     """Encode one frame."""
     body = kind + payload
     return _PREFIX.pack(len(body), zlib.crc32(body)) + body
 
 
-def opening(spool_id: str, seq: int) -> bytes:
+def segment_header(spool_id: str, seq: int) -> bytes:
     """Encode the beginning of a segment: magic bytes and header frame."""
-    return MAGIC + frame(HEAD, _encoder.encode(_Head(spool_id, seq)))
+    return MAGIC + encode_frame(HEAD, _encoder.encode(_Head(spool_id, seq)))
 
 
-def closing(*, rows: int, labels: int, sha256: bytes) -> bytes:
+def segment_footer(*, rows: int, labels: int, sha256: bytes) -> bytes:
     """Encode the footer frame, which seals a segment; *sha256* is the digest of every byte before it."""
-    return frame(FOOT, _encoder.encode(_Foot(rows, labels, sha256)))
+    return encode_frame(FOOT, _encoder.encode(_Foot(rows, labels, sha256)))
 
 
-def whole_frames(content: bytes) -> Prefix:
+def whole_frames(content: bytes) -> IntactFrames:
     """Find the complete frames at the beginning of *content*; none when the magic bytes are missing."""
     if not content.startswith(MAGIC):
-        return Prefix(frames=(), size=0)
+        return IntactFrames(frames=(), size=0)
     frames = tuple(_frames(content))
-    return Prefix(frames=frames, size=frames[-1].end if frames else len(MAGIC))
+    return IntactFrames(frames=frames, size=frames[-1].end if frames else len(MAGIC))
 
 
-def _frames(content: bytes) -> Iterator[Frame]:
+def _frames(content: bytes) -> Iterator[SegmentFrame]:
     at = len(MAGIC)
     while at + _PREFIX.size <= len(content):
         length, crc = _PREFIX.unpack_from(content, at)
@@ -94,7 +94,7 @@ def _frames(content: bytes) -> Iterator[Frame]:
         body = content[at + _PREFIX.size : end]
         if length == 0 or end > len(content) or zlib.crc32(body) != crc:
             return
-        yield Frame(kind=body[:1], payload=body[1:], start=at, end=end)
+        yield SegmentFrame(kind=body[:1], payload=body[1:], start=at, end=end)
         at = end
 
 
@@ -119,7 +119,7 @@ def parse_segment(content: bytes, *, name: str = "segment") -> Segment:
         raise SegmentCorrupt(f"Header or footer of segment {name} cannot be decoded: {error}.") from error
     if hashlib.sha256(memoryview(content)[: frames[-1].start]).digest() != foot.sha256:
         raise SegmentCorrupt(f"Segment {name} does not have the SHA-256 in its footer.")
-    blocks, labels = contents(frames)
+    blocks, labels = decode_frames(frames)
     if (sum(map(len, blocks)), len(labels)) != (foot.rows, foot.labels):
         raise SegmentCorrupt(
             f"Segment {name} does not hold the {foot.rows} rows and {foot.labels} labels that its footer states."
@@ -127,7 +127,7 @@ def parse_segment(content: bytes, *, name: str = "segment") -> Segment:
     return Segment(spool_id=head.spool_id, seq=head.seq, blocks=blocks, labels=labels)
 
 
-def contents(frames: tuple[Frame, ...]) -> tuple[tuple[PredictionBlock, ...], tuple[LabelRow, ...]]:
+def decode_frames(frames: tuple[SegmentFrame, ...]) -> tuple[tuple[PredictionBlock, ...], tuple[LabelRow, ...]]:
     """Decode the blocks and labels among *frames*, in order."""
     blocks = tuple(decode_block(f.payload) for f in frames if f.kind == BLOCK)
     return blocks, tuple(label for f in frames if f.kind == LABELS for label in decode_labels(f.payload))

@@ -20,7 +20,7 @@ Summarise = Callable[[ModelName, int, Table], Sequence[ProfileRow]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shipped:
+class ShipReport:
     """
     The counts of one pass of the shipper.
 
@@ -92,7 +92,7 @@ def _countable(table: Table, version: int) -> Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Load:
+class _LoadedSegments:
     """The decoded segments of one pass."""
 
     segments: tuple[SegmentRows, ...]
@@ -122,7 +122,7 @@ class Shipper:
     max_bytes: int = field(default=256 << 20, kw_only=True)
     at: Callable[[str], None] = field(default=lambda _: None, kw_only=True)
 
-    def ship(self, now: datetime) -> Shipped:
+    def ship(self, now: datetime) -> ShipReport:
         """
         Make one pass over all spools; *now* is stored as the time of their progress.
 
@@ -132,7 +132,7 @@ class Shipper:
         """
         load = self._load(self._plans())
         if not load.segments:
-            return Shipped(waiting=load.waiting, corrupt=load.corrupt)
+            return ShipReport(waiting=load.waiting, corrupt=load.corrupt)
         self.unit.write(lambda _: None)  # raises Fenced before the lake is touched
         names = sorted({name for segment in load.segments for name in segment.tables})
         rows = sum(self._append(name, load.segments) for name in names)
@@ -141,7 +141,7 @@ class Shipper:
         for segment in load.segments:
             self.inbox.remove(segment.spool_id, segment.seq)
             self.at("after:remove")
-        return Shipped(
+        return ShipReport(
             segments=len(load.segments), rows=rows, profiles=profiles, waiting=load.waiting, corrupt=load.corrupt
         )
 
@@ -158,7 +158,7 @@ class Shipper:
             progress = max(progress, min(pending[0].seq - 1, max(marks, default=0)))
         return plan_spool(pending, progress)
 
-    def _load(self, plans: Sequence[SpoolPlan]) -> _Load:
+    def _load(self, plans: Sequence[SpoolPlan]) -> _LoadedSegments:
         segments: list[SegmentRows] = []
         corrupt: list[PendingSegment] = []
         waiting = sum(len(plan.waiting) for plan in plans)
@@ -178,7 +178,7 @@ class Shipper:
                     corrupt.append(segment)
                     break
                 room -= segment.size_bytes
-        return _Load(segments=tuple(segments), corrupt=tuple(corrupt), waiting=waiting)
+        return _LoadedSegments(segments=tuple(segments), corrupt=tuple(corrupt), waiting=waiting)
 
     def _append(self, name: str, segments: Sequence[SegmentRows]) -> int:
         snapshot = self.lake.snapshot(name)

@@ -16,20 +16,20 @@ from typing import Self
 from mendel.errors import DirectoryInUse, InvalidSettings, MendelError, StoreUnavailable
 from mendel.predictions.encoding import encode_block, encode_labels
 from mendel.predictions.entities import LabelRow, PredictionBlock
-from mendel.predictions.feature_privacy import FeatureUse, discreet
+from mendel.predictions.feature_privacy import FeaturePrivacy, apply_feature_privacy
 from mendel.predictions.open_segment import OpenSegment
-from mendel.predictions.segments import BLOCK, LABELS, frame
+from mendel.predictions.segments import BLOCK, LABELS, encode_frame
 from mendel.predictions.spool_files import (
     OPEN,
     SEALED,
     check_spool_id,
-    claim,
+    claim_directory,
+    has_no_data,
+    lock_directory,
     open_path,
     recover_open,
     sealed_path,
     segment_files,
-    take_lock,
-    unwritten,
     used_bytes,
 )
 from mendel.values import to_micros
@@ -57,7 +57,7 @@ class SpoolPolicy:
     segment_bytes: int = 64 << 20
     max_bytes: int = 1 << 30
     fsync: str = "off"
-    features: dict[str, FeatureUse] = field(default_factory=dict)
+    features: dict[str, FeaturePrivacy] = field(default_factory=dict)
     feature_key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -111,17 +111,17 @@ class Spool:
         self.spool_id = check_spool_id(spool_id)
         self.policy = policy or SpoolPolicy()
         self.condition = SpoolCondition()
-        if FeatureUse.HASH in self.policy.features.values() and not self.policy.feature_key:
+        if FeaturePrivacy.HASH in self.policy.features.values() and not self.policy.feature_key:
             raise InvalidSettings(
                 "spool.features sets a feature to hash, but spool.feature_key is empty.",
                 remedy="Set spool.feature_key to a secret text.",
             )
         self._mutex = Lock()
-        with _refusals_said(directory):
+        with _translated_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = take_lock(directory)
+            self._lock = lock_directory(directory)
             try:
-                claim(directory, self.spool_id)
+                claim_directory(directory, self.spool_id)
                 self._seq, self._segment = self._recover()
             except (OSError, MendelError):
                 os.close(self._lock)
@@ -132,17 +132,17 @@ class Spool:
     def append(self, block: PredictionBlock) -> bool:
         """Write the block; give True when all its rows are in the spool, False when none is."""
         key = self.policy.feature_key.encode()
-        kept = discreet(block, self.policy.features, key) if self.policy.features else block
+        kept = apply_feature_privacy(block, self.policy.features, key) if self.policy.features else block
         stamp = block.timestamp_micros
         micros = stamp if isinstance(stamp, int) else int(stamp[0])
-        return self._append(frame(BLOCK, encode_block(kept)), rows=len(block), labels=0, micros=micros)
+        return self._append(encode_frame(BLOCK, encode_block(kept)), rows=len(block), labels=0, micros=micros)
 
     def append_labels(self, labels: Sequence[LabelRow]) -> bool:
         """Write the labels; give True when all are in the spool, False when none is."""
         if not labels:
             return True
         micros = to_micros(labels[0].received_at)
-        return self._append(frame(LABELS, encode_labels(labels)), rows=0, labels=len(labels), micros=micros)
+        return self._append(encode_frame(LABELS, encode_labels(labels)), rows=0, labels=len(labels), micros=micros)
 
     def tick(self, now: datetime) -> None:
         """Seal an old open segment, and check for free space; call this about twice a second."""
@@ -246,7 +246,7 @@ class Spool:
         """
         files = segment_files(self.directory, OPEN, SEALED)
         last = files[-1] if files else None
-        reuse = last is not None and last.suffix == OPEN and unwritten(last)
+        reuse = last is not None and last.suffix == OPEN and has_no_data(last)
         seq = (int(last.stem) if last else 0) + (0 if reuse else 1)
         segment = OpenSegment.create(open_path(self.directory, seq), spool_id=self.spool_id, seq=seq)
         for path in files:
@@ -273,7 +273,7 @@ def seal_orphans(root: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def _refusals_said(directory: Path) -> Iterator[None]:
+def _translated_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.errors import DirectoryInUse, InvalidValue, SegmentCorrupt
-from mendel.predictions.segments import FOOT, HEAD, Frame, closing, contents, opening, whole_frames
+from mendel.predictions.segments import (
+    FOOT,
+    HEAD,
+    SegmentFrame,
+    decode_frames,
+    segment_footer,
+    segment_header,
+    whole_frames,
+)
 from mendel.values import Digest
 
 OPEN, SEALED, BROKEN = ".open", ".segment", ".corrupt"
@@ -48,11 +56,11 @@ def spool_identity(directory: Path, new_id: Callable[[], str]) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     mark = directory / "spool.id"
     if not (mark.exists() and mark.read_text(encoding="ascii").strip()):
-        claim(directory, check_spool_id(new_id()))
+        claim_directory(directory, check_spool_id(new_id()))
     return mark.read_text(encoding="ascii").strip()
 
 
-def claim(directory: Path, spool_id: str) -> None:
+def claim_directory(directory: Path, spool_id: str) -> None:
     """
     Write *spool_id* into the directory as its owner.
 
@@ -72,7 +80,7 @@ def claim(directory: Path, spool_id: str) -> None:
         fresh.replace(mark)
 
 
-def take_lock(directory: Path) -> int:
+def lock_directory(directory: Path) -> int:
     """
     Lock *directory* for one writer; closing the returned descriptor releases the lock.
 
@@ -138,7 +146,7 @@ def salvage(segment: SealedSegment) -> SealedSegment:
     content = segment.path.read_bytes()
     frames = tuple(f for f in whole_frames(content).frames if f.kind not in {HEAD, FOOT})
     try:
-        contents(frames)
+        decode_frames(frames)
     except SegmentCorrupt:
         frames = ()
     _write_sealed(segment.path, _reassembled(segment.spool_id, segment.seq, content, frames), instead_of=content)
@@ -146,14 +154,14 @@ def salvage(segment: SealedSegment) -> SealedSegment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class RecoveredSegment:
     """The number of rows and labels recovered from an unsealed segment, and of bytes removed from its end."""
 
     count: int
     torn_bytes: int
 
 
-def recover_open(path: Path, spool_id: str) -> Recovered:
+def recover_open(path: Path, spool_id: str) -> RecoveredSegment:
     """
     Seal the segment that a killed writer left open at *path*, even an empty one, so that the sequence has no gaps.
 
@@ -164,26 +172,26 @@ def recover_open(path: Path, spool_id: str) -> Recovered:
     prefix = whole_frames(content)
     sealed = path.with_suffix(SEALED)
     try:
-        blocks, labels = contents(prefix.frames)
+        blocks, labels = decode_frames(prefix.frames)
     except SegmentCorrupt:
         _write_sealed(sealed, _reassembled(spool_id, int(path.stem), b"", ()), instead_of=content)
         path.unlink()
-        return Recovered(count=0, torn_bytes=len(content))
+        return RecoveredSegment(count=0, torn_bytes=len(content))
     if not prefix.frames:
         _write_sealed(sealed, _reassembled(spool_id, int(path.stem), b"", ()), instead_of=b"")
         path.unlink()
     else:
         _seal_in_place(path, content[: prefix.size], prefix.frames)
         path.replace(sealed)
-    return Recovered(count=sum(map(len, blocks)) + len(labels), torn_bytes=len(content) - prefix.size)
+    return RecoveredSegment(count=sum(map(len, blocks)) + len(labels), torn_bytes=len(content) - prefix.size)
 
 
-def unwritten(path: Path) -> bool:
+def has_no_data(path: Path) -> bool:
     """Tell whether the open segment at *path* holds no complete frame except its header."""
     return len(whole_frames(path.read_bytes()).frames) <= 1
 
 
-def _seal_in_place(path: Path, whole: bytes, frames: tuple[Frame, ...]) -> None:
+def _seal_in_place(path: Path, whole: bytes, frames: tuple[SegmentFrame, ...]) -> None:
     foot = b"" if frames[-1].kind == FOOT else _foot(whole, frames)
     with path.open("r+b") as file:
         file.truncate(len(whole))
@@ -191,13 +199,13 @@ def _seal_in_place(path: Path, whole: bytes, frames: tuple[Frame, ...]) -> None:
         file.write(foot)
 
 
-def _foot(whole: bytes, frames: tuple[Frame, ...]) -> bytes:
-    blocks, labels = contents(frames)
-    return closing(rows=sum(map(len, blocks)), labels=len(labels), sha256=hashlib.sha256(whole).digest())
+def _foot(whole: bytes, frames: tuple[SegmentFrame, ...]) -> bytes:
+    blocks, labels = decode_frames(frames)
+    return segment_footer(rows=sum(map(len, blocks)), labels=len(labels), sha256=hashlib.sha256(whole).digest())
 
 
-def _reassembled(spool_id: str, seq: int, content: bytes, frames: tuple[Frame, ...]) -> bytes:
-    whole = opening(spool_id, seq) + b"".join(content[f.start : f.end] for f in frames)
+def _reassembled(spool_id: str, seq: int, content: bytes, frames: tuple[SegmentFrame, ...]) -> bytes:
+    whole = segment_header(spool_id, seq) + b"".join(content[f.start : f.end] for f in frames)
     return whole + _foot(whole, frames)
 
 

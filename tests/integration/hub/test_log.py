@@ -101,7 +101,7 @@ class TestLabels:
             (
                 f'{{"prediction_id": "{ONE}", "true_label": 1, "label_timestamp": "2026-11-01"}}',
                 "application/json",
-                "is no time",
+                "is not a time",
             ),
             (b"prediction_id,true_label\n\xff,1\n", "text/csv", "not UTF-8"),
         ],

@@ -20,7 +20,7 @@ from mendel.predictions import (
     PredictionBlock,
     PredictionLog,
     Spool,
-    forward,
+    forward_segments,
     id_texts,
     mint_ids,
     predictions_table,
@@ -71,7 +71,7 @@ def fill(tmp_path):
                         label = LabelRow(prediction_id=sent[model][-1], true_label=1, label_source="t", received_at=NOW)
                         spool.append_labels([label])
                     spool.seal()
-            forward(tmp_path / name, inbox)
+            forward_segments(tmp_path / name, inbox)
         return sent
 
     return put

@@ -18,7 +18,7 @@ from mendel.predictions import (
     ProfileRow,
     Shipper,
     Spool,
-    forward,
+    forward_segments,
     mint_ids,
 )
 from mendel.values import ModelName, Window, from_micros, to_micros
@@ -87,7 +87,7 @@ def road(tmp_path):
 
         def send():
             spool.seal()
-            return forward(spool.directory, inbox)
+            return forward_segments(spool.directory, inbox)
 
         yield SimpleNamespace(
             spool=spool,

@@ -10,7 +10,7 @@ import pytest
 
 from mendel.errors import InvalidInput
 from mendel.predictions import labels_from
-from mendel.predictions.label_matching import aligned, counting_labels
+from mendel.predictions.label_matching import convert_labels, effective_labels
 from mendel.predictions.lake_rows import label_rows
 from mendel.values import Table, to_micros
 
@@ -22,7 +22,7 @@ def objects(*values):
 
 
 def winner(labels):
-    counting = counting_labels(label_rows(labels, spool_id="s1", seq=1))
+    counting = effective_labels(label_rows(labels, spool_id="s1", seq=1))
     return labels[counting.row["p"]].true_label, counting.conflicts
 
 
@@ -47,7 +47,7 @@ class TestWhichCounts:
 
     def test_no_labels(self):
         """Nothing is counted of nothing."""
-        counting = counting_labels(label_rows(()))
+        counting = effective_labels(label_rows(()))
         assert (counting.row, counting.conflicts) == ({}, 0)
 
 
@@ -65,7 +65,7 @@ class TestWhichCounts:
 )
 def test_labels_read_like_the_predictions(labels, predictions, expected):
     """A label that came as text from a file is compared with a number as the number it is."""
-    assert aligned(labels, predictions).tolist() == expected
+    assert convert_labels(labels, predictions).tolist() == expected
 
 
 class TestFromTables:
@@ -84,7 +84,7 @@ class TestFromTables:
 
     def test_a_column_that_is_not_there(self, now):
         """The message names the column and those there are."""
-        with pytest.raises(InvalidInput, match=r"'y'.*There are id"):
+        with pytest.raises(InvalidInput, match=r"'y'.*columns: id"):
             labels_from(Table({"id": objects("a")}), id_column="id", label_column="y", source="csv", received_at=now)
 
     def test_a_row_without_id(self, now):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from mendel.predictions import LakePolicy, forget, id_texts, tidy_lake
+from mendel.predictions import LakePolicy, forget_predictions, id_texts, maintain_lake
 from mendel.values import ModelName, Window
 
 CREDIT = ModelName("credit")
@@ -16,7 +16,7 @@ def test_what_is_older_than_the_retention_goes(road, make_block, now):
         road.spool.append(make_block(1, at=now - timedelta(days=days)))
         road.send()
     road.shipper.ship(now)
-    kept = tidy_lake(road.lake, road.unit, LakePolicy(), now)
+    kept = maintain_lake(road.lake, road.unit, LakePolicy(), now)
     assert (kept.rows_expired, kept.profiles_expired) == (1, 1)
     window = Window.before(now + timedelta(minutes=1), timedelta(days=365))
     assert len(road.log.predictions(CREDIT, window)) == 2
@@ -31,5 +31,5 @@ def test_forgetting_reaches_labels_too(road, make_block, make_label, now):
     road.spool.append_labels([make_label(first), make_label(second)])
     road.send()
     road.shipper.ship(now)
-    assert forget(road.lake, (first,)) == 2
+    assert forget_predictions(road.lake, (first,)) == 2
     assert road.log.labelled(CREDIT, road.window)["prediction_id"].tolist() == [second]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mendel.predictions import LABELS_TABLE, Segment, id_texts, predictions_table
-from mendel.predictions.lake_rows import block_rows, label_rows, merged_rows, segment_rows, tidy
+from mendel.predictions.lake_rows import block_rows, label_rows, merged_rows, narrow_column, segment_rows
 from mendel.values import EPOCH, ModelName, Table, to_micros
 
 MICROSECOND = timedelta(microseconds=1)
@@ -91,7 +91,7 @@ def test_labels_stand_in_the_days_of_their_predictions(make_block, make_label, n
 )
 def test_object_columns_become_numbers_only_without_loss(values, dtype):
     """Numbers and nulls are numbers; truth values with nulls, and mixtures, stay what they are."""
-    assert tidy(objects(*values)).dtype == dtype
+    assert narrow_column(objects(*values)).dtype == dtype
 
 
 def test_nulls_in_one_part_do_not_spoil_the_numbers_of_another():

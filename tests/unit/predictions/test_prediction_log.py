@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mendel.errors import PredictionNotFound, StoreUnavailable
-from mendel.predictions import Intake, Lake, PredictionLog, SegmentInbox, Spool, SpoolPolicy, id_texts, pack_ids
+from mendel.predictions import HubIntake, Lake, PredictionLog, SegmentInbox, Spool, SpoolPolicy, id_texts, pack_ids
 from mendel.values import Measured, ModelName, NotMeasured, to_micros
 
 CREDIT = ModelName("credit")
@@ -263,7 +263,7 @@ class TestIntake:
         """Labels and predictions given to the hub are in the inbox when the call returns."""
         block = make_block(1)
         with Spool(tmp_path / "hub", "hub") as spool:
-            intake = Intake(spool, road.inbox)
+            intake = HubIntake(spool, road.inbox)
             intake.accept_predictions(block)
             intake.accept_labels([make_label(names(block)[0], 1)])
             assert len(road.log.labelled(CREDIT, road.window)) == 1
@@ -274,14 +274,14 @@ class TestIntake:
         with Spool(tmp_path / "hub", "hub") as spool:
             spool.append(make_block(1))
         with Spool(tmp_path / "hub", "hub") as spool:
-            Intake(spool, road.inbox)
+            HubIntake(spool, road.inbox)
         assert len(road.inbox.pending()) == 1
 
     def test_a_full_disk_is_said(self, road, tmp_path, make_label):
         """When the hub's spool is full, the caller hears that nothing was taken."""
         with Spool(tmp_path / "hub", "hub", policy=SpoolPolicy(max_bytes=10)) as spool:
-            intake = Intake(spool, road.inbox)
-            with pytest.raises(StoreUnavailable, match="bound"):
+            intake = HubIntake(spool, road.inbox)
+            with pytest.raises(StoreUnavailable, match="limit"):
                 intake.accept_labels([make_label("x")])
 
 

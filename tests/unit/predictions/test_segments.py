@@ -15,7 +15,16 @@ from hypothesis.extra import numpy as stn
 from mendel.errors import DigestMismatch, SegmentCorrupt, ShapeMismatch
 from mendel.predictions import LabelRow, PredictionBlock, check_segment, id_micros, id_texts, mint_ids, pack_ids
 from mendel.predictions.encoding import decode_block, decode_labels, encode_block, encode_labels
-from mendel.predictions.segments import BLOCK, LABELS, closing, contents, frame, opening, parse_segment, whole_frames
+from mendel.predictions.segments import (
+    BLOCK,
+    LABELS,
+    decode_frames,
+    encode_frame,
+    parse_segment,
+    segment_footer,
+    segment_header,
+    whole_frames,
+)
 from mendel.values import Digest, ModelName, from_micros
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
@@ -83,8 +92,8 @@ def same(left, right):
 
 
 def sealed(*frames, rows=0, labels=0, spool_id="s1", seq=1):
-    whole = opening(spool_id, seq) + b"".join(frames)
-    return whole + closing(rows=rows, labels=labels, sha256=hashlib.sha256(whole).digest())
+    whole = segment_header(spool_id, seq) + b"".join(frames)
+    return whole + segment_footer(rows=rows, labels=labels, sha256=hashlib.sha256(whole).digest())
 
 
 def checksum(content):
@@ -144,7 +153,7 @@ class TestSegments:
     @given(cut=st.floats(0, 1))
     def test_any_truncation_leaves_a_prefix_of_whole_frames(self, make_block, cut):
         """Wherever a file is cut, its whole frames are read and the torn one is not."""
-        frames = [frame(BLOCK, encode_block(make_block(rows))) for rows in (1, 3, 2)]
+        frames = [encode_frame(BLOCK, encode_block(make_block(rows))) for rows in (1, 3, 2)]
         whole = sealed(*frames, rows=6)
         prefix = whole_frames(whole[: int(cut * len(whole))])
         every = whole_frames(whole).frames
@@ -157,7 +166,7 @@ class TestSegments:
     @given(data=st.data())
     def test_any_changed_byte_is_noticed(self, make_block, data):
         """A sealed segment with one byte changed is refused."""
-        whole = bytearray(sealed(frame(BLOCK, encode_block(make_block(2))), rows=2))
+        whole = bytearray(sealed(encode_frame(BLOCK, encode_block(make_block(2))), rows=2))
         place = data.draw(st.integers(0, len(whole) - 1))
         whole[place] ^= data.draw(st.integers(1, 255))
         with pytest.raises(SegmentCorrupt):
@@ -168,22 +177,22 @@ class TestSegments:
         first, second = make_block(1), make_block(2)
         labels = [make_label("a"), make_label("b")]
         whole = sealed(
-            frame(BLOCK, encode_block(first)),
-            frame(LABELS, encode_labels(labels)),
-            frame(BLOCK, encode_block(second)),
+            encode_frame(BLOCK, encode_block(first)),
+            encode_frame(LABELS, encode_labels(labels)),
+            encode_frame(BLOCK, encode_block(second)),
             rows=3,
             labels=2,
         )
         segment = parse_segment(whole)
         assert [len(block) for block in segment.blocks] == [1, 2]
         assert list(segment.labels) == labels
-        assert contents(whole_frames(whole).frames)[1] == tuple(labels)
+        assert decode_frames(whole_frames(whole).frames)[1] == tuple(labels)
 
     def test_a_segment_must_be_what_it_is_sent_as(self):
         """The hub refuses a segment under another name, number or checksum."""
         content = sealed()
         check_segment("s1", 1, content, checksum(content))
-        with pytest.raises(SegmentCorrupt, match="says it is 1 of s1"):
+        with pytest.raises(SegmentCorrupt, match="names segment 1 of s1"):
             check_segment("s1", 2, content, checksum(content))
         with pytest.raises(DigestMismatch):
             check_segment("s1", 1, content, checksum(b"other"))
@@ -191,4 +200,4 @@ class TestSegments:
     def test_counts_in_the_foot_must_hold(self, make_block):
         """A segment that was sealed over other rows than it holds is refused."""
         with pytest.raises(SegmentCorrupt, match="2 rows"):
-            parse_segment(sealed(frame(BLOCK, encode_block(make_block(1))), rows=2))
+            parse_segment(sealed(encode_frame(BLOCK, encode_block(make_block(1))), rows=2))

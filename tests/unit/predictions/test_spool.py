@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mendel.errors import DirectoryInUse, InvalidSettings, InvalidValue, SegmentCorrupt
 from mendel.predictions import (
-    FeatureUse,
+    FeaturePrivacy,
     Spool,
     SpoolPolicy,
     id_texts,
@@ -23,10 +23,10 @@ from mendel.predictions import (
     sealed_segments,
     spool_identity,
 )
-from mendel.predictions.segments import BLOCK, frame, opening
+from mendel.predictions.segments import BLOCK, encode_frame, segment_header
 from mendel.values import from_mapping
 
-DROP, HASH = FeatureUse.DROP, FeatureUse.HASH
+DROP, HASH = FeaturePrivacy.DROP, FeaturePrivacy.HASH
 
 
 def logged(directory):
@@ -90,7 +90,7 @@ class TestOwnership:
     def test_one_id_for_ever(self, tmp_path):
         """A directory keeps the id it was first given."""
         Spool(tmp_path, "s1").close()
-        with pytest.raises(InvalidValue, match="belongs to the spool s1"):
+        with pytest.raises(InvalidValue, match="belongs to spool s1"):
             Spool(tmp_path, "s2")
         assert spool_identity(tmp_path, lambda: "s3") == "s1"
         assert spool_identity(tmp_path / "new", lambda: "s3") == "s3"
@@ -158,7 +158,7 @@ class TestRecovery:
     def test_frames_nobody_can_read_are_set_aside(self, tmp_path, make_block):
         """A frame of an unknown shape does not keep the spool from opening, and leaves no gap in the numbers."""
         Spool(tmp_path, "s1").close()
-        (tmp_path / f"{1:016d}.open").write_bytes(opening("s1", 1) + frame(BLOCK, b"\xc0"))
+        (tmp_path / f"{1:016d}.open").write_bytes(segment_header("s1", 1) + encode_frame(BLOCK, b"\xc0"))
         with Spool(tmp_path, "s1") as spool:
             spool.append(make_block(1))
         assert numbers(tmp_path) == [1, 2]
@@ -200,7 +200,7 @@ class TestFull:
             taken = []
             while spool.append(block := make_block(1)):
                 taken += id_texts(block.prediction_ids)
-            assert "bound of 4000 bytes" in spool.condition.degraded
+            assert "limit of 4000 bytes" in spool.condition.degraded
             assert spool.condition.refused == 1
             spool.seal()
             assert logged(tmp_path) == taken
@@ -282,7 +282,7 @@ class TestDiscretion:
 
     def test_hashing_needs_a_key(self, tmp_path):
         """Hashing without a secret would be a guessing game, so it is refused."""
-        with pytest.raises(InvalidSettings, match="no key"):
+        with pytest.raises(InvalidSettings, match="feature_key is empty"):
             Spool(tmp_path, "s1", policy=SpoolPolicy(features={"age": HASH}))
 
     def test_policy_as_people_write_it(self):

@@ -18,9 +18,9 @@ from mendel.predictions import (
     ProfileStore,
     SegmentProfile,
     SpoolProgress,
-    among,
     check_segment,
-    chosen_rows,
+    filter_rows,
+    rows_with_ids,
 )
 from mendel.values import Digest, ModelName, Table, Window, to_micros
 
@@ -82,7 +82,7 @@ class MemoryLakeSnapshot:
         prediction_ids: Sequence[str] | None = None,
     ) -> Table:
         """Rows whose event time lies in *window*."""
-        return chosen_rows(self.rows, window, columns, prediction_ids)
+        return filter_rows(self.rows, window, columns, prediction_ids)
 
     def count(self) -> int:
         """How many rows the table holds."""
@@ -122,7 +122,7 @@ class MemoryLake:
 
     def forget(self, table: str, prediction_ids: Sequence[str]) -> int:
         """Delete the rows of these predictions."""
-        return self._delete(table, lambda rows: among(rows, prediction_ids))
+        return self._delete(table, lambda rows: rows_with_ids(rows, prediction_ids))
 
     def expire(self, table: str, before: datetime) -> int:
         """Delete the rows of whole days that ended; rows without a time (1970) stay."""

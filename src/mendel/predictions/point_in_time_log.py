@@ -10,15 +10,15 @@ import numpy as np
 from mendel.predictions.entities import id_micros
 from mendel.predictions.lake_rows import (
     PAST,
-    TIMELESS,
+    UNDATED,
     SegmentRows,
-    among,
-    chosen_rows,
-    completed,
     empty_rows,
+    filter_rows,
     label_rows,
     merged_rows,
-    tidy,
+    narrow_column,
+    rows_with_ids,
+    with_all_columns,
 )
 from mendel.predictions.ports import LABELS_TABLE, Lake, LakeSnapshot, predictions_table
 from mendel.values import ModelName, Table, Window, from_micros
@@ -28,7 +28,7 @@ _JOINING = ("prediction_id", "event_time")
 _VERSION_DIGIT = 14
 
 
-class LogReading:
+class PointInTimeLog:
     """
     The rows of the log at one moment, for figures that must agree with each other.
 
@@ -57,10 +57,10 @@ class LogReading:
         fresh = [s for s in self.waiting if table in s.tables and s.seq > snapshot.shipped(s.spool_id)]
         parts = [
             snapshot.read(window, columns=columns, prediction_ids=prediction_ids),
-            *(chosen_rows(segment.tables[table], window, columns, prediction_ids) for segment in fresh),
+            *(filter_rows(segment.tables[table], window, columns, prediction_ids) for segment in fresh),
         ]
         core = label_rows(()) if table == LABELS_TABLE else empty_rows()
-        return completed(merged_rows([part for part in parts if len(part)]), core, columns)
+        return with_all_columns(merged_rows([part for part in parts if len(part)]), core, columns)
 
     def predictions(
         self,
@@ -84,17 +84,17 @@ class LogReading:
         """Give every label of these predictions; the times in their ids limit the days that are read."""
         ids = predictions["prediction_id"].tolist()
         timed = [name for name in ids if name[_VERSION_DIGIT] == "7"]
-        spans = [TIMELESS] if len(timed) < len(ids) else []
+        spans = [UNDATED] if len(timed) < len(ids) else []
         if timed:
             first, last = id_micros(min(timed)) or 0, id_micros(max(timed)) or 0
             spans.append(Window(from_micros(first), from_micros(last) + timedelta(milliseconds=1)))
         parts = [self.rows(LABELS_TABLE, span) for span in spans]
-        labels = Table.concat([part.take(among(part, ids)) for part in parts if len(part)])
-        return labels.with_columns({"label": tidy(labels["label"])}) if len(labels) else label_rows(())
+        labels = Table.concat([part.take(rows_with_ids(part, ids)) for part in parts if len(part)])
+        return labels.with_columns({"label": narrow_column(labels["label"])}) if len(labels) else label_rows(())
 
     def unmatched(self, window: Window) -> int:
         """Count labels without a logged prediction, among those of *window* and those without a time in their id."""
-        parts = [self.rows(LABELS_TABLE, span, columns=_JOINING) for span in (window, TIMELESS)]
+        parts = [self.rows(LABELS_TABLE, span, columns=_JOINING) for span in (window, UNDATED)]
         ids = {name for part in parts if len(part) for name in part["prediction_id"].tolist()}
         around = None if len(parts[1]) else Window(window.start - PAST, window.end + PAST)
         for table in self.prediction_tables() if ids else ():
