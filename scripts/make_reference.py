@@ -34,6 +34,9 @@ MEANINGS = {
     "serving.max_rows": "Most rows in one request.",
     "serving.max_body_bytes": "Largest body of a request.",
     "serving.memory_budget_bytes": "What all versions of a server may take, the second copy during a swap included.",
+    "serving.repository_control": (
+        "`none` refuses calls that load or unload a model; `explicit` is read, but this version refuses them, too."
+    ),
     "serving.logging_required": "Whether a request whose rows cannot be logged is refused.",
     "serving.request_timeout": "How long a request may take, where its caller sets no shorter deadline.",
     "serving.drain_timeout": "How long requests in flight may take when a version or the server goes.",

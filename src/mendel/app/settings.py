@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
@@ -92,6 +92,7 @@ class ServingSettings:
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
     memory_budget_bytes: int | None = None
+    repository_control: Literal["none", "explicit"] = "none"
     logging_required: bool = False
     request_timeout: timedelta = timedelta(seconds=30)
     drain_timeout: timedelta = timedelta(seconds=30)

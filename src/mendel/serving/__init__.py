@@ -37,6 +37,7 @@ from mendel.serving.ports import (
     Series,
 )
 from mendel.serving.predictor import Outputs, Predictor, PredictorDescriptor
+from mendel.serving.routing import version_number
 from mendel.serving.row_batches import Frame
 from mendel.serving.signature_inference import as_table, infer_signature
 from mendel.serving.single_process import LocalBreakers, LocalCounters
@@ -48,7 +49,15 @@ from mendel.serving.unregistered_version import (
     version_ref,
     write_unregistered_artifact,
 )
-from mendel.serving.v2_metadata import PREDICT, PROBA, answer_parameters, input_specs, output_specs, output_tensors
+from mendel.serving.v2_metadata import (
+    PREDICT,
+    PROBA,
+    TensorSpec,
+    answer_parameters,
+    input_specs,
+    output_specs,
+    output_tensors,
+)
 from mendel.serving.version_directory import (
     ARTIFACT,
     CarriedVersion,
@@ -92,6 +101,7 @@ __all__ = [
     "ServerIdentity",
     "ServingPolicy",
     "Tensor",
+    "TensorSpec",
     "Tensors",
     "TrainedClassifier",
     "VersionStatus",
@@ -120,6 +130,7 @@ __all__ = [
     "to_raw",
     "unregistered_model",
     "version_counters",
+    "version_number",
     "version_ref",
     "write_artifact",
     "write_unregistered_artifact",

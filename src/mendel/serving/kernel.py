@@ -51,6 +51,7 @@ from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
 _KEEPS_NO_LOG = "This server keeps no log: it serves a project of which no version is registered."
+_PROMOTE = "Promote, deploy or roll back a version; servers load the versions that are deployed."
 _SOON = timedelta(seconds=1)
 _HOW_TO_LOG = "Register the version, promote it, and serve it with a hub."
 
@@ -269,13 +270,20 @@ class Kernel:
         What loads and unloads on request.
 
         Raises:
-            Forbidden: ``serving.repository_control`` is off.
+            Forbidden: ``serving.repository_control`` is ``none``.
+            Unsupported: It is ``explicit``, and this server cannot load or unload on request.
         """
-        if self.repository is None:
+        if self.repository is not None:
+            return self.repository
+        if self.policy.repository_control == "none":
             raise Forbidden(
-                "Loading and unloading by request is off.", remedy="Set serving.repository_control to explicit."
+                "Models are not loaded or unloaded on request: serving.repository_control is none.", remedy=_PROMOTE
             )
-        return self.repository
+        raise Unsupported(
+            "This version of Mendel cannot load or unload models on request, although serving.repository_control is "
+            "explicit.",
+            remedy=_PROMOTE,
+        )
 
     def served(self, model: str | None, version: int | None = None) -> LoadedVersion:
         """The version that answers for *model*: the one of that number, else production."""

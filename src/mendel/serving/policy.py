@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 from mendel.errors import InvalidValue
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
@@ -26,6 +27,7 @@ class ServingPolicy:
         max_shadow_queue: Copies waiting for a shadow version; above it they are shed.
         correlation_ids: Each request has an id, the caller's or a new one, that is returned, logged and stored.
         log_payloads: What is asked and answered stands in the server's own log, too.
+        repository_control: ``explicit`` lets callers of the doors load and unload models; ``none`` refuses them.
         logging_required: Refuse what cannot be logged, instead of answering ``logged: false``.
     """
 
@@ -39,6 +41,7 @@ class ServingPolicy:
     max_body_bytes: int = 100 << 20
     memory_budget_bytes: int | None = None
     max_shadow_queue: int = 64
+    repository_control: Literal["none", "explicit"] = "none"
     logging_required: bool = False
     correlation_ids: bool = True
     log_payloads: bool = False

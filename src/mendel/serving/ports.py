@@ -152,7 +152,7 @@ class BreakerView(Protocol):
 
 class RepositoryControl(Protocol):
     """
-    Loads and unloads on all processes of the server; wired only where ``repository_control`` is ``explicit``.
+    Loads and unloads models on all processes of the server, at the request of a caller with the scope ``deploy``.
 
     Never changes which versions are desired.
     """

@@ -1,10 +1,11 @@
-"""Which version answers."""
+"""The version that answers a call: by its number, or by the shares of the routes."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 
+from mendel.errors import VersionNotFound
 from mendel.values import Deployment
 
 
@@ -22,6 +23,23 @@ def choose_version(deployment: Deployment, key: str | None, rng: random.Random) 
             return route.version
         point -= route.share
     return deployment.routes[-1].version
+
+
+def version_number(text: str | None) -> int | None:
+    """
+    The number of a version as callers write it; nothing is None, which leaves the choice to the routes' shares.
+
+    Raises:
+        VersionNotFound: It is not a number from 1.
+
+    >>> version_number("7"), version_number("")
+    (7, None)
+    """
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise VersionNotFound(f"There is no version {text!r}.", remedy="Versions count from 1.")
+    return int(text)
 
 
 def _point(model: str, key: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,8 +24,15 @@ _DATATYPES = {
     ColumnType.STRING: "BYTES",
     ColumnType.DATETIME: "BYTES",
 }
-Spec = tuple[str, str, tuple[int, ...]]
-"""A tensor's name, datatype and shape; -1 is any number of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor's name, datatype and shape; -1 is any number of rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
 def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple[Tensor, ...]:
@@ -58,22 +66,22 @@ def answer_parameters(answer: InferenceAnswer) -> dict[str, Any]:
     return remarks
 
 
-def input_specs(version: LoadedVersion) -> tuple[Spec, ...]:
+def input_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
     """The inputs a version takes, one tensor per feature; empty where it does not say."""
     signature = version.served.signature
     columns = () if signature is None else signature.inputs
-    return tuple((column.name, _DATATYPES[column.type], (-1,)) for column in columns)
+    return tuple(TensorSpec(column.name, _DATATYPES[column.type], (-1,)) for column in columns)
 
 
-def output_specs(version: LoadedVersion) -> tuple[Spec, ...]:
+def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
     """The outputs it gives; what ``predict`` holds is known only from answers and is called FP64 where it may be."""
     classes = version.artifact.descriptor.classes
     text = classes is not None and any(isinstance(name, str) for name in classes)
     whole = classes is not None and all(isinstance(name, int) for name in classes)
-    specs: tuple[Spec, ...] = ((PREDICT, "BYTES" if text else "INT64" if whole else "FP64", (-1,)),)
-    if version.artifact.descriptor.proba:
-        specs += ((PROBA, "FP64", (-1, -1 if classes is None else len(classes))),)
-    return specs
+    predictions = TensorSpec(PREDICT, "BYTES" if text else "INT64" if whole else "FP64", (-1,))
+    if not version.artifact.descriptor.proba:
+        return (predictions,)
+    return (predictions, TensorSpec(PROBA, "FP64", (-1, -1 if classes is None else len(classes))))
 
 
 def _predictions(answer: InferenceAnswer) -> Tensor:

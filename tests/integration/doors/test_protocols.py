@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from mendel.predictions import read_segment, sealed_segments
 from mendel.protos import modelops_pb2, open_inference_pb2
+from mendel.serving import ServingPolicy
 from mendel.transports.door_table import DOORS
 from mendel.transports.grpc import server as grpc_server
 from mendel.transports.rest import application as rest_application
@@ -174,8 +175,20 @@ async def test_modelops_lists_what_is_loaded(world, connect):
     assert models.total_count == 2
 
 
-async def test_loading_is_refused_unless_it_is_turned_on(world, connect):
-    """Without repository control load and unload are forbidden even to admin, at every door."""
+@pytest.mark.parametrize(
+    ("setting", "grpc_status", "http_status", "zmq_code"),
+    [
+        ("none", grpc.StatusCode.PERMISSION_DENIED, 403, "forbidden"),
+        ("explicit", grpc.StatusCode.UNIMPLEMENTED, 501, "unsupported"),
+    ],
+)
+async def test_loading_by_request_is_refused_at_every_door(  # noqa: PLR0917
+    open_world, shelf, at, connect, setting, grpc_status, http_status, zmq_code
+):
+    """Load and unload are refused even to admin, under both values of the key, which the message names."""
+    shelf.put("sum", 1)
+    world = await open_world(ServingPolicy(repository_control=setting))
+    await world.apply(at("sum"), keys=KEYS)
     client = connect("grpc", world, "root")
     for ask in (
         client.modelops.LoadModel(modelops_pb2.ModelLoadRequest(model_name="sum"), metadata=client.metadata),
@@ -183,13 +196,13 @@ async def test_loading_is_refused_unless_it_is_turned_on(world, connect):
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask
-        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert caught.value.code() is grpc_status
+        assert f"serving.repository_control is {setting}" in caught.value.details()
     for action in ("load", "unload"):
-        assert (
-            await connect("rest", world, "root").http.post(f"/v2/repository/models/sum/{action}")
-        ).status_code == 403
+        http = connect("rest", world, "root").http
+        assert (await http.post(f"/v2/repository/models/sum/{action}")).status_code == http_status
         reply = await connect("zmq", world, "root").ask(f"model_{action}_request", model_name="sum")
-        assert reply["data"]["code"] == "forbidden"
+        assert reply["data"]["code"] == zmq_code
 
 
 async def test_zmq_answers_req_clients_and_msgpack_and_nonsense(world):
@@ -214,6 +227,23 @@ async def test_zmq_answers_req_clients_and_msgpack_and_nonsense(world):
             assert decode(await asyncio.wait_for(sock.recv(), 5))["type"] == kind
     finally:
         context.destroy(linger=0)
+
+
+async def test_zmq_replies_say_the_same_in_json_and_msgpack(world):
+    """The status has the same fields and values in both formats, times as text."""
+    told = []
+    context = zmq.asyncio.Context()
+    try:
+        sock = context.socket(zmq.REQ)
+        sock.connect(f"tcp://127.0.0.1:{world.ports['zmq']}")
+        for codec in (msgspec.json, msgspec.msgpack):
+            await sock.send(codec.encode({"type": "status_request", "request_id": 1, "api_key": "reader"}))
+            told.append(codec.decode(await asyncio.wait_for(sock.recv(), 5)))
+    finally:
+        context.destroy(linger=0)
+    assert [reply["type"] for reply in told] == ["status_response"] * 2
+    assert told[0]["data"] == told[1]["data"]
+    assert {model["model"] for model in told[0]["data"]["models"]} == {"sum", "proba"}
 
 
 async def test_zmq_discovery_counts(world, connect):

@@ -83,13 +83,15 @@ TEXTS = {
     type(None): ("1024", 1024),
     str: ("batch", "batch"),
 }
+CHOICES = {"serving.repository_control": ("explicit", "explicit")}
+"""A value that a key takes, where its type takes few."""
 
 
 class TestEnvironment:
     @pytest.mark.parametrize("key", list(leaves(Settings())))
     def test_every_key_is_reachable(self, key):
         """MENDEL_<SECTION>__<KEY> sets any key there is, and explain says so."""
-        text, value = TEXTS[type(read(Settings(), key))]
+        text, value = CHOICES.get(key) or TEXTS[type(read(Settings(), key))]
         environment = {f"MENDEL_{key.upper().replace('.', '__')}": text}
         assert read(read_settings(environment=environment), key) == value
         (origin,) = [one for one in explain_settings(environment=environment) if one.key == key]
@@ -156,6 +158,7 @@ class TestRefusals:
             ("hub: {port: 70000}", "hub.port is a port from 0 (a free one) to 65535, not 70000"),
             ("hub: {port: -1}", "not -1"),
             ("serving: {rest_ports: []}", "at least one port"),
+            ("serving: {repository_control: on}", "serving.repository_control"),
             ("serving: {workers: -1}", "serving.workers is 0 or more"),
             ("serving: {max_rows: 0}", "serving.max_rows is 1 or more"),
             ("hub: {look_every: 0s}", "hub.look_every is longer than nothing"),

@@ -37,7 +37,6 @@ def test_what_the_source_tells_to_type_can_be_typed(check_docs, known):
     assert [(place, fault) for place, text in texts for fault in check_docs.unknown_in_text(text, known)] == []
 
 
-@pytest.mark.xfail(reason="serving.repository_control is not read yet", strict=True)
 def test_what_errors_tell_to_do_can_be_done(check_docs, known):
     """Every flag and key that an error or its remedy names exists."""
     messages = list(check_docs.messages())

@@ -9,9 +9,8 @@ import orjson
 from mendel.errors import InvalidRequest
 from mendel.protos import modelops_pb2 as pb
 from mendel.protos import modelops_pb2_grpc as stubs
-from mendel.serving import InferenceCall, Kernel, parse_plain, plain_answer, read_json
+from mendel.serving import InferenceCall, Kernel, parse_plain, plain_answer, read_json, version_number
 from mendel.transports.grpc.call_handling import Method, answering
-from mendel.transports.grpc.v2_service import version_number
 from mendel.values import Scope
 
 _SERVICE = "/modelops.ModelOps"

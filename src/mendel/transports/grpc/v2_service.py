@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mendel.errors import NotReady, VersionNotFound
+from mendel.errors import NotReady
 from mendel.protos import open_inference_pb2 as pb
 from mendel.protos import open_inference_pb2_grpc as stubs
 from mendel.serving import (
@@ -15,6 +15,7 @@ from mendel.serving import (
     input_specs,
     output_specs,
     output_tensors,
+    version_number,
 )
 from mendel.transports.grpc.call_handling import Method, answering
 from mendel.transports.grpc.tensor_contents import parameter, response_of, tensors_of
@@ -75,8 +76,8 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
                 platform=f"mendel_{served.served.flavor}",
             )
             for specs, target in ((input_specs(served), response.inputs), (output_specs(served), response.outputs)):
-                for name, datatype, shape in specs:
-                    target.add(name=name, datatype=datatype, shape=shape)
+                for spec in specs:
+                    target.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
             return response
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
@@ -99,17 +100,3 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             call.model = answer.metadata.model
             tensors = output_tensors(answer, [output.name for output in request.outputs])
             return response_of(request, answer, tensors, answer_parameters(answer))
-
-
-def version_number(text: str) -> int | None:
-    """
-    The version a message names; empty is none.
-
-    Raises:
-        VersionNotFound: It is no number.
-    """
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise VersionNotFound(f"There is no version {text!r}.", remedy="Versions count from 1.")
-    return int(text)

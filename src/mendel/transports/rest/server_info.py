@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from mendel.serving import Kernel
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope, to_builtins
@@ -36,13 +39,14 @@ async def health(context: RestContext, _: Request) -> Response:
 
 async def model_info(context: RestContext, request: Request) -> Response:
     """Metadata, inputs and classes of a model (``?model=``; without, the only or default one)."""
-    return json_response(_describe(context, request.query.get("model")))
+    return json_response(_model_info(context.kernel, request.query.get("model")))
 
 
 async def info(context: RestContext, _: Request) -> Response:
     """What this server is, and the models it serves."""
-    models = [_describe(context, hosted.deployment.model) for hosted in context.kernel.models() if hosted.serving]
-    return json_response({"name": "mendel", "version": context.kernel.version, "models": models})
+    kernel = context.kernel
+    models = tuple(_model_info(kernel, hosted.deployment.model) for hosted in kernel.models() if hosted.serving)
+    return json_response(ServerInfo(version=kernel.version, models=models))
 
 
 async def status(context: RestContext, _: Request) -> Response:
@@ -101,18 +105,48 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _describe(context: RestContext, model: str | None) -> dict[str, Any]:
-    version = context.kernel.served(model)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureInfo:
+    """One input of a model."""
+
+    name: str
+    type: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model that is served; ``metadata`` is that of its answers."""
+
+    name: str
+    version: str | None
+    task: str
+    classes: tuple[Any, ...] | None
+    features: tuple[FeatureInfo, ...]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """A server and its models."""
+
+    version: str
+    models: tuple[ModelInfo, ...]
+    name: str = "mendel"
+
+
+def _model_info(kernel: Kernel, model: str | None) -> ModelInfo:
+    version = kernel.served(model)
     signature = version.served.signature
-    columns = [] if signature is None else signature.inputs
-    return {
-        "name": version.ref.model,
-        "version": version.metadata.label,
-        "task": version.served.task,
-        "classes": version.metadata.classes,
-        "features": [{"name": c.name, "type": c.type.value, "required": c.required} for c in columns],
-        "metadata": version.metadata.document,
-    }
+    columns = () if signature is None else signature.inputs
+    return ModelInfo(
+        name=version.ref.model,
+        version=version.metadata.label,
+        task=version.served.task,
+        classes=version.metadata.classes,
+        features=tuple(FeatureInfo(name=c.name, type=c.type.value, required=c.required) for c in columns),
+        metadata=version.metadata.document,
+    )
 
 
 ABOUT_ROUTES = (

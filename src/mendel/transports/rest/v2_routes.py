@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from mendel.errors import NotReady, VersionNotFound
-from mendel.serving import InferenceCall, input_specs, output_specs, output_tensors
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mendel.errors import NotReady
+from mendel.serving import InferenceCall, Kernel, TensorSpec, input_specs, output_specs, output_tensors, version_number
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.transports.rest.v2_bodies import HEADER_LENGTH, read_request, write_response
 from mendel.values import ModelName, Scope
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMetadata:
+    """The metadata of a model, as the protocol names it."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryEntry:
+    """A version that is loaded, with its roles as ``reason``; or a model that is not, with why."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
 
 
 async def server_metadata(context: RestContext, _: Request) -> Response:
@@ -31,7 +55,7 @@ async def ready(context: RestContext, _: Request) -> Response:
 async def model_ready(context: RestContext, request: Request) -> Response:
     """The model, or that version of it, answers."""
     try:
-        served = context.kernel.served(request.params["name"], version_of(request))
+        served = context.kernel.served(request.params["name"], version_number(request.params.get("version")))
     except NotReady:
         return json_response({"name": request.params["name"], "ready": False}, status=503)
     return json_response({"name": served.ref.model, "ready": True})
@@ -39,14 +63,15 @@ async def model_ready(context: RestContext, request: Request) -> Response:
 
 async def model_metadata(context: RestContext, request: Request) -> Response:
     """Versions, inputs and outputs of a model."""
-    served = context.kernel.served(request.params["name"], version_of(request))
-    tensors = {
-        side: [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in specs]
-        for side, specs in (("inputs", input_specs(served)), ("outputs", output_specs(served)))
-    }
-    versions = context.kernel.deployed(served.ref.model).registered
-    body = {"name": served.ref.model, "versions": versions, "platform": f"mendel_{served.served.flavor}", **tensors}
-    return json_response(body)
+    served = context.kernel.served(request.params["name"], version_number(request.params.get("version")))
+    metadata = ModelMetadata(
+        name=served.ref.model,
+        versions=context.kernel.deployed(served.ref.model).registered,
+        platform=f"mendel_{served.served.flavor}",
+        inputs=input_specs(served),
+        outputs=output_specs(served),
+    )
+    return json_response(metadata)
 
 
 async def infer(context: RestContext, request: Request) -> Response:
@@ -56,7 +81,7 @@ async def infer(context: RestContext, request: Request) -> Response:
     asked = read_request(body, request.header(HEADER_LENGTH))
     call = InferenceCall(
         model=request.model,
-        version=version_of(request),
+        version=version_number(request.params.get("version")),
         input=asked.input,
         door="rest",
         correlation_id=request.correlation_id,
@@ -69,7 +94,7 @@ async def infer(context: RestContext, request: Request) -> Response:
 
 async def repository_index(context: RestContext, _: Request) -> Response:
     """Every version that is loaded here, and which cannot be."""
-    return json_response(_index(context))
+    return json_response(tuple(_index(context.kernel)))
 
 
 async def repository_load(context: RestContext, request: Request) -> Response:
@@ -84,35 +109,18 @@ async def repository_unload(context: RestContext, request: Request) -> Response:
     return json_response({})
 
 
-def version_of(request: Request) -> int | None:
-    """
-    The version in the path, where it holds one.
-
-    Raises:
-        VersionNotFound: It is no number.
-    """
-    text = request.params.get("version")
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise VersionNotFound(f"There is no version {text!r}.", remedy="Versions count from 1.")
-    return int(text)
-
-
 def _known(context: RestContext, name: str) -> ModelName:
     return context.kernel.deployed(name).deployment.model
 
 
-def _index(context: RestContext) -> list[dict[str, str]]:
-    entries: list[dict[str, str]] = []
-    for model in context.kernel.status().models:
-        entries.extend(
-            {"name": model.model, "version": str(v.version or ""), "state": "READY", "reason": ", ".join(v.roles)}
-            for v in model.versions
-        )
+def _index(kernel: Kernel) -> Iterator[RepositoryEntry]:
+    for model in kernel.status().models:
+        for version in model.versions:
+            yield RepositoryEntry(
+                name=model.model, version=str(version.version or ""), state="READY", reason=", ".join(version.roles)
+            )
         if not model.versions:
-            entries.append({"name": model.model, "version": "", "state": "UNAVAILABLE", "reason": model.error or ""})
-    return entries
+            yield RepositoryEntry(name=model.model, version="", state="UNAVAILABLE", reason=model.error or "")
 
 
 V2_ROUTES = (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import mendel.errors as tree
 from mendel.errors import MendelError, Unavailable
+from mendel.transports.zmq.replies import ErrorReply
 
 CODES: tuple[tuple[type[MendelError], str], ...] = (
     (tree.Unauthenticated, "unauthenticated"),
@@ -30,9 +29,9 @@ def code_of(error: MendelError) -> str:
     return next(code for kind, code in CODES if isinstance(error, kind))
 
 
-def error_data(error: MendelError) -> dict[str, Any]:
+def error_reply(error: MendelError) -> ErrorReply:
     """The ``data`` of an ``error`` reply."""
-    data: dict[str, Any] = {"code": code_of(error), "message": str(error)}
-    if isinstance(error, Unavailable) and error.retry_after is not None:
-        data["retry_after"] = error.retry_after.total_seconds()
-    return data
+    pause = error.retry_after if isinstance(error, Unavailable) else None
+    return ErrorReply(
+        code=code_of(error), message=str(error), retry_after=None if pause is None else pause.total_seconds()
+    )

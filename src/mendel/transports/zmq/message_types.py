@@ -1,4 +1,4 @@
-"""What each type of message asks of the kernel."""
+"""The types of ZMQ messages, and what answers each."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mendel.errors import InvalidRequest, VersionNotFound
-from mendel.serving import InferenceCall, Kernel, parse_plain, plain_answer, read_json
+from mendel.errors import InvalidRequest
+from mendel.serving import InferenceCall, Kernel, KernelStatus, parse_plain, plain_answer, read_json, version_number
 from mendel.transports.zmq.messages import Incoming
-from mendel.values import Scope, to_builtins
+from mendel.transports.zmq.replies import (
+    Capabilities,
+    CapabilitiesReply,
+    HeartbeatReply,
+    LoadReply,
+    ModelCapability,
+    SystemInfo,
+    UnloadReply,
+    WorkerInfo,
+)
+from mendel.values import Scope
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
-    """What one worker's door has done since it opened."""
+class MessageCounts:
+    """The messages of one worker's door since it opened."""
 
     active: int = 0
     completed: int = 0
@@ -25,21 +35,21 @@ class Tally:
 
 
 @dataclass(slots=True, kw_only=True)
-class Turn:
+class MessageContext:
     """
-    One message being answered.
+    One message while it is answered.
 
     Attributes:
-        model: Filled in by the method as soon as it is known, for the counts.
+        model: Set by the method as soon as it is known, for the metrics.
     """
 
     kernel: Kernel
     message: Incoming
-    tally: Tally
+    counts: MessageCounts
     model: str | None = None
 
 
-Answer = Callable[[Turn], Awaitable[Any]]
+Answer = Callable[[MessageContext], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,75 +62,78 @@ class Method:
     answer: Answer
 
 
-async def _discovery(turn: Turn) -> dict[str, Any]:
-    tally = turn.tally
-    return {
-        "worker_id": f"{socket.gethostname()}-{os.getpid()}",
-        "status": turn.kernel.readiness().state,
-        "active_tasks": tally.active,
-        "total_completed": tally.completed,
-        "total_errors": tally.errors,
-        "capabilities": (await _capabilities(turn))["capabilities"],
-        "system_info": {"platform": platform.system(), "python": platform.python_version(), "cpus": os.cpu_count()},
-    }
+async def _discovery(context: MessageContext) -> WorkerInfo:
+    counts = context.counts
+    return WorkerInfo(
+        worker_id=f"{socket.gethostname()}-{os.getpid()}",
+        status=context.kernel.readiness().state,
+        active_tasks=counts.active,
+        total_completed=counts.completed,
+        total_errors=counts.errors,
+        capabilities=_capabilities(context.kernel),
+        system_info=SystemInfo(platform=platform.system(), python=platform.python_version(), cpus=os.cpu_count()),
+    )
 
 
-async def _heartbeat(turn: Turn) -> dict[str, Any]:
-    return {"status": turn.kernel.readiness().state}
+async def _heartbeat(context: MessageContext) -> HeartbeatReply:
+    return HeartbeatReply(status=context.kernel.readiness().state)
 
 
-async def _inference(turn: Turn) -> Any:
-    data, kernel = turn.message.data, turn.kernel
-    turn.model = data.get("model_name")
+async def _inference(context: MessageContext) -> object:
+    data, kernel = context.message.data, context.kernel
+    context.model = data.get("model_name")
     asked = parse_plain(_payload(data))
     proba = data.get("endpoint") == "predict_proba"
     answer = await kernel.infer(
         InferenceCall(
-            model=turn.model,
-            version=_version(data.get("version")),
+            model=context.model,
+            version=version_number(_text(data.get("version"))),
             input=asked.input,
             door="zmq",
             proba=proba,
-            correlation_id=kernel.correlation_id(_text(turn.message.request_id), None),
+            correlation_id=kernel.correlation_id(_text(context.message.request_id), None),
             key=_text(data.get("key")) or asked.key,
             event_time=asked.event_time,
         )
     )
-    turn.model = answer.metadata.model
+    context.model = answer.metadata.model
     return plain_answer(answer, proba=proba, single=asked.single)
 
 
-async def _load(turn: Turn) -> dict[str, Any]:
-    turn.model = str(turn.message.data.get("model_name"))
-    control = turn.kernel.repository_control()
-    await control.load(turn.kernel.deployed(turn.model).deployment.model)
-    return {"success": True, "model_id": turn.kernel.served(turn.model).served.uuid}
+async def _load(context: MessageContext) -> LoadReply:
+    context.model = str(context.message.data.get("model_name"))
+    control = context.kernel.repository_control()
+    await control.load(context.kernel.deployed(context.model).deployment.model)
+    return LoadReply(model_id=context.kernel.served(context.model).served.uuid)
 
 
-async def _unload(turn: Turn) -> dict[str, Any]:
-    turn.model = str(turn.message.data.get("model_name"))
-    control = turn.kernel.repository_control()
-    await control.unload(turn.kernel.deployed(turn.model).deployment.model)
-    return {"success": True}
+async def _unload(context: MessageContext) -> UnloadReply:
+    context.model = str(context.message.data.get("model_name"))
+    control = context.kernel.repository_control()
+    await control.unload(context.kernel.deployed(context.model).deployment.model)
+    return UnloadReply()
 
 
-async def _status(turn: Turn) -> dict[str, Any]:
-    status: dict[str, Any] = to_builtins(turn.kernel.status())
-    return status
+async def _status(context: MessageContext) -> KernelStatus:
+    return context.kernel.status()
 
 
-async def _capabilities(turn: Turn) -> dict[str, Any]:
-    models = [
-        {
-            "name": hosted.deployment.model,
-            "versions": [int(number) for number in hosted.registered],
-            "endpoints": ["predict", "predict_proba"]
+async def _capabilities_request(context: MessageContext) -> CapabilitiesReply:
+    return CapabilitiesReply(capabilities=_capabilities(context.kernel))
+
+
+def _capabilities(kernel: Kernel) -> Capabilities:
+    models = tuple(
+        ModelCapability(
+            name=hosted.deployment.model,
+            versions=tuple(int(number) for number in hosted.registered),
+            endpoints=("predict", "predict_proba")
             if any(version.artifact.descriptor.proba for version in hosted.versions.values())
-            else ["predict"],
-        }
-        for hosted in turn.kernel.models()
-    ]
-    return {"capabilities": {"models": models, "types": [method.type for method in METHODS]}}
+            else ("predict",),
+        )
+        for hosted in kernel.models()
+    )
+    return Capabilities(models=models, types=tuple(method.type for method in METHODS))
 
 
 METHODS: tuple[Method, ...] = (
@@ -130,7 +143,9 @@ METHODS: tuple[Method, ...] = (
     Method(type="model_load_request", reply="model_load_response", scope=Scope.DEPLOY, answer=_load),
     Method(type="model_unload_request", reply="model_unload_response", scope=Scope.DEPLOY, answer=_unload),
     Method(type="status_request", reply="status_response", scope=Scope.READ, answer=_status),
-    Method(type="capabilities_request", reply="capabilities_response", scope=Scope.PREDICT, answer=_capabilities),
+    Method(
+        type="capabilities_request", reply="capabilities_response", scope=Scope.PREDICT, answer=_capabilities_request
+    ),
 )
 """Every type of message of the door."""
 
@@ -161,14 +176,6 @@ def _payload(data: dict[str, Any]) -> Any:
 
 def _is_columns(inputs: dict[str, Any]) -> bool:
     return bool(inputs) and all(isinstance(value, list) for value in inputs.values())
-
-
-def _version(value: Any) -> int | None:
-    if value is None:
-        return None
-    if not str(value).isdigit() or not int(value):
-        raise VersionNotFound(f"There is no version {value!r}.", remedy="Versions count from 1.")
-    return int(value)
 
 
 def _text(value: Any) -> str | None:

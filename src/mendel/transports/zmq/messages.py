@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,8 @@ import msgspec
 
 from mendel.errors import InvalidRequest
 from mendel.serving import malformed
+from mendel.transports.zmq.replies import Reply
+from mendel.values import to_builtins
 
 _MSGPACK_MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 
@@ -28,7 +29,7 @@ def _plain(value: object) -> str:
 
 
 _to_json = msgspec.json.Encoder(enc_hook=_plain).encode
-_to_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_to_msgpack = msgspec.msgpack.encode
 _from_json = msgspec.json.Decoder(_Envelope).decode
 _from_msgpack = msgspec.msgpack.Decoder(_Envelope).decode
 
@@ -43,9 +44,11 @@ class Incoming:
     data: dict[str, Any]
 
 
-def encoder_for(frame: bytes) -> Callable[[Any], bytes]:
-    """How the reply to *frame* is written: as *frame* was."""
-    return _to_msgpack if frame[:1] and frame[0] in _MSGPACK_MAPS else _to_json
+def write_reply(reply: Reply, *, to: bytes) -> bytes:
+    """The frame of *reply*, in the format of the frame that it answers."""
+    if to[:1] and to[0] in _MSGPACK_MAPS:
+        return _to_msgpack(to_builtins(reply))  # msgpack's own times are not text
+    return _to_json(reply)
 
 
 def read_message(frame: bytes) -> Incoming:

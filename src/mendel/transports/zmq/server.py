@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import structlog
 import zmq
@@ -13,9 +13,10 @@ import zmq.asyncio
 
 from mendel.errors import MendelError
 from mendel.serving import Kernel
-from mendel.transports.zmq.errors import error_data
-from mendel.transports.zmq.message_types import Tally, Turn, method_of
-from mendel.transports.zmq.messages import encoder_for, read_message
+from mendel.transports.zmq.errors import error_reply
+from mendel.transports.zmq.message_types import MessageContext, MessageCounts, method_of
+from mendel.transports.zmq.messages import read_message, write_reply
+from mendel.transports.zmq.replies import ErrorReply, Reply
 from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, NOT_READY, READY
 
 _log = structlog.get_logger("mendel.zmq")
@@ -40,8 +41,8 @@ class ZmqServer:
 
     def __init__(self, kernel: Kernel, proxy_address: str) -> None:
         self._kernel, self._proxy_address = kernel, proxy_address
-        self._tally = Tally()
-        self._turns: set[asyncio.Task[None]] = set()
+        self._counts = MessageCounts()
+        self._replies: set[asyncio.Task[None]] = set()
         self._context: zmq.asyncio.Context | None = None
         self._receiving: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -68,11 +69,11 @@ class ZmqServer:
         await asyncio.wait([self._receiving], timeout=_FAREWELL_S)
         self._receiving.cancel()
         await asyncio.gather(self._receiving, return_exceptions=True)
-        if self._turns:
-            await asyncio.wait(self._turns, timeout=self._kernel.policy.drain_timeout.total_seconds())
-        for turn in self._turns:
-            turn.cancel()
-        await asyncio.gather(*self._turns, return_exceptions=True)
+        if self._replies:
+            await asyncio.wait(self._replies, timeout=self._kernel.policy.drain_timeout.total_seconds())
+        for reply in self._replies:
+            reply.cancel()
+        await asyncio.gather(*self._replies, return_exceptions=True)
         self._context.destroy(linger=_LINGER_MS)
 
     async def _tell_readiness(self, sock: zmq.asyncio.Socket) -> None:
@@ -87,58 +88,53 @@ class ZmqServer:
             *envelope, frame = await sock.recv_multipart()
             if not envelope and frame == CLOSED:
                 return
-            turn = asyncio.create_task(self._turn(sock, envelope, frame))
-            self._turns.add(turn)
-            turn.add_done_callback(self._turns.discard)
+            reply = asyncio.create_task(self._reply(sock, envelope, frame))
+            self._replies.add(reply)
+            reply.add_done_callback(self._replies.discard)
 
-    async def _turn(self, sock: zmq.asyncio.Socket, envelope: list[bytes], frame: bytes) -> None:
+    async def _reply(self, sock: zmq.asyncio.Socket, envelope: list[bytes], frame: bytes) -> None:
         began = self._kernel.steady()
-        self._tally.active += 1
-        reply = _Reply()
+        self._counts.active += 1
+        call = _Call()
+        reply_type, data = "error", object()
         try:
-            await self._answer(frame, reply)
-            self._tally.completed += 1
+            reply_type, data = await self._answer(frame, call)
+            call.status = _OK
+            self._counts.completed += 1
         except MendelError as error:
-            reply.refuse(error_data(error))
+            data = error_reply(error)
+            call.status = data.code
         except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one message, not the socket
-            _log.exception("zmq.fault", type=reply.endpoint)
-            reply.refuse({"code": "internal", "message": "Internal error; see the server's log."})
+            _log.exception("zmq.fault", type=call.endpoint)
+            data = ErrorReply(code="internal", message="Internal error; see the server's log.")
+            call.status = data.code
         finally:
-            self._tally.active -= 1
-            self._tally.errors += reply.status != _OK
-        document = {
-            "type": reply.type,
-            "message_id": reply.message_id,
-            "timestamp": self._kernel.clock().timestamp(),
-            "data": reply.data,
-        }
-        await sock.send_multipart([*envelope, encoder_for(frame)(document)])
-        self._kernel.answered("ZMQ", reply.endpoint, reply.status, reply.model, self._kernel.steady() - began)
+            self._counts.active -= 1
+            self._counts.errors += call.status != _OK
+        timestamp = self._kernel.clock().timestamp()
+        reply = Reply(type=reply_type, message_id=call.message_id, timestamp=timestamp, data=data)
+        await sock.send_multipart([*envelope, write_reply(reply, to=frame)])
+        self._kernel.answered("ZMQ", call.endpoint, call.status, call.model, self._kernel.steady() - began)
 
-    async def _answer(self, frame: bytes, reply: _Reply) -> None:
+    async def _answer(self, frame: bytes, call: _Call) -> tuple[str, object]:
+        """The type and the data of the reply to *frame*."""
         message = read_message(frame)
-        reply.message_id = message.request_id
+        call.message_id = message.request_id
         method = method_of(message.type)
-        reply.endpoint = method.type
+        call.endpoint = method.type
         self._kernel.authorize(message.api_key, method.scope, remedy=_SEND_KEY)
-        turn = Turn(kernel=self._kernel, message=message, tally=self._tally)
+        context = MessageContext(kernel=self._kernel, message=message, counts=self._counts)
         try:
-            reply.data = await method.answer(turn)
+            return method.reply, await method.answer(context)
         finally:
-            reply.model = turn.model
-        reply.type, reply.status = method.reply, _OK
+            call.model = context.model
 
 
 @dataclass(slots=True, kw_only=True)
-class _Reply:
-    """A reply as it becomes known; ``endpoint``, ``status`` and ``model`` are for the counts."""
+class _Call:
+    """What is known of a call, for its reply and for the metrics."""
 
-    type: str = "error"
     message_id: str | int | None = None
-    data: Any = field(default_factory=dict)
     endpoint: str = ""
     status: str = "cancelled"
     model: str | None = None
-
-    def refuse(self, data: dict[str, Any]) -> None:
-        self.type, self.data, self.status = "error", data, data["code"]
