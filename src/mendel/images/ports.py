@@ -35,20 +35,31 @@ class Wheels(Protocol):
     """
     Finds wheels by digest: in the project's own directory, then in a cache, then in the index configured for pip.
 
-    Fetching is idempotent, and several processes may fetch at once: a file in the cache is always complete.
+    The project's directory is only read. Several threads and processes may share one cache: a file in it is always
+    complete. An interrupted fetch leaves no incomplete file.
     """
 
     def path(self, pin: WheelPin) -> Path:
         """
-        Give the path of a local file with the pinned content, checked by its digest.
+        Give the path of a local file with the pinned content, checked by its digest; nothing is fetched.
 
         Raises:
-            WheelNotFound: Neither directory, cache nor index has the wheel, or the machine is offline.
-            DigestMismatch: A file with the wheel's name has other content.
+            WheelNotFound: Neither directory nor cache has the wheel.
+            DigestMismatch: The file is damaged.
         """
 
     def fetch(self, pins: Sequence[WheelPin], *, base: BasePin, platform: Platform, on_progress: OnProgress) -> None:
-        """Fetch all of *pins* into the cache, with as few runs of pip as possible; raises like :meth:`path`."""
+        """
+        Fetch those of *pins* into the cache that neither directory nor cache has with their size, in one run of pip.
+
+        Idempotent: when no wheel is missing, nothing is asked and *on_progress* is not called. Otherwise the total of
+        the progress is the size of what is missing. After an error, the missing wheels may still be missing.
+
+        Raises:
+            WheelNotFound: The index has not all of them, or the machine is offline.
+            DigestMismatch: The index has other content than is pinned.
+            StoreUnavailable: The cache cannot be written.
+        """
 
 
 class Resolver(Protocol):
@@ -66,15 +77,20 @@ class Resolver(Protocol):
         """
         Choose wheels that satisfy *requirements* for the base image's Python and C library, sorted by name.
 
-        The same index gives the same answer. Nothing is installed, and packages installed here do not count.
+        Of several versions the newest one is chosen, of several wheels of a version the most specific one. Environment
+        markers are evaluated for the base image and the platform. The same index gives the same answer. Nothing is
+        installed, and packages installed here do not count. Every pin has the digest and the size of a wheel that was
+        read completely.
 
         Args:
             constraints: Bounds on the versions of distributions, which apply only if a distribution is chosen.
-            prefer: Pins whose versions are kept if they satisfy the requirements.
+            prefer: Pins whose versions are kept where the requirements allow them and the index still has them.
 
         Raises:
-            BuildRefused: No set of wheels satisfies the requirements; the reasons name distributions without wheels.
-            ProgramFailed: The resolver failed in another way; the error carries its log.
+            BuildRefused: No set of wheels satisfies the requirements; each reason names a distribution without wheels,
+                or a requirement in conflict.
+            ProgramFailed: The resolver failed in another way, such as an index that does not answer; the error carries
+                its log.
         """
 
 
@@ -145,6 +161,8 @@ class Bases(Protocol):
         """
         Find a base image and read the facts that decide which wheels it can run.
 
+        Idempotent; a name that was moved in its registry or layout gives the image that it means now.
+
         Raises:
             ImageNotFound: No image has this name, or the image does not exist for the platform.
             BuildRefused: The image has no Python, or no C library that wheels are built for.
@@ -155,9 +173,12 @@ class Bases(Protocol):
         """
         Fetch all blobs of the pinned base image to this machine.
 
+        Idempotent: an image that was pinned or loaded before needs neither its registry, its layout nor its archive
+        again, whatever its name means now. Several threads and processes may load at once.
+
         Raises:
-            ImageNotFound: No registry, layout or archive has the image with the pinned digest.
-            DigestMismatch: A blob is damaged.
+            ImageNotFound: No registry, layout or archive has the image with the pinned digest for *platform*.
+            DigestMismatch: The manifest or the configuration is damaged.
             RegistryUnavailable, Unauthenticated, Forbidden: The registry does not answer or refuses access.
         """
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from mendel.adapters.pip import Pip
-from mendel.adapters.pip.pip_program import marker_environment, platform_tags, target_options
+from mendel.adapters.pip.pip_program import target_options
 from mendel.images import Platform
+from mendel.images.wheel_targets import marker_environment, platform_tags
 
 
 def test_tags_reach_from_the_base_down_to_the_oldest():

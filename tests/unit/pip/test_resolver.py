@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.pip import CachedWheels, Pip, PipResolver
-from mendel.errors import BuildRefused, ProgramFailed, Unsupported
-from mendel.images import Platform
+from mendel.errors import ProgramFailed, Unsupported
 from support.programs import other_python
 
 
@@ -26,106 +24,6 @@ def resolver(wheels: CachedWheels) -> PipResolver:
 
 def names(pins):
     return [f"{pin.name}=={pin.version}" for pin in pins]
-
-
-def test_pins_are_by_content_and_sorted(resolver, add_wheel, at, wheels):
-    """A pin has the digest and size of the wheel, which then is at hand."""
-    expected = [add_wheel("inner", "1.0"), add_wheel("outer", "2.0", "inner>=1")]
-    found = resolver.resolve(["outer"], **at)
-    assert list(found) == expected
-    assert wheels.path(found[0]).is_file()
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("3.11", "linux/amd64", ["backport==1.0", "top==1.0"]),
-        ("3.13", "linux/amd64", ["modern==1.0", "top==1.0"]),
-        ("3.11", "linux/arm64", ["backport==1.0", "onlyarm==1.0", "top==1.0"]),
-    ],
-)
-def test_markers_are_judged_for_the_base(resolver, add_wheel, base, case):
-    """What a marker says of Python or processor is asked of the base, never of the interpreter that runs pip."""
-    for name in ("backport", "modern", "onlyarm", "elsewhere"):
-        add_wheel(name, "1.0")
-    add_wheel(
-        *("top", "1.0", 'backport; python_version < "3.12"', 'modern; python_version >= "3.13"'),
-        *('onlyarm; platform_machine == "aarch64"', 'elsewhere; sys_platform == "win32"'),
-    )
-    python, platform, expected = case
-    there = replace(base, python=python)
-    assert names(resolver.resolve(["top"], base=there, platform=Platform.parse(platform))) == expected
-
-
-def test_the_newest_wheel_that_the_c_library_carries_is_chosen(resolver, add_wheel, at):
-    """A wheel for a newer glibc than the base's, or another processor, is passed over."""
-    add_wheel("fast", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64")
-    add_wheel("fast", "2.0", tag="cp311-cp311-manylinux_2_38_x86_64")
-    add_wheel("fast", "3.0", tag="cp311-cp311-manylinux_2_17_aarch64")
-    add_wheel("fast", "4.0", tag="cp312-cp312-manylinux_2_17_x86_64")
-    assert names(resolver.resolve(["fast"], **at)) == ["fast==1.0"]
-
-
-def test_sources_alone_are_refused_by_name(resolver, add_wheel, add_sources, at):
-    """A distribution without wheels would be built on this machine; it is named, and what could install it."""
-    add_sources("rough", "1.0")
-    with pytest.raises(BuildRefused) as refused:
-        resolver.resolve(["rough"], **at)
-    assert refused.value.reasons == ("rough: there are only sources, or wheels for others",)
-    assert "--engine docker" in refused.value.remedy
-    assert "Python 3.11 on linux/amd64 with glibc 2.36" in refused.value.message
-
-
-def test_what_no_index_has_is_refused_by_name(resolver, index, at):
-    """A name that nobody has is told from one that has sources only."""
-    with pytest.raises(BuildRefused) as refused:
-        resolver.resolve(["nonesuch>=1"], **at)
-    assert refused.value.reasons == ("nonesuch>=1: no index has it",)
-
-
-def test_requirements_that_contradict_are_refused_with_who_asked(resolver, add_wheel, at):
-    """The reasons are the lines that stand against each other."""
-    add_wheel("inner", "1.0")
-    add_wheel("inner", "2.0")
-    add_wheel("outer", "1.0", "inner>=2")
-    with pytest.raises(BuildRefused) as refused:
-        resolver.resolve(["outer", "inner<2"], **at)
-    assert any("outer 1.0 depends on inner>=2" in reason for reason in refused.value.reasons)
-
-
-def test_constraints_bound_what_is_not_required(resolver, add_wheel, at):
-    """A constraint chooses among versions and adds nothing."""
-    for version in ("1.0", "2.0"):
-        add_wheel("inner", version)
-    add_wheel("outer", "1.0", "inner")
-    add_wheel("unused", "1.0")
-    found = resolver.resolve(["outer"], **at, constraints=["inner<2", "unused<1"])
-    assert names(found) == ["inner==1.0", "outer==1.0"]
-
-
-def test_preferred_versions_are_kept_until_they_stand_in_the_way(resolver, add_wheel, at):
-    """A newer version on the index moves nothing; a requirement that excludes a kept one moves that one only."""
-    kept = [add_wheel("inner", "1.0"), add_wheel("other", "1.0")]
-    add_wheel("inner", "2.0")
-    add_wheel("other", "2.0")
-    assert list(resolver.resolve(["inner", "other"], **at, prefer=kept)) == kept
-    moved = resolver.resolve(["inner>=2", "other"], **at, prefer=kept)
-    assert names(moved) == ["inner==2.0", "other==1.0"]
-    add_wheel("outer", "1.0", "other>=2")
-    moved = resolver.resolve(["inner", "other", "outer"], **at, prefer=kept)
-    assert names(moved) == ["inner==1.0", "other==2.0", "outer==1.0"]
-
-
-def test_a_preferred_version_that_vanished_is_replaced(resolver, add_wheel, at, index):
-    """A version that is no longer there is let go; what else was kept stays."""
-    kept = [add_wheel("inner", "1.0"), add_wheel("other", "1.0")]
-    add_wheel("other", "2.0")
-    add_wheel("inner", "2.0")
-    (index / kept[0].filename).unlink()
-    assert names(resolver.resolve(["inner", "other"], **at, prefer=kept)) == [
-        "inner==2.0",
-        "other==1.0",
-    ]
 
 
 def test_nothing_of_the_asking_environment_counts(resolver, add_wheel, at):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from mendel.adapters.pip import CachedWheels
-from mendel.errors import DigestMismatch, StoreUnavailable, WheelNotFound
+from mendel.errors import DigestMismatch, StoreUnavailable
 from mendel.images import TaskProgress
 from mendel.values import Digest
 
@@ -35,71 +35,6 @@ def test_what_is_missing_is_fetched_once_and_kept_by_content(wheels, add_wheel, 
     shutil.rmtree(index)
     assert fetch(wheels, pins, at) == []
     assert wheels.path(pins[0]).name == pins[0].filename
-
-
-def test_the_projects_own_wheels_come_first(wheels, add_wheel, at, index, tmp_path):
-    """A committed wheel needs neither cache nor index."""
-    pin = add_wheel("one", "1.0")
-    own = tmp_path / "project" / "mlserver.wheels"
-    own.mkdir(parents=True)
-    shutil.move(index / pin.filename, own)
-    assert fetch(wheels, [pin], at) == []
-    assert wheels.path(pin) == own / pin.filename
-
-
-def test_a_wheel_that_vanished_is_named(wheels, add_wheel, at, index, tmp_path):
-    """When the index no longer has one of two, the error names it, and no half of the two is lost for good."""
-    there, gone = add_wheel("there", "1.0"), add_wheel("gone", "1.0")
-    (index / gone.filename).unlink()
-    with pytest.raises(WheelNotFound, match=r"gone-1\.0.*no index has it") as missing:
-        fetch(wheels, [there, gone], at)
-    assert "mendel lock --vendor" in missing.value.remedy
-    assert cached(tmp_path) == []
-
-
-def test_other_content_under_the_same_name_is_refused(wheels, add_wheel, at, tmp_path):
-    """An index that changed a wheel in place is found out, and nothing of it is kept."""
-    pin = add_wheel("one", "1.0")
-    add_wheel("one", "1.0", content="changed")
-    with pytest.raises(DigestMismatch, match=r"one 1\.0"):
-        fetch(wheels, [pin], at)
-    assert cached(tmp_path) == []
-
-
-def test_a_damaged_file_is_found_out_when_it_is_used(wheels, add_wheel, at):
-    """Bits that changed on the disk are not handed out."""
-    pin = add_wheel("one", "1.0")
-    fetch(wheels, [pin], at)
-    wheels.path(pin).write_bytes(b"x" * pin.size_bytes)
-    with pytest.raises(DigestMismatch, match="does not have the content"):
-        wheels.path(pin)
-
-
-def test_a_truncated_file_is_fetched_again(wheels, add_wheel, at):
-    """A file of another size counts as missing, and what comes takes its place."""
-    pin = add_wheel("one", "1.0")
-    fetch(wheels, [pin], at)
-    wheels.path(pin).write_bytes(b"half")
-    fetch(wheels, [pin], at)
-    assert wheels.path(pin).stat().st_size == pin.size_bytes
-
-
-def test_without_a_network_the_error_says_so(add_wheel, at, tmp_path, monkeypatch):
-    """Nobody answering is told from nobody having it."""
-    pin = add_wheel("one", "1.0")
-    monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(WheelNotFound, match="no index answered"):
-        fetch(CachedWheels(tmp_path / "cache"), [pin], at)
-
-
-def test_a_pin_nobody_has_is_not_found(wheels, add_wheel):
-    """Asking for a path fetches nothing."""
-    pin = add_wheel("one", "1.0")
-    with pytest.raises(WheelNotFound, match="neither in the project nor in the cache"):
-        wheels.path(pin)
 
 
 def test_what_a_killed_fetch_left_is_removed_and_a_running_one_is_not(wheels, tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mendel.errors import ProgramFailed, Unsupported
 from mendel.images import BasePin, Platform
+from mendel.images.wheel_targets import marker_environment, platform_tags
 
 PIP_TIMEOUT = timedelta(minutes=30)
 
@@ -32,8 +33,6 @@ _REACHING = frozenset(
 )
 """What of pip's environment says where wheels come from; the rest would say what becomes of them."""
 
-_ALIASES = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
-_OLDEST = {"x86_64": 5, "aarch64": 17}
 _SECRET = re.compile(r"//[^/@\s]+@")
 
 
@@ -118,43 +117,6 @@ def target_options(base: BasePin, platform: Platform) -> tuple[str, ...]:
     interpreter = ("--python-version", base.python, "--implementation", "cp", "--abi", abi)
     platforms = (option for tag in platform_tags(base.glibc, platform) for option in ("--platform", tag))
     return ("--only-binary=:all:", *interpreter, *platforms)
-
-
-def platform_tags(glibc: str, platform: Platform) -> Iterator[str]:
-    """
-    Tags of the wheels that run with that C library, best first.
-
-    >>> list(platform_tags("2.18", Platform.parse("linux/arm64")))
-    ['manylinux_2_18_aarch64', 'manylinux_2_17_aarch64', 'manylinux2014_aarch64', 'linux_aarch64']
-    """
-    major, minor = (int(part) for part in glibc.split(".")[:2])
-    for older in range(minor, _OLDEST[platform.machine] - 1, -1):
-        yield f"manylinux_{major}_{older}_{platform.machine}"
-        if (major, older) in _ALIASES:
-            yield f"{_ALIASES[major, older]}_{platform.machine}"
-    yield f"linux_{platform.machine}"
-
-
-def marker_environment(base: BasePin, platform: Platform) -> dict[str, str]:
-    """
-    What markers are judged by.
-
-    A base is known to its minor version; its first patch release stands for all: a backport too many does no harm.
-    """
-    full = f"{base.python}.0"
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": full,
-        "os_name": "posix",
-        "platform_machine": platform.machine,
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": full,
-        "python_version": base.python,
-        "sys_platform": "linux",
-    }
 
 
 def requirement_file(directory: Path, name: str, lines: Sequence[str]) -> str:

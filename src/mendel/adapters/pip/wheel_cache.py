@@ -59,7 +59,7 @@ class CachedWheels(Wheels):
         on_progress: OnProgress = ignore_progress,
     ) -> None:
         """One pip for all that are missing; what is at hand is judged by its size here, by its digest when used."""
-        missing = [pin for pin in pins if not self._whole(pin)]
+        missing = [pin for pin in dict.fromkeys(pins) if not self._whole(pin)]
         if not missing:
             return
         with self.unfinished() as directory:

@@ -1,0 +1,292 @@
+"""The ports ``Wheels`` and ``Resolver`` over an index in memory; the cache is a directory, since wheels are files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.parser import HeaderParser
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from mendel.errors import BuildRefused, DigestMismatch, InvalidValue, ProgramFailed, WheelNotFound
+from mendel.images import (
+    BasePin,
+    OnProgress,
+    Platform,
+    Resolver,
+    TaskProgress,
+    WheelPin,
+    Wheels,
+    ignore_progress,
+)
+from mendel.images.requirements import OTHER_ENGINES
+from mendel.images.wheel_targets import marker_environment, platform_tags
+from mendel.values import Digest
+from mendel.values.atomic_files import write_atomically
+from mendel.values.directory_trees import file_digest
+
+
+@dataclass(kw_only=True)
+class MemoryIndex:
+    """
+    What a package index has.
+
+    Attributes:
+        reachable: False while the machine is offline.
+    """
+
+    reachable: bool = True
+    _wheels: dict[str, bytes] = field(default_factory=dict)
+    _sources: set[str] = field(default_factory=set)
+
+    def add(self, filename: str, content: bytes) -> WheelPin:
+        """Put a wheel into the index, in place of one of that file name; gives its pin."""
+        name, version, _, _ = parse_wheel_filename(filename)
+        self._wheels[filename] = content
+        return WheelPin(
+            name=name,
+            version=str(version),
+            filename=filename,
+            sha256=Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"),
+            size_bytes=len(content),
+        )
+
+    def add_sources(self, name: str) -> None:
+        """Put a distribution into the index that has no wheel."""
+        self._sources.add(canonicalize_name(name))
+
+    def remove(self, filename: str) -> None:
+        """Withdraw a wheel."""
+        self._wheels.pop(filename, None)
+
+    def get(self, filename: str) -> bytes | None:
+        """The content of a wheel; None where the index has none of that name."""
+        return self._wheels.get(filename)
+
+    def knows(self, name: str) -> bool:
+        """Whether the index has anything of a distribution: a wheel for some platform, or sources."""
+        normal = canonicalize_name(name)
+        return normal in self._sources or any(parse_wheel_filename(file)[0] == normal for file in self._wheels)
+
+    def candidates(self, name: NormalizedName, tags: Sequence[Tag]) -> list[_Candidate]:
+        """The wheels of a distribution that run with *tags*, newest first; of each version the one of the best tag."""
+        ranks = {tag: rank for rank, tag in enumerate(tags)}
+        best: dict[Version, tuple[int, str]] = {}
+        for filename in self._wheels:
+            found, version, _, own = parse_wheel_filename(filename)
+            rank = min((ranks[tag] for tag in own if tag in ranks), default=None)
+            if found == name and rank is not None and (version not in best or (rank, filename) < best[version]):
+                best[version] = (rank, filename)
+        return [
+            _Candidate(version, self.add(filename, self._wheels[filename]), _requires(self._wheels[filename]))
+            for version, (_, filename) in sorted(best.items(), reverse=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    version: Version
+    pin: WheelPin
+    requires: tuple[Requirement, ...]
+
+
+class MemoryWheels(Wheels):
+    """
+    Wheels of an index in memory, fetched into a directory.
+
+    Args:
+        cache: Holds ``<sha256 in hex>/<file name>``.
+        project: The project's directory of committed wheels; None where there is none.
+    """
+
+    def __init__(self, index: MemoryIndex, cache: Path, *, project: Path | None = None) -> None:
+        self._index = index
+        self._cache = cache
+        self._project = project
+        self._lock = threading.Lock()
+
+    def path(self, pin: WheelPin) -> Path:
+        """The project's own file, else the cached one."""
+        found = self._found(pin)
+        if found is None:
+            raise _not_found(pin, "it is neither in the project nor in the cache")
+        if file_digest(found) != pin.sha256:
+            raise DigestMismatch(f"{found} does not have the content that the lock pins ({pin.sha256}).")
+        return found
+
+    def fetch(
+        self,
+        pins: Sequence[WheelPin],
+        *,
+        base: BasePin,  # noqa: ARG002 - a pin names one file, wherever it runs
+        platform: Platform,  # noqa: ARG002
+        on_progress: OnProgress = ignore_progress,
+    ) -> None:
+        """All or none of those that are missing."""
+        with self._lock:
+            missing = {pin.sha256: pin for pin in pins if not self._has(pin)}
+            if not missing:
+                return
+            contents = {digest: self._content(pin) for digest, pin in missing.items()}
+            total, done = sum(pin.size_bytes for pin in missing.values()), 0
+            on_progress(TaskProgress(doing=f"Fetching {len(missing)} wheels", total=total))
+            for digest, pin in missing.items():
+                done += pin.size_bytes
+                on_progress(TaskProgress(doing=f"Fetching: {pin.filename}", done=done, total=total))
+                write_atomically(self._cached(pin), contents[digest])
+
+    def _content(self, pin: WheelPin) -> bytes:
+        if not self._index.reachable:
+            raise _not_found(pin, "no index answered")
+        content = self._index.get(pin.filename)
+        if content is None:
+            raise _not_found(pin, "no index has it any more")
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != pin.sha256:
+            raise DigestMismatch(f"The index has {pin.name} {pin.version} with other content than the lock pins.")
+        return content
+
+    def _has(self, pin: WheelPin) -> bool:
+        found = self._found(pin)
+        return found is not None and found.stat().st_size == pin.size_bytes
+
+    def _found(self, pin: WheelPin) -> Path | None:
+        places = [] if self._project is None else [self._project / pin.filename]
+        return next((path for path in (*places, self._cached(pin)) if path.is_file()), None)
+
+    def _cached(self, pin: WheelPin) -> Path:
+        return self._cache / pin.sha256.hex / pin.filename
+
+
+class MemoryResolver(Resolver):
+    """Searches an index in memory, newest versions first, and goes back where a choice leads nowhere."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        self._index = index
+
+    def resolve(
+        self,
+        requirements: Sequence[str],
+        *,
+        base: BasePin,
+        platform: Platform,
+        constraints: Sequence[str] = (),
+        prefer: Sequence[WheelPin] = (),
+    ) -> tuple[WheelPin, ...]:
+        """Depth first; preferred versions are tried before newer ones."""
+        if not self._index.reachable:
+            raise ProgramFailed("The resolver could not reach an index.", log_tail="")
+        search = _Search(
+            index=self._index,
+            tags=tuple(_tags(base, platform)),
+            environment=marker_environment(base, platform),
+            bounds=[(_parsed(line), "(constraint)") for line in constraints],
+            preferred={canonicalize_name(pin.name): Version(pin.version) for pin in prefer},
+        )
+        asked = [(_parsed(line), "the project") for line in requirements]
+        chosen = search.run([one for one in asked if search.applies(one[0], ())], {})
+        if chosen is not None:
+            return tuple(sorted((one.pin for one in chosen.values()), key=lambda pin: pin.name))
+        where = f"Python {base.python} on {platform} with glibc {base.glibc}"
+        if search.absent:
+            reasons = tuple(f"{name}: {self._why_absent(name)}" for name in sorted(search.absent))
+            raise BuildRefused(
+                f"No wheels satisfy the requirements for {where}.", reasons=reasons, remedy=OTHER_ENGINES
+            )
+        raise BuildRefused(
+            f"The requirements contradict each other for {where}.", reasons=tuple(sorted(search.conflicts))
+        )
+
+    def _why_absent(self, line: str) -> str:
+        known = self._index.knows(_parsed(line).name)
+        return "there are only sources, or wheels for others" if known else "no index has it"
+
+
+@dataclass(kw_only=True)
+class _Search:
+    """One resolution; *absent* and *conflicts* say why a part of the search ended."""
+
+    index: MemoryIndex
+    tags: tuple[Tag, ...]
+    environment: Mapping[str, str]
+    bounds: list[tuple[Requirement, str]]
+    preferred: Mapping[NormalizedName, Version]
+    absent: set[str] = field(default_factory=set)
+    conflicts: set[str] = field(default_factory=set)
+
+    def run(
+        self, pending: list[tuple[Requirement, str]], chosen: dict[NormalizedName, _Candidate]
+    ) -> dict[NormalizedName, _Candidate] | None:
+        """A choice that satisfies everything *pending*, or None."""
+        if not pending:
+            return chosen
+        (asked, by), *rest = pending
+        name = canonicalize_name(asked.name)
+        if (former := chosen.get(name)) is not None:
+            if not asked.specifier.contains(former.version, prereleases=True):
+                self.conflicts.add(f"{by} depends on {asked}, and {name} {former.version} was chosen")
+                return None
+            return self.run([*self._needs(former, asked), *rest], chosen)
+        found = self.index.candidates(name, self.tags)
+        wanted = asked.specifier & self._bound(name)
+        allowed = [one for one in found if one.version in set(wanted.filter([each.version for each in found]))]
+        if not any(asked.specifier.contains(one.version, prereleases=True) for one in found):
+            self.absent.add(str(asked))
+        elif not allowed:
+            self.conflicts |= {
+                f"{who} asks for {one}" for one, who in self.bounds if canonicalize_name(one.name) == name
+            }
+        for one in sorted(allowed, key=lambda one: one.version != self.preferred.get(name)):
+            further = [*rest, *self._needs(one, asked)]
+            if (whole := self.run(further, {**chosen, name: one})) is not None:
+                return whole
+        return None
+
+    def applies(self, requirement: Requirement, extras: Iterable[str]) -> bool:
+        """Whether its marker holds for the base, without an extra or with one of *extras*."""
+        marker = requirement.marker
+        return marker is None or any(marker.evaluate({**self.environment, "extra": one}) for one in ("", *extras))
+
+    def _needs(self, one: _Candidate, asked: Requirement) -> Iterator[tuple[Requirement, str]]:
+        by = f"{one.pin.name} {one.version}"
+        yield from ((need, by) for need in one.requires if self.applies(need, asked.extras))
+
+    def _bound(self, name: NormalizedName) -> SpecifierSet:
+        whole = SpecifierSet()
+        for one, _ in self.bounds:
+            if canonicalize_name(one.name) == name and self.applies(one, ()):
+                whole &= one.specifier
+        return whole
+
+
+def _requires(wheel: bytes) -> tuple[Requirement, ...]:
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        headers = HeaderParser().parsestr(archive.read(metadata).decode())
+    return tuple(Requirement(line) for line in headers.get_all("Requires-Dist") or ())
+
+
+def _tags(base: BasePin, platform: Platform) -> Iterator[Tag]:
+    major, minor = (int(part) for part in base.python.split("."))
+    platforms = list(platform_tags(base.glibc, platform))
+    yield from cpython_tags((major, minor), [f"cp{major}{minor}"], platforms)
+    yield from compatible_tags((major, minor), f"cp{major}{minor}", platforms)
+
+
+def _parsed(line: str) -> Requirement:
+    try:
+        return Requirement(line)
+    except InvalidRequirement as error:
+        raise InvalidValue(f"{line!r} is not a requirement: {error}.") from error
+
+
+def _not_found(pin: WheelPin, why: str) -> WheelNotFound:
+    return WheelNotFound(f"The wheel {pin.filename} ({pin.sha256}) cannot be had: {why}.")
