@@ -28,7 +28,6 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
 }
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "build": ("deflate", "packaging", "pip"),
-    "sign": ("model_signing",),
     "hub": ("sqlalchemy", "dbos", "mlflow"),
 }
 
