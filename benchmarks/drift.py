@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as Printed
 
-from mendel.drift import MonitoringPolicy, Profile, Reference, compare, merge
+from mendel.drift import MonitoringPolicy, Profile, Reference, compare, merge_profiles
 from mendel.values import Table
 
 REFERENCE_ROWS = 100_000
@@ -61,12 +61,15 @@ def own(reference_rows: Table, current: Table) -> list[tuple[str, str, float]]:
         (
             "mendel",
             f"from {SEGMENTS} segments' profiles",
-            timed(lambda: compare(reference, merge(reference, parts), policy), OWN_RUNS),
+            timed(lambda: compare(reference, merge_profiles(reference, parts), policy), OWN_RUNS),
         ),
         (
             "mendel",
             "the same, read from JSON",
-            timed(lambda: compare(reference, merge(reference, list(map(Profile.from_json, texts))), policy), OWN_RUNS),
+            timed(
+                lambda: compare(reference, merge_profiles(reference, list(map(Profile.from_json, texts))), policy),
+                OWN_RUNS,
+            ),
         ),
     ]
 

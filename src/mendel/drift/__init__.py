@@ -1,14 +1,21 @@
-"""Profiles and statistics: distributions in, readings out."""
+"""Drift and quality: profiles of rows, statistics that compare them with a reference, and quality metrics."""
 
 from mendel.drift.comparison import compare
-from mendel.drift.detector import Detection, DriftDetector, as_table
-from mendel.drift.drift_report import DataQuality, DriftReading, DriftReport, Effect, FeatureReport, confirmed
-from mendel.drift.feature_counts import Cells, as_numbers, category, tally
+from mendel.drift.detector import DriftDetection, DriftDetector, as_table
+from mendel.drift.drift_report import (
+    DataQuality,
+    DriftReading,
+    DriftReport,
+    EffectSize,
+    FeatureReport,
+    is_drift_confirmed,
+)
+from mendel.drift.feature_counts import Cells, as_numbers, category_name, count_categories
 from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature, infer_type
-from mendel.drift.labelled_outcomes import Outcomes
-from mendel.drift.policy import Band, Effects, FeatureRule, LogRule, MonitoringPolicy, Task
-from mendel.drift.profiles import Profile, merge
-from mendel.drift.quality import Quality, QualityReading, evaluate, quality_signal, wilson
+from mendel.drift.labelled_outcomes import LabelledOutcomes
+from mendel.drift.policy import Band, EffectThresholds, FeatureRule, LogRule, MonitoringPolicy, Task
+from mendel.drift.profiles import Profile, merge_profiles
+from mendel.drift.quality import Quality, QualityReading, evaluate_quality, quality_signal, wilson_interval
 from mendel.drift.quality_metrics import METRICS, Metric, bootstrap, metric, score_of
 from mendel.drift.reference import Reference
 
@@ -18,21 +25,21 @@ __all__ = [
     "CategoryFeature",
     "Cells",
     "DataQuality",
-    "Detection",
+    "DriftDetection",
     "DriftDetector",
     "DriftReading",
     "DriftReport",
-    "Effect",
-    "Effects",
+    "EffectSize",
+    "EffectThresholds",
     "Feature",
     "FeatureReport",
     "FeatureRule",
     "FeatureType",
+    "LabelledOutcomes",
     "LogRule",
     "Metric",
     "MonitoringPolicy",
     "NumberFeature",
-    "Outcomes",
     "Profile",
     "Quality",
     "QualityReading",
@@ -41,15 +48,15 @@ __all__ = [
     "as_numbers",
     "as_table",
     "bootstrap",
-    "category",
+    "category_name",
     "compare",
-    "confirmed",
-    "evaluate",
+    "count_categories",
+    "evaluate_quality",
     "infer_type",
-    "merge",
+    "is_drift_confirmed",
+    "merge_profiles",
     "metric",
     "quality_signal",
     "score_of",
-    "tally",
-    "wilson",
+    "wilson_interval",
 ]

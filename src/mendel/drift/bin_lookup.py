@@ -1,4 +1,4 @@
-"""Which cell each number belongs to, fast."""
+"""Find the cell of each number quickly."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _STEPS = 4096
-_MOST_CUTS_PER_STEP = 4
+_MAX_CUTS_PER_STEP = 4
 _CHUNK_ROWS = 32_768
 
 
-def place(cuts: Floats, values: Floats) -> NDArray[np.intp]:
+def cell_indexes(cuts: Floats, values: Floats) -> NDArray[np.intp]:
     """
-    How many *cuts* lie below each of *values*: ``numpy.searchsorted(cuts, values)``, about five times as fast.
+    Count the *cuts* below each of *values*: ``numpy.searchsorted(cuts, values)``, about five times as fast.
 
-    A grid of equal steps over the cuts says for each step how many cuts lie below it, so that a value is compared only
-    with the cuts of its own step. Going to a step never turns an order around, even in floating point; so the answer is
-    exact. Where the grid does not fit (few rows, or many cuts in one step), numpy searches.
+    A grid of equal steps over the cuts stores for each step the number of cuts below it, so that a value is compared
+    only with the cuts in its own step. The mapping from values to steps is monotone even in floating point, so the
+    result is exact. With few rows, or many cuts in one step, numpy's search is used.
 
     Args:
-        cuts: Strictly growing and finite.
+        cuts: Strictly increasing, finite.
         values: Finite.
     """
-    low, high = (cuts[1], cuts[-2]) if len(cuts) > 3 else (0.0, 0.0)  # noqa: PLR2004 - the outermost may lie far out
+    low, high = (cuts[1], cuts[-2]) if len(cuts) > 3 else (0.0, 0.0)  # noqa: PLR2004 - the outer cuts may be far away
     with np.errstate(over="ignore"):
         scale = (_STEPS - 2) / (high - low) if high > low else np.inf
     if len(values) < _STEPS or not 0 < scale < np.inf:
         return np.searchsorted(cuts, values)
     steps_of_cuts = _steps(cuts, low, scale)
     per_step = int(np.bincount(steps_of_cuts).max())
-    if per_step > _MOST_CUTS_PER_STEP:
+    if per_step > _MAX_CUTS_PER_STEP:
         return np.searchsorted(cuts, values)
     below_step = np.searchsorted(steps_of_cuts, np.arange(_STEPS)).astype(np.int32)
     guarded = np.append(cuts, np.inf)

@@ -1,4 +1,4 @@
-"""From two profiles to a report: tests, effects, bands."""
+"""Compare a window of rows with a reference: tests, effect sizes and the drift report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.drift import statistics
-from mendel.drift.drift_report import DataQuality, DriftReading, DriftReport, Effect, FeatureReport
+from mendel.drift.drift_report import DataQuality, DriftReading, DriftReport, EffectSize, FeatureReport
 from mendel.drift.feature_counts import Cells
 from mendel.drift.features import CategoryFeature, Feature, FeatureType, NumberFeature
 from mendel.drift.policy import Band, MonitoringPolicy
@@ -22,8 +22,8 @@ _NO_FEATURE = "no_feature_evaluated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """A feature of the window before its p-values are corrected over all features."""
+class _FeatureTests:
+    """The tests of one feature before the p-values are corrected over all features."""
 
     feature: Feature
     readings: tuple[DriftReading, ...]
@@ -36,25 +36,29 @@ def compare(
     reference: Reference, current: Profile | Table, policy: MonitoringPolicy, *, window: Window | None = None
 ) -> DriftReport:
     """
-    Say which features have drifted.
+    Test which features of a window have drifted from a reference.
 
     A feature has drifted when a test's p-value, corrected over all tests (Benjamini-Hochberg), is below alpha **and**
-    the change is larger than the policy's floors: a million rows do not make a trifle an alarm. Numbers are tested by
-    Kolmogorov-Smirnov, categories by chi-square, nulls included; whether numbers are there at all by chi-square too.
+    every effect size exceeds the policy's threshold, so that a tiny change is no drift however many rows show it.
+    Numbers are tested by Kolmogorov-Smirnov and categories, nulls included, by chi-square. Whether a number is
+    present, null or infinite is tested by chi-square too.
 
     Args:
-        reference: What the window is held against.
+        reference: The reference that the window is compared with.
         current: The window's rows, or their profile against *reference*.
-        policy: Bounds.
-        window: When the rows are from, for the report.
+        policy: The thresholds.
+        window: The time window of the rows, for the report.
 
     Raises:
         ReferenceMismatch: The profile was made against another reference.
     """
     profile = Profile.of(reference, current) if isinstance(current, Table) else current
     if profile.reference_id != reference.id:
-        raise ReferenceMismatch(f"The profile is against reference {profile.reference_id}, not {reference.id}.")
-    seen = [_look(feature, profile.features[feature.name], policy) for feature in reference.features]
+        raise ReferenceMismatch(
+            f"The profile was made against reference {profile.reference_id}, not {reference.id}.",
+            remedy="Profile the rows against this reference.",
+        )
+    seen = [_test_feature(feature, profile.features[feature.name], policy) for feature in reference.features]
     corrected = iter(statistics.benjamini_hochberg([r.p_value for one in seen for r in one.readings]))
     features = tuple(
         FeatureReport(
@@ -95,9 +99,9 @@ def _report(
     )
 
 
-def _look(feature: Feature, cells: Cells, policy: MonitoringPolicy) -> _Seen:
+def _test_feature(feature: Feature, cells: Cells, policy: MonitoringPolicy) -> _FeatureTests:
     before, after, rows = feature.cells.counts, cells.counts, int(cells.counts.sum())
-    seen = _Seen(
+    seen = _FeatureTests(
         feature=feature,
         readings=(),
         not_measured=NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows),
@@ -132,7 +136,7 @@ def _too_few_values(
 def _number_reading(feature: NumberFeature, cells: Cells, policy: MonitoringPolicy) -> DriftReading:
     before, after = feature.cells.counts[:-2], cells.counts[:-2]
     tested = statistics.kolmogorov_smirnov(before, after)
-    leading = Effect(method="wasserstein", value=_distance(feature, cells), threshold=policy.effects.wasserstein)
+    leading = EffectSize(method="wasserstein", value=_distance(feature, cells), threshold=policy.effects.wasserstein)
     return DriftReading(
         aspect="values",
         test="kolmogorov_smirnov",
@@ -149,7 +153,7 @@ def _category_reading(
     aspect: str, before: NDArray[np.int64], after: NDArray[np.int64], policy: MonitoringPolicy
 ) -> DriftReading:
     tested = statistics.chi_square(*statistics.pool_sparse(before, after))
-    leading = Effect(method="js", value=statistics.jensen_shannon(before, after), threshold=policy.effects.js)
+    leading = EffectSize(method="js", value=statistics.jensen_shannon(before, after), threshold=policy.effects.js)
     return DriftReading(
         aspect=aspect,
         test="chi_square",
@@ -164,22 +168,23 @@ def _category_reading(
 
 def _agreeing(
     before: NDArray[np.int64], after: NDArray[np.int64], policy: MonitoringPolicy, *, ordered: bool
-) -> tuple[Effect, ...]:
-    effects: list[Effect] = []
+) -> tuple[EffectSize, ...]:
+    effects: list[EffectSize] = []
     if policy.effects.psi is not None:
         starts = statistics.coarsen(before) if ordered else np.arange(len(before))
         value = statistics.population_stability_index(np.add.reduceat(before, starts), np.add.reduceat(after, starts))
-        effects.append(Effect(method="psi", value=value, threshold=policy.effects.psi))
+        effects.append(EffectSize(method="psi", value=value, threshold=policy.effects.psi))
     if policy.effects.kl is not None:
-        effects.append(Effect(method="kl", value=_divergence(before, after), threshold=policy.effects.kl))
+        effects.append(EffectSize(method="kl", value=_divergence(before, after), threshold=policy.effects.kl))
     return tuple(effects)
 
 
 def _distance(feature: NumberFeature, cells: Cells) -> float:
     """
-    Wasserstein distance in standard deviations of the reference.
+    Compute the Wasserstein distance in standard deviations of the reference.
 
-    Where the reference has one value only, it has no spread to measure in: then the share of rows that left it.
+    When the reference has one value only, its standard deviation is 0; the result is then the share of rows with
+    another value.
     """
     before, after = feature.cells.counts[:-2], cells.counts[:-2]
     if feature.low == feature.high or not feature.std:

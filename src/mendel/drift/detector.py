@@ -1,4 +1,4 @@
-"""Drift between two frames, in one line of Python."""
+"""Detect drift between two data frames from Python."""
 
 from __future__ import annotations
 
@@ -19,33 +19,32 @@ from mendel.values import Measured, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detection:
-    """What :meth:`DriftDetector.detect` found; ``report`` has all of it, with why something was not measured."""
+class DriftDetection:
+    """The result of :meth:`DriftDetector.detect`; ``report`` has all details and the reasons for missing values."""
 
     report: DriftReport
 
     @property
     def drift_detected(self) -> bool | None:
-        """Whether the share of drifted features reaches the policy's bound; None where there were too few rows."""
+        """True when the share of drifted features reaches the policy's ``drift_share``; None with too few rows."""
         return self.report.drift_detected
 
     @property
     def drift_share(self) -> float | None:
-        """Share of drifted among evaluated features; None where there were too few rows."""
+        """The share of drifted features among the evaluated features; None with too few rows."""
         return self.report.drift_share.value if isinstance(self.report.drift_share, Measured) else None
 
     @property
     def drifted_features(self) -> tuple[str, ...]:
-        """Names of the features that have drifted."""
         return self.report.drifted_features
 
     @property
     def features(self) -> Mapping[str, FeatureReport]:
-        """Each feature by name."""
+        """The report of each feature by its name."""
         return {feature.name: feature for feature in self.report.features}
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON knows it."""
+        """Convert the report to dicts, lists and scalars."""
         return self.report.as_dict()
 
     def __str__(self) -> str:
@@ -54,16 +53,16 @@ class Detection:
 
 class DriftDetector:
     """
-    Compare two sets of rows: pandas or polars frames, mappings of columns, or tables.
+    Compares two sets of rows: pandas or polars data frames, mappings of columns, or tables.
 
     Args:
-        reference: Rows as they should be, or a fitted :class:`Reference`.
-        current: Rows to hold against them.
-        policy: Bounds; the defaults are those of the product.
+        reference: The rows to compare with, such as training rows, or a fitted :class:`Reference`.
+        current: The rows to test.
+        policy: The thresholds; by default those of ``mlserver.yaml``'s ``monitoring`` section.
 
     Raises:
-        EmptyWindow: One of them has no row.
-        InvalidValue: One of them is no frame.
+        EmptyWindow: *reference* or *current* has no row.
+        InvalidValue: *reference* or *current* is not a data frame, a mapping of columns or a table.
 
     >>> steady = {"age": np.arange(1000.0) % 50, "city": ["Ulm", "Bonn"] * 500}
     >>> moved = {"age": np.arange(1000.0) % 50 + 40, "city": ["Ulm", "Bonn"] * 500}
@@ -76,7 +75,7 @@ class DriftDetector:
         self._policy = policy or MonitoringPolicy()
         self._current = as_table(current)
         if not len(self._current):
-            raise EmptyWindow("There is no current row to compare.")
+            raise EmptyWindow("The current data have no row.", remedy="Give at least one row to compare.")
         if isinstance(reference, Reference):
             self._reference = reference
         else:
@@ -84,17 +83,16 @@ class DriftDetector:
             types = {name: kind for name, kind in self._policy.types.items() if name in rows}
             self._reference = Reference.fit(rows, types=types)
 
-    def detect(self) -> Detection:
-        """Compare them."""
-        return Detection(report=compare(self._reference, self._current, self._policy))
+    def detect(self) -> DriftDetection:
+        return DriftDetection(report=compare(self._reference, self._current, self._policy))
 
 
 def as_table(frame: Any) -> Table:
     """
-    The rows of a pandas or polars frame, a mapping of columns, or a table, as a table.
+    Convert a pandas or polars data frame, or a mapping of columns, to a table; a table stays unchanged.
 
     Raises:
-        InvalidValue: It is none of these.
+        InvalidValue: *frame* is none of these.
     """
     if isinstance(frame, Table):
         return frame
@@ -104,7 +102,8 @@ def as_table(frame: Any) -> Table:
         columns = {str(name): frame[name] for name in frame.columns}
     else:
         raise InvalidValue(
-            f"A {type(frame).__name__} has no columns.", remedy="Give a data frame or a mapping of names to columns."
+            f"An object of type {type(frame).__name__} has no columns.",
+            remedy="Give a data frame or a mapping of names to columns.",
         )
     return Table({str(name): _as_column(column) for name, column in columns.items()})
 
@@ -129,6 +128,6 @@ def _numpy(column: Any) -> Any:
 
 
 def _is_null(value: object) -> bool:
-    """Whether *value* is None, NaN, or the missing value of pandas, which is neither true nor false."""
+    """Tell whether *value* is None, NaN, or pandas' missing value, which is recognised by the name of its type."""
     absent = value is None or type(value).__name__ in {"NAType", "NaTType"}
     return absent or (isinstance(value, float) and math.isnan(value))

@@ -1,4 +1,4 @@
-"""What a look at a window found."""
+"""The report of a comparison of a window with a reference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mendel.values import Digest, Measured, Measurement, NotMeasured, Severity, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """How large a change is by one statistic, and how large it must be to matter."""
+class EffectSize:
+    """The size of a change by one statistic, and the threshold above which the change is relevant."""
 
     method: str
     value: float
@@ -23,18 +23,21 @@ class Effect:
 
     @property
     def crossed(self) -> bool:
-        """Whether it matters."""
+        """True when the value exceeds the threshold."""
         return self.value > self.threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReading:
     """
-    One aspect of one feature against the reference.
+    The test of one aspect of one feature against the reference.
 
-    ``aspect`` is ``values`` (which values occur) or ``presence`` (whether there is a finite value at all). ``p_value``
-    is of ``test``; ``corrected`` is the same over all tests of the report. ``effects`` are those the policy names, the
-    leading one first. It has ``drifted`` when the corrected p-value is below alpha and every effect has crossed.
+    Attributes:
+        aspect: ``values`` (which values occur) or ``presence`` (whether a value is finite, null or infinite).
+        p_value: The p-value of ``test``.
+        corrected: The p-value corrected over all tests of the report.
+        effects: The effect sizes that the policy names; the first is the leading one.
+        drifted: True when the corrected p-value is below alpha and every effect size exceeds its threshold.
     """
 
     aspect: str
@@ -42,33 +45,36 @@ class DriftReading:
     statistic: float
     p_value: float
     corrected: float
-    effects: tuple[Effect, ...]
+    effects: tuple[EffectSize, ...]
     samples: int
     drifted: bool
 
     @property
     def method(self) -> str:
-        """The statistic that leads."""
+        """The name of the leading effect size."""
         return self.effects[0].method
 
     @property
     def value(self) -> float:
-        """The leading effect."""
+        """The value of the leading effect size."""
         return self.effects[0].value
 
     @property
     def threshold(self) -> float:
-        """What the leading effect must exceed."""
+        """The threshold of the leading effect size."""
         return self.effects[0].threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataQuality:
     """
-    Shares of all rows of a window, beside those of the reference where it can have any.
+    Data quality of one feature in a window, as shares of all its rows.
 
-    ``out_of_range`` counts numbers outside the reference's range, infinities included; ``new_categories`` categories
-    that the reference has no cell for. Each is 0 for features of the other type.
+    Attributes:
+        missing: The share of nulls.
+        reference_missing: The share of nulls in the reference.
+        out_of_range: The share of numbers outside the reference's range, infinities included; 0 for categories.
+        new_categories: The share of categories that the reference does not have; 0 for numbers.
     """
 
     missing: float
@@ -80,10 +86,12 @@ class DataQuality:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureReport:
     """
-    One feature of a window.
+    The report of one feature.
 
-    ``readings`` are what could be measured; ``not_measured`` says why not all was. ``divergence`` is the KL divergence
-    from the reference over all cells less its bias, in nats; None where no reading is.
+    Attributes:
+        readings: The tests that could be made.
+        not_measured: Why a test could not be made; None when all were made.
+        divergence: The KL divergence from the reference over all cells, less its bias, in nats; None without readings.
     """
 
     name: str
@@ -96,23 +104,25 @@ class FeatureReport:
 
     @property
     def drifted(self) -> bool | None:
-        """Whether any aspect has drifted; None where none was measured."""
+        """True when any aspect has drifted; None without readings."""
         return any(reading.drifted for reading in self.readings) if self.readings else None
 
     @property
     def reading(self) -> DriftReading | None:
-        """The one to show: the first that has drifted, or else the first."""
+        """The most relevant reading: the first that has drifted, else the first; None without readings."""
         return next((r for r in self.readings if r.drifted), self.readings[0] if self.readings else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:
     """
-    A window against the reference.
+    The comparison of a window with the reference.
 
-    ``drift_share`` is the share of drifted among evaluated inputs, ``input_drift_score`` the mean of the inputs'
-    divergences and ``output_drift_score`` that of the outputs'. ``drift_detected`` is None where the share was not
-    measured.
+    Attributes:
+        drift_share: The share of drifted inputs among the evaluated inputs.
+        drift_detected: True when ``drift_share`` reaches the policy's; None when the share was not measured.
+        input_drift_score: The mean divergence of the inputs.
+        output_drift_score: The mean divergence of the model's outputs.
     """
 
     reference_id: Digest
@@ -132,31 +142,31 @@ class DriftReport:
 
     @property
     def readings(self) -> tuple[DriftReading, ...]:
-        """Every reading of every feature, in the features' order."""
+        """The readings of all features, in the order of the features."""
         return tuple(reading for feature in self.features for reading in feature.readings)
 
     @property
     def severity(self) -> Severity | None:
-        """How bad it is: low for a warning, medium for a critical share; None where nothing is to be said."""
+        """The severity of an incident for this report: low for a warning, medium for a critical share, else None."""
         return {Band.WARNING: Severity.LOW, Band.CRITICAL: Severity.MEDIUM}.get(self.band)
 
     @property
     def drifted_features(self) -> tuple[str, ...]:
-        """Inputs that have drifted, by name."""
+        """The names of the inputs that have drifted."""
         return tuple(feature.name for feature in self.features if feature.drifted and not feature.output)
 
     @property
     def drifted_outputs(self) -> tuple[str, ...]:
-        """Outputs that have drifted, by name."""
+        """The names of the model's outputs that have drifted."""
         return tuple(feature.name for feature in self.features if feature.drifted and feature.output)
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of the canonical JSON of everything above."""
+        """SHA-256 of the report's canonical JSON."""
         return Digest(f"sha256:{hashlib.sha256(to_json(self)).hexdigest()}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON knows it, with its digest and what follows from it."""
+        """Convert the report to dicts, lists and scalars, with digest, drifted features and drifted outputs added."""
         tree: dict[str, Any] = to_builtins(self)
         for feature, branch in zip(self.features, tree["features"], strict=True):
             branch["drifted"] = feature.drifted
@@ -171,20 +181,19 @@ class DriftReport:
         return f"{self.band}: {share:.0%} of {evaluated} features drifted ({names}) in {self.rows} rows"
 
 
-def confirmed(reports: Sequence[DriftReport], policy: MonitoringPolicy) -> bool:
+def is_drift_confirmed(reports: Sequence[DriftReport], policy: MonitoringPolicy) -> bool:
     """
-    Whether drift stands in as many consecutive windows as the policy asks for.
+    Tell whether drift was detected in as many consecutive windows as the policy's ``confirm`` requires.
 
     Args:
-        reports: Of consecutive windows against one reference, oldest first. A second report of the same window, made
-            when late rows came, takes the place of the first. Windows that could not be measured say neither yes nor
-            no and are passed over.
+        reports: Reports of consecutive windows against one reference, oldest first. A later report of the same window
+            replaces the earlier one. Reports without a measured share are skipped.
 
     Raises:
-        ReferenceMismatch: The reports are against different references.
+        ReferenceMismatch: The reports were made against different references.
     """
     if len({report.reference_id for report in reports}) > 1:
-        raise ReferenceMismatch("Windows against different references cannot confirm each other.")
+        raise ReferenceMismatch("Drift reports against different references cannot confirm each other.")
     latest = {report.window or position: report for position, report in enumerate(reports)}
     measured = [report for report in latest.values() if isinstance(report.drift_share, Measured)]
     last = measured[-policy.confirm :]

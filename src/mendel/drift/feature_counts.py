@@ -1,4 +1,4 @@
-"""Counting rows into the cells of one feature: the smallest summary that adds up."""
+"""Count rows into the cells of one feature; the counts of two sets of rows can be added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.bin_lookup import place
+from mendel.drift.bin_lookup import cell_indexes
 from mendel.errors import InvalidValue
 
 Floats = NDArray[np.float64]
@@ -22,10 +22,10 @@ _LARGEST = float(np.finfo(np.float64).max)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellsDocument:
     """
-    Cells as JSON: only those that hold something, column by column.
+    The cells of a feature as JSON, without empty cells.
 
-    ``sums``, ``minima`` and ``maxima`` are of the first so many cells of ``at``: nulls and non-finite values, which
-    have none, come last.
+    ``at`` lists the positions of the cells. ``sums``, ``minima`` and ``maxima`` belong to the first cells of ``at`` and
+    may be shorter, because the cells for nulls and non-finite values come last and have none.
     """
 
     at: tuple[int, ...]
@@ -38,10 +38,10 @@ class CellsDocument:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cells:
     """
-    What fell into each cell of a feature: counts, and for numbers sums, minima and maxima.
+    The rows in each cell of a feature: counts, and for numbers also sums, minima and maxima.
 
-    All arrays have one entry per cell. Empty cells have sum 0, minimum +inf and maximum -inf, so that :meth:`merge`
-    needs no special case. Categories keep counts only; their other arrays are those of empty cells.
+    All arrays have one entry per cell. An empty cell has sum 0, minimum +inf and maximum -inf, so that :meth:`total`
+    needs no special case. The cells of categories have counts only; their other arrays are those of empty cells.
     """
 
     counts: Counts
@@ -60,18 +60,18 @@ class Cells:
 
     @classmethod
     def empty(cls, size: int) -> Cells:
-        """No row in any of *size* cells."""
+        """Make *size* empty cells."""
         return cls.of_counts(np.zeros(size, dtype=np.int64))
 
     @classmethod
     def of_counts(cls, counts: Counts) -> Cells:
-        """Cells that know nothing but how many."""
+        """Make cells with counts only."""
         size = len(counts)
         return cls(counts=counts, sums=np.zeros(size), minima=np.full(size, np.inf), maxima=np.full(size, -np.inf))
 
     @classmethod
     def total(cls, parts: Sequence[Cells]) -> Cells:
-        """The cells of all rows behind *parts*, of which there is at least one."""
+        """Add the cells of *parts*, at least one."""
         with np.errstate(over="ignore"):
             sums = np.sum([part.sums for part in parts], axis=0)
         return cls(
@@ -82,12 +82,12 @@ class Cells:
         )
 
     def means(self) -> Floats:
-        """Mean per cell, NaN where the cell is empty."""
+        """Compute the mean per cell; NaN for an empty cell."""
         means = np.divide(self.sums, self.counts, out=np.full(len(self), np.nan), where=self.counts > 0)
         return np.where(self.counts > 0, np.clip(means, self.minima, self.maxima), np.nan)
 
     def to_document(self) -> CellsDocument:
-        """The cells that hold something."""
+        """Convert to a document without empty cells."""
         at = np.flatnonzero(self.counts)
         known = at[self.minima[at] <= self.maxima[at]]
         columns = (at, self.counts[at], self.sums[known], self.minima[known], self.maxima[known])
@@ -97,44 +97,46 @@ class Cells:
     @classmethod
     def from_document(cls, document: CellsDocument, size: int) -> Cells:
         """
-        Read what :meth:`to_document` wrote.
+        Convert a document of :meth:`to_document` back to cells.
 
         Raises:
-            InvalidValue: It names cells that are not there, or has columns that do not match.
+            InvalidValue: The document names cells that the feature does not have, or its columns do not match.
         """
         at, known = np.array(document.at, dtype=np.intp), len(document.sums)
         lengths = {len(document.minima), len(document.maxima), known}
         if len(at) != len(document.counts) or len(lengths) > 1 or known > len(at):
-            raise InvalidValue("The columns of cells do not match.")
+            raise InvalidValue("The cells of a feature have columns of different lengths.")
         if len(at) and not (at[0] >= 0 and at[-1] < size and (np.diff(at) > 0).all()):
-            raise InvalidValue(f"Cells {list(document.at)} are not those of a feature with {size} cells, in order.")
+            raise InvalidValue(
+                f"The cell positions {list(document.at)} are not in increasing order, or not below {size}."
+            )
         cells = cls.empty(size)
         cells.counts[at] = document.counts
         for whole, part in ((cells.sums, document.sums), (cells.minima, document.minima)):
             whole[at[:known]] = part
         cells.maxima[at[:known]] = document.maxima
         if (cells.counts < 0).any():
-            raise InvalidValue("Cells cannot hold fewer than no rows.")
+            raise InvalidValue("A cell of a feature has a negative count.")
         return cells
 
 
 def count_numbers(cuts: Floats, values: Floats, *, unit: float) -> Cells:
     """
-    Count *values* into the cells that *cuts* bound: below, ``(cut, next cut]`` each, above, null, non-finite.
+    Count *values* into the cells made by *cuts*: below the first, each ``(cut, next cut]``, above, null, non-finite.
 
     Args:
-        cuts: Strictly growing, shape ``(k,)``; ``k + 3`` cells come of them.
+        cuts: Strictly increasing, shape ``(k,)``; they make ``k + 3`` cells.
         values: Numbers; NaN is null.
-        unit: A power of two that sums are rounded to. Sums of such numbers are exact up to ``2**53`` units, so merging
-            is associative to the last bit, and equal rows give equal profiles whatever the order of their segments.
+        unit: A power of two to which sums are rounded. Sums of such numbers are exact up to ``2**53`` units, so adding
+            cells is associative to the last bit, and equal rows give equal profiles in any order.
     """
     size = len(cuts) + 3
     finite = np.isfinite(values)
     if finite.all():
-        where = place(cuts, values)
+        where = cell_indexes(cuts, values)
     else:
         null, values = np.isnan(values), np.where(finite, values, 0.0)
-        where = np.where(finite, place(cuts, values), np.where(null, size - 2, size - 1))
+        where = np.where(finite, cell_indexes(cuts, values), np.where(null, size - 2, size - 1))
     minima, maxima = np.full(size, np.inf), np.full(size, -np.inf)
     np.minimum.at(minima, where, values)
     np.maximum.at(maxima, where, values)
@@ -143,21 +145,21 @@ def count_numbers(cuts: Floats, values: Floats, *, unit: float) -> Cells:
         sums = np.rint(np.bincount(where, weights=values, minlength=size) / unit) * unit
     return Cells(
         counts=np.bincount(where, minlength=size).astype(np.int64),
-        # adding 0.0 turns -0.0, which equals 0.0 but is written otherwise, into it
+        # adding 0.0 turns -0.0 into 0.0: they are equal but have different JSON
         sums=np.clip(np.nan_to_num(sums, nan=0.0), -_LARGEST, _LARGEST) + 0.0,
         minima=minima + 0.0,
         maxima=maxima + 0.0,
     )
 
 
-def category(value: object) -> str | None:
+def category_name(value: object) -> str | None:
     """
-    The name of a category, the same however a value was stored; None for null.
+    Give the name of a category; values that storage may convert into each other get the same name. None for null.
 
-    Truth values and whole floats are written as integers, because a lake or a frame turns one into the other as soon
-    as a null stands among them.
+    Booleans and whole floats are written as integers, because a data frame converts booleans and integers to floats
+    when a column has a null.
 
-    >>> category(True), category(1.0), category("1"), category(float("nan"))
+    >>> category_name(True), category_name(1.0), category_name("1"), category_name(float("nan"))
     ('1', '1', '1', None)
     """
     if value is None:
@@ -171,25 +173,25 @@ def category(value: object) -> str | None:
     return str(value)
 
 
-def tally(column: NDArray[Any]) -> Counter[str | None]:
-    """How often each category stands in *column*, null under None."""
+def count_categories(column: NDArray[Any]) -> Counter[str | None]:
+    """Count each category in *column*; nulls are counted under None."""
     raw: Counter[Any] = Counter(column.tolist())
     named: Counter[str | None] = Counter()
     for value, count in raw.items():
-        named[category(value)] += count
+        named[category_name(value)] += count
     return named
 
 
 def as_numbers(name: str, column: NDArray[Any]) -> Floats:
     """
-    The numbers of *column*, null as NaN.
+    Convert *column* to floats, null to NaN.
 
     Raises:
-        InvalidValue: Something in it is not a number; the feature is named.
+        InvalidValue: A value is not a number; the message names the feature.
     """
     if column.dtype.kind in "biuf":
         return column.astype(np.float64, copy=False)
     try:
         return np.array([np.nan if value is None else float(value) for value in column.tolist()], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidValue(f"Feature {name!r} is a number in the reference, but: {error}.") from error
+        raise InvalidValue(f"Feature {name!r} is a number in the reference, but a value is not: {error}.") from error

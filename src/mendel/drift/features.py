@@ -1,4 +1,4 @@
-"""One feature of a reference: which cells it has, and what fell into them in training."""
+"""The features of a reference: their cells, and the training rows counted into them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.feature_counts import Cells, Counts, Floats, as_numbers, category, count_numbers, tally
+from mendel.drift.feature_counts import (
+    Cells,
+    Counts,
+    Floats,
+    as_numbers,
+    category_name,
+    count_categories,
+    count_numbers,
+)
 
 QUANTILE_BINS = 64
 MAX_CATEGORIES = 256
@@ -19,7 +27,7 @@ _UNIT_BITS = 30
 
 
 class FeatureType(StrEnum):
-    """How a feature is watched."""
+    """How a feature is monitored: as a number, or as a category."""
 
     NUMBER = "number"
     CATEGORY = "category"
@@ -28,13 +36,14 @@ class FeatureType(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFeature:
     """
-    A number: 64 quantile bins of the reference, then below, above, null and non-finite.
+    A numeric feature of a reference.
 
-    Quantiles that coincide become point masses: a cell that holds one value only, so that a feature with few values, or
-    with many zeros, is compared exactly.
+    Its cells are: below the reference's minimum, up to 64 quantile bins, above the maximum, null, and non-finite. A
+    value that is several quantiles gets a cell of its own, so that a feature with few distinct values, or with many
+    zeros, is compared exactly.
 
-    ``mean`` and ``std`` are of the finite values, None where there is none. ``output`` marks what the model answered,
-    in contrast to what it was asked.
+    ``mean`` and ``std`` describe the finite values; None when the reference has no finite value. ``output`` is True for
+    a column that holds the model's answers.
     """
 
     name: str
@@ -46,7 +55,7 @@ class NumberFeature:
 
     @classmethod
     def fit(cls, name: str, column: NDArray[Any], *, output: bool) -> NumberFeature:
-        """Choose the cells by the quantiles of *column*, and count it into them."""
+        """Choose the cells by the quantiles of *column*, and count *column* into them."""
         numbers = as_numbers(name, column)
         ordered = np.sort(numbers[np.isfinite(numbers)])
         cuts = _cuts(ordered)
@@ -57,18 +66,18 @@ class NumberFeature:
             cuts=tuple(cuts.tolist()),
             mean=float(ordered.mean()) if some else None,
             std=float(ordered.std()) if some else None,
-            # counted in order, so that the same rows give the same sums whatever their order was
+            # counted in sorted order, so that equal rows in any order give equal sums
             cells=count_numbers(cuts, np.sort(numbers), unit=_unit(cuts)),
         )
 
     @property
     def size(self) -> int:
-        """How many cells there are."""
+        """The number of cells."""
         return len(self.cuts) + 3
 
     @property
     def null_cell(self) -> int:
-        """The cell that nulls are counted in."""
+        """The position of the cell for nulls."""
         return self.size - 2
 
     @property
@@ -83,11 +92,11 @@ class NumberFeature:
 
     @property
     def holds_null(self) -> bool:
-        """Whether the reference has a null here."""
+        """True when the reference has a null in this feature."""
         return bool(self.cells.counts[self.null_cell] > 0)
 
     def count(self, column: NDArray[Any]) -> Cells:
-        """Count *column* into the cells."""
+        """Count the values of *column* into this feature's cells."""
         cuts = np.array(self.cuts)
         return count_numbers(cuts, as_numbers(self.name, column), unit=_unit(cuts))
 
@@ -95,10 +104,10 @@ class NumberFeature:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoryFeature:
     """
-    A category: one cell for each category of the reference, then other and null.
+    A categorical feature of a reference.
 
-    Beyond the 256 most frequent ones, categories of the reference itself count as other. ``output`` is as in
-    :class:`NumberFeature`.
+    Its cells are: one for each of the reference's 256 most frequent categories, one for all other categories, and null.
+    ``output`` is True for a column that holds the model's answers.
     """
 
     name: str
@@ -108,8 +117,8 @@ class CategoryFeature:
 
     @classmethod
     def fit(cls, name: str, column: NDArray[Any], *, output: bool) -> CategoryFeature:
-        """Take the categories that *column* has, and count it into them."""
-        found = tally(column)
+        """Choose the cells by the categories in *column*, and count *column* into them."""
+        found = count_categories(column)
         frequent = sorted((key for key in found if key is not None), key=lambda key: (-found[key], key))
         categories = tuple(sorted(frequent[:MAX_CATEGORIES]))
         unfilled = cls(name=name, output=output, categories=categories, cells=Cells.empty(len(categories) + 2))
@@ -117,27 +126,27 @@ class CategoryFeature:
 
     @property
     def size(self) -> int:
-        """How many cells there are."""
+        """The number of cells."""
         return len(self.categories) + 2
 
     @property
     def null_cell(self) -> int:
-        """The cell that nulls are counted in."""
+        """The position of the cell for nulls."""
         return self.size - 1
 
     @property
     def complete(self) -> bool:
-        """Whether every category of the reference has a cell of its own."""
+        """True when every category of the reference has a cell of its own."""
         return bool(self.cells.counts[-2] == 0)
 
     @property
     def holds_null(self) -> bool:
-        """Whether the reference has a null here."""
+        """True when the reference has a null in this feature."""
         return bool(self.cells.counts[self.null_cell] > 0)
 
     def count(self, column: NDArray[Any]) -> Cells:
-        """Count *column* into the cells."""
-        found = tally(column)
+        """Count the values of *column* into this feature's cells."""
+        found = count_categories(column)
         null = found.pop(None, 0)
         known = [found.pop(key, 0) for key in self.categories]
         counts: Counts = np.array([*known, sum(found.values()), null], dtype=np.int64)
@@ -145,14 +154,15 @@ class CategoryFeature:
 
     def outside(self, column: NDArray[Any]) -> NDArray[np.bool_]:
         """
-        Which rows hold an unseen category, or are null where the reference has none.
+        Give a mask of the rows with a category, or a null, that the reference does not have.
 
-        Where the reference had more categories than cells, it cannot be said which are unseen, and none is.
+        When the reference has more categories than cells, unseen categories cannot be recognised; then only nulls can
+        be outside.
         """
         seen: set[str | None] = set(self.categories)
         if self.holds_null:
             seen.add(None)
-        keys = map(category, column.tolist())
+        keys = map(category_name, column.tolist())
         if self.complete:
             return np.fromiter((key not in seen for key in keys), dtype=np.bool_, count=len(column))
         return np.fromiter((key is None and not self.holds_null for key in keys), dtype=np.bool_, count=len(column))
@@ -162,7 +172,7 @@ Feature = NumberFeature | CategoryFeature
 
 
 def infer_type(column: NDArray[Any]) -> FeatureType:
-    """A number when every value that is there is one, and not a truth value; else a category."""
+    """Infer the type: a number when every value except nulls is a number and no boolean; else a category."""
     if column.dtype != object:
         return FeatureType.NUMBER if column.dtype.kind in "iuf" else FeatureType.CATEGORY
     kinds = {type(value) for value in column.tolist()} - {type(None)}
@@ -172,9 +182,9 @@ def infer_type(column: NDArray[Any]) -> FeatureType:
 
 def _cuts(ordered: Floats) -> Floats:
     """
-    Bounds of the cells ``(cut, next cut]`` by quantiles of *ordered*, which is sorted and finite.
+    Compute the bounds of the cells ``(cut, next cut]`` from the quantiles of *ordered*, which is sorted and finite.
 
-    The first is just below the minimum. A value that is more than one quantile gets a cut just below it as well.
+    The first cut is just below the minimum. A value that is several quantiles gets a cut just below it too.
     """
     if not len(ordered):
         return np.zeros(1)
@@ -186,6 +196,6 @@ def _cuts(ordered: Floats) -> Floats:
 
 
 def _unit(cuts: Floats) -> float:
-    """The power of two that sums are rounded to: about a billionth of the largest value of the reference."""
+    """Give the power of two to which sums are rounded: about a billionth of the reference's largest value."""
     _, exponent = math.frexp(max(abs(float(cuts[0])), abs(float(cuts[-1])), 1e-200))
     return math.ldexp(1.0, exponent - _UNIT_BITS)

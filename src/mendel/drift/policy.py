@@ -1,4 +1,4 @@
-"""When a change counts as one: the ``monitoring`` section of a policy."""
+"""The ``monitoring`` section of a policy: which changes count as drift, and what quality means."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mendel.errors import InvalidPolicy
 
 
 class Task(StrEnum):
-    """What a model answers: one of some classes, or a number."""
+    """The kind of a model's answer: a class, or a number."""
 
     CLASSIFICATION = "classification"
     REGRESSION = "regression"
 
 
 class LogRule(StrEnum):
-    """What the prediction log keeps of a feature."""
+    """What the prediction log stores of a feature: its value, a hash of its value, or nothing."""
 
     KEEP = "keep"
     HASH = "hash"
@@ -26,7 +26,7 @@ class LogRule(StrEnum):
 
 
 class Band(StrEnum):
-    """How far a window has drifted; ``unknown`` where it could not be measured, which is not normal."""
+    """The amount of drift in a window; ``unknown``, when it could not be measured, does not count as normal."""
 
     NORMAL = "normal"
     WARNING = "warning"
@@ -35,12 +35,13 @@ class Band(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
+class EffectThresholds:
     """
-    How large a change must be, per statistic, to matter; None turns off the optional ones.
+    The thresholds of effect sizes: a smaller change never counts as drift.
 
-    Numbers are judged by ``wasserstein``, in standard deviations of the reference, categories by ``js``, the
-    Jensen-Shannon distance. ``psi``, over about ten groups of cells, and ``kl`` must agree where they are named.
+    For numbers the leading effect size is ``wasserstein``, in standard deviations of the reference; for categories it
+    is ``js``, the Jensen-Shannon distance. ``psi``, over about ten groups of cells, and ``kl`` are optional: unless
+    None, they must exceed their thresholds too.
     """
 
     wasserstein: float = 0.1
@@ -52,12 +53,16 @@ class Effects:
         floors = {"wasserstein": self.wasserstein, "js": self.js, "psi": self.psi, "kl": self.kl}
         for name, floor in floors.items():
             if floor is not None and not floor >= 0:
-                raise InvalidPolicy(f"effects.{name} is {floor}, which no distance can fall below.")
+                raise InvalidPolicy(f"effects.{name} is {floor}; it must be at least 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRule:
-    """What is set by hand for one feature; ``type`` None is inferred from the training data."""
+    """
+    The settings of one feature.
+
+    ``type`` None infers the type from the training data.
+    """
 
     type: FeatureType | None = None
     log: LogRule = LogRule.KEEP
@@ -66,25 +71,25 @@ class FeatureRule:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringPolicy:
     """
-    How a model is watched.
+    How drift and quality of a model are monitored.
 
     Args:
-        reference: Where the reference rows come from, when not from the version's training data.
+        reference: The source of the reference rows; None takes the version's training data.
         target: The column that the model predicts.
-        task: What the model answers.
+        task: The kind of the model's answer: ``classification`` or ``regression``.
         positive_label: The class that counts as positive; None averages over classes (macro).
-        primary_metric: What quality means; None is F1 for classification, RMSE for regression.
-        every: How often windows are looked at.
-        lookback: How long a window is.
-        min_rows: Fewer rows are not measured.
-        alpha: Bound on p-values, corrected over all tests of a window.
-        effects: How large a change must be to matter.
-        confirm: In how many consecutive windows drift must be found.
-        drift_share: Share of drifted features from which the data count as drifted: band ``warning``.
-        critical_share: Share of drifted features above which the band is ``critical``.
-        quality_margin: How far quality may fall below the reference's without a signal.
-        features: What is set by hand for single features.
-        segments: Cuts of number features, for quality per segment.
+        primary_metric: The metric that measures quality; None takes F1 for classification, RMSE for regression.
+        every: The interval between two evaluations.
+        lookback: The length of the evaluated window.
+        min_rows: The smallest number of rows that is evaluated.
+        alpha: The significance level: p-values below it, corrected over all tests of a window, count as a change.
+        effects: The effect sizes that a change must exceed to count as drift.
+        confirm: The number of consecutive windows in which drift must be found.
+        drift_share: The share of drifted features from which the band is ``warning`` and drift is detected.
+        critical_share: The share of drifted features above which the band is ``critical``.
+        quality_margin: How far the primary metric may be worse than in the reference without a signal.
+        features: Settings of single features by name.
+        segments: Cuts of numeric features, which divide rows into segments for quality per segment.
     """
 
     reference: str | None = None
@@ -96,7 +101,7 @@ class MonitoringPolicy:
     lookback: timedelta = timedelta(hours=24)
     min_rows: int = 200
     alpha: float = 0.05
-    effects: Effects = Effects()
+    effects: EffectThresholds = EffectThresholds()
     confirm: int = 2
     drift_share: float = 0.3
     critical_share: float = 0.5
@@ -106,22 +111,23 @@ class MonitoringPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise InvalidPolicy(f"alpha is {self.alpha}, which is no probability of a false alarm.")
+            raise InvalidPolicy(f"alpha is {self.alpha}; it must be above 0 and below 1.")
         if not 0 < self.drift_share <= self.critical_share <= 1:
             raise InvalidPolicy(
-                f"drift_share {self.drift_share} and critical_share {self.critical_share} are no growing shares."
+                f"drift_share is {self.drift_share} and critical_share is {self.critical_share}; both must be above 0 "
+                "and at most 1, and drift_share must not exceed critical_share."
             )
         if self.min_rows < 1 or self.confirm < 1:
-            raise InvalidPolicy(f"min_rows {self.min_rows} and confirm {self.confirm} count from 1.")
+            raise InvalidPolicy(f"min_rows is {self.min_rows} and confirm is {self.confirm}; both must be at least 1.")
         if self.every <= timedelta(0) or self.lookback <= timedelta(0) or self.quality_margin < 0:
-            raise InvalidPolicy("every and lookback are longer than nothing, and quality_margin is not below 0.")
+            raise InvalidPolicy("every and lookback must be longer than 0, and quality_margin must be at least 0.")
 
     @property
     def types(self) -> dict[str, FeatureType]:
-        """The feature types set by hand, as :meth:`Reference.fit` takes them."""
+        """The feature types that the policy sets, for :meth:`Reference.fit`."""
         return {name: rule.type for name, rule in self.features.items() if rule.type is not None}
 
     @property
     def metric(self) -> str:
-        """The primary metric's name."""
+        """The name of the primary metric, with the task's default."""
         return self.primary_metric or ("f1" if self.task is Task.CLASSIFICATION else "rmse")

@@ -1,4 +1,4 @@
-"""The mergeable summary of rows against one reference: watching costs the number of cells, not of rows."""
+"""Profiles: mergeable summaries of rows against one reference, whose size does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class _ProfileDocument:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """
-    How many of *rows* fell into each cell of each feature of one reference.
+    The number of rows in each cell of each feature of one reference.
 
-    Merging is associative and commutative, so the profile of a window is the sum of those of its segments, in any
-    order.
+    Merging is associative and commutative, so the profile of a window is the sum of the profiles of its segments in
+    any order.
     """
 
     reference_id: Digest
@@ -47,10 +47,10 @@ class Profile:
         """
         Count the rows of *table*.
 
-        A feature that *table* lacks is null in every row; columns that the reference lacks are left out.
+        A feature that *table* lacks counts as null in every row; columns that the reference lacks are ignored.
 
         Raises:
-            InvalidValue: A number feature holds something that is no number.
+            InvalidValue: A numeric feature has a value that is not a number.
         """
         features = {
             feature.name: feature.count(table[feature.name])
@@ -62,23 +62,23 @@ class Profile:
 
     @classmethod
     def empty(cls, reference: Reference) -> Profile:
-        """The profile of no rows: what merging starts from."""
+        """Make the profile of no rows."""
         features = {feature.name: Cells.empty(feature.size) for feature in reference.features}
         return cls(reference_id=reference.id, rows=0, features=features)
 
     def merge(self, *others: Profile) -> Profile:
         """
-        The profile of these rows and those of *others*.
+        Give the profile of the rows of this profile and of *others*.
 
         Raises:
-            ReferenceMismatch: One was made against another reference.
+            ReferenceMismatch: A profile was made against another reference.
         """
         parts = (self, *others)
         for part in others:
             if part.reference_id != self.reference_id:
                 raise ReferenceMismatch(
-                    f"A profile against reference {part.reference_id} cannot be merged into one against "
-                    f"{self.reference_id}.",
+                    f"A profile against reference {part.reference_id} cannot be merged with a profile "
+                    f"against reference {self.reference_id}.",
                     remedy="Profile the rows again against one reference.",
                 )
         features = {name: Cells.total([part.features[name] for part in parts]) for name in self.features}
@@ -86,11 +86,11 @@ class Profile:
 
     @property
     def digest(self) -> Digest:
-        """What a decision cites: SHA-256 of the canonical JSON."""
+        """SHA-256 of the profile's canonical JSON, which decisions cite."""
         return Digest(f"sha256:{hashlib.sha256(self.to_json()).hexdigest()}")
 
     def to_json(self) -> bytes:
-        """Compact JSON: cells that hold something, only."""
+        """Encode the profile as JSON without empty cells."""
         features = {
             name: _FeatureDocument(size=len(cells), cells=cells.to_document()) for name, cells in self.features.items()
         }
@@ -99,27 +99,29 @@ class Profile:
     @classmethod
     def from_json(cls, text: bytes | str) -> Profile:
         """
-        Read what :meth:`to_json` wrote.
+        Decode the JSON of :meth:`to_json`.
 
         Raises:
-            InvalidValue: Not a profile.
+            InvalidValue: The text is not a profile.
         """
         document = from_json(text, _ProfileDocument)
         features = {}
         for name, feature in document.features.items():
             cells = Cells.from_document(feature.cells, feature.size)
             if int(cells.counts.sum()) != document.rows:
-                raise InvalidValue(f"The profile has {document.rows} rows, but feature {name!r} has not.")
+                raise InvalidValue(
+                    f"The profile has {document.rows} rows, but the counts of feature {name!r} sum to another number."
+                )
             features[name] = cells
         return cls(reference_id=document.reference_id, rows=document.rows, features=features)
 
 
-def merge(reference: Reference, profiles: Sequence[Profile]) -> Profile:
+def merge_profiles(reference: Reference, profiles: Sequence[Profile]) -> Profile:
     """
-    The profile of a window: the sum of *profiles*, which may be none.
+    Merge *profiles* against *reference*; an empty sequence gives the empty profile.
 
     Raises:
-        ReferenceMismatch: One was made against another reference.
+        ReferenceMismatch: A profile was made against another reference.
     """
     return Profile.empty(reference).merge(*profiles)
 

@@ -1,4 +1,4 @@
-"""How good a model was on rows whose truth is known, and whether that is worse than it was."""
+"""Measure a model's quality on labelled rows, and compare it with the quality in the reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mendel.drift.labelled_outcomes import Outcomes
+from mendel.drift.labelled_outcomes import LabelledOutcomes
 from mendel.drift.policy import MonitoringPolicy, Task
 from mendel.drift.quality_metrics import METRICS, Metric, bootstrap, metric, score_of
 from mendel.values import Measured, Measurement, NotMeasured
@@ -21,10 +21,10 @@ _DRAWS = 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """
-    Every metric of a task on one set of rows, with 95 % intervals.
+    All metrics of a task on one set of rows, with 95 % confidence intervals.
 
     ``confusion`` has one row per true class and one column per answered class, in the order of ``classes``; it is empty
-    for regression. A metric that is undefined there is not measured, and not 0.
+    for regression. A metric that is undefined on these rows is NotMeasured, not 0.
     """
 
     task: Task
@@ -34,16 +34,18 @@ class Quality:
     confusion: tuple[tuple[int, ...], ...]
 
     def __getitem__(self, name: str) -> Measurement:
-        return self.metrics.get(name, NotMeasured(reason=f"{name} is no metric of {self.task}"))
+        return self.metrics.get(name, NotMeasured(reason=f"{name} is not a metric for {self.task}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityReading:
     """
-    Quality of a window against a bound.
+    The comparison of a window's quality with a threshold.
 
-    ``crossed`` is None where it could not be told: ``value`` or the reference's is not measured, and no floor is set.
-    ``threshold`` is what the whole interval must lie on the wrong side of.
+    Attributes:
+        threshold: The value that the whole confidence interval must be worse than; None when unknown.
+        crossed: True when the interval is worse than the threshold; None when ``value`` is not measured, or when
+            neither the reference's quality nor a floor is known.
     """
 
     metric: str
@@ -53,16 +55,16 @@ class QualityReading:
     reason: str
 
 
-def evaluate(outcomes: Outcomes, rng: np.random.Generator, *, min_rows: int = MIN_ROWS) -> Quality:
+def evaluate_quality(outcomes: LabelledOutcomes, rng: np.random.Generator, *, min_rows: int = MIN_ROWS) -> Quality:
     """
     Measure every metric of the task.
 
-    Intervals: Wilson for shares of rows (1927), percentile bootstrap for the rest.
+    The confidence intervals are Wilson's (1927) for metrics that are shares of rows, else percentile bootstrap.
 
     Args:
         outcomes: Labels and answers.
-        rng: Chance, for the bootstrap.
-        min_rows: Fewer rows are not measured.
+        rng: The random generator for the bootstrap.
+        min_rows: The smallest number of rows that is measured.
     """
     chosen = [each for each in METRICS.values() if each.task is outcomes.task]
     return Quality(
@@ -78,16 +80,17 @@ def quality_signal(
     reference: Quality, window: Quality, policy: MonitoringPolicy, *, floor: float | None = None
 ) -> QualityReading:
     """
-    Say whether a window's quality has fallen.
+    Decide whether a window's quality is worse than the reference's.
 
-    It has when the whole interval of the primary metric is worse than the reference's own lower bound less the policy's
-    margin, or than *floor*: both samples' chance is allowed for. For losses, worse is above.
+    It is when the whole confidence interval of the primary metric is worse than the worse end of the reference's
+    interval minus the policy's margin, or worse than *floor*. So the uncertainty of both samples is taken into account.
+    For losses, such as RMSE, worse means above.
 
     Args:
-        reference: Quality on held-out rows, when the version was made.
-        window: Quality now.
-        policy: Metric and margin.
-        floor: The worst value that is tolerated whatever the reference was.
+        reference: The quality on held-out rows when the version was made.
+        window: The current quality.
+        policy: The primary metric and its margin.
+        floor: The worst value that is tolerated whatever the reference's quality.
     """
     chosen, now, before = metric(policy.metric), window[policy.metric], reference[policy.metric]
     sign = 1.0 if chosen.higher_is_better else -1.0
@@ -101,15 +104,16 @@ def quality_signal(
     threshold, best = max(bounds), -sign * _worst(now, -sign)
     crossed = round(threshold + best, 9) > 0
     word = "below" if chosen.higher_is_better else "above"
-    reason = f"{chosen.name} {now.value:.3f} is {'' if crossed else 'not '}surely {word} {sign * threshold:.3f}"
+    negation = "" if crossed else "not "
+    reason = f"{chosen.name} {now.value:.3f} is {negation}{word} {sign * threshold:.3f} with 95 % confidence"
     return QualityReading(metric=chosen.name, value=now, threshold=sign * threshold, crossed=crossed, reason=reason)
 
 
-def wilson(hits: float, rows: float, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(hits: float, rows: float, *, confidence: float = 0.95) -> tuple[float, float]:
     """
-    The interval of a share (Wilson 1927).
+    Compute the confidence interval of a share (Wilson 1927).
 
-    >>> [round(bound, 4) for bound in wilson(8, 10)]
+    >>> [round(bound, 4) for bound in wilson_interval(8, 10)]
     [0.4902, 0.9433]
     """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -120,12 +124,12 @@ def wilson(hits: float, rows: float, *, confidence: float = 0.95) -> tuple[float
 
 
 def _worst(measured: Measured, sign: float) -> float:
-    """The end of the interval that is worse when *sign* is 1 for gains and -1 for losses."""
+    """Give the worse end of the interval; *sign* is 1 for metrics to maximise and -1 for losses."""
     bound = measured.low if sign > 0 else measured.high
     return measured.value if bound is None else bound
 
 
-def _measure(chosen: Metric, outcomes: Outcomes, rng: np.random.Generator, min_rows: int) -> Measurement:
+def _measure(chosen: Metric, outcomes: LabelledOutcomes, rng: np.random.Generator, min_rows: int) -> Measurement:
     rows = len(outcomes)
     if rows < min_rows:
         return NotMeasured(reason="insufficient_data", have=rows, need=min_rows)
@@ -138,16 +142,18 @@ def _measure(chosen: Metric, outcomes: Outcomes, rng: np.random.Generator, min_r
     return Measured(value=value, samples=rows, low=low, high=high)
 
 
-def _interval(chosen: Metric, outcomes: Outcomes, value: float, rng: np.random.Generator) -> tuple[float, float]:
+def _interval(
+    chosen: Metric, outcomes: LabelledOutcomes, value: float, rng: np.random.Generator
+) -> tuple[float, float]:
     if (tries := _tries(chosen, outcomes)) is not None:
-        return wilson(value * tries, tries)
+        return wilson_interval(value * tries, tries)
     drawn = bootstrap(chosen, [outcomes], rng, draws=_DRAWS)[:, 0]
     low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975])
     return float(low), float(high)
 
 
-def _tries(chosen: Metric, outcomes: Outcomes) -> float | None:
-    """Of how many rows the metric is a share; None where it is no share of rows."""
+def _tries(chosen: Metric, outcomes: LabelledOutcomes) -> float | None:
+    """Give the number of rows of which the metric is a share; None for a metric that is no share of rows."""
     if chosen.name == "accuracy":
         return len(outcomes)
     if outcomes.positive is None or chosen.name not in {"precision", "recall"}:
@@ -156,7 +162,7 @@ def _tries(chosen: Metric, outcomes: Outcomes) -> float | None:
     return float((column == outcomes.positive).sum())
 
 
-def _confusion(outcomes: Outcomes) -> tuple[tuple[int, ...], ...]:
+def _confusion(outcomes: LabelledOutcomes) -> tuple[tuple[int, ...], ...]:
     size = len(outcomes.classes)
     cells = (outcomes.labels * size + outcomes.answers).astype(np.int64)
     if not size:

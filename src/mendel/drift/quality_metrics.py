@@ -1,8 +1,8 @@
 """
-Each quality metric once: for a value, for its interval, for the difference of two models.
+The quality metrics, each defined once for its value, its interval and the difference between two models.
 
-Every metric here is a function of the means of some columns over rows. Its value takes the means; a bootstrap draw
-takes the means of a resample, and the rows need not be looked at again.
+Every metric is a function of the means of some columns over the rows. A bootstrap draw needs only the means of a
+resample, so it does not visit the rows again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift.labelled_outcomes import Outcomes
+from mendel.drift.labelled_outcomes import LabelledOutcomes
 from mendel.drift.policy import Task
 from mendel.errors import InvalidPolicy
 
@@ -28,12 +28,12 @@ _NOISE = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedMetric:
     """
-    A metric on given outcomes.
+    A metric prepared for given outcomes.
 
-    ``columns`` has one row per row; ``fold`` takes means of its columns, shape ``(draws, columns)``, to values, shape
-    ``(draws,)``, NaN where the metric is undefined.
+    ``columns`` has one row per outcome. ``fold`` maps means of the columns, shape ``(draws, columns)``, to values of
+    the metric, shape ``(draws,)``; NaN when the metric is undefined.
     """
 
     columns: Floats
@@ -43,14 +43,14 @@ class Prepared:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """
-    One way to score outcomes.
+    A quality metric.
 
-    ``relative`` says that it has the unit of the label, so that a margin means a share of its value.
+    ``relative`` is True for a metric in the unit of the label, whose margins are shares of its value.
     """
 
     name: str
     task: Task
-    prepare: Callable[[Outcomes], Prepared]
+    prepare: Callable[[LabelledOutcomes], PreparedMetric]
     higher_is_better: bool = True
     needs_probabilities: bool = False
     relative: bool = False
@@ -58,41 +58,44 @@ class Metric:
 
 def metric(name: str) -> Metric:
     """
-    The metric of that name.
+    Look up the metric *name*.
 
     Raises:
-        InvalidPolicy: There is none.
+        InvalidPolicy: No metric has this name.
     """
     try:
         return METRICS[name]
     except KeyError:
-        raise InvalidPolicy(f"{name!r} is no metric.", remedy=f"There are {', '.join(sorted(METRICS))}.") from None
+        raise InvalidPolicy(
+            f"{name!r} is not a quality metric.", remedy=f"Choose one of {', '.join(sorted(METRICS))}."
+        ) from None
 
 
-def score_of(chosen: Metric, outcomes: Outcomes) -> float:
-    """The metric's value on all rows, of which there is at least one; NaN where undefined."""
+def score_of(chosen: Metric, outcomes: LabelledOutcomes) -> float:
+    """Compute the metric's value on all rows, at least one; NaN when undefined."""
     prepared = chosen.prepare(outcomes)
     with np.errstate(invalid="ignore", divide="ignore"):
         return float(prepared.fold(prepared.columns.mean(axis=0, keepdims=True))[0])
 
 
 def bootstrap(
-    chosen: Metric, models: Sequence[Outcomes], rng: np.random.Generator, *, draws: int
+    chosen: Metric, models: Sequence[LabelledOutcomes], rng: np.random.Generator, *, draws: int
 ) -> NDArray[np.float64]:
     """
     Resample rows with replacement, the same rows for every model (Efron and Tibshirani 1993).
 
-    Rows that look alike to the metric are drawn together, by a multinomial: exact, and as fast for a million rows as
-    for a thousand. Otherwise the means of more than 250 rows are drawn from their normal limit.
+    When the metric distinguishes few kinds of rows, the count of each kind is drawn from a multinomial distribution:
+    exact, and as fast for a million rows as for a thousand. Otherwise the means of more than 250 rows are drawn from
+    their normal limit.
 
     Args:
-        chosen: What to score.
-        models: Outcomes of one or more models on the same rows, of which there is at least one each.
-        rng: Chance.
-        draws: How many resamples.
+        chosen: The metric.
+        models: Outcomes of one or more models on the same rows, at least one row.
+        rng: The random generator.
+        draws: The number of resamples.
 
     Returns:
-        Scores, shape ``(draws, models)``; NaN where a resample leaves the metric undefined.
+        The metric's values, shape ``(draws, models)``; NaN when the metric is undefined on a resample.
     """
     prepared = [chosen.prepare(outcomes) for outcomes in models]
     means = _resampled_means(np.hstack([each.columns for each in prepared]), rng, draws)
@@ -121,7 +124,7 @@ def _resampled_means(columns: Floats, rng: np.random.Generator, draws: int) -> F
 
 
 def _patterns(columns: Floats) -> tuple[Floats, NDArray[np.int64]] | None:
-    """The distinct rows of columns that hold only 0 and 1, and how often each stands; None where there are others."""
+    """Give the distinct rows of columns of 0 and 1, and their counts; None for other values or many distinct rows."""
     if columns.shape[1] > _MOST_BITS or not ((columns == 0) | (columns == 1)).all():
         return None
     codes = columns @ 2.0 ** np.arange(columns.shape[1])
@@ -133,12 +136,12 @@ def _first(means: Floats) -> Floats:
     return means[:, 0]
 
 
-def _accuracy(outcomes: Outcomes) -> Prepared:
-    return Prepared((outcomes.labels == outcomes.answers).astype(np.float64)[:, None], _first)
+def _accuracy(outcomes: LabelledOutcomes) -> PreparedMetric:
+    return PreparedMetric((outcomes.labels == outcomes.answers).astype(np.float64)[:, None], _first)
 
 
-def _per_class(outcomes: Outcomes) -> Floats:
-    """Columns hit, answered, true for the positive class, or for each class in turn."""
+def _per_class(outcomes: LabelledOutcomes) -> Floats:
+    """Give the columns hit, answered and true, for the positive class or, without one, for each class."""
     wanted = range(len(outcomes.classes)) if outcomes.positive is None else [outcomes.positive]
     said = [outcomes.answers == code for code in wanted]
     truth = [outcomes.labels == code for code in wanted]
@@ -146,67 +149,67 @@ def _per_class(outcomes: Outcomes) -> Floats:
     return np.column_stack([*hit, *said, *truth]).astype(np.float64)
 
 
-def _averaged(outcomes: Outcomes, ratio: Callable[[Floats, Floats, Floats], Floats]) -> Prepared:
+def _averaged(outcomes: LabelledOutcomes, ratio: Callable[[Floats, Floats, Floats], Floats]) -> PreparedMetric:
     def fold(means: Floats) -> Floats:
         hit, said, truth = np.split(means, 3, axis=1)
         each = ratio(hit, said, truth)
         if outcomes.positive is not None:
             return each[:, 0]
-        # a class that is true but never answered has scored 0; one that does not occur at all has not been tried
+        # a class that is true but never answered scores 0; a class that does not occur at all is left out
         each = np.where(np.isnan(each) & (truth > 0), 0.0, each)
         tried = ~np.isnan(each)
         mean: Floats = np.where(tried, each, 0.0).sum(axis=1) / tried.sum(axis=1)
         return mean
 
-    return Prepared(_per_class(outcomes), fold)
+    return PreparedMetric(_per_class(outcomes), fold)
 
 
-def _precision(outcomes: Outcomes) -> Prepared:
+def _precision(outcomes: LabelledOutcomes) -> PreparedMetric:
     return _averaged(outcomes, lambda hit, said, _: hit / said)
 
 
-def _recall(outcomes: Outcomes) -> Prepared:
+def _recall(outcomes: LabelledOutcomes) -> PreparedMetric:
     return _averaged(outcomes, lambda hit, _, truth: hit / truth)
 
 
-def _f1(outcomes: Outcomes) -> Prepared:
+def _f1(outcomes: LabelledOutcomes) -> PreparedMetric:
     return _averaged(outcomes, lambda hit, said, truth: 2 * hit / (said + truth))
 
 
-def _balanced_accuracy(outcomes: Outcomes) -> Prepared:
-    every = Outcomes(
+def _balanced_accuracy(outcomes: LabelledOutcomes) -> PreparedMetric:
+    every = LabelledOutcomes(
         task=outcomes.task, labels=outcomes.labels, answers=outcomes.answers, classes=outcomes.classes, positive=None
     )
     return _recall(every)
 
 
-def _probabilities(outcomes: Outcomes) -> Floats:
+def _probabilities(outcomes: LabelledOutcomes) -> Floats:
     if outcomes.probabilities is None:
         return np.full((len(outcomes), max(1, len(outcomes.classes))), np.nan)
     return outcomes.probabilities
 
 
-def _binary(outcomes: Outcomes) -> tuple[Floats, Floats] | None:
-    """Probability and truth of the positive class, where there is one."""
+def _binary(outcomes: LabelledOutcomes) -> tuple[Floats, Floats] | None:
+    """Give probability and truth of the positive class; None without a positive class."""
     if outcomes.positive is None:
         return None
     truth = (outcomes.labels == outcomes.positive).astype(np.float64)
     return _probabilities(outcomes)[:, outcomes.positive], truth
 
 
-def _log_loss(outcomes: Outcomes) -> Prepared:
+def _log_loss(outcomes: LabelledOutcomes) -> PreparedMetric:
     of_truth = _probabilities(outcomes)[np.arange(len(outcomes)), outcomes.labels.astype(np.int64)]
-    return Prepared(-np.log(np.clip(of_truth, _SMALLEST, 1.0))[:, None], _first)
+    return PreparedMetric(-np.log(np.clip(of_truth, _SMALLEST, 1.0))[:, None], _first)
 
 
-def _brier(outcomes: Outcomes) -> Prepared:
+def _brier(outcomes: LabelledOutcomes) -> PreparedMetric:
     if (binary := _binary(outcomes)) is not None:
-        return Prepared(((binary[0] - binary[1]) ** 2)[:, None], _first)
+        return PreparedMetric(((binary[0] - binary[1]) ** 2)[:, None], _first)
     truth = outcomes.labels[:, None] == np.arange(len(outcomes.classes))
-    return Prepared(((_probabilities(outcomes) - truth) ** 2).sum(axis=1, keepdims=True), _first)
+    return PreparedMetric(((_probabilities(outcomes) - truth) ** 2).sum(axis=1, keepdims=True), _first)
 
 
-def _calibration_error(outcomes: Outcomes) -> Prepared:
+def _calibration_error(outcomes: LabelledOutcomes) -> PreparedMetric:
     if (binary := _binary(outcomes)) is not None:
         said, truth = binary
     else:
@@ -215,18 +218,18 @@ def _calibration_error(outcomes: Outcomes) -> Prepared:
     place = np.nan_to_num(said * _CALIBRATION_BINS).astype(np.int64).clip(0, _CALIBRATION_BINS - 1)
     columns = np.zeros((len(outcomes), _CALIBRATION_BINS))
     columns[np.arange(len(outcomes)), place] = truth - said
-    return Prepared(columns, lambda means: np.abs(means).sum(axis=1))
+    return PreparedMetric(columns, lambda means: np.abs(means).sum(axis=1))
 
 
-def _roc_auc(outcomes: Outcomes) -> Prepared:
+def _roc_auc(outcomes: LabelledOutcomes) -> PreparedMetric:
     """
-    The area under the ROC curve, ties counting half.
+    Prepare the area under the ROC curve; ties count half.
 
-    A resample's area is taken to first order, by how each row is placed among those of the other class (DeLong, DeLong
-    and Clarke-Pearson 1988).
+    The area of a resample is a first-order approximation from the placement of each row among the rows of the other
+    class (DeLong, DeLong and Clarke-Pearson 1988).
     """
     if (binary := _binary(outcomes)) is None:
-        return Prepared(np.full((len(outcomes), 1), np.nan), _first)
+        return PreparedMetric(np.full((len(outcomes), 1), np.nan), _first)
     said, truth = binary
     placed = np.empty(len(said))
     for here in (truth == 1, truth == 0):
@@ -241,18 +244,18 @@ def _roc_auc(outcomes: Outcomes) -> Prepared:
         value: Floats = means[:, 1] / means[:, 0] + means[:, 2] / (1 - means[:, 0]) - area
         return value
 
-    return Prepared(columns, fold)
+    return PreparedMetric(columns, fold)
 
 
-def _mae(outcomes: Outcomes) -> Prepared:
-    return Prepared(np.abs(outcomes.labels - outcomes.answers)[:, None], _first)
+def _mae(outcomes: LabelledOutcomes) -> PreparedMetric:
+    return PreparedMetric(np.abs(outcomes.labels - outcomes.answers)[:, None], _first)
 
 
-def _rmse(outcomes: Outcomes) -> Prepared:
-    return Prepared(((outcomes.labels - outcomes.answers) ** 2)[:, None], lambda means: np.sqrt(means[:, 0]))
+def _rmse(outcomes: LabelledOutcomes) -> PreparedMetric:
+    return PreparedMetric(((outcomes.labels - outcomes.answers) ** 2)[:, None], lambda means: np.sqrt(means[:, 0]))
 
 
-def _r2(outcomes: Outcomes) -> Prepared:
+def _r2(outcomes: LabelledOutcomes) -> PreparedMetric:
     centred = outcomes.labels - outcomes.labels.mean()
     columns = np.column_stack([(outcomes.labels - outcomes.answers) ** 2, centred, centred**2])
 
@@ -260,7 +263,7 @@ def _r2(outcomes: Outcomes) -> Prepared:
         spread = means[:, 2] - means[:, 1] ** 2
         return np.where(spread > 0, 1 - means[:, 0] / spread, np.nan)
 
-    return Prepared(columns, fold)
+    return PreparedMetric(columns, fold)
 
 
 _CLASSIFICATION = [

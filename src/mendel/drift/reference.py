@@ -1,4 +1,4 @@
-"""What a version was trained on, as far as watching it needs: frozen with the version."""
+"""The reference: the profile of the data that a version was trained on, stored with the version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mendel.values import Digest, Table, from_json, to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FeatureDocument:
-    """One feature as JSON: ``cuts`` for a number, ``categories`` for a category, cells that hold something."""
+    """One feature as JSON, with ``cuts`` for a number or ``categories`` for a category, and without empty cells."""
 
     name: str
     output: bool
@@ -37,7 +37,7 @@ class _ReferenceDocument:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranges:
-    """The bounds of all number features side by side, for one comparison over a whole batch."""
+    """The bounds of all numeric features in arrays, so that a batch is checked with one comparison."""
 
     names: tuple[str, ...]
     low: NDArray[np.float64]
@@ -64,10 +64,10 @@ class _Ranges:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """
-    The features of the training data: cells, and what fell into them.
+    The features of the training data with their cells and counts.
 
-    ``features`` are sorted by name; ``rows`` counts the training rows. Equal data give an equal :attr:`id`, whatever
-    the order of rows and columns.
+    ``features`` are sorted by name; ``rows`` counts the training rows. Equal data give an equal :attr:`id` in any order
+    of rows and columns.
 
     >>> reference = Reference.fit(Table({"age": np.array([31.0, 42.0, 58.0])}))
     >>> reference.out_of_range(Table({"age": np.array([40.0, 90.0])})).tolist()
@@ -97,17 +97,17 @@ class Reference:
         Summarise the training rows.
 
         Args:
-            table: Every column is a feature; leave the target out.
-            types: ``number`` or ``category`` for the features whose type must not be inferred.
-            outputs: Columns that hold what the model answered. They are watched like features, but do not count in the
-                share of drifted features. By default ``prediction`` and every ``proba.<class>``.
+            table: The training rows; every column is a feature, so leave out the target.
+            types: ``number`` or ``category`` for features whose type shall not be inferred.
+            outputs: Columns with the model's answers. They are monitored like features, but do not count in the share
+                of drifted features. By default ``prediction`` and every ``proba.<class>``.
 
         Raises:
-            EmptyWindow: No row.
-            InvalidValue: *types* names a column that is not there, or no type.
+            EmptyWindow: *table* has no row.
+            InvalidValue: *types* names a column that *table* lacks, or an unknown type.
         """
         if not len(table):
-            raise EmptyWindow("A reference needs at least one row.")
+            raise EmptyWindow("The training rows are empty.", remedy="A reference needs at least one row.")
         chosen = _chosen_types(table, types or {})
         answers = {name for name in table.names if is_output(name)} if outputs is None else set(outputs)
         features: list[Feature] = []
@@ -122,20 +122,19 @@ class Reference:
 
     @property
     def inputs(self) -> tuple[Feature, ...]:
-        """What the model was asked, without what it answered."""
+        """The features that are inputs of the model, without the columns of its answers."""
         return tuple(feature for feature in self.features if not feature.output)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Feature names, sorted."""
         return tuple(feature.name for feature in self.features)
 
     def out_of_range(self, table: Table) -> NDArray[np.bool_]:
         """
-        Which rows the training data say nothing about.
+        Give a mask of the rows outside the training data (out of distribution).
 
-        True where a number lies outside the reference's minimum and maximum, a category was never seen, or a value is
-        null that never was. Judged are the inputs that both have, not what the model answered.
+        A row is outside when a number lies beyond the reference's minimum or maximum, a category is new, or a feature
+        without nulls in the reference is null. Only inputs that both the reference and *table* have are checked.
         """
         ranges = self._ranges
         if not all(name in table for name in ranges.names):
@@ -147,22 +146,25 @@ class Reference:
         return outside
 
     def to_json(self) -> bytes:
-        """Compact JSON, equal for equal references."""
+        """Encode the reference as JSON; equal references give equal bytes."""
         return to_json(self._document(self.id))
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Reference:
         """
-        Read what :meth:`to_json` wrote.
+        Decode the JSON of :meth:`to_json`.
 
         Raises:
-            InvalidValue: Not a reference.
-            DigestMismatch: Its content is not what its id says.
+            InvalidValue: The text is not a reference.
+            DigestMismatch: The content does not match the reference's id.
         """
         document = from_json(text, _ReferenceDocument)
         reference = cls(rows=document.rows, features=tuple(map(_from_document, document.features)))
         if document.id is not None and document.id != reference.id:
-            raise DigestMismatch(f"The reference has id {reference.id}, not {document.id}.", remedy="Fit it again.")
+            raise DigestMismatch(
+                f"The reference's content has id {reference.id}, not {document.id}.",
+                remedy="Fit the reference again from the training rows.",
+            )
         return reference
 
     def _document(self, own_id: Digest | None = None) -> _ReferenceDocument:
@@ -170,16 +172,21 @@ class Reference:
 
 
 def is_output(name: str) -> bool:
-    """Whether a column of the prediction log holds what the model answered."""
+    """Tell whether a column of the prediction log holds the model's answers."""
     return name == "prediction" or name.startswith("proba.")
 
 
 def _chosen_types(table: Table, types: Mapping[str, FeatureType | str]) -> dict[str, FeatureType]:
     for name, kind in types.items():
         if name not in table:
-            raise InvalidValue(f"There is no column {name!r} to be a {kind}; there are {', '.join(table.names)}.")
+            raise InvalidValue(
+                f"monitoring.features names {name!r}, but the training rows have no such column; their columns are "
+                f"{', '.join(table.names)}."
+            )
         if kind not in set(FeatureType):
-            raise InvalidValue(f"{kind!r} is not a type of feature {name!r}.", remedy="Use number or category.")
+            raise InvalidValue(
+                f"The type of feature {name!r} is {kind!r}, which is unknown.", remedy="Use number or category."
+            )
     return {name: FeatureType(kind) for name, kind in types.items()}
 
 
@@ -203,7 +210,7 @@ def _from_document(document: _FeatureDocument) -> Feature:
         cells = Cells.from_document(document.cells, len(document.categories) + 2)
         return CategoryFeature(name=name, output=output, categories=document.categories, cells=cells)
     if not document.cuts or any(np.diff(document.cuts) <= 0):
-        raise InvalidValue(f"Feature {name!r} of the reference has neither categories nor growing cuts.")
+        raise InvalidValue(f"Feature {name!r} of the reference has neither categories nor increasing cuts.")
     return NumberFeature(
         name=name,
         output=output,

@@ -1,8 +1,8 @@
 """
-Each statistic once, over two count vectors on a shared ordered support.
+The statistics that compare two windows, each over two vectors of counts on a shared ordered support.
 
-Two raw samples become such vectors by :func:`pool`: their support is the values that occur, and nothing is lost. Two
-profiles share the cells of their reference; each docstring says what that costs.
+:func:`pool` turns two raw samples into such vectors without loss: the support is the set of values that occur. Two
+profiles share the cells of their reference; each docstring states the error that results.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """A test statistic, and how probable one as large is where nothing has changed."""
+class StatisticalTest:
+    """A test statistic and its p-value: the probability of a value as large if the distribution has not changed."""
 
     statistic: float
     p_value: float
@@ -29,7 +29,7 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pooled:
-    """Two samples as counts of each value that occurs in either; ``support`` grows strictly."""
+    """Two samples as counts of each value that occurs in either; ``support`` is strictly increasing."""
 
     support: Floats
     reference: Floats
@@ -38,7 +38,7 @@ class Pooled:
 
 def pool(reference: ArrayLike, current: ArrayLike) -> Pooled:
     """
-    Turn two samples of numbers into counts on their pooled values.
+    Convert two samples of numbers to counts on their pooled values.
 
     >>> pooled = pool([1.0, 2.0, 2.0], [2.0, 5.0])
     >>> pooled.support.tolist(), pooled.reference.tolist(), pooled.current.tolist()
@@ -53,21 +53,21 @@ def pool(reference: ArrayLike, current: ArrayLike) -> Pooled:
     )
 
 
-def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> Tested:
+def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> StatisticalTest:
     """
-    Test whether two windows come of one continuous distribution, by the largest gap between their shares so far.
+    Test whether two windows have the same continuous distribution, by the largest gap between their cumulative shares.
 
         D = max_b | F_reference(b) - F_current(b) |,    p = Q_KS(D * sqrt(n m / (n + m)))
 
-    Between cells of a profile the gap cannot be seen: D is then too small by at most the larger share that one cell
-    holds, here about 1/64, and the p-value too large, never too small. Ties act the same way.
+    On profiles the gap inside a cell is unknown: D is too small by at most the largest share of a cell, about 1/64, and
+    the p-value is too large, never too small. Ties have the same effect.
 
     Args:
         reference: Counts per cell in ascending order, shape ``(cells,)``, each >= 0.
         current: Counts over the same cells.
 
     Returns:
-        D in [0, 1] and its two-sided asymptotic p-value (Smirnov 1948), good from about 50 rows each.
+        D in [0, 1] and its two-sided asymptotic p-value (Smirnov 1948), accurate from about 50 rows per window.
 
     Raises:
         ShapeMismatch: The windows have different numbers of cells.
@@ -76,21 +76,21 @@ def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> Tested:
     >>> kolmogorov_smirnov([50, 50, 0], [0, 50, 50]).statistic
     0.5
     """
-    from scipy.special import kolmogorov  # noqa: PLC0415 - half a second that serving need not pay
+    from scipy.special import kolmogorov  # noqa: PLC0415 - importing scipy takes half a second; servers do not need it
 
     before, after = _pair(reference, current)
     n, m = float(before.sum()), float(after.sum())
     gap = float(np.abs(np.cumsum(before) / n - np.cumsum(after) / m).max())
-    return Tested(statistic=gap, p_value=float(kolmogorov(gap * math.sqrt(n * m / (n + m)))))
+    return StatisticalTest(statistic=gap, p_value=float(kolmogorov(gap * math.sqrt(n * m / (n + m)))))
 
 
-def chi_square(reference: ArrayLike, current: ArrayLike) -> Tested:
+def chi_square(reference: ArrayLike, current: ArrayLike) -> StatisticalTest:
     """
-    Test whether two windows come of one distribution over categories (Pearson 1900, without Yates's correction).
+    Test whether two windows have the same distribution over categories (Pearson 1900, without Yates's correction).
 
         X2 = sum over windows and cells of (observed - expected)^2 / expected,    df = cells - 1
 
-    Cells that are empty in both windows do not count. Where expected counts are small the p-value is rough:
+    Cells that are empty in both windows are ignored. The p-value is inaccurate for small expected counts, so apply
     :func:`pool_sparse` first.
 
     Args:
@@ -98,7 +98,7 @@ def chi_square(reference: ArrayLike, current: ArrayLike) -> Tested:
         current: Counts over the same cells.
 
     Returns:
-        X2 >= 0 and its p-value; 0 and 1 where only one cell is filled.
+        X2 >= 0 and its p-value; 0 and 1 when only one cell has rows.
 
     Raises:
         ShapeMismatch: The windows have different numbers of cells.
@@ -107,19 +107,19 @@ def chi_square(reference: ArrayLike, current: ArrayLike) -> Tested:
     >>> chi_square([90, 10], [70, 30]).statistic
     12.5
     """
-    from scipy.special import chdtrc  # noqa: PLC0415 - half a second that serving need not pay
+    from scipy.special import chdtrc  # noqa: PLC0415 - importing scipy takes half a second; servers do not need it
 
     observed = np.stack(_pair(reference, current))
     observed = observed[:, observed.sum(axis=0) > 0]
     expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0, keepdims=True) / observed.sum()
     statistic = float(((observed - expected) ** 2 / expected).sum())
     freedom = observed.shape[1] - 1
-    return Tested(statistic=statistic, p_value=float(chdtrc(freedom, statistic)) if freedom else 1.0)
+    return StatisticalTest(statistic=statistic, p_value=float(chdtrc(freedom, statistic)) if freedom else 1.0)
 
 
 def pool_sparse(reference: ArrayLike, current: ArrayLike, *, expected: float = 5.0) -> tuple[Floats, Floats]:
     """
-    Put cells whose expected count is below *expected* in either window into one: chi-square then holds (Cochran 1954).
+    Merge all cells whose expected count is below *expected* in either window, as chi-square requires (Cochran 1954).
 
     >>> before, after = pool_sparse([90, 6, 2, 2], [95, 5, 0, 0])
     >>> before.tolist(), after.tolist()
@@ -135,19 +135,19 @@ def pool_sparse(reference: ArrayLike, current: ArrayLike, *, expected: float = 5
 
 def wasserstein(support: ArrayLike, reference: ArrayLike, current: ArrayLike, *, scale: float = 1.0) -> float:
     """
-    Measure how far the mass of *reference* must travel to become *current*, in units of *scale*.
+    Measure how far the mass of *reference* must move to become *current*, in units of *scale*.
 
         W1 = integral | F_reference(x) - F_current(x) | dx
 
-    On profiles the mass of a cell stands at its mean, separately in each window, so that a changed unit is seen in full
-    even where it throws everything into one cell. The error is at most the sum over cells and windows of share times
-    half the distance between minimum and maximum.
+    On profiles the mass of a cell is placed at the cell's mean in each window, so that a change of unit is measured
+    correctly even when all values fall into one cell. The error is at most the sum, over cells and windows, of the
+    cell's share times half the distance between its minimum and maximum.
 
     Args:
-        support: Where the mass stands, ascending, shape ``(points,)``.
-        reference: Counts at these points, each >= 0.
-        current: Counts at the same points.
-        scale: What counts as one: the reference's standard deviation makes effects of features comparable.
+        support: The positions of the mass in ascending order, shape ``(points,)``.
+        reference: Counts at these positions, each >= 0.
+        current: Counts at the same positions.
+        scale: The unit of the distance; the reference's standard deviation makes features comparable.
 
     Returns:
         The distance, >= 0.
@@ -163,9 +163,9 @@ def wasserstein(support: ArrayLike, reference: ArrayLike, current: ArrayLike, *,
     before, after = _pair(reference, current)
     points = np.asarray(support, dtype=np.float64)
     if points.shape != before.shape:
-        raise ShapeMismatch(f"There are {len(points)} points, but counts at {len(before)}.")
+        raise ShapeMismatch(f"The support has {len(points)} points, but the counts have {len(before)}.")
     if not scale > 0:
-        raise InvalidValue(f"A distance cannot be measured in units of {scale}.")
+        raise InvalidValue(f"The scale of the Wasserstein distance is {scale}; it must be above 0.")
     ahead = np.cumsum(before / before.sum() - after / after.sum())[:-1]
     with np.errstate(over="ignore"):
         return float(np.abs(ahead) @ np.diff(points) / scale)
@@ -173,11 +173,11 @@ def wasserstein(support: ArrayLike, reference: ArrayLike, current: ArrayLike, *,
 
 def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> float:
     """
-    Measure how different two windows are, symmetrically and bounded.
+    Measure how different two windows are; the distance is symmetric and bounded.
 
         JS = sqrt((KL(p || m) + KL(q || m)) / 2),    m = (p + q) / 2
 
-    On profiles it is too small by what happens inside cells.
+    On profiles the distance is too small, because changes inside a cell are not seen.
 
     Args:
         reference: Counts per cell, shape ``(cells,)``, each >= 0.
@@ -200,17 +200,17 @@ def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> float:
 
 def kullback_leibler(reference: ArrayLike, current: ArrayLike, *, floor: float = 1e-4) -> float:
     """
-    Measure how surprising *current* is to somebody who expects *reference* (Kullback and Leibler 1951).
+    Measure the information in nats that is lost when *reference* approximates *current* (Kullback and Leibler 1951).
 
         KL(q || p) = sum_b q_b * ln(q_b / p_b)
 
-    A sample of an unchanged distribution does not score 0: subtract :func:`divergence_bias`.
+    The divergence of a sample from an unchanged distribution is not 0 on average: subtract :func:`divergence_bias`.
 
     Args:
         reference: Counts per cell, shape ``(cells,)``, each >= 0.
         current: Counts over the same cells.
-        floor: Smallest share that the reference may have in a cell, a fraction in (0, 1); without one, a single row in
-            a new cell would score infinity.
+        floor: The smallest share that a cell of the reference counts with, a fraction in (0, 1). With 0, a single row
+            in a cell that is empty in the reference would give infinity.
 
     Returns:
         KL in nats, >= 0.
@@ -228,7 +228,7 @@ def kullback_leibler(reference: ArrayLike, current: ArrayLike, *, floor: float =
 
 def divergence_bias(cells: int, samples: int) -> float:
     """
-    What KL divergence scores on average when *samples* rows are drawn from the reference itself (Miller 1955).
+    Compute the mean KL divergence of *samples* rows that are drawn from the reference itself (Miller 1955).
 
         (cells - 1) / (2 * samples)
 
@@ -244,13 +244,12 @@ def population_stability_index(reference: ArrayLike, current: ArrayLike, *, floo
 
         PSI = sum_b (q_b - p_b) * ln(q_b / p_b)
 
-    It grows with the number of bins: the usual thresholds (0.1, 0.2) are meant for about ten.
+    PSI grows with the number of bins; the usual thresholds (0.1, 0.2) are meant for about ten bins.
 
     Args:
         reference: Counts per bin, shape ``(bins,)``, each >= 0.
         current: Counts over the same bins, shape ``(bins,)``.
-        floor: Smallest share a bin may have, a fraction in (0, 1). Empty bins are raised to it, so a threshold means
-            something only together with it.
+        floor: The smallest share that a bin counts with, a fraction in (0, 1). A threshold for PSI depends on it.
 
     Returns:
         PSI in nats, >= 0, symmetric in the two windows; 0.0 when they agree.
@@ -268,11 +267,11 @@ def population_stability_index(reference: ArrayLike, current: ArrayLike, *, floo
 
 def coarsen(reference: ArrayLike, *, groups: int = 10) -> NDArray[np.int64]:
     """
-    Where to cut an ordered support so that each group of neighbours holds about ``1 / groups`` of the reference.
+    Group neighbouring cells so that each group holds about ``1 / groups`` of the reference.
 
     Returns:
-        The first cell of each group, ascending from 0: what ``numpy.add.reduceat`` takes. Never more than *groups*;
-        fewer where single cells hold more than their part.
+        The first cell of each group, ascending from 0, for ``numpy.add.reduceat``. At most *groups*; fewer when single
+        cells hold more than ``1 / groups``.
 
     >>> coarsen([0, 25, 25, 25, 25, 0], groups=2).tolist()
     [0, 3]
@@ -285,11 +284,12 @@ def coarsen(reference: ArrayLike, *, groups: int = 10) -> NDArray[np.int64]:
 
 def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
     """
-    Correct p-values of many tests so that rejecting those below alpha keeps the share of false ones below alpha.
+    Correct the p-values of many tests.
 
         q_(i) = min over j >= i of p_(j) * m / j
 
-    Holds for independent and positively dependent tests (Benjamini and Hochberg 1995; Benjamini and Yekutieli 2001).
+    When the tests with a corrected p-value below alpha are rejected, the expected share of false rejections is below
+    alpha, for independent and positively dependent tests (Benjamini and Hochberg 1995; Benjamini and Yekutieli 2001).
 
     >>> [round(p, 4) for p in benjamini_hochberg([0.01, 0.04, 0.03])]
     [0.03, 0.04, 0.04]
@@ -307,12 +307,12 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
 def _pair(reference: ArrayLike, current: ArrayLike) -> tuple[Floats, Floats]:
     before, after = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
     if before.shape != after.shape or before.ndim != 1:
-        raise ShapeMismatch(f"Counts of shapes {before.shape} and {after.shape} are not over one row of cells.")
+        raise ShapeMismatch(f"Counts of shapes {before.shape} and {after.shape} are not vectors of equal length.")
     if (before < 0).any() or (after < 0).any():
-        raise InvalidValue("Counts cannot be below 0.")
+        raise InvalidValue("A count is negative.")
     for name, counts in (("reference", before), ("current window", after)):
         if not counts.sum() > 0:
-            raise EmptyWindow(f"The {name} holds no observation.")
+            raise EmptyWindow(f"The {name} has no observation.")
     return before, after
 
 
@@ -323,7 +323,9 @@ def _shares(reference: ArrayLike, current: ArrayLike) -> tuple[Floats, Floats]:
 
 def _floor(floor: float) -> float:
     if not 0 < floor < 1:
-        raise InvalidValue(f"{floor} is no smallest share of a cell.", remedy="Use a fraction above 0, such as 1e-4.")
+        raise InvalidValue(
+            f"The floor of a cell's share is {floor}; it must be above 0 and below 1.", remedy="Use 1e-4, for example."
+        )
     return floor
 
 

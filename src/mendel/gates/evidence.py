@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift import Outcomes, Task
+from mendel.drift import LabelledOutcomes, Task
 from mendel.errors import InvalidValue, ShapeMismatch
 from mendel.values import Measurement
 
@@ -43,7 +43,7 @@ class Evidence:
     Args:
         task: What the model answers.
         metric: The primary metric.
-        positive: The positive class, as in :meth:`mendel.drift.Outcomes.classification`.
+        positive: The positive class, as in :meth:`mendel.drift.LabelledOutcomes.classification`.
         labels: The truth of each row; None or NaN where it has not arrived.
         candidate: Its answers to these rows.
         production: Production's answers to the same rows; None for a first deployment.
@@ -98,7 +98,7 @@ class Evidence:
         """Which rows have a label."""
         return _present(self.labels)
 
-    def outcomes(self) -> tuple[Outcomes, Outcomes | None]:
+    def outcomes(self) -> tuple[LabelledOutcomes, LabelledOutcomes | None]:
         """
         The labelled rows with the answers of the candidate and of production.
 
@@ -118,13 +118,15 @@ class Evidence:
         outputs = [np.unique(v.outputs.astype(str) if v.outputs.dtype == object else v.outputs) for v in versions]
         return tuple(value for column in outputs for value in column.tolist())
 
-    def _outcomes(self, who: str, answers: Answers, known: NDArray[np.bool_], classes: tuple[object, ...]) -> Outcomes:
+    def _outcomes(
+        self, who: str, answers: Answers, known: NDArray[np.bool_], classes: tuple[object, ...]
+    ) -> LabelledOutcomes:
         labels, outputs = self.labels[known], answers.outputs[known]
         if self.task is Task.REGRESSION:
-            found = Outcomes.regression(labels, outputs)
+            found = LabelledOutcomes.regression(labels, outputs)
         else:
             scores = {name: column[known] for name, column in (answers.probabilities or {}).items()}
-            found = Outcomes.classification(labels, outputs, scores, classes=classes, positive=self.positive)
+            found = LabelledOutcomes.classification(labels, outputs, scores, classes=classes, positive=self.positive)
         if len(found) < len(labels):
             raise InvalidValue(f"The {who} left {len(labels) - len(found)} labelled rows without an answer.")
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mendel.drift import METRICS, Metric, Outcomes, Task, bootstrap, metric
+from mendel.drift import METRICS, LabelledOutcomes, Metric, Task, bootstrap, metric
 from mendel.errors import InvalidPolicy
 from mendel.gates.evidence import Evidence, Findings, FloorFinding
 from mendel.gates.latency_ratio import latency_ratio, median_ms
@@ -112,7 +112,7 @@ def _agreement(pair: Pair) -> Measurement:
     )
 
 
-def _floor(chosen: Metric, candidate: Outcomes, bounds: Bounds, rng: np.random.Generator) -> FloorFinding:
+def _floor(chosen: Metric, candidate: LabelledOutcomes, bounds: Bounds, rng: np.random.Generator) -> FloorFinding:
     floor = bounds.floor
     if floor is None:
         classes = max(2, len(candidate.classes))

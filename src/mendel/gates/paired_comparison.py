@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift import Metric, Outcomes, bootstrap, score_of
+from mendel.drift import LabelledOutcomes, Metric, bootstrap, score_of
 from mendel.gates.evidence import SegmentFinding
 from mendel.gates.policy import Bounds
 from mendel.values import Measured, Measurement, NotMeasured
@@ -21,7 +21,7 @@ DRAWS = 2000
 _DRAWS_PER_TEST = 4
 
 
-def score(chosen: Metric, outcomes: Outcomes) -> Measurement:
+def score(chosen: Metric, outcomes: LabelledOutcomes) -> Measurement:
     """The metric on all rows, or why there is none."""
     if not len(outcomes):
         return NotMeasured(reason="no labelled row", have=0, need=1)
@@ -71,8 +71,8 @@ class Pair:
     """A candidate and the production version, scored by one metric on the same rows."""
 
     metric: Metric
-    candidate: Outcomes
-    production: Outcomes
+    candidate: LabelledOutcomes
+    production: LabelledOutcomes
 
     def take(self, rows: NDArray[np.bool_]) -> Pair:
         """The rows of a mask."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift import FeatureType, as_numbers, category, infer_type, tally
+from mendel.drift import FeatureType, as_numbers, category_name, count_categories, infer_type
 from mendel.values import Table
 
 _TERCILES = (1 / 3, 2 / 3)
@@ -60,10 +60,10 @@ def _number_segments(name: str, features: Table, at: Sequence[float]) -> dict[st
 
 
 def _category_segments(name: str, features: Table, most: int) -> dict[str, NDArray[np.bool_]]:
-    counts = tally(features[name])
+    counts = count_categories(features[name])
     null = counts.pop(None, 0)
-    keys = np.array([category(value) or "" for value in features[name].tolist()], dtype=object)
+    keys = np.array([category_name(value) or "" for value in features[name].tolist()], dtype=object)
     found: dict[str, NDArray[np.bool_]] = {f"{name} = {key}": keys == key for key, _ in counts.most_common(most)}
     if null:
-        found[f"{name} missing"] = np.array([category(value) is None for value in features[name].tolist()])
+        found[f"{name} missing"] = np.array([category_name(value) is None for value in features[name].tolist()])
     return found

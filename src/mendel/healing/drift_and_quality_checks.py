@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from mendel.drift import (
     Band,
     DriftReport,
+    LabelledOutcomes,
     MonitoringPolicy,
-    Outcomes,
     Profile,
     Quality,
     QualityReading,
     Reference,
     compare,
-    confirmed,
-    evaluate,
-    merge,
+    evaluate_quality,
+    is_drift_confirmed,
+    merge_profiles,
     quality_signal,
 )
 from mendel.healing.entities import Evidence, Looked, Signal, SignalKind
@@ -78,7 +78,7 @@ def drift_report(
 ) -> DriftReport:
     """The window's rows, summed from profiles, against the reference."""
     rows = log.profile_rows(ref.model, ref.number, reference.id, window)
-    profile = merge(reference, [Profile.from_json(row.profile) for row in rows])
+    profile = merge_profiles(reference, [Profile.from_json(row.profile) for row in rows])
     return compare(reference, profile, policy, window=window)
 
 
@@ -159,7 +159,7 @@ def seen_in_drift(
     last = reports[-1]
     text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
     looked = (Looked(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
-    if confirmed(reports, policy):
+    if is_drift_confirmed(reports, policy):
         severity = Severity.MEDIUM if last.band is Band.CRITICAL else Severity.LOW
         share = last.drift_share.value if isinstance(last.drift_share, Measured) else None
         evidence = Evidence(
@@ -201,8 +201,8 @@ def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
     table = table.take(~table["shadow"].astype(bool)) if "shadow" in table else table
     if not len(table):
         return None
-    outcomes = Outcomes.of(table, task=policy.task, positive=policy.positive_label)
-    return evaluate(outcomes, np.random.default_rng(0), min_rows=policy.min_rows)
+    outcomes = LabelledOutcomes.of(table, task=policy.task, positive=policy.positive_label)
+    return evaluate_quality(outcomes, np.random.default_rng(0), min_rows=policy.min_rows)
 
 
 def registered_quality(record: VersionRecord, policy: MonitoringPolicy) -> Quality | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference, confirmed
+from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference, is_drift_confirmed
 from mendel.healing.drift_and_quality_checks import (
     Log,
     QualityLook,
@@ -115,7 +115,7 @@ class Monitor:
         reports = self._reports(ref, span, policy)
         if reports:
             whole = Window(span[0].start, span[-1].end)
-            since = self._onset(ref, whole, policy) if confirmed(reports, policy) else None
+            since = self._onset(ref, whole, policy) if is_drift_confirmed(reports, policy) else None
             drift = seen_in_drift(reports, ref, policy, since=since, policy_hash=document.hash, now=now)
         else:
             text = "drift not measured: the version has no reference"

@@ -50,9 +50,9 @@ def convert_labels(labels: Column, predictions: Column) -> Column:
     """
     Convert labels to the type of the predictions if every label allows it: ``"1"`` becomes 1 for numeric predictions.
 
-    >>> aligned(np.array(["1", "0"], dtype=object), np.array([1.0, 1.0])).tolist()
+    >>> convert_labels(np.array(["1", "0"], dtype=object), np.array([1.0, 1.0])).tolist()
     [1.0, 0.0]
-    >>> aligned(np.array([1.0, 0.0]), np.array(["1", "0"], dtype=object)).tolist()
+    >>> convert_labels(np.array([1.0, 0.0]), np.array(["1", "0"], dtype=object)).tolist()
     ['1', '0']
     """
     if predictions.dtype == object and any(isinstance(value, str) for value in predictions):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mendel.drift import Outcomes, evaluate
+from mendel.drift import LabelledOutcomes, evaluate_quality
 from mendel.errors import InvalidInput
 from mendel.projects import Project, load_project
 from mendel.retraining.job_orders import JobOrder, JobOutcome, artifact_directory, predictions_file, table_file
@@ -118,13 +118,13 @@ def _metrics(model: Any, holdout: pd.DataFrame, order: JobOrder) -> dict[str, fl
     truth, features = holdout[order.target].to_numpy(), holdout.drop(columns=order.target)
     answers = np.asarray(model.predict(features))
     if order.task == "regression":
-        outcomes = Outcomes.regression(truth, answers)
+        outcomes = LabelledOutcomes.regression(truth, answers)
     else:
         scores = None
         if callable(getattr(model, "predict_proba", None)):
             scores = dict(zip(model.classes_.tolist(), np.asarray(model.predict_proba(features)).T, strict=True))
-        outcomes = Outcomes.classification(truth, answers, scores, positive=order.positive)
-    quality = evaluate(outcomes, np.random.default_rng(order.seed), min_rows=1)
+        outcomes = LabelledOutcomes.classification(truth, answers, scores, positive=order.positive)
+    quality = evaluate_quality(outcomes, np.random.default_rng(order.seed), min_rows=1)
     return {name: found.value for name, found in quality.metrics.items() if isinstance(found, Measured)}
 
 

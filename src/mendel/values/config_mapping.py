@@ -34,7 +34,9 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, at: str, error: t
     tree = _normalise(kind, mapping, at, error)
     try:
         return msgspec.convert(tree, kind, strict=False)
-    except (msgspec.ValidationError, MendelError, ValueError, TypeError) as fault:
+    except MendelError as fault:
+        raise error(f"{at}: {fault.message}", remedy=fault.remedy) from fault
+    except (msgspec.ValidationError, ValueError, TypeError) as fault:
         raise error(f"{at}: {fault}.") from fault
 
 
@@ -58,7 +60,7 @@ def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any
         try:
             return parse_duration(value)
         except MendelError as fault:
-            raise error(f"{at}: {fault}") from fault
+            raise error(f"{at}: {fault.message}", remedy=fault.remedy) from fault
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, Mapping):
             raise error(f"{at}: {value!r} is not a mapping of keys to values.")

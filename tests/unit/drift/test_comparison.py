@@ -5,7 +5,17 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from mendel.drift import Band, DriftReport, Effects, MonitoringPolicy, Profile, Reference, compare, confirmed, merge
+from mendel.drift import (
+    Band,
+    DriftReport,
+    EffectThresholds,
+    MonitoringPolicy,
+    Profile,
+    Reference,
+    compare,
+    is_drift_confirmed,
+    merge_profiles,
+)
 from mendel.errors import ReferenceMismatch
 from mendel.values import EPOCH, Measured, NotMeasured, Severity, Table, Window
 
@@ -85,7 +95,7 @@ def test_a_million_rows_do_not_make_a_trifle_an_alarm(policy: MonitoringPolicy, 
 
 def test_few_rows_do_not_make_noise_an_alarm(rng: np.random.Generator) -> None:
     """With floors of 0 the p-value alone keeps false alarms at alpha: 5 in 100, here at most 9."""
-    tolerant = MonitoringPolicy(effects=Effects(wasserstein=0.0, js=0.0, psi=None))
+    tolerant = MonitoringPolicy(effects=EffectThresholds(wasserstein=0.0, js=0.0, psi=None))
     pairs = [rng.normal(size=(2, 250)) for _ in range(100)]
     reports = [compare(Reference.fit(Table({"x": a})), Table({"x": b}), tolerant) for a, b in pairs]
     assert 0 < sum(bool(report.drifted_features) for report in reports) <= 9
@@ -190,10 +200,10 @@ def test_drift_score_of_unchanged_rows_is_small(people: Table, policy: Monitorin
 def test_named_effects_must_agree(reference: Reference, people: Table) -> None:
     """What one statistic calls drift is none where another named one disagrees."""
     later = people.with_columns({"age": people["age"] + 3})
-    without = MonitoringPolicy(effects=Effects(psi=None))
+    without = MonitoringPolicy(effects=EffectThresholds(psi=None))
     assert compare(reference, later, without).drifted_features == ("age",)
     assert compare(reference, later, MonitoringPolicy()).drifted_features == ()
-    also = MonitoringPolicy(effects=Effects(psi=None, kl=5.0))
+    also = MonitoringPolicy(effects=EffectThresholds(psi=None, kl=5.0))
     assert compare(reference, later, also).drifted_features == ()
 
 
@@ -201,7 +211,7 @@ def test_rows_and_profiles_give_one_report(reference: Reference, people: Table, 
     """The report on rows is that on their profile, and on the sum of the profiles of their parts."""
     whole = compare(reference, people, policy)
     parts = [Profile.of(reference, people.take(np.arange(start, start + 500))) for start in range(0, 2000, 500)]
-    summed = compare(reference, merge(reference, parts), policy)
+    summed = compare(reference, merge_profiles(reference, parts), policy)
     assert summed.drift_share == whole.drift_share
     assert [r.p_value for f in summed.features for r in f.readings] == [
         r.p_value for f in whole.features for r in f.readings
@@ -241,23 +251,23 @@ def reports(reference: Reference, windows: list[Table]) -> list[DriftReport]:
 def test_drift_is_confirmed_in_consecutive_windows(reference: Reference, people: Table, drifted: Table) -> None:
     """Two windows in a row confirm; one, or two with a calm one between, do not."""
     policy = MonitoringPolicy()
-    assert confirmed(reports(reference, [people, drifted, drifted]), policy)
-    assert not confirmed(reports(reference, [people, drifted]), policy)
-    assert not confirmed(reports(reference, [drifted, people, drifted]), policy)
-    assert not confirmed([], policy)
+    assert is_drift_confirmed(reports(reference, [people, drifted, drifted]), policy)
+    assert not is_drift_confirmed(reports(reference, [people, drifted]), policy)
+    assert not is_drift_confirmed(reports(reference, [drifted, people, drifted]), policy)
+    assert not is_drift_confirmed([], policy)
 
 
 def test_unmeasured_windows_are_passed_over(reference: Reference, people: Table, drifted: Table) -> None:
     """A window with too few rows neither confirms nor clears."""
     few = drifted.take(np.arange(50))
-    assert confirmed(reports(reference, [drifted, few, drifted]), MonitoringPolicy())
-    assert not confirmed(reports(reference, [few, few, drifted]), MonitoringPolicy())
+    assert is_drift_confirmed(reports(reference, [drifted, few, drifted]), MonitoringPolicy())
+    assert not is_drift_confirmed(reports(reference, [few, few, drifted]), MonitoringPolicy())
 
 
 def test_one_window_seen_twice_does_not_confirm(reference: Reference, people: Table, drifted: Table) -> None:
     """A revised report takes the place of the first of the same window."""
     twice = [compare(reference, rows, MonitoringPolicy(), window=day(0)) for rows in (drifted, drifted)]
-    assert not confirmed(twice, MonitoringPolicy())
+    assert not is_drift_confirmed(twice, MonitoringPolicy())
 
 
 def test_real_rows_do_not_drift_from_themselves(credit: Table, policy: MonitoringPolicy) -> None:

@@ -84,7 +84,7 @@ def test_few_rows_are_neither_yes_nor_no(steady: pd.DataFrame, moved: pd.DataFra
 
 def test_what_is_no_frame_is_refused() -> None:
     """A number has no columns."""
-    with pytest.raises(InvalidValue, match="int has no columns"):
+    with pytest.raises(InvalidValue, match="type int has no columns"):
         mendel.DriftDetector(1, 2)
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from mendel.drift import Effects, FeatureType, LogRule, MonitoringPolicy, Task
+from mendel.drift import EffectThresholds, FeatureType, LogRule, MonitoringPolicy, Task
 from mendel.errors import InvalidPolicy
 from mendel.values import from_mapping
 
@@ -28,7 +28,7 @@ def test_reads_what_people_write() -> None:
         at="monitoring",
     )
     assert policy.every == timedelta(seconds=30)
-    assert policy.effects == Effects(wasserstein=0.2, psi=None)
+    assert policy.effects == EffectThresholds(wasserstein=0.2, psi=None)
     assert policy.types == {"zip": FeatureType.CATEGORY}
     assert policy.features["zip"].log is LogRule.HASH
     assert policy.segments == {"age": (30.0, 60.0)}

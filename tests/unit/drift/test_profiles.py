@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.drift import Profile, Reference, merge
-from mendel.drift.bin_lookup import place
+from mendel.drift import Profile, Reference, merge_profiles
+from mendel.drift.bin_lookup import cell_indexes
 from mendel.errors import InvalidValue, ReferenceMismatch
 from mendel.values import Table
 
@@ -31,7 +31,7 @@ def profile_of(rows: list[tuple[float, str | None]]) -> Profile:
 def test_merging_is_associative_and_commutative(parts: list[list[tuple[float, str | None]]], chance: object) -> None:
     """Segments may be summed in any order and grouping: the profile is the same to the last bit."""
     profiles = [profile_of(rows) for rows in parts]
-    at_once = merge(REFERENCE, profiles)
+    at_once = merge_profiles(REFERENCE, profiles)
     chance.shuffle(profiles)
     one_by_one = reduce(lambda left, right: left.merge(right), profiles)
     from_the_right = reduce(lambda right, left: left.merge(right), reversed(profiles))
@@ -132,4 +132,4 @@ def test_placing_is_searching(seed: int, kind: str) -> None:
     cuts = np.unique(draw(size=66))
     edges = np.concatenate([cuts, np.nextafter(cuts, -np.inf), np.nextafter(cuts, np.inf), [-1e308, 1e308, 0.0, -0.0]])
     values = np.concatenate([edges, draw(size=5000)])
-    assert (place(cuts, values) == np.searchsorted(cuts, values)).all()
+    assert (cell_indexes(cuts, values) == np.searchsorted(cuts, values)).all()

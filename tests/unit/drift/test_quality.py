@@ -8,16 +8,16 @@ import sklearn.metrics as oracle
 
 from mendel.drift import (
     METRICS,
+    LabelledOutcomes,
     MonitoringPolicy,
-    Outcomes,
     Quality,
     Task,
     bootstrap,
-    evaluate,
+    evaluate_quality,
     metric,
     quality_signal,
     score_of,
-    wilson,
+    wilson_interval,
 )
 from mendel.errors import InvalidPolicy, InvalidValue, ShapeMismatch
 from mendel.values import Measured, NotMeasured, Table
@@ -39,9 +39,9 @@ def three(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return np.array([rng.choice(3, p=row) for row in said]), answers, said
 
 
-def outcomes_of(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Outcomes:
+def outcomes_of(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> LabelledOutcomes:
     labels, answers, said = binary
-    return Outcomes.classification(labels, answers, {"0": 1 - said, "1": said})
+    return LabelledOutcomes.classification(labels, answers, {"0": 1 - said, "1": said})
 
 
 def test_binary_metrics_are_sklearns(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -73,7 +73,7 @@ def test_many_class_metrics_are_sklearns(three: tuple[np.ndarray, np.ndarray, np
         "log_loss": oracle.log_loss(labels, said),
         "brier": ((said - np.eye(3)[labels]) ** 2).sum(axis=1).mean(),
     }
-    outcomes = Outcomes.classification(labels, answers, {str(n): said[:, n] for n in range(3)})
+    outcomes = LabelledOutcomes.classification(labels, answers, {str(n): said[:, n] for n in range(3)})
     assert {name: score_of(metric(name), outcomes) for name in theirs} == pytest.approx(theirs, abs=1e-12)
 
 
@@ -86,20 +86,20 @@ def test_regression_metrics_are_sklearns(rng: np.random.Generator) -> None:
         "rmse": oracle.root_mean_squared_error(labels, answers),
         "r2": oracle.r2_score(labels, answers),
     }
-    outcomes = Outcomes.regression(labels, answers)
+    outcomes = LabelledOutcomes.regression(labels, answers)
     assert {name: score_of(metric(name), outcomes) for name in theirs} == pytest.approx(theirs, rel=1e-9)
 
 
 def test_calibration_error_by_hand() -> None:
     """Two bins: 0.9 said and 1/2 true on four rows, 0.2 said and 0 true on one: (4 * 0.4 + 1 * 0.2) / 5 = 0.36."""
     said = np.array([0.9, 0.9, 0.9, 0.9, 0.2])
-    outcomes = Outcomes.classification([1, 1, 0, 0, 0], [1, 1, 1, 1, 0], {"0": 1 - said, "1": said})
+    outcomes = LabelledOutcomes.classification([1, 1, 0, 0, 0], [1, 1, 1, 1, 0], {"0": 1 - said, "1": said})
     assert score_of(metric("calibration_error"), outcomes) == pytest.approx(0.36)
 
 
 def test_confusion(binary: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator) -> None:
     """Rows are true, columns answered classes, in order."""
-    found = evaluate(outcomes_of(binary), rng)
+    found = evaluate_quality(outcomes_of(binary), rng)
     assert found.classes == ("0", "1")
     assert found.confusion == tuple(map(tuple, oracle.confusion_matrix(binary[0], binary[1]).tolist()))
 
@@ -108,7 +108,7 @@ def test_every_metric_has_its_interval(
     binary: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> None:
     """Every measured value lies in its interval, which is not the whole world."""
-    for measured in evaluate(outcomes_of(binary), rng).metrics.values():
+    for measured in evaluate_quality(outcomes_of(binary), rng).metrics.values():
         assert isinstance(measured, Measured)
         assert measured.low is not None
         assert measured.high is not None
@@ -123,7 +123,7 @@ def test_bootstrap_intervals_cover(rng: np.random.Generator) -> None:
     for _ in range(100):
         labels = rng.random(400) < 0.5
         answers = np.where(rng.random(400) < 0.8, labels, ~labels)
-        measured = evaluate(Outcomes.classification(labels, answers), rng)["f1"]
+        measured = evaluate_quality(LabelledOutcomes.classification(labels, answers), rng)["f1"]
         assert isinstance(measured, Measured)
         held += measured.low <= truth <= measured.high
     assert held >= 88
@@ -132,13 +132,13 @@ def test_bootstrap_intervals_cover(rng: np.random.Generator) -> None:
 def test_equal_seed_equal_interval(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """Chance is an argument: the same seed gives the same interval."""
     outcomes = outcomes_of(binary)
-    assert evaluate(outcomes, np.random.default_rng(1)) == evaluate(outcomes, np.random.default_rng(1))
+    assert evaluate_quality(outcomes, np.random.default_rng(1)) == evaluate_quality(outcomes, np.random.default_rng(1))
 
 
 def test_undefined_is_not_measured(rng: np.random.Generator) -> None:
     """Precision without a positive answer, AUC without a positive label, losses without probabilities: not 0."""
-    outcomes = Outcomes.classification(np.zeros(50), np.zeros(50), positive=1, classes=[0, 1])
-    found = evaluate(outcomes, rng)
+    outcomes = LabelledOutcomes.classification(np.zeros(50), np.zeros(50), positive=1, classes=[0, 1])
+    found = evaluate_quality(outcomes, rng)
     assert isinstance(found["accuracy"], Measured)
     assert all(isinstance(found[name], NotMeasured) for name in ("precision", "recall", "f1", "roc_auc", "log_loss"))
     assert isinstance(found["no such metric"], NotMeasured)
@@ -146,52 +146,55 @@ def test_undefined_is_not_measured(rng: np.random.Generator) -> None:
 
 def test_too_few_rows_are_not_measured(rng: np.random.Generator) -> None:
     """29 rows are not measured, 30 are."""
-    found = [evaluate(Outcomes.classification([0, 1] * 15, [0, 1] * 15).take(np.arange(n)), rng) for n in (29, 30)]
+    found = [
+        evaluate_quality(LabelledOutcomes.classification([0, 1] * 15, [0, 1] * 15).take(np.arange(n)), rng)
+        for n in (29, 30)
+    ]
     assert found[0]["accuracy"] == NotMeasured(reason="insufficient_data", have=29, need=30)
     assert isinstance(found[1]["accuracy"], Measured)
 
 
 def test_no_row_at_all(rng: np.random.Generator) -> None:
     """Nothing labelled yet is not an error."""
-    assert evaluate(Outcomes.classification([], []), rng).samples == 0
-    assert evaluate(Outcomes.regression(np.array([]), np.array([])), rng).samples == 0
+    assert evaluate_quality(LabelledOutcomes.classification([], []), rng).samples == 0
+    assert evaluate_quality(LabelledOutcomes.regression(np.array([]), np.array([])), rng).samples == 0
 
 
 def test_rows_without_truth_are_left_out() -> None:
     """A label that has not arrived, or an answer that was not given, is no row."""
-    outcomes = Outcomes.classification([1, None, 0, 1], [1.0, 0.0, None, 0.0])
+    outcomes = LabelledOutcomes.classification([1, None, 0, 1], [1.0, 0.0, None, 0.0])
     assert len(outcomes) == 2
 
 
 def test_labels_match_however_stored() -> None:
     """1, 1.0, True and "1" are one class."""
     for labels in ([1, 0], [1.0, 0.0], [True, False], ["1", "0"]):
-        assert score_of(metric("accuracy"), Outcomes.classification(labels, np.array([1.0, 0.0]))) == 1.0
+        assert score_of(metric("accuracy"), LabelledOutcomes.classification(labels, np.array([1.0, 0.0]))) == 1.0
 
 
 def test_positive_class() -> None:
     """It may be absent from a window without positives, but not be none of two classes."""
-    assert Outcomes.classification([0] * 3, [0] * 3, positive="1").classes == ("0", "1")
+    assert LabelledOutcomes.classification([0] * 3, [0] * 3, positive="1").classes == ("0", "1")
     with pytest.raises(InvalidValue):
-        Outcomes.classification(["no", "yes"], ["no", "yes"], positive="1")
+        LabelledOutcomes.classification(["no", "yes"], ["no", "yes"], positive="1")
 
 
 def test_columns_of_one_length() -> None:
     """Labels and answers of different rows are refused."""
     with pytest.raises(ShapeMismatch):
-        Outcomes.classification([0, 1], [0])
+        LabelledOutcomes.classification([0, 1], [0])
     with pytest.raises(ShapeMismatch):
-        Outcomes.regression(np.zeros(2), np.zeros(1))
+        LabelledOutcomes.regression(np.zeros(2), np.zeros(1))
 
 
 def test_reads_labelled_predictions(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """The prediction log's columns become outcomes by name."""
     labels, answers, said = binary
     columns = {"label": labels, "prediction": answers, "proba.0": 1 - said, "proba.1": said, "latency_ms": said}
-    found = Outcomes.of(Table(columns))
+    found = LabelledOutcomes.of(Table(columns))
     assert score_of(metric("roc_auc"), found) == pytest.approx(oracle.roc_auc_score(labels, said))
     with pytest.raises(InvalidValue, match="'label'"):
-        Outcomes.of(Table({"prediction": answers}))
+        LabelledOutcomes.of(Table({"prediction": answers}))
 
 
 def test_bootstrap_is_paired(binary: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator) -> None:
@@ -227,7 +230,7 @@ def test_wilson_by_hand() -> None:
     z = 1.959963984540054
     half = z / (1 + z * z / 10) * math.sqrt(0.8 * 0.2 / 10 + z * z / 400)
     middle = (0.8 + z * z / 20) / (1 + z * z / 10)
-    assert wilson(8, 10) == pytest.approx((middle - half, middle + half), abs=1e-12)
+    assert wilson_interval(8, 10) == pytest.approx((middle - half, middle + half), abs=1e-12)
 
 
 def quality(accuracy: float, low: float | None = None, high: float | None = None) -> Quality:
@@ -284,6 +287,8 @@ def test_steady_quality_rarely_alarms(rng: np.random.Generator) -> None:
 
     def window(rows: int) -> Quality:
         labels = rng.random(rows) < 0.3
-        return evaluate(Outcomes.classification(labels, np.where(rng.random(rows) < 0.85, labels, ~labels)), rng)
+        return evaluate_quality(
+            LabelledOutcomes.classification(labels, np.where(rng.random(rows) < 0.85, labels, ~labels)), rng
+        )
 
     assert sum(quality_signal(window(300), window(300), policy).crossed is True for _ in range(100)) <= 2
