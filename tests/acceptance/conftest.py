@@ -24,12 +24,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
-from mendel.app.demo.demo_processes import free_ports
 from mendel.app.demo.door_clients import DoorClients
 from mendel.app.directory import DataDirectory
 from mendel.registry import Registration
 from mendel.serving import write_artifact
 from mendel.values import ModelName
+from support.ports import free_ports
+from support.waiting import until
 
 HOST = "127.0.0.1"
 MENDEL = (sys.executable, "-m", "mendel.app.cli")
@@ -165,12 +166,16 @@ class Installation:
 
     def until(self, reached, seconds=60.0, process=None):
         """Wait until *reached* gives something true; give that."""
-        end = time.monotonic() + seconds
-        while not (found := reached()):
-            assert process is None or process.poll() is None, self.log.read_text()[-4000:]
-            assert time.monotonic() < end, f"it did not happen within {seconds} s: {self.log.read_text()[-4000:]}"
-            time.sleep(0.05)
-        return found
+
+        def look():
+            assert process is None or process.poll() is None, self.log_tail()
+            return reached()
+
+        return until(look, within=seconds, every=0.05, told=self.log_tail)
+
+    def log_tail(self):
+        """The end of what its processes said."""
+        return self.log.read_text()[-4000:] if self.log.exists() else ""
 
     def doors(self):
         """A client of every door, as a context manager."""
@@ -246,6 +251,11 @@ class Load:
         """Up to *most* of the ids acknowledged so far."""
         with self._mutex:
             return rng.sample(self.acknowledged, min(most, len(self.acknowledged)))
+
+    def go_on(self, more, within=90.0):
+        """Wait until *more* was acknowledged than now: time, as users feel it."""
+        wanted = len(self.acknowledged) + more
+        until(lambda: len(self.acknowledged) >= wanted, within=within, told=self._installation.log_tail)
 
     def _run(self, place):
         number = place

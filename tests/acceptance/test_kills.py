@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import sys
@@ -23,7 +24,8 @@ from mendel.predictions import LabelRow
 from mendel.values import Stage
 
 HOST, MODEL = "127.0.0.1", "credit"
-KILLS = 20
+KILLS = 4
+"""Of the hub, and of the server's processes, in `make test`; `make soak` kills for as long as it may."""
 CHANGES = {"model.promoted", "model.rollback", "deployment.changed"}
 
 
@@ -81,35 +83,33 @@ class Kept:
 
 
 class HubKills:
-    """Kills the hub: one time in four while it starts, else some moments after it answered."""
+    """Kills the hub: every fourth time while it starts, else when some more was answered since it became ready."""
 
-    def __init__(self, hub, rng):
-        self._hub, self._rng = hub, rng
+    def __init__(self, hub, traffic, rng, enough):
+        self._hub, self._traffic, self._rng, self._enough = hub, traffic, rng, enough
 
     def __call__(self):
-        if self._hub.kills == KILLS:
+        if self._enough(self._hub.kills):
             return None
-        if self._rng.random() < 0.25:
-            time.sleep(self._rng.uniform(0.0, 2.5))
-        else:
+        if self._hub.kills % 4 != 3:
             self._hub.await_ready()
-            time.sleep(self._rng.uniform(0.0, 2.5))
+        self._traffic.go_on(self._rng.randrange(400))
         self._hub.kill()
         return 0.0
 
 
 class ServerKills:
-    """Kills the server's supervisor, or one of its children, some moments after a worker answers."""
+    """Kills the server's supervisor, or one of its children, when some more was answered."""
 
-    def __init__(self, server, rng):
-        self._server, self._rng = server, rng
+    def __init__(self, server, traffic, rng, enough):
+        self._server, self._traffic, self._rng, self._enough = server, traffic, rng, enough
         self.children = 0
 
     def __call__(self):
-        if self._server.kills + self.children >= KILLS and self._server.kills >= KILLS // 3:
+        if self._enough(self._server.kills + self.children) and self._server.kills and self.children:
             return None
         self._server.await_ready()
-        time.sleep(self._rng.uniform(0.0, 1.5))
+        self._traffic.go_on(self._rng.randrange(250))
         children = children_of(self._server.process.pid)
         if self._rng.random() < 0.4 or not children:
             self._server.kill()
@@ -305,14 +305,8 @@ def server_answers(installation):
     return ready
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_nothing_acknowledged_is_lost_or_doubled_by_kills(two_versions, load, rng, capsys):
-    """
-    Twenty times the hub and twenty times parts of the server are killed under traffic, labels, promotions and
-    rollbacks: every acknowledged prediction, label and change is there, once.
-    """
-    installation = two_versions
+def kill_under_traffic(installation, load, rng, enough):
+    """Kill hub and server until *enough* says so of the number of kills, under all that users do; hold what is left."""
     hub = Kept(installation, hub_answers(installation), "hub")
     hub.await_ready()
     with installation.over_http() as client:
@@ -322,41 +316,74 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(two_versions, load, rn
     server.await_ready()
     traffic = load(installation)
     operator, labeller = Operator(installation, rng), Labeller(installation, traffic, rng)
-    hub_kills, server_kills, watcher = HubKills(hub, rng), ServerKills(server, rng), Watcher(installation)
+    hub_kills, server_kills = HubKills(hub, traffic, rng, enough), ServerKills(server, traffic, rng, enough)
+    watcher = Watcher(installation)
     with ExitStack() as running:
         running.enter_context(traffic)
-        others = [running.enter_context(BackgroundJob(chore)) for chore in (operator, labeller, watcher)]
+        others = [running.enter_context(BackgroundJob(job)) for job in (operator, labeller, watcher)]
         killers = [running.enter_context(BackgroundJob(killer)) for killer in (hub_kills, server_kills)]
-        installation.until(lambda: all(killer.over for killer in killers) or any(other.over for other in others), 400)
+        while not (all(killer.over for killer in killers) or any(other.over for other in others)):
+            traffic.go_on(1)  # which fails where nobody answers any more
     hub.await_ready()
     server.await_ready()
-    assert hub.kills >= KILLS
-    assert server.kills + server_kills.children >= KILLS
-    assert min(server.kills, server_kills.children) > 0
+    assert min(hub.kills, server.kills, server_kills.children) > 0
     assert installation.stop(server.process) == 0
     assert installation.stop(hub.process) == 0
     ship_everything(installation)
-    assert len(operator.acknowledged) > KILLS
-    assert len(labeller.acknowledged) > KILLS
+    assert len(operator.acknowledged) > hub.kills
+    assert len(labeller.acknowledged) > hub.kills
     assert {door for door, _ in traffic.versions} == {"rest", "grpc", "zmq"}
     assert {version for _, version in traffic.versions} == {1, 2}
     assert traffic.unlogged == 0
     assert watcher.looks > 100
     require_one_history(installation, operator.acknowledged)
     require_each_once(installation, traffic.acknowledged, labeller.acknowledged)
-    told = (
+    return (
         f"killed: {hub.kills} hubs, {server.kills} supervisors, {server_kills.children} workers and fronts; "
         f"acknowledged: {len(traffic.acknowledged)} predictions, {len(labeller.acknowledged)} labels, "
         f"{len(operator.acknowledged)} changes; each there once"
     )
+
+
+@pytest.mark.race
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_acknowledged_is_lost_or_doubled_by_kills(two_versions, load, rng):
+    """
+    Hub and parts of the server are killed under traffic, labels, promotions and rollbacks: every acknowledged
+    prediction, label and change is there, once.
+    """
+    kill_under_traffic(two_versions, load, rng, lambda kills: kills >= KILLS)
+
+
+@pytest.mark.soak
+def test_nothing_acknowledged_is_lost_or_doubled_however_long(two_versions, load, soak_seconds, capsys):
+    """The same for as long as there is time, at other moments every time."""
+    seed, end = random.randrange(1 << 32), time.monotonic() + soak_seconds
     with capsys.disabled():
-        sys.stdout.write(f"\n{told}\n")
+        sys.stdout.write(f"\nseed {seed}\n")
+        told = kill_under_traffic(two_versions, load, random.Random(seed), lambda _: time.monotonic() > end)
+        sys.stdout.write(f"{told}\n")
+
+
+def stop_at(installation, traffic, moment):
+    """Start `mendel up`, wait until it is in *moment*, and stop it; it ends with 0."""
+    process, before = installation.start("up"), len(traffic.acknowledged)
+    moments = {
+        "it holds the directory": partial(installation.locked, installation.directory / "up.lock"),
+        "the hub has its port": lambda: installation.data.hub() is not None,
+        "the server has its ports": installation.data.server_ports,
+        "it answers": lambda: len(traffic.acknowledged) > before,
+        "it has answered a while": lambda: len(traffic.acknowledged) > before + 300,
+    }
+    installation.until(moments[moment], process=process)
+    assert installation.stop(process) == 0, installation.log.read_text()[-4000:]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
-    """`mendel up` that is told to stop at random moments, its own start among them, ends with 0 and loses nothing."""
+    """`mendel up` told to stop, at any point of its start or while it answers, ends with 0 and loses nothing."""
     installation = install()
     with installation.client() as client:
         installation.register(client, trees / "1")
@@ -364,16 +391,9 @@ def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
     traffic = load(installation)
     labeller = Labeller(installation, traffic, rng)
     with traffic, BackgroundJob(labeller):
-        for _ in range(3):
-            process = installation.start("up")
-            installation.until(partial(installation.locked, installation.directory / "up.lock"), process=process)
-            time.sleep(rng.uniform(0.0, 4.0))
-            assert installation.stop(process) == 0, installation.log.read_text()[-4000:]
-        for _ in range(3):
-            process, before = installation.start("up"), len(traffic.acknowledged)
-            installation.until(lambda before=before: len(traffic.acknowledged) > before, process=process)
-            time.sleep(rng.uniform(0.0, 2.0))
-            assert installation.stop(process) == 0, installation.log.read_text()[-4000:]
+        for moment in ("it holds the directory", "the hub has its port", "the server has its ports", "it answers"):
+            stop_at(installation, traffic, moment)
+        stop_at(installation, traffic, "it has answered a while")
     assert len(traffic.acknowledged) > 30
     assert labeller.acknowledged
     ship_everything(installation)

@@ -232,17 +232,20 @@ class Podman:
 
 
 @pytest.fixture(scope="session")
-def surroundings(request, tmp_path_factory):
-    """The environment of commands: a cache for the whole session, an author for git, engines with their own storage."""
+def surroundings(request, once):
+    """The environment of commands: a cache for the whole run, an author for git, engines with their own storage."""
     engines = request.getfixturevalue("podman_environment") if os.geteuid() == 0 else os.environ
-    room = tmp_path_factory.mktemp("surroundings")
+    room = once("surroundings", _write_configuration)
+    kept = {name: value for name, value in engines.items() if not name.startswith(("MENDEL_", "PYTEST_", "GIT_"))}
+    own = {"GIT_CONFIG_GLOBAL": str(room / "gitconfig"), "GIT_CONFIG_SYSTEM": os.devnull, "DOCKER_CONFIG": str(room)}
+    return {**kept, **own, "MENDEL_CACHE": str(room / "cache"), "NO_COLOR": "1"}
+
+
+def _write_configuration(room):
     (room / "gitconfig").write_text(
         "[user]\nname = Gregor\nemail = gregor@example.org\n[init]\ndefaultBranch = main\n[safe]\ndirectory = *\n"
     )
     (room / "config.json").write_text("{}")
-    kept = {name: value for name, value in engines.items() if not name.startswith(("MENDEL_", "PYTEST_", "GIT_"))}
-    own = {"GIT_CONFIG_GLOBAL": str(room / "gitconfig"), "GIT_CONFIG_SYSTEM": os.devnull, "DOCKER_CONFIG": str(room)}
-    return {**kept, **own, "MENDEL_CACHE": str(room / "cache"), "NO_COLOR": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -253,12 +256,14 @@ def podman(need, surroundings):
 
 
 @pytest.fixture(scope="session")
-def base(need, surroundings, tmp_path_factory):
+def base(need, surroundings, once):
     """A base image as `mendel base` makes it."""
     need("mmdebstrap", root=False)
-    room = tmp_path_factory.mktemp("base")
-    Repository(root=room, environment=surroundings).ok("base", "--output", str(room / "base"))
-    return room / "base"
+
+    def make(room):
+        Repository(root=room, environment=surroundings).ok("base", "--output", str(room / "base"))
+
+    return once("base", make) / "base"
 
 
 @pytest.fixture(scope="session")
@@ -290,17 +295,25 @@ def _train(repository):
 
 
 @pytest.fixture(scope="session")
-def released(begin, tmp_path_factory):
-    """The project of three classifiers, trained, locked and released at 0.1.0; not to be changed."""
-    made = begin(EXAMPLES / "rfq_likelihood", tmp_path_factory.mktemp(ODD) / "rfq", prepare=_train)
-    made.ok("tag", "minor", "--all")
-    return made
+def release(begin, once, surroundings):
+    """The project of three classifiers, trained, locked and released at 0.1.0; only copied."""
+
+    def make(room):
+        begin(EXAMPLES / "rfq_likelihood", room / "rfq", prepare=_train).ok("tag", "minor", "--all")
+
+    return Repository(root=once("released", make) / "rfq", environment=surroundings)
+
+
+@pytest.fixture(scope="session")
+def released(release, tmp_path_factory):
+    """A copy of it for all tests of this process that only build and ask."""
+    return release.copy(tmp_path_factory.mktemp(ODD) / "rfq")
 
 
 @pytest.fixture
-def rfq(released, tmp_path):
-    """A copy of the project of three classifiers, without images."""
-    return released.copy(tmp_path / ODD / "rfq")
+def rfq(release, tmp_path):
+    """A copy of it for one test, without images."""
+    return release.copy(tmp_path / ODD / "rfq")
 
 
 @pytest.fixture(scope="session")

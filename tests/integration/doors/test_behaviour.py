@@ -22,6 +22,7 @@ from mendel.serving.loaded_version import footprint
 from mendel.transports.door_table import DOORS
 from mendel.transports.grpc.server import GrpcServer
 from mendel.values import Digest, Route
+from support.waiting import until_async
 
 DOOR_NAMES = [door.name for door in DOORS]
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
@@ -56,7 +57,7 @@ async def test_a_hot_swap_under_load_fails_nothing_and_mixes_nothing(open_world,
     world = await open_world()
     await world.apply(at("sum", 1, generation=1))
     clients = [connect(door, world) for door in DOOR_NAMES]
-    seen: set[str] = set()
+    seen: list[str] = []
     stop = asyncio.Event()
 
     async def ask(client) -> int:
@@ -66,18 +67,19 @@ async def test_a_hot_swap_under_load_fails_nothing_and_mixes_nothing(open_world,
             assert reply.error is None, reply
             version = reply.body["metadata"]["model_version"]
             assert reply.body["predictions"] == [6.0 + 1000 * int(version)] * 2
-            seen.add(version)
+            seen.append(version)
             asked += 1
         return asked
 
     asking = [asyncio.create_task(ask(client)) for client in clients for _ in range(8)]
     for generation in range(2, 8):
-        await asyncio.sleep(0.1)
+        before = len(seen)
+        await until_async(lambda before=before: len(seen) > before + 50)
         (report,) = await world.apply(at("sum", 1 + generation % 2, generation=generation))
         assert report.generation_serving == generation
     stop.set()
     assert all(await asyncio.gather(*asking))
-    assert seen == {"1", "2"}
+    assert set(seen) == {"1", "2"}
 
 
 async def test_what_cannot_be_loaded_leaves_the_old_serving(open_world, shelf, at, connect):
@@ -159,64 +161,76 @@ async def test_probes_are_counted_and_close_the_breaker(open_world, shelf, at, c
     client = connect("rest", world)
     await client.predict("failing", {"records": [{**ROW, "a": -1}]})
     assert (await client.predict("failing", RECORDS)).error == "unavailable"
-    await asyncio.sleep(0.3)
-    assert [(await client.predict("failing", RECORDS)).error for _ in range(3)] == [None] * 3
+    while (await client.predict("failing", RECORDS)).error == "unavailable":
+        pass  # it rests; the first that is let through is a probe
+    assert [(await client.predict("failing", RECORDS)).error for _ in range(2)] == [None] * 2
     assert world.kernel.status().models[0].versions[0].breaker == "closed"
+
+
+def work(kernel):
+    """How many calls of the only version queue, and how many run."""
+    (version,) = kernel.status().models[0].versions
+    return version.queued, version.running
 
 
 async def test_a_slow_model_starves_no_other(open_world, shelf, at, connect):
     """While the slow model has a queue, the quick one answers, and heartbeats do."""
-    shelf.put("slow", 1)
+    shelf.put("held", 1)
     shelf.put("sum", 1)
     world = await open_world(ServingPolicy(max_batch_rows=1))
-    await world.apply(at("slow"), at("sum"))
+    await world.apply(at("held"), at("sum"))
     client, heart = connect("rest", world), connect("zmq", world)
-    slow = [asyncio.create_task(heart.predict("slow", RECORDS)) for _ in range(8)]
-    await asyncio.sleep(0.05)
+    slow = [asyncio.create_task(heart.predict("held", RECORDS)) for _ in range(8)]
+    await until_async(lambda: sum(work(world.kernel)) == 8)
     for _ in range(5):
         assert (await client.predict("sum", RECORDS)).error is None
         assert (await heart.ask("heartbeat"))["type"] == "heartbeat_ack"
-    assert not all(task.done() for task in slow)
+    assert not any(task.done() for task in slow)
+    shelf.let_go()
     assert {reply.error for reply in await asyncio.gather(*slow)} == {None}
 
 
 async def test_work_whose_deadline_passed_is_not_started(open_world, shelf, at, connect):
     """A client's deadline ends its call; what still waited then is never run."""
-    shelf.put("slow", 1)
+    shelf.put("held", 1)
     world = await open_world(ServingPolicy(max_batch_rows=1))
-    await world.apply(at("slow"))
+    await world.apply(at("held"))
     client = connect("grpc", world)
-    busy = asyncio.create_task(client.predict("slow", RECORDS))
-    await asyncio.sleep(0.05)
-    late = await asyncio.gather(*(client.predict("slow", RECORDS, wait=0.1) for _ in range(4)))
+    busy = asyncio.create_task(client.predict("held", RECORDS))
+    await until_async(lambda: work(world.kernel) == (0, 1))
+    late = await asyncio.gather(*(client.predict("held", RECORDS, wait=0.1) for _ in range(4)))
     assert {reply.error for reply in late} == {"deadline"}
+    shelf.let_go()
     assert (await busy).error is None
-    await asyncio.sleep(0.1)
-    status = world.kernel.status().models[0].versions[0]
-    assert (status.queued, status.running) == (0, 0)
+    await until_async(lambda: work(world.kernel) == (0, 0))
     (counters,) = version_counters(world.kernel.counters.totals())
     assert counters.rows == 1
 
 
 async def test_the_servers_own_deadline_holds_at_every_door(open_world, shelf, at, connect):
     """A model slower than the policy's timeout is 504, DEADLINE_EXCEEDED, deadline_exceeded."""
-    shelf.put("slow", 1)
+    shelf.put("held", 1)
     world = await open_world(ServingPolicy(request_timeout=timedelta(milliseconds=100)))
-    await world.apply(at("slow"))
+    await world.apply(at("held"))
     for door in DOOR_NAMES:
-        reply = await connect(door, world).predict("slow", RECORDS)
+        reply = await connect(door, world).predict("held", RECORDS)
         assert reply.error == "deadline"
-        await asyncio.sleep(0.3)
+        shelf.let_go()
+        await until_async(lambda: work(world.kernel) == (0, 0))
+        shelf.hold()
 
 
 async def test_a_full_bulkhead_turns_away_with_a_time(open_world, shelf, at, connect):
     """Above max_queue requests are 429 with Retry-After; those inside are answered."""
     policy = ServingPolicy(max_batch_rows=1, bulkhead=BulkheadPolicy(max_concurrent=1, max_queue=2))
-    shelf.put("slow", 1)
+    shelf.put("held", 1)
     world = await open_world(policy)
-    await world.apply(at("slow"))
+    await world.apply(at("held"))
     client = connect("rest", world)
-    responses = await asyncio.gather(*(client.http.post("/v1/slow/predict", json=RECORDS) for _ in range(12)))
+    asked = [asyncio.create_task(client.http.post("/v1/held/predict", json=RECORDS)) for _ in range(12)]
+    await until_async(lambda: sum(task.done() for task in asked) + sum(work(world.kernel)) == 12)
+    shelf.let_go()
+    responses = await asyncio.gather(*asked)
     codes = sorted(response.status_code for response in responses)
     assert set(codes) == {200, 429}
     assert all("retry-after" in response.headers for response in responses if response.status_code == 429)
@@ -226,21 +240,32 @@ async def test_a_full_bulkhead_turns_away_with_a_time(open_world, shelf, at, con
 
 async def test_what_is_in_flight_finishes_when_a_door_closes(shelf, at, connect, make_kernel):
     """Closing doors and kernel lets the running request be answered; later ones find nobody."""
-    shelf.put("slow", 1)
+    shelf.put("held", 1)
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(make_kernel())
-        await kernel.apply(shelf.desire(at("slow")), shelf.fetch)
+        await kernel.apply(shelf.desire(at("held")), shelf.fetch)
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         port = listening.getsockname()[1]
         await stack.enter_async_context(GrpcServer(kernel, listening))
         client = connect("grpc", SimpleNamespace(ports={"grpc": port}))
-        running = asyncio.create_task(client.predict("slow", RECORDS))
-        await asyncio.sleep(0.1)
+        running = asyncio.create_task(client.predict("held", RECORDS))
+        await until_async(lambda: work(kernel) == (0, 1))
+        closing = asyncio.create_task(_let_go_when_closed(shelf, port))
+    await closing
     assert (await running).error is None
-    assert (await client.predict("slow", RECORDS)).error == "unavailable"
+    assert (await client.predict("held", RECORDS)).error == "unavailable"
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def _let_go_when_closed(shelf, port):
+    def refused():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+    await until_async(refused)
+    shelf.let_go()
 
 
 async def test_two_kernels_live_in_one_process(open_world, shelf, at, connect):
@@ -284,9 +309,11 @@ async def test_a_shadow_sees_a_copy_and_answers_nobody(open_world, shelf, at, co
     client = connect("rest", world)
     for _ in range(5):
         assert (await client.predict("sum", RECORDS)).body["predictions"] == [106.0]
-    await asyncio.sleep(0.1)
-    counters = {c.version: c.rows for c in version_counters(world.kernel.counters.totals())}
-    assert counters == {1: 5, 2: 5}
+
+    def rows():
+        return {c.version: c.rows for c in version_counters(world.kernel.counters.totals())}
+
+    await until_async(lambda: rows() == {1: 5, 2: 5})
     blocks = logged(spool)
     assert {(block.version, block.shadow) for block in blocks} == {(1, False), (2, True)}
 
