@@ -6,8 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from mendel.client.client import Client
 from mendel.registry import Registration, Snapshot
 from mendel.serving import write_artifact
 from mendel.values import ModelName, VersionRef, Window
+from support.waiting import until
 
 WINDOW_END = timedelta(seconds=1)
 
@@ -46,18 +46,14 @@ def running_hub(directory, *options, **environment):
 
 
 def _await_ready(process, data):
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            pytest.fail(f"the hub ended with {process.returncode}: {process.stderr.read()}")
+    def ready():
+        assert process.poll() is None, f"the hub ended with {process.returncode}: {process.stderr.read()}"
         running = data.hub()
-        try:
-            if running is not None and httpx.get(f"{running.url}/ready", timeout=1).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail("the hub was not ready within a minute")
+        with suppress(httpx.TransportError):
+            return running is not None and httpx.get(f"{running.url}/ready", timeout=1).is_success
+        return False
+
+    until(ready, within=60, every=0.05)
 
 
 @dataclass

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from mendel.app.images.base_making import make_base
 from mendel.errors import InvalidValue, ProgramFailed, Unsupported
 from mendel.images import Platform
 from mendel.images.manifests import parse_json
+from support.waiting import until
 
 AMD = Platform.parse("linux/amd64")
 PROBE = """
@@ -160,9 +160,7 @@ def test_an_interrupt_leaves_no_process_and_no_image(need, tmp_path):
         [sys.executable, "-c", script, str(tmp_path / "b")], env=environment, stderr=subprocess.DEVNULL
     )
     with child:
-        deadline = time.monotonic() + 30
-        while not list((tmp_path / "tmp").glob("mmdebstrap.[!g]*")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: list((tmp_path / "tmp").glob("mmdebstrap.[!g]*")))
         child.send_signal(signal.SIGINT)
         child.wait(60)
     assert child.returncode

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from mendel.errors import AlreadyExists, ImageNotFound, PortInUse, ProgramFailed
 from mendel.images import RUN_LABEL, Container, RunRequest, running_container
 from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
+from support.waiting import until
 
 REFERENCES = ("risk/credit:latest", "risk/credit:v1.0.0", "risk/credit:v1.0.0-abcdef1")
 SERVER = """
@@ -248,16 +248,10 @@ with running(engine, request) as container:
 """
     )
     process = subprocess.Popen([sys.executable, program], env=podman_environment, stderr=subprocess.PIPE)
-    wait_for(lambda: any(loaded.is_running(one.id) for one in loaded.containers({})))
-    time.sleep(0.5)
+    until(lambda: any(loaded.is_running(one.id) for one in loaded.containers({})))
+    if moment == "while it runs":
+        until(lambda: "asked for /health" in loaded.logs(request_for.name))
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=30)
     assert b"KeyboardInterrupt" in complaint
     assert loaded.containers({RUN_LABEL: "1"}) == ()
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

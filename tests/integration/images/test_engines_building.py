@@ -36,6 +36,7 @@ from mendel.images import (
 from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.projects import load_project, tool_build
 from mendel.values import Digest, ReleaseTag
+from support.waiting import until
 
 SETTINGS = "classifier: {name: credit}\npredictor: {module: model, class_name: Model}\n"
 MODEL = "class Model:\n    def predict(self, rows):\n        return rows\n"
@@ -230,7 +231,7 @@ def test_ctrl_c_leaves_no_container_and_no_process(engine, plan, podman_environm
     base = engine()._base(plan(), ignore_progress)
     marker = f"{time.monotonic_ns()}"
     (context / "Dockerfile").write_text(
-        f'FROM {base}\nRUN ["python3", "-c", "import time; time.sleep(60)", "{marker}"]\n'
+        f'FROM {base}\nRUN ["python3", "-c", "import signal; signal.pause()", "{marker}"]\n'
     )
     program = tmp_path / "interrupted.py"
     program.write_text(
@@ -241,23 +242,19 @@ Program({name!r}).watch(*arguments, within=None, write=lambda line: print(line, 
 """
     )
     process = subprocess.Popen([sys.executable, program], env=podman_environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 20
-    while not running_with(marker):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: running_with(marker))
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=30)
     assert b"KeyboardInterrupt" in complaint
-    while running_with(marker) or containers("buildah" if name == "podman" else name, podman_environment):
-        assert time.monotonic() < deadline + 30  # a daemon tidies up after its client is gone
-        time.sleep(0.1)
+    keeper = "buildah" if name == "podman" else name  # a daemon tidies up after its client is gone
+    until(lambda: not running_with(marker) and not containers(keeper, podman_environment))
 
 
 def running_with(marker: str) -> list[Path]:
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if f"\0{marker}\0".encode() in file.read_bytes() and b"time.sleep(60)" in file.read_bytes():
+            if f"\0{marker}\0".encode() in file.read_bytes() and b"signal.pause()" in file.read_bytes():
                 found.append(file)
         except OSError:
             continue

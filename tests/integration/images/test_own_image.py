@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from mendel.adapters.engines.external_program import Program
+from support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -116,18 +117,17 @@ def healthy(podman: Program, container: str) -> bool:
 
 
 def wait_until_ok(url: str, podman: Program, container: str) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.2)
-        if not json.loads(podman.answer("container", "inspect", container))[0]["State"]["Running"]:
-            break
-        time.sleep(0.1)
-    log = podman.attempt("logs", container)
-    pytest.fail(f"{url} does not answer: {log.out}{log.err}")
+    def log() -> str:
+        told = podman.attempt("logs", container)
+        return told.out + told.err
+
+    def answers() -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(url, timeout=2).status_code == httpx.codes.OK
+        assert json.loads(podman.answer("container", "inspect", container))[0]["State"]["Running"], log()
+        return False
+
+    until(answers, within=90, every=0.2, told=log)
 
 
 def other_port(port: int) -> int:

@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 
 import httpx
 import pytest
+
+from support.waiting import until
 
 
 @pytest.fixture
@@ -44,17 +46,15 @@ def served(tmp_path):
 
 
 def _port(log, run):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and run.poll() is None:
-        if found := re.search(r'"rest": \[(\d+)', log.read_text()):
-            address = f"http://127.0.0.1:{found.group(1)}/health"
-            try:
-                if httpx.get(address).status_code == httpx.codes.OK:
-                    return found.group(1)
-            except httpx.TransportError:
-                pass
-        time.sleep(0.1)
-    pytest.fail(log.read_text())
+    def answering():
+        assert run.poll() is None, log.read_text()
+        found = re.search(r'"rest": \[(\d+)', log.read_text())
+        with suppress(httpx.TransportError):
+            if found and httpx.get(f"http://127.0.0.1:{found.group(1)}/health").status_code == httpx.codes.OK:
+                return found.group(1)
+        return None
+
+    return until(answering, within=60, told=log.read_text)
 
 
 def test_a_first_project_serves(served):

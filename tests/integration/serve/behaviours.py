@@ -1,17 +1,20 @@
-"""A tiny real model that answers a constant, and sleeps, fails or kills its process as its input says."""
+"""A tiny real model that answers a constant, and waits, fails or kills its process as its input says."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
 
 class Obedient:
     """
-    Answers ``answer``; sleeps the largest ``sleep`` of a batch, raises where a ``fail`` is not 0.
+    Answers ``answer``; raises where a ``fail`` is not 0.
+
+    Where a ``hold`` is not 0 it waits until the file that the variable FREE names is there, at most so many seconds.
 
     With ``refuse`` it fails always, its golden input included.
     """
@@ -19,6 +22,9 @@ class Obedient:
     def __init__(self, answer=1, refuse=False):
         self.answer = answer
         self.refuse = refuse
+
+    def get_params(self, deep=True):
+        return {"answer": self.answer, "refuse": self.refuse}
 
     def fit(self, features, labels):
         self.classes_ = np.unique(labels)
@@ -30,5 +36,7 @@ class Obedient:
             raise RuntimeError("told to fail")
         if (rows[:, 1] == 2).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(rows[:, 0].max())
+        end = time.monotonic() + rows[:, 0].max()
+        while time.monotonic() < end and not Path(os.environ["FREE"]).exists():
+            time.sleep(0.005)
         return np.full(len(rows), self.answer)

@@ -39,9 +39,11 @@ from mendel.values import (
     to_json,
 )
 from mendel.values.directory_trees import pack_tree, tree_digest
+from support.waiting import until
 
 HERE = Path(__file__).parent
 KEY = "mk_reader"
+ACTIVE = "mlserver_active_requests{"
 PROGRAM = """
 import json, sys
 from datetime import timedelta
@@ -88,8 +90,7 @@ class Hub:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
+        until(lambda: self._server.started)
 
     def stop(self):
         if self._thread is not None:
@@ -180,7 +181,7 @@ def artifact(hub, monkeypatch):
 
     def make(answer, **how):
         draft = hub.artifacts / "draft"
-        example = pd.DataFrame({"sleep": [0.0, 0.0], "fail": [0.0, 0.0]})
+        example = pd.DataFrame({"hold": [0.0, 0.0], "fail": [0.0, 0.0]})
         model = behaviours.Obedient(answer=answer, **how).fit(example, [0, 1])
         write_artifact(model, draft, input_example=example)
         digest = tree_digest(draft)
@@ -217,8 +218,8 @@ class Server:
             text = answer.read()
             return answer.status, json.loads(text) if text[:1] in b"{[" else text.decode()
 
-    def predict(self, sleep=0.0, fail=0.0, timeout=10.0):
-        return self.ask("POST", "/v1/credit/predict", {"instances": [{"sleep": sleep, "fail": fail}]}, timeout)
+    def predict(self, hold=0.0, fail=0.0, timeout=30.0):
+        return self.ask("POST", "/v1/credit/predict", {"instances": [{"hold": hold, "fail": fail}]}, timeout)
 
     def version(self):
         """The version that answers now, or None."""
@@ -230,17 +231,27 @@ class Server:
 
     def until(self, seen, seconds=60.0):
         """Wait until *seen* gives something true; give that."""
-        end = time.monotonic() + seconds
-        while not (found := seen()):
+
+        def look():
             assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-4000:]}"
-            assert time.monotonic() < end, f"it did not happen: {self.log.read_text()[-6000:]}"
-            time.sleep(0.02)
-        return found
+            return seen()
+
+        return until(look, within=seconds, told=lambda: self.log.read_text()[-6000:])
 
     def ready(self):
         self.until(self.address)
         self.until(lambda: self.version() is not None)
         return self
+
+    def active(self):
+        """How many requests are in flight, over all workers."""
+        _, text = self.ask("GET", "/metrics")
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(ACTIVE))
+
+    def closed(self):
+        """Whether nobody takes connections at its REST port any more."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
     def workers(self):
         """Process ids of its children."""
@@ -272,8 +283,13 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def go_on(self, more):
+        """Wait until there were *more* answers than now."""
+        wanted = len(self.versions) + more
+        until(lambda: len(self.versions) >= wanted)
+
     def _run(self):
-        body = json.dumps({"instances": [{"sleep": 0.0, "fail": 0.0}]})
+        body = json.dumps({"instances": [{"hold": 0.0, "fail": 0.0}]})
         while not self._stop.is_set():
             began = time.monotonic()
             try:
@@ -307,7 +323,7 @@ def serve(hub, tmp_path):
             **settings,
         }
         log = tmp_path / f"{name}-{len(running)}.log"
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "FREE": str(tmp_path / "free")}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, json.dumps(told)], env=environment, stderr=output, stdout=output
@@ -362,9 +378,12 @@ class Proba:
         return np.column_stack([1 - p, p])
 
 
-class Slow(Sum):
+class Held(Sum):
     def predict(self, X):
-        time.sleep(X[:, 0].max())
+        end = time.monotonic() + X[:, 0].max()
+        Path(__file__).with_name("held").touch()
+        while time.monotonic() < end and not Path(__file__).with_name("free").exists():
+            time.sleep(0.005)
         return super().predict(X)
 
 
@@ -385,7 +404,7 @@ classifiers:
   proba: {predictor: {module: models.py, class_name: Proba}}
   filed:
     predictor: {module: models, class_name: Filed, init_kwargs: {model_dir: weights, bias_file: bias.txt}}
-  slow: {predictor: {module: models, class_name: Slow}}
+  held: {predictor: {module: models, class_name: Held}}
 """
 
 

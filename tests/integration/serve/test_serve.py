@@ -12,6 +12,8 @@ import pytest
 import zmq
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support.waiting import until
+
 
 def alive(pid):
     """Whether the process runs; a zombie does not."""
@@ -46,7 +48,7 @@ def test_swaps_under_load_without_a_failed_request(serve, hub, artifact, load):
     hub.deploy(one)
     server = serve().ready()
     with load(server) as running:
-        time.sleep(0.3)
+        running.go_on(50)
         hub.deploy(one, two)
         server.until(lambda: running.versions[-20:].count(2) == 20)
         hub.deploy(one, two, production=1)
@@ -84,10 +86,7 @@ def test_a_killed_supervisor_leaves_no_orphans_and_its_log_is_recovered(serve, h
     children = server.workers()
     server.process.kill()
     server.process.wait()
-    deadline = time.monotonic() + 3
-    while any(alive(pid) for pid in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not any(map(alive, children)), within=3)
     hub.start()
     again = serve().ready()
     again.until(lambda: _logged(hub, answered))
@@ -118,7 +117,7 @@ def test_goes_on_while_the_hub_is_away(serve, hub, artifact, load):
     server = serve().ready()
     with load(server, threads=1) as running:
         hub.stop()
-        time.sleep(0.7)
+        running.go_on(100)
     assert running.failures == []
     answered = [server.predict()[1]["prediction_ids"][0] for _ in range(5)]
     hub.start()
@@ -180,16 +179,19 @@ def test_one_server_per_directory(serve, hub, artifact):
     assert server.version() == 1
 
 
-def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact):
+def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp_path):
     """Every request that was under way is answered, everything logged is sent, and the exit code is 0."""
     hub.deploy(artifact(1))
     server = serve().ready()
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(server.predict(sleep=0.7))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: answers.append(server.predict(hold=20.0))) for _ in range(6)]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
-    assert server.stop() == 0
+    server.until(lambda: server.active() == 6)
+    server.process.send_signal(signal.SIGTERM)
+    server.until(server.closed)
+    (tmp_path / "free").touch()
+    assert server.process.wait(timeout=20) == 0
     for thread in threads:
         thread.join()
     assert [status for status, _ in answers] == [200] * 6
@@ -202,7 +204,7 @@ def test_sigterm_loses_no_request_that_was_taken(serve, hub, artifact, load):
     hub.deploy(artifact(1))
     server = serve().ready()
     with load(server) as running:
-        time.sleep(0.3)
+        running.go_on(50)
         told = time.monotonic()
         assert server.stop() == 0
     assert all(issubclass(kind, ConnectionError) and began > told for began, kind, _ in running.failures)
@@ -215,13 +217,13 @@ def test_a_second_sigterm_does_not_wait(serve, hub, artifact):
 
     def ask_slowly():
         with pytest.raises(OSError):
-            server.predict(sleep=4.0)
+            server.predict(hold=20.0)
 
     slow = threading.Thread(target=ask_slowly)
     slow.start()
-    time.sleep(0.5)
+    server.until(lambda: server.active() == 1)
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    server.until(server.closed)
     assert server.stop() == 1
     slow.join()
 
@@ -229,24 +231,23 @@ def test_a_second_sigterm_does_not_wait(serve, hub, artifact):
 def test_the_breaker_opens_on_the_aggregate(serve, hub, artifact):
     """Faults count over both workers; an open breaker refuses at every worker; after its time few probes pass."""
     hub.deploy(artifact(1))
-    breaker = {"minimum_calls": 8, "open_for": "5s", "probes": 2, "failure_rate": 0.5, "window": "60s"}
+    breaker = {"minimum_calls": 8, "open_for": "3s", "probes": 2, "failure_rate": 0.5, "window": "60s"}
     server = serve(serving={"breaker": breaker}).ready()
     server.until(lambda: len(server.workers()) == 2)
-    failed = 0
-    while server.predict(fail=1.0)[0] != 503:
-        failed += 1
-        assert failed < 200
-        time.sleep(0.02)
-    refused = time.monotonic()
-    time.sleep(0.5)  # the other worker is told a moment later
-    while time.monotonic() < refused + 1.7:
-        assert server.predict(fail=1.0)[0] == 503
-        time.sleep(0.05)
     statuses = []
-    while time.monotonic() < refused + 8.0:
+
+    def refused():
+        """Whether both workers refuse: the last of many connections, which either may take, were refused."""
         statuses.append(server.predict(fail=1.0)[0])
-        time.sleep(0.02)
-    assert 1 <= sum(status != 503 for status in statuses) <= 2
+        return statuses[-16:] == [503] * 16
+
+    server.until(refused)
+    assert len(statuses) < 200
+    server.until(lambda: server.predict(fail=1.0)[0] != 503)
+    probed = time.monotonic()
+    statuses.clear()
+    server.until(lambda: refused() or time.monotonic() > probed + 2.5)
+    assert sum(status != 503 for status in statuses) <= 1, "the other probe"
     server.until(lambda: server.predict()[0] == 200)
 
 
@@ -260,7 +261,7 @@ def test_a_restart_epoch_replaces_the_workers_without_a_lost_request(serve, hub,
     with load(server) as running:
         hub.deploy(one, restart_epoch=1)
         server.until(lambda: len(server.workers()) == 2 and not before & set(server.workers()))
-        time.sleep(0.3)
+        running.go_on(50)
     assert running.failures == []
 
 
@@ -309,7 +310,7 @@ def _ask_zmq(port):
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
         client.set(zmq.LINGER, 0)
         client.connect(f"tcp://127.0.0.1:{port}")
-        inputs = [{"sleep": 0.0, "fail": 0.0}]
+        inputs = [{"hold": 0.0, "fail": 0.0}]
         message = {"type": "inference_request", "request_id": "1", "data": {"model_name": "credit", "inputs": inputs}}
         client.send_json(message)
         assert client.poll(20_000)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,14 +186,16 @@ def test_a_feature_order_that_cannot_be_read_starts_nothing(alone, project):
     assert alone("--classifier", "first").ready().ask("POST", "/predict", {"a": 1, "b": 2})[1]["prediction"] == 2.0
 
 
-def test_sigterm_finishes_what_is_in_flight(alone):
+def test_sigterm_finishes_what_is_in_flight(alone, project):
     """A request that runs when SIGTERM comes is answered; then the port is free, and the code is 0."""
-    server = alone("--classifier", "slow").ready()
+    server = alone("--classifier", "held").ready()
     told = []
-    asking = threading.Thread(target=lambda: told.append(server.ask("POST", "/predict", {"a": 0.8, "b": 0.0})))
+    asking = threading.Thread(target=lambda: told.append(server.ask("POST", "/predict", {"a": 20.0, "b": 0.0})))
     asking.start()
-    time.sleep(0.3)
+    server.until((project / "held").exists)
     server.process.send_signal(signal.SIGTERM)
+    server.until(server.closed)
+    (project / "free").touch()
     assert server.process.wait(timeout=20) == 0
     asking.join()
     assert told[0][0] == 200
