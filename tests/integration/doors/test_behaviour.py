@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import socket
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +18,10 @@ from mendel.predictions import id_texts, read_segment, sealed_segments
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.serving import InferenceCall, Records, ServingPolicy, version_counters
 from mendel.serving.loaded_version import footprint
-from mendel.transports.door_table import DOORS
-from mendel.transports.grpc.server import GrpcServer
 from mendel.values import Digest, Route
+from support.doors import DOOR_NAMES
 from support.waiting import until_async
 
-DOOR_NAMES = [door.name for door in DOORS]
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
 RECORDS = {"records": [ROW]}
 
@@ -207,19 +204,6 @@ async def test_work_whose_deadline_passed_is_not_started(open_world, shelf, at, 
     assert counters.rows == 1
 
 
-async def test_the_servers_own_deadline_holds_at_every_door(open_world, shelf, at, connect):
-    """A model slower than the policy's timeout is 504, DEADLINE_EXCEEDED, deadline_exceeded."""
-    shelf.put("held", 1)
-    world = await open_world(ServingPolicy(request_timeout=timedelta(milliseconds=100)))
-    await world.apply(at("held"))
-    for door in DOOR_NAMES:
-        reply = await connect(door, world).predict("held", RECORDS)
-        assert reply.error == "deadline"
-        shelf.let_go()
-        await until_async(lambda: work(world.kernel) == (0, 0))
-        shelf.hold()
-
-
 async def test_a_full_bulkhead_turns_away_with_a_time(open_world, shelf, at, connect):
     """Above max_queue requests are 429 with Retry-After; those inside are answered."""
     policy = ServingPolicy(max_batch_rows=1, bulkhead=BulkheadPolicy(max_concurrent=1, max_queue=2))
@@ -236,27 +220,6 @@ async def test_a_full_bulkhead_turns_away_with_a_time(open_world, shelf, at, con
     assert all("retry-after" in response.headers for response in responses if response.status_code == 429)
     (counters,) = version_counters(world.kernel.counters.totals())
     assert counters.rejected == codes.count(429)
-
-
-async def test_what_is_in_flight_finishes_when_a_door_closes(shelf, at, connect, make_kernel):
-    """Closing doors and kernel lets the running request be answered; later ones find nobody."""
-    shelf.put("held", 1)
-    async with AsyncExitStack() as stack:
-        kernel = await stack.enter_async_context(make_kernel())
-        await kernel.apply(shelf.desire(at("held")), shelf.fetch)
-        listening = socket.create_server(("127.0.0.1", 0))
-        listening.setblocking(False)
-        port = listening.getsockname()[1]
-        await stack.enter_async_context(GrpcServer(kernel, listening))
-        client = connect("grpc", SimpleNamespace(ports={"grpc": port}))
-        running = asyncio.create_task(client.predict("held", RECORDS))
-        await until_async(lambda: work(kernel) == (0, 1))
-        closing = asyncio.create_task(_let_go_when_closed(shelf, port))
-    await closing
-    assert (await running).error is None
-    assert (await client.predict("held", RECORDS)).error == "unavailable"
-    with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", port)
 
 
 async def _let_go_when_closed(shelf, port):
@@ -318,24 +281,55 @@ async def test_a_shadow_sees_a_copy_and_answers_nobody(open_world, shelf, at, co
     assert {(block.version, block.shadow) for block in blocks} == {(1, False), (2, True)}
 
 
-async def test_answers_carry_the_ids_under_which_they_are_logged(open_world, shelf, at, connect, spool):
-    """Every row answered at any door is in the spool, with its id, features, answer and correlation id."""
+async def test_the_correlation_id_comes_back_and_is_logged(open_world, shelf, at, connect, spool):
+    """What the caller sends as X-Request-ID is in the answer's headers and beside the rows in the log."""
     shelf.put("sum", 1)
     world = await open_world(sink=spool)
     await world.apply(at("sum"))
-    ids = []
-    for door in DOOR_NAMES:
-        ids += (await connect(door, world).predict("sum", {"records": [ROW, ROW]})).body["prediction_ids"]
     response = await connect("rest", world).http.post("/v1/sum/predict", json=ROW, headers={"x-request-id": "order-7"})
     assert response.headers["x-request-id"] == "order-7"
-    ids.append(response.json()["prediction_id"])
-    blocks = logged(spool)
-    for block in blocks:
-        block.check()
-    assert [text for block in blocks for text in id_texts(block.prediction_ids)] == ids
-    assert [block.door for block in blocks] == ["rest", "grpc", "zmq", "rest"]
-    assert blocks[-1].correlation_ids == "order-7"
-    assert blocks[-1].features.tolist() == [[1.0, 2.0, 3.0]]
+    (block,) = logged(spool)
+    assert id_texts(block.prediction_ids) == [response.json()["prediction_id"]]
+    assert block.correlation_ids == "order-7"
+    assert block.features.tolist() == [[1.0, 2.0, 3.0]]
+
+
+async def test_a_bad_row_fails_only_its_own_request(open_world, shelf, at, connect):
+    """Requests that share a batch with a failing one are answered."""
+    shelf.put("failing", 1)
+    world = await open_world()
+    await world.apply(at("failing"))
+    client = connect("rest", world)
+    bodies = [{"records": [{**ROW, "a": -1.0 if place == 7 else 1.0}]} for place in range(20)]
+    replies = await asyncio.gather(*(client.predict("failing", body) for body in bodies))
+    assert [place for place, reply in enumerate(replies) if reply.error] == [7]
+
+
+async def test_too_many_rows_are_refused_by_number(open_world, shelf, at, connect):
+    """More rows than the bound are 413 with both numbers in the message."""
+    shelf.put("sum", 1)
+    world = await open_world(ServingPolicy(max_rows=10))
+    await world.apply(at("sum"))
+    reply = await connect("rest", world).predict("sum", {"records": [ROW] * 11})
+    assert reply.error == "too_large"
+    assert "11" in reply.message
+    assert "10" in reply.message
+
+
+async def test_too_many_bytes_are_refused(open_world, shelf, at, connect):
+    """A body over the bound is 413, announced or chunked."""
+    shelf.put("sum", 1)
+    world = await open_world(ServingPolicy(max_body_bytes=1000))
+    await world.apply(at("sum"))
+    client = connect("rest", world)
+    body = json.dumps({"records": [ROW] * 100})
+    assert (await client.predict("sum", body)).error == "too_large"
+
+    async def chunks():
+        for start in range(0, len(body), 100):
+            yield body[start : start + 100].encode()
+
+    assert (await client.http.post("/v1/sum/predict", content=chunks())).status_code == 413
 
 
 async def test_a_failing_row_is_logged_with_its_error(open_world, shelf, at, connect, spool):

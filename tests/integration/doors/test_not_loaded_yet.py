@@ -9,9 +9,9 @@ import pytest
 
 from mendel.errors import NotReady
 from mendel.values import ModelName
+from support.doors import DOOR_NAMES
 
 RECORDS = {"records": [{"a": 1.0, "b": 2.0, "c": 3.0}]}
-DOORS = ("rest", "grpc", "zmq")
 
 
 async def test_a_deployed_model_is_never_unknown(open_world, shelf, at, connect):
@@ -22,17 +22,17 @@ async def test_a_deployed_model_is_never_unknown(open_world, shelf, at, connect)
     """
     served = shelf.put("sum", 1)
     world = await open_world()
-    clients = [connect(door, world) for door in DOORS]
+    clients = [connect(door, world) for door in DOOR_NAMES]
 
     async def said(model):
         return [(await client.predict(model, RECORDS)).error for client in clients]
 
-    assert await said("sum") == ["unavailable"] * 3
+    assert await said("sum") == ["unavailable"] * len(DOOR_NAMES)
 
     world.kernel.expect([ModelName("sum")])
     await world.apply()
-    assert await said("sum") == ["unavailable"] * 3
-    assert await said("product") == ["not_found"] * 3
+    assert await said("sum") == ["unavailable"] * len(DOOR_NAMES)
+    assert await said("product") == ["not_found"] * len(DOOR_NAMES)
     assert not world.kernel.readiness().ready
 
     gate = threading.Event()
@@ -43,14 +43,14 @@ async def test_a_deployed_model_is_never_unknown(open_world, shelf, at, connect)
 
     applying = asyncio.create_task(world.kernel.apply(shelf.desire(at("sum")), fetch))
     await asyncio.sleep(0)
-    assert await said("sum") == ["unavailable"] * 3
-    assert await said("product") == ["not_found"] * 3
+    assert await said("sum") == ["unavailable"] * len(DOOR_NAMES)
+    assert await said("product") == ["not_found"] * len(DOOR_NAMES)
     response = await clients[0].http.post("/v1/sum/predict", json=RECORDS)
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     gate.set()
     (report,) = await applying
     assert report.version_serving == served.number
-    assert await said("sum") == [None] * 3
+    assert await said("sum") == [None] * len(DOOR_NAMES)
 
 
 async def test_a_version_that_is_still_loading_is_never_unknown(open_world, shelf, at, connect):

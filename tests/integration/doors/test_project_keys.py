@@ -12,12 +12,11 @@ from structlog.testing import capture_logs
 from mendel.errors import InvalidSettings, ModelFailed
 from mendel.projects import Observability
 from mendel.serving import InferenceCall, Records
-from mendel.transports.door_table import DOORS
 from mendel.transports.rest.application import ROUTES
 from mendel.transports.rest.rest_policy import RestPolicy
 from mendel.transports.rest.route_table import routes_for
+from support.doors import DOOR_NAMES
 
-DOOR_NAMES = [door.name for door in DOORS]
 SUM = """
 class Model:
     def predict(self, X):
@@ -275,7 +274,7 @@ async def test_payloads_are_logged_when_asked(open_project, connect):
             for door in DOOR_NAMES:
                 await connect(door, world).predict("model", ROWS)
         told = [line for line in lines if line["event"] in {"asked", "answered"}]
-        assert len(told) == (2 * len(DOORS) if wanted else 0)
+        assert len(told) == (2 * len(DOOR_NAMES) if wanted else 0)
         assert {line["door"] for line in told[::2]} == (set(DOOR_NAMES) if wanted else set())
         for asked, answered in zip(told[::2], told[1::2], strict=True):
             assert asked["payload"] == ROWS["records"]

@@ -20,13 +20,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mendel.predictions import read_segment, sealed_segments
 from mendel.protos import modelops_pb2, open_inference_pb2
 from mendel.serving import ServingPolicy
-from mendel.transports.door_table import DOORS
 from mendel.transports.grpc import server as grpc_server
 from mendel.transports.rest import application as rest_application
 from mendel.transports.zmq import message_types as zmq_messages
 from mendel.values import Scope
+from support.doors import DOOR_NAMES
 
-DOOR_NAMES = [door.name for door in DOORS]
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
 KEYS = {
     hashlib.sha256(secret.encode()).hexdigest(): scopes
@@ -277,18 +276,6 @@ def test_every_grpc_method_that_is_served_is_listed():
     for module in (open_inference_pb2, modelops_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             assert {f"/{service.full_name}/{method.name}" for method in service.methods} <= listed
-
-
-async def test_predicting_is_open_until_a_key_for_it_exists(world, connect, at):
-    """Without a predict key anybody may predict; with one, only its holders and admin; the rest always needs a key."""
-    for door in DOOR_NAMES:
-        assert (await connect(door, world).predict("sum", {"records": [ROW]})).error is None
-    await world.apply(at("sum"), at("proba"), keys=KEYS)
-    for door in DOOR_NAMES:
-        for key, error in ((None, "unauthenticated"), ("wrong", "unauthenticated"), ("reader", "forbidden")):
-            assert (await connect(door, world, key).predict("sum", {"records": [ROW]})).error == error
-        for key in ("caller", "root"):
-            assert (await connect(door, world, key).predict("sum", {"records": [ROW]})).error is None
 
 
 async def test_status_and_metrics_need_a_reader(world, connect):

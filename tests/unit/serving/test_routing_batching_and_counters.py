@@ -21,6 +21,7 @@ from mendel.serving.metrics import LATENCY, OUTCOMES, ROWS, Histogram, series
 from mendel.serving.routing import choose_version
 from mendel.serving.row_batches import Rows, Shape
 from mendel.values import LATENCY_BOUNDS_MS, Deployment, ModelName, Route, Scope
+from support.waiting import until_async
 
 SHAPE = Shape(("a",), numeric=True)
 
@@ -143,7 +144,7 @@ async def test_what_arrives_while_a_batch_runs_is_the_next_batch():
     batches.gate.clear()
     first = ticket()
     lane.submit(first)
-    await asyncio.sleep(0.02)
+    await until_async(lambda: lane.running == 1)
     others = [ticket() for _ in range(9)]
     for other in others:
         lane.submit(other)
@@ -186,7 +187,7 @@ async def test_what_waits_past_its_deadline_is_dropped_not_run():
     batches.gate.clear()
     first, late, gone = ticket(), ticket(seconds=0.05), ticket()
     lane.submit(first)
-    await asyncio.sleep(0.02)
+    await until_async(lambda: lane.running == 1)
     lane.submit(late)
     lane.submit(gone)
     gone.future.cancel()
@@ -229,7 +230,7 @@ async def test_closing_tells_who_still_waits():
     batches.gate.clear()
     first, second = ticket(), ticket()
     lane.submit(first)
-    await asyncio.sleep(0.02)
+    await until_async(lambda: lane.running == 1)
     lane.submit(second)
     lane.close()
     with pytest.raises(DeadlineExceeded):
