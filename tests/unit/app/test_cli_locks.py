@@ -42,10 +42,10 @@ def packages(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["lock", "--platform", "solaris/sparc"], "'solaris/sparc' is not a platform"),
+        (["lock", "--platform", "solaris/sparc"], "no images for the platform 'solaris/sparc'"),
         (["lock", "--check", "--upgrade"], "--check changes nothing"),
         (["lock", "--check", "--vendor"], "--check changes nothing"),
-        (["base", "--platform", "sparc"], "'sparc' is not a platform"),
+        (["base", "--platform", "sparc"], "no images for the platform 'sparc'"),
         (["base", "--mode", "chrootless"], "'chrootless' is not a mode of mmdebstrap"),
         (["base", "--suite", "-x"], "'-x' is no name of Debian's"),
         (["base", "--include", "a b"], "'a b' is no name of Debian's"),
