@@ -14,9 +14,9 @@ from mendel.drift import Reference
 from mendel.durable import Clock
 from mendel.errors import MendelError, ModelError, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
-from mendel.serving.batching import Ticket
+from mendel.serving.batching import PendingRequest
 from mendel.serving.ports import Backend, PredictionSink
-from mendel.serving.prediction_records import Executed, Origin, Recorded, block_of
+from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, RequestOrigin, block_of
 from mendel.serving.predictor import Outputs
 from mendel.serving.response_format import Body
 from mendel.serving.row_batches import Frame, assemble
@@ -51,13 +51,13 @@ class BatchRun:
     backend: Backend
     reference: Reference | None
     sink: PredictionSink | None
-    whose: Callable[[bool], Recorded]
+    whose: Callable[[bool], RecordedVersion]
     clock: Clock
     steady: Callable[[], float]
     rng: random.Random
     required: bool = False
 
-    def __call__(self, tickets: Sequence[Ticket[Outcome]]) -> list[Outcome]:
+    def __call__(self, tickets: Sequence[PendingRequest[Outcome]]) -> list[Outcome]:
         """Answer *tickets*, all at once if the model can, else one after the other."""
         frame = assemble([ticket.rows for ticket in tickets])
         try:
@@ -69,7 +69,11 @@ class BatchRun:
         return self._answered(tickets, frame, outputs, None)
 
     def _answered(
-        self, tickets: Sequence[Ticket[Outcome]], frame: Frame, outputs: Outputs | None, error: ModelError | None
+        self,
+        tickets: Sequence[PendingRequest[Outcome]],
+        frame: Frame,
+        outputs: Outputs | None,
+        error: ModelError | None,
     ) -> list[Outcome]:
         ood = None if self.reference is None else self.reference.out_of_range(frame.table())
         ids = self._record(tickets, frame, outputs, error, ood)
@@ -84,7 +88,7 @@ class BatchRun:
 
     def _record(
         self,
-        tickets: Sequence[Ticket[Outcome]],
+        tickets: Sequence[PendingRequest[Outcome]],
         frame: Frame,
         outputs: Outputs | None,
         error: ModelError | None,
@@ -95,7 +99,7 @@ class BatchRun:
         micros, now = to_micros(self.clock()), self.steady()
         ids = mint_ids(len(frame), micros=micros, randbytes=self.rng.randbytes)
         origins = [
-            Origin(
+            RequestOrigin(
                 count=ticket.rows.count,
                 door=ticket.door,
                 correlation_id=ticket.correlation_id,
@@ -104,7 +108,7 @@ class BatchRun:
             )
             for ticket in tickets
         ]
-        executed = Executed(
+        executed = ExecutedBatch(
             frame=frame, outputs=outputs, error=None if error is None else str(error), ood=ood, ids=ids, micros=micros
         )
         return id_texts(ids) if self.sink.append(block_of(self.whose(tickets[0].shadow), origins, executed)) else None
@@ -115,7 +119,7 @@ def _failed(error: MendelError, ood_rows: int = 0) -> Outcome:
 
 
 def _shares(
-    tickets: Sequence[Ticket[Outcome]], outputs: Outputs, ids: list[str] | None, ood: NDArray[np.bool_] | None
+    tickets: Sequence[PendingRequest[Outcome]], outputs: Outputs, ids: list[str] | None, ood: NDArray[np.bool_] | None
 ) -> list[Outcome]:
     if len(tickets) == 1:
         rows = 0 if ood is None else int(ood.sum())

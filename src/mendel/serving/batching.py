@@ -19,7 +19,7 @@ _SMOOTHING = 0.2
 
 
 @dataclass(slots=True, eq=False)
-class Ticket(Generic[R]):
+class PendingRequest(Generic[R]):
     """
     One request on its way through a lane.
 
@@ -42,7 +42,7 @@ class Ticket(Generic[R]):
 class Execute(Protocol[R]):
     """Runs one batch in a thread and gives one outcome per ticket; an exception fails them all."""
 
-    def __call__(self, tickets: Sequence[Ticket[R]]) -> Sequence[R]:
+    def __call__(self, tickets: Sequence[PendingRequest[R]]) -> Sequence[R]:
         """Outcomes in the order of *tickets*."""
 
 
@@ -64,8 +64,8 @@ class Lane(Generic[R]):
         name: str,
         *,
         execute: Execute[R],
-        done: Callable[[Sequence[Ticket[R]], Sequence[R] | BaseException], None],
-        dropped: Callable[[Ticket[R]], None],
+        done: Callable[[Sequence[PendingRequest[R]], Sequence[R] | BaseException], None],
+        dropped: Callable[[PendingRequest[R]], None],
         width: int,
         max_rows: int,
         loop: asyncio.AbstractEventLoop,
@@ -75,7 +75,7 @@ class Lane(Generic[R]):
         self._execute, self._done, self._dropped = execute, done, dropped
         self._width, self._max_rows, self._one_per_batch = width, max_rows, one_request_per_batch
         self._loop, self._steady = loop, steady
-        self._queue: deque[Ticket[R]] = deque()
+        self._queue: deque[PendingRequest[R]] = deque()
         self._queued_rows = 0
         self._threads = ThreadPoolExecutor(max_workers=width, thread_name_prefix=f"mendel-{name}")
         self._idle = asyncio.Event()
@@ -95,7 +95,7 @@ class Lane(Generic[R]):
         batches = self.running / self._width + queued
         return timedelta(seconds=self.batch_seconds * batches)
 
-    def submit(self, ticket: Ticket[R]) -> None:
+    def submit(self, ticket: PendingRequest[R]) -> None:
         """Queue *ticket*; its future gets the outcome, or DeadlineExceeded."""
         timer = self._loop.call_later(ticket.deadline - self._steady(), _expire, ticket)
         ticket.future.add_done_callback(lambda _: timer.cancel())
@@ -131,9 +131,9 @@ class Lane(Generic[R]):
         if not self.running and not self._queue:
             self._idle.set()
 
-    def _take(self) -> list[Ticket[R]]:
+    def _take(self) -> list[PendingRequest[R]]:
         """The longest run of waiting requests of one shape within the bound on rows; at least one request."""
-        batch: list[Ticket[R]] = []
+        batch: list[PendingRequest[R]] = []
         rows, queue = 0, self._queue
         while queue:
             ticket = queue[0]
@@ -148,12 +148,12 @@ class Lane(Generic[R]):
             batch.append(self._pop())
         return batch
 
-    def _pop(self) -> Ticket[R]:
+    def _pop(self) -> PendingRequest[R]:
         ticket = self._queue.popleft()
         self._queued_rows -= ticket.rows.count
         return ticket
 
-    def _finish(self, batch: list[Ticket[R]], future: asyncio.Future[Sequence[R]]) -> None:
+    def _finish(self, batch: list[PendingRequest[R]], future: asyncio.Future[Sequence[R]]) -> None:
         self.running -= 1
         took = self._steady() - batch[0].started
         self.batch_seconds += (took - self.batch_seconds) * (_SMOOTHING if self.batch_seconds else 1.0)
@@ -170,10 +170,10 @@ class Lane(Generic[R]):
         self._wake()
 
 
-def _alike(one: Ticket[R], other: Ticket[R]) -> bool:
+def _alike(one: PendingRequest[R], other: PendingRequest[R]) -> bool:
     return one.shadow == other.shadow and (one.rows.shape is other.rows.shape or one.rows.shape == other.rows.shape)
 
 
-def _expire(ticket: Ticket[R]) -> None:
+def _expire(ticket: PendingRequest[R]) -> None:
     if not ticket.future.done():
         ticket.future.set_exception(DeadlineExceeded("The deadline passed before the model answered."))

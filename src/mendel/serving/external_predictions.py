@@ -18,7 +18,9 @@ from mendel.serving.row_batches import assemble
 from mendel.values import to_micros
 
 
-def block_of_elsewhere(document: Any, version: LoadedVersion, *, now: datetime, rng: random.Random) -> PredictionBlock:
+def external_prediction_block(
+    document: Any, version: LoadedVersion, *, now: datetime, rng: random.Random
+) -> PredictionBlock:
     """
     The block of ``{"records": [...], "predictions": [...]}``, one answer per row.
 

@@ -32,10 +32,11 @@ from mendel.projects import Project
 from mendel.resilience import Refused
 from mendel.serving.authorization import Keys, authorize
 from mendel.serving.batch_execution import Outcome
-from mendel.serving.batching import Ticket
+from mendel.serving.batching import PendingRequest
 from mendel.serving.correlation import correlation_id
 from mendel.serving.entities import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
-from mendel.serving.external_predictions import block_of_elsewhere
+from mendel.serving.external_predictions import external_prediction_block
+from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployments
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.meters import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
@@ -44,10 +45,9 @@ from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, LoadBackend, PredictionSink, RepositoryControl
 from mendel.serving.routing import choose_version
 from mendel.serving.row_batches import Rows
-from mendel.serving.shadow import cast_shadow
+from mendel.serving.shadow import send_to_shadow
 from mendel.serving.status_report import metrics_text, readiness_of, status_of
 from mendel.serving.unregistered_version import is_registered
-from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
 _KEEPS_NO_LOG = "This server keeps no log: it serves a project of which no version is registered."
@@ -110,7 +110,7 @@ class Kernel:
             project=project,
             identity=identity or ServerIdentity(),
         )
-        self._hosting = Hosting(context)
+        self._deployments = LoadedDeployments(context)
         self._doors = DoorMeter(counters)
         self._keys: Keys = {}
         self._active = 0
@@ -129,7 +129,7 @@ class Kernel:
     ) -> None:
         """Drain and close."""
         await self.drain()
-        await self._hosting.close()
+        await self._deployments.close()
         self._state = "stopped"
 
     async def apply(self, state: DesiredState, fetch: Callable[[Digest], Path]) -> tuple[ModelConvergence, ...]:
@@ -143,7 +143,7 @@ class Kernel:
             fetch: Gives the directory of the artefact of a digest; called in a thread; may raise any MendelError.
         """
         self._keys = dict(state.key_hashes)
-        return await self._hosting.apply(state, fetch)
+        return await self._deployments.apply(state, fetch)
 
     def expect(self, models: Iterable[ModelName]) -> None:
         """
@@ -151,15 +151,15 @@ class Kernel:
 
         Until :meth:`apply` has loaded them, calls for them are refused as not ready, and not as unknown.
         """
-        self._hosting.expect(models)
+        self._deployments.expect(models)
 
     async def load(self, model: ModelName) -> None:
         """Load again, in this process, what is desired of *model*."""
-        await self._hosting.load(model)
+        await self._deployments.load(model)
 
     async def unload(self, model: ModelName) -> None:
         """Free, in this process, *model*'s memory after what is in flight; what is desired of it stays."""
-        await self._hosting.unload(model)
+        await self._deployments.unload(model)
 
     def correlation_id(self, request_id: str | None, traceparent: str | None) -> str:
         """The caller's id, or a new one; empty where the policy has none."""
@@ -169,7 +169,7 @@ class Kernel:
 
     def answered(self, method: str, endpoint: str, status: str, model: str | None, seconds: float) -> None:
         """A door answered a request; *model* counts by name only where it is served."""
-        known = model if model in self._hosting.table else None
+        known = model if model in self._deployments.table else None
         self._doors.answered(method, endpoint, status, known or "", seconds)
 
     def authorize(self, credential: str | None, scope: Scope | None, *, remedy: str) -> None:
@@ -208,7 +208,7 @@ class Kernel:
         ticket = self._ticket(call, rows, began, began + patience.total_seconds(), epoch)
         self._enter_lane(hosted, version, ticket)
         if hosted.deployment.shadow is not None:
-            cast_shadow(hosted, version, call, ticket, self._loop)
+            send_to_shadow(hosted, version, call, ticket, self._loop)
         with self._in_flight(version):
             outcome = await self._outcome(version, ticket)
         answer = self._answer(call, version, outcome, began, fallback=fallback)
@@ -218,17 +218,17 @@ class Kernel:
 
     def readiness(self) -> Readiness:
         """Whether requests are welcome, and which check says no."""
-        return readiness_of(self._state, self._hosting, self.sink)
+        return readiness_of(self._state, self._deployments, self.sink)
 
     def status(self) -> KernelStatus:
         """What is loaded, queued and running now."""
-        return status_of(self.readiness(), self._hosting, self._breakers, self.sink, self._active)
+        return status_of(self.readiness(), self._deployments, self._breakers, self.sink, self._active)
 
     def metrics(self) -> str:
         """Prometheus' text format, over all processes that share the counters."""
-        return metrics_text(self.counters, self._hosting, self._breakers, self.sink)
+        return metrics_text(self.counters, self._deployments, self._breakers, self.sink)
 
-    def log_elsewhere(self, model: str | None, version: int | None, document: Any) -> list[str]:
+    def log_external_predictions(self, model: str | None, version: int | None, document: Any) -> list[str]:
         """
         Log predictions made elsewhere, and give their ids.
 
@@ -239,7 +239,7 @@ class Kernel:
         served = self.served(model, version)
         if not is_registered(served.served):
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
-        block = block_of_elsewhere(document, served, now=self.clock(), rng=self._rng)
+        block = external_prediction_block(document, served, now=self.clock(), rng=self._rng)
         if self.sink is None or not self.sink.append(block):
             raise StoreUnavailable("The prediction log takes nothing.", retry_after=_SOON)
         return id_texts(block.prediction_ids)
@@ -257,11 +257,11 @@ class Kernel:
         if not self.sink.append_labels(labels):
             raise StoreUnavailable("The prediction log takes nothing.", retry_after=_SOON)
 
-    def models(self) -> tuple[Hosted, ...]:
+    def models(self) -> tuple[LoadedDeployment, ...]:
         """Every deployment as served here, sorted by name."""
-        return tuple(hosted for _, hosted in sorted(self._hosting.table.items()))
+        return tuple(hosted for _, hosted in sorted(self._deployments.table.items()))
 
-    def deployed(self, model: str) -> Hosted:
+    def deployed(self, model: str) -> LoadedDeployment:
         """The deployment of *model* as served here."""
         return self._hosted(model)
 
@@ -298,7 +298,7 @@ class Kernel:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), self.policy.drain_timeout.total_seconds())
 
-    def _resolve(self, call: InferenceCall) -> tuple[Hosted, LoadedVersion]:
+    def _resolve(self, call: InferenceCall) -> tuple[LoadedDeployment, LoadedVersion]:
         if self._state != "serving":
             raise NotReady(f"The server is {self._state}.", retry_after=_SOON)
         hosted = self._hosted(call.model)
@@ -309,8 +309,8 @@ class Kernel:
         _check_supported(version, call)
         return hosted, version
 
-    def _hosted(self, model: str | None) -> Hosted:
-        table = self._hosting.table
+    def _hosted(self, model: str | None) -> LoadedDeployment:
+        table = self._deployments.table
         name = model or self._default or (next(iter(table)) if len(table) == 1 else None)
         if name is None:
             if not table:
@@ -324,27 +324,27 @@ class Kernel:
     def _why_not_hosted(self, name: str) -> NotReady | ModelNotFound:
         if self._state != "serving":
             return NotReady(f"The server is {self._state}.", retry_after=_SOON)
-        unloaded = self._hosting.unloaded_models()
+        unloaded = self._deployments.unloaded_models()
         if unloaded is None:
             return NotReady("This server does not know yet which models are deployed.", retry_after=_SOON)
         if name in unloaded:
             return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
-        known = ", ".join(sorted(unloaded | self._hosting.table.keys()))
+        known = ", ".join(sorted(unloaded | self._deployments.table.keys()))
         return ModelNotFound(f"No model {name!r} is served here.", remedy=f"There are {known or 'none'}.")
 
-    def _version(self, hosted: Hosted, number: int | None) -> LoadedVersion:
+    def _version(self, hosted: LoadedDeployment, number: int | None) -> LoadedVersion:
         model = hosted.deployment.model
         version = None if number is None else hosted.versions.get(number)
         if version is not None:
             return version
         if number is None:
             raise NotReady(f"Model {model!r} has no version in production.")
-        if self._hosting.is_deployed(model, number) or self._hosting.is_unloaded(model):
+        if self._deployments.is_deployed(model, number) or self._deployments.is_unloaded(model):
             raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=_SOON)
         loaded = ", ".join(map(str, sorted(hosted.versions)))
         raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"There are {loaded}.")
 
-    def _admit(self, hosted: Hosted, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
+    def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
         """The version whose breaker lets the call through: the one chosen, else the fallback."""
         admission = self._breakers.admit(version.ref)
         if not isinstance(admission, Refused):
@@ -361,7 +361,7 @@ class Kernel:
             remedy="Try again later, or roll back.",
         )
 
-    def _enter_lane(self, hosted: Hosted, version: LoadedVersion, ticket: Ticket[Outcome]) -> None:
+    def _enter_lane(self, hosted: LoadedDeployment, version: LoadedVersion, ticket: PendingRequest[Outcome]) -> None:
         bulkhead = self.policy.bulkhead
         waiting = sum(other.lane.queued for other in hosted.versions.values())
         ahead = version.lane.wait_ahead()
@@ -381,8 +381,10 @@ class Kernel:
             )
         version.lane.submit(ticket)
 
-    def _ticket(self, call: InferenceCall, rows: Rows, began: float, deadline: float, epoch: int) -> Ticket[Outcome]:
-        return Ticket(
+    def _ticket(
+        self, call: InferenceCall, rows: Rows, began: float, deadline: float, epoch: int
+    ) -> PendingRequest[Outcome]:
+        return PendingRequest(
             rows=rows,
             door=call.door,
             correlation_id=call.correlation_id,
@@ -406,7 +408,7 @@ class Kernel:
             if not self._active:
                 self._quiet.set()
 
-    async def _outcome(self, version: LoadedVersion, ticket: Ticket[Outcome]) -> Outcome:
+    async def _outcome(self, version: LoadedVersion, ticket: PendingRequest[Outcome]) -> Outcome:
         try:
             outcome = await ticket.future
         except DeadlineExceeded:

@@ -19,14 +19,14 @@ from mendel.errors import InvalidInput, ModelError, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.artifact_writer import REFERENCE
 from mendel.serving.batch_execution import BatchRun, Outcome
-from mendel.serving.batching import Lane, Ticket
+from mendel.serving.batching import Lane, PendingRequest
 from mendel.serving.entities import AnswerMetadata, Matrix, ServerIdentity
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.meters import VersionMeter
 from mendel.serving.mlmodel import INPUT_EXAMPLE
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import Backend, BreakerView, CounterSlots, LoadBackend, PredictionSink
-from mendel.serving.prediction_records import Recorded
+from mendel.serving.prediction_records import RecordedVersion
 from mendel.serving.predictor import PredictorDescriptor
 from mendel.serving.row_batches import assemble
 from mendel.serving.unregistered_version import is_registered, version_ref
@@ -139,7 +139,7 @@ class LoadedVersion:
         self._context = context
         classes = tuple(map(str, artifact.descriptor.classes or ()))
         self._recorded = {
-            shadow: Recorded(
+            shadow: RecordedVersion(
                 model=model,
                 served=served,
                 generation=0,
@@ -195,7 +195,7 @@ class LoadedVersion:
         await asyncio.to_thread(self.artifact.backend.kill)
         self._context.breakers.forget(self.ref)
 
-    def _ran(self, tickets: Sequence[Ticket[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
+    def _ran(self, tickets: Sequence[PendingRequest[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
         failed = [isinstance(outcomes, BaseException) or _faulty(outcomes[place]) for place in range(len(tickets))]
         for epoch in {ticket.epoch for ticket in tickets if not ticket.shadow}:
             mine = [bad for t, bad in zip(tickets, failed, strict=True) if t.epoch == epoch and not t.shadow]
@@ -203,7 +203,7 @@ class LoadedVersion:
         self.meter.started(len(tickets))
         self.meter.batch(tickets, outcomes, failed, self._context.steady())
 
-    def _dropped(self, ticket: Ticket[Outcome]) -> None:
+    def _dropped(self, ticket: PendingRequest[Outcome]) -> None:
         self.meter.started(1)
         if not ticket.shadow:
             self._context.breakers.record(self.ref, epoch=ticket.epoch, unused=1)

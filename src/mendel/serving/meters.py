@@ -1,11 +1,11 @@
-"""What one version and one kernel count."""
+"""The counts of one version, and of one process's doors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mendel.serving.batch_execution import Outcome
-from mendel.serving.batching import Ticket
+from mendel.serving.batching import PendingRequest
 from mendel.serving.metrics import (
     ACTIVE,
     BATCHES,
@@ -73,7 +73,7 @@ class VersionMeter:
 
     def batch(
         self,
-        tickets: Sequence[Ticket[Outcome]],
+        tickets: Sequence[PendingRequest[Outcome]],
         outcomes: Sequence[Outcome] | BaseException,
         failed: Sequence[bool],
         now: float,

@@ -17,7 +17,7 @@ from mendel.values import ModelName, ServedVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class RequestOrigin:
     """Where the rows of one request came from; ``latency_ms`` is from admission to now."""
 
     count: int
@@ -28,7 +28,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Executed:
+class ExecutedBatch:
     """A batch as it went: exactly one of ``outputs`` and ``error`` is there."""
 
     frame: Frame
@@ -40,7 +40,7 @@ class Executed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedVersion:
     """Whose answers they are; ``image_digest`` is of the image that delivers the version, or of the server's own."""
 
     model: ModelName
@@ -51,7 +51,7 @@ class Recorded:
     shadow: bool = False
 
 
-def block_of(whose: Recorded, origins: Sequence[Origin], executed: Executed) -> PredictionBlock:
+def block_of(whose: RecordedVersion, origins: Sequence[RequestOrigin], executed: ExecutedBatch) -> PredictionBlock:
     """The block of one batch, which is the rows of *origins* in their order."""
     served, outputs, rows = whose.served, executed.outputs, len(executed.frame)
     probabilities = None if outputs is None else outputs.matrix
@@ -103,19 +103,19 @@ def _scalar(value: Any) -> Any:
     return msgspec.json.encode(value).decode()
 
 
-def _each(origins: Sequence[Origin], values: list[Any]) -> Any:
+def _each(origins: Sequence[RequestOrigin], values: list[Any]) -> Any:
     if len(set(values)) == 1:
         return values[0]
     return tuple(value for origin, value in zip(origins, values, strict=True) for _ in range(origin.count))
 
 
-def _latencies(origins: Sequence[Origin]) -> float | NDArray[np.float64]:
+def _latencies(origins: Sequence[RequestOrigin]) -> float | NDArray[np.float64]:
     if len(origins) == 1:
         return origins[0].latency_ms
     return np.repeat([origin.latency_ms for origin in origins], [origin.count for origin in origins])
 
 
-def _event_micros(origins: Sequence[Origin]) -> tuple[int | None, ...] | None:
+def _event_micros(origins: Sequence[RequestOrigin]) -> tuple[int | None, ...] | None:
     if all(origin.event_micros is None for origin in origins):
         return None
     return tuple(origin.event_micros for origin in origins for _ in range(origin.count))

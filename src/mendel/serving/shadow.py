@@ -1,4 +1,4 @@
-"""Copies of the traffic for a version whose answers nobody gets."""
+"""Copies of requests for a shadow version, whose answers are logged and not returned."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 
 from mendel.errors import InvalidInput
 from mendel.serving.batch_execution import Outcome
-from mendel.serving.batching import Ticket
+from mendel.serving.batching import PendingRequest
 from mendel.serving.entities import InferenceCall
+from mendel.serving.loaded_deployments import LoadedDeployment
 from mendel.serving.loaded_version import LoadedVersion
-from mendel.serving.version_hosting import Hosted
 
 
-def cast_shadow(
-    hosted: Hosted,
+def send_to_shadow(
+    hosted: LoadedDeployment,
     version: LoadedVersion,
     call: InferenceCall,
-    ticket: Ticket[Outcome],
+    ticket: PendingRequest[Outcome],
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     """
@@ -35,14 +35,14 @@ def cast_shadow(
 
 
 def _submit(
-    shadow: LoadedVersion, call: InferenceCall, original: Ticket[Outcome], loop: asyncio.AbstractEventLoop
+    shadow: LoadedVersion, call: InferenceCall, original: PendingRequest[Outcome], loop: asyncio.AbstractEventLoop
 ) -> None:
     try:
         rows = shadow.artifact.codec.decode(call.input)
     except InvalidInput:
         shadow.meter.shed()  # its signature does not know such requests
         return
-    copy: Ticket[Outcome] = Ticket(
+    copy: PendingRequest[Outcome] = PendingRequest(
         rows=rows,
         door=original.door,
         correlation_id=original.correlation_id,

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from mendel.predictions import Spool
 from mendel.resilience import BreakerPhase
 from mendel.serving.entities import Check, KernelStatus, ModelStatus, Readiness, VersionStatus
+from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployments
 from mendel.serving.loaded_version import LoadedVersion
 from mendel.serving.metrics import BREAKER, INFO, SPOOL, Family, Labels, render
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
 from mendel.serving.unregistered_version import is_registered
-from mendel.serving.version_hosting import Hosted, Hosting
 from mendel.values import to_builtins
 
 _PHASES = {BreakerPhase.CLOSED: 0.0, BreakerPhase.OPEN: 1.0, BreakerPhase.HALF_OPEN: 2.0}
 
 
-def readiness_of(state: str, hosting: Hosting, sink: PredictionSink | None) -> Readiness:
+def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSink | None) -> Readiness:
     """
     Ready when every deployed model serves a version that answered its golden input. A model that is deployed while
     others serve is waited for only once its artefact is here.
@@ -26,25 +26,29 @@ def readiness_of(state: str, hosting: Hosting, sink: PredictionSink | None) -> R
     """
     if state != "serving":
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
-    if hosting.revision is None:
+    if deployments.revision is None:
         return Readiness(state="starting", checks=(Check(name="desired-state", passed=False, detail="none yet"),))
-    nothing_served = frozenset() if hosting.table else hosting.unloaded_models() or frozenset()
-    checks = tuple(_model_check(name, hosting) for name in sorted(nothing_served | hosting.convergence.keys()))
+    nothing_served = frozenset() if deployments.table else deployments.unloaded_models() or frozenset()
+    checks = tuple(_model_check(name, deployments) for name in sorted(nothing_served | deployments.convergence.keys()))
     if not all(check.passed for check in checks):
         return Readiness(state="starting", checks=checks)
-    lagging = any(report.error is not None for report in hosting.convergence.values())
+    lagging = any(report.error is not None for report in deployments.convergence.values())
     return Readiness(state="degraded" if lagging or _log_trouble(sink) else "ready", checks=checks)
 
 
 def status_of(
-    readiness: Readiness, hosting: Hosting, breakers: BreakerView, sink: PredictionSink | None, active: int
+    readiness: Readiness,
+    deployments: LoadedDeployments,
+    breakers: BreakerView,
+    sink: PredictionSink | None,
+    active: int,
 ) -> KernelStatus:
     """What is loaded, queued and running."""
-    models = tuple(_model_status(name, hosting, breakers) for name in sorted(hosting.convergence))
+    models = tuple(_model_status(name, deployments, breakers) for name in sorted(deployments.convergence))
     spool = to_builtins(sink.condition) if isinstance(sink, Spool) else {}
     return KernelStatus(
         readiness=readiness,
-        revision=hosting.revision or 0,
+        revision=deployments.revision or 0,
         active=active,
         models=models,
         logging=sink is not None and not _log_trouble(sink),
@@ -52,15 +56,17 @@ def status_of(
     )
 
 
-def metrics_text(counters: CounterSlots, hosting: Hosting, breakers: BreakerView, sink: PredictionSink | None) -> str:
+def metrics_text(
+    counters: CounterSlots, deployments: LoadedDeployments, breakers: BreakerView, sink: PredictionSink | None
+) -> str:
     """Prometheus' text format."""
-    return render(counters.totals(), _gauges(hosting, breakers, sink))
+    return render(counters.totals(), _gauges(deployments, breakers, sink))
 
 
 def _gauges(
-    hosting: Hosting, breakers: BreakerView, sink: PredictionSink | None
+    deployments: LoadedDeployments, breakers: BreakerView, sink: PredictionSink | None
 ) -> Iterator[tuple[Family, Labels, float]]:
-    for hosted in hosting.table.values():
+    for hosted in deployments.table.values():
         for version in hosted.versions.values():
             model, number = str.__str__(version.ref.model), str(version.ref.number)
             if version.ref.number == hosted.deployment.production:
@@ -70,17 +76,17 @@ def _gauges(
         yield SPOOL, (), float(sink.condition.size_bytes)
 
 
-def _model_check(name: str, hosting: Hosting) -> Check:
-    hosted = hosting.table.get(name)
-    if hosted is not None and (hosted.serving or hosting.is_unloaded(hosted.deployment.model)):
+def _model_check(name: str, deployments: LoadedDeployments) -> Check:
+    hosted = deployments.table.get(name)
+    if hosted is not None and (hosted.serving or deployments.is_unloaded(hosted.deployment.model)):
         return Check(name=f"model:{name}", passed=True)
-    error = next((r.error for model, r in hosting.convergence.items() if model == name), None)
+    error = next((r.error for model, r in deployments.convergence.items() if model == name), None)
     return Check(name=f"model:{name}", passed=False, detail=error or (hosted and hosted.died) or "not loaded yet")
 
 
-def _model_status(name: str, hosting: Hosting, breakers: BreakerView) -> ModelStatus:
-    report = next(report for model, report in hosting.convergence.items() if model == name)
-    hosted = hosting.table.get(name)
+def _model_status(name: str, deployments: LoadedDeployments, breakers: BreakerView) -> ModelStatus:
+    report = next(report for model, report in deployments.convergence.items() if model == name)
+    hosted = deployments.table.get(name)
     versions = () if hosted is None else tuple(_version_status(hosted, v, breakers) for v in hosted.versions.values())
     return ModelStatus(
         model=report.model,
@@ -92,7 +98,7 @@ def _model_status(name: str, hosting: Hosting, breakers: BreakerView) -> ModelSt
     )
 
 
-def _version_status(hosted: Hosted, version: LoadedVersion, breakers: BreakerView) -> VersionStatus:
+def _version_status(hosted: LoadedDeployment, version: LoadedVersion, breakers: BreakerView) -> VersionStatus:
     number, deployment = version.ref.number, hosted.deployment
     roles = {
         "route": any(route.version == number for route in deployment.routes),

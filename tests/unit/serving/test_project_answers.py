@@ -10,7 +10,7 @@ import pytest
 from mendel.errors import InvalidRequest
 from mendel.serving import Frame, Matrix, Outputs, Records, unregistered_model, version_ref
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
-from mendel.serving.prediction_records import Executed, Origin, Recorded, block_of
+from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, RequestOrigin, block_of
 from mendel.serving.row_batches import Shape
 from mendel.values import Digest, ModelName, ServedVersion, VersionUuid
 
@@ -35,9 +35,11 @@ def test_the_log_keeps_one_answer_per_row(answers, kept):
         registered_at=NOW,
     )
     block = block_of(
-        Recorded(model=ModelName("m"), served=served, generation=1, classes=()),
-        [Origin(count=2, door="rest", correlation_id="", event_micros=None, latency_ms=1.0)],
-        Executed(frame=frame, outputs=Outputs(predictions=answers), error=None, ood=None, ids=b"\0" * 32, micros=1),
+        RecordedVersion(model=ModelName("m"), served=served, generation=1, classes=()),
+        [RequestOrigin(count=2, door="rest", correlation_id="", event_micros=None, latency_ms=1.0)],
+        ExecutedBatch(
+            frame=frame, outputs=Outputs(predictions=answers), error=None, ood=None, ids=b"\0" * 32, micros=1
+        ),
     )
     assert list(block.predictions) == kept
 

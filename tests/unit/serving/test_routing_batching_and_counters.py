@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mendel.errors import DeadlineExceeded, Denied, Forbidden, Unauthenticated
 from mendel.serving import LocalCounters, render, version_counters
 from mendel.serving.authorization import authorize
-from mendel.serving.batching import Lane, Ticket
+from mendel.serving.batching import Lane, PendingRequest
 from mendel.serving.correlation import correlation_id
 from mendel.serving.metrics import LATENCY, OUTCOMES, ROWS, Histogram, series
 from mendel.serving.routing import choose_version
@@ -92,9 +92,11 @@ def test_correlation_ids_are_sane_or_made():
         assert correlation_id(nonsense, None, rng) != nonsense
 
 
-def ticket(rows: int = 1, *, shape: Shape = SHAPE, seconds: float = 5, shadow: bool = False) -> Ticket[list[int]]:
+def ticket(
+    rows: int = 1, *, shape: Shape = SHAPE, seconds: float = 5, shadow: bool = False
+) -> PendingRequest[list[int]]:
     now = time.monotonic()
-    return Ticket(
+    return PendingRequest(
         rows=Rows(shape, rows),
         door="rest",
         correlation_id="",
@@ -110,10 +112,10 @@ class Batches:
     """Remembers every batch; runs while its gate is open."""
 
     def __init__(self) -> None:
-        self.seen: list[list[Ticket[list[int]]]] = []
+        self.seen: list[list[PendingRequest[list[int]]]] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.dropped: list[Ticket[list[int]]] = []
+        self.dropped: list[PendingRequest[list[int]]] = []
 
     def __call__(self, tickets):
         self.seen.append(list(tickets))

@@ -19,7 +19,7 @@ async def predictions(context: RestContext, request: Request) -> Response:
     if not (version is None or str(version).isdigit()):
         raise InvalidRequest(f"{version!r} is not a version.")
     request.model = document.get("model")
-    ids = context.kernel.log_elsewhere(request.model, None if version is None else int(version), document)
+    ids = context.kernel.log_external_predictions(request.model, None if version is None else int(version), document)
     return json_response({"logged": len(ids), "prediction_ids": ids}, status=202)
 
 

@@ -1,4 +1,4 @@
-"""What is loaded, and how it converges on what is desired: load beside, warm up, swap one reference, drain the old."""
+"""The loaded versions of every deployment, and how they converge on the desired state: load, warm up, swap, drain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_PROJECT = "mendel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Hosted:
+class LoadedDeployment:
     """A deployment as this process serves it; replaced as a whole, never changed."""
 
     deployment: Deployment
@@ -65,7 +65,7 @@ class _Wanted:
     models: dict[ModelName, DesiredModel] = field(default_factory=dict)
 
 
-class Hosting:
+class LoadedDeployments:
     """
     The loaded versions of one process.
 
@@ -82,7 +82,7 @@ class Hosting:
         self._expected: frozenset[str] | None = None
         self._loaded = context.counters.reserve(series(LOADED))
         self._load_time = Histogram(context.counters, LOAD_TIME)
-        self.table: Mapping[str, Hosted] = MappingProxyType({})
+        self.table: Mapping[str, LoadedDeployment] = MappingProxyType({})
         self.convergence: dict[ModelName, ModelConvergence] = {}
         self.revision: int | None = None
 
@@ -142,7 +142,7 @@ class Hosting:
         """Whether it was unloaded on purpose."""
         return model in self._unloaded
 
-    def _known(self, model: ModelName) -> Hosted:
+    def _known(self, model: ModelName) -> LoadedDeployment:
         if model not in self.table:
             raise ModelNotFound(f"No model {model!r} is deployed here.")
         return self.table[model]
@@ -151,14 +151,14 @@ class Hosting:
         deployment = desired.deployment
         old = self.table.get(deployment.model)
         if deployment.model in self._unloaded:
-            self._swap(Hosted(deployment=deployment, versions={}))
+            self._swap(LoadedDeployment(deployment=deployment, versions={}))
             return _report(deployment, self.table[deployment.model], _Failures())
         versions, failures = await self._gather(desired, old, fetch)
         if failures.vital:
             before = {} if old is None else old.versions
             self._retire(version for number, version in versions.items() if version is not before.get(number))
             return _report(deployment, old, failures)
-        hosted = Hosted(deployment=deployment, versions=versions)
+        hosted = LoadedDeployment(deployment=deployment, versions=versions)
         now = self._context.clock()
         for number, version in versions.items():
             version.serve_as(deployment.generation, now, desired.version(number))
@@ -166,7 +166,7 @@ class Hosting:
         return _report(deployment, hosted, failures)
 
     async def _gather(
-        self, desired: DesiredModel, old: Hosted | None, fetch: Fetch
+        self, desired: DesiredModel, old: LoadedDeployment | None, fetch: Fetch
     ) -> tuple[dict[int, LoadedVersion], _Failures]:
         """Every version the deployment names: the ones there are, and the others loaded beside them."""
         versions: dict[int, LoadedVersion] = {}
@@ -209,7 +209,7 @@ class Hosting:
     def _used_bytes(self) -> int:
         return sum(v.artifact.footprint_bytes for hosted in self.table.values() for v in hosted.versions.values())
 
-    def _swap(self, hosted: Hosted) -> None:
+    def _swap(self, hosted: LoadedDeployment) -> None:
         model = hosted.deployment.model
         old = self.table.get(model)
         self.table = MappingProxyType({**self.table, model: hosted})
@@ -234,7 +234,7 @@ class Hosting:
         await asyncio.gather(*self._retiring)
 
 
-def _check_swappable(old: Hosted | None, served: ServedVersion, image: ImageIdentity | None) -> None:
+def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image: ImageIdentity | None) -> None:
     """A server hosts one code: that of its image, where it runs in one, and else that of what it serves already."""
     built = None if image is None else image.tag
     if served.flavor == _OF_PROJECT and built is not None and served.release_tag not in {None, built}:
@@ -255,7 +255,7 @@ def _check_swappable(old: Hosted | None, served: ServedVersion, image: ImageIden
         )
 
 
-def _report(deployment: Deployment, hosted: Hosted | None, failures: _Failures) -> ModelConvergence:
+def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _Failures) -> ModelConvergence:
     serving = hosted is not None and hosted.serving and bool(hosted.deployment.routes)
     return ModelConvergence(
         model=deployment.model,
