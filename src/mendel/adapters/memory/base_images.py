@@ -1,0 +1,131 @@
+"""The ``Bases`` port in memory; blobs are files in a directory, since engines read them as such."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mendel.errors import BuildRefused, DigestMismatch, ImageNotFound
+from mendel.images import BasePin, Bases, Blobs, LoadedBase, OnProgress, Platform, ignore_progress
+from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json, digest_of, parse_json
+from mendel.values import Digest
+from mendel.values.atomic_files import write_atomically
+
+_TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+class MemoryBlobs(Blobs):
+    """Blobs as files of one directory, named by their digests."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def put(self, content: bytes) -> Digest:
+        """Store a blob."""
+        digest = digest_of(content)
+        write_atomically(self._directory / digest.hex, content)
+        return digest
+
+    def path(self, digest: Digest) -> Path:
+        """The file named by the digest."""
+        path = self._directory / digest.hex
+        if not path.is_file():
+            raise ImageNotFound(f"There is no blob {digest}.")
+        return path
+
+    def read(self, digest: Digest) -> bytes:
+        """The content, hashed again."""
+        content = self.path(digest).read_bytes()
+        if digest_of(content) != digest:
+            raise DigestMismatch(f"The blob {digest} is damaged.")
+        return content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    descriptor: Descriptor
+    python: str | None
+    interpreter: str
+    glibc: str | None
+
+
+class MemoryBases(Bases):
+    """
+    Base images that were added here, by reference and platform.
+
+    Args:
+        directory: Where the blobs are kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._blobs = MemoryBlobs(directory)
+        self._named: dict[tuple[str, Platform], _Base] = {}
+        self._images: dict[tuple[Digest, Platform], Descriptor] = {}
+
+    def add(
+        self,
+        reference: str,
+        platform: Platform,
+        layers: Sequence[bytes] = (),
+        *,
+        python: str | None = "3.11",
+        glibc: str | None = "2.36",
+    ) -> Digest:
+        """
+        Let *reference* mean a base of these uncompressed tars; gives the manifest's digest.
+
+        Args:
+            python: Its minor version, which stands in ``/usr/bin``; None for a base without Python.
+            glibc: None for a base without a GNU C library.
+        """
+        digests = [self._blobs.put(layer) for layer in layers]
+        config = canonical_json(
+            {
+                "architecture": platform.architecture,
+                "os": platform.os,
+                "config": {"Env": ["PATH=/usr/bin:/bin"]},
+                "rootfs": {"type": "layers", "diff_ids": digests},
+                "history": [{"created_by": reference} for _ in digests],
+            }
+        )
+        self._blobs.put(config)
+        described = tuple(Descriptor.of(layer, _TAR) for layer in layers)
+        manifest = Manifest(config=Descriptor.of(config, CONFIG), layers=described).as_json()
+        self._blobs.put(manifest)
+        descriptor = Descriptor.of(manifest, MANIFEST)
+        self._named[reference, platform] = _Base(
+            descriptor=descriptor, python=python, interpreter=f"/usr/bin/python{python}", glibc=glibc
+        )
+        return descriptor.digest
+
+    def remove(self, reference: str, platform: Platform) -> None:
+        """Take the name away; a base that was pinned before can still be loaded."""
+        self._named.pop((reference, platform), None)
+
+    def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:  # noqa: ARG002 - nothing takes long
+        """What was added last under that name."""
+        found = self._named.get((reference, platform))
+        if found is None:
+            raise ImageNotFound(f"There is no base {reference} for {platform}.")
+        if found.python is None or found.glibc is None:
+            reason = "it has no Python" if found.python is None else "it has no GNU C library"
+            raise BuildRefused(f"The base image cannot carry a classifier: {reason}.", reasons=(reason,))
+        self._images[found.descriptor.digest, platform] = found.descriptor
+        return BasePin(
+            reference=reference,
+            digest=found.descriptor.digest,
+            python=found.python,
+            interpreter=found.interpreter,
+            glibc=found.glibc,
+        )
+
+    def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:  # noqa: ARG002 - nothing takes long
+        """The image of that digest, whatever its name means now."""
+        known = {(base.descriptor.digest, place): base.descriptor for (_, place), base in self._named.items()}
+        descriptor = (known | self._images).get((pin.digest, platform))
+        if descriptor is None:
+            raise ImageNotFound(f"The base {pin.reference} at {pin.digest} is gone, or is not for {platform}.")
+        manifest = Manifest.parse(self._blobs.read(pin.digest))
+        config = parse_json(self._blobs.read(manifest.config.digest))
+        return LoadedBase(descriptor=descriptor, manifest=manifest, config=config, blobs=self._blobs)

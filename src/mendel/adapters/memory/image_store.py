@@ -1,0 +1,40 @@
+"""The ``ImageStore`` port in memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from mendel.images import ImageRecord, ImageStore
+from mendel.values import Digest
+
+
+class MemoryImageStore(ImageStore):
+    """Images as records; a name belongs to the image that got it last."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._records: dict[Digest, ImageRecord] = {}
+        self._lock = threading.Lock()
+
+    def add(self, record: ImageRecord) -> None:
+        """Keep an image with its names, which are taken from the images that had them."""
+        with self._lock:
+            for digest, other in self._records.items():
+                left = tuple(name for name in other.references if name not in record.references)
+                self._records[digest] = replace(other, references=left)
+            former = self._records.get(record.digest)
+            names = {*record.references, *(former.references if former else ())}
+            self._records[record.digest] = replace(record, references=tuple(sorted(names)))
+
+    def images(self) -> tuple[ImageRecord, ...]:
+        """Those that have a name."""
+        with self._lock:
+            named = [record for record in self._records.values() if record.references]
+        return tuple(sorted(named, key=lambda record: record.created, reverse=True))
+
+    def remove(self, digest: Digest) -> None:
+        """Forget the record."""
+        with self._lock:
+            self._records.pop(digest, None)
