@@ -12,5 +12,6 @@ pytest_plugins = (
     "support.postgres",
     "support.programs",
     "support.registries",
+    "support.root_filesystems",
     "support.shared",
 )

@@ -188,17 +188,21 @@ class BuildEngine(Protocol):
     Builds images from plans.
 
     A build that fails or is interrupted leaves no image and no name; its temporary files are removed at once or by the
-    next build. :meth:`commit` gives the image its names after :meth:`verify` succeeded.
+    next build. :meth:`commit` gives the image its names after :meth:`verify` succeeded. Building and committing the
+    same plan again is allowed. One engine builds one image at a time; several processes may build at once.
     """
 
     name: str
 
     def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
         """
-        Build the image of *plan*.
+        Build the image of *plan*, unnamed. Where the engine is reproducible, equal plans give equal digests.
+
+        Args:
+            use_cache: Take layers that were made before from equal inputs; False makes every layer of the plan anew.
 
         Raises:
-            BuildRefused: A file changed after the plan was made.
+            BuildRefused: A file that is read changed after the plan was made; what lies in a cached layer is not read.
             WheelNotFound, ImageNotFound, DigestMismatch: A pinned input is missing or damaged.
             ProgramFailed: The external engine (docker, podman, buildah) ended with an error.
         """
@@ -212,7 +216,12 @@ class BuildEngine(Protocol):
         """
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """Point all references of the plan to the image, all or none; images that had these names are kept."""
+        """
+        Point all references of the plan to the image, all or none; images that had these names are kept.
+
+        Raises:
+            ImageNotFound: The image does not exist any more.
+        """
 
 
 class ImageStore(Protocol):
@@ -221,7 +230,15 @@ class ImageStore(Protocol):
     name: str
 
     def images(self) -> tuple[ImageRecord, ...]:
-        """List every named image, newest first; attached SBOMs, provenance and signatures are not listed."""
+        """
+        List every image that has a name, once, newest first, with its names sorted; a name belongs to the image that
+        got it last. Attached SBOMs, provenance and signatures are not listed.
+        """
 
     def remove(self, digest: Digest) -> None:
-        """Remove an image with its names, its attachments and its unshared blobs; an unknown digest is no error."""
+        """
+        Remove an image with its names, its attachments and its unshared blobs; an unknown digest is no error.
+
+        Raises:
+            Conflict: A container needs the image.
+        """

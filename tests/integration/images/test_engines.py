@@ -10,7 +10,6 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,6 @@ import pytest
 
 from mendel.adapters.engines import EngineProgram, find_engines
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.errors import AlreadyExists, ImageNotFound, PortInUse, ProgramFailed
 from mendel.images import RUN_LABEL, Container, RunRequest, running_container
 from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
@@ -172,65 +170,6 @@ def test_volumes_reach_the_container(loaded, request_for, tmp_path):
         assert asked(container) == {"from": "the volume"}
 
 
-def test_a_server_that_ends_says_why_and_leaves_nothing(loaded, request_for):
-    """A container that ends before it is ready is an error with its log, long before the time is up."""
-    with pytest.raises(ProgramFailed, match="ended before it was ready") as refused:
-        loaded.run(replace(request_for, environment={"BROKEN": "1"}))
-    assert refused.value.log_tail == "the model is missing"
-    assert loaded.containers({}) == ()
-
-
-def test_a_server_that_never_gets_ready_is_removed(loaded, request_for):
-    """What answers 503 for as long as it may is an error with its log, and its container is gone."""
-    request = replace(request_for, environment={"SLOW": "1"}, ready_within=timedelta(seconds=2))
-    with pytest.raises(ProgramFailed, match="not ready within 2 s") as refused:
-        loaded.run(request)
-    assert "asked for /health" in refused.value.log_tail
-    assert loaded.containers({}) == ()
-
-
-def test_a_port_in_use_is_refused_before_anything_starts(loaded, request_for):
-    """Another server on the port is never taken for the container's."""
-    with running_container(loaded, request_for) as container, pytest.raises(PortInUse):
-        loaded.run(replace(request_for, name=f"{request_for.name}-second"))
-    assert not loaded.is_running(container.id)
-
-
-def test_names_in_use_are_refused_and_stopped_ones_make_room(loaded, request_for, free_port):
-    """A running container keeps its name; one of ours that was stopped by hand gives it up; others' are left alone."""
-    with running_container(loaded, request_for) as first:
-        with pytest.raises(AlreadyExists, match="runs"):
-            loaded.run(request_for)
-        loaded.program.answer("stop", "-t", "1", first.id)
-        with running_container(loaded, request_for) as second:
-            assert first.id != second.id
-    foreign = f"foreign-{free_port}"
-    loaded.program.answer("create", f"--name={foreign}", REFERENCES[0])
-    try:
-        with pytest.raises(AlreadyExists, match="of others"):
-            loaded.run(replace(request_for, name=foreign))
-        loaded.stop(foreign)
-        loaded.program.answer("container", "inspect", foreign)
-    finally:
-        loaded.program.answer("rm", foreign)
-
-
-def test_an_image_that_is_absent_is_never_pulled(loaded, request_for):
-    """An unknown reference is an error at once."""
-    with pytest.raises(ImageNotFound, match="no image risk/unknown:latest"):
-        loaded.run(replace(request_for, image="risk/unknown:latest"))
-
-
-def test_following_gives_each_line_until_the_container_ends(loaded, request_for):
-    """Every line that the container prints arrives, its last one too."""
-    lines: list[str] = []
-    with running_container(loaded, request_for) as container:
-        loaded.program.answer("stop", "-t", "5", container.id)
-        loaded.follow(container.id, lines.append)
-    assert lines[0] == "asked for /health"
-    assert lines[-1] == "bye"
-
-
 @pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
 def test_ctrl_c_leaves_no_container(loaded, request_for, podman_environment, tmp_path, moment):
     """An interrupted `run` in the foreground stops and removes its container, whenever the signal comes."""
@@ -239,11 +178,11 @@ def test_ctrl_c_leaves_no_container(loaded, request_for, podman_environment, tmp
     program.write_text(
         f"""
 from mendel.adapters.engines import EngineProgram
-from mendel.images import RunRequest, running
+from mendel.images import RunRequest, running_container
 engine = EngineProgram("{loaded.name}")
 request = RunRequest(image="{REFERENCES[0]}", host_port={request_for.host_port}, name="{request_for.name}",
                      environment={slow})
-with running(engine, request) as container:
+with running_container(engine, request) as container:
     engine.follow(container.id, lambda line: print(line, flush=True))
 """
     )

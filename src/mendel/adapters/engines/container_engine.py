@@ -11,10 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mendel.adapters.engines.container_readiness import is_ready, require_free
 from mendel.adapters.engines.external_program import Ended, Program
 from mendel.errors import AlreadyExists, ImageNotFound, ProgramFailed, Unsupported
 from mendel.images import RUN_LABEL, Container, ContainerRunner, RunRequest, container_environment
+from mendel.images.container_readiness import is_ready, require_free
 from mendel.images.image_archives import archive_references
 
 RUNNERS = ("docker", "podman")
@@ -180,7 +180,7 @@ class EngineProgram(ContainerRunner):
         ours, runs = _labels(found).get(RUN_LABEL) == "1", bool(found["State"]["Running"])
         if runs or not ours:
             raise AlreadyExists(
-                f"A container {name} {'runs' if runs else 'of others exists'}.",
+                f"Container {name} is running." if runs else f"Container {name} exists and was not created by Mendel.",
                 remedy=f"Choose another name, or remove it: {self.name} rm --force {name}",
             )
         self._remove(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from mendel.adapters.engines.build_context import pack_pip, write_context
 from mendel.adapters.engines.container_engine import BUILDERS
 from mendel.adapters.engines.external_program import Ended, Program
-from mendel.errors import MendelError, Unsupported
+from mendel.errors import ImageNotFound, MendelError, Unsupported
 from mendel.images import (
     Bases,
     BuildEngine,
@@ -110,6 +110,8 @@ class DockerfileEngine(BuildEngine):
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
         """Podman and buildah move all names at once; docker one after the other, and back when one is refused."""
+        if self._id_of(image.image_id.hex) is None:
+            raise ImageNotFound(f"{self.name} has no image {image.image_id}.", remedy="Build it again.")
         if self.name != "docker":
             self._program.answer("tag", image.image_id.hex, *plan.references)
             return
