@@ -68,6 +68,7 @@ types: $(READY)  ## mypy, strict
 docs: $(READY)  ## Doctests, and every link and command in the docs
 	$(BIN)/pytest -q --doctest-modules src
 	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python scripts/check_language.py
 
 ##@ Keep
 package: $(READY)  ## Build the wheel and import it in a bare environment

@@ -374,7 +374,8 @@ def _error_of(response: httpx.Response) -> MendelError:
         return from_problem(from_json(response.content, dict[str, Any]))
     said = " ".join(response.text[:200].split())
     return HubUnavailable(
-        f"What answers at {response.url} is no hub: {response.status_code} {said}", remedy="Correct the hub's URL."
+        f"The server at {response.url} is not a hub: it answered {response.status_code} {said}",
+        remedy="Correct the hub's URL.",
     )
 
 
@@ -398,7 +399,7 @@ def _name(model: str | None) -> ModelName | None:
 
 def _stage(name: str) -> Stage:
     if name not in list(Stage):
-        raise InvalidValue(f"{name!r} is no stage.", remedy=f"Stages are {', '.join(Stage)}.")
+        raise InvalidValue(f"{name!r} is not a stage.", remedy=f"Choose one of {', '.join(Stage)}.")
     return Stage(name)
 
 

@@ -220,7 +220,8 @@ def _signature(given: Any) -> Signature | None:
     document = given if isinstance(given, Mapping) else getattr(given, "to_dict", lambda: None)()
     if not isinstance(document, Mapping):
         raise InvalidInput(
-            f"A {type(given).__name__} is no signature.", remedy="Give what mlflow.models.infer_signature returns."
+            f"An object of type {type(given).__name__} is not a signature.",
+            remedy="Give what mlflow.models.infer_signature returns.",
         )
     return Signature.from_mlflow(document)
 

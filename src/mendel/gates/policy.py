@@ -62,10 +62,12 @@ class Bounds:
     def __post_init__(self) -> None:
         for name in ("coverage", "agreement"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InvalidPolicy(f"gates.{name} is {getattr(self, name)}, which is no share.")
+                raise InvalidPolicy(f"gates.{name} is {getattr(self, name)}, which is not between 0 and 1.")
         for name in ("alpha", "power"):
             if not 0 < getattr(self, name) < 1:
-                raise InvalidPolicy(f"gates.{name} is {getattr(self, name)}, which is no probability.")
+                raise InvalidPolicy(
+                    f"gates.{name} is {getattr(self, name)}, which is not a probability above 0 and below 1."
+                )
         if self.samples < 1 or self.looks < 1 or self.segment_rows < 1:
             raise InvalidPolicy("gates.samples, gates.looks and gates.segment_rows count from 1.")
         if min(self.improvement, self.latency, self.size, self.segments) < 0 or self.cooldown < timedelta(0):

@@ -37,7 +37,9 @@ class Healing(IncidentDecisions):
         """
         about = self._situation(model, now)
         if playbook not in self._playbooks:
-            raise InvalidValue(f"No playbook is named {playbook!r}.", remedy=f"There are {', '.join(self._playbooks)}.")
+            raise InvalidValue(
+                f"No playbook is named {playbook!r}.", remedy=f"Choose one of {', '.join(self._playbooks)}."
+            )
         if about.production is None:
             raise InvalidValue(f"{model} has no version in production.", remedy="Promote one first.")
         ref = about.production

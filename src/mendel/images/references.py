@@ -100,5 +100,5 @@ def _split_host(text: str) -> tuple[str, str]:
 def _not_a_reference(text: str) -> InvalidValue:
     shown = text if "@" not in text.partition("/")[0] else "What was given"
     return InvalidValue(
-        f"{shown!r} is not a reference to an image.", remedy="It reads host[:port]/path:tag, the path in lower case."
+        f"{shown!r} is not a reference to an image.", remedy="Write host[:port]/path:tag with a lower-case path."
     )

@@ -105,7 +105,7 @@ def _value(one: Parameter, raw: Any, *, tolerant: bool) -> Any:
     for text in (raw if isinstance(raw, tuple) else (raw,)) if textual else ():
         check_text(text)
     if isinstance(kind, type) and issubclass(kind, StrEnum) and raw not in list(kind):
-        raise InvalidValue(f"{raw!r} is no {kind.__name__.lower()}.", remedy=f"There are {', '.join(kind)}.")
+        raise InvalidValue(f"{raw!r} is not a {kind.__name__.lower()}.", remedy=f"Choose one of {', '.join(kind)}.")
     if isinstance(kind, type) and issubclass(kind, str) and isinstance(raw, str):
         return kind(raw)
     document = read_json(raw) if one.place is Place.BODY else raw

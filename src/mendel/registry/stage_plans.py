@@ -238,7 +238,9 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
     require_transition(record.stage, after)
     if after in {Stage.PRODUCTION, Stage.CANARY, Stage.ROLLBACK}:
         verb = {Stage.PRODUCTION: "promote", Stage.CANARY: "canary", Stage.ROLLBACK: "rollback"}[after]
-        raise Conflict(f"{record.ref} does not enter {after} by a plain move.", remedy=f"Use {verb}.")
+        raise Conflict(
+            f"Cannot set the stage of {record.ref} to {after} with 'mendel stage'.", remedy=f"Use: mendel {verb}"
+        )
     if record.stage is Stage.PRODUCTION and after is Stage.SANDBOX:
         raise Conflict(f"{record.ref} is in production.", remedy="Promote the version that shall supersede it.")
     if record.stage is Stage.PRODUCTION and not undeploy:
@@ -274,7 +276,7 @@ def _admitted(
 def _require_generation(deployment: Deployment, expected: int) -> None:
     if deployment.generation != expected:
         raise GenerationConflict(
-            f"{deployment.model} is at generation {deployment.generation}, not {expected}: somebody changed it first.",
+            f"{deployment.model} is at generation {deployment.generation}, not {expected}: another call changed it.",
             expected=expected,
             actual=deployment.generation,
             remedy="Look at what changed, and decide again.",
@@ -293,7 +295,7 @@ def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None,
     if to is not None:
         if to not in former:
             raise NothingToReturnTo(
-                f"{model}@{to} is no former production version of {model}.",
+                f"{model}@{to} is not a former production version of {model}.",
                 remedy=f"Former ones: {', '.join(map(str, former)) or 'none'}.",
             )
         return to

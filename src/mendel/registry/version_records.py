@@ -103,7 +103,7 @@ class Improvement:
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.contributor):
-            raise InvalidValue(f"{self.contributor!r} is not a contributor.", remedy="It reads 0x and 40 hex digits.")
+            raise InvalidValue(f"{self.contributor!r} is not a contributor.", remedy="Write 0x and 40 hex digits.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,7 +241,7 @@ class Kernel:
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
         block = external_prediction_block(document, served, now=self.clock(), rng=self._rng)
         if self.sink is None or not self.sink.append(block):
-            raise StoreUnavailable("The prediction log takes nothing.", retry_after=_SOON)
+            raise StoreUnavailable("The prediction log accepts no rows.", retry_after=_SOON)
         return id_texts(block.prediction_ids)
 
     def log_labels(self, labels: tuple[LabelRow, ...]) -> None:
@@ -255,7 +255,7 @@ class Kernel:
         if self.sink is None:
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
         if not self.sink.append_labels(labels):
-            raise StoreUnavailable("The prediction log takes nothing.", retry_after=_SOON)
+            raise StoreUnavailable("The prediction log accepts no rows.", retry_after=_SOON)
 
     def models(self) -> tuple[LoadedDeployment, ...]:
         """Every deployment as served here, sorted by name."""
@@ -330,7 +330,7 @@ class Kernel:
         if name in unloaded:
             return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
         known = ", ".join(sorted(unloaded | self._deployments.table.keys()))
-        return ModelNotFound(f"No model {name!r} is served here.", remedy=f"There are {known or 'none'}.")
+        return ModelNotFound(f"No model {name!r} is served here.", remedy=f"Served models: {known or 'none'}.")
 
     def _version(self, hosted: LoadedDeployment, number: int | None) -> LoadedVersion:
         model = hosted.deployment.model
@@ -342,7 +342,7 @@ class Kernel:
         if self._deployments.is_deployed(model, number) or self._deployments.is_unloaded(model):
             raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=_SOON)
         loaded = ", ".join(map(str, sorted(hosted.versions)))
-        raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"There are {loaded}.")
+        raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"Choose one of {loaded}.")
 
     def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
         """The version whose breaker lets the call through: the one chosen, else the fallback."""

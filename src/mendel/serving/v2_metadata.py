@@ -52,7 +52,7 @@ def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple
         tensors[PROBA] = Tensor(name=PROBA, datatype="FP64", shape=(len(rows), len(rows[0])), values=flat)
     for name in wanted:
         if name not in tensors:
-            raise InvalidRequest(f"There is no output {name!r}.", remedy=f"There are {', '.join(tensors)}.")
+            raise InvalidRequest(f"The model has no output {name!r}.", remedy=f"Choose one of {', '.join(tensors)}.")
     return tuple(tensors[name] for name in wanted or tensors)
 
 

@@ -212,7 +212,7 @@ class TestRuns:
         hub.ready(model)
         with pytest.raises(InvalidValue, match="no version in production"):
             client.start_playbook(model, "notify", reason="x")
-        with pytest.raises(InvalidValue, match=r"There are .*retrain"):
+        with pytest.raises(InvalidValue, match=r"Choose one of .*retrain"):
             client.start_playbook(model, "notfy", reason="x")
 
     def test_a_run_that_waits_for_nobody_cannot_be_approved(self, in_process):

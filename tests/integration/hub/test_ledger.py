@@ -139,7 +139,7 @@ class TestTampering:
             with pytest.raises(LedgerBroken):
                 verified(lived_in)
         path.write_bytes(b"{")
-        with pytest.raises(Corrupt, match="is no anchor"):
+        with pytest.raises(Corrupt, match="is not an anchor"):
             verified(lived_in)
 
     def test_a_strangers_key_vouches_for_nothing(self, lived_in):

@@ -196,7 +196,7 @@ def test_what_cannot_be_registered_is_said(client, baseline, changes, said):
         ({"governance": {"bias": True}}, "unknown key 'bias'.*bias_check_passed"),
         ({"version_info": {"owned": "ann"}}, "did you mean 'owner'"),
         ({"expectations": {"latency": 3.0}}, "latency_p"),
-        ({"signature": 7}, "int is no signature"),
+        ({"signature": 7}, "type int is not a signature"),
         ({"target": "bought"}, "no training data"),
     ],
 )

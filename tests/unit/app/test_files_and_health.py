@@ -84,7 +84,7 @@ class TestAnchors:
         anchors.sign(unit, EPOCH)
         (path,) = (tmp_path / "anchors").glob("*.json")
         path.write_bytes(content)
-        with pytest.raises(Corrupt, match=r"000000000001\.json is no anchor") as caught:
+        with pytest.raises(Corrupt, match=r"000000000001\.json is not an anchor") as caught:
             anchors.all()
         assert "backup" in caught.value.remedy
 
@@ -116,7 +116,7 @@ class TestLabelling:
         """The error lists the columns to choose from."""
         path = tmp_path / "labels.csv"
         path.write_text(LABELS)
-        with pytest.raises(InvalidInput, match=r"no column 'id'.*There are prediction_id, true_label"):
+        with pytest.raises(InvalidInput, match=r"no column 'id'.*columns: prediction_id, true_label"):
             labels_of_file(path, id_column="id", label_column="true_label", source="x")
 
     def test_a_file_that_is_no_table_is_told(self, tmp_path):

@@ -27,3 +27,8 @@ def check_docs():
 @pytest.fixture(scope="session")
 def make_reference():
     return _loaded("make_reference")
+
+
+@pytest.fixture(scope="session")
+def check_language():
+    return _loaded("check_language")

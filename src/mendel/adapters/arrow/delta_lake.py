@@ -268,7 +268,7 @@ def _translated(table: str) -> Iterator[None]:
         yield
     except CommitFailedError as error:
         if "Concurrent transaction" in str(error):
-            raise Fenced(f"{table}: somebody else ships the same segments.") from error
+            raise Fenced(f"Another process ships the same segments to {table}.") from error
         raise StoreUnavailable(f"{table} was changed at the same time: {error}.") from error
     except (DeltaError, pa.ArrowException, OSError) as error:
         raise StoreUnavailable(f"The lake's table {table} does not answer: {error}.") from error

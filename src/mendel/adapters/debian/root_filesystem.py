@@ -65,7 +65,7 @@ class BaseRecipe:
     def __post_init__(self) -> None:
         wrong = [name for name in self.include if not _PACKAGE.fullmatch(name)]
         if wrong or not _SUITE.fullmatch(self.suite):
-            raise InvalidValue(f"{(wrong or [self.suite])[0]!r} is no name of Debian's.")
+            raise InvalidValue(f"{(wrong or [self.suite])[0]!r} is not a valid Debian name.")
         if self.mode not in _MODES:
             raise InvalidValue(f"{self.mode!r} is not a mode of mmdebstrap.", remedy=f"Use one of {', '.join(_MODES)}.")
         if not self.platforms:

@@ -214,7 +214,9 @@ class EngineProgram(ContainerRunner):
     def _inspected(self, container: str) -> dict[str, Any]:
         found = self._inspect(container)
         if found is None:
-            raise ProgramFailed(f"The container {container} is gone.", remedy="Somebody removed it; run it again.")
+            raise ProgramFailed(
+                f"The container {container} is gone.", remedy="Another program removed it; start the container again."
+            )
         return found
 
     def _inspect(self, container: str) -> dict[str, Any] | None:

@@ -277,7 +277,7 @@ class MemoryGit(Git):
 
     def _around(self, directory: Path) -> MemoryRepository | None:
         if not directory.is_dir():
-            raise InvalidProject(f"git refuses: {directory} is no directory.", path=str(directory))
+            raise InvalidProject(f"git refuses: {directory} is not a directory.", path=str(directory))
         place = directory.resolve()
         return next((self._repositories[one] for one in (place, *place.parents) if one in self._repositories), None)
 

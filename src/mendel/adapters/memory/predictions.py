@@ -117,7 +117,7 @@ class MemoryLake:
             now = self.snapshot(table)
             for spool_id in marks:
                 if now.shipped(spool_id) != seen.get(spool_id, 0):
-                    raise Fenced(f"{table}: the mark of {spool_id} moved; somebody else ships.")
+                    raise Fenced(f"{table}: the mark of {spool_id} moved; another process ships.")
             self._tables[table] = MemoryLakeSnapshot(Table.concat([now.rows, rows]), {**now.marks, **marks})
 
     def forget(self, table: str, prediction_ids: Sequence[str]) -> int:

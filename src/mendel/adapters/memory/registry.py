@@ -143,7 +143,7 @@ class MemoryRegistryStore:
         actual = 0 if known is None else known.generation
         if deployment.generation != actual + 1:
             raise GenerationConflict(
-                f"{deployment.model} is at generation {actual}: somebody changed it first.",
+                f"{deployment.model} is at generation {actual}: another call changed the deployment first.",
                 expected=deployment.generation - 1,
                 actual=actual,
             )

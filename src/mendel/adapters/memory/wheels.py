@@ -289,4 +289,4 @@ def _parsed(line: str) -> Requirement:
 
 
 def _not_found(pin: WheelPin, why: str) -> WheelNotFound:
-    return WheelNotFound(f"The wheel {pin.filename} ({pin.sha256}) cannot be had: {why}.")
+    return WheelNotFound(f"The wheel {pin.filename} ({pin.sha256}) was not found: {why}.")

@@ -240,7 +240,7 @@ def _local(location: str) -> Path:
     url = urlparse(location)
     if url.scheme not in {"", "file"}:
         raise Unsupported(
-            f"The artefacts stand at {location}, which is no local path.",
+            f"The artefact location {location} is not a local path.",
             remedy="Mount the artefact root as a file system.",
         )
     return Path(unquote(url.path))

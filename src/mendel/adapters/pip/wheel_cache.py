@@ -181,7 +181,7 @@ def _different(finished: Finished, missing: Sequence[WheelPin]) -> str:
 
 def _not_found(pin: WheelPin, why: str) -> WheelNotFound:
     return WheelNotFound(
-        f"The wheel {pin.filename} ({pin.sha256}) cannot be had: {why}.",
+        f"The wheel {pin.filename} ({pin.sha256}) was not found: {why}.",
         remedy="Fetch it where an index has it and commit it with: mendel lock --vendor; or run: mendel lock --upgrade",
     )
 

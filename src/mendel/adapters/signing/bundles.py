@@ -80,7 +80,7 @@ def verify_bundle(bundle: bytes, key: VerifyingKey) -> bytes:
         raise SignatureInvalid(
             f"It was signed with another key (its public half has the hash {hint[:12]}..., the given one "
             f"{key.hint[:12]}...).",
-            remedy="Give the public key of whoever signed.",
+            remedy="Give the public key of the signer.",
         )
     content = _content(parsed)
     if not key.holds(content.signature, _encoded(content.payload)):

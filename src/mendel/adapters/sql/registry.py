@@ -177,7 +177,7 @@ class SqlRegistryStore:
         actual = self._connection.execute(select(deployments.c.generation).where(where)).scalar()
         if actual is not None or generation != 1:
             raise GenerationConflict(
-                f"{model} is at generation {actual or 0}: somebody changed it first.",
+                f"{model} is at generation {actual or 0}: another call changed the deployment first.",
                 expected=generation - 1,
                 actual=actual or 0,
             )

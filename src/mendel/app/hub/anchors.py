@@ -68,4 +68,4 @@ def _read(path: Path) -> Anchor:
     try:
         return from_json(path.read_bytes(), Anchor)
     except InvalidValue as error:
-        raise Corrupt(f"{path} is no anchor of the ledger: {error}", remedy="Restore it from a backup.") from error
+        raise Corrupt(f"{path} is not an anchor of the ledger: {error}", remedy="Restore it from a backup.") from error

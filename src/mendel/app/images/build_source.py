@@ -184,7 +184,7 @@ def _bring_untracked(details: TagDetails, origin: Path, into: Path) -> None:
     """What the tag recorded and git does not hold: taken from the working tree, if it is still the same."""
     for name, digest in details.untracked:
         if project_path(name) is None:
-            raise Conflict(f"{details.name} recorded {name!r}, which is no path inside the project.")
+            raise Conflict(f"{details.name} recorded {name!r}, which is not a path inside the project.")
         here = origin / name
         if not here.is_file() or file_digest(here) != digest:
             raise Conflict(

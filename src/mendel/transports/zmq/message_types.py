@@ -161,7 +161,7 @@ def method_of(type_: str) -> Method:
         if method.type == type_:
             return method
     known = ", ".join(method.type for method in METHODS)
-    raise InvalidRequest(f"{type_!r} is not a type of message.", remedy=f"There are {known}.")
+    raise InvalidRequest(f"{type_!r} is not a type of message.", remedy=f"Choose one of {known}.")
 
 
 def _payload(data: dict[str, Any]) -> Any:

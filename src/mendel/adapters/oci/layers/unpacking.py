@@ -154,7 +154,7 @@ class _Tree:
         elif name.startswith(_WHITEOUT):
             taken = name.removeprefix(_WHITEOUT)
             if taken in {"", ".", ".."}:
-                raise Corrupt(f"A layer holds {entry.name!r}, which takes nothing away by its name.")
+                raise Corrupt(f"A layer has the whiteout {entry.name!r}, which names no file to delete.")
             self._remove(parent / taken)
         elif entry.isdir():
             self._make_directory(path, entry)

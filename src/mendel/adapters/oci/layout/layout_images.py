@@ -65,4 +65,4 @@ def _created(text: object) -> datetime:
     try:
         return datetime.fromisoformat(str(text))
     except ValueError as error:
-        raise Corrupt(f"An image says it was created at {text!r}, which is no time.") from error
+        raise Corrupt(f"The creation time {text!r} of an image is not a time.") from error

@@ -279,5 +279,5 @@ def _verify(now: Mapping[str, Digest | None], digest: Digest) -> None:
         if at != digest:
             raise DigestMismatch(
                 f"{name} was pushed as {digest}, but the registry answers {at}.",
-                remedy="Somebody else pushed there meanwhile; look who, and push again.",
+                remedy="Another client pushed to this name meanwhile; check its image, then push again.",
             )

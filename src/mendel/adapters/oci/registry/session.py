@@ -232,7 +232,7 @@ class RegistrySession:
             raise Passing(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
         if status == httpx.codes.FORBIDDEN:
             raise Forbidden(
-                f"{self.host} does not allow {asked}{said}.", remedy="Ask for access, or log in as somebody else."
+                f"{self.host} does not allow {asked}{said}.", remedy="Ask for access, or log in as another user."
             )
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             raise TooLarge(f"{self.host} takes no {asked} of {call.length} bytes{said}.")
