@@ -72,7 +72,6 @@ class NumberFeature:
 
     @property
     def size(self) -> int:
-        """The number of cells."""
         return len(self.cuts) + 3
 
     @property
@@ -126,7 +125,6 @@ class CategoryFeature:
 
     @property
     def size(self) -> int:
-        """The number of cells."""
         return len(self.categories) + 2
 
     @property

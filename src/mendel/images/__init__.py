@@ -90,7 +90,7 @@ from mendel.images.requirements import (
     normal_requirement,
     read_requirements,
 )
-from mendel.images.sbom import ModelFacts, render_sbom
+from mendel.images.sbom import SbomModelFacts, render_sbom
 from mendel.images.wheel_metadata import WheelFacts, normalized_name
 
 __all__ = [
@@ -143,7 +143,6 @@ __all__ = [
     "LayerRecord",
     "LoadedBase",
     "Lock",
-    "ModelFacts",
     "OnProgress",
     "Platform",
     "RegisteredVersion",
@@ -152,6 +151,7 @@ __all__ = [
     "RunRequest",
     "RunSettings",
     "RuntimePin",
+    "SbomModelFacts",
     "SourceFile",
     "SourceRevision",
     "Subject",

@@ -59,7 +59,6 @@ class ImageName:
         return "/".join(part.strip("/") for part in parts if part)
 
     def tagged(self, tag: str) -> str:
-        """Give the reference ``name:tag``."""
         if not _TAG.fullmatch(tag):
             raise InvalidValue(
                 f"{tag!r} is not a valid image tag.", remedy="Use at most 128 letters, digits and _ . - characters."

@@ -19,7 +19,7 @@ _LONGEST_PATH = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class ImageReference:
     """
     An image of a registry: ``host[:port]/path[:tag][@digest]``.
 
@@ -38,7 +38,7 @@ class Reference:
     digest: Digest | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Reference:
+    def parse(cls, text: str) -> ImageReference:
         """
         Read a reference.
 
@@ -66,7 +66,7 @@ class Reference:
         """What the registry is asked for: the digest where there is one, else the tag, else ``latest``."""
         return self.digest or self.tag or DEFAULT_TAG
 
-    def pinned(self, digest: Digest) -> Reference:
+    def pinned(self, digest: Digest) -> ImageReference:
         """The same name at *digest*, without its tag."""
         return replace(self, tag=None, digest=digest)
 

@@ -22,7 +22,7 @@ _LOCAL = re.compile(r"oci(?:-archive)?:(?P<path>.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
+class SbomModelFacts:
     """
     Facts about the model in an image; for the image of a registered version they come from the registry.
 
@@ -44,7 +44,7 @@ def render_sbom(
     *,
     image: Digest,
     origin: BuildOrigin | None = None,
-    model: ModelFacts | None = None,
+    model: SbomModelFacts | None = None,
     wheels: Mapping[str, WheelFacts] | None = None,
 ) -> bytes:
     """
@@ -62,7 +62,7 @@ def render_sbom(
         "specVersion": _SPEC_VERSION,
         "version": 1,
         "metadata": _metadata(plan, image),
-        "components": _components(plan, origin or BuildOrigin.of(plan), model or ModelFacts(), wheels or {}),
+        "components": _components(plan, origin or BuildOrigin.of(plan), model or SbomModelFacts(), wheels or {}),
         "dependencies": _dependencies(plan, image, wheels or {}),
     }
     whole["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_URL, to_json(whole).decode()).urn
@@ -94,7 +94,7 @@ def _metadata(plan: ImagePlan, image: Digest) -> dict[str, Any]:
 
 
 def _components(
-    plan: ImagePlan, origin: BuildOrigin, model: ModelFacts, wheels: Mapping[str, WheelFacts]
+    plan: ImagePlan, origin: BuildOrigin, model: SbomModelFacts, wheels: Mapping[str, WheelFacts]
 ) -> list[dict[str, Any]]:
     pins = sorted((plan.runtime.wheel, *plan.environment.wheels), key=_wheel_ref)
     return [
@@ -147,7 +147,7 @@ def _wheel(pin: WheelPin, facts: WheelFacts) -> dict[str, Any]:
     return component
 
 
-def _model(plan: ImagePlan, origin: BuildOrigin, model: ModelFacts) -> dict[str, Any]:
+def _model(plan: ImagePlan, origin: BuildOrigin, model: SbomModelFacts) -> dict[str, Any]:
     properties = {
         "mendel:release": origin.tag,
         "mendel:commit": origin.commit,
@@ -174,7 +174,7 @@ def _model(plan: ImagePlan, origin: BuildOrigin, model: ModelFacts) -> dict[str,
     return component
 
 
-def _card(model: ModelFacts) -> dict[str, Any]:
+def _card(model: SbomModelFacts) -> dict[str, Any]:
     parameters: dict[str, Any] = {} if model.task is None else {"task": model.task}
     if model.signature is not None:
         parameters["inputs"] = _formats(model.signature.inputs_text)

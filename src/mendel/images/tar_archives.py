@@ -52,7 +52,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symlink:
-    """A symbolic link."""
+    """A symbolic link in a tar archive, with the path that it points to."""
 
     path: str
     target: str

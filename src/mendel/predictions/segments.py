@@ -63,7 +63,6 @@ class _Foot(msgspec.Struct, array_like=True, frozen=True):
 
 
 def encode_frame(kind: bytes, payload: bytes) -> bytes:
-    """Encode one frame."""
     body = kind + payload
     return _PREFIX.pack(len(body), zlib.crc32(body)) + body
 

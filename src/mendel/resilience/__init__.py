@@ -1,7 +1,7 @@
 """Circuit breaker, bulkhead, deadline and retry as pure state machines; callers pass the time as an argument."""
 
-from mendel.resilience.breaker import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, Refused
-from mendel.resilience.bulkhead import Bulkhead, BulkheadDecision, BulkheadPolicy, Rejected, RunNow, Wait
+from mendel.resilience.breaker import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, CallRefused
+from mendel.resilience.bulkhead import Bulkhead, BulkheadDecision, BulkheadPolicy, Rejected, RunNow, WaitForPlace
 from mendel.resilience.deadline import Deadline
 from mendel.resilience.retry import GiveUp, RetryDecision, RetryPolicy, TryAgain, decide_retry
 
@@ -14,14 +14,14 @@ __all__ = [
     "Bulkhead",
     "BulkheadDecision",
     "BulkheadPolicy",
+    "CallRefused",
     "Deadline",
     "GiveUp",
-    "Refused",
     "Rejected",
     "RetryDecision",
     "RetryPolicy",
     "RunNow",
     "TryAgain",
-    "Wait",
+    "WaitForPlace",
     "decide_retry",
 ]

@@ -64,13 +64,13 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class CallRefused:
     """The breaker refuses the call; the caller may try again after ``retry_after``."""
 
     retry_after: timedelta
 
 
-Admission = Admitted | Refused
+Admission = Admitted | CallRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Breaker:
             return replace(trial, probes_running=1), Admitted(epoch=trial.epoch, probe=True)
         if self.phase is BreakerPhase.HALF_OPEN and self.probes_running + self.probes_passed < self.policy.probes:
             return replace(self, probes_running=self.probes_running + 1), Admitted(epoch=self.epoch, probe=True)
-        return self, Refused(retry_after=wait)
+        return self, CallRefused(retry_after=wait)
 
     def record(self, now: datetime, *, epoch: int, good: int = 0, faults: int = 0, neutral: int = 0) -> Breaker:
         """

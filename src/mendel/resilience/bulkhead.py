@@ -39,7 +39,7 @@ class RunNow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class WaitForPlace:
     """The call waits for a free place, ``at_most`` this long; then its owner calls :meth:`Bulkhead.gave_up`."""
 
     at_most: timedelta
@@ -59,7 +59,7 @@ class Rejected:
     reason: str
 
 
-BulkheadDecision = RunNow | Wait | Rejected
+BulkheadDecision = RunNow | WaitForPlace | Rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class Bulkhead:
         expected = self.expected_wait()
         if expected > at_most:
             return self, Rejected(retry_after=expected, reason="too late")
-        return replace(self, waiting=self.waiting + 1), Wait(at_most=at_most)
+        return replace(self, waiting=self.waiting + 1), WaitForPlace(at_most=at_most)
 
     def finished(self, took: timedelta) -> tuple[Bulkhead, bool]:
         """

@@ -29,7 +29,7 @@ from mendel.errors import (
 )
 from mendel.predictions import LabelRow, id_texts
 from mendel.projects import Project
-from mendel.resilience import Refused
+from mendel.resilience import CallRefused
 from mendel.serving.authorization import Keys, authorize
 from mendel.serving.batch_execution import Outcome
 from mendel.serving.batching import PendingRequest
@@ -347,13 +347,13 @@ class Kernel:
     def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
         """The version whose breaker lets the call through: the one chosen, else the fallback."""
         admission = self._breakers.admit(version.ref)
-        if not isinstance(admission, Refused):
+        if not isinstance(admission, CallRefused):
             return version, admission.epoch, False
         version.meter.outcome(BREAKER_OPEN)
         fallback = hosted.versions.get(hosted.deployment.fallback or 0)
         if fallback is not None and fallback is not version:
             second = self._breakers.admit(fallback.ref)
-            if not isinstance(second, Refused):
+            if not isinstance(second, CallRefused):
                 return fallback, second.epoch, True
         raise BreakerOpen(
             f"{version.ref} fails too often; its breaker is open.",

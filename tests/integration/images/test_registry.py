@@ -21,7 +21,7 @@ from mendel.adapters.oci.registry.push import list_tags, publish, read_attachmen
 from mendel.errors import AlreadyExists, ImageNotFound, RegistryUnavailable, Unauthenticated
 from mendel.images import Platform, ignore_progress
 from mendel.images.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.images.references import Reference
+from mendel.images.references import ImageReference
 
 AMD = Platform.parse("linux/amd64")
 
@@ -71,7 +71,7 @@ def test_what_was_pushed_is_what_was_built(
     with running.client() as registries:
         published = publish(layout, image, names, registries=registries)
         back = Layout(tmp_path / "back")
-        reference = Reference.parse(f"{running.host}/risk/credit@{image.digest}")
+        reference = ImageReference.parse(f"{running.host}/risk/credit@{image.digest}")
         assert pull(registries, reference, AMD, back, on_progress=ignore_progress) == image
         assert list_tags(registries, f"{running.host}/risk/credit") == ("latest", "v1.0.0", "v1.0.0-abcdef1")
     assert back.read(image.digest) == layout.read(image.digest)
@@ -154,7 +154,7 @@ def test_large_blobs_go_in_chunks(running: Any, layout: Layout, tmp_path: Path) 
     image = image_in(layout, os.urandom(5 << 20))
     with running.client(chunk_bytes=1 << 20) as registries:
         publish(layout, image, [f"{running.host}/a/b:v1"], registries=registries)
-        reference = Reference.parse(f"{running.host}/a/b:v1")
+        reference = ImageReference.parse(f"{running.host}/a/b:v1")
         assert pull(registries, reference, AMD, Layout(tmp_path / "b"), on_progress=ignore_progress) == image
 
 
@@ -179,7 +179,7 @@ def test_strangers_are_told_what_is_wrong(secure_registry: Any, layout: Layout) 
 def test_what_is_not_there_is_said(docker_registry: Any, layout: Layout) -> None:
     """A name or a platform that the registry lacks is an ImageNotFound that names it."""
     with docker_registry.client() as registries:
-        reference = Reference.parse(f"{docker_registry.host}/a/b:v9")
+        reference = ImageReference.parse(f"{docker_registry.host}/a/b:v9")
         with pytest.raises(ImageNotFound, match="no a/b under v9"):
             pull(registries, reference, AMD, layout, on_progress=ignore_progress)
 

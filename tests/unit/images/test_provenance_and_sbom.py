@@ -18,9 +18,9 @@ from mendel.images import (
     Environment,
     ImageName,
     ImagePlan,
-    ModelFacts,
     RunSettings,
     RuntimePin,
+    SbomModelFacts,
     SourceFile,
     WheelFacts,
     WheelPin,
@@ -94,7 +94,7 @@ def facts():
         ),
         output=ColumnType.LONG,
     )
-    return ModelFacts(
+    return SbomModelFacts(
         task="classification", signature=signature, metrics={"f1": 0.8}, version=VersionRef.parse("credit@3")
     )
 

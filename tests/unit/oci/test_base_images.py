@@ -27,7 +27,7 @@ from mendel.errors import (
 )
 from mendel.images import OnProgress, Platform
 from mendel.images.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.images.references import Reference
+from mendel.images.references import ImageReference
 
 AMD = Platform.parse("linux/amd64")
 ARM = Platform.parse("linux/arm64")
@@ -96,7 +96,9 @@ class Recorded:
     def __init__(self, source: Layout, image: Descriptor) -> None:
         self.source, self.image, self.asked = source, image, list[str]()
 
-    def pull(self, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress) -> Descriptor:
+    def pull(
+        self, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
+    ) -> Descriptor:
         self.asked.append(str(reference))
         manifest = self.source.manifest(self.image.digest)
         for part in (*manifest.layers, manifest.config, self.image):

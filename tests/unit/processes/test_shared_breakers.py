@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mendel.adapters.processes.shared_breakers import Arbiter, SharedBreakers
-from mendel.resilience import Admitted, BreakerPhase, BreakerPolicy, Refused
+from mendel.resilience import Admitted, BreakerPhase, BreakerPolicy, CallRefused
 from mendel.values import ModelName, VersionRef
 
 VERSION = VersionRef(ModelName("credit"), 3)
@@ -59,7 +59,7 @@ def test_opens_on_the_aggregate(lab):
     lab.open()
     for worker in lab.workers:
         refused = worker.admit(VERSION)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, CallRefused)
         assert refused.retry_after == timedelta(seconds=20)
         assert worker.phase(VERSION) is BreakerPhase.OPEN
 
@@ -96,7 +96,7 @@ def test_a_failed_probe_opens_again(lab):
     worker.record(VERSION, epoch=admission.epoch, failed=1)
     lab.arbiter.fold()
     assert lab.arbiter.phase(VERSION) is BreakerPhase.OPEN
-    assert all(isinstance(w.admit(VERSION), Refused) for w in lab.workers)
+    assert all(isinstance(w.admit(VERSION), CallRefused) for w in lab.workers)
 
 
 def test_tickets_that_nobody_uses_go_to_who_has_callers(lab):
@@ -143,7 +143,7 @@ def test_a_new_worker_finds_an_open_breaker_open(lab):
     lab.open()
     lab.arbiter.welcome(2)
     with SharedBreakers(lab.run, 2, micros=lab.steady) as late:
-        assert isinstance(late.admit(VERSION), Refused)
+        assert isinstance(late.admit(VERSION), CallRefused)
 
 
 def test_unloaded_everywhere_starts_anew(lab):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mendel.errors import InvalidValue
-from mendel.resilience import Admitted, Breaker, BreakerPhase, BreakerPolicy, Refused
+from mendel.resilience import Admitted, Breaker, BreakerPhase, BreakerPolicy, CallRefused
 from mendel.values import EPOCH
 
 SECOND = timedelta(seconds=1)
@@ -48,7 +48,7 @@ def test_faults_older_than_the_window_are_forgotten():
 def test_refuses_while_open_and_says_how_long():
     """Open, it refuses with the time that is left of its 20 s."""
     breaker, admission = opened().admit(EPOCH + 5 * SECOND)
-    assert admission == Refused(retry_after=15 * SECOND)
+    assert admission == CallRefused(retry_after=15 * SECOND)
     assert breaker.phase is BreakerPhase.OPEN
 
 
@@ -59,7 +59,7 @@ def test_all_probes_must_succeed_to_close():
         breaker, admission = breaker.admit(EPOCH + 20 * SECOND)
         assert admission == Admitted(epoch=2, probe=True)
     breaker, admission = breaker.admit(EPOCH + 21 * SECOND)
-    assert admission == Refused(retry_after=19 * SECOND)
+    assert admission == CallRefused(retry_after=19 * SECOND)
     breaker = after(breaker, 22, good=2)
     assert breaker.phase is BreakerPhase.HALF_OPEN
     breaker = after(breaker, 22, good=1)
@@ -70,7 +70,7 @@ def test_one_failed_probe_opens_it_again():
     """A fault of a probe opens it for another 20 s."""
     breaker, _ = opened().admit(EPOCH + 20 * SECOND)
     breaker = after(breaker, 22, faults=1)
-    assert breaker.admit(EPOCH + 41 * SECOND)[1] == Refused(retry_after=1 * SECOND)
+    assert breaker.admit(EPOCH + 41 * SECOND)[1] == CallRefused(retry_after=1 * SECOND)
 
 
 def test_a_neutral_probe_gives_its_place_back():

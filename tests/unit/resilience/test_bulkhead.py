@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mendel.errors import InvalidValue
-from mendel.resilience import Bulkhead, BulkheadPolicy, Rejected, RunNow, Wait
+from mendel.resilience import Bulkhead, BulkheadPolicy, Rejected, RunNow, WaitForPlace
 
 SECOND = timedelta(seconds=1)
 NARROW = BulkheadPolicy(max_concurrent=1, max_queue=2, queue_timeout=5 * SECOND)
@@ -30,7 +30,7 @@ def test_runs_waits_and_is_full():
     bulkhead, second = bulkhead.arrived()
     bulkhead, third = bulkhead.arrived()
     bulkhead, fourth = bulkhead.arrived()
-    assert (first, second, third) == (RunNow(), Wait(at_most=5 * SECOND), Wait(at_most=5 * SECOND))
+    assert (first, second, third) == (RunNow(), WaitForPlace(at_most=5 * SECOND), WaitForPlace(at_most=5 * SECOND))
     assert fourth == Rejected(retry_after=timedelta(0), reason="full")
 
 
@@ -44,7 +44,7 @@ def test_a_place_goes_to_who_waits():
 
 def test_a_wait_that_would_outlive_the_deadline_is_refused():
     """At 2 s a call, the next turn is in 2 s: patience for 3 s waits, for 1 s is told when to come back."""
-    assert filled().arrived(remaining=3 * SECOND)[1] == Wait(at_most=3 * SECOND)
+    assert filled().arrived(remaining=3 * SECOND)[1] == WaitForPlace(at_most=3 * SECOND)
     assert filled().arrived(remaining=1 * SECOND)[1] == Rejected(retry_after=2 * SECOND, reason="too late")
 
 
@@ -85,7 +85,7 @@ class BulkheadMachine(RuleBasedStateMachine):
             case RunNow():
                 assert self.waiting == 0, "nobody overtakes those who wait"
                 self.running += 1
-            case Wait(at_most=at_most):
+            case WaitForPlace(at_most=at_most):
                 assert self.running == self.policy.max_concurrent
                 assert at_most <= self.policy.queue_timeout
                 self.waiting += 1

@@ -15,7 +15,7 @@ from mendel.adapters.oci.sandbox.base_inspection import Inside, inspect, path_en
 from mendel.errors import ImageNotFound, InvalidValue, RegistryUnavailable
 from mendel.images import BasePin, Bases, LoadedBase, OnProgress, Platform, TaskProgress, ignore_progress
 from mendel.images.manifests import INDEXES, MANIFESTS, REF_NAME, Descriptor, parse_json
-from mendel.images.references import Reference
+from mendel.images.references import ImageReference
 from mendel.values import Digest, from_json, to_json
 from mendel.values.atomic_files import write_atomically
 
@@ -28,7 +28,9 @@ _INSPECTION_FORMAT = 1
 class Remote(Protocol):
     """Where bases are pulled from."""
 
-    def pull(self, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress) -> Descriptor:
+    def pull(
+        self, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
+    ) -> Descriptor:
         """
         Have the image and all its blobs in *into*; gives the manifest's descriptor for *platform*.
 
@@ -94,9 +96,9 @@ class BaseImages(Bases):
                 f"Bases are not read from {reference.partition(':')[0]}.",
                 remedy="Use host/name:tag, oci:DIRECTORY or oci-archive:FILE (also of docker save).",
             )
-        return self._pull(Reference.parse(reference), platform, on_progress)
+        return self._pull(ImageReference.parse(reference), platform, on_progress)
 
-    def _pull(self, reference: Reference, platform: Platform, on_progress: OnProgress) -> Descriptor:
+    def _pull(self, reference: ImageReference, platform: Platform, on_progress: OnProgress) -> Descriptor:
         if reference.digest is not None and (found := self._at_hand(reference.digest, platform)) is not None:
             return found
         if self._remote is None:
@@ -238,8 +240,8 @@ def _manifests(layout: Layout, entry: Descriptor) -> Iterator[Descriptor]:
 def _pinned(pin: BasePin) -> str:
     if pin.reference.startswith((_LAYOUT, _ARCHIVE)):
         return pin.reference
-    return str(Reference.parse(pin.reference).pinned(pin.digest))
+    return str(ImageReference.parse(pin.reference).pinned(pin.digest))
 
 
-def _key(reference: Reference, platform: Platform) -> str:
+def _key(reference: ImageReference, platform: Platform) -> str:
     return f"{reference} {platform}"

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mendel.adapters.processes.shared_memory import SPARE, Block
-from mendel.resilience import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, Refused
+from mendel.resilience import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, CallRefused
 from mendel.serving import Series, version_ref
 from mendel.values import EPOCH, ModelName, VersionRef
 
@@ -133,7 +133,7 @@ class SharedBreakers:
                 mine[bank + _TAKEN] += 1
                 return Admitted(epoch=epoch, probe=True)
         counts.refuse()
-        return Refused(retry_after=max(_SOON, timedelta(microseconds=cells[cell + _RETRY_AT] - now)))
+        return CallRefused(retry_after=max(_SOON, timedelta(microseconds=cells[cell + _RETRY_AT] - now)))
 
     def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
         """Ends of admitted calls."""
@@ -305,7 +305,7 @@ class Arbiter:
             return
         for turn in range(self._policy.probes):
             breaker, admission = self._breakers[version].admit(self._now())
-            if isinstance(admission, Refused):
+            if isinstance(admission, CallRefused):
                 return
             self._set(version, breaker)
             seat = self._seat(slots[turn % len(slots)], version)

@@ -23,7 +23,7 @@ from mendel.images import (
     SIGSTORE_BUNDLE,
     BuildOrigin,
     ImagePlan,
-    ModelFacts,
+    SbomModelFacts,
     WheelFacts,
     Wheels,
     render_provenance,
@@ -115,7 +115,7 @@ def attach_documents(
     *,
     key: Path | None = None,
     origin: BuildOrigin | None = None,
-    model: ModelFacts | None = None,
+    model: SbomModelFacts | None = None,
     wheels: Mapping[str, WheelFacts] | None = None,
 ) -> tuple[Descriptor, ...]:
     """

@@ -25,10 +25,10 @@ from mendel.images import (
     ImageName,
     ImagePlan,
     LayerRecord,
-    ModelFacts,
     OnProgress,
     Platform,
     RegisteredVersion,
+    SbomModelFacts,
     SourceRevision,
     TaskProgress,
     describe_plan,
@@ -133,7 +133,7 @@ class Draft:
     project: Path
     wheels: CachedWheels
     lines: tuple[str, ...]
-    model: ModelFacts | None = None
+    model: SbomModelFacts | None = None
     hints: tuple[str, ...] = ()
 
 

@@ -19,7 +19,7 @@ from mendel.errors import (
     RegistryUnavailable,
 )
 from mendel.images.manifests import INDEXES, REF_NAME, Descriptor, Manifest, digest_of, parse_json
-from mendel.images.references import Reference, names_host
+from mendel.images.references import ImageReference, names_host
 from mendel.projects import load_project
 from mendel.registry import VersionImage
 from mendel.values import Digest, VersionRef
@@ -116,7 +116,7 @@ def _read(text: str, entry: Descriptor, layout: Layout) -> Delivery:
 
 
 def _in_registry(text: str) -> Delivery:
-    reference = Reference.parse(text)
+    reference = ImageReference.parse(text)
     with open_registries() as registries:
         registry = registries.at(reference.host)
         document = registry.document(reference.path, reference.selector)

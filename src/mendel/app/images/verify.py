@@ -31,7 +31,7 @@ from mendel.images import (
     ignore_progress,
 )
 from mendel.images.manifests import Descriptor
-from mendel.images.references import Reference, names_host
+from mendel.images.references import ImageReference, names_host
 from mendel.projects import Project, load_project
 from mendel.values import Digest, VersionRef
 
@@ -145,7 +145,7 @@ def _at_hand(
         return layout, found
     if ":" not in name.rsplit("/", 1)[-1] and (latest := layout.find(f"{name}:latest")) is not None:
         return layout, latest
-    reference = Reference.parse(name)
+    reference = ImageReference.parse(name)
     if not names_host(name):
         raise ImageNotFound(f"The project has no image {name}.", remedy="Look at: mendel images")
     image = pull(registries, reference, this_platform(), scratch, on_progress=on_progress)

@@ -11,7 +11,7 @@ from pathlib import Path
 from mendel.app.connect import connect
 from mendel.app.images.build_source import Source, exported, release_of
 from mendel.errors import Conflict, Unsupported
-from mendel.images import ModelFacts
+from mendel.images import SbomModelFacts
 from mendel.projects import Git, Project
 from mendel.serving import write_version_directory
 from mendel.values import Digest, VersionRef
@@ -29,7 +29,7 @@ class VersionTree:
     ref: VersionRef
     digest: Digest
     directory: Path
-    facts: ModelFacts
+    facts: SbomModelFacts
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def version_source(ref: VersionRef, project: Project, git: Git) -> Iterator[tupl
         tree, carried = Path(scratch) / "tree", Path(scratch) / "version"
         client.download(record.artifact_digest, tree)
         write_version_directory(carried, record.ref.model, record.served, tree)
-        facts = ModelFacts(
+        facts = SbomModelFacts(
             task=record.task,
             signature=record.signature,
             metrics=record.metrics,

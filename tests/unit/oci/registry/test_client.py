@@ -40,7 +40,7 @@ from mendel.errors import (
 )
 from mendel.images import Platform, TaskProgress, ignore_progress
 from mendel.images.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.images.references import Reference
+from mendel.images.references import ImageReference
 from mendel.values import Digest
 
 AMD = Platform.parse("linux/amd64")
@@ -290,7 +290,9 @@ def image(layout: Layout) -> Descriptor:
 
 
 def pulled(registries: RegistryClients, evil: Registry, layout: Layout, selector: str = ":v1") -> Descriptor:
-    return pull(registries, Reference.parse(f"{evil.host}/a/b{selector}"), AMD, layout, on_progress=ignore_progress)
+    return pull(
+        registries, ImageReference.parse(f"{evil.host}/a/b{selector}"), AMD, layout, on_progress=ignore_progress
+    )
 
 
 def stocked(evil: Registry, layer: bytes = LAYER_BYTES) -> Descriptor:
@@ -783,7 +785,7 @@ def test_an_index_gives_the_platform(evil: Registry, layout: Layout, slept: list
     index = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]})
     evil.holds(config, LAYER_BYTES, own=manifest, v1=index)
     images = RegistryImages(lambda: client(evil, slept))
-    reference = Reference.parse(f"{evil.host}/a/b:v1")
+    reference = ImageReference.parse(f"{evil.host}/a/b:v1")
     seen: list[TaskProgress] = []
     assert images.pull(reference, AMD, layout, on_progress=seen.append) == image
     assert seen[-1].done == seen[-1].total == len(LAYER_BYTES) + len(config)

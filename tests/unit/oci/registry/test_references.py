@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.errors import InvalidValue
-from mendel.images.references import Reference, is_loopback
+from mendel.images.references import ImageReference, is_loopback
 from mendel.values import Digest
 
 DIGEST = "sha256:" + "0a" * 32
@@ -15,7 +15,7 @@ PATHS = st.lists(
     st.from_regex(r"[a-z0-9]{1,8}((\.|_|__|-{1,2})[a-z0-9]{1,4})?", fullmatch=True), min_size=1, max_size=4
 )
 REFERENCES = st.builds(
-    Reference,
+    ImageReference,
     host=st.sampled_from(["localhost", "localhost:5000", "ghcr.io", "127.0.0.1:1", "[::1]:5000", "a.b-c.io:65535"]),
     path=PATHS.map("/".join),
     tag=st.none() | st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True),
@@ -24,9 +24,9 @@ REFERENCES = st.builds(
 
 
 @given(REFERENCES)
-def test_a_reference_comes_back_from_its_text(reference: Reference) -> None:
+def test_a_reference_comes_back_from_its_text(reference: ImageReference) -> None:
     """What a reference prints is read as the same reference."""
-    assert Reference.parse(str(reference)) == reference
+    assert ImageReference.parse(str(reference)) == reference
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_reference_comes_back_from_its_text(reference: Reference) -> None:
 )
 def test_docker_s_defaults(text: str, whole: str) -> None:
     """A first part that is no host belongs to docker.io's name; one-part names there stand below library/."""
-    assert str(Reference.parse(text)) == whole
+    assert str(ImageReference.parse(text)) == whole
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_docker_s_defaults(text: str, whole: str) -> None:
 def test_nonsense_is_refused(text: str) -> None:
     """What is no reference is refused with a sentence, which repeats no password."""
     with pytest.raises(InvalidValue) as refused:
-        Reference.parse(text)
+        ImageReference.parse(text)
     assert "user:secret" not in str(refused.value)
 
 
 def test_what_a_registry_is_asked_for() -> None:
     """The digest goes before the tag, and without either ``latest`` is meant."""
-    assert Reference.parse(f"a:1@{DIGEST}").selector == DIGEST
-    assert Reference.parse("a:1").selector == "1"
-    assert Reference.parse("a").selector == "latest"
-    assert str(Reference.parse("ghcr.io/a:1").pinned(Digest(DIGEST))) == f"ghcr.io/a@{DIGEST}"
+    assert ImageReference.parse(f"a:1@{DIGEST}").selector == DIGEST
+    assert ImageReference.parse("a:1").selector == "1"
+    assert ImageReference.parse("a").selector == "latest"
+    assert str(ImageReference.parse("ghcr.io/a:1").pinned(Digest(DIGEST))) == f"ghcr.io/a@{DIGEST}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
 from mendel.errors import ImageNotFound
 from mendel.images import OnProgress, Platform
 from mendel.images.manifests import INDEXES, MANIFESTS, Descriptor, Manifest, parse_json
-from mendel.images.references import Reference
+from mendel.images.references import ImageReference
 
 
 class RegistryImages:
@@ -26,7 +26,9 @@ class RegistryImages:
     def __init__(self, open_registries: Callable[[], AbstractContextManager[RegistryClients]]) -> None:
         self._open = open_registries
 
-    def pull(self, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress) -> Descriptor:
+    def pull(
+        self, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
+    ) -> Descriptor:
         """
         Have the image and all its blobs in *into*, unnamed; gives the manifest's descriptor for *platform*.
 
@@ -40,7 +42,7 @@ class RegistryImages:
 
 
 def pull(
-    registries: RegistryClients, reference: Reference, platform: Platform, into: Layout, *, on_progress: OnProgress
+    registries: RegistryClients, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
 ) -> Descriptor:
     """Have the image in *into*; see :meth:`RegistryImages.pull`."""
     registry = registries.at(reference.host)
@@ -60,7 +62,7 @@ def pull(
     return document.descriptor
 
 
-def _for_platform(registry: RegistryClient, reference: Reference, platform: Platform, into: Layout) -> Document:
+def _for_platform(registry: RegistryClient, reference: ImageReference, platform: Platform, into: Layout) -> Document:
     document = registry.document(reference.path, reference.selector)
     if document.media_type not in INDEXES:
         return document

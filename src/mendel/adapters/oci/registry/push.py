@@ -16,7 +16,7 @@ from mendel.adapters.oci.registry.referrers_fallback import attach_by_tag, is_fa
 from mendel.errors import AlreadyExists, Corrupt, DigestMismatch, InvalidValue
 from mendel.images import OnProgress, ignore_progress
 from mendel.images.manifests import INDEXES, Descriptor, Manifest, parse_json
-from mendel.images.references import DEFAULT_TAG, Reference
+from mendel.images.references import DEFAULT_TAG, ImageReference
 from mendel.values import Digest
 
 _MOVING: Final = (DEFAULT_TAG, "untagged")
@@ -100,13 +100,13 @@ def publish(
 
 def list_tags(registries: RegistryClients, repository: str) -> tuple[str, ...]:
     """The tags of ``host/name``, sorted, without those that only list referrers; none where there is no such name."""
-    reference = Reference.parse(repository)
+    reference = ImageReference.parse(repository)
     return tuple(tag for tag in registries.at(reference.host).tags(reference.path) if not is_fallback_tag(tag))
 
 
 def remote_attachments(registries: RegistryClients, repository: str, subject: Digest) -> tuple[Descriptor, ...]:
     """What is attached to *subject* in ``host/name``, by type: of the registry's own list, and of the fallback tag."""
-    reference = Reference.parse(repository)
+    reference = ImageReference.parse(repository)
     registry = registries.at(reference.host)
     listed = (*(registry.referrers(reference.path, subject) or ()), *listed_by_tag(registry, reference.path, subject))
     found = {entry.digest: entry for entry in listed}
@@ -122,7 +122,7 @@ def read_attachment(registries: RegistryClients, repository: str, attachment: De
         Corrupt: It is no attached document, or too large for one.
         DigestMismatch: Its bytes are others than its digest says.
     """
-    reference = Reference.parse(repository)
+    reference = ImageReference.parse(repository)
     registry = registries.at(reference.host)
     manifest = Manifest.parse(registry.document(reference.path, attachment.digest).content)
     if len(manifest.layers) != 1 or manifest.layers[0].size > _MAX_ATTACHMENT_BYTES:
@@ -221,7 +221,7 @@ class _Push:
 def _targets(references: Sequence[str]) -> tuple[_Target, ...]:
     tags: dict[tuple[str, str], list[str]] = {}
     for text in references:
-        reference = Reference.parse(text)
+        reference = ImageReference.parse(text)
         if reference.digest is not None or is_fallback_tag(reference.tag or ""):
             raise InvalidValue(f"{text} is not a name that can be pushed to.", remedy="Push to host/name:tag.")
         tags.setdefault((reference.host, reference.path), []).append(reference.tag or DEFAULT_TAG)
@@ -269,7 +269,7 @@ def _siblings(target: _Target, mount_from: Sequence[str]) -> tuple[str, ...]:
     paths = []
     for text in mount_from:
         with suppress(InvalidValue):  # a base from a layout or an archive has no registry to mount from
-            reference = Reference.parse(text)
+            reference = ImageReference.parse(text)
             paths += [reference.path] if reference.host == target.host and reference.path != target.path else []
     return tuple(dict.fromkeys(paths))
 
