@@ -170,6 +170,13 @@ class TestFleet:
         fleet = house.view(lambda views: views.fleet(NOW))
         assert (fleet.models, fleet.total_models, fleet.issues, fleet.pauses) == ((), 0, (), ())
 
+    def test_a_policy_before_the_first_version_makes_no_row(self, house):
+        """A policy may be set before its model has a version; the model is in no view until then."""
+        house.registry.policies.set(CREDIT, {"healing": {"bake": "1h"}})
+        assert house.view(lambda views: views.fleet(NOW)).models == ()
+        with pytest.raises(ModelNotFound):
+            house.view(lambda views: views.model(CREDIT, NOW))
+
     def test_every_model_is_counted_once(self, house):
         """The four words add up to all models; what is not healthy is an issue with its reasons."""
         house.report(house.version(CREDIT, 1, promote=True), requests=1000)

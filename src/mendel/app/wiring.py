@@ -1,54 +1,46 @@
-"""Where adapters meet ports: the rooms of one data directory."""
+"""Where adapters meet ports: the rooms over one set of stores."""
 
 from __future__ import annotations
 
-import random
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.adapters.arrow import read_table, write_table
-from mendel.adapters.arrow.delta_lake import DeltaLake
-from mendel.adapters.dbos import DbosWorkflows
-from mendel.adapters.files import FileInbox
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
-from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
+from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
-from mendel.app.hub.anchors import FileAnchors
 from mendel.app.hub.background_jobs import BackgroundJobs
 from mendel.app.hub.health import probe
+from mendel.app.hub.model_checks import ModelChecks
 from mendel.app.hub.summaries import Summaries
 from mendel.app.settings import Settings
-from mendel.drift import MonitoringPolicy
-from mendel.durable import Clock, Lease, UnitOfWork, Workflows
-from mendel.healing import (
-    WORKFLOW,
-    Healing,
-    Monitor,
-    Outlook,
-    PlaybookWorkflow,
-    load_playbooks,
-)
+from mendel.app.stores import STORE_SETS, Stores
+from mendel.durable import Lease, UnitOfWork, Workflows
+from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, load_playbooks
 from mendel.operations import HubParts
-from mendel.predictions import HubIntake, LabelRow, PredictionLog, Shipper, Spool, SpoolPolicy, spool_identity
+from mendel.predictions import (
+    HubIntake,
+    LabelRow,
+    PredictionLog,
+    SegmentInbox,
+    Shipper,
+    Spool,
+    SpoolPolicy,
+    spool_identity,
+)
 from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
 from mendel.retraining import Retraining
-from mendel.values import ModelName, Scope, Table, Window, from_mapping
+from mendel.values import Scope, Table
 from mendel.values.atomic_files import write_atomically
 
 WORKFLOW_SCHEMA = "1"
 """Raised by hand when the order or the names of a workflow's steps change."""
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
+_STORES = "embedded"
 
 
 def new_id() -> str:
@@ -56,101 +48,74 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """The rooms of a directory, without anything that acts by itself."""
+    """
+    The rooms of a directory, without anything that acts by itself.
 
-    settings: Settings
+    Attributes:
+        unit: The state, in a hub fenced by its lease; ``stores.state`` is not.
+    """
+
     data: DataDirectory
+    stores: Stores
     unit: UnitOfWork
-    artifacts: MlflowArtifacts
     registry: Registry
     healing: Healing
     monitor: Monitor
+    checks: ModelChecks
     log: PredictionLog
-    inbox: FileInbox
-    lake: DeltaLake
     summaries: Summaries
     retraining: Retraining
-    anchors: FileAnchors
     intake: LazyIntake
-    clock: Clock = utc_now
-    workflows: Workflows | None = None
-    chores: BackgroundJobs | None = None
 
-    def parts(self, *, stopping: Callable[[], bool] = lambda: False) -> HubParts:
-        """What the control API stands on; *stopping* ends long polls."""
+    def parts(
+        self,
+        *,
+        workflows: Workflows | None = None,
+        jobs: BackgroundJobs | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> HubParts:
+        """
+        What the control API stands on.
+
+        Args:
+            workflows: The workflows that run here; None where none do.
+            jobs: The background jobs that the health of the hub tells about.
+            stopping: Ends long polls.
+        """
         scratch = self.data.root / "uploads"
         scratch.mkdir(exist_ok=True)
         return HubParts(
             registry=self.registry,
             healing=self.healing,
             log=self.log,
-            inbox=self.inbox,
+            inbox=self.stores.segments,
             intake=self.intake,
             unit=self.unit,
-            anchors=self.anchors,
-            clock=self.clock,
+            anchors=self.stores.anchors,
+            clock=utc_now,
             scratch=scratch,
-            observe=self.observe,
-            health=lambda: probe(self),
-            workflows=self.workflows,
+            observe=self.checks.check_all,
+            health=lambda: probe(self.stores, workflows=workflows, jobs=jobs.states if jobs else {}),
+            workflows=workflows,
             stopping=stopping,
         )
 
-    def look(self, model: ModelName) -> Outlook:
-        """Look at the counters, and let healing act on what is found."""
-        now = self.clock()
-        outlook = self.monitor.glance(model, now)
-        self.healing.attend(outlook, now)
-        return outlook
 
-    def study(self, model: ModelName) -> Outlook:
-        """Look at inputs and labels, and let healing act on what is found."""
-        now = self.clock()
-        outlook = self.monitor.study(model, now)
-        self.healing.attend(outlook, now)
-        return outlook
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRooms:
+    """Rooms of a hub, and what acts on its own there: workflows and the shipper."""
 
-    def observe(self, model: ModelName) -> Outlook:
-        """Look and study at once."""
-        fast, slow = self.look(model), self.study(model)
-        return Outlook(
-            model=model,
-            ref=slow.ref,
-            at=slow.at,
-            looked=(*fast.looked, *slow.looked),
-            signals=(*fast.signals, *slow.signals),
-            clear=(*fast.clear, *slow.clear),
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class LiveRooms(Rooms):
-    """Rooms that act: workflows run, and every change is fenced by a lease."""
-
-    unfenced: UnitOfWork
+    rooms: Rooms
     workflows: Workflows
     shipper: Shipper
-    studied: dict[ModelName, datetime] = field(default_factory=dict)
-
-    def study_when_due(self, model: ModelName) -> None:
-        """Study *model* once per window of its policy."""
-        every = monitoring_policy(self.registry, model).every
-        due = Window.containing(self.clock(), every).start
-        if self.studied.get(model) != due:
-            self.studied[model] = due
-            self.study(model)
-
-    def watch(self, chores: BackgroundJobs) -> None:
-        """Show the state of *chores* in the health of the hub."""
-        self.chores = chores
 
 
 class LazyIntake:
     """Opens the hub's own spool when the first label comes, so that reading commands do not exclude each other."""
 
-    def __init__(self, directory: Path, inbox: FileInbox) -> None:
+    def __init__(self, directory: Path, inbox: SegmentInbox) -> None:
         self._directory = directory
         self._inbox = inbox
         self._mutex = threading.Lock()
@@ -176,11 +141,6 @@ class LazyIntake:
             return self._intake
 
 
-def monitoring_policy(registry: Registry, model: ModelName) -> MonitoringPolicy:
-    """The section ``monitoring`` of the model's policy."""
-    return from_mapping(MonitoringPolicy, registry.policies.of(model).section("monitoring"), at="monitoring")
-
-
 @contextmanager
 def open_rooms(settings: Settings) -> Iterator[Rooms]:
     """
@@ -189,11 +149,8 @@ def open_rooms(settings: Settings) -> Iterator[Rooms]:
     Raises:
         SchemaTooNew: The directory was written by a newer Mendel.
     """
-    with _ground(settings) as (data, unit, closing):
-        rooms = _rooms(settings, data, unit)
-        closing.callback(rooms.intake.close)
-        _ensure_key(data, rooms.registry)
-        yield rooms
+    with _opened(settings) as (data, stores, closing):
+        yield _rooms(data, stores, stores.state, closing)
 
 
 @contextmanager
@@ -207,17 +164,9 @@ def open_live_rooms(
         SchemaTooNew: The directory was written by a newer Mendel.
         Fenced: Another hub acts on the same database.
     """
-    with _ground(settings) as (data, unfenced, closing):
-        rooms = _rooms(settings, data, unfenced.fenced(acquire(unfenced)))
-        closing.callback(rooms.intake.close)
-        _ensure_key(data, rooms.registry)
-        workflows = DbosWorkflows(
-            data.workflows,
-            executor_id=executor,
-            application_version=WORKFLOW_SCHEMA,
-            clock=utc_now,
-            database_errors=translated,
-        )
+    with _opened(settings) as (data, stores, closing):
+        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), closing)
+        workflows = stores.workflows(executor, WORKFLOW_SCHEMA)
         workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry.artifact_mirror))
         workflows.register(
             WORKFLOW,
@@ -230,32 +179,25 @@ def open_live_rooms(
                 new_id=new_id,
             ),
         )
-        shared = {one.name: getattr(rooms, one.name) for one in fields(Rooms) if one.name != "workflows"}
         yield LiveRooms(
-            **shared,
+            rooms=rooms,
             workflows=closing.enter_context(workflows.open()),
-            unfenced=unfenced,
-            shipper=Shipper(rooms.inbox, rooms.lake, rooms.unit, rooms.summaries),
+            shipper=Shipper(stores.segments, stores.lake, rooms.unit, rooms.summaries),
         )
 
 
 @contextmanager
-def _ground(settings: Settings) -> Iterator[tuple[DataDirectory, UnitOfWork, ExitStack]]:
+def _opened(settings: Settings) -> Iterator[tuple[DataDirectory, Stores, ExitStack]]:
     data = DataDirectory(settings.root)
     data.create()
-    with ExitStack() as closing:
-        engine = open_engine(data.database)
-        closing.callback(engine.dispose)
-        prepare_schema(engine)
-        unit = SqlUnitOfWork(engine, all_stores(), rng=random.Random())  # noqa: S311 - jitter, no secret
-        yield data, unit, closing
+    with STORE_SETS[_STORES](data) as stores, ExitStack() as closing:
+        yield data, stores, closing
 
 
-def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
-    artifacts = MlflowArtifacts(f"sqlite:///{data.tracking}", data.artifacts)
-    registry = Registry(unit, artifacts, utc_now, new_id)
-    inbox, lake, summaries = FileInbox(data.segments), DeltaLake(data.lake), Summaries(registry)
-    log = PredictionLog(inbox, lake, unit, summaries)
+def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, closing: ExitStack) -> Rooms:
+    registry = Registry(unit, stores.artifacts, utc_now, new_id)
+    summaries = Summaries(registry)
+    log = PredictionLog(stores.segments, stores.lake, unit, summaries)
     retraining = Retraining(
         unit=unit,
         registry=registry,
@@ -266,21 +208,23 @@ def _rooms(settings: Settings, data: DataDirectory, unit: UnitOfWork) -> Rooms:
         clock=utc_now,
     )
     playbooks = load_playbooks(data.root / "playbooks")
+    healing = Healing(unit, registry, playbooks=playbooks, training=retraining, new_id=new_id)
+    monitor = Monitor(registry, log)
+    intake = LazyIntake(data.root / "intake", stores.segments)
+    closing.callback(intake.close)
+    _ensure_key(data, registry)
     return Rooms(
-        settings=settings,
         data=data,
+        stores=stores,
         unit=unit,
-        artifacts=artifacts,
         registry=registry,
-        healing=Healing(unit, registry, playbooks=playbooks, training=retraining, new_id=new_id),
-        monitor=Monitor(registry, log),
+        healing=healing,
+        monitor=monitor,
+        checks=ModelChecks(registry, monitor, healing, utc_now),
         log=log,
-        inbox=inbox,
-        lake=lake,
         summaries=summaries,
         retraining=retraining,
-        anchors=FileAnchors(data.artifacts / "anchors", data.signing_key),
-        intake=LazyIntake(data.root / "intake", inbox),
+        intake=intake,
     )
 
 

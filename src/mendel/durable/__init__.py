@@ -6,6 +6,7 @@ from mendel.durable.fencing import require_lease
 from mendel.durable.ledger import Anchor, VerifiedRange, check_anchor, normalised_event, sign_head, verify_chain
 from mendel.durable.outbox_relay import OutboxRelay
 from mendel.durable.ports import (
+    Anchors,
     Lease,
     Leases,
     Ledger,
@@ -26,6 +27,7 @@ from mendel.durable.step_outcomes import ExecutionAbandoned, StepOutcome, as_jso
 __all__ = [
     "GENESIS",
     "Anchor",
+    "Anchors",
     "Clock",
     "Event",
     "ExecutionAbandoned",

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from mendel.durable.events import Event, LedgerEntry
+from mendel.durable.ledger import Anchor
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -122,6 +123,28 @@ class Ledger(Protocol):
             subject: Give only events of this subject. A model's name also selects its versions: ``credit`` selects
                 ``credit`` and ``credit@3``.
         """
+
+
+class Anchors(Protocol):
+    """
+    Signed heads of the ledger, kept outside the database: they show whether entries were altered or cut off.
+
+    Safe to share between threads.
+    """
+
+    def all(self) -> tuple[Anchor, ...]:
+        """
+        Every anchor, oldest first.
+
+        Raises:
+            Corrupt: What is kept is no anchor.
+        """
+
+    def trusted(self) -> tuple[str, ...]:
+        """The public keys (hex) whose signatures count; none before the first anchor."""
+
+    def sign(self, unit: UnitOfWork, now: datetime) -> Anchor | None:
+        """Sign the head of the ledger and keep it; None when that head is kept already, or the ledger is empty."""
 
 
 class Outbox(Protocol):

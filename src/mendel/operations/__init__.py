@@ -23,7 +23,7 @@ from mendel.operations import (
     runs,
     servers,
 )
-from mendel.operations.hub_parts import Anchors, Call, HubHealth, HubParts, LabelIntake, ServiceHealth
+from mendel.operations.hub_parts import Call, HubHealth, HubParts, LabelIntake, ServiceHealth
 from mendel.operations.operation import Operation
 from mendel.operations.policy_sections import checked_policy
 
@@ -36,7 +36,6 @@ OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
 
 __all__ = [
     "OPERATIONS",
-    "Anchors",
     "Call",
     "HubHealth",
     "HubParts",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mendel.durable import Anchor, Clock, UnitOfWork, Workflows
+from mendel.durable import Anchors, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, Outlook
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import Registry
@@ -15,16 +15,6 @@ from mendel.values import ModelName
 from mendel.views import Views
 
 T = TypeVar("T")
-
-
-class Anchors(Protocol):
-    """The signed heads of the ledger that were kept outside the database."""
-
-    def all(self) -> tuple[Anchor, ...]:
-        """Every anchor, oldest first."""
-
-    def trusted(self) -> tuple[str, ...]:
-        """Public keys (hex) that are ours."""
 
 
 class LabelIntake(Protocol):

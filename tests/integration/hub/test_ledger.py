@@ -72,7 +72,7 @@ def lived_in(tmp_path):
         for place in range(12):
             rooms.registry.keys.add((Scope.READ,), f"key {place}", by="ann")
             if place == 6:  # the installation's own key is the first entry
-                assert rooms.anchors.sign(rooms.unit, datetime.now(UTC)).sequence == 8
+                assert rooms.stores.anchors.sign(rooms.unit, datetime.now(UTC)).sequence == 8
     return directory
 
 
@@ -145,7 +145,7 @@ class TestTampering:
     def test_a_strangers_key_vouches_for_nothing(self, lived_in):
         """With another signing key in its place, the anchors of the former one are not trusted."""
         (lived_in / "ledger.key").write_bytes(b"0" * 32)
-        with pytest.raises(LedgerBroken, match="unknown key"):
+        with pytest.raises(LedgerBroken, match="untrusted key"):
             verified(lived_in)
 
 

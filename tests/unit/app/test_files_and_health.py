@@ -1,8 +1,7 @@
-"""The small parts of the application: anchors on disk, labels from files, policy files, probes, connecting."""
+"""The small parts of the application: labels from files, policy files, probes, connecting."""
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,14 +12,10 @@ import pytest
 from mendel import connect
 from mendel.adapters.memory import MemoryUnitOfWork, all_stores
 from mendel.app.cli.watch import labels_of_file
-from mendel.app.hub.anchors import FileAnchors
 from mendel.app.hub.background_jobs import JobState
 from mendel.app.hub.health import probe
 from mendel.app.project.policy_files import read_policy_file
-from mendel.durable import Event, check_anchor, verify_chain
-from mendel.durable.ports import Ledger
-from mendel.errors import Corrupt, HubUnavailable, InvalidInput, InvalidPolicy, LedgerBroken, StoreUnavailable
-from mendel.values import EPOCH, from_json, to_json
+from mendel.errors import HubUnavailable, InvalidInput, InvalidPolicy, StoreUnavailable
 
 HUB_ONLY = (
     "alembic",
@@ -37,67 +32,6 @@ HUB_ONLY = (
     "starlette",
 )
 LABELS = "prediction_id,true_label\np1,1\np2,\np3,no\n"
-
-
-class TestAnchors:
-    @pytest.fixture
-    def unit(self):
-        return MemoryUnitOfWork(all_stores())
-
-    @pytest.fixture
-    def anchors(self, tmp_path):
-        return FileAnchors(tmp_path / "anchors", tmp_path / "ledger.key")
-
-    def happen(self, unit, count=1):
-        for _ in range(count):
-            event = Event(id=f"{random.random()}", type="a", subject="s", time=EPOCH, actor="ann", data={})
-            unit.write(lambda tx, event=event: tx.append(event))
-
-    def test_the_head_is_signed_once(self, unit, anchors, tmp_path):
-        """An empty ledger has nothing to sign; one that stands still is signed once; one that grew, again."""
-        assert anchors.sign(unit, EPOCH) is None
-        assert (anchors.all(), anchors.trusted()) == ((), ())
-        self.happen(unit, 3)
-        first = anchors.sign(unit, EPOCH)
-        assert first.sequence == 3
-        assert anchors.sign(unit, EPOCH + timedelta(hours=1)) is None
-        self.happen(unit)
-        second = anchors.sign(unit, EPOCH + timedelta(hours=2))
-        assert anchors.all() == (first, second)
-        assert {first.public_key, second.public_key} == set(anchors.trusted())
-        assert (tmp_path / "ledger.key").stat().st_mode & 0o777 == 0o600
-
-    def test_what_was_signed_is_checked(self, unit, anchors):
-        """Each anchor holds against its entry, and against no other."""
-        self.happen(unit, 2)
-        anchor = anchors.sign(unit, EPOCH)
-        one, two = unit.read(lambda tx: tx.store(Ledger).entries())
-        assert verify_chain((one, two)).last == 2
-        check_anchor(anchor, two, trusted=anchors.trusted())
-        with pytest.raises(LedgerBroken):
-            check_anchor(anchor, one, trusted=anchors.trusted())
-
-    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sequence": "x"}', b"\xff"])
-    def test_a_file_that_is_no_anchor_is_corrupt(self, unit, anchors, tmp_path, content):
-        """Damage is told with the file's name and what to do, never skipped."""
-        self.happen(unit)
-        anchors.sign(unit, EPOCH)
-        (path,) = (tmp_path / "anchors").glob("*.json")
-        path.write_bytes(content)
-        with pytest.raises(Corrupt, match=r"000000000001\.json is not an anchor") as caught:
-            anchors.all()
-        assert "backup" in caught.value.remedy
-
-    def test_an_altered_anchor_is_noticed(self, unit, anchors, tmp_path):
-        """An anchor whose time was moved was not signed like that."""
-        self.happen(unit)
-        anchors.sign(unit, EPOCH)
-        (path,) = (tmp_path / "anchors").glob("*.json")
-        path.write_bytes(to_json(from_json(path.read_bytes(), dict) | {"at": "2030-01-01T00:00:00Z"}))
-        (altered,) = anchors.all()
-        (entry,) = unit.read(lambda tx: tx.store(Ledger).entries())
-        with pytest.raises(LedgerBroken, match="signature"):
-            check_anchor(altered, entry, trusted=anchors.trusted())
 
 
 class TestLabelling:
@@ -168,6 +102,10 @@ class TestPolicyFiles:
 class Away:
     """Any service that does not answer."""
 
+    @property
+    def mlflow_version(self):
+        raise StoreUnavailable("It does not answer.")
+
     def __getattr__(self, name):
         def fail(*_, **__):
             raise StoreUnavailable("It does not answer.")
@@ -176,22 +114,18 @@ class Away:
 
 
 class TestProbes:
-    def rooms(self, tmp_path, **changes):
-        answers = {
-            "registry": SimpleNamespace(lifecycle=SimpleNamespace(revision=lambda: 7)),
-            "unit": MemoryUnitOfWork(all_stores()),
-            "workflows": None,
+    def probed(self, *, jobs=None, **changes):
+        parts = {
+            "state": MemoryUnitOfWork(all_stores()),
             "lake": SimpleNamespace(tables=lambda: ("a",)),
-            "inbox": SimpleNamespace(pending=lambda: ()),
-            "data": SimpleNamespace(artifacts=tmp_path / "none"),
-            "artifacts": Away(),
-            "chores": None,
+            "segments": SimpleNamespace(pending=lambda: ()),
+            "artifacts": SimpleNamespace(mlflow_version="3.17.2"),
         }
-        return SimpleNamespace(**(answers | changes))
+        return probe(SimpleNamespace(**(parts | changes)), workflows=None, jobs=jobs or {})
 
-    def test_all_is_well(self, tmp_path):
+    def test_all_is_well(self):
         """Every service of the contract has a word, and all together are healthy."""
-        told = probe(self.rooms(tmp_path))
+        told = self.probed()
         assert told.status == "healthy"
         assert {name: one.status for name, one in told.services.items()} == {
             "database": "healthy",
@@ -204,32 +138,24 @@ class TestProbes:
         }
 
     @pytest.mark.parametrize(
-        ("gone", "service", "overall"),
-        [("registry", "database", "unhealthy"), ("lake", "lake", "degraded"), ("unit", "message_queue", "degraded")],
+        ("gone", "services", "overall"),
+        [
+            ("state", {"database", "message_queue"}, "unhealthy"),
+            ("lake", {"lake"}, "degraded"),
+            ("segments", {"lake"}, "degraded"),
+            ("artifacts", {"mlflow"}, "degraded"),
+        ],
     )
-    def test_a_service_that_is_away_is_told(self, tmp_path, gone, service, overall):
+    def test_a_service_that_is_away_is_told(self, gone, services, overall):
         """Only the state database makes the whole unhealthy; anything else degrades it, and says why."""
-        away = SimpleNamespace(lifecycle=Away()) if gone == "registry" else Away()
-        told = probe(self.rooms(tmp_path, **{gone: away}))
+        told = self.probed(**{gone: Away()})
         assert told.status == overall
-        assert told.services[service].status == "unhealthy"
-        assert told.services[service].detail == "It does not answer."
+        assert {name for name, one in told.services.items() if one.status == "unhealthy"} == services
+        assert {told.services[name].detail for name in services} == {"It does not answer."}
 
-    def test_artefacts_that_are_away_are_told(self, tmp_path):
-        """Where something was registered, MLflow is really asked."""
-
-        class Broken:
-            @property
-            def mlflow_version(self):
-                raise StoreUnavailable("It does not answer.")
-
-        rooms = self.rooms(tmp_path, data=SimpleNamespace(artifacts=tmp_path), artifacts=Broken())
-        assert probe(rooms).services["mlflow"].status == "unhealthy"
-
-    def test_a_failing_chore_degrades(self, tmp_path):
-        """A chore that fails now is named with its error; one that failed once is not."""
-        states = {"ship": JobState(failures=2, last_error="full"), "look": JobState(failed_in_all=9)}
-        told = probe(self.rooms(tmp_path, chores=SimpleNamespace(states=states)))
+    def test_a_failing_job_degrades(self):
+        """A job that fails now is named with its error; one that failed once is not."""
+        told = self.probed(jobs={"ship": JobState(failures=2, last_error="full"), "look": JobState(failed_in_all=9)})
         assert (told.status, told.failing_chores) == ("degraded", {"ship": "full"})
 
 

@@ -1,5 +1,6 @@
-"""The inbox of segments as a directory on local disk."""
+"""Sealed segments and signed ledger heads as files on local disk."""
 
+from mendel.adapters.files.anchors import FileAnchors
 from mendel.adapters.files.segment_inbox import FileInbox
 
-__all__ = ["FileInbox"]
+__all__ = ["FileAnchors", "FileInbox"]

@@ -221,10 +221,12 @@ def _facts(model: ModelName, rows: _Rows) -> ModelFacts:
 
 
 def _by_model(rows: _Rows) -> Iterator[tuple[str, _Rows]]:
-    sorted_out: defaultdict[str, _Rows] = defaultdict(lambda: defaultdict(list))
+    """The rows of each model that has a version; a policy may be older than its model's first version."""
+    sorted_out: dict[str, _Rows] = {row.model: defaultdict(list) for row in rows["versions"]}
     for kind in ("versions", "serving", "deployment", "policy", "since", "open", "waiting"):
         for row in rows[kind]:
-            sorted_out[row.model][kind].append(row)
+            if row.model in sorted_out:
+                sorted_out[row.model][kind].append(row)
     return iter(sorted(sorted_out.items()))
 
 

@@ -94,7 +94,7 @@ def labels_of_file(path: Path, *, id_column: str, label_column: str, source: str
         InvalidInput: A column is missing, or an id is.
     """
     from mendel.adapters.arrow import read_table  # noqa: PLC0415 - help must be quick
-    from mendel.app.wiring import utc_now  # noqa: PLC0415
+    from mendel.app.clock import utc_now  # noqa: PLC0415
     from mendel.predictions import labels_from  # noqa: PLC0415
 
     return labels_from(

@@ -1,4 +1,4 @@
-"""What a hub does by itself, again and again: each chore at its own pace in its own thread."""
+"""What a hub does by itself, again and again: each job at its own pace in its own thread."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import structlog
 from mendel.durable import Clock
 from mendel.errors import Fenced, MendelError
 
-_log = structlog.get_logger("mendel.chores")
+_log = structlog.get_logger("mendel.hub.jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundJob:
-    """Something to do every so often; ``act`` gives back how long until the next time, or None for ``every``."""
+    """Something to do again and again, with a pause of ``every``; what ``act`` returns is ignored."""
 
     name: str
     every: timedelta
-    act: Callable[[], timedelta | None]
+    act: Callable[[], object]
 
 
 @dataclass(slots=True, kw_only=True)
 class JobState:
-    """How a chore is doing; ``failures`` counts those in a row."""
+    """How a job is doing; ``failures`` counts those in a row."""
 
     runs: int = 0
     failures: int = 0
@@ -40,12 +40,12 @@ class JobState:
 @dataclass(slots=True)
 class BackgroundJobs:
     """
-    The supervisor of chores. What a chore raises is recorded, and it is done again at its pace.
+    The supervisor of jobs. What a job raises is recorded, and it is done again at its pace.
 
     A lost lease (:class:`Fenced`) ends the hub: *on_fenced* is called once.
     """
 
-    chores: Sequence[BackgroundJob]
+    jobs: Sequence[BackgroundJob]
     clock: Clock
     on_fenced: Callable[[], None]
     states: dict[str, JobState] = field(init=False)
@@ -55,12 +55,12 @@ class BackgroundJobs:
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.states = {chore.name: JobState() for chore in self.chores}
-        self._wake = {chore.name: threading.Event() for chore in self.chores}
+        self.states = {job.name: JobState() for job in self.jobs}
+        self._wake = {job.name: threading.Event() for job in self.jobs}
 
     def __enter__(self) -> Self:
-        for chore in self.chores:
-            thread = threading.Thread(target=self._repeat, args=(chore,), name=f"chore-{chore.name}", daemon=True)
+        for job in self.jobs:
+            thread = threading.Thread(target=self._repeat, args=(job,), name=f"job-{job.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
         return self
@@ -75,17 +75,17 @@ class BackgroundJobs:
             thread.join(timeout=30)
 
     def hurry(self, name: str) -> None:
-        """Do the chore *name* now instead of at its next time."""
+        """Do the job *name* now instead of at its next time."""
         self._wake[name].set()
 
-    def _repeat(self, chore: BackgroundJob) -> None:
-        state, wake = self.states[chore.name], self._wake[chore.name]
+    def _repeat(self, job: BackgroundJob) -> None:
+        state, wake = self.states[job.name], self._wake[job.name]
         while True:
             wake.clear()
             if self._stop.is_set():  # looked at after clearing: whoever stops sets this first and wakes then
                 return
-            pause = self._once(chore, state)
-            wake.wait(timeout=max(0.0, pause.total_seconds()))
+            self._once(job, state)
+            wake.wait(timeout=job.every.total_seconds())
 
     def _end(self) -> None:
         with self._mutex:
@@ -94,24 +94,22 @@ class BackgroundJobs:
         if first:
             self.on_fenced()
 
-    def _once(self, chore: BackgroundJob, state: JobState) -> timedelta:
+    def _once(self, job: BackgroundJob, state: JobState) -> None:
         try:
-            pause = chore.act() or chore.every
+            job.act()
         except Fenced as error:
             state.last_error = f"Fenced: {error}"
-            _log.error("fenced", chore=chore.name, error=str(error))
+            _log.error("fenced", job=job.name, error=str(error))
             self._end()
-            return chore.every
-        except Exception as error:  # noqa: BLE001 - the supervisor of chores: recorded, shown in /health, tried again
+        except Exception as error:  # noqa: BLE001 - the supervisor of jobs: recorded, shown in /health, tried again
             state.failures += 1
             state.failed_in_all += 1
             state.last_error = f"{type(error).__name__}: {error}"
-            _log.error("chore_failed", chore=chore.name, failures=state.failures, exc_info=not _expected(error))
-            return chore.every
-        state.runs += 1
-        state.failures = 0
-        state.last_success = self.clock()
-        return pause
+            _log.error("job_failed", job=job.name, failures=state.failures, exc_info=not _expected(error))
+        else:
+            state.runs += 1
+            state.failures = 0
+            state.last_success = self.clock()
 
 
 def _expected(error: Exception) -> bool:

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from mendel import __version__
-from mendel.durable import Outbox
+from mendel.app.hub.background_jobs import JobState
+from mendel.app.stores import Stores
+from mendel.durable import Outbox, Workflows
 from mendel.errors import MendelError
 from mendel.operations import HubHealth, ServiceHealth
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mendel.app.wiring import Rooms
+from mendel.registry import RegistryStore
 
 _OUTBOX_DEGRADED = 100
 
 
-def probe(rooms: Rooms) -> HubHealth:
-    """The body of ``GET /health``."""
+def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, JobState]) -> HubHealth:
+    """
+    Ask every service for a sign of life.
+
+    Args:
+        workflows: None where none run.
+        jobs: The background jobs by name.
+    """
     services = {
-        "database": _probed(lambda: _revision(rooms)),
-        "message_queue": _probed(lambda: _queue(rooms)),
-        "lake": _probed(lambda: _lake(rooms)),
-        "mlflow": _probed(lambda: _artifacts(rooms)),
+        "database": _probed(lambda: _database(stores)),
+        "message_queue": _probed(lambda: _queue(stores, workflows)),
+        "lake": _probed(lambda: _lake(stores)),
+        "mlflow": _probed(lambda: _artifacts(stores)),
         "postgres": ServiceHealth(status="disabled", detail="the state is kept in SQLite"),
         "redis": ServiceHealth(status="disabled", detail="not configured"),
         "external_api": ServiceHealth(status="disabled", detail="not configured"),
     }
-    chores = rooms.chores.states if rooms.chores else {}
-    failing = {name: state.last_error for name, state in chores.items() if state.failures}
+    failing = {name: state.last_error for name, state in jobs.items() if state.failures}
     states = {service.status for service in services.values()}
     if services["database"].status == "unhealthy":
         overall = "unhealthy"
@@ -45,24 +48,22 @@ def _probed(act: Callable[[], ServiceHealth]) -> ServiceHealth:
         return ServiceHealth(status="unhealthy", detail=str(error))
 
 
-def _revision(rooms: Rooms) -> ServiceHealth:
-    return ServiceHealth(status="healthy", detail=f"revision {rooms.registry.lifecycle.revision()}")
+def _database(stores: Stores) -> ServiceHealth:
+    revision = stores.state.read(lambda tx: tx.store(RegistryStore).revision())
+    return ServiceHealth(status="healthy", detail=f"revision {revision}")
 
 
-def _queue(rooms: Rooms) -> ServiceHealth:
-    depth = rooms.unit.read(lambda tx: tx.store(Outbox).depth())
-    running = len(rooms.workflows.unfinished()) if rooms.workflows else 0
+def _queue(stores: Stores, workflows: Workflows | None) -> ServiceHealth:
+    depth = stores.state.read(lambda tx: tx.store(Outbox).depth())
+    running = len(workflows.unfinished()) if workflows else 0
     status = "degraded" if depth > _OUTBOX_DEGRADED else "healthy"
     return ServiceHealth(status=status, detail=f"{depth} waiting, {running} running")
 
 
-def _lake(rooms: Rooms) -> ServiceHealth:
-    tables = len(rooms.lake.tables())
-    waiting = len(rooms.inbox.pending())
+def _lake(stores: Stores) -> ServiceHealth:
+    tables, waiting = len(stores.lake.tables()), len(stores.segments.pending())
     return ServiceHealth(status="healthy", detail=f"{tables} tables, {waiting} segments waiting")
 
 
-def _artifacts(rooms: Rooms) -> ServiceHealth:
-    if not rooms.data.artifacts.exists():
-        return ServiceHealth(status="healthy", detail="nothing was registered yet")
-    return ServiceHealth(status="healthy", detail=f"MLflow {rooms.artifacts.mlflow_version}")
+def _artifacts(stores: Stores) -> ServiceHealth:
+    return ServiceHealth(status="healthy", detail=f"MLflow {stores.artifacts.mlflow_version}")

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory, HubAddress
 from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
 from mendel.app.settings import HubSettings, Settings
-from mendel.app.wiring import LiveRooms, open_live_rooms, utc_now
+from mendel.app.wiring import LiveRooms, open_live_rooms
 from mendel.durable import Leases, OutboxRelay, Transaction, UnitOfWork
 from mendel.durable.ports import Lease
 from mendel.errors import Fenced, PortInUse
@@ -29,7 +30,7 @@ EXECUTOR = "hub"
 """Stable over restarts, so that what a killed hub left is resumed by its successor."""
 _LEASE_FOR = timedelta(seconds=15)
 _RELAY_EVERY = timedelta(milliseconds=50)
-_HOUSEKEEPING_EVERY = timedelta(minutes=1)
+_CLEANUP_EVERY = timedelta(minutes=1)
 
 
 def run_hub(settings: Settings) -> None:
@@ -45,16 +46,17 @@ def run_hub(settings: Settings) -> None:
     with data.owned(), _listening(settings.hub) as listener:
         port = listener.getsockname()[1]
         address = HubAddress(url=settings.hub.url or f"http://{_reachable(settings.hub.host)}:{port}", pid=os.getpid())
-        with open_live_rooms(settings, executor=EXECUTOR, acquire=take_lease) as rooms:
+        with open_live_rooms(settings, executor=EXECUTOR, acquire=take_lease) as live:
 
             def stopping() -> bool:
                 return server.should_exit
 
-            app = create_app(rooms.parts(stopping=stopping), hosts=_names(settings.hub))
+            jobs = BackgroundJobs(jobs_of(live, settings.hub), utc_now, lambda: _stop(server))
+            parts = live.rooms.parts(workflows=live.workflows, jobs=jobs, stopping=stopping)
+            app = create_app(parts, hosts=_names(settings.hub))
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
-            with BackgroundJobs(chores_of(rooms, settings.hub), utc_now, lambda: _stop(server)) as chores:
-                rooms.watch(chores)
-                threading.Thread(target=rooms.artifacts.open, name="open-artifacts", daemon=True).start()
+            with jobs:
+                threading.Thread(target=live.rooms.stores.warm_up, name="warm-up", daemon=True).start()
                 data.announce(address)
                 with _stopped_by_signals(server):
                     server.run(sockets=[listener])
@@ -87,38 +89,35 @@ def take_lease(unit: UnitOfWork) -> Lease:
     return lease
 
 
-def chores_of(rooms: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]:
+def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]:
     """Everything a hub does by itself."""
-    relay = OutboxRelay(rooms.unit, rooms.workflows)
+    rooms, stores = live.rooms, live.rooms.stores
+    relay = OutboxRelay(rooms.unit, live.workflows)
+
+    def each(check: Callable[[ModelName], object]) -> None:
+        for model in rooms.registry.versions.models():
+            check(model)
+
     return (
-        BackgroundJob(name="lease", every=_LEASE_FOR / 3, act=lambda: _quietly(take_lease(rooms.unfenced))),
-        BackgroundJob(name="relay", every=_RELAY_EVERY, act=lambda: _quietly(relay.start_pending())),
-        BackgroundJob(name="look", every=settings.look_every, act=lambda: _each(rooms, rooms.look)),
-        BackgroundJob(name="study", every=settings.look_every, act=lambda: _each(rooms, rooms.study_when_due)),
-        BackgroundJob(name="ship", every=settings.ship_every, act=lambda: _quietly(rooms.shipper.ship(utc_now()))),
+        BackgroundJob(name="lease", every=_LEASE_FOR / 3, act=lambda: take_lease(stores.state)),
+        BackgroundJob(name="relay", every=_RELAY_EVERY, act=relay.start_pending),
+        BackgroundJob(name="check-counters", every=settings.look_every, act=lambda: each(rooms.checks.check_counters)),
+        BackgroundJob(name="check-log", every=settings.look_every, act=lambda: each(rooms.checks.check_log_when_due)),
+        BackgroundJob(name="ship", every=settings.ship_every, act=lambda: live.shipper.ship(utc_now())),
         BackgroundJob(
-            name="anchor", every=settings.anchor_every, act=lambda: _quietly(rooms.anchors.sign(rooms.unit, utc_now()))
+            name="anchor", every=settings.anchor_every, act=lambda: stores.anchors.sign(rooms.unit, utc_now())
         ),
-        BackgroundJob(name="housekeeping", every=_HOUSEKEEPING_EVERY, act=lambda: _keep_house(rooms, settings)),
+        BackgroundJob(name="cleanup", every=_CLEANUP_EVERY, act=lambda: _clean_up(live, settings)),
     )
 
 
-def _quietly(_: object) -> None:
-    """Forget a chore's result: it stands in the database."""
-
-
-def _each(rooms: LiveRooms, act: Callable[[ModelName], object]) -> None:
-    for model in rooms.registry.versions.models():
-        act(model)
-
-
-def _keep_house(rooms: LiveRooms, settings: HubSettings) -> None:
-    now = utc_now()
-    rooms.registry.versions.sweep_pending()
-    rooms.healing.settle(rooms.workflows, now)
-    rooms.registry.performance.prune_reports(now - settings.keep_reports)
-    for model in rooms.registry.versions.models():
-        rooms.registry.lifecycle.release_kept(model, now)
+def _clean_up(live: LiveRooms, settings: HubSettings) -> None:
+    now, registry = utc_now(), live.rooms.registry
+    registry.versions.sweep_pending()
+    live.rooms.healing.settle(live.workflows, now)
+    registry.performance.prune_reports(now - settings.keep_reports)
+    for model in registry.versions.models():
+        registry.lifecycle.release_kept(model, now)
 
 
 @contextmanager

@@ -11,11 +11,11 @@ import numpy as np
 from mendel.adapters.arrow import read_table, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
+from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.images.lockfile import read_lock
 from mendel.app.project.policy_files import checked_policy
 from mendel.app.settings import Settings
-from mendel.app.wiring import utc_now
 from mendel.client.client import Client
 from mendel.drift import MonitoringPolicy
 from mendel.errors import Conflict, InvalidInput

@@ -14,7 +14,8 @@ from mendel.adapters.processes.listening_sockets import DoorSettings
 from mendel.adapters.processes.process_logs import write_log
 from mendel.adapters.processes.server_settings import ServeSettings, worker_count
 from mendel.adapters.processes.supervisor import ChildCommands, SystemContext, supervise
-from mendel.app.server.child_process import micros, utc_now
+from mendel.app.clock import utc_now
+from mendel.app.server.child_process import micros
 from mendel.app.server.worker import hosted_project, server_classifier
 from mendel.transports.door_table import DOORS, door_named
 

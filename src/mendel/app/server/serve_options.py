@@ -9,9 +9,9 @@ import structlog
 
 from mendel.adapters.processes.process_logs import Level, LogStyle, write_log
 from mendel.adapters.processes.server_settings import ServeSettings
+from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.environment import system_environment
-from mendel.app.server.child_process import utc_now
 from mendel.app.server.identity import HostedRelease, identify
 from mendel.app.server.launch import door_settings, serve
 from mendel.app.server.standalone import (

@@ -26,8 +26,9 @@ from mendel.adapters.processes.process_logs import write_log
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
 from mendel.adapters.processes.worker_messages import BeginWorker, Desire, OpenDoors, Status
+from mendel.app.clock import utc_now
 from mendel.app.server.backend_table import BACKENDS
-from mendel.app.server.child_process import micros, run_child, utc_now
+from mendel.app.server.child_process import micros, run_child
 from mendel.errors import ArtifactNotFound
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project

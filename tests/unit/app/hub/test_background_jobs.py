@@ -26,8 +26,8 @@ def until(reached):
         time.sleep(0.001)
 
 
-def test_a_failing_chore_is_recorded_and_repeated():
-    """What a chore raises, ours or not, is counted and kept, and it is done again; a success ends the count."""
+def test_a_failing_job_is_recorded_and_repeated():
+    """What a job raises, ours or not, is counted and kept, and it is done again; a success ends the count."""
     errors = [StoreUnavailable("The disk is away."), ZeroDivisionError("oops")]
     calls = []
 
@@ -36,9 +36,9 @@ def test_a_failing_chore_is_recorded_and_repeated():
         if len(calls) <= len(errors):
             raise errors[len(calls) - 1]
 
-    chore = BackgroundJob(name="ship", every=SOON, act=act)
-    with BackgroundJobs([chore], lambda: EPOCH, never_fenced) as chores:
-        state = chores.states["ship"]
+    job = BackgroundJob(name="ship", every=SOON, act=act)
+    with BackgroundJobs([job], lambda: EPOCH, never_fenced) as jobs:
+        state = jobs.states["ship"]
         until(lambda: state.runs >= 2)
     assert (state.failures, state.failed_in_all) == (0, 2)
     assert state.last_error == "ZeroDivisionError: oops"
@@ -51,15 +51,15 @@ def test_failures_in_a_row_are_counted():
     def act():
         raise StoreUnavailable("The disk is away.")
 
-    with BackgroundJobs([BackgroundJob(name="ship", every=SOON, act=act)], lambda: EPOCH, never_fenced) as chores:
-        until(lambda: chores.states["ship"].failures >= 3)
-        state = chores.states["ship"]
+    with BackgroundJobs([BackgroundJob(name="ship", every=SOON, act=act)], lambda: EPOCH, never_fenced) as jobs:
+        until(lambda: jobs.states["ship"].failures >= 3)
+        state = jobs.states["ship"]
     assert (state.runs, state.last_success) == (0, None)
     assert state.last_error == "StoreUnavailable: The disk is away."
 
 
 def test_one_that_fails_or_hangs_keeps_no_other_from_its_pace():
-    """Each chore has a thread of its own."""
+    """Each job has a thread of its own."""
     gate, calm = threading.Event(), []
     hangs = BackgroundJob(name="hangs", every=SOON, act=lambda: gate.wait() and None)
     fine = BackgroundJob(name="fine", every=SOON, act=lambda: calm.append(1))
@@ -69,50 +69,36 @@ def test_one_that_fails_or_hangs_keeps_no_other_from_its_pace():
 
 
 def test_fenced_ends_everything_once():
-    """A lost lease stops every chore and tells the hub once, however many find out."""
+    """A lost lease stops every job and tells the hub once, however many find out."""
     told, together = [], threading.Barrier(3)
 
     def act():
         together.wait(10)
         raise Fenced("Another hub acts now.")
 
-    chores = BackgroundJobs(
+    jobs = BackgroundJobs(
         [BackgroundJob(name=f"c{n}", every=SOON, act=act) for n in range(3)], lambda: EPOCH, lambda: told.append(1)
     )
-    with chores:
-        until(lambda: all(state.last_error for state in chores.states.values()))
+    with jobs:
+        until(lambda: all(state.last_error for state in jobs.states.values()))
         time.sleep(0.05)
     assert told == [1]
-    assert {state.last_error for state in chores.states.values()} == {"Fenced: Another hub acts now."}
-    assert [state.failed_in_all for state in chores.states.values()] == [0, 0, 0]
+    assert {state.last_error for state in jobs.states.values()} == {"Fenced: Another hub acts now."}
+    assert [state.failed_in_all for state in jobs.states.values()] == [0, 0, 0]
 
 
-def test_a_chore_may_set_its_own_pace():
-    """What it gives back is how long it sleeps; None is its usual pace."""
-    calls = []
-
-    def act():
-        calls.append(1)
-        return SOON if len(calls) < 3 else None
-
-    with BackgroundJobs([BackgroundJob(name="look", every=NEVER, act=act)], lambda: EPOCH, never_fenced):
-        until(lambda: len(calls) == 3)
-        time.sleep(0.05)
-    assert len(calls) == 3
-
-
-def test_a_chore_can_be_hurried():
+def test_a_job_can_be_hurried():
     """Hurrying does it now instead of in an hour."""
     calls = []
-    chore = BackgroundJob(name="ship", every=NEVER, act=lambda: calls.append(1))
-    with BackgroundJobs([chore], lambda: EPOCH, never_fenced) as chores:
+    job = BackgroundJob(name="ship", every=NEVER, act=lambda: calls.append(1))
+    with BackgroundJobs([job], lambda: EPOCH, never_fenced) as jobs:
         until(lambda: len(calls) == 1)
-        chores.hurry("ship")
+        jobs.hurry("ship")
         until(lambda: len(calls) == 2)
 
 
 def test_ending_waits_for_no_pace():
-    """However long a chore sleeps, and however early one ends, ending is prompt and leaves no thread."""
+    """However long a job sleeps, and however early one ends, ending is prompt and leaves no thread."""
     for _ in range(50):
         began = time.monotonic()
         with BackgroundJobs(
@@ -120,4 +106,4 @@ def test_ending_waits_for_no_pace():
         ):
             pass
         assert time.monotonic() - began < 5
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("chore-")]
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("job-")]

@@ -15,11 +15,11 @@ _KEY_BYTES = 32
 
 class FileAnchors:
     """
-    Anchors beside the artefacts, one file per sequence number, signed with the installation's Ed25519 key.
+    Implements :class:`mendel.durable.Anchors`: one file per sequence number, signed with the installation's key.
 
     Args:
         directory: Where they are kept.
-        key: The file of the private key, mode 0600; made on first use.
+        key: The file of the private Ed25519 key, mode 0600; made on first use.
     """
 
     def __init__(self, directory: Path, key: Path) -> None:

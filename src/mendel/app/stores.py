@@ -1,0 +1,88 @@
+"""
+The sets of stores that an installation can have: state, workflows, artefacts, segments, lake and anchors.
+
+To add a set, write a function that opens it, and add its line to :data:`STORE_SETS`; tests/contracts/test_stores.py
+says what every set promises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from mendel.adapters.arrow.delta_lake import DeltaLake
+from mendel.adapters.dbos import DbosWorkflows
+from mendel.adapters.files import FileAnchors, FileInbox
+from mendel.adapters.mlflow import MlflowArtifacts
+from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
+from mendel.app.clock import utc_now
+from mendel.app.directory import DataDirectory
+from mendel.durable import Anchors, UnitOfWork, Workflows
+from mendel.predictions import Lake, SegmentInbox
+from mendel.registry import ArtifactStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """
+    One set of stores, open.
+
+    What was written through a set is found by whoever opens the set on the same directory later.
+
+    Attributes:
+        state: Registry, deployments, incidents, ledger, outbox, keys: everything that changes in one transaction.
+        artifacts: The files of versions.
+        segments: Sealed segments of logged predictions and labels on their way to the lake.
+        lake: The tables of predictions and labels.
+        anchors: Signed heads of the ledger.
+        workflows: Gives the durable workflows, not yet open, for the name of an executor and the version of the
+            workflows' code.
+        warm_up: Does now what would make the first use slow.
+    """
+
+    state: UnitOfWork
+    artifacts: ArtifactStore
+    segments: SegmentInbox
+    lake: Lake
+    anchors: Anchors
+    workflows: Callable[[str, str], Workflows]
+    warm_up: Callable[[], None]
+
+
+OpenStores = Callable[[DataDirectory], AbstractContextManager[Stores]]
+
+
+@contextmanager
+def open_embedded(data: DataDirectory) -> Iterator[Stores]:
+    """
+    SQLite, MLflow on SQLite, Delta tables and files, all below one directory of this machine.
+
+    Raises:
+        SchemaTooNew: The directory was written by a newer Mendel.
+    """
+    engine = open_engine(data.database)
+    try:
+        prepare_schema(engine)
+        artifacts = MlflowArtifacts(f"sqlite:///{data.tracking}", data.artifacts)
+        yield Stores(
+            state=SqlUnitOfWork(engine, all_stores(), rng=random.Random()),  # noqa: S311 - jitter, no secret
+            artifacts=artifacts,
+            segments=FileInbox(data.segments),
+            lake=DeltaLake(data.lake),
+            anchors=FileAnchors(data.artifacts / "anchors", data.signing_key),
+            workflows=lambda executor, version: DbosWorkflows(
+                data.workflows,
+                executor_id=executor,
+                application_version=version,
+                clock=utc_now,
+                database_errors=translated,
+            ),
+            warm_up=artifacts.open,
+        )
+    finally:
+        engine.dispose()
+
+
+STORE_SETS: Mapping[str, OpenStores] = {"embedded": open_embedded}
