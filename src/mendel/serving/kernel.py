@@ -17,15 +17,12 @@ from mendel.errors import (
     BreakerOpen,
     DeadlineExceeded,
     Forbidden,
-    InvalidRequest,
     ModelError,
     ModelFailed,
-    ModelNotFound,
     NotReady,
     Overloaded,
     StoreUnavailable,
     Unsupported,
-    VersionNotFound,
 )
 from mendel.predictions import LabelRow, id_texts
 from mendel.projects import Project
@@ -40,6 +37,7 @@ from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployment
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.meters import DoorMeter
 from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
+from mendel.serving.model_lookup import ModelLookup
 from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, LoadBackend, PredictionSink, RepositoryControl
@@ -97,7 +95,6 @@ class Kernel:
         self.repository = repository
         self._breakers, self._rng = breakers, rng
         self.version = (identity.tool_version if identity else None) or "0"
-        self._default = None if project is None else project.default_classifier
         context = KernelContext(
             policy=policy,
             load_backend=load_backend,
@@ -111,6 +108,8 @@ class Kernel:
             identity=identity or ServerIdentity(),
         )
         self._deployments = LoadedDeployments(context)
+        default = None if project is None else project.default_classifier
+        self._lookup = ModelLookup(self._deployments, default=default, state=lambda: self._state)
         self._doors = DoorMeter(counters)
         self._keys: Keys = {}
         self._active = 0
@@ -263,7 +262,7 @@ class Kernel:
 
     def deployed(self, model: str) -> LoadedDeployment:
         """The deployment of *model* as served here."""
-        return self._hosted(model)
+        return self._lookup.deployment(model)
 
     def repository_control(self) -> RepositoryControl:
         """
@@ -287,8 +286,8 @@ class Kernel:
 
     def served(self, model: str | None, version: int | None = None) -> LoadedVersion:
         """The version that answers for *model*: the one of that number, else production."""
-        hosted = self._hosted(model)
-        return self._version(hosted, version or hosted.deployment.production)
+        hosted = self._lookup.deployment(model)
+        return self._lookup.version(hosted, version or hosted.deployment.production)
 
     async def drain(self) -> None:
         """Take no more requests and wait for those in flight, at most ``policy.drain_timeout``."""
@@ -301,48 +300,13 @@ class Kernel:
     def _resolve(self, call: InferenceCall) -> tuple[LoadedDeployment, LoadedVersion]:
         if self._state != "serving":
             raise NotReady(f"The server is {self._state}.", retry_after=_SOON)
-        hosted = self._hosted(call.model)
+        hosted = self._lookup.deployment(call.model)
         if call.version is None and hosted.deployment.routes:
-            version = self._version(hosted, choose_version(hosted.deployment, call.key, self._rng))
+            version = self._lookup.version(hosted, choose_version(hosted.deployment, call.key, self._rng))
         else:
-            version = self._version(hosted, call.version)
+            version = self._lookup.version(hosted, call.version)
         _check_supported(version, call)
         return hosted, version
-
-    def _hosted(self, model: str | None) -> LoadedDeployment:
-        table = self._deployments.table
-        name = model or self._default or (next(iter(table)) if len(table) == 1 else None)
-        if name is None:
-            if not table:
-                raise NotReady("No model is deployed here yet.", retry_after=_SOON)
-            raise InvalidRequest("Several models are served here.", remedy=f"Name one of {', '.join(sorted(table))}.")
-        hosted = table.get(name)
-        if hosted is None:
-            raise self._why_not_hosted(name)
-        return hosted
-
-    def _why_not_hosted(self, name: str) -> NotReady | ModelNotFound:
-        if self._state != "serving":
-            return NotReady(f"The server is {self._state}.", retry_after=_SOON)
-        unloaded = self._deployments.unloaded_models()
-        if unloaded is None:
-            return NotReady("This server does not know yet which models are deployed.", retry_after=_SOON)
-        if name in unloaded:
-            return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
-        known = ", ".join(sorted(unloaded | self._deployments.table.keys()))
-        return ModelNotFound(f"No model {name!r} is served here.", remedy=f"Served models: {known or 'none'}.")
-
-    def _version(self, hosted: LoadedDeployment, number: int | None) -> LoadedVersion:
-        model = hosted.deployment.model
-        version = None if number is None else hosted.versions.get(number)
-        if version is not None:
-            return version
-        if number is None:
-            raise NotReady(f"Model {model!r} has no version in production.")
-        if self._deployments.is_deployed(model, number) or self._deployments.is_unloaded(model):
-            raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=_SOON)
-        loaded = ", ".join(map(str, sorted(hosted.versions)))
-        raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"Choose one of {loaded}.")
 
     def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
         """The version whose breaker lets the call through: the one chosen, else the fallback."""
