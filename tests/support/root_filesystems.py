@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from support.shared import Once
+
 BASE_PACKAGES = "base-files,base-passwd,ca-certificates,libgomp1,libstdc++6,netbase,python3,tzdata"
 
 
 @pytest.fixture(scope="session")
-def debian_rootfs(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tar of a minimal root file system with Python, made from Debian packages."""
+def debian_rootfs(need: Callable[..., None], once: Once) -> Path:
+    """The tar of a minimal root file system with Python, made from Debian packages once for all workers."""
     need("mmdebstrap")
-    tar = tmp_path_factory.mktemp("debian") / "rootfs.tar"
-    make_rootfs(tar, BASE_PACKAGES)
-    return tar
+    return once("debian-rootfs", lambda place: make_rootfs(place / "rootfs.tar", BASE_PACKAGES)) / "rootfs.tar"
 
 
 @pytest.fixture(scope="session")

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mendel.app.cli.options import ClassifierName, Force, ProjectPath, ToolUrl
 from mendel.app.cli.output import Result, warn
 from mendel.app.cli.parameters import option
-from mendel.app.cli.tables import CLASSIFIERS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedClassifier:
-    """A configured classifier; ``source`` says whether the file of its predictor exists."""
-
-    classifier: str
-    predictor: str
-    description: str
-    default: bool
-    source: bool
+from mendel.app.cli.tables import CLASSIFIERS, ListedClassifier
 
 
 def list_classifiers(*, classifier: ClassifierName = None, path: ProjectPath = None) -> Result:

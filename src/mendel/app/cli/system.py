@@ -10,24 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 from mendel.app.cli.options import ClassifierName, Config, Directory, ProjectPath, hub
 from mendel.app.cli.output import Grid, Result, warn
 from mendel.app.cli.parameters import option
-from mendel.app.cli.tables import CLASSIFIER_STATES, SETTINGS, yes
+from mendel.app.cli.tables import CLASSIFIER_STATES, SETTINGS, ClassifierState, yes
 
 if TYPE_CHECKING:
     from mendel.app.images.host_tools import Machine
     from mendel.projects import RepositoryState, ToolBuild
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierState:
-    """A classifier, its newest release, and the checkout of its project."""
-
-    classifier: str
-    version: str | None
-    tag: str | None
-    commit: str | None
-    branch: str | None
-    dirty: bool
-    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

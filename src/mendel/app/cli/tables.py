@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from mendel.app.cli.output import Grid, Result
 
 if TYPE_CHECKING:
-    from mendel.app.cli.release_project import ListedClassifier
-    from mendel.app.cli.system import ClassifierState
     from mendel.app.images.image_list import Kept
     from mendel.app.settings import Origin
     from mendel.durable import LedgerEntry
@@ -21,6 +19,30 @@ if TYPE_CHECKING:
     from mendel.views import ModelRow
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedClassifier:
+    """A configured classifier; ``source`` says whether the file of its predictor exists."""
+
+    classifier: str
+    predictor: str
+    description: str
+    default: bool
+    source: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierState:
+    """A classifier, its newest release, and the checkout of its project."""
+
+    classifier: str
+    version: str | None
+    tag: str | None
+    commit: str | None
+    branch: str | None
+    dirty: bool
+    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
