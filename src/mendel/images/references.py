@@ -23,12 +23,12 @@ class ImageReference:
     """
     An image of a registry: ``host[:port]/path[:tag][@digest]``.
 
-    A first part without a dot, a colon or the name ``localhost`` is no host but docker.io's; there, names of one part
-    stand below ``library/``.
+    A first part is a host only if it contains a dot or a colon or is ``localhost``. Without a host the registry is
+    docker.io, where a name of one part is below ``library/``.
 
-    >>> str(Reference.parse("python:3.11-slim"))
+    >>> str(ImageReference.parse("python:3.11-slim"))
     'docker.io/library/python:3.11-slim'
-    >>> Reference.parse("localhost:5000/risk/credit").selector
+    >>> ImageReference.parse("localhost:5000/risk/credit").selector
     'latest'
     """
 

@@ -242,7 +242,7 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
             f"Cannot set the stage of {record.ref} to {after} with 'mendel stage'.", remedy=f"Use: mendel {verb}"
         )
     if record.stage is Stage.PRODUCTION and after is Stage.SANDBOX:
-        raise Conflict(f"{record.ref} is in production.", remedy="Promote the version that shall supersede it.")
+        raise Conflict(f"{record.ref} is in production.", remedy="Promote the version that shall replace it.")
     if record.stage is Stage.PRODUCTION and not undeploy:
         raise Conflict(f"{record.ref} serves users.", remedy="Undeploy it with the move, or promote another first.")
     changes: tuple[StageChange, ...] = (_moved(record, after, "undeployed" if undeploy else "moved"),)
