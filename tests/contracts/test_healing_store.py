@@ -34,10 +34,19 @@ from mendel.healing import (
     Verdict,
     shipped_playbooks,
 )
-from mendel.values import ModelName, Severity, VersionRef, from_json, to_json
+from mendel.values import ModelName, Severity, VersionRef, to_json
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 CREDIT, DIGITS = ModelName("credit"), ModelName("digits")
+FORMER_RUN = (
+    '{"approved_by":null,"approved_step":null,"created_at":"2026-03-01T12:00:00Z","document":{"autonomy":'
+    '"retrain","harmless":false,"name":"mine","starts_under":"act","steps":[{"action":"watch","name":"wat'
+    'ch","requires":null,"retries":5,"timeout":"PT90S","when":{"verdict":["pass"]}}],"title":"Mine","urge'
+    'nt":false},"facts":{"verdict":"pass"},"finished_at":null,"held_at":0,"held_for":null,"id":"RUN-2026-'
+    '1","incident":null,"part":1,"playbook":"mine","policy":{"healing":{}},"policy_hash":"h","reason":"ol'
+    'd","ref":{"model":"credit","number":2},"started_at":null,"state":"held","steps":[]}'
+)
+"""A row of ``playbook_runs`` as the version before wrote it, its playbook a plain mapping."""
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -92,7 +101,7 @@ def run(number=1, *, state=RunState.RUNNING, model=CREDIT, of="INC-2026-1", crea
         incident=of,
         ref=VersionRef(model, 2),
         playbook="model_rollback",
-        document=from_json(to_json(shipped_playbooks()["model_rollback"]), dict),
+        document=shipped_playbooks()["model_rollback"],
         policy={"healing": {"cooldown": "30m"}},
         policy_hash="h",
         state=state,
@@ -240,4 +249,19 @@ def test_the_database_itself_holds_the_invariants(tmp_path):
         row = {"id": noun.id, "model": "credit", "body": "{}", **columns}
         with pytest.raises(Conflict):
             unit.write(lambda tx, t=table, r=row: tx._connection.execute(t.insert(), r))
+    engine.dispose()
+
+
+def test_a_run_of_the_version_before_is_read(tmp_path):
+    """A row that was written when a run kept its playbook as a mapping is read, and written back unchanged."""
+    engine = open_engine(tmp_path / "mendel.db")
+    prepare_schema(engine)
+    row = {"id": "RUN-2026-1", "incident": None, "model": "credit", "state": "held", "created_at": 0}
+    with engine.begin() as connection:
+        connection.execute(runs_table.insert(), {**row, "body": FORMER_RUN})
+    unit = SqlUnitOfWork(engine, sql_stores(), rng=random.Random(0))
+    found = unit.read(lambda tx: tx.store(HealingStore).run("RUN-2026-1"))
+    assert (found.document.name, found.document.autonomy, found.document.urgent) == ("mine", "retrain", False)
+    assert found.document.steps[0].timeout == timedelta(seconds=90)
+    assert to_json(found).decode() == FORMER_RUN
     engine.dispose()

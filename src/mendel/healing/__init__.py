@@ -15,17 +15,19 @@ from mendel.healing.entities import (
     Looked,
     Outlook,
     Pause,
-    PlaybookRun,
-    RunState,
     Signal,
     SignalKind,
-    StepOutcome,
-    StepState,
     TimelineEntry,
 )
 from mendel.healing.healing import Healing
 from mendel.healing.incident_journal import WORKFLOW, pause_of
 from mendel.healing.monitor import Monitor
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+    RunState,
+    StepOutcome,
+    StepState,
+)
 from mendel.healing.playbook_workflow import PlaybookWorkflow
 from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from mendel.healing.entities import Incident, Pause, PlaybookRun, RunState
+from mendel.healing.entities import (
+    Incident,
+    Pause,
+)
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+    RunState,
+)
 from mendel.healing.playbooks import Playbook
 from mendel.healing.policy import HealingPolicy, Level
 from mendel.retraining import LabelSupply, Waiting, may_start
@@ -147,7 +154,7 @@ def _with_playbook(
             policy_hash=facts.policy_hash,
         )
     running = next((run for run in facts.runs if run.state is RunState.RUNNING), None)
-    preempts = running is not None and playbook.urgent and not running.document.get("urgent", False)
+    preempts = running is not None and playbook.urgent and not running.document.urgent
     if running is not None and not preempts:
         return _wait(facts, Rule.ACTIVE_RUN, None, f"run {running.id} ({running.playbook}) of this model is active")
     if (waiting := next(_waits(policy, facts, playbook, now), None)) is not None:
@@ -193,7 +200,7 @@ def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetim
     """Everything that stands against acting now, soonest checked first."""
     if playbook.harmless:
         return
-    acted = [run for run in facts.runs if run.started_at is not None and not run.document.get("harmless", False)]
+    acted = [run for run in facts.runs if run.started_at is not None and not run.document.harmless]
     if playbook.urgent:
         if facts.placed_by_rollback is not None and now < (until := facts.placed_by_rollback + policy.cooldown):
             why = "a rollback put this version in place just now; leaving it again so soon would only flap"

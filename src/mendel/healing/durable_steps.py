@@ -9,7 +9,12 @@ from typing import Any
 
 from mendel.durable import Payload, StepKey, WorkflowContext
 from mendel.errors import Fenced, MendelError, PromotionRefused, Unavailable
-from mendel.healing.entities import Incident, PlaybookRun
+from mendel.healing.entities import (
+    Incident,
+)
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+)
 from mendel.healing.playbooks import Step
 from mendel.healing.policy import HealingPolicy
 

@@ -8,10 +8,19 @@ from functools import partial
 
 from mendel.durable import Transaction, Workflows, WorkflowState
 from mendel.errors import Conflict, HealingPaused, InvalidValue
-from mendel.healing.entities import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
+from mendel.healing.entities import (
+    Incident,
+    IncidentStatus,
+    Pause,
+    TimelineEntry,
+)
 from mendel.healing.healing_facts import ACTOR
 from mendel.healing.incident_decisions import IncidentDecisions
 from mendel.healing.incident_journal import pause_of
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+    RunState,
+)
 from mendel.healing.ports import HealingStore
 from mendel.retraining import Waiting, may_start
 from mendel.values import ModelName

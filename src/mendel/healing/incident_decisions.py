@@ -17,8 +17,6 @@ from mendel.healing.entities import (
     Cause,
     Incident,
     Outlook,
-    PlaybookRun,
-    RunState,
     Signal,
     SignalKind,
     TimelineEntry,
@@ -26,6 +24,10 @@ from mendel.healing.entities import (
 from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, situation
 from mendel.healing.incident_journal import Journal, pause_of
 from mendel.healing.incidents import joined, opened, since_after
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+    RunState,
+)
 from mendel.healing.playbooks import Playbook
 from mendel.healing.ports import HealingStore, Training
 from mendel.registry import Registry
@@ -254,7 +256,7 @@ class IncidentDecisions:
             incident=incident,
             ref=ref,
             playbook=playbook,
-            document=to_builtins(self._playbooks[playbook]),
+            document=self._playbooks[playbook],
             policy=about.section,
             policy_hash=about.document.hash,
             state=RunState.PROPOSED,
@@ -328,5 +330,5 @@ def _next_run_id(incident: Incident, facts: Facts) -> str:
 
 def _placed_by_rollback(about: HealingFacts, ref: VersionRef, runs: Sequence[PlaybookRun]) -> datetime | None:
     tenure = about.tenure(ref)
-    mine = {actor_of(run.id) for run in runs if run.document.get("autonomy") == "rollback"}
+    mine = {actor_of(run.id) for run in runs if run.document.autonomy == "rollback"}
     return tenure.start if tenure is not None and tenure.actor in mine else None

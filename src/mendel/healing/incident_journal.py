@@ -8,8 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from mendel.durable import Event, NewId, Transaction, WorkflowCall
-from mendel.healing.entities import Incident, IncidentStatus, Pause, PlaybookRun, RunState, TimelineEntry
+from mendel.healing.entities import (
+    Incident,
+    IncidentStatus,
+    Pause,
+    TimelineEntry,
+)
 from mendel.healing.incidents import escalated, resolved
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+    RunState,
+)
 from mendel.healing.ports import HealingStore
 from mendel.values import ModelName, VersionRef, to_builtins
 

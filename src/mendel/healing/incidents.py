@@ -12,12 +12,14 @@ from mendel.healing.entities import (
     Incident,
     IncidentContext,
     IncidentStatus,
-    RunState,
     SignalKind,
-    StepState,
     TimelineEntry,
 )
 from mendel.healing.healing_facts import HealingFacts
+from mendel.healing.playbook_runs import (
+    RunState,
+    StepState,
+)
 from mendel.values import Severity
 
 _MAX_EVIDENCE = 20

@@ -9,11 +9,20 @@ from mendel.durable import Clock, NewId, Payload, StepKey, Transaction, UnitOfWo
 from mendel.errors import Fenced
 from mendel.healing.actions import Actions
 from mendel.healing.durable_steps import Done, Playing, Refused
-from mendel.healing.entities import Incident, PlaybookRun, RunState, StepOutcome, StepState, TimelineEntry
+from mendel.healing.entities import (
+    Incident,
+    TimelineEntry,
+)
 from mendel.healing.healing_facts import actor_of
 from mendel.healing.incident_journal import Journal, pause_of
 from mendel.healing.incidents import final_state
-from mendel.healing.playbooks import Action, Playbook
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+    RunState,
+    StepOutcome,
+    StepState,
+)
+from mendel.healing.playbooks import Action
 from mendel.healing.policy import HealingPolicy, Level
 from mendel.healing.ports import HealingStore, Watcher
 from mendel.registry import Registry
@@ -58,7 +67,7 @@ class PlaybookWorkflow:
             durable.step("begin", lambda: self._begin(str(payload["run"]), int(payload["part"]))), _Begun
         )
         run, part = begun.run, int(payload["part"])
-        playbook = from_builtins(run.document, Playbook)
+        playbook = run.document
         policy = HealingPolicy.of(run.policy)
         facts = _first_facts(begun, policy)
         for index, step in enumerate(playbook.steps):

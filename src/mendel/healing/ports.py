@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Protocol
 
 from mendel.healing.decision_records import DecisionRecord
-from mendel.healing.entities import Effect, Incident, Pause, PlaybookRun
+from mendel.healing.entities import (
+    Effect,
+    Incident,
+    Pause,
+)
+from mendel.healing.playbook_runs import (
+    PlaybookRun,
+)
 from mendel.registry import PolicyDocument
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName

@@ -8,7 +8,7 @@ from typing import Any
 
 from mendel.durable import Event, Transaction, WorkflowCall
 from mendel.registry.history import GateRecord, Tenure
-from mendel.registry.lookups import current_policy, described, require_version
+from mendel.registry.lookups import current_policy, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import ModelState, Plan, StageChange
 from mendel.registry.transactions import RegistryTransactions
@@ -36,12 +36,11 @@ class PlanApplication:
 
     def cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
         """The event that says why *plan* was made, about the version of *record*."""
-        return self._transactions.event(
+        return self._transactions.version_event(
             kind,
-            str(record.ref),
+            record,
             act.by,
             act.at,
-            **described(record, act.at),
             reason=act.reason,
             generation=after(state, plan).generation,
             governance=plan.governance,
@@ -81,12 +80,11 @@ class PlanApplication:
         enters = change.after in {Stage.CANARY, Stage.PRODUCTION}
         governance = (plan.governance if enters else None) or record.governance
         store.replace_version(replace(record, stage=change.after, governance=governance))
-        return self._transactions.event(
+        return self._transactions.version_event(
             "model.stage_changed",
-            str(change.ref),
+            record,
             act.by,
             act.at,
-            **described(record, act.at),
             from_stage=change.before,
             to_stage=change.after,
             why=change.why,

@@ -8,7 +8,7 @@ from datetime import datetime
 from mendel.durable import Clock, StepKey, Transaction
 from mendel.registry.apply_plan import Act, PlanApplication, after, deployment_of, entering, newest_gate, state_of
 from mendel.registry.history import GateRecord, Override, RolledBack, Tenure
-from mendel.registry.lookups import described, require_model, require_version
+from mendel.registry.lookups import require_model, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
     plan_canary,
@@ -54,11 +54,7 @@ class Lifecycle:
             )
             approved = replace(record, governance=governance)
             store.replace_version(approved)
-            tx.append(
-                self._transactions.event(
-                    "model.approved", str(ref), by, now, **described(record, now), policy=policy, bias=bias
-                )
-            )
+            tx.append(self._transactions.version_event("model.approved", record, by, now, policy=policy, bias=bias))
             return approved
 
         return self._transactions.write(work)
@@ -78,12 +74,11 @@ class Lifecycle:
             version = require_version(store, ref)
             store.add_gate_record(ref, record)
             tx.append(
-                self._transactions.event(
+                self._transactions.version_event(
                     "gate.decided",
-                    str(ref),
+                    version,
                     by,
                     record.at,
-                    **described(version, record.at),
                     verdict=record.verdict,
                     passed=record.passed,
                     report_digest=record.report_digest,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
 from mendel.errors import ModelNotFound, VersionNotFound
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.ports import RegistryStore
@@ -49,15 +46,3 @@ def current_policy(store: RegistryStore, model: ModelName) -> PolicyDocument:
     """The newest policy of *model*, or the default."""
     written = store.policies(model)
     return written[-1] if written else PolicyDocument(model=model)
-
-
-def described(record: VersionRecord, now: datetime) -> dict[str, Any]:
-    """The fields that the data of every model event has, whatever happened."""
-    return {
-        "model_id": record.model_id,
-        "idempotency_key": record.idempotency_key,
-        "registered_version": record.number,
-        "timestamp": now,
-        "baseline_metrics": record.metrics,
-        "metadata": record.metadata,
-    }

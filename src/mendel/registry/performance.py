@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from mendel.durable import Clock, Transaction
 from mendel.registry.apply_plan import deployment_of
 from mendel.registry.health import HealthReport
-from mendel.registry.lookups import current_policy, described, require_model, require_version
+from mendel.registry.lookups import current_policy, require_model, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.rollback_triggers import RollbackCheck
 from mendel.registry.serving_evidence import (
@@ -22,7 +22,7 @@ from mendel.registry.serving_evidence import (
 )
 from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
 from mendel.registry.transactions import RegistryTransactions
-from mendel.values import ModelName, ServerReport, VersionRef, Window, to_builtins
+from mendel.values import ModelName, ServerReport, VersionRef, Window
 
 
 class Performance:
@@ -88,8 +88,9 @@ class Performance:
             store = tx.store(RegistryStore)
             record = require_version(store, snapshot.ref)
             store.put_snapshot(snapshot, recorded_at=now)
-            data = {**described(record, now), "snapshot": to_builtins(snapshot)}
-            tx.append(self._transactions.event("model.performance_snapshot", str(snapshot.ref), by, now, **data))
+            tx.append(
+                self._transactions.version_event("model.performance_snapshot", record, by, now, snapshot=snapshot)
+            )
             return rollback_check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now))
 
         return self._transactions.write(work)

@@ -5,14 +5,40 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from mendel.durable import Event, NewId, StepKey, Transaction, UnitOfWork
 from mendel.registry.ports import RegistryStore
+from mendel.registry.version_records import VersionRecord
 from mendel.values import ModelName, from_builtins, to_builtins
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionFacts:
+    """What the data of every event about a version says, whatever happened."""
+
+    model_id: str
+    idempotency_key: str
+    registered_version: int
+    timestamp: datetime
+    baseline_metrics: dict[str, float]
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: VersionRecord, now: datetime) -> VersionFacts:
+        """The facts of *record* at *now*."""
+        return cls(
+            model_id=record.model_id,
+            idempotency_key=record.idempotency_key,
+            registered_version=record.number,
+            timestamp=now,
+            baseline_metrics=record.metrics,
+            metadata=record.metadata,
+        )
 
 
 class RegistryTransactions:
@@ -43,6 +69,11 @@ class RegistryTransactions:
     def event(self, kind: str, subject: str, by: str, now: datetime, **data: Any) -> Event:
         """A new event of the ledger, with its own id."""
         return Event(id=self.new_id(), type=kind, subject=subject, time=now, actor=by, data=to_builtins(data))
+
+    def version_event(self, kind: str, record: VersionRecord, by: str, now: datetime, **data: Any) -> Event:
+        """A new event about the version of *record*, with the facts that every such event has."""
+        facts = to_builtins(VersionFacts.of(record, now))
+        return self.event(kind, str(record.ref), by, now, **{**facts, **data})
 
 
 class ModelLocks:

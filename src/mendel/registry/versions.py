@@ -10,7 +10,7 @@ from pathlib import Path
 from mendel.durable import Clock, Transaction
 from mendel.errors import ArtifactNotFound, Conflict, VersionNotFound
 from mendel.registry.lineage import Contributor, LineageEntry, contributors_of, lineage_of
-from mendel.registry.lookups import described, require_model, require_version
+from mendel.registry.lookups import require_model, require_version
 from mendel.registry.mlmodel_file import read_descriptor
 from mendel.registry.ports import ArtifactStore, ForeignVersion, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registered, Registration, require_same_release
@@ -120,12 +120,11 @@ class Versions:
             told = {"reference": image.reference, "digest": image.digest, "release_tag": changed.release_tag}
             before = None if record.image is None else record.image.digest
             tx.append(
-                self._transactions.event(
+                self._transactions.version_event(
                     "model.image_recorded",
-                    str(ref),
+                    record,
                     by,
                     now,
-                    **described(record, now),
                     image=told,
                     former_digest=before,
                 )
@@ -264,12 +263,11 @@ class Versions:
         store.add_version(record)
         now = record.registered_at
         tx.append(
-            self._transactions.event(
+            self._transactions.version_event(
                 "model.registered",
-                str(record.ref),
+                record,
                 record.registered_by,
                 now,
-                **described(record, now),
                 uuid=record.uuid,
                 stage=record.stage,
                 artifact_digest=record.artifact_digest,

@@ -30,7 +30,7 @@ from mendel.healing import (
     shipped_playbooks,
 )
 from mendel.retraining import LabelSupply
-from mendel.values import ModelName, Severity, VersionRef, to_builtins
+from mendel.values import ModelName, Severity, VersionRef
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = ModelName("credit")
@@ -66,7 +66,7 @@ def run(playbook="retrain", state=RunState.SUCCEEDED, *, started=timedelta(hours
         incident=more.pop("incident", "INC-2026-0"),
         ref=VersionRef(MODEL, 2),
         playbook=playbook,
-        document=to_builtins(BOOKS[playbook]),
+        document=BOOKS[playbook],
         policy={},
         policy_hash="h",
         state=state,
