@@ -42,6 +42,7 @@ fi
 
 echo "Test programs: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+export RUNLEVEL=1  # daemons are installed, not started: tests start their own
 install=(apt-get install --quiet --quiet --yes --no-install-recommends -o Dpkg::Use-Pty=0)
 # A fresh machine has no package lists; one that has them need not fetch them again.
 "${install[@]}" "${missing[@]}" >/dev/null 2>&1 || {

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-CREDIT = Path(__file__).parents[3] / "shared" / "data" / "credit.csv"
+from support.shared_data import shared_data
+
 DECIDED_WITHIN_S = 15.0
 
 
@@ -80,6 +81,7 @@ def judge(text):
     assert "The policy that was used" in text
 
 
+@pytest.mark.race
 @pytest.mark.slow
 @pytest.mark.timeout(450)
 def test_the_demo_plays_the_circle_on_the_digits(tmp_path):
@@ -87,9 +89,9 @@ def test_the_demo_plays_the_circle_on_the_digits(tmp_path):
     judge(play(tmp_path))
 
 
+@pytest.mark.race
 @pytest.mark.slow
 @pytest.mark.timeout(450)
-@pytest.mark.skipif(not CREDIT.exists(), reason=f"The credit table is absent; it belongs at {CREDIT.name} in the data.")
 def test_the_demo_plays_the_same_story_on_any_table(tmp_path):
     """`mendel demo --data credit.csv --target SeriousDlqin2yrs` shows the same, with the gates as they are."""
-    judge(play(tmp_path, "--data", str(CREDIT), "--target", "SeriousDlqin2yrs"))
+    judge(play(tmp_path, "--data", str(shared_data("credit.csv")), "--target", "SeriousDlqin2yrs"))

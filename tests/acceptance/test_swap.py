@@ -8,6 +8,7 @@ MODEL = "credit"
 SWAPS = 10
 
 
+@pytest.mark.race
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_swapping_back_and_forth_under_load_fails_no_request(two_versions, load):
@@ -17,7 +18,7 @@ def test_swapping_back_and_forth_under_load_fails_no_request(two_versions, load)
         with load(two_versions) as traffic:
             for swap in range(SWAPS):
                 number = 2 - swap % 2
-                two_versions.ok("promote", f"{MODEL}@{number}", "--reason", f"swap {swap}")
+                client.promote(f"{MODEL}@{number}", reason=f"swap {swap}")
                 two_versions.serves(number)
         assert traffic.failures == []
         assert traffic.unlogged == 0

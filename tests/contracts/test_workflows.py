@@ -216,6 +216,7 @@ def test_a_fenced_step_leaves_the_run_to_others(workflows):
         assert opened.wait("w1", timeout=SOON).result == {"ok": True}
 
 
+@pytest.mark.race
 def test_a_sleep_ends_when_it_was_going_to(workflows):
     """Leaving does not wait for a sleep; resumed, it ends at the time that was fixed first."""
     begun = threading.Event()

@@ -45,4 +45,4 @@ def other_python(minor: str, *, asked: tuple[str, ...] = ("-c", "")) -> str:
     for candidate in (*map(str, sorted(installed + managed)), shutil.which(f"python{minor}")):
         if candidate and subprocess.run([candidate, *asked], check=False, capture_output=True).returncode == 0:
             return candidate
-    pytest.skip(f"needs python{minor} ({INSTALL})")
+    pytest.skip(f"needs python{minor}, on the PATH or from pyenv or uv")

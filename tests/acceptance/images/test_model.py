@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.shared_data import shared_data
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
-TITANIC = Path(__file__).parents[4] / "shared" / "data" / "titanic.csv"
 DIGITS = "digits-parity"
 PREDICTOR = '''
 from pathlib import Path
@@ -124,16 +125,16 @@ def test_a_version_tells_the_image_that_delivers_it(digits):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(not TITANIC.exists(), reason="needs ../shared/data/titanic.csv beside the repository")
 def test_a_project_begun_from_nothing_answers_about_words_and_gaps(begin, podman, tmp_path, surroundings, free_port):
     """`init`, a model on strings and missing ages, a frame for the predictor: built, run, and as right as directly."""
+    titanic = shared_data("titanic.csv")
     start, said = tmp_path / "start", []
 
     def fill(repository):
         repository.ok("init", "--classifier", "titanic", "--predictor-class", "Survival", "--ci", "none")
         repository.write("predictor.py", PREDICTOR)
         (repository.root / "models").mkdir()
-        train = [sys.executable, "-c", TRAINING, str(TITANIC), "models/survival.joblib"]
+        train = [sys.executable, "-c", TRAINING, str(titanic), "models/survival.joblib"]
         done = subprocess.run(train, cwd=repository.root, check=True, timeout=100, capture_output=True, text=True)
         said.extend(json.loads(done.stdout))
         text = (repository.root / "mlserver.yaml").read_text()

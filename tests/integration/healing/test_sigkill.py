@@ -47,6 +47,7 @@ def whole(tmp_path_factory):
     return directory, done
 
 
+@pytest.mark.race
 def test_from_signal_to_former_version_within_a_second(whole):
     """From noticing the fault to the former version in the deployment it takes less than a second."""
     _, done = whole

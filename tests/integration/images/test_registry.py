@@ -80,6 +80,7 @@ def test_what_was_pushed_is_what_was_built(
         assert skopeo(running, name, tmp_path)["Digest"] == image.digest
 
 
+@pytest.mark.race
 def test_a_second_push_pushes_nothing(running: Any, layout: Layout) -> None:
     """What is there is not sent again, and after a code change only what changed is, in well under a second."""
     dependencies, code = os.urandom(4 << 20), os.urandom(5000)

@@ -381,6 +381,7 @@ def test_where_the_tools_commit_is_known_from(checkout, tmp_path):
     assert tool_build(GIT, package=package, install_record=record).how == "embedded"
 
 
+@pytest.mark.race
 def test_ten_thousand_tags_in_half_a_second(make_checkout):
     """Status of 100 classifiers with 10,000 tags takes a fixed number of git processes."""
     repository = make_checkout()

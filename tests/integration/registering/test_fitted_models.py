@@ -247,6 +247,7 @@ def test_the_artefact_is_the_model_that_was_given(directory, baseline):
     assert (joblib.load(stored).predict(FRAME) == MODEL.predict(FRAME)).all()
 
 
+@pytest.mark.race
 def test_registering_takes_less_than_what_it_replaces(baseline):
     """A registration stays below the two seconds of the registries before."""
     start = time.monotonic()

@@ -241,6 +241,7 @@ def test_killed_while_registering(registry, mlflow_directory, tmp_path, tree, po
         registry.versions.register(request, tree)
 
 
+@pytest.mark.race
 def test_registering_is_quick(registry, model, tree):
     """Registering takes well under the 0.3 s of the design, once warm."""
     request = Registration(model=model, flavor="sklearn", task="binary", metrics={"f1": 0.9})

@@ -228,6 +228,7 @@ def test_a_second_sigterm_does_not_wait(serve, hub, artifact):
     slow.join()
 
 
+@pytest.mark.race
 def test_the_breaker_opens_on_the_aggregate(serve, hub, artifact):
     """Faults count over both workers; an open breaker refuses at every worker; after its time few probes pass."""
     hub.deploy(artifact(1))

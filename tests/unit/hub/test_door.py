@@ -336,6 +336,7 @@ class TestLongPoll:
         assert http.get("/api/v1/desired", params={"after": seen, "wait": 0.1}).status_code == 304
         assert http.get("/api/v1/desired").json()["revision"] == seen
 
+    @pytest.mark.race
     def test_many_waiting_servers_leave_room_for_others(self, hub):
         """A hundred waiting servers do not keep anyone else from an answer."""
         http = hub.http("read")

@@ -9,6 +9,7 @@ from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
 from mendel.errors import Conflict, HubUnavailable
 from mendel.predictions import LabelRow, Spool, check_segment, sealed_segments
 from mendel.values import ServerReport
+from support.waiting import until_async
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -86,9 +87,7 @@ async def test_nothing_is_lost_while_the_hub_is_away(upload, intake):
     await asyncio.sleep(0.05)
     assert upload.waiting == 6
     intake.away = False
-    async with asyncio.timeout(5):
-        while upload.waiting:  # noqa: ASYNC110 - looks at the disk
-            await asyncio.sleep(0.01)
+    await until_async(lambda: not upload.waiting)
     task.cancel()
     assert len(intake.segments) == 6
 
