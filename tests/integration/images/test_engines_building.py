@@ -230,7 +230,7 @@ def test_ctrl_c_leaves_no_container_and_no_process(engine, plan, podman_environm
     base = engine()._base(plan(), ignore_progress)
     marker = f"{time.monotonic_ns()}"
     (context / "Dockerfile").write_text(
-        f'FROM {base}\nRUN ["python3", "-c", "import signal; signal.pause()", "{marker}"]\n'
+        f'FROM {base}\nRUN ["python3", "-c", "import time; time.sleep(60)", "{marker}"]\n'
     )
     program = tmp_path / "interrupted.py"
     program.write_text(
@@ -253,7 +253,7 @@ def running_with(marker: str) -> list[Path]:
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if f"\0{marker}\0".encode() in file.read_bytes() and b"signal.pause()" in file.read_bytes():
+            if f"\0{marker}\0".encode() in file.read_bytes() and b"time.sleep(60)" in file.read_bytes():
                 found.append(file)
         except OSError:
             continue
