@@ -192,7 +192,7 @@ class Labeller:
         return True
 
 
-class Watcher:
+class EffectMonitor:
     """Looks into the database again and again for a second production version."""
 
     def __init__(self, installation):
@@ -317,7 +317,7 @@ def kill_under_traffic(installation, load, rng, enough):
     traffic = load(installation)
     operator, labeller = Operator(installation, rng), Labeller(installation, traffic, rng)
     hub_kills, server_kills = HubKills(hub, traffic, rng, enough), ServerKills(server, traffic, rng, enough)
-    watcher = Watcher(installation)
+    watcher = EffectMonitor(installation)
     with ExitStack() as running:
         running.enter_context(traffic)
         others = [running.enter_context(BackgroundJob(job)) for job in (operator, labeller, watcher)]

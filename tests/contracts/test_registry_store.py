@@ -25,12 +25,12 @@ from mendel.registry import (
     Improvement,
     PendingRegistration,
     PolicyDocument,
+    ProductionPeriod,
     ProjectSource,
     Provenance,
     Registry,
     RegistryStore,
     Snapshot,
-    Tenure,
     VersionImage,
     VersionRecord,
 )
@@ -292,7 +292,7 @@ class TestTenures:
         """A second open tenure of a model is refused; a closed one makes room."""
         rows.add_version(version(1))
         rows.add_version(version(2))
-        one = Tenure(model=CREDIT, version=1, start=at(1), actor="ann", reason="r", start_event="e1")
+        one = ProductionPeriod(model=CREDIT, version=1, start=at(1), actor="ann", reason="r", start_event="e1")
         two = replace(one, version=2, start=at(1), start_event="e2")
         rows.open_tenure(one)
         with pytest.raises(Conflict):

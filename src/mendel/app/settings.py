@@ -39,7 +39,7 @@ class HubSettings:
 
     Attributes:
         url: Where clients and servers reach it; made of host and port when empty.
-        look_every: How often the fast eyes look at the counters.
+        look_every: How often the counters of the servers are checked.
         ship_every: How often segments go to the lake.
         anchor_every: How often the ledger's head is signed and anchored.
         keep_reports: How long servers' reports are kept.

@@ -14,7 +14,7 @@ import httpx
 
 from mendel.client.model_registration import ModelRegistering
 from mendel.errors import HubUnavailable, InvalidValue, MendelError
-from mendel.healing import DecisionRecord, Incident, Outlook, PlaybookRun
+from mendel.healing import DecisionRecord, Incident, LookResult, PlaybookRun
 from mendel.operations import (
     Operation,
     incidents,
@@ -39,13 +39,13 @@ from mendel.registry import (
     HealthReport,
     LineageEntry,
     PolicyDocument,
+    ProductionPeriod,
     Registered,
     Registration,
     RollbackCheck,
     RolledBack,
     ServerState,
     Snapshot,
-    Tenure,
     VersionImage,
     VersionRecord,
 )
@@ -147,7 +147,7 @@ class Client(ModelRegistering):
         """What servers shall serve of *model*."""
         return self._call(lifecycle.deployment, _model(model))
 
-    def history(self, model: str) -> tuple[Tenure, ...]:
+    def history(self, model: str) -> tuple[ProductionPeriod, ...]:
         """Which version was in production when, and who decided so."""
         return self._call(lifecycle.history, _model(model))
 
@@ -238,8 +238,8 @@ class Client(ModelRegistering):
         """Every server as it last reported: what it serves, and how far it is."""
         return self._call(servers.servers, Nothing())
 
-    def observe(self, model: str) -> Outlook:
-        """Look at and study *model* now, and let healing act on what is found."""
+    def observe(self, model: str) -> LookResult:
+        """Check *model* now, its counters and its log, and let healing act on what is found."""
         return self._call(incidents.observe, _model(model))
 
     def incidents(self, model: str | None = None) -> tuple[Incident, ...]:

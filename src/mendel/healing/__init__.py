@@ -9,11 +9,11 @@ from mendel.healing.entities import (
     Effect,
     EffectState,
     Evidence,
+    Finding,
     Incident,
     IncidentContext,
     IncidentStatus,
-    Looked,
-    Outlook,
+    LookResult,
     Pause,
     Signal,
     SignalKind,
@@ -31,7 +31,7 @@ from mendel.healing.playbook_runs import (
 from mendel.healing.playbook_workflow import PlaybookWorkflow
 from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
-from mendel.healing.ports import HealingStore, Training, Watcher
+from mendel.healing.ports import EffectMonitor, HealingStore, Training
 from mendel.healing.server_convergence import DeploymentConvergence, convergence_of
 
 __all__ = [
@@ -47,9 +47,11 @@ __all__ = [
     "DeploymentConvergence",
     "Diagnosis",
     "Effect",
+    "EffectMonitor",
     "EffectState",
     "Evidence",
     "Facts",
+    "Finding",
     "Healing",
     "HealingPolicy",
     "HealingStore",
@@ -58,10 +60,9 @@ __all__ = [
     "IncidentStatus",
     "Level",
     "Log",
-    "Looked",
+    "LookResult",
     "Monitor",
     "Observe",
-    "Outlook",
     "Pause",
     "Playbook",
     "PlaybookRun",
@@ -78,7 +79,6 @@ __all__ = [
     "Training",
     "Verdict",
     "Wait",
-    "Watcher",
     "cause_of",
     "convergence_of",
     "decide",

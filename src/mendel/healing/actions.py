@@ -12,7 +12,7 @@ from mendel.healing.entities import EffectState, Incident, TimelineEntry
 from mendel.healing.healing_facts import ACTOR, actor_of
 from mendel.healing.incident_journal import Journal
 from mendel.healing.playbooks import Action
-from mendel.healing.ports import HealingStore, Watcher
+from mendel.healing.ports import EffectMonitor, HealingStore
 from mendel.healing.server_convergence import convergence_of
 from mendel.registry import Registry, availability_of
 from mendel.values import Stage, VersionRef, from_micros, to_micros
@@ -34,7 +34,7 @@ class Actions:
         unit: UnitOfWork,
         registry: Registry,
         *,
-        watcher: Watcher,
+        watcher: EffectMonitor,
         retrain: WorkflowFunction,
         journal: Journal,
         clock: Clock,

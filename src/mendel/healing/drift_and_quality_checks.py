@@ -26,8 +26,8 @@ from mendel.drift import (
     merge_profiles,
     quality_signal,
 )
-from mendel.healing.entities import Evidence, Looked, Signal, SignalKind
-from mendel.healing.fast_checks import Seen
+from mendel.healing.entities import Evidence, Finding, Signal, SignalKind
+from mendel.healing.fast_checks import Findings
 from mendel.predictions import ProfileRow
 from mendel.registry import VersionRecord
 from mendel.values import Measured, ModelName, NotMeasured, Severity, Table, VersionRef, Window, from_micros
@@ -146,7 +146,7 @@ def _log_likelihood(hits: NDArray[np.float64], trials: NDArray[np.int64]) -> NDA
     return result
 
 
-def seen_in_drift(
+def findings_of_drift(
     reports: Sequence[DriftReport],
     ref: VersionRef,
     policy: MonitoringPolicy,
@@ -154,11 +154,11 @@ def seen_in_drift(
     since: datetime | None,
     policy_hash: str,
     now: datetime,
-) -> Seen:
+) -> Findings:
     """A signal where drift stands in as many windows as the policy asks for; clear where it stands in none of them."""
     last = reports[-1]
     text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
-    looked = (Looked(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
+    looked = (Finding(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
     if is_drift_confirmed(reports, policy):
         severity = Severity.MEDIUM if last.band is Band.CRITICAL else Severity.LOW
         share = last.drift_share.value if isinstance(last.drift_share, Measured) else None
@@ -186,10 +186,10 @@ def seen_in_drift(
             evidence=evidence,
             since=since,
         )
-        return Seen(looked=looked, signals=(found,))
+        return Findings(looked=looked, signals=(found,))
     measured = [report for report in reports if isinstance(report.drift_share, Measured)]
     calm = isinstance(last.drift_share, Measured) and not any(report.drift_detected for report in measured)
-    return Seen(looked=looked, clear=(SignalKind.DRIFT,) if calm else ())
+    return Findings(looked=looked, clear=(SignalKind.DRIFT,) if calm else ())
 
 
 def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
@@ -227,9 +227,9 @@ def read_quality(
     return quality_signal(baseline or unknown, quality_of(table, policy) or unknown, policy, floor=floor)
 
 
-def seen_in_quality(
+def findings_of_quality(
     look: QualityLook, ref: VersionRef, *, moved: bool, policy_hash: str, now: datetime, window: Window
-) -> Seen:
+) -> Findings:
     """
     A signal where the whole interval lies on the wrong side of its bound.
 
@@ -239,9 +239,9 @@ def seen_in_quality(
     reading = look.reading
     text = f"quality {reading.reason}"
     measured = isinstance(reading.value, Measured)
-    looked = (Looked(kind=SignalKind.QUALITY, text=text, measured=measured),)
+    looked = (Finding(kind=SignalKind.QUALITY, text=text, measured=measured),)
     if not reading.crossed:
-        return Seen(looked=looked, clear=(SignalKind.QUALITY,) if reading.crossed is False else ())
+        return Findings(looked=looked, clear=(SignalKind.QUALITY,) if reading.crossed is False else ())
     value = reading.value if isinstance(reading.value, Measured) else None
     evidence = Evidence(
         policy_hash=policy_hash,
@@ -263,4 +263,4 @@ def seen_in_quality(
         since=window.start,
         only_since_version=look.low_from_the_start and not moved,
     )
-    return Seen(looked=looked, signals=(found,))
+    return Findings(looked=looked, signals=(found,))

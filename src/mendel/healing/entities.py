@@ -93,7 +93,7 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class Finding:
     """One thing that was looked at, in words fit to show, whether it crossed a bound or not."""
 
     kind: SignalKind
@@ -102,7 +102,7 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class LookResult:
     """
     What one look at a model found, nothing included.
 
@@ -115,7 +115,7 @@ class Outlook:
     model: ModelName
     ref: VersionRef | None
     at: datetime
-    looked: tuple[Looked, ...] = ()
+    looked: tuple[Finding, ...] = ()
     signals: tuple[Signal, ...] = ()
     clear: tuple[SignalKind, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What the fast eyes see: the registry's criteria and the servers' convergence, as signals and words; pure."""
+"""Findings of the counters and of the servers' convergence: signals, and sentences about each reading; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mendel.healing.entities import Evidence, Looked, Signal, SignalKind
+from mendel.healing.entities import Evidence, Finding, Signal, SignalKind
 from mendel.healing.server_convergence import DeploymentConvergence
 from mendel.registry import Criterion, CriterionReading, RollbackCheck
 from mendel.values import Measured, Severity, VersionRef, to_json
@@ -32,24 +32,24 @@ _CONVERGENCE = (SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, SignalKind.U
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What one pair of eyes saw."""
+class Findings:
+    """What one check found: sentences, signals, and the kinds of signal that are within bounds."""
 
-    looked: tuple[Looked, ...] = ()
+    looked: tuple[Finding, ...] = ()
     signals: tuple[Signal, ...] = ()
     clear: tuple[SignalKind, ...] = ()
 
 
-def kind_of(criterion: Criterion) -> SignalKind:
+def signal_kind_of(criterion: Criterion) -> SignalKind:
     """The kind of signal that a criterion of the registry raises."""
     return _KINDS[criterion]
 
 
-def seen_in_check(check: RollbackCheck, ref: VersionRef, *, generation: int, now: datetime) -> Seen:
+def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int, now: datetime) -> Findings:
     """
     Signals for the criteria that hold.
 
-    Drift by the snapshots' score may raise a signal, but never clears one: that is the study's to say.
+    Drift by the snapshots' score may raise a signal, but never clears one: only the check of the log does.
     """
     digest = f"sha256:{hashlib.sha256(to_json(check)).hexdigest()}"
     signals = tuple(
@@ -72,10 +72,10 @@ def seen_in_check(check: RollbackCheck, ref: VersionRef, *, generation: int, now
     measured = [one for one in check.evidence if isinstance(one.measurement, Measured)]
     clear = [_KINDS[one.criterion] for one in measured if not one.holds and one.criterion is not Criterion.DRIFT]
     looked = [
-        Looked(kind=_KINDS[one.criterion], text=told(one), measured=isinstance(one.measurement, Measured))
+        Finding(kind=_KINDS[one.criterion], text=told(one), measured=isinstance(one.measurement, Measured))
         for one in check.evidence
     ]
-    return Seen(looked=tuple(looked), signals=signals, clear=tuple(clear))
+    return Findings(looked=tuple(looked), signals=signals, clear=tuple(clear))
 
 
 def told(reading: CriterionReading) -> str:
@@ -86,9 +86,9 @@ def told(reading: CriterionReading) -> str:
     return f"{name} {reading.measurement.value:.4g} (bound {reading.threshold:.4g})"
 
 
-def seen_in_servers(
+def findings_of_servers(
     found: DeploymentConvergence, ref: VersionRef, *, overdue: bool, silent: bool, policy_hash: str, now: datetime
-) -> Seen:
+) -> Findings:
     """
     Signals for servers that do not follow, or answer nothing.
 
@@ -96,7 +96,7 @@ def seen_in_servers(
         overdue: The deployment has stood for longer than servers may take.
         silent: Servers are known that hold the model, and none of them has reported lately.
     """
-    looked = (Looked(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
+    looked = (Finding(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
 
     def signal(kind: SignalKind, severity: Severity, reasons: Sequence[str]) -> Signal:
         readings: dict[str, Any] = {"servers": found.servers, "following": found.serving}
@@ -114,7 +114,7 @@ def seen_in_servers(
         reasons = [f"Cannot be loaded by {one}" for one in found.failures] or [str(found)]
         signals.append(signal(kind, Severity.HIGH if found.failures else Severity.MEDIUM, reasons))
     well = found.converged and not found.not_ready
-    return Seen(looked=looked, signals=tuple(signals), clear=_CONVERGENCE if well else ())
+    return Findings(looked=looked, signals=tuple(signals), clear=_CONVERGENCE if well else ())
 
 
 def _severity(reading: CriterionReading, check: RollbackCheck) -> Severity:

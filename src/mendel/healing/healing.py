@@ -44,7 +44,7 @@ class Healing(IncidentDecisions):
             InvalidValue: No playbook has that name, or no version is in production.
             Conflict: It retrains, and the labels are not enough; the message counts them.
         """
-        about = self._situation(model, now)
+        about = self._facts_of(model, now)
         if playbook not in self._playbooks:
             raise InvalidValue(
                 f"No playbook is named {playbook!r}.", remedy=f"Choose one of {', '.join(self._playbooks)}."

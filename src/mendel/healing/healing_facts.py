@@ -9,7 +9,7 @@ from typing import Any
 
 from mendel.healing.causes import Circumstances
 from mendel.healing.policy import HealingPolicy
-from mendel.registry import PolicyDocument, Registry, Tenure
+from mendel.registry import PolicyDocument, ProductionPeriod, Registry
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName, Stage, VersionRef
 
@@ -39,7 +39,7 @@ class HealingFacts:
     production: VersionRef | None
     stage: Stage | None
     return_to: int | None
-    tenures: tuple[Tenure, ...]
+    tenures: tuple[ProductionPeriod, ...]
     document: PolicyDocument
     policy: HealingPolicy
     supply: LabelSupply | None = None
@@ -54,7 +54,7 @@ class HealingFacts:
         """When production last changed hands, the first deployment included: the gates' cooldown counts from it."""
         return max((tenure.end or tenure.start for tenure in self.tenures), default=None)
 
-    def tenure(self, ref: VersionRef) -> Tenure | None:
+    def tenure(self, ref: VersionRef) -> ProductionPeriod | None:
         """The newest stretch of *ref* in production."""
         return next((one for one in reversed(self.tenures) if one.version == ref.number), None)
 
@@ -68,7 +68,7 @@ class HealingFacts:
         )
 
 
-def situation(registry: Registry, model: ModelName, now: datetime) -> HealingFacts:
+def read_healing_facts(registry: Registry, model: ModelName, now: datetime) -> HealingFacts:
     """
     Read what there is to know of *model* but the supply of labels, which costs more than all the rest.
 
@@ -92,7 +92,7 @@ def situation(registry: Registry, model: ModelName, now: datetime) -> HealingFac
     )
 
 
-def _return_to(registry: Registry, tenures: Sequence[Tenure], production: VersionRef) -> int | None:
+def _return_to(registry: Registry, tenures: Sequence[ProductionPeriod], production: VersionRef) -> int | None:
     former = dict.fromkeys(one.version for one in reversed(tenures) if one.version != production.number)
     fit = (
         number for number in former if registry.versions.get(VersionRef(production.model, number)).stage not in _UNFIT

@@ -16,12 +16,12 @@ from mendel.healing.decision_records import recorded
 from mendel.healing.entities import (
     Cause,
     Incident,
-    Outlook,
+    LookResult,
     Signal,
     SignalKind,
     TimelineEntry,
 )
-from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, situation
+from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, read_healing_facts
 from mendel.healing.incident_journal import Journal, pause_of
 from mendel.healing.incidents import joined, opened, since_after
 from mendel.healing.playbook_runs import (
@@ -75,16 +75,16 @@ class IncidentDecisions:
         self._journal = Journal(new_id)
         self._supplies: dict[ModelName, _Counted] = {}
 
-    def attend(self, outlook: Outlook, now: datetime) -> tuple[Incident, ...]:
+    def respond_to(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
         """
         Take in what a look at a model found: open or join incidents, resolve those whose signal is gone, decide again.
 
         Returns:
             Every incident of the model that is open now.
         """
-        self.notice(outlook.signals, now)
-        self.clear(outlook, now)
-        return self.review(outlook.model, now)
+        self.notice(look.signals, now)
+        self.clear(look, now)
+        return self.review(look.model, now)
 
     def notice(self, signals: Sequence[Signal], now: datetime) -> tuple[Incident, ...]:
         """
@@ -98,29 +98,29 @@ class IncidentDecisions:
             by_version.setdefault(signal.ref, []).append(signal)
         found: list[Incident] = []
         for ref, raised in by_version.items():
-            about = self._situation(ref.model, now)
+            about = self._facts_of(ref.model, now)
             if any(signal.kind in _WORLD for signal in raised):
                 about = self._supplied(about, ref, began(raised), [signal.kind for signal in raised])
             found += self._write_against_rivals(partial(self._notice, about=about, raised=raised))
         return tuple(found)
 
-    def clear(self, outlook: Outlook, now: datetime) -> tuple[Incident, ...]:
+    def clear(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
         """
-        Resolve the incidents that *outlook* answers, unless a run is at work on them.
+        Resolve the incidents that *look* answers, unless a run is at work on them.
 
         An incident is answered when every kind of signal it has was measured within bounds, or when its version no
         longer serves.
         """
-        waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(outlook.model))
-        if not any(_answer(incident, outlook) for incident in waiting):
+        waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(look.model))
+        if not any(_answer(incident, look) for incident in waiting):
             return ()
 
         def settle(tx: Transaction) -> tuple[Incident, ...]:
             done = []
             store = tx.store(HealingStore)
-            for incident in store.open_incidents(outlook.model):
-                how = _answer(incident, outlook)
-                busy = any(not run.state.over for run in store.runs(outlook.model, incident=incident.id))
+            for incident in store.open_incidents(look.model):
+                how = _answer(incident, look)
+                busy = any(not run.state.over for run in store.runs(look.model, incident=incident.id))
                 if how is not None and not busy:
                     done.append(self._journal.resolve(tx, incident, how, now, ACTOR))
             return tuple(done)
@@ -132,7 +132,7 @@ class IncidentDecisions:
         waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(model))
         if not waiting:
             return ()
-        about = self._situation(model, now)
+        about = self._facts_of(model, now)
         if (moved := next((one for one in waiting if one.cause.family == "world"), None)) is not None:
             about = self._supplied(about, moved.ref, moved.since, moved.kinds)
 
@@ -265,8 +265,8 @@ class IncidentDecisions:
             facts={},
         )
 
-    def _situation(self, model: ModelName, now: datetime) -> HealingFacts:
-        return situation(self._registry, model, now)
+    def _facts_of(self, model: ModelName, now: datetime) -> HealingFacts:
+        return read_healing_facts(self._registry, model, now)
 
     def _supplied(
         self, about: HealingFacts, ref: VersionRef, since: datetime | None, kinds: Sequence[SignalKind]
@@ -310,12 +310,12 @@ def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | Non
     return None, False
 
 
-def _answer(incident: Incident, outlook: Outlook) -> str | None:
-    """Why *outlook* answers *incident*; None when it does not."""
-    if outlook.ref != incident.ref:
-        return f"{incident.ref} no longer serves" if outlook.ref is not None else "nothing is in production any more"
-    if set(incident.kinds) <= set(outlook.clear):
-        told = "; ".join(one.text for one in outlook.looked if one.kind in incident.kinds)
+def _answer(incident: Incident, look: LookResult) -> str | None:
+    """Why *look* answers *incident*; None when it does not."""
+    if look.ref != incident.ref:
+        return f"{incident.ref} no longer serves" if look.ref is not None else "nothing is in production any more"
+    if set(incident.kinds) <= set(look.clear):
+        told = "; ".join(one.text for one in look.looked if one.kind in incident.kinds)
         return f"the signal went away: {told}"
     return None
 

@@ -26,7 +26,7 @@ _MAX_EVIDENCE = 20
 """Evidence of repeats is kept this often; the ledger has the decisions with theirs."""
 
 
-def opened(diagnosis: Diagnosis, situation: HealingFacts, *, incident_id: str, now: datetime) -> Incident:
+def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: datetime) -> Incident:
     """The incident that *diagnosis* opens."""
     first = diagnosis.signals[0]
     told = "; ".join(diagnosis.reasons)
@@ -39,12 +39,12 @@ def opened(diagnosis: Diagnosis, situation: HealingFacts, *, incident_id: str, n
         description=f"{first.ref}: {told}",
         context=IncidentContext(
             model_version=str(first.ref.number),
-            stage="" if situation.stage is None else situation.stage.value,
+            stage="" if facts.stage is None else facts.stage.value,
             reasons=diagnosis.reasons,
             avg_error_rate=_reading(diagnosis, SignalKind.FAULTS, "value"),
             avg_ood_rate=_reading(diagnosis, SignalKind.OOD, "value"),
             window_minutes=_reading(diagnosis, first.kind, "window_minutes"),
-            policy_hash=situation.document.hash,
+            policy_hash=facts.document.hash,
         ),
         opened_at=now,
         last_seen=now,

@@ -13,18 +13,18 @@ from mendel.healing.drift_and_quality_checks import (
     Log,
     QualityLook,
     drift_report,
+    findings_of_drift,
+    findings_of_quality,
     onset,
     ood_onset,
     quality_of,
     read_quality,
     reference_of,
     registered_quality,
-    seen_in_drift,
-    seen_in_quality,
     windows,
 )
-from mendel.healing.entities import Effect, EffectState, Incident, Looked, Outlook, Signal, SignalKind
-from mendel.healing.fast_checks import Seen, kind_of, seen_in_check, seen_in_servers, told
+from mendel.healing.entities import Effect, EffectState, Finding, Incident, LookResult, Signal, SignalKind
+from mendel.healing.fast_checks import Findings, findings_of_check, findings_of_servers, signal_kind_of, told
 from mendel.healing.policy import HealingPolicy
 from mendel.healing.server_convergence import convergence_of
 from mendel.registry import PolicyDocument, Registry, availability_of
@@ -49,10 +49,10 @@ class Monitor:
         self._baselines: dict[VersionRef, Quality] = {}
 
     def look(self, model: ModelName, now: datetime) -> tuple[Signal, ...]:
-        """The signals of :meth:`glance`."""
-        return self.glance(model, now).signals
+        """The signals of :meth:`check_counters`."""
+        return self.check_counters(model, now).signals
 
-    def glance(self, model: ModelName, now: datetime) -> Outlook:
+    def check_counters(self, model: ModelName, now: datetime) -> LookResult:
         """
         Read the counters, and whether servers follow: a few reads of the database, meant for every second.
 
@@ -61,7 +61,7 @@ class Monitor:
         """
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
-            return Outlook(model=model, ref=None, at=now)
+            return LookResult(model=model, ref=None, at=now)
         ref = VersionRef(model, deployment.production)
         document = self._registry.policies.of(model)
         within = HealingPolicy.of(document.body).converge_within
@@ -69,7 +69,7 @@ class Monitor:
         availability = availability_of(model, servers, document.rollback.silence, now)
         check = self._registry.performance.check_rollback_triggers(model, now=now)
         seen = [
-            seen_in_servers(
+            findings_of_servers(
                 convergence_of(deployment, availability),
                 ref,
                 overdue=now - self._stands_since(model, deployment.generation, now) > within,
@@ -79,26 +79,26 @@ class Monitor:
             )
         ]
         if check.version == ref.number:
-            seen.append(seen_in_check(check, ref, generation=deployment.generation, now=now))
-        return self._dated(_outlook(ref, now, seen), document)
+            seen.append(findings_of_check(check, ref, generation=deployment.generation, now=now))
+        return self._dated(_look_result(ref, now, seen), document)
 
-    def _dated(self, outlook: Outlook, document: PolicyDocument) -> Outlook:
+    def _dated(self, look: LookResult, document: PolicyDocument) -> LookResult:
         """
         Say since when rows lie outside the reference: what a training shall learn from came after it.
 
         Counters are faster than the log. Where the log does not show the rise yet, it is dated to now: late, but that
         never takes rows from before the change for rows after it.
         """
-        ref = outlook.ref
-        if ref is None or all(signal.kind is not SignalKind.OOD for signal in outlook.signals):
-            return outlook
-        window = Window.before(outlook.at, _monitoring(document).lookback)
+        ref = look.ref
+        if ref is None or all(signal.kind is not SignalKind.OOD for signal in look.signals):
+            return look
+        window = Window.before(look.at, _monitoring(document).lookback)
         rows = self._log.predictions(ref.model, window, version=ref.number, columns=("event_time", "ood"))
-        since = ood_onset(rows, bound=document.rollback.ood_rate) or outlook.at
-        dated = (replace(s, since=since) if s.kind is SignalKind.OOD else s for s in outlook.signals)
-        return replace(outlook, signals=tuple(dated))
+        since = ood_onset(rows, bound=document.rollback.ood_rate) or look.at
+        dated = (replace(s, since=since) if s.kind is SignalKind.OOD else s for s in look.signals)
+        return replace(look, signals=tuple(dated))
 
-    def study(self, model: ModelName, now: datetime) -> Outlook:
+    def check_log(self, model: ModelName, now: datetime) -> LookResult:
         """
         Hold the last windows' inputs against the version's reference, and its labelled answers against its baseline.
 
@@ -108,7 +108,7 @@ class Monitor:
         """
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
-            return Outlook(model=model, ref=None, at=now)
+            return LookResult(model=model, ref=None, at=now)
         ref = VersionRef(model, deployment.production)
         document = self._registry.policies.of(model)
         policy, span = _monitoring(document), windows(_monitoring(document), now)
@@ -116,13 +116,13 @@ class Monitor:
         if reports:
             whole = Window(span[0].start, span[-1].end)
             since = self._onset(ref, whole, policy) if is_drift_confirmed(reports, policy) else None
-            drift = seen_in_drift(reports, ref, policy, since=since, policy_hash=document.hash, now=now)
+            drift = findings_of_drift(reports, ref, policy, since=since, policy_hash=document.hash, now=now)
         else:
             text = "drift not measured: the version has no reference"
-            drift = Seen(looked=(Looked(kind=SignalKind.DRIFT, text=text, measured=False),))
+            drift = Findings(looked=(Finding(kind=SignalKind.DRIFT, text=text, measured=False),))
         moved = any(report.drift_detected for report in reports)
         quality = self._quality(ref, document, policy, span[-1], now, moved=moved)
-        return _outlook(ref, now, [drift, quality])
+        return _look_result(ref, now, [drift, quality])
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """
@@ -156,9 +156,9 @@ class Monitor:
         span = max(now - since, timedelta(milliseconds=1))
         check = self._registry.performance.check_rollback_triggers(ref.model, window=span, now=now)
         return {
-            kind_of(one.criterion): (not one.holds if isinstance(one.measurement, Measured) else None, told(one))
+            signal_kind_of(one.criterion): (not one.holds if isinstance(one.measurement, Measured) else None, told(one))
             for one in check.evidence
-            if kind_of(one.criterion) in _COUNTED
+            if signal_kind_of(one.criterion) in _COUNTED
         }
 
     def _drift_gone(self, ref: VersionRef, window: Window, policy: MonitoringPolicy) -> tuple[bool | None, str]:
@@ -197,7 +197,7 @@ class Monitor:
         now: datetime,
         *,
         moved: bool,
-    ) -> Seen:
+    ) -> Findings:
         floor = HealingPolicy.of(document.body).quality_floor
         table = self._log.labelled(ref.model, window, version=ref.number)
         # with too few labels nothing is measured, so that the first rows need not be looked for either
@@ -205,7 +205,7 @@ class Monitor:
         reading = read_quality(table, baseline, policy, floor=floor)
         early = reading.crossed and self._low_from_the_start(ref, baseline, policy, floor, now)
         look = QualityLook(reading=reading, low_from_the_start=bool(early))
-        return seen_in_quality(look, ref, moved=moved, policy_hash=document.hash, now=now, window=window)
+        return findings_of_quality(look, ref, moved=moved, policy_hash=document.hash, now=now, window=window)
 
     def _baseline(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
         """What the version was registered with, or else its first labelled rows in production."""
@@ -249,10 +249,10 @@ def _monitoring(document: PolicyDocument) -> MonitoringPolicy:
     return from_mapping(MonitoringPolicy, document.section("monitoring"), at="monitoring")
 
 
-def _outlook(ref: VersionRef, now: datetime, seen: Sequence[Seen]) -> Outlook:
+def _look_result(ref: VersionRef, now: datetime, seen: Sequence[Findings]) -> LookResult:
     raised = {signal.kind for one in seen for signal in one.signals}
     clear = dict.fromkeys(kind for one in seen for kind in one.clear if kind not in raised)
-    return Outlook(
+    return LookResult(
         model=ref.model,
         ref=ref,
         at=now,

@@ -24,7 +24,7 @@ from mendel.healing.playbook_runs import (
 )
 from mendel.healing.playbooks import Action
 from mendel.healing.policy import HealingPolicy, Level
-from mendel.healing.ports import HealingStore, Watcher
+from mendel.healing.ports import EffectMonitor, HealingStore
 from mendel.registry import Registry
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
@@ -51,7 +51,7 @@ class PlaybookWorkflow:
         unit: UnitOfWork,
         registry: Registry,
         *,
-        watcher: Watcher,
+        watcher: EffectMonitor,
         retrain: WorkflowFunction,
         clock: Clock,
         new_id: NewId,

@@ -28,8 +28,8 @@ class Training(Protocol):
         """What a training of *model* could use now, of the rows answered *since*."""
 
 
-class Watcher(Protocol):
-    """The eyes a playbook looks through after it has changed something."""
+class EffectMonitor(Protocol):
+    """Judges for a playbook whether the change it made has helped."""
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """Whether the incident's signals are gone, judged on what the serving version did from *since* to *now*."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from mendel.durable import Anchors, Clock, UnitOfWork, Workflows
-from mendel.healing import Healing, Outlook
+from mendel.healing import Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import Registry
 from mendel.values import ModelName
@@ -55,7 +55,7 @@ class HubParts:
 
     Attributes:
         workflows: None where no hub runs and effects wait in the outbox.
-        observe: Looks at and studies one model now, and lets healing act on what it finds.
+        observe: Checks one model now, its counters and its log, and lets healing act on what it finds.
         health: Probes every service.
         stopping: Whether the hub is about to end, so that long polls shall be answered now.
         scratch: A directory for uploads in progress, on the same disk as the artefacts.
@@ -70,7 +70,7 @@ class HubParts:
     anchors: Anchors
     clock: Clock
     scratch: Path
-    observe: Callable[[ModelName], Outlook]
+    observe: Callable[[ModelName], LookResult]
     health: Callable[[], HubHealth]
     workflows: Workflows | None = None
     stopping: Callable[[], bool] = lambda: False

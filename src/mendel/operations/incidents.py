@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mendel.errors import Conflict, IncidentNotFound, ModelNotFound
-from mendel.healing import DecisionRecord, HealingStore, Incident, Outlook
+from mendel.healing import DecisionRecord, HealingStore, Incident, LookResult
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import operation
 from mendel.operations.requests import OfModel, OneModel
@@ -64,6 +64,6 @@ def resolve(call: Call, request: Resolve) -> Incident:
 
 
 @operation("POST", "/models/{model}/monitor", scope=Scope.DEPLOY, errors=(ModelNotFound,))
-def observe(call: Call, request: OneModel) -> Outlook:
+def observe(call: Call, request: OneModel) -> LookResult:
     """Check a model now, and let healing act on what is found."""
     return call.hub.observe(request.model)

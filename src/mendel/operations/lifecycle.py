@@ -22,7 +22,7 @@ from mendel.errors import (
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import Header, operation
 from mendel.operations.requests import Number, OneModel, OneVersion
-from mendel.registry import GateRecord, Override, RolledBack, Tenure, VersionRecord
+from mendel.registry import GateRecord, Override, ProductionPeriod, RolledBack, VersionRecord
 from mendel.values import Deployment, Scope, Stage, check_integer
 
 _MAX_DIGITS = 19
@@ -107,7 +107,7 @@ def deployment(call: Call, request: OneModel) -> Deployment:
 
 
 @operation("GET", "/models/{model}/history", scope=Scope.READ, errors=(ModelNotFound,))
-def history(call: Call, request: OneModel) -> tuple[Tenure, ...]:
+def history(call: Call, request: OneModel) -> tuple[ProductionPeriod, ...]:
     """List which version was in production when, and who decided so."""
     return call.hub.registry.lifecycle.history(request.model)
 

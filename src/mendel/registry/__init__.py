@@ -6,7 +6,14 @@ from mendel.registry.apply_plan import MIRROR_ALIAS
 from mendel.registry.artifact_mirror import mirror_alias
 from mendel.registry.availability import Availability, availability_of
 from mendel.registry.health import HealthMetrics, HealthReport
-from mendel.registry.history import GateRecord, Override, RolledBack, Tenure, former_versions, in_production_at
+from mendel.registry.history import (
+    GateRecord,
+    Override,
+    ProductionPeriod,
+    RolledBack,
+    former_versions,
+    in_production_at,
+)
 from mendel.registry.lineage import Contributor, LineageEntry
 from mendel.registry.lookups import unknown_model
 from mendel.registry.mlmodel_file import Descriptor, read_descriptor
@@ -100,6 +107,7 @@ __all__ = [
     "PendingRegistration",
     "Plan",
     "PolicyDocument",
+    "ProductionPeriod",
     "Profile",
     "ProjectSource",
     "Provenance",
@@ -117,7 +125,6 @@ __all__ = [
     "ServingWindow",
     "Snapshot",
     "StageChange",
-    "Tenure",
     "VersionImage",
     "VersionRecord",
     "VersionStatus",

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from mendel.durable import Event, Transaction, WorkflowCall
-from mendel.registry.history import GateRecord, Tenure
+from mendel.registry.history import GateRecord, ProductionPeriod
 from mendel.registry.lookups import current_policy, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import ModelState, Plan, StageChange
@@ -135,7 +135,7 @@ def _write_tenure(store: RegistryStore, change: StageChange, cause: Event, reaso
         store.close_tenure(model, end=cause.time, event=cause.id)
     if change.after is Stage.PRODUCTION:
         store.open_tenure(
-            Tenure(
+            ProductionPeriod(
                 model=model,
                 version=change.ref.number,
                 start=cause.time,

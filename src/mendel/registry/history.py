@@ -39,7 +39,7 @@ class GateRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tenure:
+class ProductionPeriod:
     """
     One stretch of a version in production, ``[start, end)``; ``end`` None: it still is.
 
@@ -65,7 +65,7 @@ class RolledBack:
     deployment: Deployment
 
 
-def in_production_at(tenures: Sequence[Tenure], moment: datetime) -> int | None:
+def in_production_at(tenures: Sequence[ProductionPeriod], moment: datetime) -> int | None:
     """The version that was in production at *moment*; None: there was none."""
     return next(
         (t.version for t in tenures if t.start <= moment and (t.end is None or moment < t.end)),
@@ -73,6 +73,6 @@ def in_production_at(tenures: Sequence[Tenure], moment: datetime) -> int | None:
     )
 
 
-def former_versions(tenures: Sequence[Tenure], *, serving: int) -> tuple[int, ...]:
+def former_versions(tenures: Sequence[ProductionPeriod], *, serving: int) -> tuple[int, ...]:
     """Versions that *tenures* (oldest first) had in production, most recent first, each once; not the one *serving*."""
     return tuple(dict.fromkeys(t.version for t in reversed(tenures) if t.version != serving))

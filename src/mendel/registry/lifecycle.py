@@ -7,7 +7,7 @@ from datetime import datetime
 
 from mendel.durable import Clock, StepKey, Transaction
 from mendel.registry.apply_plan import Act, PlanApplication, after, deployment_of, entering, newest_gate, state_of
-from mendel.registry.history import GateRecord, Override, RolledBack, Tenure
+from mendel.registry.history import GateRecord, Override, ProductionPeriod, RolledBack
 from mendel.registry.lookups import require_model, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
@@ -313,7 +313,7 @@ class Lifecycle:
         """Grows with every change of :meth:`desired_state`."""
         return self._transactions.read(lambda store: store.revision())
 
-    def history(self, model: ModelName) -> tuple[Tenure, ...]:
+    def history(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         """
         Which version was in production when, oldest first; who decided, and the events that carry the evidence.
 
@@ -321,7 +321,7 @@ class Lifecycle:
             ModelNotFound: It has no version.
         """
 
-        def work(store: RegistryStore) -> tuple[Tenure, ...]:
+        def work(store: RegistryStore) -> tuple[ProductionPeriod, ...]:
             require_model(store, model)
             return store.tenures(model)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mendel.registry.api_keys import ApiKey
-from mendel.registry.history import GateRecord, Tenure
+from mendel.registry.history import GateRecord, ProductionPeriod
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.registration import PendingRegistration
 from mendel.registry.snapshots import ServerState, Snapshot
@@ -105,10 +105,10 @@ class RegistryStore(Protocol):
     def bump_revision(self) -> int:
         """Count one more change of what servers follow, and give the new revision."""
 
-    def tenures(self, model: ModelName) -> tuple[Tenure, ...]:
+    def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         """Every stretch in production, oldest first."""
 
-    def open_tenure(self, tenure: Tenure) -> None:
+    def open_tenure(self, tenure: ProductionPeriod) -> None:
         """
         Begin it.
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from mendel.registry.availability import availability_of
 from mendel.registry.health import HealthReport, health_of, metrics_of
-from mendel.registry.history import Tenure
+from mendel.registry.history import ProductionPeriod
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.rollback_triggers import RollbackCheck, judge, remedy_of, severity_of
 from mendel.registry.snapshots import FROM_COUNTERS, ServerState, Snapshot, snapshot_of, total
@@ -52,7 +52,7 @@ def serving_window(ref: VersionRef, since: datetime | None, window: Window) -> S
     return ServingWindow(ref=ref, counters=clipped, ended_after=window.start, recorded_from=entered)
 
 
-def in_production_since(tenures: Sequence[Tenure]) -> datetime | None:
+def in_production_since(tenures: Sequence[ProductionPeriod]) -> datetime | None:
     """When the open stretch of *tenures* (oldest first) began; None: there is none."""
     return tenures[-1].start if tenures and tenures[-1].end is None else None
 

@@ -15,7 +15,7 @@ from mendel.errors import (
     PromotionRefused,
 )
 from mendel.registry.admission import admit, require_same_code, signature_refusals
-from mendel.registry.history import GateRecord, Override, Tenure, former_versions, in_production_at
+from mendel.registry.history import GateRecord, Override, ProductionPeriod, former_versions, in_production_at
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.version_records import Governance, VersionRecord
 from mendel.values import Deployment, Route, Stage, VersionRef
@@ -65,7 +65,7 @@ class ModelState:
 
     deployment: Deployment
     versions: Mapping[int, VersionRecord]
-    tenures: tuple[Tenure, ...]
+    tenures: tuple[ProductionPeriod, ...]
     policy: PolicyDocument
 
     @property

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from mendel.gates import Answers, Evidence, RunCause, automatic_segments
-from mendel.registry import GateRecord, Tenure
+from mendel.registry import GateRecord, ProductionPeriod
 from mendel.retraining.entities import Collected, Replays
 from mendel.retraining.training_data import Policies, schema_violations
 from mendel.values import Signature, Table
@@ -59,7 +59,7 @@ def evidence_of(
     )
 
 
-def last_change(tenures: Sequence[Tenure]) -> datetime | None:
+def last_change(tenures: Sequence[ProductionPeriod]) -> datetime | None:
     """When the model's version in production last changed."""
     return max((tenure.end or tenure.start for tenure in tenures), default=None)
 

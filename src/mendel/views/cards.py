@@ -10,7 +10,7 @@ import yaml
 
 from mendel.durable import Ledger, LedgerEntry, Transaction, UnitOfWork
 from mendel.healing import HealingStore, Incident
-from mendel.registry import Approval, GateRecord, HealthReport, Registry, Tenure, VersionRecord
+from mendel.registry import Approval, GateRecord, HealthReport, ProductionPeriod, Registry, VersionRecord
 from mendel.values import VersionRef
 
 UNKNOWN = "unknown"
@@ -23,7 +23,7 @@ class CardView:
 
     record: VersionRecord
     at: datetime
-    tenures: tuple[Tenure, ...]
+    tenures: tuple[ProductionPeriod, ...]
     gates: tuple[GateRecord, ...]
     incidents: tuple[Incident, ...]
     entries: tuple[LedgerEntry, ...]

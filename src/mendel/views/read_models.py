@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mendel.healing import DecisionRecord, DeploymentConvergence, Incident, Pause, PlaybookRun
-from mendel.registry import HealthReport, PolicyDocument, Tenure, VersionRecord
+from mendel.registry import HealthReport, PolicyDocument, ProductionPeriod, VersionRecord
 from mendel.values import Deployment, ModelName, Severity
 
 
@@ -77,7 +77,7 @@ class ModelView:
     row: ModelRow
     versions: tuple[VersionRecord, ...]
     deployment: Deployment
-    history: tuple[Tenure, ...]
+    history: tuple[ProductionPeriod, ...]
     policy: PolicyDocument
     incidents: tuple[Incident, ...]
     runs: tuple[PlaybookRun, ...]

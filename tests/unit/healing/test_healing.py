@@ -14,9 +14,9 @@ from mendel.healing import (
     WORKFLOW,
     Cause,
     EffectState,
+    Finding,
     IncidentStatus,
-    Looked,
-    Outlook,
+    LookResult,
     Rule,
     RunState,
     SignalKind,
@@ -46,9 +46,9 @@ def notice(house, *kinds, **more):
 
 
 def outlook(house, *, number=2, clear=(), signals=()):
-    looked = tuple(Looked(kind=kind, text=f"{kind} is fine", measured=True) for kind in clear)
+    looked = tuple(Finding(kind=kind, text=f"{kind} is fine", measured=True) for kind in clear)
     ref = VersionRef(MODEL, number)
-    return Outlook(model=MODEL, ref=ref, at=house.clock(), looked=looked, clear=tuple(clear), signals=tuple(signals))
+    return LookResult(model=MODEL, ref=ref, at=house.clock(), looked=looked, clear=tuple(clear), signals=tuple(signals))
 
 
 class TestNoticing:
@@ -365,7 +365,7 @@ class TestClearing:
         notice(house, "drift")
         house.add_version(3)
         house.promote(3)
-        house.healing.attend(outlook(house, number=3), house.clock())
+        house.healing.respond_to(outlook(house, number=3), house.clock())
         assert incidents(house)[0].status is IncidentStatus.RESOLVED
 
     def test_a_run_at_work_resolves_its_own_incident(self, house):
@@ -385,7 +385,7 @@ class TestClearing:
     def test_calm_writes_nothing(self, house):
         """A look that finds nothing and has nothing to answer leaves the ledger as it was."""
         before = len(house.events())
-        house.healing.attend(outlook(house, clear=list(SignalKind)), house.clock())
+        house.healing.respond_to(outlook(house, clear=list(SignalKind)), house.clock())
         assert len(house.events()) == before
 
 

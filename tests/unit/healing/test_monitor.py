@@ -119,7 +119,7 @@ class TestGlance:
         house.report(requests=0)
         house.clock.advance(2 * SECOND)
         house.report(requests=200)
-        seen = monitor.glance(MODEL, house.clock())
+        seen = monitor.check_counters(MODEL, house.clock())
         assert seen.signals == ()
         assert seen.nothing_to_do.startswith("credit@2: nothing to do, because 1 of 1 servers serve generation 2")
         assert "error rate 0 (bound 0.05)" in seen.nothing_to_do
@@ -129,7 +129,7 @@ class TestGlance:
         """A model without a production version has nothing to look at, and is told so."""
         house = make_house()
         house.add_version(1)
-        seen = Monitor(house.registry, lakeside.log).glance(MODEL, house.clock())
+        seen = Monitor(house.registry, lakeside.log).check_counters(MODEL, house.clock())
         assert seen.ref is None
         assert "no version is in production" in seen.nothing_to_do
 
@@ -150,7 +150,7 @@ class TestGlance:
         house.report()
         house.clock.advance(2 * SECOND)
         house.report(requests=20, errors=20)
-        seen = monitor.glance(MODEL, house.clock())
+        seen = monitor.check_counters(MODEL, house.clock())
         assert kinds(seen) == []
         assert SignalKind.FAULTS not in seen.clear
 
@@ -194,7 +194,7 @@ class TestGlance:
         house.report()
         house.clock.advance(2 * SECOND)
         house.report(requests=60, errors=60)
-        house.healing.attend(monitor.glance(MODEL, house.clock()), house.clock())
+        house.healing.respond_to(monitor.check_counters(MODEL, house.clock()), house.clock())
         house.play()
         assert house.registry.lifecycle.deployment(MODEL).production == 1
         (incident,) = house.store(lambda store: store.incidents())
@@ -208,7 +208,7 @@ class TestStudy:
         """Unchanged inputs and good answers: nothing to do, with the share and the metric."""
         for _ in range(12):
             lakeside.minute(accuracy=0.9)
-        seen = monitor.study(MODEL, house.clock())
+        seen = monitor.check_log(MODEL, house.clock())
         assert kinds(seen) == []
         assert "features drifted" in seen.nothing_to_do
         assert "accuracy 0.900" in seen.nothing_to_do
@@ -217,7 +217,7 @@ class TestStudy:
     def test_too_few_rows_are_not_calm(self, lakeside, monitor, house):
         """Without enough rows drift is not measured: no signal, and nothing is answered by it."""
         lakeside.minute(rows=50)
-        seen = monitor.study(MODEL, house.clock())
+        seen = monitor.check_log(MODEL, house.clock())
         assert seen.signals == ()
         assert seen.clear == ()
         assert "insufficient_data" in seen.nothing_to_do
@@ -226,7 +226,7 @@ class TestStudy:
         """A version registered without training data cannot be measured for drift, and that is said."""
         house.add_version(3)
         house.promote(3)
-        seen = Monitor(house.registry, lakeside.log).study(MODEL, house.clock())
+        seen = Monitor(house.registry, lakeside.log).check_log(MODEL, house.clock())
         assert "no reference" in seen.nothing_to_do
 
     def test_drift_is_confirmed_in_consecutive_windows_and_dated(self, lakeside, monitor, house):
@@ -237,7 +237,7 @@ class TestStudy:
         seen = []
         for _ in range(8):
             lakeside.minute(shift=2.0)
-            seen.append(monitor.study(MODEL, house.clock()))
+            seen.append(monitor.check_log(MODEL, house.clock()))
         first = next(place for place, one in enumerate(seen) if one.signals)
         (signal,) = seen[first].signals
         assert "not measured" not in signal.reasons[0]
@@ -253,7 +253,7 @@ class TestStudy:
         began = house.clock()
         for _ in range(9):
             lakeside.minute(shift=2.0)
-        (incident,) = house.healing.attend(monitor.study(MODEL, house.clock()), house.clock())
+        (incident,) = house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         assert incident.cause is Cause.DRIFT
         assert abs(incident.since - began) <= MINUTE
         assert house.ground.asked == [incident.since]
@@ -265,10 +265,10 @@ class TestStudy:
         house.ground.have = 0
         for _ in range(12):
             lakeside.minute(shift=2.0)
-        house.healing.attend(monitor.study(MODEL, house.clock()), house.clock())
+        house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         for _ in range(12):
             lakeside.minute()
-        house.healing.attend(monitor.study(MODEL, house.clock()), house.clock())
+        house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         (incident,) = house.store(lambda store: store.incidents())
         assert incident.status is IncidentStatus.RESOLVED
 
@@ -277,10 +277,10 @@ class TestStudy:
         house.clock.now = house.registry.lifecycle.history(MODEL)[-1].start
         for _ in range(3):
             lakeside.minute(accuracy=0.95)
-        assert kinds(monitor.study(MODEL, house.clock())) == []
+        assert kinds(monitor.check_log(MODEL, house.clock())) == []
         for _ in range(12):
             lakeside.minute(accuracy=0.6)
-        (signal,) = monitor.study(MODEL, house.clock()).signals
+        (signal,) = monitor.check_log(MODEL, house.clock()).signals
         assert signal.kind is SignalKind.QUALITY
         assert not signal.only_since_version
         (incident,) = house.healing.notice([signal], house.clock())
@@ -296,7 +296,7 @@ class TestStudy:
         for _ in range(12):
             side.minute(number=3, accuracy=0.6)
         monitor = Monitor(house.registry, side.log)
-        house.healing.attend(monitor.study(MODEL, house.clock()), house.clock())
+        house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         (incident,) = house.store(lambda store: store.incidents())
         assert incident.cause is Cause.REGRESSION
         house.play()
@@ -307,7 +307,7 @@ class TestStudy:
         house.registry.policies.set(MODEL, {**FAST, "healing": {"quality_floor": 0.9}})
         for _ in range(12):
             lakeside.minute(accuracy=0.7)
-        (signal,) = monitor.study(MODEL, house.clock()).signals
+        (signal,) = monitor.check_log(MODEL, house.clock()).signals
         assert signal.evidence.readings["threshold"] == 0.9
 
 
@@ -318,7 +318,7 @@ class TestEffect:
         house.clock.advance(2 * SECOND)
         house.report(number=2, requests=60, errors=60)
         house.policy(remedies={"faults": "none"})
-        (incident,) = house.healing.attend(monitor.glance(MODEL, house.clock()), house.clock())
+        (incident,) = house.healing.respond_to(monitor.check_counters(MODEL, house.clock()), house.clock())
         house.registry.lifecycle.roll_back(MODEL, by="ann", reason="faults")
         since = house.clock()
         house.report(number=1)
@@ -336,7 +336,7 @@ class TestEffect:
         house.ground.have = 0
         for _ in range(12):
             lakeside.minute(shift=2.0, accuracy=0.9)
-        (incident,) = house.healing.attend(monitor.study(MODEL, house.clock()), house.clock())
+        (incident,) = house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         since = house.clock()
         assert monitor.effect(incident, since=since, now=house.clock()).state is EffectState.NOT_MEASURED
         for _ in range(3):

@@ -15,7 +15,7 @@ from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.client.client import Client
-from mendel.healing import Healing, Outlook, load_playbooks
+from mendel.healing import Healing, LookResult, load_playbooks
 from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
 from mendel.registry import Registry
@@ -57,7 +57,7 @@ def parts(tmp_path):
         anchors=NoAnchors(),
         clock=clock,
         scratch=tmp_path,
-        observe=lambda model: Outlook(model=model, ref=None, at=clock()),
+        observe=lambda model: LookResult(model=model, ref=None, at=clock()),
         health=lambda: HubHealth(status="healthy", version="0", services={}, failing_chores={}),
     )
 

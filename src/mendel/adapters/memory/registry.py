@@ -13,10 +13,10 @@ from mendel.registry import (
     GateRecord,
     PendingRegistration,
     PolicyDocument,
+    ProductionPeriod,
     RegistryStore,
     ServerState,
     Snapshot,
-    Tenure,
     VersionRecord,
     grown,
 )
@@ -58,7 +58,7 @@ class MemoryRegistryStore:
         self._by_key: dict[tuple[ModelName, str], VersionRef] = tables.table("versions_by_key")
         self._deployments: dict[ModelName, Deployment] = tables.table("deployments")
         self._revision: dict[str, int] = tables.table("revision")
-        self._tenures: dict[ModelName, tuple[Tenure, ...]] = tables.table("tenures")
+        self._tenures: dict[ModelName, tuple[ProductionPeriod, ...]] = tables.table("tenures")
         self._gates: dict[VersionRef, tuple[GateRecord, ...]] = tables.table("gate_records")
         self._policies: dict[ModelName, tuple[PolicyDocument, ...]] = tables.table("policies")
         self._keys: dict[str, ApiKey] = tables.table("api_keys")
@@ -158,11 +158,11 @@ class MemoryRegistryStore:
         self._revision["revision"] = self.revision() + 1
         return self.revision()
 
-    def tenures(self, model: ModelName) -> tuple[Tenure, ...]:
+    def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         """Every stretch in production, oldest first."""
         return self._tenures.get(model, ())
 
-    def open_tenure(self, tenure: Tenure) -> None:
+    def open_tenure(self, tenure: ProductionPeriod) -> None:
         """Begin it."""
         known = self.tenures(tenure.model)
         if any(t.end is None for t in known):

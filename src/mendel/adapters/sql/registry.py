@@ -40,10 +40,10 @@ from mendel.registry import (
     GateRecord,
     PendingRegistration,
     PolicyDocument,
+    ProductionPeriod,
     RegistryStore,
     ServerState,
     Snapshot,
-    Tenure,
     VersionRecord,
     grown,
 )
@@ -194,12 +194,12 @@ class SqlRegistryStore:
             self._connection.execute(insert(revision), {"id": _ONLY, "revision": 1})
         return self.revision()
 
-    def tenures(self, model: ModelName) -> tuple[Tenure, ...]:
+    def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         """Every stretch in production, oldest first."""
         query = select(tenures).where(tenures.c.model == model).order_by(tenures.c.position)
         return tuple(_tenure(row) for row in self._connection.execute(query))
 
-    def open_tenure(self, tenure: Tenure) -> None:
+    def open_tenure(self, tenure: ProductionPeriod) -> None:
         """Begin it."""
         standing = (tenures.c.model == tenure.model) & tenures.c.end_at.is_(None)
         if self._connection.execute(select(tenures.c.position).where(standing)).first() is not None:
@@ -387,8 +387,8 @@ def _counted(report: ServerReport, counted: VersionCounters) -> dict[str, Any]:
     }
 
 
-def _tenure(row: Row[Any]) -> Tenure:
-    return Tenure(
+def _tenure(row: Row[Any]) -> ProductionPeriod:
+    return ProductionPeriod(
         model=ModelName(row.model),
         version=row.version,
         start=from_micros(row.start_at),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mendel.durable import LedgerEntry
     from mendel.healing import Incident, PlaybookRun
     from mendel.projects import StatusRow
-    from mendel.registry import Tenure, VersionRecord
+    from mendel.registry import ProductionPeriod, VersionRecord
     from mendel.views import ModelRow
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def _version(record: VersionRecord) -> Sequence[object]:
     )
 
 
-def _tenure(tenure: Tenure) -> Sequence[object]:
+def _tenure(tenure: ProductionPeriod) -> Sequence[object]:
     until = _time(tenure.end) if tenure.end else "now"
     return (tenure.version, _time(tenure.start), until, tenure.actor, tenure.reason)
 

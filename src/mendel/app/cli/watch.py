@@ -12,7 +12,7 @@ from mendel.app.cli.parameters import argument, option
 from mendel.app.cli.tables import INCIDENTS
 
 if TYPE_CHECKING:
-    from mendel.healing import Outlook
+    from mendel.healing import LookResult
     from mendel.predictions import LabelRow
     from mendel.views import IncidentView
 
@@ -102,7 +102,7 @@ def labels_of_file(path: Path, *, id_column: str, label_column: str, source: str
     )
 
 
-def _outlook_lines(outlook: Outlook) -> Iterator[str]:
+def _outlook_lines(outlook: LookResult) -> Iterator[str]:
     for looked in outlook.looked:
         yield f"  {looked.kind:<15} {looked.text}"
     for signal in outlook.signals:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mendel.drift import MonitoringPolicy
 from mendel.durable import Clock
-from mendel.healing import Healing, Monitor, Outlook
+from mendel.healing import Healing, LookResult, Monitor
 from mendel.registry import Registry
 from mendel.values import ModelName, Window, from_mapping
 
@@ -21,19 +21,19 @@ class ModelChecks:
         self._clock = clock
         self._log_checked: dict[ModelName, datetime] = {}
 
-    def check_counters(self, model: ModelName) -> Outlook:
+    def check_counters(self, model: ModelName) -> LookResult:
         """Check what servers count and report."""
         now = self._clock()
-        outlook = self._monitor.glance(model, now)
-        self._healing.attend(outlook, now)
-        return outlook
+        look = self._monitor.check_counters(model, now)
+        self._healing.respond_to(look, now)
+        return look
 
-    def check_log(self, model: ModelName) -> Outlook:
+    def check_log(self, model: ModelName) -> LookResult:
         """Check logged inputs for drift, and labelled answers for quality."""
         now = self._clock()
-        outlook = self._monitor.study(model, now)
-        self._healing.attend(outlook, now)
-        return outlook
+        look = self._monitor.check_log(model, now)
+        self._healing.respond_to(look, now)
+        return look
 
     def check_log_when_due(self, model: ModelName) -> None:
         """Check the log once per window of the monitoring policy."""
@@ -44,10 +44,10 @@ class ModelChecks:
             self._log_checked[model] = due
             self.check_log(model)
 
-    def check_all(self, model: ModelName) -> Outlook:
+    def check_all(self, model: ModelName) -> LookResult:
         """Check counters and log at once."""
         fast, slow = self.check_counters(model), self.check_log(model)
-        return Outlook(
+        return LookResult(
             model=model,
             ref=slow.ref,
             at=slow.at,
