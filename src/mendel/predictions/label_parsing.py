@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from mendel.errors import InvalidInput, MendelError
+from mendel.errors import InvalidInput, InvalidValue, MendelError
 from mendel.predictions.entities import LabelRow
-from mendel.values import require_utc
+from mendel.values import check_text, read_json, require_utc
 
 _KEYS = frozenset({"prediction_id", "true_label", "label_source", "label_timestamp"})
 _DEFAULT_SOURCE = "api"
@@ -53,27 +51,30 @@ def _csv(body: bytes) -> Iterator[Any]:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"The CSV is not UTF-8: {error}.") from error
-    for row in csv.DictReader(io.StringIO(text)):
-        yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
+    try:
+        for row in csv.DictReader(io.StringIO(text)):
+            yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
+    except csv.Error as error:
+        raise InvalidInput(f"The text is not CSV: {error}.", remedy="Close every quotation mark.") from error
 
 
 def _cell(key: str, text: str) -> object:
     """Convert an outcome in a CSV to a number or boolean if JSON would read it so; other cells stay text."""
     if key != "true_label":
-        return text
+        return check_text(text)
     try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
+        value = read_json(text)
+    except InvalidValue:
+        return check_text(text)
     return value if isinstance(value, bool | int | float) else text
 
 
 def _decoded(text: bytes) -> Any:
     try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        return read_json(text)
+    except InvalidValue as error:
         raise InvalidInput(
-            f"The labels are not JSON: {error}.", remedy="To send CSV, set the header Content-Type: text/csv."
+            f"The labels cannot be read: {error}", remedy="To send CSV, set the header Content-Type: text/csv."
         ) from error
 
 

@@ -32,7 +32,7 @@ def _to_builtin(value: object) -> object:
 def _from_builtin(kind: type, value: object) -> object:
     if kind in _TEXTUAL:
         if not isinstance(value, str):
-            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # noqa: TRY004 - as msgspec has it
+            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
         try:
             return kind(value)
         except MendelError as error:
