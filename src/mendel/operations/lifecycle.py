@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
-
-import msgspec
 
 from mendel.errors import (
     Conflict,
@@ -23,7 +20,7 @@ from mendel.operations.hub_parts import Call
 from mendel.operations.operation import Header, operation
 from mendel.operations.requests import Number, OneModel, OneVersion
 from mendel.registry import GateRecord, Override, ProductionPeriod, RolledBack, VersionRecord
-from mendel.values import Deployment, Scope, Stage, check_integer
+from mendel.values import Deployment, Moment, Scope, Stage, check_integer
 
 _MAX_DIGITS = 19
 
@@ -96,7 +93,7 @@ class RollBack(OneModel):
 
     reason: str
     to: Number | None = None
-    to_time: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    to_time: Moment | None = None
     dry_run: bool = False
 
 

@@ -35,6 +35,7 @@ from mendel.values.signatures import ColumnSpec, ColumnType, Signature
 from mendel.values.stages import Health, Severity, Stage
 from mendel.values.time import (
     EPOCH,
+    Moment,
     Window,
     from_micros,
     parse_duration,
@@ -62,6 +63,7 @@ __all__ = [
     "Measurement",
     "ModelConvergence",
     "ModelName",
+    "Moment",
     "NotMeasured",
     "ReleaseTag",
     "Route",

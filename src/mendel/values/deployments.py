@@ -10,6 +10,7 @@ from typing import Any
 from mendel.errors import InvalidValue
 from mendel.values.model_names import Digest, ModelName, VersionUuid
 from mendel.values.signatures import Signature
+from mendel.values.time import Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ class ServerReport:
     server: str
     epoch: str
     seq: int
-    at: datetime
+    at: Moment
     revision: int
     ready: bool
     convergence: tuple[ModelConvergence, ...] = ()

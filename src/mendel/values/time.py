@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
 
 from mendel.errors import InvalidValue
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time whose JSON must name its zone."""
 _LONGEST = timedelta(days=365_250)
 """A thousand years: no moment that Mendel computes from a duration and the present leaves the calendar."""
 

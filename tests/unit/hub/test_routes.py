@@ -8,6 +8,7 @@ from collections import defaultdict
 import pytest
 
 from mendel.operations import OPERATIONS
+from mendel.operations.openapi import errors_by_status
 from mendel.transports.hub import OPEN_PATHS, create_app
 from mendel.values import Scope
 
@@ -24,6 +25,28 @@ def test_routes_are_the_operations_and_the_documentation(parts):
     pages = [("GET", "/docs"), ("GET", "/openapi.json")]
     assert sorted(routes_of(parts)) == sorted([*pages, *((one.method, one.url) for one in OPERATIONS.values())])
     assert len(OPERATIONS) > 40
+
+
+def test_the_published_document_describes_every_operation(hub):
+    """``/openapi.json`` is OpenAPI 3.1 with each operation, its schemas filled in, its errors and its scope."""
+    document = hub.http(None).get("/openapi.json").json()
+    assert document["openapi"] == "3.1.0"
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
+    told = {
+        (method.upper(), url): one for url, by_method in document["paths"].items() for method, one in by_method.items()
+    }
+    assert set(told) == {(one.method, one.url) for one in OPERATIONS.values()}
+    for one in OPERATIONS.values():
+        described = told[one.method, one.url]
+        assert described["operationId"] == one.name
+        assert described["security"] == ([{"bearer": [one.scope]}, {"key": [one.scope]}] if one.scope else [])
+        assert set(map(int, described["responses"])) >= {one.status, *errors_by_status(one)}
+        for status, response in described["responses"].items():
+            schemas = [content["schema"] for content in response.get("content", {}).values()]
+            assert all(schemas), (one.name, status)
+            assert bool(schemas) == (int(status) not in {204, 304}), (one.name, status)
+        for content in described.get("requestBody", {"content": {}})["content"].values():
+            assert content["schema"], one.name
 
 
 def test_every_operation_declares_a_scope(parts):

@@ -31,7 +31,8 @@ def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI
     """
     own = version("mendel")
     app = FastAPI(title="Mendel hub", version=own, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
-    app.openapi_schema = openapi_document(tuple(OPERATIONS.values()), version=own)
+    described = openapi_document(tuple(OPERATIONS.values()), version=own)
+    app.openapi = lambda: described  # type: ignore[method-assign]
     app.add_middleware(Gate, allowed=hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"})
     app.add_exception_handler(MendelError, _told)
     app.add_exception_handler(HTTPException, _unrouted)
