@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -248,8 +248,3 @@ def _normal_marker(marker: str) -> str:
 
 def _without_secret(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
-
-
-def names_of(lines: Iterable[str]) -> frozenset[str]:
-    """Give the distributions' names in requirements of normal form."""
-    return frozenset(requirement_name(line) for line in lines)

@@ -1,7 +1,8 @@
 """
 Each operation of the control plane, once: a frozen description and the function that carries it out.
 
-Routes, the OpenAPI document, the client's methods and the route inventory follow from :data:`OPERATIONS`.
+Routes, the OpenAPI document and the route inventory follow from :data:`OPERATIONS`; a test compares the client's
+methods, which are written by hand, with it.
 """
 
 from __future__ import annotations

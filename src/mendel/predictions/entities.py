@@ -204,6 +204,13 @@ class Prediction:
     labels: tuple[LabelRow, ...] = ()
 
 
+def object_column(values: list[Any]) -> Column:
+    """Make a column of Python objects; numpy would convert them, or make a table of equally long sequences."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
 def mint_ids(count: int, *, micros: int, randbytes: Callable[[int], bytes]) -> bytes:
     """
     Make *count* UUIDv7s at once, packed; *randbytes* gives chance (``os.urandom``, ``random.Random(0).randbytes``).

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mendel.errors import InvalidInput
-from mendel.predictions.entities import Column, LabelRow
+from mendel.predictions.entities import Column, LabelRow, object_column
 from mendel.values import Table, from_micros
 
 
@@ -56,7 +56,7 @@ def convert_labels(labels: Column, predictions: Column) -> Column:
     ['1', '0']
     """
     if predictions.dtype == object and any(isinstance(value, str) for value in predictions):
-        return _objects([None if value is None else class_text(value) for value in labels.tolist()])
+        return object_column([None if value is None else class_text(value) for value in labels.tolist()])
     if predictions.dtype not in (object, labels.dtype):
         try:
             return np.array([_number(value) for value in labels.tolist()]).astype(predictions.dtype)
@@ -127,9 +127,3 @@ def _number(value: Any) -> float:
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return float(value.lower() == "true")
     return float(value)
-
-
-def _objects(values: list[Any]) -> Column:
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mendel.predictions.block_merge import join_blocks, per_row
-from mendel.predictions.entities import Column, LabelRow, PredictionBlock, Segment, id_micros, id_texts
+from mendel.predictions.entities import Column, LabelRow, PredictionBlock, Segment, id_micros, id_texts, object_column
 from mendel.predictions.ports import LABELS_TABLE, predictions_table
 from mendel.values import EPOCH, ModelName, Table, Window, to_micros
 
@@ -63,7 +62,7 @@ def block_rows(block: PredictionBlock) -> Table:
     believable = known & (claimed >= early) & (claimed <= late)
     event_time = np.where(believable, np.nan_to_num(claimed), timestamp).astype(np.int64)
     columns: dict[str, Column] = {
-        "prediction_id": _objects(id_texts(block.prediction_ids)),
+        "prediction_id": object_column(id_texts(block.prediction_ids)),
         "timestamp": timestamp,
         "event_time": event_time,
         "claimed_time": claimed,
@@ -107,10 +106,10 @@ def label_rows(labels: Sequence[LabelRow], *, spool_id: str = "", seq: int = 0) 
     stated = np.array([0 if moment is None else to_micros(moment) for moment in known], dtype=np.int64)
     return Table(
         {
-            "prediction_id": _objects([label.prediction_id for label in labels]),
+            "prediction_id": object_column([label.prediction_id for label in labels]),
             "event_time": np.array([id_micros(label.prediction_id) or 0 for label in labels], dtype=np.int64),
-            "label": narrow_column(_objects([label.true_label for label in labels])),
-            "label_source": _objects([label.label_source for label in labels]),
+            "label": narrow_column(object_column([label.true_label for label in labels])),
+            "label_source": object_column([label.label_source for label in labels]),
             "label_time": np.where([moment is None for moment in known], received, stated),
             "received_at": received,
             "spool": _texts(spool_id, len(labels)),
@@ -143,13 +142,7 @@ def _claimed(micros: tuple[int | None, ...] | None, rows: int) -> NDArray[np.flo
 def _texts(value: Iterable[str | None] | str | None, rows: int) -> Column:
     if value is None or isinstance(value, str):
         return np.full(rows, value, dtype=object)
-    return _objects(list(value))
-
-
-def _objects(values: list[Any]) -> Column:
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column
+    return object_column(list(value))
 
 
 def empty_rows() -> Table:

@@ -21,6 +21,7 @@ from mendel.predictions.segments import (
     whole_frames,
 )
 from mendel.values import Digest
+from mendel.values.directory_trees import file_digest
 
 OPEN, SEALED, BROKEN = ".open", ".segment", ".corrupt"
 _SPOOL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -37,8 +38,7 @@ class SealedSegment:
     @property
     def checksum(self) -> Digest:
         """SHA-256 over the whole file, which the hub's inbox checks."""
-        with self.path.open("rb") as file:
-            return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+        return file_digest(self.path)
 
 
 def check_spool_id(spool_id: str) -> str:

@@ -1,8 +1,7 @@
-"""Circuit breaker, bulkhead, deadline and retry as pure state machines; callers pass the time as an argument."""
+"""Circuit breaker, bulkhead and retry as pure decisions; callers pass the time as an argument."""
 
 from mendel.resilience.breaker import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, CallRefused
-from mendel.resilience.bulkhead import Bulkhead, BulkheadDecision, BulkheadPolicy, Rejected, RunNow, WaitForPlace
-from mendel.resilience.deadline import Deadline
+from mendel.resilience.bulkhead import BulkheadPolicy, Rejected
 from mendel.resilience.retry import GiveUp, RetryDecision, RetryPolicy, TryAgain, decide_retry
 
 __all__ = [
@@ -11,17 +10,12 @@ __all__ = [
     "Breaker",
     "BreakerPhase",
     "BreakerPolicy",
-    "Bulkhead",
-    "BulkheadDecision",
     "BulkheadPolicy",
     "CallRefused",
-    "Deadline",
     "GiveUp",
     "Rejected",
     "RetryDecision",
     "RetryPolicy",
-    "RunNow",
     "TryAgain",
-    "WaitForPlace",
     "decide_retry",
 ]

@@ -326,21 +326,18 @@ class Kernel:
         )
 
     def _enter_lane(self, hosted: LoadedDeployment, version: LoadedVersion, ticket: PendingRequest[Outcome]) -> None:
-        bulkhead = self.policy.bulkhead
         waiting = sum(other.lane.queued for other in hosted.versions.values())
-        ahead = version.lane.wait_ahead()
-        patience = min(ticket.deadline - ticket.arrived, bulkhead.queue_timeout.total_seconds())
-        if waiting >= bulkhead.max_queue or ahead.total_seconds() > patience:
+        refusal = self.policy.bulkhead.refusal(
+            waiting=waiting,
+            expected_wait=version.lane.wait_ahead(),
+            remaining_seconds=ticket.deadline - ticket.arrived,
+        )
+        if refusal is not None:
             self._breakers.record(version.ref, epoch=ticket.epoch, unused=1)
             version.meter.outcome(REJECTED)
-            why = (
-                f"{waiting} requests wait"
-                if waiting >= bulkhead.max_queue
-                else f"the wait is {ahead.total_seconds():.1f} s"
-            )
             raise Overloaded(
-                f"Model {version.ref.model!r} is busy: {why}.",
-                retry_after=max(ahead, timedelta(milliseconds=100)),
+                f"Model {version.ref.model!r} is busy: {refusal.reason}.",
+                retry_after=max(refusal.retry_after, timedelta(milliseconds=100)),
                 remedy="Try again after Retry-After.",
             )
         version.lane.submit(ticket)

@@ -16,7 +16,6 @@ from mendel.values.deployments import (
     ServerReport,
     VersionCounters,
 )
-from mendel.values.ids import uuid7
 from mendel.values.json_codec import (
     Json,
     check_integer,
@@ -93,7 +92,6 @@ __all__ = [
     "to_json",
     "to_micros",
     "unknown_key_message",
-    "uuid7",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+from uuid import RFC_4122, UUID
 
 import numpy as np
 import pytest
@@ -141,6 +142,14 @@ class TestEncoding:
         assert {id_micros(text) for text in texts} == {1_700_000_000_123_000}
         assert pack_ids(texts) == packed
         assert id_micros("no uuid") is None
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_ids_sort_by_time(self, count):
+        """An id of a later millisecond is greater; version and variant are those of RFC 9562."""
+        chance = random.Random(0).randbytes
+        first, later = (id_texts(mint_ids(count, micros=at, randbytes=chance)) for at in (10**15, 10**15 + 1000))
+        assert max(first) < min(later)
+        assert {(UUID(text).version, UUID(text).variant) for text in first + later} == {(7, RFC_4122)}
 
     def test_columns_of_different_lengths_are_refused_by_name(self, make_block):
         """A block that does not fit itself is named before it reaches the log."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from mendel.errors import AlreadyExists
 from mendel.predictions import PendingSegment, check_segment, check_spool_id
 from mendel.values import Digest
 from mendel.values.atomic_files import translated_disk_errors
+from mendel.values.directory_trees import file_digest
 
 _SUFFIX, _PART = ".segment", ".part"
 
@@ -87,7 +87,7 @@ class FileInbox:
 
     def _require_same(self, target: Path, checksum: Digest) -> None:
         try:
-            known = _digest(target)
+            known = file_digest(target)
         except FileNotFoundError:  # shipped meanwhile: then it was recorded, and the sender may forget it
             return
         if known != checksum:
@@ -104,8 +104,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _digest(path: Path) -> Digest:
-    with path.open("rb") as file:
-        return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")

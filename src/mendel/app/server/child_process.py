@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 from mendel.adapters.processes.child_processes import die_with_parent
@@ -54,8 +53,3 @@ def run_fast(main: Coroutine[Any, Any, None]) -> None:
 def micros() -> int:
     """Microseconds on the clock that all processes of a machine share and nobody sets."""
     return time.monotonic_ns() // 1000
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)

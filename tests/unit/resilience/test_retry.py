@@ -1,17 +1,16 @@
-"""Retry decisions and deadlines."""
+"""Retry decisions."""
 
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.errors import InvalidValue
-from mendel.resilience import Deadline, GiveUp, RetryPolicy, TryAgain, decide_retry
-from mendel.values import EPOCH
+from mendel.resilience import GiveUp, RetryPolicy, TryAgain, decide_retry
 
 SECOND = timedelta(seconds=1)
 
@@ -51,19 +50,3 @@ def test_retry_policies_that_cannot_be_meant_are_refused():
         RetryPolicy(attempts=0)
     with pytest.raises(InvalidValue):
         RetryPolicy(base=2 * SECOND, cap=SECOND)
-
-
-@given(span=st.integers(0, 100), later=st.integers(0, 200))
-def test_a_deadline_counts_down_to_zero(span, later):
-    """What remains and whether it passed agree, and nothing remains below zero."""
-    deadline = Deadline.after(EPOCH, span * SECOND)
-    now = EPOCH + later * SECOND
-    assert deadline.remaining(now) == max(span - later, 0) * SECOND
-    assert deadline.passed(now) == (later >= span)
-
-
-def test_the_earlier_deadline_is_the_smaller_and_needs_a_zone():
-    """Of two deadlines min is the one that binds; one without a zone is refused."""
-    assert min(Deadline(EPOCH + SECOND), Deadline(EPOCH)) == Deadline(EPOCH)
-    with pytest.raises(InvalidValue):
-        Deadline(datetime(2026, 1, 1))
