@@ -123,22 +123,10 @@ def _former_names() -> list[tuple[str, str]]:
 
 def policies_page() -> str:
     """Every section and key of a policy."""
-    from mendel.drift import MonitoringPolicy  # noqa: PLC0415
-    from mendel.gates import GatePolicy  # noqa: PLC0415
     from mendel.gates.policy import PROFILES, Bounds, Profile  # noqa: PLC0415
-    from mendel.healing import HealingPolicy  # noqa: PLC0415
     from mendel.healing.policy import REMEDIES  # noqa: PLC0415
-    from mendel.registry import GovernancePolicy, RollbackPolicy  # noqa: PLC0415
-    from mendel.retraining import RetrainingPolicy  # noqa: PLC0415
+    from mendel.operations import POLICIES  # noqa: PLC0415
 
-    sections: dict[str, type] = {
-        "monitoring": MonitoringPolicy,
-        "rollback": RollbackPolicy,
-        "healing": HealingPolicy,
-        "retraining": RetrainingPolicy,
-        "gates": GatePolicy,
-        "governance": GovernancePolicy,
-    }
     parts = [
         "# Policy keys\n",
         NOTE,
@@ -147,7 +135,7 @@ def policies_page() -> str:
         "Durations are written `30s`, `5m`, `24h`, `7d`; shares are fractions from 0 to 1.",
         "How to use them: [policies](../how-to/policies.md).\n",
     ]
-    for name, kind in sections.items():
+    for name, kind in POLICIES.items():
         meant = {key: f"{text}" for key, text in _said(Bounds).items()} if name == "gates" else {}
         parts += [f"## {name}\n", _keys(kind, name, meant)]
         if name == "gates":

@@ -21,7 +21,6 @@ class RunCause(StrEnum):
 
     DRIFT = "drift"
     QUALITY = "quality"
-    SCHEDULE = "schedule"
     MANUAL = "manual"
 
 

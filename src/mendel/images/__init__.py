@@ -55,7 +55,7 @@ from mendel.images.entities import (
 )
 from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection, select_files, version_files
 from mendel.images.image_diff import ChangedInput, Difference, ImageContents, compare_images
-from mendel.images.image_names import classifier_of, encode_classifier, image_name, image_tags, model_tags
+from mendel.images.image_names import encode_classifier, image_name, image_tags, model_tags
 from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
 from mendel.images.lockfile import (
     BUILDER_FORMAT,
@@ -163,7 +163,6 @@ __all__ = [
     "base_reference",
     "build_context",
     "check_labels",
-    "classifier_of",
     "compare_images",
     "container_environment",
     "context_wheels",

@@ -13,7 +13,6 @@ _MAX_LETTERS = 255
 _SEPARATORS = re.compile(r"[_-]+")
 _LEGAL = re.compile(r"_|__|-+")
 _CODES = {"-": "d", "_": "u"}
-_ENCODED = re.compile(r"[a-z0-9]+(?:(?:_{1,2}|-+|\.[du]+\.)[a-z0-9]+)*(?:\.[du]+)?")
 
 
 def image_tags(version: SemVer | None, commit: str | None) -> tuple[str, ...]:
@@ -48,7 +47,7 @@ def image_name(
     Give the name of a classifier's image, and a hint for each part that had to be changed.
 
     Repository names become lower case, and characters that registries refuse become ``-``. Classifier names are
-    encoded so that two names never become equal; :func:`classifier_of` decodes them.
+    encoded so that two names never become equal.
 
     Raises:
         InvalidValue: The repository's name has no usable character, the registry's address contains more than host,
@@ -93,27 +92,6 @@ def encode_classifier(name: str) -> str:
         return f".{''.join(_CODES[letter] for letter in found.group())}{'' if at_end else '.'}"
 
     return _SEPARATORS.sub(encoded, name)
-
-
-def classifier_of(part: str) -> str:
-    """
-    Decode the classifier's name from the last part of its image's name.
-
-    Raises:
-        InvalidValue: :func:`encode_classifier` gives *part* for no name.
-
-    >>> classifier_of("a.du.b")
-    'a-_b'
-    """
-    if not _ENCODED.fullmatch(part):
-        raise InvalidValue(f"{part!r} is not the name of a classifier's image.")
-    letters = {code: letter for letter, code in _CODES.items()}
-    pieces = part.split(".")
-    pieces[1::2] = ["".join(letters[code] for code in piece) for piece in pieces[1::2]]
-    name = "".join(pieces)
-    if encode_classifier(name) != part:
-        raise InvalidValue(f"{part!r} is not the name of a classifier's image.")
-    return name
 
 
 def _sanitised(text: str) -> str:

@@ -26,7 +26,7 @@ from mendel.operations import (
 )
 from mendel.operations.hub_parts import Call, HubHealth, HubParts, LabelIntake, ServiceHealth
 from mendel.operations.operation import Operation
-from mendel.operations.policy_sections import checked_policy
+from mendel.operations.policy_sections import POLICIES, checked_policy
 
 _TOPICS = (health, models, lifecycle, policies, performance, incidents, runs, labels, ledger, keys, servers)
 
@@ -37,6 +37,7 @@ OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
 
 __all__ = [
     "OPERATIONS",
+    "POLICIES",
     "Call",
     "HubHealth",
     "HubParts",

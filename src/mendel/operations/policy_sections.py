@@ -13,13 +13,15 @@ from mendel.registry import GovernancePolicy, RollbackPolicy
 from mendel.retraining import RetrainingPolicy
 from mendel.values import from_mapping, unknown_key_message
 
-_SECTIONS: dict[str, type] = {
-    "gates": GatePolicy,
+POLICIES: Mapping[str, type] = {
     "monitoring": MonitoringPolicy,
+    "gates": GatePolicy,
     "retraining": RetrainingPolicy,
+    "healing": HealingPolicy,
     "rollback": RollbackPolicy,
     "governance": GovernancePolicy,
 }
+"""The sections of a policy, each with the class that reads it."""
 
 
 def checked_policy(body: Mapping[str, Any], *, at: str) -> dict[str, Any]:
@@ -35,11 +37,12 @@ def checked_policy(body: Mapping[str, Any], *, at: str) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         raise InvalidPolicy(f"{at}: {type(body).__name__} is not a mapping of sections.")
     for name, section in body.items():
-        if name != "healing" and name not in _SECTIONS:
-            raise InvalidPolicy(unknown_key_message(str(name), ["healing", *_SECTIONS], at))
+        if name not in POLICIES:
+            raise InvalidPolicy(unknown_key_message(str(name), [*POLICIES], at))
         if section is not None and not isinstance(section, Mapping):
             raise InvalidPolicy(f"{at}: {name}: {section!r} is not a mapping of keys to values.")
-    for name, kind in _SECTIONS.items():
-        from_mapping(kind, body.get(name) or {}, at=f"{at}: {name}")
+    for name, kind in POLICIES.items():
+        if name != "healing":
+            from_mapping(kind, body.get(name) or {}, at=f"{at}: {name}")
     HealingPolicy.of(body)
     return dict(body)

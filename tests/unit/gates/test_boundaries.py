@@ -178,7 +178,7 @@ def test_spent_alpha_fails(findings: Make) -> None:
 
 @pytest.mark.parametrize(
     ("cause", "binding"),
-    [(RunCause.DRIFT, False), (RunCause.QUALITY, False), (RunCause.SCHEDULE, True), (RunCause.MANUAL, True)],
+    [(RunCause.DRIFT, False), (RunCause.QUALITY, False), (RunCause.MANUAL, True)],
 )
 def test_agreement_informs_where_the_world_has_changed(cause: RunCause, binding: bool, findings: Make) -> None:
     """After drift or a fall in quality decisions should change, so agreement binds nothing then."""

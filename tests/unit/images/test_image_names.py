@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.errors import InvalidValue
-from mendel.images import classifier_of, encode_classifier, image_name, image_tags, model_tags
+from mendel.images import encode_classifier, image_name, image_tags, model_tags
 from mendel.values import SemVer
 
 PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
@@ -31,27 +31,16 @@ def test_tags_of_a_registered_version_never_move_those_of_a_release():
 
 
 @given(classifiers)
-def test_a_classifier_is_found_again(name):
-    """Every classifier's name becomes a legal part of an image's name, and comes back."""
+def test_every_classifier_has_a_legal_name(name):
+    """Every classifier's name becomes a legal part of an image's name."""
     part = encode_classifier(name)
     assert PART.fullmatch(part)
-    assert classifier_of(part) == name
 
 
 @given(classifiers, classifiers)
 def test_no_two_classifiers_share_a_name(one, other):
     """Distinct classifiers have distinct images."""
     assert (encode_classifier(one) == encode_classifier(other)) == (one == other)
-
-
-@given(st.from_regex(r"[a-z0-9._-]{1,12}", fullmatch=True))
-def test_what_is_no_image_of_a_classifier_is_refused(part):
-    """Decoding either refuses or gives the one classifier that is so encoded."""
-    try:
-        name = classifier_of(part)
-    except InvalidValue:
-        return
-    assert encode_classifier(name) == part
 
 
 @given(st.text(max_size=40))

@@ -51,12 +51,10 @@ class BackgroundJobs:
     states: dict[str, JobState] = field(init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
     _mutex: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _wake: dict[str, threading.Event] = field(init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.states = {job.name: JobState() for job in self.jobs}
-        self._wake = {job.name: threading.Event() for job in self.jobs}
 
     def __enter__(self) -> Self:
         for job in self.jobs:
@@ -69,23 +67,13 @@ class BackgroundJobs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        for wake in self._wake.values():
-            wake.set()
         for thread in self._threads:
             thread.join(timeout=30)
 
-    def hurry(self, name: str) -> None:
-        """Do the job *name* now instead of at its next time."""
-        self._wake[name].set()
-
     def _repeat(self, job: BackgroundJob) -> None:
-        state, wake = self.states[job.name], self._wake[job.name]
-        while True:
-            wake.clear()
-            if self._stop.is_set():  # looked at after clearing: whoever stops sets this first and wakes then
-                return
-            self._once(job, state)
-            wake.wait(timeout=job.every.total_seconds())
+        while not self._stop.is_set():
+            self._once(job, self.states[job.name])
+            self._stop.wait(timeout=job.every.total_seconds())
 
     def _end(self) -> None:
         with self._mutex:

@@ -5,23 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mendel.drift import MonitoringPolicy
 from mendel.errors import InvalidPolicy, InvalidProject
-from mendel.gates import GatePolicy
 from mendel.healing import HealingPolicy
+from mendel.operations import POLICIES
 from mendel.projects import Classifier, Place, Project, YamlDocument, project_schema, read_document
-from mendel.registry import GovernancePolicy, RollbackPolicy
-from mendel.retraining import RetrainingPolicy
 from mendel.values import from_mapping
-
-POLICIES: dict[str, type] = {
-    "monitoring": MonitoringPolicy,
-    "gates": GatePolicy,
-    "retraining": RetrainingPolicy,
-    "healing": HealingPolicy,
-    "rollback": RollbackPolicy,
-    "governance": GovernancePolicy,
-}
 
 _UNKNOWN = re.compile(r"unknown key '([^']*)'")
 _FAULT = re.compile(r"`(?:key in )?\$\.?([^`]*)`")

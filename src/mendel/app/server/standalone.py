@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -18,6 +17,7 @@ import structlog
 from mendel.app.server.identity import HostedRelease
 from mendel.errors import InvalidSettings
 from mendel.projects import Classifier
+from mendel.registry import key_digest
 from mendel.serving import (
     ARTIFACT,
     read_version_directory,
@@ -99,7 +99,7 @@ def standalone_keys(server: Path, given: str | None) -> dict[str, tuple[str, ...
     """
     if given:
         scopes = tuple(scope.value for scope in Scope)
-        return {_hash(given): scopes}
+        return {key_digest(given): scopes}
     path = server / "key"
     if not path.exists():
         server.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def standalone_keys(server: Path, given: str | None) -> dict[str, tuple[str, ...
         remedy="Set MENDEL_KEY to ask for it.",
         other_routes_need=f"the key in {path}",
     )
-    return {_hash(path.read_text(encoding="ascii").strip()): tuple(scope.value for scope in _OPERATOR)}
+    return {key_digest(path.read_text(encoding="ascii").strip()): tuple(scope.value for scope in _OPERATOR)}
 
 
 def make_directory(directory: Path) -> None:
@@ -136,7 +136,3 @@ def _written(
     file = directory / "desired.json"
     write_atomically(file, to_json(standalone_state(model, dict(keys))))
     return StandaloneFiles(desired_file=file, artifacts=directory / "artifacts", logged=logged)
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

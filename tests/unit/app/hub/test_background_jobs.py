@@ -87,16 +87,6 @@ def test_fenced_ends_everything_once():
     assert [state.failed_in_all for state in jobs.states.values()] == [0, 0, 0]
 
 
-def test_a_job_can_be_hurried():
-    """Hurrying does it now instead of in an hour."""
-    calls = []
-    job = BackgroundJob(name="ship", every=NEVER, act=lambda: calls.append(1))
-    with BackgroundJobs([job], lambda: EPOCH, never_fenced) as jobs:
-        until(lambda: len(calls) == 1)
-        jobs.hurry("ship")
-        until(lambda: len(calls) == 2)
-
-
 def test_ending_waits_for_no_pace():
     """However long a job sleeps, and however early one ends, ending is prompt and leaves no thread."""
     for _ in range(50):
