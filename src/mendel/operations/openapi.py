@@ -14,6 +14,7 @@ from mendel.operations.operation import JSON_TYPE, Operation, Parameter, Place
 from mendel.operations.problems import MEDIA_TYPE, Problem, status_of_class
 from mendel.values import to_builtins
 
+_PLACES = (Place.PATH, Place.QUERY, Place.HEADER)
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key in `Authorization: Bearer KEY`."},
@@ -46,14 +47,13 @@ def openapi_document(operations: Sequence[Operation[Any, Any]], *, version: str)
             "operationId": one.name,
             "tags": [one.topic],
             "summary": one.summary,
-            "parameters": [_parameter(p, schemas) for p in one.at(Place.PATH, Place.QUERY, Place.HEADER)],
+            "parameters": [_parameter(p, schemas) for p in one.at(*_PLACES) if p.wire != "content-type"],
             **({"requestBody": _body(one, schemas)} if one.has_body else {}),
             "responses": {str(status): told for status, told in _responses(one, schemas)},
             "security": [{name: [one.scope.value]} for name in _SECURITY] if one.scope else [],
         }
-    components = {"schemas": schemas.components, "securitySchemes": _SECURITY}
-    about = {"title": "Mendel hub", "version": version}
-    return {"openapi": "3.1.0", "info": about, "paths": paths, "components": components}
+    head = {"openapi": "3.1.0", "info": {"title": "Mendel hub", "version": version}}
+    return head | {"paths": paths, "components": {"schemas": schemas.components, "securitySchemes": _SECURITY}}
 
 
 def errors_by_status(one: Operation[Any, Any]) -> dict[int, list[type[MendelError]]]:
