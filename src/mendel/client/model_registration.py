@@ -18,9 +18,9 @@ from mendel.registry import (
     Provenance,
     Registered,
     Registration,
+    RegistrationMetadata,
     VersionRecord,
     default_name,
-    registration_metadata,
 )
 from mendel.values import ModelName, Signature, Table, VersionRef, from_mapping
 
@@ -176,7 +176,8 @@ def _name(details: Details, model_type: str, *, baseline: bool) -> ModelName:
 
 
 def _metadata(details: Details, model_type: str, *, baseline: bool) -> dict[str, Any]:
-    return registration_metadata(model_type, baseline=baseline, now=datetime.now(UTC), given=details.get("metadata"))
+    metadata = RegistrationMetadata(model_type=model_type, is_baseline=baseline, registration_time=datetime.now(UTC))
+    return metadata.beside(details.get("metadata"))
 
 
 def _flavor(model: Any, forced: str | None) -> str:

@@ -23,8 +23,8 @@ from mendel.registry.registration import (
     PendingRegistration,
     Registered,
     Registration,
+    RegistrationMetadata,
     default_name,
-    registration_metadata,
 )
 from mendel.registry.registry import Registry
 from mendel.registry.rollback_triggers import (
@@ -115,6 +115,7 @@ __all__ = [
     "Published",
     "Registered",
     "Registration",
+    "RegistrationMetadata",
     "Registry",
     "RegistryStore",
     "Remedy",
@@ -151,7 +152,6 @@ __all__ = [
     "plan_transition",
     "policy_window",
     "read_descriptor",
-    "registration_metadata",
     "remedy_of",
     "require_transition",
     "serving_window",

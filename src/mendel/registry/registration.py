@@ -169,17 +169,18 @@ def require_same_release(image: VersionImage | None, release_tag: str | None) ->
         )
 
 
-def registration_metadata(
-    model_type: str, *, baseline: bool, now: datetime, given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The metadata every registered model carries, with the maker's own keys beside it."""
-    return {
-        **(given or {}),
-        "model_type": model_type,
-        "is_baseline": baseline,
-        "registration_time": to_builtins(now),
-        "hokusai_version": _METADATA_VERSION,
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationMetadata:
+    """The metadata that every registered model carries."""
+
+    model_type: str
+    is_baseline: bool
+    registration_time: datetime
+    hokusai_version: str = _METADATA_VERSION
+
+    def beside(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The metadata as a version keeps it, with the maker's own keys beside; the maker's never replace these."""
+        return {**(given or {}), **to_builtins(self)}
 
 
 def default_name(model_type: str, *, baseline: bool) -> ModelName:

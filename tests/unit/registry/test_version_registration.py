@@ -21,11 +21,11 @@ from mendel.registry import (
     Improvement,
     Published,
     Registration,
+    RegistrationMetadata,
     Registry,
     VersionImage,
     VersionStatus,
     default_name,
-    registration_metadata,
 )
 from mendel.values import Digest, ModelName, Stage, VersionRef, VersionUuid
 from mendel.values.directory_trees import tree_digest
@@ -343,9 +343,9 @@ class TestResult:
 
     def test_a_baseline(self, house):
         """A baseline has its type and says that it is one."""
-        metadata = registration_metadata(
-            "classification", baseline=True, now=house.clock(), given={"features": ["age"], "note": "x" * 10_000}
-        )
+        metadata = RegistrationMetadata(
+            model_type="classification", is_baseline=True, registration_time=house.clock()
+        ).beside({"features": ["age"], "note": "x" * 10_000, "is_baseline": False})
         result = self.registered(house, metadata=metadata)
         tree = result.as_dict()
         assert sorted(tree) == sorted([*self.BASE, "model_type", "is_baseline"])
@@ -363,7 +363,9 @@ class TestResult:
         tree = self.registered(
             house,
             improvement=improvement,
-            metadata=registration_metadata("classification", baseline=False, now=house.clock()),
+            metadata=RegistrationMetadata(
+                model_type="classification", is_baseline=False, registration_time=house.clock()
+            ).beside(),
         ).as_dict()
         assert sorted(tree) == sorted([*self.BASE, "baseline_id", "contributor", "delta_metrics"])
         assert tree["baseline_id"] == "credit/1"
