@@ -1,4 +1,4 @@
-"""Cause -> incident -> decision -> playbook: the only room that changes what is live on its own."""
+"""Healing: open incidents from signals, decide about them, and run playbooks that may change production."""
 
 from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
 from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide

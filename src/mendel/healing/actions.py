@@ -1,4 +1,4 @@
-"""Everything a playbook can do, each action as durable steps."""
+"""The actions of playbooks, each carried out as durable steps."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Actions:
         Carry out the step.
 
         Raises:
-            Refused: It cannot be done.
+            Refused: The action cannot be done.
         """
         return self._by_name[playing.step.action](playing)
 
@@ -74,7 +74,7 @@ class Actions:
 
         now_serving = playing.once("serving", seen)["production"]
         if now_serving != leaving:
-            raise Refused(f"{model}@{leaving} is not in production any more; version {now_serving} is.")
+            raise Refused(f"{model}@{leaving} is no longer in production; the production version is {now_serving}.")
 
         def back() -> Payload:
             done = self._registry.lifecycle.roll_back(
@@ -126,7 +126,7 @@ class Actions:
 
         before = playing.once("serving", seen)
         if before["production"] != ref.number:
-            raise Refused(f"{ref} is not in production any more; the candidate was compared with it.")
+            raise Refused(f"The candidate was compared with {ref}, which is no longer in production.")
 
         def put() -> Payload:
             deployment = self._registry.lifecycle.promote(
@@ -143,7 +143,7 @@ class Actions:
 
     def _reject_candidate(self, playing: Playing) -> Done:
         candidate = _candidate(playing)
-        why = f"the gates say {playing.facts.get('verdict')} in {playing.run.id}"
+        why = f"gate verdict {playing.facts.get('verdict')} in {playing.run.id}"
 
         def drop() -> Payload:
             by = actor_of(playing.run.id)
@@ -156,7 +156,7 @@ class Actions:
     def _watch(self, playing: Playing) -> Done:
         incident = playing.incident
         if incident is None:
-            return Done(text="no incident to watch")
+            return Done(text="the run has no incident to watch")
         span = playing.step.timeout or playing.policy.effect_within
         deadline = self._deadline(playing, span)
         since = from_micros(playing.facts.get("changed_at", to_micros(incident.opened_at)))
@@ -171,19 +171,19 @@ class Actions:
         return Done(text=seen["text"], facts={"effect": seen["effect"]})
 
     def _resolve_incident(self, playing: Playing) -> Done:
-        watched, name = playing.facts.get("watched", "nothing was watched"), playing.run.playbook
+        watched, name = playing.facts.get("watched", "the effect was not measured"), playing.run.playbook
         helped = playing.facts.get("effect") == EffectState.GONE.value
-        how = f"{name} helped: {watched}" if helped else f"{name} done; no signal could be measured since: {watched}"
+        how = f"{name} helped: {watched}" if helped else f"{name} finished; its effect could not be measured: {watched}"
 
         def answer(tx: Transaction, incident: Incident, now: datetime) -> None:
             if incident.status.unresolved:
                 self._journal.resolve(tx, incident, how, now, actor_of(playing.run.id))
 
         self._write_incident(playing, answer)
-        return Done(text="resolved")
+        return Done(text="incident resolved")
 
     def _escalate(self, playing: Playing) -> Done:
-        why = f"{playing.run.playbook} did not help: {playing.facts.get('watched', 'the signal stayed')}"
+        why = f"{playing.run.playbook} did not help: {playing.facts.get('watched', 'the signal persists')}"
 
         def ask(tx: Transaction, incident: Incident, now: datetime) -> None:
             self._journal.escalate(tx, incident, why, now, actor_of(playing.run.id))
@@ -195,11 +195,11 @@ class Actions:
         def tell(tx: Transaction, incident: Incident, now: datetime) -> None:
             told = {"incident": incident.id, "severity": incident.severity, "description": incident.description}
             self._journal.say(tx, "incident.notified", incident.ref, told, now=now, by=ACTOR)
-            entry = TimelineEntry(at=now, kind="notified", text="told whoever listens")
+            entry = TimelineEntry(at=now, kind="notified", text="Notification event written.")
             self._journal.note(tx, incident.id, entry)
 
         self._write_incident(playing, tell)
-        return Done(text="told whoever listens")
+        return Done(text="Notification event written.")
 
     def _write_incident(self, playing: Playing, work: Callable[[Transaction, Incident, datetime], None]) -> None:
         incident_id = playing.run.incident
@@ -222,7 +222,7 @@ class Actions:
 
 
 def _serving(playing: Playing) -> int:
-    """The version that the run takes to be in production: the incident's, or what it put there itself."""
+    """Number of the version that the run expects in production: the incident's, or the one that the run put there."""
     found: int = playing.facts.get("serving", playing.run.ref.number)
     return found
 
@@ -236,7 +236,7 @@ def _because(playing: Playing) -> str:
 def _candidate(playing: Playing) -> VersionRef:
     text = playing.facts.get("candidate")
     if not isinstance(text, str):
-        raise Refused("No candidate came of this run.")
+        raise Refused("This run produced no candidate.")
     return VersionRef.parse(text)
 
 

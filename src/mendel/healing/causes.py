@@ -1,4 +1,4 @@
-"""From signals to causes: pure, by a table."""
+"""Diagnose the causes of signals, by a table and pure functions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PLAIN = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """
-    What else is known when a cause is sought.
+    Facts about a version that decide its cause beside the signal.
 
     Attributes:
         newly_promoted: The version has been in production for less than the bake window.
-        former: A former version exists that served before this one.
+        former: Another version served before this one.
         drifting: The version has an open incident of drift or OOD.
     """
 
@@ -37,7 +37,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Signals of one version that have one origin; ``signals`` worst first."""
+    """A cause and the signals of one version that it explains; ``signals`` worst first."""
 
     cause: Cause
     severity: Severity
@@ -45,29 +45,29 @@ class Diagnosis:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Every reason of every signal, each once."""
+        """The reasons of all signals, without repetitions."""
         return tuple(dict.fromkeys(reason for signal in self.signals for reason in signal.reasons))
 
     @property
     def since(self) -> datetime | None:
-        """When the change began."""
+        """When the change behind the signals began."""
         return began(self.signals)
 
     @property
     def kinds(self) -> tuple[SignalKind, ...]:
-        """Which kinds of signal there are."""
+        """The kinds of the signals."""
         return tuple(dict.fromkeys(signal.kind for signal in self.signals))
 
 
 def began(signals: Sequence[Signal]) -> datetime | None:
-    """When the change behind *signals* began: drift knows it best, since every row has its inputs."""
+    """When the change behind *signals* began; drift signals count first, since every row has inputs but not a label."""
     known = sorted(signals, key=lambda signal: signal.kind is not SignalKind.DRIFT)
     return next((signal.since for signal in known if signal.since is not None), None)
 
 
 def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
     """
-    The cause that *signal* speaks for.
+    The cause that *signal* points to.
 
     Low quality is a regression only where the former version would not have met it too: a new version, low from its
     first rows on, on inputs that have not moved. A version that cannot be loaded is at fault while it is new; later the
@@ -83,7 +83,7 @@ def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
 
 def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[Diagnosis, ...]:
     """
-    Gather the signals of one version by what is at fault.
+    Group the signals of one version by family of cause.
 
     Each family of causes gives one diagnosis, named after the first cause in the order of :class:`Cause`. Inputs that
     move in the same look clear the version of low quality.

@@ -1,4 +1,4 @@
-"""What to do about an incident: pure, every guard in one place."""
+"""Decide what to do about an incident: pure functions with every guard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mendel.values import render_duration
 
 _DAY = timedelta(days=1)
 LOOKS = 3
-"""How often a playbook whose candidate could not be judged is tried on one incident."""
+"""How often one incident may try a playbook whose candidate could not be judged."""
 
 
 class Rule(StrEnum):
@@ -47,7 +47,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """Start *playbook* now; ``preempts`` is the run that gives way to it."""
+    """Start *playbook* now; ``preempts`` is the id of the run that is stopped for it."""
 
     playbook: str
     rule: Rule
@@ -68,7 +68,7 @@ class Propose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observe:
-    """Do nothing but look; ``escalate`` asks for a person, since healing has nothing left to try."""
+    """Take no action; ``escalate`` asks for a person, since healing has nothing left to try."""
 
     rule: Rule
     reasons: tuple[str, ...]
@@ -78,7 +78,7 @@ class Observe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Do nothing yet; ``until`` is None where no time, but a change, ends the wait."""
+    """Do nothing yet; ``until`` is None if a change ends the wait, not a time."""
 
     until: datetime | None
     rule: Rule
@@ -92,17 +92,17 @@ Decision = Act | Propose | Observe | Wait
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """
-    What a decision rests on besides the incident and the policy.
+    The facts that a decision needs beside the incident and the policy.
 
     Attributes:
-        playbook: The remedy's playbook; None where the cause has none or no playbook has its name.
-        pause: The kill switch, where it is on for this model.
+        playbook: The remedy's playbook; None if the cause has none or no playbook has that name.
+        pause: The pause (kill switch) that holds for this model, if any.
         runs: Runs of this model, of any incident: at least those unfinished and those of the last day and cooldown.
-        tried: Runs of this very incident.
-        return_to: The version a rollback would bring back; None: nothing to return to.
-        placed_by_rollback: When a rollback of healing's put the incident's version in place, if one did.
+        tried: Runs started for this incident.
+        return_to: The version a rollback would bring back; None if no former version can serve.
+        placed_by_rollback: When a rollback by healing put the incident's version into production, if one did.
         last_change: When the model's production version last changed.
-        supply: What a training could use; None where the remedy trains nothing.
+        supply: The labels that a retraining could use; None if the remedy does not retrain.
     """
 
     policy_hash: str
@@ -128,10 +128,10 @@ def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetim
         why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"
         return Wait(until=None, rule=Rule.PAUSED, reasons=(why,), policy_hash=facts.policy_hash)
     if incident.escalated:
-        return _observe(facts, Rule.ESCALATED, "escalated: a person is asked to look")
+        return _observe(facts, Rule.ESCALATED, "escalated: a person must decide")
     if facts.playbook is None:
         name = policy.remedy(incident.cause)
-        why = f"{incident.cause} has no remedy in the policy" if name is None else f"no playbook is named {name}"
+        why = f"the policy has no remedy for {incident.cause}" if name is None else f"no playbook is named {name}"
         return _observe(facts, Rule.NO_REMEDY, why, escalate=name is not None)
     return _with_playbook(incident, policy, facts, facts.playbook, now)
 
@@ -144,9 +144,9 @@ def _with_playbook(
         return settled
     level = policy.autonomy.of(playbook.autonomy)
     if level is Level.OBSERVE:
-        return _observe(facts, Rule.AUTONOMY, f"the policy only observes where it could {playbook.autonomy}")
+        return _observe(facts, Rule.AUTONOMY, f"the policy sets autonomy.{playbook.autonomy} to observe")
     if level.rank < Level(playbook.starts_under).rank:
-        why = f"the policy proposes what would {playbook.autonomy}"
+        why = f"the policy sets autonomy.{playbook.autonomy} to propose"
         return Propose(
             playbook=playbook.name,
             rule=Rule.AUTONOMY,
@@ -162,7 +162,7 @@ def _with_playbook(
     return Act(
         playbook=playbook.name,
         rule=Rule.REMEDY,
-        reasons=(f"{incident.cause} asks for {playbook.name}", *incident.context.reasons),
+        reasons=(f"the remedy for {incident.cause} is {playbook.name}", *incident.context.reasons),
         policy_hash=facts.policy_hash,
         preempts=running.id if running is not None else None,
     )
@@ -173,7 +173,7 @@ def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
         if run.playbook != playbook.name:
             continue
         if run.state.unhelpful:
-            why = f"{playbook.name} was tried as {run.id} and did not help ({run.state})"
+            why = f"run {run.id} of {playbook.name} did not help ({run.state})"
             return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
         if run.state in {RunState.PROPOSED, RunState.HELD}:
             return _wait(
@@ -182,10 +182,10 @@ def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
         if run.state is RunState.DECLINED:
             return _observe(facts, Rule.DECLINED, f"{run.id} ({playbook.name}) was declined")
         if run.state is RunState.SUCCEEDED:
-            return _observe(facts, Rule.MENDED, f"{run.id} ({playbook.name}) has done what it can")
+            return _observe(facts, Rule.MENDED, f"{run.id} ({playbook.name}) has finished")
     undecided = [run.id for run in facts.tried if run.state is RunState.UNDECIDED and run.playbook == playbook.name]
     if len(undecided) >= LOOKS:
-        why = f"{playbook.name} lacked the evidence to judge its candidate {len(undecided)} times"
+        why = f"{playbook.name} could not judge its candidate {len(undecided)} times for lack of evidence"
         return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
     return None
 
@@ -197,13 +197,13 @@ def _impossible(facts: Facts, playbook: Playbook) -> Decision | None:
 
 
 def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime) -> Iterator[Wait]:
-    """Everything that stands against acting now, soonest checked first."""
+    """Every reason to wait before acting, in the order of the rules."""
     if playbook.harmless:
         return
     acted = [run for run in facts.runs if run.started_at is not None and not run.document.harmless]
     if playbook.urgent:
         if facts.placed_by_rollback is not None and now < (until := facts.placed_by_rollback + policy.cooldown):
-            why = "a rollback put this version in place just now; leaving it again so soon would only flap"
+            why = "a rollback put this version into production recently; another rollback now would flap"
             yield _wait(facts, Rule.FLAPPING, until, why)
     else:
         ended = [run.finished_at for run in acted if run.finished_at is not None]
@@ -213,7 +213,7 @@ def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetim
     recent = sorted(run.started_at for run in acted if run.started_at is not None and run.started_at > now - _DAY)
     if len(recent) >= policy.max_runs_per_day:
         free = recent[-policy.max_runs_per_day] + _DAY if policy.max_runs_per_day else None
-        why = f"{len(recent)} runs within a day, and the policy allows {policy.max_runs_per_day}"
+        why = f"{len(recent)} runs in the last 24 hours; the policy allows {policy.max_runs_per_day}"
         yield _wait(facts, Rule.RUNS_PER_DAY, free, why)
     if playbook.autonomy == "retrain" and facts.supply is None:
         yield _wait(facts, Rule.LABELS, None, "the labels have not been counted yet")

@@ -1,4 +1,4 @@
-"""Decisions as they are kept: one flat noun for all four."""
+"""Stored decisions: one flat record for act, propose, observe and wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mendel.healing.decision import Act, Decision, Observe, Propose, Rule, Wait
 
 
 class Verdict(StrEnum):
-    """Which of the four a decision is."""
+    """The kind of a decision."""
 
     ACT = "act"
     PROPOSE = "propose"
@@ -21,11 +21,11 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """
-    A decision with what it was about and what it rested on.
+    A stored decision with its incident and its evidence.
 
     Attributes:
-        run: The run it made, started (act) or proposed.
-        evidence: Digests and readings it cites.
+        run: Id of the run that the decision started (act) or proposed.
+        evidence: Digests and readings that the decision cites.
     """
 
     id: str
@@ -41,7 +41,7 @@ class DecisionRecord:
     evidence: tuple[str, ...] = ()
 
     def same_as(self, other: DecisionRecord | None) -> bool:
-        """Whether it says what *other* said, so that it need not be said again; counts in reasons may differ."""
+        """Whether both records say the same but for counts in the reasons, so that this record need not be stored."""
         return other is not None and _gist(self) == _gist(other)
 
 

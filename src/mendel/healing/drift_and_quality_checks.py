@@ -1,4 +1,4 @@
-"""What the slow eyes see: drift from profiles and quality from labels, for one version in its windows."""
+"""The slow checks of one version: drift from profiles, and quality from labels."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityLook:
-    """Quality of a window, and of the version's first labelled rows where it could be told."""
+    """The quality reading of a window, and whether the version's first labelled rows were low too."""
 
     reading: QualityReading
     low_from_the_start: bool
 
 
 def windows(policy: MonitoringPolicy, now: datetime) -> tuple[Window, ...]:
-    """The windows that must agree, oldest first: each as long as ``lookback``, one ``every`` after the other."""
+    """The windows that must agree on drift, oldest first: each of length ``lookback``, their ends ``every`` apart."""
     end = Window.containing(now, policy.every).start
     return tuple(Window.before(end - policy.every * back, policy.lookback) for back in reversed(range(policy.confirm)))
 
 
 def reference_of(tree: Path) -> Reference | None:
-    """The reference that is frozen with a version; None: it was registered without training data."""
+    """The reference stored with a version's files; None if the version was registered without training data."""
     path = tree / REFERENCE
     return Reference.from_json(path.read_bytes()) if path.is_file() else None
 
@@ -76,7 +76,7 @@ def reference_of(tree: Path) -> Reference | None:
 def drift_report(
     log: Log, ref: VersionRef, reference: Reference, window: Window, policy: MonitoringPolicy
 ) -> DriftReport:
-    """The window's rows, summed from profiles, against the reference."""
+    """Compare the rows of *window*, summed from profiles, with *reference*."""
     rows = log.profile_rows(ref.model, ref.number, reference.id, window)
     profile = merge_profiles(reference, [Profile.from_json(row.profile) for row in rows])
     return compare(reference, profile, policy, window=window)
@@ -155,7 +155,7 @@ def findings_of_drift(
     policy_hash: str,
     now: datetime,
 ) -> Findings:
-    """A signal where drift stands in as many windows as the policy asks for; clear where it stands in none of them."""
+    """A signal if drift is confirmed in as many windows as the policy requires; clear if no window shows drift."""
     last = reports[-1]
     text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
     looked = (Finding(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
@@ -194,9 +194,9 @@ def findings_of_drift(
 
 def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
     """
-    The quality of labelled predictions that somebody was given; None where there is none.
+    The quality of the labelled predictions that callers received (no shadow rows); None without any.
 
-    Chance is seeded: equal rows, equal intervals.
+    The random generator is seeded: equal rows give equal intervals.
     """
     table = table.take(~table["shadow"].astype(bool)) if "shadow" in table else table
     if not len(table):
@@ -206,7 +206,7 @@ def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
 
 
 def registered_quality(record: VersionRecord, policy: MonitoringPolicy) -> Quality | None:
-    """What the version was registered with as its holdout quality; None where the primary metric is not among it."""
+    """The holdout quality registered with the version; None if it lacks the primary metric."""
     value = record.metrics.get(policy.metric)
     if value is None:
         return None
@@ -215,14 +215,14 @@ def registered_quality(record: VersionRecord, policy: MonitoringPolicy) -> Quali
 
 
 def unknown_quality(policy: MonitoringPolicy) -> Quality:
-    """The quality of no rows."""
+    """A quality whose primary metric is not measured, for want of labels."""
     return Quality(task=policy.task, samples=0, classes=(), metrics={policy.metric: _NO_LABELS}, confusion=())
 
 
 def read_quality(
     table: Table, baseline: Quality | None, policy: MonitoringPolicy, *, floor: float | None
 ) -> QualityReading:
-    """The window's quality against the version's own baseline and the policy's floor."""
+    """Compare the quality of *table* with the version's own baseline and the policy's floor."""
     unknown = unknown_quality(policy)
     return quality_signal(baseline or unknown, quality_of(table, policy) or unknown, policy, floor=floor)
 
@@ -231,10 +231,10 @@ def findings_of_quality(
     look: QualityLook, ref: VersionRef, *, moved: bool, policy_hash: str, now: datetime, window: Window
 ) -> Findings:
     """
-    A signal where the whole interval lies on the wrong side of its bound.
+    A signal if the whole interval of the quality lies on the wrong side of its bound.
 
     Args:
-        moved: The window's inputs have drifted, confirmed or not: then the version alone is not to blame.
+        moved: Whether the window's inputs have drifted, confirmed or not; the version alone is then not at fault.
     """
     reading = look.reading
     text = f"quality {reading.reason}"

@@ -1,4 +1,4 @@
-"""How the actions of a playbook become durable steps: tried, tried again, waited for, and never done twice."""
+"""Durable steps of a playbook's actions: run, retried, polled, and carried out at most once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SHORTEST_WAIT = timedelta(milliseconds=50)
 
 class Refused(Exception):
     """
-    An action that cannot be done; ends the run, and is recorded there.
+    An action cannot be done; the error ends the run and is recorded with the step.
 
-    ``held`` tells that a person could clear what stands in the way.
+    ``held``: a person can clear the obstacle, so the run is held instead.
     """
 
     def __init__(self, why: str, *, held: bool = False) -> None:
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What an action did: in words, and as facts for later conditions."""
+    """The result of an action: a text for people, and facts for the conditions of later steps."""
 
     text: str
     facts: dict[str, Any] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class Done:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Playing:
     """
-    One step of one run, as its action sees it.
+    One step of one run, as handed to its action.
 
     Attributes:
         name: Unique within the run; names of durable steps and step keys start with it.
-        facts: What earlier steps left.
+        facts: The facts of earlier steps.
     """
 
     durable: WorkflowContext
@@ -64,16 +64,16 @@ class Playing:
 
     @property
     def key(self) -> StepKey:
-        """Names the one change that this step makes, whatever part of the run carries it."""
+        """The key of the change that this step makes, the same in every part of the run."""
         return StepKey(workflow_id=self.run.id, step=self.name)
 
     def once(self, label: str, act: Callable[[], Payload]) -> Payload:
         """
-        Run *act* as a durable step; while something is unavailable, again, with growing pauses, as often as the
-        playbook says.
+        Run *act* as a durable step; retry with growing pauses, up to the playbook's ``retries``, while a service is
+        unavailable.
 
         Raises:
-            Refused: It was refused, or stayed unavailable.
+            Refused: *act* was refused, or its service stayed unavailable.
         """
         name = f"{self.name} {label}".strip()
         for attempt in range(self.step.retries + 1):
@@ -89,10 +89,10 @@ class Playing:
 
     def until(self, look: Callable[[], Payload], *, within: timedelta, longest: timedelta) -> Payload:
         """
-        Look until ``look()["over"]``, each look a durable step; gives the last one.
+        Call *look* as a durable step until its result says ``over``; return that result.
 
-        Looks are frequent at first, for what passes quickly, and then further apart: up to *longest*, or a fortieth of
-        *within*.
+        The pauses between calls grow from a 600th of *within* up to *longest*, or to a 40th of *within* if that is
+        shorter.
         """
         longest = max(_SHORTEST_WAIT, min(longest, within / 40))
         count, pause = 0, max(_SHORTEST_WAIT, within / 600)
@@ -106,7 +106,7 @@ class Playing:
 
 @dataclass(frozen=True, slots=True)
 class Prefixed:
-    """A run within a run: the same workflow, its steps under a name of their own."""
+    """A workflow within the run of a playbook: the names of its steps get a prefix."""
 
     run: WorkflowContext
     prefix: str
@@ -117,16 +117,16 @@ class Prefixed:
         return self.run.id
 
     def step(self, name: str, act: Callable[[], Payload]) -> Payload:
-        """Run *act* under the prefixed name."""
+        """Run *act* as a durable step; the prefix is put before the step's name."""
         return self.run.step(f"{self.prefix} {name}", act)
 
     def sleep(self, name: str, span: timedelta) -> None:
-        """Wait under the prefixed name."""
+        """Sleep as a durable step; the prefix is put before the step's name."""
         self.run.sleep(f"{self.prefix} {name}", span)
 
 
 def _attempted(act: Callable[[], Payload]) -> Payload:
-    """Do it, and give what stands against it as a value: exceptions do not survive every workflow engine unchanged."""
+    """Run *act* and return its error as a value: not every workflow engine keeps exceptions unchanged."""
     try:
         return {"done": act()}
     except Fenced:

@@ -1,4 +1,4 @@
-"""What healing speaks of: signals, causes, incidents and the runs of playbooks."""
+"""The entities of healing: signals, causes, evidence, incidents and pauses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mendel.values import ModelName, Severity, VersionRef
 
 
 class SignalKind(StrEnum):
-    """Which reading crossed its bound."""
+    """The kind of reading that crossed its bound."""
 
     FAULTS = "faults"
     LATENCY = "latency"
@@ -25,10 +25,10 @@ class SignalKind(StrEnum):
 
 class Cause(StrEnum):
     """
-    Why, as far as the evidence tells; it decides the remedy.
+    The cause of an incident, as far as the evidence shows; the cause decides the remedy.
 
-    ``regression`` is quality that is low only since this version; ``quality`` is quality that fell while it served.
-    ``servers`` are servers that fail at a version they have served before, which no other version would mend.
+    ``regression``: quality is low since this version; ``quality``: quality fell while the version served.
+    ``servers``: servers fail to load a version that they served before, so another version would not help.
     """
 
     FAULTS = "faults"
@@ -44,9 +44,9 @@ class Cause(StrEnum):
     @property
     def family(self) -> str:
         """
-        What is at fault: the ``version``, the ``world`` or the ``servers``.
+        The family of the cause: ``version``, ``world`` or ``servers`` is at fault.
 
-        Signals of one family on one version are one incident, whichever came first.
+        Signals of one family on one version belong to one incident, in whatever order they come.
         """
         if self in {Cause.DRIFT, Cause.QUALITY, Cause.OOD}:
             return "world"
@@ -56,12 +56,12 @@ class Cause(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """
-    What was seen when a signal was raised.
+    The evidence for a signal at the time it was raised.
 
     Attributes:
         policy_hash: The policy whose bound was crossed.
         digests: Digests of the profiles or reports that were read.
-        readings: Values by name; numbers, texts and short lists only, never features of anybody.
+        readings: Values by name: numbers, texts and short lists, never the features of a prediction.
         generation: The deployment's generation at that time.
     """
 
@@ -77,9 +77,9 @@ class Signal:
     A reading that crossed a policy's bound.
 
     Attributes:
-        reasons: The crossing in words, one sentence each.
+        reasons: One sentence for each bound that was crossed.
         since: When the change began, as far as the evidence tells.
-        only_since_version: For quality: low from this version's first labelled rows on, on inputs that have not moved.
+        only_since_version: For quality: low since this version's first labelled rows, while its inputs did not drift.
     """
 
     kind: SignalKind
@@ -94,7 +94,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at, in words fit to show, whether it crossed a bound or not."""
+    """One reading of a look as a text for people, whether its bound was crossed or not."""
 
     kind: SignalKind
     text: str
@@ -104,12 +104,12 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookResult:
     """
-    What one look at a model found, nothing included.
+    The result of one look at a model.
 
     Attributes:
-        ref: The version in production; None when nothing serves.
-        looked: Everything that was examined, with its reading or why there is none.
-        clear: Kinds that were measured and are within bounds: incidents of these kinds have lost their signal.
+        ref: The version in production; None if the model has none.
+        looked: Every reading, or the reason why it is missing.
+        clear: Kinds that were measured within bounds: the signals of incidents of these kinds are gone.
     """
 
     model: ModelName
@@ -131,7 +131,7 @@ class LookResult:
 
 
 class EffectState(StrEnum):
-    """What became of an incident's signals after something was changed."""
+    """The state of an incident's signals after a playbook changed something."""
 
     GONE = "gone"
     PERSISTS = "persists"
@@ -140,14 +140,14 @@ class EffectState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """Whether a change helped, and the readings that say so."""
+    """Whether a change helped, and the readings that show it."""
 
     state: EffectState
     text: str
 
 
 class IncidentStatus(StrEnum):
-    """How far an incident is."""
+    """The status of an incident."""
 
     OPEN = "open"
     INVESTIGATING = "investigating"
@@ -157,13 +157,13 @@ class IncidentStatus(StrEnum):
 
     @property
     def unresolved(self) -> bool:
-        """Whether the question is still open."""
+        """Whether the incident is neither resolved nor closed."""
         return self not in {IncidentStatus.RESOLVED, IncidentStatus.CLOSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """One thing that happened to an incident."""
+    """One entry of an incident's timeline."""
 
     at: datetime
     kind: str
@@ -173,7 +173,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentContext:
-    """What the incident stood in when it was opened."""
+    """The circumstances of an incident when it was opened."""
 
     model_version: str
     stage: str
@@ -190,12 +190,12 @@ class Incident:
     An open question about one model version.
 
     Attributes:
-        cause: The first cause seen; later signals of its family join.
+        cause: The first cause found; later signals of its family join the incident.
         kinds: Every kind of signal that joined.
-        repeats: How often a signal joined after the first.
-        last_seen: When a signal was last seen.
-        since: When the change began, as far as the evidence tells: what a training shall learn from came after it.
-        escalated: Healing has nothing left to try and asks for a person.
+        repeats: How often further signals joined the incident.
+        last_seen: Time of the newest signal.
+        since: When the change began, as far as the evidence shows; a retraining learns from the rows after it.
+        escalated: Healing has nothing left to try; a person must decide.
     """
 
     id: str
@@ -230,7 +230,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """The kill switch, on: for one model, or for all (``model`` None)."""
+    """A pause of healing (the kill switch): for one model, or for all if ``model`` is None."""
 
     model: ModelName | None
     by: str

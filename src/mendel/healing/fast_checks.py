@@ -1,4 +1,4 @@
-"""Findings of the counters and of the servers' convergence: signals, and sentences about each reading; pure."""
+"""The fast checks: findings from rollback criteria and the servers' convergence; pure functions."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def signal_kind_of(criterion: Criterion) -> SignalKind:
 
 def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int, now: datetime) -> Findings:
     """
-    Signals for the criteria that hold.
+    Signals for the rollback criteria whose bounds are crossed.
 
-    Drift by the snapshots' score may raise a signal, but never clears one: only the check of the log does.
+    The snapshots' drift score may raise a drift signal but never clears one; only the check of the log does.
     """
     digest = f"sha256:{hashlib.sha256(to_json(check)).hexdigest()}"
     signals = tuple(
@@ -79,7 +79,7 @@ def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int,
 
 
 def told(reading: CriterionReading) -> str:
-    """The reading in words."""
+    """The text of *reading* for people."""
     name = _NAMES[reading.criterion]
     if not isinstance(reading.measurement, Measured):
         return f"{name} not measured: {reading.measurement}"
@@ -90,11 +90,11 @@ def findings_of_servers(
     found: DeploymentConvergence, ref: VersionRef, *, overdue: bool, silent: bool, policy_hash: str, now: datetime
 ) -> Findings:
     """
-    Signals for servers that do not follow, or answer nothing.
+    Signals for servers that do not follow the deployment or answer no requests.
 
     Args:
-        overdue: The deployment has stood for longer than servers may take.
-        silent: Servers are known that hold the model, and none of them has reported lately.
+        overdue: The deployment is older than the time that servers may take to follow it.
+        silent: Servers hold the model, and none of them has reported lately.
     """
     looked = (Finding(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
 
@@ -105,7 +105,7 @@ def findings_of_servers(
 
     signals = []
     if silent and overdue:
-        signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, ("No server reports any more",)))
+        signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, ("No server has reported lately",)))
     if found.servers and len(found.not_ready) == found.servers and overdue:
         why = f"No server is ready: {', '.join(found.not_ready)}"
         signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, (why,)))

@@ -1,4 +1,4 @@
-"""Healing: what it does by itself, and what people tell it."""
+"""The facade of healing: automatic decisions, and the commands of people."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from mendel.values import ModelName
 
 class Healing(IncidentDecisions):
     """
-    Opens incidents, decides about them, starts what was decided, and takes in what people say to that.
+    Opens incidents, decides about them, starts playbooks, and carries out what people command.
 
-    What changes is written in one transaction with its events and with the start of its workflow; deciding twice about
-    the same changes nothing. Safe to share between threads, and between processes over one database.
+    Every change is one transaction together with its events and the start of its workflow; a decision that repeats
+    the last one writes nothing. Safe to share between threads, and between processes over one database.
     """
 
     def start(self, model: ModelName, playbook: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:
         """
-        Start *playbook* on the production version because a person or a schedule asks for it.
+        Start *playbook* on the production version at the request of a person or a schedule.
 
         Raises:
             HealingPaused: The kill switch is on.
             AlreadyExists: Another run of the model is active.
             InvalidValue: No playbook has that name, or no version is in production.
-            Conflict: It retrains, and the labels are not enough; the message counts them.
+            Conflict: The playbook retrains, and there are too few labels; the message says how many.
         """
         about = self._facts_of(model, now)
         if playbook not in self._playbooks:
@@ -50,12 +50,12 @@ class Healing(IncidentDecisions):
                 f"No playbook is named {playbook!r}.", remedy=f"Choose one of {', '.join(self._playbooks)}."
             )
         if about.production is None:
-            raise InvalidValue(f"{model} has no version in production.", remedy="Promote one first.")
+            raise InvalidValue(f"{model} has no version in production.", remedy="Promote a version first.")
         ref = about.production
         if self._playbooks[playbook].autonomy == "retrain":
             supply = self._training.supply(model, about.document, now)
             if isinstance(missing := may_start(supply), Waiting):
-                remedy = "Give labels of what was predicted since the last training, then start it again."
+                remedy = "Post labels for predictions made since the last training, then start the playbook again."
                 raise Conflict(f"A retraining of {model} cannot start: {missing.why}.", remedy=remedy)
 
         def make(tx: Transaction) -> PlaybookRun:
@@ -71,8 +71,8 @@ class Healing(IncidentDecisions):
         Start a proposed run, or let a held one go on.
 
         Raises:
-            RunNotFound: There is none.
-            Conflict: It waits for nobody, or another run of the model is active.
+            RunNotFound: No run has this id.
+            Conflict: The run waits for no approval, or another run of the model is active.
             HealingPaused: The kill switch is on.
         """
 
@@ -86,7 +86,7 @@ class Healing(IncidentDecisions):
                 step = run.held_at if run.held_for == "approval" else run.approved_step
                 after = self._journal.go_on(tx, replace(run, approved_by=by, approved_step=step), now)
             else:
-                raise Conflict(f"Run {run_id} is {run.state}; it waits for nobody.")
+                raise Conflict(f"Run {run_id} is {run.state} and does not wait for approval.")
             self._journal.say(tx, "playbook.approved", run.ref, {"run": run_id, "part": after.part}, now=now, by=by)
             self._journal.note(
                 tx, run.incident, TimelineEntry(at=now, kind="approved", text=f"{run_id} approved", actor=by)
@@ -97,46 +97,46 @@ class Healing(IncidentDecisions):
 
     def decline(self, run_id: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:
         """
-        Turn down what a run waits for; it ends, and is not proposed again for the same incident.
+        Decline a proposed or held run: the run ends and is not proposed again for the same incident.
 
         Raises:
-            RunNotFound: There is none.
-            Conflict: It waits for nobody.
+            RunNotFound: No run has this id.
+            Conflict: The run does not wait for approval.
         """
 
         def end(tx: Transaction) -> PlaybookRun:
             run = tx.store(HealingStore).run(run_id)
             if not run.state.waiting:
-                raise Conflict(f"Run {run_id} is {run.state}; it waits for nobody.")
+                raise Conflict(f"Run {run_id} is {run.state} and does not wait for approval.")
             return self._journal.stop(tx, run, RunState.DECLINED, f"declined: {reason}", now=now, by=by)
 
         return self._unit.write(end)
 
     def cancel(self, run_id: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:
         """
-        End a run that is under way or waits; it stops before its next change, and what it changed stays.
+        Cancel a running or waiting run: it stops before its next change, and earlier changes stay.
 
-        A person's no: the same is not tried again on its incident.
+        The playbook is not tried again on the same incident.
 
         Raises:
-            RunNotFound: There is none.
-            Conflict: It is over.
+            RunNotFound: No run has this id.
+            Conflict: The run is over.
         """
 
         def end(tx: Transaction) -> PlaybookRun:
             run = tx.store(HealingStore).run(run_id)
             if run.state.over:
-                raise Conflict(f"Run {run_id} is {run.state} already.")
+                raise Conflict(f"Run {run_id} is already over ({run.state}).")
             return self._journal.stop(tx, run, RunState.DECLINED, f"cancelled: {reason}", now=now, by=by)
 
         return self._unit.write(end)
 
     def settle(self, workflows: Workflows, now: datetime) -> tuple[PlaybookRun, ...]:
         """
-        Fail the runs whose workflow ended without saying so, which would else keep their models from every other run.
+        Fail the runs whose workflow ended without ending its run; such a run would block all others of its model.
 
         Returns:
-            The runs that were failed.
+            The runs that this call failed.
         """
 
         def lost(run: PlaybookRun) -> str | None:
@@ -159,7 +159,7 @@ class Healing(IncidentDecisions):
         return tuple(self._unit.write(partial(fail, run_id=run.id, why=why)) for run, why in found if why is not None)
 
     def pause(self, *, by: str, reason: str, now: datetime, model: ModelName | None = None) -> Pause:
-        """Switch healing off, for *model* or for all: nothing starts, and runs are held before their next change."""
+        """Pause healing for *model* or for all: no run starts, and each active run is held before its next change."""
         pause = Pause(model=model, by=by, at=now, reason=reason)
 
         def switch_off(tx: Transaction) -> Pause:
@@ -171,10 +171,10 @@ class Healing(IncidentDecisions):
 
     def resume(self, *, by: str, now: datetime, model: ModelName | None = None) -> tuple[PlaybookRun, ...]:
         """
-        Switch it on again.
+        Resume healing for *model* or for all.
 
         Returns:
-            The held runs that go on.
+            The held runs that continue.
         """
 
         def switch_on(tx: Transaction) -> tuple[PlaybookRun, ...]:
@@ -193,16 +193,16 @@ class Healing(IncidentDecisions):
 
     def acknowledge(self, incident_id: str, *, by: str, now: datetime) -> Incident:
         """
-        Say that somebody looks into it.
+        Record that a person investigates the incident.
 
         Raises:
-            IncidentNotFound: There is none.
-            Conflict: It is resolved or closed.
+            IncidentNotFound: No incident has this id.
+            Conflict: The incident is resolved or closed.
         """
 
         def look(tx: Transaction) -> Incident:
             incident = _require_unresolved(tx.store(HealingStore).incident(incident_id))
-            entry = TimelineEntry(at=now, kind="acknowledged", text="somebody looks into it", actor=by)
+            entry = TimelineEntry(at=now, kind="acknowledged", text="Investigation started.", actor=by)
             mitigating = incident.status is IncidentStatus.MITIGATING
             status = incident.status if mitigating else IncidentStatus.INVESTIGATING
             after = replace(incident, status=status).noting(entry)
@@ -214,11 +214,11 @@ class Healing(IncidentDecisions):
 
     def resolve(self, incident_id: str, *, by: str, how: str, now: datetime) -> Incident:
         """
-        Answer it.
+        Resolve the incident; *how* says what resolved it.
 
         Raises:
-            IncidentNotFound: There is none.
-            Conflict: It is resolved or closed already.
+            IncidentNotFound: No incident has this id.
+            Conflict: The incident is already resolved or closed.
         """
 
         def answer(tx: Transaction) -> Incident:
@@ -229,17 +229,19 @@ class Healing(IncidentDecisions):
 
     def close(self, incident_id: str, *, by: str, now: datetime) -> Incident:
         """
-        Put a resolved incident away.
+        Close a resolved incident.
 
         Raises:
-            IncidentNotFound: There is none.
-            Conflict: It is not resolved.
+            IncidentNotFound: No incident has this id.
+            Conflict: The incident is not resolved.
         """
 
         def put_away(tx: Transaction) -> Incident:
             incident = tx.store(HealingStore).incident(incident_id)
             if incident.status is not IncidentStatus.RESOLVED:
-                raise Conflict(f"{incident_id} is {incident.status}.", remedy="Resolve it first.")
+                raise Conflict(
+                    f"Incident {incident_id} is {incident.status}, not resolved.", remedy="Resolve the incident first."
+                )
             entry = TimelineEntry(at=now, kind="closed", text="closed", actor=by)
             after = replace(incident, status=IncidentStatus.CLOSED).noting(entry)
             tx.store(HealingStore).put_incident(after)
@@ -251,7 +253,7 @@ class Healing(IncidentDecisions):
 
 def _require_unresolved(incident: Incident) -> Incident:
     if not incident.status.unresolved:
-        raise Conflict(f"{incident.id} is {incident.status} already.")
+        raise Conflict(f"Incident {incident.id} is already {incident.status}.")
     return incident
 
 
@@ -259,4 +261,4 @@ def _require_unpaused(tx: Transaction, model: ModelName) -> None:
     pause = pause_of(tx.store(HealingStore), model)
     if pause is not None:
         why = f"Healing is paused by {pause.by} since {pause.at.isoformat()}: {pause.reason}."
-        raise HealingPaused(why, remedy="Resume it first.")
+        raise HealingPaused(why, remedy="Resume healing first.")

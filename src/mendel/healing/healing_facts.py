@@ -1,4 +1,4 @@
-"""What is known of a model when healing looks at it, read from the registry before any transaction of healing's own."""
+"""Facts about a model that healing reads from the registry before it opens a transaction of its own."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ ACTOR = "healing"
 
 
 def actor_of(run_id: str) -> str:
-    """Who the registry's events name for what a run changes."""
+    """Name the actor in events about changes by the playbook run *run_id*: ``healing:<run_id>``."""
     return f"{ACTOR}:{run_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealingFacts:
     """
-    One model at one time.
+    Facts about one model at one time.
 
     Attributes:
         production: The version on the first route.
-        return_to: The version that a rollback would bring back.
-        tenures: Every stretch in production, oldest first.
+        return_to: The version that a rollback would return to production.
+        tenures: Every period in production, oldest first.
     """
 
     model: ModelName
@@ -46,20 +46,20 @@ class HealingFacts:
 
     @property
     def section(self) -> dict[str, Any]:
-        """The healing section as written, with the profile that may stand beside the triggers."""
+        """The section ``healing`` as written, with the profile, which the section ``rollback`` may hold instead."""
         return {"healing": self.document.section("healing"), "rollback": self.document.section("rollback")}
 
     @property
     def last_change(self) -> datetime | None:
-        """When production last changed hands, the first deployment included: the gates' cooldown counts from it."""
+        """When the production version last changed, first deployment included; the gates' cooldown counts from then."""
         return max((tenure.end or tenure.start for tenure in self.tenures), default=None)
 
     def tenure(self, ref: VersionRef) -> ProductionPeriod | None:
-        """The newest stretch of *ref* in production."""
+        """The newest period of *ref* in production."""
         return next((one for one in reversed(self.tenures) if one.version == ref.number), None)
 
     def circumstances(self, ref: VersionRef, *, drifting: bool) -> Circumstances:
-        """What a cause depends on."""
+        """The circumstances that decide the cause of a signal about *ref*."""
         tenure = self.tenure(ref)
         return Circumstances(
             newly_promoted=tenure is not None and self.at < tenure.start + self.policy.bake,
@@ -70,11 +70,11 @@ class HealingFacts:
 
 def read_healing_facts(registry: Registry, model: ModelName, now: datetime) -> HealingFacts:
     """
-    Read what there is to know of *model* but the supply of labels, which costs more than all the rest.
+    Read the facts about *model*, except its supply of labels, which is the costliest to count.
 
     Raises:
-        ModelNotFound: No such model.
-        InvalidPolicy: Its policy cannot be read.
+        ModelNotFound: *model* has no version.
+        InvalidPolicy: The policy of *model* cannot be read.
     """
     deployment, document = registry.lifecycle.deployment(model), registry.policies.of(model)
     tenures = tuple(sorted(registry.lifecycle.history(model), key=lambda tenure: tenure.start))

@@ -1,4 +1,4 @@
-"""From signals to incidents to decisions to runs, each taken in one transaction."""
+"""Turn signals into incidents, decisions and runs, each in one transaction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RECOUNT = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
-    """Labels, as they were counted last."""
+    """The supply of labels at the last count."""
 
     at: datetime
     since: datetime | None
@@ -51,12 +51,12 @@ class _Counted:
 
 class IncidentDecisions:
     """
-    The part of healing that acts on its own.
+    The part of healing that acts without a person.
 
     Args:
         registry: The registry.
         playbooks: Every playbook by name; see :func:`mendel.healing.load_playbooks`.
-        training: Whether a training could start.
+        training: Says whether a retraining could start.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class IncidentDecisions:
 
     def respond_to(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
         """
-        Take in what a look at a model found: open or join incidents, resolve those whose signal is gone, decide again.
+        Act on the result of a look: open or join incidents, resolve those whose signal is gone, and decide again.
 
         Returns:
             Every incident of the model that is open now.
@@ -88,7 +88,7 @@ class IncidentDecisions:
 
     def notice(self, signals: Sequence[Signal], now: datetime) -> tuple[Incident, ...]:
         """
-        Open an incident for each origin of *signals*, or join the one that is open, and decide what to do.
+        Open an incident for each diagnosis of *signals*, or join the incident that is open, and decide what to do.
 
         Returns:
             The incidents that the signals belong to.
@@ -106,10 +106,9 @@ class IncidentDecisions:
 
     def clear(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
         """
-        Resolve the incidents that *look* answers, unless a run is at work on them.
+        Resolve the incidents that *look* shows to be over, except those with an active run.
 
-        An incident is answered when every kind of signal it has was measured within bounds, or when its version no
-        longer serves.
+        An incident is over if every kind of its signals was measured within bounds, or its version no longer serves.
         """
         waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(look.model))
         if not any(_answer(incident, look) for incident in waiting):
@@ -128,7 +127,7 @@ class IncidentDecisions:
         return self._unit.write(settle)
 
     def review(self, model: ModelName, now: datetime) -> tuple[Incident, ...]:
-        """Decide again about every open incident of *model*: what had to wait may be due."""
+        """Decide again about every open incident of *model*: a wait may have ended."""
         waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(model))
         if not waiting:
             return ()
@@ -219,7 +218,7 @@ class IncidentDecisions:
         match decision:
             case Act(playbook=playbook, preempts=preempts) if run_id is not None:
                 if preempts is not None:
-                    former, why = tx.store(HealingStore).run(preempts), f"gave way to {run_id}"
+                    former, why = tx.store(HealingStore).run(preempts), f"stopped in favour of {run_id}"
                     self._journal.stop(tx, former, RunState.CANCELLED, why, now=about.at, by=ACTOR)
                 run = self._run(about, incident.ref, playbook, run_id=run_id, incident=incident.id, reason="decided")
                 self._journal.launch(tx, run, about.at)
@@ -272,12 +271,13 @@ class IncidentDecisions:
         self, about: HealingFacts, ref: VersionRef, since: datetime | None, kinds: Sequence[SignalKind]
     ) -> HealingFacts:
         """
-        Add what a training to replace *ref* could use of the rows since the change began.
+        Add the supply of labels for a retraining to replace *ref*, counted since the change began.
 
-        That is what its incident will say once signals of *kinds*, which say *since*, have joined it: the training
-        asks the incident.
+        The change began when the incident will say once signals of *kinds* with *since* have joined it; a retraining
+        reads that time from the incident.
 
-        Counted again every few seconds at most, and not for what no longer serves or is being worked on.
+        The labels are counted again every few seconds at most; they are not counted if *ref* no longer serves or the
+        incident has an active run or is escalated.
         """
         if about.production != ref:
             return about
@@ -292,7 +292,7 @@ class IncidentDecisions:
         return replace(about, supply=known.supply)
 
     def _write_against_rivals(self, work: Callable[[Transaction], T]) -> T:
-        """Write, and where another process opened the same incident in the same instant, look again and join it."""
+        """Run *work*; repeat it if another process opened the same incident meanwhile, so that it joins that one."""
         for _ in range(_RIVALS):
             try:
                 return self._unit.write(work)
@@ -302,7 +302,7 @@ class IncidentDecisions:
 
 
 def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | None, bool]:
-    """The open incident about the world that *ref* meets, and whether a run is at work on it."""
+    """The open incident of *ref* whose cause is of the family ``world``, and whether it has an active run."""
     store = tx.store(HealingStore)
     for incident in store.open_incidents(ref.model):
         if incident.ref == ref and incident.cause.family == "world":
@@ -311,12 +311,12 @@ def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | Non
 
 
 def _answer(incident: Incident, look: LookResult) -> str | None:
-    """Why *look* answers *incident*; None when it does not."""
+    """Why *look* shows that *incident* is over; None if it does not."""
     if look.ref != incident.ref:
-        return f"{incident.ref} no longer serves" if look.ref is not None else "nothing is in production any more"
+        return f"{incident.ref} no longer serves" if look.ref is not None else "no version is in production"
     if set(incident.kinds) <= set(look.clear):
         told = "; ".join(one.text for one in look.looked if one.kind in incident.kinds)
-        return f"the signal went away: {told}"
+        return f"the signal is gone: {told}"
     return None
 
 

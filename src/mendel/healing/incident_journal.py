@@ -1,4 +1,4 @@
-"""What healing writes inside a transaction: incidents, runs and their events, the same for people and for playbooks."""
+"""Write incidents, runs and their events in a transaction, for the commands of people and for playbooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mendel.healing.ports import HealingStore
 from mendel.values import ModelName, VersionRef, to_builtins
 
 WORKFLOW = "playbook"
-"""The name under which the body of playbooks is registered with the workflows."""
+"""The name under which the workflow of playbooks is registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Journal:
     def say(
         self, tx: Transaction, what: str, about: VersionRef | str, told: dict[str, Any], *, now: datetime, by: str
     ) -> None:
-        """Append the event *what* about a version (whose ``model_id`` it then names), a model, or healing itself."""
+        """Append the event *what* about a version (with its ``model_id`` in the data), a model, or healing."""
         if isinstance(about, VersionRef):
             told = {"model_id": f"{about.model}/{about.number}", **told}
         event = Event(id=self.new_id(), type=what, subject=str(about), time=now, actor=by, data=to_builtins(told))
         tx.append(event)
 
     def change(self, tx: Transaction, incident_id: str | None, with_: Callable[[Incident], Incident]) -> None:
-        """Put ``with_(incident)`` in the incident's place; nothing, where a run has none."""
+        """Replace the incident by ``with_(incident)``; do nothing if *incident_id* is None."""
         if incident_id is not None:
             store = tx.store(HealingStore)
             store.put_incident(with_(store.incident(incident_id)))
@@ -52,7 +52,7 @@ class Journal:
         self.change(tx, incident_id, lambda incident: incident.noting(entry))
 
     def resolve(self, tx: Transaction, incident: Incident, how: str, now: datetime, by: str) -> Incident:
-        """Answer *incident*."""
+        """Resolve *incident*; *how* says what resolved it."""
         after = resolved(incident, how, now, actor=by)
         tx.store(HealingStore).put_incident(after)
         told = {
@@ -65,7 +65,7 @@ class Journal:
         return after
 
     def escalate(self, tx: Transaction, incident: Incident, why: str, now: datetime, by: str) -> Incident:
-        """Ask for a person, once."""
+        """Escalate *incident* to a person, unless that was done before."""
         if incident.escalated or not incident.status.unresolved:
             return incident
         after = escalated(incident, why, now, actor=by)
@@ -76,7 +76,7 @@ class Journal:
 
     def launch(self, tx: Transaction, run: PlaybookRun, now: datetime) -> PlaybookRun:
         """
-        Start the run's present part with the commit of *tx*.
+        Start the current part of *run* when *tx* commits.
 
         Raises:
             AlreadyExists: Another run of the model is active.
@@ -90,7 +90,7 @@ class Journal:
 
     def go_on(self, tx: Transaction, run: PlaybookRun, now: datetime) -> PlaybookRun:
         """
-        Start the next part of a held run.
+        Start the next part of a held run when *tx* commits.
 
         Raises:
             AlreadyExists: Another run of the model is active.
@@ -100,7 +100,7 @@ class Journal:
     def stop(
         self, tx: Transaction, run: PlaybookRun, state: RunState, why: str, *, now: datetime, by: str
     ) -> PlaybookRun:
-        """End a run from outside: whatever it would do next, it finds itself over first."""
+        """End *run* in the store; its workflow checks the run's state before each step and stops."""
         after = replace(run, state=state, finished_at=now)
         tx.store(HealingStore).put_run(after)
         told = {"run": run.id, "playbook": run.playbook, "state": state, "why": why}
@@ -110,7 +110,7 @@ class Journal:
         return after
 
     def reopen(self, tx: Transaction, incident_id: str | None) -> None:
-        """Nothing mends the incident any more."""
+        """Set the incident back from ``mitigating`` to ``open``, since no run works on it."""
 
         def opened(incident: Incident) -> Incident:
             mitigating = incident.status is IncidentStatus.MITIGATING
@@ -120,5 +120,5 @@ class Journal:
 
 
 def pause_of(store: HealingStore, model: ModelName) -> Pause | None:
-    """The pause that holds for *model*: one for all before its own."""
+    """The pause that holds for *model*: a pause for all models comes before a pause for *model*."""
     return next((pause for pause in store.pauses() if pause.model in {None, model}), None)

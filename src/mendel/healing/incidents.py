@@ -1,4 +1,4 @@
-"""The life of an incident, as values: opened, joined, mitigated, resolved."""
+"""Pure functions over incidents: open, join, resolve and escalate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mendel.healing.playbook_runs import (
 from mendel.values import Severity
 
 _MAX_EVIDENCE = 20
-"""Evidence of repeats is kept this often; the ledger has the decisions with theirs."""
+"""How often evidence of repeats is stored; the ledger keeps the decisions with their evidence."""
 
 
 def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: datetime) -> Incident:
@@ -71,7 +71,7 @@ def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime
 
 
 def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
-    """The incident with *diagnosis* joined to it: noted where it tells something new, counted where it repeats."""
+    """Join *diagnosis* to *incident*: new signals are noted in the timeline, repeated ones counted."""
     new_kinds = tuple(kind for kind in diagnosis.kinds if kind not in incident.kinds)
     worse = diagnosis.severity.rank > incident.severity.rank
     after = replace(
@@ -93,13 +93,13 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
 
 
 def resolved(incident: Incident, how: str, now: datetime, *, actor: str) -> Incident:
-    """The incident, answered."""
+    """The incident as resolved by *actor*."""
     entry = TimelineEntry(at=now, kind="resolved", text=how, actor=actor)
     return replace(incident, status=IncidentStatus.RESOLVED, resolved_at=now).noting(entry)
 
 
 def escalated(incident: Incident, why: str, now: datetime, *, actor: str) -> Incident:
-    """The incident, one severity up and waiting for a person."""
+    """The incident as escalated: one severity higher, waiting for a person."""
     worse = list(Severity)[min(incident.severity.rank + 1, Severity.CRITICAL.rank)]
     entry = TimelineEntry(at=now, kind="escalated", text=why, actor=actor)
     return replace(incident, escalated=True, severity=worse, status=IncidentStatus.INVESTIGATING).noting(entry)
@@ -107,10 +107,10 @@ def escalated(incident: Incident, why: str, now: datetime, *, actor: str) -> Inc
 
 def final_state(outcomes: dict[str, Any], states: tuple[StepState, ...]) -> RunState:
     """
-    How a run ended, from what its steps left behind.
+    The final state of a run, from the facts and states of its steps.
 
-    A failed step fails the run; a candidate that was not good enough rejects it; a signal that stayed makes it
-    ineffective.
+    A failed step makes the run failed, a candidate that failed its gates makes it rejected, and a signal that persists,
+    or a candidate that was taken back, makes it ineffective.
     """
     if StepState.FAILED in states:
         return RunState.FAILED

@@ -1,4 +1,4 @@
-"""The monitor: cheap eyes for every second, thorough ones for every window, and eyes for what a playbook changed."""
+"""The monitor: fast checks for every second, slow checks for every window, and checks of a playbook's effect."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _SERVERS = frozenset({SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, Signal
 
 class Monitor:
     """
-    Looks at models and says what it sees; it changes nothing.
+    Looks at models and reports signals; it changes nothing.
 
-    It remembers since when a deployment has stood and the references of versions; a new one only has to look again.
+    A monitor caches when it first saw each deployment, and the references and baselines of versions.
     """
 
     def __init__(self, registry: Registry, log: Log) -> None:
@@ -54,7 +54,7 @@ class Monitor:
 
     def check_counters(self, model: ModelName, now: datetime) -> LookResult:
         """
-        Read the counters, and whether servers follow: a few reads of the database, meant for every second.
+        Run the fast checks, of counters and convergence: a few reads of the database, meant for every second.
 
         Raises:
             ModelNotFound: No such model.
@@ -84,10 +84,10 @@ class Monitor:
 
     def _dated(self, look: LookResult, document: PolicyDocument) -> LookResult:
         """
-        Say since when rows lie outside the reference: what a training shall learn from came after it.
+        Date the rise of OOD rows; a retraining learns from the rows after it.
 
-        Counters are faster than the log. Where the log does not show the rise yet, it is dated to now: late, but that
-        never takes rows from before the change for rows after it.
+        Counters are faster than the log. The rise is dated to now if the log does not show it yet: a late date never
+        counts rows from before the change as rows after it.
         """
         ref = look.ref
         if ref is None or all(signal.kind is not SignalKind.OOD for signal in look.signals):
@@ -100,11 +100,11 @@ class Monitor:
 
     def check_log(self, model: ModelName, now: datetime) -> LookResult:
         """
-        Hold the last windows' inputs against the version's reference, and its labelled answers against its baseline.
+        Run the slow checks: compare recent inputs with the version's reference, and its quality with its baseline.
 
         Raises:
             ModelNotFound: No such model.
-            StoreUnavailable: The log does not answer: that is no drift and no calm, but nothing known.
+            StoreUnavailable: The prediction log does not answer; drift and quality are then unknown.
         """
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
@@ -126,13 +126,13 @@ class Monitor:
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """
-        Look whether the incident's signals are gone from what serves now, by what it did from *since* to *now* only.
+        Check whether the incident's signals are gone from the serving version, measured from *since* to *now* only.
 
-        ``gone`` needs every kind of signal measured and within bounds; one that is beyond says ``persists``.
+        ``gone``: every kind of signal was measured within bounds; ``persists``: some kind is beyond its bound.
         """
         deployment = self._registry.lifecycle.deployment(incident.ref.model)
         if deployment.production is None:
-            return Effect(state=EffectState.NOT_MEASURED, text="nothing is in production")
+            return Effect(state=EffectState.NOT_MEASURED, text="no version is in production")
         ref, kinds = VersionRef(incident.ref.model, deployment.production), set(incident.kinds)
         document = self._registry.policies.of(ref.model)
         found: dict[SignalKind, tuple[bool | None, str]] = {}
@@ -145,7 +145,7 @@ class Monitor:
             found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
-            # of a version that came with the change, every row of the first grain counts
+            # the change put this version into production, so every row of the first grain counts
             start = window.start if ref == incident.ref else Window.containing(window.start, policy.every).start
             found[SignalKind.DRIFT] = self._drift_gone(ref, Window(start, window.end), policy)
         if SignalKind.QUALITY in kinds:
@@ -208,7 +208,7 @@ class Monitor:
         return findings_of_quality(look, ref, moved=moved, policy_hash=document.hash, now=now, window=window)
 
     def _baseline(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
-        """What the version was registered with, or else its first labelled rows in production."""
+        """The quality registered with the version, else that of its first labelled rows in production."""
         registered = registered_quality(self._registry.versions.get(ref), policy)
         if registered is not None or ref in self._baselines:
             return registered or self._baselines[ref]

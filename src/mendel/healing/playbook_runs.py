@@ -1,4 +1,4 @@
-"""The runs of playbooks: how far each is, and what its steps did."""
+"""Runs of playbooks, with their states and the outcomes of their steps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mendel.values import VersionRef
 
 class RunState(StrEnum):
     """
-    How far the run of a playbook is.
+    The state of a playbook's run.
 
-    ``proposed`` never started; ``held`` stopped before a step until somebody approves it, or healing is resumed.
-    ``undecided`` lacked evidence to judge its candidate, and may be tried again; ``declined`` by a person.
+    ``proposed``: not started; ``held``: waits before a step until a person approves or healing is resumed.
+    ``undecided``: lacked evidence to judge its candidate, may be tried again; ``declined``: ended by a person.
     """
 
     PROPOSED = "proposed"
@@ -32,22 +32,22 @@ class RunState(StrEnum):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen in it."""
+        """Whether the run has ended."""
         return self not in {RunState.PROPOSED, RunState.RUNNING, RunState.HELD}
 
     @property
     def waiting(self) -> bool:
-        """Whether it goes on only when a person approves it, or healing is resumed."""
+        """Whether the run waits until a person approves or healing is resumed."""
         return self in {RunState.PROPOSED, RunState.HELD}
 
     @property
     def unhelpful(self) -> bool:
-        """Whether it ended without mending what it was started for."""
+        """Whether the run ended without helping its incident."""
         return self in {RunState.INEFFECTIVE, RunState.REJECTED, RunState.FAILED}
 
 
 class StepState(StrEnum):
-    """How one step of a run ended."""
+    """The state in which one step of a run ended."""
 
     DONE = "done"
     SKIPPED = "skipped"
@@ -57,7 +57,7 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
-    """How one step ended; ``facts`` are what later conditions may ask about, ``held_for`` what it waits for."""
+    """The outcome of one step; later conditions read ``facts``, and ``held_for`` says what a held step waits for."""
 
     name: str
     action: str
@@ -74,15 +74,15 @@ class PlaybookRun:
     One run of a playbook.
 
     Attributes:
-        id: ``<incident>-<n>``, or ``RUN-<year>-<n>`` for one that a person or a schedule asked for.
-        playbook: Its name; ``document`` is the playbook as it stood when the run was made, so that a resumed run
+        id: ``<incident>-<n>``, or ``RUN-<year>-<n>`` for a run that a person or a schedule started.
+        playbook: Name of the playbook; ``document`` is the playbook when the run was made, so that a resumed run
             follows the same steps.
-        policy: The healing section of the policy at that time, as written.
-        part: Which workflow carries it: each approval of a held step starts the next part.
-        held_at: Index of the step it waits before.
-        held_for: What it waits for: ``approval`` or ``resume``.
+        policy: The section ``healing`` of the policy at that time, as written.
+        part: Number of the workflow that carries the run: each approval of a held step starts the next part.
+        held_at: Index of the step before which the run waits.
+        held_for: The wait of a held run: ``approval`` or ``resume``.
         approved_step: Index of the step that was approved last.
-        facts: The outcomes' facts together, newest wins.
+        facts: The facts of all outcomes; the newest value of a fact wins.
     """
 
     id: str
@@ -107,5 +107,5 @@ class PlaybookRun:
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries the present part."""
+        """The id of the workflow that carries the current part."""
         return self.id if self.part == 1 else f"{self.id}.{self.part}"

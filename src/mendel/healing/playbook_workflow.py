@@ -1,4 +1,4 @@
-"""The body of every playbook: one durable workflow that can be killed anywhere and ends as if nothing had happened."""
+"""The durable workflow of every playbook; if killed and resumed, it ends like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Begun:
-    """What a part of a run starts from, fixed by its first step."""
+    """The input of one part of a run, fixed by its first step."""
 
     run: PlaybookRun
     incident: Incident | None
@@ -39,11 +39,11 @@ class _Begun:
 
 class PlaybookWorkflow:
     """
-    Plays a run: register it with the workflows as ``playbook`` (:data:`mendel.healing.WORKFLOW`).
+    Plays a run; registered with the workflows as ``playbook`` (:data:`mendel.healing.WORKFLOW`).
 
-    Every action is one or more durable steps. What changes the registry carries the step's key, what changes healing's
-    own rows is written once by key; so a step that is run again after a kill finds its change made. The playbook is the
-    one that was stored with the run.
+    Every action is one or more durable steps. Changes of the registry carry the step's key, and changes of healing's
+    own rows are written once by key; so a step that is repeated after a kill finds its change made. The playbook is
+    the one that was stored with the run.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PlaybookWorkflow:
         self._actions = Actions(unit, registry, watcher=watcher, retrain=retrain, journal=self._journal, clock=clock)
 
     def __call__(self, durable: WorkflowContext, payload: Payload) -> Payload:
-        """Play one part of the run ``payload["run"]``: from its start, or from the step it was held before, on."""
+        """Play one part of the run ``payload["run"]``, from the start or from the step at which the run was held."""
         begun = from_builtins(
             durable.step("begin", lambda: self._begin(str(payload["run"]), int(payload["part"]))), _Begun
         )
@@ -108,9 +108,9 @@ class PlaybookWorkflow:
         return self._unit.write_once(StepKey(workflow_id=run_id, step=f"begin {part}"), begin)
 
     def _play(self, playing: Playing, *, approved: bool) -> StepOutcome:
-        """Play one step, unless its condition does not hold, the run was ended, or it has to be held."""
+        """Play one step; skip it if its condition is not met or the run is over, and hold it if it must wait."""
         if not playing.step.applies(playing.facts):
-            return self._outcome(playing, StepState.SKIPPED, Done(text="its condition does not hold"))
+            return self._outcome(playing, StepState.SKIPPED, Done(text="the condition is not met"))
         stands = playing.durable.step(f"{playing.name} stands", lambda: self._stands(playing.run))
         if stands["over"]:
             return self._outcome(playing, StepState.SKIPPED, Done(text="the run is over"))
@@ -120,7 +120,7 @@ class PlaybookWorkflow:
         return self._supervised(playing)
 
     def _supervised(self, playing: Playing) -> StepOutcome:
-        """The supervisor of actions: whatever one raises ends the step as failed, and is recorded."""
+        """The supervisor of actions: an exception of an action ends the step as failed and is recorded."""
         try:
             return self._outcome(playing, StepState.DONE, self._actions.perform(playing))
         except Refused as error:
@@ -133,7 +133,7 @@ class PlaybookWorkflow:
             return self._outcome(playing, StepState.FAILED, Done(text=f"{type(error).__name__}: {error}"))
 
     def _stands(self, run: PlaybookRun) -> Payload:
-        """Whether somebody ended the run meanwhile, and whether healing is paused."""
+        """Whether the run was ended meanwhile, and whether healing is paused."""
 
         def read(tx: Transaction) -> Payload:
             store = tx.store(HealingStore)
@@ -202,7 +202,7 @@ class PlaybookWorkflow:
         return self._unit.write_once(StepKey(workflow_id=run_id, step="end"), end)
 
     def _finish(self, tx: Transaction, run: PlaybookRun, last: StepOutcome) -> PlaybookRun:
-        """End the run; one that did not help escalates its incident, since it is not run again on the same one."""
+        """End the run; escalate its incident if the run did not help, since the playbook is not tried again on it."""
         state = final_state(run.facts, tuple(step.state for step in run.steps))
         after = replace(run, state=state, finished_at=last.at)
         store = tx.store(HealingStore)
@@ -227,7 +227,7 @@ def _first_facts(begun: _Begun, policy: HealingPolicy) -> dict[str, Any]:
 
 
 def _held_for(playing: Playing, *, approved: bool, paused: bool) -> str | None:
-    """What the step must wait for: a person, by the playbook or the policy, or the end of a pause."""
+    """What the step waits for: ``approval`` by playbook or policy, ``resume`` while healing is paused, or None."""
     step, promotes = playing.step, playing.step.action is Action.PROMOTE_CANDIDATE
     asks = step.requires is not None or (promotes and playing.policy.autonomy.of("promote") is not Level.ACT)
     if asks and not approved:

@@ -1,4 +1,4 @@
-"""Playbooks: named lists of actions, written in YAML, checked line by line when they are read."""
+"""Playbooks: named lists of actions, written in YAML and checked when they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mendel.values import from_mapping, parse_duration, unknown_key_message
 
 
 class Action(StrEnum):
-    """Everything a playbook can do."""
+    """The actions of playbooks."""
 
     ROLL_BACK = "roll_back"
     AWAIT_CONVERGENCE = "await_convergence"
@@ -32,7 +32,7 @@ class Action(StrEnum):
 
     @property
     def live(self) -> bool:
-        """Whether it changes what is served, so that the kill switch holds it."""
+        """Whether the action changes what is served, so that a pause holds it."""
         return self in {Action.ROLL_BACK, Action.PROMOTE_CANDIDATE}
 
 
@@ -44,7 +44,7 @@ CONDITIONS: Mapping[str, str] = {
     "converged": "yes, no, or unobserved when no server reports",
     "effect": "of watch: gone, persists or not_measured",
 }
-"""What ``when`` may ask about."""
+"""The facts that ``when`` may name, with their meanings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,9 @@ class Step:
     One action of a playbook.
 
     Attributes:
-        when: Fact -> accepted values; every fact named must have one of its values, else the step is skipped.
-        timeout: For waiting actions; None: the policy's bound.
-        retries: How often it is tried again while something is unavailable.
+        when: Fact -> accepted values; the step is skipped unless every named fact has one of its values.
+        timeout: The longest wait of a waiting action; None takes the policy's bound.
+        retries: How often the action is retried while a service is unavailable.
         requires: ``approval`` holds the run before this step until a person approves.
     """
 
@@ -67,7 +67,7 @@ class Step:
     requires: str | None = None
 
     def applies(self, facts: Mapping[str, Any]) -> bool:
-        """Whether *facts* meet every condition; a fact that is not known meets none."""
+        """Whether *facts* meet every condition; an unknown fact meets no condition."""
         return all(str(facts.get(fact)) in accepted for fact, accepted in self.when.items())
 
 
@@ -77,11 +77,11 @@ class Playbook:
     A named list of actions.
 
     Attributes:
-        autonomy: Which key of the policy's autonomy guards it.
-        starts_under: The least level at which it starts by itself: ``propose`` where nothing live changes before a step
-            that asks again.
-        urgent: It takes precedence over a run that is not, and waits for flap damping instead of the cooldown.
-        harmless: It changes nothing, so cooldown and runs a day do not apply.
+        autonomy: The key of the policy's ``autonomy`` that guards the playbook.
+        starts_under: The lowest level at which the playbook starts without approval: ``propose`` if a later step
+            asks for approval before it changes what is served.
+        urgent: The playbook stops a run that is not urgent, and waits for flap damping instead of the cooldown.
+        harmless: The playbook changes nothing, so cooldown and ``max_runs_per_day`` do not apply.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Playbook:
     harmless: bool = False
 
     def preview(self) -> tuple[str, ...]:
-        """What a run would do, a line for each step: the dry run."""
+        """The steps of a run, one line each, for a dry run."""
         return tuple(
             step.name
             + "".join(f", if {fact} is {' or '.join(accepted)}" for fact, accepted in step.when.items())
@@ -112,13 +112,13 @@ def shipped_playbooks() -> dict[str, Playbook]:
 
 def load_playbooks(directory: Path | None = None) -> dict[str, Playbook]:
     """
-    The shipped playbooks and the user's own; a user's one replaces a shipped one of its name.
+    Load the shipped playbooks and the user's; a user's playbook replaces a shipped one of the same name.
 
     Args:
-        directory: Where the user's ``*.yaml`` lie; None: none.
+        directory: Directory of the user's ``*.yaml`` files, if any.
 
     Raises:
-        InvalidPolicy: A document is not a playbook; names file, line and the nearest known key.
+        InvalidPolicy: A file is not a playbook; the message names file, line and the nearest known key.
     """
     books = shipped_playbooks()
     if directory is not None:
@@ -133,7 +133,7 @@ def parse_playbook(text: str, *, where: str) -> Playbook:
     Read one playbook.
 
     Raises:
-        InvalidPolicy: Unreadable YAML, an unknown key, action or condition, or a value out of range.
+        InvalidPolicy: The YAML is invalid, a key, action or condition is unknown, or a value is out of range.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -161,7 +161,7 @@ def _with_defaults(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _word(value: object) -> str:
-    """Give back what was written: YAML reads a bare yes or no as a truth value."""
+    """The word as written: YAML reads a bare yes or no as a truth value."""
     return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 

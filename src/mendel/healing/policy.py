@@ -1,4 +1,4 @@
-"""How far healing may go on its own, and what it tries."""
+"""The ``healing`` section of a policy: autonomy, remedies and bounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mendel.values import from_mapping, unknown_key_message
 
 
 class Level(StrEnum):
-    """How far healing may go on its own, least first."""
+    """A level of autonomy, lowest first."""
 
     OBSERVE = "observe"
     PROPOSE = "propose"
@@ -29,10 +29,10 @@ class Level(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autonomy:
     """
-    How far healing may go, by what it would do.
+    The level of autonomy for each kind of change.
 
-    A retraining changes nothing that is live until its candidate is promoted, so ``retrain: propose`` already trains up
-    to the candidate; the promotion acts only where ``retrain`` and ``promote`` both say ``act``, else it is proposed.
+    A retraining changes nothing that is served until its candidate is promoted, so ``retrain: propose`` already trains
+    the candidate. Healing promotes the candidate if ``retrain`` and ``promote`` are both ``act``, else proposes it.
     """
 
     rollback: Level = Level.ACT
@@ -59,11 +59,11 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.OOD: "retrain",
     Cause.SERVERS: "notify",
 }
-"""Which playbook a cause asks for, unless the policy says otherwise."""
+"""The default playbook for each cause."""
 
 _PROFILES = ("default", "classic")
 NO_REMEDY = "none"
-"""What a policy writes for a cause that shall only be observed."""
+"""The remedy of a cause that healing only observes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +72,12 @@ class HealingPolicy:
     The section ``healing`` of a policy.
 
     Attributes:
-        remedies: Cause -> playbook, over the default table; ``none`` only observes.
-        cooldown: How long after a run's end no other run starts on the model. A rollback does not wait for it, unless
-            the version it would leave was itself put there by a rollback within this time (flap damping).
-        max_runs_per_day: Runs of one model that act, within any 24 hours.
-        bake: How long after its promotion a version counts as new; until then failing to load, or quality that is low
-            from its first rows on, is put down to the version.
+        remedies: Cause -> playbook, overriding the default table; ``none`` only observes.
+        cooldown: How long after a run's end no other run starts on the model. A rollback does not wait, unless another
+            rollback put the serving version into production within this time (flap damping).
+        max_runs_per_day: Most runs of one model within any 24 hours, harmless ones not counted.
+        bake: How long after its promotion a version counts as new. A new version is held at fault if it cannot be
+            loaded, or if its quality is low from its first rows on.
         quality_floor: The primary metric may not fall below this; None: the baseline's margin decides.
         converge_within: How long servers may take to follow a deployment.
         effect_within: How long a signal may take to go away after a playbook changed something.
@@ -102,10 +102,10 @@ class HealingPolicy:
             if key not in causes:
                 raise InvalidPolicy(unknown_key_message(key, causes, "remedies"))
         if self.max_runs_per_day < 0:
-            raise InvalidPolicy("max_runs_per_day is a count, at least 0")
+            raise InvalidPolicy("max_runs_per_day must be at least 0")
 
     def remedy(self, cause: Cause) -> str | None:
-        """The playbook that *cause* asks for; None: observe only."""
+        """The playbook for *cause*; None if healing only observes."""
         classic = self.profile == "classic" and cause is not Cause.SERVERS
         default = "model_rollback" if classic else REMEDIES[cause]
         name = self.remedies.get(cause.value, default)
@@ -114,9 +114,9 @@ class HealingPolicy:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> HealingPolicy:
         """
-        Read the section ``healing`` of a policy document; absent, every default.
+        Read the section ``healing`` of a policy document; without the section, every default applies.
 
-        The profile may stand in the section ``rollback`` instead, beside the triggers it is about.
+        The profile may stand in the section ``rollback`` instead.
         """
         beside = {key: value for key, value in (body.get("rollback") or {}).items() if key == "profile"}
         return from_mapping(cls, {**beside, **(body.get("healing") or {})}, at="healing")

@@ -1,4 +1,4 @@
-"""What healing needs: its store, and what it uses of other rooms."""
+"""The ports of healing: its store, retraining, and the watcher of effects."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from mendel.values import ModelName
 
 
 class Training(Protocol):
-    """What healing uses of :class:`mendel.retraining.Retraining`, which specifies it."""
+    """The part of :class:`mendel.retraining.Retraining` that healing uses."""
 
     def supply(
         self, model: ModelName, document: PolicyDocument, now: datetime, *, since: datetime | None = None
     ) -> LabelSupply:
-        """What a training of *model* could use now, of the rows answered *since*."""
+        """The labels that a retraining of *model* could use now, of rows answered *since*."""
 
 
 class EffectMonitor(Protocol):
     """Judges for a playbook whether the change it made has helped."""
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
-        """Whether the incident's signals are gone, judged on what the serving version did from *since* to *now*."""
+        """Whether the incident's signals are gone, measured on the serving version from *since* to *now*."""
 
 
 class HealingStore(Protocol):
     """
     Incidents, decisions, runs and pauses (``tx.store(HealingStore)``), bound to one transaction.
 
-    Constraints, not callers, hold that a model version has one unresolved incident of one cause, and that a model has
-    one running run.
+    Constraints of the store ensure at most one unresolved incident per model version and cause, and at most one
+    running run per model.
     """
 
     def next_number(self, series: str) -> int:
@@ -48,26 +48,26 @@ class HealingStore(Protocol):
 
     def add_incident(self, incident: Incident) -> None:
         """
-        Keep a new incident.
+        Add a new incident.
 
         Raises:
-            AlreadyExists: An unresolved one of that version and cause, or one of that id, is there.
+            AlreadyExists: The id is taken, or the version has an unresolved incident of that cause.
         """
 
     def put_incident(self, incident: Incident) -> None:
         """
-        Replace the incident of that id.
+        Replace the incident with the id of *incident*.
 
         Raises:
-            IncidentNotFound: There is none.
+            IncidentNotFound: No incident has this id.
         """
 
     def incident(self, incident_id: str) -> Incident:
         """
-        The incident.
+        The incident with this id.
 
         Raises:
-            IncidentNotFound: There is none.
+            IncidentNotFound: No incident has this id.
         """
 
     def open_incidents(self, model: ModelName | None = None) -> tuple[Incident, ...]:
@@ -77,25 +77,25 @@ class HealingStore(Protocol):
         """The newest *limit* incidents (of *model*), newest first."""
 
     def add_decision(self, record: DecisionRecord) -> None:
-        """Keep a decision."""
+        """Add a decision."""
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         """The decisions about an incident, oldest first."""
 
     def put_run(self, run: PlaybookRun) -> None:
         """
-        Keep or replace the run of that id.
+        Add the run, or replace the run with its id.
 
         Raises:
-            AlreadyExists: Another run of the model is running, and this one would be too.
+            AlreadyExists: *run* is running, and so is another run of its model.
         """
 
     def run(self, run_id: str) -> PlaybookRun:
         """
-        The run.
+        The run with this id.
 
         Raises:
-            RunNotFound: There is none.
+            RunNotFound: No run has this id.
         """
 
     def runs(
@@ -107,16 +107,16 @@ class HealingStore(Protocol):
         limit: int = 1000,
     ) -> tuple[PlaybookRun, ...]:
         """
-        Runs, oldest first: of *model*, of *incident*; those that are not over and those made at or after *since*.
+        Runs, oldest first: of *model*, of *incident*; those not over, and those made at or after *since*.
 
-        The newest *limit* of them.
+        At most the newest *limit* runs are returned.
         """
 
     def put_pause(self, pause: Pause) -> None:
-        """Switch healing off for its model, or for all; replaces the pause that is there."""
+        """Pause healing for the pause's model or for all models; replaces an earlier pause."""
 
     def lift_pause(self, model: ModelName | None) -> bool:
-        """Switch it on again; whether it was off."""
+        """Lift the pause of *model*, or the one for all models; True if there was a pause."""
 
     def pauses(self) -> tuple[Pause, ...]:
-        """Every pause, the one for all first."""
+        """Every pause; the pause for all models comes first."""

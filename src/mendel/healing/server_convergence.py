@@ -1,4 +1,4 @@
-"""Whether servers serve a deployment: pure, over what they last reported."""
+"""Convergence of servers on a deployment, computed from their last reports."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mendel.values import Deployment, ModelConvergence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentConvergence:
     """
-    How far the reporting servers are with one deployment.
+    How many of the reporting servers serve one deployment.
 
     Attributes:
-        servers: How many hold the model and report.
-        serving: How many of them serve the deployment's generation, or a newer one.
-        failures: ``server: error`` of those that could not load the production version.
-        not_ready: Servers that answer no request at all.
+        servers: Number of reporting servers that hold the model.
+        serving: Number of them that serve the deployment's generation or a newer one.
+        failures: ``server: error`` for each server that could not load the production version.
+        not_ready: Servers that answer no requests.
     """
 
     generation: int
@@ -47,7 +47,7 @@ def convergence_of(deployment: Deployment, availability: Availability) -> Deploy
     """
     Count which reporting servers serve *deployment*.
 
-    A server has failed when it says so of the production version of the generation it shall serve.
+    A server has failed if it reports a failure of the production version in the deployment's generation.
     """
     reporting = availability.reporting
     return DeploymentConvergence(

@@ -221,7 +221,7 @@ class TestRuns:
         in_process.promoted(model, 2)
         run = client.start_playbook(model, "notify", reason="drill")  # in process it waits for the next hub
         for answer in (lambda: client.approve_run(run.id), lambda: client.decline_run(run.id, reason="no")):
-            with pytest.raises(Conflict, match="waits for nobody"):
+            with pytest.raises(Conflict, match="does not wait for approval"):
                 answer()
         with pytest.raises(AlreadyExists):
             client.start_playbook(model, "notify", reason="again")

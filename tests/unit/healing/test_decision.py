@@ -92,7 +92,7 @@ def test_by_default_faults_roll_back():
     decision = decided()
     assert isinstance(decision, Act)
     assert decision.playbook == "model_rollback"
-    assert decision.reasons == ("faults asks for model_rollback", "High error rate: 8.00%")
+    assert decision.reasons == ("the remedy for faults is model_rollback", "High error rate: 8.00%")
     assert decision.policy_hash == "h"
 
 

@@ -168,7 +168,7 @@ class TestPlaying:
         house.play()
         assert timedelta(seconds=20) <= house.clock() - start < timedelta(seconds=22)
         (resolved,) = house.events("incident.resolved")
-        assert "no signal could be measured" in resolved.data["how"]
+        assert "its effect could not be measured" in resolved.data["how"]
 
     def test_a_rejected_candidate_escalates(self, house):
         """A candidate that fails its gates is deprecated, and the incident asks for a person."""
@@ -224,7 +224,7 @@ class TestPlaying:
         house.promote(7)
         house.play()
         assert house.registry.lifecycle.deployment(MODEL).production == 7
-        assert "not in production any more" in runs(house)[0].steps[-1].text
+        assert "no longer in production" in runs(house)[0].steps[-1].text
 
     def test_a_bad_promotion_during_the_bake_is_taken_back(self, house):
         """What a retraining promoted and then faults is rolled back at once, in spite of the cooldown."""
@@ -280,7 +280,7 @@ class TestProposing:
         house.healing.decline(run.id, by="ann", reason="known", now=house.clock())
         notice(house, "faults")
         assert [one.state for one in runs(house)] == [RunState.DECLINED]
-        with pytest.raises(Conflict, match="waits for nobody"):
+        with pytest.raises(Conflict, match="does not wait for approval"):
             house.healing.approve(run.id, by="ann", now=house.clock())
 
     def test_an_approved_promotion_still_asks_the_registry(self, house):
@@ -395,7 +395,7 @@ class TestPeople:
         house.policy(remedies={"faults": "none"})
         (incident,) = notice(house, "faults")
         assert incident.status is IncidentStatus.OPEN
-        with pytest.raises(Conflict, match="Resolve it first"):
+        with pytest.raises(Conflict, match="Resolve the incident first"):
             house.healing.close(incident.id, by="ann", now=house.clock())
         assert house.healing.acknowledge(incident.id, by="ann", now=house.clock()).status == "investigating"
         house.healing.resolve(incident.id, by="ann", how="restarted", now=house.clock())
