@@ -16,7 +16,7 @@ from mendel.predictions import LabelRow, PredictionBlock, Spool, id_texts, mint_
 from mendel.values import Measured, to_micros
 
 LABELS = "/api/v1/monitoring/labels"
-ONE, TWO = (str(uuid.uuid4()) for _ in range(2))
+ONE, TWO = (str(uuid.UUID(int=number, version=4)) for number in (1, 2))
 
 
 def segment_of(directory, spool_id, *blocks):
