@@ -114,7 +114,10 @@ def test_labels_come_from_files(mendel, tmp_path):
     """Imported labels are counted; a file without the column is refused."""
     path = tmp_path / "labels.csv"
     path.write_text(f"prediction_id,true_label\n{uuid4()},1\n")
-    assert mendel("labels", "import", path).out == "1 labels taken; those of unknown predictions wait for them.\n"
+    assert (
+        mendel("labels", "import", path).out
+        == "1 labels accepted; labels of unknown predictions are kept until the predictions arrive.\n"
+    )
     refused = mendel("labels", "import", path, "--label-column", "y")
     assert refused.code == 1
     assert "no column 'y'" in refused.err

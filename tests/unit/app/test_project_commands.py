@@ -416,7 +416,7 @@ class TestMigration:
 
     def test_what_is_not_there(self, mendel, tmp_path):
         """Without a classifier.yaml there is nothing to rewrite; an invalid one is told by its line."""
-        assert "There is no" in mendel("migrate", "mlserver", "--path", tmp_path).err
+        assert "does not exist" in mendel("migrate", "mlserver", "--path", tmp_path).err
         (tmp_path / "classifier.yaml").write_text("classifier: {name: x}\npredictr: {}\n")
         said = mendel("migrate", "mlserver", "--path", tmp_path)
         assert said.code == 1

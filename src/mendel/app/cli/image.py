@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from mendel.app.images.verify import ImageVerdict
     from mendel.images import LayerRecord, OnProgress
 
-Built = Annotated[str | None, option("--classifier", metavar="NAME|TAG", help="A classifier, or a full release tag.")]
+Built = Annotated[
+    str | None, option("--classifier", metavar="NAME|TAG", help="Name of a classifier, or a full release tag.")
+]
 BuiltModel = Annotated[
-    str | None, option("--model", metavar="NAME@N", help="The image that was built of a registered version.")
+    str | None, option("--model", metavar="NAME@N", help="Use the image built from this registered version.")
 ]
 
 
@@ -31,28 +33,59 @@ BuiltModel = Annotated[
 def build(
     *,
     classifier: Built = None,
-    model: Annotated[str | None, option(metavar="NAME@N", help="Build a registered version.")] = None,
-    runtime: Annotated[bool, option("--runtime", help="Build Mendel's own server, without a project.")] = False,
-    base: Annotated[str | None, option(metavar="IMAGE", help="The base for --runtime.")] = None,
+    model: Annotated[str | None, option(metavar="NAME@N", help="Build the image of this registered version.")] = None,
+    runtime: Annotated[
+        bool, option("--runtime", help="Build the image of Mendel's own server, without a project.")
+    ] = False,
+    base: Annotated[str | None, option(metavar="IMAGE", help="The base image for --runtime.")] = None,
     engine: Annotated[
-        str, option(choices=("oci", "docker", "podman", "buildah"), help="oci is Mendel's own builder.")
+        str,
+        option(
+            choices=("oci", "docker", "podman", "buildah"), help="The program that builds; oci is Mendel's own builder."
+        ),
     ] = "oci",
     platform: Annotated[
         str | None, option(metavar="OS/ARCH", help="Build for this platform.", show_default="this machine's")
     ] = None,
-    registry: Annotated[str | None, option(metavar="HOST/PATH", help="Stands before the image's name.")] = None,
-    tag_prefix: Annotated[str | None, option(metavar="PATH", help="Stands between registry and repository.")] = None,
+    registry: Annotated[
+        str | None,
+        option(
+            metavar="HOST/PATH", help="The registry that the image's name begins with; overrides the project's setting."
+        ),
+    ] = None,
+    tag_prefix: Annotated[
+        str | None,
+        option(
+            metavar="PATH",
+            help="The path between registry and repository in the image's name; overrides the project's setting.",
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, option("--output", "-o", metavar="FILE.tar", help="Also write it for docker or podman load.")
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            metavar="FILE.tar",
+            help="Also write the image to this tar file, for 'docker load' or 'podman load'.",
+        ),
     ] = None,
     load: Annotated[
         bool | None,
-        option("--load/--no-load", help="Load the image into an engine.", show_default="where one answers"),
+        option(
+            "--load/--no-load", help="Load the image into docker or podman.", show_default="load if an engine answers"
+        ),
     ] = None,
-    no_cache: Annotated[bool, option("--no-cache", help="Make every layer anew.")] = False,
+    no_cache: Annotated[bool, option("--no-cache", help="Build every layer again, without cached layers.")] = False,
     dry_run: DryRun = False,
-    force: Annotated[bool, option("--force", help="Use the installed runtime where there is no lock.")] = False,
-    sign: Annotated[Path | None, option(metavar="KEY", help="Sign it with this private key.")] = None,
+    force: Annotated[
+        bool,
+        option(
+            "--force", help="Build with the installed Mendel even if the release tag or mlserver.lock requires another."
+        ),
+    ] = False,
+    sign: Annotated[
+        Path | None, option(metavar="KEY", help="Sign the image with the private key in this file.")
+    ] = None,
     path: ProjectPath = None,
     json: AsJson = False,
 ) -> Result:
@@ -93,7 +126,7 @@ def list_images(*, classifier: Built = None, path: ProjectPath = None) -> Result
     """
     List this project's images.
 
-    They are in the project's own layout, and in the engines that answer.
+    The list holds images in the project's own layout, and images in docker and podman if those answer.
     """
     from mendel.app.images.image_list import project_images  # noqa: PLC0415 - help must be quick
 
@@ -104,14 +137,18 @@ def list_images(*, classifier: Built = None, path: ProjectPath = None) -> Result
 @ended_tidily()
 def push(
     *,
-    registry: Annotated[str | None, option(metavar="HOST/PATH", help="The registry to push to.")] = None,
+    registry: Annotated[
+        str | None, option(metavar="HOST/PATH", help="The registry to push to; overrides the project's setting.")
+    ] = None,
     classifier: Built = None,
     model: BuiltModel = None,
-    every: Annotated[bool, option("--all", help="Push every classifier that has an image.")] = False,
-    force: Annotated[bool, option("--force", help="Let version tags move.")] = False,
+    every: Annotated[bool, option("--all", help="Push the newest image of every classifier.")] = False,
+    force: Annotated[
+        bool, option("--force", help="Overwrite version tags that name another image in the registry.")
+    ] = False,
     path: ProjectPath = None,
 ) -> Result:
-    """Push the tags that build made, byte for byte."""
+    """Push the images and tags that 'mendel build' made."""
     from mendel.app.images.push import PushRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.push import push as push_images  # noqa: PLC0415
 
@@ -129,13 +166,25 @@ def run(
     classifier: Built = None,
     model: BuiltModel = None,
     port: Annotated[
-        int | None, option(metavar="PORT", help="The port on this machine.", show_default="the project's server.port")
+        int | None,
+        option(metavar="PORT", help="The port of this machine to listen on.", show_default="the project's server.port"),
     ] = None,
-    detach: Annotated[bool, option("--detach", "-d", help="Leave it running.")] = False,
-    env: Annotated[list[str] | None, option("--env", "-e", metavar="NAME=value", help="For the server.")] = None,
-    volume: Annotated[list[str] | None, option(metavar="HERE:THERE[:ro]", help="Mount it.")] = None,
+    detach: Annotated[bool, option("--detach", "-d", help="Return and leave the container running.")] = False,
+    env: Annotated[
+        list[str] | None,
+        option("--env", "-e", metavar="NAME=value", help="Set an environment variable of the server; may be repeated."),
+    ] = None,
+    volume: Annotated[
+        list[str] | None,
+        option(
+            metavar="HERE:THERE[:ro]", help="Mount HERE of this machine at THERE in the container; may be repeated."
+        ),
+    ] = None,
     runner: Annotated[
-        str | None, option(choices=("docker", "podman"), help="The engine.", show_default="the first that answers")
+        str | None,
+        option(
+            choices=("docker", "podman"), help="The engine that runs the image.", show_default="the first that answers"
+        ),
     ] = None,
     path: ProjectPath = None,
     json: AsJson = False,
@@ -143,7 +192,7 @@ def run(
     """
     Run an image, and print its URL once it is ready.
 
-    It runs with docker or podman. For runs of playbooks see `mendel runs`.
+    The image runs with docker or podman. See `mendel runs` for runs of playbooks.
     """
     from mendel.app.images.run import RunImageRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.run import run as run_image  # noqa: PLC0415
@@ -171,16 +220,26 @@ def run(
 
 @ended_tidily()
 def verify(
-    image: Annotated[str, argument("IMAGE", "A reference or digest, here or in a registry.")],
+    image: Annotated[
+        str, argument("IMAGE", "Image reference or digest, in the project's own layout or in a registry.")
+    ],
     *,
-    rebuild: Annotated[bool, option("--rebuild", help="Build its tag again and compare the digests.")] = False,
-    key: Annotated[Path | None, option(metavar="PUB", help="The public key that must have signed.")] = None,
+    rebuild: Annotated[
+        bool,
+        option(
+            "--rebuild", help="Build the image's release tag again, without cached layers, and compare the digests."
+        ),
+    ] = False,
+    key: Annotated[
+        Path | None, option(metavar="PUB", help="Public key file; fail unless the image is signed with this key.")
+    ] = None,
     path: ProjectPath = None,
 ) -> Result:
     """
     Check an image's labels, contents and signature.
 
-    The labels are checked against the tag, the contents against the attached documents.
+    Labels are compared with the release tag, and every blob with its digest.
+    The attached documents (bill of materials, provenance, signature) must be about this image.
     """
     from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415
@@ -195,12 +254,12 @@ def verify(
 def clean(
     *,
     classifier: Built = None,
-    yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, option("--yes", "-y", help="Remove without asking.")] = False,
     path: ProjectPath = None,
     json: AsJson = False,
 ) -> Result:
     """
-    Remove this project's images, after a question.
+    Remove this project's images after confirmation.
 
     Images are matched by their labels, never by their names.
     """
@@ -208,7 +267,7 @@ def clean(
 
     found = project_images(path, classifier)
     if not found:
-        return Result({"removed": []}, ["There is nothing to remove."])
+        return Result({"removed": []}, ["The project has no images to remove."])
     if not yes:
         for kept in found:
             warn(f"  {', '.join(kept.image.references)} ({kept.where})")
@@ -261,7 +320,7 @@ def _build_lines(report: BuildReport, *, dry_run: bool) -> Iterator[str]:
 def _layers(layers: tuple[LayerRecord, ...]) -> str:
     made = [layer for layer in layers if not layer.reused]
     if not made:
-        return f"{len(layers)}, all of them there already"
+        return f"{len(layers)}, none of them new"
     return f"{len(layers)}, new: {', '.join(dict.fromkeys(layer.part.value for layer in made))}"
 
 
@@ -274,7 +333,7 @@ def _push_lines(published: tuple[Published, ...]) -> Iterator[str]:
 def _verdict_lines(verdict: ImageVerdict) -> Iterator[str]:
     yield f"{verdict.image} is {verdict.digest}"
     yield f"  release    {verdict.release or 'none'}"
-    yield f"  labels     {'belong to it' if not verdict.label_faults else ''}".rstrip()
+    yield f"  labels     {'match the release' if not verdict.label_faults else ''}".rstrip()
     yield from (f"    ✗ {fault}" for fault in verdict.label_faults)
     for finding in verdict.documents.findings:
         yield f"  {finding.document:<10} {finding.verdict.value}: {finding.says}"
@@ -282,7 +341,7 @@ def _verdict_lines(verdict: ImageVerdict) -> Iterator[str]:
         same = verdict.rebuilt == verdict.digest
         yield f"  rebuilt    {'the same digest' if same else verdict.rebuilt}"
         yield from (f"    ✗ {difference}" for difference in verdict.differences)
-    yield "✓ It holds." if verdict.holds else "✗ It does not hold."
+    yield "✓ The image is verified." if verdict.holds else "✗ The image is not verified."
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -26,20 +26,30 @@ def base(
     output: Annotated[
         Path | None,
         option(
-            "--output", "-o", metavar="DIR|FILE.tar", help="Where it goes.", show_default="the project's .mendel/base"
+            "--output",
+            "-o",
+            metavar="DIR|FILE.tar",
+            help="Write the base image to this directory or tar file.",
+            show_default="the project's .mendel/base",
         ),
     ] = None,
-    suite: Annotated[str, option(metavar="NAME", help="Debian's release.")] = "bookworm",
-    include: Annotated[list[str] | None, option(metavar="PKG", help="Add this package; may be repeated.")] = None,
-    mirror: Annotated[list[str] | None, option(metavar="URL", help="Take packages from this mirror.")] = None,
-    mode: Annotated[str, option(metavar="MODE", help="mmdebstrap's: auto, root, unshare or fakechroot.")] = "auto",
+    suite: Annotated[str, option(metavar="NAME", help="The release of Debian.")] = "bookworm",
+    include: Annotated[
+        list[str] | None, option(metavar="PKG", help="Also install this package; may be repeated.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None, option(metavar="URL", help="Take packages from this Debian mirror; may be repeated.")
+    ] = None,
+    mode: Annotated[
+        str, option(metavar="MODE", help="The mode of mmdebstrap: auto, root, unshare or fakechroot.")
+    ] = "auto",
     platform: Platforms = None,
     path: ProjectPath = None,
 ) -> Result:
     """
     Make a minimal base image from Debian packages.
 
-    It needs mmdebstrap and a mirror of Debian, but no image registry.
+    The command needs mmdebstrap and a Debian mirror, but no image registry.
     """
     from mendel.adapters.debian import BaseRecipe  # noqa: PLC0415 - help must be quick
     from mendel.app.images.cache_directories import this_platform  # noqa: PLC0415
@@ -91,7 +101,9 @@ def _layout_for(target: Path, platforms: Sequence[Platform]) -> Iterator[Path]:
         yield target
         return
     if len(platforms) > 1:
-        raise InvalidInput("An archive holds one platform.", remedy="Give a directory, or one --platform.")
+        raise InvalidInput(
+            "A tar file holds only one platform.", remedy="Write to a directory, or give one --platform."
+        )
     import tempfile  # noqa: PLC0415
 
     target.parent.mkdir(parents=True, exist_ok=True)

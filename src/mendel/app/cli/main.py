@@ -140,7 +140,7 @@ SECTIONS = (
         (
             Noun(
                 "ledger",
-                "Show and verify the record of every event.",
+                "Show and verify the ledger: the record of every event.",
                 (Verb("show", prove.show_ledger), Verb("verify", prove.verify_ledger)),
             ),
             Noun(
@@ -177,7 +177,7 @@ _PROGRAMS = {"mendel", "mlserver"}
 def command_line() -> click.Group:
     """The command line as a click group."""
     return RootGroup(
-        SECTIONS, FORMER_NAMES, help="Keeps machine-learning models alive in production, from release to repair."
+        SECTIONS, FORMER_NAMES, help="Releases, serves, watches and repairs machine-learning models in production."
     )
 
 

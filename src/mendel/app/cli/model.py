@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 def train(
     *,
-    data: Annotated[Path, option(metavar="FILE", existing=True, help="The training rows, CSV or Parquet.")],
+    data: Annotated[Path, option(metavar="FILE", existing=True, help="The file of training rows, CSV or Parquet.")],
     target: Annotated[
-        str | None, option(metavar="COLUMN", help="The label's column.", show_default="monitoring.target")
+        str | None, option(metavar="COLUMN", help="The column that holds the label.", show_default="monitoring.target")
     ] = None,
     holdout: Annotated[
-        float, option(bounds=(0.0, 0.9), help="The share of rows kept out to judge the version.")
+        float, option(bounds=(0.0, 0.9), help="The share of rows kept out of training, to evaluate the version.")
     ] = 0.25,
-    seed: Annotated[int, option(help="The seed of split and training.")] = 0,
+    seed: Annotated[int, option(help="The random seed of the split and of the training.")] = 0,
     classifier: ClassifierName = None,
     path: ProjectPath = None,
     directory: Directory = None,
@@ -37,7 +37,7 @@ def train(
     """
     Train the release at HEAD and register a new version.
 
-    Training runs in a process of its own, on the files of the tag; the gates judge the version.
+    A separate process trains with the files of the release tag. Then the gates judge the new version.
     """
     from mendel.app.project.training import TrainingRequest, train_release  # noqa: PLC0415 - help must be quick
 
@@ -48,27 +48,39 @@ def train(
 
 
 def register(
-    source: Annotated[str, argument("DIR|NAME@N", "An artefact with its MLmodel; or a version, to add its --image.")],
+    source: Annotated[
+        str,
+        argument(
+            "DIR|NAME@N", "An artefact directory with an MLmodel file; or a registered version, to record its --image."
+        ),
+    ],
     *,
     name: Annotated[
-        str | None, option(metavar="NAME", help="The model.", show_default="the artefact's classifier")
+        str | None, option(metavar="NAME", help="The name of the model.", show_default="the artefact's classifier")
     ] = None,
     image: Annotated[
         str | None,
-        option(metavar="REF", help="The image that delivers it: name:tag or name@sha256:..., local or remote."),
+        option(
+            metavar="REF", help="The image that holds the version: name:tag or name@sha256:..., local or in a registry."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
-        option(metavar="DIR", help="Data to keep beside it: training.parquet, holdout.parquet."),
+        option(metavar="DIR", help="A directory to store with the version: training.parquet, holdout.parquet."),
     ] = None,
     task: Annotated[
-        str | None, option(help="classification or regression.", show_default="as the artefact says")
+        str | None, option(help="classification or regression.", show_default="the artefact's task")
     ] = None,
-    flavor: Annotated[str | None, option(help="mendel or sklearn.", show_default="as the artefact has")] = None,
-    release: Annotated[str | None, option(metavar="TAG", help="Its release.", show_default="the image's")] = None,
-    description: Annotated[str, option(help="A description for the card.")] = "",
+    flavor: Annotated[
+        str | None, option(help="MLflow flavour to load: mendel or sklearn.", show_default="the artefact's flavour")
+    ] = None,
+    release: Annotated[
+        str | None, option(metavar="TAG", help="The release tag of the version.", show_default="the image's release")
+    ] = None,
+    description: Annotated[str, option(help="A description, shown on the model card.")] = "",
     idempotency_key: Annotated[
-        str | None, option(metavar="KEY", help="The same content twice under one key is one version.")
+        str | None,
+        option(metavar="KEY", help="Return the existing version if this key was used before with the same content."),
     ] = None,
     path: ProjectPath = None,
     directory: Directory = None,
@@ -76,7 +88,7 @@ def register(
     """
     Register an artefact, or the image of a version.
 
-    DIR becomes a new version; for NAME@N the image that delivers it is recorded.
+    With DIR, register the artefact as a new version. With NAME@N and --image, record the image of that version.
     """
     from mendel.app.project import artifact_registration as registration  # noqa: PLC0415 - help must be quick
     from mendel.values import VersionRef  # noqa: PLC0415
@@ -84,7 +96,7 @@ def register(
     tree = Path(source)
     if "@" in source and not tree.exists():
         if image is None:
-            raise click.BadParameter("to a version that is registered only --image can be added")
+            raise click.BadParameter("NAME@N is registered already; give --image REF to record its image")
         with hub(directory) as client:
             return _registered(registration.record_image(VersionRef.parse(source), image, client, path=path))
     request = registration.ArtifactRequest(
@@ -105,16 +117,17 @@ def register(
 
 def list_models(*, directory: Directory = None) -> Result:
     """
-    List models: what serves, and its health.
+    List models with their production version and health.
 
-    Models that need somebody stand first. Servers: how many of those that report serve the latest deployment.
+    Models that need attention come first.
+    The column Servers counts the reporting servers that serve the latest deployment.
     """
     with hub(directory) as client:
         return MODELS.result(client.fleet().models)
 
 
 def show_model(model: Model, *, directory: Directory = None) -> Result:
-    """Show a model: what serves, its health, routes and policy."""
+    """Show a model: health, routes, versions and policy."""
     with hub(directory) as client:
         found = client.model(model)
     return Result(found, _model_lines(found))
@@ -127,7 +140,7 @@ def list_versions(model: Model, *, directory: Directory = None) -> Result:
 
 
 def show_history(model: Model, *, directory: Directory = None) -> Result:
-    """List which version was in production when, and why."""
+    """List the versions that were in production, and why."""
     with hub(directory) as client:
         return HISTORY.result(client.history(model), title=f"{model} in production")
 
@@ -135,7 +148,9 @@ def show_history(model: Model, *, directory: Directory = None) -> Result:
 def show_card(
     version: Version,
     *,
-    output: Annotated[Path | None, option("--output", "-o", metavar="FILE", help="Write the card there.")] = None,
+    output: Annotated[
+        Path | None, option("--output", "-o", metavar="FILE", help="Write the card to FILE instead of printing it.")
+    ] = None,
     directory: Directory = None,
 ) -> Result:
     """Print the model card of a version, as Markdown."""
@@ -150,11 +165,11 @@ def show_card(
 def approve(
     version: Version,
     *,
-    policy: Annotated[bool, option("--policy", help="It complies with policy.")] = False,
-    bias: Annotated[bool, option("--bias", help="It passed its bias check.")] = False,
+    policy: Annotated[bool, option("--policy", help="Record that the version complies with policy.")] = False,
+    bias: Annotated[bool, option("--bias", help="Record that the version passed its bias check.")] = False,
     directory: Directory = None,
 ) -> Result:
-    """Set the governance flags of a version."""
+    """Record a version's policy approval, bias check or both."""
     if not (policy or bias):
         raise click.BadParameter("give --policy, --bias or both")
     with hub(directory) as client:
@@ -164,7 +179,7 @@ def approve(
 
 def stage(
     version: Version,
-    to: Annotated[str, argument("STAGE", "development, sandbox, canary or deprecated.")],
+    to: Annotated[str, argument("STAGE", "The new stage: development, sandbox, canary or deprecated.")],
     *,
     reason: Reason = "",
     directory: Directory = None,
@@ -180,14 +195,14 @@ def promote(
     *,
     reason: Reason = "",
     override: Annotated[
-        str | None, option(metavar="WHY", help="Promote without a passing gate report; recorded in the ledger.")
+        str | None, option(metavar="WHY", help="Promote without a passing gate report; the ledger records this reason.")
     ] = None,
     generation: Annotated[
-        int | None, option(metavar="N", help="Refuse if the deployment has changed since this generation.")
+        int | None, option(metavar="N", help="Fail if the deployment is no longer at this generation.")
     ] = None,
     directory: Directory = None,
 ) -> Result:
-    """Put a version into production; servers follow."""
+    """Put a version into production; servers load it."""
     with hub(directory) as client:
         deployment = client.promote(version, reason=reason, override=override, generation=generation)
     return Result(deployment, [f"{version} is in production (generation {deployment.generation})"])
@@ -195,7 +210,7 @@ def promote(
 
 def canary(
     version: Version,
-    share: Annotated[float, argument("SHARE", "Its share of the traffic, a fraction in (0, 1).")],
+    share: Annotated[float, argument("SHARE", "The version's share of the traffic, a fraction in (0, 1).")],
     *,
     directory: Directory = None,
 ) -> Result:
@@ -214,14 +229,14 @@ def show_policy(model: Model, *, directory: Directory = None) -> Result:
 
 def set_policy(
     model: Model,
-    file: Annotated[Path, argument("FILE", "A YAML file with the sections of the policy.", existing=True)],
+    file: Annotated[Path, argument("FILE", "A YAML file with the policy.", existing=True)],
     *,
     directory: Directory = None,
 ) -> Result:
     """
     Replace the policy of a model.
 
-    Every decision names the version of the policy that caused it.
+    Each replacement is a new version of the policy; every decision names the version that caused it.
     """
     from mendel.app.project.policy_files import read_policy_file  # noqa: PLC0415 - help must be quick
 
@@ -243,7 +258,7 @@ def _trained_lines(trained: Trained) -> Iterator[str]:
 
 def _registered(done: RegisteredArtifact) -> Result:
     if done.image_seen is False:
-        warn("The registry does not answer: the image is recorded by its digest, and its release is not known.")
+        warn("The registry does not answer: the image is recorded by its digest only, and its release is unknown.")
     return Result(done.version, _version_lines(done.version))
 
 

@@ -28,21 +28,22 @@ Config = Annotated[
     option("--config", metavar="FILE", help="The settings file.", show_default="mendel.yaml", envvar="MENDEL_CONFIG"),
 ]
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]
-DryRun = Annotated[bool, option("--dry-run", help="Change nothing; print what would be done.")]
+DryRun = Annotated[bool, option("--dry-run", help="Print what the command would do; change nothing.")]
 
-Version = Annotated[str, argument("NAME@N", "A model version.")]
-Model = Annotated[str, argument("MODEL", "A model.")]
-OneModel = Annotated[str | None, option("--model", metavar="MODEL", help="Only this model.")]
-Reason = Annotated[str, option("--reason", metavar="WHY", help="Why; recorded in the ledger.")]
+Version = Annotated[str, argument("NAME@N", "A model version, for example credit@3.")]
+Model = Annotated[str, argument("MODEL", "The name of a model.")]
+OneModel = Annotated[str | None, option("--model", metavar="MODEL", help="Limit the command to this model.")]
+Reason = Annotated[str, option("--reason", metavar="WHY", help="The reason; recorded in the ledger.")]
 
 ProjectPath = Annotated[
     Path | None,
-    option("--path", metavar="DIR", help="The project.", show_default="this directory, then its parents"),
+    option("--path", metavar="DIR", help="The project's directory.", show_default="this directory, then its parents"),
 ]
 ClassifierName = Annotated[str | None, option("--classifier", metavar="NAME", help="A classifier of the project.")]
 Force = Annotated[bool, option("--force", help="Overwrite existing files.")]
 ToolUrl = Annotated[
-    str | None, option("--tool-url", metavar="URL", help="Install the tool in CI from this git repository.")
+    str | None,
+    option("--tool-url", metavar="URL", help="The git repository from which the CI workflow installs Mendel."),
 ]
 Platforms = Annotated[
     list[str] | None, option("--platform", metavar="OS/ARCH", help="linux/amd64 or linux/arm64; may be repeated.")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _SIGNATURE = "model.sig"
 
-ModelDirectory = Annotated[Path, argument("DIR", "The directory of the model.")]
+ModelDirectory = Annotated[Path, argument("DIR", "The model directory.")]
 Signature = Annotated[
     Path | None,
-    option("--signature", metavar="FILE", help="The file of the signature.", show_default=f"DIR/{_SIGNATURE}"),
+    option("--signature", metavar="FILE", help="The signature file.", show_default=f"DIR/{_SIGNATURE}"),
 ]
 
 
@@ -32,7 +32,7 @@ def verify_ledger(*, directory: Directory = None) -> Result:
 
 def show_ledger(
     *,
-    after: Annotated[int, option(metavar="N", help="Begin after this sequence number.")] = 0,
+    after: Annotated[int, option(metavar="N", help="List the events after this sequence number.")] = 0,
     subject: Annotated[
         str | None, option(metavar="NAME", help="Only events of this model, version or incident.")
     ] = None,
@@ -46,12 +46,12 @@ def show_ledger(
 
 
 def new_signing_key(
-    file: Annotated[Path, argument("FILE", "The private key's file; the public key's is FILE.pub.")],
+    file: Annotated[Path, argument("FILE", "The file of the new private key; the public key goes to FILE.pub.")],
 ) -> Result:
     """
     Make a key that signs images and model directories.
 
-    The key is of the curve P-256, and encrypted when MENDEL_SIGNING_PASSWORD is set.
+    The key is on the curve P-256. Its file is encrypted if MENDEL_SIGNING_PASSWORD is set.
     """
     from mendel.adapters.signing import make_key, read_verifying_key  # noqa: PLC0415 - help must be quick
     from mendel.app.images.attestations import signing_password  # noqa: PLC0415
@@ -62,8 +62,8 @@ def new_signing_key(
     return Result(
         {"private": str(file), "public": str(public), "hint": hint, "encrypted": password is not None},
         [
-            f"{file}: private, {'encrypted' if password else 'not encrypted'}; keep it to yourself",
-            f"{public}: public; give it to whoever verifies",
+            f"{file}: private, {'encrypted' if password else 'not encrypted'}; do not share it",
+            f"{public}: public; verifiers need it",
         ],
     )
 
@@ -72,15 +72,17 @@ def sign_model(
     directory: ModelDirectory,
     *,
     key: Annotated[
-        Path, option("--key", metavar="FILE", help="The private key; MENDEL_SIGNING_PASSWORD is its password.")
+        Path, option("--key", metavar="FILE", help="The private key file; MENDEL_SIGNING_PASSWORD holds its password.")
     ],
     output: Annotated[
         Path | None,
-        option("--output", "-o", metavar="FILE", help="Write the signature there.", show_default=f"DIR/{_SIGNATURE}"),
+        option("--output", "-o", metavar="FILE", help="Write the signature to FILE.", show_default=f"DIR/{_SIGNATURE}"),
     ] = None,
-    ignore: Annotated[list[str] | None, option(metavar="PATH", help="Leave this out; relative to DIR.")] = None,
+    ignore: Annotated[
+        list[str] | None, option(metavar="PATH", help="Do not sign this path, relative to DIR; may be repeated.")
+    ] = None,
 ) -> Result:
-    """Sign every file of a model directory (OpenSSF v1)."""
+    """Sign a model directory (OpenSSF Model Signing v1)."""
     from mendel.adapters import signing  # noqa: PLC0415 - help must be quick
     from mendel.app.images.attestations import signing_password  # noqa: PLC0415
 
@@ -93,7 +95,7 @@ def sign_model(
 def verify_model(
     directory: ModelDirectory,
     *,
-    key: Annotated[Path, option("--key", metavar="FILE", help="The signer's public key.")],
+    key: Annotated[Path, option("--key", metavar="FILE", help="The public key file of the signer.")],
     signature: Signature = None,
 ) -> Result:
     """Check a model directory against its signature."""

@@ -25,9 +25,13 @@ def lock(
     *,
     classifier: ClassifierName = None,
     platform: Platforms = None,
-    upgrade: Annotated[bool, option("--upgrade", help="Take the newest versions; keep no pin.")] = False,
+    upgrade: Annotated[
+        bool, option("--upgrade", help="Pin the newest versions instead of keeping the pins of mlserver.lock.")
+    ] = False,
     check: Annotated[bool, option("--check", help="Exit 1 if mlserver.lock is out of date; change nothing.")] = False,
-    vendor: Annotated[bool, option("--vendor", help="Copy every wheel into mlserver.wheels/, to commit.")] = False,
+    vendor: Annotated[
+        bool, option("--vendor", help="Copy every wheel into mlserver.wheels/, for you to commit.")
+    ] = False,
     path: ProjectPath = None,
 ) -> Result:
     """Pin requirements and base image in mlserver.lock."""
@@ -35,7 +39,7 @@ def lock(
     from mendel.projects import load_project  # noqa: PLC0415
 
     if check and (upgrade or vendor):
-        raise click.BadParameter("--check changes nothing; give it alone, or --upgrade and --vendor")
+        raise click.BadParameter("--check changes nothing and cannot be combined with --upgrade or --vendor")
     wanted = parse_platforms(platform)
     project = load_project(path or Path.cwd())
     require_policies(project)
@@ -103,7 +107,7 @@ def _check(project: Project, names: Sequence[str], platforms: Sequence[Platform]
         for name in names:
             check_fresh(found, project, name, platform, own=own)
     if not same_tool:
-        warn(f"hint: it pins Mendel {(found.runtime.commit or 'unknown')[:7]}; installed is {tool.short}.")
+        warn(f"hint: mlserver.lock pins Mendel {(found.runtime.commit or 'unknown')[:7]}; installed is {tool.short}.")
     return Result(
         {"fresh": True, "digest": found.digest, "same_tool": same_tool},
         [f"✓ mlserver.lock is what {', '.join(names)} ask{'s' if len(names) == 1 else ''} for."],

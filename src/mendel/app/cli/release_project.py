@@ -37,13 +37,13 @@ def list_classifiers(*, classifier: ClassifierName = None, path: ProjectPath = N
 def schema(
     *,
     output: Annotated[
-        Path | None, option("--output", "-o", metavar="FILE", help="Write it there instead of printing it.")
+        Path | None, option("--output", "-o", metavar="FILE", help="Write the schema to FILE instead of printing it.")
     ] = None,
 ) -> Result:
     """
     Print the JSON Schema of mlserver.yaml.
 
-    Editors complete and check the file with it.
+    Editors use the schema to complete and check the file.
     """
     import json  # noqa: PLC0415 - help must be quick
 

@@ -51,17 +51,23 @@ class TagReport:
 
 
 def tag(
-    bump: Annotated[str | None, argument("[major|minor|patch]", "Make the next release.")] = None,
+    bump: Annotated[
+        str | None, argument("[major|minor|patch]", "The part of the version number to raise for the next release.")
+    ] = None,
     *,
     classifier: ClassifierName = None,
-    every: Annotated[bool, option("--all", help="Tag every classifier that is not Ready.")] = False,
-    message: Annotated[str | None, option("--message", "-m", metavar="TEXT", help="The tag's message.")] = None,
+    every: Annotated[bool, option("--all", help="Tag every classifier whose status is not Ready.")] = False,
+    message: Annotated[str | None, option("--message", "-m", metavar="TEXT", help="The message of the tag.")] = None,
     dry_run: DryRun = False,
     allow_untracked: Annotated[
-        bool, option("--allow-untracked", help="Tag artefacts that git does not track; their digests are recorded.")
+        bool,
+        option(
+            "--allow-untracked",
+            help="Tag even if git does not track some of the configured artefacts; the tag records their digests.",
+        ),
     ] = False,
     allow_missing_mlserver: Annotated[
-        bool, option("--allow-missing-mlserver", help="Tag although this tool's commit is unknown.")
+        bool, option("--allow-missing-mlserver", help="Tag even if the commit of this tool is unknown.")
     ] = False,
     path: ProjectPath = None,
 ) -> Result | Iterator[Result]:
@@ -77,7 +83,7 @@ def tag(
     where, git, tool = path or Path.cwd(), GitPrograms(), this_tool()
     if bump is None:
         if every or dry_run or allow_untracked or allow_missing_mlserver or message is not None:
-            raise click.BadParameter("say major, minor or patch")
+            raise click.BadParameter("name the part of the version to raise: major, minor or patch")
         return _status(read_repository_state(load_project(where), git), tool, classifier)
     request = TagRequest(
         bump=_bump(bump),
@@ -222,4 +228,4 @@ def _workflow_hint(top: Path) -> Iterator[str]:
 
     if ci_workflow(top) is None:
         yield ""
-        yield "hint: no CI workflow makes images of release tags; mendel init-github or init-gitlab writes one."
+        yield "hint: no CI workflow builds release tags; write one with mendel init-github or mendel init-gitlab."

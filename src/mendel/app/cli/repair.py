@@ -13,7 +13,7 @@ from mendel.app.cli.tables import RUNS
 if TYPE_CHECKING:
     from mendel.healing import PlaybookRun
 
-RunId = Annotated[str, argument("RUN", "A run of a playbook, for example INC-2026-1-1.")]
+RunId = Annotated[str, argument("RUN", "The id of a run, for example INC-2026-1-1.")]
 
 
 def rollback(
@@ -21,15 +21,15 @@ def rollback(
     *,
     reason: Reason,
     to: Annotated[
-        int | None, option(metavar="N", help="The version to return to.", show_default="the former one")
+        int | None, option(metavar="N", help="The version to put into production.", show_default="the previous one")
     ] = None,
     dry_run: DryRun = False,
     directory: Directory = None,
 ) -> Result:
     """
-    Bring the former version back into production.
+    Put the previous production version back into production.
 
-    The version that serves is taken out of production; servers follow without a restart.
+    The current version leaves production; servers load the previous one without a restart.
     """
     with hub(directory) as client:
         done = client.rollback(model, to=to, reason=reason, dry_run=dry_run)
@@ -41,7 +41,9 @@ def rollback(
 def list_runs(
     *,
     model: OneModel = None,
-    waiting: Annotated[bool, option("--waiting", help="Only runs that wait for a person.")] = False,
+    waiting: Annotated[
+        bool, option("--waiting", help="List only runs that wait for approval or for healing to resume.")
+    ] = False,
     directory: Directory = None,
 ) -> Result:
     """List runs of playbooks, oldest first."""
@@ -57,14 +59,14 @@ def show_run(run_id: RunId, *, directory: Directory = None) -> Result:
 
 
 def approve_run(run_id: RunId, *, directory: Directory = None) -> Result:
-    """Let a proposed or held run continue."""
+    """Approve a waiting run, so that it continues."""
     with hub(directory) as client:
         found = client.approve_run(run_id)
     return Result(found, [f"{found.id} is {found.state}"])
 
 
 def decline_run(run_id: RunId, *, reason: Reason, directory: Directory = None) -> Result:
-    """Refuse a proposed or held run."""
+    """Decline a waiting run, so that it ends."""
     with hub(directory) as client:
         found = client.decline_run(run_id, reason=reason)
     return Result(found, [f"{found.id} is {found.state}"])
@@ -72,7 +74,7 @@ def decline_run(run_id: RunId, *, reason: Reason, directory: Directory = None) -
 
 def start_playbook(
     model: Model,
-    playbook: Annotated[str, argument("PLAYBOOK", "retrain, model_rollback or notify.")],
+    playbook: Annotated[str, argument("PLAYBOOK", "The playbook: retrain, model_rollback or notify.")],
     *,
     reason: Reason = "asked for on the command line",
     directory: Directory = None,
@@ -85,14 +87,14 @@ def start_playbook(
 
 
 def pause_healing(*, model: OneModel = None, reason: Reason, directory: Directory = None) -> Result:
-    """Stop healing from starting runs, for one or all models."""
+    """Pause automatic repairs of one model or of all models."""
     with hub(directory) as client:
         client.pause_healing(model, reason=reason)
     return Result({"paused": True, "model": model}, [f"Healing is paused for {model or 'every model'}."])
 
 
 def resume_healing(*, model: OneModel = None, directory: Directory = None) -> Result:
-    """Let healing start runs again, for one or all models."""
+    """Resume automatic repairs of one model or of all models."""
     with hub(directory) as client:
         client.resume_healing(model)
     return Result({"paused": False, "model": model}, [f"Healing acts for {model or 'every model'}."])

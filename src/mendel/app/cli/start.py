@@ -19,26 +19,31 @@ if TYPE_CHECKING:
 Parent = Annotated[int | None, option("--parent", hidden=True, help="End when this process ends.")]
 Ports = Annotated[
     list[int] | None,
-    option("--port", metavar="PORT", help="The REST port; may be given twice.", show_default="8008 and 8000"),
+    option("--port", metavar="PORT", help="The REST port; may be repeated.", show_default="8008 and 8000"),
 ]
 Host = Annotated[
     str | None, option("--host", metavar="ADDRESS", help="Listen on this address.", show_default="127.0.0.1")
 ]
 Workers = Annotated[
-    int | None, option("--workers", metavar="N", help="Worker processes; 0 is one per core.", show_default="1")
+    int | None,
+    option("--workers", metavar="N", help="Number of worker processes; 0 means one per core.", show_default="1"),
 ]
 
 
 def demo(
     *,
-    data: Annotated[Path | None, option(metavar="FILE", existing=True, help="Use this table, not the digits.")] = None,
-    target: Annotated[str | None, option(metavar="COLUMN", help="The label's column of --data.")] = None,
-    keep: Annotated[bool, option("--keep", help="Leave everything running at the end.")] = False,
+    data: Annotated[
+        Path | None,
+        option(metavar="FILE", existing=True, help="Use the rows of this file instead of the digits data set."),
+    ] = None,
+    target: Annotated[str | None, option(metavar="COLUMN", help="The column of --data that holds the label.")] = None,
+    keep: Annotated[bool, option("--keep", help="Leave hub and server running at the end.")] = False,
 ) -> None:
     """
-    Play the whole loop on real data, in two minutes.
+    Show the whole loop on real data, in two minutes.
 
-    Release, serve, watch, repair, roll back, survive, prove.
+    The demo releases a model, serves it, reacts to drift, rolls a bad version back, survives a killed hub and verifies
+    the ledger.
     """
     if (data is None) != (target is None):
         raise click.BadParameter("give --data and --target together, or neither")
@@ -51,21 +56,22 @@ def demo(
 def init(
     *,
     classifier: Annotated[
-        str | None, option(metavar="NAME", help="The classifier's name.", show_default="the directory's name")
+        str | None, option(metavar="NAME", help="The name of the classifier.", show_default="the directory's name")
     ] = None,
-    predictor_class: Annotated[str, option(metavar="CLASS", help="The predictor's class.")] = "Predictor",
+    predictor_class: Annotated[str, option(metavar="CLASS", help="The class name of the predictor.")] = "Predictor",
     ci: Annotated[
         str | None,
-        option(choices=("github", "gitlab", "none"), help="The workflow to write.", show_default="github"),
+        option(choices=("github", "gitlab", "none"), help="The CI workflow to write.", show_default="github"),
     ] = None,
     tool_url: ToolUrl = None,
     path: Annotated[
-        Path | None, option(metavar="DIR", help="Where; made if missing.", show_default="this directory")
+        Path | None,
+        option(metavar="DIR", help="The project's directory; created if missing.", show_default="this directory"),
     ] = None,
     force: Force = False,
 ) -> Result:
     """
-    Write a first project that serves as it stands.
+    Write a new project that can be served at once.
 
     The files are the configuration, a predictor, its requirements, .gitignore and a CI workflow.
     """
@@ -78,7 +84,9 @@ def init(
     name = classifier_name(root.name) if classifier is None else ModelName(classifier)
     files = [(root, file) for file in new_project_files(name, predictor_class)]
     if ci is None and tool_url is None and tool.url is None:
-        warn("hint: no CI workflow is written: where this tool comes from is not known; see mendel init-github --help")
+        warn(
+            "hint: no CI workflow was written, because the git repository of this tool is unknown; give --tool-url URL"
+        )
     elif ci != "none":
         place = Place.of(root)
         files.append((place.top, workflow_file(ci or "github", place, DeploymentSection(), tool, tool_url)))
@@ -89,7 +97,7 @@ def init(
         "Next steps:",
         f"  1. Put your model into {root / 'predictor.py'}",
         f"  2. Try it: mendel serve --path {quote(str(root))}",
-        "  3. Pin what it needs, commit it, and release it: mendel lock; git commit; mendel tag minor",
+        "  3. Pin its requirements, commit, and release: mendel lock; git commit; mendel tag minor",
     ]
     return Result({"classifier": name, "written": [str(file) for file in written]}, text)
 
@@ -97,14 +105,14 @@ def init(
 def migrate_mlserver(
     *,
     path: Annotated[
-        Path | None, option(metavar="DIR", help="Where classifier.yaml is.", show_default="this directory")
+        Path | None, option(metavar="DIR", help="The directory of classifier.yaml.", show_default="this directory")
     ] = None,
     dry_run: DryRun = False,
 ) -> Result:
     """
     Write mlserver.yaml from a legacy classifier.yaml.
 
-    The old file stays, and is not read any longer.
+    The old file stays, but Mendel no longer reads it.
     """
     from mendel.app.project.scaffold import write_new  # noqa: PLC0415 - help must be quick
     from mendel.errors import ProjectNotFound  # noqa: PLC0415
@@ -113,7 +121,9 @@ def migrate_mlserver(
     given = (path or Path.cwd()).absolute()
     legacy = given if given.is_file() else given / LEGACY_FILE
     if not legacy.is_file():
-        raise ProjectNotFound(f"There is no {legacy}.", remedy="Give its directory with --path.")
+        raise ProjectNotFound(
+            f"File {legacy} does not exist.", remedy="Name the directory of classifier.yaml with --path."
+        )
     project = load_project(legacy)
     file = NewFile(path=FILE, text=convert_older_format(read_document(legacy), legacy.read_text(encoding="utf-8")))
     if not dry_run:
@@ -121,7 +131,7 @@ def migrate_mlserver(
     for hint in project.hints[1:]:
         warn(f"hint: {hint}")
     target = legacy.parent / FILE
-    written = [f"✓ Wrote {target}", f"  {legacy.name} is not read any longer: git rm {legacy.name}"]
+    written = [f"✓ Wrote {target}", f"  {legacy.name} is no longer read; remove it with: git rm {legacy.name}"]
     return Result(
         {"file": str(target), "text": file.text, "written": not dry_run},
         [file.text.rstrip()] if dry_run else written,
@@ -138,7 +148,7 @@ def up(
     directory: Directory = None,
     config: Config = None,
 ) -> None:
-    """Run hub and server on this machine."""
+    """Run hub and server together on this machine."""
     import os  # noqa: PLC0415 - help must be quick
 
     from mendel.app.up import Pair  # noqa: PLC0415
@@ -151,7 +161,9 @@ def up(
 
 def run_hub(
     *,
-    port: Annotated[int | None, option("--port", metavar="PORT", help="Listen there.", show_default="8080")] = None,
+    port: Annotated[
+        int | None, option("--port", metavar="PORT", help="Listen on this port.", show_default="8080")
+    ] = None,
     host: Host = None,
     directory: Directory = None,
     config: Config = None,
@@ -175,14 +187,14 @@ def serve(
         str | None,
         option(
             choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-            help="The least severe messages to log.",
+            help="The lowest severity that is logged.",
             show_default="INFO",
         ),
     ] = None,
     artifact: Annotated[
-        Path | None, option(metavar="DIR", help="Without a hub: serve the registered version in DIR.")
+        Path | None, option(metavar="DIR", help="Serve the registered version in DIR, without a hub.")
     ] = None,
-    url: Annotated[str | None, option("--hub", metavar="URL", help="The hub.", envvar="MENDEL_URL")] = None,
+    url: Annotated[str | None, option("--hub", metavar="URL", help="The URL of the hub.", envvar="MENDEL_URL")] = None,
     directory: Directory = None,
     config: Config = None,
     parent: Parent = None,
@@ -190,7 +202,8 @@ def serve(
     """
     Answer requests over REST, gRPC and ZMQ.
 
-    With a hub, serve what it says; without a hub, serve the project itself, on the host and port of its file.
+    With a hub, serve the deployments that the hub declares. Without a hub, serve the project itself, on the host
+    and port of its mlserver.yaml.
     """
     _follow(parent)
     from mendel.app.environment import system_environment  # noqa: PLC0415

@@ -30,7 +30,7 @@ class ToolVersion:
 
 
 def status() -> Result:
-    """Show git, engines, extras and logins of registries."""
+    """Show git, container engines, extras and registry logins."""
     from mendel.app.environment import system_environment  # noqa: PLC0415
     from mendel.app.images.host_tools import this_machine  # noqa: PLC0415 - help must be quick
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
@@ -45,7 +45,7 @@ def status() -> Result:
 
 def version(
     *,
-    detailed: Annotated[bool, option("--detailed", help="Print the state of each classifier, too.")] = False,
+    detailed: Annotated[bool, option("--detailed", help="Also print the state of each classifier.")] = False,
     classifier: ClassifierName = None,
     path: ProjectPath = None,
 ) -> Result:
@@ -71,19 +71,31 @@ def version(
 def add_key(
     *,
     scope: Annotated[
-        list[str], option("--scope", metavar="SCOPE", help="predict, read, label, register, deploy or admin.")
+        list[str],
+        option(
+            "--scope",
+            metavar="SCOPE",
+            help="A right of the key: predict, read, label, register, deploy or admin; may be repeated.",
+        ),
     ],
-    label: Annotated[str, option("--label", metavar="NAME", help="Whose key it is.")],
+    label: Annotated[
+        str,
+        option(
+            "--label",
+            metavar="NAME",
+            help="A label for the key, such as its owner; it is stored and appears in the key's events.",
+        ),
+    ],
     directory: Directory = None,
 ) -> Result:
-    """Make an API key and print its secret, this once."""
+    """Make an API key and print its secret, only this once."""
     with hub(directory) as client:
         secret = client.add_key(scope, label=label)
     return Result({"secret": secret}, [secret])
 
 
 def show_config(*, directory: Directory = None, config: Config = None) -> Result:
-    """Print every setting and where it came from."""
+    """Print every setting and its source."""
     from mendel.app.environment import system_environment  # noqa: PLC0415
     from mendel.app.settings import explain_settings  # noqa: PLC0415 - help must be quick
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mendel.predictions import LabelRow
     from mendel.views import IncidentView
 
-IncidentId = Annotated[str, argument("INCIDENT", "An incident, INC-<year>-<n>.")]
+IncidentId = Annotated[str, argument("INCIDENT", "The id of an incident, INC-<year>-<n>.")]
 
 
 def monitor(model: Model, *, directory: Directory = None) -> Result:
     """
     Check a model now and print every finding.
 
-    Healing acts on what is found as it does on its own checks.
+    Healing acts on the findings as it does after its own checks.
     """
     with hub(directory) as client:
         outlook = client.observe(model)
@@ -40,18 +40,23 @@ def stats(model: Model, *, directory: Directory = None) -> Result:
 
 
 def import_labels(
-    file: Annotated[Path, argument("FILE", "A CSV or Parquet file.", existing=True)],
+    file: Annotated[
+        Path, argument("FILE", "A CSV or Parquet file with prediction ids and true outcomes.", existing=True)
+    ],
     *,
     id_column: Annotated[str, option(metavar="COLUMN", help="The column of prediction ids.")] = "prediction_id",
     label_column: Annotated[str, option(metavar="COLUMN", help="The column of true outcomes.")] = "true_label",
-    source: Annotated[str, option(metavar="NAME", help="Where the labels come from.")] = "import",
+    source: Annotated[str, option(metavar="NAME", help="The source of the labels; stored with them.")] = "import",
     directory: Directory = None,
 ) -> Result:
     """Import the true outcomes of predictions from a file."""
     rows = labels_of_file(file, id_column=id_column, label_column=label_column, source=source)
     with hub(directory) as client:
         client.label(rows)
-    return Result({"accepted": len(rows)}, [f"{len(rows)} labels taken; those of unknown predictions wait for them."])
+    return Result(
+        {"accepted": len(rows)},
+        [f"{len(rows)} labels accepted; labels of unknown predictions are kept until the predictions arrive."],
+    )
 
 
 def list_incidents(*, model: OneModel = None, directory: Directory = None) -> Result:
@@ -77,7 +82,7 @@ def acknowledge_incident(incident_id: IncidentId, *, directory: Directory = None
 def resolve_incident(
     incident_id: IncidentId,
     *,
-    reason: Annotated[str, option("--reason", metavar="WHY", help="What ended it; recorded in the ledger.")],
+    reason: Annotated[str, option("--reason", metavar="WHY", help="Why the incident is over; recorded in the ledger.")],
     directory: Directory = None,
 ) -> Result:
     """Close an incident."""
