@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,21 +86,16 @@ class Reference:
         object.__setattr__(self, "id", Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"))
 
     @classmethod
-    def fit(
-        cls,
-        table: Table,
-        *,
-        types: Mapping[str, FeatureType | str] | None = None,
-        outputs: Collection[str] | None = None,
-    ) -> Reference:
+    def fit(cls, table: Table, *, types: Mapping[str, FeatureType | str] | None = None) -> Reference:
         """
         Summarise the training rows.
+
+        The model's answers, ``prediction`` and every ``proba.<class>``, are monitored like features, but do not count
+        in the share of drifted features.
 
         Args:
             table: The training rows; every column is a feature, so leave out the target.
             types: ``number`` or ``category`` for features whose type shall not be inferred.
-            outputs: Columns with the model's answers. They are monitored like features, but do not count in the share
-                of drifted features. By default ``prediction`` and every ``proba.<class>``.
 
         Raises:
             EmptyWindow: *table* has no row.
@@ -109,12 +104,11 @@ class Reference:
         if not len(table):
             raise EmptyWindow("The training rows are empty.", remedy="A reference needs at least one row.")
         chosen = _chosen_types(table, types or {})
-        answers = {name for name in table.names if is_output(name)} if outputs is None else set(outputs)
         features: list[Feature] = []
         for name in sorted(table.names):
             kind = chosen.get(name) or infer_type(table[name])
             fit = NumberFeature.fit if kind is FeatureType.NUMBER else CategoryFeature.fit
-            features.append(fit(name, table[name], output=name in answers))
+            features.append(fit(name, table[name], output=is_output(name)))
         return cls(rows=len(table), features=tuple(features))
 
     def __getitem__(self, name: str) -> Feature:

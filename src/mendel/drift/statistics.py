@@ -1,8 +1,8 @@
 """
 The statistics that compare two windows, each over two vectors of counts on a shared ordered support.
 
-:func:`pool` turns two raw samples into such vectors without loss: the support is the set of values that occur. Two
-profiles share the cells of their reference; each docstring states the error that results.
+Two profiles share the cells of their reference; each docstring states the error that results. Counts of each value that
+occurs are exact.
 """
 
 from __future__ import annotations
@@ -25,32 +25,6 @@ class StatisticalTest:
 
     statistic: float
     p_value: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pooled:
-    """Two samples as counts of each value that occurs in either; ``support`` is strictly increasing."""
-
-    support: Floats
-    reference: Floats
-    current: Floats
-
-
-def pool(reference: ArrayLike, current: ArrayLike) -> Pooled:
-    """
-    Convert two samples of numbers to counts on their pooled values.
-
-    >>> pooled = pool([1.0, 2.0, 2.0], [2.0, 5.0])
-    >>> pooled.support.tolist(), pooled.reference.tolist(), pooled.current.tolist()
-    ([1.0, 2.0, 5.0], [1.0, 2.0, 0.0], [0.0, 1.0, 1.0])
-    """
-    before, after = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
-    support, where = np.unique(np.concatenate([before, after]), return_inverse=True)
-    return Pooled(
-        support=support,
-        reference=np.bincount(where[: len(before)], minlength=len(support)).astype(np.float64),
-        current=np.bincount(where[len(before) :], minlength=len(support)).astype(np.float64),
-    )
 
 
 def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> StatisticalTest:

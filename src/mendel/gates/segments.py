@@ -12,10 +12,11 @@ from mendel.drift import FeatureType, as_numbers, category_name, count_categorie
 from mendel.values import Table
 
 _TERCILES = (1 / 3, 2 / 3)
+_MOST_FEATURES, _MOST_CATEGORIES = 20, 10
 
 
 def automatic_segments(
-    features: Table, cuts: Mapping[str, Sequence[float]] | None = None, *, limit: int = 20, most_categories: int = 10
+    features: Table, cuts: Mapping[str, Sequence[float]] | None = None
 ) -> dict[str, NDArray[np.bool_]]:
     """
     Cut the rows into segments, one feature at a time.
@@ -23,9 +24,7 @@ def automatic_segments(
     Args:
         features: The rows.
         cuts: Where to cut number features, by name; a category feature is named with no cuts. None cuts every feature:
-            numbers into terciles, categories into their values.
-        limit: How many features are cut when *cuts* is None, in the table's order.
-        most_categories: Rarer categories are no segment of their own.
+            of the table's first 20, numbers into terciles and categories into their 10 most common values.
 
     Returns:
         Masks by name; missing values are a segment, too.
@@ -34,7 +33,7 @@ def automatic_segments(
     >>> {name: mask.tolist() for name, mask in automatic_segments(rows, {"age": [30]}).items()}
     {'age < 30': [True, False, False], 'age >= 30': [False, True, True]}
     """
-    wanted = dict.fromkeys(features.names[:limit], ()) if cuts is None else dict(cuts)
+    wanted = dict.fromkeys(features.names[:_MOST_FEATURES], ()) if cuts is None else dict(cuts)
     found: dict[str, NDArray[np.bool_]] = {}
     for name, at in wanted.items():
         if name not in features:
@@ -42,7 +41,7 @@ def automatic_segments(
         if at or infer_type(features[name]) is FeatureType.NUMBER:
             found.update(_number_segments(name, features, at))
         else:
-            found.update(_category_segments(name, features, most_categories))
+            found.update(_category_segments(name, features))
     return {name: mask for name, mask in found.items() if mask.any() and not mask.all()}
 
 
@@ -59,11 +58,13 @@ def _number_segments(name: str, features: Table, at: Sequence[float]) -> dict[st
     return {**found, f"{name} missing": np.isnan(numbers)}
 
 
-def _category_segments(name: str, features: Table, most: int) -> dict[str, NDArray[np.bool_]]:
+def _category_segments(name: str, features: Table) -> dict[str, NDArray[np.bool_]]:
     counts = count_categories(features[name])
     null = counts.pop(None, 0)
     keys = np.array([category_name(value) or "" for value in features[name].tolist()], dtype=object)
-    found: dict[str, NDArray[np.bool_]] = {f"{name} = {key}": keys == key for key, _ in counts.most_common(most)}
+    found: dict[str, NDArray[np.bool_]] = {
+        f"{name} = {key}": keys == key for key, _ in counts.most_common(_MOST_CATEGORIES)
+    }
     if null:
         found[f"{name} missing"] = np.array([category_name(value) is None for value in features[name].tolist()])
     return found

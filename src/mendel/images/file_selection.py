@@ -101,7 +101,7 @@ def select_files(
     )
 
 
-def version_files(artifact: Path, *, hash_file: HashFile = file_digest) -> tuple[SourceFile, ...]:
+def version_files(artifact: Path) -> tuple[SourceFile, ...]:
     """
     List the files of a registered version's artefact, except its ``data``, at their paths in :data:`VERSION_DIRECTORY`.
 
@@ -110,7 +110,7 @@ def version_files(artifact: Path, *, hash_file: HashFile = file_digest) -> tuple
     """
     return tuple(
         SourceFile(
-            path=f"{VERSION_DIRECTORY}/{name}", source=path, size_bytes=path.stat().st_size, digest=hash_file(path)
+            path=f"{VERSION_DIRECTORY}/{name}", source=path, size_bytes=path.stat().st_size, digest=file_digest(path)
         )
         for name, path in tree_files(artifact, exclude=("data",))
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +21,7 @@ _MAX_INDEX_BYTES = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"
 
 
-def write_archive(
-    blobs: Blobs,
-    digest: Digest,
-    references: Sequence[str],
-    into: Path,
-    *,
-    on_bytes: Callable[[int], None] = lambda _: None,
-) -> None:
+def write_archive(blobs: Blobs, digest: Digest, references: Sequence[str], into: Path) -> None:
     """
     Write the image with its names to the file *into*, which appears when it is whole; the same image, the same bytes.
 
@@ -39,7 +32,7 @@ def write_archive(
         DigestMismatch: The disk changed one.
         StoreUnavailable: *into* cannot be written there; nothing of it is left.
     """
-    entries = tuple(_entries(blobs, digest, references, on_bytes))
+    entries = tuple(_entries(blobs, digest, references))
     if into.is_dir():
         raise StoreUnavailable(f"{into} cannot be written: it is a directory.")
     with replacing(into, parents=False, flush=False) as draft, draft.open("wb") as file:
@@ -67,9 +60,7 @@ def archive_references(archive: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.annotations[REF_NAME] for entry in named))
 
 
-def _entries(
-    blobs: Blobs, digest: Digest, references: Sequence[str], on_bytes: Callable[[int], None]
-) -> Iterator[Entry]:
+def _entries(blobs: Blobs, digest: Digest, references: Sequence[str]) -> Iterator[Entry]:
     manifest = Manifest.parse(blobs.read(digest))
     parts = (manifest.config, *manifest.layers)
     size = blobs.path(digest).stat().st_size
@@ -88,16 +79,15 @@ def _entries(
     yield File.of("manifest.json", canonical_json([saved]))
     for blob in sorted({digest, *(part.digest for part in parts)}):
         path = blobs.path(blob)
-        yield File(path=_path(blob), size=path.stat().st_size, content=partial(_read, path, blob, on_bytes))
+        yield File(path=_path(blob), size=path.stat().st_size, content=partial(_read, path, blob))
 
 
-def _read(path: Path, digest: Digest, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+def _read(path: Path, digest: Digest) -> Iterator[bytes]:
     if file_digest(path) != digest:
         raise DigestMismatch(f"The blob {digest} is damaged.", remedy="Remove the image and build again.")
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
             yield piece
-            on_bytes(len(piece))
 
 
 def _path(digest: Digest) -> str:

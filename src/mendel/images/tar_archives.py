@@ -61,7 +61,7 @@ class Symlink:
 Entry = Directory | File | Symlink
 
 
-def write_tar(entries: Iterable[Entry], *, mtime: int = EPOCH_1980) -> Iterator[bytes]:
+def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
     """
     Give the archive of *entries* in pieces: sorted by path, each parent directory once, before what is in it.
 
@@ -83,7 +83,7 @@ def write_tar(entries: Iterable[Entry], *, mtime: int = EPOCH_1980) -> Iterator[
                 raise InvalidValue(f"{parent!r} is a directory and something else in one layer.")
     for path in sorted(known, key=lambda path: path.split("/")):
         entry = known[path]
-        yield _header(entry, mtime)
+        yield _header(entry)
         if isinstance(entry, File):
             yield from _body(entry)
     yield _END
@@ -113,7 +113,7 @@ def _body(entry: File) -> Iterator[bytes]:
         yield b"\0" * padding
 
 
-def _header(entry: Entry, mtime: int) -> bytes:
+def _header(entry: Entry) -> bytes:
     name = f"{entry.path}/" if isinstance(entry, Directory) else entry.path
     target = entry.target if isinstance(entry, Symlink) else ""
     size = entry.size if isinstance(entry, File) else 0
@@ -130,9 +130,9 @@ def _header(entry: Entry, mtime: int) -> bytes:
         case Symlink():
             kind, mode, owner = b"2", 0o777, 0
     size = 0 if size > _MAX_OCTAL_SIZE else size
-    numbers = _NUMBERS % (mode, owner, owner, size, mtime)
+    numbers = _NUMBERS % (mode, owner, owner, size, EPOCH_1980)
     block = _block(_short(name, _MAX_NAME), numbers, kind, _short(target, _MAX_LINK))
-    return _extended(records, mtime) + block if records else block
+    return _extended(records) + block if records else block
 
 
 def _needs_record(text: str, longest: int) -> bool:
@@ -143,9 +143,9 @@ def _short(text: str, longest: int) -> bytes:
     return text.encode("ascii", "replace")[:longest]
 
 
-def _extended(records: dict[str, str], mtime: int) -> bytes:
+def _extended(records: dict[str, str]) -> bytes:
     body = b"".join(_record(key, value) for key, value in sorted(records.items()))
-    numbers = _NUMBERS % (0o644, 0, 0, len(body), mtime)
+    numbers = _NUMBERS % (0o644, 0, 0, len(body), EPOCH_1980)
     return _block(b"PaxHeader", numbers, b"x") + body + b"\0" * (-len(body) % BLOCK)
 
 

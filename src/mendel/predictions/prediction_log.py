@@ -33,6 +33,7 @@ from mendel.predictions.shipper import Summarise, segment_profiles
 from mendel.values import ModelName, Table, Window, to_micros
 
 _CACHED_SEGMENTS = 256
+_STATS_LOOKBACK = timedelta(days=30)
 
 
 class PredictionLog:
@@ -89,24 +90,16 @@ class PredictionLog:
         outcome = convert_labels(labels["label"][chosen], rows["prediction"])
         return rows.with_columns({"label": outcome, "label_time": labels["label_time"][chosen]})
 
-    def stats(
-        self,
-        model: ModelName,
-        now: datetime,
-        *,
-        lookback: timedelta = timedelta(days=30),
-        positive: str | None = None,
-    ) -> LogStats:
-        """Compute statistics of the last *lookback*; *positive* is the positive class, None to guess it."""
-        window = Window(now - lookback, now + timedelta(minutes=5))
+    def stats(self, model: ModelName, now: datetime) -> LogStats:
+        """Compute statistics of the last 30 days; the positive class is guessed."""
+        window = Window(now - _STATS_LOOKBACK, now + timedelta(minutes=5))
         reading = self._reading()
         everything = reading.predictions(model, window)
         suspect = reading.predictions(model, window, columns=("quarantined",), quarantined=True)
         rows = everything.take(~everything["shadow"])
         counting = effective_labels(reading.labels_of(everything))
         labelled = rows_with_ids(rows, counting.row)
-        if positive is None:
-            positive = positive_class(rows)
+        positive = positive_class(rows)
         return LogStats(
             model=model,
             window=window,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from mendel.durable import Clock, NewId, Transaction
+from mendel.durable import Clock, Transaction
 from mendel.registry.api_keys import ApiKey, key_digest
 from mendel.registry.ports import RegistryStore
 from mendel.registry.transactions import RegistryTransactions
 
 
-def random_secret() -> str:
+def _random_secret() -> str:
     """256 random bits behind a prefix by which scanners recognise a leaked key."""
     return f"mendel_{secrets.token_urlsafe(32)}"
 
@@ -19,10 +19,9 @@ def random_secret() -> str:
 class Keys:
     """The API keys of an installation."""
 
-    def __init__(self, transactions: RegistryTransactions, clock: Clock, new_secret: NewId) -> None:
+    def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._new_secret = new_secret
 
     def add(self, scopes: Iterable[str], label: str, *, by: str = "registry") -> str:
         """
@@ -32,7 +31,7 @@ class Keys:
             InvalidValue: No scope, or an unknown one.
         """
         now = self._clock()
-        secret = self._new_secret()
+        secret = _random_secret()
         key = ApiKey(digest=key_digest(secret), scopes=tuple(sorted(set(scopes))), label=label, added_at=now)
 
         def work(tx: Transaction) -> None:

@@ -188,17 +188,7 @@ class Lifecycle:
 
         return self._transactions.read(work)
 
-    def canary(
-        self,
-        model: ModelName,
-        version: int,
-        share: float,
-        *,
-        by: str,
-        reason: str = "",
-        override: Override | None = None,
-        step: StepKey | None = None,
-    ) -> Deployment:
+    def canary(self, model: ModelName, version: int, share: float, *, by: str) -> Deployment:
         """
         Give *version* its share of the traffic beside production, or change that share.
 
@@ -208,22 +198,18 @@ class Lifecycle:
             Conflict: No production version, or another canary.
             VersionNotFound, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
         """
-        act = Act(by=by, at=self._clock(), reason=reason)
+        act = Act(by=by, at=self._clock(), reason="")
         ref = VersionRef(model, version)
 
         def work(tx: Transaction) -> Deployment:
             store = tx.store(RegistryStore)
             candidate = require_version(store, ref)
             state = state_of(store, model, candidate)
-            plan = plan_canary(
-                state, candidate, share=share, gate=newest_gate(store, ref), override=override, now=act.at
-            )
-            cause = self._plans.cause(
-                "deployment.changed", candidate, act, state, plan, canary_share=share, override=override
-            )
+            plan = plan_canary(state, candidate, share=share, gate=newest_gate(store, ref), now=act.at)
+            cause = self._plans.cause("deployment.changed", candidate, act, state, plan, canary_share=share)
             return self._plans.apply(tx, state, plan, act, cause)
 
-        return self._transactions.write_once(Deployment, work, step)
+        return self._transactions.write(work)
 
     def transition(
         self,
@@ -258,12 +244,12 @@ class Lifecycle:
 
         return self._transactions.write_once(VersionRecord, work, step)
 
-    def release_kept(self, model: ModelName, now: datetime, *, by: str = "registry") -> Deployment:
+    def release_kept(self, model: ModelName, now: datetime) -> Deployment:
         """Let servers unload former versions whose bake is over; gives the deployment, changed or not."""
         state = self._transactions.read(lambda store: state_of(store, model))
         if plan_release_of_kept(state, now=now).deployment is None:
             return state.deployment
-        act = Act(by=by, at=now, reason="the bake is over")
+        act = Act(by="registry", at=now, reason="the bake is over")
 
         def work(tx: Transaction) -> Deployment:
             state = state_of(tx.store(RegistryStore), model)

@@ -118,7 +118,7 @@ class Performance:
 
         return self._transactions.read(work)
 
-    def health(self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None) -> HealthReport:
+    def health(self, model: ModelName, *, now: datetime | None = None) -> HealthReport:
         """
         How the version that serves is; ``unknown`` where there is no data or nothing serves.
 
@@ -129,7 +129,7 @@ class Performance:
 
         def work(store: RegistryStore) -> HealthReport:
             require_model(store, model)
-            return health_report(model, _evidence(store, model, window, moment), moment)
+            return health_report(model, _evidence(store, model, None, moment), moment)
 
         return self._transactions.read(work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mendel.durable import Clock, NewId, UnitOfWork
 from mendel.registry.artifact_mirror import ArtifactMirror
-from mendel.registry.key_store import Keys, random_secret
+from mendel.registry.key_store import Keys
 from mendel.registry.lifecycle import Lifecycle
 from mendel.registry.performance import Performance
 from mendel.registry.policy_store import Policies
@@ -25,7 +25,6 @@ class Registry:
         artifacts: Keeps the files of versions.
         clock: The current time.
         new_id: Ids of events, and of registrations that bring no idempotency key.
-        new_secret: Secrets of keys; not for reproduction.
     """
 
     def __init__(
@@ -34,13 +33,11 @@ class Registry:
         artifacts: ArtifactStore,
         clock: Clock,
         new_id: NewId,
-        *,
-        new_secret: NewId = random_secret,
     ) -> None:
         transactions, locks = RegistryTransactions(unit, new_id), ModelLocks()
         self.versions = Versions(transactions, artifacts, clock, locks)
         self.lifecycle = Lifecycle(transactions, clock)
         self.performance = Performance(transactions, clock)
         self.policies = Policies(transactions, clock)
-        self.keys = Keys(transactions, clock, new_secret)
+        self.keys = Keys(transactions, clock)
         self.artifact_mirror = ArtifactMirror(transactions, artifacts, locks)

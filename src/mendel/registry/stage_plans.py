@@ -147,7 +147,6 @@ def plan_canary(
     *,
     share: float,
     gate: GateRecord | None,
-    override: Override | None,
     now: datetime,
 ) -> Plan:
     """
@@ -173,7 +172,7 @@ def plan_canary(
     governance = None
     if candidate.stage is not Stage.CANARY:
         require_transition(candidate.stage, Stage.CANARY)
-        governance = _admitted(state, candidate, gate, override, now)
+        governance = _admitted(state, candidate, gate, None, now)
         changes = (_moved(candidate, Stage.CANARY, f"canary at {share:g}"),)
     deployment = replace(
         state.deployment,

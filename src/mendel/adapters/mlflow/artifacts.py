@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
+_EXPERIMENT = "mendel"
 _KEY = "mendel.key"
 _STAGE = "mendel.stage"
 _GENERATION = "mendel.generation"
@@ -39,13 +40,11 @@ class MlflowArtifacts:
     Args:
         tracking_uri: ``sqlite:///path`` or a server's URL.
         artifact_root: Where a new experiment keeps its files, on a file system that this process sees.
-        experiment: The experiment that holds the runs.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path, *, experiment: str = "mendel") -> None:
+    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
         self._uri = tracking_uri
         self._root = artifact_root.resolve()
-        self._name = experiment
         self._places: dict[VersionUuid, Path] = {}
         self._lock = threading.Lock()
         self._opening = threading.RLock()
@@ -64,7 +63,7 @@ class MlflowArtifacts:
         with self._opening:
             if self._experiment_known is None:
                 with translated():
-                    self._experiment_known = self._experiment_id(self._name, self._root)
+                    self._experiment_known = self._experiment_id(_EXPERIMENT, self._root)
             return self._experiment_known
 
     def open(self) -> None:
