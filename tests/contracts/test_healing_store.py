@@ -202,7 +202,7 @@ def test_one_running_run_of_a_model(write, read):
     """A second running run of a model is refused; once the first has ended, or for another model, it is not."""
     write(lambda s: s.put_run(run(1)))
     write(lambda s: s.put_run(run(1)))
-    with pytest.raises(AlreadyExists, match="one at a time"):
+    with pytest.raises(AlreadyExists, match="only one active run at a time"):
         write(lambda s: s.put_run(run(2)))
     write(lambda s: s.put_run(run(2, state=RunState.PROPOSED)))
     write(lambda s: s.put_run(run(3, model=DIGITS, of="INC-2026-2")))

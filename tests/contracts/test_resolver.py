@@ -124,14 +124,14 @@ def test_what_has_no_wheel_is_refused_by_name(resolver, index, add, at):
     index.add_sources("rough")
     with pytest.raises(BuildRefused, match=r"Python 3\.11 on linux/amd64 with glibc 2\.36") as refused:
         resolver.resolve(["rough"], **at)
-    assert refused.value.reasons == ("rough: there are only sources, or wheels for others",)
+    assert refused.value.reasons == ("rough: the index has only sources, or wheels for other platforms",)
     assert "--engine docker" in refused.value.remedy
     add("outer", "1.0", "nonesuch>=1")
     with pytest.raises(BuildRefused) as refused:
         resolver.resolve(["outer"], **at)
     (reason,) = refused.value.reasons
     assert reason.startswith("nonesuch>=1")
-    assert reason.endswith(": no index has it")
+    assert reason.endswith(": no index has this distribution")
 
 
 def test_requirements_that_contradict_are_refused_with_who_asked(resolver, add, at):

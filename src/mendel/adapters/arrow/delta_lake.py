@@ -49,7 +49,6 @@ class DeltaSnapshot:
     table: DeltaTable | None
 
     def shipped(self, spool_id: str) -> int:
-        """The newest segment of the spool whose rows are in the table."""
         return (self.table.transaction_version(spool_id) or 0) if self.table else 0
 
     def read(
@@ -59,7 +58,6 @@ class DeltaSnapshot:
         columns: Sequence[str] | None = None,
         prediction_ids: Sequence[str] | None = None,
     ) -> Table:
-        """Rows whose event time lies in *window*."""
         if self.table is None:
             return Table({name: missing_column(name, 0) for name in columns or ()})
         places: dict[str, list[str]] = {}
@@ -75,7 +73,6 @@ class DeltaSnapshot:
         return Table({name: _coalesced(rows, name, places.get(name, [])) for name in wanted})
 
     def count(self) -> int:
-        """How many rows the table holds."""
         if self.table is None:
             return 0
         with _translated(self.table.table_uri):
@@ -93,18 +90,15 @@ class DeltaLake:
         self._root = root
 
     def tables(self) -> tuple[str, ...]:
-        """The names of all tables."""
         with _translated(str(self._root)):
             logs = [*self._root.glob("*/_delta_log"), *self._root.glob("*/*/_delta_log")]
         return tuple(sorted(log.parent.relative_to(self._root).as_posix() for log in logs))
 
     def snapshot(self, table: str) -> DeltaSnapshot:
-        """The table as it is now."""
         with _translated(table):
             return DeltaSnapshot(self._load(table))
 
     def shipped(self, table: str, spool_id: str) -> int:
-        """The mark of the spool."""
         return self.snapshot(table).shipped(spool_id)
 
     def append(self, table: str, rows: Table, *, marks: Mapping[str, int], seen: Mapping[str, int]) -> None:
@@ -130,7 +124,6 @@ class DeltaLake:
             _flush(self._root / table, 0 if loaded is None else loaded.version())
 
     def forget(self, table: str, prediction_ids: Sequence[str]) -> int:
-        """Delete the rows of these predictions."""
         deleted = 0
         for start in range(0, len(prediction_ids), _IDS_PER_DELETE):
             names = ", ".join(_quoted(name) for name in prediction_ids[start : start + _IDS_PER_DELETE])
@@ -143,7 +136,6 @@ class DeltaLake:
         return self._delete(table, f"{_DAY} < '{day}' and {_DAY} > '{_TIMELESS_DAY}'")
 
     def compact(self, table: str) -> int:
-        """Join small files."""
         with _translated(table):
             loaded = self._load(table)
             return 0 if loaded is None else int(loaded.optimize.compact()["numFilesRemoved"])

@@ -1,4 +1,4 @@
-"""Durable workflows on DBOS, whose database remembers every step."""
+"""Durable workflows on DBOS, which stores the result of every step in a database."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ class DbosWorkflows:
     """
     Implements :class:`mendel.durable.Workflows` on DBOS.
 
-    DBOS is one per process, so one of these is open at a time. What a killed process left is resumed by the next one
-    with the same executor id and application version, within about a second; other executors leave it alone.
+    DBOS allows one instance per process, so one object of this class is open at a time. The next process with the same
+    executor id and application version resumes the workflows of a killed process within about a second; other
+    executors leave these workflows alone.
 
     Args:
-        database: The path of a SQLite file of its own, or a PostgreSQL URL.
-        executor_id: Stable over restarts, and unique among processes that share the database.
-        application_version: Raised by hand when the order or the names of steps change; never derived from the
-            source, or every edit would strand what is under way.
-        clock: Fixes the end of a sleep.
+        database: The path of a SQLite file that only DBOS uses, or a PostgreSQL URL.
+        executor_id: Stays the same over restarts; unique among the processes that share the database.
+        application_version: Raised by hand when the order or the names of steps change. It is not derived from the
+            source: otherwise every edit would leave the running workflows unfinished.
+        clock: Tells the time from which a sleep is measured.
         database_errors: Opens a block that turns the errors of the database under DBOS into Mendel's.
-        patience: How long leaving waits for the steps that are under way; what takes longer is done again.
+        patience: How long leaving the context waits for the steps that are under way; a step that takes longer runs
+            again after the next start.
     """
 
     def __init__(
@@ -84,16 +86,15 @@ class DbosWorkflows:
         self._running = 0
 
     def register(self, name: str, function: WorkflowFunction) -> None:
-        """Make *function* startable."""
         if self._open:
-            raise RuntimeError(f"The workflow {name!r} was registered after opening.")
+            raise RuntimeError(f"The workflow {name!r} was registered after the workflows were opened.")
         self._functions[name] = function
 
     @contextmanager
     def open(self) -> Iterator[Workflows]:
-        """Launch DBOS and resume; on leaving, stop every run at its next step."""
+        """Start DBOS and resume unfinished workflows; leaving the context stops every run at its next step."""
         if not _PROCESS.acquire(blocking=False):
-            raise RuntimeError("DBOS workflows are open already in this process.")
+            raise RuntimeError("DBOS workflows are already open in this process.")
         try:
             self._launch()
             yield self
@@ -102,9 +103,8 @@ class DbosWorkflows:
             _PROCESS.release()
 
     def start(self, call: WorkflowCall) -> None:
-        """Start it in the background."""
         if call.name not in self._functions:
-            raise LookupError(f"No workflow {call.name!r} was registered.")
+            raise LookupError(f"No workflow with the name {call.name!r} is registered.")
         self._must_be_open()
 
         def begin() -> None:
@@ -117,33 +117,32 @@ class DbosWorkflows:
             return
 
     def get(self, workflow_id: str) -> WorkflowRun | None:
-        """The run as it stands."""
         self._must_be_open()
         status = self._ask(lambda: DBOS.get_workflow_status(workflow_id))
         return None if status is None else _seen(status)
 
     def unfinished(self) -> tuple[WorkflowRun, ...]:
-        """Every run that is neither done, failed nor cancelled, of any executor."""
+        """Every run of any executor that is neither done, failed nor cancelled."""
         self._must_be_open()
         return tuple(_seen(status) for status in self._ask(lambda: DBOS.list_workflows(status=_UNFINISHED)))
 
     def wait(self, workflow_id: str, *, timeout: timedelta) -> WorkflowRun:
-        """Wait until it ends."""
         end = time.monotonic() + timeout.total_seconds()
         pause = _FIRST_POLL
         while True:
             run = self.get(workflow_id)
             if run is None:
-                raise RunNotFound(f"No run {workflow_id!r}.")
+                raise RunNotFound(f"No workflow run has the id {workflow_id!r}.")
             if run.state is not WorkflowState.RUNNING:
                 return run
             if time.monotonic() >= end:
-                raise DeadlineExceeded(f"The run {workflow_id!r} did not end within {timeout}; it goes on.")
+                raise DeadlineExceeded(
+                    f"The workflow run {workflow_id!r} did not end within {timeout}; it keeps running."
+                )
             time.sleep(min(pause, max(0.0, end - time.monotonic())))
             pause = min(_SLOWEST_POLL, pause * 2)
 
     def cancel(self, workflow_id: str) -> None:
-        """Stop it before its next step; no error when it ended or never was."""
         self._must_be_open()
         self._ask(lambda: DBOS.cancel_workflow(workflow_id))
         with self._changed:
@@ -151,7 +150,7 @@ class DbosWorkflows:
             self._changed.notify_all()
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask DBOS as if from outside: within a step it would take the question for a part of the workflow."""
+        """Call DBOS from outside any step: inside a step, DBOS would take the call for a part of the workflow."""
         with self._database_errors():
             return Context().run(question)
 
@@ -215,7 +214,7 @@ class DbosWorkflows:
 
 
 class _DbosRun:
-    """What one run of a function sees."""
+    """Implements :class:`mendel.durable.WorkflowContext` for one run."""
 
     def __init__(self, owner: DbosWorkflows, workflow_id: str) -> None:
         self._owner = owner
@@ -228,7 +227,7 @@ class _DbosRun:
 
     def step(self, name: str, act: Callable[[], Payload]) -> Payload:
         if name in self._named:
-            raise RuntimeError(f"The run {self._id!r} has two steps named {name!r}; number them.")
+            raise RuntimeError(f"The workflow run {self._id!r} has two steps named {name!r}; number the steps.")
         self._named.add(name)
         self._go_on()
         outcome: Any = DBOS.run_step({"name": name}, lambda: to_builtins(run_step(act)))
@@ -241,7 +240,7 @@ class _DbosRun:
 
     def _go_on(self) -> None:
         if self._owner._must_stop(self._id):  # noqa: SLF001 - one machine in two classes
-            raise ExecutionAbandoned(f"The run {self._id!r} was stopped.")
+            raise ExecutionAbandoned(f"The workflow run {self._id!r} was stopped.")
 
 
 def _seen(status: WorkflowStatus) -> WorkflowRun:

@@ -75,11 +75,13 @@ def _found(program: Program) -> EngineFound:
 
 class EngineProgram(ContainerRunner):
     """
-    docker or podman, over its command line; what steers it (``DOCKER_HOST``, ``CONTAINERS_CONF``) is its environment.
+    Implements :class:`mendel.images.ContainerRunner` with the command line of docker or podman.
+
+    Environment variables (``DOCKER_HOST``, ``CONTAINERS_CONF``) configure the engine.
 
     Args:
         name: ``docker`` or ``podman``.
-        environment: The engine's whole environment; None is Mendel's own.
+        environment: All environment variables of the engine; None passes on Mendel's own.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:
@@ -120,16 +122,13 @@ class EngineProgram(ContainerRunner):
             raise
 
     def follow(self, container: str, write: Callable[[str], None]) -> None:
-        """The engine's ``logs --follow``."""
         self.program.watch("logs", "--follow", container, within=None, write=write)
 
     def logs(self, container: str, *, lines: int = 50) -> str:
-        """What went to both streams."""
         ended = self.program.attempt("logs", "--tail", str(lines), container)
         return "" if ended.code else f"{ended.out}{ended.err}".strip()
 
     def is_running(self, container: str) -> bool:
-        """One inspection."""
         found = self._inspect(container)
         return found is not None and bool(found["State"]["Running"])
 
@@ -141,7 +140,6 @@ class EngineProgram(ContainerRunner):
             self._remove(container)
 
     def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        """Two processes, however many there are."""
         wanted = {RUN_LABEL: "1", **labels}
         filters = (f"--filter=label={name}={value}" for name, value in sorted(wanted.items()))
         ids = self.program.answer("ps", "--all", "--quiet", "--no-trunc", *filters).split()

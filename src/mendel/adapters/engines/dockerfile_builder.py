@@ -44,7 +44,7 @@ _NOTHING_MORE = EngineNeeds()
 
 class DockerfileEngine(BuildEngine):
     """
-    Renders a Dockerfile and lets docker, podman or buildah build it.
+    Implements :class:`mendel.images.BuildEngine`: renders a Dockerfile that docker, podman or buildah builds.
 
     Wheels and base are the plan's own, by content; what Debian's packages and compilers make of them is not pinned, so
     no two builds are alike. The engine keeps its layers as it is set up to (``BUILDAH_ISOLATION``, ``CONTAINERS_CONF``,
@@ -54,7 +54,7 @@ class DockerfileEngine(BuildEngine):
         name: ``docker``, ``podman`` or ``buildah``.
         needs: Debian packages and distributions without wheels; its base and pip are filled in here.
         volumes: ``source:target:ro``, which podman and buildah give to the build's steps: pip's configuration.
-        environment: The engine's whole environment; None is Mendel's own.
+        environment: All environment variables of the engine; None passes on Mendel's own.
     """
 
     def __init__(

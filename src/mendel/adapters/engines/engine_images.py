@@ -23,7 +23,7 @@ _LOCAL = "localhost/"
 
 class EngineImages(ImageStore):
     """
-    The images of one repository in docker's or podman's storage.
+    Implements :class:`mendel.images.ImageStore` for one repository in docker's or podman's storage.
 
     A record's digest is the manifest's where the engine keeps manifests, else the image's id.
 
@@ -31,7 +31,7 @@ class EngineImages(ImageStore):
         name: ``docker`` or ``podman``.
         repository: Its name, as the label has it.
         origin: Its URL without credentials, None where it has none: another repository of the same name has another.
-        environment: The engine's whole environment; None is Mendel's own.
+        environment: All environment variables of the engine; None passes on Mendel's own.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class EngineImages(ImageStore):
         self._program = Program(name, environment)
 
     def images(self) -> tuple[ImageRecord, ...]:
-        """Two processes, however many there are."""
         records = (self._record(found) for found in self._found() if _names(found))
         return tuple(sorted(records, key=lambda record: (record.created, record.digest), reverse=True))
 

@@ -44,7 +44,6 @@ class FileAnchors:
         return (Ed25519PrivateKey.from_private_bytes(self._private_key()).public_key().public_bytes_raw().hex(),)
 
     def sign(self, unit: UnitOfWork, now: datetime) -> Anchor | None:
-        """Sign the head as it stands; None when nothing happened since the last anchor."""
         head = unit.read(lambda tx: tx.store(Ledger).head())
         if head is None:
             return None

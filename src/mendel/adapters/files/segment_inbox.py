@@ -30,7 +30,6 @@ class FileInbox:
                 unfinished.unlink()
 
     def put(self, spool_id: str, seq: int, content: bytes, checksum: Digest) -> None:
-        """Keep a sealed segment, durably."""
         check_segment(spool_id, seq, content, checksum)
         target = self._path(spool_id, seq)
         with translated_disk_errors(target, act="written"):
@@ -39,7 +38,6 @@ class FileInbox:
             self._publish(target, content, checksum)
 
     def pending(self) -> tuple[PendingSegment, ...]:
-        """Every segment that waits, by spool and sequence."""
         found = []
         with translated_disk_errors(self._directory, act="read"):
             for path in sorted(self._directory.glob(f"*/*{_SUFFIX}")):
@@ -51,7 +49,6 @@ class FileInbox:
         return tuple(sorted(found))
 
     def read(self, spool_id: str, seq: int) -> bytes | None:
-        """The bytes that were put, or None."""
         path = self._path(spool_id, seq)
         with translated_disk_errors(path, act="read"):
             try:
@@ -60,7 +57,6 @@ class FileInbox:
                 return None
 
     def remove(self, spool_id: str, seq: int) -> None:
-        """Forget the segment."""
         path = self._path(spool_id, seq)
         with translated_disk_errors(path, act="written"):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""git itself, in few processes."""
+"""Git repositories, read and tagged with the program ``git``."""
 
 from mendel.adapters.git.repositories import GitPrograms
 

@@ -28,17 +28,19 @@ _DETAILS_FIELDS = _DETAILS_FORMAT.count("%00")
 
 class GitPrograms(Git):
     """
-    Runs git, with the reader's configuration but none of the environment that would point it elsewhere.
+    Implements :class:`mendel.projects.Git` with the program ``git``.
+
+    git reads the user's configuration, but no environment variable that would point it to another repository.
 
     Args:
-        program: The git to run.
+        program: The git executable.
     """
 
     def __init__(self, program: str = "git") -> None:
         self._program = program
 
     def work_tree(self, path: Path) -> WorkTree | None:
-        """Four processes: place, state, depth of history and origin."""
+        """Runs four git processes: for the place, the state, the depth of the history and the origin."""
         place = self._run(path, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix", check=False)
         if place.returncode:
             _raise_if_refused(path, place)
@@ -60,20 +62,18 @@ class GitPrograms(Git):
         )
 
     def tags(self, top: Path) -> tuple[GitTag, ...]:
-        """One ``for-each-ref``."""
         listed = self._run(top, "for-each-ref", f"--format={_TAG_FORMAT}", "refs/tags").stdout
         found = (_tag(line) for line in listed.decode("utf-8", "surrogateescape").splitlines())
         return tuple(tag for tag in found if tag is not None)
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
-        """One ``for-each-ref``, whose pattern may match others, too."""
         listed = self._run(top, "for-each-ref", f"--format={_DETAILS_FORMAT}", f"refs/tags/{name}").stdout
         fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
         records = zip(*[iter(fields)] * _DETAILS_FIELDS, strict=True)
         return next((_details(record) for record in records if record[0].lstrip("\n") == name), None)
 
     def commit_time(self, top: Path, commit: str) -> datetime:
-        """One ``rev-list``, which no configuration makes say more."""
+        """Runs ``git rev-list``, whose output no configuration extends."""
         arguments = ("rev-list", "--max-count=1", "--timestamp", "--end-of-options", f"{commit}^{{commit}}", "--")
         told = self._run(top, *arguments, check=False)
         if told.returncode:
@@ -82,13 +82,11 @@ class GitPrograms(Git):
         return datetime.fromtimestamp(int(told.stdout.split()[0]), UTC)
 
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
-        """One ``rev-list``."""
         listed = self._run(top, "rev-list", "--topo-order", "--parents", "HEAD", "--", check=False)
         commits = (line.split() for line in listed.stdout.decode().splitlines())
         return tuple(Commit(id=own, parents=tuple(parents)) for own, *parents in commits)
 
     def tracked(self, directory: Path) -> tuple[str, ...]:
-        """One ``ls-files``."""
         listed = self._run(directory, "ls-files", "-z", check=False)
         if listed.returncode:
             _raise_if_refused(directory, listed)
@@ -96,16 +94,15 @@ class GitPrograms(Git):
         return tuple(sorted(set(names)))
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
-        """One ``git tag``; git itself refuses a name that exists."""
         arguments = ("tag", "--annotate", "--cleanup=verbatim", "--file=-", name, commit)
         made = self._run(top, *arguments, check=False, given=message.encode())
         if made.returncode and b"already exists" in made.stderr:
-            raise AlreadyExists(f"The tag {name} exists.", remedy="Look at mendel tag for the newest one.")
+            raise AlreadyExists(f"The tag {name} exists.", remedy="Run mendel tag to see the newest tag.")
         if made.returncode:
             raise _refused(top, made)
 
     def resolve(self, repository: Path, revision: str) -> str:
-        """A tag of that name wins over a branch, as a release does."""
+        """A tag wins over a branch of the same name, since a release is a tag."""
         for candidate in (f"refs/tags/{revision}^{{commit}}", f"{revision}^{{commit}}"):
             found = self._run(
                 repository, "rev-parse", "--verify", "--quiet", "--end-of-options", candidate, check=False
@@ -115,11 +112,12 @@ class GitPrograms(Git):
         if found.stderr:
             raise _refused(repository, found)
         raise ReleaseNotFound(
-            f"{repository} has neither a tag nor a commit {revision!r}.", remedy="Fetch tags, or look at mendel tag."
+            f"{repository} has neither a tag nor a commit {revision!r}.",
+            remedy="Fetch the tags, or run mendel tag to see the known tags.",
         )
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
-        """Through an index of its own, so that filters and line ends are those of a checkout."""
+        """Uses an index of its own, so that filters and line ends are those of a checkout."""
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mendel-export-") as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}

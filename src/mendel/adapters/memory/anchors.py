@@ -18,15 +18,12 @@ class MemoryAnchors:
         self._anchors: dict[int, Anchor] = {}
 
     def all(self) -> tuple[Anchor, ...]:
-        """Every anchor."""
         return tuple(self._anchors[sequence] for sequence in sorted(self._anchors))
 
     def trusted(self) -> tuple[str, ...]:
-        """The key that signed them."""
         return tuple(dict.fromkeys(anchor.public_key for anchor in self._anchors.values()))
 
     def sign(self, unit: UnitOfWork, now: datetime) -> Anchor | None:
-        """Sign the head."""
         head = unit.read(lambda tx: tx.store(Ledger).head())
         if head is None or head.sequence in self._anchors:
             return None

@@ -38,11 +38,9 @@ class MemoryArtifacts:
 
     @property
     def mlflow_version(self) -> str | None:
-        """None: there is no MLflow."""
         return None
 
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
-        """Copy the files, then number them."""
         with self._lock:
             known = self._kept.get(publication.key)
             if known is not None:
@@ -61,13 +59,11 @@ class MemoryArtifacts:
             return published
 
     def find(self, key: str) -> Published | None:
-        """What was published whole."""
         with self._lock:
             known = self._kept.get(key)
             return None if known is None else known.published
 
     def discard(self, key: str, *, uuid: VersionUuid | None = None) -> None:
-        """Delete it."""
         with self._lock:
             known = self._kept.get(key)
             if known is not None and uuid in {None, known.published.uuid}:
@@ -75,14 +71,12 @@ class MemoryArtifacts:
                 shutil.rmtree(self._root / known.published.uuid)
 
     def tree(self, uuid: VersionUuid) -> Path:
-        """The directory of the files."""
         where = self._root / uuid
         if not where.is_dir():
             raise ArtifactNotFound(f"There are no files of {uuid}.")
         return where
 
     def mirror(self, model: ModelName, state: Mirror) -> Mirror:
-        """Write alias and tags, and read them back."""
         with self._lock:
             for key, kept in list(self._kept.items()):
                 stage = state.stages.get(kept.published.number)
@@ -95,7 +89,6 @@ class MemoryArtifacts:
             return replace(state, production=self._production.get(model))
 
     def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
-        """Versions whose numbers are not known."""
         with self._lock:
             strangers = [
                 ForeignVersion(

@@ -1,4 +1,4 @@
-"""The ``Bases`` port in memory; blobs are files in a directory, since engines read them as such."""
+"""Base images in memory; blobs are files in a directory, since build engines read files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
 class MemoryBlobs(Blobs):
-    """Blobs as files of one directory, named by their digests."""
+    """Implements :class:`mendel.images.Blobs` with files in one directory, named by their digests."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -28,14 +28,12 @@ class MemoryBlobs(Blobs):
         return digest
 
     def path(self, digest: Digest) -> Path:
-        """The file named by the digest."""
         path = self._directory / digest.hex
         if not path.is_file():
-            raise ImageNotFound(f"There is no blob {digest}.")
+            raise ImageNotFound(f"No blob has the digest {digest}.")
         return path
 
     def read(self, digest: Digest) -> bytes:
-        """The content, hashed again."""
         content = self.path(digest).read_bytes()
         if digest_of(content) != digest:
             raise DigestMismatch(f"The blob {digest} is damaged.")
@@ -52,10 +50,10 @@ class _Base:
 
 class MemoryBases(Bases):
     """
-    Base images that were added here, by reference and platform.
+    Implements :class:`mendel.images.Bases`; base images are added by reference and platform.
 
     Args:
-        directory: Where the blobs are kept.
+        directory: The directory of the blobs.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -73,11 +71,11 @@ class MemoryBases(Bases):
         glibc: str | None = "2.36",
     ) -> Digest:
         """
-        Let *reference* mean a base of these uncompressed tars; gives the manifest's digest.
+        Add a base image named *reference* with these uncompressed tars as layers; gives the manifest's digest.
 
         Args:
-            python: Its minor version, which stands in ``/usr/bin``; None for a base without Python.
-            glibc: None for a base without a GNU C library.
+            python: The minor version of the Python in ``/usr/bin``; None for a base without Python.
+            glibc: The version of the GNU C library; None for a base without it.
         """
         digests = [self._blobs.put(layer) for layer in layers]
         config = canonical_json(
@@ -100,14 +98,13 @@ class MemoryBases(Bases):
         return descriptor.digest
 
     def remove(self, reference: str, platform: Platform) -> None:
-        """Take the name away; a base that was pinned before can still be loaded."""
+        """Remove the name; a base that was pinned before can still be loaded."""
         self._named.pop((reference, platform), None)
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:  # noqa: ARG002 - nothing takes long
-        """What was added last under that name."""
         found = self._named.get((reference, platform))
         if found is None:
-            raise ImageNotFound(f"There is no base {reference} for {platform}.")
+            raise ImageNotFound(f"No base image has the name {reference} for {platform}.")
         if found.python is None or found.glibc is None:
             reason = "it has no Python" if found.python is None else "it has no GNU C library"
             raise BuildRefused(f"The base image cannot carry a classifier: {reason}.", reasons=(reason,))
@@ -121,11 +118,11 @@ class MemoryBases(Bases):
         )
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:  # noqa: ARG002 - nothing takes long
-        """The image of that digest, whatever its name means now."""
+        """Gives the image with the pinned digest even if the name now belongs to another image."""
         known = {(base.descriptor.digest, place): base.descriptor for (_, place), base in self._named.items()}
         descriptor = (known | self._images).get((pin.digest, platform))
         if descriptor is None:
-            raise ImageNotFound(f"The base {pin.reference} at {pin.digest} is gone, or is not for {platform}.")
+            raise ImageNotFound(f"The base image {pin.reference} at {pin.digest} was removed or is not for {platform}.")
         manifest = Manifest.parse(self._blobs.read(pin.digest))
         config = parse_json(self._blobs.read(manifest.config.digest))
         return LoadedBase(descriptor=descriptor, manifest=manifest, config=config, blobs=self._blobs)

@@ -1,4 +1,4 @@
-"""The ``BuildEngine`` port in memory: images are what their plans say, file by file."""
+"""A build engine in memory that keeps images as digests of their files."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ from mendel.values import Digest
 
 class MemoryBuildEngine(BuildEngine):
     """
-    Reads and checks what a plan is made of, and keeps the image as its digests.
+    Implements :class:`mendel.images.BuildEngine`: reads and checks the files of a plan, and keeps only digests.
 
-    Nothing is run: :meth:`verify` looks into the predictor's source and the names in the wheels.
+    Equal plans give equal digests. Nothing is run: :meth:`verify` reads the predictor's source and the file names
+    in the wheels.
 
     Args:
-        store: Gets the images that are committed.
+        store: Receives the committed images.
     """
 
     name = "memory"
@@ -51,7 +52,6 @@ class MemoryBuildEngine(BuildEngine):
         self._layers: set[Digest] = set()
 
     def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
-        """Equal plans give equal digests."""
         environment = plan.environment
         platform = Platform.parse(environment.platform)
         base = self._bases.load(environment.base, platform, on_progress=on_progress)
@@ -78,16 +78,15 @@ class MemoryBuildEngine(BuildEngine):
         return BuiltImage(digest=digest, image_id=config, layers=layers, engine=self.name, reproducible=True)
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """Every module that the predictor's file imports is looked for, and the class in it."""
+        """Looks for every module that the predictor's file imports, and for the class in that file."""
         failure = next(self._failures(plan), None)
         if failure is not None:
             self._built.discard(image.digest)
             raise not_verified(plan, failure)
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """The store moves all names at once."""
         if image.digest not in self._built:
-            raise ImageNotFound(f"There is no image {image.digest}.", remedy="Build it again.")
+            raise ImageNotFound(f"No image has the digest {image.digest}.", remedy="Build the image again.")
         self._store.add(
             ImageRecord(
                 digest=image.digest,
@@ -156,7 +155,9 @@ def _layer(part: ImagePart, title: str, digest: Digest, size: int, *, reused: bo
 
 
 def _changed(file: SourceFile) -> BuildRefused:
-    return BuildRefused(f"{file.path} changed during the build.", remedy="Build again when nothing writes to it.")
+    return BuildRefused(
+        f"{file.path} changed during the build.", remedy="Build again when no program writes to the file."
+    )
 
 
 def _names(wheel: Path) -> list[str]:

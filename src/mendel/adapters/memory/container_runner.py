@@ -1,4 +1,4 @@
-"""The ``ContainerRunner`` port in memory: a container is a thread that runs a program of its image."""
+"""A container runner in memory: a container is a thread that runs the program of its image."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOOK_SECONDS = 0.02
 @dataclass(kw_only=True)
 class MemoryProcess:
     """
-    What a program sees of its container.
+    The container as its program sees it.
 
     Attributes:
-        environment: The variables that a container would have.
+        environment: The environment variables of the container.
         print: Writes one line of the container's output.
-        stopped: Set when the container is to end.
+        stopped: Set when the container must end.
     """
 
     environment: Mapping[str, str]
@@ -69,10 +69,12 @@ class _Running:
 
 class MemoryContainerRunner(ContainerRunner):
     """
-    Runs programs of this process in place of images; ports are real ones of this machine.
+    Implements :class:`mendel.images.ContainerRunner`: a container is a thread that runs a program.
+
+    Ports are real ports of this machine.
 
     Args:
-        programs: The program of each image that an archive may bring, by reference.
+        programs: The program of each image that an archive may contain, by reference.
     """
 
     name = "memory"
@@ -85,22 +87,23 @@ class MemoryContainerRunner(ContainerRunner):
         self._made = 0
 
     def load(self, archive: Path) -> None:
-        """The names that the archive gives its image."""
         self._images |= set(archive_references(archive))
 
     def create_foreign(self, name: str) -> None:
-        """A container that was not started by Mendel, and does not run."""
+        """Create a container that Mendel did not start and that does not run."""
         made = Container(id=f"foreign-{name}", name=name, url="", image="")
         self._running[name] = _Running(container=made, labels={})
 
     def remove_foreign(self, name: str) -> None:
-        """Remove such a container; a KeyError where it is gone."""
+        """Remove a container of :meth:`create_foreign`; raises KeyError if the container is gone."""
         del self._running[name]
 
     def run(self, request: RunRequest) -> Container:
-        """Begin the program of the image and ask its server."""
         if request.image not in self._images or request.image not in self._programs:
-            raise ImageNotFound(f"memory has no image {request.image}.", remedy="Build it with: mendel build --load")
+            raise ImageNotFound(
+                f"The memory container runner has no image {request.image}.",
+                remedy="Build the image with: mendel build --load",
+            )
         with self._lock:
             self._make_room(request.name)
             require_free(request.address, request.host_port)
@@ -124,7 +127,6 @@ class MemoryContainerRunner(ContainerRunner):
         return started.container
 
     def follow(self, container: str, write: Callable[[str], None]) -> None:
-        """Lines as they are written."""
         found, told = self._find(container), 0
         if found is None:
             return
@@ -139,23 +141,20 @@ class MemoryContainerRunner(ContainerRunner):
                 return
 
     def logs(self, container: str, *, lines: int = 50) -> str:
-        """The last lines that were written."""
         found = self._find(container)
         return "" if found is None else "\n".join(found.lines[-lines:])
 
     def is_running(self, container: str) -> bool:
-        """Whether the thread lives."""
         found = self._find(container)
         return found is not None and found.runs
 
     def end(self, container: str) -> None:
-        """End a container from outside, as its engine's own command would; it is not removed."""
+        """End a container as the engine's own command would; the container is not removed."""
         found = self._find(container)
         if found is not None:
             found.end()
 
     def stop(self, container: str) -> None:
-        """Tell the program, wait for its end, and forget it."""
         found = self._find(container)
         if found is None or found.labels.get(RUN_LABEL) != "1":
             return
@@ -165,7 +164,6 @@ class MemoryContainerRunner(ContainerRunner):
                 del self._running[found.container.name]
 
     def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        """Those with the label of a run."""
         wanted = {RUN_LABEL: "1", **labels}.items()
         with self._lock:
             found = [one.container for one in self._running.values() if wanted <= one.labels.items()]
@@ -176,7 +174,7 @@ class MemoryContainerRunner(ContainerRunner):
         if found is None:
             return
         if found.runs:
-            raise AlreadyExists(f"Container {name} is running.", remedy="Choose another name, or stop it.")
+            raise AlreadyExists(f"Container {name} is running.", remedy="Choose another name, or stop the container.")
         if found.labels.get(RUN_LABEL) != "1":
             raise AlreadyExists(f"Container {name} exists and was not created by Mendel.")
         del self._running[name]

@@ -22,7 +22,7 @@ _REFUSED_NAME = re.compile(r"^[-/.]|[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|/\.|\.l
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A tracked file; *mode* is 0o644, 0o755, or 0o120000 of a link, whose content is its target."""
+    """A tracked file; *mode* is 0o644, 0o755, or 0o120000 for a link, whose content is the link target."""
 
     mode: int
     content: bytes
@@ -39,7 +39,7 @@ class _Commit:
 @dataclass(slots=True, kw_only=True)
 class MemoryRepository:
     """
-    One repository: what a user does with git in it. Its files are those of the directory ``top``.
+    One repository, with the commands that a user gives to git. Its files lie in the directory ``top``.
 
     Attributes:
         top: The root of the checkout.
@@ -58,7 +58,7 @@ class MemoryRepository:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add(self, *paths: str) -> None:
-        """Stage the files at *paths*, posix and relative to the root; one that is gone is unstaged."""
+        """Stage the files at *paths* (posix, relative to the root); a file that is gone is unstaged."""
         with self._lock:
             for path in paths:
                 found = _read(self.top / path)
@@ -68,7 +68,7 @@ class MemoryRepository:
                     self._index[path] = found
 
     def commit(self, *, at: datetime, merge: Sequence[str] = ()) -> str:
-        """Commit what is staged and move the branch; *merge* are further parents. Gives the new commit's id."""
+        """Commit the staged files and move the branch; *merge* are further parents. Gives the new commit's id."""
         with self._lock:
             parents = (*([self.head] if self.head else []), *merge)
             told = repr((parents, at, sorted(self._index.items())))
@@ -99,13 +99,15 @@ class MemoryRepository:
                 self._branches[name] = self.head
 
     def tag(self, name: str, *, commit: str, at: datetime, message: str | None = None) -> None:
-        """Make a tag; without a *message* it is a lightweight one."""
+        """Create a tag; a tag without a *message* is lightweight."""
         with self._lock:
             if _REFUSED_NAME.search(name) or commit not in self._commits:
-                what = f"{commit} is no commit" if commit not in self._commits else f"{name!r} is not a valid tag name"
+                what = (
+                    f"{commit} is not a commit" if commit not in self._commits else f"{name!r} is not a valid tag name"
+                )
                 raise InvalidProject(f"git refuses: {what}.", path=str(self.top))
             if name in self._tags:
-                raise AlreadyExists(f"The tag {name} exists.", remedy="Look at mendel tag for the newest one.")
+                raise AlreadyExists(f"The tag {name} exists.", remedy="Run mendel tag to see the newest tag.")
             annotated = message is not None
             self._tags[name] = TagDetails(
                 name=name,
@@ -117,7 +119,7 @@ class MemoryRepository:
             )
 
     def resolve(self, revision: str) -> str:
-        """The full commit that *revision* names; see :meth:`mendel.projects.Git.resolve`."""
+        """The id of the commit that *revision* names; see :meth:`mendel.projects.Git.resolve`."""
         with self._lock:
             if revision in self._tags:
                 return self._tags[revision].commit
@@ -129,7 +131,8 @@ class MemoryRepository:
             if len(found) == 1:
                 return found[0]
         raise ReleaseNotFound(
-            f"{self.top} has neither a tag nor a commit {revision!r}.", remedy="Fetch tags, or look at mendel tag."
+            f"{self.top} has neither a tag nor a commit {revision!r}.",
+            remedy="Fetch the tags, or run mendel tag to see the known tags.",
         )
 
     def details(self) -> tuple[TagDetails, ...]:
@@ -143,7 +146,7 @@ class MemoryRepository:
             return tuple(sorted(self._index))
 
     def changed(self) -> tuple[str, ...]:
-        """Every tracked file that is not on disk, or not staged, as HEAD has it."""
+        """Every tracked file whose content on disk or in the index differs from HEAD."""
         with self._lock:
             committed = self._commits[self.head].files if self.head else {}
             return tuple(
@@ -154,10 +157,10 @@ class MemoryRepository:
 
     def found(self, commit: str) -> _Commit:
         """
-        The commit of that full id.
+        The commit with this full id.
 
         Raises:
-            ReleaseNotFound: There is none.
+            ReleaseNotFound: No commit has this id.
         """
         with self._lock:
             return self._commits[self.resolve(commit)]
@@ -188,7 +191,9 @@ class MemoryRepository:
 
 class MemoryGit(Git):
     """
-    Repositories that live as long as this object; their checkouts are directories on disk.
+    Implements :class:`mendel.projects.Git` with repositories that live as long as this object.
+
+    Checkouts are directories on disk. A revision names a tag before it names a branch.
 
     Args:
         clock: Dates the tags that :meth:`create_tag` makes.
@@ -205,7 +210,6 @@ class MemoryGit(Git):
         return made
 
     def work_tree(self, path: Path) -> WorkTree | None:
-        """The repository of the nearest directory that has one."""
         found = self._around(path)
         if found is None:
             return None
@@ -220,26 +224,21 @@ class MemoryGit(Git):
         )
 
     def tags(self, top: Path) -> tuple[GitTag, ...]:
-        """Every tag, without its message."""
         return tuple(
             GitTag(name=tag.name, commit=tag.commit, made=tag.made, annotated=tag.annotated)
             for tag in self._at(top).details()
         )
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
-        """One tag with its message."""
         return next((tag for tag in self._at(top).details() if tag.name == name), None)
 
     def commit_time(self, top: Path, commit: str) -> datetime:
-        """The time that was given with the commit."""
         return self._at(top).found(commit).at
 
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
-        """Kahn's order over what HEAD reaches."""
         return tuple(self._at(top).ancestry())
 
     def tracked(self, directory: Path) -> tuple[str, ...]:
-        """What is staged below *directory*."""
         found = self._around(directory)
         if found is None:
             return ()
@@ -248,15 +247,12 @@ class MemoryGit(Git):
         return tuple(path.removeprefix(start) for path in found.staged() if path.startswith(start))
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
-        """An annotated tag, dated by the clock."""
         self._at(top).tag(name, commit=commit, at=self._clock(), message=message)
 
     def resolve(self, repository: Path, revision: str) -> str:
-        """Tags first."""
         return self._at(repository).resolve(revision)
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
-        """Each file with its mode; links stay links."""
         files = self._at(repository).found(commit).files
         into.mkdir(parents=True, exist_ok=True)
         for path, file in files.items():

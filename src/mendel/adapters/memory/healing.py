@@ -22,31 +22,26 @@ class MemoryHealingStore:
         self._pauses: dict[ModelName | None, Pause] = tables.table("pauses")
 
     def next_number(self, series: str) -> int:
-        """The next number of *series*."""
         self._numbers[series] = self._numbers.get(series, 0) + 1
         return self._numbers[series]
 
     def add_incident(self, incident: Incident) -> None:
-        """Keep a new incident."""
         if incident.id in self._incidents:
-            raise AlreadyExists(f"There is an incident {incident.id} already.")
+            raise AlreadyExists(f"The incident {incident.id} already exists.")
         self._require_single(incident)
         self._incidents[incident.id] = incident
 
     def put_incident(self, incident: Incident) -> None:
-        """Replace the incident of that id."""
         self.incident(incident.id)
         self._require_single(incident)
         self._incidents[incident.id] = incident
 
     def incident(self, incident_id: str) -> Incident:
-        """The incident."""
         if incident_id not in self._incidents:
-            raise IncidentNotFound(f"No incident {incident_id!r}.")
+            raise IncidentNotFound(f"No incident has the id {incident_id!r}.")
         return self._incidents[incident_id]
 
     def open_incidents(self, model: ModelName | None = None) -> tuple[Incident, ...]:
-        """Every unresolved incident, oldest first."""
         return tuple(
             one
             for one in self._incidents.values()
@@ -54,30 +49,27 @@ class MemoryHealingStore:
         )
 
     def incidents(self, model: ModelName | None = None, *, limit: int = 100) -> tuple[Incident, ...]:
-        """The newest incidents, newest first."""
         found = [one for one in self._incidents.values() if model is None or one.ref.model == model]
         return tuple(reversed(found))[:limit]
 
     def add_decision(self, record: DecisionRecord) -> None:
-        """Keep a decision."""
         self._decisions[record.id] = record
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
-        """The decisions about an incident, oldest first."""
         return tuple(one for one in self._decisions.values() if one.incident == incident_id)
 
     def put_run(self, run: PlaybookRun) -> None:
-        """Keep or replace the run of that id."""
         for other in self._runs.values():
             both = RunState.RUNNING is run.state is other.state and other.ref.model == run.ref.model
             if both and other.id != run.id:
-                raise AlreadyExists(f"Run {other.id} of {run.ref.model} is active; a model has one at a time.")
+                raise AlreadyExists(
+                    f"Run {other.id} of {run.ref.model} is active; a model has only one active run at a time."
+                )
         self._runs[run.id] = run
 
     def run(self, run_id: str) -> PlaybookRun:
-        """The run."""
         if run_id not in self._runs:
-            raise RunNotFound(f"No run {run_id!r}.")
+            raise RunNotFound(f"No healing run has the id {run_id!r}.")
         return self._runs[run_id]
 
     def runs(
@@ -88,7 +80,6 @@ class MemoryHealingStore:
         since: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[PlaybookRun, ...]:
-        """Runs, oldest first."""
         found = [
             run
             for run in self._runs.values()
@@ -99,22 +90,19 @@ class MemoryHealingStore:
         return tuple(found[-limit:])
 
     def put_pause(self, pause: Pause) -> None:
-        """Switch healing off."""
         self._pauses[pause.model] = pause
 
     def lift_pause(self, model: ModelName | None) -> bool:
-        """Switch it on again."""
         return self._pauses.pop(model, None) is not None
 
     def pauses(self) -> tuple[Pause, ...]:
-        """Every pause, the one for all first."""
         return tuple(sorted(self._pauses.values(), key=lambda pause: pause.model or ""))
 
     def _require_single(self, incident: Incident) -> None:
         for other in self._incidents.values():
             same = (other.ref, other.cause) == (incident.ref, incident.cause) and other.id != incident.id
             if same and other.status.unresolved and incident.status.unresolved:
-                raise AlreadyExists(f"{other.id} is open for {incident.ref} and {incident.cause} already.")
+                raise AlreadyExists(f"The incident {other.id} is already open for {incident.ref} and {incident.cause}.")
 
 
 STORES: dict[type, Callable[[MemoryTables], object]] = {HealingStore: MemoryHealingStore}

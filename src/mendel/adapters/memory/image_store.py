@@ -1,4 +1,4 @@
-"""The ``ImageStore`` port in memory."""
+"""An image store in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mendel.values import Digest
 
 
 class MemoryImageStore(ImageStore):
-    """Images as records; a name belongs to the image that got it last."""
+    """Implements :class:`mendel.images.ImageStore`; a name belongs to the image that received it last."""
 
     name = "memory"
 
@@ -19,7 +19,7 @@ class MemoryImageStore(ImageStore):
         self._lock = threading.Lock()
 
     def add(self, record: ImageRecord) -> None:
-        """Keep an image with its names, which are taken from the images that had them."""
+        """Add an image with its names; images that had these names before lose them."""
         with self._lock:
             for digest, other in self._records.items():
                 left = tuple(name for name in other.references if name not in record.references)
@@ -29,12 +29,10 @@ class MemoryImageStore(ImageStore):
             self._records[record.digest] = replace(record, references=tuple(sorted(names)))
 
     def images(self) -> tuple[ImageRecord, ...]:
-        """Those that have a name."""
         with self._lock:
             named = [record for record in self._records.values() if record.references]
         return tuple(sorted(named, key=lambda record: record.created, reverse=True))
 
     def remove(self, digest: Digest) -> None:
-        """Forget the record."""
         with self._lock:
             self._records.pop(digest, None)

@@ -36,7 +36,6 @@ class MemoryInbox:
         self._mutex = Lock()
 
     def put(self, spool_id: str, seq: int, content: bytes, checksum: Digest) -> None:
-        """Keep a sealed segment."""
         check_segment(spool_id, seq, content, checksum)
         with self._mutex:
             known = self._segments.setdefault((spool_id, seq), (content, checksum))
@@ -44,7 +43,6 @@ class MemoryInbox:
             raise AlreadyExists(f"Another segment {seq} of {spool_id} waits already.")
 
     def pending(self) -> tuple[PendingSegment, ...]:
-        """Every segment that waits, by spool and sequence."""
         with self._mutex:
             items = sorted(self._segments.items())
         return tuple(
@@ -53,12 +51,10 @@ class MemoryInbox:
         )
 
     def read(self, spool_id: str, seq: int) -> bytes | None:
-        """The bytes that were put, or None."""
         found = self._segments.get((spool_id, seq))
         return None if found is None else found[0]
 
     def remove(self, spool_id: str, seq: int) -> None:
-        """Forget the segment."""
         with self._mutex:
             self._segments.pop((spool_id, seq), None)
 
@@ -71,7 +67,6 @@ class MemoryLakeSnapshot:
     marks: Mapping[str, int]
 
     def shipped(self, spool_id: str) -> int:
-        """The newest segment of the spool whose rows are in the table."""
         return self.marks.get(spool_id, 0)
 
     def read(
@@ -81,11 +76,9 @@ class MemoryLakeSnapshot:
         columns: Sequence[str] | None = None,
         prediction_ids: Sequence[str] | None = None,
     ) -> Table:
-        """Rows whose event time lies in *window*."""
         return filter_rows(self.rows, window, columns, prediction_ids)
 
     def count(self) -> int:
-        """How many rows the table holds."""
         return len(self.rows)
 
 
@@ -100,19 +93,15 @@ class MemoryLake:
         self._mutex = Lock()
 
     def tables(self) -> tuple[str, ...]:
-        """The names of all tables."""
         return tuple(sorted(self._tables))
 
     def snapshot(self, table: str) -> MemoryLakeSnapshot:
-        """The table as it is now."""
         return self._tables.get(table, _NOTHING)
 
     def shipped(self, table: str, spool_id: str) -> int:
-        """The mark of the spool."""
         return self.snapshot(table).shipped(spool_id)
 
     def append(self, table: str, rows: Table, *, marks: Mapping[str, int], seen: Mapping[str, int]) -> None:
-        """Add rows and move marks."""
         with self._mutex:
             now = self.snapshot(table)
             for spool_id in marks:
@@ -121,7 +110,6 @@ class MemoryLake:
             self._tables[table] = MemoryLakeSnapshot(Table.concat([now.rows, rows]), {**now.marks, **marks})
 
     def forget(self, table: str, prediction_ids: Sequence[str]) -> int:
-        """Delete the rows of these predictions."""
         return self._delete(table, lambda rows: rows_with_ids(rows, prediction_ids))
 
     def expire(self, table: str, before: datetime) -> int:
@@ -135,11 +123,9 @@ class MemoryLake:
         return self._delete(table, over)
 
     def compact(self, table: str) -> int:  # noqa: ARG002 - of the port
-        """Nothing to join."""
         return 0
 
     def vacuum(self, table: str, keep: timedelta) -> int:  # noqa: ARG002 - of the port
-        """Nothing to delete."""
         return 0
 
     def _delete(self, table: str, choose: Callable[[Table], Chosen]) -> int:
@@ -160,14 +146,12 @@ class MemoryProfileStore:
         self._progress: dict[str, SpoolProgress] = tables.table("spool_progress")
 
     def add(self, profiles: Sequence[SegmentProfile]) -> int:
-        """Insert rows; one whose key exists is ignored."""
         before = len(self._profiles)
         for profile in profiles:
             self._profiles.setdefault(profile.key, profile)
         return len(self._profiles) - before
 
     def rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
-        """Rows whose own window starts in *window*."""
         found = [
             profile
             for profile in self._profiles.values()
@@ -177,21 +161,17 @@ class MemoryProfileStore:
         return tuple(p.row for p in sorted(found, key=lambda p: (p.row.window, p.spool_id, p.seq)))
 
     def progress(self, spool_id: str) -> int:
-        """The newest segment whose profiles are recorded."""
         found = self._progress.get(spool_id)
         return 0 if found is None else found.seq
 
     def advance(self, spool_id: str, seq: int, at: datetime) -> None:
-        """Set the progress, never back."""
         if seq > self.progress(spool_id):
             self._progress[spool_id] = SpoolProgress(spool_id=spool_id, seq=seq, at=at)
 
     def spools(self) -> tuple[SpoolProgress, ...]:
-        """How far every spool is."""
         return tuple(self._progress[name] for name in sorted(self._progress))
 
     def expire(self, before: datetime) -> int:
-        """Delete rows whose window ended."""
         old = [key for key, profile in self._profiles.items() if profile.row.window.end <= before]
         for key in old:
             del self._profiles[key]

@@ -67,153 +67,123 @@ class MemoryRegistryStore:
         self._snapshots: dict[tuple[VersionRef, str, Window], _Recorded] = tables.table("snapshots")
 
     def models(self) -> tuple[ModelName, ...]:
-        """Every model that has a version."""
         return tuple(sorted({ref.model for ref in self._versions}))
 
     def pending(self, model: ModelName, key: str) -> PendingRegistration | None:
-        """The registration under way."""
         return self._pending.get((model, key))
 
     def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
-        """Old registrations that never ended."""
         found = [p for p in self._pending.values() if p.requested_at < moment]
         return tuple(sorted(found, key=lambda p: (p.requested_at, p.model, p.idempotency_key)))
 
     def put_pending(self, registration: PendingRegistration) -> None:
-        """Write or replace it."""
         self._pending[registration.model, registration.idempotency_key] = registration
 
     def drop_pending(self, model: ModelName, key: str) -> None:
-        """Forget it."""
         self._pending.pop((model, key), None)
 
     def version(self, ref: VersionRef) -> VersionRecord | None:
-        """The version of that number."""
         return self._versions.get(ref)
 
     def version_by_uuid(self, uuid: VersionUuid) -> VersionRecord | None:
-        """The version of that uuid."""
         ref = self._by_uuid.get(uuid)
         return None if ref is None else self._versions[ref]
 
     def version_by_key(self, model: ModelName, key: str) -> VersionRecord | None:
-        """The version registered under *key*."""
         ref = self._by_key.get((model, key))
         return None if ref is None else self._versions[ref]
 
     def version_by_digest(self, digest: Digest) -> VersionRecord | None:
-        """Some version with that tree."""
         return next((r for r in self._versions.values() if r.artifact_digest == digest), None)
 
     def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
-        """Those of that image."""
         found = [r for r in self._versions.values() if r.image is not None and r.image.digest == digest]
         return tuple(sorted(found, key=lambda r: r.ref))
 
     def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
-        """Its versions, ascending."""
         return tuple(sorted((r for r in self._versions.values() if r.model == model), key=lambda r: r.number))
 
     def add_version(self, record: VersionRecord) -> None:
-        """Insert it."""
         key = (record.model, record.idempotency_key)
         if record.ref in self._versions or record.uuid in self._by_uuid or key in self._by_key:
-            raise AlreadyExists(f"{record.ref}, its uuid or its idempotency key exists already.")
+            raise AlreadyExists(f"The version {record.ref}, its uuid or its idempotency key is already registered.")
         self._refuse_second_production(record)
         self._versions[record.ref] = record
         self._by_uuid[record.uuid] = record.ref
         self._by_key[key] = record.ref
 
     def replace_version(self, record: VersionRecord) -> None:
-        """Write it anew."""
         self._refuse_second_production(record)
         self._versions[record.ref] = record
 
     def deployment(self, model: ModelName) -> Deployment | None:
-        """The desired state."""
         return self._deployments.get(model)
 
     def deployments(self) -> tuple[Deployment, ...]:
-        """Every deployment, by model."""
         return tuple(self._deployments[model] for model in sorted(self._deployments))
 
     def put_deployment(self, deployment: Deployment) -> None:
-        """Write it, compare-and-set."""
         known = self._deployments.get(deployment.model)
         actual = 0 if known is None else known.generation
         if deployment.generation != actual + 1:
             raise GenerationConflict(
-                f"{deployment.model} is at generation {actual}: another call changed the deployment first.",
+                f"The deployment of {deployment.model} is at generation {actual}: another call changed it first.",
                 expected=deployment.generation - 1,
                 actual=actual,
             )
         self._deployments[deployment.model] = deployment
 
     def revision(self) -> int:
-        """How often it was bumped."""
         return self._revision.get("revision", 0)
 
     def bump_revision(self) -> int:
-        """Count one more."""
         self._revision["revision"] = self.revision() + 1
         return self.revision()
 
     def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
-        """Every stretch in production, oldest first."""
         return self._tenures.get(model, ())
 
     def open_tenure(self, tenure: ProductionPeriod) -> None:
-        """Begin it."""
         known = self.tenures(tenure.model)
         if any(t.end is None for t in known):
-            raise Conflict(f"{tenure.model} has a version in production already.")
+            raise Conflict(f"The model {tenure.model} already has a version in production.")
         self._tenures[tenure.model] = (*known, tenure)
 
     def close_tenure(self, model: ModelName, *, end: datetime, event: str) -> None:
-        """End the open one."""
         self._tenures[model] = tuple(
             replace(t, end=end, end_event=event) if t.end is None else t for t in self.tenures(model)
         )
 
     def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
-        """In the order they were added."""
         return self._gates.get(ref, ())
 
     def add_gate_record(self, ref: VersionRef, record: GateRecord) -> None:
-        """Append it."""
         self._gates[ref] = (*self.gate_records(ref), record)
 
     def policies(self, model: ModelName) -> tuple[PolicyDocument, ...]:
-        """Every version, ascending."""
         return self._policies.get(model, ())
 
     def add_policy(self, document: PolicyDocument) -> None:
-        """Insert it."""
         known = self.policies(document.model)
         if any(p.version == document.version for p in known):
-            raise AlreadyExists(f"{document.model} has a policy of version {document.version} already.")
+            raise AlreadyExists(f"The model {document.model} already has a policy with version {document.version}.")
         self._policies[document.model] = tuple(sorted((*known, document), key=lambda p: p.version))
 
     def api_keys(self) -> tuple[ApiKey, ...]:
-        """Every key, oldest first."""
         return tuple(sorted(self._keys.values(), key=lambda k: (k.added_at, k.digest)))
 
     def key(self, digest: str) -> ApiKey | None:
-        """The key of that digest."""
         return self._keys.get(digest)
 
     def add_key(self, key: ApiKey) -> None:
-        """Insert it."""
         if key.digest in self._keys:
-            raise AlreadyExists("That key exists already.")
+            raise AlreadyExists("An API key with this digest already exists.")
         self._keys[key.digest] = key
 
     def drop_key(self, digest: str) -> None:
-        """Forget it."""
         self._keys.pop(digest, None)
 
     def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
-        """Keep its counters, and itself when newest."""
         for counters in report.counters:
             line = (report.server, report.epoch, counters.model, counters.version)
             known = self._counters.get(line, ())
@@ -225,11 +195,9 @@ class MemoryRegistryStore:
             self._servers[report.server] = ServerState(report=report, received_at=received_at)
 
     def servers(self) -> tuple[ServerState, ...]:
-        """Every server, by name."""
         return tuple(self._servers[name] for name in sorted(self._servers))
 
     def growth(self, ref: VersionRef, window: Window) -> tuple[VersionCounters, ...]:
-        """Per server and epoch."""
         found = []
         for (_, _, model, version), counted in sorted(self._counters.items(), key=lambda item: item[0]):
             if (model, version) == (ref.model, ref.number) and (after := _last(counted, window.end)) is not None:
@@ -238,7 +206,6 @@ class MemoryRegistryStore:
         return tuple(found)
 
     def prune_reports(self, before: datetime) -> None:
-        """Forget what no later window needs."""
         for line, counted in list(self._counters.items()):
             server = self._servers.get(line[0])
             later = tuple(c for c in counted if c.at > before)
@@ -251,13 +218,11 @@ class MemoryRegistryStore:
                 del self._counters[line]
 
     def put_snapshot(self, snapshot: Snapshot, *, recorded_at: datetime) -> None:
-        """Write or replace it."""
         self._snapshots[snapshot.ref, snapshot.source, snapshot.window] = _Recorded(at=recorded_at, snapshot=snapshot)
 
     def snapshots(
         self, ref: VersionRef, *, ended_after: datetime, recorded_from: datetime | None = None
     ) -> tuple[Snapshot, ...]:
-        """By the end of their window."""
         found = [
             recorded.snapshot
             for (of, _, window), recorded in self._snapshots.items()
@@ -269,7 +234,7 @@ class MemoryRegistryStore:
         if record.stage is Stage.PRODUCTION:
             for other in self.versions(record.model):
                 if other.stage is Stage.PRODUCTION and other.ref != record.ref:
-                    raise Conflict(f"{record.model} has a production version already: {other.ref}.")
+                    raise Conflict(f"The model {record.model} already has a production version: {other.ref}.")
 
 
 def _is_newer(report: ServerReport, last: ServerReport) -> bool:

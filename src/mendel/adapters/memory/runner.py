@@ -1,4 +1,4 @@
-"""The ``Runner`` port in this process: real jobs over real files, without isolation."""
+"""A runner in this process: real jobs over real files, without isolation."""
 
 from __future__ import annotations
 
@@ -46,33 +46,30 @@ Functions = Mapping[str, Callable[..., Any]]
 
 class MemoryRunner(Runner):
     """
-    Does each job in a thread of this process, over the files of the project's working directory.
+    Implements :class:`mendel.retraining.Runner`: each job is a thread over the project's working directory.
 
-    Differs from a runner with processes in what processes are needed for: the code sees this process's environment,
-    the memory limit holds only where the code itself raises ``MemoryError``, and a job that is out of time is reported
-    and left to end by itself.
+    Jobs are not isolated: the code sees this process's environment, the memory limit applies only if the code itself
+    raises ``MemoryError``, and a job that exceeds its time is reported but continues until it ends by itself.
 
     Args:
-        releases: For each revision that exists, its functions by ``module:name``.
+        releases: The functions of each revision, by ``module:name``.
     """
 
     def __init__(self, releases: Mapping[str, Functions]) -> None:
         self._releases = releases
 
     def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
-        """Calls the function of the release."""
+        """Calls the function that *releases* gives for the revision."""
         functions = self._functions(job.source)
         order = load_order(job, job.source.project)
         return load_result(job, _outcome(order, functions, job.limits, on_progress))
 
     def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
-        """Calls the function of the release."""
         functions = self._functions(job.source)
         order = train_order(job, job.source.project)
         return train_result(job, _outcome(order, functions, job.limits, on_progress))
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Reads the models into this process."""
         functions = {} if job.source is None else self._functions(job.source)
         order = replay_order(job, None if job.source is None else job.source.project)
         return replay_result(job, _outcome(order, functions, job.limits, on_progress))
@@ -84,7 +81,7 @@ class MemoryRunner(Runner):
 
 
 class _Job(Thread):
-    """One job at work; a job whose time is over tells no more and leaves no outcome."""
+    """One running job; a job whose time is over reports no progress and leaves no result."""
 
     def __init__(self, order: JobOrder, functions: Functions, on_progress: OnProgress) -> None:
         super().__init__(name=str(order), daemon=True)
@@ -144,4 +141,4 @@ def _failure(order: JobOrder, error: BaseException, log: Path) -> Exception:
     if isinstance(error, MemoryError):
         return memory_exceeded(order, tail)
     last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(f"{order} ended with an error: {last}", log_tail=tail, remedy=f"The whole log is {log}.")
+    return RunnerFailed(f"{order} ended with an error: {last}", log_tail=tail, remedy=f"The complete log is in {log}.")

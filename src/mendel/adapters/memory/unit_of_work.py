@@ -72,12 +72,9 @@ class MemoryUnitOfWork:
         self._lease = _lease
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* and commit."""
         return self._write(lambda tx, _: work(tx))
 
     def write_once(self, key: StepKey, work: Callable[[Transaction], Payload]) -> Payload:
-        """Run *work* and commit, unless *key* was committed before."""
-
         def once(tx: Transaction, tables: MemoryTables) -> Payload:
             steps: dict[StepKey, bytes] = tables.table("steps")
             if key not in steps:
@@ -87,12 +84,10 @@ class MemoryUnitOfWork:
         return self._write(once)
 
     def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* on the last commit."""
         tables = MemoryTables(self._shared.committed, writes=False)
         return work(_MemoryTransaction(tables, self._stores, writes=False))
 
     def fenced(self, lease: Lease) -> MemoryUnitOfWork:
-        """A unit that writes only while *lease* is the newest."""
         return MemoryUnitOfWork(self._stores, _shared=self._shared, _lease=lease)
 
     def _write(self, work: Callable[[Transaction, MemoryTables], T]) -> T:

@@ -36,13 +36,11 @@ class MemoryViews:
         self._ledger = MemoryLedger(tables)
 
     def fleet(self, now: datetime) -> FleetView:
-        """Every model."""
         facts = [self._facts(model) for model in self._registry.models()]
         measured = {one.serving.ref: self._measured(one, now) for one in facts if one.serving is not None}
         return fleet_view(facts, measured, self._registry.servers(), self._healing.pauses(), now)
 
     def model(self, model: ModelName, now: datetime) -> ModelView:
-        """One model."""
         if model not in self._registry.models():
             raise unknown_model(model)
         facts = self._facts(model)
@@ -58,11 +56,9 @@ class MemoryViews:
         )
 
     def incidents(self, model: ModelName | None = None, *, limit: int = 100) -> tuple[Incident, ...]:
-        """Newest first."""
         return self._healing.incidents(model, limit=limit)
 
     def incident(self, incident_id: str) -> IncidentView:
-        """One incident."""
         return IncidentView(
             incident=self._healing.incident(incident_id),
             decisions=self._healing.decisions(incident_id),
@@ -72,14 +68,12 @@ class MemoryViews:
     def runs(
         self, model: ModelName | None = None, *, waiting: bool = False, limit: int = 1000
     ) -> tuple[PlaybookRun, ...]:
-        """Oldest first."""
         found = self._healing.runs(model, limit=sys.maxsize)
         return tuple(run for run in found if run.state.waiting or not waiting)[-limit:]
 
     def history(
         self, subject: str | None = None, *, after: int = 0, limit: int = 1000, types: Sequence[str] = ()
     ) -> tuple[LedgerEntry, ...]:
-        """Ascending."""
         return self._ledger.entries(after=after, limit=limit, types=types, subject=subject)
 
     def _facts(self, model: ModelName) -> ModelFacts:

@@ -1,4 +1,4 @@
-"""The ports ``Wheels`` and ``Resolver`` over an index in memory; the cache is a directory, since wheels are files."""
+"""Wheels and a resolver over a package index in memory; the cache is a directory, since wheels are files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mendel.values.directory_trees import file_digest
 @dataclass(kw_only=True)
 class MemoryIndex:
     """
-    What a package index has.
+    The content of a package index.
 
     Attributes:
         reachable: False while the machine is offline.
@@ -49,7 +49,7 @@ class MemoryIndex:
     _sources: set[str] = field(default_factory=set)
 
     def add(self, filename: str, content: bytes) -> WheelPin:
-        """Put a wheel into the index, in place of one of that file name; gives its pin."""
+        """Add a wheel to the index, replacing a wheel of the same file name; gives the pin."""
         name, version, _, _ = parse_wheel_filename(filename)
         self._wheels[filename] = content
         return WheelPin(
@@ -61,24 +61,24 @@ class MemoryIndex:
         )
 
     def add_sources(self, name: str) -> None:
-        """Put a distribution into the index that has no wheel."""
+        """Add a distribution that has only sources and no wheel."""
         self._sources.add(canonicalize_name(name))
 
     def remove(self, filename: str) -> None:
-        """Withdraw a wheel."""
+        """Remove a wheel from the index."""
         self._wheels.pop(filename, None)
 
     def get(self, filename: str) -> bytes | None:
-        """The content of a wheel; None where the index has none of that name."""
+        """The content of a wheel; None if the index has no wheel of that name."""
         return self._wheels.get(filename)
 
     def knows(self, name: str) -> bool:
-        """Whether the index has anything of a distribution: a wheel for some platform, or sources."""
+        """Whether the index has a wheel (for any platform) or sources of a distribution."""
         normal = canonicalize_name(name)
         return normal in self._sources or any(parse_wheel_filename(file)[0] == normal for file in self._wheels)
 
     def candidates(self, name: NormalizedName, tags: Sequence[Tag]) -> list[_Candidate]:
-        """The wheels of a distribution that run with *tags*, newest first; of each version the one of the best tag."""
+        """The wheels of a distribution that run with *tags*, newest first; each version by its best-tagged wheel."""
         ranks = {tag: rank for rank, tag in enumerate(tags)}
         best: dict[Version, tuple[int, str]] = {}
         for filename in self._wheels:
@@ -101,11 +101,11 @@ class _Candidate:
 
 class MemoryWheels(Wheels):
     """
-    Wheels of an index in memory, fetched into a directory.
+    Implements :class:`mendel.images.Wheels`: fetches from an index in memory into a directory.
 
     Args:
-        cache: Holds ``<sha256 in hex>/<file name>``.
-        project: The project's directory of committed wheels; None where there is none.
+        cache: The directory of fetched wheels: ``<sha256 in hex>/<file name>``.
+        project: The project's directory of committed wheels; None if it has none.
     """
 
     def __init__(self, index: MemoryIndex, cache: Path, *, project: Path | None = None) -> None:
@@ -115,7 +115,6 @@ class MemoryWheels(Wheels):
         self._lock = threading.Lock()
 
     def path(self, pin: WheelPin) -> Path:
-        """The project's own file, else the cached one."""
         found = self._found(pin)
         if found is None:
             raise _not_found(pin, "it is neither in the project nor in the cache")
@@ -131,7 +130,6 @@ class MemoryWheels(Wheels):
         platform: Platform,  # noqa: ARG002
         on_progress: OnProgress = ignore_progress,
     ) -> None:
-        """All or none of those that are missing."""
         with self._lock:
             missing = {pin.sha256: pin for pin in pins if not self._has(pin)}
             if not missing:
@@ -149,9 +147,9 @@ class MemoryWheels(Wheels):
             raise _not_found(pin, "no index answered")
         content = self._index.get(pin.filename)
         if content is None:
-            raise _not_found(pin, "no index has it any more")
+            raise _not_found(pin, "no index has this wheel any more")
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != pin.sha256:
-            raise DigestMismatch(f"The index has {pin.name} {pin.version} with other content than the lock pins.")
+            raise DigestMismatch(f"The index has {pin.name} {pin.version} with content that differs from the lock.")
         return content
 
     def _has(self, pin: WheelPin) -> bool:
@@ -167,7 +165,7 @@ class MemoryWheels(Wheels):
 
 
 class MemoryResolver(Resolver):
-    """Searches an index in memory, newest versions first, and goes back where a choice leads nowhere."""
+    """Implements :class:`mendel.images.Resolver`: searches an index in memory depth first."""
 
     def __init__(self, index: MemoryIndex) -> None:
         self._index = index
@@ -181,7 +179,7 @@ class MemoryResolver(Resolver):
         constraints: Sequence[str] = (),
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
-        """Depth first; preferred versions are tried before newer ones."""
+        """Tries preferred versions before newer versions, and backtracks from a choice that leads to no solution."""
         if not self._index.reachable:
             raise ProgramFailed("The resolver could not reach an index.", log_tail="")
         search = _Search(
@@ -207,12 +205,14 @@ class MemoryResolver(Resolver):
 
     def _why_absent(self, line: str) -> str:
         known = self._index.knows(_parsed(line).name)
-        return "there are only sources, or wheels for others" if known else "no index has it"
+        return (
+            "the index has only sources, or wheels for other platforms" if known else "no index has this distribution"
+        )
 
 
 @dataclass(kw_only=True)
 class _Search:
-    """One resolution; *absent* and *conflicts* say why a part of the search ended."""
+    """One resolution; *absent* and *conflicts* record why parts of the search ended."""
 
     index: MemoryIndex
     tags: tuple[Tag, ...]
@@ -225,7 +225,7 @@ class _Search:
     def run(
         self, pending: list[tuple[Requirement, str]], chosen: dict[NormalizedName, _Candidate]
     ) -> dict[NormalizedName, _Candidate] | None:
-        """A choice that satisfies everything *pending*, or None."""
+        """A choice of wheels that satisfies every *pending* requirement, or None."""
         if not pending:
             return chosen
         (asked, by), *rest = pending
@@ -242,7 +242,7 @@ class _Search:
             self.absent.add(str(asked))
         elif not allowed:
             self.conflicts |= {
-                f"{who} asks for {one}" for one, who in self.bounds if canonicalize_name(one.name) == name
+                f"{who} requires {one}" for one, who in self.bounds if canonicalize_name(one.name) == name
             }
         for one in sorted(allowed, key=lambda one: one.version != self.preferred.get(name)):
             further = [*rest, *self._needs(one, asked)]
@@ -251,7 +251,7 @@ class _Search:
         return None
 
     def applies(self, requirement: Requirement, extras: Iterable[str]) -> bool:
-        """Whether its marker holds for the base, without an extra or with one of *extras*."""
+        """Whether the requirement's marker holds for the base, without an extra or with one of *extras*."""
         marker = requirement.marker
         return marker is None or any(marker.evaluate({**self.environment, "extra": one}) for one in ("", *extras))
 

@@ -1,4 +1,4 @@
-"""Workflows in memory: threads, and steps that are remembered as long as the object lives."""
+"""Workflows in memory: each run is a thread, and step results live as long as the object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mendel.errors import DeadlineExceeded, RunNotFound
 
 @dataclass(slots=True, kw_only=True)
 class _Execution:
-    """What is known of one workflow; changed only under the lock of its owner."""
+    """The state of one workflow run; changed only under the lock of its :class:`MemoryWorkflows`."""
 
     call: WorkflowCall
     state: WorkflowState = WorkflowState.RUNNING
@@ -44,11 +44,11 @@ class MemoryWorkflows:
     """
     Implements :class:`mendel.durable.Workflows` with a thread for each run.
 
-    A function that is left by an exception that is no ``Exception`` counts as killed: its run stays unfinished, and the
-    next :meth:`open` resumes it. So tests kill in process.
+    A function that raises a ``BaseException`` which is no ``Exception`` counts as killed: its run stays unfinished,
+    and the next :meth:`open` resumes the run. Tests kill workflows in this way.
 
     Args:
-        patience: How long leaving waits for the steps that are under way.
+        patience: How long leaving the context waits for the steps that are under way.
     """
 
     def __init__(self, *, patience: timedelta = timedelta(seconds=10)) -> None:
@@ -60,14 +60,13 @@ class MemoryWorkflows:
         self._threads: list[threading.Thread] = []
 
     def register(self, name: str, function: WorkflowFunction) -> None:
-        """Make *function* startable."""
         if self._open:
-            raise RuntimeError(f"The workflow {name!r} was registered after opening.")
+            raise RuntimeError(f"The workflow {name!r} was registered after the workflows were opened.")
         self._functions[name] = function
 
     @contextmanager
     def open(self) -> Iterator[Workflows]:
-        """Resume what is unfinished; on leaving, stop every run at its next step."""
+        """Resume unfinished workflows; leaving the context stops every run at its next step."""
         with self._changed:
             if self._open:
                 raise RuntimeError("These workflows are open already.")
@@ -81,43 +80,41 @@ class MemoryWorkflows:
             self._close()
 
     def start(self, call: WorkflowCall) -> None:
-        """Start it in the background."""
         if call.name not in self._functions:
-            raise LookupError(f"No workflow {call.name!r} was registered.")
+            raise LookupError(f"No workflow with the name {call.name!r} is registered.")
         with self._changed:
             if not self._open:
-                raise RuntimeError("Open the workflows before starting one.")
+                raise RuntimeError("Open the workflows before you start a workflow.")
             if call.id not in self._executions:
                 kept = WorkflowCall(name=call.name, id=call.id, input=as_json(call.input))
                 self._executions[call.id] = _Execution(call=kept)
                 self._launch(self._executions[call.id])
 
     def get(self, workflow_id: str) -> WorkflowRun | None:
-        """The run as it stands."""
         with self._changed:
             execution = self._executions.get(workflow_id)
             return None if execution is None else execution.seen()
 
     def unfinished(self) -> tuple[WorkflowRun, ...]:
-        """Every run that is under way, or will be after the next opening."""
+        """Every run that is under way, and every run that the next :meth:`open` resumes."""
         with self._changed:
             return tuple(
                 execution.seen() for execution in self._executions.values() if execution.state is WorkflowState.RUNNING
             )
 
     def wait(self, workflow_id: str, *, timeout: timedelta) -> WorkflowRun:
-        """Wait until it ends."""
         with self._changed:
             execution = self._executions.get(workflow_id)
             if execution is None:
-                raise RunNotFound(f"No run {workflow_id!r}.")
+                raise RunNotFound(f"No workflow run has the id {workflow_id!r}.")
             self._changed.wait_for(lambda: execution.state is not WorkflowState.RUNNING, timeout.total_seconds())
             if execution.state is WorkflowState.RUNNING:
-                raise DeadlineExceeded(f"The run {workflow_id!r} did not end within {timeout}; it goes on.")
+                raise DeadlineExceeded(
+                    f"The workflow run {workflow_id!r} did not end within {timeout}; it keeps running."
+                )
             return execution.seen()
 
     def cancel(self, workflow_id: str) -> None:
-        """Stop it before its next step; no error when it ended or never was."""
         with self._changed:
             execution = self._executions.get(workflow_id)
             if execution is not None and execution.state is WorkflowState.RUNNING:
@@ -161,7 +158,7 @@ class MemoryWorkflows:
 
 
 class _MemoryRun:
-    """What one run of a function sees."""
+    """Implements :class:`mendel.durable.WorkflowContext` for one run."""
 
     def __init__(self, owner: MemoryWorkflows, execution: _Execution) -> None:
         self._owner = owner
@@ -187,7 +184,7 @@ class _MemoryRun:
 
     def _enter(self, name: str) -> None:
         if name in self._named:
-            raise RuntimeError(f"The run {self.id!r} has two steps named {name!r}; number them.")
+            raise RuntimeError(f"The workflow run {self.id!r} has two steps named {name!r}; number the steps.")
         self._named.add(name)
         self._go_on()
 
@@ -196,4 +193,4 @@ class _MemoryRun:
 
     def _go_on(self) -> None:
         if self._must_stop():
-            raise ExecutionAbandoned(f"The run {self.id!r} was stopped.")
+            raise ExecutionAbandoned(f"The workflow run {self.id!r} was stopped.")

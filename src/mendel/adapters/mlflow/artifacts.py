@@ -72,7 +72,6 @@ class MlflowArtifacts:
 
     @property
     def mlflow_version(self) -> str | None:
-        """Of the MLflow client."""
         return metadata.version("mlflow-skinny")
 
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
@@ -88,7 +87,6 @@ class MlflowArtifacts:
             return _published(publication.key, logged, version)
 
     def find(self, key: str) -> Published | None:
-        """What has a version."""
         with translated():
             logged = self._logged(key)
             version = None if logged is None else self._version_of(logged)
@@ -109,7 +107,6 @@ class MlflowArtifacts:
                 shutil.rmtree(_local(logged.artifact_location), ignore_errors=True)
 
     def tree(self, uuid: VersionUuid) -> Path:
-        """Where MLflow keeps the files."""
         known = self._places.get(uuid)
         if known is None:
             with translated():

@@ -1,4 +1,4 @@
-"""Base images: found in a registry, a layout or an archive; pinned; kept in a cache, where builds read them."""
+"""Base images: found in a registry, a layout or an archive, pinned, and kept in a cache that builds read."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _INSPECTION_FORMAT = 1
 
 
 class Remote(Protocol):
-    """Where bases are pulled from."""
+    """The source from which base images are pulled."""
 
     def pull(
         self, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
     ) -> Descriptor:
         """
-        Have the image and all its blobs in *into*; gives the manifest's descriptor for *platform*.
+        Copy the image and all its blobs into *into*; gives the manifest's descriptor for *platform*.
 
         Raises:
-            ImageNotFound: There is none of that name, or none for the platform.
-            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+            ImageNotFound: No image has that name, or none is for the platform.
+            RegistryUnavailable, Unauthenticated, Forbidden: As the registry answers.
         """
 
 
 class BaseImages(Bases):
     """
-    The bases a machine can reach; what was had once is not asked for again.
+    Implements :class:`mendel.images.Bases`; a base image that was fetched once is not asked for again.
 
     Args:
-        cache: Every base comes to lie here, by content.
-        remote: None where the machine is offline.
-        root: What relative paths in ``oci:`` and ``oci-archive:`` start from.
-        local: Layouts that may hold a pinned base wherever its reference has moved.
+        cache: The layout that stores every fetched base by content.
+        remote: The source of base images; None when the machine is offline.
+        root: The directory that relative paths after ``oci:`` and ``oci-archive:`` start from.
+        local: Layouts that may contain a pinned base even after its reference has moved.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BaseImages(Bases):
         self._local = tuple(local)
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
-        """Find the base and what of its inside decides about wheels; the network is asked only for what can move."""
+        """The network is asked only for references that can move."""
         with translated_write_errors(self._cache.directory, lost="the base was not kept"):
             found = self._find(reference, platform, on_progress)
             inside = self._inside(self._loaded(found, reference, platform))
@@ -73,13 +73,13 @@ class BaseImages(Bases):
         )
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
-        """From the cache, a local layout, or where the reference of the pin leads."""
+        """Reads from the cache, from a local layout, or from the place that the pin's reference names."""
         with translated_write_errors(self._cache.directory, lost="the base was not kept"):
             found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
         if found.digest != pin.digest:
             raise ImageNotFound(
-                f"The base {pin.reference} is now {found.digest}, and {pin.digest}, which the lock pins, is gone.",
-                remedy="Bring the old base back, or run: mendel lock",
+                f"The base image {pin.reference} is now {found.digest}; the pinned {pin.digest} is not available.",
+                remedy="Restore the old base image, or run: mendel lock",
             )
         return self._loaded(found, pin.reference, platform)
 
@@ -93,8 +93,10 @@ class BaseImages(Bases):
                 return self._adopt(layout, choose(layout, name, platform, reference), on_progress)
         if reference.startswith(_OTHER_TRANSPORTS):
             raise InvalidValue(
-                f"Bases are not read from {reference.partition(':')[0]}.",
-                remedy="Use host/name:tag, oci:DIRECTORY or oci-archive:FILE (also of docker save).",
+                f"Mendel does not read base images from {reference.partition(':')[0]}.",
+                remedy=(
+                    "Use host/name:tag, oci:DIRECTORY, or oci-archive:FILE; FILE may also be written by 'docker save'."
+                ),
             )
         return self._pull(ImageReference.parse(reference), platform, on_progress)
 
@@ -103,21 +105,21 @@ class BaseImages(Bases):
             return found
         if self._remote is None:
             former = self._cache.find(_key(reference, platform))
-            known = "" if former is None else f"; {reference.pinned(former.digest)} is at hand"
+            known = "" if former is None else f"; {reference.pinned(former.digest)} is on this machine"
             raise RegistryUnavailable(
-                f"The base {reference} is asked for, and this machine is offline.",
-                remedy=f"Go online, or name a base by its digest or as oci:DIRECTORY{known}.",
+                f"Cannot fetch the base image {reference}: this machine is offline.",
+                remedy=f"Go online, or name the base image by its digest or as oci:DIRECTORY{known}.",
             )
         try:
             found = self._remote.pull(reference, platform, self._cache, on_progress=on_progress)
         except RegistryUnavailable as error:
-            remedy = f"{error.remedy} A base of Debian's packages needs no registry: mendel base."
+            remedy = f"{error.remedy} Without a registry, make a base image from Debian packages: mendel base"
             raise RegistryUnavailable(error.message, retry_after=error.retry_after, remedy=remedy.strip()) from error
         self._cache.name([_key(reference, platform)], found)
         return found
 
     def _at_hand(self, digest: Digest, platform: Platform) -> Descriptor | None:
-        """The image (or that of *platform* in the index) *digest*, when all of it is on this machine."""
+        """The image *digest* (or, in an index, its image for *platform*) if all its blobs are on this machine."""
         for layout in (self._cache, *self._local):
             if not layout.has(digest):
                 continue
@@ -126,7 +128,7 @@ class BaseImages(Bases):
         return None
 
     def _adopt(self, layout: Layout, image: Descriptor, on_progress: OnProgress) -> Descriptor:
-        """Have the image in the cache; blobs that come from elsewhere are checked on the way."""
+        """Copy the image into the cache; blobs from elsewhere are checked while they are copied."""
         manifest = layout.manifest(image.digest)
         parts = (*manifest.layers, manifest.config, image)
         total, done = sum(part.size for part in parts), 0
@@ -160,7 +162,7 @@ class BaseImages(Bases):
         return Layout(path), name
 
     def _split(self, text: str, exists: Callable[[Path], bool]) -> tuple[Path, str | None]:
-        """The path and the name behind it; either may hold colons, so the longest path that exists counts."""
+        """The path and the name after it; both may contain colons, so the longest path that exists counts."""
         parts = text.split(":")
         for count in range(len(parts), 0, -1):
             path = self._root / Path(":".join(parts[:count])).expanduser()
@@ -169,36 +171,39 @@ class BaseImages(Bases):
         whole = self._root / Path(text).expanduser()
         raise ImageNotFound(
             f"There is no base image at {whole}.",
-            remedy="Make one there with: mendel base, or name one of a registry in build.base_image.",
+            remedy="Make a base image there with mendel base, or set build.base_image to the image of a registry.",
         )
 
 
 def choose(layout: Layout, name: str | None, platform: Platform, reference: str) -> Descriptor:
     """
-    The manifest that *name* (a name, a tag, a digest; None: the only image) means on *platform*.
+    The manifest of *name* for *platform*; *name* is a name, a tag or a digest, and None means the only image.
 
     Raises:
-        ImageNotFound: None, or several.
+        ImageNotFound: No image matches, or several do.
     """
     entry = _entry(layout, name, reference)
     for candidate in _manifests(layout, entry):
         if candidate.platform in {None, str(platform)}:
             return replace(candidate, annotations={}, platform=None)
     raise ImageNotFound(
-        f"The base {reference} has no image for {platform}.", remedy="Choose a base that is made for it."
+        f"The base image {reference} has no variant for {platform}.",
+        remedy="Choose a base image that is made for this platform.",
     )
 
 
 def require_platform(config: Mapping[str, Any], platform: Platform, reference: str) -> None:
     """
-    Check what an image says it runs on.
+    Check the platform that an image states.
 
     Raises:
-        ImageNotFound: It is for another platform.
+        ImageNotFound: The image is for another platform.
     """
     own = f"{config.get('os')}/{config.get('architecture')}"
     if own != str(platform):
-        raise ImageNotFound(f"The base {reference} is for {own}, not for {platform}.", remedy="Choose another base.")
+        raise ImageNotFound(
+            f"The base image {reference} is for {own}, not for {platform}.", remedy="Choose another base image."
+        )
 
 
 def _entry(layout: Layout, name: str | None, reference: str) -> Descriptor:
@@ -218,7 +223,7 @@ def _entry(layout: Layout, name: str | None, reference: str) -> Descriptor:
     if not found:
         message = f"{layout.directory} has no image {name}." if name else f"{layout.directory} has no image."
     else:
-        message = f"{reference} holds several images."
+        message = f"{reference} contains several images."
     raise ImageNotFound(message, remedy=f"Name one of: {', '.join(filter(None, names)) or 'none has a name'}.")
 
 

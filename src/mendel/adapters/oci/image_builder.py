@@ -62,7 +62,9 @@ class _Step:
 
 class OciEngine(BuildEngine):
     """
-    Builds into *layout*: equal plans give equal bytes on every machine and from every Python.
+    Implements :class:`mendel.images.BuildEngine`: builds into *layout*.
+
+    Equal plans give equal bytes on every machine and with every Python.
 
     The blobs of an image stay claimed from :meth:`build` until :meth:`commit`, or until the engine is closed, so that
     no removal takes them meanwhile. After the last claim, what no name needs any more is freed: images whose names all

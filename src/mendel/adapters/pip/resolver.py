@@ -1,4 +1,4 @@
-"""The ``Resolver`` port: pip decides, for a Python and a C library that need not be this machine's."""
+"""Resolves requirements with pip, for a Python and a C library that may differ from this machine's."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ _NO_CONTENT = Digest(f"sha256:{'0' * 64}")
 
 class PipResolver(Resolver):
     """
-    Asks pip what it would install, then fetches what the cache does not have: a lock names only wheels seen whole.
+    Implements :class:`mendel.images.Resolver`: asks pip what it would install.
+
+    Wheels that the cache lacks are then fetched: a lock pins only wheels that were read completely.
 
     Args:
-        wheels: The cache; also gives sizes, and digests where an index tells none.
+        wheels: The cache of wheels; it also gives sizes, and digests if the index states none.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class PipResolver(Resolver):
         constraints: Sequence[str] = (),
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
-        """One run of pip, and one more for each preferred version that stands in the way."""
+        """Runs pip once, and once more for each preferred version that prevents a solution."""
         wanted = {pin.name: pin.version for pin in prefer}
         with self._wheels.unfinished() as directory:
             while True:
@@ -121,21 +123,21 @@ class PipResolver(Resolver):
             return BuildRefused(
                 f"The requirements contradict each other for {where}.",
                 reasons=conflict,
-                remedy="Loosen one of them; Mendel's own are in the list where it asked for something.",
+                remedy="Loosen one of the requirements; the list includes Mendel's own where they conflict.",
             )
         return finished.failure("resolve the requirements")
 
     def _unmatched(self, name: str, asked: str, base: BasePin, platform: Platform) -> str:
-        """Whether the index knows the name at all tells sources, or wheels for others, from nothing."""
+        """The reason why a requirement has no wheel: the index does not know the name, or has no wheel that fits."""
         known = self._pip.run("index", "versions", name, base=base, platform=platform, wheels_only=False)
         if known.status:
-            return f"{asked}: no index has it"
-        return f"{asked}: there are only sources, or wheels for others"
+            return f"{asked}: no index has this distribution"
+        return f"{asked}: the index has only sources, or wheels for other platforms"
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One question to pip."""
+    """One request to pip."""
 
     directory: Path
     requirements: Sequence[str]
@@ -143,7 +145,7 @@ class _Asked:
     preferred: dict[str, str]
 
     def arguments(self, report: Path) -> tuple[str, ...]:
-        """As pip takes it."""
+        """The requirements as arguments of pip."""
         asked = requirement_file(self.directory, "requirements.txt", self.requirements)
         bounds = [*self.constraints, *(f"{name}=={version}" for name, version in sorted(self.preferred.items()))]
         bounded = ("--constraint", requirement_file(self.directory, "constraints.txt", bounds)) if bounds else ()

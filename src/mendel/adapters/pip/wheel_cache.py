@@ -1,4 +1,4 @@
-"""The ``Wheels`` port: a project's directory of wheels, a cache by content, then the index through pip."""
+"""Finds wheels in a project's directory, then in a cache by content, then in the index through pip."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _DIFFERS = "THESE PACKAGES DO NOT MATCH THE HASHES"
 
 class CachedWheels(Wheels):
     """
-    Wheels on this machine.
+    Implements :class:`mendel.images.Wheels` with a cache directory and pip.
 
-    The cache is ``<sha256 in hex>/<file name>``; a file gets there by a rename, after its digest was checked.
+    Files of the cache are ``<sha256 in hex>/<file name>``; a file is renamed into place after its digest was checked.
 
     Args:
-        cache: The directory of the cache; made when something is first kept.
-        project: The project's directory of committed wheels, which is only read; None where there is none.
-        pip: How missing ones are fetched.
+        cache: The directory of the cache; made when the first wheel is stored.
+        project: The project's directory of committed wheels, which is only read; None if it has none.
+        pip: Fetches missing wheels.
     """
 
     def __init__(self, cache: Path, *, project: Path | None = None, pip: Pip | None = None) -> None:
@@ -39,14 +39,14 @@ class CachedWheels(Wheels):
         self._pip = Pip() if pip is None else pip
 
     def path(self, pin: WheelPin) -> Path:
-        """The project's own file, else the cached one."""
+        """Prefers the project's own file to the cached file."""
         found = self._at_hand(pin)
         if found is None:
             raise _not_found(pin, "it is neither in the project nor in the cache")
         if file_digest(found) != pin.sha256:
             raise DigestMismatch(
                 f"{found} does not have the content that the lock pins ({pin.sha256}).",
-                remedy="Remove the file and try again, or run: mendel lock --upgrade",
+                remedy="Delete the file and try again, or run: mendel lock --upgrade",
             )
         return found
 
@@ -58,7 +58,7 @@ class CachedWheels(Wheels):
         platform: Platform,
         on_progress: OnProgress = ignore_progress,
     ) -> None:
-        """One pip for all that are missing; what is at hand is judged by its size here, by its digest when used."""
+        """Fetches all missing wheels in one run of pip; checks only the size of stored wheels, the digest at use."""
         missing = [pin for pin in dict.fromkeys(pins) if not self._whole(pin)]
         if not missing:
             return
@@ -79,17 +79,18 @@ class CachedWheels(Wheels):
 
     def keep(self, file: Path, pin: WheelPin) -> Path:
         """
-        Take the wheel *file*, which is moved, into the cache; a pin that is there is left alone.
+        Move the wheel *file* into the cache; a wheel that the cache already has is left alone.
 
         Raises:
-            DigestMismatch: It is not what is pinned.
+            DigestMismatch: The content is not the pinned content.
         """
         target = self._cached(pin)
         if target.is_file() and file_digest(target) == pin.sha256:
             return target
         if file_digest(file) != pin.sha256:
             raise DigestMismatch(
-                f"{pin.filename} arrived with other content than is pinned.", remedy="Run: mendel lock --upgrade"
+                f"{pin.filename} was fetched, but its content differs from the pinned content.",
+                remedy="Run: mendel lock --upgrade",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
@@ -98,19 +99,19 @@ class CachedWheels(Wheels):
     @contextmanager
     def unfinished(self) -> Iterator[Path]:
         """
-        A directory on the cache's disk for what is on its way; it vanishes with the block.
+        A directory on the cache's disk for unfinished downloads; it is removed when the context ends.
 
-        One that a killed process left is removed by the next.
+        The next call removes the directory of a killed process.
 
         Raises:
-            StoreUnavailable: The disk has no place for a cache.
+            StoreUnavailable: The cache directory cannot be made.
         """
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(
-                f"There can be no cache in {self._cache}: {error.strerror or error}.",
-                remedy="Name a directory of yours in MENDEL_CACHE.",
+                f"Cannot create the cache in {self._cache}: {error.strerror or error}.",
+                remedy="Set MENDEL_CACHE to a directory that you may write to.",
             ) from error
         for left in self._cache.glob(f"{_UNFINISHED}*"):
             _remove_if_left(left)
@@ -122,7 +123,7 @@ class CachedWheels(Wheels):
         if not file.is_file():  # another file of the same content under another name: the digest decides
             file = next((other for other in sorted(into.iterdir()) if file_digest(other) == pin.sha256), file)
         if not file.is_file():
-            raise _not_found(pin, "the index gave another file")
+            raise _not_found(pin, "the index delivered another file")
         self.keep(file, pin)
 
     def _at_hand(self, pin: WheelPin) -> Path | None:
@@ -140,7 +141,7 @@ class CachedWheels(Wheels):
 
 
 class _Follower:
-    """Turns pip's lines into progress."""
+    """Turns pip's output lines into progress."""
 
     def __init__(self, missing: Sequence[WheelPin], on_progress: OnProgress) -> None:
         self._sizes = {pin.filename: pin.size_bytes for pin in missing}
@@ -150,7 +151,7 @@ class _Follower:
         on_progress(TaskProgress(doing=f"Fetching {len(missing)} wheels", total=self._total))
 
     def line(self, line: str) -> None:
-        """One line of pip's."""
+        """Take in one line of pip's output."""
         if not line.startswith("Saved "):
             return
         name = Path(line.removeprefix("Saved ").strip()).name
@@ -163,13 +164,13 @@ def _not_fetched(missing: Sequence[WheelPin], finished: Finished) -> Exception:
     pin = next((pin for pin in missing if pin.name in names), missing[0])
     if any(_DIFFERS in line for line in finished.lines):
         return DigestMismatch(
-            f"The index has {_different(finished, missing)} with other content than the lock pins.",
-            remedy="Find out why; to take the new content, run: mendel lock --upgrade",
+            f"The index has {_different(finished, missing)} with content that differs from the lock.",
+            remedy="Find out why the content changed; to accept the new content, run: mendel lock --upgrade",
         )
     if finished.offline:
         return _not_found(pin, "no index answered")
     if names:
-        return _not_found(pin, "no index has it any more")
+        return _not_found(pin, "no index has this wheel any more")
     return finished.failure(f"fetch {len(missing)} wheels")
 
 
@@ -182,7 +183,7 @@ def _different(finished: Finished, missing: Sequence[WheelPin]) -> str:
 def _not_found(pin: WheelPin, why: str) -> WheelNotFound:
     return WheelNotFound(
         f"The wheel {pin.filename} ({pin.sha256}) was not found: {why}.",
-        remedy="Fetch it where an index has it and commit it with: mendel lock --vendor; or run: mendel lock --upgrade",
+        remedy="Commit the wheel with mendel lock --vendor where an index has the wheel, or run: mendel lock --upgrade",
     )
 
 

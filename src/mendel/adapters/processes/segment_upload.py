@@ -1,4 +1,4 @@
-"""What a server sends: sealed segments of its spools, and its report."""
+"""Sends the sealed segments of a server's spools, and the server's report, to the hub."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=50
 
 
 class Intake(Protocol):
-    """Where segments and reports go; both may be sent again without harm."""
+    """The receiver of segments and reports; sending either again has no further effect."""
 
     async def put_segment(self, segment: SealedSegment) -> None:
         """
         Send the segment.
 
         Raises:
-            Conflict, InvalidInput: It will never be taken.
-            Corrupt: Its content is damaged.
-            MendelError: Not now; try again.
+            Conflict, InvalidInput: The segment is refused for good.
+            Corrupt: The content of the segment is damaged.
+            MendelError: The receiver is unavailable; try again.
         """
 
     async def post_report(self, report: ServerReport) -> None:
@@ -40,14 +40,14 @@ class Intake(Protocol):
 
 class SegmentUpload:
     """
-    Sends every sealed segment, oldest first within a spool, and removes what was taken.
+    Sends every sealed segment, oldest first within a spool, and removes accepted segments.
 
-    Nothing is removed before the intake answered. A segment that is refused for good stops its spool, loudly, since
-    what comes after it must not overtake it; the other spools go on.
+    No segment is removed before the intake answered. A segment that is refused for good stops its spool with an error
+    in the log, since later segments must not overtake it; the other spools go on.
 
     Args:
-        spools: One spool directory per worker below it.
-        every: How often to look.
+        spools: The directory that contains the spool directory of each worker.
+        every: How often the spools are checked for sealed segments.
     """
 
     def __init__(self, intake: Intake, spools: Path, *, rng: random.Random, every: timedelta) -> None:
@@ -64,11 +64,11 @@ class SegmentUpload:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why a spool (by its id) has stopped."""
+        """The reason, by spool id, why a spool has stopped."""
         return dict(self._refused)
 
     async def run(self) -> None:
-        """Send until cancelled; nothing is lost while the intake is away."""
+        """Send sealed segments until the task is cancelled; segments stay on disk while the intake is unavailable."""
         failures = 0
         while True:
             try:
@@ -86,10 +86,10 @@ class SegmentUpload:
 
     async def send_all(self) -> None:
         """
-        Send what is sealed now.
+        Send every segment that is sealed now.
 
         Raises:
-            MendelError: The intake is away; what it took is removed, the rest waits.
+            MendelError: The intake is unavailable; accepted segments are removed, the others wait.
         """
         for spool in self._directories():
             for segment in sealed_segments(spool):
@@ -109,7 +109,7 @@ class SegmentUpload:
         return True
 
     async def _put(self, segment: SealedSegment) -> None:
-        """A segment that the disk has damaged is sent with what of it is whole, so that its spool goes on."""
+        """Send one segment; of a damaged segment, send the readable part, so that its spool goes on."""
         try:
             await self._intake.put_segment(segment)
         except Corrupt as error:
@@ -122,10 +122,10 @@ class SegmentUpload:
 
 class Reporting:
     """
-    Sends a report every so often. Counters are cumulative, so one that is lost is replaced by the next.
+    Sends a report at every interval. Counters are cumulative, so the next report replaces a lost report.
 
     Args:
-        draw_up: Makes the report with the given sequence number, as things stand.
+        draw_up: Makes the current report with the given sequence number.
     """
 
     def __init__(self, intake: Intake, draw_up: Callable[[int], ServerReport], *, every: timedelta) -> None:
@@ -136,13 +136,13 @@ class Reporting:
         self._failures = 0
 
     async def run(self) -> None:
-        """Report until cancelled."""
+        """Send the server's report every interval until the task is cancelled."""
         while True:
             await self.send()
             await asyncio.sleep(self._every)
 
     async def send(self) -> bool:
-        """Report now; False: it did not arrive."""
+        """Send a report now; False means that the report did not arrive."""
         self._seq += 1
         try:
             await self._intake.post_report(self._draw_up(self._seq))

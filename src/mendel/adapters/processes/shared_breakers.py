@@ -93,7 +93,7 @@ class _Counts:
 
 
 class SharedBreakers:
-    """``BreakerView`` of one worker; at most one living process holds a *slot*."""
+    """Implements :class:`mendel.serving.BreakerView` for one worker; at most one living process holds a *slot*."""
 
     def __init__(self, run: Path, slot: int, *, micros: Micros) -> None:
         self._mine = Block(_counts_path(run, slot), writable=True)
@@ -114,7 +114,6 @@ class SharedBreakers:
         self._verdicts.close()
 
     def admit(self, version: VersionRef) -> Admission:
-        """Whether one call may go to *version* now."""
         counts = self._counts_of(version)
         cell = self._verdict_cell(version)
         if cell < 0:
@@ -136,7 +135,6 @@ class SharedBreakers:
         return CallRefused(retry_after=max(_SOON, timedelta(microseconds=cells[cell + _RETRY_AT] - now)))
 
     def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
-        """Ends of admitted calls."""
         bank = self._counts_of(version).bank(epoch)
         if bank >= 0:
             cells = self._mine.cells
@@ -145,7 +143,6 @@ class SharedBreakers:
             cells[bank + _NEUTRAL] += unused
 
     def phase(self, version: VersionRef) -> BreakerPhase:
-        """Where the breaker stands, as the arbiter last said."""
         cell = self._verdict_cell(version)
         return BreakerPhase.CLOSED if cell < 0 else _PHASES[self._verdicts.cells[cell] % len(_PHASES)]
 

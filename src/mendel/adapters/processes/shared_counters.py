@@ -1,4 +1,4 @@
-"""Counters in shared memory: each worker writes its own block, everybody reads the sum."""
+"""Counters in shared memory: each worker writes its own block, every process reads the sum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CounterTotals:
     """
     The sum of all blocks of a run directory.
 
-    A worker's block outlives it and its successor counts on in it, so that sums never go backwards.
+    The block of a worker that ended remains, and its successor continues it, so that sums never decrease.
     """
 
     def __init__(self, run: Path) -> None:
@@ -50,11 +50,13 @@ class CounterTotals:
 
 class SharedCounters:
     """
-    ``CounterSlots`` of one worker, in the block of its *slot*. At most one living process holds a slot.
+    Implements :class:`mendel.serving.CounterSlots` for one worker, in the block of its *slot*.
+
+    At most one living process holds a slot.
 
     Args:
         run: The run directory of the server, the same for all its processes.
-        slot: The worker's own.
+        slot: The slot of the worker.
     """
 
     def __init__(self, run: Path, slot: int) -> None:
@@ -74,29 +76,26 @@ class SharedCounters:
         self._block.close()
 
     def reserve(self, series: Series, width: int = 1) -> int:
-        """The first cell of *series*; -1 when there is no room."""
+        """Gives -1 if the block is full."""
         return self._block.reserve(series, width)
 
     def add(self, cell: int, amount: int = 1) -> None:
-        """Add *amount*."""
         self._cells[cell] += amount
 
     def put(self, cell: int, value: int) -> None:
-        """Set a gauge."""
         self._cells[cell] = value
 
     def totals(self) -> Mapping[Series, tuple[int, ...]]:
-        """The sum of every series over all processes."""
         return self._all.totals()
 
 
 def block_path(run: Path, slot: int) -> Path:
-    """Where the worker of *slot* counts."""
+    """The file of the block in which the worker of *slot* counts."""
     return run / f"{_PREFIX}{slot}{_SUFFIX}"
 
 
 def bury_gauges(run: Path, slot: int) -> None:
-    """Clear the gauges of a dead worker; only while nobody holds its slot."""
+    """Clear the gauges of a dead worker; call this only while no process holds its slot."""
     path = block_path(run, slot)
     if path.exists():
         with Block(path, writable=True) as block:

@@ -1,4 +1,4 @@
-"""The ``Runner`` port with subprocesses of this machine and this interpreter's environment."""
+"""A runner with subprocesses of this machine, in the environment of this interpreter."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ _MEMORY_WORDS = ("MemoryError", "Cannot allocate memory", "std::bad_alloc", "mal
 
 class SubprocessRunner(Runner):
     """
-    Exports the release once per commit, and runs each job in a process group of its own.
+    Implements :class:`mendel.retraining.Runner`: exports each commit once; each job is a process group.
 
-    The job sees the exported project (as its directory and its only ``PYTHONPATH``), an environment of listed
-    variables, a home of its own, and its files. Memory is limited per process, time for the whole group, which is
-    killed at the end whatever became of it, and when this process dies.
+    The job sees the exported project (its working directory and only ``PYTHONPATH``), a list of environment variables,
+    a home directory of its own, and its files. Memory is limited per process, time for the whole group. The group is
+    killed when the job ends, however it ends, and when this process dies.
 
     Args:
-        git: Where releases come of.
-        cache: Directory of exported commits; kept between runs.
-        pass_environment: Names of further variables that jobs may see, for a ``load`` that needs its own credentials.
-        python: The interpreter; its environment is the job's.
+        git: The port that exports releases.
+        cache: The directory of exported commits; kept between runs.
+        pass_environment: Names of further environment variables that jobs may see, such as credentials of ``load``.
+        python: The interpreter; jobs use the packages of its environment.
     """
 
     def __init__(
@@ -86,17 +86,14 @@ class SubprocessRunner(Runner):
         self._python = python
 
     def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
-        """One job of the project's own code."""
         order = load_order(job, self._exported(job.source))
         return load_result(job, self._outcome(order, job.limits, on_progress))
 
     def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
-        """One job of the project's own code."""
         order = train_order(job, self._exported(job.source))
         return train_result(job, self._outcome(order, job.limits, on_progress))
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """One job for all versions."""
         order = replay_order(job, None if job.source is None else self._exported(job.source))
         return replay_result(job, self._outcome(order, job.limits, on_progress))
 
@@ -117,7 +114,7 @@ class SubprocessRunner(Runner):
         return found
 
     def _exported(self, source: CodeSource) -> Path:
-        """The project's directory in the export of its commit, made when it is asked for the first time."""
+        """The project's directory in the export of its commit; the first call makes the export."""
         commit = self._git.resolve(source.project, source.revision)
         tree = self._git.work_tree(source.project)
         place = self._cache.absolute() / commit
@@ -157,7 +154,7 @@ class SubprocessRunner(Runner):
         return code if timely else _TIMED_OUT
 
     def _environment(self, order: JobOrder, project: Path, home: str) -> dict[str, str]:
-        """A replay times single rows: with more than one thread it would measure how long they wait for a busy core."""
+        """The job's environment. A replay gets one thread: more would add waits for a busy core to each timing."""
         alone = dict.fromkeys(_THREADS, "1") if order.kind == "replay" else {}
         passed = alone | {name: value for name, value in os.environ.items() if name in self._passed}
         own = {"HOME": home, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
@@ -165,7 +162,7 @@ class SubprocessRunner(Runner):
 
 
 def _follow(pid: int, heard: FileIO, deadline: float, on_progress: OnProgress) -> None:
-    """Pass on what the job tells until it ends or its time is over."""
+    """Pass on the job's progress until the job ends or its time is over."""
     rest, told = b"", b"-"
     while not _ended(pid) and (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([heard] if told else [], [], [], min(left, _POLL_SECONDS))
@@ -182,7 +179,7 @@ def _ended(pid: int) -> bool:
 
 
 def _kill_group(pid: int) -> None:
-    """Kill what is left of the job; its first process is not yet reaped, so that the number is still its own."""
+    """Kill the processes left of the job; its first process is not yet reaped, so no other group has its id."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # nobody is left; macOS says it the second way
@@ -198,7 +195,7 @@ def _fault(order: JobOrder, code: int, limits: Limits, log: Path) -> RunnerFaile
     number = code - _SIGNALLED if code > _SIGNALLED else -code
     how = f"by {signal.Signals(number).name}" if number > 0 else f"with status {code}"
     last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(f"{order} ended {how}: {last}", log_tail=tail, remedy=f"The whole log is {log}.")
+    return RunnerFailed(f"{order} ended {how}: {last}", log_tail=tail, remedy=f"The complete log is in {log}.")
 
 
 def _tail(log: Path) -> str:

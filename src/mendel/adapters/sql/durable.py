@@ -95,20 +95,18 @@ _HEAD = 1  # the id of the one row of ledger_head
 
 
 class SqlLedger:
-    """The ledger; appending takes the lock of the head row until the commit."""
+    """Implements :class:`mendel.durable.Ledger`; appending locks the head row until the commit."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def head(self) -> LedgerEntry | None:
-        """The newest entry."""
         row = self._connection.execute(_entries().order_by(ledger.c.sequence.desc()).limit(1)).first()
         return None if row is None else _entry(row)
 
     def entries(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), subject: str | None = None
     ) -> tuple[LedgerEntry, ...]:
-        """Entries above *after*, ascending."""
         query = _entries().where(ledger.c.sequence > after).order_by(ledger.c.sequence).limit(limit)
         if types:
             query = query.where(ledger.c.type.in_(types))
@@ -117,12 +115,12 @@ class SqlLedger:
         return tuple(_entry(row) for row in self._connection.execute(query))
 
     def extend(self, events: Sequence[Event]) -> None:
-        """Chain *events* to the head."""
+        """Append *events* to the ledger, each chained to the entry before."""
         head = self._connection.execute(
             select(ledger_head.c.sequence, ledger_head.c.hash).where(ledger_head.c.id == _HEAD).with_for_update()
         ).first()
         if head is None:
-            raise StoreUnavailable("The ledger has no head row.", remedy="Prepare the schema first.")
+            raise StoreUnavailable("The ledger has no head row.", remedy="Prepare the database schema first.")
         self._refuse_repeated(events)
         sequence, previous = head.sequence, head.hash
         for event in events:
@@ -139,46 +137,42 @@ class SqlLedger:
         for event in events:
             known = self._connection.execute(select(ledger.c.sequence).where(ledger.c.id == event.id)).first()
             if known is not None or event.id in seen:
-                raise AlreadyExists(f"The ledger holds an event {event.id} already.")
+                raise AlreadyExists(f"The ledger already holds the event {event.id}.")
             seen.add(event.id)
 
 
 class SqlOutbox:
-    """Waiting calls, oldest first."""
+    """Implements :class:`mendel.durable.Outbox`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def pending(self, limit: int) -> tuple[WorkflowCall, ...]:
-        """The oldest calls."""
         rows = self._connection.execute(
             select(outbox.c.name, outbox.c.id, outbox.c.input).order_by(outbox.c.position).limit(limit)
         )
         return tuple(WorkflowCall(name=row.name, id=row.id, input=_payload(row.input)) for row in rows)
 
     def mark_started(self, call_id: str) -> None:
-        """Forget the call."""
         self._connection.execute(delete(outbox).where(outbox.c.id == call_id))
 
     def depth(self) -> int:
-        """How many calls wait."""
         return self._connection.execute(select(func.count()).select_from(outbox)).scalar_one()
 
     def put(self, call: WorkflowCall) -> None:
-        """Add *call*, unless one of its id waits."""
+        """Add *call*, unless a waiting call has the same id."""
         if self._connection.execute(select(outbox.c.id).where(outbox.c.id == call.id)).first() is None:
             row = {"id": call.id, "name": call.name, "input": to_json(call.input).decode()}
             self._connection.execute(insert(outbox), row)
 
 
 class SqlLeases:
-    """Leases by name; a returned one leaves its epoch behind."""
+    """Implements :class:`mendel.durable.Leases`; the epoch of a released lease is kept."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def acquire(self, name: str, holder: str, *, now: datetime, ttl: timedelta) -> Lease | None:
-        """Take or renew the lease."""
         row = self._connection.execute(_named(name).with_for_update()).first()
         expires = now + ttl
         if row is None:
@@ -198,16 +192,14 @@ class SqlLeases:
         return Lease(name=name, holder=holder, epoch=epoch, expires=expires)
 
     def release(self, lease: Lease) -> None:
-        """Give it back."""
         ours = (leases.c.name == lease.name) & (leases.c.holder == lease.holder) & (leases.c.epoch == lease.epoch)
         self._connection.execute(update(leases).where(ours).values(holder=None))
 
     def current(self, name: str) -> Lease | None:
-        """The lease as it stands; None when it was never taken or was given back."""
         return _lease(self._connection.execute(_named(name)).first())
 
     def locked(self, name: str) -> Lease | None:
-        """The same, held so that nobody takes it over before the commit."""
+        """The newest lease of *name* as :meth:`current` gives it, with its row locked until the commit."""
         return _lease(self._connection.execute(_named(name).with_for_update(read=True)).first())
 
 
@@ -218,13 +210,13 @@ class SqlSteps:
         self._connection = connection
 
     def result(self, key: StepKey) -> Payload | None:
-        """What was stored with *key*, or None."""
+        """The result that was stored with *key*, or None."""
         here = (steps.c.workflow_id == key.workflow_id) & (steps.c.step == key.step)
         text = self._connection.execute(select(steps.c.result).where(here)).scalar()
         return None if text is None else _payload(text)
 
     def keep(self, key: StepKey, result: Payload) -> Payload:
-        """Store *result*, and give it back as it will be read."""
+        """Store *result*; gives the result as later reads will give it."""
         text = to_json(result).decode()
         row = {"workflow_id": key.workflow_id, "step": key.step, "result": text}
         self._connection.execute(insert(steps), row)

@@ -101,7 +101,6 @@ class SqlHealingStore:
         self._connection = connection
 
     def next_number(self, series: str) -> int:
-        """The next number of *series*."""
         here = numbers.c.series == series
         last = self._connection.execute(select(numbers.c.last).where(here).with_for_update()).scalar()
         if last is None:
@@ -111,47 +110,39 @@ class SqlHealingStore:
         return int(last) + 1
 
     def add_incident(self, incident: Incident) -> None:
-        """Keep a new incident."""
         if self._has(incidents, incident.id):
-            raise AlreadyExists(f"There is an incident {incident.id} already.")
+            raise AlreadyExists(f"The incident {incident.id} already exists.")
         self._require_single(incident)
         self._connection.execute(insert(incidents), _incident_row(incident))
 
     def put_incident(self, incident: Incident) -> None:
-        """Replace the incident of that id."""
         self._require_single(incident)
         change = update(incidents).where(incidents.c.id == incident.id).values(**_incident_row(incident))
         if self._connection.execute(change).rowcount == 0:
-            raise IncidentNotFound(f"No incident {incident.id!r}.")
+            raise IncidentNotFound(f"No incident has the id {incident.id!r}.")
 
     def incident(self, incident_id: str) -> Incident:
-        """The incident."""
         found = self._connection.execute(select(incidents.c.body).where(incidents.c.id == incident_id)).scalar()
         if found is None:
-            raise IncidentNotFound(f"No incident {incident_id!r}.")
+            raise IncidentNotFound(f"No incident has the id {incident_id!r}.")
         return from_json(found, Incident)
 
     def open_incidents(self, model: ModelName | None = None) -> tuple[Incident, ...]:
-        """Every unresolved incident, oldest first."""
         query = select(incidents.c.body).where(incidents.c.status.in_(UNRESOLVED)).order_by(incidents.c.position)
         return self._read_incidents(query, model)
 
     def incidents(self, model: ModelName | None = None, *, limit: int = 100) -> tuple[Incident, ...]:
-        """The newest incidents, newest first."""
         return self._read_incidents(select(incidents.c.body).order_by(incidents.c.position.desc()).limit(limit), model)
 
     def add_decision(self, record: DecisionRecord) -> None:
-        """Keep a decision."""
         row = {"id": record.id, "incident": record.incident, "body": _body(record)}
         self._connection.execute(insert(decisions), row)
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
-        """The decisions about an incident, oldest first."""
         query = select(decisions.c.body).where(decisions.c.incident == incident_id).order_by(decisions.c.position)
         return tuple(from_json(body, DecisionRecord) for body in self._bodies(query))
 
     def put_run(self, run: PlaybookRun) -> None:
-        """Keep or replace the run of that id."""
         if run.state is RunState.RUNNING:
             self._require_only(run)
         row = _run_row(run)
@@ -161,10 +152,9 @@ class SqlHealingStore:
             self._connection.execute(insert(runs), row)
 
     def run(self, run_id: str) -> PlaybookRun:
-        """The run."""
         found = self._connection.execute(select(runs.c.body).where(runs.c.id == run_id)).scalar()
         if found is None:
-            raise RunNotFound(f"No run {run_id!r}.")
+            raise RunNotFound(f"No healing run has the id {run_id!r}.")
         return from_json(found, PlaybookRun)
 
     def runs(
@@ -175,7 +165,6 @@ class SqlHealingStore:
         since: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[PlaybookRun, ...]:
-        """Runs, oldest first."""
         query = select(runs.c.body).order_by(runs.c.position.desc()).limit(limit)
         if model is not None:
             query = query.where(runs.c.model == model)
@@ -186,16 +175,13 @@ class SqlHealingStore:
         return tuple(from_json(body, PlaybookRun) for body in reversed(self._bodies(query)))
 
     def put_pause(self, pause: Pause) -> None:
-        """Switch healing off."""
         self.lift_pause(pause.model)
         self._connection.execute(insert(pauses), {"scope": pause.model or "", "body": _body(pause)})
 
     def lift_pause(self, model: ModelName | None) -> bool:
-        """Switch it on again."""
         return self._connection.execute(delete(pauses).where(pauses.c.scope == (model or ""))).rowcount > 0
 
     def pauses(self) -> tuple[Pause, ...]:
-        """Every pause, the one for all first."""
         return tuple(from_json(body, Pause) for body in self._bodies(select(pauses.c.body).order_by(pauses.c.scope)))
 
     def _read_incidents(self, query: Select[tuple[str]], model: ModelName | None) -> tuple[Incident, ...]:
@@ -220,12 +206,12 @@ class SqlHealingStore:
             & (incidents.c.id != incident.id)
         )
         if (other := self._connection.execute(select(incidents.c.id).where(same)).scalar()) is not None:
-            raise AlreadyExists(f"{other} is open for {incident.ref} and {incident.cause} already.")
+            raise AlreadyExists(f"The incident {other} is already open for {incident.ref} and {incident.cause}.")
 
     def _require_only(self, run: PlaybookRun) -> None:
         rival = (runs.c.model == run.ref.model) & (runs.c.state == RunState.RUNNING.value) & (runs.c.id != run.id)
         if (other := self._connection.execute(select(runs.c.id).where(rival)).scalar()) is not None:
-            raise AlreadyExists(f"Run {other} of {run.ref.model} is active; a model has one at a time.")
+            raise AlreadyExists(f"Run {other} of {run.ref.model} is active; a model has only one active run at a time.")
 
 
 def _incident_row(incident: Incident) -> dict[str, Any]:

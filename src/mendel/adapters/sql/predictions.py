@@ -48,11 +48,9 @@ class SqlProfileStore:
         self._insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
     def add(self, rows: Sequence[SegmentProfile]) -> int:
-        """Insert rows; one whose key exists is ignored."""
         return sum(self._add(row) for row in rows)
 
     def rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
-        """Rows whose own window starts in *window*."""
         c = profiles.c
         query = (
             select(c.window_start, c.window_end, c.profile)
@@ -72,12 +70,10 @@ class SqlProfileStore:
         )
 
     def progress(self, spool_id: str) -> int:
-        """The newest segment whose profiles are recorded."""
         found = self._connection.execute(select(progress.c.seq).where(progress.c.spool_id == spool_id)).scalar()
         return 0 if found is None else int(found)
 
     def advance(self, spool_id: str, seq: int, at: datetime) -> None:
-        """Set the progress, never back."""
         new = self._insert(progress).values(spool_id=spool_id, seq=seq, at=to_micros(at))
         self._connection.execute(
             new.on_conflict_do_update(
@@ -88,7 +84,6 @@ class SqlProfileStore:
         )
 
     def spools(self) -> tuple[SpoolProgress, ...]:
-        """How far every spool is."""
         query = select(progress.c.spool_id, progress.c.seq, progress.c["at"]).order_by(progress.c.spool_id)
         return tuple(
             SpoolProgress(spool_id=spool_id, seq=seq, at=from_micros(at))
@@ -96,7 +91,6 @@ class SqlProfileStore:
         )
 
     def expire(self, before: datetime) -> int:
-        """Delete rows whose window ended."""
         return self._connection.execute(delete(profiles).where(profiles.c.window_end <= to_micros(before))).rowcount
 
     def _add(self, profile: SegmentProfile) -> int:

@@ -74,17 +74,14 @@ class SqlRegistryStore:
         self._connection = connection
 
     def models(self) -> tuple[ModelName, ...]:
-        """Every model that has a version."""
         found = self._connection.execute(select(versions.c.model).distinct().order_by(versions.c.model))
         return tuple(ModelName(name) for name in found.scalars())
 
     def pending(self, model: ModelName, key: str) -> PendingRegistration | None:
-        """The registration under way."""
         where = (registrations.c.model == model) & (registrations.c.key == key)
         return self._one(PendingRegistration, registrations, where)
 
     def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
-        """Old registrations that never ended."""
         query = (
             select(registrations.c.body)
             .where(registrations.c.requested_at < to_micros(moment))
@@ -93,7 +90,6 @@ class SqlRegistryStore:
         return tuple(from_json(body, PendingRegistration) for body in self._connection.execute(query).scalars())
 
     def put_pending(self, registration: PendingRegistration) -> None:
-        """Write or replace it."""
         self._put(
             registrations,
             {"model": registration.model, "key": registration.idempotency_key},
@@ -101,28 +97,22 @@ class SqlRegistryStore:
         )
 
     def drop_pending(self, model: ModelName, key: str) -> None:
-        """Forget it."""
         where = (registrations.c.model == model) & (registrations.c.key == key)
         self._connection.execute(delete(registrations).where(where))
 
     def version(self, ref: VersionRef) -> VersionRecord | None:
-        """The version of that number."""
         return self._one(VersionRecord, versions, _is(ref))
 
     def version_by_uuid(self, uuid: VersionUuid) -> VersionRecord | None:
-        """The version of that uuid."""
         return self._one(VersionRecord, versions, versions.c.uuid == uuid)
 
     def version_by_key(self, model: ModelName, key: str) -> VersionRecord | None:
-        """The version registered under *key*."""
         return self._one(VersionRecord, versions, (versions.c.model == model) & (versions.c.key == key))
 
     def version_by_digest(self, digest: Digest) -> VersionRecord | None:
-        """Some version with that tree."""
         return self._one(VersionRecord, versions, versions.c.artifact_digest == digest)
 
     def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
-        """Those of that image."""
         query = (
             select(versions.c.body)
             .where(versions.c.image_digest == digest)
@@ -131,39 +121,33 @@ class SqlRegistryStore:
         return tuple(from_json(body, VersionRecord) for body in self._connection.execute(query).scalars())
 
     def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
-        """Its versions, ascending."""
         query = select(versions.c.body).where(versions.c.model == model).order_by(versions.c.number)
         return tuple(from_json(body, VersionRecord) for body in self._connection.execute(query).scalars())
 
     def add_version(self, record: VersionRecord) -> None:
-        """Insert it."""
         taken = or_(
             _is(record.ref),
             versions.c.uuid == record.uuid,
             and_(versions.c.model == record.model, versions.c.key == record.idempotency_key),
         )
         if self._connection.execute(select(versions.c.number).where(taken)).first() is not None:
-            raise AlreadyExists(f"{record.ref}, its uuid or its idempotency key exists already.")
+            raise AlreadyExists(f"The version {record.ref}, its uuid or its idempotency key is already registered.")
         self._refuse_second_production(record)
         row = {"model": record.model, "number": record.number, "uuid": record.uuid, "key": record.idempotency_key}
         self._connection.execute(insert(versions), {**row, **_changing(record)})
 
     def replace_version(self, record: VersionRecord) -> None:
-        """Write it anew."""
         self._refuse_second_production(record)
         self._connection.execute(update(versions).where(_is(record.ref)).values(**_changing(record)))
 
     def deployment(self, model: ModelName) -> Deployment | None:
-        """The desired state."""
         return self._one(Deployment, deployments, deployments.c.model == model)
 
     def deployments(self) -> tuple[Deployment, ...]:
-        """Every deployment, by model."""
         bodies = self._connection.execute(select(deployments.c.body).order_by(deployments.c.model)).scalars()
         return tuple(from_json(body, Deployment) for body in bodies)
 
     def put_deployment(self, deployment: Deployment) -> None:
-        """Write it, compare-and-set."""
         model, generation = deployment.model, deployment.generation
         row = {"generation": generation, "body": _text(deployment)}
         change = (
@@ -177,33 +161,29 @@ class SqlRegistryStore:
         actual = self._connection.execute(select(deployments.c.generation).where(where)).scalar()
         if actual is not None or generation != 1:
             raise GenerationConflict(
-                f"{model} is at generation {actual or 0}: another call changed the deployment first.",
+                f"The deployment of {model} is at generation {actual or 0}: another call changed it first.",
                 expected=generation - 1,
                 actual=actual or 0,
             )
         self._connection.execute(insert(deployments), {"model": model, **row})
 
     def revision(self) -> int:
-        """How often it was bumped."""
         return self._connection.execute(select(revision.c.revision)).scalar() or 0
 
     def bump_revision(self) -> int:
-        """Count one more."""
         change = update(revision).values(revision=revision.c.revision + 1)
         if not self._connection.execute(change).rowcount:
             self._connection.execute(insert(revision), {"id": _ONLY, "revision": 1})
         return self.revision()
 
     def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
-        """Every stretch in production, oldest first."""
         query = select(tenures).where(tenures.c.model == model).order_by(tenures.c.position)
         return tuple(_tenure(row) for row in self._connection.execute(query))
 
     def open_tenure(self, tenure: ProductionPeriod) -> None:
-        """Begin it."""
         standing = (tenures.c.model == tenure.model) & tenures.c.end_at.is_(None)
         if self._connection.execute(select(tenures.c.position).where(standing)).first() is not None:
-            raise Conflict(f"{tenure.model} has a version in production already.")
+            raise Conflict(f"The model {tenure.model} already has a version in production.")
         row = {
             "model": tenure.model,
             "version": tenure.version,
@@ -217,12 +197,10 @@ class SqlRegistryStore:
         self._connection.execute(insert(tenures), row)
 
     def close_tenure(self, model: ModelName, *, end: datetime, event: str) -> None:
-        """End the open one."""
         change = update(tenures).where(tenures.c.model == model, tenures.c.end_at.is_(None))
         self._connection.execute(change.values(end_at=to_micros(end), end_event=event))
 
     def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
-        """In the order they were added."""
         query = (
             select(gate_records.c.body)
             .where(gate_records.c.model == ref.model, gate_records.c.version == ref.number)
@@ -231,45 +209,37 @@ class SqlRegistryStore:
         return tuple(from_json(body, GateRecord) for body in self._connection.execute(query).scalars())
 
     def add_gate_record(self, ref: VersionRef, record: GateRecord) -> None:
-        """Append it."""
         row = {"model": ref.model, "version": ref.number, "body": _text(record)}
         self._connection.execute(insert(gate_records), row)
 
     def policies(self, model: ModelName) -> tuple[PolicyDocument, ...]:
-        """Every version, ascending."""
         query = select(policies.c.body).where(policies.c.model == model).order_by(policies.c.version)
         return tuple(from_json(body, PolicyDocument) for body in self._connection.execute(query).scalars())
 
     def add_policy(self, document: PolicyDocument) -> None:
-        """Insert it."""
         where = (policies.c.model == document.model) & (policies.c.version == document.version)
         if self._connection.execute(select(policies.c.version).where(where)).first() is not None:
-            raise AlreadyExists(f"{document.model} has a policy of version {document.version} already.")
+            raise AlreadyExists(f"The model {document.model} already has a policy with version {document.version}.")
         row = {"model": document.model, "version": document.version, "body": _text(document)}
         self._connection.execute(insert(policies), row)
 
     def api_keys(self) -> tuple[ApiKey, ...]:
-        """Every key, oldest first."""
         query = select(api_keys.c.body).order_by(api_keys.c.added_at, api_keys.c.digest)
         return tuple(from_json(body, ApiKey) for body in self._connection.execute(query).scalars())
 
     def key(self, digest: str) -> ApiKey | None:
-        """The key of that digest."""
         return self._one(ApiKey, api_keys, api_keys.c.digest == digest)
 
     def add_key(self, key: ApiKey) -> None:
-        """Insert it."""
         if self.key(key.digest) is not None:
-            raise AlreadyExists("That key exists already.")
+            raise AlreadyExists("An API key with this digest already exists.")
         row = {"digest": key.digest, "added_at": to_micros(key.added_at), "body": _text(key)}
         self._connection.execute(insert(api_keys), row)
 
     def drop_key(self, digest: str) -> None:
-        """Forget it."""
         self._connection.execute(delete(api_keys).where(api_keys.c.digest == digest))
 
     def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
-        """Keep its counters, and itself when newest."""
         this = (counters.c.server == report.server) & (counters.c.epoch == report.epoch)
         known = select(counters.c.seq).where(this, counters.c.seq == report.seq).limit(1)
         if report.counters and self._connection.execute(known).first() is None:
@@ -280,7 +250,6 @@ class SqlRegistryStore:
             self._put(servers, {"server": report.server}, row)
 
     def servers(self) -> tuple[ServerState, ...]:
-        """Every server, by name."""
         rows = self._connection.execute(select(servers.c.body, servers.c.received_at).order_by(servers.c.server))
         return tuple(
             ServerState(report=from_json(row.body, ServerReport), received_at=from_micros(row.received_at))
@@ -288,13 +257,11 @@ class SqlRegistryStore:
         )
 
     def growth(self, ref: VersionRef, window: Window) -> tuple[VersionCounters, ...]:
-        """Per server and epoch."""
         before = dict(self._counted_at(ref, window.start))
         after = self._counted_at(ref, window.end)
         return tuple(grown(before.get(line), counted) for line, counted in after)
 
     def prune_reports(self, before: datetime) -> None:
-        """Forget what no later window needs."""
         limit, other = to_micros(before), counters.alias()
         line = and_(*(other.c[name] == counters.c[name] for name in ("server", "epoch", "model", "version")))
         newest = select(func.max(other.c.seq)).where(line, other.c.at <= limit).scalar_subquery()
@@ -304,7 +271,6 @@ class SqlRegistryStore:
         self._connection.execute(delete(counters).where(counters.c.at <= limit, ~is_base))
 
     def put_snapshot(self, snapshot: Snapshot, *, recorded_at: datetime) -> None:
-        """Write or replace it."""
         key = {
             "model": snapshot.ref.model,
             "version": snapshot.ref.number,
@@ -317,7 +283,6 @@ class SqlRegistryStore:
     def snapshots(
         self, ref: VersionRef, *, ended_after: datetime, recorded_from: datetime | None = None
     ) -> tuple[Snapshot, ...]:
-        """By the end of their window."""
         query = (
             select(snapshots.c.body)
             .where(snapshots.c.model == ref.model, snapshots.c.version == ref.number)
@@ -346,7 +311,7 @@ class SqlRegistryStore:
             )
             number = self._connection.execute(rival).scalar()
             if number is not None:
-                raise Conflict(f"{record.model} has a production version already: {record.model}@{number}.")
+                raise Conflict(f"The model {record.model} already has a production version: {record.model}@{number}.")
 
     def _counted_at(self, ref: VersionRef, moment: datetime) -> Iterable[tuple[tuple[str, str], VersionCounters]]:
         mine = (counters.c.model == ref.model) & (counters.c.version == ref.number)

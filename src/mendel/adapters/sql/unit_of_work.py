@@ -123,12 +123,9 @@ class SqlUnitOfWork:
         self._turns = _turns or _Turns(alone=engine.dialect.name == "sqlite")
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* and commit."""
         return self._write(lambda tx, _: work(tx))
 
     def write_once(self, key: StepKey, work: Callable[[Transaction], Payload]) -> Payload:
-        """Run *work* and commit, unless *key* was committed before."""
-
         def once(tx: Transaction, connection: Connection) -> Payload:
             steps = SqlSteps(connection)
             known = steps.result(key)
@@ -142,7 +139,6 @@ class SqlUnitOfWork:
             return self._read(connection, work)
 
     def fenced(self, lease: Lease) -> SqlUnitOfWork:
-        """A unit that writes only while *lease* is the newest."""
         return SqlUnitOfWork(
             self._engine, self._stores, rng=self._rng, retries=self._retries, _lease=lease, _turns=self._turns
         )

@@ -85,14 +85,12 @@ class SqlViews:
         self._connection = connection
 
     def fleet(self, now: datetime) -> FleetView:
-        """Every model."""
         rows = self._gathered(*_state(None), _kind("pause", "", None, pauses.c.body))
         facts = [_facts(ModelName(model), rows_of_it) for model, rows_of_it in _by_model(rows)]
         halted = sorted((from_json(row.body, Pause) for row in rows["pause"]), key=lambda pause: pause.model or "")
         return fleet_view(facts, self._measured(facts, now), _servers(rows), tuple(halted), now)
 
     def model(self, model: ModelName, now: datetime) -> ModelView:
-        """One model."""
         rows = self._gathered(
             *_state(model),
             _kind("version", versions.c.model, versions.c.number, versions.c.body).where(versions.c.model == model),
@@ -119,18 +117,16 @@ class SqlViews:
         )
 
     def incidents(self, model: ModelName | None = None, *, limit: int = 100) -> tuple[Incident, ...]:
-        """Newest first."""
         return SqlHealingStore(self._connection).incidents(model, limit=limit)
 
     def incident(self, incident_id: str) -> IncidentView:
-        """One incident."""
         rows = self._gathered(
             _newest("incident", incidents, incidents.c.id == incident_id, 1),
             _kind("decision", "", decisions.c.position, decisions.c.body).where(decisions.c.incident == incident_id),
             _newest("run", runs, runs.c.incident == incident_id, _RUNS),
         )
         if not rows["incident"]:
-            raise IncidentNotFound(f"No incident {incident_id!r}.")
+            raise IncidentNotFound(f"No incident has the id {incident_id!r}.")
         return IncidentView(
             incident=from_json(rows["incident"][0].body, Incident),
             decisions=_read(rows["decision"], DecisionRecord),
@@ -140,7 +136,6 @@ class SqlViews:
     def runs(
         self, model: ModelName | None = None, *, waiting: bool = False, limit: int = 1000
     ) -> tuple[PlaybookRun, ...]:
-        """Oldest first."""
         where = true() if model is None else runs.c.model == model
         query = _newest("run", runs, where & runs.c.state.in_(WAITING) if waiting else where, limit)
         return _read(self._gathered(query)["run"], PlaybookRun)
@@ -148,7 +143,6 @@ class SqlViews:
     def history(
         self, subject: str | None = None, *, after: int = 0, limit: int = 1000, types: Sequence[str] = ()
     ) -> tuple[LedgerEntry, ...]:
-        """Ascending."""
         return SqlLedger(self._connection).entries(after=after, limit=limit, types=types, subject=subject)
 
     def _gathered(self, *queries: Select[Any]) -> _Rows:

@@ -1,4 +1,4 @@
-"""The predictor in the thread that calls it: the fastest backend, for models that neither hang nor crash."""
+"""The predictor runs in the calling thread: the fastest backend, for models that neither hang nor crash."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mendel.values import Digest
 
 
 def load_in_thread(directory: Path, *, digest: Digest | None, project: Project | None) -> ThreadBackend:
-    """``LoadBackend``: load the artefact into this process."""
+    """Implements :class:`mendel.serving.LoadBackend`: loads the artefact into this process."""
     return ThreadBackend(load_predictor(directory, digest=digest, project=project))
 
 
 class ThreadBackend:
     """
-    ``Backend`` in this process.
+    Implements :class:`mendel.serving.Backend` in this process.
 
     A thread cannot be stopped: a call runs on past its deadline, and past :meth:`kill`, until the model returns.
     """
@@ -28,16 +28,14 @@ class ThreadBackend:
 
     @property
     def descriptor(self) -> PredictorDescriptor:
-        """Of the predictor."""
         return self._predictor.descriptor
 
     @property
     def died(self) -> str | None:
-        """Only :meth:`kill` ends it."""
+        """Dies only by :meth:`kill`."""
         return self._died
 
     def predict(self, frame: Frame, deadline: float) -> Outputs:
-        """Call the model here and now."""
         del deadline
         if self._died is not None:
             raise ModelFailed(self._died)
@@ -49,7 +47,6 @@ class ThreadBackend:
             raise ModelFailed(f"The model raised {type(error).__name__}: {error}") from error
 
     def kill(self) -> None:
-        """Close the model."""
         if self._died is None:
             self._died = "The model was unloaded."
             self._predictor.close()

@@ -175,7 +175,7 @@ def test_a_name_twice_is_refused(make_wheel: MakeWheel) -> None:
     path = make_wheel("pkg", {"pkg/a.py": b"1"})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("pkg/a.py", b"2")
-    with pytest.raises(Corrupt, match="a name twice"):
+    with pytest.raises(Corrupt, match="the same file name twice"):
         read(path)
 
 

@@ -38,7 +38,9 @@ def files_key(files: Sequence[SourceFile]) -> list[list[str | bool]]:
 
 
 def _unchanged(file: SourceFile, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
-    changed = BuildRefused(f"{file.path} changed during the build.", remedy="Build again when nothing writes to it.")
+    changed = BuildRefused(
+        f"{file.path} changed during the build.", remedy="Build again when no program writes to the file."
+    )
     hashed, left = hashlib.sha256(), file.size_bytes
     try:
         with file.source.open("rb", buffering=0) as source:

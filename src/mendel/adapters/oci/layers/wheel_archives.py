@@ -1,4 +1,4 @@
-"""One wheel, opened: what its files are and where each belongs, without an installer and without trusting it."""
+"""Reads the files of one wheel and their places in the image, without an installer and without trusting the wheel."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ if __name__ == "__main__":
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelFile:
     """
-    A file of a wheel, and where it goes.
+    A file of a wheel and its place in the image.
 
     Attributes:
-        path: In the image, relative to its root.
-        crc: CRC-32 of its content; with the size it tells whether two wheels bring the same.
+        path: The path in the image, relative to the root.
+        crc: The CRC-32 of the content; CRC and size together tell whether two wheels contain the same file.
     """
 
     path: str
@@ -64,23 +64,25 @@ class WheelFile:
 @contextmanager
 def wheel_files(wheel: Path, *, python: str) -> Iterator[tuple[WheelFile, ...]]:
     """
-    What *wheel* puts into the environment of an image; contents can be read while the block is open.
+    The files that *wheel* adds to the environment of an image; contents can be read while the context is open.
 
-    Left out are byte-code and what tells of an installation. RECORD is written anew, from the wheel's own hashes, since
-    ``importlib.metadata.files`` and scanners of images read it; no path or time of this machine is in it.
+    Byte-code and records of an installation are left out. RECORD is written anew from the wheel's own hashes, since
+    ``importlib.metadata.files`` and image scanners read RECORD; it contains no path or time of this machine.
 
     Args:
-        python: Minor version of the interpreter, ``3.11``.
+        python: The minor version of the interpreter, such as ``3.11``.
 
     Raises:
-        Corrupt: It is not a wheel, is damaged, or holds what no wheel may: names outside it, links, a file twice,
-            more than 50 times its own size.
+        Corrupt: The file is not a wheel, is damaged, or contains what no wheel may contain: names outside the wheel,
+            links, a file twice, more than 50 times its own size.
     """
     try:
         with wheel.open("rb") as file, zipfile.ZipFile(file) as archive:
             yield tuple(_Wheel(wheel, file, archive, python).files())
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise Corrupt(f"{wheel.name} is damaged: {error}.", remedy="Remove it and fetch it again.") from error
+        raise Corrupt(
+            f"{wheel.name} is damaged: {error}.", remedy="Delete the file and fetch the wheel again."
+        ) from error
 
 
 class _Wheel:
@@ -112,16 +114,16 @@ class _Wheel:
 
     def _check(self, members: list[zipfile.ZipInfo], *, bound: int) -> None:
         if len(members) != len(self._members):
-            raise self._corrupt("holds a name twice")
+            raise self._corrupt("contains the same file name twice")
         for info in members:
             parts = info.filename.removesuffix("/").split("/")
             if any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts):
-                raise self._corrupt(f"holds {info.filename!r}, which is not a path inside it")
+                raise self._corrupt(f"contains {info.filename!r}, a path outside the wheel")
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-                raise self._corrupt(f"holds {info.filename!r}, which is neither a file nor a directory")
+                raise self._corrupt(f"contains {info.filename!r}, which is neither a file nor a directory")
             if info.flag_bits & _ENCRYPTED or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise self._corrupt(f"holds {info.filename!r} in a form that wheels do not have")
+                raise self._corrupt(f"contains {info.filename!r} in a format that wheels do not allow")
         if sum(info.file_size for info in members) > bound:
             raise self._corrupt(f"unpacks to more than {bound} bytes")
 
@@ -129,7 +131,7 @@ class _Wheel:
         suffix = ".dist-info/METADATA"
         found = [name.removesuffix(suffix) for name in self._members if name.endswith(suffix) and name.count("/") == 1]
         if len(found) != 1:
-            raise self._corrupt("has not exactly one *.dist-info/METADATA")
+            raise self._corrupt("does not contain exactly one *.dist-info/METADATA")
         return found[0]
 
     def _is_left_out(self, name: str) -> bool:
@@ -161,10 +163,10 @@ class _Wheel:
                 return f"{_ROOT}/{rest}", False
             case "headers":
                 return f"{self._include}/{self._information.partition('-')[0]}/{rest}", False
-        raise self._corrupt(f"holds {name!r}, for a place that wheels do not have")
+        raise self._corrupt(f"contains {name!r}, in a place that wheels do not define")
 
     def _rewritten(self, info: zipfile.ZipInfo) -> bytes | None:
-        """A script for ``#!python`` with the environment's interpreter instead; None for every other file."""
+        """A script whose ``#!python`` line names the environment's interpreter instead; None for every other file."""
         start = next(iter(self._content(info)), b"")
         if not start.startswith(b"#!python") or info.file_size > _MAX_SCRIPT_BYTES:
             return None
@@ -183,7 +185,7 @@ class _Wheel:
         try:
             parser.read_string(text)
         except configparser.Error as error:
-            raise self._corrupt("has entry points that cannot be read") from error
+            raise self._corrupt("has an unreadable entry_points.txt") from error
         for section in ("console_scripts", "gui_scripts"):
             for name, target in parser.items(section) if parser.has_section(section) else ():
                 yield name, self._script(name, target)
@@ -192,7 +194,7 @@ class _Wheel:
         found = _TARGET.fullmatch(target.strip())
         parts = (found["module"].split("."), found["attribute"].split(".")) if found else ([""], [""])
         if not _SCRIPT_NAME.fullmatch(name) or not all(part.isidentifier() for some in parts for part in some):
-            raise self._corrupt(f"has the entry point {name!r} = {target!r}")
+            raise self._corrupt(f"has the invalid entry point {name!r} = {target!r}")
         module, attribute = ".".join(parts[0]), ".".join(parts[1])
         return _SCRIPT.format(shebang=_SHEBANG.decode(), module=module, name=parts[1][0], attribute=attribute).encode()
 
@@ -200,7 +202,7 @@ class _Wheel:
         try:
             return {row[0]: row[1] for row in csv.reader(io.StringIO(self._document("RECORD"))) if len(row) > 1}
         except csv.Error as error:
-            raise self._corrupt("has a RECORD that cannot be read") from error
+            raise self._corrupt("has an unreadable RECORD") from error
 
     def _record(self, rows: list[tuple[str, str, str]]) -> WheelFile:
         path = f"{self._site}/{self._information}.dist-info/RECORD"
@@ -225,7 +227,7 @@ class _Wheel:
             raise self._corrupt(f"has a {name} that is not UTF-8") from error
 
     def _content(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The content in pieces; never more than the size it states, and only with the checksum it states."""
+        """The content in pieces; content that does not match its stated size and checksum is an error."""
         crc = given = 0
         for piece in self._inflated(info):
             given += len(piece)
@@ -248,7 +250,7 @@ class _Wheel:
         yield inflate.flush()
 
     def _stored(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The bytes as they lie in the archive, found by the local header, whose name must be the directory's."""
+        """The bytes stored in the archive, found by the local header, whose name must match the central directory."""
         self._file.seek(info.header_offset)
         header = self._file.read(_LOCAL_HEADER_BYTES)
         if len(header) < _LOCAL_HEADER_BYTES or not header.startswith(_LOCAL_HEADER):
@@ -259,12 +261,12 @@ class _Wheel:
             self._file.seek(position)  # other members may be read between two pieces
             piece = self._file.read(min(_PIECE_BYTES, left))
             if not piece:
-                raise self._corrupt(f"ends within {info.filename!r}")
+                raise self._corrupt(f"is truncated inside {info.filename!r}")
             yield piece
             position, left = position + len(piece), left - len(piece)
 
     def _corrupt(self, what: str) -> Corrupt:
-        return Corrupt(f"{self._name} {what}.", remedy="Pin another version or build of it.")
+        return Corrupt(f"{self._name} {what}.", remedy="Pin another version or build of the distribution.")
 
 
 def _made(path: str, content: bytes, *, executable: bool) -> WheelFile:

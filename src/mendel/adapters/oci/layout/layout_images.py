@@ -1,4 +1,4 @@
-"""The images of a layout, as a store that lists and removes them."""
+"""Lists and removes the images of a layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mendel.values import EPOCH, Digest
 
 
 class LayoutImages(ImageStore):
-    """Images that were built into (or copied to) *layout*."""
+    """Implements :class:`mendel.images.ImageStore` for the images in *layout*."""
 
     name = "oci"
 
@@ -21,9 +21,10 @@ class LayoutImages(ImageStore):
 
     def images(self) -> tuple[ImageRecord, ...]:
         """
-        Every named image, newest first; of equal age, the one that was named last.
+        Every named image, newest first; of images of equal age, the image named last comes first.
 
-        One whose documents are gone or damaged is as old as can be, without size and labels: it can be removed.
+        An image whose documents are missing or damaged gets the oldest possible time, no size and no labels, so that it
+        can be removed.
         """
         names: dict[Digest, set[str]] = {}
         positions: dict[Digest, int] = {}
@@ -35,7 +36,7 @@ class LayoutImages(ImageStore):
         return tuple(sorted(records, key=lambda one: (one.created, positions[one.digest]), reverse=True))
 
     def remove(self, digest: Digest) -> None:
-        """Take the image away with its names and attachments; its blobs too, unless one is just being built."""
+        """Removes the image's names and attachments, and its blobs unless another image is being built."""
         self._layout.remove(digest)
 
     def _record(self, digest: Digest, references: tuple[str, ...]) -> ImageRecord:
@@ -65,4 +66,4 @@ def _created(text: object) -> datetime:
     try:
         return datetime.fromisoformat(str(text))
     except ValueError as error:
-        raise Corrupt(f"The creation time {text!r} of an image is not a time.") from error
+        raise Corrupt(f"The creation time {text!r} of an image is not a valid time.") from error
