@@ -103,13 +103,13 @@ class ModelRegistering(ABC):
             InvalidInput: The model is not fitted, or the training data lack a column.
             AlreadyExists: The idempotency key stands for other content.
         """
-        wish = Registration(
+        request = Registration(
             model=_name(details, model_type, baseline=True),
             flavor=_flavor(model, details.get("flavor")),
             task=_task(model, model_type),
             metadata=_metadata(details, model_type, baseline=True),
         )
-        return self._register_model(model, wish, details)
+        return self._register_model(model, request, details)
 
     def register_improved_model(
         self,
@@ -135,7 +135,7 @@ class ModelRegistering(ABC):
         """
         baseline = self.version(baseline_id)
         model_type = str(baseline.metadata.get("model_type", baseline.task))
-        wish = Registration(
+        request = Registration(
             model=_name(details, model_type, baseline=False),
             flavor=_flavor(model, details.get("flavor")),
             task=_task(model, model_type),
@@ -144,16 +144,16 @@ class ModelRegistering(ABC):
                 baseline=baseline.ref, contributor=contributor, delta_metrics=dict(delta_metrics), claimed=True
             ),
         )
-        return self._register_model(model, wish, details)
+        return self._register_model(model, request, details)
 
-    def _register_model(self, model: Any, wish: Registration, details: Details) -> Registered:
+    def _register_model(self, model: Any, request: Registration, details: Details) -> Registered:
         from mendel.serving import write_artifact  # noqa: PLC0415 - clients that register nothing need no joblib
 
         _require_fitted(model)
         _require_no_code(details.get("code_paths"))
         flags = _flags(details.get("governance"))
         training = _training(details.get("training_data"))
-        wish = _completed(wish, details, training)
+        request = _completed(request, details, training)
         with tempfile.TemporaryDirectory(prefix="mendel-register-") as scratch:
             tree = Path(scratch) / "artifact"
             write_artifact(
@@ -161,10 +161,10 @@ class ModelRegistering(ABC):
                 tree,
                 signature=_signature(details.get("signature")),
                 input_example=details.get("input_example"),
-                task=wish.task,
+                task=request.task,
                 training=_features(training, details),
             )
-            registered = self.register(wish, tree, data=_kept(training, Path(scratch) / "data"))
+            registered = self.register(request, tree, data=_kept(training, Path(scratch) / "data"))
         if any(flags.values()):
             self.approve(registered.model_id, policy=flags["policy_compliant"], bias=flags["bias_check_passed"])
         return registered
@@ -264,12 +264,12 @@ def _kept(training: Table | None, directory: Path) -> Path | None:
     return directory
 
 
-def _completed(wish: Registration, details: Details, training: Table | None) -> Registration:
+def _completed(request: Registration, details: Details, training: Table | None) -> Registration:
     from mendel.retraining import fingerprint  # noqa: PLC0415 - heavy
 
     info = from_mapping(_VersionInfo, details.get("version_info") or {}, at="version_info", error=InvalidInput)
     return replace(
-        wish,
+        request,
         idempotency_key=details.get("idempotency_key"),
         release_tag=details.get("release"),
         training_fingerprint=None if training is None else fingerprint(training).digest,

@@ -137,7 +137,7 @@ class Draft:
     hints: tuple[str, ...] = ()
 
 
-def build(wish: BuildRequest, *, say: Say, on_progress: OnProgress = ignore_progress) -> BuildReport:
+def build(request: BuildRequest, *, say: Say, on_progress: OnProgress = ignore_progress) -> BuildReport:
     """
     Plan, build, verify, and only then give names.
 
@@ -146,29 +146,29 @@ def build(wish: BuildRequest, *, say: Say, on_progress: OnProgress = ignore_prog
         ImageNotVerified: It was built, and the predictor cannot be imported in it; it has no name.
     """
     began = time.monotonic()
-    project = load_project(wish.path or Path.cwd())
+    project = load_project(request.path or Path.cwd())
     bench = ImageWorkspace(places=places_of(project.root))
-    with drafted(wish, project, bench, on_progress=on_progress) as draft:
-        report = build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+    with drafted(request, project, bench, on_progress=on_progress) as draft:
+        report = build_drafted(request, draft, bench, say=say, on_progress=on_progress)
     return replace(report, seconds=time.monotonic() - began)
 
 
 def build_drafted(
-    wish: BuildRequest, draft: Draft, bench: ImageWorkspace, *, say: Say, on_progress: OnProgress = ignore_progress
+    request: BuildRequest, draft: Draft, bench: ImageWorkspace, *, say: Say, on_progress: OnProgress = ignore_progress
 ) -> BuildReport:
     """Build what *draft* plans; raises as :func:`build` does."""
-    if wish.engine != OCI and (wish.output or wish.sign):
-        raise InvalidInput(f"{wish.engine} keeps its images itself.", remedy="Leave out --output and --sign.")
+    if request.engine != OCI and (request.output or request.sign):
+        raise InvalidInput(f"{request.engine} keeps its images itself.", remedy="Leave out --output and --sign.")
     for line in draft.lines:
         say(line)
-    report = _report(wish, draft)
-    if wish.dry_run:
+    report = _report(request, draft)
+    if request.dry_run:
         return report
-    with bench.engine(wish.engine, draft.wheels, draft.project) as engine:
-        image = engine.build(draft.plan, use_cache=wish.use_cache, on_progress=on_progress)
+    with bench.engine(request.engine, draft.wheels, draft.project) as engine:
+        image = engine.build(draft.plan, use_cache=request.use_cache, on_progress=on_progress)
         engine.verify(draft.plan, image)
-        if wish.engine == OCI:
-            _document(bench.layout, draft, image, wish.sign, on_progress)
+        if request.engine == OCI:
+            _document(bench.layout, draft, image, request.sign, on_progress)
         engine.commit(draft.plan, image)
     report = replace(
         report,
@@ -177,20 +177,20 @@ def build_drafted(
         layers=image.layers,
         verified=runs_here(draft.plan.environment.platform),
     )
-    return _hand_over(report, image.digest, wish, bench.layout, on_progress) if wish.engine == OCI else report
+    return _hand_over(report, image.digest, request, bench.layout, on_progress) if request.engine == OCI else report
 
 
 @contextmanager
 def drafted(
-    wish: BuildRequest, project: Project, bench: ImageWorkspace, *, on_progress: OnProgress = ignore_progress
+    request: BuildRequest, project: Project, bench: ImageWorkspace, *, on_progress: OnProgress = ignore_progress
 ) -> Iterator[Draft]:
     """The plan of what is wished; an exported release is there until the block ends."""
-    platform = wish.platform or this_platform()
-    with _source(wish, project) as (tree, version):
-        pinned = environment_for(tree, bench, platform, force=wish.force, on_progress=on_progress)
+    platform = request.platform or this_platform()
+    with _source(request, project) as (tree, version):
+        pinned = environment_for(tree, bench, platform, force=request.force, on_progress=on_progress)
         selection = select_files(tree.project, tree.classifier, tree.project.root, tracked=tree.tracked)
         source = held_to_its_commit(tree, selection.untracked)
-        name, hints = _name(wish, source)
+        name, hints = _name(request, source)
         registered = None if version is None else _registered(version)
         plan = plan_image(
             source.classifier,
@@ -201,7 +201,7 @@ def drafted(
             lock=pinned.lock,
             name=name,
             tags=_tags(source, version),
-            engine=wish.engine,
+            engine=request.engine,
             version=registered,
         )
         yield Draft(
@@ -210,25 +210,25 @@ def drafted(
             wheels=pinned.wheels,
             lines=describe_plan(plan, selection, found=pinned.found),
             model=None if version is None else version.facts,
-            hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source), *_unused(wish, source)),
+            hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source), *_unused(request, source)),
         )
 
 
 @contextmanager
-def _source(wish: BuildRequest, project: Project) -> Iterator[tuple[Source, VersionTree | None]]:
+def _source(request: BuildRequest, project: Project) -> Iterator[tuple[Source, VersionTree | None]]:
     git = GitPrograms()
-    if wish.model is not None:
+    if request.model is not None:
         from mendel.app.images.version_source import version_source  # noqa: PLC0415 - only then the registry is needed
 
-        with version_source(wish.model, project, git) as found:
+        with version_source(request.model, project, git) as found:
             yield found
         return
-    tag = None if wish.what is None else release_of(wish.what)
+    tag = None if request.what is None else release_of(request.what)
     if tag is not None:
         with exported(tag, project, git) as source:
             yield source, None
         return
-    yield working_tree(project, chosen_classifier(project, wish.what), git), None
+    yield working_tree(project, chosen_classifier(project, request.what), git), None
 
 
 def _origin(source: Source) -> SourceRevision:
@@ -248,13 +248,13 @@ def _origin(source: Source) -> SourceRevision:
     )
 
 
-def _name(wish: BuildRequest, source: Source) -> tuple[ImageName, tuple[str, ...]]:
+def _name(request: BuildRequest, source: Source) -> tuple[ImageName, tuple[str, ...]]:
     settings = source.classifier.build
     return image_name(
         source.classifier.repository or source.repository,
         source.classifier.name,
-        registry=wish.registry or settings.registry,
-        prefix=wish.tag_prefix or settings.tag_prefix,
+        registry=request.registry or settings.registry,
+        prefix=request.tag_prefix or settings.tag_prefix,
     )
 
 
@@ -273,22 +273,22 @@ def _untagged(source: Source) -> tuple[str, ...]:
     return (f"The image is untagged: {source.why_untagged}.",) if source.release is None else ()
 
 
-def _unused(wish: BuildRequest, source: Source) -> tuple[str, ...]:
+def _unused(request: BuildRequest, source: Source) -> tuple[str, ...]:
     """What the tree asks of Debian and compilers, which our own builder does not do."""
-    if wish.engine != OCI:
+    if request.engine != OCI:
         return ()
     asked = [name for name in (APT_FILE, SOURCES_FILE) if (source.project.root / name).is_file()]
     return tuple(f"{name} is for engines: --engine docker, podman or buildah; it was not looked at." for name in asked)
 
 
-def _report(wish: BuildRequest, draft: Draft) -> BuildReport:
+def _report(request: BuildRequest, draft: Draft) -> BuildReport:
     plan = draft.plan
     return BuildReport(
         classifier=plan.classifier,
         release=plan.labels.get("com.classifier.git_tag"),
         references=plan.references,
         labels=dict(plan.labels),
-        engine=wish.engine,
+        engine=request.engine,
         platform=plan.environment.platform,
         reproducible=plan.labels["com.mendel.reproducible"] == "true",
         hints=draft.hints,
@@ -320,24 +320,24 @@ def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None,
 
 
 def _hand_over(
-    report: BuildReport, digest: Digest, wish: BuildRequest, layout: Layout, on_progress: OnProgress
+    report: BuildReport, digest: Digest, request: BuildRequest, layout: Layout, on_progress: OnProgress
 ) -> BuildReport:
     """Write the archive, and load the image into an engine, where that is wished."""
-    if wish.output is not None:
+    if request.output is not None:
         from mendel.images.image_archives import write_archive  # noqa: PLC0415 - only where it is asked for
 
-        on_progress(TaskProgress(doing=f"writing {wish.output}"))
+        on_progress(TaskProgress(doing=f"writing {request.output}"))
         with layout.growing():  # another build must not take it away meanwhile
-            write_archive(layout, digest, report.references, wish.output)
-        report = replace(report, output=str(wish.output))
-    if wish.load is False:
+            write_archive(layout, digest, report.references, request.output)
+        report = replace(report, output=str(request.output))
+    if request.load is False:
         return report
     from mendel.app.images.engine_load import engine_that_answers, load_image  # noqa: PLC0415 - engines are others' affair
 
     if report.platform != str(this_platform()):
         foreign = f"It was not loaded: it is for {report.platform}, and this machine is {this_platform()}."
-        return replace(report, hints=(*report.hints, foreign)) if wish.load else report
-    engine = engine_that_answers(required=wish.load is True)
+        return replace(report, hints=(*report.hints, foreign)) if request.load else report
+    engine = engine_that_answers(required=request.load is True)
     if engine is not None:
         load_image(engine, layout, digest, report.references, labels=report.labels, on_progress=on_progress)
         report = replace(report, loaded=engine)

@@ -41,7 +41,7 @@ class PushRequest:
     force: bool = False
 
 
-def push(wish: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tuple[Published, ...]:
+def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tuple[Published, ...]:
     """
     Push exactly the tags that ``build`` made.
 
@@ -50,11 +50,11 @@ def push(wish: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tup
         AlreadyExists: A version tag means another image there; nothing was pushed.
         RegistryUnavailable, Unauthenticated, Forbidden: The registry.
     """
-    project = load_project(wish.path or Path.cwd())
+    project = load_project(request.path or Path.cwd())
     bench = ImageWorkspace(places=places_of(project.root))
     images = LayoutImages(bench.layout).images()
-    chosen = _chosen(wish, project, images)
-    registry = wish.registry or registry_address(project.deployment.registry)
+    chosen = _chosen(request, project, images)
+    registry = request.registry or registry_address(project.deployment.registry)
     published = []
     with bench.registries() as registries, bench.layout.growing():  # no build takes away what is being sent
         for image in chosen:
@@ -67,7 +67,7 @@ def push(wish: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tup
                     bench.layout.descriptor(image.digest),
                     references,
                     registries=registries,
-                    force=wish.force,
+                    force=request.force,
                     mount_from=(*((base,) if base else ()), *siblings),
                     on_progress=on_progress,
                 )
@@ -75,20 +75,20 @@ def push(wish: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tup
     return tuple(published)
 
 
-def _chosen(wish: PushRequest, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
-    if wish.every:
-        if wish.what is not None or wish.model is not None:
+def _chosen(request: PushRequest, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
+    if request.every:
+        if request.what is not None or request.model is not None:
             raise InvalidInput("Give --classifier, --model or --all, not two of them.")
         found = [newest_image(images, name) for name in project.names]
         some = [image for image in found if image is not None]
         if not some:
             raise ImageNotFound("The project has no images.", remedy="Build them first: mendel build --classifier NAME")
         return some
-    if wish.model is not None:
-        project.classifier(wish.model.model)
-        return [image_of(images, wish.model)]
-    tag = None if wish.what is None else release_of(wish.what)
-    return [image_of(images, tag or chosen_classifier(project, wish.what).name)]
+    if request.model is not None:
+        project.classifier(request.model.model)
+        return [image_of(images, request.model)]
+    tag = None if request.what is None else release_of(request.what)
+    return [image_of(images, tag or chosen_classifier(project, request.what).name)]
 
 
 def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:

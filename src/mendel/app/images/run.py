@@ -56,7 +56,7 @@ class Running:
             self.runner.stop(self.container.id)
 
 
-def run(wish: RunImageRequest, *, on_progress: OnProgress = ignore_progress) -> Running:
+def run(request: RunImageRequest, *, on_progress: OnProgress = ignore_progress) -> Running:
     """
     Start the newest image of the classifier, put into the engine first where it lacks it, and wait until it is ready.
 
@@ -65,30 +65,32 @@ def run(wish: RunImageRequest, *, on_progress: OnProgress = ignore_progress) -> 
         Unsupported: No engine answers.
         PortInUse, ProgramFailed: It could not start; nothing is left behind.
     """
-    project = load_project(wish.path or Path.cwd())
+    project = load_project(request.path or Path.cwd())
     layout = Layout(places_of(project.root).images)
-    classifier, image = _chosen(wish, project, LayoutImages(layout).images())
-    name = engine_that_answers(wish.runner, required=True) or ""
+    classifier, image = _chosen(request, project, LayoutImages(layout).images())
+    name = engine_that_answers(request.runner, required=True) or ""
     runner = EngineProgram(name)
     load_image(name, layout, image.digest, image.references, labels=image.labels, on_progress=on_progress)
-    request = RunRequest(
+    container = RunRequest(
         image=image.references[0],
-        host_port=wish.port or classifier.server.port,
+        host_port=request.port or classifier.server.port,
         name=_container_name(project, classifier),
-        environment=wish.environment,
-        volumes=wish.volumes,
+        environment=request.environment,
+        volumes=request.volumes,
         labels={CLASSIFIER: classifier.name},
         digest=image.digest,
         tag=image.labels.get(RELEASE, ""),
     )
-    return Running(container=runner.run(request), image=image, runner=runner)
+    return Running(container=runner.run(container), image=image, runner=runner)
 
 
-def _chosen(wish: RunImageRequest, project: Project, images: tuple[ImageRecord, ...]) -> tuple[Classifier, ImageRecord]:
-    if wish.model is not None:
-        return project.classifier(wish.model.model), image_of(images, wish.model)
-    tag = None if wish.what is None else release_of(wish.what)
-    classifier = chosen_classifier(project, wish.what if tag is None else tag.classifier, default=True)
+def _chosen(
+    request: RunImageRequest, project: Project, images: tuple[ImageRecord, ...]
+) -> tuple[Classifier, ImageRecord]:
+    if request.model is not None:
+        return project.classifier(request.model.model), image_of(images, request.model)
+    tag = None if request.what is None else release_of(request.what)
+    classifier = chosen_classifier(project, request.what if tag is None else tag.classifier, default=True)
     return classifier, image_of(images, tag or classifier.name)
 
 

@@ -38,7 +38,7 @@ _DATED = datetime(1980, 1, 1, tzinfo=UTC)
 
 
 def build_runtime(
-    wish: BuildRequest, base_image: str | None, *, say: Say, on_progress: OnProgress = ignore_progress
+    request: BuildRequest, base_image: str | None, *, say: Say, on_progress: OnProgress = ignore_progress
 ) -> BuildReport:
     """
     Build ``mendel/serve``: no project, no model; ``MENDEL_URL`` and ``MENDEL_KEY`` name its hub.
@@ -50,23 +50,23 @@ def build_runtime(
         BuildRefused, ImageNotFound, WheelNotFound: Its base or wheels cannot be had.
     """
     began = time.monotonic()
-    bench = ImageWorkspace(places=places_of((wish.path or Path.cwd()).absolute()))
-    with _drafted(wish, base_image, bench, on_progress) as draft:
-        report = build_drafted(wish, draft, bench, say=say, on_progress=on_progress)
+    bench = ImageWorkspace(places=places_of((request.path or Path.cwd()).absolute()))
+    with _drafted(request, base_image, bench, on_progress) as draft:
+        report = build_drafted(request, draft, bench, say=say, on_progress=on_progress)
     return replace(report, seconds=time.monotonic() - began)
 
 
 @contextmanager
 def _drafted(
-    wish: BuildRequest, base_image: str | None, bench: ImageWorkspace, on_progress: OnProgress
+    request: BuildRequest, base_image: str | None, bench: ImageWorkspace, on_progress: OnProgress
 ) -> Iterator[Draft]:
-    platform = wish.platform or this_platform()
+    platform = request.platform or this_platform()
     with tempfile.TemporaryDirectory(prefix="mendel-runtime-") as empty:
         project = _nothing_but_mendel(Path(empty), base_image)
         wheels = bench.wheels(bench.places.project)
         lock = locking_for(wheels, bench.bases, on_progress=on_progress).make_lock(project, platforms=(platform,))
-        plan = replace(_plan(lock, wish.engine), environment=lock.environment(_NAME, platform))
-        name = replace(plan.name, registry=wish.registry, prefix=wish.tag_prefix)
+        plan = replace(_plan(lock, request.engine), environment=lock.environment(_NAME, platform))
+        name = replace(plan.name, registry=request.registry, prefix=request.tag_prefix)
         yield Draft(plan=replace(plan, name=name), project=Path(empty), wheels=wheels, hints=(), lines=(_told(lock),))
 
 

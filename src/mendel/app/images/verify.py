@@ -80,7 +80,7 @@ class ImageVerdict:
         return not self.label_faults and not self.documents.broken and same
 
 
-def verify(wish: VerifyRequest, *, on_progress: OnProgress = ignore_progress) -> ImageVerdict:
+def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress) -> ImageVerdict:
     """
     Look at the image, every blob of it, and what is said of it.
 
@@ -89,27 +89,27 @@ def verify(wish: VerifyRequest, *, on_progress: OnProgress = ignore_progress) ->
         DigestMismatch: A blob is damaged.
         InvalidInput: A rebuild is asked of an image of no release.
     """
-    project = load_project(wish.path or Path.cwd())
+    project = load_project(request.path or Path.cwd())
     bench = ImageWorkspace(places=places_of(project.root))
     with (
         translated_write_errors(bench.places.images, lost="the image was not verified"),
         tempfile.TemporaryDirectory(prefix=".verify-", dir=_beside(bench)) as scratch,
         bench.registries() as registries,
     ):
-        layout, image = _at_hand(wish.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
+        layout, image = _at_hand(request.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
         on_progress(TaskProgress(doing="checking blobs"))
         _check_blobs(layout, image.digest)
         contents = read_contents(layout, image.digest)
         labels = (contents.config.get("config") or {}).get("Labels") or {}
         text = labels.get(RELEASE)
         verdict = ImageVerdict(
-            image=wish.image,
+            image=request.image,
             digest=image.digest,
             release=text,
             label_faults=check_labels(labels, commit=_commit(project, text)),
-            documents=verify_attachments(layout, image.digest, wish.key),
+            documents=verify_attachments(layout, image.digest, request.key),
         )
-        return _with_rebuild(verdict, contents, project, bench, on_progress) if wish.rebuild else verdict
+        return _with_rebuild(verdict, contents, project, bench, on_progress) if request.rebuild else verdict
 
 
 def _with_rebuild(
@@ -120,10 +120,10 @@ def _with_rebuild(
     platform = Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")
     held = ((contents.config.get("config") or {}).get("Labels") or {}).get(MODEL)
     model = None if held is None else VersionRef.parse(held)
-    wish = BuildRequest(what=verdict.release, model=model, path=project.root, platform=platform)
+    request = BuildRequest(what=verdict.release, model=model, path=project.root, platform=platform)
     with (
         tempfile.TemporaryDirectory(prefix=".rebuild-", dir=_beside(bench)) as scratch,
-        drafted(wish, project, bench, on_progress=on_progress) as draft,
+        drafted(request, project, bench, on_progress=on_progress) as draft,
         bench.engine(OCI, draft.wheels, project.root, layout=Layout(Path(scratch))) as engine,
     ):
         again = engine.build(draft.plan, use_cache=False, on_progress=on_progress)

@@ -50,7 +50,7 @@ class RegisteredArtifact:
     image_seen: bool | None = None
 
 
-def register_artifact(wish: ArtifactRequest, client: Client) -> RegisteredArtifact:
+def register_artifact(request: ArtifactRequest, client: Client) -> RegisteredArtifact:
     """
     Register a directory as one new version.
 
@@ -61,24 +61,24 @@ def register_artifact(wish: ArtifactRequest, client: Client) -> RegisteredArtifa
         ImageNotFound: There is no such image.
         Conflict: The image is of another release or holds another artefact; or HEAD is on no release.
     """
-    if not wish.tree.is_dir():
-        raise NotFound(f"There is no directory {wish.tree}.", remedy="Give a directory with an MLmodel, or NAME@N.")
-    told = read_descriptor(wish.tree)
-    delivery = None if wish.image is None else find_image(wish.image, path=wish.path)
+    if not request.tree.is_dir():
+        raise NotFound(f"There is no directory {request.tree}.", remedy="Give a directory with an MLmodel, or NAME@N.")
+    told = read_descriptor(request.tree)
+    delivery = None if request.image is None else find_image(request.image, path=request.path)
     if delivery is not None:
-        delivery.require_artifact(tree_digest(wish.tree, exclude=("data",)))
+        delivery.require_artifact(tree_digest(request.tree, exclude=("data",)))
     registration = Registration(
-        model=_name(wish, told),
-        flavor=wish.flavor or _flavor(told),
-        task=wish.task or told.task or _missing("task", "--task"),
-        release_tag=wish.release,
+        model=_name(request, told),
+        flavor=request.flavor or _flavor(told),
+        task=request.task or told.task or _missing("task", "--task"),
+        release_tag=request.release,
         image=None if delivery is None else delivery.image,
-        idempotency_key=wish.idempotency_key,
-        description=wish.description,
+        idempotency_key=request.idempotency_key,
+        description=request.description,
     )
     if told.classifier is not None:
-        registration = _of_project(registration, wish, told.classifier)
-    registered = client.register(registration, wish.tree, data=wish.data)
+        registration = _of_project(registration, request, told.classifier)
+    registered = client.register(registration, request.tree, data=request.data)
     return RegisteredArtifact(version=client.version(registered.model_id), image_seen=_seen(delivery))
 
 
@@ -96,8 +96,8 @@ def record_image(ref: VersionRef, image: str, client: Client, *, path: Path | No
     return RegisteredArtifact(version=client.record_image(ref, delivery.image), image_seen=delivery.seen)
 
 
-def _of_project(registration: Registration, wish: ArtifactRequest, name: str) -> Registration:
-    project = load_project(wish.path or Path.cwd())
+def _of_project(registration: Registration, request: ArtifactRequest, name: str) -> Registration:
+    project = load_project(request.path or Path.cwd())
     classifier = chosen_classifier(project, name)
     tag, commit = release_at_head(project, classifier.name)
     if registration.release_tag not in {None, tag}:
@@ -112,8 +112,8 @@ def _of_project(registration: Registration, wish: ArtifactRequest, name: str) ->
     )
 
 
-def _name(wish: ArtifactRequest, told: Descriptor) -> ModelName:
-    return ModelName(wish.name or told.classifier or _missing("model", "--name"))
+def _name(request: ArtifactRequest, told: Descriptor) -> ModelName:
+    return ModelName(request.name or told.classifier or _missing("model", "--name"))
 
 
 def _flavor(told: Descriptor) -> str:

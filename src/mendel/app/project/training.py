@@ -72,7 +72,7 @@ class Trained:
 class _Job:
     """One training: who, on what, and where its files are."""
 
-    wish: TrainingRequest
+    request: TrainingRequest
     project: Project
     classifier: Classifier
     tag: str
@@ -95,7 +95,7 @@ class _Job:
         return self.scratch / "holdout.parquet"
 
 
-def train_release(wish: TrainingRequest, client: Client, settings: Settings) -> Trained:
+def train_release(request: TrainingRequest, client: Client, settings: Settings) -> Trained:
     """
     Train, judge, register.
 
@@ -104,17 +104,17 @@ def train_release(wish: TrainingRequest, client: Client, settings: Settings) -> 
         InvalidInput: The table lacks the target, or rows.
         RunnerError: The project's code failed; carries the end of its log.
     """
-    project = load_project(wish.path or Path.cwd())
-    classifier = chosen_classifier(project, wish.classifier)
+    project = load_project(request.path or Path.cwd())
+    classifier = chosen_classifier(project, request.classifier)
     tag, commit = release_at_head(project, classifier.name)
     monitoring = from_mapping(MonitoringPolicy, classifier.monitoring, at="monitoring")
-    target = wish.target or monitoring.target
+    target = request.target or monitoring.target
     if target is None:
         raise InvalidInput("No target is known.", remedy="Give --target, or set monitoring.target in mlserver.yaml.")
     policy = checked_policy(classifier.policy, at=str(project.file))
     with tempfile.TemporaryDirectory(prefix="mendel-train-") as scratch:
         job = _Job(
-            wish=wish,
+            request=request,
             project=project,
             classifier=classifier,
             tag=tag,
@@ -124,7 +124,7 @@ def train_release(wish: TrainingRequest, client: Client, settings: Settings) -> 
             target=target,
             scratch=Path(scratch),
         )
-        training, holdout = _split(read_table(wish.data), target, share=wish.holdout, seed=wish.seed)
+        training, holdout = _split(read_table(request.data), target, share=request.holdout, seed=request.seed)
         job.training.parent.mkdir()
         write_table(training, job.training)
         write_table(holdout, job.holdout)
@@ -184,9 +184,9 @@ def _train_job(job: _Job) -> TrainJob:
         training=job.training,
         target=job.target,
         positive=job.monitoring.positive_label,
-        seed=job.wish.seed,
+        seed=job.request.seed,
         output=job.scratch / "train",
-        holdout=job.holdout if job.wish.holdout else None,
+        holdout=job.holdout if job.request.holdout else None,
         limits=job.retraining.limits.limits,
     )
 
@@ -247,7 +247,7 @@ def _judged(
         candidate_bytes=replay.artifact_bytes,
     )
     report = judge(
-        evidence, from_mapping(GatePolicy, job.classifier.gates, at="gates"), np.random.default_rng(job.wish.seed)
+        evidence, from_mapping(GatePolicy, job.classifier.gates, at="gates"), np.random.default_rng(job.request.seed)
     )
     record = GateRecord(
         report_digest=str(report.digest),
