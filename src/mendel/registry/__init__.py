@@ -1,4 +1,4 @@
-"""Models, versions, stages, lineage, snapshots and rollback, over the RegistryStore and ArtifactStore ports."""
+"""The registry: models, versions, stages, lineage, snapshots and rollback, over two ports (rows and artefacts)."""
 
 from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest

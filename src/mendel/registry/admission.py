@@ -1,4 +1,4 @@
-"""What may stand between a version and users: governance, gates, signature, code."""
+"""Admission of a version to production or canary: governance, gates, signature and code."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def admit(
     now: datetime,
 ) -> Governance:
     """
-    Let *candidate* reach users, and tell with which governance flags, inherited ones included.
+    Check that *candidate* may reach users; return its governance flags, inherited flags included.
 
     Args:
-        serving: The production version it would replace or stand beside.
-        parent: The version it descends from, of the same model.
-        gate: The newest gate record of exactly this version.
+        serving: The production version that *candidate* would replace or serve beside.
+        parent: The version of the same model that *candidate* was made from.
+        gate: The newest gate record of *candidate*.
         override: Stands in for a passing gate record, and for nothing else.
 
     Raises:
-        PromotionRefused: Governance, gates or signature stand against it; carries every reason.
-        NeedsNewImage: It belongs to other code or dependencies than *serving*.
+        PromotionRefused: Governance, gates or signature forbid it; the error carries every reason.
+        NeedsNewImage: *candidate* belongs to other code or dependencies than *serving*.
     """
     governance = inherited_governance(candidate, parent, policy, now)
     refusals = _governance_refusals(candidate, governance, policy)
     remedies = [f"Approve with `mendel approve {candidate.ref} --policy --bias`."] if refusals else []
     if policy.gated and override is None and (closed := _gate_refusals(candidate, gate)):
         refusals += closed
-        remedies.append("Let its gates decide, or give a named override.")
+        remedies.append("Run the gates of the version, or pass an override with a reason.")
     if serving is not None and (unfit := signature_refusals(candidate, serving)):
         refusals += unfit
-        remedies.append("Register a version with the signature that serves.")
+        remedies.append("Register a version with the signature of the production version.")
     if refusals:
         raise PromotionRefused(
             f"{candidate.ref} may not reach users. {' '.join(refusals)}", reasons=refusals, remedy=" ".join(remedies)
@@ -54,7 +54,7 @@ def admit(
 def inherited_governance(
     record: VersionRecord, parent: VersionRecord | None, policy: PolicyDocument, now: datetime
 ) -> Governance:
-    """The version's flags, and its parent's where the policy passes them on and code and signature are equal."""
+    """The version's flags; its parent's too if the policy inherits them and code and signature are equal."""
     own = record.governance
     if not policy.governance.inherit or parent is None or not _same_code(record, parent):
         return own
@@ -69,9 +69,9 @@ def inherited_governance(
 
 def _governance_refusals(candidate: VersionRecord, governance: Governance, policy: PolicyDocument) -> tuple[str, ...]:
     given = {Flag.POLICY: governance.policy_compliant, Flag.BIAS: governance.bias_check_passed}
-    words = {Flag.POLICY: "policy compliance", Flag.BIAS: "the bias check"}
+    words = {Flag.POLICY: "Policy compliance", Flag.BIAS: "The bias check"}
     return tuple(
-        f"Nobody has approved {words[flag]} of {candidate.ref}."
+        f"{words[flag]} of {candidate.ref} is not approved."
         for flag in policy.governance.require
         if given[flag] is None
     )
@@ -79,19 +79,19 @@ def _governance_refusals(candidate: VersionRecord, governance: Governance, polic
 
 def _gate_refusals(candidate: VersionRecord, gate: GateRecord | None) -> tuple[str, ...]:
     if gate is None:
-        return (f"There is no gate report for {candidate.ref}.",)
-    return () if gate.passed else (f"Its gate report {gate.report_digest} says {gate.verdict}.",)
+        return (f"{candidate.ref} has no gate report.",)
+    return () if gate.passed else (f"The verdict of gate report {gate.report_digest} is {gate.verdict}.",)
 
 
 def signature_refusals(candidate: VersionRecord, serving: VersionRecord) -> tuple[str, ...]:
-    """Why requests valid for *serving* may be invalid for *candidate*; empty where they are not."""
+    """Why *candidate* may refuse requests that *serving* accepts; empty if it accepts them all."""
     if serving.signature is None:
         return ()
     if candidate.signature is None:
-        return (f"It has no signature, and {serving.ref} has one.",)
+        return (f"{candidate.ref} has no signature, but {serving.ref} has one.",)
     if candidate.signature.accepts(serving.signature):
         return ()
-    return (f"Its signature does not take what {serving.ref} takes.",)
+    return (f"The signature of {candidate.ref} does not accept every request that {serving.ref} accepts.",)
 
 
 def _same_code(one: VersionRecord, other: VersionRecord) -> bool:
@@ -100,15 +100,17 @@ def _same_code(one: VersionRecord, other: VersionRecord) -> bool:
 
 def require_same_code(candidate: VersionRecord, serving: VersionRecord) -> None:
     """
-    Let pass only what the servers of *serving* can host.
+    Check that the servers of *serving* can host *candidate*.
 
     Raises:
-        NeedsNewImage: Another code or lock digest.
+        NeedsNewImage: The code or lock digests differ.
     """
     if not _same_code(candidate, serving):
         release = candidate.release_tag
         raise NeedsNewImage(
-            f"{candidate.ref} belongs to other code or dependencies than {serving.ref}, which the servers host.",
+            f"{candidate.ref} needs other code or dependencies than the servers of {serving.ref} have.",
             release=release,
-            remedy=f"Build and deploy {release}." if release else "Release its project, and build and deploy that.",
+            remedy=f"Build and deploy {release}."
+            if release
+            else "Release its project, then build and deploy the image.",
         )

@@ -1,4 +1,4 @@
-"""API keys: the secret is shown once, its SHA-256 is kept."""
+"""API keys: the secret is shown once, and only its SHA-256 is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mendel.values import Scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as it is kept; ``digest`` is the SHA-256 (hex) of the secret."""
+    """A stored API key; ``digest`` is the SHA-256 (hex) of the secret."""
 
     digest: str
     scopes: tuple[str, ...]
@@ -22,10 +22,10 @@ class ApiKey:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.scopes) - set(Scope))
         if unknown or not self.scopes:
-            said = f"{', '.join(unknown)} is no scope." if unknown else "A key without scopes opens nothing."
-            raise InvalidValue(said, remedy=f"Scopes are {', '.join(Scope)}.")
+            said = f"Unknown scope: {', '.join(unknown)}." if unknown else "An API key needs at least one scope."
+            raise InvalidValue(said, remedy=f"The scopes are {', '.join(Scope)}.")
 
 
 def key_digest(secret: str) -> str:
-    """The SHA-256 (hex) of *secret*: 256 bits of chance need no slow hash."""
+    """The SHA-256 (hex) of *secret*; a secret of 256 random bits needs no slow hash."""
     return hashlib.sha256(secret.encode()).hexdigest()

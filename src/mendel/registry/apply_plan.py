@@ -1,4 +1,4 @@
-"""Applying plans: stages, deployment, tenures and events change together or not at all."""
+"""Apply plans: stages, deployment, production periods and events change together or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIRROR_ALIAS = "mirror_alias"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """Who changes something, when and why."""
+    """Actor, time and reason of a change."""
 
     by: str
     at: datetime
@@ -29,13 +29,13 @@ class Act:
 
 
 class PlanApplication:
-    """Writes what a plan says, in the caller's transaction."""
+    """Writes the changes of a plan in the caller's transaction."""
 
     def __init__(self, transactions: RegistryTransactions) -> None:
         self._transactions = transactions
 
     def cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
-        """The event that says why *plan* was made, about the version of *record*."""
+        """The event that causes *plan*, about the version of *record*."""
         return self._transactions.version_event(
             kind,
             record,
@@ -50,7 +50,7 @@ class PlanApplication:
 
     def apply(self, tx: Transaction, state: ModelState, plan: Plan, act: Act, cause: Event | None) -> Deployment:
         """
-        Write what *plan* says.
+        Write the changes of *plan*.
 
         Tenures begin and end with *cause*, or with the stage change where *cause* is None.
         """
@@ -94,7 +94,12 @@ class PlanApplication:
 
 
 def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> ModelState:
-    """What decisions about *model* look at; *more* are versions beside those it serves or served."""
+    """
+    Read what a plan for *model* needs: deployment, tenures, policy, and every version deployed now or formerly in
+    production.
+
+    *more*: further versions, added with their parents.
+    """
     deployment = deployment_of(store, model)
     tenures = store.tenures(model)
     numbers = {*deployment.versions, *(tenure.version for tenure in tenures)}
@@ -109,12 +114,12 @@ def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> Mo
 
 
 def deployment_of(store: RegistryStore, model: ModelName) -> Deployment:
-    """The desired state, or the empty one at generation 0."""
+    """The deployment of *model*; an empty one of generation 0 before the first change."""
     return store.deployment(model) or Deployment(model=model)
 
 
 def after(state: ModelState, plan: Plan) -> Deployment:
-    """The deployment once *plan* is carried out."""
+    """The deployment after *plan* is applied."""
     return plan.deployment or state.deployment
 
 
@@ -124,7 +129,7 @@ def entering(plan: Plan, state: ModelState, stage: Stage) -> VersionRecord:
 
 
 def newest_gate(store: RegistryStore, ref: VersionRef) -> GateRecord | None:
-    """The gate record that counts for *ref*."""
+    """The newest gate record of *ref*, which decides its promotion."""
     records = store.gate_records(ref)
     return records[-1] if records else None
 

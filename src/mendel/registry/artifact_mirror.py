@@ -1,4 +1,4 @@
-"""The artefact store's alias and tags, made to agree with the registry."""
+"""Mirror the registry's stages to the alias and tags of the artefact store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MIRROR_TRIES = 8
 
 
 class ArtifactMirror:
-    """Shows the state machine in the artefact store."""
+    """Copies stages of versions to the artefact store, as an alias and tags."""
 
     def __init__(self, transactions: RegistryTransactions, artifacts: ArtifactStore, locks: ModelLocks) -> None:
         self._transactions = transactions
@@ -22,12 +22,12 @@ class ArtifactMirror:
 
     def mirror(self, model: ModelName) -> Mirror:
         """
-        Make the artefact store's alias and tags agree with the registry, and give back what is read afterwards.
+        Make the artefact store's alias and tags agree with the registry, and return them as read afterwards.
 
-        Level-triggered: it writes what stands now, whatever change asked for it, and looks again until nothing moved.
+        Level-triggered: the current state is written, whatever change started the mirror, until it stays the same.
 
         Raises:
-            GenerationConflict: The registry moved faster than the mirror could follow; try again.
+            GenerationConflict: The registry changed faster than the mirror could follow; try again.
             StoreUnavailable: The artefact store does not answer.
         """
         with self._locks.of(model):
@@ -39,7 +39,9 @@ class ArtifactMirror:
                     return seen
                 state, before = after, state
         raise GenerationConflict(
-            f"{model} changed all the while it was mirrored.", expected=before.generation, actual=state.generation
+            f"{model} kept changing while its stages were mirrored.",
+            expected=before.generation,
+            actual=state.generation,
         )
 
 

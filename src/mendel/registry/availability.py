@@ -1,4 +1,4 @@
-"""Which servers answer for a model, from what they last reported: the one rule of when a server counts as reporting."""
+"""Availability of a model's servers, with the one rule of when a server counts as reporting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mendel.values import ModelConvergence, ModelName
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
     """
-    The servers that hold one model, at one moment.
+    The servers that hold one model, at one time.
 
     Attributes:
-        reporting: Those that reported lately, each with what it said about the model.
-        silent: Those that did not: gone, or cut off from the hub.
+        reporting: Servers that reported lately, each with its convergence for the model.
+        silent: Servers that did not report lately: ended, or cut off from the hub.
     """
 
     reporting: tuple[tuple[ServerState, ModelConvergence], ...] = ()
@@ -25,24 +25,24 @@ class Availability:
 
     @property
     def all_silent(self) -> bool:
-        """Whether servers hold the model and none of them reports any more."""
+        """Whether servers hold the model and none of them has reported lately."""
         return bool(self.silent) and not self.reporting
 
     @property
     def load_failure(self) -> str | None:
         """
-        Why no server serves the model, when every reporting one says that it failed and serves no version.
+        The load error of the first reporting server, if every reporting server failed and serves no version.
 
-        None: one serves the model, or is still loading it, or none reports.
+        None if a server serves the model or is still loading it, or no server reports.
         """
         lines = [line for _, line in self.reporting]
         if lines and all(line.version_serving is None and line.error is not None for line in lines):
-            return f"No server can load it: {lines[0].error}"
+            return f"No server can load the model: {lines[0].error}"
         return None
 
     @property
     def outage(self) -> str | None:
-        """Why the model does not answer: no server reports, or none can load the model; None where neither is known."""
+        """Why the model does not answer: no server reports, or none can load the model; else None."""
         if self.all_silent:
             newest = max(server.received_at for server in self.silent)
             return f"No server has reported since {newest.isoformat(timespec='seconds')}"

@@ -1,4 +1,4 @@
-"""Health, one vocabulary: from a version's readings to a word."""
+"""Health of the serving version: ``healthy``, ``degraded``, ``critical`` or ``unknown``, with reasons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEGRADED_OOD_RATE = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthMetrics:
-    """Means over the window, weighted like the triggers; None: not measured."""
+    """Means over the window, weighted as for the rollback triggers; None if not measured."""
 
     avg_error_rate: float | None
     avg_latency_p95_ms: float | None
@@ -27,7 +27,7 @@ class HealthMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
-    """How the serving version of a model is; ``version`` None (and ``unknown``) when none serves."""
+    """Health of a model's serving version; without one, ``version`` is None and the health ``unknown``."""
 
     model_id: str
     model: ModelName
@@ -40,7 +40,7 @@ class HealthReport:
 
 
 def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
-    """The means that health looks at."""
+    """The means of *snapshots* that decide health."""
     return HealthMetrics(
         avg_error_rate=_value(snapshots, "error_rate"),
         avg_latency_p95_ms=_value(snapshots, "latency_p95_ms"),
@@ -51,10 +51,10 @@ def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
 
 def health_of(metrics: HealthMetrics, check: RollbackCheck, *, silent: str | None) -> tuple[Health, tuple[str, ...]]:
     """
-    The word for it, and why it is not ``healthy``.
+    The health, and the reasons why it is not ``healthy``.
 
     Args:
-        silent: Why the version does not answer, where it is known not to.
+        silent: Why the version does not answer; None if it answers or that is unknown.
     """
     error, ood = metrics.avg_error_rate, metrics.avg_ood_rate
     reasons = list(check.reasons)

@@ -1,4 +1,4 @@
-"""Which version was in production when, and what was decided about it."""
+"""History of production: periods, gate records, overrides and rollbacks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mendel.values import Deployment, ModelName, VersionRef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """Somebody takes it on themselves to promote without a passing gate report; recorded with the promotion."""
+    """A person's decision to promote without a passing gate report; recorded with the promotion."""
 
     reason: str
     by: str
 
     def __post_init__(self) -> None:
         if not self.reason.strip() or not self.by.strip():
-            raise InvalidValue("An override names who and why.", remedy="Give both a reason and a name.")
+            raise InvalidValue("An override needs a name and a reason.", remedy="Pass both.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRecord:
     """
-    A gate report as the registry keeps it: promotion asks only whether it passed.
+    A gate report as the registry stores it; promotion requires only that it passed.
 
     ``verdict`` is ``pass``, ``fail`` or ``undecided``; ``report_digest`` is the report's own; ``body`` is the report.
     """
@@ -58,7 +58,7 @@ class ProductionPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolledBack:
-    """A rollback that was carried out."""
+    """The result of a rollback."""
 
     from_version: VersionRef
     to_version: VersionRef
@@ -66,7 +66,7 @@ class RolledBack:
 
 
 def in_production_at(tenures: Sequence[ProductionPeriod], moment: datetime) -> int | None:
-    """The version that was in production at *moment*; None: there was none."""
+    """The version that was in production at *moment*, if any."""
     return next(
         (t.version for t in tenures if t.start <= moment and (t.end is None or moment < t.end)),
         None,

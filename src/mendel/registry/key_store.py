@@ -12,7 +12,7 @@ from mendel.registry.transactions import RegistryTransactions
 
 
 def _random_secret() -> str:
-    """256 random bits behind a prefix by which scanners recognise a leaked key."""
+    """A secret of 256 random bits; its prefix lets scanners recognise a leaked key."""
     return f"mendel_{secrets.token_urlsafe(32)}"
 
 
@@ -25,10 +25,10 @@ class Keys:
 
     def add(self, scopes: Iterable[str], label: str, *, by: str = "registry") -> str:
         """
-        Make a key and give its secret, which is shown this once and kept nowhere.
+        Make a key and return its secret, which is stored nowhere and cannot be shown again.
 
         Raises:
-            InvalidValue: No scope, or an unknown one.
+            InvalidValue: No scope is given, or a scope is unknown.
         """
         now = self._clock()
         secret = _random_secret()
@@ -45,16 +45,16 @@ class Keys:
         return secret
 
     def scopes_of(self, secret: str) -> tuple[str, ...] | None:
-        """What *secret* may do; None: it is no key, or was revoked."""
+        """The scopes of the key with *secret*; None if the key is unknown or revoked."""
         found = self._transactions.read(lambda store: store.key(key_digest(secret)))
         return None if found is None else found.scopes
 
     def all(self) -> tuple[ApiKey, ...]:
-        """Every key that holds, oldest first."""
+        """Every key that is not revoked, oldest first."""
         return self._transactions.read(lambda store: store.api_keys())
 
     def revoke(self, digest: str, *, by: str = "registry") -> bool:
-        """Make the key of that SHA-256 (hex) worthless; False: there was none."""
+        """Revoke the key with this SHA-256 (hex); False if no key has it."""
         now = self._clock()
 
         def work(tx: Transaction) -> bool:

@@ -24,7 +24,7 @@ from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Sta
 
 class Lifecycle:
     """
-    Where versions stand and what is served: approvals, gate reports, stages, deployments.
+    Approvals, gate reports, stages and deployments of versions.
 
     Every change is one transaction together with its events.
     """
@@ -36,10 +36,10 @@ class Lifecycle:
 
     def approve(self, ref: VersionRef, *, policy: bool = False, bias: bool = False, by: str) -> VersionRecord:
         """
-        Set governance flags, with who and when; a flag that is False stays as it is.
+        Set governance flags and record actor and time; a flag that is False stays as it is.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
         now = self._clock()
         approval = Approval(by=by, at=now)
@@ -63,10 +63,10 @@ class Lifecycle:
         self, ref: VersionRef, record: GateRecord, *, by: str = "gates", step: StepKey | None = None
     ) -> GateRecord:
         """
-        Keep a gate report; the newest one of a version decides its promotion.
+        Store a gate report; the newest report of a version decides its promotion.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
 
         def work(tx: Transaction) -> GateRecord:
@@ -99,13 +99,13 @@ class Lifecycle:
         step: StepKey | None = None,
     ) -> Deployment:
         """
-        Make *ref* the production version; the former one goes to sandbox and stays loaded through the bake.
+        Make *ref* the production version; the former production version goes to sandbox and stays loaded for the bake.
 
         Args:
-            expected_generation: What the caller has seen; None takes what stands when the call begins, so that of two
-                concurrent promotions one wins.
+            expected_generation: Generation of the deployment that the caller has seen; None takes the generation at the
+                start of the call, so that only one of two concurrent promotions succeeds.
             override: Stands in for a passing gate report, and is recorded.
-            step: Within a workflow, the step that does this once.
+            step: Key of the workflow step that makes this change once.
 
         Raises:
             VersionNotFound, GenerationConflict, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
@@ -147,7 +147,7 @@ class Lifecycle:
         step: StepKey | None = None,
     ) -> RolledBack:
         """
-        Bring a former production version back, by default the most recent one that is fit; see :func:`plan_rollback`.
+        Return a former version to production, by default the newest fit one; see :func:`plan_rollback`.
 
         Raises:
             ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
@@ -170,10 +170,10 @@ class Lifecycle:
 
     def plan_roll_back(self, model: ModelName, *, to: int | None = None, to_time: datetime | None = None) -> RolledBack:
         """
-        What :meth:`roll_back` would do now, without doing it.
+        The result that :meth:`roll_back` would have now; changes nothing.
 
         Raises:
-            ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As it would.
+            ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As :meth:`roll_back`.
         """
 
         def work(store: RegistryStore) -> RolledBack:
@@ -190,12 +190,12 @@ class Lifecycle:
 
     def canary(self, model: ModelName, version: int, share: float, *, by: str) -> Deployment:
         """
-        Give *version* its share of the traffic beside production, or change that share.
+        Give *version* a share of the traffic beside production, or change its share.
 
-        It ends by :meth:`promote`, or by :meth:`transition` to sandbox, which leaves production as it is.
+        The canary ends by :meth:`promote`, or by :meth:`transition` to sandbox, which leaves production as it is.
 
         Raises:
-            Conflict: No production version, or another canary.
+            Conflict: The model has no production version, or another canary.
             VersionNotFound, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
         """
         act = Act(by=by, at=self._clock(), reason="")
@@ -222,10 +222,10 @@ class Lifecycle:
         step: StepKey | None = None,
     ) -> VersionRecord:
         """
-        Move *ref* along the transition table, where that puts nothing before users; a demoted canary loses its route.
+        Move *ref* to a stage other than production or canary; a demoted canary loses its route.
 
         Args:
-            undeploy: Lets a production version be deprecated; the model then serves nothing.
+            undeploy: Allow a production version to be deprecated; the model then serves nothing.
 
         Raises:
             VersionNotFound, IllegalTransition, Conflict: Nothing changed.
@@ -245,7 +245,7 @@ class Lifecycle:
         return self._transactions.write_once(VersionRecord, work, step)
 
     def release_kept(self, model: ModelName, now: datetime) -> Deployment:
-        """Let servers unload former versions whose bake is over; gives the deployment, changed or not."""
+        """Let servers unload former versions whose bake is over; returns the deployment, changed or not."""
         state = self._transactions.read(lambda store: state_of(store, model))
         if plan_release_of_kept(state, now=now).deployment is None:
             return state.deployment
@@ -271,10 +271,10 @@ class Lifecycle:
 
     def deployment(self, model: ModelName) -> Deployment:
         """
-        The desired state of *model*; generation 0 and no routes before its first change.
+        The deployment of *model*; generation 0 without routes before its first change.
 
         Raises:
-            ModelNotFound: It has no version.
+            ModelNotFound: *model* has no version.
         """
 
         def work(store: RegistryStore) -> Deployment:
@@ -284,7 +284,7 @@ class Lifecycle:
         return self._transactions.read(work)
 
     def desired_state(self) -> DesiredState:
-        """All that servers shall serve, in one consistent read."""
+        """The desired state of all models for servers, in one consistent read."""
 
         def work(store: RegistryStore) -> DesiredState:
             return DesiredState(
@@ -296,15 +296,15 @@ class Lifecycle:
         return self._transactions.read(work)
 
     def revision(self) -> int:
-        """Grows with every change of :meth:`desired_state`."""
+        """The revision of :meth:`desired_state`, which grows with every change."""
         return self._transactions.read(lambda store: store.revision())
 
     def history(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         """
-        Which version was in production when, oldest first; who decided, and the events that carry the evidence.
+        The production periods of *model*, oldest first, with actors and the events that carry the evidence.
 
         Raises:
-            ModelNotFound: It has no version.
+            ModelNotFound: *model* has no version.
         """
 
         def work(store: RegistryStore) -> tuple[ProductionPeriod, ...]:
@@ -318,7 +318,7 @@ class Lifecycle:
         The gate reports of *ref*, oldest first.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
 
         def work(store: RegistryStore) -> tuple[GateRecord, ...]:

@@ -1,4 +1,4 @@
-"""Who improved what, and by how much over the baseline."""
+"""Lineage of versions: contributors, and improvements over the baseline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mendel.values import Stage, VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageEntry:
     """
-    One version in its line.
+    One version in its line of descent.
 
-    ``cumulative`` sums the deltas from the baseline of its line up to it, metric by metric; ``claimed``: some of them
-    nobody has computed again.
+    ``cumulative`` sums the deltas from the baseline to this version, metric by metric; ``claimed``: some of the deltas
+    were not computed again by a runner.
     """
 
     ref: VersionRef
@@ -32,7 +32,7 @@ class LineageEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contributor:
-    """Everything of one contributor; ``improvement`` sums the deltas of the contributions."""
+    """One contributor with all contributions; ``improvement`` sums their deltas."""
 
     address: str
     contributions: tuple[LineageEntry, ...]
@@ -40,7 +40,7 @@ class Contributor:
 
 
 def lineage_of(records: Sequence[VersionRecord], known: Mapping[VersionRef, VersionRecord]) -> tuple[LineageEntry, ...]:
-    """The *records* in their order; *known* holds the versions they descend from, of whatever model."""
+    """Lineage entries of *records*, in their order; *known* holds the versions of any model that they descend from."""
     return tuple(_entry(record, known) for record in records)
 
 

@@ -1,4 +1,4 @@
-"""Rows that must exist, and what is taken where none was written."""
+"""Look up rows that must exist, and defaults for rows that may be absent."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ def require_version(store: RegistryStore, ref: VersionRef) -> VersionRecord:
     The version of *ref*.
 
     Raises:
-        VersionNotFound: There is none; says which there are.
+        VersionNotFound: The version does not exist; the message says which versions do.
     """
     found = store.version(ref)
     if found is None:
         numbers = [record.number for record in store.versions(ref.model)]
-        known = f"{ref.model} has 1 to {numbers[-1]}." if numbers else f"There is no model {ref.model!r}."
-        raise VersionNotFound(f"There is no version {ref}.", remedy=known)
+        known = f"{ref.model} has versions 1 to {numbers[-1]}." if numbers else f"Model {ref.model!r} does not exist."
+        raise VersionNotFound(f"Version {ref} does not exist.", remedy=known)
     return found
 
 
 def require_model(store: RegistryStore, model: ModelName) -> None:
     """
-    Let only models pass that have a version; what is deployed has one.
+    Check that *model* has a version.
 
     Raises:
-        ModelNotFound: *model* has none.
+        ModelNotFound: *model* has no version.
     """
     if store.deployment(model) is None and model not in store.models():
         raise unknown_model(model)
 
 
 def unknown_model(model: ModelName) -> ModelNotFound:
-    """The error that says that *model* has no version."""
+    """The error for a model without versions."""
     return ModelNotFound(
-        f"There is no model {model!r}.", remedy="Register a version of it, or look at the list of models."
+        f"Model {model!r} does not exist.", remedy="Choose one of `mendel models list`, or register a version of it."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the ``MLmodel`` file of a tree says: read as text, never loaded as a model."""
+"""Read the ``MLmodel`` file of an artefact as text; no model is loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MISREAD = (ValueError, OverflowError, AttributeError, RecursionError)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """
-    What a tree tells of itself.
+    The contents of an ``MLmodel`` file that the registry needs.
 
     Attributes:
         flavors: Sorted.
@@ -40,12 +40,12 @@ def read_descriptor(tree: Path) -> Descriptor:
     Read *tree*'s ``MLmodel``.
 
     Raises:
-        InvalidInput: There is none, or it is not one.
+        InvalidInput: The file is missing or is not an ``MLmodel`` file.
     """
     path = tree / _FILE
     if not path.is_file() or path.is_symlink():
         raise InvalidInput(
-            f"{tree} holds no {_FILE} file.", remedy="Write the artefact with mendel or save it with MLflow."
+            f"{tree} has no {_FILE} file.", remedy="Write the artefact with mendel or save it with MLflow."
         )
     if path.stat().st_size > _MAX_BYTES:
         raise InvalidInput(f"{path} is larger than {_MAX_BYTES >> 20} MiB.")
@@ -54,7 +54,7 @@ def read_descriptor(tree: Path) -> Descriptor:
     except (yaml.YAMLError, *_MISREAD) as error:
         raise InvalidInput(f"{path} is not YAML: {error}.") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
-        raise InvalidInput(f"{path} names no flavours.", remedy="It needs a mapping under `flavors`.")
+        raise InvalidInput(f"{path} names no flavours.", remedy="Add a mapping under `flavors`.")
     given = document.get("signature")
     if given is not None and not isinstance(given, dict):
         raise InvalidInput(f"{path}: the signature is not a mapping.")

@@ -1,4 +1,4 @@
-"""What servers report and others push, and what follows from it; nothing here remedies anything."""
+"""Performance of versions: server reports, snapshots, rollback triggers and health; nothing here changes a stage."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from mendel.values import ModelName, ServerReport, VersionRef, Window
 
 
 class Performance:
-    """What servers report and others push about versions, kept and held against policies."""
+    """Stores server reports and pushed snapshots, and compares them with rollback policies."""
 
     def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 
     def record_server_report(self, report: ServerReport) -> None:
-        """Keep what a server reports, idempotent by (server, epoch, seq); a repeated one counts nothing twice."""
+        """Store a server's report, idempotent by (server, epoch, seq); a repeated report counts nothing twice."""
         now = self._clock()
         self._transactions.write(lambda tx: tx.store(RegistryStore).add_report(report, received_at=now))
 
     def servers(self) -> tuple[ServerState, ...]:
-        """Every server as it last reported, by name."""
+        """The newest report of every server, by server name."""
         return self._transactions.read(lambda store: store.servers())
 
     def prune_reports(self, before: datetime) -> None:
-        """Forget counters that no window starting at or after *before* needs."""
+        """Delete counters that no window starting at or after *before* needs."""
         self._transactions.write(lambda tx: tx.store(RegistryStore).prune_reports(before))
 
     def snapshot(self, ref: VersionRef, window: Window) -> Snapshot:
@@ -50,7 +50,7 @@ class Performance:
         The performance of *ref* in *window* from the servers' counters.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
 
         def work(store: RegistryStore) -> Snapshot:
@@ -64,7 +64,7 @@ class Performance:
         Recorded snapshots whose window ends after *ended_after*, by end.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
 
         def work(store: RegistryStore) -> tuple[Snapshot, ...]:
@@ -75,12 +75,12 @@ class Performance:
 
     def record_snapshot(self, snapshot: Snapshot, *, by: str = "registry") -> RollbackCheck:
         """
-        Keep a snapshot, and say what the triggers make of the serving version now.
+        Store a snapshot, and check the rollback triggers of the serving version now.
 
-        The same version, window and source again replaces it.
+        A snapshot of the same version, window and source is replaced.
 
         Raises:
-            VersionNotFound: There is no such version; nothing is kept.
+            VersionNotFound: The version does not exist; nothing is stored.
         """
         now = self._clock()
 
@@ -99,13 +99,13 @@ class Performance:
         self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None
     ) -> RollbackCheck:
         """
-        Hold the version that serves against the model's rollback policy; changes nothing.
+        Compare the serving version with the model's rollback policy; changes nothing.
 
-        Only what was measured since it last entered production counts.
+        Only measurements since the version last entered production count.
 
         Args:
-            window: How far back; None takes the policy's.
-            now: The end of the window; None takes the clock's.
+            window: Length of the window; None takes the policy's.
+            now: End of the window; None takes the clock's time.
 
         Raises:
             ModelNotFound: It has no version.
@@ -120,7 +120,7 @@ class Performance:
 
     def health(self, model: ModelName, *, now: datetime | None = None) -> HealthReport:
         """
-        How the version that serves is; ``unknown`` where there is no data or nothing serves.
+        Health of the serving version; ``unknown`` without data or without a serving version.
 
         Raises:
             ModelNotFound: It has no version.

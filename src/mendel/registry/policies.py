@@ -32,15 +32,15 @@ class Flag(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackPolicy:
     """
-    When the serving version's performance triggers (section ``rollback``).
+    Bounds of the rollback triggers (section ``rollback``).
 
     Attributes:
         error_rate, ood_rate: Shares of requests and of rows.
-        latency_ratio: How many times the expected p95.
+        latency_ratio: Bound of the p95 latency, as a multiple of the expected p95.
         drift_kl: KL divergence in nats, mean over features, its bias removed.
-        min_requests, min_requests_drift: Below, a criterion is not measured.
-        window: Over how long.
-        silence: A server that has not reported for longer than this does not answer (reports come every 2 s).
+        min_requests, min_requests_drift: Fewest requests at which a criterion (or drift) is measured.
+        window: Length of the window.
+        silence: A server counts as not answering if its last report is older (servers report every 2 s).
     """
 
     error_rate: float = 0.05
@@ -56,17 +56,17 @@ class RollbackPolicy:
     def __post_init__(self) -> None:
         for name in ("error_rate", "ood_rate"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InvalidPolicy(f"rollback.{name} is a share, a fraction from 0 to 1, not {getattr(self, name)}.")
+                raise InvalidPolicy(f"rollback.{name} must be a fraction from 0 to 1, not {getattr(self, name)}.")
         if min(self.latency_ratio, self.drift_kl) < 0 or min(self.min_requests, self.min_requests_drift) < 1:
-            raise InvalidPolicy("rollback: bounds are not negative, and min_requests is at least 1.")
+            raise InvalidPolicy("rollback: bounds must not be negative, and min_requests must be at least 1.")
         if min(self.window, self.silence) <= timedelta(0):
-            raise InvalidPolicy("rollback: window and silence are longer than nothing.")
+            raise InvalidPolicy("rollback: window and silence must be longer than 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernancePolicy:
     """
-    Which flags a version needs to reach users (section ``governance``).
+    The flags that a version needs to reach users (section ``governance``).
 
     ``inherit``: flags pass from the parent version when code, dependencies and signature are equal.
     """
@@ -85,7 +85,7 @@ class _Baking:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
     """
-    The policy of a model as it stood at one version; version 0 is the default, which nobody wrote.
+    One version of a model's policy; version 0 is the default policy.
 
     ``hash`` (hex SHA-256 of the canonical JSON of ``body``) stands in every decision the policy caused.
     """
@@ -102,7 +102,7 @@ class PolicyDocument:
         return hashlib.sha256(to_json(self.body)).hexdigest()
 
     def section(self, name: str) -> dict[str, Any]:
-        """The mapping under *name*; empty where the document does not speak of it, so that defaults hold."""
+        """The section *name*; empty if the document lacks it, so that defaults apply."""
         found: dict[str, Any] = self.body.get(name) or {}
         return found
 
@@ -130,7 +130,7 @@ class PolicyDocument:
 
 def checked_body(body: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The body as it is stored.
+    Check *body* and return it in the stored form.
 
     Raises:
         InvalidPolicy: An unknown section, one that is no mapping, or a value the registry reads and cannot.

@@ -47,12 +47,12 @@ class Snapshot:
     def __post_init__(self) -> None:
         for name in _SHARES:
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
-                raise InvalidValue(f"{name} is a share, a fraction from 0 to 1, not {value}.")
+                raise InvalidValue(f"{name} must be a fraction from 0 to 1, not {value}.")
         for name in _AMOUNTS:
             if (value := getattr(self, name)) is not None and not value >= 0:
-                raise InvalidValue(f"{name} is not negative, unlike {value}.")
+                raise InvalidValue(f"{name} must not be negative, but is {value}.")
         if self.num_requests is not None and self.num_requests < 0:
-            raise InvalidValue(f"num_requests is not negative, unlike {self.num_requests}.")
+            raise InvalidValue(f"num_requests must not be negative, but is {self.num_requests}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

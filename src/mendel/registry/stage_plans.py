@@ -1,4 +1,4 @@
-"""The life of a version: the transition table, and every change of stage or deployment as a plan."""
+"""The transition table of stages, and plans for every change of stage or deployment."""
 
 from __future__ import annotations
 
@@ -158,16 +158,19 @@ def plan_canary(
     """
     if not 0 < share < 1:
         raise InvalidValue(
-            f"A canary's share is between 0 and 1, not {share}.", remedy="Promote it for all the traffic."
+            f"A canary's share must be between 0 and 1, not {share}.", remedy="Promote the version for all traffic."
         )
     serving = state.serving
     if serving is None:
         raise Conflict(
-            f"{candidate.model} has no production version to stand beside.", remedy="Promote a version first."
+            f"A canary needs a production version, and {candidate.model} has none.", remedy="Promote a version first."
         )
     running = next((r.version for r in state.deployment.routes[1:] if r.version != candidate.number), None)
     if running is not None:
-        raise Conflict(f"{candidate.model}@{running} is already the canary.", remedy="Promote or demote it first.")
+        raise Conflict(
+            f"{candidate.model}@{running} is already the canary.",
+            remedy=f"Promote or demote {candidate.model}@{running} first.",
+        )
     changes: tuple[StageChange, ...] = ()
     governance = None
     if candidate.stage is not Stage.CANARY:
@@ -200,11 +203,11 @@ def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime
     """
     serving = state.serving
     if serving is None:
-        raise NothingToReturnTo(f"{state.deployment.model} serves no version that could be rolled back.")
+        raise NothingToReturnTo(f"{state.deployment.model} has no version in production to roll back.")
     target = state.versions[_return_target(state, serving, to=to, to_time=to_time)]
     require_transition(target.stage, Stage.PRODUCTION)
     if refusals := signature_refusals(target, serving):
-        raise PromotionRefused(f"{target.ref} cannot take over again: {refusals[0]}", reasons=refusals)
+        raise PromotionRefused(f"{target.ref} cannot return to production: {refusals[0]}", reasons=refusals)
     require_same_code(target, serving)
     deployment = replace(
         state.deployment,
@@ -241,9 +244,9 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
             f"Cannot set the stage of {record.ref} to {after} with 'mendel stage'.", remedy=f"Use: mendel {verb}"
         )
     if record.stage is Stage.PRODUCTION and after is Stage.SANDBOX:
-        raise Conflict(f"{record.ref} is in production.", remedy="Promote the version that shall replace it.")
+        raise Conflict(f"{record.ref} is in production.", remedy="Promote another version in its place.")
     if record.stage is Stage.PRODUCTION and not undeploy:
-        raise Conflict(f"{record.ref} serves users.", remedy="Undeploy it with the move, or promote another first.")
+        raise Conflict(f"{record.ref} is in production.", remedy="Pass undeploy, or promote another version first.")
     changes: tuple[StageChange, ...] = (_moved(record, after, "undeployed" if undeploy else "moved"),)
     if record.stage is Stage.PRODUCTION:
         changes = (*_demoted_canary(state, but=record.number), *changes)
@@ -278,14 +281,14 @@ def _require_generation(deployment: Deployment, expected: int) -> None:
             f"{deployment.model} is at generation {deployment.generation}, not {expected}: another call changed it.",
             expected=expected,
             actual=deployment.generation,
-            remedy="Look at what changed, and decide again.",
+            remedy="Read the deployment again, then repeat the call.",
         )
 
 
 def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None, to_time: datetime | None) -> int:
     model = serving.model
     if to is not None and to_time is not None:
-        raise InvalidValue("A rollback goes to a version or to a time, not to both.")
+        raise InvalidValue("A rollback takes a version or a time, not both.")
     former = former_versions(state.tenures, serving=serving.number)
     if to_time is not None:
         to = in_production_at(state.tenures, to_time)
@@ -295,14 +298,14 @@ def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None,
         if to not in former:
             raise NothingToReturnTo(
                 f"{model}@{to} is not a former production version of {model}.",
-                remedy=f"Former ones: {', '.join(map(str, former)) or 'none'}.",
+                remedy=f"Former production versions: {', '.join(map(str, former)) or 'none'}.",
             )
         return to
     fit = next((number for number in former if state.versions[number].stage not in _UNFIT_TO_RETURN), None)
     if fit is None:
         raise NothingToReturnTo(
             f"No production version before {serving.number} for model {model!r}.",
-            remedy="Pass --to, or register and promote one.",
+            remedy="Pass --to, or register and promote another version.",
         )
     return fit
 

@@ -41,7 +41,9 @@ def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
     """
     inside = tree / DATA_DIRECTORY
     if data is not None and inside.exists():
-        raise InvalidInput(f"{tree} holds {DATA_DIRECTORY}/ already.", remedy="Leave it out, or pass no data.")
+        raise InvalidInput(
+            f"{tree} already contains {DATA_DIRECTORY}/.", remedy="Remove that directory, or pass no data."
+        )
     where = inside if data is None else data
     return tree_digest(where) if data is not None or where.is_dir() else None
 
@@ -72,7 +74,7 @@ def begin_registration(
         return None
     if (standing.artifact_digest, standing.data_digest) != (pending.artifact_digest, pending.data_digest):
         raise AlreadyExists(
-            f"The idempotency key {key!r} of {model} stands for another artefact.",
+            f"The idempotency key {key!r} of {model} was used for another artefact.",
             remedy="Use a new key for new content.",
         )
     return standing if isinstance(standing, VersionRecord) else None

@@ -180,7 +180,7 @@ class Versions:
         """
         found = self._transactions.read(lambda store: store.version_by_uuid(uuid))
         if found is None:
-            raise VersionNotFound(f"There is no version with uuid {uuid}.")
+            raise VersionNotFound(f"No version has uuid {uuid}.")
         return found
 
     def by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
@@ -257,7 +257,7 @@ class Versions:
         standing = store.pending(pending.model, pending.idempotency_key)
         if standing is None or standing.swept:
             raise Conflict(
-                f"A registration of {pending.model} took so long that it was swept.", remedy="Register again."
+                f"The registration of {pending.model} took too long; its files were deleted.", remedy="Register again."
             )
         store.drop_pending(pending.model, pending.idempotency_key)
         store.add_version(record)

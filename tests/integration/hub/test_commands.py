@@ -101,8 +101,8 @@ def test_every_reason_is_a_line(hub, mendel, model):
     lines = refused.err.splitlines()
     assert lines[0].startswith(f"error: {model}@1 may not reach users.")
     assert lines[1:] == [
-        f"  - Nobody has approved policy compliance of {model}@1.",
-        f"  - Nobody has approved the bias check of {model}@1.",
+        f"  - Policy compliance of {model}@1 is not approved.",
+        f"  - The bias check of {model}@1 is not approved.",
         f"  Approve with `mendel approve {model}@1 --policy --bias`.",
     ]
     stale = mendel("promote", f"{model}@1", "--generation", "4")

@@ -188,7 +188,7 @@ class TestUsage:
             (["runs", "RUN-2026-1"], "RUN-2026-1", ""),
             (["history", "credit"], "credit", ""),
             (["playbook", "credit", "retrain"], "credit", ""),
-            (["keys", "add", "--scope", "root", "--label", "x"], "root is no scope.", "Scopes are predict"),
+            (["keys", "add", "--scope", "root", "--label", "x"], "Unknown scope: root.", "scopes are predict"),
             (["config", "show", "--config", "no-such.yaml"], "There is no settings file no-such.yaml.", "--config"),
             (["hub", "--port", "70000"], "hub.port is a port from 0", ""),
         ],

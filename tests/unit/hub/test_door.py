@@ -176,7 +176,7 @@ class TestBodies:
             ({"monitoring": {"every": "soon"}}, "'soon' is not a duration"),
             ({"retraining": 3}, "is not a mapping"),
             ({"healing": []}, "is not a mapping"),
-            ({"rollback": {"error_rate": 7}}, "a share"),
+            ({"rollback": {"error_rate": 7}}, "a fraction from 0 to 1"),
         ],
     )
     def test_policies_are_read_whole_or_refused(self, hub, body, said):

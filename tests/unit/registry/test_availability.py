@@ -53,7 +53,10 @@ def test_servers_that_fail_to_load_are_an_outage_once_none_serves():
     """A load failure counts while every reporting server has one; silent servers say nothing about it."""
     failing = server("s1", SECOND, serving=None, error="no memory")
     silent = server("s2", 11 * SECOND)
-    assert availability_of(CREDIT, [failing, silent], SILENCE, NOW).load_failure == "No server can load it: no memory"
+    assert (
+        availability_of(CREDIT, [failing, silent], SILENCE, NOW).load_failure
+        == "No server can load the model: no memory"
+    )
     serving = server("s2", SECOND)
     assert availability_of(CREDIT, [failing, serving], SILENCE, NOW).outage is None
 

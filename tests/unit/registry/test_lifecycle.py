@@ -210,7 +210,7 @@ class TestGates:
         with pytest.raises(PromotionRefused, match="no gate report"):
             registry.lifecycle.promote(record.ref, by="ann")
         registry.lifecycle.record_gate_report(record.ref, gate(house, passed=False))
-        with pytest.raises(PromotionRefused, match="says fail"):
+        with pytest.raises(PromotionRefused, match="is fail"):
             registry.lifecycle.promote(record.ref, by="ann")
         registry.lifecycle.record_gate_report(record.ref, gate(house, passed=True, digest="d2"))
         registry.lifecycle.promote(record.ref, by="ann")
@@ -367,7 +367,7 @@ class TestRollback:
         house.promoted(3)
         never = house.register()
         for number in (never.number, 3, 99):
-            with pytest.raises(NothingToReturnTo, match="Former ones: 2, 1"):
+            with pytest.raises(NothingToReturnTo, match="Former production versions: 2, 1"):
                 registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=number)
         assert registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=1).to_version == house.ref(1)
 

@@ -177,7 +177,7 @@ class TestTriggers:
 
     def test_not_answering_is_critical(self):
         """A version that is known not to answer is critical without a single request."""
-        readings = judge([], POLICY, expected_p95_ms=None, silent="No server can load it: x")
+        readings = judge([], POLICY, expected_p95_ms=None, silent="No server can load the model: x")
         assert severity_of(readings) is Severity.CRITICAL
         assert [r.criterion for r in readings if r.holds] == [Criterion.AVAILABILITY]
 
@@ -336,7 +336,7 @@ class TestCheck:
         )
         Server(served).report(convergence=failed, ready=False)
         check = registry.performance.check_rollback_triggers(served.model)
-        assert (check.severity, check.reasons) == (Severity.CRITICAL, ("No server can load it: bad pickle",))
+        assert (check.severity, check.reasons) == (Severity.CRITICAL, ("No server can load the model: bad pickle",))
         assert registry.performance.health(served.model).health_status is Health.CRITICAL
         Server(served, "s2").report()
         assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
