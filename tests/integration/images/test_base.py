@@ -124,7 +124,7 @@ def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
     (root / "requirements.txt").write_text("numpy\nhttpx\n")
     stale = mendel("lock", "--check")
     assert stale.returncode == 1
-    assert "asked for now: httpx" in stale.stderr
+    assert "new requirements: httpx" in stale.stderr
 
 
 def test_without_mmdebstrap_it_says_how_to_get_it(tmp_path):

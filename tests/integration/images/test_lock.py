@@ -279,7 +279,7 @@ def test_what_changed_is_named_when_a_lock_is_stale(bench):
     (bench.root / "mlserver.yaml").write_text(TWO + "build: {base_image: other}\n")
     with pytest.raises(StaleLock) as stale:
         check_fresh(made, load_project(bench.root), "credit", AMD)
-    assert "asked for now: beta; no longer asked for: -c beta<2, alpha; the base image is other now" in str(stale.value)
+    assert "new requirements: beta; removed requirements: -c beta<2, alpha; the base image changed" in str(stale.value)
     assert stale.value.remedy == "Run: mendel lock"
 
 

@@ -110,7 +110,7 @@ def _check(project: Project, names: Sequence[str], platforms: Sequence[Platform]
         warn(f"hint: mlserver.lock pins Mendel {(found.runtime.commit or 'unknown')[:7]}; installed is {tool.short}.")
     return Result(
         {"fresh": True, "digest": found.digest, "same_tool": same_tool},
-        [f"✓ mlserver.lock is what {', '.join(names)} ask{'s' if len(names) == 1 else ''} for."],
+        [f"✓ mlserver.lock is up to date for {', '.join(names)}."],
     )
 
 

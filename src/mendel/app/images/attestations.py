@@ -1,4 +1,4 @@
-"""The supply chain of an image: documents attached to it, and whether they hold."""
+"""Attaches bill of materials, provenance and signature to an image, and verifies them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BUNDLE_ANNOTATIONS = {
 
 
 class Verdict(StrEnum):
-    """What became of one document."""
+    """The result of checking one document."""
 
     HOLDS = "holds"
     UNCHECKED = "unchecked"
@@ -52,11 +52,12 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """
-    One document of an image, and what of it is true.
+    The result of checking one document of an image.
 
     Attributes:
         document: ``sbom``, ``provenance`` or ``signature``.
-        digest: Of its content; None where it is absent.
+        says: The reason of the verdict.
+        digest: The digest of the document's content; None if the document is absent.
     """
 
     document: str
@@ -74,12 +75,12 @@ class AttachmentReport:
 
     @property
     def broken(self) -> tuple[Finding, ...]:
-        """What does not hold; a missing signature, once a key was given, is broken too."""
+        """The findings with a fault; if a key was given, a missing signature is a fault."""
         return tuple(finding for finding in self.findings if finding.verdict is Verdict.BROKEN)
 
     @property
     def signed(self) -> bool:
-        """Whether a signature holds and everything else is covered by it."""
+        """Whether a signature is valid and no document is broken."""
         held = any(f.document == "signature" and f.verdict is Verdict.HOLDS for f in self.findings)
         return held and not self.broken
 
@@ -91,18 +92,18 @@ class _Document:
 
 
 def signing_password() -> bytes | None:
-    """The password of the signing key, from the environment; None where it has none."""
+    """The password of the signing key, from ``MENDEL_SIGNING_PASSWORD``; None if that is not set."""
     given = os.environ.get(PASSWORD_VARIABLE)
     return given.encode() if given else None
 
 
 def read_wheel_facts(plan: ImagePlan, wheels: Wheels) -> dict[str, WheelFacts]:
     """
-    What the wheels of *plan* say of themselves, by file name.
+    Read the metadata of the wheels of *plan*, by file name.
 
     Raises:
         WheelNotFound, DigestMismatch: As :meth:`mendel.images.Wheels.path`.
-        Corrupt: A file is no wheel.
+        Corrupt: A file is not a wheel.
     """
     pins = (plan.runtime.wheel, *plan.environment.wheels)
     return {pin.filename: _wheel_facts(wheels.path(pin)) for pin in pins}
@@ -119,20 +120,20 @@ def attach_documents(
     wheels: Mapping[str, WheelFacts] | None = None,
 ) -> tuple[Descriptor, ...]:
     """
-    Attach bill of materials and provenance to *image*, and with a key the signed provenance.
+    Attach bill of materials and provenance to *image*; with a key, also the signed provenance.
 
-    The same arguments attach the same documents, so that doing it twice changes nothing. The signature covers the bill
-    of materials by its digest.
+    The same arguments attach the same documents, so a second call changes nothing. The signature covers the bill of
+    materials by its digest.
 
     Args:
-        key: The file of a private key; its password stands in ``MENDEL_SIGNING_PASSWORD``.
-        origin, model, wheels: What is known beyond the plan.
+        key: The private key file; ``MENDEL_SIGNING_PASSWORD`` holds its password.
+        origin, model, wheels: Facts for the documents that the plan does not hold.
 
     Returns:
-        The attached manifests: bill of materials, provenance, and the signature where there is one.
+        The attached manifests: bill of materials, provenance and, with a key, the signature.
 
     Raises:
-        NotFound, InvalidInput: The key; then nothing is attached.
+        NotFound, InvalidInput: The key file is missing or invalid; then nothing is attached.
     """
     signer = None if key is None else read_signing_key(key, password=signing_password())
     sbom = render_sbom(plan, image=image.digest, origin=origin, model=model, wheels=wheels)
@@ -149,11 +150,11 @@ def attach_documents(
 
 def verify_attachments(layout: Layout, image: Digest, public_key: Path | None = None) -> AttachmentReport:
     """
-    Check the documents attached to *image* against it and against each other; with a key, that its owner signed them.
+    Check the documents attached to *image* against the image and each other; with a key, check the signature.
 
     Raises:
-        NotFound, InvalidInput: The key.
-        ImageNotFound, DigestMismatch: A document is listed, and is not there or damaged.
+        NotFound, InvalidInput: The key file is missing or invalid.
+        ImageNotFound, DigestMismatch: A listed document is missing or damaged.
     """
     key = None if public_key is None else read_verifying_key(public_key)
     bundles = _documents(layout, image, SIGSTORE_BUNDLE)
@@ -179,7 +180,7 @@ def _documents(layout: Layout, image: Digest, artifact_type: str) -> tuple[_Docu
 def _signatures(
     bundles: tuple[_Document, ...], image: Digest, key: VerifyingKey | None
 ) -> tuple[tuple[Finding, ...], tuple[bytes, ...]]:
-    """Findings about the signatures, and the statements that the key vouches for."""
+    """The findings about the signatures, and the statements signed with the key."""
     if key is None:
         return tuple(_finding("signature", Verdict.UNCHECKED, "no key was given", each) for each in bundles), ()
     reasons, signed, held = [], [], []
@@ -213,7 +214,7 @@ def _provenances(
 
 
 def _sboms(sboms: tuple[_Document, ...], trusted: tuple[bytes, ...]) -> Iterator[Finding]:
-    """A bill of materials holds when a provenance that may be believed names its digest."""
+    """A bill of materials is valid if a trusted provenance names its digest."""
     if not sboms:
         yield Finding(document="sbom", verdict=Verdict.ABSENT, says="none is attached")
     named = {digest for statement in trusted for digest in _byproducts(statement)}
@@ -254,7 +255,7 @@ class _Provenance(msgspec.Struct, rename="camel"):
 
 
 def _about(statement: bytes, image: Digest) -> str | None:
-    """Why *statement* is no provenance of *image*; None when it is."""
+    """Why *statement* is not a provenance of *image*; None if it is."""
     try:
         told = msgspec.json.decode(statement, type=_Provenance)
     except msgspec.DecodeError as error:

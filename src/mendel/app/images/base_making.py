@@ -1,4 +1,4 @@
-"""Makes a base image of Debian packages and writes it into a layout."""
+"""Makes a base image of Debian packages in a layout."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mendel.values import Digest
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeBase:
     """
-    What was made.
+    A base image that was made.
 
     Attributes:
-        digest: Of the image: its manifest for one platform, the index of several.
-        size_bytes, unpacked_bytes: Of the layer of the first platform.
-        packages: Name and version, sorted; of the first platform.
+        digest: The digest of the manifest for one platform, or of the index for several platforms.
+        size_bytes, unpacked_bytes: Sizes of the first platform's layer.
+        packages: Names and versions of the first platform's packages, sorted.
     """
 
     digest: Digest
@@ -38,14 +38,14 @@ def make_base(
     on_progress: OnProgress = ignore_progress,
 ) -> MadeBase:
     """
-    Make the base and let *name* mean it in *into*; what *name* meant before is removed.
+    Make the base image and name it *name* in *into*; the former image of that name is removed.
 
-    The same packages give the same bytes, whoever makes it and when.
+    The same packages give the same bytes on every machine and at any time.
 
     Raises:
         Unsupported: mmdebstrap is not installed.
-        ProgramFailed: It ended with an error; carries its log.
-        StoreUnavailable: The base cannot be kept where *into* is.
+        ProgramFailed: mmdebstrap ended with an error; the exception carries its log.
+        StoreUnavailable: The base image cannot be written into *into*.
     """
     written: list[WrittenBase] = []
     packages: list[tuple[tuple[str, str], ...]] = []

@@ -1,4 +1,4 @@
-"""The base images this machine can reach: layouts, archives, and registries with the user's own credentials."""
+"""Access to base images in layouts, tar files and registries, with the user's own credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bases_for(places: Places) -> BaseImages:
-    """Bases for the project, cached beside its wheels; relative layouts and archives start from its root."""
+    """Base images for a project, with a cache; relative paths of layouts and tar files start at the project's root."""
     return BaseImages(
         cache=Layout(places.cache / "bases"),
         remote=RegistryImages(open_registries),
@@ -30,7 +30,7 @@ def bases_for(places: Places) -> BaseImages:
 
 def open_registries() -> RegistryClients:
     """
-    RegistryClients as this machine is set up for them; nothing is asked of any yet.
+    Open clients of registries with this machine's settings; no registry is contacted yet.
 
     Credentials are those of docker and podman, or ``MENDEL_REGISTRY_USER`` and ``MENDEL_REGISTRY_PASSWORD`` for the
     hosts in ``MENDEL_REGISTRY_HOSTS``. ``SSL_CERT_FILE`` names further certificates to trust, and
@@ -57,7 +57,7 @@ def open_registries() -> RegistryClients:
 
 
 def credential_files(environment: Mapping[str, str]) -> Iterator[Path]:
-    """Where docker and podman keep logins, what the user names first."""
+    """The files where docker and podman store logins; files that the environment names come first."""
     if named := environment.get("REGISTRY_AUTH_FILE"):
         yield Path(named)
     if runtime := environment.get("XDG_RUNTIME_DIR"):

@@ -1,4 +1,4 @@
-"""Builds an image: of a release, of the working tree, of a registered version."""
+"""Builds the image of a release, of the working tree or of a registered version."""
 
 from __future__ import annotations
 
@@ -52,15 +52,17 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """
-    What shall be built.
+    The options of ``mendel build``.
 
     Attributes:
-        what: A classifier's name (the working tree) or a full release tag (what it says); None: the only classifier.
-        model: A registered version, whose artefact goes into the image; its release says the code.
-        load: Put it into an engine; None: where one answers.
-        output: Also write it as a tar for ``docker load`` and ``podman load``.
-        force: For a tag without a lock, made with another tool: use the installed runtime, labelled truthfully.
-        sign: The file of a private key.
+        what: A classifier's name, to build the working tree; or a full release tag, to build that release. None stands
+            for the project's only classifier.
+        model: A registered version to build. The image holds its artefact and the code of its release.
+        load: Load the image into docker or podman; None loads the image only if one of them answers.
+        output: Also write the image to this tar file, for ``docker load`` and ``podman load``.
+        force: Build with the installed Mendel even if the release tag (without a lock) or the lock was made with
+            another one. The labels of the image name the installed Mendel.
+        sign: The private key file that signs the image; None leaves the image unsigned.
     """
 
     what: str | None = None
@@ -81,14 +83,14 @@ class BuildRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
     """
-    What became of a build.
+    The result of a build.
 
     Attributes:
-        digest: Of the manifest; None after a dry run.
-        release: The full tag, None for an untagged image.
-        reproducible: Building the same tag again gives the same digest, anywhere.
-        verified: The predictor was imported in it; False for another processor's image.
-        loaded: The engine that has it now.
+        digest: The digest of the image manifest; None after a dry run.
+        release: The full release tag; None for an image of no release.
+        reproducible: Building the same tag again gives the same digest on any machine.
+        verified: The predictor was imported inside the image; False for an image of another processor.
+        loaded: The engine that the image was loaded into.
         seconds: Wall time of the whole build.
     """
 
@@ -110,23 +112,23 @@ class BuildReport:
 
     @property
     def size_bytes(self) -> int:
-        """Of all layers as they are pushed."""
+        """The compressed size of all layers."""
         return sum(layer.size_bytes for layer in self.layers)
 
     @property
     def unpacked_bytes(self) -> int:
-        """Of all layers as they are run."""
+        """The size of all layers after unpacking."""
         return sum(layer.unpacked_bytes for layer in self.layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """
-    A plan with what it was made of.
+    The plan of a build, with its inputs.
 
     Attributes:
-        project: The tree that is built; it is gone when the draft's block ends.
-        lines: What is said before it is built.
+        project: The directory that is built; the directory of an exported release is deleted when the block ends.
+        lines: Lines to print before the build starts.
     """
 
     plan: ImagePlan
@@ -139,11 +141,11 @@ class Draft:
 
 def build(request: BuildRequest, *, say: Say, on_progress: OnProgress = ignore_progress) -> BuildReport:
     """
-    Plan, build, verify, and only then give names.
+    Plan, build and verify an image, and name the image only after it is verified.
 
     Raises:
-        BuildRefused, StaleLock, ReleaseNotFound, ProjectNotFound: It cannot be built as asked; nothing was made.
-        ImageNotVerified: It was built, and the predictor cannot be imported in it; it has no name.
+        BuildRefused, StaleLock, ReleaseNotFound, ProjectNotFound: The request cannot be built; nothing was made.
+        ImageNotVerified: The image was built, but the predictor cannot be imported in it; the image has no name.
     """
     began = time.monotonic()
     project = load_project(request.path or Path.cwd())
@@ -158,7 +160,10 @@ def build_drafted(
 ) -> BuildReport:
     """Build what *draft* plans; raises as :func:`build` does."""
     if request.engine != OCI and (request.output or request.sign):
-        raise InvalidInput(f"{request.engine} keeps its images itself.", remedy="Leave out --output and --sign.")
+        raise InvalidInput(
+            f"Images that {request.engine} builds cannot be written or signed by Mendel.",
+            remedy="Leave out --output and --sign, or build with --engine oci.",
+        )
     for line in draft.lines:
         say(line)
     report = _report(request, draft)
@@ -184,7 +189,7 @@ def build_drafted(
 def drafted(
     request: BuildRequest, project: Project, bench: ImageWorkspace, *, on_progress: OnProgress = ignore_progress
 ) -> Iterator[Draft]:
-    """The plan of what is wished; an exported release is there until the block ends."""
+    """Plan the build that *request* asks for; an exported release is deleted when the block ends."""
     platform = request.platform or this_platform()
     with _source(request, project) as (tree, version):
         pinned = environment_for(tree, bench, platform, force=request.force, on_progress=on_progress)
@@ -274,11 +279,11 @@ def _untagged(source: Source) -> tuple[str, ...]:
 
 
 def _unused(request: BuildRequest, source: Source) -> tuple[str, ...]:
-    """What the tree asks of Debian and compilers, which our own builder does not do."""
+    """A hint for each file of Debian packages or source builds, which the builder ``oci`` ignores."""
     if request.engine != OCI:
         return ()
     asked = [name for name in (APT_FILE, SOURCES_FILE) if (source.project.root / name).is_file()]
-    return tuple(f"{name} is for engines: --engine docker, podman or buildah; it was not looked at." for name in asked)
+    return tuple(f"{name} was ignored: only --engine docker, podman or buildah uses this file." for name in asked)
 
 
 def _report(request: BuildRequest, draft: Draft) -> BuildReport:
@@ -296,7 +301,7 @@ def _report(request: BuildRequest, draft: Draft) -> BuildReport:
 
 
 def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None, on_progress: OnProgress) -> None:
-    """Attach what is said of the image; what is there already is not said again."""
+    """Attach the bill of materials, provenance and signature, unless documents are attached and there is no key."""
     if key is None and layout.attachments(image.digest):
         return
     from mendel.app.images.attestations import attach_documents, read_wheel_facts  # noqa: PLC0415 - not where nothing changed
@@ -322,7 +327,7 @@ def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None,
 def _hand_over(
     report: BuildReport, digest: Digest, request: BuildRequest, layout: Layout, on_progress: OnProgress
 ) -> BuildReport:
-    """Write the archive, and load the image into an engine, where that is wished."""
+    """Write the tar file and load the image into an engine, as *request* asks."""
     if request.output is not None:
         from mendel.images.image_archives import write_archive  # noqa: PLC0415 - only where it is asked for
 
@@ -335,7 +340,7 @@ def _hand_over(
     from mendel.app.images.engine_load import engine_that_answers, load_image  # noqa: PLC0415 - engines are others' affair
 
     if report.platform != str(this_platform()):
-        foreign = f"It was not loaded: it is for {report.platform}, and this machine is {this_platform()}."
+        foreign = f"The image was not loaded: its platform is {report.platform}, and this machine is {this_platform()}."
         return replace(report, hints=(*report.hints, foreign)) if request.load else report
     engine = engine_that_answers(required=request.load is True)
     if engine is not None:

@@ -1,4 +1,4 @@
-"""What an image is built from: a release as its tag exports it, or the working tree as it stands."""
+"""The source of an image: an exported release, or the working tree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mendel.values.directory_trees import file_digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseFacts:
-    """What tag and commit say of a release; nothing of it is asked of the machine."""
+    """The facts of a release, read only from its tag and commit."""
 
     tag: ReleaseTag
     details: TagDetails
@@ -39,15 +39,15 @@ class Source:
     A tree to build from.
 
     Attributes:
-        project: As it is configured in the tree.
-        tracked: The files of the project that git knows; None where git does not say.
+        project: The project, read from this tree.
+        tracked: The files of the project that git tracks; None for an exported release or without a repository.
         release: None for a working tree that is not exactly a release.
-        commit: The full commit of the tree, None outside of a repository or before the first commit.
-        created: The commit's time; the epoch where there is no commit.
-        repository: Its name, from the tag where there is one.
-        url: Of the origin, without credentials.
+        commit: The full commit of the tree; None outside of a repository or before the first commit.
+        created: The commit's time; the epoch if the tree has no commit.
+        repository: The name of the repository, taken from the release tag if the source is a release.
+        url: The URL of the origin, without credentials.
         changed: The working tree differs from its commit.
-        why_untagged: Why the working tree is no release; empty for one.
+        why_untagged: Why the working tree is not a release; empty for a release.
     """
 
     project: Project
@@ -74,38 +74,42 @@ def release_of(text: str) -> ReleaseTag | None:
 @contextmanager
 def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
     """
-    The tree of a release, exported to a place of its own until the block ends; the working tree is untouched.
+    Export a release to a temporary directory, which is deleted when the block ends; the working tree is untouched.
 
     Raises:
-        ReleaseNotFound: There is no such tag, or its commit has no such classifier.
-        InvalidInput: It is not annotated: nothing says what it was made from.
-        Conflict: An untracked artefact that it recorded is gone or changed.
+        ReleaseNotFound: The tag does not exist, or the project at its commit lacks the classifier.
+        InvalidInput: The tag is not annotated, so it does not record its inputs.
+        Conflict: An untracked artefact whose digest the tag recorded is missing or has changed.
     """
     tree = git.work_tree(project.root)
     details = None if tree is None else git.tag(tree.top, str(tag))
     if tree is None or details is None:
-        raise ReleaseNotFound(f"{project.root} has no release {tag}.", remedy="Fetch tags, or look at: mendel tag")
+        raise ReleaseNotFound(
+            f"{project.root} has no release {tag}.",
+            remedy="Fetch the tags from the remote, or list the releases with: mendel tag",
+        )
     if not details.annotated:
         raise InvalidInput(
-            f"The tag {tag} is not annotated, so nothing says what it was made from.",
-            remedy=f"Release again: mendel tag patch --classifier {tag.classifier}",
+            f"The tag {tag} is not annotated, so it does not record its inputs.",
+            remedy=f"Make a new release: mendel tag patch --classifier {tag.classifier}",
         )
     with tempfile.TemporaryDirectory(prefix="mendel-build-") as scratch:
         git.export(tree.top, details.commit, Path(scratch))
         there = load_project(Path(scratch) / tree.prefix)
         if tag.classifier not in there.names:
             raise ReleaseNotFound(
-                f"The commit of {tag} has no classifier {tag.classifier!r}.", remedy=f"It has {', '.join(there.names)}."
+                f"The project at {tag} has no classifier {tag.classifier!r}.",
+                remedy=f"Choose one of its classifiers: {', '.join(there.names)}.",
             )
         _bring_untracked(details, project.root, there.root)
         yield _release_source(there, tag, details, git.commit_time(tree.top, details.commit), tracked=None)
 
 
 def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
-    """The working tree: the release at HEAD if it is clean and on one, otherwise untagged, which says why."""
+    """Read the working tree: the release at HEAD if the tree is clean, else an untagged source with the reason."""
     tree = git.work_tree(project.root)
     if tree is None or tree.head is None:
-        why = "it is in no git repository" if tree is None else "the repository has no commit yet"
+        why = "the project is in no git repository" if tree is None else "the repository has no commit yet"
         return Source(
             project=project,
             classifier=classifier,
@@ -135,15 +139,17 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         branch=tree.branch,
         url=tree.origin,
         changed=bool(tree.changed),
-        why_untagged=f"changed files: {', '.join(tree.changed[:5])}" if tree.changed else "HEAD is on no release of it",
+        why_untagged=f"changed files: {', '.join(tree.changed[:5])}"
+        if tree.changed
+        else "HEAD is on no release of the classifier",
     )
 
 
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
     """
-    *source* as it may be named when its image holds *untracked* files, which its commit lacks: then it is no release.
+    Return *source*, no longer as a release if the image would hold *untracked* files that the commit lacks.
 
-    What the tag recorded by digest, since git does not hold it, counts as the release's own.
+    An untracked file whose digest the release tag recorded belongs to the release.
     """
     if source.release is None:
         return source
@@ -151,7 +157,7 @@ def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
     strange = [name for name in untracked if name not in recorded]
     if not strange:
         return source
-    why = f"git does not track {', '.join(strange[:5])}; the release itself: --classifier {source.release.tag}"
+    why = f"git does not track {', '.join(strange[:5])}; build the release with --classifier {source.release.tag}"
     return replace(source, release=None, changed=True, why_untagged=why)
 
 
@@ -181,18 +187,20 @@ def _release_at_head(tree: WorkTree, classifier: str, git: Git) -> tuple[Release
 
 
 def _bring_untracked(details: TagDetails, origin: Path, into: Path) -> None:
-    """What the tag recorded and git does not hold: taken from the working tree, if it is still the same."""
+    """Copy the untracked files that the tag recorded from the working tree; refuse a missing or changed file."""
     for name, digest in details.untracked:
         if project_path(name) is None:
             raise Conflict(f"{details.name} recorded {name!r}, which is not a path inside the project.")
         here = origin / name
         if not here.is_file() or file_digest(here) != digest:
             raise Conflict(
-                f"{details.name} was made with the untracked {name} ({digest}), which is gone or has changed.",
-                remedy="Bring that file back to its place, or release again.",
+                f"{details.name} was made with the untracked file {name} ({digest}), which is missing or has changed.",
+                remedy=f"Restore {name} with that digest, or make a new release with 'mendel tag'.",
             )
         target = into / name
         if not target.resolve().is_relative_to(into.resolve()):
-            raise Conflict(f"{details.name} recorded {name}, which a link of its commit leads out of the release.")
+            raise Conflict(
+                f"{details.name} recorded {name}, but a link in its commit leads this path outside the release."
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(here, target)

@@ -1,4 +1,4 @@
-"""Where images, wheels and layers are kept on this machine."""
+"""The directories of images, wheels and layers on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm6
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """
-    The directories of images and of what they are made of.
+    The directories of a project's images and of the cache.
 
     Attributes:
         project: The project's root; its images are in ``.mendel/images`` below it.
@@ -33,7 +33,7 @@ class Places:
 
 
 def places_of(project: Path, environment: Mapping[str, str] | None = None) -> Places:
-    """``MENDEL_CACHE``, else ``XDG_CACHE_HOME/mendel``, else ``~/.cache/mendel``."""
+    """The directories of *project*; the cache is ``MENDEL_CACHE``, ``XDG_CACHE_HOME/mendel`` or ``~/.cache/mendel``."""
     variables = system_environment() if environment is None else environment
     given, shared = variables.get("MENDEL_CACHE"), variables.get("XDG_CACHE_HOME")
     cache = Path(given) if given else Path(shared or Path.home() / ".cache") / "mendel"
@@ -41,10 +41,10 @@ def places_of(project: Path, environment: Mapping[str, str] | None = None) -> Pl
 
 
 def runs_here(platform: str) -> bool:
-    """Whether this machine's processor runs images of *platform*, so that they can be tried."""
+    """Whether this machine's processor runs images of *platform*."""
     return Platform.parse(platform).machine == machine.machine()
 
 
 def this_platform() -> Platform:
-    """Linux on this machine's processor: what images are built for unless told otherwise."""
+    """Linux on this machine's processor: the default platform of builds."""
     return Platform.parse(f"linux/{_ARCHITECTURES.get(machine.machine().lower(), machine.machine())}")

@@ -1,4 +1,4 @@
-"""Images on their way into docker or podman."""
+"""Loads images into docker or podman."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from mendel.values import Digest
 
 def engine_that_answers(wanted: str | None = None, *, required: bool) -> str | None:
     """
-    The first engine that runs images and answers now: docker, else podman; or *wanted* alone.
+    Find the first engine that answers: docker, else podman; with *wanted*, only that engine.
 
     Raises:
-        Unsupported: One is required, and none answers; says why of each.
+        Unsupported: *required* is set and no engine answers; the message names each reason.
     """
     found = find_engines((wanted,) if wanted else RUNNERS)
     first = next((engine.name for engine in found if engine.answers), None)
     if first is None and required:
         said = "; ".join(f"{engine.name}: {engine.why_not}" for engine in found)
-        raise Unsupported(f"No container engine answers ({said}).", remedy="Install docker or podman, or start it.")
+        raise Unsupported(
+            f"No container engine answers ({said}).", remedy="Install docker or podman, or start its service."
+        )
     return first
 
 
@@ -39,7 +41,7 @@ def load_image(
     labels: Mapping[str, str],
     on_progress: OnProgress = ignore_progress,
 ) -> None:
-    """Put the image with all its names into *engine*, unless it is there under all of them."""
+    """Load the image with all its names into *engine*, unless the engine has it under all those names."""
     if _is_there(engine, layout, digest, references, labels):
         return
     on_progress(TaskProgress(doing=f"loading into {engine}"))
@@ -52,7 +54,7 @@ def load_image(
 def _is_there(
     engine: str, layout: Layout, digest: Digest, references: Sequence[str], labels: Mapping[str, str]
 ) -> bool:
-    """An engine that forgets manifests knows the image by its configuration."""
+    """Whether *engine* has the image; some engines identify an image by the digest of its configuration."""
     known = {digest, layout.manifest(digest).config.digest}
     repository, origin = labels.get("com.classifier.repository", ""), labels.get("com.classifier.git_url")
     kept = EngineImages(engine, repository=repository, origin=origin).images()

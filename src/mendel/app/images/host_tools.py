@@ -1,4 +1,4 @@
-"""What this machine has for building and releasing: git, engines, extras; asked with short timeouts."""
+"""The tools of this machine for building and releasing: git, container engines, extras of Mendel."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A program of others: where it is, and whether it answers; ``said`` is its version, or why it does not."""
+    """An external program; ``said`` is its version, or the reason why the program does not answer."""
 
     name: str
     path: str | None
@@ -52,7 +52,7 @@ class Extra:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Everything asked; ``credentials`` are the files with passwords of image registries that exist, never read."""
+    """The tools of this machine; ``credentials`` lists existing files of registry logins, whose content is not read."""
 
     programs: tuple[Program, ...]
     extras: tuple[Extra, ...]
@@ -60,7 +60,7 @@ class Machine:
 
 
 def this_machine(environment: Mapping[str, str], *, patience: timedelta = PATIENCE) -> Machine:
-    """Ask all programs at once; one that hangs is ended after *patience* and said not to answer."""
+    """Ask all programs in parallel; a program that hangs is killed after *patience* and reported as not answering."""
     with ThreadPoolExecutor(len(_PROGRAMS)) as threads:
         programs = threads.map(lambda one: _program(one[0], one[1], environment, patience), _PROGRAMS.items())
         found = tuple(programs)

@@ -1,4 +1,4 @@
-"""Which of a project's images is meant: by a classifier's name, a release, a registered version."""
+"""Chooses one of a project's images by a classifier's name, a release or a registered version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LATEST = ":latest"
 
 
 def newest_image(images: Iterable[ImageRecord], classifier: str) -> ImageRecord | None:
-    """The image that ``latest`` means, which is the one built last; else the newest, which has a version inside."""
+    """The classifier's image that is tagged ``latest``; without that tag, the newest image."""
     own = [image for image in images if image.labels.get(CLASSIFIER) == classifier]
     return next(
         (image for image in own if any(name.endswith(_LATEST) for name in image.references)), next(iter(own), None)
@@ -25,10 +25,10 @@ def newest_image(images: Iterable[ImageRecord], classifier: str) -> ImageRecord 
 
 def image_of(images: Iterable[ImageRecord], what: str | ReleaseTag | VersionRef) -> ImageRecord:
     """
-    The image of a classifier, of exactly that release, or with that registered version inside.
+    The newest image of a classifier, the image of a release, or the image of a registered version.
 
     Raises:
-        ImageNotFound: None was built.
+        ImageNotFound: No such image was built.
     """
     match what:
         case VersionRef():
@@ -40,5 +40,7 @@ def image_of(images: Iterable[ImageRecord], what: str | ReleaseTag | VersionRef)
             found = newest_image(images, name)
     if found is None:
         option = "--model" if isinstance(what, VersionRef) else "--classifier"
-        raise ImageNotFound(f"No image of {what} was built.", remedy=f"Build it: mendel build {option} {what}")
+        raise ImageNotFound(
+            f"No image of {what} was built.", remedy=f"Build the image with: mendel build {option} {what}"
+        )
     return found

@@ -1,4 +1,4 @@
-"""Images of a project at hand: in its layout, and in engines."""
+"""The images of a project on this machine: in its own layout, in docker and in podman."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Kept:
 
 def project_images(path: Path | None, what: str | None = None) -> tuple[Kept, ...]:
     """
-    This project's images, by their labels; newest first, the project's own layout before the engines.
+    List this project's images, found by their labels: the layout before the engines, the newest first in each.
 
     Args:
-        what: Only those of a classifier, or of a full release tag.
+        what: A classifier or a full release tag to limit the list to.
 
     Raises:
-        ProjectNotFound: There is no project, or it has no such classifier.
+        ProjectNotFound: *path* is in no project, or the project has no such classifier.
     """
     project = load_project(path or Path.cwd())
     tag = None if what is None else release_of(what)
@@ -52,10 +52,10 @@ def project_images(path: Path | None, what: str | None = None) -> tuple[Kept, ..
 
 def remove_images(path: Path | None, images: tuple[Kept, ...]) -> None:
     """
-    Take *images* away, with all their names and attachments, and the ended containers that ``run`` left of them.
+    Remove *images* with all their names and attachments, and the stopped containers that ``run`` made of them.
 
     Raises:
-        Conflict: A container that still runs, or is not ours, needs one of them.
+        Conflict: A running container, or a container that Mendel did not create, uses one of the images.
     """
     project = load_project(path or Path.cwd())
     stores = {store.name: store for store in _stores(project)}

@@ -1,4 +1,4 @@
-"""The container image that delivers a version: found in the project's layout or in a registry, and read."""
+"""Finds the container image of a version, in the project's layout or in a registry, and reads its labels."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _MAX_CONFIG_BYTES = 4 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """
-    An image, and what its labels say.
+    An image with the facts from its labels.
 
     Attributes:
-        artifact: Digest of the registered artefact inside; None for an image that was built of a release alone.
-        seen: Its labels were read; False for one that is known by its digest only.
+        artifact: Digest of the registered artefact inside; None for an image without a registered version.
+        seen: The labels were read; False if only the digest of the image is known.
     """
 
     image: VersionImage
@@ -45,32 +45,33 @@ class Delivery:
 
     def require_artifact(self, digest: Digest, ref: VersionRef | None = None) -> None:
         """
-        Let the image deliver only the artefact that is inside, where one is.
+        Refuse an image that holds another artefact than *digest*.
 
         Raises:
-            Conflict: Another one is.
+            Conflict: The image holds another artefact.
         """
         if self.artifact not in {None, digest}:
             raise Conflict(
                 f"The image {self.image.reference} holds the artefact {self.artifact}, not {digest}.",
-                remedy=f"Build one with: mendel build --model {ref or 'NAME@N'}",
+                remedy=f"Build an image of the version with: mendel build --model {ref or 'NAME@N'}",
             )
 
 
 def find_image(text: str, *, path: Path | None = None) -> Delivery:
     """
-    The image that *text* names: ``name:tag``, ``name@sha256:...`` or ``sha256:...``.
+    Find the image that *text* names: ``name:tag``, ``name@sha256:...`` or ``sha256:...``.
 
-    It is looked for among the project's own images, then in the registry that the name begins with. A digest that is
-    given stands for itself where that registry does not answer; then the release of the image stays unknown.
+    The project's own images are searched first, then the registry that the name begins with. If that registry does not
+    answer and *text* holds a digest, the image is known by that digest only, and its release stays unknown.
 
     Args:
         path: The project, or a directory below it; the current directory by default.
 
     Raises:
-        ImageNotFound: Nobody has it.
-        RegistryUnavailable, Unauthenticated, Forbidden: The registry, asked for a tag.
-        InvalidInput: It is no reference.
+        ImageNotFound: Neither the project nor the registry has the image.
+        RegistryUnavailable: The registry does not answer, and *text* holds no digest.
+        Unauthenticated, Forbidden: The registry refuses the request.
+        InvalidInput: *text* is not a reference.
     """
     name, at, given = text.partition("@")
     digest = Digest(given) if at else Digest(name) if name.startswith("sha256:") else None
@@ -81,7 +82,7 @@ def find_image(text: str, *, path: Path | None = None) -> Delivery:
     if not names_host(name):
         raise ImageNotFound(
             f"This project has no image {text}.",
-            remedy="Build it, or begin its name with the registry that has it: host/name:tag.",
+            remedy="Build the image, or begin its name with the registry that holds it: host/name:tag.",
         )
     try:
         return _in_registry(text)
@@ -126,7 +127,7 @@ def _in_registry(text: str) -> Delivery:
         with registry.blob(reference.path, config) as pieces:
             content = b"".join(pieces)
     if digest_of(content) != config.digest or reference.digest not in {None, document.digest}:
-        raise DigestMismatch(f"{reference.host} gives {text} with other bytes than its digest.")
+        raise DigestMismatch(f"The bytes of {text} from {reference.host} do not match its digest.")
     return _told(text, document.digest, content)
 
 
@@ -137,7 +138,7 @@ def _manifest(registry: RegistryClient, path: str, document: Document) -> Manife
 
 
 def _first(index: bytes) -> Descriptor:
-    """Any platform's manifest: all are of one release."""
+    """The first platform's manifest: all platforms have the same release."""
     for entry in parse_json(index).get("manifests") or ():
         return Descriptor.parse(entry)
     raise InvalidInput("The image has no platform.")

@@ -47,10 +47,10 @@ _NO_FILE = f"There is no {REQUIREMENTS_FILE}: the image has what Mendel itself n
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """
-    What one classifier's image asks for on one platform.
+    The requirements and base image of one classifier's image on one platform.
 
     Attributes:
-        inputs: The digest that a fresh lock has for it.
+        inputs: The digest of these inputs; a lock that is up to date holds the same digest.
     """
 
     classifier: str
@@ -62,13 +62,13 @@ class Asked:
 
 class Locking:
     """
-    Turns what is asked for into pins.
+    Makes locks: pins of base images and wheels.
 
     Args:
-        bases, resolver: Of this machine.
-        runtime: Mendel's own wheel.
-        own: The requirements of that wheel, in normal form.
-        compressor: What will compress layers.
+        bases, resolver: Find base images and wheels.
+        runtime: The pin of Mendel's own wheel.
+        own: The requirements of Mendel's own wheel, in normal form.
+        compressor: The name and version of the compressor of layers.
     """
 
     def __init__(
@@ -91,18 +91,18 @@ class Locking:
         on_progress: OnProgress = ignore_progress,
     ) -> Lock:
         """
-        Pin everything; classifiers that ask for the same share an environment. Writes nothing.
+        Make a lock without writing it; classifiers with equal inputs share an environment.
 
         Args:
-            platforms: Besides those of *former*.
-            classifiers: Whose pins to make anew; the others keep theirs where they are what those ask for with this
-                Mendel: one lock pins one Mendel, and its wheels have to satisfy it for all. None: all.
-            former: Its pins are kept where they still satisfy.
-            upgrade: Keep none.
+            platforms: Platforms to pin in addition to those of *former*.
+            classifiers: The classifiers to pin again; None stands for all. Other classifiers keep their pins if their
+                inputs are unchanged; otherwise they are pinned again too, because one lock pins one Mendel for all.
+            former: The former lock; its pins are kept if they still satisfy the requirements.
+            upgrade: Pin the newest versions instead of keeping pins of *former*.
 
         Raises:
-            BuildRefused: The requirements cannot be pinned, or no wheels satisfy them; with every reason.
-            ImageNotFound, RegistryUnavailable: The base.
+            BuildRefused: The requirements cannot be pinned, or no wheels satisfy them; the message has every reason.
+            ImageNotFound, RegistryUnavailable: The base image is not available.
         """
         chosen = [project.classifier(name) for name in (project.names if classifiers is None else classifiers)]
         wanted = {*platforms, *(Platform.parse(old.platform) for old in (former.environments if former else ()))}
@@ -124,7 +124,7 @@ class Locking:
     def _others(
         self, project: Project, former: Lock | None, named: Collection[str]
     ) -> tuple[list[Environment], list[Asked]]:
-        """Of the classifiers that nobody chose: the environments that they still ask for, and what the rest ask for."""
+        """For the classifiers outside *named*: the environments that are up to date, and the inputs of the others."""
         kept, outdated = [], []
         for env in former.environments if former is not None else ():
             for name in env.classifiers:
@@ -158,7 +158,7 @@ class Locking:
         )
 
     def _base(self, one: Asked, former: Iterable[Environment], on_progress: OnProgress) -> BasePin:
-        """A registry's is kept as it was pinned; a local one is looked at again: its former content is gone."""
+        """Keep the former pin of a registry's base image; pin a local base again: its content may have changed."""
         kept = next((env.base for env in former if env.base.reference == one.base_reference), None)
         if kept is not None and not one.base_reference.startswith(_LOCAL_BASES):
             return kept
@@ -177,10 +177,10 @@ class Locking:
 
 def locking_for(wheels: CachedWheels, bases: Bases, *, on_progress: OnProgress = ignore_progress) -> Locking:
     """
-    Locking with this Mendel and this machine's pip.
+    Lock with the installed Mendel and this machine's pip.
 
     Raises:
-        Unsupported: The extra ``build`` is not installed, or nobody knows which files belong to this Mendel.
+        Unsupported: The extra ``build`` is not installed, or the files of this Mendel are unknown.
     """
     source = runtime_source(this_tool(), GitPrograms())
     return Locking(
@@ -193,16 +193,16 @@ def locking_for(wheels: CachedWheels, bases: Bases, *, on_progress: OnProgress =
 
 
 def wheels_for(places: Places) -> CachedWheels:
-    """The wheels that a project has, and those of the cache."""
+    """The wheels in the project's ``mlserver.wheels/`` and in the cache."""
     return CachedWheels(places.cache / "wheels", project=places.project / WHEELS_DIRECTORY)
 
 
 def asked_by(project: Project, classifier: Classifier, platform: Platform, own: Sequence[str]) -> Asked:
     """
-    What *classifier* asks for now.
+    Read the current requirements and base image of *classifier*.
 
     Raises:
-        BuildRefused: Its requirements cannot be pinned.
+        BuildRefused: The requirements cannot be pinned.
     """
     requirements = requirements_of(project, classifier)
     reference = classifier.build.base_image
@@ -219,10 +219,10 @@ def asked_by(project: Project, classifier: Classifier, platform: Platform, own: 
 
 def requirements_of(project: Project, classifier: Classifier) -> Requirements:
     """
-    The requirements that ``build.requirements`` names, else those of ``requirements.txt``, else none and a hint.
+    Read the file that ``build.requirements`` names, else ``requirements.txt``; without a file, return only a hint.
 
     Raises:
-        BuildRefused: They cannot be pinned, or the named file is not there.
+        BuildRefused: The requirements cannot be pinned, or the named file does not exist.
     """
     named = classifier.build.requirements
     if named is None and not (project.root / REQUIREMENTS_FILE).is_file():
@@ -232,10 +232,10 @@ def requirements_of(project: Project, classifier: Classifier) -> Requirements:
 
 def read_lock(directory: Path) -> Lock | None:
     """
-    The lock of the project in *directory*, if it has one.
+    Read the lock of the project in *directory*; None if the project has no lock.
 
     Raises:
-        InvalidProject: It is not a lock, or one of another format.
+        InvalidProject: The file is not a lock, or has another format.
     """
     file = directory / LOCK_FILE
     try:
@@ -247,10 +247,10 @@ def read_lock(directory: Path) -> Lock | None:
 
 def write_lock(directory: Path, lock: Lock) -> bool:
     """
-    Write it whole or not at all; whether it changed.
+    Write the lock atomically; return whether the file changed.
 
     Raises:
-        StoreUnavailable: The disk does not take it; the former lock stands.
+        StoreUnavailable: The lock cannot be written; the former lock is unchanged.
     """
     file, content = directory / LOCK_FILE, lock.as_text().encode()
     if file.is_file() and file.read_bytes() == content:
@@ -263,13 +263,13 @@ def check_fresh(
     lock: Lock, project: Project, classifier: str, platform: Platform, *, own: Sequence[str] | None = None
 ) -> Environment:
     """
-    The environment of *classifier*, if it still is what the project asks for.
+    Return the locked environment of *classifier*, if it matches the project's current inputs.
 
     Args:
-        own: The requirements of Mendel's own wheel, where the one that is pinned is the one asking.
+        own: The requirements of Mendel's own wheel, if the lock pins the installed Mendel.
 
     Raises:
-        StaleLock: It is not; names what changed. Or the lock has nothing for it.
+        StaleLock: The inputs changed, which the message names; or the lock lacks this classifier or platform.
         BuildRefused: The requirements cannot be pinned now.
     """
     environment = lock.environment(classifier, platform)
@@ -279,7 +279,7 @@ def check_fresh(
         changes.append("Mendel's own requirements changed")
     if changes:
         raise StaleLock(
-            f"{LOCK_FILE} is not what {classifier} asks for on {platform}: {'; '.join(changes)}.",
+            f"{LOCK_FILE} is out of date for {classifier} on {platform}: {'; '.join(changes)}.",
             remedy="Run: mendel lock",
         )
     return environment
@@ -289,16 +289,16 @@ def bring_wheels(
     directory: Path, lock: Lock, wheels: Wheels, *, every: bool, on_progress: OnProgress = ignore_progress
 ) -> tuple[str, ...]:
     """
-    Have Mendel's own wheel in the project's directory of wheels, since no index has it; with *every*, all of them.
+    Copy Mendel's own wheel, which no index has, into the project's directory of wheels; with *every*, copy all wheels.
 
-    Those that are not at hand are fetched first: a lock that was kept as it is fetched none.
+    Wheels that are missing in the cache are downloaded first.
 
     Returns:
-        The names of the files that are new there, sorted.
+        The names of the new files, sorted.
 
     Raises:
-        StoreUnavailable: The disk does not take them.
-        WheelNotFound, DigestMismatch: One cannot be had, or is another one now.
+        StoreUnavailable: A wheel cannot be written.
+        WheelNotFound, DigestMismatch: A wheel is not available, or does not match its pin.
     """
     for env in lock.environments if every else ():
         wheels.fetch(env.wheels, base=env.base, platform=Platform.parse(env.platform), on_progress=on_progress)
@@ -317,7 +317,7 @@ def bring_wheels(
 
 
 def drop_wheels(directory: Path, former: Lock | None, lock: Lock) -> tuple[str, ...]:
-    """Remove from the project what *former* pinned and *lock* does not; files that no lock knows are the user's own."""
+    """Remove the project's wheels that *former* pinned and *lock* does not; other files belong to the user and stay."""
     needed = {pin.filename for pin in (lock.runtime.wheel, *_pins(lock))}
     dropped = []
     for pin in (former.runtime.wheel, *_pins(former)) if former is not None else ():
@@ -330,7 +330,7 @@ def drop_wheels(directory: Path, former: Lock | None, lock: Lock) -> tuple[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockChange:
-    """One pin that is another one now; None before or after: it is new, or gone."""
+    """A changed pin; ``before`` is None for a new pin, ``after`` is None for a removed pin."""
 
     platform: str
     classifiers: tuple[str, ...]
@@ -340,7 +340,7 @@ class LockChange:
 
 
 def changes_between(former: Lock | None, lock: Lock) -> tuple[LockChange, ...]:
-    """What *lock* pins otherwise, environment by environment, sorted."""
+    """The pins that differ between *former* and *lock*, sorted within each environment."""
     old = {(name, env.platform): env for env in (former.environments if former else ()) for name in env.classifiers}
     return tuple(
         LockChange(platform=env.platform, classifiers=env.classifiers, name=name, before=before, after=after)
@@ -371,19 +371,19 @@ def _pins(lock: Lock) -> Iterator[WheelPin]:
 
 
 def _facts(environment: Environment) -> Mapping[str, str]:
-    """Version by name; where two wheels of a version differ, their content tells them apart."""
+    """Version and short digest of each pin by name; the digest tells two wheels of one version apart."""
     wheels = {pin.name: f"{pin.version} ({pin.sha256.hex[:7]})" for pin in environment.wheels}
     return {f"base {environment.base.reference}": environment.base.digest, **wheels}
 
 
 def _near(same_platform: Sequence[Environment], alike: Sequence[Asked]) -> list[Environment]:
-    """Former environments, that of these classifiers first: whose versions to keep."""
+    """The former environments whose versions to prefer, those of the same classifiers first."""
     names = {each.classifier for each in alike}
     return sorted(same_platform, key=lambda env: names.isdisjoint(env.classifiers))
 
 
 def _merged(environments: Iterable[Environment]) -> Iterator[Environment]:
-    """Equal ones as one."""
+    """Merge environments that are equal except for their classifiers."""
     groups: dict[Environment, list[str]] = {}
     for env in environments:
         groups.setdefault(replace(env, classifiers=()), []).extend(env.classifiers)
@@ -394,11 +394,11 @@ def _merged(environments: Iterable[Environment]) -> Iterator[Environment]:
 def _differences(environment: Environment, asked: Asked) -> Iterator[str]:
     was, now = set(environment.requirements), set(asked.requirements.recorded)
     if added := sorted(now - was):
-        yield f"asked for now: {', '.join(added)}"
+        yield f"new requirements: {', '.join(added)}"
     if gone := sorted(was - now):
-        yield f"no longer asked for: {', '.join(gone)}"
+        yield f"removed requirements: {', '.join(gone)}"
     if environment.base.reference != asked.base_reference:
-        yield f"the base image is {asked.base_reference} now, and was {environment.base.reference}"
+        yield f"the base image changed from {environment.base.reference} to {asked.base_reference}"
 
 
 def _reader(root: Path) -> Callable[[str], str | None]:
@@ -409,6 +409,6 @@ def _reader(root: Path) -> Callable[[str], str | None]:
         try:
             return file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise InvalidProject(f"This is not UTF-8: {error.reason}.", path=str(file)) from error
+            raise InvalidProject(f"The file is not UTF-8: {error.reason}.", path=str(file)) from error
 
     return read

@@ -1,4 +1,4 @@
-"""What an image is pinned to: the project's lock, or one made for the moment where it has none."""
+"""The pins of an image: those of the project's lock, or newly made ones if the project has no lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mendel.errors import Conflict, StaleLock
 from mendel.images import BUILDER_FORMAT, LOCK_FILE, Environment, Lock, OnProgress, Platform, RuntimePin
 from mendel.values import Digest
 
-_WITHOUT_LOCK = f"There is no {LOCK_FILE}: a later build may find other wheels. Make one with: mendel lock"
+_WITHOUT_LOCK = f"There is no {LOCK_FILE}: a later build may find other wheels. Make the lock with: mendel lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,8 @@ class Pinned:
     Base, wheels and runtime of an image.
 
     Attributes:
-        lock: Digest of the project's own lock; None where there is none, so that a rebuild may find other wheels.
-        found: How the runtime was found.
+        lock: Digest of the project's lock; None without a lock, so that a rebuild may find other wheels.
+        found: The origin of the runtime: the lock, or how Mendel is installed here.
     """
 
     environment: Environment
@@ -39,12 +39,12 @@ def environment_for(
     source: Source, bench: ImageWorkspace, platform: Platform, *, force: bool, on_progress: OnProgress
 ) -> Pinned:
     """
-    The pins of the tree that is built.
+    Read the pins of *source* from its lock, or make new ones.
 
     Raises:
-        StaleLock: The lock is not what the project asks for now, or this Mendel would make other bytes of it.
-        Conflict: A release without a lock was made with another tool than the installed one, and *force* is off.
-        BuildRefused: Without a lock: the requirements cannot be pinned.
+        StaleLock: The lock does not match the project, or this Mendel would build other bytes from it.
+        Conflict: A release without a lock was made with another Mendel than the installed one, and *force* is off.
+        BuildRefused: The project has no lock, and its requirements cannot be pinned.
     """
     wheels = bench.wheels(source.project.root)
     lock = read_lock(source.project.root)
@@ -68,23 +68,27 @@ def environment_for(
         wheels=wheels,
         lock=None,
         found=made.runtime.how,
-        hints=(_WITHOUT_LOCK if lock is None else f"Built apart from {LOCK_FILE}: {_other_builder(lock)}.",),
+        hints=(_WITHOUT_LOCK if lock is None else f"{LOCK_FILE} was not used: {_other_builder(lock)}.",),
     )
 
 
 def _other_builder(lock: Lock) -> str:
-    """Why this Mendel would make other bytes of *lock* than the one that made it; empty where it would not."""
+    """Why this Mendel would build other bytes from *lock*; empty if it builds the same bytes."""
     if lock.builder != BUILDER_FORMAT:
-        return f"it was made for builder format {lock.builder}, and this is {BUILDER_FORMAT}"
+        return f"the lock was made for builder format {lock.builder}, and this Mendel has format {BUILDER_FORMAT}"
     installed = compressor()
-    return "" if lock.compressor == installed else f"it pins the compressor {lock.compressor}, and here is {installed}"
+    return (
+        ""
+        if lock.compressor == installed
+        else (f"the lock pins the compressor {lock.compressor}, and {installed} is installed")
+    )
 
 
 def _require_same_builder(lock: Lock) -> None:
     if why := _other_builder(lock):
         raise StaleLock(
-            f"{LOCK_FILE} would give other bytes here: {why}.",
-            remedy="Install the Mendel and deflate that made it, lock again, or build apart from it: --force",
+            f"The installed Mendel cannot build the bytes that {LOCK_FILE} pins: {why}.",
+            remedy="Run mendel lock, install the Mendel and deflate that made the lock, or ignore the lock: --force",
         )
 
 
@@ -92,6 +96,6 @@ def _require_same_tool(tagged: str, tag: str) -> None:
     tool = this_tool()
     if tagged != "dev" and (tool.commit is None or not tool.commit.startswith(tagged)):
         raise Conflict(
-            f"{tag} was made with the tool at {tagged}, has no {LOCK_FILE}, and the installed tool is {tool.short}.",
-            remedy="Install that tool, or build with the installed runtime, labelled so: --force",
+            f"{tag} has no {LOCK_FILE} and was made with Mendel at {tagged}; the installed Mendel is {tool.short}.",
+            remedy=f"Install Mendel at {tagged}, or build with the installed Mendel: --force",
         )

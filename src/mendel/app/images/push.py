@@ -1,4 +1,4 @@
-"""Pushes what was built: the same names, the same bytes."""
+"""Pushes images to a registry, under the names and with the bytes that the build made."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from mendel.values import VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushRequest:
     """
-    What shall be pushed.
+    The options of ``mendel push``.
 
     Attributes:
-        registry: ``host/path`` in front of every name; None: as ``deployment.registry`` says, else as the images are
-            named.
-        what: A classifier, or a full release tag; None: the only one.
-        model: A registered version, of which an image was built.
-        every: All classifiers that have an image.
-        force: Let version tags move that mean another image.
+        registry: ``host/path`` to put in front of every name. None stands for ``deployment.registry``, or for the names
+            as they are if that setting is empty.
+        what: A classifier, or a full release tag; None stands for the project's only classifier.
+        model: The registered version whose image to push.
+        every: Push the newest image of every classifier.
+        force: Overwrite version tags that name another image in the registry.
     """
 
     registry: str | None = None
@@ -46,9 +46,9 @@ def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> 
     Push exactly the tags that ``build`` made.
 
     Raises:
-        ImageNotFound: Nothing was built for it.
-        AlreadyExists: A version tag means another image there; nothing was pushed.
-        RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+        ImageNotFound: The requested image was not built.
+        AlreadyExists: A version tag names another image in the registry; nothing was pushed.
+        RegistryUnavailable, Unauthenticated, Forbidden: The registry does not answer, or refuses the push.
     """
     project = load_project(request.path or Path.cwd())
     bench = ImageWorkspace(places=places_of(project.root))
@@ -78,11 +78,13 @@ def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> 
 def _chosen(request: PushRequest, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
     if request.every:
         if request.what is not None or request.model is not None:
-            raise InvalidInput("Give --classifier, --model or --all, not two of them.")
+            raise InvalidInput("Give only one of --classifier, --model and --all.")
         found = [newest_image(images, name) for name in project.names]
         some = [image for image in found if image is not None]
         if not some:
-            raise ImageNotFound("The project has no images.", remedy="Build them first: mendel build --classifier NAME")
+            raise ImageNotFound(
+                "The project has no images.", remedy="Build an image first: mendel build --classifier NAME"
+            )
         return some
     if request.model is not None:
         project.classifier(request.model.model)
@@ -92,11 +94,11 @@ def _chosen(request: PushRequest, project: Project, images: tuple[ImageRecord, .
 
 
 def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
-    """The image's own names, below *registry* instead of the host that they name, if they name one."""
+    """The names of *image*, with *registry* in front in place of any host."""
     if registry is None:
         if not all(names_host(name) for name in image.references):
             raise InvalidInput(
-                f"{image.references[0]} names no registry.",
+                f"The image name {image.references[0]} names no registry.",
                 remedy="Give --registry HOST/PATH, or set deployment.registry in mlserver.yaml.",
             )
         return image.references
@@ -106,7 +108,7 @@ def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
 
 
 def _below(place: str, name: str) -> str:
-    """*name* in the registry *place*, whatever host it named before."""
+    """*name* with the registry *place* in front, in place of any host."""
     if name.startswith(f"{place}/"):
         return name
     return f"{place}/{name.partition('/')[2] if names_host(name) else name}"

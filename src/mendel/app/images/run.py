@@ -1,4 +1,4 @@
-"""Runs a project's image with the engine of this machine."""
+"""Runs a project's image with docker or podman."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mendel.values import VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunImageRequest:
     """
-    What shall run.
+    The options of ``mendel run``.
 
     Attributes:
-        what: A classifier or a full release tag; None: the only one, else ``default_classifier``.
-        model: A registered version, of which an image was built.
-        port: Of this machine; None: the project's ``server.port``.
-        runner: ``docker`` or ``podman``; None: the first that answers.
+        what: A classifier or a full release tag; None stands for the only classifier, else ``default_classifier``.
+        model: The registered version whose image to run.
+        port: The port of this machine to listen on; None stands for the project's ``server.port``.
+        runner: ``docker`` or ``podman``; None stands for the first that answers.
     """
 
     what: str | None = None
@@ -42,14 +42,14 @@ class RunImageRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A container that is ready, and what ends or follows it."""
+    """A container that is ready, with its image and engine."""
 
     container: Container
     image: ImageRecord
     runner: EngineProgram
 
     def follow(self, write: Callable[[str], None]) -> None:
-        """Show what it prints until it ends; whatever ends this ends the container."""
+        """Pass the container's output to *write* until it ends; stop the container when this call ends."""
         try:
             self.runner.follow(self.container.id, write)
         finally:
@@ -58,12 +58,12 @@ class Running:
 
 def run(request: RunImageRequest, *, on_progress: OnProgress = ignore_progress) -> Running:
     """
-    Start the newest image of the classifier, put into the engine first where it lacks it, and wait until it is ready.
+    Start the requested image and wait until its server is ready; load the image first if the engine lacks it.
 
     Raises:
-        ImageNotFound: Nothing was built for it.
+        ImageNotFound: The requested image was not built.
         Unsupported: No engine answers.
-        PortInUse, ProgramFailed: It could not start; nothing is left behind.
+        PortInUse, ProgramFailed: The container could not start; nothing is left behind.
     """
     project = load_project(request.path or Path.cwd())
     layout = Layout(places_of(project.root).images)
@@ -95,6 +95,6 @@ def _chosen(
 
 
 def _container_name(project: Project, classifier: Classifier) -> str:
-    """Of letters that engines take, and never a single one."""
+    """A name of letters that engines accept, longer than one letter."""
     place = re.sub(r"[^a-zA-Z0-9_.-]+", "-", project.root.name).strip(".-_") or "project"
     return f"{place}-{classifier.name}" if project.multi or len(classifier.name) == 1 else str(classifier.name)

@@ -1,4 +1,4 @@
-"""Mendel's own image by our own builder: the inference server alone, for versions that a hub gives it."""
+"""Builds Mendel's own image: the inference server without a project, for versions that a hub deploys."""
 
 from __future__ import annotations
 
@@ -34,20 +34,22 @@ from mendel.values import ModelName, to_json
 
 _NAME = "serve"
 _DATED = datetime(1980, 1, 1, tzinfo=UTC)
-"""Where no repository tells when the tool's commit was made."""
+"""The creation time of the image if the time of the tool's commit is unknown."""
 
 
 def build_runtime(
     request: BuildRequest, base_image: str | None, *, say: Say, on_progress: OnProgress = ignore_progress
 ) -> BuildReport:
     """
-    Build ``mendel/serve``: no project, no model; ``MENDEL_URL`` and ``MENDEL_KEY`` name its hub.
+    Build ``mendel/serve``, an image without project and model.
+
+    At run time ``MENDEL_URL`` names its hub, and ``MENDEL_KEY`` holds its key.
 
     Args:
-        base_image: As ``build.base_image``; None is its default.
+        base_image: A base image, as in ``build.base_image``; None stands for the default of that setting.
 
     Raises:
-        BuildRefused, ImageNotFound, WheelNotFound: Its base or wheels cannot be had.
+        BuildRefused, ImageNotFound, WheelNotFound: The base image or a wheel is not available.
     """
     began = time.monotonic()
     bench = ImageWorkspace(places=places_of((request.path or Path.cwd()).absolute()))
@@ -71,7 +73,7 @@ def _drafted(
 
 
 def _nothing_but_mendel(directory: Path, base_image: str | None) -> Project:
-    """What a lock is made of where there is no project: Mendel's own requirements, on a base."""
+    """A project without code, whose lock holds a base image and Mendel's own requirements."""
     build = Build() if base_image is None else Build(base_image=base_image)
     nobody = Classifier(
         name=ModelName(_NAME), predictor=PredictorSection(module="none", class_name="Nobody"), build=build

@@ -1,4 +1,4 @@
-"""Mendel's own wheel for images, made of what is installed, without a build tool: the same bytes anywhere."""
+"""Makes Mendel's own wheel for images from the installed files, without a build tool, with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mendel.values.directory_trees import file_digest
 
 _PACKAGE = "mendel"
 _LEFT_OUT = ("mendel/examples/",)
-"""Played with by `mendel demo`, which no image runs; all else stays whole, so that one wheel serves every command."""
+"""Only `mendel demo` uses these files, and no image runs the demo. The wheel keeps every other file."""
 _COMPILED = (".pyc", ".pyo", ".so", ".pyd")
 _TAG = "py3-none-any"
 _WHEEL = f"Wheel-Version: 1.0\nGenerator: mendel\nRoot-Is-Purelib: true\nBuild: {{build}}\nTag: {_TAG}\n"
@@ -25,13 +25,13 @@ _WHEEL = f"Wheel-Version: 1.0\nGenerator: mendel\nRoot-Is-Purelib: true\nBuild: 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSource:
     """
-    What the wheel is made of.
+    The content of Mendel's own wheel.
 
     Attributes:
-        tool: Version and commit.
+        tool: Mendel's version and commit.
         files: Contents by path in the wheel, ``mendel/...``.
-        requirements: Of the base install, in normal form, sorted.
-        scripts: Commands and what they call.
+        requirements: The requirements without those of extras, in normal form, sorted.
+        scripts: The entry point of each command, by command name.
         changed: Files of the checkout that differ from its commit.
     """
 
@@ -46,13 +46,13 @@ class RuntimeSource:
 
 def runtime_source(tool: ToolBuild, git: Git, *, package: Path | None = None) -> RuntimeSource:
     """
-    Read the running Mendel.
+    Read the files and metadata of the running Mendel.
 
     Args:
-        package: Its package's directory; by default where it is imported from.
+        package: The directory of the package; by default the one it is imported from.
 
     Raises:
-        Unsupported: It is neither installed nor a checkout: nobody knows which files belong to it.
+        Unsupported: Mendel is neither a checkout nor installed with a record of its files.
     """
     here = Path(str(resources.files(_PACKAGE))) if package is None else package
     tree = git.work_tree(here) if tool.how == "checkout" else None
@@ -60,7 +60,7 @@ def runtime_source(tool: ToolBuild, git: Git, *, package: Path | None = None) ->
 
 
 def runtime_pin(source: RuntimeSource, wheels: CachedWheels) -> RuntimePin:
-    """Make the wheel, and have it in the cache."""
+    """Make the wheel and store it in the cache."""
     version = source.tool.version
     info = f"{_PACKAGE}-{version}.dist-info"
     payload = {**source.files, **_embedded(source), **_documents(source, info)}
@@ -108,12 +108,14 @@ def _installed(tool: ToolBuild, here: Path) -> RuntimeSource:
     try:
         found = metadata.distribution(_PACKAGE)
     except metadata.PackageNotFoundError as error:
-        raise Unsupported("Mendel is not installed here.", remedy="Install it, or run it from its checkout.") from error
+        raise Unsupported(
+            "Mendel is not installed here.", remedy="Install Mendel, or run Mendel from a git checkout."
+        ) from error
     listed = [file for file in found.files or () if file.parts[0] == _PACKAGE]
     if here.name != _PACKAGE or not any(file.name == "__init__.py" for file in listed):
         raise Unsupported(
-            "Nobody knows which files belong to this Mendel: its installer left no record.",
-            remedy="Install it with pip, or as a git checkout.",
+            "The files of this Mendel are unknown: its installer left no record of them.",
+            remedy="Install Mendel with pip, or run Mendel from a git checkout.",
         )
     scripts = {point.name: point.value for point in found.entry_points if point.group == "console_scripts"}
     licence = found.read_text("licenses/LICENSE")
@@ -135,7 +137,7 @@ def _contents(files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, bytes]]:
 
 
 def _base(requirements: list[str]) -> tuple[str, ...]:
-    """Without those of extras."""
+    """*requirements* without those of extras, sorted."""
     return tuple(sorted({normal_requirement(line) for line in requirements if "extra ==" not in line}))
 
 

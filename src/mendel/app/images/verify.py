@@ -1,4 +1,4 @@
-"""Whether an image is what it says: its labels, its documents, and, built again, its bytes."""
+"""Verifies an image: its blobs, labels, attached documents and, on request, a rebuild."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from mendel.values import Digest, VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest:
     """
-    What shall be verified.
+    The options of ``mendel verify``.
 
     Attributes:
-        image: A reference or digest of the project's images, else a reference in a registry.
-        rebuild: Also build the tag again, from nothing but its inputs, and compare.
-        key: The public key that must have signed it.
+        image: A reference or digest in the project's own layout, else a reference in a registry.
+        rebuild: Also build the image's release tag again, without cached layers, and compare the digests.
+        key: The public key file; the image must be signed with this key.
     """
 
     image: str
@@ -56,13 +56,13 @@ class VerifyRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageVerdict:
     """
-    What was found.
+    The result of a verification.
 
     Attributes:
-        label_faults: Why the labels are not those of the tag that they name.
-        documents: Of the attached documents.
-        rebuilt: The digest of a rebuild, None where none was asked for.
-        differences: What moved between the image and its rebuild, by input.
+        label_faults: How the labels differ from the release tag that they name.
+        documents: The findings about the attached documents.
+        rebuilt: The digest of the rebuild; None if no rebuild was requested.
+        differences: The inputs that differ between the image and its rebuild.
     """
 
     image: str
@@ -75,19 +75,19 @@ class ImageVerdict:
 
     @property
     def holds(self) -> bool:
-        """Whether everything that was looked at is right."""
+        """Whether labels, documents and, if requested, the rebuild are all right."""
         same = self.rebuilt is None or self.rebuilt == self.digest
         return not self.label_faults and not self.documents.broken and same
 
 
 def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress) -> ImageVerdict:
     """
-    Look at the image, every blob of it, and what is said of it.
+    Verify the image's blobs, labels and attached documents.
 
     Raises:
-        ImageNotFound: Neither the project nor a registry has it.
+        ImageNotFound: Neither the project nor a registry has the image.
         DigestMismatch: A blob is damaged.
-        InvalidInput: A rebuild is asked of an image of no release.
+        InvalidInput: A rebuild was requested, but the image belongs to no release.
     """
     project = load_project(request.path or Path.cwd())
     bench = ImageWorkspace(places=places_of(project.root))
@@ -116,7 +116,10 @@ def _with_rebuild(
     verdict: ImageVerdict, contents: ImageContents, project: Project, bench: ImageWorkspace, on_progress: OnProgress
 ) -> ImageVerdict:
     if verdict.release is None or release_of(verdict.release) is None:
-        raise InvalidInput(f"{verdict.image} is of no release, so nothing says what to build again.")
+        raise InvalidInput(
+            f"{verdict.image} belongs to no release and cannot be rebuilt.",
+            remedy="Verify the image without --rebuild.",
+        )
     platform = Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")
     held = ((contents.config.get("config") or {}).get("Labels") or {}).get(MODEL)
     model = None if held is None else VersionRef.parse(held)
@@ -132,7 +135,7 @@ def _with_rebuild(
 
 
 def _beside(bench: ImageWorkspace) -> Path:
-    """On the disk of the images, so that base layers are links."""
+    """The images' own directory: on the same disk, base layers can be linked instead of copied."""
     bench.places.images.mkdir(parents=True, exist_ok=True)
     return bench.places.images
 
@@ -147,7 +150,7 @@ def _at_hand(
         return layout, latest
     reference = ImageReference.parse(name)
     if not names_host(name):
-        raise ImageNotFound(f"The project has no image {name}.", remedy="Look at: mendel images")
+        raise ImageNotFound(f"The project has no image {name}.", remedy="List the project's images with: mendel images")
     image = pull(registries, reference, this_platform(), scratch, on_progress=on_progress)
     repository = f"{reference.host}/{reference.path}"
     for entry in remote_attachments(registries, repository, image.digest):
@@ -163,7 +166,7 @@ def _check_blobs(layout: Layout, digest: Digest) -> None:
 
 
 def _commit(project: Project, tag: str | None) -> str | None:
-    """The commit that the tag leads to, where this repository has it."""
+    """The commit of *tag*; None if this repository lacks the tag."""
     git = GitPrograms()
     tree = git.work_tree(project.root)
     details = None if tree is None or tag is None else git.tag(tree.top, tag)

@@ -1,4 +1,4 @@
-"""A registered version as the source of an image: its artefact from the registry, its code from its release."""
+"""The source of a registered version's image: the artefact from the registry, the code from the release."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mendel.values import Digest, VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionTree:
     """
-    A registered version on this disk.
+    The files of a registered version on this disk.
 
     Attributes:
-        directory: Its ``version.json`` and ``artifact/``, as an image carries them.
+        directory: The directory with ``version.json`` and ``artifact/`` that goes into the image.
     """
 
     ref: VersionRef
@@ -35,23 +35,25 @@ class VersionTree:
 @contextmanager
 def version_source(ref: VersionRef, project: Project, git: Git) -> Iterator[tuple[Source, VersionTree]]:
     """
-    The release of *ref* as its tag exports it, and its artefact, until the block ends.
+    Export the release of *ref* and download its artefact; both are deleted when the block ends.
 
     Raises:
         VersionNotFound: The registry has no such version.
-        Unsupported: It belongs to no release: there is no code to put into an image.
-        Conflict: Its release is of another classifier.
+        Unsupported: The version belongs to no release, so its code is unknown.
+        Conflict: The version's release is a release of another classifier.
     """
     with connect() as client, tempfile.TemporaryDirectory(prefix="mendel-version-") as scratch:
         record = client.version(ref)
         tag = None if record.release_tag is None else release_of(record.release_tag)
         if tag is None:
             raise Unsupported(
-                f"{ref} belongs to no release, so nothing says with which code and wheels it runs.",
-                remedy="Register it from a project: mendel tag, then mendel train.",
+                f"{ref} belongs to no release, so the code and wheels of its image are unknown.",
+                remedy="Register a version from a project: mendel tag, then mendel train.",
             )
         if tag.classifier != ref.model:
-            raise Conflict(f"{ref} is registered as a version of {ref.model}, and released as {tag.classifier}.")
+            raise Conflict(
+                f"{ref} is a version of {ref.model}, but its release {tag} is a release of {tag.classifier}."
+            )
         tree, carried = Path(scratch) / "tree", Path(scratch) / "version"
         client.download(record.artifact_digest, tree)
         write_version_directory(carried, record.ref.model, record.served, tree)

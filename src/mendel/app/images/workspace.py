@@ -1,4 +1,4 @@
-"""What this machine builds, keeps and pushes images with: adapters on the places of one project."""
+"""The adapters that build, store and push the images of one project."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ class ImageWorkspace:
     Adapters for one project's images.
 
     Attributes:
-        places: Of the project as it is checked out, also when an export of it is built.
+        places: The directories of the checked-out project, even if an exported release is built.
     """
 
     places: Places
 
     @staticmethod
     def registries() -> RegistryClients:
-        """Conversations with registries, which end with a ``with`` block."""
+        """Clients of registries; use them in a ``with`` block."""
         return open_registries()
 
     @cached_property
     def layout(self) -> Layout:
-        """The project's images."""
+        """The layout that holds the project's images."""
         return Layout(self.places.images)
 
     @cached_property
     def bases(self) -> BaseImages:
-        """Base images, wherever they are."""
+        """Base images, from layouts, tar files and registries."""
         return bases_for(self.places)
 
     def wheels(self, project: Path) -> CachedWheels:
-        """Wheels that lie in the tree that is built, and in the cache."""
+        """The wheels in the project's ``mlserver.wheels/`` and in the cache."""
         return CachedWheels(self.places.cache / "wheels", project=project / WHEELS_DIRECTORY)
 
     @contextmanager
@@ -70,14 +70,14 @@ class ImageWorkspace:
         self, name: str, wheels: CachedWheels, project: Path, *, layout: Layout | None = None
     ) -> Iterator[BuildEngine]:
         """
-        The engine *name*, which lets go of what it made and nobody named when the block ends.
+        Open the engine *name*; the builder ``oci`` drops unnamed images when the block ends.
 
         Args:
-            project: The tree that is built; engines find there which Debian packages and sources it needs.
-            layout: Where our own builder writes; the project's images by default.
+            project: The directory that is built; its files list the Debian packages and source builds for engines.
+            layout: The layout that ``oci`` writes to; the project's images by default.
 
         Raises:
-            InvalidInput: There is no engine of that name.
+            InvalidInput: No engine has this name.
         """
         if name != OCI:
             yield self._other_engine(name, wheels, project)
