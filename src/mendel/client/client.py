@@ -259,7 +259,7 @@ class Client(ModelRegistering):
         return self._call(incidents.decisions, incidents.OneIncident(incident_id=incident_id))
 
     def acknowledge(self, incident_id: str) -> Incident:
-        """Say that somebody looks into it."""
+        """Acknowledge an incident: a person works on it."""
         return self._call(incidents.acknowledge, incidents.OneIncident(incident_id=incident_id))
 
     def resolve(self, incident_id: str, *, reason: str) -> Incident:
@@ -292,7 +292,7 @@ class Client(ModelRegistering):
         self._call(runs.pause_healing, runs.PauseHealing(model=_name(model), reason=reason))
 
     def resume_healing(self, model: str | None = None) -> None:
-        """Switch it on again."""
+        """Let healing act again, for one model or for all."""
         self._call(runs.resume_healing, runs.PauseHealing(model=_name(model)))
 
     # -- the log --

@@ -1,4 +1,4 @@
-"""Evidence in, gate report out."""
+"""Judge the evidence about a candidate version: every gate passes, fails or is undecided."""
 
 from mendel.gates.evidence import Answers, Evidence, Findings, FloorFinding, RunCause, SegmentFinding
 from mendel.gates.judgement import decide, judge

@@ -22,7 +22,8 @@ def send_to_shadow(
     """
     Give the shadow a copy of *ticket*, after the request itself was queued.
 
-    Shed when the shadow, or the version that answers, has a queue: shadows live on what is left over.
+    The shadow gets no copy, and one is counted as shed, when the shadow's queue has reached ``max_shadow_queue`` or the
+    answering version's queue is longer than that.
     """
     shadow = hosted.versions.get(hosted.deployment.shadow or 0)
     if shadow is None or shadow is version:

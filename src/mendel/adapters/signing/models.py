@@ -140,7 +140,7 @@ def _read(statement: bytes) -> tuple[str, Digest, _Predicate]:
     try:
         told = msgspec.json.decode(statement, type=_Statement)
         if (told.type, told.predicate_type) != (STATEMENT_TYPE, MODEL_SIGNATURE_TYPE):
-            raise SignatureInvalid(f"It signs a {told.predicate_type}, not a model directory.")
+            raise SignatureInvalid(f"The signature is for a {told.predicate_type}, not for a model directory.")
         predicate = msgspec.json.decode(told.predicate, type=_Predicate)
     except msgspec.DecodeError as error:
         raise SignatureInvalid(f"It signs no model directory: {error}.") from error
