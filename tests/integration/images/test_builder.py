@@ -358,7 +358,7 @@ def test_a_container_that_may_not_mount_verifies_too(tmp_path: Path) -> None:
     if os.geteuid() or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv (util-linux)")
     program = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.path.insert(0, {str(SOURCES)!r})\n"
+        f"import sys; sys.path[:0] = {[str(SOURCES), str(Path(__file__).parent), *sys.path[1:]]!r}\n"
         "import importlib.util; from pathlib import Path\n"
         f"spec = importlib.util.spec_from_file_location('real', {__file__!r})\n"
         "real = importlib.util.module_from_spec(spec); spec.loader.exec_module(real)\n"

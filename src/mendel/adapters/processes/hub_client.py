@@ -199,7 +199,9 @@ class Directory:
         await asyncio.to_thread(shutil.copytree, tree, into)
         found = await asyncio.to_thread(tree_digest, into)
         if found != digest:
-            raise DigestMismatch(f"The artefact in {tree} has digest {found}.", remedy=f"Restore the artefact with digest {digest}.")
+            raise DigestMismatch(
+                f"The artefact in {tree} has digest {found}.", remedy=f"Restore the artefact with digest {digest}."
+            )
 
 
 def _refuse(answer: httpx.Response, what: str, *, absent: type[NotFound] = ArtifactNotFound) -> None:
