@@ -44,7 +44,7 @@ class ResponseFormat:
             return Body(_with_values(returned) if self.values_only else returned)
         if self.validated and not proba:
             raise ModelFailed(
-                f"The model answered a {type(returned).__name__}; with api.response_format custom it must answer a dict."
+                f"The model answered a {type(returned).__name__}; api.response_format custom needs a dict."
             )
         return None
 

@@ -142,7 +142,7 @@ async def test_custom_promises_a_dict(open_project, everywhere):
     world = await open_project(SUM, "api: {response_format: custom}")
     refused = await everywhere(world, ROWS)
     assert refused.error == "model_failed"
-    assert "must answer a dict" in refused.message
+    assert "needs a dict" in refused.message
     world = await open_project(SUM, "api: {response_format: custom, response_validation: false}")
     assert (await everywhere(world, ROWS)).body["predictions"] == [3.0, 7.0]
 
