@@ -32,7 +32,7 @@ def workflows(path, *, executor="hub", version="1"):
 def test_a_second_one_in_the_process_is_refused(tmp_path):
     """While one is open another is refused, instead of sharing its database unasked; afterwards it opens."""
     with workflows(tmp_path / "a.db").open():
-        with pytest.raises(RuntimeError, match="open already"), workflows(tmp_path / "b.db").open():
+        with pytest.raises(RuntimeError, match="already open"), workflows(tmp_path / "b.db").open():
             pass
         assert not (tmp_path / "b.db").exists()
     with workflows(tmp_path / "b.db").open():

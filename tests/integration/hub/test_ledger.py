@@ -180,7 +180,7 @@ class TestKeys:
     def test_what_is_no_scope_makes_no_key(self, client):
         """Unknown scopes, and none, are refused with those there are."""
         for scopes in (["root"], []):
-            with pytest.raises(InvalidValue, match="Scopes are predict, read"):
+            with pytest.raises(InvalidValue, match="scopes are predict, read"):
                 client.add_key(scopes, label="x")
 
     def test_a_key_is_kept_as_its_digest(self, hub, client):
