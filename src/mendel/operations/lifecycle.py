@@ -99,7 +99,7 @@ class RollBack(OneModel):
 
 @operation("GET", "/models/{model}/deployment", scope=Scope.READ, errors=(ModelNotFound,))
 def deployment(call: Call, request: OneModel) -> Deployment:
-    """Show what servers shall serve of a model."""
+    """Show the deployment of a model: the desired state that its servers follow."""
     return call.hub.registry.lifecycle.deployment(request.model)
 
 

@@ -90,7 +90,10 @@ class RetrainingPolicy:
         if not 0 <= self.min_coverage <= 1:
             raise InvalidPolicy(f"retraining.min_coverage is a fraction, not {self.min_coverage}.")
         if self.min_labels < 1 or self.window <= timedelta(0):
-            raise InvalidPolicy("retraining.min_labels is at least 1, and retraining.window above 0.")
+            raise InvalidPolicy(
+                f"retraining.min_labels is {self.min_labels} and must be at least 1; "
+                f"retraining.window is {self.window} and must be above 0."
+            )
         if self.shadow:
             remedy = "Leave retraining.shadow at 0; the gates judge by replay."
             raise InvalidPolicy(

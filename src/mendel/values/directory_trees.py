@@ -100,8 +100,12 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         entry = super().frombuf(buf, encoding, errors)
         extended = entry.type in {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE} | set(_LONG_NAMES)
-        if entry.size < 0 or (extended and entry.size > _MAX_HEADER_BYTES):
-            raise InvalidInput(f"A header in the archive declares a size of {entry.size} bytes.")
+        if entry.size < 0:
+            raise InvalidInput(f"A header in the archive declares a negative size: {entry.size} bytes.")
+        if extended and entry.size > _MAX_HEADER_BYTES:
+            raise InvalidInput(
+                f"An extended tar header declares {entry.size} bytes; at most {_MAX_HEADER_BYTES} are allowed."
+            )
         return entry
 
 

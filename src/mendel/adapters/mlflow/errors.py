@@ -18,9 +18,9 @@ def translated() -> Iterator[None]:
     Turn MLflow's errors into Mendel's.
 
     Raises:
-        ArtifactNotFound: It does not know the model.
-        InvalidInput: It refuses a name, a tag or a metric.
-        StoreUnavailable: Anything else: its database, its server, or the disk.
+        ArtifactNotFound: MLflow does not know the model.
+        InvalidInput: MLflow refuses a name, a tag or a metric.
+        StoreUnavailable: MLflow reports any other error, or the artefacts cannot be read or written (OSError).
     """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds to import
 

@@ -192,7 +192,7 @@ def serve(
         ),
     ] = None,
     artifact: Annotated[
-        Path | None, option(metavar="DIR", help="Serve the registered version in DIR, without a hub.")
+        Path | None, option(metavar="DIR", help="Without a hub: serve the model version in DIR.")
     ] = None,
     url: Annotated[str | None, option("--hub", metavar="URL", help="The URL of the hub.", envvar="MENDEL_URL")] = None,
     directory: Directory = None,

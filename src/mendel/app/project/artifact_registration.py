@@ -123,7 +123,7 @@ def _flavor(told: Descriptor) -> str:
             return flavor
     raise InvalidInput(
         f"Servers load no flavour of {', '.join(told.flavors)}.",
-        remedy=f"Give an artefact of {' or '.join(known)}.",
+        remedy=f"Give an artefact that has the flavour {' or '.join(known)}.",
     )
 
 

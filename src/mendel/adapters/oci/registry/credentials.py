@@ -106,7 +106,10 @@ class Keychain:
 
     def _of_helper(self, helper: str, host: str, file: Path) -> Credential:
         if not _HELPER.fullmatch(helper):
-            raise InvalidSettings(f"{file} names a credential helper that cannot be one.")
+            raise InvalidSettings(
+                f"{file} holds an invalid name of a credential helper; such a name starts with a letter or digit and "
+                "holds only letters, digits, '_', '.' and '-'."
+            )
         answer = self._ask(f"docker-credential-{helper}", _DOCKER_KEY if host == DEFAULT_HOST else host)
         if not answer:
             return Anonymous()

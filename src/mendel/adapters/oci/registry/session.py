@@ -235,7 +235,7 @@ class RegistrySession:
                 f"{self.host} does not allow {asked}{said}.", remedy="Ask for access, or log in as another user."
             )
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-            raise TooLarge(f"{self.host} takes no {asked} of {call.length} bytes{said}.")
+            raise TooLarge(f"{self.host} refuses {asked}: {call.length} bytes are more than it accepts{said}.")
         raise Unsupported(f"{self.host} refuses {asked} with {status}{said}.")
 
     def _said(self, response: httpx.Response) -> str:
