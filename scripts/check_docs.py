@@ -171,7 +171,7 @@ def messages() -> Iterator[tuple[str, str]]:
 def known() -> Known:
     """What exists, from the code itself."""
     from mendel.app.cli.main import commands  # noqa: PLC0415 - tests of this file's functions need no CLI
-    from mendel.app.project.schema import mlserver_schema  # noqa: PLC0415
+    from mendel.app.project.project_file_schema import mlserver_schema  # noqa: PLC0415
     from mendel.app.settings import OTHER_VARIABLES, explain_settings  # noqa: PLC0415
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -33,7 +33,7 @@ from mendel.projects.entities import (
 )
 from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
 from mendel.projects.project_file import FILE, LEGACY_FILE, find_project_file, load_project
-from mendel.projects.project_templates import NewFile, classifier_name, convert_older_format, new_project_files
+from mendel.projects.project_scaffold import NewFile, classifier_name, convert_older_format, new_project_files
 from mendel.projects.releases import (
     Release,
     ReleaseState,

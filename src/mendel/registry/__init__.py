@@ -2,7 +2,6 @@
 
 from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest
-from mendel.registry.apply_plan import MIRROR_ALIAS
 from mendel.registry.artifact_mirror import mirror_alias
 from mendel.registry.availability import Availability, availability_of
 from mendel.registry.health import HealthMetrics, HealthReport
@@ -37,7 +36,7 @@ from mendel.registry.rollback_triggers import (
     remedy_of,
     severity_of,
 )
-from mendel.registry.serving_evidence import (
+from mendel.registry.serving_metrics import (
     ServingWindow,
     evidence_of,
     health_report,
@@ -67,6 +66,7 @@ from mendel.registry.stage_plans import (
     plan_transition,
     require_transition,
 )
+from mendel.registry.stage_transitions import MIRROR_ALIAS
 from mendel.registry.version_records import (
     Approval,
     Expectations,

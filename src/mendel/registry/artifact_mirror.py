@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mendel.durable import Payload, WorkflowContext, WorkflowFunction
 from mendel.errors import GenerationConflict
-from mendel.registry.apply_plan import deployment_of
 from mendel.registry.ports import ArtifactStore, Mirror, RegistryStore
+from mendel.registry.stage_transitions import deployment_of
 from mendel.registry.transactions import ModelLocks, RegistryTransactions
 from mendel.values import ModelName
 

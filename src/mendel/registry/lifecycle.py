@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from mendel.durable import Clock, StepKey, Transaction
-from mendel.registry.apply_plan import Act, PlanApplication, after, deployment_of, entering, newest_gate, state_of
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, RolledBack
 from mendel.registry.lookups import require_model, require_version
 from mendel.registry.ports import RegistryStore
@@ -16,6 +15,15 @@ from mendel.registry.stage_plans import (
     plan_release_of_kept,
     plan_rollback,
     plan_transition,
+)
+from mendel.registry.stage_transitions import (
+    Act,
+    StageTransitions,
+    after,
+    deployment_of,
+    entering,
+    newest_gate,
+    state_of,
 )
 from mendel.registry.transactions import RegistryTransactions
 from mendel.registry.version_records import Approval, VersionRecord
@@ -32,7 +40,7 @@ class Lifecycle:
     def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._plans = PlanApplication(transactions)
+        self._plans = StageTransitions(transactions)
 
     def approve(self, ref: VersionRef, *, policy: bool = False, bias: bool = False, by: str) -> VersionRecord:
         """

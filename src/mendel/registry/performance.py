@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from mendel.durable import Clock, Transaction
-from mendel.registry.apply_plan import deployment_of
 from mendel.registry.health import HealthReport
 from mendel.registry.lookups import current_policy, require_model, require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.rollback_triggers import RollbackCheck
-from mendel.registry.serving_evidence import (
+from mendel.registry.serving_metrics import (
     ServingEvidence,
     evidence_of,
     health_report,
@@ -21,6 +20,7 @@ from mendel.registry.serving_evidence import (
     serving_window,
 )
 from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
+from mendel.registry.stage_transitions import deployment_of
 from mendel.registry.transactions import RegistryTransactions
 from mendel.values import ModelName, ServerReport, VersionRef, Window
 

@@ -117,8 +117,8 @@ class Program:
 
     def failed(self, arguments: tuple[str, ...], ended: Ended, *, remedy: str = "") -> ProgramFailed:
         """The error for a run that ended with one."""
-        said = f"{self.name} {_verb(arguments)} failed: {ended.complaint}."
-        return ProgramFailed(said, log_tail=ended.tail, remedy=remedy or _remedy(self.name, ended.tail))
+        message = f"{self.name} {_verb(arguments)} failed: {ended.complaint}."
+        return ProgramFailed(message, log_tail=ended.tail, remedy=remedy or _remedy(self.name, ended.tail))
 
     def _watched(
         self,
@@ -172,8 +172,8 @@ class Program:
                     end_from_below(process)
 
     def _too_slow(self, arguments: tuple[str, ...], within: timedelta) -> ProgramFailed:
-        said = f"{self.name} {_verb(arguments)} did not end within {within.total_seconds():g} s."
-        return ProgramFailed(said, remedy=f"Look at what {self.name} is doing, then try again.")
+        message = f"{self.name} {_verb(arguments)} did not end within {within.total_seconds():g} s."
+        return ProgramFailed(message, remedy=f"Look at what {self.name} is doing, then try again.")
 
 
 def end_from_below(process: subprocess.Popen[bytes]) -> None:

@@ -207,19 +207,19 @@ class Directory:
 def _refuse(answer: httpx.Response, what: str, *, absent: type[NotFound] = ArtifactNotFound) -> None:
     if answer.is_success:
         return
-    said = f"The hub answered {answer.status_code} for {what}: {answer.text[:200]}"
+    message = f"The hub answered {answer.status_code} for {what}: {answer.text[:200]}"
     match answer.status_code:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
-            raise Unauthenticated(said, remedy="Give the server a key with the scopes read and label.")
+            raise Unauthenticated(message, remedy="Give the server a key with the scopes read and label.")
         case httpx.codes.NOT_FOUND:
-            raise absent(said)
+            raise absent(message)
         case httpx.codes.CONFLICT:
-            raise Conflict(said)
+            raise Conflict(message)
         case httpx.codes.UNPROCESSABLE_ENTITY:
-            raise SegmentCorrupt(said)
+            raise SegmentCorrupt(message)
         case status if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in _PASSING:
-            raise InvalidInput(said)
-    raise HubUnavailable(said)
+            raise InvalidInput(message)
+    raise HubUnavailable(message)
 
 
 _PASSING: Final = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS})

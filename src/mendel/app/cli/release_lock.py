@@ -35,7 +35,7 @@ def lock(
     path: ProjectPath = None,
 ) -> Result:
     """Pin requirements and base image in mlserver.lock."""
-    from mendel.app.project.schema import require_policies  # noqa: PLC0415 - help must be quick
+    from mendel.app.project.project_file_schema import require_policies  # noqa: PLC0415 - help must be quick
     from mendel.projects import load_project  # noqa: PLC0415
 
     if check and (upgrade or vendor):

@@ -13,7 +13,7 @@ from mendel.app.cli.tables import CLASSIFIERS, ListedClassifier
 
 def list_classifiers(*, classifier: ClassifierName = None, path: ProjectPath = None) -> Result:
     """List the classifiers of the project."""
-    from mendel.app.project.schema import require_policies  # noqa: PLC0415 - help must be quick
+    from mendel.app.project.project_file_schema import require_policies  # noqa: PLC0415 - help must be quick
     from mendel.projects import load_project, shown_classifiers  # noqa: PLC0415
 
     project = load_project(path or Path.cwd())
@@ -47,7 +47,7 @@ def schema(
     """
     import json  # noqa: PLC0415 - help must be quick
 
-    from mendel.app.project.schema import mlserver_schema  # noqa: PLC0415
+    from mendel.app.project.project_file_schema import mlserver_schema  # noqa: PLC0415
     from mendel.errors import StoreUnavailable  # noqa: PLC0415
 
     document = mlserver_schema()

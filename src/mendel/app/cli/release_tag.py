@@ -150,7 +150,7 @@ def _bump(text: str) -> Bump:
 
 def _project_to_tag(where: Path, git: Git) -> Project:
     """The project; what stands against a release besides an invalid project file is said together with it."""
-    from mendel.app.project.schema import require_policies  # noqa: PLC0415
+    from mendel.app.project.project_file_schema import require_policies  # noqa: PLC0415
     from mendel.projects import find_project_file, load_project, repository_obstacles  # noqa: PLC0415
 
     try:

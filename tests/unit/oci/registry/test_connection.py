@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mendel.adapters.oci.registry.connection import Wire
+from mendel.adapters.oci.registry.connection import ConnectionPool
 from mendel.adapters.oci.registry.messages import RegistrySettings
 
 
@@ -24,13 +24,13 @@ from mendel.adapters.oci.registry.messages import RegistrySettings
 )
 def test_only_the_registry_s_own_address_is_home(address: str, home: bool) -> None:
     """Credentials go to the same scheme, host and port only, however alike another address looks."""
-    assert Wire("r.example", RegistrySettings()).leads_home(address) is home
+    assert ConnectionPool("r.example", RegistrySettings()).leads_home(address) is home
 
 
 def test_a_registry_behind_a_proxy_keeps_tls() -> None:
     """An address of the registry itself that lost its TLS behind a proxy gets it back; another host's does not."""
-    wire = Wire("r.example", RegistrySettings())
-    assert wire.address("http://r.example/v2/up?x=1") == "https://r.example/v2/up?x=1"
-    assert wire.address("/v2/up") == "https://r.example/v2/up"
-    assert wire.address("http://other.example/v2/up") == "http://other.example/v2/up"
-    assert Wire("docker.io", RegistrySettings()).address("/v2/") == "https://registry-1.docker.io/v2/"
+    pool = ConnectionPool("r.example", RegistrySettings())
+    assert pool.address("http://r.example/v2/up?x=1") == "https://r.example/v2/up?x=1"
+    assert pool.address("/v2/up") == "https://r.example/v2/up"
+    assert pool.address("http://other.example/v2/up") == "http://other.example/v2/up"
+    assert ConnectionPool("docker.io", RegistrySettings()).address("/v2/") == "https://registry-1.docker.io/v2/"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from mendel.adapters.oci.registry.messages import Answer, Body, Call, join
-from mendel.adapters.oci.registry.retry_limits import Passing, Trials
+from mendel.adapters.oci.registry.retry_limits import Attempts, TransientError
 from mendel.errors import Denied, RegistryUnavailable, Unsupported
 from mendel.images.manifests import Descriptor
 
@@ -74,13 +74,13 @@ class Upload:
             RegistryUnavailable: It broke off too often.
             Unauthenticated, Forbidden, TooLarge, Unsupported: The registry refuses it.
         """
-        trials = Trials(self._session.retry_limits)
+        attempts = Attempts(self._session.retry_limits)
         while True:
             try:
                 return self._attempt()
-            except Passing as passing:
+            except TransientError as error:
                 self._in_doubt = self._location is not None
-                trials.failed(passing, reached=self._offset)
+                attempts.failed(error, reached=self._offset)
 
     def _attempt(self) -> Sent:
         if self._exists():
@@ -200,7 +200,7 @@ class Upload:
             raise Unsupported(f"{self._session.host} begins an upload without saying where.")
         return self._location
 
-    def _lost(self, answer: Answer) -> Passing:
+    def _lost(self, answer: Answer) -> TransientError:
         self._location, self._offset = None, 0
         message = f"{self._session.host} lost the upload of {self._blob.digest} ({answer.status})."
-        return Passing(RegistryUnavailable(message, remedy="Try again."))
+        return TransientError(RegistryUnavailable(message, remedy="Try again."))

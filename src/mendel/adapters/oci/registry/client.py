@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from mendel.adapters.oci.registry.blob_upload import Sent, Upload
 from mendel.adapters.oci.registry.credentials import Keychain
 from mendel.adapters.oci.registry.messages import Answer, Call, RegistrySettings, join
-from mendel.adapters.oci.registry.retry_limits import Passing, RetryLimits, Trials
+from mendel.adapters.oci.registry.retry_limits import Attempts, RetryLimits, TransientError
 from mendel.errors import Corrupt, DigestMismatch, ImageNotFound, InvalidValue, RegistryUnavailable, Unsupported
 from mendel.images.manifests import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, digest_of, parse_json
 from mendel.values import Digest
@@ -89,8 +89,8 @@ class RegistryClient:
         stated = selector if selector.startswith("sha256:") else answer.headers.get("docker-content-digest", digest)
         if stated.startswith("sha256:") and stated != digest:
             raise DigestMismatch(f"{self.host} gives {path} as {stated}, but its bytes are {digest}.")
-        said = parse_json(answer.content).get("mediaType") or answer.headers.get("content-type", MANIFEST)
-        return Document(content=answer.content, media_type=str(said).partition(";")[0].strip(), digest=digest)
+        media_type = parse_json(answer.content).get("mediaType") or answer.headers.get("content-type", MANIFEST)
+        return Document(content=answer.content, media_type=str(media_type).partition(";")[0].strip(), digest=digest)
 
     def put_document(self, path: str, selector: str, content: bytes, media_type: str) -> bool:
         """
@@ -128,7 +128,7 @@ class RegistryClient:
             yield pieces
 
     def _pieces(self, path: str, blob: Descriptor) -> Generator[bytes]:
-        trials, received = Trials(self._session.retry_limits), 0
+        attempts, received = Attempts(self._session.retry_limits), 0
         while True:
             try:
                 with closing(self._blob_from(path, blob, received)) as pieces:
@@ -138,9 +138,9 @@ class RegistryClient:
                 if received >= blob.size:
                     return
                 message = f"{self.host} ends the blob {blob.digest} after {received} of {blob.size} bytes."
-                trials.failed(Passing(RegistryUnavailable(message, remedy="Try again.")), reached=received)
-            except Passing as passing:
-                trials.failed(passing, reached=received)
+                attempts.failed(TransientError(RegistryUnavailable(message, remedy="Try again.")), reached=received)
+            except TransientError as error:
+                attempts.failed(error, reached=received)
 
     def upload(
         self,

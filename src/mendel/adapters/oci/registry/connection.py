@@ -16,7 +16,7 @@ from mendel.images.references import DEFAULT_HOST, is_loopback
 E = TypeVar("E", bound=BaseException)
 
 
-class Wire:
+class ConnectionPool:
     """Opens connections when they are first needed, and keeps them; safe to share between threads."""
 
     def __init__(self, host: str, settings: RegistrySettings) -> None:

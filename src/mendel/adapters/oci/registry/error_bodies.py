@@ -11,10 +11,10 @@ from typing import Any, Final
 import httpx
 
 _MAX_BYTES: Final = 64 << 10
-_MAX_SAID: Final = 300
+_MAX_CHARACTERS: Final = 300
 
 
-def said(response: httpx.Response, *, secrets: Iterable[str]) -> str:
+def error_message(response: httpx.Response, *, secrets: Iterable[str]) -> str:
     """The message of an error with a colon in front, cut, without *secrets* that it repeats; empty where none is."""
     content = bytearray()
     try:
@@ -27,7 +27,7 @@ def said(response: httpx.Response, *, secrets: Iterable[str]) -> str:
     text = _text(bytes(content))
     for secret in tuple(secrets):
         text = text.replace(secret, "***")
-    return f": {text[:_MAX_SAID]}" if text else ""
+    return f": {text[:_MAX_CHARACTERS]}" if text else ""
 
 
 def retry_after(headers: httpx.Headers) -> timedelta | None:
@@ -45,7 +45,7 @@ def _text(content: bytes) -> str:
     try:
         tree: Any = json.loads(content)
         entries = tree["errors"]
-        said = "; ".join(f"{entry.get('message') or ''} ({entry.get('code') or ''})".strip() for entry in entries)
+        text = "; ".join(f"{entry.get('message') or ''} ({entry.get('code') or ''})".strip() for entry in entries)
     except (ValueError, KeyError, TypeError, AttributeError):
-        said = content.decode(errors="replace") if not content.lstrip().startswith(b"<") else ""
-    return " ".join("".join(c if c.isprintable() else " " for c in said).split())
+        text = content.decode(errors="replace") if not content.lstrip().startswith(b"<") else ""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -18,7 +18,7 @@ _WIDTH = 4
 _GRACE_S = 0.5
 
 
-def each_of(items: Sequence[T], act: Callable[[T], R], retry_limits: RetryLimits) -> list[R]:
+def run_parallel(items: Sequence[T], act: Callable[[T], R], retry_limits: RetryLimits) -> list[R]:
     """
     What *act* gives for each of *items*, in their order, four at a time.
 
@@ -67,7 +67,7 @@ def _taken(ended: SimpleQueue[tuple[int, R] | BaseException]) -> tuple[int, R]:
     return outcome
 
 
-class Tally:
+class TransferProgress:
     """Adds up what several transfers report into one progress."""
 
     def __init__(self, doing: str, total: int, on_progress: OnProgress) -> None:

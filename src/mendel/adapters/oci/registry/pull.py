@@ -8,7 +8,7 @@ from functools import partial
 
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.registry.client import Document, RegistryClient, RegistryClients
-from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
+from mendel.adapters.oci.registry.parallel_transfers import TransferProgress, run_parallel
 from mendel.errors import ImageNotFound
 from mendel.images import OnProgress, Platform
 from mendel.images.manifests import INDEXES, MANIFESTS, Descriptor, Manifest, parse_json
@@ -49,15 +49,15 @@ def pull(
     document = _for_platform(registry, reference, platform, into)
     manifest = Manifest.parse(document.content)
     blobs = tuple({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
-    tally = Tally(f"pulling {reference}", sum(blob.size for blob in blobs), on_progress)
+    progress = TransferProgress(f"pulling {reference}", sum(blob.size for blob in blobs), on_progress)
 
     def fetch(blob: Descriptor) -> None:
         if not into.has(blob.digest):
             with registry.blob(reference.path, blob) as pieces:
-                into.stream_in(pieces, blob, partial(tally.add, blob.digest))
-        tally.reached(blob.digest, blob.size)
+                into.stream_in(pieces, blob, partial(progress.add, blob.digest))
+        progress.reached(blob.digest, blob.size)
 
-    each_of(blobs, fetch, registries.retry_limits)
+    run_parallel(blobs, fetch, registries.retry_limits)
     into.put(document.content)  # last: who finds the manifest finds its blobs
     return document.descriptor
 

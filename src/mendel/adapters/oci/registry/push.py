@@ -11,7 +11,7 @@ from typing import Final
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.registry.blob_upload import Sent
 from mendel.adapters.oci.registry.client import RegistryClients
-from mendel.adapters.oci.registry.parallel_transfers import Tally, each_of
+from mendel.adapters.oci.registry.parallel_transfers import TransferProgress, run_parallel
 from mendel.adapters.oci.registry.referrers_fallback import attach_by_tag, is_fallback_tag, listed_by_tag
 from mendel.errors import AlreadyExists, Corrupt, DigestMismatch, InvalidValue
 from mendel.images import OnProgress, ignore_progress
@@ -180,8 +180,10 @@ class _Push:
             children = parse_json(self._layout.read(document.digest)).get("manifests") or ()
             sent = [one for child in children for one in self._bring(Descriptor.parse(child))]
         else:
-            tally = Tally(f"pushing to {self._target.host}", sum(blob.size for blob in blobs), self._on_progress)
-            sent = each_of(blobs, partial(self._bring_blob, tally), self._retry_limits)
+            progress = TransferProgress(
+                f"pushing to {self._target.host}", sum(blob.size for blob in blobs), self._on_progress
+            )
+            sent = run_parallel(blobs, partial(self._bring_blob, progress), self._retry_limits)
         self._put(document, document.digest)
         return sent
 
@@ -191,15 +193,15 @@ class _Push:
         manifest = self._layout.manifest(document.digest)
         return tuple({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
 
-    def _bring_blob(self, tally: Tally, blob: Descriptor) -> Sent:
+    def _bring_blob(self, progress: TransferProgress, blob: Descriptor) -> Sent:
         sent = self._registry.upload(
             self._target.path,
             self._layout.path(blob.digest),
             blob,
             siblings=self._siblings,
-            on_sent=partial(tally.reached, blob.digest),
+            on_sent=partial(progress.reached, blob.digest),
         )
-        tally.reached(blob.digest, blob.size)
+        progress.reached(blob.digest, blob.size)
         return sent
 
     def _put(self, document: Descriptor, selector: str) -> None:
@@ -251,7 +253,7 @@ def _meanings(registries: RegistryClients, targets: Sequence[_Target]) -> dict[s
     def resolve(name: tuple[_Target, str]) -> Digest | None:
         return registries.at(name[0].host).resolve(name[0].path, name[1])
 
-    found = each_of(names, resolve, registries.retry_limits)
+    found = run_parallel(names, resolve, registries.retry_limits)
     return {_name(target, tag): digest for (target, tag), digest in zip(names, found, strict=True)}
 
 

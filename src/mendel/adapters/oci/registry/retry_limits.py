@@ -19,7 +19,7 @@ _WORTHWHILE_BYTES = 1 << 20
 _GLANCE_S = 0.25
 
 
-class Passing(Exception):
+class TransientError(Exception):
     """
     A failure that may pass; it never leaves the adapter.
 
@@ -53,19 +53,19 @@ class RetryLimits:
     rng: random.Random
     abandoned: WeakSet[Thread] = field(default_factory=WeakSet)
 
-    def insist(self, attempt: Callable[[], T]) -> T:
+    def retry(self, attempt: Callable[[], T]) -> T:
         """
-        What *attempt* gives, as soon as it does not raise :class:`Passing`.
+        What *attempt* gives, as soon as it does not raise :class:`TransientError`.
 
         Raises:
             RegistryUnavailable: It still did after as many attempts as the policy has.
         """
-        trials = Trials(self)
+        attempts = Attempts(self)
         while True:
             try:
                 return attempt()
-            except Passing as passing:
-                trials.failed(passing)
+            except TransientError as transient:
+                attempts.failed(transient)
 
     def pause(self, length: timedelta) -> None:
         """Wait, in glances, so that an interruption is noticed."""
@@ -86,7 +86,7 @@ class RetryLimits:
         self.abandoned.update(threads)
 
 
-class Trials:
+class Attempts:
     """The attempts at one thing; those that got some way further (1 MiB) count anew."""
 
     def __init__(self, retry_limits: RetryLimits) -> None:
@@ -94,7 +94,7 @@ class Trials:
         self._failures = 0
         self._reached = 0
 
-    def failed(self, passing: Passing, *, reached: int = 0) -> None:
+    def failed(self, transient: TransientError, *, reached: int = 0) -> None:
         """
         Wait before the next attempt, or give up.
 
@@ -105,7 +105,7 @@ class Trials:
             self._failures, self._reached = 0, reached
         self._failures += 1
         decision = decide_retry(self._retry_limits.policy, self._failures, self._retry_limits.rng)
-        wish = passing.error.retry_after or timedelta(0)
+        wish = transient.error.retry_after or timedelta(0)
         if isinstance(decision, GiveUp) or wish > self._retry_limits.longest_wait:
-            raise passing.error from passing
+            raise transient.error from transient
         self._retry_limits.pause(max(decision.after, wish))

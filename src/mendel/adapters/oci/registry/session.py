@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from mendel.adapters.oci.registry.auth_challenges import BasicChallenge, BearerChallenge, Challenge, parse_challenges
-from mendel.adapters.oci.registry.connection import Wire, cause_of
+from mendel.adapters.oci.registry.connection import ConnectionPool, cause_of
 from mendel.adapters.oci.registry.credentials import Anonymous, Credential, IdentityToken, Keychain, Login
-from mendel.adapters.oci.registry.error_bodies import retry_after, said
+from mendel.adapters.oci.registry.error_bodies import error_message, retry_after
 from mendel.adapters.oci.registry.messages import MAX_DOCUMENT_BYTES, Answer, Call, RegistrySettings, join
-from mendel.adapters.oci.registry.retry_limits import Passing, RetryLimits
+from mendel.adapters.oci.registry.retry_limits import RetryLimits, TransientError
 from mendel.errors import (
     Corrupt,
     Forbidden,
@@ -56,7 +56,7 @@ class RegistrySession:
         self.settings = settings
         self._keychain = keychain
         self._lock = threading.RLock()
-        self._wire = Wire(host, settings)
+        self._connections = ConnectionPool(host, settings)
         self._challenge: Challenge | None = None
         self._authorizations: dict[tuple[str, ...], str] = {}
         self._secrets: set[str] = set()
@@ -67,7 +67,7 @@ class RegistrySession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wire.close()
+        self._connections.close()
 
     def ask(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
         """
@@ -79,10 +79,10 @@ class RegistrySession:
             TooLarge: The answer, or what was sent.
             Unsupported: It refuses the request otherwise; carries its message.
         """
-        return self.retry_limits.insist(lambda: self.ask_once(call, max_bytes=max_bytes))
+        return self.retry_limits.retry(lambda: self.ask_once(call, max_bytes=max_bytes))
 
     def ask_once(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
-        """Ask once; raises :class:`Passing` where trying again makes sense."""
+        """Send one request once; raises :class:`TransientError` for a failure that another attempt may overcome."""
         with self.stream(call) as response:
             content = b"" if call.method == "HEAD" else self._read(response, max_bytes, call)
             return Answer(
@@ -91,7 +91,9 @@ class RegistrySession:
 
     @contextmanager
     def stream(self, call: Call) -> Iterator[httpx.Response]:
-        """Ask once and read the content piecewise, raw; raises :class:`Passing` where trying again makes sense."""
+        """
+        Send one request once and give the response, whose content is still to be read; errors as :meth:`ask_once`.
+        """
         with self._translated():
             response = self._open_authorized(call)
             try:
@@ -107,35 +109,35 @@ class RegistrySession:
         if response.status_code != httpx.codes.UNAUTHORIZED:
             return response
         challenge = parse_challenges(response.headers.get_list("www-authenticate"))
-        said = self._said(response)
+        detail = self._error_message(response)
         response.close()
         if challenge is None:
-            raise Unauthenticated(f"{self.host} refuses {call.method} {_place(call)}{said}.")
+            raise Unauthenticated(f"{self.host} refuses {call.method} {_place(call)}{detail}.")
         with self._lock:
             if self._authorizations.get(call.scopes) in {None, shown}:
                 self._challenge = challenge
                 self._authorizations.pop(call.scopes, None)
             fresh = self._authorization(call)
         if fresh == shown:  # the same password again changes nothing
-            raise self._not_let_in(call, said)
+            raise self._not_let_in(call, detail)
         response = self._open(call, fresh)
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            said = self._said(response)
+            detail = self._error_message(response)
             response.close()
-            raise self._not_let_in(call, said)
+            raise self._not_let_in(call, detail)
         return response
 
     def _open(self, call: Call, authorization: str | None) -> httpx.Response:
         """Send, and follow redirects of what only reads; the credential stays with the registry's own host."""
-        address = self._wire.address(call.url)
+        address = self._connections.address(call.url)
         for _ in range(_MOST_REDIRECTS):
-            own = self._wire.leads_home(address)
+            own = self._connections.leads_home(address)
             headers = {"Accept-Encoding": "identity", **call.headers}
             if own and authorization is not None:
                 headers["Authorization"] = authorization
             if call.body is not None or call.method in {"PUT", "POST", "PATCH"}:
                 headers["Content-Length"] = str(call.length)
-            client = self._wire.client(address)
+            client = self._connections.client(address)
             content = call.body() if call.body is not None else None
             response = client.send(
                 client.build_request(call.method, address, headers=headers, content=content), stream=True
@@ -165,9 +167,9 @@ class RegistrySession:
         return credential.basic
 
     def _token(self, challenge: BearerChallenge, call: Call) -> str:
-        """Change what we have into a token for the call's scopes, and for what the registry said it needs."""
-        realm = join(self._wire.root(), challenge.realm)
-        if urlsplit(realm).scheme not in {"https", urlsplit(self._wire.root()).scheme}:
+        """Change what we have into a token for the call's scopes, and for what the registry asked for."""
+        realm = join(self._connections.root(), challenge.realm)
+        if urlsplit(realm).scheme not in {"https", urlsplit(self._connections.root()).scheme}:
             raise Unauthenticated(f"{self.host} asks for credentials to be sent without TLS, which is not done.")
         scopes = list(dict.fromkeys([*call.scopes, *challenge.scopes]))
         asked = [("service", challenge.service)] if challenge.service else []
@@ -177,7 +179,7 @@ class RegistrySession:
             if response.status_code >= _SERVER_ERROR or response.status_code in _PASSING:
                 self._refuse(response, call)
             if response.status_code >= _FIRST_ERROR:
-                raise self._not_let_in(call, self._said(response))
+                raise self._not_let_in(call, self._error_message(response))
             token = _token_in(self._read(response, _MAX_TOKEN_BYTES, call))
         finally:
             response.close()
@@ -187,7 +189,7 @@ class RegistrySession:
         return f"Bearer {token}"
 
     def _ask_for_token(self, realm: str, asked: list[tuple[str, str]], credential: Credential) -> httpx.Response:
-        client = self._wire.client(realm)
+        client = self._connections.client(realm)
         headers = {"Accept-Encoding": "identity"}
         match credential:
             case IdentityToken(token=token):
@@ -223,29 +225,29 @@ class RegistrySession:
         return bytes(content)
 
     def _refuse(self, response: httpx.Response, call: Call) -> NoReturn:
-        status, said = response.status_code, self._said(response)
+        status, detail = response.status_code, self._error_message(response)
         asked = f"{call.method} {_place(call)}"
         busy = status in _PASSING or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
-        if busy or _NOT_YET in said:
-            message = f"{self.host} answers {asked} with {status}{said}."
+        if busy or _NOT_YET in detail:
+            message = f"{self.host} answers {asked} with {status}{detail}."
             wish = retry_after(response.headers)
-            raise Passing(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
+            raise TransientError(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
         if status == httpx.codes.FORBIDDEN:
             raise Forbidden(
-                f"{self.host} does not allow {asked}{said}.", remedy="Ask for access, or log in as another user."
+                f"{self.host} does not allow {asked}{detail}.", remedy="Ask for access, or log in as another user."
             )
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-            raise TooLarge(f"{self.host} refuses {asked}: {call.length} bytes are more than it accepts{said}.")
-        raise Unsupported(f"{self.host} refuses {asked} with {status}{said}.")
+            raise TooLarge(f"{self.host} refuses {asked}: {call.length} bytes are more than it accepts{detail}.")
+        raise Unsupported(f"{self.host} refuses {asked} with {status}{detail}.")
 
-    def _said(self, response: httpx.Response) -> str:
-        return said(response, secrets=self._secrets)
+    def _error_message(self, response: httpx.Response) -> str:
+        return error_message(response, secrets=self._secrets)
 
-    def _not_let_in(self, call: Call, said: str) -> Unauthenticated:
+    def _not_let_in(self, call: Call, detail: str) -> Unauthenticated:
         known = not isinstance(self._credential(call), Anonymous)
         happened = "does not accept the credentials it was shown" if known else "wants to know who asks"
         return Unauthenticated(
-            f"{self.host} {happened}{said}.",
+            f"{self.host} {happened}{detail}.",
             remedy=f"Log in with docker login {self.host} (or podman), or set MENDEL_REGISTRY_HOSTS={self.host}, "
             "MENDEL_REGISTRY_USER and MENDEL_REGISTRY_PASSWORD.",
         )
@@ -264,7 +266,7 @@ class RegistrySession:
             happened = str(error) or type(error).__name__
             message = f"The registry {self.host} does not answer: {happened}."
             remedy = "Check its name and the network, and try again."
-            raise Passing(RegistryUnavailable(message, remedy=remedy)) from error
+            raise TransientError(RegistryUnavailable(message, remedy=remedy)) from error
         except httpx.InvalidURL as error:
             raise Corrupt(f"{self.host} gives an address that is none: {error}.") from error
 

@@ -144,13 +144,13 @@ class Sandbox:
 def _run(command: Sequence[str], limit: timedelta) -> tuple[Ended, bool]:
     """Run to the end; gives also whether everything was set up for what was to be run."""
     with (
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as output,
         subprocess.Popen(  # noqa: S603 - the scripts are ours and every value is an argument of its own
             command,
             env={"PATH": _SYSTEM_PATH},
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         ) as running,
     ):
@@ -160,7 +160,7 @@ def _run(command: Sequence[str], limit: timedelta) -> tuple[Ended, bool]:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
-        tail, is_ready = _end_of(said.fileno())
+        tail, is_ready = _end_of(output.fileno())
         status = running.wait()
     is_changed = status != _CHROOT_FAILED or "chroot: " not in tail
     return Ended(status=status, tail=tail), is_ready and is_changed

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mendel.app.project.policy_files import checked_policy
-from mendel.app.project.schema import mlserver_schema, require_policies
+from mendel.app.project.project_file_schema import mlserver_schema, require_policies
 from mendel.errors import InvalidProject, MendelError
 from mendel.operations import POLICIES
 from mendel.projects import (

@@ -28,7 +28,7 @@ class Act:
     reason: str
 
 
-class PlanApplication:
+class StageTransitions:
     """Writes the changes of a plan in the caller's transaction."""
 
     def __init__(self, transactions: RegistryTransactions) -> None:
