@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from mendel.errors import MendelError, ModelNotFound, NeedsNewImage, NotSwappable
+from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage, NotSwappable
 from mendel.serving.entities import ImageIdentity
 from mendel.serving.loaded_version import KernelContext, LoadedArtifact, LoadedVersion, footprint, load_artifact
 from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
@@ -50,11 +50,13 @@ class _Failures:
 
     version: int | None = None
     error: str | None = None
+    at_fault: bool = False
     vital: bool = False
 
     def note(self, version: int, error: MendelError, *, vital: bool) -> None:
         if self.version is None or (vital and not self.vital):
             self.version, self.error, self.vital = version, str(error), vital
+            self.at_fault = _is_at_fault(error)
 
 
 @dataclass(slots=True)
@@ -255,6 +257,16 @@ def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image:
         )
 
 
+def _is_at_fault(error: MendelError) -> bool:
+    """Whether *error* shows that the version itself cannot be loaded, not that memory, a disk or a store failed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError | OSError):
+            return False
+        cause = cause.__cause__
+    return isinstance(error, ModelError)
+
+
 def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _Failures) -> ModelConvergence:
     serving = hosted is not None and hosted.serving and bool(hosted.deployment.routes)
     return ModelConvergence(
@@ -264,4 +276,5 @@ def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _
         version_serving=hosted.deployment.production if serving and hosted is not None else None,
         failed_version=failures.version,
         error=failures.error,
+        version_at_fault=failures.at_fault,
     )

@@ -130,6 +130,8 @@ class ModelConvergence:
         version_serving: The production version that the server serves; None when it serves none.
         failed_version: The version that could not be loaded; None when loading succeeded.
         error: Why ``failed_version`` could not be loaded.
+        version_at_fault: ``failed_version`` itself failed: its files were complete, and loading them or asking the
+            loaded model failed. False if the server, its disk or a store failed, or if the reporter cannot tell.
     """
 
     model: ModelName
@@ -138,6 +140,7 @@ class ModelConvergence:
     version_serving: int | None
     failed_version: int | None = None
     error: str | None = None
+    version_at_fault: bool = False
 
 
 LATENCY_BOUNDS_MS: tuple[float, ...] = (
@@ -178,7 +181,7 @@ class ServerReport:
     The report that a server sends to the hub every 2 s, idempotent by (server, epoch, seq).
 
     ``epoch`` changes when the server restarts and its counters begin again at 0. ``seq`` numbers the reports of one
-    epoch.
+    epoch. ``leaving`` says that the server is stopping on purpose; ``convergence`` is then the last from before.
     """
 
     server: str
@@ -190,3 +193,4 @@ class ServerReport:
     convergence: tuple[ModelConvergence, ...] = ()
     counters: tuple[VersionCounters, ...] = ()
     spool: dict[str, Any]
+    leaving: bool = False

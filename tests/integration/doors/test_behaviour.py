@@ -89,6 +89,7 @@ async def test_what_cannot_be_loaded_leaves_the_old_serving(open_world, shelf, a
     assert (report.generation_desired, report.generation_serving, report.version_serving) == (2, 1, 1)
     assert report.failed_version == 2
     assert "golden input" in report.error
+    assert report.version_at_fault
     client = connect("rest", world)
     assert (await client.predict("sum", RECORDS)).body["metadata"]["model_version"] == "1"
     assert (await client.http.get("/health")).json() == {"status": "ok"}
@@ -102,6 +103,7 @@ async def test_a_missing_artefact_is_reported_and_tried_again(open_world, shelf,
     world = await open_world()
     (report,) = await world.apply(at("sum"))
     assert report.version_serving is None
+    assert not report.version_at_fault
     assert not world.kernel.readiness().ready
     shelf.trees[served.artifact_digest] = tree
     (report,) = await world.apply(at("sum"))
@@ -115,6 +117,7 @@ async def test_a_changed_artefact_is_not_loaded(open_world, shelf, at):
     world = await open_world()
     (report,) = await world.apply(at("sum"))
     assert "digest" in report.error
+    assert not report.version_at_fault, "the disk changed the content, not the version"
 
 
 async def test_the_breaker_opens_by_model_faults_only(open_world, shelf, at, connect):

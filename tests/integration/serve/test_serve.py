@@ -180,7 +180,7 @@ def test_one_server_per_directory(serve, hub, artifact):
 
 
 def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp_path):
-    """Every request that was under way is answered, everything logged is sent, and the exit code is 0."""
+    """Whoever stops says goodbye at once; requests under way are answered, what is logged is sent, exit code 0."""
     hub.deploy(artifact(1))
     server = serve().ready()
     answers = []
@@ -190,6 +190,9 @@ def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp
     server.until(lambda: server.active() == 6)
     server.process.send_signal(signal.SIGTERM)
     server.until(server.closed)
+    server.until(lambda: hub.reports[-1].leaving)
+    (line,) = hub.reports[-1].convergence
+    assert (line.version_serving, line.error) == (1, None), "the end of its workers says nothing about the version"
     (tmp_path / "free").touch()
     assert server.process.wait(timeout=20) == 0
     for thread in threads:
@@ -197,6 +200,7 @@ def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp
     assert [status for status, _ in answers] == [200] * 6
     assert _logged(hub, [answer["prediction_ids"][0] for _, answer in answers])
     assert not hub.reports[-1].ready
+    assert hub.reports[-1].leaving
 
 
 def test_sigterm_loses_no_request_that_was_taken(serve, hub, artifact, load):

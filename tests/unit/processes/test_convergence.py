@@ -51,6 +51,16 @@ def test_an_error_of_one_worker_is_told(desire):
     assert (line.failed_version, line.error) == (2, "it raised")
 
 
+def test_a_version_is_at_fault_only_where_no_worker_serves_it(desire):
+    """A version that another worker of the server has loaded is not to blame, nor one whose files are missing."""
+    state = desire(ONE, TWO, revision=2, generation=2)
+    broken = status(1, 1, "bad pickle")
+    failed = replace(broken, convergence=(replace(broken.convergence[0], version_at_fault=True),))
+    assert fold_convergence(delivery(state), [failed, failed])[0].version_at_fault
+    assert not fold_convergence(delivery(state), [failed, status(2, 2)])[0].version_at_fault
+    assert not fold_convergence(delivery(state, {TWO: "no route to host"}), [failed])[0].version_at_fault
+
+
 def test_a_missing_artefact_is_an_error_of_its_version(desire):
     """Workers have not even been told of the version; the server reports why."""
     state = desire(ONE, TWO, revision=2, generation=2)

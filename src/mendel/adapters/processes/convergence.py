@@ -14,7 +14,8 @@ def fold_convergence(delivery: Delivery, statuses: Sequence[Status]) -> tuple[Mo
     """
     One line per desired model: as far as the worker that is least far.
 
-    A missing artefact is an error of its model; an error of one worker is an error of the server.
+    A missing artefact is an error of its model; an error of one worker is an error of the server. The version is at
+    fault only if no worker serves it.
     """
     return tuple(_fold_model(model, delivery, statuses) for model in delivery.newest.models)
 
@@ -32,8 +33,16 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
             generation_desired=desired,
             failed_version=absent.number,
             error=delivery.missing[absent.artifact_digest],
+            version_at_fault=False,
         )
-    return replace(least, generation_desired=desired, failed_version=broken.failed_version, error=broken.error)
+    served = any(line.version_serving == broken.failed_version for line in lines)
+    return replace(
+        least,
+        generation_desired=desired,
+        failed_version=broken.failed_version,
+        error=broken.error,
+        version_at_fault=broken.version_at_fault and not served,
+    )
 
 
 def _line_of(status: Status, model: ModelName) -> ModelConvergence | None:

@@ -12,7 +12,7 @@ from mendel.adapters.processes.shared_counters import CounterTotals
 from mendel.adapters.processes.worker_messages import Desire, Status
 from mendel.durable import Clock
 from mendel.serving import version_counters
-from mendel.values import DesiredState, ServerReport
+from mendel.values import DesiredState, ModelConvergence, ServerReport
 
 NOTHING = DesiredState(revision=-1, key_hashes={})
 """Before anything was desired."""
@@ -53,10 +53,11 @@ class ServerState:
         self._clock = clock
         self._delivery = Delivery(newest=NOTHING, servable=NOTHING, missing={})
         self._settled = files.settled() or NOTHING
+        self._convergence: tuple[ModelConvergence, ...] = ()
         self.vintage = 0
         """Grows when the workers shall be replaced."""
         self.stopping = False
-        """A server that stops says nothing about models: that its workers go tells nothing about a version."""
+        """A server that stops reports the convergence from before: its workers' ends say nothing about a version."""
 
     def take(self, delivery: Delivery) -> None:
         """Take up *delivery*."""
@@ -89,6 +90,8 @@ class ServerState:
     def report(self, seq: int) -> ServerReport:
         """The report of this moment."""
         statuses = self._accepting()
+        if not self.stopping:
+            self._convergence = fold_convergence(self._delivery, statuses)
         return ServerReport(
             server=self._epoch.server,
             epoch=self._epoch.epoch,
@@ -96,9 +99,10 @@ class ServerState:
             at=self._clock(),
             revision=min((status.revision for status in statuses), default=-1),
             ready=any(status.ready for status in statuses),
-            convergence=() if self.stopping else fold_convergence(self._delivery, statuses),
+            convergence=self._convergence,
             counters=version_counters(self._counters.totals()),
             spool={**self._spool_notes(), "workers": [status.spool for status in statuses]},
+            leaving=self.stopping,
         )
 
     def _accepting(self) -> tuple[Status, ...]:

@@ -252,10 +252,14 @@ class _Server:
             feed = tasks.create_task(self._feed.run())  # first, so that workers are born to what the disk remembers
             pools = [tasks.create_task(pool.run()) for pool in (self._workers, *self._proxies)]
             periodic = [tasks.create_task(self._fold_breakers()), tasks.create_task(self._keep_a_door_open())]
-            sending = [tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None]
+            sending: list[asyncio.Task[Any]] = [
+                tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None
+            ]
             await self._stop.wait()
             self._state.stopping = True
             feed.cancel()
+            if self._reporting is not None:
+                sending.append(tasks.create_task(self._reporting.send()))
             await self._drain()
             await asyncio.gather(*pools)
             for task in (*periodic, *sending):
