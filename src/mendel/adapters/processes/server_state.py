@@ -53,17 +53,19 @@ class ServerState:
         self._clock = clock
         self._delivery = Delivery(newest=NOTHING, servable=NOTHING, missing={})
         self._settled = files.settled() or NOTHING
-        self._convergence: tuple[ModelConvergence, ...] = ()
+        self._convergence_at_stop: tuple[ModelConvergence, ...] | None = None
         self.vintage = 0
         """Grows when the workers shall be replaced."""
-        self.stopping = False
-        """A server that stops reports the convergence from before: its workers' ends say nothing about a version."""
 
     def take(self, delivery: Delivery) -> None:
         """Take up *delivery*."""
         if restart_asked(restart_epochs(self._delivery.newest), restart_epochs(delivery.newest)):
             self.vintage += 1
         self._delivery = delivery
+
+    def stop(self) -> None:
+        """Report from now on that the server leaves; that its workers end says nothing about the versions they had."""
+        self._convergence_at_stop = fold_convergence(self._delivery, self._accepting())
 
     def desire(self) -> Desire | None:
         """What workers are told, and new ones where to start from; None before anything was delivered."""
@@ -89,9 +91,7 @@ class ServerState:
 
     def report(self, seq: int) -> ServerReport:
         """The report of this moment."""
-        statuses = self._accepting()
-        if not self.stopping:
-            self._convergence = fold_convergence(self._delivery, statuses)
+        statuses, at_stop = self._accepting(), self._convergence_at_stop
         return ServerReport(
             server=self._epoch.server,
             epoch=self._epoch.epoch,
@@ -99,10 +99,10 @@ class ServerState:
             at=self._clock(),
             revision=min((status.revision for status in statuses), default=-1),
             ready=any(status.ready for status in statuses),
-            convergence=self._convergence,
+            convergence=fold_convergence(self._delivery, statuses) if at_stop is None else at_stop,
             counters=version_counters(self._counters.totals()),
             spool={**self._spool_notes(), "workers": [status.spool for status in statuses]},
-            leaving=self.stopping,
+            leaving=at_stop is not None,
         )
 
     def _accepting(self) -> tuple[Status, ...]:

@@ -256,7 +256,7 @@ class _Server:
                 tasks.create_task(part.run()) for part in (self._upload, self._reporting) if part is not None
             ]
             await self._stop.wait()
-            self._state.stopping = True
+            self._state.stop()
             feed.cancel()
             if self._reporting is not None:
                 sending.append(tasks.create_task(self._reporting.send()))
