@@ -10,6 +10,7 @@ from mendel.errors import InvalidValue
 from mendel.values import EPOCH
 
 _SLOTS = 10  # the window slides in tenths
+_PROBES_END = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,13 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRefused:
-    """The breaker refuses the call; the caller may try again after ``retry_after``."""
+    """
+    The breaker refuses the call.
+
+    Attributes:
+        retry_after: From an open breaker, the time until it admits probes. From a half-open one, whose probes are
+            running, a second: they end when the version answers, which nobody knows in advance.
+    """
 
     retry_after: timedelta
 
@@ -115,7 +122,7 @@ class Breaker:
             return replace(trial, probes_running=1), Admitted(epoch=trial.epoch, probe=True)
         if self.phase is BreakerPhase.HALF_OPEN and self.probes_running + self.probes_passed < self.policy.probes:
             return replace(self, probes_running=self.probes_running + 1), Admitted(epoch=self.epoch, probe=True)
-        return self, CallRefused(retry_after=wait)
+        return self, CallRefused(retry_after=wait if self.phase is BreakerPhase.OPEN else min(wait, _PROBES_END))
 
     def record(self, now: datetime, *, epoch: int, good: int = 0, faults: int = 0, neutral: int = 0) -> Breaker:
         """

@@ -87,6 +87,15 @@ def test_admits_no_more_probes_than_allowed_over_all_workers(lab):
     assert [worker.phase(VERSION) for worker in lab.workers] == [BreakerPhase.CLOSED] * 2
 
 
+def test_a_half_open_breaker_asks_to_come_back_when_the_probes_have_ended(lab, steady):
+    """While all probes run, the time to wait is that of a probe, not that of the whole open phase."""
+    lab.open()
+    steady.pass_seconds(20)
+    lab.arbiter.fold()
+    answers = [worker.admit(VERSION) for worker in lab.workers for _ in range(3)]
+    assert {answer.retry_after for answer in answers if isinstance(answer, CallRefused)} == {timedelta(seconds=1)}
+
+
 def test_a_failed_probe_opens_again(lab):
     """One fault among the probes opens it for another 20 s."""
     lab.open()

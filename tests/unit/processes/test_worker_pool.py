@@ -156,25 +156,26 @@ def _alive(pid):
         return False
 
 
+def new_worker(slot=0, born=0.0, heard=None):
+    status = Status(accepting=False, ready=False)
+    return Worker(slot=slot, vintage=0, child=None, born=born, status=status, heard=heard)
+
+
 @pytest.mark.parametrize(
-    ("revisions", "known", "seconds", "opens"),
-    [
-        ((), True, 60, None),
-        ((-1, -1), False, 1.9, None),
-        ((-1, -1), False, 2, 0),
-        ((-1, -1), True, 9.9, None),
-        ((-1, -1), True, 10, 0),
-        ((-1, 4), True, 1.9, None),
-        ((-1, 4), True, 2, 1),
-    ],
+    ("heard", "seconds", "opens"),
+    [((), 60, None), ((None, None), 60, None), ((None, 1.0), 1.9, None), ((None, 1.0), 2, 1), ((1.0, 1.0), 2, 0)],
 )
-def test_doors_open_before_anything_is_loaded_only_when_health_would_go_unanswered(revisions, known, seconds, opens):
-    """A worker that failed to load opens after 2 s, one that still loads after 10 s."""
-    workers = [
-        Worker(
-            slot=slot, vintage=0, child=None, born=0.0, status=Status(accepting=False, ready=False, revision=revision)
-        )
-        for slot, revision in enumerate(revisions)
-    ]
-    chosen = worker_to_open(workers, waited=timedelta(seconds=seconds), known=known)
+def test_a_worker_whose_loop_turns_opens_its_doors_when_no_door_was_open_for_two_seconds(heard, seconds, opens):
+    """Whether anything is loaded does not matter: the worker answers 503 instead of letting callers wait."""
+    workers = [new_worker(slot, heard=at) for slot, at in enumerate(heard)]
+    chosen = worker_to_open(workers, waited=timedelta(seconds=seconds))
     assert (None if chosen is None else chosen.slot) == opens
+
+
+@pytest.mark.parametrize(
+    ("heard", "now", "silent"), [(None, 119.9, None), (None, 120, 120), (7.0, 11.9, None), (7.0, 12.0, 5)]
+)
+def test_silence_of_five_seconds_is_a_dead_loop_and_a_start_may_take_longer(heard, now, silent):
+    """A worker that has sent a status sends one every second; before the first it has two minutes."""
+    expected = None if silent is None else timedelta(seconds=silent)
+    assert new_worker(heard=heard).silent_since(now) == expected

@@ -59,7 +59,7 @@ def test_all_probes_must_succeed_to_close():
         breaker, admission = breaker.admit(EPOCH + 20 * SECOND)
         assert admission == Admitted(epoch=2, probe=True)
     breaker, admission = breaker.admit(EPOCH + 21 * SECOND)
-    assert admission == CallRefused(retry_after=19 * SECOND)
+    assert admission == CallRefused(retry_after=1 * SECOND)
     breaker = after(breaker, 22, good=2)
     assert breaker.phase is BreakerPhase.HALF_OPEN
     breaker = after(breaker, 22, good=1)

@@ -34,6 +34,7 @@ _TICKET_BITS: Final = 12
 _TICKET_LIFE_MICROS: Final = 1_000_000
 _TICKET_GRACE_MICROS: Final = 250_000  # between looking at a ticket and taking it lies far less
 _SOON: Final = timedelta(milliseconds=100)
+_PROBES_END: Final = timedelta(seconds=1)  # as long as a ticket lives: then another worker gets it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,10 @@ class SharedBreakers:
                 mine[bank + _TAKEN] += 1
                 return Admitted(epoch=epoch, probe=True)
         counts.refuse()
-        return CallRefused(retry_after=max(_SOON, timedelta(microseconds=cells[cell + _RETRY_AT] - now)))
+        wait = timedelta(microseconds=cells[cell + _RETRY_AT] - now)
+        if _PHASES[phase] is BreakerPhase.HALF_OPEN:
+            wait = min(wait, _PROBES_END)
+        return CallRefused(retry_after=max(_SOON, wait))
 
     def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
         bank = self._counts_of(version).bank(epoch)

@@ -314,7 +314,7 @@ class _Server:
                 continue
             alone_since = alone_since or loop.time()
             waited = timedelta(seconds=loop.time() - alone_since)
-            chosen = worker_to_open(workers, waited=waited, known=self._state.desire() is not None)
+            chosen = worker_to_open(workers, waited=waited)
             if chosen is not None:
                 chosen.child.send(OpenDoors())
 

@@ -23,7 +23,9 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=10
 _STEADY: Final = timedelta(seconds=10)
 _GRACE: Final = timedelta(seconds=2)
 _COLD_START: Final = timedelta(seconds=2)
-_FIRST_LOAD: Final = timedelta(seconds=10)
+_SILENCE: Final = timedelta(seconds=5)
+_FIRST_WORD: Final = timedelta(minutes=2)
+_LOOK_EVERY: Final = timedelta(milliseconds=500)
 _STARTING: Final = Status(accepting=False, ready=False, detail="starting")
 
 
@@ -35,6 +37,7 @@ class Worker:
     Attributes:
         slot: Its place in shared memory and its spool; after a crash its successor takes it over.
         vintage: The restart epoch it was born in.
+        heard: When it last sent a status, in seconds of the supervisor's loop; None before the first.
     """
 
     slot: int
@@ -42,6 +45,15 @@ class Worker:
     child: Child
     born: float
     status: Status = _STARTING
+    heard: float | None = None
+
+    def silent_since(self, now: float) -> timedelta | None:
+        """For how long the worker has sent no status, where that is so long that its loop cannot turn; else None."""
+        if self.heard is None:
+            silence, bound = timedelta(seconds=now - self.born), _FIRST_WORD
+        else:
+            silence, bound = timedelta(seconds=now - self.heard), _SILENCE
+        return silence if silence >= bound else None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -55,18 +67,13 @@ class _Line:
     serving: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def worker_to_open(workers: Sequence[Worker], *, waited: timedelta, known: bool) -> Worker | None:
+def worker_to_open(workers: Sequence[Worker], *, waited: timedelta) -> Worker | None:
     """
-    Which worker shall open its doors though it is not ready, when none had open doors for *waited*.
+    Which worker opens its doors although it is not ready, when no worker had open doors for *waited*.
 
-    After 2 s one that has applied what is desired and cannot serve it, or any where it is not *known* what is desired.
-    While workers still load, callers wait for them; only after 10 s one of these must open, so that health checks do
-    not take the server for dead.
+    After 2 s one whose loop turns: it answers every call with 503 and the reason, so that no caller waits for a load.
     """
-    tried = [worker for worker in workers if not known or worker.status.revision >= 0]
-    if tried and waited >= _COLD_START:
-        return tried[0]
-    return workers[0] if workers and waited >= _FIRST_LOAD else None
+    return next((worker for worker in workers if worker.heard is not None), None) if waited >= _COLD_START else None
 
 
 class WorkerPool:
@@ -74,6 +81,9 @@ class WorkerPool:
     Keeps *size* workers alive. One that dies is followed by another after a growing pause.
 
     Replacing goes one by one, successor first, on a slot that is free: at no time do fewer than *size* serve.
+
+    A child that has sent no status for 5 s is killed: its event loop does not turn. A child sends a status once a
+    second, however busy its threads are.
 
     Args:
         role: What the log calls one of them.
@@ -116,9 +126,10 @@ class WorkerPool:
         async with asyncio.TaskGroup() as keeping:
             for slot in range(self._size):
                 self._open_line(slot, keeping)
-            replacing = keeping.create_task(self._replace_when_told(keeping))
+            jobs = [keeping.create_task(job) for job in (self._replace_when_told(keeping), self._kill_silent())]
             await self._closed.wait()
-            replacing.cancel()
+            for job in jobs:
+                job.cancel()
 
     def tell(self, message: Message) -> None:
         """Say *message* to everyone."""
@@ -169,6 +180,7 @@ class WorkerPool:
         async for message in worker.child.messages():
             if isinstance(message, Status):
                 worker.status = message
+                worker.heard = asyncio.get_running_loop().time()
                 if message.accepting:
                     line.serving.set()
                 self._heard()
@@ -186,6 +198,26 @@ class WorkerPool:
         decision = decide_retry(_RETRY, line.crashes, self._rng)
         if isinstance(decision, TryAgain):
             await _wait(line.ending, decision.after.total_seconds())
+
+    async def _kill_silent(self) -> None:
+        """The time in which this process itself did not run counts as nobody's silence."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY.total_seconds())
+            slept, last = loop.time() - last, loop.time()
+            for line in self._lines.values():
+                worker = line.worker
+                if worker is None or line.ending.is_set():
+                    continue
+                if slept > 2 * _LOOK_EVERY.total_seconds():
+                    worker.born += slept
+                    worker.heard = None if worker.heard is None else worker.heard + slept
+                silence = worker.silent_since(last)
+                if silence is not None:
+                    reason = f"its loop has not turned for {silence.total_seconds():.0f} s"
+                    _log.error(f"{self._role}_killed", slot=line.slot, pid=worker.child.pid, reason=reason)
+                    worker.child.signal(signal.SIGKILL)
 
     async def _replace_when_told(self, keeping: asyncio.TaskGroup) -> None:
         while True:

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import socket
 import sys
+from typing import Final
 
 from mendel.adapters.processes.parent_channel import Channel
 from mendel.adapters.processes.process_logs import write_log
@@ -17,6 +18,8 @@ from mendel.adapters.processes.worker_messages import BeginProxy, Status
 from mendel.app.server.child_process import run_child
 from mendel.transports.door import ProxyContext
 from mendel.transports.door_table import door_named
+
+_STATUS_EVERY_S: Final = 1.0
 
 
 async def pass_messages(channel: Channel) -> None:
@@ -36,10 +39,16 @@ async def pass_messages(channel: Channel) -> None:
         max_message_bytes=begin.max_message_bytes,
     )
     async with proxy(context):
-        channel.say(Status(accepting=True, ready=True))
-        supervised = asyncio.create_task(_until_silence(channel, stop))
+        background = [asyncio.create_task(job) for job in (_until_silence(channel, stop), _report_status(channel))]
         await stop.wait()
-        supervised.cancel()
+        for job in background:
+            job.cancel()
+
+
+async def _report_status(channel: Channel) -> None:
+    while True:
+        channel.say(Status(accepting=True, ready=True))
+        await asyncio.sleep(_STATUS_EVERY_S)
 
 
 async def _until_silence(channel: Channel, stop: asyncio.Event) -> None:
