@@ -1,7 +1,8 @@
-"""Circuit breaker, bulkhead and retry as pure decisions; callers pass the time as an argument."""
+"""Circuit breaker, bulkhead, retry and fault counts as pure decisions; callers pass the time as an argument."""
 
 from mendel.resilience.breaker import Admission, Admitted, Breaker, BreakerPhase, BreakerPolicy, CallRefused
 from mendel.resilience.bulkhead import BulkheadPolicy, Rejected
+from mendel.resilience.faults import Fault, FaultRepeats, fault_of
 from mendel.resilience.retry import GiveUp, RetryDecision, RetryPolicy, TryAgain, decide_retry
 
 __all__ = [
@@ -12,10 +13,13 @@ __all__ = [
     "BreakerPolicy",
     "BulkheadPolicy",
     "CallRefused",
+    "Fault",
+    "FaultRepeats",
     "GiveUp",
     "Rejected",
     "RetryDecision",
     "RetryPolicy",
     "TryAgain",
     "decide_retry",
+    "fault_of",
 ]

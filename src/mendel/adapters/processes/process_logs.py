@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
-from collections.abc import Mapping, MutableMapping
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
 
+from mendel.adapters.processes.log_writer import FAULT, Event, LogWriter
 from mendel.errors import InvalidSettings
+from mendel.resilience import fault_of
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _WHISPERERS: Final = ("uvicorn", "asyncio", "httpx", "httpcore")
+_HANDLE_REQUESTS: Final = frozenset({"asyncio", "uvicorn", "grpc", "httpx", "httpcore"})
+_WRITERS: Final[list[LogWriter]] = []
+"""The writer of this process: replaced when the style is, which a child learns after its first lines."""
+Processor = Callable[[Any, str, Event], Event]
+_log = structlog.get_logger("mendel.process")
 _FIELDS: Final = ("levelname", "name", "message", "asctime", "taskName")
 
 
@@ -44,52 +55,120 @@ class LogStyle:
 
 
 def write_log(style: LogStyle) -> None:
-    """From here on this process writes its log, and that of any library or predictor that logs, in *style*."""
-    chain = [*_enrichments(style)]
-    lowest = getattr(logging, style.level)
+    """
+    Write the log of this process, and that of any library or predictor that logs, in *style*.
+
+    Lines are rendered and written by a thread. Exceptions are written as type and code location, without their message.
+    """
+    chain, lowest = _enrichments(style), getattr(logging, style.level)
+    writer = LogWriter(_renderer(style), stamped=lambda event: _enriched(chain, "error", event))
+    former = _WRITERS.pop() if _WRITERS else None
+    _WRITERS.append(writer)
     structlog.configure(
-        processors=[*chain, *_ending(style)],
+        processors=[*chain, _without_message, lambda _, __, event: ((event,), {})],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[_named, *chain], processors=[strip, *_ending(style)])
+        logger_factory=lambda *_: _EventLogger(writer),
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_RecordHandler(writer, chain)]
     root.setLevel(lowest)
     for name in _WHISPERERS:
         logging.getLogger(name).setLevel(max(lowest, logging.WARNING))
+    warnings.showwarning = _log_warning
+    if former is not None:
+        former.close()
 
 
-Event = MutableMapping[str, Any]
+def log_crashes() -> None:
+    """From now on exceptions that end this process or one of its threads are lines of its log like any other."""
+    sys.excepthook = lambda _, error, __: _log.critical("crashed", exc_info=error)
+    threading.excepthook = lambda end: _log.error("thread_crashed", exc_info=end.exc_value)
+    sys.unraisablehook = lambda found: _log.error("exception_ignored", exc_info=found.exc_value)
 
 
-def _enrichments(style: LogStyle) -> list[Any]:
+class _EventLogger:
+    """Where structlog's chain of processors ends: in the queue of a writer."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.exception = writer.put
+
+
+class _RecordHandler(logging.Handler):
+    """Turns the standard library's records into events."""
+
+    def __init__(self, writer: LogWriter, chain: Sequence[Processor]) -> None:
+        super().__init__()
+        self._writer, self._chain = writer, chain
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the event of *record*; a record that cannot be formatted is one, too."""
+        try:
+            told = _text_of(record)
+        except Exception:  # noqa: BLE001 - the caller's arguments do not fit its template
+            told = record.msg
+        event: Event = {"event": told, "logger": record.name}
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        level = record.levelname.lower()
+        self._writer.put(_without_message(None, level, _enriched(self._chain, level, event)))
+
+
+def _text_of(record: logging.LogRecord) -> object:
+    """The message; of libraries that handle requests only the part that cannot quote one."""
+    if record.name.partition(".")[0] not in _HANDLE_REQUESTS or record.levelno < logging.WARNING:
+        return record.getMessage()
+    return re.split(r"[\n<({\[\"']", str(record.msg), maxsplit=1)[0].strip()
+
+
+def _log_warning(  # noqa: PLR0917 - the signature of warnings.showwarning
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """Write a Python warning as its category and its place: its text may quote a caller."""
+    del message, file, line
+    _log.warning("python_warning", fault=category.__name__, at=f"{Path(filename).name}:{lineno}")
+
+
+def _enriched(chain: Sequence[Processor], level: str, event: Event) -> Event:
+    for processor in chain:
+        event = processor(None, level, event)
+    return event
+
+
+def _enrichments(style: LogStyle) -> list[Processor]:
     chain: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
     if style.timestamp or style.format is not None:
         chain.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     if style.tasks or style.format is not None:
         chain.append(_with_task)
-    return [*chain, structlog.processors.StackInfoRenderer()]
+    return chain
 
 
-def _ending(style: LogStyle) -> list[Any]:
+def _without_message(_: object, __: str, event: Event) -> Event:
+    """Replace an exception by its type and code location."""
+    event.pop("stack_info", None)
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        fault = fault_of(error)
+        event[FAULT], event["at"] = fault.kind, fault.at
+    return event
+
+
+def _renderer(style: LogStyle) -> Callable[[Event], str]:
     if style.format is not None:
         template = style.format
-        return [structlog.processors.format_exc_info, lambda _, __, event: _formatted(template, event)]
+        return lambda event: _formatted(template, event)
+    ending: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     if style.structured:
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-
-
-def _named(logger: Any, _: str, event: Event) -> Event:
-    name = getattr(event.get("_record"), "name", None) or getattr(logger, "name", None)
-    if name is not None:
-        event["logger"] = name
-    return event
+        ending = structlog.processors.JSONRenderer(default=str)
+    return lambda event: str(ending(None, "", event))
 
 
 def _with_task(_: Any, __: str, event: Event) -> Event:
@@ -109,9 +188,9 @@ def _formatted(template: str, event: Event) -> str:
         "asctime": told.pop("timestamp", ""),
         "taskName": told.pop("task", None),
     }
-    message, trace = str(told.pop("event", "")), told.pop("exception", None)
+    message = str(told.pop("event", ""))
     fields["message"] = " ".join([message, *(f"{key}={value}" for key, value in told.items())])
-    return _fill(template, fields) + (f"\n{trace}" if trace else "")
+    return _fill(template, fields)
 
 
 def _fill(template: str, fields: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_log
 from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory, HubAddress
 from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
@@ -42,6 +43,7 @@ def run_hub(settings: Settings) -> None:
         PortInUse: Somebody listens on the port.
         SchemaTooNew: The directory was written by a newer Mendel.
     """
+    write_log(LogStyle(level="WARNING"))
     data = DataDirectory(settings.root)
     with data.owned(), _listening(settings.hub) as listener:
         port = listener.getsockname()[1]
@@ -54,9 +56,11 @@ def run_hub(settings: Settings) -> None:
             jobs = BackgroundJobs(jobs_of(live, settings.hub), utc_now, lambda: _stop(server))
             parts = live.rooms.parts(workflows=live.workflows, jobs=jobs, stopping=stopping)
             app = create_app(parts, hosts=_names(settings.hub))
-            server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
+            config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+            server = uvicorn.Server(config)
             with jobs:
                 threading.Thread(target=live.rooms.stores.warm_up, name="warm-up", daemon=True).start()
+                log_crashes()
                 data.announce(address)
                 with _stopped_by_signals(server):
                     server.run(sockets=[listener])

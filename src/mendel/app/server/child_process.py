@@ -12,7 +12,7 @@ from typing import Any
 
 from mendel.adapters.processes.child_processes import die_with_parent
 from mendel.adapters.processes.parent_channel import Channel
-from mendel.adapters.processes.process_logs import LogStyle, write_log
+from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_log
 
 
 def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
@@ -28,6 +28,7 @@ def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
     die_with_parent(given.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_log(LogStyle())
+    log_crashes()
 
     async def with_channel() -> None:
         channel = await Channel.open(given.channel)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from urllib.parse import urlsplit
+from uuid import uuid4
 
+import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mendel.errors import Forbidden, InvalidInput, MendelError, NotFound, TooLarge, Unavailable
 from mendel.operations import OPERATIONS, HubParts
 from mendel.operations.openapi import openapi_document
 from mendel.operations.problems import MEDIA_TYPE, status_of, to_problem
+from mendel.resilience import fault_of
 from mendel.transports.hub.routes import routes_of
 
+_log = structlog.get_logger("mendel.hub")
 OPEN_PATHS = frozenset({"/docs", "/openapi.json"} | {one.url for one in OPERATIONS.values() if one.scope is None})
 """What anyone who can reach the port may read."""
 
@@ -33,10 +37,10 @@ def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI
     app = FastAPI(title="Mendel hub", version=own, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
     described = openapi_document(tuple(OPERATIONS.values()), version=own)
     app.openapi = lambda: described  # type: ignore[method-assign]
+    app.add_middleware(FaultSupervisor)
     app.add_middleware(Gate, allowed=hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"})
     app.add_exception_handler(MendelError, _told)
     app.add_exception_handler(HTTPException, _unrouted)
-    app.add_exception_handler(Exception, _unforeseen)
     app.router.routes.extend(routes_of(OPERATIONS.values(), hub))
     return app
 
@@ -72,6 +76,36 @@ class Gate:
         return None
 
 
+class FaultSupervisor:
+    """
+    Turns an unexpected exception into 500 with a correlation id.
+
+    The log gets the exception's type and code location under that id, and nothing of the request. An answer that has
+    begun is cut off.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:  # noqa: BLE001 - the supervisor of the control API: a defect ends one request
+            correlation, fault = uuid4().hex, fault_of(error)
+            _log.error("hub_fault", fault=fault.kind, at=fault.at, correlation_id=correlation)
+            if not begun:
+                failed = MendelError(f"The hub failed: {fault.kind}.", remedy=f"Its log has more under {correlation}.")
+                await _problem(failed)(scope, receive, send)
+
+
 def _host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
@@ -91,11 +125,6 @@ async def _unrouted(_: Request, error: Exception) -> Response:
     answer = _problem(kind(f"{error.detail}."), status=error.status_code)
     answer.headers.update(error.headers or {})
     return answer
-
-
-async def _unforeseen(_: Request, error: Exception) -> Response:
-    """A defect of the hub: the caller learns its type, and the server, to which it is raised again, logs the rest."""
-    return _problem(MendelError(f"The hub failed: {type(error).__name__}.", remedy="Its log says more; report it."))
 
 
 def _problem(error: MendelError, *, status: int | None = None) -> JSONResponse:
