@@ -121,7 +121,7 @@ fail("CANARY")
 
 
 def test_no_message_of_an_exception_is_written():
-    """Exceptions of tasks, callbacks, threads, libraries and the process itself are type and place; the first of 500."""
+    """Exceptions of tasks, callbacks, threads, libraries and the process itself are type and place."""
     done = subprocess.run([sys.executable, "-c", SECRETS], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stdout == ""
