@@ -1,1 +1,1 @@
-"""One folder per vendor; each implements ports and translates that vendor's errors in one place."""
+"""One folder for each vendor; each folder implements ports and translates the vendor's errors into Mendel's errors."""

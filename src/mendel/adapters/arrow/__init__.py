@@ -1,7 +1,7 @@
 """
-Tables on disk through Apache Arrow: Parquet and CSV files, and the lake in Delta tables.
+Read and write tables through Apache Arrow: Parquet and CSV files, and the Delta tables of the prediction lake.
 
-The lake is imported from its module: who only reads a file need not load Delta.
+Import :class:`DeltaLake` from its module: importing this package does not load the Delta library.
 """
 
 from mendel.adapters.arrow.table_files import read_table, write_table

@@ -1,4 +1,4 @@
-"""Between tables of numpy columns and Arrow; what Arrow knows more than a table is said in one place."""
+"""Convert between Mendel's tables (columns of numpy arrays) and Arrow tables."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ _UTC_MICROS = pa.timestamp("us", "UTC")
 
 
 def to_arrow(table: Table, *, times: frozenset[str] = frozenset()) -> pa.Table:
-    """The table in Arrow; ``int64`` columns among *times* become timestamps in UTC."""
+    """
+    Convert *table* to Arrow; an ``int64`` column named in *times* (microseconds since 1970) becomes a UTC timestamp.
+    """
     return pa.table({name: arrow_column(column, time=name in times) for name, column in table.columns.items()})
 
 
 def arrow_column(column: Column, *, time: bool = False) -> pa.Array:
     """
-    One column: numbers as they are (NaN is null), truth values, text, or, where kinds are mixed, JSON text.
+    Convert one numpy column to Arrow; a column of mixed value types becomes JSON text.
 
-    A column of nothing but None has Arrow's null type.
+    NaN and None become null. A column that contains only None has Arrow's null type.
     """
     if time and column.dtype == np.int64:
         return pa.array(column).cast(_UTC_MICROS)
@@ -38,7 +40,9 @@ def arrow_column(column: Column, *, time: bool = False) -> pa.Array:
 
 
 def column_kind(values: list[Any]) -> str:
-    """What the values of an object column are: ``number``, ``truth``, ``text``, ``nothing`` or ``mixed``."""
+    """
+    Classify the values of an object column: ``number``, ``truth``, ``text``, ``nothing`` (only None) or ``mixed``.
+    """
     kinds = {type(value) for value in values} - {type(None)}
     for name, members in (("nothing", set()), ("truth", {bool}), ("number", {int, float}), ("text", {str})):
         if kinds <= members:
@@ -48,15 +52,18 @@ def column_kind(values: list[Any]) -> str:
 
 def from_arrow(table: pa.Table) -> Table:
     """
-    The table of numpy columns: numbers and decimals ``float64``, truth values ``bool``, times ``int64`` microseconds.
+    Convert an Arrow table to numpy columns: numbers to ``float64``, booleans to ``bool``, times to ``int64``
+    microseconds.
 
-    A truth value or time column with a null in it is an object column, or float, with the null as None, or NaN.
+    With a null, a boolean column becomes an object column with None, and a time column becomes ``float64`` with NaN.
     """
     return Table({name: numpy_column(table.column(name)) for name in table.column_names})
 
 
 def numpy_column(column: pa.ChunkedArray, *, integers: bool = False) -> Column:
-    """One column of :func:`from_arrow`; *integers* without null may stay ``int64``."""
+    """
+    Convert one column as :func:`from_arrow` does; with *integers*, an integer column without null becomes ``int64``.
+    """
     kind = column.type
     if pa.types.is_dictionary(kind):
         return numpy_column(column.cast(kind.value_type), integers=integers)

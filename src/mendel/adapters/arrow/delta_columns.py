@@ -1,10 +1,10 @@
 """
-Names of columns on disk.
+Map the column names of Mendel's tables to column names in Delta tables and back.
 
-Delta knows one type per column, compares names without case, and readers of it refuse some characters. So a column
-stands under its own name, with such characters written ``%20``, unless another type or another case has that name:
-then ``#`` and its kind follow (``feature.city#number``). Values of several kinds in one column are JSON under
-``#mixed``. Reading puts all columns of one name together again.
+Delta allows one type per column, ignores case in names, and some readers reject certain characters. Rejected characters
+are percent-encoded (``%20``). If a column of the same name has another type or case, ``#`` and the type are appended
+(``feature.city#number``). A column with values of several types is stored as JSON in ``name#mixed``. Reading merges all
+stored columns of the same name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNFIT = re.compile(r"[\s,;{}()=%#\\/`'\"]")
 
 def disk_name(name: str, kind: str, known: Mapping[str, str]) -> str:
     """
-    The name under which a column of *kind* stands in a table that has the columns *known* (name on disk -> kind).
+    Choose the stored name of the column *name* with type *kind*; *known* maps stored names to their types.
 
     >>> disk_name("feature.mean radius", "number", {})
     'feature.mean%20radius'
@@ -38,7 +38,7 @@ def disk_name(name: str, kind: str, known: Mapping[str, str]) -> str:
 
 def column_name(on_disk: str) -> str:
     """
-    The other way round.
+    Decode the column name that :func:`disk_name` encoded.
 
     >>> column_name("feature.mean%20radius#mixed")
     'feature.mean radius'
@@ -47,7 +47,7 @@ def column_name(on_disk: str) -> str:
 
 
 def is_mixed(on_disk: str) -> bool:
-    """Whether the column holds JSON."""
+    """Whether the stored column *on_disk* contains JSON."""
     return on_disk.partition("#")[2].startswith(MIXED)
 
 

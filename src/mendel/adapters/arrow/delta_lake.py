@@ -1,4 +1,4 @@
-"""The lake in Delta tables, one directory each."""
+"""The prediction lake as Delta tables, each in its own directory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class DeltaSnapshot:
-    """Implements :class:`mendel.predictions.LakeSnapshot` over one loaded version; None: never written to."""
+    """
+    Implements :class:`mendel.predictions.LakeSnapshot` over one loaded table version; ``table`` is None before the
+    first commit.
+    """
 
     table: DeltaTable | None
 
@@ -81,9 +84,9 @@ class DeltaSnapshot:
 
 class DeltaLake:
     """
-    Implements :class:`mendel.predictions.Lake`: the table ``predictions/credit`` is a directory of that name.
+    Implements :class:`mendel.predictions.Lake`; the table ``predictions/credit`` is the directory of that path.
 
-    A commit is flushed to disk before it is said to be done, since its segments are deleted then.
+    Every commit is flushed to disk before the method returns, because the caller then deletes the local segments.
     """
 
     def __init__(self, root: Path) -> None:
@@ -102,7 +105,10 @@ class DeltaLake:
         return self.snapshot(table).shipped(spool_id)
 
     def append(self, table: str, rows: Table, *, marks: Mapping[str, int], seen: Mapping[str, int]) -> None:
-        """Add rows and move marks: Delta itself refuses a mark that moved between loading and committing."""
+        """
+        Append rows and set marks in one commit; the commit fails if another process changed a mark since *seen* was
+        read.
+        """
         with _translated(table):
             loaded = self._load(table)
             for spool_id in marks:
@@ -131,7 +137,7 @@ class DeltaLake:
         return deleted
 
     def expire(self, table: str, before: datetime) -> int:
-        """Delete the rows of whole days that ended; rows without a time (1970) stay."""
+        """Delete the rows of all days before the day of *before*; rows without a time (stored as 1970) are kept."""
         day = before.astimezone(UTC).date().isoformat()
         return self._delete(table, f"{_DAY} < '{day}' and {_DAY} > '{_TIMELESS_DAY}'")
 
@@ -141,7 +147,7 @@ class DeltaLake:
             return 0 if loaded is None else int(loaded.optimize.compact()["numFilesRemoved"])
 
     def vacuum(self, table: str, keep: timedelta) -> int:
-        """Delete files that no young version refers to, those of killed appends among them."""
+        """Delete files that no table version younger than *keep* uses, including files of interrupted appends."""
         hours = math.ceil(keep / timedelta(hours=1))
         with _translated(table):
             loaded = self._load(table)
@@ -164,7 +170,7 @@ class DeltaLake:
             return None
         try:
             return DeltaTable(self._root / table)
-        except TableNotFoundError:  # its first commit was cut short
+        except TableNotFoundError:  # the process was killed during the first commit
             return None
 
 
@@ -224,7 +230,7 @@ def _coalesced(rows: pa.Table, name: str, places: Sequence[str]) -> Any:
 
 
 def _flush(directory: Path, since: int) -> None:
-    """Flush the files of every commit from version *since* on, the log last."""
+    """Flush to disk the data files and log entries of all commits from version *since* on."""
     log = directory / "_delta_log"
     for version in count(since):
         commit = log / f"{version:020d}.json"
@@ -241,7 +247,7 @@ def _flush(directory: Path, since: int) -> None:
 def _sync(path: Path) -> None:
     try:
         handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # compacted and vacuumed meanwhile
+    except FileNotFoundError:  # compaction and vacuum removed the file in the meantime
         return
     try:
         os.fsync(handle)
@@ -255,7 +261,7 @@ def _quoted(text: str) -> str:
 
 @contextmanager
 def _translated(table: str) -> Iterator[None]:
-    """Delta's and the disk's errors in Mendel's words."""
+    """Translate errors of Delta and of the disk into Mendel's errors."""
     try:
         yield
     except CommitFailedError as error:

@@ -1,4 +1,4 @@
-"""Tables as Parquet and CSV files."""
+"""Read and write tables as Parquet and CSV files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def read_table(path: Path) -> Table:
     """
-    Read a ``.parquet`` or ``.csv`` file (also ``.csv.gz``); a CSV's types are inferred, and an empty field is missing.
+    Read a ``.parquet``, ``.csv`` or ``.csv.gz`` file; CSV types are inferred and an empty CSV field is missing.
 
     Raises:
-        InvalidInput: The file is of another kind, or cannot be read as what it is.
-        StoreUnavailable: It cannot be opened.
+        InvalidInput: The file has another extension, or its content does not match the extension.
+        StoreUnavailable: The file cannot be opened.
     """
     import pyarrow as pa  # noqa: PLC0415 - heavy
     import pyarrow.csv  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
@@ -40,11 +40,11 @@ def read_table(path: Path) -> Table:
 
 def write_table(table: Table, path: Path) -> None:
     """
-    Write a ``.parquet`` or ``.csv`` file, beside and renamed, so that no reader sees half of it.
+    Write a ``.parquet`` or ``.csv`` file atomically: a temporary file is written and then renamed.
 
     Raises:
-        InvalidInput: The file is of another kind.
-        StoreUnavailable: It cannot be written.
+        InvalidInput: The file has another extension.
+        StoreUnavailable: The file cannot be written.
     """
     import pyarrow.csv  # noqa: PLC0415 - heavy
     import pyarrow.parquet  # noqa: PLC0415 - heavy
@@ -65,7 +65,7 @@ def _kind(path: Path) -> str:
 
 
 def _lenient() -> pa.csv.ConvertOptions:
-    """Text in quotes stays text, an empty field is missing."""
+    """CSV options: an unquoted empty field is missing, a quoted empty field is the empty text."""
     import pyarrow.csv  # noqa: PLC0415 - heavy
 
     return pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)

@@ -38,7 +38,7 @@ DatabaseErrors = Callable[[], AbstractContextManager[None]]
 
 _UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = {"SUCCESS": WorkflowState.DONE, "CANCELLED": WorkflowState.CANCELLED, "ERROR": WorkflowState.FAILED}
-_PROCESS = threading.Lock()  # DBOS() gives a second caller the first one's instance, whatever its configuration
+_PROCESS = threading.Lock()  # the first DBOS() of a process sets the configuration; later calls return that instance
 _FIRST_POLL = 0.002
 _SLOWEST_POLL = 0.1
 
@@ -54,10 +54,10 @@ class DbosWorkflows:
     Args:
         database: The path of a SQLite file that only DBOS uses, or a PostgreSQL URL.
         executor_id: Stays the same over restarts; unique among the processes that share the database.
-        application_version: Raised by hand when the order or the names of steps change. It is not derived from the
-            source: otherwise every edit would leave the running workflows unfinished.
-        clock: Tells the time from which a sleep is measured.
-        database_errors: Opens a block that turns the errors of the database under DBOS into Mendel's.
+        application_version: A developer raises it when the order or the names of steps change. A hash of the source
+            would strand running workflows after every edit.
+        clock: Gives the time from which a sleep is measured.
+        database_errors: A context manager that translates errors of the database that DBOS uses into Mendel's errors.
         patience: How long leaving the context waits for the steps that are under way; a step that takes longer runs
             again after the next start.
     """
@@ -113,7 +113,7 @@ class DbosWorkflows:
 
         try:
             self._ask(begin)
-        except dbos_errors.DBOSConflictingWorkflowError:  # the id exists under another name
+        except dbos_errors.DBOSConflictingWorkflowError:  # another workflow name has used this id
             return
 
     def get(self, workflow_id: str) -> WorkflowRun | None:
@@ -150,7 +150,7 @@ class DbosWorkflows:
             self._changed.notify_all()
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Call DBOS from outside any step: inside a step, DBOS would take the call for a part of the workflow."""
+        """Call DBOS outside any workflow step: inside a step, DBOS would record the call as part of the workflow."""
         with self._database_errors():
             return Context().run(question)
 
@@ -161,7 +161,7 @@ class DbosWorkflows:
     def _launch(self) -> None:
         url = self._database if "://" in self._database else _prepare_sqlite(Path(self._database))
         logger = logging.getLogger("dbos")
-        if not logger.handlers:  # else DBOS would print; who configures logging decides that
+        if not logger.handlers:  # otherwise DBOS would print; the application configures logging
             logger.addHandler(logging.NullHandler())
         config = DBOSConfig(
             name="mendel",
@@ -171,7 +171,7 @@ class DbosWorkflows:
             serializer=DBOSPortableJSONSerializer(),
             log_level="WARNING",
             enable_otlp=False,
-            notification_listener_polling_interval_sec=0.2,  # how long closing waits for that thread
+            notification_listener_polling_interval_sec=0.2,  # closing waits for this thread at most this long
         )
         self._cancelled.clear()
         with self._database_errors():

@@ -1,4 +1,4 @@
-"""The root file systems of minimal base images, from Debian packages, where no registry is reachable."""
+"""Root file systems of minimal base images, made from Debian packages when no image registry is reachable."""
 
 from mendel.adapters.debian.root_filesystem import BaseRecipe, unpacked_root
 

@@ -1,4 +1,6 @@
-"""What of Debian's packages a base keeps, and the files that their scripts would have made."""
+"""
+Select the files of Debian packages that a base image keeps, and make the files that maintainer scripts would make.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,19 @@ PACKAGES = (
     "python3",
     "tzdata",
 )
-"""Python and what compiled wheels link to; no shell, no package tools, no compiler."""
+"""Debian packages of every base image: Python and the libraries that compiled wheels link to; no shell, no compiler."""
 
 STATUS = "var/lib/dpkg/status.d"
-"""One control stanza per package, where scanners of images without dpkg look for them."""
+"""Directory with one control stanza per package; vulnerability scanners read it in images without dpkg."""
 
 SHARED_DIRECTORIES = ("tmp", "var/tmp")
-"""Anyone may write there, and remove only their own."""
+"""Directories with mode 1777: every user may write, and may delete only their own files."""
 
 _LEFT_OUT = (
-    # of the machine that makes the base
+    # files of the build machine
     r"(boot|dev|media|mnt|opt|proc|run|srv|sys|var/(backups|cache|lib/apt|lock|log|run))/.+",
     r"etc/(hostname|mtab|resolv\.conf)",
-    # of tools that are not there: package tools, shells, daemons
+    # files of tools that a base image lacks: package tools, shells, daemons
     r"etc/(apt|cron\.\w+|debconf\.conf|default|dpkg|fstab|init\.d|kernel|logrotate\.d|rmt|systemd|update-motd\.d)(/.*)?",
     r"var/lib/dpkg/(?!status\.d(/|$)).+",
     r"(usr/)?s?bin/(c_rehash|debconf.*|dpkg.*|mawk|openssl|rmt.*|start-stop-daemon|tar|tarcat|update-.*)",
@@ -36,11 +38,11 @@ _LEFT_OUT = (
     r"(usr/)?lib/[^/]+/(engines-\d|gconv|krb5|perl|perl-base)(/.*)?",
     r"(usr/)?lib/[^/]+/lib(c_malloc_debug|memusage|pcprofile)\.so",
     r"usr/(games|include|libexec/dpkg)(/.*)?",
-    # for readers; licences stay: whoever passes packages on has to pass them on too
+    # documentation; licence files are kept, because redistribution requires them
     r"usr/share/doc/(?!([^/]+(/copyright)?)$).+",
     r"usr/share/(applications|apport|base-files|bash-completion|binfmts|bug|debconf|dict|doc-base|dpkg)(/.*)?",
     r"usr/share/(gcc|gdb|info|keyrings|lintian|locale|man|menu|perl5|pixmaps|polkit-1|python3/runtime\.d)(/.*)?",
-    # of Python's, what no server imports
+    # parts of Python that a server does not import
     r"usr/lib/python3[^/]*/(.*/)?(__pycache__|idle_test|test|tests)(/.*)?",
     r"usr/lib/python3\.\d+/(ensurepip|idlelib|lib2to3|pydoc_data|turtledemo)(/.*)?",
     r"usr/lib/python3\.\d+/lib-dynload/_?(ctypes_test|test|xxtest)\w*\..*",
@@ -53,7 +55,7 @@ _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\npro
 
 def is_kept(path: str) -> bool:
     """
-    Whether a base has *path* (relative, posix).
+    Whether a base image keeps the file *path* (relative to the root, POSIX).
 
     >>> is_kept("usr/share/doc/libc6/copyright"), is_kept("usr/share/doc/libc6/changelog.gz")
     (True, False)
@@ -63,10 +65,10 @@ def is_kept(path: str) -> bool:
 
 def files_of_scripts(contents: Mapping[str, bytes]) -> dict[str, bytes]:
     """
-    What maintainer scripts make of their packages' files; the scripts themselves need a shell and do not run.
+    Make the files that the packages' maintainer scripts would make; no script runs, because the image has no shell.
 
     Args:
-        contents: The files that :func:`is_read_by_scripts` asks for, by path.
+        contents: Contents by path, for every path that :func:`is_read_by_scripts` accepts.
     """
     certificates = (contents[path].strip() for path in sorted(contents) if path.startswith(_CERTIFICATES))
     return {
@@ -83,7 +85,7 @@ def is_read_by_scripts(path: str) -> bool:
 
 
 def packages_of(contents: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
-    """Name and version of every package, sorted, from their control stanzas."""
+    """Give the name and version of every package, sorted, read from the control stanzas."""
     stanzas = (content.decode(errors="replace") for path, content in contents.items() if path.startswith(f"{STATUS}/"))
     return tuple(sorted((_field(stanza, "Package"), _field(stanza, "Version")) for stanza in stanzas))
 

@@ -1,4 +1,6 @@
-"""The root file system of a base image, from Debian packages by mmdebstrap; what no server needs is left out."""
+"""
+Make the root file system of a base image from Debian packages with mmdebstrap, without files that a server never needs.
+"""
 
 from __future__ import annotations
 
@@ -41,19 +43,19 @@ _KEEP_STANZAS = (
     f'mkdir -p "$1/{STATUS}"; for deb in "$1"/var/cache/apt/archives/*.deb; do '
     f'dpkg-deb --field "$deb" > "$1/{STATUS}/$(dpkg-deb --field "$deb" Package)"; done'
 )
-"""A hook of mmdebstrap's, run where the packages still lie: what is in the base stays known."""
+"""A hook for mmdebstrap that saves the control stanza of every package, so that scanners can list the packages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRecipe:
     """
-    What to make.
+    The choices for a Debian base image.
 
     Attributes:
-        suite: Of Debian; decides the versions of Python and of the C library.
-        include: Packages besides :data:`PACKAGES`.
-        mirrors: Where packages come from, as mmdebstrap takes them; none: Debian's own.
-        mode: How mmdebstrap gets the rights it needs: ``auto``, ``root``, ``unshare``, ``fakechroot``.
+        suite: The Debian release, such as ``bookworm``; decides the versions of Python and of the C library.
+        include: Debian packages to add to :data:`PACKAGES`.
+        mirrors: Package mirrors in mmdebstrap's syntax; empty for Debian's default mirror.
+        mode: How mmdebstrap gets root rights: ``auto``, ``root``, ``unshare``, ``fakechroot``.
     """
 
     platforms: tuple[Platform, ...]
@@ -77,13 +79,13 @@ def unpacked_root(
     recipe: BaseRecipe, platform: Platform, *, program: str = "mmdebstrap", on_progress: OnProgress = ignore_progress
 ) -> Iterator[BaseRoot]:
     """
-    Let mmdebstrap unpack the packages; what is given can be read while the block is open.
+    Unpack the packages with mmdebstrap; the entries of the root can be read only inside the ``with`` block.
 
-    The same packages give equal files, whoever asks and when.
+    The same packages always give identical files.
 
     Raises:
         Unsupported: mmdebstrap is not installed.
-        ProgramFailed: It ended with an error; carries its log.
+        ProgramFailed: mmdebstrap failed; the error contains the end of the log.
     """
     found = shutil.which(program)
     if found is None:
@@ -131,7 +133,10 @@ def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Pat
 
 
 def _run(command: list[str], output: BinaryIO, environment: dict[str, str]) -> int:
-    """The program's exit status; interrupted, it is given time to take its own directories away."""
+    """
+    Run *command* and return the exit status; on an interrupt, wait up to 30 s for the command to remove its
+    directories.
+    """
     child = subprocess.Popen(  # noqa: S603 - a list of arguments; names were checked
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
     )
@@ -174,7 +179,7 @@ def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes
 
 
 def _newest(members: dict[str, tarfile.TarInfo]) -> datetime:
-    """When the newest file of the packages was made; nothing of now gets in."""
+    """Give the modification time of the newest packaged file, so that the image does not depend on the current time."""
     own = (member.mtime for path, member in members.items() if path.startswith("usr/lib/") and member.isreg())
     return datetime.fromtimestamp(int(max(own, default=0)), UTC)
 

@@ -1,4 +1,4 @@
-"""docker, podman and buildah, over their command lines."""
+"""Build and run images with the command lines of docker, podman and buildah."""
 
 from mendel.adapters.engines.container_engine import BUILDERS, RUNNERS, EngineFound, EngineProgram, find_engines
 from mendel.adapters.engines.dockerfile_builder import DockerfileEngine

@@ -1,4 +1,4 @@
-"""The directory that an engine builds from: exactly the plan's files, each checked while it is copied."""
+"""Write the build context of a container engine: exactly the files of the image plan, each checked while copied."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_context(directory: Path, files: Iterable[ContextFile], plan: ImagePlan) -> None:
     """
-    Lay *files* out below *directory*, dated and moded by the plan, so that an engine's cache knows them again.
+    Write *files* below *directory* with the plan's times and modes, so that the engine's build cache recognises them.
 
     Raises:
-        BuildRefused: A file of the project changed since it was planned.
+        BuildRefused: A project file was changed or deleted after the plan was made.
     """
     planned = {file.source: file.digest for file in (*plan.artifacts, *plan.code)}
     when = to_micros(plan.created) * 1000
@@ -47,10 +47,10 @@ def write_context(directory: Path, files: Iterable[ContextFile], plan: ImagePlan
 
 def pack_pip(into: Path) -> Path:
     """
-    Write the pip that Mendel runs with as a wheel to run from, for bases that have none; the same pip, the same bytes.
+    Pack the installed pip into a runnable wheel, for base images without pip; the same pip gives the same bytes.
 
     Raises:
-        Unsupported: There is no pip here either.
+        Unsupported: pip is not installed in this environment.
     """
     try:
         version, package = metadata.version("pip"), resources.files("pip")
@@ -88,8 +88,8 @@ def _copy_checked(source: Path, target: Path, digest: Digest) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Wheels never change; a link to one costs nothing."""
+    """Hard-link a wheel into the build context, or copy the wheel where links are impossible."""
     try:
         os.link(source.resolve(), target)
-    except OSError:  # another disk, or one without links
+    except OSError:  # another disk, or a file system without hard links
         shutil.copy2(source, target)

@@ -1,4 +1,4 @@
-"""docker and podman: finding them, running images with them."""
+"""Find the installed container engines, and run images with docker or podman."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IMAGE = f"{RUN_LABEL}.image"
 _LOADING = timedelta(minutes=30)
 _DETECTION = timedelta(seconds=10)
 _STOPPING_SECONDS = 35
-"""A little longer than a server takes to finish what is in flight."""
+"""Seconds before the engine kills a container; slightly longer than a server needs to finish its requests."""
 _LOOK_SECONDS = 0.1
 _LOOKS_AT_STATE = 5
 
@@ -34,12 +34,12 @@ _LOOKS_AT_STATE = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFound:
     """
-    An engine as this machine has it.
+    A container engine and whether it works on this machine.
 
     Attributes:
-        version: Of the program; empty where it is not installed.
-        answers: It would do what it is asked now; a docker client without a daemon would not.
-        why_not: In its own words; empty where it answers.
+        version: The program's version; empty if the program is not installed.
+        answers: Whether the engine can run commands now; False for a docker client without a daemon.
+        why_not: The engine's error message; empty if the engine works.
     """
 
     name: str
@@ -51,7 +51,7 @@ class EngineFound:
 def find_engines(
     names: tuple[str, ...] = BUILDERS, environment: Mapping[str, str] | None = None
 ) -> tuple[EngineFound, ...]:
-    """What this machine has of *names*, in their order."""
+    """Check each engine of *names*, in that order."""
     return tuple(_found(Program(name, environment)) for name in names)
 
 
@@ -92,9 +92,10 @@ class EngineProgram(ContainerRunner):
 
     def load(self, archive: Path) -> None:
         """
-        With podman by ``pull``: its ``load`` reads docker's half of the archive and makes another manifest of it.
+        Load the image archive; podman uses ``pull``, because podman's ``load`` would create a different manifest.
 
-        ``pull`` takes a name without a registry for one of docker.io, ``tag`` for one of this machine's own.
+        podman's ``pull`` adds ``docker.io`` to a name without a registry, and ``tag`` adds ``localhost``; the name with
+        ``docker.io`` is removed.
         """
         references = archive_references(archive)
         if self.name == "docker":
@@ -106,7 +107,9 @@ class EngineProgram(ContainerRunner):
         self.program.attempt("untag", image, f"{_PULLED}{references[0]}")
 
     def run(self, request: RunRequest) -> Container:
-        """Never pulls; the container is named before it is made, so that an interruption finds it again."""
+        """
+        Start a container from a local image, without pulling; the container is removed if it does not become ready.
+        """
         if self.program.attempt("image", "inspect", request.image).code:
             raise ImageNotFound(
                 f"{self.name} has no image {request.image}.", remedy="Build it with: mendel build --load"
@@ -117,7 +120,7 @@ class EngineProgram(ContainerRunner):
             self.program.answer(*self._run_arguments(request), environment=self._unseen(request), within=_LOADING)
             self._wait_until_ready(request)
             return self._described(self._inspected(request.name))
-        except BaseException:  # KeyboardInterrupt above all: no orphan is left, whatever ends this
+        except BaseException:  # also KeyboardInterrupt: the container is removed on every failure
             self._remove(request.name)
             raise
 
@@ -133,7 +136,9 @@ class EngineProgram(ContainerRunner):
         return found is not None and bool(found["State"]["Running"])
 
     def stop(self, container: str) -> None:
-        """SIGTERM, then what the engine does with those who do not listen."""
+        """
+        Send SIGTERM, let the engine kill the container after 35 s, and remove it; containers of others are left alone.
+        """
         if self._is_ours(container):
             grace = timedelta(seconds=_STOPPING_SECONDS + 30)
             self.program.attempt("stop", "-t", str(_STOPPING_SECONDS), container, within=grace)
@@ -164,9 +169,10 @@ class EngineProgram(ContainerRunner):
 
     def _unseen(self, request: RunRequest) -> dict[str, str]:
         """
-        What the user gives may be secret, and reaches the engine by its environment, not by the list of processes.
+        Select the user's variables to pass through the engine's environment, since process lists show command-line
+        values.
 
-        A name that means something else to the engine itself (``PATH``) cannot.
+        A variable that the engine itself uses with another value (such as ``PATH``) goes on the command line.
         """
         own = self.program.environment
         return {name: value for name, value in request.environment.items() if own.get(name, value) == value}

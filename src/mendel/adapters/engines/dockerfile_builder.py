@@ -1,4 +1,4 @@
-"""The same plan built by an engine of another vendor: for projects that need Debian packages, or to compile."""
+"""Build an image plan with docker, podman or buildah, for projects that need Debian packages or a compiler."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOADING = timedelta(minutes=30)
 _IMPORTING = timedelta(minutes=5)
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |Step \d|#\d+ \[)")
 _OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
-"""What buildah and podman say of themselves after what ran in the container."""
+"""Matches the messages that buildah and podman print after the output of the container."""
 _NOTHING_MORE = EngineNeeds()
 
 
@@ -46,14 +46,14 @@ class DockerfileEngine(BuildEngine):
     """
     Implements :class:`mendel.images.BuildEngine`: renders a Dockerfile that docker, podman or buildah builds.
 
-    Wheels and base are the plan's own, by content; what Debian's packages and compilers make of them is not pinned, so
-    no two builds are alike. The engine keeps its layers as it is set up to (``BUILDAH_ISOLATION``, ``CONTAINERS_CONF``,
-    ``DOCKER_HOST``), and they are not told one by one.
+    Wheels and base are pinned by the plan; Debian packages and compiler output are not, so two builds can differ. The
+    engine's own environment variables (``BUILDAH_ISOLATION``, ``CONTAINERS_CONF``, ``DOCKER_HOST``) apply. The built
+    image does not list its layers.
 
     Args:
         name: ``docker``, ``podman`` or ``buildah``.
-        needs: Debian packages and distributions without wheels; its base and pip are filled in here.
-        volumes: ``source:target:ro``, which podman and buildah give to the build's steps: pip's configuration.
+        needs: Debian packages, and Python distributions to compile; the builder sets ``base`` and ``pip_wheel``.
+        volumes: Mounts ``source:target:ro`` for the build steps of podman and buildah, such as pip's configuration.
         environment: All environment variables of the engine; None passes on Mendel's own.
     """
 
@@ -78,10 +78,10 @@ class DockerfileEngine(BuildEngine):
 
     def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
         """
-        Make the image; what a failed build had already finished stays in the engine's cache, unnamed.
+        Build the image; the layers of a failed build stay in the engine's cache.
 
         Raises:
-            Unsupported: The engine is not installed, or Mendel has no pip to give it.
+            Unsupported: The engine or pip is not installed.
         """
         needs = replace(self._needs, base=self._base(plan, on_progress))
         with tempfile.TemporaryDirectory(prefix="mendel-context-") as scratch:
@@ -98,7 +98,9 @@ class DockerfileEngine(BuildEngine):
         return self._built(image)
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """Import the predictor in a container without a network; an image that fails is removed, unless named."""
+        """
+        Import the predictor in a container without network; an image that fails is removed unless the image has a name.
+        """
         name = f"mendel-verify-{image.image_id.hex[:12]}-{os.getpid()}"
         try:
             ended = self._imported(name, plan, image)
@@ -109,7 +111,9 @@ class DockerfileEngine(BuildEngine):
             raise not_verified(plan, _OF_ENGINE.sub("", ended.tail).strip())
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
-        """Podman and buildah move all names at once; docker one after the other, and back when one is refused."""
+        """
+        Set all names of the image; docker sets one name at a time, and all former names are restored after a failure.
+        """
         if self._id_of(image.image_id.hex) is None:
             raise ImageNotFound(f"{self.name} has no image {image.image_id}.", remedy="Build it again.")
         if self.name != "docker":
@@ -129,7 +133,7 @@ class DockerfileEngine(BuildEngine):
             raise
 
     def _base(self, plan: ImagePlan, on_progress: OnProgress) -> str:
-        """The name by which the engine has the plan's base, after giving it to it."""
+        """Load the plan's base image into the engine unless present; gives the local name of the base image."""
         pin = plan.environment.base
         name = f"localhost/mendel-base:{pin.digest.hex[:32]}"
         if self._id_of(name) is not None:
@@ -155,12 +159,12 @@ class DockerfileEngine(BuildEngine):
     def _build_arguments(self, plan: ImagePlan, context: Path, image_file: Path, *, use_cache: bool) -> list[str]:
         dockerfile = (f"--file={context / 'Dockerfile'}", f"--iidfile={image_file}")
         cache = () if use_cache else ("--no-cache",)
-        if self.name == "docker":  # its classic builder knows no --platform; the base decides it
+        if self.name == "docker":  # docker's classic builder has no --platform; the base image decides the platform
             return ["build", "--force-rm", *cache, *dockerfile, str(context)]
         platform = f"--platform={plan.environment.platform}"
         keep = "--layers=true" if use_cache else "--layers=false"
         volumes = (f"--volume={volume}" for volume in self._volumes)
-        # OCI's own form has no HEALTHCHECK; buildah leaves failed containers unless it is told not to.
+        # The OCI format has no HEALTHCHECK; buildah keeps failed containers without --force-rm.
         own = ("--format=docker", "--force-rm", "--pull-never" if self.name == "buildah" else "--pull=never")
         return ["build", *own, platform, keep, *cache, *volumes, *dockerfile, str(context)]
 
@@ -171,7 +175,9 @@ class DockerfileEngine(BuildEngine):
         )
 
     def _manifest_of(self, image_id: Digest) -> Digest:
-        """The manifest's digest; the image's id where the engine (docker's own store) keeps no manifests."""
+        """
+        Give the manifest digest, or the image id if the engine stores no manifests (docker's classic image store).
+        """
         if self.name == "buildah":
             form = "{{.FromImageDigest}}"
             return Digest(self._program.answer("inspect", "--type=image", f"--format={form}", image_id.hex).strip())

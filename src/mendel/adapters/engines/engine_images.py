@@ -1,4 +1,4 @@
-"""Images that an engine keeps, matched by label: a name's prefix says nothing about whose image it is."""
+"""List and remove the images of one repository in a container engine, selected by label and not by name."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ ORIGIN = "com.classifier.git_url"
 
 _FRACTION = re.compile(r"(\.\d{6})\d*")
 _LOCAL = "localhost/"
-"""podman stands this before names without a registry."""
+"""The prefix that podman adds to image names without a registry."""
 
 
 class EngineImages(ImageStore):
     """
     Implements :class:`mendel.images.ImageStore` for one repository in docker's or podman's storage.
 
-    A record's digest is the manifest's where the engine keeps manifests, else the image's id.
+    The digest of a record is the manifest digest, or the image id if the engine stores no manifests.
 
     Args:
         name: ``docker`` or ``podman``.
-        repository: Its name, as the label has it.
-        origin: Its URL without credentials, None where it has none: another repository of the same name has another.
+        repository: The repository name in the images' label.
+        origin: The repository's remote URL without credentials, which separates repositories of the same name; None
+            without a remote.
         environment: All environment variables of the engine; None passes on Mendel's own.
     """
 
@@ -48,10 +49,10 @@ class EngineImages(ImageStore):
 
     def remove(self, digest: Digest) -> None:
         """
-        Name by name, which an engine refuses where a container needs the image; never by force.
+        Remove every name of the image, and thereby the image; the engine refuses while a container uses the image.
 
         Raises:
-            Conflict: A container needs it.
+            Conflict: A container uses the image.
         """
         for found in self._found():
             if digest not in {_digest(found), _image_id(found)}:
@@ -96,7 +97,7 @@ class EngineImages(ImageStore):
 
 def belongs(labels: Mapping[str, str], repository: str, origin: str | None) -> bool:
     """
-    Whether an image with *labels* is of the repository *repository* whose origin is *origin*.
+    Whether an image with *labels* was built from the repository *repository* with the remote URL *origin*.
 
     >>> belongs({"com.classifier.repository": "risk"}, "risk", None)
     True
@@ -119,7 +120,7 @@ def _image_id(found: Mapping[str, Any]) -> Digest:
 
 
 def _digest(found: Mapping[str, Any]) -> Digest:
-    """Of podman, of docker with containerd's store, or of docker with its own, which forgets manifests."""
+    """Give the manifest digest, or the image id if the engine stores no manifests (docker's classic image store)."""
     described = found.get("Digest") or (found.get("Descriptor") or {}).get("digest")
     return Digest(described) if described else _image_id(found)
 

@@ -1,4 +1,4 @@
-"""Programs of other vendors, run by list of arguments: what they print, how they fail, and that they really end."""
+"""Run external programs as subprocesses with timeouts, and turn their failures into errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TAIL_LINES = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program ended, and what it printed."""
+    """The exit status and output of a program that has ended."""
 
     code: int
     out: str
@@ -35,24 +35,24 @@ class Ended:
 
     @property
     def tail(self) -> str:
-        """The end of what it printed, complaints last."""
+        """The last 40 lines of output, standard error last."""
         return tail(f"{self.out}\n{self.err}")
 
     @property
     def complaint(self) -> str:
-        """Its last line that says something."""
+        """The last non-empty line of standard error, or of standard output if standard error is empty."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return lines[-1].removeprefix("Error: ").rstrip(".") if lines else f"it ended with {self.code}"
 
 
 class Program:
     """
-    One program on this machine.
+    An external program.
 
-    Each run has a session of its own: Ctrl-C reaches Mendel, which then ends the program so that it can tidy up.
+    Every run gets its own process session, so that Ctrl-C interrupts Mendel only; Mendel then ends the program.
 
     Args:
-        environment: The whole environment of the program; None is Mendel's own.
+        environment: All environment variables of the program; None passes on Mendel's own.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:
@@ -63,11 +63,11 @@ class Program:
         self, *arguments: str, within: timedelta = _MINUTE, environment: Mapping[str, str] | None = None
     ) -> Ended:
         """
-        Run it to its end, whatever that is.
+        Run the program and return the result, whatever the exit status is.
 
         Raises:
-            Unsupported: It is not installed.
-            ProgramFailed: It did not end in time, and was ended.
+            Unsupported: The program is not installed.
+            ProgramFailed: The program ran longer than *within* and was killed.
         """
         started = self._started(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, environment=environment)
         with started as process:
@@ -79,10 +79,10 @@ class Program:
 
     def answer(self, *arguments: str, within: timedelta = _MINUTE, environment: Mapping[str, str] | None = None) -> str:
         """
-        What it printed; raises as :meth:`attempt` does.
+        Run the program and return the standard output; further errors as :meth:`attempt`.
 
         Raises:
-            ProgramFailed: It ended with an error.
+            ProgramFailed: The exit status is not 0.
         """
         ended = self.attempt(*arguments, within=within, environment=environment)
         if ended.code:
@@ -91,13 +91,13 @@ class Program:
 
     def watch(self, *arguments: str, within: timedelta | None, write: Callable[[str], None]) -> str:
         """
-        Run something long, giving each line to *write* as it appears.
+        Run a long program and pass each output line to *write* as soon as the line appears.
 
         Returns:
-            The last lines.
+            The last 40 lines.
 
         Raises:
-            ProgramFailed: It ended with an error, or did not end in time.
+            ProgramFailed: The exit status is not 0, or the program ran longer than *within*.
         """
         last: deque[str] = deque(maxlen=_TAIL_LINES)
 
@@ -116,7 +116,7 @@ class Program:
         return printed
 
     def failed(self, arguments: tuple[str, ...], ended: Ended, *, remedy: str = "") -> ProgramFailed:
-        """The error for a run that ended with one."""
+        """Make the error for a run whose exit status is not 0."""
         message = f"{self.name} {_verb(arguments)} failed: {ended.complaint}."
         return ProgramFailed(message, log_tail=ended.tail, remedy=remedy or _remedy(self.name, ended.tail))
 
@@ -178,10 +178,10 @@ class Program:
 
 def end_from_below(process: subprocess.Popen[bytes]) -> None:
     """
-    End what *process* runs before the process itself, which then fails by itself and tidies up.
+    Kill the descendants of *process* first, so that *process* fails and removes its temporary containers.
 
-    An engine that is ended first leaves its half-made container, and what runs in it, behind. Parents go before their
-    children, so that no shell runs on after the command that was ended.
+    An engine that is killed first would leave a half-built container running. Parents are killed before their children,
+    so that no shell starts its next command. If *process* does not end, its session gets SIGTERM and then SIGKILL.
     """
     for _ in range(_ATTEMPTS):
         below = descendants(process.pid)
@@ -191,7 +191,7 @@ def end_from_below(process: subprocess.Popen[bytes]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_TIDYING_SECONDS)  # it may start others to tidy up with, which are left alone so long
+            process.wait(_TIDYING_SECONDS)  # cleanup programs that the process starts are not killed during this wait
             return
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
@@ -202,7 +202,7 @@ def end_from_below(process: subprocess.Popen[bytes]) -> None:
 
 
 def descendants(ancestor: int) -> tuple[int, ...]:
-    """The processes below *ancestor*, parents before their children; empty where there is no ``/proc``."""
+    """Give the ids of all descendants of *ancestor*, parents before children; empty on systems without ``/proc``."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
@@ -217,7 +217,7 @@ def descendants(ancestor: int) -> tuple[int, ...]:
 
 
 def tail(text: str, lines: int = _TAIL_LINES) -> str:
-    """The last lines of *text* that say something."""
+    """Give the last *lines* non-empty lines of *text*."""
     return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
 
 

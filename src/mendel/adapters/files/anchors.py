@@ -1,4 +1,4 @@
-"""Signed heads of the ledger, kept outside the database."""
+"""Signed heads of the ledger, stored as files outside the database."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _KEY_BYTES = 32
 
 class FileAnchors:
     """
-    Implements :class:`mendel.durable.Anchors`: one file per sequence number, signed with the installation's key.
+    Implements :class:`mendel.durable.Anchors`: one file per ledger sequence number, signed with the installation's key.
 
     Args:
-        directory: Where they are kept.
-        key: The file of the private Ed25519 key, mode 0600; made on first use.
+        directory: The directory of the anchor files.
+        key: The file of the private Ed25519 key, mode 0600; created on first use.
     """
 
     def __init__(self, directory: Path, key: Path) -> None:
@@ -28,15 +28,15 @@ class FileAnchors:
 
     def all(self) -> tuple[Anchor, ...]:
         """
-        Every anchor, oldest first.
+        Give every anchor, oldest first.
 
         Raises:
-            Corrupt: A file is no anchor.
+            Corrupt: A file in the directory is not a valid anchor.
         """
         return tuple(_read(path) for path in sorted(self._directory.glob("*.json")))
 
     def trusted(self) -> tuple[str, ...]:
-        """The public key that belongs to the installation's private one (hex); none before the first anchor."""
+        """Give the public key (hex) of the installation's private key; empty before the first anchor."""
         if not self._key.exists():
             return ()
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - start-up time

@@ -1,4 +1,4 @@
-"""The inbox of segments in a directory."""
+"""Store received prediction segments in a directory until they are written to the lake."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _SUFFIX, _PART = ".segment", ".part"
 
 class FileInbox:
     """
-    Implements :class:`mendel.predictions.SegmentInbox`: ``<spool id>/<seq>.segment``, written beside and linked.
+    Implements :class:`mendel.predictions.SegmentInbox`: each segment is the file ``<spool id>/<seq>.segment``.
 
-    A segment counts from the moment it has its name, after its bytes were flushed to disk. One process opens it.
+    A segment is written to a temporary file, flushed to disk, and then linked under its name; only then it counts as
+    received. Only one process may open the inbox.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,7 +44,7 @@ class FileInbox:
             for path in sorted(self._directory.glob(f"*/*{_SUFFIX}")):
                 try:
                     size = path.stat().st_size
-                except FileNotFoundError:  # shipped meanwhile
+                except FileNotFoundError:  # the segment was written to the lake in the meantime
                     continue
                 found.append(PendingSegment(spool_id=path.parent.name, seq=int(path.stem), size_bytes=size))
         return tuple(sorted(found))
@@ -65,7 +66,7 @@ class FileInbox:
         return self._directory / check_spool_id(spool_id) / f"{seq:016d}{_SUFFIX}"
 
     def _publish(self, target: Path, content: bytes, checksum: Digest) -> None:
-        """Link the finished file under its name: of two that come at once, the first stays."""
+        """Link the finished file under its final name; if two senders write the same segment, the first file stays."""
         handle, name = tempfile.mkstemp(dir=target.parent, suffix=_PART)
         fresh = Path(name)
         try:
@@ -84,7 +85,7 @@ class FileInbox:
     def _require_same(self, target: Path, checksum: Digest) -> None:
         try:
             known = file_digest(target)
-        except FileNotFoundError:  # shipped meanwhile: then it was recorded, and the sender may forget it
+        except FileNotFoundError:  # written to the lake: the sender may delete its copy
             return
         if known != checksum:
             raise AlreadyExists(
@@ -94,7 +95,7 @@ class FileInbox:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Flush the names in *directory* to disk."""
+    """Flush the directory's entries to disk."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The ``Git`` port over the program ``git``."""
+"""Implement the ``Git`` port with the program ``git``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class GitPrograms(Git):
         self._program = program
 
     def work_tree(self, path: Path) -> WorkTree | None:
-        """Runs four git processes: for the place, the state, the depth of the history and the origin."""
+        """Runs four git commands: repository root, state of the files, history depth, and remote URL."""
         place = self._run(path, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix", check=False)
         if place.returncode:
             _raise_if_refused(path, place)
@@ -73,7 +73,7 @@ class GitPrograms(Git):
         return next((_details(record) for record in records if record[0].lstrip("\n") == name), None)
 
     def commit_time(self, top: Path, commit: str) -> datetime:
-        """Runs ``git rev-list``, whose output no configuration extends."""
+        """Runs ``git rev-list``, because user configuration cannot change its output format."""
         arguments = ("rev-list", "--max-count=1", "--timestamp", "--end-of-options", f"{commit}^{{commit}}", "--")
         told = self._run(top, *arguments, check=False)
         if told.returncode:
@@ -102,7 +102,7 @@ class GitPrograms(Git):
             raise _refused(top, made)
 
     def resolve(self, repository: Path, revision: str) -> str:
-        """A tag wins over a branch of the same name, since a release is a tag."""
+        """If a tag and a branch have the same name, the tag is used."""
         for candidate in (f"refs/tags/{revision}^{{commit}}", f"{revision}^{{commit}}"):
             found = self._run(
                 repository, "rev-parse", "--verify", "--quiet", "--end-of-options", candidate, check=False
@@ -117,7 +117,7 @@ class GitPrograms(Git):
         )
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
-        """Uses an index of its own, so that filters and line ends are those of a checkout."""
+        """Uses a temporary git index, so that filters and line endings are applied as in a checkout."""
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mendel-export-") as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
@@ -171,7 +171,7 @@ def _changed(lines: Iterator[str]) -> Iterator[str]:
                 yield line.split(" ", 8)[8]
             case "2":
                 yield line.split(" ", 9)[9]
-                next(lines, None)  # the name before the rename
+                next(lines, None)  # skip the file name before the rename
             case "u":
                 yield line.split(" ", 10)[10]
 

@@ -1,4 +1,4 @@
-"""Every port in memory: for tests, and for anyone who needs no database."""
+"""Implements every port in memory, for tests and for use without a database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MemoryStores", "MemoryTables", "MemoryUnitOfWork", "MemoryWorkflows"
 
 
 def all_stores() -> dict[type, Callable[[MemoryTables], object]]:
-    """The memory store of every room's ports."""
+    """Give the function that makes the memory store of each port."""
     from mendel.adapters.memory import healing, predictions, registry, views  # noqa: PLC0415 - the rooms' files import this package
 
     return {**registry.STORES, **predictions.STORES, **healing.STORES, **views.STORES}

@@ -1,4 +1,4 @@
-"""An artefact store that is a directory and nothing else."""
+"""An artefact store that keeps files in a directory and everything else in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MemoryArtifacts:
     """
     Implements :class:`mendel.registry.ArtifactStore`: files below *root*, everything else in memory.
 
-    Uuids follow from keys, so that a test gets the same ones twice.
+    The uuid of an artefact is derived from its key, so that tests get the same uuid in every run.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,7 +47,7 @@ class MemoryArtifacts:
                 return known.published
             uuid = VersionUuid(f"m-{hashlib.sha256(publication.key.encode()).hexdigest()[:32]}")
             where = self._root / uuid
-            shutil.rmtree(where, ignore_errors=True)  # begun before, and not ended
+            shutil.rmtree(where, ignore_errors=True)  # left by an interrupted call
             shutil.copytree(tree, where)
             if data is not None:
                 shutil.copytree(data, where / _DATA)

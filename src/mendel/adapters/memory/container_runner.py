@@ -33,7 +33,7 @@ class MemoryProcess:
 
 
 Program = Callable[[MemoryProcess], None]
-"""The server of an image; returns when its process is stopped, or when it ends by itself."""
+"""The function that a container runs instead of a server; it returns when ``stopped`` is set, or earlier by itself."""
 
 
 @dataclass(kw_only=True)

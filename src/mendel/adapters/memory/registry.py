@@ -32,7 +32,7 @@ from mendel.values import (
     Window,
 )
 
-_Line = tuple[str, str, ModelName, int]  # server, epoch, model, version: counters along it only grow
+_Line = tuple[str, str, ModelName, int]  # (server, epoch, model, version): the counters of one such key never decrease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

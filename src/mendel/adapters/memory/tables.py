@@ -29,5 +29,5 @@ class MemoryTables:
         return self._seen[name]
 
     def merged(self) -> Committed:
-        """What stands after the commit of this transaction."""
+        """The tables as they are after the commit of this transaction."""
         return {**self._committed, **self._seen}

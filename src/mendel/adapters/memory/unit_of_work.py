@@ -1,4 +1,6 @@
-"""A unit of work in memory, with the promises of the real one: isolation, rollback, fencing, once."""
+"""
+A unit of work in memory with the guarantees of the SQL one: isolation, rollback, fencing, and commit exactly once.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +61,11 @@ class MemoryUnitOfWork:
     """
     Implements :class:`mendel.durable.UnitOfWork` over tables in memory.
 
-    One writer at a time; readers see the last commit and wait for nobody.
+    One writer at a time; readers see the last commit and never wait.
 
     Args:
-        stores: For each port, how to make its store from the transaction's tables; see ``all_stores()``. Those of
-            ledger, outbox and leases are added.
+        stores: For each port, a function that makes the store from the transaction's tables; see ``all_stores()``. The
+            stores of ledger, outbox and leases are added.
     """
 
     def __init__(self, stores: MemoryStores, *, _shared: _Shared | None = None, _lease: Lease | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Read models in memory, from the rooms' own stores."""
+"""Read models in memory, computed from the stores of the other rooms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow as artefact store and interchange; imported by it only when a store is opened."""
+"""MLflow as artefact store and exchange format; MLflow is imported when a store is first used."""
 
 from mendel.adapters.mlflow.artifacts import MlflowArtifacts
 

@@ -34,12 +34,12 @@ class MlflowArtifacts:
     """
     Implements :class:`mendel.registry.ArtifactStore`; the uuid of a version is the id of its logged model.
 
-    The first use imports MLflow and may create its database: seconds; :meth:`open` takes them before. It never loads a
-    model.
+    The first use takes seconds, because it imports MLflow and may create MLflow's database; :meth:`open` does both in
+    advance. Models are never loaded.
 
     Args:
         tracking_uri: ``sqlite:///path`` or a server's URL.
-        artifact_root: Where a new experiment keeps its files, on a file system that this process sees.
+        artifact_root: The directory for the files of a new experiment, accessible to this process.
     """
 
     def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
@@ -67,7 +67,7 @@ class MlflowArtifacts:
             return self._experiment_known
 
     def open(self) -> None:
-        """Import MLflow and create its database now instead of at the first use."""
+        """Import MLflow and create MLflow's database now instead of at the first use."""
         _ = self._experiment
 
     @property
@@ -75,7 +75,10 @@ class MlflowArtifacts:
         return metadata.version("mlflow-skinny")
 
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
-        """Logged model, files, READY, then the version that makes it visible; what stands already is used."""
+        """
+        Create the logged model, upload files, mark READY, create the version; completed steps of an earlier try are
+        skipped.
+        """
         with translated():
             logged = self._logged(publication.key) or self._begin(publication)
             if logged.status != "READY":
@@ -93,7 +96,7 @@ class MlflowArtifacts:
             return None if logged is None or version is None else _published(key, logged, version)
 
     def discard(self, key: str, *, uuid: VersionUuid | None = None) -> None:
-        """Version, logged model, run and files go, in that order."""
+        """Delete the version, the logged model, the run and the files, in that order."""
         with translated():
             for logged in self._all_logged(key):
                 if uuid not in {None, logged.model_id}:
@@ -117,7 +120,7 @@ class MlflowArtifacts:
         return known
 
     def mirror(self, model: ModelName, state: Mirror) -> Mirror:
-        """Tags first, the alias last; only what differs is written."""
+        """Write the changed stage tags first and the production alias last."""
         with translated():
             for version in self._versions(model):
                 stage = state.stages.get(int(version.version))
@@ -132,7 +135,7 @@ class MlflowArtifacts:
             return self._mirrored(model, known=frozenset(state.stages))
 
     def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
-        """Versions that somebody registered with MLflow itself."""
+        """Give the versions that were registered with MLflow directly, and not by Mendel."""
         with translated():
             strangers = [v for v in self._versions(model) if int(v.version) not in known]
         return tuple(_foreign(v) for v in sorted(strangers, key=lambda v: int(v.version)))
@@ -225,7 +228,7 @@ class MlflowArtifacts:
 
 
 def _tag(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()  # a key may hold what a filter string cannot
+    return hashlib.sha256(key.encode()).hexdigest()  # keys may contain characters that MLflow's filter syntax rejects
 
 
 def _by_key(key: str) -> str:

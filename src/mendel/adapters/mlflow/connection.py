@@ -1,4 +1,4 @@
-"""MLflow, imported late and told to be quiet."""
+"""Import MLflow on first use, and silence its log messages and warnings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
-_global_uri = threading.Lock()  # MLflow keeps one tracking URI per process
+_global_uri = threading.Lock()  # MLflow has one tracking URI per process
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client of the store at *tracking_uri*, created there when it is a SQLite file; takes seconds the first time."""
+    """Connect to the MLflow store at *tracking_uri*; a missing SQLite file is created, which takes seconds."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own use of SQLAlchemy, which it has to mend
+        warnings.simplefilter("ignore")  # MLflow's own SQLAlchemy warnings
         from mlflow import MlflowClient  # noqa: PLC0415 - takes seconds to import
 
         for noisy in ("mlflow", "alembic"):
@@ -38,9 +38,9 @@ def connect(tracking_uri: str) -> MlflowClient:
 @contextmanager
 def as_global(tracking_uri: str) -> Iterator[None]:
     """
-    Make *tracking_uri* the process's own for a moment, and put back what was there.
+    Set the process's MLflow tracking URI to *tracking_uri* inside the ``with`` block, then restore the former URI.
 
-    Creating a version from ``models:/m-...`` looks the model up through a client that MLflow makes for itself.
+    MLflow needs the global URI when it creates a version from ``models:/m-...``, because it then makes its own client.
     """
     from mlflow.tracking._tracking_service.utils import _use_tracking_uri  # noqa: PLC0415 - no public one restores
 

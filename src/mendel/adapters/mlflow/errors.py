@@ -1,4 +1,4 @@
-"""MLflow's errors in our words, in one place."""
+"""Translate MLflow's errors into Mendel's errors."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Images by the OCI's specifications: layouts, the builder, registries.
+Images in OCI format: image layouts, the image builder, and image registries.
 
-Import what is needed from the modules; this package imports nothing, since what only lists or builds starts light.
+Import from the modules: this package imports nothing, so that light commands start fast.
 """

@@ -1,4 +1,4 @@
-"""Base images: found in a registry, a layout or an archive, pinned, and kept in a cache that builds read."""
+"""Find base images in a registry, a layout or an archive, pin them by digest, and cache them for builds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Remote(Protocol):
 
 class BaseImages(Bases):
     """
-    Implements :class:`mendel.images.Bases`; a base image that was fetched once is not asked for again.
+    Implements :class:`mendel.images.Bases`; a base image that was fetched once is never fetched again.
 
     Args:
         cache: The layout that stores every fetched base by content.
@@ -60,7 +60,7 @@ class BaseImages(Bases):
         self._local = tuple(local)
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
-        """The network is asked only for references that can move."""
+        """Contacts the network only for a reference without a digest."""
         with translated_write_errors(self._cache.directory, lost="the base was not kept"):
             found = self._find(reference, platform, on_progress)
             inside = self._inside(self._loaded(found, reference, platform))
@@ -73,7 +73,7 @@ class BaseImages(Bases):
         )
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
-        """Reads from the cache, from a local layout, or from the place that the pin's reference names."""
+        """Looks in the cache, then in local layouts, then in the source that the pin's reference names."""
         with translated_write_errors(self._cache.directory, lost="the base was not kept"):
             found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
         if found.digest != pin.digest:
@@ -119,16 +119,19 @@ class BaseImages(Bases):
         return found
 
     def _at_hand(self, digest: Digest, platform: Platform) -> Descriptor | None:
-        """The image *digest* (or, in an index, its image for *platform*) if all its blobs are on this machine."""
+        """
+        Give the image *digest* if all its blobs are on this machine, else None; an index gives its image for
+        *platform*.
+        """
         for layout in (self._cache, *self._local):
             if not layout.has(digest):
                 continue
-            with suppress(ImageNotFound):  # a blob is missing, or the platform: look further
+            with suppress(ImageNotFound):  # a blob or the platform is missing: try the next layout
                 return self._adopt(layout, choose(layout, digest, platform, digest), ignore_progress)
         return None
 
     def _adopt(self, layout: Layout, image: Descriptor, on_progress: OnProgress) -> Descriptor:
-        """Copy the image into the cache; blobs from elsewhere are checked while they are copied."""
+        """Copy the image into the cache; a blob from another layout is checked while copied."""
         manifest = layout.manifest(image.digest)
         parts = (*manifest.layers, manifest.config, image)
         total, done = sum(part.size for part in parts), 0
@@ -150,7 +153,7 @@ class BaseImages(Bases):
 
     def _inside(self, base: LoadedBase) -> Inside:
         kept = self._cache.directory / "inspected" / f"{base.descriptor.digest.hex}.{_INSPECTION_FORMAT}.json"
-        with suppress(FileNotFoundError, InvalidValue):  # never looked at, or by another version: look again
+        with suppress(FileNotFoundError, InvalidValue):  # no record, or one of another Mendel version
             return from_json(kept.read_bytes(), Inside)
         settings = base.config.get("config") or {}
         inside = inspect(base.blobs, base.manifest.layers, dict(path_entries(settings.get("Env") or ())))
@@ -162,7 +165,7 @@ class BaseImages(Bases):
         return Layout(path), name
 
     def _split(self, text: str, exists: Callable[[Path], bool]) -> tuple[Path, str | None]:
-        """The path and the name after it; both may contain colons, so the longest path that exists counts."""
+        """Split into path and image name; both may contain colons, so the longest existing path is used."""
         parts = text.split(":")
         for count in range(len(parts), 0, -1):
             path = self._root / Path(":".join(parts[:count])).expanduser()
@@ -177,7 +180,7 @@ class BaseImages(Bases):
 
 def choose(layout: Layout, name: str | None, platform: Platform, reference: str) -> Descriptor:
     """
-    The manifest of *name* for *platform*; *name* is a name, a tag or a digest, and None means the only image.
+    Find the manifest of *name* (a name, tag or digest; None for the only image) for *platform*.
 
     Raises:
         ImageNotFound: No image matches, or several do.
@@ -194,7 +197,7 @@ def choose(layout: Layout, name: str | None, platform: Platform, reference: str)
 
 def require_platform(config: Mapping[str, Any], platform: Platform, reference: str) -> None:
     """
-    Check the platform that an image states.
+    Check that the image's configuration states *platform*.
 
     Raises:
         ImageNotFound: The image is for another platform.

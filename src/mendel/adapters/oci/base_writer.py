@@ -1,4 +1,4 @@
-"""Base images out of root file systems: one canonical layer for each platform."""
+"""Write base images from root file systems: one reproducible layer for each platform."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mendel.images.tar_archives import write_tar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenBase:
-    """A base for one platform as it was written: its manifest, and the sizes of its only layer."""
+    """The manifest of a written base image for one platform, and the sizes of its only layer."""
 
     descriptor: Descriptor
     size_bytes: int
@@ -23,10 +23,10 @@ class WrittenBase:
 
 def write_base(root: BaseRoot, into: Layout) -> WrittenBase:
     """
-    Write layer, configuration and manifest, unnamed; equal roots give equal bytes.
+    Write layer, configuration and manifest without a name; equal roots give equal bytes.
 
     Raises:
-        StoreUnavailable: There can be no layout.
+        StoreUnavailable: The layout cannot be created or written.
         Unsupported: libdeflate is not installed.
     """
     with into.writing() as file:
@@ -55,7 +55,9 @@ def write_base(root: BaseRoot, into: Layout) -> WrittenBase:
 
 
 def name_base(bases: Sequence[WrittenBase], into: Layout, name: str) -> Descriptor:
-    """Let *name* mean the base of one platform, or an index of several; what *name* meant before is removed."""
+    """
+    Point *name* at the base of one platform, or at an index of several; the image that had *name* before is removed.
+    """
     whole = bases[0].descriptor if len(bases) == 1 else _index([base.descriptor for base in bases], into)
     former = into.find(name)
     into.name([name], whole)

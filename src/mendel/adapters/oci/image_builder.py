@@ -1,4 +1,4 @@
-"""The canonical builder: a base, wheels and files become an image in a layout, without a daemon and without chance."""
+"""Build an image from base, wheels and files into an image layout, reproducibly and without a container daemon."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _NO_IMAGE = "the image was not made"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
     """
-    One layer to come.
+    A layer to build.
 
     Attributes:
-        wheels: What must be at hand to make it.
-        entries: Opens what it is made of.
+        wheels: The wheels that the layer contains.
+        entries: Opens the files of the layer.
     """
 
     part: ImagePart
@@ -62,16 +62,15 @@ class _Step:
 
 class OciEngine(BuildEngine):
     """
-    Implements :class:`mendel.images.BuildEngine`: builds into *layout*.
+    Implements :class:`mendel.images.BuildEngine`: builds reproducible images into *layout*.
 
-    Equal plans give equal bytes on every machine and with every Python.
+    Equal plans give equal bytes on every machine and with every Python version.
 
-    The blobs of an image stay claimed from :meth:`build` until :meth:`commit`, or until the engine is closed, so that
-    no removal takes them meanwhile. After the last claim, what no name needs any more is freed: images whose names all
-    moved on, and what builds that failed had made.
+    Blobs of an unnamed image are protected from removal from :meth:`build` until :meth:`commit` or :meth:`close`. After
+    the last of these calls, blobs of unnamed images and of failed builds are deleted.
 
     Args:
-        layers: What was made before.
+        layers: The cache of layers from earlier builds.
     """
 
     name = "oci"
@@ -90,10 +89,10 @@ class OciEngine(BuildEngine):
 
     def build(self, plan: ImagePlan, *, use_cache: bool, on_progress: OnProgress) -> BuiltImage:
         """
-        Make the image, from made layers where their inputs are the same.
+        Build the image; cached layers are reused where their inputs are equal.
 
         Raises:
-            StoreUnavailable: The disk is full, or may not be written.
+            StoreUnavailable: The disk is full or read-only.
         """
         self._on_progress = on_progress
         left, self._leaves_blobs = self._leaves_blobs, True
@@ -107,11 +106,11 @@ class OciEngine(BuildEngine):
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Import the predictor in the unpacked image; of another processor than this machine's, say that nobody did.
+        Import the predictor in the unpacked image; for another processor architecture, only report "not verified".
 
         Raises:
-            Unsupported: This machine's kernel lets nobody run something in a directory of its own.
-            StoreUnavailable: The disk is full, or may not be written.
+            Unsupported: The kernel allows neither user namespaces nor a change of root.
+            StoreUnavailable: The disk is full or read-only.
         """
         try:
             with translated_write_errors(self._layout.directory, lost=_NO_IMAGE):
@@ -123,10 +122,10 @@ class OciEngine(BuildEngine):
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Give the image its names.
+        Give the image the names of the plan.
 
         Raises:
-            ImageNotFound: It was removed since it was built.
+            ImageNotFound: The image was removed after the build.
         """
         manifest = self._layout.manifest(image.digest)
         for blob in (manifest.config, *manifest.layers):
@@ -143,7 +142,7 @@ class OciEngine(BuildEngine):
         self._collect()
 
     def close(self) -> None:
-        """Let go of images that were built and never named."""
+        """Release images that were built but never named, and delete their blobs."""
         self._leaves_blobs |= bool(self._claims)
         for digest in list(self._claims):
             self._release(digest)
@@ -152,7 +151,7 @@ class OciEngine(BuildEngine):
     def _collect(self) -> None:
         if self._leaves_blobs and not self._claims:
             self._leaves_blobs = False
-            with suppress(OSError, Corrupt):  # the next collection does it; the build's own outcome is what counts
+            with suppress(OSError, Corrupt):  # the next collection deletes them; the build succeeded already
                 self._layout.collect()
 
     def _release(self, digest: Digest) -> None:
@@ -187,7 +186,10 @@ class OciEngine(BuildEngine):
     def _have_wheels(
         self, plan: ImagePlan, missing: Sequence[_Step], platform: Platform, on_progress: OnProgress
     ) -> None:
-        """Fetch what missing layers are made of, and everything once to see that it goes together."""
+        """
+        Fetch the wheels of missing layers; for a new set of wheels, fetch all and check that their files do not
+        conflict.
+        """
         base, every = plan.environment.base, (*plan.environment.wheels, plan.runtime.wheel)
         agreed = key_of(kind="agreed", wheels=sorted(pin.sha256 for pin in every), python=base.python)
         is_new = self._layers.recall(agreed) is None
@@ -215,7 +217,7 @@ class OciEngine(BuildEngine):
         )
 
     def _base_size(self, blobs: Blobs, layer: Descriptor, diff_id: Digest) -> int:
-        """The unpacked size of a base's layer; the first time also that it is what the base's configuration says."""
+        """Give the unpacked size of a base layer in bytes; the first call also checks the content against *diff_id*."""
         key = key_of(kind="base", digest=layer.digest, diff_id=diff_id)
         known = self._layers.recall(key)
         if known is None:
@@ -228,7 +230,7 @@ _NOTHING = Compressed(digest=digest_of(b""), size=0, diff_id=digest_of(b""), unp
 
 
 def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_Step]:
-    """The layers of *plan* above its base, bottom up."""
+    """Give the layers of *plan* above the base image, lowest first."""
     base = plan.environment.base
 
     @contextmanager

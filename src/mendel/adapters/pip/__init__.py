@@ -1,4 +1,4 @@
-"""Wheels by the program pip: which ones fit, and having them at hand by content."""
+"""Resolve requirements to wheels with pip, and keep the wheels in a cache by content."""
 
 from mendel.adapters.pip.pip_program import Pip
 from mendel.adapters.pip.resolver import PipResolver

@@ -1,4 +1,4 @@
-"""The program pip, run for a base image instead of for the environment it lives in."""
+"""Run pip for the Python of a base image instead of for the Python that runs pip."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ _REACHING = frozenset(
         *("INDEX_URL", "KEYRING_PROVIDER", "NO_CACHE_DIR", "NO_INDEX", "PROXY", "RETRIES", "TIMEOUT", "TRUSTED_HOST"),
     )
 )
-"""What of pip's environment says where wheels come from; the rest would say what becomes of them."""
+"""
+The pip variables that are passed on: where to find packages and how to connect; all other pip variables are dropped.
+"""
 
 _SECRET = re.compile(r"//[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """How pip ended: its exit status, what it printed, without credentials, and whether it was stopped for time."""
+    """
+    How a run of pip ended: exit status, output lines without credentials, and ``late`` if the time limit was exceeded.
+    """
 
     status: int
     lines: tuple[str, ...]
@@ -46,28 +50,28 @@ class Finished:
 
     @property
     def tail(self) -> str:
-        """The end of what it printed."""
+        """The last lines of pip's output."""
         return "\n".join(self.lines[-_TAIL_LINES:])
 
     def failure(self, doing: str) -> ProgramFailed:
-        """The error of a pip that could not do *doing*, for no reason that has a name."""
+        """Make the error for a failed run of pip whose output has no known cause."""
         why = "took too long" if self.late else f"ended with status {self.status}"
         return ProgramFailed(f"pip could not {doing}: it {why}.", log_tail=self.tail)
 
     @property
     def offline(self) -> bool:
-        """No index answered."""
+        """Whether the output shows that no package index was reachable."""
         signs = ("Retrying (Retry(", "Temporary failure in name resolution", "Connection refused", "ReadTimeoutError")
         return any(sign in line for line in self.lines for sign in signs)
 
 
 class Pip:
     """
-    Runs pip with this machine's configuration of indexes, and with nothing else of its environment.
+    Runs pip with the package index settings of this machine, and without the other environment variables of pip.
 
     Args:
-        python: The interpreter that has pip.
-        timeout: After which one run is killed.
+        python: The Python interpreter in which pip is installed.
+        timeout: The maximum duration of one run; then pip is killed.
     """
 
     def __init__(self, *, python: str = sys.executable, timeout: timedelta = PIP_TIMEOUT) -> None:
@@ -86,7 +90,7 @@ class Pip:
         Run one command of pip for wheels of *platform* on *base*.
 
         Args:
-            wheels_only: Whether sources count as nothing.
+            wheels_only: Whether distributions that have only sources are ignored.
 
         Raises:
             Unsupported: The interpreter has no pip.
@@ -112,7 +116,7 @@ class Pip:
 
 
 def target_options(base: BasePin, platform: Platform) -> tuple[str, ...]:
-    """Options of pip for wheels, and only wheels, that run on *base*."""
+    """Make the pip options that select only wheels for *base* and *platform*."""
     abi = f"cp{base.python.replace('.', '')}"
     interpreter = ("--python-version", base.python, "--implementation", "cp", "--abi", abi)
     platforms = (option for tag in platform_tags(base.glibc, platform) for option in ("--platform", tag))
@@ -120,7 +124,7 @@ def target_options(base: BasePin, platform: Platform) -> tuple[str, ...]:
 
 
 def requirement_file(directory: Path, name: str, lines: Sequence[str]) -> str:
-    """Write *lines* for pip to read; the path."""
+    """Write *lines* to a requirements file; gives its path."""
     file = directory / name
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(file)
@@ -128,7 +132,7 @@ def requirement_file(directory: Path, name: str, lines: Sequence[str]) -> str:
 
 @contextmanager
 def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The program, dead when the block ends, however it ends."""
+    """Start the program; it is killed when the ``with`` block ends."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON")) or k in _REACHING}
     child = subprocess.Popen(  # noqa: S603 - a list of arguments, never a shell
         command,

@@ -35,9 +35,9 @@ _NO_CONTENT = Digest(f"sha256:{'0' * 64}")
 
 class PipResolver(Resolver):
     """
-    Implements :class:`mendel.images.Resolver`: asks pip what it would install.
+    Implements :class:`mendel.images.Resolver`: asks pip which packages it would install.
 
-    Wheels that the cache lacks are then fetched: a lock pins only wheels that were read completely.
+    Wheels that are not in the cache are then downloaded, because a lockfile pins only wheels that were read completely.
 
     Args:
         wheels: The cache of wheels; it also gives sizes, and digests if the index states none.
@@ -59,7 +59,7 @@ class PipResolver(Resolver):
         constraints: Sequence[str] = (),
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
-        """Runs pip once, and once more for each preferred version that prevents a solution."""
+        """Runs pip once, and again without each preferred version that prevents a solution."""
         wanted = {pin.name: pin.version for pin in prefer}
         with self._wheels.unfinished() as directory:
             while True:
@@ -128,7 +128,7 @@ class PipResolver(Resolver):
         return finished.failure("resolve the requirements")
 
     def _unmatched(self, name: str, asked: str, base: BasePin, platform: Platform) -> str:
-        """The reason why a requirement has no wheel: the index does not know the name, or has no wheel that fits."""
+        """Explain why a requirement has no wheel: the index does not know the name, or has no fitting wheel."""
         known = self._pip.run("index", "versions", name, base=base, platform=platform, wheels_only=False)
         if known.status:
             return f"{asked}: no index has this distribution"
@@ -149,7 +149,7 @@ class _Asked:
         asked = requirement_file(self.directory, "requirements.txt", self.requirements)
         bounds = [*self.constraints, *(f"{name}=={version}" for name, version in sorted(self.preferred.items()))]
         bounded = ("--constraint", requirement_file(self.directory, "constraints.txt", bounds)) if bounds else ()
-        nowhere = str(self.directory / "nothing-is-installed")  # pips before 23.3 insist on it
+        nowhere = str(self.directory / "nothing-is-installed")  # pip before 23.3 requires a target directory
         what = ("install", "--dry-run", "--ignore-installed", "--target", nowhere, "--report", str(report))
         return (*what, "--requirement", asked, *bounded)
 

@@ -1,8 +1,8 @@
 """
 Runs pip as if its interpreter were the one of a base image: ``python -P run_as_target.py TARGET.json ARGUMENT...``.
 
-pip takes tags of wheels for another Python, but judges markers (``python_version < "3.11"``) by the interpreter it runs
-on. Here it judges them by the environment it is given. Imports nothing of Mendel's.
+pip can select wheel tags for another Python, but evaluates markers (``python_version < "3.11"``) for its own
+interpreter. This script makes pip evaluate markers for the target environment. It imports nothing from Mendel.
 """
 
 import json
@@ -10,11 +10,11 @@ import sys
 
 
 def main() -> int:
-    """Run pip; its exit status."""
+    """Run pip and return the exit status."""
     from pip._internal.cli.main import main as pip  # noqa: PLC0415 - the parent looks whether pip is there
     from pip._vendor.packaging import markers  # noqa: PLC0415
 
-    markers.default_environment = lambda: json.loads(sys.argv[1])  # its callers write to what they get
+    markers.default_environment = lambda: json.loads(sys.argv[1])  # a new dict per call: callers change it
     return pip(sys.argv[2:])
 
 

@@ -25,7 +25,7 @@ class CachedWheels(Wheels):
     """
     Implements :class:`mendel.images.Wheels` with a cache directory and pip.
 
-    Files of the cache are ``<sha256 in hex>/<file name>``; a file is renamed into place after its digest was checked.
+    The cache contains ``<sha256 in hex>/<file name>``; a file gets that name only after its digest was checked.
 
     Args:
         cache: The directory of the cache; made when the first wheel is stored.
@@ -39,7 +39,7 @@ class CachedWheels(Wheels):
         self._pip = Pip() if pip is None else pip
 
     def path(self, pin: WheelPin) -> Path:
-        """Prefers the project's own file to the cached file."""
+        """Looks in the project's directory first, then in the cache."""
         found = self._at_hand(pin)
         if found is None:
             raise _not_found(pin, "it is neither in the project nor in the cache")
@@ -58,7 +58,9 @@ class CachedWheels(Wheels):
         platform: Platform,
         on_progress: OnProgress = ignore_progress,
     ) -> None:
-        """Fetches all missing wheels in one run of pip; checks only the size of stored wheels, the digest at use."""
+        """
+        Fetches all missing wheels in one run of pip; of cached wheels only the size is checked here, the digest at use.
+        """
         missing = [pin for pin in dict.fromkeys(pins) if not self._whole(pin)]
         if not missing:
             return
@@ -120,7 +122,7 @@ class CachedWheels(Wheels):
 
     def _keep_fetched(self, into: Path, pin: WheelPin) -> None:
         file = into / pin.filename
-        if not file.is_file():  # another file of the same content under another name: the digest decides
+        if not file.is_file():  # the content may be stored under another file name: compare digests
             file = next((other for other in sorted(into.iterdir()) if file_digest(other) == pin.sha256), file)
         if not file.is_file():
             raise _not_found(pin, "the index delivered another file")
@@ -134,14 +136,14 @@ class CachedWheels(Wheels):
         found = self._at_hand(pin)
         if found is None or pin.size_bytes:
             return found is not None and found.stat().st_size == pin.size_bytes
-        return file_digest(found) == pin.sha256  # a pin whose size nobody told yet
+        return file_digest(found) == pin.sha256  # the lockfile has no size for this wheel
 
     def _cached(self, pin: WheelPin) -> Path:
         return self._cache / pin.sha256.hex / pin.filename
 
 
 class _Follower:
-    """Turns pip's output lines into progress."""
+    """Turns the output lines of pip into progress reports."""
 
     def __init__(self, missing: Sequence[WheelPin], on_progress: OnProgress) -> None:
         self._sizes = {pin.filename: pin.size_bytes for pin in missing}
@@ -151,7 +153,7 @@ class _Follower:
         on_progress(TaskProgress(doing=f"Fetching {len(missing)} wheels", total=self._total))
 
     def line(self, line: str) -> None:
-        """Take in one line of pip's output."""
+        """Report progress for one output line of pip."""
         if not line.startswith("Saved "):
             return
         name = Path(line.removeprefix("Saved ").strip()).name
@@ -200,12 +202,12 @@ def _locked(directory: Path) -> Iterator[None]:
 def _remove_if_left(directory: Path) -> None:
     try:
         descriptor = os.open(directory, os.O_RDONLY)
-    except FileNotFoundError:  # its owner finished meanwhile
+    except FileNotFoundError:  # its owner finished in the meantime
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(directory, ignore_errors=True)
-    except BlockingIOError:  # its owner is at work
+    except BlockingIOError:  # its owner is still running
         return
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
 """
-Writes a wheel whose bytes depend on nothing but what is in it.
+Write a wheel whose bytes depend only on its files.
 
-Entries are stored, not compressed: zlib and its relatives give other bytes from one Python to the next, and the layer
-of an image compresses them anyway. Needs the standard library only, so that any Python can be asked whether it agrees.
+Entries are stored uncompressed, because zlib's output differs between Python versions; the image layer is compressed
+anyway. Only the standard library is used, so that every Python can be tested for equal output.
 """
 
 import base64
@@ -18,11 +18,12 @@ _UNIX = 3
 
 def write_wheel(files: Mapping[str, bytes], info: str, into: BinaryIO) -> None:
     """
-    Write *files* and their RECORD.
+    Write *files* and their RECORD as a wheel.
 
     Args:
         files: Contents by path in the wheel.
-        info: Name of the ``.dist-info`` directory; its files come last, as installers like them.
+        info: The name of the ``.dist-info`` directory, whose files are written last, as the wheel specification
+            recommends.
     """
     record = f"{info}/RECORD"
     listed = "".join(f"{name},sha256={_encoded(files[name])},{len(files[name])}\n" for name in _ordered(files, info))
@@ -36,7 +37,7 @@ def write_wheel(files: Mapping[str, bytes], info: str, into: BinaryIO) -> None:
 
 
 def payload_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256, in hex, over the sorted names and contents."""
+    """Hash the sorted names and contents with SHA-256; gives hex."""
     whole = hashlib.sha256()
     for name in sorted(files):
         whole.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())

@@ -1,5 +1,5 @@
 """
-Supervised processes: servers' workers and the runner.
+Child processes of Mendel: the workers of a server, and training jobs.
 
-Import what is needed from the modules; this package imports nothing, since a runner's child must start light.
+Import from the modules: this package imports nothing, so that a job's process starts fast.
 """

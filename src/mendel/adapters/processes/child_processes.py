@@ -1,4 +1,4 @@
-"""Child processes that speak over a socket pair and never outlive their parent."""
+"""Start child processes that exchange messages over a socket pair and die with their parent."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def die_with_parent(parent: int) -> None:
     """
-    Be killed when *parent* dies; called first thing in the child.
+    Make the kernel kill this process when the process *parent* dies; a child calls this first.
 
-    Only Linux can do this (``prctl(2)``, PR_SET_PDEATHSIG); elsewhere the end of the channel must serve. The signal is
-    tied to the thread that started the child, so children are started from a main thread.
+    Only Linux supports this (``prctl(2)``, PR_SET_PDEATHSIG); elsewhere the child notices the closed channel. The
+    signal is tied to the thread that started the child, so children must be started from the main thread.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -32,14 +32,16 @@ def die_with_parent(parent: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """How a child is started; the descriptor of its channel and its parent's id are added to the arguments."""
+    """
+    A child's command line and environment; the channel's file descriptor and the parent's process id are appended.
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
 
 
 class Child:
-    """A started child and the parent's end of its channel."""
+    """A running child process and the parent's end of the message channel."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -48,11 +50,11 @@ class Child:
         self._reader = reader
         self._writer = writer
         self.gone = asyncio.Event()
-        """Set once it has ended and :meth:`ended` has seen it out."""
+        """Set after the child has ended and :meth:`ended` has returned."""
 
     @classmethod
     async def start(cls, command: Command, *, inherit: Sequence[int] = ()) -> Child:
-        """Start it with the descriptors *inherit*, which keep their numbers."""
+        """Start the child; it inherits the descriptors *inherit* under the same numbers."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -70,16 +72,15 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._process.pid
 
     def send(self, message: Message) -> None:
-        """Say *message*; one that has died hears nothing, and its end shows in :meth:`messages`."""
+        """Send *message* to the child; a message to a dead child is dropped."""
         if not self._writer.is_closing():
             self._writer.write(to_line(message))
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What it says, until it closes its end."""
+        """Give the child's messages until the child closes the channel."""
         while line := await self._line():
             yield from_line(line)
 
@@ -90,23 +91,23 @@ class Child:
             return b""
 
     async def ended(self) -> int:
-        """Wait for its end and close the channel; gives the exit code."""
+        """Wait until the child has ended, close the channel, and give the exit code."""
         code = await self._process.wait()
         self._writer.close()
         self.gone.set()
         return code
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
+        """Send signal *number* to the child unless the child has ended."""
         if self._process.returncode is None:
             self._process.send_signal(number)
 
 
 def worker_environment(environment: Mapping[str, str], *, workers: int, cores: int) -> dict[str, str]:
     """
-    The environment of one of *workers*: numerical libraries share the cores instead of each taking all.
+    Make the environment of one worker: numerical libraries use an equal share of the cores per worker.
 
-    What the user has set stays.
+    Thread settings in *environment* are kept.
     """
     threads = str(max(1, cores // workers))
     shared = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)

@@ -1,4 +1,4 @@
-"""How far all workers together are with what is desired: pure folds over their statuses."""
+"""Compute from the workers' statuses how far a server has applied the desired state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelNam
 
 def fold_convergence(delivery: Delivery, statuses: Sequence[Status]) -> tuple[ModelConvergence, ...]:
     """
-    One line per desired model: as far as the worker that is least far.
+    Give each desired model's convergence: the generation that the slowest worker serves, and any error.
 
-    A missing artefact is an error of its model; an error of one worker is an error of the server. The version is at
-    fault only if no worker serves it.
+    A missing artefact, or an error of one worker, is reported as an error of the model. ``version_at_fault`` is set
+    only if no worker serves the version.
     """
     return tuple(_fold_model(model, delivery, statuses) for model in delivery.newest.models)
 
@@ -51,9 +51,9 @@ def _line_of(status: Status, model: ModelName) -> ModelConvergence | None:
 
 def settle(settled: DesiredState, servable: DesiredState, statuses: Sequence[Status]) -> DesiredState:
     """
-    What is known to work: per model the newest deployment that every worker serves, else what was settled before.
+    Give the newest state that works: per model the deployment that every worker serves, else the one in *settled*.
 
-    A worker born while the newest cannot be loaded starts from it.
+    A new worker starts from this state if the newest state cannot be loaded.
     """
     before = models_of(settled)
     models = []
@@ -72,13 +72,12 @@ def _converged(status: Status, model: DesiredModel) -> bool:
 
 
 def restart_epochs(state: DesiredState) -> dict[ModelName, int]:
-    """The restart epoch of every model."""
     return {model.deployment.model: model.deployment.restart_epoch for model in state.models}
 
 
 def restart_asked(before: Mapping[ModelName, int], now: Mapping[ModelName, int]) -> bool:
     """
-    Whether the epoch of a model known before has grown.
+    Whether the restart epoch of a model has grown; new models do not count.
 
     >>> restart_asked({ModelName("credit"): 1}, {ModelName("credit"): 2, ModelName("new"): 7})
     True

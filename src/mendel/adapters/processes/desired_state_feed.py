@@ -1,4 +1,4 @@
-"""The desired state on its way from the hub to the workers, with the artefacts it names."""
+"""Fetch the desired state from the hub, with its artefacts, and deliver both to the workers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """
-    What the feed has.
+    The desired state and how much of it can be served.
 
     Attributes:
-        newest: What the hub wants.
-        servable: The same, but models whose artefacts are not all here stand as they stood before.
-        missing: Why an artefact of *newest* is not here.
+        newest: The newest desired state of the hub.
+        servable: The same state, but a model with missing artefacts keeps its former deployment.
+        missing: The reason why an artefact of *newest* is missing, by digest.
     """
 
     newest: DesiredState
@@ -43,10 +43,10 @@ class Delivery:
 
 def servable(newest: DesiredState, former: DesiredState, present: Collection[Digest]) -> DesiredState:
     """
-    What can be served of *newest* with the artefacts at hand.
+    Give the part of *newest* that can be served with the artefacts *present*.
 
-    A model whose needed artefacts are not all present stays as in *former*, or out. Versions that are only kept for a
-    rollback are not waited for.
+    A model with a missing artefact keeps its deployment in *former*, or is omitted without one. Versions that are kept
+    only for a rollback are not required.
     """
     before = {model.deployment.model: model for model in former.models}
     models = []
@@ -67,7 +67,7 @@ def _without_missing_spares(model: DesiredModel, present: Collection[Digest]) ->
 
 
 def digests(*states: DesiredState) -> tuple[Digest, ...]:
-    """Every artefact the states name, once, those of production first."""
+    """Give the digest of every artefact in the states once, those of production versions first."""
     ranked = [
         (model.deployment.versions.index(version.number), version.artifact_digest)
         for state in states
@@ -80,11 +80,11 @@ def digests(*states: DesiredState) -> tuple[Digest, ...]:
 
 class StateFiles:
     """
-    The states a server keeps on disk, so that it can start without the hub, and the artefacts.
+    A server's stored states, for starting without the hub, and its artefacts.
 
     Args:
-        local: Where artefacts lie for a server that has no hub: it serves them in place, removes none, and neither
-            reads nor writes what a server with a hub remembers in the same directory.
+        local: The artefact directory of a server without a hub. Such a server serves artefacts in place, deletes none,
+            and neither reads nor writes stored states. None for a server with a hub.
     """
 
     def __init__(self, directory: Path, *, local: Path | None = None) -> None:
@@ -94,34 +94,32 @@ class StateFiles:
         self.artifacts.mkdir(parents=True, exist_ok=True)
 
     def desired(self) -> DesiredState | None:
-        """The last state the hub gave, or None."""
+        """Read the last state from the hub; None if there is none."""
         return self._read("desired.json")
 
     def keep_desired(self, state: DesiredState) -> None:
-        """Remember it."""
         self._keep("desired.json", state)
 
     def settled(self) -> DesiredState | None:
-        """The last state on which all workers converged, or None."""
+        """Read the last state that all workers served; None if there is none."""
         return self._read("settled.json")
 
     def keep_settled(self, state: DesiredState) -> None:
-        """Remember it."""
         self._keep("settled.json", state)
 
     def present(self) -> frozenset[Digest]:
-        """The artefacts that are here, whole."""
+        """Give the digests of the complete artefacts on disk."""
         return frozenset(
             Digest(f"sha256:{path.name}") for path in self.artifacts.iterdir() if not path.name.startswith(".")
         )
 
     def tidy(self, *wanted: DesiredState) -> None:
-        """Remove every artefact that none of the states names."""
+        """Delete every artefact that none of the states contains."""
         for digest in self.present() - set(digests(*wanted)) if self._remembers else ():
             shutil.rmtree(self.artifacts / digest.hex)
 
     def sweep(self) -> None:
-        """Remove what interrupted downloads left."""
+        """Delete the files of interrupted downloads."""
         for draft in self.artifacts.glob(".*"):
             shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink()
 
@@ -145,15 +143,14 @@ def _read(path: Path) -> DesiredState | None:
 
 class Feed:
     """
-    Long-polls the source and delivers.
+    Long-polls the hub for the desired state, fetches artefacts, and delivers the result.
 
-    Level-triggered: what counts is the newest state there is, so a lost answer changes nothing, and after every failure
-    the feed asks anew for whatever the source has. Artefacts are fetched beside the polling, once for all workers, so
-    that a rollback never waits for a download.
+    Only the newest state matters, so a lost response is harmless; after a failure the feed polls again. Artefacts are
+    fetched in parallel to polling, once for all workers, so that a rollback never waits for a download.
 
     Args:
-        deliver: Called on the event loop, whenever what the feed has changes.
-        wait: How long a poll may hang.
+        deliver: Called on the event loop with every new :class:`Delivery`.
+        wait: The maximum duration of one poll.
     """
 
     def __init__(
@@ -177,7 +174,7 @@ class Feed:
         self._drafts = count()
 
     async def run(self) -> None:
-        """Deliver what the disk remembers, then what the source says, until cancelled."""
+        """Deliver the stored state, then every new state, until the task is cancelled."""
         self._files.sweep()
         async with asyncio.TaskGroup() as fetches:
             remembered = self._files.desired()
@@ -252,5 +249,5 @@ class Feed:
 
 
 def models_of(state: DesiredState) -> dict[ModelName, DesiredModel]:
-    """The state by model."""
+    """Give the models of *state* by name."""
     return {model.deployment.model: model for model in state.models}

@@ -1,4 +1,4 @@
-"""The hub as a server sees it, over HTTP; and a directory in its place."""
+"""The HTTP client that a server uses for the hub, and a directory that replaces the hub."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ _ANSWER_S: Final = 30.0
 
 
 class DesiredSource(Protocol):
-    """Where the desired state and its artefacts come from."""
+    """The source of the desired state and its artefacts."""
 
     async def desired(self, *, after: int, wait: timedelta) -> DesiredState | None:
         """
-        The state, as soon as its revision is above *after*; None when *wait* passed without.
+        Wait until the state's revision is above *after*; None if *wait* passed first.
 
         Raises:
-            HubUnavailable: It does not answer; try again.
+            HubUnavailable: The source does not answer; try again.
         """
 
     async def fetch(self, digest: Digest, into: Path) -> None:
         """
-        Write the tree *digest* below *into*, which is made, and check it.
+        Download the artefact *digest* into the new directory *into* and check its digest.
 
         Raises:
-            ArtifactNotFound, DigestMismatch, HubUnavailable: *into* is not to be used.
+            ArtifactNotFound, DigestMismatch, HubUnavailable: The download failed; *into* must not be used.
         """
 
 
 class Hub:
     """
-    The hub's API for servers. Errors of HTTP become Mendel's here and nowhere else.
+    The hub's API for servers; HTTP errors become Mendel's errors only here.
 
     Args:
-        url: Of the hub, without ``/api/v1``.
-        key: An API key with the scopes ``read`` and ``label``; None sends none.
+        url: The hub's base URL, without ``/api/v1``.
+        key: An API key with the scopes ``read`` and ``label``; None for a hub without authentication.
     """
 
     def __init__(self, url: str, key: str | None) -> None:
@@ -81,7 +81,7 @@ class Hub:
         await self._http.aclose()
 
     async def desired(self, *, after: int, wait: timedelta) -> DesiredState | None:
-        """Long-poll; see :class:`DesiredSource`."""
+        """Long-poll the hub; see :class:`DesiredSource`."""
         seconds = wait.total_seconds()
         async with self._translated("GET desired"):
             answer = await self._http.get(
@@ -95,7 +95,7 @@ class Hub:
             return from_json(answer.content, DesiredState)
 
     async def fetch(self, digest: Digest, into: Path) -> None:
-        """Download, unpack and check; see :class:`DesiredSource`."""
+        """Download, unpack and check an artefact; see :class:`DesiredSource`."""
         async with self._translated(f"GET artifacts/{digest}"):
             with tempfile.TemporaryFile(dir=into.parent) as file:
                 async with self._http.stream("GET", f"artifacts/{digest}") as answer:
@@ -109,13 +109,13 @@ class Hub:
 
     async def put_segment(self, segment: SealedSegment) -> None:
         """
-        Send a sealed segment; sending it again changes nothing.
+        Send a sealed segment; sending the same segment again changes nothing.
 
         Raises:
-            Conflict: The hub has other content under that number.
-            InvalidInput: It refuses this content for good.
-            SegmentCorrupt: The content is damaged.
-            HubUnavailable: Try again.
+            Conflict: The hub has another segment with the same spool id and number.
+            InvalidInput: The hub will never accept this content.
+            SegmentCorrupt: The segment's content is damaged.
+            HubUnavailable: The hub does not answer; try again.
         """
         content = await asyncio.to_thread(segment.path.read_bytes)
         async with self._translated("PUT segments"):
@@ -127,7 +127,7 @@ class Hub:
             _refuse(answer, f"segment {segment.spool_id}/{segment.seq}")
 
     async def post_report(self, report: ServerReport) -> None:
-        """Send a report; idempotent by (server, epoch, seq)."""
+        """Send a server report; repeated sending of one (server, epoch, seq) changes nothing."""
         async with self._translated("POST reports"):
             answer = await self._http.post(
                 f"servers/{report.server}/reports",
@@ -137,7 +137,7 @@ class Hub:
             _refuse(answer, "the report")
 
     async def statistics(self, query: Mapping[str, str]) -> bytes:
-        """``/monitoring/stats`` as JSON."""
+        """Get ``/monitoring/stats`` as JSON."""
         async with self._translated("GET monitoring/stats"):
             answer = await self._http.get("monitoring/stats", params=dict(query))
             _refuse(answer, "statistics", absent=ModelNotFound)
@@ -153,25 +153,25 @@ class Hub:
 
 
 class HubStatistics:
-    """Asks the hub for ``/monitoring/stats`` on behalf of a server's caller, with the caller's own key."""
+    """Forwards queries for ``/monitoring/stats`` to the hub with the caller's own API key."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     async def __call__(self, query: Mapping[str, str], credential: str | None) -> bytes:
-        """The hub's answer, as it came."""
+        """Give the hub's response body unchanged."""
         async with Hub(self._url, credential) as hub:
             return await hub.statistics(query)
 
 
 class Directory:
     """
-    A file and a directory in place of a hub, for servers that have none.
+    A file and a directory that replace the hub, for servers without a hub.
 
     Args:
-        state: A file holding a DesiredState in JSON; a newer revision in it is taken up.
-        artifacts: Holds one tree per digest, named by its hex.
-        look_every: How often the file is looked at.
+        state: A file with a DesiredState in JSON; a newer revision in the file is applied.
+        artifacts: A directory with one artefact directory per digest, named by the digest's hex.
+        look_every: How often the file is read.
     """
 
     def __init__(self, state: Path, artifacts: Path, *, look_every: timedelta = timedelta(milliseconds=500)) -> None:
@@ -180,7 +180,7 @@ class Directory:
         self._look_every = look_every.total_seconds()
 
     async def desired(self, *, after: int, wait: timedelta) -> DesiredState | None:
-        """What the file says, once its revision is above *after*."""
+        """Give the state in the file once its revision is above *after*; None if *wait* passed first."""
         for _ in range(max(1, round(wait.total_seconds() / self._look_every))):
             try:
                 state = from_json(self._state.read_bytes(), DesiredState)
@@ -192,7 +192,7 @@ class Directory:
         return None
 
     async def fetch(self, digest: Digest, into: Path) -> None:
-        """Copy the tree and check it."""
+        """Copy the artefact *digest* and check its digest."""
         tree = self._artifacts / digest.hex
         if not tree.is_dir():
             raise ArtifactNotFound(f"There is no artefact {digest} in {self._artifacts}.")

@@ -1,4 +1,4 @@
-"""Listening sockets: bound once by the supervisor, inherited by every worker."""
+"""Listening sockets, which the supervisor binds once and every worker inherits."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BACKLOG: Final = 2048
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorSettings:
     """
-    Where one door of a server listens.
+    The ports of one door (REST, gRPC, ZMQ) of a server.
 
     Attributes:
-        name: In ``server.json`` and in messages to workers: ``grpc``.
-        title: In messages to people: ``gRPC``.
-        setting: The key that chooses the ports: ``serving.grpc_port``.
-        ports: None opens no such door; port 0 takes a free one.
-        dispensable: Those of *ports* that are left out, with one line in the log, when another program has them.
-        has_proxy: One process of its own accepts for all workers.
-        health_path: The path that answers whether the server lives, where the door speaks HTTP.
+        name: The door's name in ``server.json`` and in messages to workers: ``grpc``.
+        title: The door's name in messages to users: ``gRPC``.
+        setting: The setting for the ports: ``serving.grpc_port``.
+        ports: The ports to bind; 0 takes a free port, None turns the door off.
+        dispensable: The *ports* that are skipped with a log line if another program uses them.
+        has_proxy: Whether a separate proxy process accepts connections for all workers.
+        health_path: The path of the health check if the door uses HTTP, else None.
     """
 
     name: str
@@ -44,29 +44,27 @@ class DoorSettings:
 
 @dataclass(frozen=True, slots=True)
 class BoundDoor:
-    """A door that is on, and its listening sockets: the workers accept from them, or the door's proxy does."""
+    """A door with its bound sockets, on which the workers or the door's proxy accept connections."""
 
     settings: DoorSettings
     sockets: tuple[socket.socket, ...]
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """The ports that were bound."""
         return tuple(int(listener.getsockname()[1]) for listener in self.sockets)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The file descriptors of the sockets."""
         return tuple(listener.fileno() for listener in self.sockets)
 
 
 @contextmanager
 def bound_doors(host: str, doors: Sequence[DoorSettings]) -> Iterator[tuple[BoundDoor, ...]]:
     """
-    Bind and listen on every port, without SO_REUSEPORT: a second server on a port is an error, not a silent share.
+    Bind and listen on every port, without SO_REUSEPORT, so that a second server on a port is an error.
 
     Raises:
-        PortInUse: Names the port; nothing stays bound.
+        PortInUse: Another program uses a port, which the message names; no port stays bound.
     """
     with ExitStack() as held:
         yield tuple(

@@ -1,4 +1,4 @@
-"""A child's end of the socket pair."""
+"""The child's end of the message channel to the supervisor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mendel.adapters.processes.worker_messages import MAX_LINE_BYTES, Message, f
 
 
 class Channel:
-    """Hears what the supervisor says, and answers."""
+    """Receives messages from the supervisor and sends messages to it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -17,11 +17,11 @@ class Channel:
 
     @classmethod
     async def open(cls, descriptor: int) -> Channel:
-        """Take over an inherited descriptor."""
+        """Open the channel on an inherited file descriptor."""
         return cls(*await asyncio.open_unix_connection(sock=socket.socket(fileno=descriptor), limit=MAX_LINE_BYTES))
 
     async def hear(self) -> Message | None:
-        """The next message; None when the supervisor is gone."""
+        """Wait for the next message; None when the supervisor has ended."""
         try:
             line = await self._reader.readline()
         except ConnectionError:
@@ -29,10 +29,9 @@ class Channel:
         return from_line(line) if line else None
 
     def say(self, message: Message) -> None:
-        """Tell the supervisor, if it lives."""
+        """Send *message*; dropped if the supervisor has ended."""
         if not self._writer.is_closing():
             self._writer.write(to_line(message))
 
     def close(self) -> None:
-        """Say no more."""
         self._writer.close()

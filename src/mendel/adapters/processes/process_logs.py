@@ -1,4 +1,4 @@
-"""How the processes of a server write their log: one line per event, on standard error."""
+"""Configure the log of a server process: one line per event, on standard error."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _FIELDS: Final = ("levelname", "name", "message", "asctime", "taskName")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogStyle:
     """
-    How lines look, as ``server.logger`` and ``server.log_level`` say it.
+    The log format, from the settings ``server.logger`` and ``server.log_level``.
 
     Attributes:
-        level: What is less than this is not written.
-        structured: JSON objects instead of lines for people.
-        timestamp: Each line carries its time; those who collect logs of containers have one already.
-        tasks: Each line names the task that wrote it.
-        format: In place of the above a ``%`` template over ``levelname``, ``name``, ``message``, ``asctime`` and
-            ``taskName``.
+        level: The lowest level that is written.
+        structured: Whether lines are JSON objects instead of text.
+        timestamp: Whether each line has its time; container log collectors add their own.
+        tasks: Whether each line names the asyncio task that wrote it.
+        format: Replaces the four fields above: a ``%`` template over ``levelname``, ``name``, ``message``, ``asctime``
+            and ``taskName``.
     """
 
     level: Level = "INFO"
@@ -56,9 +56,9 @@ class LogStyle:
 
 def write_log(style: LogStyle) -> None:
     """
-    Write the log of this process, and that of any library or predictor that logs, in *style*.
+    Configure logging of this process, including libraries and predictors, to use *style*.
 
-    Lines are rendered and written by a thread. Exceptions are written as type and code location, without their message.
+    A thread renders and writes the lines. Exceptions are written as type and code location, without their message.
     """
     chain, lowest = _enrichments(style), getattr(logging, style.level)
     writer = LogWriter(_renderer(style), stamped=lambda event: _enriched(chain, "error", event))

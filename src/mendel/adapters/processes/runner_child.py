@@ -1,8 +1,9 @@
 """
-The other side of the subprocess runner: ``python -m mendel.adapters.processes.runner_child ORDER LIFELINE PROGRESS``.
+The process of one training job: ``python -m mendel.adapters.processes.runner_child ORDER LIFELINE PROGRESS``.
 
-Two processes: the first only watches. When its lifeline closes, because whoever ordered the job is gone, it kills the
-whole group; the second does the work, under its memory limit, and dies with the first.
+The first process only watches and starts a second process. When the pipe LIFELINE closes, because the process that
+ordered the job has ended, the first process kills the process group. The second process does the work under the memory
+limit and dies with the first.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 OUT_OF_MEMORY = 77
-"""The exit status that says: the memory limit was in the way."""
+"""The exit status for a job that exceeded its memory limit."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Watch over the working process, or be it."""
+    """Start and watch the working process, or run the job in the working process."""
     order, lifeline, progress = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     worker = os.fork()
     if worker:
@@ -46,7 +47,7 @@ def _watch(worker: int, lifeline: int) -> int:
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code  # as shells tell a signal
+            return code if code >= 0 else 128 - code  # as shells report a signal
         ready, _, _ = select.select([lifeline, woken], [], [])
         if lifeline in ready:
             os.killpg(0, signal.SIGKILL)

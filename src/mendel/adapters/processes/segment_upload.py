@@ -64,7 +64,7 @@ class SegmentUpload:
 
     @property
     def refused(self) -> dict[str, str]:
-        """The reason, by spool id, why a spool has stopped."""
+        """Give the reason for each stopped spool, by spool id."""
         return dict(self._refused)
 
     async def run(self) -> None:

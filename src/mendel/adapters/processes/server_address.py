@@ -1,4 +1,4 @@
-"""Where a running server is found: the file ``server.json`` in its directory."""
+"""The address of a running server, stored in the file ``server.json`` in the server's directory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noq
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
     """
-    Where a running server is found: ``server.json`` in its directory.
+    The address of a running server, as stored in ``server.json``.
 
     Attributes:
-        epoch: That of its reports.
-        ports: Those that were bound, by door.
-        health_url: What answers 200 while the server lives, from this machine.
+        epoch: The epoch id in the server's reports.
+        ports: The bound ports, by door.
+        health_url: The URL that answers 200 on this machine while the server is running.
     """
 
     server: str
@@ -35,18 +35,21 @@ class ServerAddress:
     started: datetime
 
     def write(self, directory: Path) -> None:
-        """Put the file in place whole."""
+        """Write the file atomically."""
         write_atomically(directory / "server.json", to_json(self))
 
     @classmethod
     def read(cls, directory: Path) -> ServerAddress | None:
-        """The address of the server of *directory*, or None where none has started; it may have died since."""
+        """
+        Read the address of the server of *directory*; None if no server has started there. The server may have died
+        since.
+        """
         path = directory / "server.json"
         return from_json(path.read_bytes(), cls) if path.exists() else None
 
 
 def health_url(host: str, doors: Sequence[BoundDoor]) -> str:
-    """The address at which a process of this machine asks the server of *doors*, bound to *host*, for its health."""
+    """Make the health check URL for use on this machine of a server that is bound to *host* with *doors*."""
     door = next(door for door in doors if door.settings.health_path)
     near = _LOOPBACK.get(host, host)
     return f"http://{f'[{near}]' if ':' in near else near}:{door.ports[0]}{door.settings.health_path}"

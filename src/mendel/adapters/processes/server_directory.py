@@ -1,4 +1,4 @@
-"""A server's own directory: who holds it, what it is called, and where its shared memory lies."""
+"""A server's directory: its lock, the server id, and the place of shared memory."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mendel.errors import DirectoryInUse
 from mendel.values.atomic_files import write_atomically
 
 _RETRY_S: Final = 0.05
-_SOCKET_PATH_BYTES: Final = 90  # sun_path holds 108 on Linux, 104 on macOS; libzmq adds to a name
+_SOCKET_PATH_BYTES: Final = 90  # sun_path has 108 bytes on Linux, 104 on macOS; libzmq extends names
 
 
 async def lock_directory(directory: Path, *, within: timedelta) -> int:
     """
-    Take the lock of *directory*; gives the descriptor that holds it.
+    Lock *directory* for this server; gives the file descriptor that holds the lock.
 
-    Workers inherit the descriptor, so the lock is free only when the last of them is gone: a server that starts right
-    after one that was killed waits for its workers to die, and never shares a spool or a port with them.
+    Workers inherit the descriptor, so the lock is free only when the last worker has ended. A server that starts after
+    a killed server waits for its workers, and never shares a spool or port with them.
 
     Raises:
-        DirectoryInUse: Somebody still holds it after *within*.
+        DirectoryInUse: Another server still holds the lock after *within*.
     """
     os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - once, at the start, and pathlib is refused in async code
     lock = os.open(directory / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -47,7 +47,7 @@ async def lock_directory(directory: Path, *, within: timedelta) -> int:
 
 
 def server_id(directory: Path, new_id: NewId) -> str:
-    """The server's id, made once and kept."""
+    """Read the server's id, or create and store a new id."""
     path = directory / "server-id"
     if not path.exists():
         write_atomically(path, f"server-{new_id()}".encode())
@@ -57,12 +57,12 @@ def server_id(directory: Path, new_id: NewId) -> str:
 @contextmanager
 def run_directory(directory: Path) -> Iterator[Path]:
     """
-    An empty directory for shared memory and local sockets, removed in the end.
+    Make an empty directory for shared memory and local sockets, deleted after the ``with`` block.
 
-    It lies in *directory*, or, where that path is too long for a socket's name, among the temporary files.
+    The run directory is in *directory*, or among the temporary files if that path is too long for a socket name.
     """
     run = directory / "run"
-    if run.is_symlink():  # left by a server that was killed
+    if run.is_symlink():  # left by a killed server
         shutil.rmtree(run.resolve(), ignore_errors=True)
         run.unlink()
     shutil.rmtree(run, ignore_errors=True)

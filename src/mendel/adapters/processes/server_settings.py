@@ -1,4 +1,4 @@
-"""What a server is told when it starts."""
+"""The settings with which a server is started."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from mendel.serving import ServerIdentity, ServingPolicy
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """
-    One server.
+    The settings of one server.
 
     Attributes:
-        directory: Its own place on disk: states, artefacts, spools, ``server.json``; one server at a time.
-        hub: The hub's address; None serves what ``desired_file`` says.
-        key: Of the hub, with the scopes ``read`` and ``label``.
-        doors: Where each door listens; one of them answers health checks.
-        desired_file: A DesiredState in JSON, in place of a hub.
-        artifacts: One tree (or link to one) per digest, named by its hex, in place of a hub; served where they lie.
+        directory: The server's directory for states, artefacts, spools and ``server.json``; used by one server at a
+            time.
+        hub: The hub's URL; None serves the state in ``desired_file``.
+        key: The hub's API key with the scopes ``read`` and ``label``.
+        doors: The ports of each door; one door answers health checks.
+        desired_file: A file with a DesiredState in JSON, for a server without a hub.
+        artifacts: For a server without a hub: a directory with one artefact directory (or link) per digest, named by
+            the digest's hex.
         project: The working directory of a project whose classifiers this server hosts.
-        classifier: Only this one of them.
-        logged: Whether predictions go to a spool; without a hub they wait there for one.
-        identity: What answers say of this server.
-        style: How it writes its own log.
-        fold_every: How often breakers look at what all workers counted.
+        classifier: Host only this classifier; None hosts all.
+        logged: Whether predictions are logged to a spool; without a hub the segments stay there.
+        identity: The server's name and version in responses.
+        style: The format of the server's log.
+        fold_every: How often the circuit breakers evaluate the counts of all workers.
     """
 
     directory: Path
@@ -62,7 +64,7 @@ class ServeSettings:
             raise InvalidSettings("A server needs a port that answers health checks.")
 
     def with_ports(self, door: str, ports: tuple[int, ...], *, dispensable: tuple[int, ...] = ()) -> ServeSettings:
-        """The same with other *ports* of *door*."""
+        """Give these settings with other *ports* of the door *door*."""
         doors = tuple(
             replace(one, ports=ports, dispensable=dispensable) if one.name == door else one for one in self.doors
         )
@@ -70,25 +72,25 @@ class ServeSettings:
 
     @property
     def trees(self) -> Path:
-        """Where the artefacts are, one directory per digest."""
+        """The directory of artefacts, one per digest."""
         return self.artifacts or self.directory / "artifacts"
 
     @property
     def spools(self) -> Path:
-        """Where the workers' spools are."""
+        """The directory of the workers' spools."""
         return self.spool_directory or self.directory / "spool"
 
 
 def worker_count(policy: ServingPolicy, cores: int) -> int:
-    """How many workers: as many as asked for, or one per core; never above the bound."""
+    """Give the number of workers: the configured number, or one per core, at most the policy's bound."""
     return max(1, min(policy.workers or cores, policy.max_workers))
 
 
 def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
     """
-    One worker's part of what the server may do in all: widths, queues and memory are divided, rounded up.
+    Divide the server's limits by the number of workers: widths, queues and memory, rounded up.
 
-    The breaker is not: it counts all workers together.
+    The circuit breaker's limits are not divided, because one breaker counts all workers.
     """
 
     def part(whole: int) -> int:

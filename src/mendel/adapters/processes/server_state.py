@@ -1,4 +1,4 @@
-"""The state of a server: what is desired of it, how far its workers are, and what it reports."""
+"""A server's state: the desired state, how far the workers have applied it, and the server's reports."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mendel.serving import version_counters
 from mendel.values import DesiredState, ModelConvergence, ServerReport
 
 NOTHING = DesiredState(revision=-1, key_hashes={})
-"""Before anything was desired."""
+"""The desired state before the first delivery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerEpoch:
-    """A server, and its life since it started: the epoch in which its counters began at 0."""
+    """The id of a server and of one run of it; counters start at 0 in each epoch."""
 
     server: str
     epoch: str
@@ -28,11 +28,11 @@ class ServerEpoch:
 
 class ServerState:
     """
-    The newest delivery, and the state that all workers converged on: the source of what workers and the hub are told.
+    The newest delivery and the state that all workers serve; messages to workers and reports are made from both.
 
     Args:
-        statuses: Those of all living workers.
-        spool_notes: What the upload has to say: segments waiting, spools refused.
+        statuses: Gives the statuses of all running workers.
+        spool_notes: Gives the upload's part of the report: waiting segments and refused spools.
     """
 
     def __init__(
@@ -55,20 +55,20 @@ class ServerState:
         self._settled = files.settled() or NOTHING
         self._convergence_at_stop: tuple[ModelConvergence, ...] | None = None
         self.vintage = 0
-        """Grows when the workers shall be replaced."""
+        """Increases when all workers must be replaced."""
 
     def take(self, delivery: Delivery) -> None:
-        """Take up *delivery*."""
+        """Store *delivery*; a requested restart increases ``vintage``."""
         if restart_asked(restart_epochs(self._delivery.newest), restart_epochs(delivery.newest)):
             self.vintage += 1
         self._delivery = delivery
 
     def stop(self) -> None:
-        """Report from now on that the server leaves; that its workers end says nothing about the versions they had."""
+        """Keep the present convergence for all later reports, because stopping workers says nothing about a version."""
         self._convergence_at_stop = fold_convergence(self._delivery, self._accepting())
 
     def desire(self) -> Desire | None:
-        """What workers are told, and new ones where to start from; None before anything was delivered."""
+        """Make the message to the workers; None before the first delivery."""
         if self._delivery.newest is NOTHING:
             return None
         state = self._delivery.servable
@@ -82,7 +82,7 @@ class ServerState:
         )
 
     def review(self) -> None:
-        """Look at the workers anew: what they all serve now has settled, and artefacts no state names may go."""
+        """Update and store the settled state after a worker's status changed, and delete unused artefacts."""
         settled = settle(self._settled, self._delivery.servable, self._accepting())
         if settled != self._settled:
             self._settled = settled
@@ -90,7 +90,7 @@ class ServerState:
             self._files.tidy(self._delivery.newest, self._delivery.servable, settled)
 
     def report(self, seq: int) -> ServerReport:
-        """The report of this moment."""
+        """Make the server's current report."""
         statuses, at_stop = self._accepting(), self._convergence_at_stop
         return ServerReport(
             server=self._epoch.server,

@@ -1,9 +1,10 @@
 """
-Breakers on the aggregate of a server's workers, in shared memory.
+Circuit breakers that count the calls of all workers of a server, in shared memory.
 
-Workers count how calls ended, each in its own block. The supervisor's arbiter folds the counts through the breaker
-machine and answers each worker in a block of that worker's own: phase, epoch, and tickets for probes. Every cell has
-one writer; what belongs together is packed into one cell, or stands under an epoch that is checked: no locks.
+Each worker counts the outcomes of its calls in its own block. The supervisor's :class:`Arbiter` feeds the counts to the
+circuit breakers and writes the result for each worker to another block: phase, epoch and tickets for probe calls. Every
+cell has one writer. Values that belong together share a cell, or are valid only for a stated epoch, so no locks are
+needed.
 """
 
 from __future__ import annotations
@@ -21,25 +22,27 @@ from mendel.serving import Series, version_ref
 from mendel.values import EPOCH, ModelName, VersionRef
 
 Micros = Callable[[], int]
-"""A steady clock that all processes of a machine share, in microseconds."""
+"""A monotonic clock in microseconds, the same for all processes of the machine."""
 
 _NAME: Final = "breaker"
 _PHASES: Final = (BreakerPhase.CLOSED, BreakerPhase.OPEN, BreakerPhase.HALF_OPEN)
-_BANKS: Final = 4  # a worker counts four epochs apart: one is written anew only when four changes have passed
+_BANKS: Final = 4  # a worker keeps counts of four epochs; a bank is reused after four epoch changes
 _ACTIVE, _REFUSALS, _FIRST_BANK = 0, 1, 2
 _EPOCH, _GOOD, _FAULTS, _NEUTRAL, _TAKEN, _BANK_WIDTH = 0, 1, 2, 3, 4, 5
 _COUNTS_WIDTH: Final = _FIRST_BANK + _BANKS * _BANK_WIDTH
 _STANDING, _RETRY_AT, _TICKETS, _VERDICT_WIDTH = 0, 1, 2, 3
 _TICKET_BITS: Final = 12
 _TICKET_LIFE_MICROS: Final = 1_000_000
-_TICKET_GRACE_MICROS: Final = 250_000  # between looking at a ticket and taking it lies far less
+_TICKET_GRACE_MICROS: Final = 250_000  # far longer than the time between checking a ticket and using it
 _SOON: Final = timedelta(milliseconds=100)
 _PROBES_END: Final = timedelta(seconds=1)  # as long as a ticket lives: then another worker gets it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """How calls of one epoch ended on one worker, and how many probes it took."""
+    """
+    The counted outcomes of one worker's calls in one epoch, and ``taken``: how many probe tickets the worker used.
+    """
 
     good: int = 0
     faults: int = 0
@@ -48,7 +51,7 @@ class Ends:
 
 
 class _Counts:
-    """The cells in which one worker counts for one version."""
+    """The cells in which one worker counts the calls of one version."""
 
     def __init__(self, block: Block, cell: int) -> None:
         self._cells, self._cell = block.cells, cell
@@ -68,7 +71,9 @@ class _Counts:
         self._cells[self._cell + _REFUSALS] += 1
 
     def bank(self, epoch: int) -> int:
-        """The first cell of the bank of *epoch*, begun anew when an older one stood there; -1 for a past epoch."""
+        """
+        Give the first cell for counts of *epoch*, reset if an older epoch used the cells; -1 if *epoch* is outdated.
+        """
         at = self._cell + _FIRST_BANK + epoch % _BANKS * _BANK_WIDTH
         stands = self._cells[at + _EPOCH] - 1
         if stands > epoch:
@@ -81,7 +86,7 @@ class _Counts:
         return at
 
     def ends(self, epoch: int) -> Ends:
-        """What was counted under *epoch*."""
+        """Read the counts of *epoch*; all 0 if none were written."""
         at = self._cell + _FIRST_BANK + epoch % _BANKS * _BANK_WIDTH
         if self._cells[at + _EPOCH] != epoch + 1:
             return Ends()
@@ -94,7 +99,7 @@ class _Counts:
 
 
 class SharedBreakers:
-    """Implements :class:`mendel.serving.BreakerView` for one worker; at most one living process holds a *slot*."""
+    """Implements :class:`mendel.serving.BreakerView` for one worker; at most one running process uses a *slot*."""
 
     def __init__(self, run: Path, slot: int, *, micros: Micros) -> None:
         self._mine = Block(_counts_path(run, slot), writable=True)
@@ -151,7 +156,7 @@ class SharedBreakers:
         return BreakerPhase.CLOSED if cell < 0 else _PHASES[self._verdicts.cells[cell] % len(_PHASES)]
 
     def forget(self, version: VersionRef) -> None:
-        """The version was unloaded here; once it is nowhere, its breaker starts anew."""
+        """Mark *version* as unloaded in this worker; its breaker is reset when no worker has the version loaded."""
         counts = self._counts.pop(version, None)
         if counts is not None:
             counts.flag(0)
@@ -175,13 +180,13 @@ class SharedBreakers:
 @dataclass(slots=True, kw_only=True)
 class _Seat:
     """
-    What the arbiter knows of one worker and one version, under the breaker's current epoch.
+    The arbiter's record of one worker and one version in the breaker's current epoch.
 
     Attributes:
-        seen: The ends already folded.
-        granted: Tickets given out in this epoch, taken or not.
-        until: When those not taken lapse.
-        refusals: As of the last fold; who refuses has callers, and is given tickets first.
+        seen: The counts that were already given to the breaker.
+        granted: The number of tickets granted in this epoch, used or not.
+        until: When unused tickets expire, in microseconds of the shared clock.
+        refusals: The worker's refused calls at the last fold; workers with new refusals get tickets first.
     """
 
     seen: Ends = Ends()
@@ -192,9 +197,9 @@ class _Seat:
 
 class Arbiter:
     """
-    The supervisor's side: one breaker per version for the whole server.
+    Runs one circuit breaker per version for the whole server, in the supervisor.
 
-    A ticket lives a second and then returns, so that a worker without callers holds no probe back.
+    An unused ticket expires after one second, so that a worker without calls does not block probes.
     """
 
     def __init__(self, run: Path, policy: BreakerPolicy, *, micros: Micros) -> None:
@@ -216,11 +221,11 @@ class Arbiter:
             block.close()
 
     def phase(self, version: VersionRef) -> BreakerPhase:
-        """Where the breaker of *version* stands."""
+        """Give the phase of *version*'s breaker; CLOSED if no worker has loaded the version."""
         return self._breakers[version].phase if version in self._breakers else BreakerPhase.CLOSED
 
     def welcome(self, slot: int) -> None:
-        """Make the slot ready for a new worker: it finds every breaker as it stands."""
+        """Prepare the slot of a new worker and write the phase of every breaker to it."""
         if slot not in self._counts:
             self._counts[slot] = Block(_counts_path(self._run, slot), writable=True)
             self._verdicts[slot] = Block(_verdicts_path(self._run, slot), writable=True)
@@ -228,7 +233,7 @@ class Arbiter:
             self._publish(slot, version)
 
     def bury(self, slot: int) -> None:
-        """A worker died; probes it had under way failed. Only while nobody holds the slot."""
+        """Count the unfinished probes of a dead worker as failed; call this only while no process uses the slot."""
         if slot not in self._counts:
             return
         for version, counts in self._counts_of(slot):
@@ -247,7 +252,7 @@ class Arbiter:
             self._set(version, breaker.record(self._now(), epoch=breaker.epoch, faults=max(0, lost), neutral=unused))
 
     def fold(self) -> None:
-        """Take note of what the workers counted since the last time, and tell them what follows."""
+        """Give the new counts of all workers to the breakers, and write the results to the workers' blocks."""
         for version, slots in self._holders().items():
             self._breakers.setdefault(version, Breaker(policy=self._policy))
             active = [slot for slot, counts in slots.items() if counts.active]
@@ -327,7 +332,7 @@ class Arbiter:
                 self._publish(slot, version)
 
     def _set(self, version: VersionRef, breaker: Breaker) -> None:
-        """Put *breaker* in place; with a new epoch, what was seen and granted under the old one is void."""
+        """Store *breaker*; in a new epoch, counts and tickets of the old epoch are reset."""
         if breaker.epoch != self._breakers[version].epoch:
             for (_, known), seat in self._seats.items():
                 if known == version:
@@ -335,7 +340,7 @@ class Arbiter:
         self._breakers[version] = breaker
 
     def _publish(self, slot: int, version: VersionRef) -> None:
-        """Tickets of an old epoch go before the new one shows, and those of the new one come after it."""
+        """Write breaker state to a worker's block: first clear old tickets, then write the epoch, then new tickets."""
         block, breaker = self._verdicts[slot], self._breakers[version]
         cell = block.reserve(_series(version), _VERDICT_WIDTH)
         if cell < 0:

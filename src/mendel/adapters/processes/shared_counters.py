@@ -18,7 +18,7 @@ class CounterTotals:
     """
     The sum of all blocks of a run directory.
 
-    The block of a worker that ended remains, and its successor continues it, so that sums never decrease.
+    The next worker on a slot continues the block of the worker that ended, so that sums never decrease.
     """
 
     def __init__(self, run: Path) -> None:
@@ -76,7 +76,7 @@ class SharedCounters:
         self._block.close()
 
     def reserve(self, series: Series, width: int = 1) -> int:
-        """Gives -1 if the block is full."""
+        """Reserve *width* cells for *series*; -1 if the block is full."""
         return self._block.reserve(series, width)
 
     def add(self, cell: int, amount: int = 1) -> None:
@@ -95,7 +95,7 @@ def block_path(run: Path, slot: int) -> Path:
 
 
 def bury_gauges(run: Path, slot: int) -> None:
-    """Clear the gauges of a dead worker; call this only while no process holds its slot."""
+    """Set the gauges of a dead worker to 0; call this only while no process uses the slot."""
     path = block_path(run, slot)
     if path.exists():
         with Block(path, writable=True) as block:

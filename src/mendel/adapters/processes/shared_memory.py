@@ -1,4 +1,4 @@
-"""Blocks of shared memory: named whole numbers that one process writes and every process of the server reads."""
+"""Blocks of shared memory with 64-bit integers; one process writes a block, every process of the server reads it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mendel.errors import Corrupt
 from mendel.serving import Series
 
 _MAGIC: Final = b"MENDELB1"
-_HEADER: Final = struct.Struct("<8sqq")  # magic, bytes of the directory, cells given out
+_HEADER: Final = struct.Struct("<8sqq")  # magic number, size of the directory in bytes, number of reserved cells
 _DIRECTORY_AT: Final = 4096
 _DIRECTORY_BYTES: Final = 1 << 20
 _CELLS_AT: Final = _DIRECTORY_AT + _DIRECTORY_BYTES
 CELLS: Final = 1 << 17
 SPARE: Final = CELLS - 64
-"""From here on, cells take what has no room: anybody may write them, nobody reads them. Cell -1 is one of them."""
+"""The first of the cells that absorb writes when a block is full; they are never read. Cell -1 is one of them."""
 _SIZE_BYTES: Final = _CELLS_AT + 8 * CELLS
 
 
 class Block:
     """
-    One file, mapped: a directory of series and their cells, 64 bits each.
+    A memory-mapped file: a directory of series, and their 64-bit cells.
 
-    A cell is stored whole, so a reader sees an old or a new value, never half of one, and a killed writer leaves what
-    it had counted. The directory only grows, and an entry counts once the header says so; hence no locks. The file is
-    sparse: what is not used takes no memory.
+    A cell is written in one store, so a reader sees the old or the new value, and the counts of a killed writer remain.
+    The directory only grows, and an entry is valid once the header counts it, so no locks are needed. The file is
+    sparse: unused parts take no memory.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
@@ -57,12 +57,12 @@ class Block:
         self.close()
 
     def close(self) -> None:
-        """Unmap; the file stays."""
+        """Unmap the file; the file stays."""
         self.cells.release()
         self._map.close()
 
     def places(self) -> dict[Series, tuple[int, int]]:
-        """Every series with its first cell and its width, newly reserved ones included."""
+        """Give the first cell and the width of every series, including newly reserved ones."""
         _, used_bytes, _ = _HEADER.unpack_from(self._map)
         if used_bytes > self._read_bytes:
             added = self._map[_DIRECTORY_AT + self._read_bytes : _DIRECTORY_AT + used_bytes]
@@ -71,7 +71,10 @@ class Block:
         return self._places
 
     def reserve(self, series: Series, width: int = 1) -> int:
-        """The first cell of *series*, zero at first; -1 when there is no room. The writer's alone."""
+        """
+        Give the first cell of *series*, reserved with value 0 if new; -1 if the block is full. Only the writer may call
+        this.
+        """
         known = self.places().get(series)
         if known is not None:
             return known[0]
@@ -86,7 +89,7 @@ class Block:
         return int(given)
 
     def clear_gauges(self) -> None:
-        """Set every gauge to 0: they went with the process that wrote them."""
+        """Set every gauge to 0 after the process that wrote the gauges has ended."""
         for series, (cell, width) in self.places().items():
             if series.gauge:
                 self.cells[cell : cell + width] = memoryview(bytes(8 * width)).cast("q")

@@ -57,7 +57,7 @@ _THREADS = {"MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 _PASSED = _LANGUAGE | _THREADS | {"LD_LIBRARY_PATH", "PATH", "TMPDIR", "VIRTUAL_ENV"}
 _POLL_SECONDS = 0.1
 _TIMED_OUT = -1000
-_SIGNALLED = 128  # above it, as shells count, the number of a signal
+_SIGNALLED = 128  # exit statuses above 128 are 128 plus a signal number, as in shells
 _TAIL_BYTES = 4096
 _MEMORY_WORDS = ("MemoryError", "Cannot allocate memory", "std::bad_alloc", "malloc failed", "memory allocation")
 
@@ -102,7 +102,7 @@ class SubprocessRunner(Runner):
             return former
         begin(order)
         output = Path(order.output)
-        home = output / _HOME  # below the output: what a killed job leaves goes with it
+        home = output / _HOME  # below the output directory, which is deleted with the job's files
         home.mkdir()
         project = home if order.project is None else Path(order.project)
         environment = self._environment(order, project, str(home))
@@ -124,7 +124,7 @@ class SubprocessRunner(Runner):
             self._git.export(source.project, commit, unfinished)
             try:
                 unfinished.rename(place)
-            except OSError:  # another thread was first; theirs is the same
+            except OSError:  # another thread made the same export first
                 shutil.rmtree(unfinished)
         return place if tree is None else place / tree.prefix
 
@@ -182,7 +182,7 @@ def _kill_group(pid: int) -> None:
     """Kill the processes left of the job; its first process is not yet reaped, so no other group has its id."""
     try:
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # nobody is left; macOS says it the second way
+    except (ProcessLookupError, PermissionError):  # no process is left; macOS raises PermissionError for this
         return
 
 

@@ -1,9 +1,9 @@
 """
-The supervisor of a server: holds its sockets, keeps its workers, feeds them, and speaks for them to the hub.
+The supervisor of a server: holds the sockets, runs the workers, feeds them the desired state, and reports to the hub.
 
-It is one event loop in one main thread. All it does is wait, for children, timers and the hub; so nothing needs a lock,
-a hanging long poll can be cancelled, and children are started from the thread whose death the kernel tells them of.
-Hashing, unpacking and reading of files go to threads.
+The supervisor is one event loop in the main thread, so it needs no locks and can cancel a long poll. Children start
+from the main thread, because their parent-death signal is tied to that thread. Hashing, unpacking and reading of files
+run in other threads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LAST_REPORT_TIMEOUT: Final = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCommands:
-    """The command lines of a worker, and of a door's proxy."""
+    """The commands that start a worker and a door's proxy."""
 
     worker: Command
     proxy: Command
@@ -54,7 +54,7 @@ class ChildCommands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemContext:
-    """Time, chance and the machine, as arguments; ``cores`` are this machine's."""
+    """The clocks, random numbers, id maker and number of CPU cores that a server uses."""
 
     clock: Clock
     micros: Micros
@@ -67,12 +67,12 @@ async def supervise(settings: ServeSettings, commands: ChildCommands, system: Sy
     """
     Run one server until SIGTERM or SIGINT; gives the exit code.
 
-    On the first, workers stop accepting and finish what is in flight, spools are sealed and sent as far as the hub
-    answers: 0. On a second, the workers are killed: 1.
+    After the first signal, workers stop accepting and finish their requests, spools are sealed and sent if the hub
+    answers, and the code is 0. After a second signal, the workers are killed and the code is 1.
 
     Raises:
-        DirectoryInUse: Another server runs on the directory.
-        PortInUse: Names the port.
+        DirectoryInUse: Another server uses the directory.
+        PortInUse: Another program uses a port, which the message names.
     """
     async with AsyncExitStack() as held:
         lock = await lock_directory(settings.directory, within=_LOCK_TIMEOUT)
@@ -108,7 +108,7 @@ async def supervise(settings: ServeSettings, commands: ChildCommands, system: Sy
 
 
 class Launcher:
-    """Starts children with the descriptors they inherit: the listening sockets, and the lock of the directory."""
+    """Starts children, which inherit the listening sockets and the lock of the server's directory."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Launcher:
         self._new_id = new_id
 
     async def worker(self, slot: int, *, workers: int) -> Child:
-        """Start a worker on *slot* and tell it what it is."""
+        """Start a worker on *slot* and send it its :class:`BeginWorker` message."""
         settings = self._settings
         doors = tuple(self._worker_door(door) for door in self.doors)
         inherited = (descriptor for door in doors for descriptor in door.listeners)
@@ -156,7 +156,7 @@ class Launcher:
         return child
 
     async def proxy(self, door: BoundDoor) -> Child:
-        """Start the proxy of *door*."""
+        """Start the proxy process of *door*."""
         (listener,) = door.descriptors
         child = await Child.start(self._commands.proxy, inherit=(self._lock, listener))
         child.send(
@@ -184,8 +184,6 @@ class Launcher:
 
 
 class _Server:
-    """The running parts of one server."""
-
     def __init__(
         self,
         settings: ServeSettings,
@@ -244,12 +242,12 @@ class _Server:
         self._killed = False
 
     async def serve(self) -> int:
-        """Run every part until told to stop, then end them in the order in which they need each other."""
+        """Run every part until a stop signal, then stop the parts in order of dependency."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
         async with asyncio.TaskGroup() as tasks:
-            feed = tasks.create_task(self._feed.run())  # first, so that workers are born to what the disk remembers
+            feed = tasks.create_task(self._feed.run())  # first, so that workers start with the stored state
             pools = [tasks.create_task(pool.run()) for pool in (self._workers, *self._proxies)]
             periodic = [tasks.create_task(self._fold_breakers()), tasks.create_task(self._keep_a_door_open())]
             sending: list[asyncio.Task[Any]] = [
@@ -271,7 +269,7 @@ class _Server:
         return 0
 
     async def _drain(self) -> None:
-        """The proxies last: what the workers still answer goes out through them."""
+        """Stop the workers, then the proxies, which must still deliver the workers' responses."""
         for door in self._launcher.doors:
             for listener in door.sockets:
                 listener.close()
@@ -303,7 +301,7 @@ class _Server:
             await asyncio.sleep(self._settings.fold_every.total_seconds())
 
     async def _keep_a_door_open(self) -> None:
-        """While no worker is ready, one answers all the same, so that health can be asked."""
+        """While no worker is ready, let one worker open its doors, so that health checks are answered."""
         alone_since: float | None = None
         loop = asyncio.get_running_loop()
         while True:

@@ -1,4 +1,4 @@
-"""What the supervisor and its workers say to each other: one JSON object per line over a socket pair."""
+"""Messages between the supervisor and its workers: one JSON object per line over a socket pair."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_LINE_BYTES: Final = 64 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDoor:
     """
-    A door that a worker opens, by its name in the table of doors.
+    A door that a worker opens.
 
     Attributes:
-        listeners: Descriptors of inherited listening sockets; empty where the door has a proxy.
-        proxy_address: Where the proxy hands out messages; empty where the door has none.
+        listeners: File descriptors of inherited listening sockets; empty if the door has a proxy.
+        proxy_address: The proxy's address for workers; empty if the door has no proxy.
     """
 
     name: str
@@ -35,15 +35,15 @@ class WorkerDoor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginWorker:
     """
-    To a new worker, first: what it is.
+    The first message to a new worker: its configuration.
 
     Attributes:
-        slot: Its own block of counters and breakers; nobody else living has it.
-        run: Directory of the shared memory.
-        artifacts: Directory with one tree per digest, named by its hex.
-        spool: Its own spool directory, and ``spool_id`` that spool's id; None logs nothing.
-        doors: Those to open, in this order.
-        hub: The address to ask for statistics.
+        slot: The number of the worker's blocks of counters and breakers; no other running worker has it.
+        run: The directory of the shared memory files.
+        artifacts: The directory with one artefact directory per digest, named by the digest's hex.
+        spool: The worker's spool directory, whose id is ``spool_id``; None logs no predictions.
+        doors: The doors to open, in this order.
+        hub: The hub's URL, for statistics.
     """
 
     slot: int
@@ -64,12 +64,12 @@ class BeginWorker:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginProxy:
     """
-    To the new process of a door's proxy, first: what it is.
+    The first message to a new proxy process: its configuration.
 
     Attributes:
-        door: Its name in the table of doors.
-        listener: Descriptor of the inherited listening socket.
-        worker_address: Where the doors of the workers connect.
+        door: The door's name in the table of doors.
+        listener: The file descriptor of the inherited listening socket.
+        worker_address: The address to which the workers' doors connect.
     """
 
     door: str
@@ -82,12 +82,11 @@ class BeginProxy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desire:
     """
-    To a worker: what to serve.
+    Tells a worker which desired state to serve.
 
-    ``base`` is for a worker that serves nothing yet: the last state that all workers converged on, when it differs. It
-    is applied first, so that a worker born while ``state`` cannot be loaded serves what the others still serve.
-
-    ``awaited`` are the deployed models that ``state`` lacks, because their artefacts are not here yet.
+    ``base`` is for a worker that serves nothing yet: the last state that all workers served, if different. The worker
+    applies ``base`` first, so that it serves the same as the others if ``state`` cannot be loaded. ``awaited`` are
+    deployed models that ``state`` lacks because their artefacts are missing.
     """
 
     state: DesiredState
@@ -96,26 +95,29 @@ class Desire:
 
     @property
     def deployed(self) -> tuple[ModelName, ...]:
-        """Every model that is deployed, whether it can be loaded already or not."""
+        """Every deployed model, including models whose artefacts are missing."""
         return (*(model.deployment.model for model in self.state.models), *self.awaited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenDoors:
-    """To a worker: open the doors though you are not ready, since nobody is; health must be answered by somebody."""
+    """
+    Tells a worker to open its doors although it is not ready, because no worker is ready and health checks need
+    answers.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """
-    From a worker: how it is; on every change and once a second.
+    A worker's status, sent after every change and once a second.
 
     Attributes:
-        accepting: Its doors are open.
-        ready: Every model it serves has passed its golden input here.
-        detail: The checks that say no.
-        revision: Of the desired state it applied last; -1 before the first.
-        spool: The condition of its spool.
+        accepting: Whether the worker's doors are open.
+        ready: Whether every served model answered its golden input correctly in this worker.
+        detail: The failed readiness checks; empty if none failed.
+        revision: The revision of the desired state that the worker applied last; -1 before the first.
+        spool: The state of the worker's spool.
     """
 
     accepting: bool
@@ -133,16 +135,16 @@ _KINDS: Final[Mapping[str, type[Message]]] = {
 
 
 def to_line(message: Message) -> bytes:
-    """The message as one line."""
+    """Encode the message as one line of JSON."""
     return b'{"type":"%s","body":%s}\n' % (type(message).__name__.encode(), to_json(message))
 
 
 def from_line(line: bytes) -> Message:
     """
-    The message of a line.
+    Decode a line.
 
     Raises:
-        InvalidValue: It is none.
+        InvalidValue: The line is not a valid message.
     """
     try:
         envelope = msgspec.json.decode(line)

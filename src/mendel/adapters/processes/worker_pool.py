@@ -1,4 +1,4 @@
-"""A number of child processes kept alive, told, replaced and drained."""
+"""A pool of child processes that are restarted, replaced and drained."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ _STARTING: Final = Status(accepting=False, ready=False, detail="starting")
 @dataclass(slots=True, kw_only=True, eq=False)
 class Worker:
     """
-    One living worker process.
+    A running worker process.
 
     Attributes:
-        slot: Its place in shared memory and its spool; after a crash its successor takes it over.
-        vintage: The restart epoch it was born in.
-        heard: When it last sent a status, in seconds of the supervisor's loop; None before the first.
+        slot: The number of the worker's shared memory blocks and spool; after a crash the next worker takes over the
+            slot.
+        vintage: The pool's restart epoch when the worker started.
+        heard: When the worker last sent a status, in seconds of the supervisor's event loop; None before the first.
     """
 
     slot: int
@@ -58,7 +59,7 @@ class Worker:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Line:
-    """The workers that follow each other on one slot."""
+    """One slot and the worker that currently uses it, if any."""
 
     slot: int
     worker: Worker | None = None
@@ -69,28 +70,30 @@ class _Line:
 
 def worker_to_open(workers: Sequence[Worker], *, waited: timedelta) -> Worker | None:
     """
-    Which worker opens its doors although it is not ready, when no worker had open doors for *waited*.
+    Choose the worker that must open its doors although it is not ready, after no worker had open doors for *waited*.
 
-    After 2 s one whose loop turns: it answers every call with 503 and the reason, so that no caller waits for a load.
+    After 2 s this is a worker that has sent a status. It answers every call with 503 and the reason, so that no caller
+    waits for a model to load. None before 2 s, or if no worker has sent a status.
     """
     return next((worker for worker in workers if worker.heard is not None), None) if waited >= _COLD_START else None
 
 
 class WorkerPool:
     """
-    Keeps *size* workers alive. One that dies is followed by another after a growing pause.
+    Keeps *size* workers running; a worker that dies is restarted after an increasing pause.
 
-    Replacing goes one by one, successor first, on a slot that is free: at no time do fewer than *size* serve.
+    Workers are replaced one by one: a successor on a free slot must accept requests before the old worker stops, so at
+    least *size* workers serve at all times.
 
-    A child that has sent no status for 5 s is killed: its event loop does not turn. A child sends a status once a
+    A child that has sent no status for 5 s is killed, because its event loop hangs. A child sends a status once a
     second, however busy its threads are.
 
     Args:
-        role: What the log calls one of them.
-        launch: Starts a process on a slot and greets it.
-        heard: Called after a worker's status changed.
-        lost: Called with the slot of a dead worker before anyone takes it over.
-        drain_timeout: How long a worker may take to finish; then it is killed.
+        role: The name of a worker in the log.
+        launch: Starts a process on a slot and sends the first message.
+        heard: Called after a worker's status message or its end.
+        lost: Called with the slot of a dead worker before another worker uses the slot.
+        drain_timeout: How long a worker may take to finish its requests before it is killed.
     """
 
     def __init__(
@@ -118,11 +121,11 @@ class WorkerPool:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Everyone alive, those about to end included."""
+        """All running workers, including those that are stopping."""
         return tuple(line.worker for line in self._lines.values() if line.worker is not None)
 
     async def run(self) -> None:
-        """Keep them until :meth:`drain` or :meth:`kill`, and see the last one out."""
+        """Run the workers until :meth:`drain` or :meth:`kill`; returns when the last worker has ended."""
         async with asyncio.TaskGroup() as keeping:
             for slot in range(self._size):
                 self._open_line(slot, keeping)
@@ -132,23 +135,23 @@ class WorkerPool:
                 job.cancel()
 
     def tell(self, message: Message) -> None:
-        """Say *message* to everyone."""
+        """Send *message* to all workers."""
         for worker in self.workers:
             worker.child.send(message)
 
     def renew(self, vintage: int) -> None:
-        """Replace everyone who was born before *vintage*."""
+        """Replace every worker that started before restart epoch *vintage*."""
         if vintage > self._vintage:
             self._vintage = vintage
             self._outdated.set()
 
     async def drain(self) -> None:
-        """Tell everyone to finish and wait until they have."""
+        """Stop all workers and wait until they have finished their requests."""
         self._closed.set()
         await asyncio.gather(*(self._retire(line) for line in tuple(self._lines.values())))
 
     def kill(self) -> None:
-        """End everyone now."""
+        """Kill all workers now."""
         self._closed.set()
         for line in self._lines.values():
             line.ending.set()

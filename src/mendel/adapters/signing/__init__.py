@@ -1,4 +1,4 @@
-"""Signatures that others can check: keys, DSSE envelopes in Sigstore bundles, OpenSSF Model Signing."""
+"""Sign images and models so that standard tools can verify them: DSSE in Sigstore bundles, OpenSSF Model Signing."""
 
 from mendel.adapters.signing.bundles import sign_statement, verify_bundle
 from mendel.adapters.signing.keys import SigningKey, VerifyingKey, make_key, read_signing_key, read_verifying_key

@@ -1,8 +1,8 @@
 """
-Signed statements: a DSSE envelope in a Sigstore bundle v0.3, made and checked with a local key.
+Sign and verify in-toto statements: DSSE envelopes in Sigstore bundles v0.3, with a local key.
 
-Written on `cryptography` alone. The package model-signing has no door for statements other than its own, loads 636
-modules (0.7 s, 80 MB) to sign one, and cannot be imported with the dependencies that it declares.
+This module uses only `cryptography`. The package model-signing signs only its own statements, loads 636 modules (0.7 s,
+80 MB) to sign one, and cannot be imported with its declared dependencies.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Content:
 
 
 def sign_statement(statement: bytes, key: SigningKey) -> bytes:
-    """Sign an in-toto statement; the bundle as canonical JSON, the same for the same statement and key."""
+    """Sign an in-toto statement; gives the bundle as canonical JSON, equal for equal statement and key."""
     return to_json(
         {
             "mediaType": SIGSTORE_BUNDLE,
@@ -66,13 +66,13 @@ def sign_statement(statement: bytes, key: SigningKey) -> bytes:
 
 def verify_bundle(bundle: bytes, key: VerifyingKey) -> bytes:
     """
-    Check a bundle with the key that the reader trusts; only what is returned may be believed.
+    Verify a bundle with a trusted key; only the returned statement is trustworthy.
 
     Returns:
-        The statement that was signed.
+        The signed in-toto statement.
 
     Raises:
-        SignatureInvalid: It is not such a bundle, or it was signed by another key, or changed since.
+        SignatureInvalid: The bundle is invalid, was signed with another key, or was changed after signing.
     """
     parsed = _parsed(bundle)
     hint = parsed.verification_material.public_key.hint if parsed.verification_material.public_key else ""
@@ -89,7 +89,7 @@ def verify_bundle(bundle: bytes, key: VerifyingKey) -> bytes:
 
 
 def _encoded(payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding, protocol 1.0.0."""
+    """Encode *payload* with DSSE's pre-authentication encoding, protocol 1.0.0."""
     return b"DSSEv1 %d %s %d %s" % (len(IN_TOTO), IN_TOTO.encode(), len(payload), payload)
 
 

@@ -1,4 +1,4 @@
-"""Keys that sign images and models: elliptic curves of NIST in PEM, as cosign and OpenSSF Model Signing use them."""
+"""Keys for signing images and models: NIST elliptic curves in PEM, as used by cosign and OpenSSF Model Signing."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _MOST_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key."""
+    """A public key, which verifies signatures."""
 
     key: ec.EllipticCurvePublicKey
 
     @property
     def pem(self) -> bytes:
-        """As it stands in a file."""
+        """The key in PEM format."""
         return self.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     @property
     def hint(self) -> str:
-        """SHA-256 of its PEM, in hex: how a bundle names the key that it asks for."""
+        """The SHA-256 of the PEM text in hex, by which a bundle names its key."""
         return hashlib.sha256(self.pem).hexdigest()
 
     def holds(self, signature: bytes, content: bytes) -> bool:
-        """Whether *signature* was made over *content* with the private half."""
+        """Whether *signature* is a signature of *content* by the matching private key."""
         try:
             self.key.verify(signature, content, ec.ECDSA(_HASHES[self.key.curve.name]))
         except InvalidSignature:
@@ -58,32 +58,34 @@ class VerifyingKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key; it is not shown where it is printed."""
+    """A private key; its repr does not show the key."""
 
     key: ec.EllipticCurvePrivateKey
 
     @property
     def public(self) -> VerifyingKey:
-        """Its public half."""
+        """The matching public key."""
         return VerifyingKey(self.key.public_key())
 
     def sign(self, content: bytes) -> bytes:
-        """Sign *content* by RFC 6979: the same content twice is the same signature, in DER."""
+        """
+        Sign *content* with deterministic ECDSA (RFC 6979), so that equal content gives an equal signature, in DER.
+        """
         return self.key.sign(content, ec.ECDSA(_HASHES[self.key.curve.name], deterministic_signing=True))
 
 
 def make_key(path: Path, *, password: bytes | None = None) -> Path:
     """
-    Make a key on the curve P-256: the private half in *path*, readable by its owner alone, the public beside it.
+    Make a P-256 key pair: the private key in *path*, readable only by its owner, and the public key beside it.
 
     Args:
-        password: Encrypts the private half.
+        password: The password that encrypts the private key; None leaves the key unencrypted.
 
     Returns:
-        The file of the public half, ``<path>.pub``.
+        The file of the public key, ``<path>.pub``.
 
     Raises:
-        AlreadyExists: One of both files does; keys are never written over.
+        AlreadyExists: One of the two files exists; keys are never overwritten.
     """
     key = SigningKey(ec.generate_private_key(ec.SECP256R1()))
     public = path.with_name(f"{path.name}.pub")
@@ -102,16 +104,16 @@ def make_key(path: Path, *, password: bytes | None = None) -> Path:
 
 def read_signing_key(path: Path, *, password: bytes | None = None) -> SigningKey:
     """
-    Read a private key.
+    Read a private key from a PEM file.
 
     Raises:
-        NotFound: There is no such file.
-        InvalidInput: It is not such a key, or the password does not open it.
+        NotFound: The file does not exist.
+        InvalidInput: The file is not a private key of a supported curve, or the password is wrong.
     """
     pem = _read(path)
     try:
         key = load_pem_private_key(pem, password)
-    except TypeError as error:  # a password without an encrypted key, or an encrypted key without one
+    except TypeError as error:  # a password for an unencrypted key, or none for an encrypted key
         wanted = "needs no password" if password else "is encrypted and needs its password"
         raise InvalidInput(f"The key {path} {wanted}.") from error
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -125,11 +127,11 @@ def read_signing_key(path: Path, *, password: bytes | None = None) -> SigningKey
 
 def read_verifying_key(path: Path) -> VerifyingKey:
     """
-    Read a public key.
+    Read a public key from a PEM file.
 
     Raises:
-        NotFound: There is no such file.
-        InvalidInput: It is not such a key.
+        NotFound: The file does not exist.
+        InvalidInput: The file is not a public key of a supported curve.
     """
     pem = _read(path)
     try:

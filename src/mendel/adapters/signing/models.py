@@ -1,4 +1,4 @@
-"""Signed model directories, by OpenSSF Model Signing v1.0."""
+"""Sign and verify model directories with OpenSSF Model Signing v1.0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mendel.values.atomic_files import replacing
 
 MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
 _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
-"""What the standard leaves out unless told otherwise: where a model was published, not what it is."""
+"""Paths that the standard excludes from signatures by default: metadata of the git repository."""
 
 _MOST_BYTES = 64 << 20
 _HASHES = ("sha256", "blake2b")
@@ -61,13 +61,13 @@ class _Statement(msgspec.Struct):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedModel:
     """
-    A model whose signature holds.
+    A model directory whose signature was made or verified.
 
     Attributes:
-        name: As it was called when it was signed.
-        digest: Over the digests of all its files.
-        files: What the signature covers.
-        ignored: What it leaves out.
+        name: The directory's name at the time of signing.
+        digest: The SHA-256 of the concatenated digests of all signed files.
+        files: The paths of the signed files, relative to the directory.
+        ignored: The paths that the signature excludes.
     """
 
     name: str
@@ -78,14 +78,14 @@ class SignedModel:
 
 def sign_model(directory: Path, key: SigningKey, *, signature: Path, ignore: tuple[str, ...] = ()) -> SignedModel:
     """
-    Sign every file below *directory* and write the bundle to *signature*, which may lie in it.
+    Sign every file below *directory* and write the bundle to *signature*, which may be inside *directory*.
 
     Args:
-        ignore: Paths to leave out, posix and relative to *directory*, beside those of git.
+        ignore: Paths to exclude besides those of git (POSIX, relative to *directory*).
 
     Raises:
-        NotFound: There is no such directory.
-        InvalidInput: It holds no file, or a symbolic link or special file.
+        NotFound: *directory* does not exist.
+        InvalidInput: *directory* has no file, or contains a symbolic link or special file.
     """
     _require_directory(directory)
     inside = _inside(signature, directory)
@@ -117,10 +117,10 @@ def verify_model(directory: Path, key: VerifyingKey, *, signature: Path) -> Sign
     Check that *directory* holds exactly the files that were signed.
 
     Raises:
-        NotFound: There is no such directory, or no such signature.
-        SignatureInvalid: The bundle does not hold, or files were changed, added or taken away; names each.
-        InvalidInput: A symbolic link or special file stands among them.
-        Unsupported: It was signed in a way that is read by the reference implementation alone.
+        NotFound: *directory* or *signature* does not exist.
+        SignatureInvalid: The bundle is invalid, or files were changed, added or removed; the error names each file.
+        InvalidInput: *directory* contains a symbolic link or special file.
+        Unsupported: The signature uses a method or hash that only the reference implementation supports.
     """
     _require_directory(directory)
     name, whole, predicate = _read(verify_bundle(_bundle(signature), key))
@@ -136,7 +136,7 @@ def verify_model(directory: Path, key: VerifyingKey, *, signature: Path) -> Sign
 
 
 def _read(statement: bytes) -> tuple[str, Digest, _Predicate]:
-    """Name, digest and files of a signed model."""
+    """Parse the signed statement into the model's name, its digest, and the list of files."""
     try:
         told = msgspec.json.decode(statement, type=_Statement)
         if (told.type, told.predicate_type) != (STATEMENT_TYPE, MODEL_SIGNATURE_TYPE):
@@ -164,7 +164,7 @@ def _require_readable(how: _Serialization) -> None:
 
 
 def _digests(directory: Path, *, ignored: tuple[str, ...], algorithm: str) -> dict[str, str]:
-    """Hex digests by posix path, in the order of the paths."""
+    """Hash every file; gives hex digests by POSIX path, sorted by path."""
     found = {}
     for name, path in _files(directory, tuple(PurePosixPath(each) for each in ignored)):
         with path.open("rb") as file:
@@ -200,7 +200,7 @@ def _differences(signed: dict[str, str], found: dict[str, str]) -> Iterator[str]
 
 
 def _root(digests: Iterable[str]) -> Digest:
-    """SHA-256 over the digests of the files, in their order."""
+    """Hash the concatenated digests of the files, in the given order, with SHA-256."""
     whole = hashlib.sha256()
     try:
         for digest in digests:
@@ -216,7 +216,7 @@ def _require_directory(directory: Path) -> None:
 
 
 def _inside(signature: Path, directory: Path) -> str | None:
-    """Where the signature lies in the model; None where it lies elsewhere."""
+    """Give the path of *signature* relative to *directory*; None if *signature* is outside."""
     where = signature.resolve()
     return where.relative_to(directory.resolve()).as_posix() if where.is_relative_to(directory.resolve()) else None
 

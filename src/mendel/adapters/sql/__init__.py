@@ -1,4 +1,4 @@
-"""The state database: SQLite on one machine, PostgreSQL beyond."""
+"""The state database: SQLite on one machine, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def all_stores() -> dict[type, Callable[[Connection], object]]:
-    """The SQL store of every room's ports; importing their tables into :data:`metadata` on the way."""
+    """Give the function that makes each port's SQL store; this call also adds their tables to :data:`metadata`."""
     from mendel.adapters.sql import healing, predictions, registry, views  # noqa: PLC0415 - the rooms' files import this package
 
     return {**registry.STORES, **predictions.STORES, **healing.STORES, **views.STORES}

@@ -1,4 +1,4 @@
-"""Ledger, outbox, leases and steps in the database."""
+"""Ledger, outbox, leases and step results in the state database."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ledger = Table(
     Column("id", String(200), nullable=False, unique=True),
     Column("type", String(100), nullable=False, index=True),
     Column("subject", Text, nullable=False),
-    Column("root", Text, nullable=False, index=True),  # the subject up to its '@': a model finds its versions
+    Column("root", Text, nullable=False, index=True),  # the subject before '@', to find a model's versions by its name
     Column("time", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("data", Text, nullable=False),
@@ -81,7 +81,7 @@ leases = Table(
     metadata,
     Column("name", String(200), primary_key=True),
     Column("epoch", BigInteger, nullable=False),
-    Column("holder", Text),  # null: given back
+    Column("holder", Text),  # null: the lease was released
     Column("expires", BigInteger, nullable=False),
 )
 meta = Table(
@@ -91,7 +91,7 @@ meta = Table(
     Column("value", Text, nullable=False),
 )
 
-_HEAD = 1  # the id of the one row of ledger_head
+_HEAD = 1  # the id of the only row of ledger_head
 
 
 class SqlLedger:
@@ -204,19 +204,19 @@ class SqlLeases:
 
 
 class SqlSteps:
-    """Results of the state-changing steps of workflows."""
+    """Stored results of workflow steps that change state."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def result(self, key: StepKey) -> Payload | None:
-        """The result that was stored with *key*, or None."""
+        """Read the result stored under *key*; None if there is none."""
         here = (steps.c.workflow_id == key.workflow_id) & (steps.c.step == key.step)
         text = self._connection.execute(select(steps.c.result).where(here)).scalar()
         return None if text is None else _payload(text)
 
     def keep(self, key: StepKey, result: Payload) -> Payload:
-        """Store *result*; gives the result as later reads will give it."""
+        """Store *result*, and return it in the form in which later reads return it."""
         text = to_json(result).decode()
         row = {"workflow_id": key.workflow_id, "step": key.step, "result": text}
         self._connection.execute(insert(steps), row)

@@ -1,4 +1,4 @@
-"""Connections to the state database, and its errors in our words."""
+"""Open connections to the state database, and translate its errors into Mendel's errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from mendel.errors import Conflict, Corrupt, InvalidSettings, StoreUnavailable
 
 READS = "mendel_reads"
-"""The execution option of a connection that only reads; any other begins IMMEDIATE."""
+"""The execution option for connections that only read; all other connections use BEGIN IMMEDIATE."""
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "ncpfs"}
@@ -28,14 +28,14 @@ _UNIQUE_VIOLATION = "23505"
 
 def open_engine(where: Path | str, *, busy_timeout: timedelta = timedelta(seconds=3)) -> Engine:
     """
-    Open the state database; the caller disposes of the engine.
+    Open the state database; the caller must dispose of the engine.
 
     Args:
         where: The path of a SQLite file, or a PostgreSQL URL.
-        busy_timeout: How long one try waits for SQLite's only writer.
+        busy_timeout: How long SQLite waits for another writer before it reports busy.
 
     Raises:
-        InvalidSettings: The file would lie on a network file system, or the URL is for another database.
+        InvalidSettings: The file is on a network file system, or the URL is not for SQLite or PostgreSQL.
     """
     text = str(where)
     if "://" not in text:
@@ -50,7 +50,10 @@ def open_engine(where: Path | str, *, busy_timeout: timedelta = timedelta(second
 
 
 def is_contention(error: DBAPIError) -> bool:
-    """Whether the unit only met another writer (busy, deadlock, not serialisable), so that another run may succeed."""
+    """
+    Whether the transaction failed only because of another writer (busy, deadlock, not serialisable), so a retry may
+    help.
+    """
     vendor = error.orig
     if isinstance(vendor, sqlite3.Error):
         return _primary_code(vendor) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -59,9 +62,9 @@ def is_contention(error: DBAPIError) -> bool:
 
 def may_be_contention(error: DBAPIError) -> bool:
     """
-    Whether a unit of PostgreSQL may have met the new row of another writer as a violated key.
+    Whether PostgreSQL reported a duplicate key, which a concurrent insert may have caused.
 
-    Run again, the unit sees that row and answers what it has to say about it, or violates the key by itself.
+    In a retry, the transaction sees the other row, or the error shows that the transaction itself violates the key.
     """
     return getattr(error.orig, "sqlstate", None) == _UNIQUE_VIOLATION
 
@@ -69,14 +72,14 @@ def may_be_contention(error: DBAPIError) -> bool:
 @contextmanager
 def translated() -> Iterator[None]:
     """
-    Turn the database's errors into Mendel's.
+    Translate database errors into Mendel's errors.
 
-    A statement that the database cannot understand is our own mistake and stays as it is.
+    Errors of invalid SQL are not translated, because they are defects of Mendel.
 
     Raises:
-        Conflict: A constraint stands against the change.
-        Corrupt: The file is damaged, or is no database.
-        StoreUnavailable: It does not answer, is full, or stayed busy.
+        Conflict: The change violates a database constraint.
+        Corrupt: The file is damaged or not a database.
+        StoreUnavailable: The database does not answer, is full, or stayed busy.
     """
     try:
         yield
@@ -94,7 +97,7 @@ def translated() -> Iterator[None]:
 
 def file_system_of(path: Path, mounts: str) -> str:
     r"""
-    The type of the file system that *path* lies on, from the text of ``/proc/mounts``; empty where it cannot be told.
+    Find the type of the file system that contains *path* in the text of ``/proc/mounts``; empty if unknown.
 
     >>> file_system_of(Path("/data/x/mendel.db"), "/dev/vda / ext4 rw 0 0\nserver:/e /data nfs4 rw 0 0")
     'nfs4'
@@ -105,7 +108,7 @@ def file_system_of(path: Path, mounts: str) -> str:
         if len(fields) < 3:  # noqa: PLR2004 - device, mount point, type
             continue
         point = Path(fields[1].replace("\\040", " "))
-        if path.is_relative_to(point) and len(point.parts) >= best:  # the last mount on a point hides those below
+        if path.is_relative_to(point) and len(point.parts) >= best:  # a later mount hides an earlier one
             best, kind = len(point.parts), fields[2]
     return kind
 
@@ -117,7 +120,7 @@ def _open_sqlite(path: Path, busy_timeout: timedelta) -> Engine:
     milliseconds = round(busy_timeout.total_seconds() * 1000)
 
     def on_connect(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # BEGIN is ours, not the driver's
+        connection.isolation_level = None  # Mendel sends BEGIN, not the driver
         connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -135,7 +138,7 @@ def _open_sqlite(path: Path, busy_timeout: timedelta) -> Engine:
 
 def _refuse_network(path: Path) -> None:
     mounts = Path("/proc/mounts")
-    if not mounts.exists():  # not Linux: it cannot be told
+    if not mounts.exists():  # not Linux: the file system is unknown
         return
     kind = file_system_of(path, mounts.read_text())
     if kind in _NETWORK_FILE_SYSTEMS:
@@ -146,7 +149,7 @@ def _refuse_network(path: Path) -> None:
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    code: Any = getattr(error, "sqlite_errorcode", 0)  # absent on errors that the driver itself raises
+    code: Any = getattr(error, "sqlite_errorcode", 0)  # missing on errors that the driver raises
     return int(code) & 0xFF
 
 
@@ -163,4 +166,4 @@ def _is_ours(error: DBAPIError) -> bool:
     if isinstance(vendor, sqlite3.Error):
         return _primary_code(vendor) in {0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_MISUSE}
     state = str(getattr(vendor, "sqlstate", None) or "")
-    return state.startswith(("42", "25", "22"))  # syntax and names, transaction state, data
+    return state.startswith(("42", "25", "22"))  # SQL syntax and names, transaction state, invalid data

@@ -1,4 +1,4 @@
-"""Incidents, decisions, runs and pauses in the database."""
+"""Incidents, decisions, playbook runs and pauses of healing in the state database."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ Index("one_active_run", runs.c.model, unique=True, sqlite_where=_RUNNING, postgr
 pauses = Table(
     "healing_pauses",
     metadata,
-    Column("scope", String(128), primary_key=True),  # empty: every model
+    Column("scope", String(128), primary_key=True),  # empty: all models
     Column("body", Text, nullable=False),
 )
 

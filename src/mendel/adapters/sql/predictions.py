@@ -1,4 +1,4 @@
-"""Profiles of shipped segments, and how far each spool is, in the database."""
+"""Profiles of received prediction segments, and the position of each spool, in the state database."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class SqlProfileStore:
             window_end=to_micros(row.window.end),
             profile=row.profile,
         )
-        # PostgreSQL's driver counts -1 rows for such an insert; what it returns is counted instead
+        # PostgreSQL's driver reports -1 as row count here, so the returned rows are counted
         return len(self._connection.execute(new.on_conflict_do_nothing().returning(profiles.c.seq)).all())
 
 

@@ -1,4 +1,4 @@
-"""The registry's rows in the database."""
+"""The registry's rows in the state database."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from mendel.values import (
 )
 
 T = TypeVar("T")
-_ONLY = 1  # the id of the one row of revision
+_ONLY = 1  # the id of the only row of the table revision
 
 
 class SqlRegistryStore:

@@ -1,4 +1,4 @@
-"""The registry's tables; their constraints hold the invariants whoever writes."""
+"""The registry's tables; their constraints protect the invariants against every writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema of the state database: created, upgraded, and refused when it is newer than this code."""
+"""Create and upgrade the schema of the state database, and refuse a schema newer than this code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mendel.adapters.sql.table_metadata import metadata
 from mendel.errors import SchemaTooNew
 
 SCHEMA_VERSION = 2
-"""Raised by hand with every migration; written into the database by the code that migrated it."""
+"""The schema version of this code; developers raise it with every migration. The database stores its own version."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _KEY = "schema_version"
@@ -24,11 +24,11 @@ _KEY = "schema_version"
 
 def prepare_schema(engine: Engine) -> None:
     """
-    Create or upgrade the schema, in one transaction; safe when several processes do it at once.
+    Create or upgrade the schema in one transaction; several processes may do so at the same time.
 
     Raises:
         SchemaTooNew: The database was written by a newer Mendel; nothing was changed.
-        StoreUnavailable: It does not answer.
+        StoreUnavailable: The database does not answer.
     """
     with translated(), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
@@ -45,7 +45,7 @@ def prepare_schema(engine: Engine) -> None:
 
 
 def schema_version(connection: Connection) -> int:
-    """The schema the database has; 0 when it has none."""
+    """Read the schema version of the database; 0 without a schema."""
     if not inspect(connection).has_table(meta.name):
         return 0
     value = connection.execute(select(meta.c.value).where(meta.c.key == _KEY)).scalar()

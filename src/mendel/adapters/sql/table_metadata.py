@@ -1,4 +1,4 @@
-"""The one metadata all tables of the state database stand in."""
+"""The SQLAlchemy metadata that collects all tables of the state database."""
 
 from __future__ import annotations
 

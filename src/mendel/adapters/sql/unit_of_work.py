@@ -1,4 +1,4 @@
-"""The unit of work over a database: one transaction for every room, run again whole where it must be."""
+"""The SQL unit of work: one transaction over the stores of all rooms, retried as a whole after contention."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ CONTENTION = RetryPolicy(
     attempts=10_000, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=250), within=_LONGEST_TURN
 )
 """
-For units that met another writer.
+The retry policy for transactions that collided with another writer.
 
-The time is the bound, as it is for the turns of one process: under PostgreSQL every commit refuses all other units
-that append to the ledger, so one of eight busy writers loses a dozen times in a row without anything being wrong.
+Only the total time limits the retries: under PostgreSQL every commit makes all other transactions that append to the
+ledger fail, so with eight busy writers a dozen failures in a row are normal.
 """
 _VIOLATED_KEY = RetryPolicy(attempts=6, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=500))
-"""For units that met a violated key: a few attempts tell whether another writer or the unit itself violates it."""
+"""The retry policy after a duplicate key: a few attempts show whether a concurrent insert caused it."""
 
 
 class _Turns:
     """
-    Writers of one process take turns, so that each is served in its turn and none waits inside SQLite, which is unfair.
+    Serialises the SQLite writers of one process, because SQLite itself does not serve waiting writers in order.
 
-    PostgreSQL writes side by side; there only nesting is refused.
+    PostgreSQL allows parallel writers; there, only a write inside another write is refused.
     """
 
     def __init__(self, *, alone: bool) -> None:
@@ -98,11 +98,11 @@ class SqlUnitOfWork:
     Implements :class:`mendel.durable.UnitOfWork` over SQLite or PostgreSQL.
 
     Args:
-        engine: From :func:`mendel.adapters.sql.open_engine`, with its schema prepared.
-        stores: For each port, how to make its store from the connection; see ``all_stores()``. Those of ledger,
-            outbox and leases are added.
-        rng: Jitters the waits between tries.
-        retries: How often and how long a unit that meets another writer is run again, whole.
+        engine: An engine from :func:`mendel.adapters.sql.open_engine` with a prepared schema.
+        stores: For each port, a function that makes the store from a connection; see ``all_stores()``. The stores of
+            ledger, outbox and leases are added.
+        rng: Randomises the pauses between attempts.
+        retries: The retry policy after a collision with another writer; the whole transaction runs again.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SqlUnitOfWork:
         return self._write(once)
 
     def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* on one snapshot, which the database itself keeps from writing."""
+        """Run *work* on one snapshot; the database refuses writes inside."""
         with translated(), self._engine.connect() as connection:
             return self._read(connection, work)
 

@@ -1,4 +1,4 @@
-"""Read models from the database: one question for the rows, one for what was measured of every version that serves."""
+"""Read models from the state database: one query for the rows, one for measurements of all production versions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ from mendel.views import (
 
 _NO_NUMBER, _NO_TEXT = cast(null(), BigInteger), cast(null(), Text)
 _MOST_WINDOWS = 5000
-"""Of one statement: a window takes six parameters, and SQLite allows 32,766."""
+"""The maximum number of windows in one query: a window takes six parameters, and SQLite allows 32,766."""
 _INCIDENTS, _RUNS = 100, 1000
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ class SqlViews:
         return SqlLedger(self._connection).entries(after=after, limit=limit, types=types, subject=subject)
 
     def _gathered(self, *queries: Select[Any]) -> _Rows:
-        """The rows of all *queries* by their kind, each kind by number, in one statement."""
+        """Run all *queries* as one statement; gives the rows by kind, each kind sorted by number."""
         rows: _Rows = defaultdict(list)
         for row in sorted(self._connection.execute(union_all(*queries)), key=lambda row: row.number or 0):
             rows[row.kind].append(row)
@@ -161,7 +161,7 @@ class SqlViews:
 
 
 def _state(model: ModelName | None) -> tuple[Select[Any], ...]:
-    """What rows of the fleet are made of: of every model, or of *model*."""
+    """Make the queries for the fleet view: for every model, or only for *model*."""
 
     def kind(name: str, of: ColumnElement[str], number: Any, body: Any) -> Select[Any]:
         query = _kind(name, of, number, body)
@@ -215,7 +215,9 @@ def _facts(model: ModelName, rows: _Rows) -> ModelFacts:
 
 
 def _by_model(rows: _Rows) -> Iterator[tuple[str, _Rows]]:
-    """The rows of each model that has a version; a policy may be older than its model's first version."""
+    """
+    Group the rows by model; models without a version are skipped, because a policy can exist before the first version.
+    """
     sorted_out: dict[str, _Rows] = {row.model: defaultdict(list) for row in rows["versions"]}
     for kind in ("versions", "serving", "deployment", "policy", "since", "open", "waiting"):
         for row in rows[kind]:
@@ -236,7 +238,7 @@ def _read(rows: Sequence[Row[Any]], kind: type[T]) -> tuple[T, ...]:
 
 
 def _measuring(windows: Sequence[ServingWindow]) -> CompoundSelect[Any]:
-    """The counters at both ends of every window, and the snapshots in it."""
+    """Make the query for the counters at start and end of every window, and the snapshots in it."""
     asked = _asked(windows)
     return union_all(
         _counted("before", asked, asked.c.start_at),

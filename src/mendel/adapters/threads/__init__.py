@@ -1,4 +1,4 @@
-"""Predictors in threads of the server."""
+"""Run predictors in threads of the server process."""
 
 from mendel.adapters.threads.thread_backend import ThreadBackend, load_in_thread
 

@@ -1,4 +1,4 @@
-"""The predictor runs in the calling thread: the fastest backend, for models that neither hang nor crash."""
+"""Run the predictor in the calling thread: the fastest backend, for models that never hang or crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ThreadBackend:
     """
     Implements :class:`mendel.serving.Backend` in this process.
 
-    A thread cannot be stopped: a call runs on past its deadline, and past :meth:`kill`, until the model returns.
+    A thread cannot be stopped: a call continues after its deadline and after :meth:`kill` until the model returns.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -32,7 +32,7 @@ class ThreadBackend:
 
     @property
     def died(self) -> str | None:
-        """Dies only by :meth:`kill`."""
+        """The reason why predictions fail; None until :meth:`kill` was called."""
         return self._died
 
     def predict(self, frame: Frame, deadline: float) -> Outputs:

@@ -1,1 +1,1 @@
-"""Image layers as canonical tar archives: written, compressed, cached, unpacked."""
+"""Image layers as reproducible tar archives: write, compress, cache and unpack."""

@@ -1,9 +1,9 @@
 """
-Layers as they travel: gzip whose bytes are the same on every processor, and both digests in one pass.
+Compress layers with gzip so that every machine produces the same bytes, and compute both digests in one pass.
 
-zlib, zlib-ng and isal give other bytes from one version or processor to the next. libdeflate does not, and its version
-stands in every lock. It works on whole buffers, so each piece of 1 MiB becomes a gzip member of its own (RFC 1952, 2.2:
-a file is a series of members): memory stays bounded and two threads share the work.
+The output of zlib, zlib-ng and isal changes between versions and processors. The output of libdeflate depends only on
+its version, which every lockfile records. libdeflate compresses whole buffers, so each piece of 1 MiB becomes its own
+gzip member (RFC 1952, 2.2: a file is a series of members); memory stays bounded and two threads share the work.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mendel.values import Digest
 
 LEVEL = 6
 PIECE_BYTES = 1 << 20
-_THREADS = 2  # libdeflate releases the interpreter: 128 MiB take 1.6 s with one, 0.8 s with two
+_THREADS = 2  # libdeflate releases the GIL: 128 MiB take 1.6 s with one thread, 0.8 s with two
 _AHEAD = 2 * _THREADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressed:
-    """What was written: the blob's digest and size, and those of the tar inside it."""
+    """Digest and size of a compressed blob, and of the uncompressed tar."""
 
     digest: Digest
     size: int
@@ -36,17 +36,17 @@ class Compressed:
 
 def compressor() -> str:
     """
-    What makes the bytes, as locks record it.
+    Name the compressor and its version, as the lockfile records them.
 
     Raises:
-        Unsupported: It is not installed.
+        Unsupported: libdeflate is not installed.
     """
     return f"libdeflate/{_libdeflate()[0]}/{LEVEL}/{PIECE_BYTES >> 20}MiB"
 
 
 def compress(pieces: Iterable[bytes], into: BinaryIO) -> Compressed:
     """
-    Write *pieces* compressed; equal content gives equal bytes, however it was cut.
+    Compress *pieces* into *into*; equal content gives equal bytes, however the content is split into pieces.
 
     Raises:
         Unsupported: libdeflate is not installed.
@@ -82,7 +82,7 @@ def compress(pieces: Iterable[bytes], into: BinaryIO) -> Compressed:
 
 def evenly(pieces: Iterable[bytes], length: int) -> Iterator[bytes]:
     """
-    Cut a stream into pieces of *length*; only the last may be shorter.
+    Split a stream into pieces of *length* bytes; only the last piece may be shorter.
 
     >>> list(evenly([b"ab", b"", b"cdefg"], 3))
     [b'abc', b'def', b'g']

@@ -1,4 +1,4 @@
-"""Files of a project as a layer: read once, hashed while they are read."""
+"""Make a layer from project files, which are read once and hashed while read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _APP = str(APP).lstrip("/")
 
 def file_entries(files: Iterable[SourceFile], on_bytes: Callable[[int], None]) -> tuple[File, ...]:
     """
-    The entries of *files* below the project's place in the image.
+    Make tar entries for *files* below the project directory of the image.
 
-    Reading one raises ``BuildRefused`` when it is not what the plan saw: its bytes are in no layer then.
+    Reading an entry raises ``BuildRefused`` if the file changed after the plan was made; the layer is then not written.
     """
     return tuple(
         File(
@@ -33,7 +33,7 @@ def file_entries(files: Iterable[SourceFile], on_bytes: Callable[[int], None]) -
 
 
 def files_key(files: Sequence[SourceFile]) -> list[list[str | bool]]:
-    """What a layer of *files* depends on."""
+    """Give the properties of *files* that determine the layer's content, for the cache key."""
     return sorted([file.path, str(file.digest), file.executable] for file in files)
 
 

@@ -1,4 +1,4 @@
-"""Layers that were made before, by what they were made of."""
+"""Cache built layers by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _MAX_BYTES = 20 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """*written_ns*: the blob's time of modification when it was known to be whole; None where there is no blob."""
+    """
+    A cached layer; *written_ns* is the blob's modification time when it was checked, or None without a blob in the
+    cache.
+    """
 
     layer: Compressed
     written_ns: int | None
@@ -33,13 +36,13 @@ class _Record:
 
 class LayerCache:
     """
-    Layers by key, in one directory that every project and process of a user shares.
+    A cache of layers, shared by all projects and processes of a user.
 
-    A record appears by a rename after its blob did. A blob is trusted while its size and time are those of its record;
-    small ones and those whose time moved are hashed again; one that is damaged counts as absent and is made anew.
+    A record is written after its blob. A blob above 1 MiB is trusted if its size and modification time
+    match the record; other blobs are hashed again, and a damaged blob counts as missing.
 
     Args:
-        max_bytes: After something was added, the layers unused for longest go until the others fit.
+        max_bytes: :meth:`trim` deletes the least recently used layers above this size.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int = _MAX_BYTES) -> None:
@@ -49,23 +52,25 @@ class LayerCache:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """While this is open, in any process, nothing that was found vanishes."""
+        """Prevent every process from deleting cached layers inside the ``with`` block."""
         with self._blobs.growing():
             yield
 
     def find(self, key: str) -> Compressed | None:
-        """The layer of *key*, whole, or None; finding is a use."""
+        """Give the intact layer of *key*, or None; marks the layer as used now."""
         record = self._record(key)
         if record is None or record.written_ns is None or not self._is_whole(record):
             return None
         try:
             os.utime(self._path(key))
-        except FileNotFoundError:  # trimmed meanwhile
+        except FileNotFoundError:  # another process deleted the layer in the meantime
             return None
         return record.layer
 
     def make(self, key: str, pieces: Iterable[bytes]) -> Compressed:
-        """Compress *pieces* into the layer of *key*, whatever was there before; nothing stays when they fail."""
+        """
+        Compress *pieces* into the layer of *key*, replacing an earlier layer; if *pieces* fail, nothing is stored.
+        """
         with self._blobs.writing() as file:
             layer = compress(pieces, file)
             self._blobs.keep(file, layer.digest)
@@ -73,20 +78,20 @@ class LayerCache:
         return layer
 
     def path(self, layer: Compressed) -> Path:
-        """The blob of a layer that was found or made."""
+        """Give the blob file of a layer from :meth:`find` or :meth:`make`."""
         return self._blobs.path(layer.digest)
 
     def recall(self, key: str) -> Compressed | None:
-        """What was once noted under *key* of a blob that lies elsewhere."""
+        """Give the sizes and digests stored by :meth:`note` under *key*, or None."""
         record = self._record(key)
         return None if record is None else record.layer
 
     def note(self, key: str, layer: Compressed) -> None:
-        """Remember the sizes and digests of a blob that lies elsewhere."""
+        """Store the sizes and digests of a blob that is not in the cache."""
         self._write(key, _Record(layer=layer, written_ns=None))
 
     def trim(self) -> None:
-        """Let the layers go that were unused for longest, until the others fit; not while any build runs."""
+        """Delete the least recently used layers above ``max_bytes``; does nothing while a build runs."""
         kept, size = set[Digest](), 0
         for path in sorted(self._directory.glob("keys/*.json"), key=_time_of, reverse=True):
             record = self._record(path.stem)
@@ -111,7 +116,7 @@ class LayerCache:
         return file_digest(path) == record.layer.digest
 
     def _record(self, key: str) -> _Record | None:
-        with suppress(FileNotFoundError, InvalidValue):  # never made, or by another Mendel
+        with suppress(FileNotFoundError, InvalidValue):  # no record, or a record of another Mendel version
             return from_json(self._path(key).read_bytes(), _Record)
         return None
 
@@ -123,7 +128,7 @@ class LayerCache:
 
 
 def key_of(**inputs: Any) -> str:
-    """The key of what is made of *inputs* by this builder with this compressor."""
+    """Hash *inputs* with the builder's format number and the compressor version into a cache key."""
     whole = {"builder": BUILDER_FORMAT, "compressor": compressor(), "inputs": inputs}
     return hashlib.sha256(canonical_json(whole)).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Layers back into files, confined to one directory whatever they hold."""
+"""Unpack layers into a directory; no entry can write outside that directory."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PIECE_BYTES = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40
-_GZIP = 31  # the window, and that headers and checksums are gzip's
+_GZIP = 31  # zlib's window bits for gzip headers and checksums
 _OPEN = 0o755
 _PERMISSIONS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO | stat.S_ISVTX
 
 
 class _Inflating:
     """
-    The content of a gzip of any number of members, in large pieces.
+    Decompresses a gzip file of any number of members in large pieces.
 
-    The standard library's own reader takes 8 KiB at a time, and most of its time is spent in between.
+    The standard library's reader works in pieces of 8 KiB, which is much slower.
     """
 
     def __init__(self, packed: BinaryIO) -> None:
@@ -41,7 +41,7 @@ class _Inflating:
         self._waiting = b""
 
     def read(self, size: int = _PIECE_BYTES) -> bytes:
-        """At most *size* bytes, and none only at the end; a member that is cut off is an EOFError."""
+        """Read at most *size* bytes; empty only at the end; a truncated member raises EOFError."""
         while True:
             if self._member.eof:
                 self._waiting = self._member.unused_data or self._packed.read(_PIECE_BYTES)
@@ -58,7 +58,7 @@ class _Inflating:
 
 
 class _Hashing:
-    """A stream that remembers the digest and size of what was read through it."""
+    """A stream that counts and hashes the bytes that are read through it."""
 
     def __init__(self, stream: BinaryIO | _Inflating) -> None:
         self._stream = stream
@@ -78,7 +78,9 @@ class _Hashing:
 
 @contextmanager
 def _unpacked(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Hashing]:
-    """The tar inside a layer; a block that ends well has read all of it, and it was *diff_id*."""
+    """
+    Open the uncompressed tar of a layer; on normal exit the rest is read and its digest checked against *diff_id*.
+    """
     if layer.media_type.endswith("zstd"):
         raise Unsupported(
             "A layer of the base is compressed with zstd, which Mendel does not unpack.",
@@ -99,12 +101,12 @@ def _unpacked(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Has
 
 def measure(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Compressed:
     """
-    The sizes of a layer, read whole.
+    Read a whole layer and give its sizes.
 
     Raises:
-        DigestMismatch: It does not hold *diff_id*.
-        Corrupt: It cannot be unpacked.
-        Unsupported: It is compressed with zstd.
+        DigestMismatch: The uncompressed content does not have the digest *diff_id*.
+        Corrupt: The layer is damaged.
+        Unsupported: The layer is compressed with zstd.
     """
     with _unpacked(blobs, layer, diff_id) as stream:
         while stream.read():
@@ -114,15 +116,13 @@ def measure(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Compressed:
 
 def unpack(blobs: Blobs, layer: Descriptor, diff_id: Digest, into: Path) -> int:
     """
-    Put a layer on top of what is in *into*: as its files, modes and times, its owners too where root does it.
+    Unpack a layer over the files in *into*, with modes and times, and as root also with owners.
 
-    Gives the size of what was unpacked.
-
-    Whiteouts take away what lower layers brought. Links are followed as inside a container, so nothing is ever written
-    outside. Devices are left out, and so are the rights to act as another user.
+    Returns the uncompressed size in bytes. Whiteouts delete files of lower layers. Links are resolved inside *into*, so
+    no file outside is written. Device files and setuid and setgid bits are omitted.
 
     Raises:
-        DigestMismatch, Corrupt, Unsupported: As :func:`measure` does.
+        DigestMismatch, Corrupt, Unsupported: As in :func:`measure`.
     """
     with _unpacked(blobs, layer, diff_id) as stream:
         tree = _Tree(into)
@@ -133,7 +133,7 @@ def unpack(blobs: Blobs, layer: Descriptor, diff_id: Digest, into: Path) -> int:
 
 
 class _Tree:
-    """One layer's journey into a directory."""
+    """Unpacks the entries of one layer into a directory."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -169,7 +169,7 @@ class _Tree:
         self._added.add(path)
 
     def _directory(self, name: str) -> Path:
-        """Where the directory *name* of the layer is, made where nothing is."""
+        """Give the path of the layer's directory *name*, creating missing directories."""
         known = self._directories.get(name)
         if known is None:
             known = self._directories[name] = self._resolve(name)
@@ -177,14 +177,14 @@ class _Tree:
         return known
 
     def _make_parents(self, path: Path) -> None:
-        """Directories that no layer tells of are open to all, whatever this process's mask."""
+        """Create directories that have no entry in any layer with mode 755, whatever the umask is."""
         if not path.is_dir():
             self._make_parents(path.parent)
             path.mkdir(exist_ok=True)
             path.chmod(_OPEN)
 
     def _resolve(self, name: str) -> Path:
-        """Follow *name* from the root as a container would: absolute links and ``..`` stay inside."""
+        """Resolve *name* as inside a container: absolute links and ``..`` stay below the root."""
         pending, path, links = name.split("/")[::-1], self._root, 0
         while pending:
             part = pending.pop()
@@ -208,7 +208,7 @@ class _Tree:
     def _make_directory(self, path: Path, entry: tarfile.TarInfo) -> None:
         if path.is_symlink() or not path.is_dir():
             self._remove(path)
-            path.mkdir(exist_ok=True)  # another layer, unpacked at the same time, may have it too
+            path.mkdir(exist_ok=True)  # another thread may create the same directory
         self._own(path, entry)
         path.chmod(entry.mode & _PERMISSIONS | stat.S_IRWXU)
 
@@ -250,5 +250,5 @@ class _Tree:
 
 
 def read_only_copy(source: Path, into: Path) -> None:
-    """The same tree once more, its files by links: neither may be changed."""
+    """Copy the tree with hard links to its files; files of neither tree may be changed afterwards."""
     shutil.copytree(source, into, symlinks=True, copy_function=os.link, dirs_exist_ok=True)

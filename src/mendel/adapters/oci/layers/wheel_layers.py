@@ -1,4 +1,4 @@
-"""The environment of an image as layers: a scaffold, one layer for each large wheel, one for all small ones."""
+"""Make the layers of the Python environment: a scaffold, one layer per large wheel, one layer for all small wheels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mendel.images.tar_archives import Directory, Entry, File, Symlink
 
 LARGE_BYTES = 1 << 20
 MOST_LARGE = 64
-"""Layers for single wheels in one image; engines stop at 127 layers, and a base has some of its own."""
+"""The maximum number of single-wheel layers; engines allow 127 layers, and the base image has some."""
 
 _SHOWN_REASONS = 20
 
 
 def scaffold(base: BasePin) -> tuple[Entry, ...]:
-    """What stands before any wheel: the environment's interpreter, and the directories every image has."""
+    """Give the entries below all wheels: the link to the interpreter, and the directories that every image has."""
     venv, interpreter = str(VENV).lstrip("/"), base.interpreter
     settings = (
         f"home = {interpreter.rpartition('/')[0]}\ninclude-system-site-packages = false\nversion = {base.python}\n"
@@ -37,9 +37,9 @@ def scaffold(base: BasePin) -> tuple[Entry, ...]:
 
 def grouped(pins: Sequence[WheelPin]) -> tuple[tuple[WheelPin, ...], ...]:
     """
-    Which wheels share a layer: each large one has its own, by name; the others share the last.
+    Group wheels into layers: each large wheel gets its own layer, and all small wheels share the last layer.
 
-    A wheel that changes then moves few bytes, and the number of layers stays bounded whatever there is.
+    A changed large wheel then changes only one layer, and the number of layers stays bounded.
     """
     large = sorted((pin for pin in pins if pin.size_bytes >= LARGE_BYTES), key=lambda pin: (-pin.size_bytes, pin.name))
     alone = {pin.name for pin in large[:MOST_LARGE]}
@@ -52,9 +52,9 @@ def grouped(pins: Sequence[WheelPin]) -> tuple[tuple[WheelPin, ...], ...]:
 @contextmanager
 def wheel_entries(wheels: Mapping[str, Path], *, python: str) -> Iterator[tuple[File, ...]]:
     """
-    The files of *wheels* (by the name of the distribution) in one layer, readable while the block is open.
+    Open the files of *wheels* (by distribution name) as the entries of one layer, readable inside the ``with`` block.
 
-    What two of them bring alike stands there once.
+    A file that several wheels contain with equal content appears once.
     """
     with ExitStack() as opened:
         found: dict[str, WheelFile] = {}
@@ -69,11 +69,12 @@ def wheel_entries(wheels: Mapping[str, Path], *, python: str) -> Iterator[tuple[
 
 def refuse_disagreement(wheels: Mapping[str, Path], base: BasePin) -> None:
     """
-    Make sure that no file of an environment depends on the order in which its wheels are unpacked.
+    Check that no two wheels install different content at the same path.
 
     Raises:
-        BuildRefused: Two wheels bring the same path with other content, or one brings what the environment has.
-        Corrupt: One is not a wheel, or damaged.
+        BuildRefused: Two wheels contain the same path with different content, or a wheel contains a path of the
+            scaffold.
+        Corrupt: A file is not a wheel, or is damaged.
     """
     owners: dict[str, tuple[str, int, int]] = {
         entry.path: ("the environment itself", -1, -1) for entry in scaffold(base) if not isinstance(entry, Directory)

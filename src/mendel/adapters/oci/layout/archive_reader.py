@@ -1,4 +1,6 @@
-"""Images in one tar: a layout as ``skopeo copy ... oci-archive:`` writes it, or what ``docker save`` writes."""
+"""
+Read image archives: the tar of an image layout (``skopeo copy ... oci-archive:``) or the output of ``docker save``.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,13 @@ _MOST_LINKS = 8
 @contextmanager
 def open_archive(path: Path, *, scratch: Path) -> Iterator[Layout]:
     """
-    The images of an archive as a layout below *scratch*, which vanishes with the block.
+    Open the images of an archive as a layout below *scratch*, which is deleted after the ``with`` block.
 
-    Images of ``docker save`` become OCI manifests whose layers are the tars as they were saved: equal archives give
-    equal digests.
+    Images of ``docker save`` become OCI manifests with uncompressed layers, so equal archives give equal digests.
 
     Raises:
-        ImageNotFound: The archive holds no images.
-        Corrupt: It is no tar, or contradicts itself.
+        ImageNotFound: The archive contains no image.
+        Corrupt: The archive is not a tar, or is inconsistent.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".archive-", dir=scratch) as directory:
@@ -125,7 +126,7 @@ def _document(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], nam
 
 
 def _open(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> IO[bytes]:
-    """The content of a file of the archive; links inside it (equal layers are saved once) are followed."""
+    """Open a file of the archive; links are followed, because ``docker save`` stores equal layers once."""
     place = name
     for _ in range(_MOST_LINKS):
         member = members.get(place)

@@ -1,4 +1,4 @@
-"""Disks that are full or may not be written, told as what they are."""
+"""Translate errors of a full or read-only disk into errors with a remedy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 @contextmanager
 def translated_write_errors(directory: Path, *, lost: str) -> Iterator[None]:
     """
-    Turn what the disk of *directory* says into an error for people; a missing file stays a defect.
+    Translate errors of a full or read-only disk; a FileNotFoundError is not translated, because it is a defect.
 
     Args:
-        lost: What does not come about: ``the image was not made``.
+        lost: The consequence for the message: ``the image was not made``.
 
     Raises:
-        StoreUnavailable: The disk is full, or nobody may write there.
+        StoreUnavailable: The disk is full or read-only.
     """
     try:
         yield
@@ -43,10 +43,10 @@ def translated_write_errors(directory: Path, *, lost: str) -> Iterator[None]:
 
 def make_directory(directory: Path) -> None:
     """
-    Make it with those above it, if it is not there.
+    Create the directory and its parents if missing.
 
     Raises:
-        StoreUnavailable: There can be none.
+        StoreUnavailable: The directory cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What an image says of itself: its configuration and manifest, from the plan and the base alone."""
+"""Make the configuration and manifest of an image from the plan and the base image only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """What an image takes over of its base: layers as they are, under OCI's names, and what is said of them."""
+    """The parts of a base image that an image inherits: layers, and values of the configuration."""
 
     layers: tuple[Descriptor, ...]
     diff_ids: tuple[Digest, ...]
@@ -39,13 +39,13 @@ class Base:
     @classmethod
     def of(cls, manifest: Manifest, config: Mapping[str, Any], platform: Platform) -> Base:
         """
-        Read a base.
+        Read the base image from its manifest and configuration.
 
-        Its command, entry point, user, ports, volumes and labels are its own affair and are not taken over.
+        Command, entry point, user, ports, volumes and labels of the base image are ignored.
 
         Raises:
-            BuildRefused: It is for another platform, or has layers of a form that images cannot have.
-            Corrupt: Manifest and configuration do not agree.
+            BuildRefused: The base image is for another platform, or has layers of an unsupported type.
+            Corrupt: Manifest and configuration list different layers.
         """
         found = f"{config.get('os')}/{config.get('architecture')}"
         if found != str(platform):
@@ -67,12 +67,14 @@ class Base:
 
     @property
     def pairs(self) -> tuple[tuple[Descriptor, Digest], ...]:
-        """Each layer with the digest of what is in it."""
+        """Give each layer with the digest of its uncompressed tar."""
         return tuple(zip(self.layers, self.diff_ids, strict=True))
 
 
 def image_config(plan: ImagePlan, base: Base, layers: Sequence[LayerRecord], platform: Platform) -> bytes:
-    """The configuration of the image whose own *layers* lie on *base*; its digest is the image's id."""
+    """
+    Make the configuration of the image with *layers* above *base*; the digest of the configuration is the image id.
+    """
     created = plan.created.isoformat().replace("+00:00", "Z")
     steps = [{"created": created, "created_by": f"mendel {layer.part}: {layer.title}"} for layer in layers]
     tree: dict[str, Any] = {
@@ -97,7 +99,7 @@ def image_config(plan: ImagePlan, base: Base, layers: Sequence[LayerRecord], pla
 
 
 def image_manifest(plan: ImagePlan, base: Base, layers: Sequence[LayerRecord], config: bytes) -> bytes:
-    """The manifest; a base named by a path of some machine is annotated by its digest only."""
+    """Make the manifest; for a base named by a local path, only the digest is recorded, not the path."""
     pin = plan.environment.base
     annotations = {BASE_DIGEST: str(pin.digest)}
     if not pin.reference.startswith(_OF_THIS_MACHINE):
@@ -113,7 +115,7 @@ def image_manifest(plan: ImagePlan, base: Base, layers: Sequence[LayerRecord], c
 
 
 def base_records(base: Base, unpacked: Sequence[int]) -> tuple[LayerRecord, ...]:
-    """The base's layers as a built image lists them."""
+    """Give the base image's layers as layer records; *unpacked* are their uncompressed sizes in bytes."""
     return tuple(
         LayerRecord(
             part=ImagePart.BASE,

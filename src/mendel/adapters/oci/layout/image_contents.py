@@ -1,4 +1,4 @@
-"""What an image that lies in a layout is made of, read back from its own documents."""
+"""Read the contents of an image in a layout from the image's own documents."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MAX_MANIFEST_BYTES = 64 << 20
 
 def read_contents(layout: Layout, digest: Digest) -> ImageContents:
     """
-    Layers with their parts and titles, configuration, and the list of the project's files.
+    Read the image's layers with their parts and titles, the configuration, and the list of project files.
 
     Raises:
-        ImageNotFound, DigestMismatch: A document is gone or damaged.
-        Corrupt: Manifest and configuration do not agree.
+        ImageNotFound, DigestMismatch: A document is missing or damaged.
+        Corrupt: Manifest and configuration list different layers.
     """
     manifest = layout.manifest(digest)
     config = parse_json(layout.read(manifest.config.digest))
@@ -54,7 +54,7 @@ def _record(layer: Descriptor, diff_id: Digest, step: Mapping[str, Any]) -> Laye
 
 
 def _manifest(layout: Layout, layer: Descriptor) -> bytes | None:
-    """The list of files in the code layer, which is small."""
+    """Extract the list of project files from the code layer; None if the layer has no such list."""
     try:
         with (
             gzip.open(layout.path(layer.digest)) as packed,

@@ -1,4 +1,4 @@
-"""An OCI image layout on disk: blobs by digest, names in ``index.json``, each change whole or not at all."""
+"""An OCI image layout on disk: blobs by digest, image names in ``index.json``, atomic changes."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ _EMPTY_CONTENT = b"{}"
 
 class Layout:
     """
-    The layout in one directory, which is made when something is first written.
+    An OCI image layout in a directory, which is created at the first write.
 
-    ``index.json`` names images by the annotation ``org.opencontainers.image.ref.name`` (the whole reference), one
-    descriptor for each name; attached documents stand there unnamed. Writers exclude each other by a lock on a file;
-    readers need none, since every file appears by a rename.
+    ``index.json`` has one descriptor per image name (annotation ``org.opencontainers.image.ref.name``, the whole
+    reference), and one without a name per attached document. A file lock serialises writers. Readers need no lock,
+    because every file is written under another name and renamed.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def has(self, digest: Digest) -> bool:
-        """Whether the blob is here."""
+        """Whether the layout has the blob."""
         return self._path(digest).is_file()
 
     def path(self, digest: Digest) -> Path:
         """
-        The file of a blob, which must not be changed.
+        Give the file of a blob; callers must not change the file.
 
         Raises:
-            ImageNotFound: It is not here.
+            ImageNotFound: The layout does not have the blob.
         """
         path = self._path(digest)
         if not path.is_file():
@@ -67,11 +67,11 @@ class Layout:
 
     def read(self, digest: Digest) -> bytes:
         """
-        The content of a small blob (a manifest, a configuration), checked.
+        Read a small blob (a manifest or configuration) and check its digest.
 
         Raises:
-            ImageNotFound: It is not here.
-            DigestMismatch: The disk changed it.
+            ImageNotFound: The layout does not have the blob.
+            DigestMismatch: The blob is damaged on disk.
         """
         content = self.path(digest).read_bytes()
         if digest_of(content) != digest:
@@ -81,31 +81,31 @@ class Layout:
         return content
 
     def manifest(self, digest: Digest) -> Manifest:
-        """The manifest of that digest; raises as :meth:`read` does."""
+        """Read the manifest *digest*; errors as in :meth:`read`."""
         return Manifest.parse(self.read(digest))
 
     def descriptor(self, digest: Digest) -> Descriptor:
-        """How another document points to the manifest *digest*; raises as :meth:`path` does."""
+        """Make the descriptor of the manifest *digest*; errors as in :meth:`path`."""
         return Descriptor(media_type=MANIFEST, digest=digest, size=self.path(digest).stat().st_size)
 
     def put(self, content: bytes) -> Digest:
-        """Write a small blob; one that is here and whole is left alone."""
+        """Write a small blob unless the layout has it intact; gives the digest."""
         digest = digest_of(content)
         if not self.has(digest) or self._path(digest).read_bytes() != content:
             with self.writing() as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())  # without it, a power cut may leave the name on an empty file
+                os.fsync(file.fileno())  # without fsync, a power failure may leave an empty file under the name
                 self.keep(file, digest)
         return digest
 
     @contextmanager
     def writing(self) -> Iterator[BinaryIO]:
         """
-        A file to write a large blob to; :meth:`keep` makes it one.
+        Open a temporary file for a large blob; :meth:`keep` turns the file into a blob.
 
-        It vanishes with the block unless it was kept, whatever ends the block; what a killed process left is locked by
-        nobody and vanishes with the next one.
+        A file that was not kept is deleted when the ``with`` block ends. A file that a killed process left is deleted
+        by the next call.
         """
         blobs = self._blobs
         make_directory(blobs)
@@ -120,34 +120,36 @@ class Layout:
             Path(name).unlink(missing_ok=True)
 
     def keep(self, file: BinaryIO, digest: Digest) -> None:
-        """Give what was written to *file* (of :meth:`writing`) its name; the caller vouches for the digest."""
+        """Rename the temporary *file* of :meth:`writing` to the blob *digest*; the caller guarantees the digest."""
         file.flush()
         path = self._path(digest)
         Path(file.name).chmod(0o644)
         Path(file.name).replace(path)
 
     def adopt(self, source: Path, digest: Digest) -> None:
-        """Take over the file *source*, whose content is known to be *digest*, by a link where the disk allows one."""
+        """
+        Add the file *source* as the blob *digest*, with a hard link if possible; the caller guarantees the digest.
+        """
         path = self._path(digest)
         if path.is_file() and path.stat().st_size == source.stat().st_size:
             return
-        path.unlink(missing_ok=True)  # shorter than it should be: a disk that failed
+        path.unlink(missing_ok=True)  # the existing file has another size, so it is damaged
         make_directory(path.parent)
         try:
             path.hardlink_to(source)
         except FileExistsError:
             return
-        except OSError:  # another disk, or one without links
+        except OSError:  # another disk, or a file system without hard links
             with source.open("rb") as given, self.writing() as file:
                 shutil.copyfileobj(given, file, _CHUNK_BYTES)
                 self.keep(file, digest)
 
     def stream_in(self, chunks: Iterable[bytes], expected: Descriptor, on_bytes: Callable[[int], None]) -> None:
         """
-        Write a blob from *chunks* in bounded memory.
+        Write the blob *expected* from *chunks* without holding the whole blob in memory.
 
         Raises:
-            DigestMismatch: What came is not what was expected, or more.
+            DigestMismatch: The chunks have another digest or size than *expected*.
         """
         hashed, size = hashlib.sha256(), 0
         with self.writing() as file:
@@ -163,24 +165,28 @@ class Layout:
             self.keep(file, expected.digest)
 
     def entries(self) -> tuple[Descriptor, ...]:
-        """All of ``index.json``: images with and without a name, and attached documents, which have a type."""
+        """
+        Give every entry of ``index.json``: named images, unnamed images, and attached documents (with an artifact
+        type).
+        """
         return tuple(self._entries())
 
     def named(self) -> tuple[Descriptor, ...]:
-        """Every name, as the descriptor of its image with the name as annotation."""
+        """Give one descriptor per image name; the name is in the annotations."""
         return tuple(entry for entry in self._entries() if REF_NAME in entry.annotations)
 
     def find(self, reference: str) -> Descriptor | None:
-        """What *reference* (or a manifest's digest) names here."""
+        """Find the image by name or by manifest digest; None if the layout has no such image."""
         return next(
             (e for e in self._entries() if e.annotations.get(REF_NAME) == reference or e.digest == reference), None
         )
 
     def name(self, references: Sequence[str], image: Descriptor) -> bool:
         """
-        Let every one of *references* mean *image*, all at once; what they meant before keeps its other names.
+        Point every name of *references* at *image*, atomically; images that had one of these names keep their other
+        names.
 
-        The names stand last from now on. Gives whether one of them meant something else before, or nothing.
+        The new names are listed last. Returns whether any name was new or pointed at another image.
         """
         new = tuple(replace(image, annotations={**image.annotations, REF_NAME: name}) for name in references)
         with self._changing() as entries:
@@ -193,10 +199,10 @@ class Layout:
         self, subject: Descriptor, content: bytes, *, artifact_type: str, annotations: dict[str, str] | None = None
     ) -> Descriptor:
         """
-        Attach a document to an image: a manifest whose subject it is. The same document twice is one.
+        Attach a document to an image, as a manifest with that image as subject; attaching it twice changes nothing.
 
         Args:
-            artifact_type: What it is; also the media type of its only layer.
+            artifact_type: The document's type; also the media type of the manifest's only layer.
         """
         manifest = Manifest(
             config=Descriptor.of(_EMPTY_CONTENT, EMPTY),
@@ -215,7 +221,7 @@ class Layout:
         return attached
 
     def attachments(self, subject: Digest) -> tuple[Descriptor, ...]:
-        """The documents attached to *subject*, by the digests of their manifests; none that is gone or damaged."""
+        """Give the intact documents attached to *subject*, as descriptors of their manifests."""
         unnamed = (entry for entry in self._entries() if entry.artifact_type is not None)
         found = [entry for entry in unnamed if self._subject(entry) == subject]
         return tuple(sorted(found, key=lambda entry: (entry.artifact_type or "", entry.digest)))
@@ -223,9 +229,9 @@ class Layout:
     @contextmanager
     def growing(self) -> Iterator[None]:
         """
-        While this is open, blobs that no name needs yet stay where they are.
+        Prevent deletion of unnamed blobs, by any process, inside the ``with`` block.
 
-        Whoever writes blobs of an image holds it until the image is named; it ends with the process at the latest.
+        Builders use this until the new image has a name. The lock ends at the latest with the process.
         """
         make_directory(self.directory)
         with (self.directory / ".growing").open("ab") as lock:
@@ -234,10 +240,10 @@ class Layout:
 
     def remove(self, digest: Digest) -> None:
         """
-        Take the image away, with its names, its attachments, and the blobs that nothing else needs.
+        Remove the image with its names and attachments, and the blobs that no other image needs.
 
-        Where another image is just :meth:`growing`, only names and attachments of this one go now; the next removal
-        takes the blobs, and the attachments of images that lost their last name.
+        While another image is being built (:meth:`growing`), only names and attachments are removed; the next removal
+        deletes the blobs.
         """
         if not self.directory.is_dir():
             return
@@ -250,7 +256,10 @@ class Layout:
                 self._write_index(kept)
 
     def collect(self) -> None:
-        """Free what no name needs, attachments of nameless images too, unless an image is just :meth:`growing`."""
+        """
+        Delete blobs that no image needs, and attachments of removed images; does nothing while :meth:`growing` is
+        active.
+        """
         if not self.directory.is_dir():
             return
         with self._changing() as entries, self._alone() as is_alone:
@@ -258,7 +267,7 @@ class Layout:
                 self._collect(entries, entries)
 
     def _collect(self, entries: list[Descriptor], kept: list[Descriptor]) -> None:
-        """Of the index's *entries* only *kept* stay, as far as attachments have their subject, and their blobs."""
+        """Reduce the index to *kept*, without attachments whose subject is gone, and delete unused blobs."""
         subjects = {entry.digest for entry in kept}
         kept = [entry for entry in kept if entry.artifact_type is None or self._subject(entry) in subjects]
         if len(kept) < len(entries):
@@ -267,14 +276,16 @@ class Layout:
         self._forget_all_but({blob for digest in needed for blob in self._reachable(digest)})
 
     def sweep(self, needed: Collection[Digest]) -> None:
-        """Remove every blob but the *needed* ones, unless this layout is just :meth:`growing`."""
+        """Delete every blob except *needed*; does nothing while :meth:`growing` is active."""
         with self._alone() as is_alone:
             if is_alone:
                 self._forget_all_but(needed)
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
-        """Whether no image is just growing; none begins to while the block is open."""
+        """
+        Give True and keep builds from starting inside the ``with`` block, or give False while an image is being built.
+        """
         with (self.directory / ".growing").open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -289,7 +300,7 @@ class Layout:
                 path.unlink(missing_ok=True)
 
     def _subject(self, entry: Descriptor) -> Digest | None:
-        """What *entry* is attached to; nothing, where its manifest or document is gone or the manifest damaged."""
+        """Give the image that *entry* is attached to; None if the manifest or the document is missing or damaged."""
         with suppress(ImageNotFound, DigestMismatch):
             manifest = self.manifest(entry.digest)
             if manifest.subject is not None and all(self.has(layer.digest) for layer in manifest.layers):
@@ -300,7 +311,7 @@ class Layout:
         yield digest
         try:
             tree = parse_json(self.read(digest))
-        except (ImageNotFound, DigestMismatch):  # nobody can use the image; building it again brings its blobs back
+        except (ImageNotFound, DigestMismatch):  # the image is unusable; the next build writes its blobs again
             return
         for child in tree.get("manifests") or ():
             yield from self._reachable(Descriptor.parse(child).digest)
@@ -338,7 +349,7 @@ class Layout:
 
 
 def sweep_unfinished(directory: Path) -> None:
-    """Remove the half-made files of processes that are no more: they are older than a minute and nobody locks them."""
+    """Delete temporary files of processes that were killed: unlocked and older than a minute."""
     for path in directory.glob(f"{UNFINISHED}*"):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             if time.time() - path.stat().st_mtime > _GRACE_SECONDS:
@@ -348,11 +359,11 @@ def sweep_unfinished(directory: Path) -> None:
 
 def verify_blob(layout: Layout, digest: Digest) -> None:
     """
-    Read a blob of any size and check it.
+    Check the digest of a blob of any size.
 
     Raises:
-        ImageNotFound: It is not here.
-        DigestMismatch: The disk changed it.
+        ImageNotFound: The layout does not have the blob.
+        DigestMismatch: The blob is damaged on disk.
     """
     if file_digest(layout.path(digest)) != digest:
         raise DigestMismatch(

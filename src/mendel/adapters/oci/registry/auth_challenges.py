@@ -1,4 +1,4 @@
-"""What a registry says when it asks who we are (RFC 9110, section 11; the token specification of distribution)."""
+"""Parse the ``WWW-Authenticate`` headers of a registry (RFC 9110, section 11; distribution's token specification)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _PARAMETER = re.compile(r"""\s*,?\s*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BasicChallenge:
-    """Name and password with every request."""
+    """The registry asks for user name and password in every request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BearerChallenge:
     """
-    A token, to be had at ``realm``.
+    The registry asks for a token from the token server at ``realm``.
 
     Attributes:
-        scopes: What the refused request would have needed.
+        scopes: The access rights that the refused request needs.
     """
 
     realm: str
@@ -34,7 +34,7 @@ Challenge = BasicChallenge | BearerChallenge
 
 def parse_challenges(headers: Sequence[str]) -> Challenge | None:
     """
-    The challenge to answer, of the headers ``WWW-Authenticate``: Bearer before Basic, None where neither is asked.
+    Choose the challenge to answer: Bearer before Basic; None if the headers contain neither.
 
     >>> parse_challenges(['Bearer realm="https://auth.example/token",service="hub",scope="repository:a:pull"'])
     BearerChallenge(realm='https://auth.example/token', service='hub', scopes=('repository:a:pull',))

@@ -1,4 +1,4 @@
-"""One blob on its way into a registry: mounted, sent whole or in chunks, taken up again after a drop."""
+"""Upload one blob to a registry: mount, single request or chunks, and resume after a broken connection."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ _ACCEPTED: Final = 202
 _NO_CONTENT: Final = 204
 _OK: Final = 200
 _LOST: Final = frozenset({400, 404, 416})
-"""An upload that the registry knows no more, or of which it holds another part than we think."""
+"""Statuses after which the upload starts again: the registry forgot the upload or stores another part of the blob."""
 
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """How a blob came to be there: by ``sent_bytes`` of ours (0: it was there already), or from a sibling."""
+    """
+    How the blob reached the registry: *sent_bytes* sent (0 if the registry had the blob), or mounted from a repository.
+    """
 
     sent_bytes: int = 0
     mounted: bool = False
@@ -38,11 +40,11 @@ class Sent:
 
 class Upload:
     """
-    Brings one blob into one repository.
+    Uploads one blob to one repository.
 
     Args:
-        siblings: Repositories of the same registry that may have it, for a mount instead of a transfer.
-        on_sent: Told after every piece how much of the blob is there; may go back when a transfer starts anew.
+        siblings: Repositories of the same registry that may contain the blob, to mount the blob instead of sending it.
+        on_sent: Called after every piece with the bytes that the registry has; smaller after a restarted transfer.
     """
 
     def __init__(
@@ -68,11 +70,11 @@ class Upload:
 
     def run(self) -> Sent:
         """
-        Have the blob there; one that is there is not sent.
+        Upload the blob unless the registry has it.
 
         Raises:
-            RegistryUnavailable: It broke off too often.
-            Unauthenticated, Forbidden, TooLarge, Unsupported: The registry refuses it.
+            RegistryUnavailable: The upload failed too often.
+            Unauthenticated, Forbidden, TooLarge, Unsupported: The registry refuses the upload.
         """
         attempts = Attempts(self._session.retry_limits)
         while True:
@@ -99,7 +101,10 @@ class Upload:
         return self._ask("HEAD", url, accept=frozenset({_OK, 404})).status == _OK
 
     def _mounted(self) -> bool:
-        """Ask each sibling's repository for it; a registry that will not answers with an upload begun instead."""
+        """
+        Try to mount the blob from each sibling repository; False if none has it (the registry may then begin an
+        upload).
+        """
         while self._siblings:
             sibling, *rest = self._siblings
             self._siblings = tuple(rest)
@@ -113,7 +118,7 @@ class Upload:
             )
             try:
                 answer = self._session.ask_once(call)
-            except (Denied, Unsupported):  # it may not be read; then it is sent
+            except (Denied, Unsupported):  # no read access to the sibling repository: the blob is sent
                 continue
             if answer.status == _CREATED:
                 return True
@@ -128,14 +133,16 @@ class Upload:
         self._offset, self._in_doubt = 0, False
 
     def _ask_how_far(self) -> None:
-        """After a drop: what arrived counts, if the registry can tell; otherwise the transfer starts anew."""
+        """
+        Ask how many bytes arrived before the connection broke; if the registry cannot tell, start the upload again.
+        """
         answer = self._ask("GET", self._where(), accept=frozenset({_NO_CONTENT, _OK, *_LOST}))
         arrived = _RANGE.fullmatch(answer.headers.get("range", ""))
         if answer.status in _LOST or arrived is None or int(arrived[1]) >= self._blob.size:
             self._location, self._offset = None, 0
             return
         self._went_to(answer)
-        self._offset = int(arrived[1]) + 1 if int(arrived[1]) else 0  # 0-0 is also how nothing is written
+        self._offset = int(arrived[1]) + 1 if int(arrived[1]) else 0  # 0-0 also means that nothing was written
         self._in_doubt = False
 
     def _send(self) -> None:

@@ -1,4 +1,6 @@
-"""An image registry (OCI distribution specification 1.1): documents, blobs, tags, referrers; every digest checked."""
+"""
+Client of an image registry (OCI distribution specification 1.1): manifests, blobs, tags, referrers; checks digests.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ _CREATED: Final = frozenset({201, 202})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A manifest or index, in the very bytes by which it is known."""
+    """A manifest or index with its unchanged bytes, whose hash is the digest."""
 
     content: bytes
     media_type: str
@@ -46,15 +48,14 @@ class Document:
 
     @property
     def descriptor(self) -> Descriptor:
-        """Points to it."""
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.content))
 
 
 class RegistryClient:
     """
-    One registry; safe to share between threads.
+    The client of one registry; threads may share it.
 
-    Every method raises RegistryUnavailable, Unauthenticated and Forbidden, with what the registry says.
+    Every method raises RegistryUnavailable, Unauthenticated or Forbidden with the registry's message.
     """
 
     def __init__(self, session: RegistrySession) -> None:
@@ -62,23 +63,25 @@ class RegistryClient:
         self.host = session.host
 
     def resolve(self, path: str, selector: str) -> Digest | None:
-        """The digest that a tag (or digest) means in the repository *path* now, None where it means nothing."""
+        """
+        Give the digest that a tag or digest currently has in the repository *path*; None if the tag does not exist.
+        """
         answer = self._ask("HEAD", f"/v2/{path}/manifests/{selector}", path, accept=_FOUND, headers=_ACCEPT)
         if answer.status == _MISSING:
             return None
         try:
             return Digest(answer.headers.get("docker-content-digest", ""))
-        except InvalidValue:  # not every registry says; then the content does
+        except InvalidValue:  # the registry sends no digest header: hash the content
             return self.document(path, selector).digest
 
     def document(self, path: str, selector: str) -> Document:
         """
-        The manifest or index under a tag or digest.
+        Download the manifest or index with this tag or digest.
 
         Raises:
-            ImageNotFound: There is none.
-            DigestMismatch: The registry gives other bytes than it says.
-            TooLarge: It exceeds the 4 MiB that a manifest may have.
+            ImageNotFound: The tag or digest does not exist.
+            DigestMismatch: The content does not match the digest.
+            TooLarge: The manifest is larger than 4 MiB.
         """
         answer = self._ask("GET", f"/v2/{path}/manifests/{selector}", path, accept=_FOUND, headers=_ACCEPT)
         if answer.status == _MISSING:
@@ -94,10 +97,11 @@ class RegistryClient:
 
     def put_document(self, path: str, selector: str, content: bytes, media_type: str) -> bool:
         """
-        Put the very bytes under a tag or digest; gives whether the registry itself lists its subject's referrers.
+        Upload the manifest under a tag or digest; True if the registry adds the manifest to its subject's referrers
+        itself.
 
         Raises:
-            DigestMismatch: The registry says it got something else.
+            DigestMismatch: The registry reports another digest.
         """
         answer = self._ask(
             "PUT",
@@ -115,14 +119,14 @@ class RegistryClient:
     @contextmanager
     def blob(self, path: str, blob: Descriptor) -> Iterator[Iterator[bytes]]:
         """
-        The blob in pieces; after a drop it goes on where it was. Whoever reads checks the digest.
+        Download a blob in pieces, resuming after a broken connection; the caller checks the digest.
 
-        The connection is given back with the block, also where reading stopped early: left to the garbage collector it
-        would be closed at any moment, even by a thread that just holds the locks of its pool.
+        The ``with`` block returns the connection to the pool even if reading stops early. Otherwise the garbage
+        collector could close the connection in a thread that holds the pool's locks.
 
         Raises:
-            ImageNotFound: The registry does not have it.
-            Corrupt: The registry goes on somewhere else than asked.
+            ImageNotFound: The registry does not have the blob.
+            Corrupt: The registry resumes at another position than requested.
         """
         with closing(self._pieces(path, blob)) as pieces:
             yield pieces
@@ -151,16 +155,20 @@ class RegistryClient:
         siblings: Sequence[str] = (),
         on_sent: Callable[[int], None],
     ) -> Sent:
-        """Have the blob in the repository; see :class:`~mendel.adapters.oci.registry.blob_upload.Upload`."""
+        """
+        Upload the blob unless the repository has it; see :class:`~mendel.adapters.oci.registry.blob_upload.Upload`.
+        """
         return Upload(self._session, path, source, blob, siblings=siblings, on_sent=on_sent).run()
 
     def tags(self, path: str) -> tuple[str, ...]:
-        """Every tag of the repository, sorted; none where there is no such repository."""
+        """Give every tag of the repository, sorted; empty if the repository does not exist."""
         pages = self._pages(path, f"/v2/{path}/tags/list?n=1000")
         return tuple(sorted({str(tag) for page in pages or () for tag in page.get("tags") or ()}))
 
     def referrers(self, path: str, digest: Digest) -> tuple[Descriptor, ...] | None:
-        """What is attached to *digest* as the registry lists it; None where it keeps no such lists."""
+        """
+        Give the documents attached to *digest* from the registry's referrers API; None if the registry has no such API.
+        """
         try:
             pages = self._pages(path, f"/v2/{path}/referrers/{digest}")
         except (Corrupt, Unsupported):  # older registries answer 400, 405 or a page of HTML
@@ -230,7 +238,7 @@ class RegistryClient:
 
 
 class RegistryClients:
-    """Every registry, each with one session, which ends with the block."""
+    """Clients of all registries, one session for each registry host; the ``with`` block closes the sessions."""
 
     def __init__(
         self,
@@ -257,7 +265,7 @@ class RegistryClients:
             session.__exit__(kind, error, trace)
 
     def at(self, host: str) -> RegistryClient:
-        """The registry at *host*; nothing is asked of it yet."""
+        """Give the client of the registry *host*, without connecting."""
         from mendel.adapters.oci.registry.session import RegistrySession  # noqa: PLC0415 - httpx costs who only builds
 
         with self._lock:

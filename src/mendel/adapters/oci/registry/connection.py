@@ -1,4 +1,4 @@
-"""Connections of one registry: with TLS, or without where that is allowed."""
+"""HTTP connections to one registry, with TLS, or without TLS where the settings allow it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 class ConnectionPool:
-    """Opens connections when they are first needed, and keeps them; safe to share between threads."""
+    """Opens HTTP clients on first use and keeps them; threads may share the pool."""
 
     def __init__(self, host: str, settings: RegistrySettings) -> None:
         self._host = host
@@ -27,7 +27,7 @@ class ConnectionPool:
         self._root: str | None = None
 
     def root(self) -> str:
-        """The registry's root; ``http:`` only where that is allowed and TLS is not spoken."""
+        """Give the registry's base URL; ``http:`` only if the settings allow it and the host does not answer TLS."""
         with self._lock:
             if self._root is None:
                 host = "registry-1.docker.io" if self._host == DEFAULT_HOST else self._host
@@ -38,9 +38,9 @@ class ConnectionPool:
 
     def address(self, url: str) -> str:
         """
-        The whole address of a path, or of an address that the registry gave.
+        Make an absolute URL from a path, or from a URL that the registry sent.
 
-        A registry behind a proxy that ends TLS may give its own address without; that is put right here.
+        A registry behind a TLS proxy may send its own ``http:`` address; that address is changed to ``https:``.
         """
         whole = join(self.root(), url)
         if whole.startswith("http:") and _origin("https:" + whole[5:]) == _origin(self.root()):
@@ -48,12 +48,12 @@ class ConnectionPool:
         return whole
 
     def leads_home(self, address: str) -> bool:
-        """Whether *address* is of the registry itself, which may see credentials."""
+        """Whether *address* has the registry's own origin; only then are credentials sent."""
         origin = _origin(address)
         return origin[1] is not None and origin == _origin(self.root())
 
     def client(self, address: str) -> httpx.Client:
-        """What speaks to *address*; it follows no redirects."""
+        """Give the HTTP client for *address*, which does not follow redirects."""
         plain = urlsplit(address).scheme == "http"
         scheme = "http" if plain else "https"
         with self._lock:
@@ -63,12 +63,11 @@ class ConnectionPool:
                     verify=False if plain else self._trust(),
                     timeout=httpx.Timeout(timeout, connect=self._settings.connect_timeout.total_seconds()),
                     headers={"User-Agent": "mendel"},
-                    trust_env=not is_loopback(self._host),  # no proxy reaches this machine from itself
+                    trust_env=not is_loopback(self._host),  # no proxy for a registry on this machine
                 )
             return self._clients[scheme]
 
     def close(self) -> None:
-        """Let go of every connection."""
         with self._lock:
             while self._clients:
                 self._clients.popitem()[1].close()
@@ -93,7 +92,7 @@ class ConnectionPool:
 
 
 def cause_of(error: BaseException, kind: type[E]) -> E | None:
-    """The error of that *kind* on the way to *error*, if there is one."""
+    """Find the first error of *kind* in the causes and contexts of *error*; None if there is none."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, kind):
         found = found.__cause__ or found.__context__
@@ -101,7 +100,7 @@ def cause_of(error: BaseException, kind: type[E]) -> E | None:
 
 
 def _origin(address: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port; with a user in it, it is nobody's."""
+    """Give scheme, host and port; the host is None for an address with user information."""
     parts = urlsplit(address)
     host = None if "@" in parts.netloc else parts.hostname
     try:

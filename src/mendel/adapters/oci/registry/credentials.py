@@ -1,4 +1,4 @@
-"""Who Mendel is to a registry: docker's and podman's credential files, their helpers, and what was given."""
+"""Find the credentials for a registry: user settings, docker's and podman's credential files, credential helpers."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ _DOCKER_KEY = "https://index.docker.io/v1/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """A name and a password."""
+    """A user name and password for a registry."""
 
     user: str
     password: str = field(repr=False)
 
     @property
     def basic(self) -> str:
-        """The header ``Authorization`` that shows it."""
+        """The value of the ``Authorization`` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityToken:
-    """What a login left behind, to be changed into tokens."""
+    """A token from an earlier ``docker login``, which the token server exchanges for access tokens."""
 
     token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """Nothing is known for the registry."""
+    """No credentials are known for the registry."""
 
 
 Credential = Login | IdentityToken | Anonymous
 
 AskHelper = Callable[[str, str], str]
-"""``(program, registry) -> its answer``; raises ProgramFailed, or answers nothing where it knows nothing."""
+"""Runs ``program`` for ``registry`` and returns its output, empty if unknown; raises ProgramFailed."""
 
 
 class Keychain:
     """
-    Finds the credential for a repository; the first of *files* that has one wins.
+    Finds the credentials for a repository; the first of *files* with an entry wins.
 
-    A file may name helpers (``credHelpers``, ``credsStore``), which are programs; they are only run when a registry
-    asks who we are.
+    A file may name credential helpers (``credHelpers``, ``credsStore``). A helper program runs only after the registry
+    has asked for credentials.
 
     Args:
-        files: In docker's format (``config.json``, podman's ``auth.json``); those that are absent are passed over.
-        given: What the user gave for a host, which goes before the files.
+        files: Credential files in docker's format (``config.json``, podman's ``auth.json``); missing files are skipped.
+        given: Credentials by host from the settings; they take precedence over the files.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Keychain:
 
     def find(self, host: str, path: str = "") -> Credential:
         """
-        The credential for the repository *path* of *host*.
+        Find the credentials for the repository *path* of *host*; :class:`Anonymous` if none are known.
 
         Raises:
-            InvalidSettings: A file cannot be read; nothing of its content is repeated.
-            ProgramFailed: A helper is missing, too slow, or ended with an error.
+            InvalidSettings: A credential file is invalid; the message repeats no content.
+            ProgramFailed: A credential helper is missing, too slow, or failed.
         """
         if host in self._given:
             return self._given[host]
@@ -118,12 +118,12 @@ class Keychain:
             user, secret = str(tree["Username"]), str(tree["Secret"])
         except (ValueError, KeyError, TypeError):
             message = f"docker-credential-{helper} answers what is no credential."
-            raise ProgramFailed(message, remedy=f"See credHelpers in {file}.") from None  # the cause shows the answer
+            raise ProgramFailed(message, remedy=f"See credHelpers in {file}.") from None  # the cause shows the output
         return IdentityToken(token=secret) if user == _TOKEN_USER else Login(user=user, password=secret)
 
 
 def ask_helper(program: str, registry: str) -> str:
-    """Ask a credential helper; what it prints stays out of every error, since it may be the secret."""
+    """Run a credential helper; errors never repeat its output, which may contain the password."""
     remedy = "Log in again with docker or podman, or take the helper out of the credential file."
     try:
         done = subprocess.run(  # noqa: S603 - the user's own file names it; no shell
@@ -162,14 +162,14 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _by_name(entries: Any) -> dict[str, Any]:
-    """The entries by host (and path), as their files name them: with schemes and API versions that mean nothing."""
+    """Normalise the keys of a credential file to ``host`` or ``host/path``, without scheme and API version."""
     if not isinstance(entries, dict):
         return {}
     return {_ENDING.sub("", str(key).removeprefix("https://").removeprefix("http://")): entries[key] for key in entries}
 
 
 def _names(host: str, path: str) -> Iterator[str]:
-    """Under which names a credential may stand: podman's go down to the repository, the longest first."""
+    """Give the keys that may have the credentials for *path*, longest first; podman allows keys per repository."""
     hosts = (host, "index.docker.io", "registry-1.docker.io") if host == DEFAULT_HOST else (host,)
     for name in hosts:
         parts = [part for part in path.split("/") if part]

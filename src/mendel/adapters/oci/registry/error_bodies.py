@@ -1,4 +1,4 @@
-"""What a registry says when it refuses, fit to be repeated."""
+"""Read error responses of a registry for use in error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _MAX_CHARACTERS: Final = 300
 
 
 def error_message(response: httpx.Response, *, secrets: Iterable[str]) -> str:
-    """The message of an error with a colon in front, cut, without *secrets* that it repeats; empty where none is."""
+    """
+    Give the response's error message as ``: message``, at most 300 characters, with *secrets* masked; empty if none.
+    """
     content = bytearray()
     try:
         for chunk in response.iter_raw():
@@ -31,7 +33,9 @@ def error_message(response: httpx.Response, *, secrets: Iterable[str]) -> str:
 
 
 def retry_after(headers: httpx.Headers) -> timedelta | None:
-    """The pause the registry wishes for, in seconds or as a date, which is measured against its own clock."""
+    """
+    Give the pause of ``Retry-After`` (seconds, or a date relative to the ``Date`` header); None if absent or invalid.
+    """
     wish = headers.get("retry-after", "").strip()
     if wish.isdecimal():
         return timedelta(seconds=min(int(wish), 10**9))

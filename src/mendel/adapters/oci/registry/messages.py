@@ -1,4 +1,4 @@
-"""What is asked of a registry and what it answers, as values; importing them costs no HTTP library."""
+"""Requests to a registry and its answers as values; this module does not import the HTTP library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mendel.errors import Corrupt
 from mendel.resilience import RetryPolicy
 
 MAX_DOCUMENT_BYTES: Final = 4 << 20
-"""What the distribution specification lets a manifest weigh."""
+"""The maximum size of a manifest in bytes, from the distribution specification."""
 
 Body = Callable[[], Iterator[bytes]]
 
@@ -21,14 +21,14 @@ Body = Callable[[], Iterator[bytes]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrySettings:
     """
-    How registries are talked to.
+    Settings for connections to registries.
 
     Attributes:
-        ca_bundle: Certificates (PEM) that are trusted on top of the usual ones.
-        insecure_hosts: RegistryClients (``host[:port]``) that may be talked to without TLS; this machine always may.
-        longest_wait: The longest ``Retry-After`` that is waited for.
-        chunk_bytes: Blobs above this size are sent in chunks, so that a drop loses one chunk at most where the registry
-            can resume.
+        ca_bundle: A PEM file with certificates to trust besides the system's.
+        insecure_hosts: Registries (``host[:port]``) that may be used without TLS; registries on this machine always
+            may.
+        longest_wait: The longest ``Retry-After`` that Mendel waits for.
+        chunk_bytes: Larger blobs are sent in chunks of this size, so that a broken connection loses at most one chunk.
     """
 
     ca_bundle: Path | None = None
@@ -43,13 +43,13 @@ class RegistrySettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """
-    One request.
+    One request to a registry.
 
     Attributes:
-        url: A path of the registry, or an address it gave.
-        scopes: What a token must allow, ``repository:PATH:pull,push``.
-        accept: The statuses that the caller understands; the others become errors.
-        body: Gives the content anew for every attempt; ``length`` says how much it is.
+        url: A path of the registry, or a URL that the registry sent.
+        scopes: The access rights that the token needs, ``repository:PATH:pull,push``.
+        accept: The statuses that the caller handles; every other status raises an error.
+        body: Called for every attempt; gives the content, of which ``length`` is the size in bytes.
     """
 
     method: str
@@ -63,7 +63,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer with its whole (small) content; names of ``headers`` are in lower case."""
+    """A response with its whole content (a small one); the names in ``headers`` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -73,10 +73,10 @@ class Answer:
 
 def join(base: str, url: str) -> str:
     """
-    The address that *url* means seen from *base*.
+    Resolve *url* relative to *base*.
 
     Raises:
-        Corrupt: It is none.
+        Corrupt: *url* is not a valid URL.
     """
     try:
         whole = urljoin(base, url)

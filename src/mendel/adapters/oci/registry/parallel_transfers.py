@@ -1,4 +1,4 @@
-"""Several transfers at a time, ended together."""
+"""Run several transfers in parallel threads, and stop all of them after a failure."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _GRACE_S = 0.5
 
 def run_parallel(items: Sequence[T], act: Callable[[T], R], retry_limits: RetryLimits) -> list[R]:
     """
-    What *act* gives for each of *items*, in their order, four at a time.
+    Call *act* for every item in four threads; gives the results in the order of *items*.
 
-    The first failure (or an interruption) is raised at once; the others stop at their next piece. One that hangs on the
-    network is not waited for: its thread is a daemon, so it outlives neither its timeout nor the program.
+    The first failure or interruption is raised at once, and the other transfers stop at their next piece. A thread that
+    hangs on the network is not waited for; it is a daemon thread and ends with its timeout or with the program.
     """
     waiting: SimpleQueue[tuple[int, T]] = SimpleQueue()
     ended: SimpleQueue[tuple[int, R] | BaseException] = SimpleQueue()
@@ -68,7 +68,7 @@ def _taken(ended: SimpleQueue[tuple[int, R] | BaseException]) -> tuple[int, R]:
 
 
 class TransferProgress:
-    """Adds up what several transfers report into one progress."""
+    """Sums the bytes of several transfers into one progress report."""
 
     def __init__(self, doing: str, total: int, on_progress: OnProgress) -> None:
         self._doing = doing
@@ -78,13 +78,13 @@ class TransferProgress:
         self._lock = Lock()
 
     def reached(self, what: str, done: int) -> None:
-        """*what* stands at *done* bytes; that may be less than before."""
+        """Set the bytes done of transfer *what*; the number may decrease."""
         with self._lock:
             self._done[what] = done
             self._tell()
 
     def add(self, what: str, more: int) -> None:
-        """*what* came *more* bytes further."""
+        """Add *more* bytes to transfer *what*."""
         with self._lock:
             self._done[what] = self._done.get(what, 0) + more
             self._tell()

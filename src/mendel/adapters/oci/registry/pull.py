@@ -1,4 +1,4 @@
-"""Images from registries into a layout."""
+"""Pull images from registries into an image layout."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mendel.images.references import ImageReference
 
 class RegistryImages:
     """
-    Pulls images; blobs that the layout has are not asked for.
+    Pulls images; blobs that the layout already has are not downloaded.
 
     Args:
-        open_registries: Sessions are opened for each pull and end with it, so that nothing idles between them.
+        open_registries: Opens registry clients for one pull; no connection stays open between pulls.
     """
 
     def __init__(self, open_registries: Callable[[], AbstractContextManager[RegistryClients]]) -> None:
@@ -30,12 +30,12 @@ class RegistryImages:
         self, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
     ) -> Descriptor:
         """
-        Have the image and all its blobs in *into*, unnamed; gives the manifest's descriptor for *platform*.
+        Pull the image into *into* without naming it; gives the descriptor of the manifest for *platform*.
 
         Raises:
-            ImageNotFound: There is none of that name, or none for the platform.
-            DigestMismatch: The registry gives other bytes than it says.
-            RegistryUnavailable, Unauthenticated, Forbidden: The registry.
+            ImageNotFound: The registry has no image of that name for the platform.
+            DigestMismatch: A content does not match its digest.
+            RegistryUnavailable, Unauthenticated, Forbidden: The registry refused or did not answer.
         """
         with self._open() as registries:
             return pull(registries, reference, platform, into, on_progress=on_progress)
@@ -44,7 +44,7 @@ class RegistryImages:
 def pull(
     registries: RegistryClients, reference: ImageReference, platform: Platform, into: Layout, *, on_progress: OnProgress
 ) -> Descriptor:
-    """Have the image in *into*; see :meth:`RegistryImages.pull`."""
+    """Pull the image into *into*; see :meth:`RegistryImages.pull`."""
     registry = registries.at(reference.host)
     document = _for_platform(registry, reference, platform, into)
     manifest = Manifest.parse(document.content)
@@ -58,7 +58,7 @@ def pull(
         progress.reached(blob.digest, blob.size)
 
     run_parallel(blobs, fetch, registries.retry_limits)
-    into.put(document.content)  # last: who finds the manifest finds its blobs
+    into.put(document.content)  # last: a layout that has the manifest has all its blobs
     return document.descriptor
 
 

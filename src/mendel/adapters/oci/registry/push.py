@@ -1,4 +1,4 @@
-"""An image into a registry, in an order in which no reader ever meets half of it."""
+"""Push an image to a registry in an order that never exposes an incomplete image."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MAX_ATTACHMENT_BYTES: Final = 64 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """
-    What a push did.
+    The result of a push.
 
     Attributes:
-        pushed_bytes: Of blobs that were sent; an image that is there already costs none.
+        pushed_bytes: Size of the blobs that were sent; 0 if the registry had the image.
         mounted: How many blobs the registry took over from another repository.
-        skipped: How many blobs were there.
-        references: The references that now mean the image, as they were given.
+        skipped: How many blobs the registry already had.
+        references: The references that now point at the image, as given.
     """
 
     digest: Digest
@@ -44,7 +44,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """One repository, and the tags that are to mean the image there, ``latest`` last."""
+    """A repository and the tags to set there, ``latest`` last."""
 
     host: str
     path: str
@@ -64,19 +64,19 @@ def publish(
     """
     Push *image* (a manifest or an index) with its attachments: blobs, manifest, attachments, tags, ``latest`` last.
 
-    Pushing again what is there changes nothing. A failure leaves no tag that means half an image; tags that were set
-    before it stay, and the next push goes on.
+    Repeating a finished push changes nothing. After a failure no tag points at an incomplete image; tags that were
+    already set stay, and the next push continues.
 
     Args:
-        references: ``host/name:tag``, of one or several repositories.
-        force: Let version tags move that mean another image; ``latest`` and ``untagged...`` always may.
-        mount_from: References of images that share blobs with this one (its base, its siblings); those of the same
-            registry are offered for mounting, others passed over.
+        references: Tags to set, ``host/name:tag``, in one or several repositories.
+        force: Move version tags that point at another image; ``latest`` and ``untagged...`` are always moved.
+        mount_from: References of images with common blobs (the base image, other models); blobs are mounted from those
+            in the same registry.
 
     Raises:
-        AlreadyExists: A version tag means another digest; nothing was pushed. Names all of them.
-        DigestMismatch: Somebody moved a tag meanwhile, or the registry stores other bytes.
-        RegistryUnavailable, Unauthenticated, Forbidden: The registry, with its message.
+        AlreadyExists: A version tag points at another digest; nothing was pushed. The message names all such tags.
+        DigestMismatch: Another client moved a tag during the push, or the registry stored other bytes.
+        RegistryUnavailable, Unauthenticated, Forbidden: The registry refused or did not answer.
         ImageNotFound: The layout lacks a blob.
     """
     targets = _targets(references)
@@ -99,13 +99,15 @@ def publish(
 
 
 def list_tags(registries: RegistryClients, repository: str) -> tuple[str, ...]:
-    """The tags of ``host/name``, sorted, without those that only list referrers; none where there is no such name."""
+    """
+    Give the tags of ``host/name``, sorted, without referrers fallback tags; empty if the repository does not exist.
+    """
     reference = ImageReference.parse(repository)
     return tuple(tag for tag in registries.at(reference.host).tags(reference.path) if not is_fallback_tag(tag))
 
 
 def remote_attachments(registries: RegistryClients, repository: str, subject: Digest) -> tuple[Descriptor, ...]:
-    """What is attached to *subject* in ``host/name``, by type: of the registry's own list, and of the fallback tag."""
+    """Give the documents attached to *subject*, from the referrers API and from the fallback tag, sorted by type."""
     reference = ImageReference.parse(repository)
     registry = registries.at(reference.host)
     listed = (*(registry.referrers(reference.path, subject) or ()), *listed_by_tag(registry, reference.path, subject))
@@ -115,12 +117,12 @@ def remote_attachments(registries: RegistryClients, repository: str, subject: Di
 
 def read_attachment(registries: RegistryClients, repository: str, attachment: Descriptor) -> bytes:
     """
-    The attached document itself.
+    Download an attached document.
 
     Raises:
-        ImageNotFound: The registry lists it, but does not have it.
-        Corrupt: It is no attached document, or too large for one.
-        DigestMismatch: Its bytes are others than its digest says.
+        ImageNotFound: The registry lists the document but does not have it.
+        Corrupt: The manifest is not an attachment, or the document is too large.
+        DigestMismatch: The content does not match the digest.
     """
     reference = ImageReference.parse(repository)
     registry = registries.at(reference.host)
@@ -139,7 +141,7 @@ def read_attachment(registries: RegistryClients, repository: str, attachment: De
 
 
 class _Push:
-    """One image into one repository."""
+    """Pushes one image to one repository."""
 
     def __init__(
         self,
@@ -157,7 +159,7 @@ class _Push:
         self._on_progress = on_progress
 
     def run(self, image: Descriptor, tags: Sequence[str]) -> list[Sent]:
-        """Bring the image and what is attached to it, then let *tags* mean it, one after the other."""
+        """Push the image and its attachments, then set *tags* one after the other."""
         sent = self._bring(image)
         attachments = self._layout.attachments(image.digest)
         for attachment in attachments:
@@ -167,12 +169,12 @@ class _Push:
             attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
         for tag in tags:
             self._put(image, tag)
-        if unlisted:  # others may have overwritten the list just after we looked
+        if unlisted:  # another client may have overwritten the fallback list in the meantime
             attach_by_tag(self._registry, self._target.path, image.digest, unlisted)
         return sent
 
     def _bring(self, document: Descriptor) -> list[Sent]:
-        """A manifest or an index with all that it points to, under its digest."""
+        """Push a manifest or index by digest, after everything that it refers to."""
         blobs = self._blobs(document)
         if self._registry.resolve(self._target.path, document.digest) == document.digest:
             return [Sent() for _ in blobs]
@@ -210,7 +212,7 @@ class _Push:
         )
 
     def _unlisted(self, subject: Digest, attachments: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
-        """Those that the registry does not list by itself."""
+        """Select the attachments that the registry's referrers API does not list."""
         if not attachments:
             return ()
         listed = self._registry.referrers(self._target.path, subject)
@@ -234,7 +236,7 @@ def _targets(references: Sequence[str]) -> tuple[_Target, ...]:
 
 
 def _order(tag: str) -> tuple[int, str]:
-    """Versions first, ``untagged...``, and ``latest`` at the very end."""
+    """Sort key of tags: versions first, then ``untagged...``, then ``latest``."""
     return (2 if tag == DEFAULT_TAG else 1 if _may_move(tag) else 0, tag)
 
 
@@ -247,7 +249,7 @@ def _name(target: _Target, tag: str) -> str:
 
 
 def _meanings(registries: RegistryClients, targets: Sequence[_Target]) -> dict[str, Digest | None]:
-    """What every name means in its registry now."""
+    """Give the current digest of every tag; None for a tag that does not exist."""
     names = [(target, tag) for target in targets for tag in target.tags]
 
     def resolve(name: tuple[_Target, str]) -> Digest | None:
@@ -270,7 +272,7 @@ def _refuse_moved_tags(former: Mapping[str, Digest | None], digest: Digest) -> N
 def _siblings(target: _Target, mount_from: Sequence[str]) -> tuple[str, ...]:
     paths = []
     for text in mount_from:
-        with suppress(InvalidValue):  # a base from a layout or an archive has no registry to mount from
+        with suppress(InvalidValue):  # a base image from a layout or archive has no registry
             reference = ImageReference.parse(text)
             paths += [reference.path] if reference.host == target.host and reference.path != target.path else []
     return tuple(dict.fromkeys(paths))

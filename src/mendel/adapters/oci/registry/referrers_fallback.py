@@ -1,4 +1,4 @@
-"""Attached documents in registries without a list of referrers: an index under the fallback tag ``sha256-<hex>``."""
+"""List attachments in registries without a referrers API, in an index under the fallback tag ``sha256-<hex>``."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _ATTEMPTS: Final = 8
 
 
 def is_fallback_tag(tag: str) -> bool:
-    """Whether *tag* names what is attached to an image (our list, or cosign's ``.sig``, ``.att``, ``.sbom``)."""
+    """Whether *tag* lists attachments of an image (the fallback tag, or cosign's ``.sig``, ``.att``, ``.sbom``)."""
     return _FALLBACK.fullmatch(tag) is not None
 
 
 def fallback_tag(subject: Digest) -> str:
-    """Under which tag the attachments of *subject* are listed."""
+    """Give the fallback tag that lists the attachments of *subject*."""
     return f"sha256-{subject.hex}"
 
 
 def listed_by_tag(registry: RegistryClient, path: str, subject: Digest) -> tuple[Descriptor, ...]:
-    """What the fallback tag lists; nothing where there is none."""
+    """Give the attachments that the fallback tag lists; empty if the tag does not exist."""
     return tuple(Descriptor.parse(entry) for entry in _entries(registry, path, subject))
 
 
 def attach_by_tag(registry: RegistryClient, path: str, subject: Digest, attachments: Sequence[Descriptor]) -> None:
     """
-    Add *attachments* to the list; entries of others stay as they are, to the byte.
+    Add *attachments* to the fallback list; entries of other clients are kept unchanged.
 
-    RegistryClients have no compare-and-set, so the list is read again after every write, until it holds ours.
+    Registries have no compare-and-set, so the list is read again after every write until it contains *attachments*.
 
     Raises:
-        GenerationConflict: Others overwrite the list faster than we can.
+        GenerationConflict: Other clients keep overwriting the list.
     """
     for _ in range(_ATTEMPTS):
         entries = _entries(registry, path, subject)

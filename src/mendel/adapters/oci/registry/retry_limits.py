@@ -1,4 +1,4 @@
-"""How often and how long Mendel tries again with a registry."""
+"""Retry registry requests with bounded attempts and pauses."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _GLANCE_S = 0.25
 
 class TransientError(Exception):
     """
-    A failure that may pass; it never leaves the adapter.
+    A failure that may succeed when tried again; used only inside this adapter.
 
     Args:
-        error: What the caller hears when retry_limits ends; its ``retry_after`` is the registry's own wish.
+        error: The error to raise after the last attempt; its ``retry_after`` is the pause that the registry asked for,
+            or None.
     """
 
     def __init__(self, error: RegistryUnavailable) -> None:
@@ -33,18 +34,18 @@ class TransientError(Exception):
 
 
 class Stopped(Exception):
-    """Another part of the same work failed, or the user interrupted it."""
+    """Raised in a transfer thread after another transfer failed or the user interrupted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryLimits:
     """
-    The policy, and the means to wait.
+    The retry policy and the function that waits.
 
     Attributes:
-        longest_wait: A registry that wishes for a longer pause is not waited for.
-        sleep: Waits for so many seconds.
-        abandoned: Threads whose work nobody waits for any more.
+        longest_wait: If the registry asks for a longer pause, Mendel gives up.
+        sleep: Waits for the given number of seconds.
+        abandoned: Threads that must stop, because their results are no longer needed.
     """
 
     policy: RetryPolicy
@@ -55,10 +56,10 @@ class RetryLimits:
 
     def retry(self, attempt: Callable[[], T]) -> T:
         """
-        What *attempt* gives, as soon as it does not raise :class:`TransientError`.
+        Call *attempt* until it does not raise :class:`TransientError`, and return its result.
 
         Raises:
-            RegistryUnavailable: It still did after as many attempts as the policy has.
+            RegistryUnavailable: All attempts of the policy failed.
         """
         attempts = Attempts(self)
         while True:
@@ -68,7 +69,7 @@ class RetryLimits:
                 attempts.failed(transient)
 
     def pause(self, length: timedelta) -> None:
-        """Wait, in glances, so that an interruption is noticed."""
+        """Wait in steps of 0.25 s, so that an abandoned thread stops soon."""
         left = length.total_seconds()
         while left > 0:
             self.check()
@@ -77,17 +78,17 @@ class RetryLimits:
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`Stopped` in a thread that was abandoned."""
+        """Raise :class:`Stopped` if the current thread was abandoned."""
         if current_thread() in self.abandoned:
             raise Stopped
 
     def abandon(self, threads: Iterable[Thread]) -> None:
-        """Let *threads* end at their next piece or pause."""
+        """Make *threads* stop at their next piece or pause."""
         self.abandoned.update(threads)
 
 
 class Attempts:
-    """The attempts at one thing; those that got some way further (1 MiB) count anew."""
+    """Counts the failures of one operation; the count restarts after 1 MiB of progress."""
 
     def __init__(self, retry_limits: RetryLimits) -> None:
         self._retry_limits = retry_limits
@@ -96,10 +97,10 @@ class Attempts:
 
     def failed(self, transient: TransientError, *, reached: int = 0) -> None:
         """
-        Wait before the next attempt, or give up.
+        Wait before the next attempt, or raise the error after the last attempt.
 
         Args:
-            reached: How many bytes are known to have arrived in all.
+            reached: The total number of bytes that have arrived.
         """
         if reached >= self._reached + _WORTHWHILE_BYTES:
             self._failures, self._reached = 0, reached

@@ -1,4 +1,4 @@
-"""HTTP with one registry: who we are, what may be tried again, its errors in Mendel's words; here and nowhere else."""
+"""HTTP requests to one registry: authentication, retries, redirects, and translation of errors."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _NOT_IMPLEMENTED: Final = 501
 
 E = TypeVar("E", bound=BaseException)
 _NOT_YET: Final = "MANIFEST_BLOB_UNKNOWN"
-"""How docker's registry also refuses a manifest while another push is just writing the same blobs."""
+"""The error code with which docker's registry refuses a manifest whose blobs another push is still writing."""
 
 
 class RegistrySession:
     """
-    Talks to one registry; safe to share between threads.
+    Sends requests to one registry; threads may share the session.
 
-    Nothing is told to anyone unasked: a credential is looked up when the registry asks for one, sent to it or to the
-    token endpoint it names, and never along a redirect to another host.
+    Credentials are looked up only after the registry asks for them. They are sent to the registry or to the token
+    server it names, and never along a redirect to another host.
     """
 
     def __init__(self, host: str, *, keychain: Keychain, settings: RegistrySettings, retry_limits: RetryLimits) -> None:
@@ -71,13 +71,13 @@ class RegistrySession:
 
     def ask(self, call: Call, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Answer:
         """
-        Ask, and again while the failure may pass.
+        Send a request, and retry after transient failures.
 
         Raises:
-            RegistryUnavailable: It does not answer, or keeps saying: later.
-            Unauthenticated, Forbidden: It does not let us; carries its message.
-            TooLarge: The answer, or what was sent.
-            Unsupported: It refuses the request otherwise; carries its message.
+            RegistryUnavailable: The registry does not answer, or stays overloaded.
+            Unauthenticated, Forbidden: The registry refuses access; contains the registry's message.
+            TooLarge: The answer or the sent content is too large.
+            Unsupported: The registry refuses the request for another reason; contains the registry's message.
         """
         return self.retry_limits.retry(lambda: self.ask_once(call, max_bytes=max_bytes))
 
@@ -118,7 +118,7 @@ class RegistrySession:
                 self._challenge = challenge
                 self._authorizations.pop(call.scopes, None)
             fresh = self._authorization(call)
-        if fresh == shown:  # the same password again changes nothing
+        if fresh == shown:  # the credentials are the same, so a second request would fail too
             raise self._not_let_in(call, detail)
         response = self._open(call, fresh)
         if response.status_code == httpx.codes.UNAUTHORIZED:
@@ -128,7 +128,7 @@ class RegistrySession:
         return response
 
     def _open(self, call: Call, authorization: str | None) -> httpx.Response:
-        """Send, and follow redirects of what only reads; the credential stays with the registry's own host."""
+        """Send the request and follow redirects of GET and HEAD; credentials go only to the registry's own host."""
         address = self._connections.address(call.url)
         for _ in range(_MOST_REDIRECTS):
             own = self._connections.leads_home(address)
@@ -157,7 +157,7 @@ class RegistrySession:
                 return self._basic(call)
             if call.scopes not in self._authorizations and isinstance(self._challenge, BearerChallenge):
                 self._authorizations[call.scopes] = self._token(self._challenge, call)
-                self._challenge = replace(self._challenge, scopes=())  # they were of this call
+                self._challenge = replace(self._challenge, scopes=())  # these scopes belong to this call only
             return self._authorizations.get(call.scopes)
 
     def _basic(self, call: Call) -> str:
@@ -167,7 +167,7 @@ class RegistrySession:
         return credential.basic
 
     def _token(self, challenge: BearerChallenge, call: Call) -> str:
-        """Change what we have into a token for the call's scopes, and for what the registry asked for."""
+        """Exchange the credentials for a token with the scopes of the call and of the challenge."""
         realm = join(self._connections.root(), challenge.realm)
         if urlsplit(realm).scheme not in {"https", urlsplit(self._connections.root()).scheme}:
             raise Unauthenticated(f"{self.host} asks for credentials to be sent without TLS, which is not done.")
@@ -281,5 +281,5 @@ def _token_in(content: bytes) -> str:
 
 
 def _place(call: Call) -> str:
-    """The path alone: what follows in an address of an upload may be as good as a key."""
+    """Give the URL's path without the query, which can contain secrets in upload URLs."""
     return urlsplit(call.url).path

@@ -1,1 +1,1 @@
-"""Images unpacked on this machine: inspected, and tried in a sandbox."""
+"""Inspect unpacked images, and run commands in them in a sandbox."""

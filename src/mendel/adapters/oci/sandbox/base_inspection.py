@@ -1,4 +1,4 @@
-"""What of a base image decides about wheels, read from its layers without unpacking them."""
+"""Find the Python interpreter and C library of a base image by reading its layers, without unpacking."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """Interpreter (an absolute path), its minor version (``3.11``) and the C library's version (``2.36``)."""
+    """A base image's interpreter (absolute path), Python minor version (``3.11``) and C library version (``2.36``)."""
 
     interpreter: str
     python: str
@@ -40,7 +40,7 @@ class Inside:
 
 @dataclass(slots=True)
 class _Node:
-    """A name in the merged file system; ``layer`` is the one that last gave it."""
+    """An entry of the merged file system; ``layer`` is the number of the newest layer that contains the entry."""
 
     kind: Literal["directory", "file", "link"]
     layer: int
@@ -51,9 +51,9 @@ class _Node:
 
 class FileTree:
     """
-    The names of stacked layers, merged as a container sees them: the top layer wins, whiteouts take away.
+    The file names of stacked layers merged as in a container: upper layers win, and whiteouts delete.
 
-    Names pass through links of lower layers (``/lib -> usr/lib``) as they do when layers are unpacked.
+    Paths are resolved through links of lower layers (``/lib -> usr/lib``).
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class FileTree:
 
     def add_layer(self, tar: BinaryIO) -> None:
         """
-        Put one layer, an uncompressed tar read once from front to back, on top.
+        Add the next layer, an uncompressed tar that is read once from start to end.
 
         Raises:
-            Corrupt: It is no tar, or ends early.
+            Corrupt: The layer is not a tar, or is truncated.
         """
         self._layer += 1
         try:
@@ -76,17 +76,17 @@ class FileTree:
             raise Corrupt(f"A layer of the base image cannot be read: {error}.") from error
 
     def find(self, path: str) -> str | None:
-        """Where *path* ends when every link on the way is followed, or None where that is nothing."""
+        """Resolve all links in *path*; None if the path does not exist."""
         found = self._walk(path)
         return None if found is None else found[0]
 
     def names(self, directory: str) -> tuple[str, ...]:
-        """The names in *directory*, sorted; none where it is not one."""
+        """Give the sorted names in *directory*; empty if *directory* is not a directory."""
         found = self._walk(directory)
         return () if found is None else tuple(sorted(found[1].children))
 
     def glibc(self, path: str) -> str | None:
-        """The version that the C library at *path* states, or None where there is no such library."""
+        """Give the version of the C library at *path*; None if the file is not a C library."""
         found = self._walk(path)
         return None if found is None or not found[1].glibc else found[1].glibc
 
@@ -164,15 +164,14 @@ class FileTree:
 
 def inspect(blobs: Blobs, layers: Iterable[Descriptor], environment: Mapping[str, str]) -> Inside:
     """
-    Read every layer once, bottom up.
+    Read every layer once, lowest first, and find the interpreter and the C library.
 
     Args:
-        environment: Of the image's configuration; its ``PATH`` decides between several interpreters.
+        environment: The environment of the image's configuration; ``PATH`` decides between several interpreters.
 
     Raises:
-        BuildRefused: There is no Python 3, no C library that wheels are made for, or a layer in a compression that
-            Mendel does not read.
-        Corrupt: A layer cannot be read.
+        BuildRefused: The image has no Python 3 or no glibc, or a layer has an unsupported compression.
+        Corrupt: A layer is damaged.
     """
     tree = FileTree()
     for layer in layers:
@@ -182,7 +181,7 @@ def inspect(blobs: Blobs, layers: Iterable[Descriptor], environment: Mapping[str
 
 
 def look_inside(tree: FileTree, environment: Mapping[str, str]) -> Inside:
-    """What *tree* says about wheels; raises as :func:`inspect` does, with every reason."""
+    """Find the interpreter and the C library in *tree*; errors as in :func:`inspect`, with all reasons."""
     interpreter = _interpreter(tree, environment.get("PATH", _PATH).split(":"))
     glibc = next((found for place in _LIBRARIES if (found := tree.glibc(f"{place}/libc.so.6"))), None)
     reasons = []
@@ -222,7 +221,7 @@ def _stated_version(archive: tarfile.TarFile, entry: tarfile.TarInfo, name: str)
 
 
 def _drop_below(node: _Node, layer: int) -> None:
-    """Take away what lower layers gave; a child that this layer gave may hold names of lower ones."""
+    """Delete the entries of lower layers below *node*, also inside directories that *layer* contains."""
     for name, child in list(node.children.items()):
         if child.layer < layer:
             del node.children[name]
@@ -246,7 +245,7 @@ def _unpacked(path: Path) -> BinaryIO:
 
 
 def path_entries(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The ``NAME=value`` entries of a configuration as pairs."""
+    """Split the ``NAME=value`` entries of a configuration into pairs."""
     for entry in environment:
         name, _, value = entry.partition("=")
         yield name, value

@@ -1,4 +1,4 @@
-"""Does the predictor import in the image? Tried where it would run: in its files, as its user, with its interpreter."""
+"""Check that the predictor can be imported in the built image, with the image's files, user and interpreter."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mendel.values import Digest
 
 class ImportCheck:
     """
-    Imports predictors in unpacked images; constructs none, so that no artefact is loaded.
+    Imports predictors in unpacked images; no predictor is constructed, so no artefact is loaded.
 
-    What does not belong to the project is unpacked once for every combination of layers, and stays. An image that was
-    verified on this machine is not verified again.
+    Layers outside the project are unpacked once per combination of layers and cached. An image that was verified on
+    this machine is not verified again.
 
     Args:
         directory: The cache of unpacked layers.
-        limit: How long an import may take.
+        limit: The maximum duration of an import.
     """
 
     def __init__(self, directory: Path, *, limit: timedelta = timedelta(minutes=2)) -> None:
@@ -38,11 +38,11 @@ class ImportCheck:
 
     def verify(self, layout: Layout, plan: ImagePlan, image: BuiltImage, *, on_progress: OnProgress) -> None:
         """
-        Import the predictor of *plan* in *image*; on another processor than this machine's, say that nobody did.
+        Import the predictor of *plan* in *image*; for another processor architecture, only report "not verified".
 
         Raises:
-            ImageNotVerified: It cannot be imported; carries the end of what was printed.
-            Unsupported: The kernel lets nobody run something in a directory of its own, or a program is missing.
+            ImageNotVerified: The import failed; contains the end of the output.
+            Unsupported: The kernel allows neither user namespaces nor a change of root, or a program is missing.
         """
         if Platform.parse(plan.environment.platform).machine != platform.machine():
             on_progress(
@@ -59,7 +59,7 @@ class ImportCheck:
         below, above = layers[: len(layers) - of_project], layers[len(layers) - of_project :]
         ordered = (
             sum(layer.part is ImagePart.BASE for layer in image.layers) + 1
-        )  # the first of our own makes the directories
+        )  # the first layer above the base creates the directories
         with self._trees.tree(layout, below, apart=len(below) - ordered) as tree, self._project(layout, above) as app:
             self._import(plan, Sandbox(tree=tree, app=app), _environment(layout, manifest.config.digest))
         known.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class ImportCheck:
 
     @contextmanager
     def _project(self, layout: Layout, layers: Layers) -> Iterator[Path]:
-        """The project's files together: artefacts as they were unpacked once, code fresh."""
+        """Assemble the project directory: artefacts linked from a cached copy, code unpacked."""
         *artifacts, (code, diff_id) = layers
         with self._trees.scratch() as scratch:
             scratch.chmod(0o755)

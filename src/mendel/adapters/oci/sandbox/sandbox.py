@@ -1,8 +1,9 @@
 """
-Running a command inside an unpacked image, with what the kernel allows here.
+Run a command inside an unpacked image, isolated as far as the kernel allows.
 
-With mounts of its own, where this process may have them: as root, or in a user namespace. Else, as root in a container
-that may not mount, in a plain change of root: the files are the same, network and processes are the container's.
+With root rights or user namespaces, the command gets its own mounts, processes and network. In a container that may not
+mount, root uses only a change of root (``chroot``): the files are the same, but processes and network are the
+container's.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _WITHOUT_MOUNTS = 'echo ready; exec "$@"'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a command ended: its exit status, and the end of what it printed."""
+    """The exit status of a command, and the end of its output."""
 
     status: int
     tail: str
@@ -72,12 +73,12 @@ class Ended:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """
-    An unpacked image in two parts.
+    An unpacked image in two parts: everything outside the project, and the project.
 
     Attributes:
-        tree: Directory of what lies below the project, in ``root``; byte-code of it is kept beside that, in
-            ``bytecode``. Never anything of the project: a change of it need not change sizes and times.
-        app: The project's directory, made for this run alone.
+        tree: A cached directory: ``root`` has the files outside the project, ``bytecode`` their compiled byte-code.
+            Project byte-code is never cached, because a changed source can keep its size and time.
+        app: The project directory, made for this run only.
     """
 
     tree: Path
@@ -85,11 +86,11 @@ class Sandbox:
 
     def run(self, command: Sequence[str], environment: Sequence[str], *, limit: timedelta) -> Ended:
         """
-        Run *command* as the image's user with nothing but *environment*; what it may write vanishes.
+        Run *command* as the image's user with only the variables of *environment*; written files are discarded.
 
         Raises:
-            DeadlineExceeded: It ran longer than *limit*, and was killed.
-            Unsupported: The kernel allows neither way, or a program is missing.
+            DeadlineExceeded: The command ran longer than *limit* and was killed.
+            Unsupported: The kernel allows neither mounts nor a change of root, or a program is missing.
         """
         ended, is_ready = self._with_mounts(command, environment, limit)
         if not is_ready and _is_root():
@@ -111,7 +112,7 @@ class Sandbox:
     def _without_mounts(
         self, command: Sequence[str], environment: Sequence[str], limit: timedelta
     ) -> tuple[Ended, bool]:
-        """In a copy by links, where the image's user owns nothing but its own directory."""
+        """Run in a hard-link copy of the image with ``chroot``; the image's user owns only its data directory."""
         root = self.app.parent / ".root"
         root.mkdir()
         read_only_copy(self.tree / "root", root)
@@ -126,7 +127,9 @@ class Sandbox:
         return _run(("sh", "-c", _WITHOUT_MOUNTS, "sh", *changed, *command), limit)
 
     def _prepare(self) -> Path:
-        """Places for mounts in the unpacked layers, and a directory for byte-code that holds none of the project's."""
+        """
+        Create the mount points in the unpacked image and the byte-code directory, which stores nothing of the project.
+        """
         for name in _MOUNT_POINTS:
             path = self.tree / "root" / name
             if path.is_symlink():
@@ -135,14 +138,14 @@ class Sandbox:
         bytecode = self.tree / "bytecode"
         bytecode.mkdir(exist_ok=True)
         bytecode.chmod(0o755)
-        (bytecode / _APP).touch()  # a file where a directory would be: nothing is ever kept for it
+        (bytecode / _APP).touch()  # a file in place of the directory prevents Python from caching project byte-code
         if _is_root():
             os.chown(bytecode, USER_ID, USER_ID)
         return bytecode
 
 
 def _run(command: Sequence[str], limit: timedelta) -> tuple[Ended, bool]:
-    """Run to the end; gives also whether everything was set up for what was to be run."""
+    """Run to the end; the flag says whether the sandbox was set up and the command was started."""
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(  # noqa: S603 - the scripts are ours and every value is an argument of its own
@@ -167,7 +170,7 @@ def _run(command: Sequence[str], limit: timedelta) -> tuple[Ended, bool]:
 
 
 def _ends_within(pid: int, limit: timedelta) -> bool:
-    """Wait for a process without asking again and again, which would cost a code change 25 ms."""
+    """Wait for a process without polling, which would delay every check by up to 25 ms."""
     descriptor = os.pidfd_open(pid)
     try:
         return bool(select.select([descriptor], [], [], limit.total_seconds())[0])
@@ -183,7 +186,9 @@ def _end_of(output: int) -> tuple[str, bool]:
 
 
 def _changing_root(root: Path, environment: Sequence[str]) -> tuple[str, ...]:
-    """What starts a command in *root*; ``chroot`` is named by its path, since the image's own PATH holds by then."""
+    """
+    Give the command prefix that changes the root; ``chroot`` has its full path, because ``env`` sets the image's PATH.
+    """
     as_user = (f"--userspec={USER_ID}:{USER_ID}", f"--groups={USER_ID}") if _is_root() else ()
     return ("env", "-i", *environment, _program("chroot"), *as_user, str(root))
 

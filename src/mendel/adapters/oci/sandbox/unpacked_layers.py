@@ -1,4 +1,4 @@
-"""Unpacked layers, kept: what does not change between two builds is not unpacked twice."""
+"""Cache unpacked layers, so that unchanged layers are unpacked once."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SIZE = "size"
 _THREADS = 2
 
 Layers = Sequence[tuple[Descriptor, Digest]]
-"""Layers, bottom up, each with the digest of the tar inside."""
+"""Layers, lowest first, each with the digest of its uncompressed tar."""
 
 
 class UnpackedLayers:
     """
-    Trees of unpacked layers below one directory, by the digests of the layers.
+    Directories of unpacked layers, by the digests of the layers.
 
-    A tree appears by a rename when it is whole. Who uses one holds a shared lock on it; when one is added, the trees
-    unused for longest go until the others are within both bounds, except those in use.
+    A directory gets its name when it is complete. Users of a directory hold a shared lock. When a directory is added,
+    the least recently used ones that nobody has locked are deleted until both bounds hold.
     """
 
     def __init__(self, directory: Path, *, most: int = 8, max_bytes: int = 16 << 30) -> None:
@@ -43,13 +43,13 @@ class UnpackedLayers:
     @contextmanager
     def tree(self, layout: Layout, layers: Layers, *, apart: int = 0) -> Iterator[Path]:
         """
-        The directory of one tree: ``root`` holds the unpacked *layers*, and is not to be changed.
+        Give the directory whose subdirectory ``root`` has the unpacked *layers*; callers must not change ``root``.
 
         Args:
-            apart: So many of the topmost layers share no file with each other, and may be unpacked at the same time.
+            apart: The number of upper layers that have no common file and are unpacked in parallel.
 
         Raises:
-            DigestMismatch, Corrupt, Unsupported: A layer cannot be unpacked.
+            DigestMismatch, Corrupt, Unsupported: A layer is damaged or has an unsupported compression.
         """
         path = self._directory / self._key(layers)
         while True:
@@ -63,7 +63,10 @@ class UnpackedLayers:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """An empty directory beside the trees; it vanishes with the block, or with the next one after a kill."""
+        """
+        Make an empty temporary directory, deleted after the ``with`` block; a later call deletes those of killed
+        processes.
+        """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
         path = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._directory))
@@ -77,7 +80,7 @@ class UnpackedLayers:
         with self.scratch() as scratch:
             whole = scratch / "tree"
             (whole / "root").mkdir(parents=True)
-            (whole / "root").chmod(0o755)  # a container's user may look into its root, whatever this process's mask
+            (whole / "root").chmod(0o755)  # the user in the container needs read access, whatever the umask is
             place = len(layers) - apart
             size = sum(unpack(layout, layer, diff_id, whole / "root") for layer, diff_id in layers[:place])
             with ThreadPoolExecutor(_THREADS, "unpack") as pool:
@@ -87,7 +90,7 @@ class UnpackedLayers:
             try:
                 whole.rename(path)
             except OSError:
-                if not path.is_dir():  # else somebody was faster, and theirs is the same
+                if not path.is_dir():  # otherwise another process made the same directory first
                     raise
         self._trim()
 
@@ -119,7 +122,7 @@ class UnpackedLayers:
 
 @contextmanager
 def _locked(path: Path, operation: int) -> Iterator[bool]:
-    """A lock on the directory *path*; gives whether it still has its name."""
+    """Lock the directory *path*; gives False if the directory was deleted or replaced while waiting."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""One file per revision."""
+"""Schema migrations, one module for each schema version."""

@@ -1,7 +1,7 @@
 """
-Every table of the first schema, frozen: it says what databases in the field have, whatever the code says today.
+The tables of the first schema version, as they are in existing databases; independent of the current table code.
 
-Only schemas that nobody has yet may be changed here; later changes are revisions of their own.
+This file must not change after a release; a later schema change is a new migration.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse: a state database is never taken back to nothing."""
+    """Always raises: there is no schema version before the first."""
     raise NotImplementedError("There is no schema before the first.")
 
 

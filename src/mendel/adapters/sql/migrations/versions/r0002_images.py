@@ -1,4 +1,4 @@
-"""The image that delivers a version, by digest."""
+"""Add the digest of the image that contains a model version."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column, empty: versions registered so far have no recorded image."""
+    """Add the column, empty for versions that are already registered."""
     op.add_column("versions", sa.Column("image_digest", sa.String(length=71)))
     op.create_index("ix_versions_image_digest", "versions", ["image_digest"])
 
 
 def downgrade() -> None:
-    """Refuse: which image delivered what would be lost."""
+    """Always raises: downgrading would lose the recorded image digests."""
     raise NotImplementedError("A state database is never taken back.")
