@@ -34,7 +34,7 @@ PATIENCE_S = 120
 
 PROSE = {"and", "from", "or", "tags", "tool"}  # "the mlserver tool"
 END = {"or", "and", "|", "||", "&&", "#", "writes", "is"}
-FLAGS_OF_OTHERS = {"--dest-compress-format"}  # skopeo's
+FLAGS_OF_OTHERS = {"--dest-compress-format", "--tags"}  # of skopeo and git
 KEY = re.compile(r"(?<![\w./-])[a-z_]+(?:\.[a-z_]+)+(?![\w(/*])")
 FILE = re.compile(r"\.(db|json|key|log|md|py|yaml)$")
 FILLED_IN = "X"

@@ -109,9 +109,9 @@ def test_a_directory_of_a_newer_schema_is_refused(empty):
 def test_a_second_up_on_one_directory_is_refused(live):
     """A second `mendel up`, hub or server on a directory ends with 1 and says who has it; the first goes on."""
     again = live.beside()
-    assert "already up" in again.refused("up")
+    assert "Another 'mendel up' already runs" in again.refused("up")
     assert "already runs" in again.refused("hub")
-    assert "already runs" in again.refused("serve")
+    assert "already uses" in again.refused("serve")
     live.serves(1)
 
 

@@ -258,7 +258,7 @@ def require_one_history(installation, acknowledged):
         assert before.end is not None
         assert before.end <= after.start
     assert production == [deployment.production] == [tenures[-1].version]
-    assert "The ledger holds" in installation.ok("ledger", "verify")
+    assert "The hash chain of the ledger is intact" in installation.ok("ledger", "verify")
 
 
 def require_each_once(installation, predictions, labels):

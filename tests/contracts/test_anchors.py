@@ -83,7 +83,7 @@ class TestFiles:
         files.sign(unit, EPOCH)
         (path,) = (tmp_path / "anchors").glob("*.json")
         path.write_bytes(content)
-        with pytest.raises(Corrupt, match=r"000000000001\.json is not an anchor") as caught:
+        with pytest.raises(Corrupt, match=r"000000000001\.json cannot be read") as caught:
             files.all()
         assert "backup" in caught.value.remedy
 

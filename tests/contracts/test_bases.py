@@ -143,7 +143,7 @@ def test_what_there_is_not_is_not_found(shelf):
 def test_a_base_that_carries_no_wheels_is_refused(shelf, lacking):
     """Without Python, or without the C library that wheels are made for, there is no pin."""
     shelf.put("a", **{lacking: None})
-    with pytest.raises(BuildRefused, match="cannot carry a classifier") as refused:
+    with pytest.raises(BuildRefused, match="cannot be used for a classifier") as refused:
         shelf.bases.pin(shelf.reference("a"), AMD)
     assert refused.value.reasons
 

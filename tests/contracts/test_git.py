@@ -139,7 +139,7 @@ class TestWorkTree:
         """A directory in no repository has no work tree and tracks nothing; one that is not there is refused."""
         assert git.work_tree(tmp_path) is None
         assert git.tracked(tmp_path) == ()
-        with pytest.raises(InvalidProject, match="git refuses"):
+        with pytest.raises(InvalidProject, match="git reports"):
             git.work_tree(tmp_path / "absent")
 
 

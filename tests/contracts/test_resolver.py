@@ -124,14 +124,16 @@ def test_what_has_no_wheel_is_refused_by_name(resolver, index, add, at):
     index.add_sources("rough")
     with pytest.raises(BuildRefused, match=r"Python 3\.11 on linux/amd64 with glibc 2\.36") as refused:
         resolver.resolve(["rough"], **at)
-    assert refused.value.reasons == ("rough: the index has only sources, or wheels for other platforms",)
+    assert refused.value.reasons == (
+        "rough: the package index has only source distributions, or wheels for other platforms",
+    )
     assert "--engine docker" in refused.value.remedy
     add("outer", "1.0", "nonesuch>=1")
     with pytest.raises(BuildRefused) as refused:
         resolver.resolve(["outer"], **at)
     (reason,) = refused.value.reasons
     assert reason.startswith("nonesuch>=1")
-    assert reason.endswith(": no index has this distribution")
+    assert reason.endswith(": no package index has this distribution")
 
 
 def test_requirements_that_contradict_are_refused_with_who_asked(resolver, add, at):
@@ -148,5 +150,5 @@ def test_an_index_that_does_not_answer_is_no_refusal(resolver, index, add, at):
     """Offline, nothing is said about the requirements."""
     add("one", "1.0")
     index.go_offline()
-    with pytest.raises(ProgramFailed, match="reach an index"):
+    with pytest.raises(ProgramFailed, match="reach a package index"):
         resolver.resolve(["one"], **at)

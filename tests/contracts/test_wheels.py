@@ -63,7 +63,7 @@ def test_what_is_missing_is_fetched_once(wheels, index, add, at):
 def test_a_path_fetches_nothing(wheels, add, tmp_path):
     """A wheel that the index has and nobody fetched has no path."""
     pin = add("one", "1.0")
-    with pytest.raises(WheelNotFound, match="neither in the project nor in the cache"):
+    with pytest.raises(WheelNotFound, match=r"neither in mlserver\.wheels/ nor in the cache"):
         wheels.path(pin)
     assert files_in(tmp_path / "cache") == []
 
@@ -105,7 +105,7 @@ def test_offline_is_told_from_withdrawn(wheels, index, add, at):
     """An index that does not answer is named as that."""
     pin = add("one", "1.0")
     index.go_offline()
-    with pytest.raises(WheelNotFound, match="no index answered"):
+    with pytest.raises(WheelNotFound, match="no package index answered"):
         fetch(wheels, [pin], at)
 
 

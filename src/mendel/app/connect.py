@@ -53,8 +53,11 @@ def _actor(name: str) -> dict[str, str]:
 def _in_process(settings: Settings, data: DataDirectory, actor: str) -> Client:
     if find_spec("sqlalchemy") is None or find_spec("fastapi") is None:
         raise Unsupported(
-            f"No hub runs on {data.root}, and this installation cannot open it itself.",
-            remedy="Install mendel[hub], start a hub, or set MENDEL_URL.",
+            (
+                f"No hub runs on the data directory {data.root}, and this installation has no extra 'hub' "
+                "to open the directory."
+            ),
+            remedy="Install mendel[hub], start a hub with 'mendel up', or set MENDEL_URL to the URL of a hub.",
         )
     from mendel.app.wiring import open_rooms  # noqa: PLC0415
     from mendel.client.asgi_transport import InProcessTransport  # noqa: PLC0415 - needs mendel[hub]

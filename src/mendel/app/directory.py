@@ -102,7 +102,8 @@ class DataDirectory:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidSettings(
-                f"{self.root} cannot be made: {error.strerror}.", remedy="Choose --directory."
+                f"The data directory {self.root} cannot be created: {error.strerror}.",
+                remedy="Name another data directory with --directory.",
             ) from error
 
     def secret(self) -> str | None:
@@ -123,7 +124,8 @@ class DataDirectory:
                 running = self.hub()
                 where = f" at {running.url} (pid {running.pid})" if running else ""
                 raise DirectoryInUse(
-                    f"A hub already runs on {self.root}{where}.", remedy="Stop it, or choose another --directory."
+                    f"Another hub already runs on the data directory {self.root}{where}.",
+                    remedy="Stop the other hub, or name another data directory with --directory.",
                 )
             self._address.unlink(missing_ok=True)  # what a killed hub left
             yield

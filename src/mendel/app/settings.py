@@ -56,7 +56,7 @@ class HubSettings:
     def __post_init__(self) -> None:
         _require_ports("hub.port", self.port)
         for name in ("look_every", "ship_every", "anchor_every", "keep_reports"):
-            _require(getattr(self, name) > timedelta(0), f"hub.{name} is longer than nothing")
+            _require(getattr(self, name) > timedelta(0), f"hub.{name} must be longer than 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +102,13 @@ class ServingSettings:
     def __post_init__(self) -> None:
         for door in DOORS:
             ports = self.ports[door.name]
-            _require(bool(ports) or not door.ports.several, f"serving.{door.ports.key} names at least one port")
+            _require(bool(ports) or not door.ports.several, f"serving.{door.ports.key} must name at least one port")
             _require_ports(f"serving.{door.ports.key}", *ports)
-        _require(self.workers >= 0, f"serving.workers is 0 or more, not {self.workers}")
+        _require(self.workers >= 0, f"serving.workers must be 0 or more, not {self.workers}")
         for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
-            _require(getattr(self, name) >= 1, f"serving.{name} is 1 or more, not {getattr(self, name)}")
+            _require(getattr(self, name) >= 1, f"serving.{name} must be 1 or more, not {getattr(self, name)}")
         for name in ("request_timeout", "max_connection_age", "report_every"):
-            _require(getattr(self, name) > timedelta(0), f"serving.{name} is longer than nothing")
+            _require(getattr(self, name) > timedelta(0), f"serving.{name} must be longer than 0")
 
     @property
     def ports(self) -> Mapping[str, tuple[int, ...]]:
@@ -192,7 +192,7 @@ def _layers(
         file = Path(named)
     path = file or Path("mendel.yaml")
     if file is not None and not file.is_file():
-        raise InvalidSettings(f"There is no settings file {file}.", remedy="Correct --config or MENDEL_CONFIG.")
+        raise InvalidSettings(f"The settings file {file} does not exist.", remedy="Correct --config or MENDEL_CONFIG.")
     if path.is_file():
         yield _with_doors_off(_read_file(path, environment)), str(path)
     yield _with_doors_off(_from_environment(environment)), "environment"
@@ -206,15 +206,17 @@ def _read_file(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         name, default = found.group(1), found.group(2)
         value = environment.get(name, default)
         if value is None:
-            raise InvalidSettings(f"{path}: ${{{name}}} is not set and has no default.")
+            raise InvalidSettings(
+                f"{path}: ${{{name}}} names an environment variable that is not set, and gives no default."
+            )
         return value
 
     try:
         tree = yaml.safe_load(_INTERPOLATION.sub(fill, path.read_text(encoding="utf-8"))) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{path} is not YAML: {error}.") from error
+        raise InvalidSettings(f"The settings file {path} is not YAML: {error}.") from error
     if not isinstance(tree, dict):
-        raise InvalidSettings(f"{path} is not a mapping.")
+        raise InvalidSettings(f"The settings file {path} is not a mapping of sections.")
     return tree
 
 
@@ -261,9 +263,13 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise InvalidSettings(f"{parent} is set as a whole and in part ({key}).", remedy="Set its parts.")
+                raise InvalidSettings(
+                    f"The settings give both {parent} itself and its key {key}.", remedy=f"Set only keys of {parent}."
+                )
         if isinstance(node.get(leaf), dict):
-            raise InvalidSettings(f"{key} is set as a whole and in part.", remedy="Set its parts.")
+            raise InvalidSettings(
+                f"The settings give both {key} itself and keys of {key}.", remedy=f"Set only keys of {key}."
+            )
         node[leaf] = value
     return tree
 
@@ -312,4 +318,6 @@ def _require(holds: bool, otherwise: str) -> None:
 
 def _require_ports(key: str, *ports: int) -> None:
     for port in ports:
-        _require(0 <= port <= _MAX_PORT, f"{key} is a port from 0 (a free one) to {_MAX_PORT}, not {port}")
+        _require(
+            0 <= port <= _MAX_PORT, f"{key} must be a port from 1 to {_MAX_PORT}, or 0 for any free port, not {port}"
+        )

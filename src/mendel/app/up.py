@@ -109,9 +109,14 @@ class Pair:
         end = time.monotonic() + _START_S
         while not self._stopping and not ready():
             if not part.alive:
-                raise Unavailable(f"The {part.name} did not start.", remedy="Its own message stands above.")
+                raise Unavailable(
+                    f"The {part.name} did not start.", remedy=f"Read the error message of the {part.name} above."
+                )
             if time.monotonic() > end:
-                raise Unavailable(f"The {part.name} was not ready after {_START_S:.0f} s.")
+                raise Unavailable(
+                    f"The {part.name} was not ready after {_START_S:.0f} s.",
+                    remedy="Read the log above, then try again.",
+                )
             time.sleep(_POLL_S)
 
     def _announce(self) -> None:
@@ -141,7 +146,7 @@ class Pair:
                     part.due = now + pause.total_seconds()
                 case _:
                     part.due = now
-            self.say(f"The {part.name} ended with {part.process.returncode}; starting it again.")
+            self.say(f"The {part.name} ended with exit code {part.process.returncode} and is started again.")
             part.process = None
         elif now >= part.due:
             part.start(self.environment)
@@ -166,7 +171,8 @@ def _alone(data: DataDirectory) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DirectoryInUse(
-                f"Mendel is already up on {data.root}.", remedy="Stop it, or choose another --directory."
+                f"Another 'mendel up' already runs on the data directory {data.root}.",
+                remedy="Stop the other 'mendel up', or name another data directory with --directory.",
             ) from error
         yield
 

@@ -55,8 +55,11 @@ def compare(
     profile = Profile.of(reference, current) if isinstance(current, Table) else current
     if profile.reference_id != reference.id:
         raise ReferenceMismatch(
-            f"The profile was made against reference {profile.reference_id}, not {reference.id}.",
-            remedy="Profile the rows against this reference.",
+            (
+                f"The profile was made against reference {profile.reference_id}, but the version has "
+                f"reference {reference.id}."
+            ),
+            remedy=f"Profile the rows again, against reference {reference.id}.",
         )
     seen = [_test_feature(feature, profile.features[feature.name], policy) for feature in reference.features]
     corrected = iter(statistics.benjamini_hochberg([r.p_value for one in seen for r in one.readings]))

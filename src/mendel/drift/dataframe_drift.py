@@ -75,7 +75,7 @@ class DriftDetector:
         self._policy = policy or MonitoringPolicy()
         self._current = as_table(current)
         if not len(self._current):
-            raise EmptyWindow("The current data have no row.", remedy="Give at least one row to compare.")
+            raise EmptyWindow("The data to compare with the reference contain no row.", remedy="Give at least one row.")
         if isinstance(reference, Reference):
             self._reference = reference
         else:

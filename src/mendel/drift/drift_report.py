@@ -193,7 +193,7 @@ def is_drift_confirmed(reports: Sequence[DriftReport], policy: MonitoringPolicy)
         ReferenceMismatch: The reports were made against different references.
     """
     if len({report.reference_id for report in reports}) > 1:
-        raise ReferenceMismatch("Drift reports against different references cannot confirm each other.")
+        raise ReferenceMismatch("The drift reports were made against different references, so they cannot be combined.")
     latest = {report.window or position: report for position, report in enumerate(reports)}
     measured = [report for report in latest.values() if isinstance(report.drift_share, Measured)]
     last = measured[-policy.confirm :]

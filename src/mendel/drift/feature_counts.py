@@ -105,10 +105,10 @@ class Cells:
         at, known = np.array(document.at, dtype=np.intp), len(document.sums)
         lengths = {len(document.minima), len(document.maxima), known}
         if len(at) != len(document.counts) or len(lengths) > 1 or known > len(at):
-            raise InvalidValue("The cells of a feature have columns of different lengths.")
+            raise InvalidValue("The profile is invalid: the cell columns of a feature have different lengths.")
         if len(at) and not (at[0] >= 0 and at[-1] < size and (np.diff(at) > 0).all()):
             raise InvalidValue(
-                f"The cell positions {list(document.at)} are not in increasing order, or not below {size}."
+                f"The profile is invalid: cell positions {list(document.at)} must increase and stay below {size}."
             )
         cells = cls.empty(size)
         cells.counts[at] = document.counts
@@ -116,7 +116,7 @@ class Cells:
             whole[at[:known]] = part
         cells.maxima[at[:known]] = document.maxima
         if (cells.counts < 0).any():
-            raise InvalidValue("A cell of a feature has a negative count.")
+            raise InvalidValue("The profile is invalid: a cell of a feature has a negative count.")
         return cells
 
 
@@ -194,4 +194,6 @@ def as_numbers(name: str, column: NDArray[Any]) -> Floats:
     try:
         return np.array([np.nan if value is None else float(value) for value in column.tolist()], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidValue(f"Feature {name!r} is a number in the reference, but a value is not: {error}.") from error
+        raise InvalidValue(
+            f"Feature {name!r} is numeric in the reference, but the data contain a value that is not a number: {error}."
+        ) from error

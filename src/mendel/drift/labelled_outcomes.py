@@ -111,7 +111,9 @@ class LabelledOutcomes:
         """
         truth, answered = as_numbers("label", np.asarray(labels)), as_numbers("prediction", np.asarray(answers))
         if truth.shape != answered.shape:
-            raise ShapeMismatch(f"The number of labels is {len(truth)}, the number of answers {len(answered)}.")
+            raise ShapeMismatch(
+                f"The number of labels ({len(truth)}) differs from the number of answers ({len(answered)})."
+            )
         known = np.isfinite(truth) & np.isfinite(answered)
         return cls(task=Task.REGRESSION, labels=truth[known], answers=answered[known])
 
@@ -155,7 +157,10 @@ def _positive(classes: tuple[str, ...], named: str | None) -> int | None:
         return 1 if len(classes) == 2 else None  # noqa: PLR2004 - binary
     if named not in classes:
         raise InvalidValue(
-            f"The positive class {named!r} is not among the classes: {', '.join(classes) or 'there are none'}.",
+            (
+                f"The positive class {named!r} is not a class of the model; the classes are: "
+                f"{', '.join(classes) or '(none)'}."
+            ),
             remedy="Set monitoring.positive_label to one of the classes.",
         )
     return classes.index(named)

@@ -34,7 +34,7 @@ class Quality:
     confusion: tuple[tuple[int, ...], ...]
 
     def __getitem__(self, name: str) -> Measurement:
-        return self.metrics.get(name, NotMeasured(reason=f"{name} is not a metric for {self.task}"))
+        return self.metrics.get(name, NotMeasured(reason=f"{name} is not a metric for the task {self.task}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ def _measure(chosen: Metric, outcomes: LabelledOutcomes, rng: np.random.Generato
     if rows < min_rows:
         return NotMeasured(reason="insufficient_data", have=rows, need=min_rows)
     if chosen.needs_probabilities and outcomes.probabilities is None:
-        return NotMeasured(reason="the model gives no probabilities")
+        return NotMeasured(reason="the model returns no probabilities")
     value = score_of(chosen, outcomes)
     if math.isnan(value):
         return NotMeasured(reason=f"{chosen.name} is undefined on these rows")

@@ -102,7 +102,10 @@ class Reference:
             InvalidValue: *types* names a column that *table* lacks, or an unknown type.
         """
         if not len(table):
-            raise EmptyWindow("The training rows are empty.", remedy="A reference needs at least one row.")
+            raise EmptyWindow(
+                "A reference cannot be fitted: the training data contain no row.",
+                remedy="Give at least one training row.",
+            )
         chosen = _chosen_types(table, types or {})
         features: list[Feature] = []
         for name in sorted(table.names):
@@ -156,7 +159,7 @@ class Reference:
         reference = cls(rows=document.rows, features=tuple(map(_from_document, document.features)))
         if document.id is not None and document.id != reference.id:
             raise DigestMismatch(
-                f"The reference's content has id {reference.id}, not {document.id}.",
+                f"The reference is damaged: its content has id {reference.id}, but the file states id {document.id}.",
                 remedy="Fit the reference again from the training rows.",
             )
         return reference
@@ -179,7 +182,8 @@ def _chosen_types(table: Table, types: Mapping[str, FeatureType | str]) -> dict[
             )
         if kind not in set(FeatureType):
             raise InvalidValue(
-                f"The type of feature {name!r} is {kind!r}, which is unknown.", remedy="Use number or category."
+                f"monitoring.features.{name}.type is {kind!r}, which is not a feature type.",
+                remedy="Use number or category.",
             )
     return {name: FeatureType(kind) for name, kind in types.items()}
 
@@ -204,7 +208,7 @@ def _from_document(document: _FeatureDocument) -> Feature:
         cells = Cells.from_document(document.cells, len(document.categories) + 2)
         return CategoryFeature(name=name, output=output, categories=document.categories, cells=cells)
     if not document.cuts or any(np.diff(document.cuts) <= 0):
-        raise InvalidValue(f"Feature {name!r} of the reference has neither categories nor increasing cuts.")
+        raise InvalidValue(f"The reference is damaged: feature {name!r} has neither categories nor increasing cuts.")
     return NumberFeature(
         name=name,
         output=output,

@@ -137,7 +137,9 @@ def wasserstein(support: ArrayLike, reference: ArrayLike, current: ArrayLike, *,
     before, after = _pair(reference, current)
     points = np.asarray(support, dtype=np.float64)
     if points.shape != before.shape:
-        raise ShapeMismatch(f"The support has {len(points)} points, but the counts have {len(before)}.")
+        raise ShapeMismatch(
+            f"The number of support points ({len(points)}) differs from the number of counts ({len(before)})."
+        )
     if not scale > 0:
         raise InvalidValue(f"The scale of the Wasserstein distance is {scale}; it must be above 0.")
     ahead = np.cumsum(before / before.sum() - after / after.sum())[:-1]
@@ -281,12 +283,14 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
 def _pair(reference: ArrayLike, current: ArrayLike) -> tuple[Floats, Floats]:
     before, after = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
     if before.shape != after.shape or before.ndim != 1:
-        raise ShapeMismatch(f"Counts of shapes {before.shape} and {after.shape} are not vectors of equal length.")
+        raise ShapeMismatch(
+            f"The two count vectors of a drift statistic have different shapes: {before.shape} and {after.shape}."
+        )
     if (before < 0).any() or (after < 0).any():
-        raise InvalidValue("A count is negative.")
+        raise InvalidValue("A drift statistic was given a negative count.")
     for name, counts in (("reference", before), ("current window", after)):
         if not counts.sum() > 0:
-            raise EmptyWindow(f"The {name} has no observation.")
+            raise EmptyWindow(f"The {name} of a drift statistic contains no observation.")
     return before, after
 
 

@@ -20,8 +20,12 @@ def require_lease(held: Lease, current: Lease | None) -> None:
         Fenced: Another holder acquired the lease, or the lease was released.
     """
     if current is None or (current.holder, current.epoch) != (held.holder, held.epoch):
-        now = "nobody holds it" if current is None else f"{current.holder} holds epoch {current.epoch}"
+        now = (
+            "no process holds the lease now"
+            if current is None
+            else f"{current.holder} holds the lease now, with epoch {current.epoch}"
+        )
         raise Fenced(
-            f"{held.holder} lost epoch {held.epoch} of the lease {held.name!r}; now {now}.",
+            f"The process {held.holder} lost the lease {held.name!r} (epoch {held.epoch}): {now}.",
             remedy="Acquire the lease again before changing anything.",
         )

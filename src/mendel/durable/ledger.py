@@ -60,9 +60,9 @@ def verify_chain(entries: Iterable[LedgerEntry], *, after: VerifiedRange | None 
         if entry.sequence != due:
             raise _broken(due, f"the entry is missing; the next entry has number {entry.sequence}")
         if entry.prev_hash != head:
-            raise _broken(due, f"its prev_hash is not the hash of entry {last}")
+            raise _broken(due, f"the prev_hash of this entry is not the hash of entry {last}")
         if entry.hash != entry_hash(entry.prev_hash, entry.sequence, entry.event):
-            raise _broken(due, "its hash does not match its content")
+            raise _broken(due, "the hash of this entry does not match the entry's content")
         last, head = entry.sequence, entry.hash
     return VerifiedRange(first=first, last=last, head_hash=head)
 
@@ -102,14 +102,17 @@ def check_anchor(anchor: Anchor, entry: LedgerEntry, *, trusted: Collection[str]
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - start-up time
 
     if anchor.public_key not in trusted:
-        raise _broken(anchor.sequence, "an untrusted key signed its anchor")
+        raise _broken(anchor.sequence, "the anchor of this entry was signed with an untrusted key")
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(anchor.public_key))
         key.verify(bytes.fromhex(anchor.signature), _statement(anchor.sequence, anchor.hash, anchor.at))
     except (InvalidSignature, ValueError) as error:
-        raise _broken(anchor.sequence, "the signature of its anchor is invalid") from error
+        raise _broken(anchor.sequence, "the signature of this entry's anchor is invalid") from error
     if (entry.sequence, entry.hash) != (anchor.sequence, anchor.hash):
-        raise _broken(anchor.sequence, f"its anchor has the hash {anchor.hash[:12]}, the entry has {entry.hash[:12]}")
+        raise _broken(
+            anchor.sequence,
+            f"the anchor of this entry has the hash {anchor.hash[:12]}, but the entry has the hash {entry.hash[:12]}",
+        )
 
 
 def _statement(sequence: int, entry_hash_: str, at: datetime) -> bytes:

@@ -13,7 +13,7 @@ import importlib, importlib.util, os, sys
 os.chdir(sys.argv[1])
 sys.path[0] = os.getcwd()
 if importlib.util.find_spec("mendel") is None:
-    sys.exit("The image has no Mendel to serve with.")
+    sys.exit("Mendel is not installed in the image.")
 import mendel.app.server.healthcheck, mendel.app.cli
 for module, name in zip(sys.argv[2::2], sys.argv[3::2]):
     if not hasattr(importlib.import_module(module), name):

@@ -430,5 +430,7 @@ async def test_a_model_whose_backend_died_is_not_ready(open_world, shelf, at, co
     assert world.kernel.readiness().ready
     world.kernel.served("sum").artifact.backend.kill()
     readiness = world.kernel.readiness()
-    assert [check.detail for check in readiness.checks if not check.passed] == ["The model was unloaded."]
+    assert [check.detail for check in readiness.checks if not check.passed] == [
+        "The model was unloaded, so it can no longer predict."
+    ]
     assert (await connect("rest", world).predict("sum", RECORDS)).error == "model_failed"

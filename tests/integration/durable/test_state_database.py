@@ -44,7 +44,7 @@ def test_a_database_of_a_newer_mendel_is_refused_untouched(engine):
     """A schema above ours is SchemaTooNew, says both, and stays."""
     with engine.begin() as connection:
         connection.execute(text("UPDATE meta SET value = :newer"), {"newer": str(SCHEMA_VERSION + 1)})
-    with pytest.raises(SchemaTooNew, match=rf"schema {SCHEMA_VERSION + 1}; this Mendel knows up to {SCHEMA_VERSION}"):
+    with pytest.raises(SchemaTooNew, match=rf"schema version {SCHEMA_VERSION + 1}; the .* up to {SCHEMA_VERSION}"):
         prepare_schema(engine)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT value FROM meta")).scalar() == str(SCHEMA_VERSION + 1)

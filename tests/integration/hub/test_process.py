@@ -58,8 +58,11 @@ def test_a_second_hub_is_refused(over_http):
     assert second.returncode == 1
     running = over_http.address
     assert second.stderr.splitlines() == [
-        f"error: A hub already runs on {over_http.directory} at {running.url} (pid {running.pid}).",
-        "  Stop it, or choose another --directory.",
+        (
+            f"error: Another hub already runs on the data directory {over_http.directory} "
+            f"at {running.url} (pid {running.pid})."
+        ),
+        "  Stop the other hub, or name another data directory with --directory.",
     ]
     assert over_http.client.models() is not None
 
@@ -101,8 +104,11 @@ def test_a_newer_directory_is_refused_untouched(tmp_path):
         refused = mendel(*command, "-C", directory)
         assert refused.returncode == 1
         assert refused.stderr.splitlines() == [
-            f"error: The database has schema {SCHEMA_VERSION + 1}; this Mendel knows up to {SCHEMA_VERSION}.",
-            "  Upgrade Mendel, or use another .mendel directory.",
+            (
+                f"error: The database has schema version {SCHEMA_VERSION + 1}; "
+                f"the installed Mendel supports versions up to {SCHEMA_VERSION}."
+            ),
+            "  Upgrade Mendel, or name another data directory with --directory.",
         ]
         assert refused.stdout == ""
     assert (directory / "mendel.db").read_bytes() == before

@@ -209,7 +209,7 @@ def test_only_images_of_this_repository_and_origin_are_listed_and_removed(engine
     program = Program(name, podman_environment)
     program.answer("create", "--name=holds-it", record.references[0])
     try:
-        with pytest.raises(Conflict, match="A container needs"):
+        with pytest.raises(Conflict, match="a container uses"):
             store.remove(record.digest)
     finally:
         program.answer("rm", "holds-it")

@@ -120,8 +120,8 @@ def test_unsigned_documents(layout, image, plan, key):
     assert not plain.signed
     asked = verify_attachments(layout, image.digest, _public(key))
     assert {(f.document, f.says) for f in asked.broken} == {
-        ("sbom", "no provenance names it"),
-        ("provenance", "no signature covers it"),
+        ("sbom", "no provenance of the image names this bill of materials"),
+        ("provenance", "no signature with the given key covers the provenance"),
         ("signature", "the image is not signed"),
     }
 
@@ -140,7 +140,7 @@ def test_another_key(layout, image, plan, key, tmp_path):
     attach_documents(layout, image, plan, key=key)
     report = verify_attachments(layout, image.digest, make_key(tmp_path / "stranger"))
     assert not report.signed
-    assert "no signature of the image is of this key" in {finding.says for finding in report.broken}
+    assert "no signature of the image was made with the given key" in {finding.says for finding in report.broken}
 
 
 def test_slipped_in_documents(layout, image, plan, key):
@@ -161,7 +161,7 @@ def test_signature_of_another_image(layout, image, plan, key):
     content = layout.read(layout.manifest(bundle.digest).layers[0].digest)
     layout.attach(image, content, artifact_type=SIGSTORE_BUNDLE)
     report = verify_attachments(layout, image.digest, _public(key))
-    assert ("signature", "it is about another image") in {(f.document, f.says) for f in report.broken}
+    assert ("signature", "the document describes another image") in {(f.document, f.says) for f in report.broken}
     assert not report.signed
 
 

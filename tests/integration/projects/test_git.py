@@ -236,9 +236,9 @@ class TestPlaces:
         assert refused.reasons == (SHALLOW,)
 
     def test_a_broken_repository_says_what_git_says(self, checkout):
-        """A repository that git refuses is an error with git's words, not an absent one."""
+        """A repository that git reports is an error with git's words, not an absent one."""
         (checkout.path / ".git" / "config").write_text("[core\n")
-        with pytest.raises(InvalidProject, match="git refuses"):
+        with pytest.raises(InvalidProject, match="git reports"):
             GIT.work_tree(checkout.path)
 
 

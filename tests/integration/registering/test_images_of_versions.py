@@ -115,7 +115,7 @@ def test_an_image_of_another_artefact_is_refused(client, tree, project, make_ima
     labels = {"com.classifier.git_tag": RELEASE, "com.mendel.model.artifact": tree_digest(tree)}
     make_image("risk/credit:mine", labels)
     make_image("risk/credit:other", labels | {"com.mendel.model.artifact": f"sha256:{'0' * 64}"})
-    with pytest.raises(Conflict, match="holds the artefact"):
+    with pytest.raises(Conflict, match="contains the artefact"):
         register_artifact(_wish(tree, project, name="third", image="risk/credit:other"), client)
     assert "third" not in client.models()
     record = register_artifact(_wish(tree, project, name="third", image="risk/credit:mine"), client).version

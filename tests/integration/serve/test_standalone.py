@@ -158,7 +158,7 @@ def test_a_taken_rest_port_of_the_project_is_an_error(alone, project):
         write(project, f"server: {{host: 127.0.0.1, port: {port}}}")
         ended = alone(port=None).ended()
     assert ended.code == 1
-    assert f"The REST port {port} on 127.0.0.1 cannot be taken" in ended.text
+    assert f"The REST port {port} on 127.0.0.1 cannot be opened" in ended.text
 
 
 def test_a_predictor_that_cannot_be_built_is_not_ready_and_alive(alone, project, check_alive):
@@ -210,7 +210,7 @@ def test_alive_asks_the_server_of_a_directory(alone, check_alive, tmp_path):
         os.kill(pid, signal.SIGSTOP)
     hanging = check_alive(server)
     assert hanging.returncode == 1
-    assert "does not answer" in hanging.stderr
+    assert "did not answer" in hanging.stderr
     server.process.kill()
     server.process.wait()
     gone = check_alive(server)

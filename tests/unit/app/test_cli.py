@@ -189,8 +189,12 @@ class TestUsage:
             (["history", "credit"], "credit", ""),
             (["playbook", "credit", "retrain"], "credit", ""),
             (["keys", "add", "--scope", "root", "--label", "x"], "Unknown scope: root.", "scopes are predict"),
-            (["config", "show", "--config", "no-such.yaml"], "There is no settings file no-such.yaml.", "--config"),
-            (["hub", "--port", "70000"], "hub.port is a port from 0", ""),
+            (
+                ["config", "show", "--config", "no-such.yaml"],
+                "The settings file no-such.yaml does not exist.",
+                "--config",
+            ),
+            (["hub", "--port", "70000"], "hub.port must be a port from 1", ""),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -275,8 +279,8 @@ class TestEmptyDirectory:
         assert "key.added" in shown.splitlines()[-1]
         assert secret.out.strip() not in shown
         verified = mendel("ledger", "verify", "-C", directory).out
-        assert verified.startswith("The ledger holds: entries 1 to 2, head ")
-        assert "No anchor was signed yet: it is merely consistent." in verified
+        assert verified.startswith("The hash chain of the ledger is intact: entries 1 to 2, head ")
+        assert "No anchor was signed yet, so no signature confirms the entries." in verified
 
     def test_a_user_without_a_name_may_act(self, mendel, directory, monkeypatch):
         """In a container whose user id has no name, commands work."""

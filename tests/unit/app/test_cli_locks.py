@@ -43,12 +43,12 @@ def packages(tmp_path, monkeypatch):
     ("words", "said"),
     [
         (["lock", "--platform", "solaris/sparc"], "no images for the platform 'solaris/sparc'"),
-        (["lock", "--check", "--upgrade"], "--check changes nothing"),
-        (["lock", "--check", "--vendor"], "--check changes nothing"),
+        (["lock", "--check", "--upgrade"], "--check cannot be combined"),
+        (["lock", "--check", "--vendor"], "--check cannot be combined"),
         (["base", "--platform", "sparc"], "no images for the platform 'sparc'"),
         (["base", "--mode", "chrootless"], "'chrootless' is not a mode of mmdebstrap"),
-        (["base", "--suite", "-x"], "'-x' is not a valid Debian name"),
-        (["base", "--include", "a b"], "'a b' is not a valid Debian name"),
+        (["base", "--suite", "-x"], "'-x' is not a valid name of a Debian package"),
+        (["base", "--include", "a b"], "'a b' is not a valid name of a Debian package"),
     ],
 )
 def test_a_value_that_a_flag_cannot_have_is_wrong_usage(mendel, project, words, said):

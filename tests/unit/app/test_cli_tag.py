@@ -162,7 +162,7 @@ class TestTagging:
         assert [one["tag"] for one in told] == [f"sentiment-vip-v0.0.1-mlserver-{tool}"]
         again = mendel("tag", "patch", "--all", "--path", several.path)
         assert (again.code, again.out) == (0, "")
-        assert again.err == "Every classifier is Ready; there is nothing to tag.\n"
+        assert again.err == "The status of every classifier is Ready, so no tag was made.\n"
         assert len(several.tags) == 2
 
     def test_a_dry_run_makes_nothing(self, mendel, several, tool):
@@ -266,7 +266,7 @@ class TestRefusals:
         assert said.code == 1
         assert f"✓ Created tag: sentiment-v0.0.1-mlserver-{tool}" in said.out
         made, error = said.err.splitlines()[:2]
-        assert made == f"Made before it stopped: sentiment-v0.0.1-mlserver-{tool}."
+        assert made == f"These tags were made before the error: sentiment-v0.0.1-mlserver-{tool}."
         assert error.startswith("error: ")
         blocked.unlink()
         assert mendel("tag", "patch", "--all", "--path", several.path).code == 0

@@ -42,7 +42,11 @@ class TestOwning:
 
     def test_an_owner_that_has_not_said_where_it_is_still_owns(self, data):
         """Between taking and announcing, nobody else gets in."""
-        with data.owned(), pytest.raises(DirectoryInUse, match=r"already runs on [^ ]+\. Stop it"), data.owned():
+        with (
+            data.owned(),
+            pytest.raises(DirectoryInUse, match=r"already runs on the data directory [^ ]+\. Stop the other hub"),
+            data.owned(),
+        ):
             pass
 
     def test_looking_does_not_keep_an_owner_out(self, data):
@@ -75,7 +79,7 @@ class TestOwning:
     def test_where_none_can_be_made_is_told(self, tmp_path):
         """A path below a file is InvalidSettings with what to choose."""
         (tmp_path / "file").write_text("x")
-        with pytest.raises(InvalidSettings, match="cannot be made"):
+        with pytest.raises(InvalidSettings, match="cannot be created"):
             DataDirectory(tmp_path / "file" / ".mendel").create()
 
 

@@ -435,7 +435,8 @@ class TestSchema:
         """It is one sentence that names the file."""
         said = mendel("schema", "--output", tmp_path / "nowhere" / "s.json")
         assert (said.code, said.out) == (1, "")
-        assert said.err == f"error: {tmp_path / 'nowhere' / 's.json'} cannot be written: No such file or directory.\n"
+        file = tmp_path / "nowhere" / "s.json"
+        assert said.err == f"error: The schema file {file} cannot be written: No such file or directory.\n"
 
 
 def test_the_older_name_is_the_same_program(several):

@@ -97,7 +97,7 @@ def test_a_rewritten_tail_is_found_by_the_anchor():
     for entry in entries[2:]:
         forged.append(next_entry(forged[-1], replace(entry.event, actor="somebody else")))
     verify_chain(forged)
-    with pytest.raises(LedgerBroken, match="anchor has the hash") as caught:
+    with pytest.raises(LedgerBroken, match="anchor of this entry has the hash") as caught:
         check_anchor(anchor, forged[3], trusted=[anchor.public_key])
     assert caught.value.sequence == 4
 

@@ -44,7 +44,7 @@ def test_a_run_that_takes_too_long_is_stopped(base, amd64, index, monkeypatch, t
     slow.chmod(0o755)
     finished = Pip(python=str(slow), timeout=timedelta(seconds=0.2)).run("download", base=base, platform=amd64)
     assert finished.late
-    assert "took too long" in str(finished.failure("do it"))
+    assert "did not end in time" in str(finished.failure("do it"))
 
 
 def test_the_environment_reaches_pip_only_where_it_says_where_wheels_are(base, amd64, index, monkeypatch, tmp_path):

@@ -38,7 +38,7 @@ def test_an_index_that_does_not_answer_is_no_refusal(wheels, index, at, monkeypa
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(ProgramFailed, match="reach an index") as failed:
+    with pytest.raises(ProgramFailed, match="reach a package index") as failed:
         PipResolver(wheels).resolve(["inner"], **at)
     assert "secret" not in failed.value.log_tail
 

@@ -14,7 +14,7 @@ SHORT = timedelta(milliseconds=60)
 async def test_one_server_per_directory(tmp_path):
     """Who comes second is told, and may enter when the first is gone."""
     lock = await lock_directory(tmp_path, within=SHORT)
-    with pytest.raises(DirectoryInUse, match="already runs"):
+    with pytest.raises(DirectoryInUse, match="already uses"):
         await lock_directory(tmp_path, within=SHORT)
     os.close(lock)
     os.close(await lock_directory(tmp_path, within=SHORT))

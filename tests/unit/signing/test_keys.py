@@ -45,7 +45,7 @@ def test_password(tmp_path):
         with pytest.raises(InvalidInput, match="password"):
             read_signing_key(tmp_path / "locked", password=wrong)
     make_key(tmp_path / "open")
-    with pytest.raises(InvalidInput, match="needs no password"):
+    with pytest.raises(InvalidInput, match="is not encrypted"):
         read_signing_key(tmp_path / "open", password=b"sesame")
 
 

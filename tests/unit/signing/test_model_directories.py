@@ -86,7 +86,7 @@ def test_wrong_key(model, signature, tmp_path):
 def test_truncated_signature(model, signature, verifier):
     """Half a signature is refused."""
     signature.write_bytes(signature.read_bytes()[:300])
-    with pytest.raises(SignatureInvalid, match="whole"):
+    with pytest.raises(SignatureInvalid, match="complete"):
         verify_model(model, verifier, signature=signature)
 
 

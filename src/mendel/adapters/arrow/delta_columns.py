@@ -33,7 +33,7 @@ def disk_name(name: str, kind: str, known: Mapping[str, str]) -> str:
         taken = folded.get(candidate.lower())
         if taken is None or (taken == candidate and known[taken] == kind):
             return candidate
-    raise AssertionError("candidates never end")
+    raise AssertionError(f"No free column name was found for {name!r} in the Delta table.")
 
 
 def column_name(on_disk: str) -> str:

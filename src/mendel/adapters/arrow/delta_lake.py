@@ -114,7 +114,10 @@ class DeltaLake:
             for spool_id in marks:
                 mark = DeltaSnapshot(loaded).shipped(spool_id)
                 if mark != seen.get(spool_id, 0):
-                    raise Fenced(f"{table}: the mark of {spool_id} is {mark}, not {seen.get(spool_id, 0)}.")
+                    raise Fenced(
+                        f"The lake table {table} already holds segments of spool {spool_id} up to number {mark}, "
+                        f"not up to {seen.get(spool_id, 0)}: another process appends the same segments."
+                    )
             (self._root / table).parent.mkdir(parents=True, exist_ok=True)
             write_deltalake(
                 self._root / table if loaded is None else loaded,
@@ -266,7 +269,9 @@ def _translated(table: str) -> Iterator[None]:
         yield
     except CommitFailedError as error:
         if "Concurrent transaction" in str(error):
-            raise Fenced(f"Another process ships the same segments to {table}.") from error
-        raise StoreUnavailable(f"{table} was changed at the same time: {error}.") from error
+            raise Fenced(f"Another process appends the same segments to the lake table {table}.") from error
+        raise StoreUnavailable(
+            (f"Another process changed the lake table {table} during this write: {error}."), remedy="Try again."
+        ) from error
     except (DeltaError, pa.ArrowException, OSError) as error:
-        raise StoreUnavailable(f"The lake's table {table} does not answer: {error}.") from error
+        raise StoreUnavailable(f"The lake table {table} cannot be read or written: {error}.") from error

@@ -35,7 +35,7 @@ def read_table(path: Path) -> Table:
             packed = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
             return from_arrow(pyarrow.csv.read_csv(packed, convert_options=_lenient()))
     except pa.ArrowException as error:
-        raise InvalidInput(f"{path.name} cannot be read as {kind}: {error}.") from error
+        raise InvalidInput(f"The file {path.name} cannot be read as {kind}: {error}.") from error
 
 
 def write_table(table: Table, path: Path) -> None:
@@ -60,7 +60,9 @@ def _kind(path: Path) -> str:
     kinds = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
     found = next((kind for ending, kind in kinds.items() if path.name.endswith(ending)), None)
     if found is None:
-        raise InvalidInput(f"{path.name} is neither .parquet nor .csv.", remedy="Rename or convert it.")
+        raise InvalidInput(
+            (f"The name of {path.name} ends with neither .parquet nor .csv."), remedy="Give a Parquet or CSV file."
+        )
     return found
 
 

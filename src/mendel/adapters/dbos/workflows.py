@@ -87,7 +87,9 @@ class DbosWorkflows:
 
     def register(self, name: str, function: WorkflowFunction) -> None:
         if self._open:
-            raise RuntimeError(f"The workflow {name!r} was registered after the workflows were opened.")
+            raise RuntimeError(
+                f"The workflow {name!r} was registered after the workflows were opened; register it before open()."
+            )
         self._functions[name] = function
 
     @contextmanager
@@ -156,7 +158,7 @@ class DbosWorkflows:
 
     def _must_be_open(self) -> None:
         if not self._open:
-            raise RuntimeError("Open the workflows first.")
+            raise RuntimeError("The workflows are not open: call this inside 'with workflows.open()'.")
 
     def _launch(self) -> None:
         url = self._database if "://" in self._database else _prepare_sqlite(Path(self._database))
@@ -240,7 +242,7 @@ class _DbosRun:
 
     def _go_on(self) -> None:
         if self._owner._must_stop(self._id):  # noqa: SLF001 - one machine in two classes
-            raise ExecutionAbandoned(f"The workflow run {self._id!r} was stopped.")
+            raise ExecutionAbandoned(f"The workflow run {self._id!r} was stopped because its hub is stopping.")
 
 
 def _seen(status: WorkflowStatus) -> WorkflowRun:
@@ -258,7 +260,9 @@ def _prepare_sqlite(path: Path) -> str:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(f"{path} cannot be opened: {error}.") from error
+        raise StoreUnavailable(f"The workflow database {path} cannot be opened: {error}.") from error
     except sqlite3.DatabaseError as error:
-        raise Corrupt(f"{path} is damaged: {error}.", remedy="Restore it from a backup.") from error
+        raise Corrupt(
+            (f"The workflow database {path} is damaged: {error}."), remedy="Restore the file from a backup."
+        ) from error
     return f"sqlite:///{path.resolve()}"

@@ -67,11 +67,11 @@ class BaseRecipe:
     def __post_init__(self) -> None:
         wrong = [name for name in self.include if not _PACKAGE.fullmatch(name)]
         if wrong or not _SUITE.fullmatch(self.suite):
-            raise InvalidValue(f"{(wrong or [self.suite])[0]!r} is not a valid Debian name.")
+            raise InvalidValue(f"{(wrong or [self.suite])[0]!r} is not a valid name of a Debian package or release.")
         if self.mode not in _MODES:
             raise InvalidValue(f"{self.mode!r} is not a mode of mmdebstrap.", remedy=f"Use one of {', '.join(_MODES)}.")
         if not self.platforms:
-            raise InvalidValue("A base needs a platform.")
+            raise InvalidValue("The base image has no platform.", remedy="Give a platform, for example linux/amd64.")
 
 
 @contextmanager
@@ -89,7 +89,10 @@ def unpacked_root(
     """
     found = shutil.which(program)
     if found is None:
-        raise Unsupported("mmdebstrap is not installed.", remedy="apt-get install mmdebstrap, or name a base image.")
+        raise Unsupported(
+            "mmdebstrap is not installed, so no base image can be made.",
+            remedy="Run: apt-get install mmdebstrap. Or set build.base_image to the image of a registry.",
+        )
     with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
         root = Path(scratch) / "root.tar"
         on_progress(TaskProgress(doing=f"Unpacking Debian packages of {recipe.suite} for {platform}"))
@@ -126,9 +129,12 @@ def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Pat
     if status:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
         raise ProgramFailed(
-            f"mmdebstrap could not make a base of {recipe.suite} for {platform}.",
+            f"mmdebstrap could not make a base image of Debian {recipe.suite} for {platform}.",
             log_tail=tail,
-            remedy="Without root, try --mode unshare or fakechroot; for another mirror, --mirror URL.",
+            remedy=(
+                "If you are not root, try --mode unshare or --mode fakechroot. To use another Debian "
+                "mirror, give --mirror URL."
+            ),
         )
 
 

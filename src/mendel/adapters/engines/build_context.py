@@ -55,7 +55,10 @@ def pack_pip(into: Path) -> Path:
     try:
         version, package = metadata.version("pip"), resources.files("pip")
     except (metadata.PackageNotFoundError, ModuleNotFoundError) as error:
-        raise Unsupported("Building with an engine needs pip.", remedy="pip install 'mendel[build]'") from error
+        raise Unsupported(
+            "This Python has no pip, which a build with docker, podman or buildah needs.",
+            remedy="Run: pip install 'mendel[build]'",
+        ) from error
     wheel = into / f"pip-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         _pack(archive, package, "pip")
@@ -80,10 +83,10 @@ def _copy_checked(source: Path, target: Path, digest: Digest) -> None:
                 hashed.update(chunk)
                 copy.write(chunk)
     except FileNotFoundError as error:
-        reason = f"{source} vanished during the build."
+        reason = f"The file {source} was deleted during the build."
         raise BuildRefused(reason, reasons=(reason,), remedy="Build again.") from error
     if f"sha256:{hashed.hexdigest()}" != digest:
-        reason = f"{source} changed during the build."
+        reason = f"The file {source} was changed during the build."
         raise BuildRefused(reason, reasons=(reason,), remedy="Build again.")
 
 

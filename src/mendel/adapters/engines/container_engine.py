@@ -86,7 +86,7 @@ class EngineProgram(ContainerRunner):
 
     def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:
         if name not in RUNNERS:
-            raise Unsupported(f"{name} does not run images.", remedy=f"Use {' or '.join(RUNNERS)}.")
+            raise Unsupported(f"{name} cannot run images.", remedy=f"Use {' or '.join(RUNNERS)}.")
         self.name = name
         self.program = Program(name, environment)
 
@@ -112,7 +112,8 @@ class EngineProgram(ContainerRunner):
         """
         if self.program.attempt("image", "inspect", request.image).code:
             raise ImageNotFound(
-                f"{self.name} has no image {request.image}.", remedy="Build it with: mendel build --load"
+                f"{self.name} has no image {request.image}.",
+                remedy=("Build and load the image with: mendel build --load"),
             )
         self._make_room(request.name)
         require_free(request.address, request.host_port)
@@ -185,7 +186,7 @@ class EngineProgram(ContainerRunner):
         if runs or not ours:
             raise AlreadyExists(
                 f"Container {name} is running." if runs else f"Container {name} exists and was not created by Mendel.",
-                remedy=f"Choose another name, or remove it: {self.name} rm --force {name}",
+                remedy=f"Choose another name, or remove the container: {self.name} rm --force {name}",
             )
         self._remove(name)
 
@@ -203,7 +204,7 @@ class EngineProgram(ContainerRunner):
 
     def _not_ready(self, request: RunRequest, how: str) -> ProgramFailed:
         log = self.logs(request.name)
-        remedy = "The end of its log says why." if log else "It printed nothing."
+        remedy = "The end of the container's log, below, says why." if log else "The container printed nothing."
         return ProgramFailed(f"The container of {request.image} {how}.", log_tail=log, remedy=remedy)
 
     def _is_ours(self, container: str) -> bool:
@@ -219,7 +220,7 @@ class EngineProgram(ContainerRunner):
         found = self._inspect(container)
         if found is None:
             raise ProgramFailed(
-                f"The container {container} is gone.", remedy="Another program removed it; start the container again."
+                f"The container {container} no longer exists.", remedy="Start the container again with: mendel run"
             )
         return found
 

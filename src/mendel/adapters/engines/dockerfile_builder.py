@@ -68,7 +68,7 @@ class DockerfileEngine(BuildEngine):
         environment: Mapping[str, str] | None = None,
     ) -> None:
         if name not in BUILDERS:
-            raise Unsupported(f"{name} does not build images.", remedy=f"Use {', '.join(BUILDERS)}.")
+            raise Unsupported(f"{name} cannot build images.", remedy=f"Use {', '.join(BUILDERS)}.")
         self.name = name
         self._wheels = wheels
         self._bases = bases
@@ -115,7 +115,9 @@ class DockerfileEngine(BuildEngine):
         Set all names of the image; docker sets one name at a time, and all former names are restored after a failure.
         """
         if self._id_of(image.image_id.hex) is None:
-            raise ImageNotFound(f"{self.name} has no image {image.image_id}.", remedy="Build it again.")
+            raise ImageNotFound(
+                (f"{self.name} has no image {image.image_id}."), remedy="Build the image again with: mendel build"
+            )
         if self.name != "docker":
             self._program.answer("tag", image.image_id.hex, *plan.references)
             return
@@ -138,7 +140,7 @@ class DockerfileEngine(BuildEngine):
         name = f"localhost/mendel-base:{pin.digest.hex[:32]}"
         if self._id_of(name) is not None:
             return name
-        on_progress(TaskProgress(doing=f"base: giving {pin.reference} to {self.name}"))
+        on_progress(TaskProgress(doing=f"loading the base image {pin.reference} into {self.name}"))
         base = self._bases.load(pin, Platform.parse(plan.environment.platform), on_progress=on_progress)
         with tempfile.TemporaryDirectory(prefix="mendel-base-") as scratch:
             archive = Path(scratch) / "base.tar"

@@ -66,7 +66,10 @@ class EngineImages(ImageStore):
             return
         if "in use" in ended.err or "is using" in ended.err:
             raise Conflict(
-                f"A container needs the image {name}.", remedy=f"Stop and remove it first: {self.name} ps --all"
+                f"The image {name} cannot be removed, because a container uses it.",
+                remedy=(
+                    f"Find the container with '{self.name} ps --all', and remove it with '{self.name} rm --force ID'."
+                ),
             )
         raise self._program.failed(("rmi", name), ended)
 

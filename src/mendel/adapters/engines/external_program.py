@@ -42,7 +42,11 @@ class Ended:
     def complaint(self) -> str:
         """The last non-empty line of standard error, or of standard output if standard error is empty."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        return lines[-1].removeprefix("Error: ").rstrip(".") if lines else f"it ended with {self.code}"
+        return (
+            lines[-1].removeprefix("Error: ").rstrip(".")
+            if lines
+            else (f"the program printed nothing and ended with exit code {self.code}")
+        )
 
 
 class Program:
@@ -173,7 +177,9 @@ class Program:
 
     def _too_slow(self, arguments: tuple[str, ...], within: timedelta) -> ProgramFailed:
         message = f"{self.name} {_verb(arguments)} did not end within {within.total_seconds():g} s."
-        return ProgramFailed(message, remedy=f"Look at what {self.name} is doing, then try again.")
+        return ProgramFailed(
+            message, remedy=f"Check whether {self.name} hangs, for example on the network, then try again."
+        )
 
 
 def end_from_below(process: subprocess.Popen[bytes]) -> None:
@@ -231,8 +237,8 @@ def _remedy(name: str, log: str) -> str:
     if "permission denied" in log and name == "docker":
         return "Join the group docker, or run as root."
     if "no space left on device" in log:
-        return f"Make room on the disk that {name} keeps its images on."
-    return "The end of its log says why."
+        return f"Free space on the disk where {name} stores its images."
+    return f"The end of the log of {name}, below, says why."
 
 
 def _text(content: bytes) -> str:

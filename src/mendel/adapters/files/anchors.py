@@ -67,4 +67,6 @@ def _read(path: Path) -> Anchor:
     try:
         return from_json(path.read_bytes(), Anchor)
     except InvalidValue as error:
-        raise Corrupt(f"{path} is not an anchor of the ledger: {error}", remedy="Restore it from a backup.") from error
+        raise Corrupt(
+            (f"The ledger anchor {path} cannot be read: {error}"), remedy="Restore the file from a backup."
+        ) from error

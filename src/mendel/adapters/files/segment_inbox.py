@@ -89,8 +89,8 @@ class FileInbox:
             return
         if known != checksum:
             raise AlreadyExists(
-                f"Another segment {int(target.stem)} of {target.parent.name} waits already.",
-                remedy="Two spools share an id; give each its own.",
+                f"The hub already holds segment {int(target.stem)} of spool {target.parent.name} with other content.",
+                remedy="Two servers use the same spool id; give each server its own data directory.",
             )
 
 

@@ -97,7 +97,7 @@ class GitPrograms(Git):
         arguments = ("tag", "--annotate", "--cleanup=verbatim", "--file=-", name, commit)
         made = self._run(top, *arguments, check=False, given=message.encode())
         if made.returncode and b"already exists" in made.stderr:
-            raise AlreadyExists(f"The tag {name} exists.", remedy="Run mendel tag to see the newest tag.")
+            raise AlreadyExists(f"The git tag {name} already exists.", remedy="Run mendel tag to see the newest tag.")
         if made.returncode:
             raise _refused(top, made)
 
@@ -112,8 +112,8 @@ class GitPrograms(Git):
         if found.stderr:
             raise _refused(repository, found)
         raise ReleaseNotFound(
-            f"{repository} has neither a tag nor a commit {revision!r}.",
-            remedy="Fetch the tags, or run mendel tag to see the known tags.",
+            f"The git repository {repository} has neither a tag nor a commit {revision!r}.",
+            remedy="Fetch the tags with 'git fetch --tags', or list the known releases with 'mendel tag'.",
         )
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
@@ -159,9 +159,9 @@ def _raise_if_refused(path: Path, done: subprocess.CompletedProcess[bytes]) -> N
 
 def _refused(path: Path, done: subprocess.CompletedProcess[bytes]) -> InvalidProject:
     lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-    sentence = lines[0].strip() if lines else f"git ended with {done.returncode}"
+    sentence = lines[0].strip() if lines else f"git ended with exit code {done.returncode}"
     remedy = "Run: git config --global --add safe.directory PATH" if "dubious ownership" in sentence else ""
-    return InvalidProject(f"git refuses: {sentence}.", path=str(path), remedy=remedy)
+    return InvalidProject(f"git reports: {sentence}.", path=str(path), remedy=remedy)
 
 
 def _changed(lines: Iterator[str]) -> Iterator[str]:

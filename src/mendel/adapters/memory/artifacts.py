@@ -73,7 +73,7 @@ class MemoryArtifacts:
     def tree(self, uuid: VersionUuid) -> Path:
         where = self._root / uuid
         if not where.is_dir():
-            raise ArtifactNotFound(f"There are no files of {uuid}.")
+            raise ArtifactNotFound(f"The artefact of version {uuid} does not exist.")
         return where
 
     def mirror(self, model: ModelName, state: Mirror) -> Mirror:

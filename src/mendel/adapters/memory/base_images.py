@@ -36,7 +36,7 @@ class MemoryBlobs(Blobs):
     def read(self, digest: Digest) -> bytes:
         content = self.path(digest).read_bytes()
         if digest_of(content) != digest:
-            raise DigestMismatch(f"The blob {digest} is damaged.")
+            raise DigestMismatch(f"The blob {digest} does not have the content of its digest.")
         return content
 
 
@@ -106,8 +106,8 @@ class MemoryBases(Bases):
         if found is None:
             raise ImageNotFound(f"No base image has the name {reference} for {platform}.")
         if found.python is None or found.glibc is None:
-            reason = "it has no Python" if found.python is None else "it has no GNU C library"
-            raise BuildRefused(f"The base image cannot carry a classifier: {reason}.", reasons=(reason,))
+            reason = "it has no Python" if found.python is None else "it has no GNU C library (libc.so.6)"
+            raise BuildRefused(f"The base image cannot be used for a classifier: {reason}.", reasons=(reason,))
         self._images[found.descriptor.digest, platform] = found.descriptor
         return BasePin(
             reference=reference,

@@ -115,7 +115,7 @@ class MemoryBuildEngine(BuildEngine):
         own = {file.path: file.source for file in plan.code}
         known = {_top(name) for name in (*files, *own)} | sys.stdlib_module_names
         if "mendel" not in {_top(name) for name in files}:
-            yield "The image has no Mendel to serve with."
+            yield "Mendel is not installed in the image."
         module, name = plan.labels.get(MODULE_LABEL), plan.labels.get(CLASS_LABEL)
         if module is None or name is None:
             return
@@ -156,7 +156,8 @@ def _layer(part: ImagePart, title: str, digest: Digest, size: int, *, reused: bo
 
 def _changed(file: SourceFile) -> BuildRefused:
     return BuildRefused(
-        f"{file.path} changed during the build.", remedy="Build again when no program writes to the file."
+        f"The file {file.path} was changed during the build.",
+        remedy=("Make sure that no program writes to the file, then build again."),
     )
 
 

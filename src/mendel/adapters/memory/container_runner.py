@@ -101,8 +101,8 @@ class MemoryContainerRunner(ContainerRunner):
     def run(self, request: RunRequest) -> Container:
         if request.image not in self._images or request.image not in self._programs:
             raise ImageNotFound(
-                f"The memory container runner has no image {request.image}.",
-                remedy="Build the image with: mendel build --load",
+                f"The container runner has no image {request.image}.",
+                remedy="Build and load the image with: mendel build --load",
             )
         with self._lock:
             self._make_room(request.name)

@@ -105,9 +105,11 @@ class MemoryRepository:
                 what = (
                     f"{commit} is not a commit" if commit not in self._commits else f"{name!r} is not a valid tag name"
                 )
-                raise InvalidProject(f"git refuses: {what}.", path=str(self.top))
+                raise InvalidProject(f"git reports: {what}.", path=str(self.top))
             if name in self._tags:
-                raise AlreadyExists(f"The tag {name} exists.", remedy="Run mendel tag to see the newest tag.")
+                raise AlreadyExists(
+                    f"The git tag {name} already exists.", remedy=("Run mendel tag to see the newest tag.")
+                )
             annotated = message is not None
             self._tags[name] = TagDetails(
                 name=name,
@@ -131,8 +133,8 @@ class MemoryRepository:
             if len(found) == 1:
                 return found[0]
         raise ReleaseNotFound(
-            f"{self.top} has neither a tag nor a commit {revision!r}.",
-            remedy="Fetch the tags, or run mendel tag to see the known tags.",
+            f"The git repository {self.top} has neither a tag nor a commit {revision!r}.",
+            remedy="Fetch the tags with 'git fetch --tags', or list the known releases with 'mendel tag'.",
         )
 
     def details(self) -> tuple[TagDetails, ...]:
@@ -268,12 +270,12 @@ class MemoryGit(Git):
     def _at(self, directory: Path) -> MemoryRepository:
         found = self._around(directory)
         if found is None:
-            raise InvalidProject(f"git refuses: {directory} is not a git repository.", path=str(directory))
+            raise InvalidProject(f"git reports: {directory} is not a git repository.", path=str(directory))
         return found
 
     def _around(self, directory: Path) -> MemoryRepository | None:
         if not directory.is_dir():
-            raise InvalidProject(f"git refuses: {directory} is not a directory.", path=str(directory))
+            raise InvalidProject(f"git reports: {directory} is not a directory.", path=str(directory))
         place = directory.resolve()
         return next((self._repositories[one] for one in (place, *place.parents) if one in self._repositories), None)
 

@@ -40,7 +40,7 @@ class MemoryInbox:
         with self._mutex:
             known = self._segments.setdefault((spool_id, seq), (content, checksum))
         if known[1] != checksum:
-            raise AlreadyExists(f"Another segment {seq} of {spool_id} waits already.")
+            raise AlreadyExists(f"The hub already holds segment {seq} of spool {spool_id} with other content.")
 
     def pending(self) -> tuple[PendingSegment, ...]:
         with self._mutex:
@@ -106,7 +106,7 @@ class MemoryLake:
             now = self.snapshot(table)
             for spool_id in marks:
                 if now.shipped(spool_id) != seen.get(spool_id, 0):
-                    raise Fenced(f"{table}: the mark of {spool_id} moved; another process ships.")
+                    raise Fenced(f"Another process appended segments of spool {spool_id} to the lake table {table}.")
             self._tables[table] = MemoryLakeSnapshot(Table.concat([now.rows, rows]), {**now.marks, **marks})
 
     def forget(self, table: str, prediction_ids: Sequence[str]) -> int:

@@ -76,7 +76,9 @@ class MemoryRunner(Runner):
 
     def _functions(self, source: CodeSource) -> Functions:
         if source.revision not in self._releases:
-            raise ReleaseNotFound(f"{source.project} has neither a tag nor a commit {source.revision!r}.")
+            raise ReleaseNotFound(
+                f"The git repository {source.project} has neither a tag nor a commit {source.revision!r}."
+            )
         return self._releases[source.revision]
 
 
@@ -141,4 +143,6 @@ def _failure(order: JobOrder, error: BaseException, log: Path) -> Exception:
     if isinstance(error, MemoryError):
         return memory_exceeded(order, tail)
     last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(f"{order} ended with an error: {last}", log_tail=tail, remedy=f"The complete log is in {log}.")
+    return RunnerFailed(
+        f"{order} ended with an error: {last}", log_tail=tail, remedy=(f"Read the complete log of the job: {log}")
+    )

@@ -54,7 +54,9 @@ class _MemoryTransaction:
 
     def _must_write(self) -> None:
         if not self._writes:
-            raise RuntimeError("A reading transaction cannot append or start anything; use write.")
+            raise RuntimeError(
+                "A reading transaction cannot append events or start workflows; open the transaction with write()."
+            )
 
 
 class MemoryUnitOfWork:
@@ -95,7 +97,7 @@ class MemoryUnitOfWork:
     def _write(self, work: Callable[[Transaction, MemoryTables], T]) -> T:
         shared = self._shared
         if shared.writer == threading.get_ident():
-            raise RuntimeError("A writing transaction was opened inside another one.")
+            raise RuntimeError("A writing transaction was opened inside another writing transaction.")
         with shared.writing:
             shared.writer = threading.get_ident()
             try:

@@ -117,9 +117,9 @@ class MemoryWheels(Wheels):
     def path(self, pin: WheelPin) -> Path:
         found = self._found(pin)
         if found is None:
-            raise _not_found(pin, "it is neither in the project nor in the cache")
+            raise _not_found(pin, "the wheel is neither in mlserver.wheels/ nor in the cache")
         if file_digest(found) != pin.sha256:
-            raise DigestMismatch(f"{found} does not have the content that the lock pins ({pin.sha256}).")
+            raise DigestMismatch(f"The wheel {found} does not have the content that mlserver.lock pins ({pin.sha256}).")
         return found
 
     def fetch(
@@ -144,12 +144,14 @@ class MemoryWheels(Wheels):
 
     def _content(self, pin: WheelPin) -> bytes:
         if not self._index.reachable:
-            raise _not_found(pin, "no index answered")
+            raise _not_found(pin, "no package index answered")
         content = self._index.get(pin.filename)
         if content is None:
-            raise _not_found(pin, "no index has this wheel any more")
+            raise _not_found(pin, "no package index has this wheel any more")
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != pin.sha256:
-            raise DigestMismatch(f"The index has {pin.name} {pin.version} with content that differs from the lock.")
+            raise DigestMismatch(
+                f"The package index has {pin.name} {pin.version} with content that differs from mlserver.lock."
+            )
         return content
 
     def _has(self, pin: WheelPin) -> bool:
@@ -181,7 +183,7 @@ class MemoryResolver(Resolver):
     ) -> tuple[WheelPin, ...]:
         """Tries preferred versions before newer versions, and backtracks from a choice that leads to no solution."""
         if not self._index.reachable:
-            raise ProgramFailed("The resolver could not reach an index.", log_tail="")
+            raise ProgramFailed("The resolver could not reach a package index.", log_tail="")
         search = _Search(
             index=self._index,
             tags=tuple(_tags(base, platform)),
@@ -199,14 +201,14 @@ class MemoryResolver(Resolver):
             raise BuildRefused(
                 f"No wheels satisfy the requirements for {where}.", reasons=reasons, remedy=OTHER_ENGINES
             )
-        raise BuildRefused(
-            f"The requirements contradict each other for {where}.", reasons=tuple(sorted(search.conflicts))
-        )
+        raise BuildRefused(f"The requirements cannot all be met for {where}.", reasons=tuple(sorted(search.conflicts)))
 
     def _why_absent(self, line: str) -> str:
         known = self._index.knows(_parsed(line).name)
         return (
-            "the index has only sources, or wheels for other platforms" if known else "no index has this distribution"
+            ("the package index has only source distributions, or wheels for other platforms")
+            if known
+            else "no package index has this distribution"
         )
 
 

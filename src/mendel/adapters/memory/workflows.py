@@ -61,7 +61,9 @@ class MemoryWorkflows:
 
     def register(self, name: str, function: WorkflowFunction) -> None:
         if self._open:
-            raise RuntimeError(f"The workflow {name!r} was registered after the workflows were opened.")
+            raise RuntimeError(
+                f"The workflow {name!r} was registered after the workflows were opened; register it before open()."
+            )
         self._functions[name] = function
 
     @contextmanager
@@ -84,7 +86,7 @@ class MemoryWorkflows:
             raise LookupError(f"No workflow with the name {call.name!r} is registered.")
         with self._changed:
             if not self._open:
-                raise RuntimeError("Open the workflows before you start a workflow.")
+                raise RuntimeError("The workflows are not open: call this inside 'with workflows.open()'.")
             if call.id not in self._executions:
                 kept = WorkflowCall(name=call.name, id=call.id, input=as_json(call.input))
                 self._executions[call.id] = _Execution(call=kept)
@@ -193,4 +195,4 @@ class _MemoryRun:
 
     def _go_on(self) -> None:
         if self._must_stop():
-            raise ExecutionAbandoned(f"The workflow run {self.id!r} was stopped.")
+            raise ExecutionAbandoned(f"The workflow run {self.id!r} was stopped because its hub is stopping.")

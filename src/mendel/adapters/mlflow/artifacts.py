@@ -116,7 +116,10 @@ class MlflowArtifacts:
                 known = _local(self._client.get_logged_model(uuid).artifact_location)
             self._places[uuid] = known
         if not known.is_dir():
-            raise ArtifactNotFound(f"The files of {uuid} are gone from {known}.", remedy="Restore them from a backup.")
+            raise ArtifactNotFound(
+                (f"The artefact of version {uuid} is missing from {known}."),
+                remedy="Restore the directory from a backup.",
+            )
         return known
 
     def mirror(self, model: ModelName, state: Mirror) -> Mirror:
@@ -239,8 +242,8 @@ def _local(location: str) -> Path:
     url = urlparse(location)
     if url.scheme not in {"", "file"}:
         raise Unsupported(
-            f"The artefact location {location} is not a local path.",
-            remedy="Mount the artefact root as a file system.",
+            f"MLflow's artefact location {location} is not a local path.",
+            remedy="Mount the location as a file system, and set MLflow's artefact root to the mounted path.",
         )
     return Path(unquote(url.path))
 

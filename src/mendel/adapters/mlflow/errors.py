@@ -28,9 +28,9 @@ def translated() -> Iterator[None]:
         yield
     except MlflowException as error:
         if error.error_code in ABSENT:
-            raise ArtifactNotFound(f"MLflow does not have it: {error.message}") from error
+            raise ArtifactNotFound(f"MLflow does not have the requested version or model: {error.message}") from error
         if error.error_code in _REFUSED:
-            raise InvalidInput(f"MLflow refuses it: {error.message}") from error
-        raise StoreUnavailable(f"MLflow does not answer: {error.message}") from error
+            raise InvalidInput(f"MLflow refuses a name, tag or metric: {error.message}") from error
+        raise StoreUnavailable(f"MLflow failed: {error.message}") from error
     except OSError as error:
-        raise StoreUnavailable(f"The artefacts cannot be read or written: {error}.") from error
+        raise StoreUnavailable(f"MLflow's artefact directory cannot be read or written: {error}.") from error

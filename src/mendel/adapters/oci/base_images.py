@@ -61,7 +61,7 @@ class BaseImages(Bases):
 
     def pin(self, reference: str, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> BasePin:
         """Contacts the network only for a reference without a digest."""
-        with translated_write_errors(self._cache.directory, lost="the base was not kept"):
+        with translated_write_errors(self._cache.directory, lost="the base image was not stored"):
             found = self._find(reference, platform, on_progress)
             inside = self._inside(self._loaded(found, reference, platform))
         return BasePin(
@@ -74,7 +74,7 @@ class BaseImages(Bases):
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:
         """Looks in the cache, then in local layouts, then in the source that the pin's reference names."""
-        with translated_write_errors(self._cache.directory, lost="the base was not kept"):
+        with translated_write_errors(self._cache.directory, lost="the base image was not stored"):
             found = self._at_hand(pin.digest, platform) or self._find(_pinned(pin), platform, on_progress)
         if found.digest != pin.digest:
             raise ImageNotFound(
@@ -93,7 +93,10 @@ class BaseImages(Bases):
                 return self._adopt(layout, choose(layout, name, platform, reference), on_progress)
         if reference.startswith(_OTHER_TRANSPORTS):
             raise InvalidValue(
-                f"Mendel does not read base images from {reference.partition(':')[0]}.",
+                (
+                    f"The base image {reference} cannot be read: the prefix {reference.partition(':')[0]}: "
+                    "is not supported."
+                ),
                 remedy=(
                     "Use host/name:tag, oci:DIRECTORY, or oci-archive:FILE; FILE may also be written by 'docker save'."
                 ),
@@ -108,12 +111,15 @@ class BaseImages(Bases):
             known = "" if former is None else f"; {reference.pinned(former.digest)} is on this machine"
             raise RegistryUnavailable(
                 f"Cannot fetch the base image {reference}: this machine is offline.",
-                remedy=f"Go online, or name the base image by its digest or as oci:DIRECTORY{known}.",
+                remedy=f"Connect to the network, or set build.base_image to a digest or to oci:DIRECTORY{known}.",
             )
         try:
             found = self._remote.pull(reference, platform, self._cache, on_progress=on_progress)
         except RegistryUnavailable as error:
-            remedy = f"{error.remedy} Without a registry, make a base image from Debian packages: mendel base"
+            remedy = (
+                f"{error.remedy} If you have no image registry, make a base image from Debian packages "
+                "with: mendel base"
+            )
             raise RegistryUnavailable(error.message, retry_after=error.retry_after, remedy=remedy.strip()) from error
         self._cache.name([_key(reference, platform)], found)
         return found
@@ -142,7 +148,7 @@ class BaseImages(Bases):
                 verify_blob(layout, part.digest)
                 self._cache.adopt(layout.path(part.digest), part.digest)
             done += part.size
-            on_progress(TaskProgress(doing="keeping the base", done=done, total=total))
+            on_progress(TaskProgress(doing="storing the base image", done=done, total=total))
         return image
 
     def _loaded(self, image: Descriptor, reference: str, platform: Platform) -> LoadedBase:
@@ -173,8 +179,10 @@ class BaseImages(Bases):
                 return path, ":".join(parts[count:]) or None
         whole = self._root / Path(text).expanduser()
         raise ImageNotFound(
-            f"There is no base image at {whole}.",
-            remedy="Make a base image there with mendel base, or set build.base_image to the image of a registry.",
+            f"The base image {whole} does not exist.",
+            remedy=(
+                "Make the base image with 'mendel base', or set build.base_image to the name of an image in a registry."
+            ),
         )
 
 
@@ -190,8 +198,8 @@ def choose(layout: Layout, name: str | None, platform: Platform, reference: str)
         if candidate.platform in {None, str(platform)}:
             return replace(candidate, annotations={}, platform=None)
     raise ImageNotFound(
-        f"The base image {reference} has no variant for {platform}.",
-        remedy="Choose a base image that is made for this platform.",
+        f"The base image {reference} has no image for the platform {platform}.",
+        remedy=f"Set build.base_image to an image that supports {platform}.",
     )
 
 
@@ -205,7 +213,8 @@ def require_platform(config: Mapping[str, Any], platform: Platform, reference: s
     own = f"{config.get('os')}/{config.get('architecture')}"
     if own != str(platform):
         raise ImageNotFound(
-            f"The base image {reference} is for {own}, not for {platform}.", remedy="Choose another base image."
+            f"The base image {reference} is for the platform {own}, not for {platform}.",
+            remedy=f"Set build.base_image to an image for {platform}.",
         )
 
 
@@ -224,10 +233,16 @@ def _entry(layout: Layout, name: str | None, reference: str) -> Descriptor:
     if len(found) == 1:
         return found[0]
     if not found:
-        message = f"{layout.directory} has no image {name}." if name else f"{layout.directory} has no image."
+        message = (
+            f"The image directory {layout.directory} has no image {name}."
+            if name
+            else f"The image directory {layout.directory} has no image."
+        )
     else:
-        message = f"{reference} contains several images."
-    raise ImageNotFound(message, remedy=f"Name one of: {', '.join(filter(None, names)) or 'none has a name'}.")
+        message = f"The base image {reference} is ambiguous: the directory contains several images."
+    raise ImageNotFound(
+        message, remedy=f"Append one of these names: {', '.join(filter(None, names)) or '(no image has a name)'}."
+    )
 
 
 def _is_named(entry: Descriptor, name: str) -> bool:

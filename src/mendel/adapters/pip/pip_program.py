@@ -55,8 +55,8 @@ class Finished:
 
     def failure(self, doing: str) -> ProgramFailed:
         """Make the error for a failed run of pip whose output has no known cause."""
-        why = "took too long" if self.late else f"ended with status {self.status}"
-        return ProgramFailed(f"pip could not {doing}: it {why}.", log_tail=self.tail)
+        why = "did not end in time" if self.late else f"ended with exit code {self.status}"
+        return ProgramFailed(f"pip could not {doing}: pip {why}.", log_tail=self.tail)
 
     @property
     def offline(self) -> bool:
@@ -96,7 +96,7 @@ class Pip:
             Unsupported: The interpreter has no pip.
         """
         if self._python == sys.executable and importlib.util.find_spec("pip") is None:
-            raise Unsupported("This Python has no pip.", remedy="Install it: pip install 'mendel[build]'")
+            raise Unsupported("pip is not installed in Mendel's Python.", remedy="Install the extra 'mendel[build]'.")
         environment = json.dumps(marker_environment(base, platform))
         options = ("--disable-pip-version-check", "--no-input", "--no-color")
         name, *rest = arguments

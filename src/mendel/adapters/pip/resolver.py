@@ -111,7 +111,7 @@ class PipResolver(Resolver):
     def _refused(self, finished: Finished, base: BasePin, platform: Platform) -> Exception:
         where = f"Python {base.python} on {platform} with glibc {base.glibc}"
         if finished.late or finished.offline:
-            return finished.failure("reach an index" if finished.offline else "resolve the requirements")
+            return finished.failure("reach a package index" if finished.offline else "resolve the requirements")
         unmatched = next((found for line in finished.lines if (found := _UNMATCHED.search(line))), None)
         if unmatched is not None:
             reason = self._unmatched(unmatched[1], f"{unmatched[1]}{unmatched[2]}".strip(), base, platform)
@@ -121,9 +121,12 @@ class PipResolver(Resolver):
         conflict = tuple(_conflict(finished.lines))
         if conflict:
             return BuildRefused(
-                f"The requirements contradict each other for {where}.",
+                f"The requirements cannot all be met for {where}.",
                 reasons=conflict,
-                remedy="Loosen one of the requirements; the list includes Mendel's own where they conflict.",
+                remedy=(
+                    "Allow more versions in one of the listed requirements; requirements of Mendel itself "
+                    "cannot be changed."
+                ),
             )
         return finished.failure("resolve the requirements")
 
@@ -131,8 +134,8 @@ class PipResolver(Resolver):
         """Explain why a requirement has no wheel: the index does not know the name, or has no fitting wheel."""
         known = self._pip.run("index", "versions", name, base=base, platform=platform, wheels_only=False)
         if known.status:
-            return f"{asked}: no index has this distribution"
-        return f"{asked}: the index has only sources, or wheels for other platforms"
+            return f"{asked}: no package index has this distribution"
+        return f"{asked}: the package index has only source distributions, or wheels for other platforms"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,11 @@ class CachedWheels(Wheels):
         """Looks in the project's directory first, then in the cache."""
         found = self._at_hand(pin)
         if found is None:
-            raise _not_found(pin, "it is neither in the project nor in the cache")
+            raise _not_found(pin, "the wheel is neither in mlserver.wheels/ nor in the cache")
         if file_digest(found) != pin.sha256:
             raise DigestMismatch(
-                f"{found} does not have the content that the lock pins ({pin.sha256}).",
-                remedy="Delete the file and try again, or run: mendel lock --upgrade",
+                f"The wheel {found} does not have the content that mlserver.lock pins ({pin.sha256}).",
+                remedy="Delete this file and try again, or pin new wheels with: mendel lock --upgrade",
             )
         return found
 
@@ -91,7 +91,7 @@ class CachedWheels(Wheels):
             return target
         if file_digest(file) != pin.sha256:
             raise DigestMismatch(
-                f"{pin.filename} was fetched, but its content differs from the pinned content.",
+                f"The fetched wheel {pin.filename} does not have the content that mlserver.lock pins ({pin.sha256}).",
                 remedy="Run: mendel lock --upgrade",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class CachedWheels(Wheels):
         if not file.is_file():  # the content may be stored under another file name: compare digests
             file = next((other for other in sorted(into.iterdir()) if file_digest(other) == pin.sha256), file)
         if not file.is_file():
-            raise _not_found(pin, "the index delivered another file")
+            raise _not_found(pin, "the package index delivered another file")
         self.keep(file, pin)
 
     def _at_hand(self, pin: WheelPin) -> Path | None:
@@ -166,13 +166,13 @@ def _not_fetched(missing: Sequence[WheelPin], finished: Finished) -> Exception:
     pin = next((pin for pin in missing if pin.name in names), missing[0])
     if any(_DIFFERS in line for line in finished.lines):
         return DigestMismatch(
-            f"The index has {_different(finished, missing)} with content that differs from the lock.",
-            remedy="Find out why the content changed; to accept the new content, run: mendel lock --upgrade",
+            f"The package index has {_different(finished, missing)} with content that differs from mlserver.lock.",
+            remedy="Find out why the content changed, or accept the new content with: mendel lock --upgrade",
         )
     if finished.offline:
-        return _not_found(pin, "no index answered")
+        return _not_found(pin, "no package index answered")
     if names:
-        return _not_found(pin, "no index has this wheel any more")
+        return _not_found(pin, "no package index has this wheel any more")
     return finished.failure(f"fetch {len(missing)} wheels")
 
 
@@ -185,7 +185,10 @@ def _different(finished: Finished, missing: Sequence[WheelPin]) -> str:
 def _not_found(pin: WheelPin, why: str) -> WheelNotFound:
     return WheelNotFound(
         f"The wheel {pin.filename} ({pin.sha256}) was not found: {why}.",
-        remedy="Commit the wheel with mendel lock --vendor where an index has the wheel, or run: mendel lock --upgrade",
+        remedy=(
+            "Run 'mendel lock --vendor' on a machine with the wheel and commit mlserver.wheels/, or run: "
+            "mendel lock --upgrade"
+        ),
     )
 
 

@@ -149,7 +149,7 @@ class Hub:
             yield
         except httpx.HTTPError as error:
             detail = str(error) or type(error).__name__
-            raise HubUnavailable(f"The hub at {self._url} does not answer {what}: {detail}.") from error
+            raise HubUnavailable(f"The hub at {self._url} did not answer {what}: {detail}.") from error
 
 
 class HubStatistics:
@@ -185,7 +185,9 @@ class Directory:
             try:
                 state = from_json(self._state.read_bytes(), DesiredState)
             except OSError as error:
-                raise HubUnavailable(f"{self._state} cannot be read: {error.strerror}.") from error
+                raise HubUnavailable(
+                    f"The file of the desired state, {self._state}, cannot be read: {error.strerror}."
+                ) from error
             if state.revision > after:
                 return state
             await asyncio.sleep(self._look_every)
@@ -195,22 +197,25 @@ class Directory:
         """Copy the artefact *digest* and check its digest."""
         tree = self._artifacts / digest.hex
         if not tree.is_dir():
-            raise ArtifactNotFound(f"There is no artefact {digest} in {self._artifacts}.")
+            raise ArtifactNotFound(f"The artefact {digest} is not in the directory {self._artifacts}.")
         await asyncio.to_thread(shutil.copytree, tree, into)
         found = await asyncio.to_thread(tree_digest, into)
         if found != digest:
             raise DigestMismatch(
-                f"The artefact in {tree} has digest {found}.", remedy=f"Restore the artefact with digest {digest}."
+                f"The artefact in {tree} has digest {found}, not {digest}.",
+                remedy=f"Restore the artefact with digest {digest}.",
             )
 
 
 def _refuse(answer: httpx.Response, what: str, *, absent: type[NotFound] = ArtifactNotFound) -> None:
     if answer.is_success:
         return
-    message = f"The hub answered {answer.status_code} for {what}: {answer.text[:200]}"
+    message = f"The hub answered the request for {what} with status {answer.status_code}: {answer.text[:200]}"
     match answer.status_code:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
-            raise Unauthenticated(message, remedy="Give the server a key with the scopes read and label.")
+            raise Unauthenticated(
+                message, remedy="Set MENDEL_KEY of the server to an API key with the scopes read and label."
+            )
         case httpx.codes.NOT_FOUND:
             raise absent(message)
         case httpx.codes.CONFLICT:

@@ -81,7 +81,14 @@ def _listen_all(host: str, door: DoorSettings) -> Iterator[socket.socket]:
         except PortInUse:
             if port not in door.dispensable:
                 raise
-            _log.warning("port_taken", port=port, remedy=f"It is left out; name it in {door.setting} to insist.")
+            _log.warning(
+                "port_taken",
+                port=port,
+                remedy=(
+                    f"The server starts without this port. Set {door.setting} to this port to make the "
+                    "start fail instead."
+                ),
+            )
 
 
 def _listen(host: str, port: int, door: DoorSettings) -> socket.socket:
@@ -98,10 +105,10 @@ def _listen(host: str, port: int, door: DoorSettings) -> socket.socket:
         if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
             raise
         variable = f"MENDEL_{door.setting.upper().replace('.', '__')}"
-        off = "" if door.health_path else f"; {variable}=off opens no {door.title} door"
+        off = "" if door.health_path else f", or set {variable}=off to serve without {door.title}"
         raise PortInUse(
-            f"The {door.title} port {port} on {host} cannot be taken: {os.strerror(error.errno)}.",
-            remedy=f"Stop what listens on {port}, or choose another port ({door.setting}){off}.",
+            f"The {door.title} port {port} on {host} cannot be opened: {os.strerror(error.errno)}.",
+            remedy=f"Stop the program that uses port {port}, or set {door.setting} to another port{off}.",
         ) from error
     listener.setblocking(False)
     listener.set_inheritable(True)

@@ -202,6 +202,6 @@ def _check_format(template: str) -> None:
         _fill(template, dict.fromkeys(_FIELDS, ""))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidSettings(
-            f"server.logger.format {template!r} cannot be filled: {error}.",
-            remedy=f"Write %(message)s; there are {', '.join(_FIELDS)}.",
+            f"The log format {template!r} in server.logger.format is invalid: {error}.",
+            remedy=f"Write fields as in %(message)s; the fields are {', '.join(_FIELDS)}.",
         ) from error

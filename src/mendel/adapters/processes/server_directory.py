@@ -42,7 +42,8 @@ async def lock_directory(directory: Path, *, within: timedelta) -> int:
             return lock
     os.close(lock)
     raise DirectoryInUse(
-        f"A server already runs on {directory}.", remedy="Stop it, or give this one a directory of its own."
+        f"Another server already uses the directory {directory}.",
+        remedy="Stop the other server, or start this server with another --directory.",
     )
 
 

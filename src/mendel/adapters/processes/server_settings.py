@@ -57,11 +57,13 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if (self.hub is None) == (self.desired_file is None) or (self.desired_file is None) != (self.artifacts is None):
             raise InvalidSettings(
-                "A server serves what one hub, or one file, desires.",
-                remedy="Give either hub, or desired_file and artifacts.",
+                "The settings of a server name neither a hub nor a file of the desired state, or both.",
+                remedy="Set either hub, or desired_file together with artifacts.",
             )
         if not any(door.ports and door.health_path for door in self.doors):
-            raise InvalidSettings("A server needs a port that answers health checks.")
+            raise InvalidSettings(
+                "The server has no REST port, so nothing answers health checks.", remedy="Set serving.rest_ports."
+            )
 
     def with_ports(self, door: str, ports: tuple[int, ...], *, dispensable: tuple[int, ...] = ()) -> ServeSettings:
         """Give these settings with other *ports* of the door *door*."""

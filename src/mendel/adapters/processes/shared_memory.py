@@ -43,7 +43,10 @@ class Block:
             self._map = mmap.mmap(file.fileno(), _SIZE_BYTES, access=access)
         if self._map[:8] != _MAGIC:
             self._map.close()
-            raise Corrupt(f"{path} is not a block of counters.", remedy="Remove it while nothing runs there.")
+            raise Corrupt(
+                f"The counter file {path} is damaged.",
+                remedy="Stop the server, delete the file, and start the server again.",
+            )
         self.cells = memoryview(self._map)[_CELLS_AT:].cast("q")
         self._read_bytes = 0
         self._places: dict[Series, tuple[int, int]] = {}

@@ -193,9 +193,11 @@ def _fault(order: JobOrder, code: int, limits: Limits, log: Path) -> RunnerFaile
     if code == OUT_OF_MEMORY or (code and any(word in tail for word in _MEMORY_WORDS)):
         return memory_exceeded(order, tail)
     number = code - _SIGNALLED if code > _SIGNALLED else -code
-    how = f"by {signal.Signals(number).name}" if number > 0 else f"with status {code}"
+    how = f"by signal {signal.Signals(number).name}" if number > 0 else f"with exit code {code}"
     last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(f"{order} ended {how}: {last}", log_tail=tail, remedy=f"The complete log is in {log}.")
+    return RunnerFailed(
+        f"{order} ended {how}: {last}", log_tail=tail, remedy=f"Read the complete log of the job: {log}"
+    )
 
 
 def _tail(log: Path) -> str:

@@ -285,7 +285,11 @@ class _Server:
                 if self._upload is not None:
                     await self._upload.send_all()
         if self._upload is not None and self._upload.waiting:
-            _log.warning("segments_kept", waiting=self._upload.waiting, remedy="They are sent after the next start.")
+            _log.warning(
+                "segments_kept",
+                waiting=self._upload.waiting,
+                remedy="These segments of the prediction log will be sent after the next start.",
+            )
 
     def _on_stop_signal(self) -> None:
         if self._stop.is_set():

@@ -150,5 +150,5 @@ def from_line(line: bytes) -> Message:
         envelope = msgspec.json.decode(line)
         kind = _KINDS[envelope["type"]]
     except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise InvalidValue(f"Not a message between supervisor and worker: {line[:80]!r}.") from error
+        raise InvalidValue(f"The supervisor or a worker sent an invalid message: {line[:80]!r}.") from error
     return from_builtins(envelope["body"], kind)

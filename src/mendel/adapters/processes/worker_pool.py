@@ -245,7 +245,12 @@ class WorkerPool:
         worker = line.worker
         worker.child.signal(signal.SIGTERM)
         if not await _wait(worker.child.gone, self._patience):
-            _log.error(f"{self._role}_killed", slot=line.slot, pid=worker.child.pid, reason="it did not drain in time")
+            _log.error(
+                f"{self._role}_killed",
+                slot=line.slot,
+                pid=worker.child.pid,
+                reason="the worker did not finish its requests in time",
+            )
             worker.child.signal(signal.SIGKILL)
             await worker.child.gone.wait()
 

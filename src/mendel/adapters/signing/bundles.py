@@ -78,13 +78,15 @@ def verify_bundle(bundle: bytes, key: VerifyingKey) -> bytes:
     hint = parsed.verification_material.public_key.hint if parsed.verification_material.public_key else ""
     if hint and hint != key.hint:
         raise SignatureInvalid(
-            f"It was signed with another key (its public half has the hash {hint[:12]}..., the given one "
-            f"{key.hint[:12]}...).",
-            remedy="Give the public key of the signer.",
+            f"The signature was made with another key: the signer's public key has the hash {hint[:12]}..., the given "
+            f"public key has the hash {key.hint[:12]}...",
+            remedy="Give the public key file of the signer.",
         )
     content = _content(parsed)
     if not key.holds(content.signature, _encoded(content.payload)):
-        raise SignatureInvalid("The signature does not hold: it was made over other content, or with another key.")
+        raise SignatureInvalid(
+            "The signature does not match: the signed content was changed, or another key made the signature."
+        )
     return content.payload
 
 
@@ -97,10 +99,11 @@ def _parsed(bundle: bytes) -> _Bundle:
     try:
         parsed = msgspec.json.decode(bundle, type=_Bundle)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SignatureInvalid(f"It is not a whole signature bundle: {error}.") from error
+        raise SignatureInvalid(f"The signature file is not a complete Sigstore bundle: {error}.") from error
     if parsed.media_type != SIGSTORE_BUNDLE or parsed.dsse_envelope.payload_type != IN_TOTO:
         raise SignatureInvalid(
-            f"It is a {parsed.media_type} of {parsed.dsse_envelope.payload_type}, not a bundle v0.3 of a statement."
+            f"The signature file has the type {parsed.media_type} with the content type "
+            f"{parsed.dsse_envelope.payload_type}; Mendel reads only Sigstore bundles v0.3 of in-toto statements."
         )
     return parsed
 
@@ -108,11 +111,13 @@ def _parsed(bundle: bytes) -> _Bundle:
 def _content(bundle: _Bundle) -> _Content:
     envelope = bundle.dsse_envelope
     if len(envelope.signatures) != 1:
-        raise SignatureInvalid(f"A bundle has one signature; this one has {len(envelope.signatures)}.")
+        raise SignatureInvalid(
+            f"The signature file has {len(envelope.signatures)} signatures; Mendel reads only files with one signature."
+        )
     try:
         return _Content(
             payload=base64.b64decode(envelope.payload, validate=True),
             signature=base64.b64decode(envelope.signatures[0].sig, validate=True),
         )
     except binascii.Error as error:
-        raise SignatureInvalid(f"Its content is not base64: {error}.") from error
+        raise SignatureInvalid(f"The content of the signature file is not base64: {error}.") from error

@@ -114,11 +114,12 @@ def read_signing_key(path: Path, *, password: bytes | None = None) -> SigningKey
     try:
         key = load_pem_private_key(pem, password)
     except TypeError as error:  # a password for an unencrypted key, or none for an encrypted key
-        wanted = "needs no password" if password else "is encrypted and needs its password"
-        raise InvalidInput(f"The key {path} {wanted}.") from error
+        wanted, remedy = ("is not encrypted", "Unset") if password else ("is encrypted", "Set")
+        raise InvalidInput(f"The key {path} {wanted}.", remedy=f"{remedy} MENDEL_SIGNING_PASSWORD.") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise InvalidInput(
-            f"{path} is not a private key, or the password is wrong.", remedy="Make one with: mendel signing-key new"
+            f"The file {path} is not a private key, or the password in MENDEL_SIGNING_PASSWORD is wrong.",
+            remedy="Make a private key with: mendel signing-key new FILE",
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _HASHES:
         raise _not_elliptic(path)
@@ -137,7 +138,9 @@ def read_verifying_key(path: Path) -> VerifyingKey:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidInput(f"{path} is not a public key in PEM.", remedy="Give the .pub file of the key.") from error
+        raise InvalidInput(
+            f"The file {path} is not a public key in PEM format.", remedy="Give the signer's .pub file."
+        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
         raise _not_elliptic(path)
     return VerifyingKey(key)
@@ -148,9 +151,11 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_MOST_BYTES)
     except FileNotFoundError as error:
-        raise NotFound(f"There is no key {path}.", remedy="Make one with: mendel signing-key new") from error
+        raise NotFound(
+            f"The key file {path} does not exist.", remedy="Make a key with: mendel signing-key new FILE"
+        ) from error
     except OSError as error:
-        raise InvalidInput(f"The key {path} cannot be read: {error.strerror}.") from error
+        raise InvalidInput(f"The key file {path} cannot be read: {error.strerror}.") from error
 
 
 def _create(path: Path, content: bytes, *, mode: int) -> None:
@@ -159,16 +164,19 @@ def _create(path: Path, content: bytes, *, mode: int) -> None:
     except FileExistsError as error:
         raise _exists(path) from error
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error
+        raise InvalidInput(f"The key file {path} cannot be written: {error.strerror}.") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
 
 
 def _exists(path: Path) -> AlreadyExists:
-    return AlreadyExists(f"{path} exists.", remedy="Choose another name: keys are never written over.")
+    return AlreadyExists(
+        f"The key file {path} already exists.", remedy="Choose another file name; Mendel never overwrites keys."
+    )
 
 
 def _not_elliptic(path: Path) -> InvalidInput:
     return InvalidInput(
-        f"{path} is not a key on P-256, P-384 or P-521.", remedy="Make one with: mendel signing-key new"
+        f"The key {path} is not on the curve P-256, P-384 or P-521.",
+        remedy="Make a key with: mendel signing-key new FILE",
     )

@@ -92,7 +92,7 @@ def sign_model(directory: Path, key: SigningKey, *, signature: Path, ignore: tup
     ignored = tuple(sorted({*_IGNORED, *ignore, *(() if inside is None else (inside,))}))
     files = _digests(directory, ignored=ignored, algorithm="sha256")
     if not files:
-        raise InvalidInput(f"{directory} holds no file to sign.")
+        raise InvalidInput(f"The directory {directory} contains no file to sign.")
     resources = [{"name": name, "algorithm": "sha256", "digest": files[name]} for name in files]
     whole = _root(files.values())
     statement = render_statement(
@@ -130,7 +130,9 @@ def verify_model(directory: Path, key: VerifyingKey, *, signature: Path) -> Sign
     found = _digests(directory, ignored=ignored, algorithm=predicate.serialization.hash_type)
     if reasons := tuple(_differences(signed, found)):
         raise SignatureInvalid(
-            f"{directory} is not what was signed.", reasons=reasons, remedy="Get the model again, or sign it anew."
+            f"The files in {directory} differ from the signed files.",
+            reasons=reasons,
+            remedy="Get the model directory again, or sign the directory again with: mendel sign model",
         )
     return SignedModel(name=name, digest=whole, files=tuple(signed), ignored=ignored)
 
@@ -140,26 +142,26 @@ def _read(statement: bytes) -> tuple[str, Digest, _Predicate]:
     try:
         told = msgspec.json.decode(statement, type=_Statement)
         if (told.type, told.predicate_type) != (STATEMENT_TYPE, MODEL_SIGNATURE_TYPE):
-            raise SignatureInvalid(f"The signature is for a {told.predicate_type}, not for a model directory.")
+            raise SignatureInvalid(f"The signature file signs a {told.predicate_type}, not a model directory.")
         predicate = msgspec.json.decode(told.predicate, type=_Predicate)
     except msgspec.DecodeError as error:
-        raise SignatureInvalid(f"It signs no model directory: {error}.") from error
+        raise SignatureInvalid(f"The signature file does not sign a model directory: {error}.") from error
     _require_readable(predicate.serialization)
     names = [resource.name for resource in predicate.resources]
     if len(told.subject) != 1 or not names or len(set(names)) != len(names):
-        raise SignatureInvalid("The signed list of files contradicts itself.")
+        raise SignatureInvalid("The signature file lists no file, or the same file twice.")
     whole = _root(resource.digest for resource in predicate.resources)
     if whole.hex != told.subject[0].digest.sha256:
-        raise SignatureInvalid("The signed list of files does not have the signed digest.")
+        raise SignatureInvalid("The list of files in the signature file does not match the signed digest.")
     return told.subject[0].name, whole, predicate
 
 
 def _require_readable(how: _Serialization) -> None:
     if how.method != "files" or how.hash_type not in _HASHES or how.allow_symlinks:
-        links = ", following links" if how.allow_symlinks else ""
+        links = " and symbolic links" if how.allow_symlinks else ""
         raise Unsupported(
-            f"It was signed by {how.method} with {how.hash_type}{links}.",
-            remedy="Verify it with the command model_signing, or sign whole files with SHA-256.",
+            f"The signature uses the method {how.method} with {how.hash_type}{links}, which Mendel cannot verify.",
+            remedy="Verify the directory with the program model_signing, or sign the directory with: mendel sign model",
         )
 
 
@@ -179,8 +181,8 @@ def _files(directory: Path, ignored: tuple[PurePosixPath, ...]) -> Iterator[tupl
             continue
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise InvalidInput(
-                f"{name} in {directory} is not a regular file, and a signature covers content.",
-                remedy="Replace links and special files by copies.",
+                f"{name} in {directory} is a symbolic link or special file, which cannot be signed.",
+                remedy="Replace the link by a copy, or exclude the path with --ignore.",
             )
         if path.is_file():
             yield name, path
@@ -206,13 +208,13 @@ def _root(digests: Iterable[str]) -> Digest:
         for digest in digests:
             whole.update(bytes.fromhex(digest))
     except ValueError as error:
-        raise SignatureInvalid(f"A signed digest is not hexadecimal: {error}.") from error
+        raise SignatureInvalid(f"A digest in the signature file is not hexadecimal: {error}.") from error
     return Digest(f"sha256:{whole.hexdigest()}")
 
 
 def _require_directory(directory: Path) -> None:
     if not directory.is_dir():
-        raise NotFound(f"There is no directory {directory}.")
+        raise NotFound(f"The directory {directory} does not exist.")
 
 
 def _inside(signature: Path, directory: Path) -> str | None:
@@ -226,11 +228,13 @@ def _bundle(signature: Path) -> bytes:
         with signature.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise NotFound(f"There is no signature {signature}.", remedy="Make one with: mendel sign model") from error
+        raise NotFound(
+            f"The signature file {signature} does not exist.", remedy="Sign the directory with: mendel sign model"
+        ) from error
     except OSError as error:
-        raise InvalidInput(f"The signature {signature} cannot be read: {error.strerror}.") from error
+        raise InvalidInput(f"The signature file {signature} cannot be read: {error.strerror}.") from error
     if len(content) > _MOST_BYTES:
-        raise TooLarge(f"{signature} has more than {_MOST_BYTES >> 20} MiB; no signature of a model is that long.")
+        raise TooLarge(f"The signature file {signature} is larger than the limit of {_MOST_BYTES >> 20} MiB.")
     return content
 
 

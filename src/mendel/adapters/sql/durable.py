@@ -120,7 +120,10 @@ class SqlLedger:
             select(ledger_head.c.sequence, ledger_head.c.hash).where(ledger_head.c.id == _HEAD).with_for_update()
         ).first()
         if head is None:
-            raise StoreUnavailable("The ledger has no head row.", remedy="Prepare the database schema first.")
+            raise StoreUnavailable(
+                "The database has no ledger.",
+                remedy="Start the hub on this database once; the start creates the tables.",
+            )
         self._refuse_repeated(events)
         sequence, previous = head.sequence, head.hash
         for event in events:

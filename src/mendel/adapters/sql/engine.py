@@ -45,7 +45,7 @@ def open_engine(where: Path | str, *, busy_timeout: timedelta = timedelta(second
     if backend == "sqlite" and url.database:
         return _open_sqlite(Path(url.database), busy_timeout)
     if backend not in {"postgresql", "postgres"}:
-        raise InvalidSettings(f"Mendel keeps its state in SQLite or PostgreSQL, not in {backend!r}.")
+        raise InvalidSettings(f"The database kind {backend!r} is not supported.", remedy="Use SQLite or PostgreSQL.")
     return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, isolation_level="SERIALIZABLE")
 
 
@@ -84,15 +84,17 @@ def translated() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise Conflict(f"The database refuses the change: {error.orig}.") from error
+        raise Conflict(f"The database rejected the change: {error.orig}.") from error
     except PoolTimeout as error:
-        raise StoreUnavailable(f"No connection to the database became free: {error}.") from error
+        raise StoreUnavailable(f"All database connections stayed in use until the timeout: {error}.") from error
     except DBAPIError as error:
         if _is_damage(error):
-            raise Corrupt(f"The database is damaged: {error.orig}.", remedy="Restore it from a backup.") from error
+            raise Corrupt(
+                f"The database is damaged: {error.orig}.", remedy="Restore the database from a backup."
+            ) from error
         if _is_ours(error):
             raise
-        raise StoreUnavailable(f"The database does not answer: {error.orig}.") from error
+        raise StoreUnavailable(f"The database did not answer: {error.orig}.") from error
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -143,8 +145,8 @@ def _refuse_network(path: Path) -> None:
     kind = file_system_of(path, mounts.read_text())
     if kind in _NETWORK_FILE_SYSTEMS:
         raise InvalidSettings(
-            f"{path} lies on a network file system ({kind}), where SQLite loses data.",
-            remedy="Put the data directory on a local disk.",
+            f"The database {path} is on a network file system ({kind}), where SQLite may lose data.",
+            remedy="Move the data directory to a local disk, and name the new directory with --directory.",
         )
 
 

@@ -36,8 +36,11 @@ def prepare_schema(engine: Engine) -> None:
         found = schema_version(connection)
         if found > SCHEMA_VERSION:
             raise SchemaTooNew(
-                f"The database has schema {found}; this Mendel knows up to {SCHEMA_VERSION}.",
-                remedy="Upgrade Mendel, or use another .mendel directory.",
+                (
+                    f"The database has schema version {found}; the installed Mendel supports versions up "
+                    f"to {SCHEMA_VERSION}."
+                ),
+                remedy="Upgrade Mendel, or name another data directory with --directory.",
             )
         if found < SCHEMA_VERSION:
             _migrate(connection)

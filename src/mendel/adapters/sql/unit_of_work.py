@@ -51,9 +51,9 @@ class _Turns:
     @contextmanager
     def taken(self) -> Iterator[None]:
         if getattr(self._here, "writes", False):
-            raise RuntimeError("A writing transaction was opened inside another one.")
+            raise RuntimeError("A writing transaction was opened inside another writing transaction.")
         if self._turn is not None and not self._turn.acquire(timeout=_LONGEST_TURN.total_seconds()):
-            raise StoreUnavailable(f"Another writer of this process has not ended within {_LONGEST_TURN}.")
+            raise StoreUnavailable(f"Another writing transaction of this process did not end within {_LONGEST_TURN}.")
         self._here.writes = True
         try:
             yield
@@ -90,7 +90,9 @@ class _SqlTransaction:
 
     def _must_write(self) -> None:
         if not self._writes:
-            raise RuntimeError("A reading transaction cannot append or start anything; use write.")
+            raise RuntimeError(
+                "A reading transaction cannot append events or start workflows; open the transaction with write()."
+            )
 
 
 class SqlUnitOfWork:

@@ -48,5 +48,5 @@ class ThreadBackend:
 
     def kill(self) -> None:
         if self._died is None:
-            self._died = "The model was unloaded."
+            self._died = "The model was unloaded, so it can no longer predict."
             self._predictor.close()

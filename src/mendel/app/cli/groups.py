@@ -113,7 +113,9 @@ class MendelGroup(click.Group):
         name = args[0]
         if name not in self.list_commands(ctx) and not name.startswith("-"):
             meant = ", ".join(map(repr, self._verbs(name) or get_close_matches(name, self._shown, n=1)))
-            raise click.UsageError(f"No such command {name!r}.{f' Did you mean {meant}?' if meant else ''}", ctx=ctx)
+            raise click.UsageError(
+                f"The command {name!r} does not exist.{f' Did you mean {meant}?' if meant else ''}", ctx=ctx
+            )
         return super().resolve_command(ctx, args)
 
     def _verbs(self, name: str) -> list[str]:

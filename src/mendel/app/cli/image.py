@@ -94,9 +94,11 @@ def build(
     from mendel.images import Platform  # noqa: PLC0415
 
     if sum((model is not None, classifier is not None, runtime)) > 1:
-        raise click.BadParameter("give one of --classifier, --model and --runtime")
+        raise click.BadParameter("give only one of --classifier, --model and --runtime")
     if base is not None and not runtime:
-        raise click.BadParameter("--base is for --runtime; a project names its base in build.base_image")
+        raise click.BadParameter(
+            "--base can only be used with --runtime; a project sets its base image in build.base_image of mlserver.yaml"
+        )
     with as_usage():
         wanted = None if platform is None else Platform.parse(platform)
     request = BuildRequest(
@@ -239,7 +241,7 @@ def verify(
     Check an image's labels, contents and signature.
 
     Labels are compared with the release tag, and every blob with its digest.
-    The attached documents (bill of materials, provenance, signature) must be about this image.
+    The attached documents (bill of materials, provenance, signature) must describe this image.
     """
     from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415
@@ -272,7 +274,9 @@ def clean(
         for kept in found:
             warn(f"  {', '.join(kept.image.references)} ({kept.where})")
         if json or not sys.stdin.isatty():
-            raise InvalidInput(f"{len(found)} images would be removed.", remedy="Confirm with --yes.")
+            raise InvalidInput(
+                f"{len(found)} images were not removed: confirmation is missing.", remedy="Confirm with --yes."
+            )
         click.confirm(f"Remove these {len(found)} images?", abort=True)
     remove_images(path, found)
     text = (f"✓ Removed {', '.join(kept.image.references)} ({kept.where})" for kept in found)
@@ -308,7 +312,7 @@ def _build_lines(report: BuildReport, *, dry_run: bool) -> Iterator[str]:
         yield f"  size      {report.size_bytes / 1e6:.1f} MB, {report.unpacked_bytes / 1e6:.0f} MB unpacked"
         yield f"  layers    {_layers(report.layers)}"
     if not report.verified:
-        yield f"  not verified: {report.platform} does not run on this machine"
+        yield f"  not verified: an image for {report.platform} cannot run on this machine"
     yield f"  {'reproducible from its tag' if report.reproducible else 'not reproducible from a tag'}"
     if report.loaded is not None:
         yield f"  loaded    into {report.loaded}"
@@ -320,14 +324,17 @@ def _build_lines(report: BuildReport, *, dry_run: bool) -> Iterator[str]:
 def _layers(layers: tuple[LayerRecord, ...]) -> str:
     made = [layer for layer in layers if not layer.reused]
     if not made:
-        return f"{len(layers)}, none of them new"
+        return f"{len(layers)}, all from the cache"
     return f"{len(layers)}, new: {', '.join(dict.fromkeys(layer.part.value for layer in made))}"
 
 
 def _push_lines(published: tuple[Published, ...]) -> Iterator[str]:
     for one in published:
         yield from (f"✓ Pushed {reference}" for reference in one.references)
-        yield f"  {one.digest}: {one.pushed_bytes / 1e6:.1f} MB sent, {one.skipped + one.mounted} blobs were there"
+        yield (
+            f"  {one.digest}: {one.pushed_bytes / 1e6:.1f} MB sent, {one.skipped + one.mounted} blobs were "
+            "already in the registry"
+        )
 
 
 def _verdict_lines(verdict: ImageVerdict) -> Iterator[str]:

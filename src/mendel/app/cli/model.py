@@ -96,7 +96,9 @@ def register(
     tree = Path(source)
     if "@" in source and not tree.exists():
         if image is None:
-            raise click.BadParameter("NAME@N is registered already; give --image REF to record its image")
+            raise click.BadParameter(
+                "version NAME@N is already registered; to record the image of the version, give --image REF"
+            )
         with hub(directory) as client:
             return _registered(registration.record_image(VersionRef.parse(source), image, client, path=path))
     request = registration.ArtifactRequest(
@@ -171,7 +173,7 @@ def approve(
 ) -> Result:
     """Record a version's policy approval, bias check or both."""
     if not (policy or bias):
-        raise click.BadParameter("give --policy, --bias or both")
+        raise click.BadParameter("give --policy, --bias, or both")
     with hub(directory) as client:
         record = client.approve(version, policy=policy, bias=bias)
     return Result(record, [f"{record.ref}: approved{' policy' if policy else ''}{' bias' if bias else ''}"])
@@ -258,7 +260,7 @@ def _trained_lines(trained: Trained) -> Iterator[str]:
 
 def _registered(done: RegisteredArtifact) -> Result:
     if done.image_seen is False:
-        warn("The registry does not answer: the image is recorded by its digest only, and its release is unknown.")
+        warn("The image registry did not answer: the image was recorded by its digest only, without its release.")
     return Result(done.version, _version_lines(done.version))
 
 
@@ -274,7 +276,7 @@ def _model_lines(found: ModelView) -> Iterator[str]:
     for route in found.deployment.routes:
         yield f"  {'serves':<10} version {route.version} for {route.share:.0%} of the traffic"
     for reason in health.reasons:
-        yield f"  {'because':<10} {reason}"
+        yield f"  {'reason':<10} {reason}"
     yield f"  {'servers':<10} {found.row.convergence}"
     yield f"  {'versions':<10} {len(found.versions)}"
     yield f"  {'policy':<10} version {found.policy.version}, {found.policy.hash[:12]}"

@@ -141,7 +141,7 @@ def told_plainly() -> Iterator[None]:
         error.show()
         raise SystemExit(error.exit_code) from error
     except click.Abort as error:
-        warn("Nothing was done.")
+        warn("The command was aborted; nothing was changed.")
         raise SystemExit(1) from error
     except MendelError as error:
         warn(f"error: {error.message}")

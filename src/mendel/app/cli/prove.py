@@ -62,8 +62,8 @@ def new_signing_key(
     return Result(
         {"private": str(file), "public": str(public), "hint": hint, "encrypted": password is not None},
         [
-            f"{file}: private, {'encrypted' if password else 'not encrypted'}; do not share it",
-            f"{public}: public; verifiers need it",
+            f"{file}: private key, {'encrypted' if password else 'not encrypted'}; keep this file secret",
+            f"{public}: public key; give this file to everyone who verifies signatures",
         ],
     )
 
@@ -89,7 +89,7 @@ def sign_model(
     signer = signing.read_signing_key(key, password=signing_password())
     where = output or directory / _SIGNATURE
     signed = signing.sign_model(directory, signer, signature=where, ignore=tuple(ignore or ()))
-    return Result(signed, [f"{where}: signs {len(signed.files)} files, {signed.digest}"])
+    return Result(signed, [f"{where}: signature of {len(signed.files)} files, {signed.digest}"])
 
 
 def verify_model(
@@ -103,13 +103,13 @@ def verify_model(
 
     where = signature or directory / _SIGNATURE
     signed = signing.verify_model(directory, signing.read_verifying_key(key), signature=where)
-    return Result(signed, [f"{directory}: {len(signed.files)} files as signed, {signed.digest}"])
+    return Result(signed, [f"{directory}: {len(signed.files)} files match the signature, {signed.digest}"])
 
 
 def _proof_lines(proof: LedgerProof) -> Iterator[str]:
-    yield f"The ledger holds: entries {proof.first} to {proof.last}, head {proof.head_hash[:16]}."
+    yield f"The hash chain of the ledger is intact: entries {proof.first} to {proof.last}, head {proof.head_hash[:16]}."
     if proof.anchors:
-        anchored = f"Anchored by signature up to {proof.anchored} ({proof.anchors} anchors)"
-        yield f"{anchored}; beyond, it is merely consistent."
+        anchored = f"Signed anchors confirm the entries up to {proof.anchored} ({proof.anchors} anchors)"
+        yield f"{anchored}; later entries are not confirmed by an anchor yet."
     else:
-        yield "No anchor was signed yet: it is merely consistent."
+        yield "No anchor was signed yet, so no signature confirms the entries."

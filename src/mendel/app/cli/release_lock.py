@@ -39,7 +39,7 @@ def lock(
     from mendel.projects import load_project  # noqa: PLC0415
 
     if check and (upgrade or vendor):
-        raise click.BadParameter("--check changes nothing and cannot be combined with --upgrade or --vendor")
+        raise click.BadParameter("--check cannot be combined with --upgrade or --vendor")
     wanted = parse_platforms(platform)
     project = load_project(path or Path.cwd())
     require_policies(project)
@@ -78,7 +78,7 @@ def _lock(
     changes = changes_between(former, made)
     hints = _hints(project, names)
     if made.runtime.dirty:
-        warn("warning: this checkout of Mendel has changes; its commit alone does not say what images will hold.")
+        warn("warning: the git checkout of Mendel has uncommitted changes; images will contain these changes.")
     for hint in hints:
         warn(f"hint: {hint}")
     files = {"brought": brought, "dropped": dropped}
@@ -107,7 +107,10 @@ def _check(project: Project, names: Sequence[str], platforms: Sequence[Platform]
         for name in names:
             check_fresh(found, project, name, platform, own=own)
     if not same_tool:
-        warn(f"hint: mlserver.lock pins Mendel {(found.runtime.commit or 'unknown')[:7]}; installed is {tool.short}.")
+        warn(
+            f"hint: mlserver.lock pins Mendel {(found.runtime.commit or 'unknown')[:7]}, but Mendel "
+            f"{tool.short} is installed."
+        )
     return Result(
         {"fresh": True, "digest": found.digest, "same_tool": same_tool},
         [f"✓ mlserver.lock is up to date for {', '.join(names)}."],
@@ -144,4 +147,4 @@ def _file_lines(brought: Sequence[str], dropped: Sequence[str], runtime: Runtime
     yield from (f"  - mlserver.wheels/{name}" for name in dropped)
     yield from (f"  + mlserver.wheels/{name}" for name in brought)
     if runtime.wheel.filename in brought:
-        yield "  Commit mlserver.lock and mlserver.wheels: no index has this build of Mendel."
+        yield "  Commit mlserver.lock and mlserver.wheels: no package index has this build of Mendel."

@@ -57,7 +57,7 @@ def schema(
     try:
         output.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
-        raise StoreUnavailable(f"{output} cannot be written: {error.strerror}.") from error
+        raise StoreUnavailable(f"The schema file {output} cannot be written: {error.strerror}.") from error
     return Result({"written": str(output)}, [f"✓ Wrote {output}"])
 
 

@@ -83,7 +83,7 @@ def tag(
     where, git, tool = path or Path.cwd(), GitPrograms(), this_tool()
     if bump is None:
         if every or dry_run or allow_untracked or allow_missing_mlserver or message is not None:
-            raise click.BadParameter("name the part of the version to raise: major, minor or patch")
+            raise click.BadParameter("the part of the version to raise is missing; give major, minor or patch")
         return _status(read_repository_state(load_project(where), git), tool, classifier)
     request = TagRequest(
         bump=_bump(bump),
@@ -170,7 +170,7 @@ def _chosen(seen: RepositoryState, tool: ToolBuild, request: TagRequest) -> list
         return [request.classifier or chosen_classifier(seen.project, None).name]
     stale = [row.classifier for row in release_status(seen, tool) if row.state is not ReleaseState.READY]
     if not stale:
-        warn("Every classifier is Ready; there is nothing to tag.")
+        warn("The status of every classifier is Ready, so no tag was made.")
     return stale
 
 
@@ -220,7 +220,7 @@ def _make(plans: Sequence[TagPlan], git: Git, tool: ToolBuild) -> Iterator[Resul
             yield Result(_report(plan, made=True), chain(_plan_lines(plan, tool, made=True), hint))
     finally:
         if made and len(made) < len(plans):
-            warn(f"Made before it stopped: {', '.join(str(plan.tag) for plan in made)}.")
+            warn(f"These tags were made before the error: {', '.join(str(plan.tag) for plan in made)}.")
 
 
 def _workflow_hint(top: Path) -> Iterator[str]:
@@ -228,4 +228,7 @@ def _workflow_hint(top: Path) -> Iterator[str]:
 
     if ci_workflow(top) is None:
         yield ""
-        yield "hint: no CI workflow builds release tags; write one with mendel init-github or mendel init-gitlab."
+        yield (
+            "hint: no CI workflow builds release tags; write a CI workflow with mendel init-github or "
+            "mendel init-gitlab."
+        )

@@ -21,7 +21,8 @@ def rollback(
     *,
     reason: Reason,
     to: Annotated[
-        int | None, option(metavar="N", help="The version to put into production.", show_default="the previous one")
+        int | None,
+        option(metavar="N", help="The version to put into production.", show_default="the previous production version"),
     ] = None,
     dry_run: DryRun = False,
     directory: Directory = None,
@@ -76,13 +77,13 @@ def start_playbook(
     model: Model,
     playbook: Annotated[str, argument("PLAYBOOK", "The playbook: retrain, model_rollback or notify.")],
     *,
-    reason: Reason = "asked for on the command line",
+    reason: Reason = "started from the command line",
     directory: Directory = None,
 ) -> Result:
     """Run a playbook on the production version of a model."""
     with hub(directory) as client:
         found = client.start_playbook(model, playbook, reason=reason)
-        waits = "; it starts with the next hub (mendel up)" if client.embedded else ""
+        waits = "; the run starts when a hub runs (mendel up)" if client.embedded else ""
     return Result(found, [f"{found.id} is {found.state}{waits}"])
 
 
@@ -97,7 +98,7 @@ def resume_healing(*, model: OneModel = None, directory: Directory = None) -> Re
     """Resume automatic repairs of one model or of all models."""
     with hub(directory) as client:
         client.resume_healing(model)
-    return Result({"paused": False, "model": model}, [f"Healing acts for {model or 'every model'}."])
+    return Result({"paused": False, "model": model}, [f"Healing is resumed for {model or 'every model'}."])
 
 
 def _run_lines(run: PlaybookRun) -> Iterator[str]:

@@ -84,9 +84,7 @@ def init(
     name = classifier_name(root.name) if classifier is None else ModelName(classifier)
     files = [(root, file) for file in new_project_files(name, predictor_class)]
     if ci is None and tool_url is None and tool.url is None:
-        warn(
-            "hint: no CI workflow was written, because the git repository of this tool is unknown; give --tool-url URL"
-        )
+        warn("hint: no CI workflow was written, because the git repository of Mendel is unknown; give --tool-url URL")
     elif ci != "none":
         place = Place.of(root)
         files.append((place.top, workflow_file(ci or "github", place, DeploymentSection(), tool, tool_url)))
@@ -96,8 +94,8 @@ def init(
         "",
         "Next steps:",
         f"  1. Put your model into {root / 'predictor.py'}",
-        f"  2. Try it: mendel serve --path {quote(str(root))}",
-        "  3. Pin its requirements, commit, and release: mendel lock; git commit; mendel tag minor",
+        f"  2. Serve the project: mendel serve --path {quote(str(root))}",
+        "  3. Pin the requirements, commit, and make a release: mendel lock; git commit; mendel tag minor",
     ]
     return Result({"classifier": name, "written": [str(file) for file in written]}, text)
 
@@ -122,7 +120,7 @@ def migrate_mlserver(
     legacy = given if given.is_file() else given / LEGACY_FILE
     if not legacy.is_file():
         raise ProjectNotFound(
-            f"File {legacy} does not exist.", remedy="Name the directory of classifier.yaml with --path."
+            f"The file {legacy} does not exist.", remedy="Name the directory of classifier.yaml with --path."
         )
     project = load_project(legacy)
     file = NewFile(path=FILE, text=convert_older_format(read_document(legacy), legacy.read_text(encoding="utf-8")))

@@ -182,7 +182,9 @@ def _signatures(
 ) -> tuple[tuple[Finding, ...], tuple[bytes, ...]]:
     """The findings about the signatures, and the statements signed with the key."""
     if key is None:
-        return tuple(_finding("signature", Verdict.UNCHECKED, "no key was given", each) for each in bundles), ()
+        return tuple(
+            _finding("signature", Verdict.UNCHECKED, "no public key was given (--key)", each) for each in bundles
+        ), ()
     reasons, signed, held = [], [], []
     for bundle in bundles:
         try:
@@ -196,7 +198,7 @@ def _signatures(
         signed.append(statement)
         held.append(_finding("signature", Verdict.HOLDS, f"signed with the key {key.hint[:12]}...", bundle))
     if not held:
-        says = "the image is not signed" if not bundles else "no signature of the image is of this key"
+        says = "the image is not signed" if not bundles else "no signature of the image was made with the given key"
         reasons.append(Finding(document="signature", verdict=Verdict.BROKEN, says=says))
     return (*held, *reasons), tuple(signed)
 
@@ -205,21 +207,25 @@ def _provenances(
     statements: tuple[_Document, ...], image: Digest, signed: tuple[bytes, ...] | None
 ) -> Iterator[Finding]:
     if not statements:
-        yield Finding(document="provenance", verdict=Verdict.ABSENT, says="none is attached")
+        yield Finding(document="provenance", verdict=Verdict.ABSENT, says="the image has none")
     for statement in statements:
         wrong = _about(statement.content, image)
         if wrong is None and signed is not None and statement.content not in signed:
-            wrong = "no signature covers it"
-        yield _judged("provenance", statement, wrong, right="about this image" if signed is None else "signed")
+            wrong = "no signature with the given key covers the provenance"
+        yield _judged("provenance", statement, wrong, right="describes this image" if signed is None else "signed")
 
 
 def _sboms(sboms: tuple[_Document, ...], trusted: tuple[bytes, ...]) -> Iterator[Finding]:
     """A bill of materials is valid if a trusted provenance names its digest."""
     if not sboms:
-        yield Finding(document="sbom", verdict=Verdict.ABSENT, says="none is attached")
+        yield Finding(document="sbom", verdict=Verdict.ABSENT, says="the image has none")
     named = {digest for statement in trusted for digest in _byproducts(statement)}
     for sbom in sboms:
-        wrong = None if hashlib.sha256(sbom.content).hexdigest() in named else "no provenance names it"
+        wrong = (
+            None
+            if hashlib.sha256(sbom.content).hexdigest() in named
+            else "no provenance of the image names this bill of materials"
+        )
         yield _judged("sbom", sbom, wrong, right="named by the provenance")
 
 
@@ -259,11 +265,11 @@ def _about(statement: bytes, image: Digest) -> str | None:
     try:
         told = msgspec.json.decode(statement, type=_Provenance)
     except msgspec.DecodeError as error:
-        return f"it is no statement: {error}"
+        return f"the document is not an in-toto statement: {error}"
     if told.predicate_type != PROVENANCE_TYPE:
-        return f"it is a {told.predicate_type}, not a provenance"
+        return f"the document is a {told.predicate_type}, not a provenance"
     if [one.digest.sha256 for one in told.subject] != [image.hex]:
-        return "it is about another image"
+        return "the document describes another image"
     return None
 
 
@@ -282,4 +288,4 @@ def _wheel_facts(path: Path) -> WheelFacts:
             metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
             return WheelFacts.parse(wheel.read(metadata).decode())
     except (zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
-        raise Corrupt(f"{path} is not a wheel: it has no METADATA.") from error
+        raise Corrupt(f"The file {path} is not a wheel: METADATA is missing.") from error

@@ -49,7 +49,7 @@ def make_base(
     """
     written: list[WrittenBase] = []
     packages: list[tuple[tuple[str, str], ...]] = []
-    with translated_write_errors(into.directory, lost="the base was not made"):
+    with translated_write_errors(into.directory, lost="the base image was not made"):
         for platform in recipe.platforms:
             with unpacked_root(recipe, platform, program=program, on_progress=on_progress) as root:
                 on_progress(TaskProgress(doing=f"Packing the layer for {platform}"))

@@ -161,7 +161,7 @@ def build_drafted(
     """Build what *draft* plans; raises as :func:`build` does."""
     if request.engine != OCI and (request.output or request.sign):
         raise InvalidInput(
-            f"Images that {request.engine} builds cannot be written or signed by Mendel.",
+            f"--output and --sign cannot be used with --engine {request.engine}.",
             remedy="Leave out --output and --sign, or build with --engine oci.",
         )
     for line in draft.lines:

@@ -78,19 +78,19 @@ def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
 
     Raises:
         ReleaseNotFound: The tag does not exist, or the project at its commit lacks the classifier.
-        InvalidInput: The tag is not annotated, so it does not record its inputs.
+        InvalidInput: The tag is not annotated, so the tag does not record the inputs of the release.
         Conflict: An untracked artefact whose digest the tag recorded is missing or has changed.
     """
     tree = git.work_tree(project.root)
     details = None if tree is None else git.tag(tree.top, str(tag))
     if tree is None or details is None:
         raise ReleaseNotFound(
-            f"{project.root} has no release {tag}.",
-            remedy="Fetch the tags from the remote, or list the releases with: mendel tag",
+            f"The git repository of {project.root} has no release tag {tag}.",
+            remedy="Fetch the tags with 'git fetch --tags', or list the releases with 'mendel tag'.",
         )
     if not details.annotated:
         raise InvalidInput(
-            f"The tag {tag} is not annotated, so it does not record its inputs.",
+            f"The tag {tag} is not annotated, so the tag does not record the inputs of the release.",
             remedy=f"Make a new release: mendel tag patch --classifier {tag.classifier}",
         )
     with tempfile.TemporaryDirectory(prefix="mendel-build-") as scratch:
@@ -141,7 +141,7 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         changed=bool(tree.changed),
         why_untagged=f"changed files: {', '.join(tree.changed[:5])}"
         if tree.changed
-        else "HEAD is on no release of the classifier",
+        else "HEAD has no release tag of the classifier",
     )
 
 
@@ -190,17 +190,18 @@ def _bring_untracked(details: TagDetails, origin: Path, into: Path) -> None:
     """Copy the untracked files that the tag recorded from the working tree; refuse a missing or changed file."""
     for name, digest in details.untracked:
         if project_path(name) is None:
-            raise Conflict(f"{details.name} recorded {name!r}, which is not a path inside the project.")
+            raise Conflict(f"The tag {details.name} recorded {name!r}, which is not a path inside the project.")
         here = origin / name
         if not here.is_file() or file_digest(here) != digest:
             raise Conflict(
-                f"{details.name} was made with the untracked file {name} ({digest}), which is missing or has changed.",
+                (
+                    f"The tag {details.name} recorded the untracked file {name} ({digest}), which is "
+                    "missing or has changed."
+                ),
                 remedy=f"Restore {name} with that digest, or make a new release with 'mendel tag'.",
             )
         target = into / name
         if not target.resolve().is_relative_to(into.resolve()):
-            raise Conflict(
-                f"{details.name} recorded {name}, but a link in its commit leads this path outside the release."
-            )
+            raise Conflict(f"The tag {details.name} recorded {name}, which a symbolic link leads out of the project.")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(here, target)

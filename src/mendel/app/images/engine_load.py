@@ -27,7 +27,7 @@ def engine_that_answers(wanted: str | None = None, *, required: bool) -> str | N
     if first is None and required:
         said = "; ".join(f"{engine.name}: {engine.why_not}" for engine in found)
         raise Unsupported(
-            f"No container engine answers ({said}).", remedy="Install docker or podman, or start its service."
+            f"No container engine answered ({said}).", remedy="Install docker or podman, or start the docker service."
         )
     return first
 

@@ -41,6 +41,6 @@ def image_of(images: Iterable[ImageRecord], what: str | ReleaseTag | VersionRef)
     if found is None:
         option = "--model" if isinstance(what, VersionRef) else "--classifier"
         raise ImageNotFound(
-            f"No image of {what} was built.", remedy=f"Build the image with: mendel build {option} {what}"
+            f"The image of {what} does not exist.", remedy=f"Build the image with: mendel build {option} {what}"
         )
     return found

@@ -52,8 +52,11 @@ class Delivery:
         """
         if self.artifact not in {None, digest}:
             raise Conflict(
-                f"The image {self.image.reference} holds the artefact {self.artifact}, not {digest}.",
-                remedy=f"Build an image of the version with: mendel build --model {ref or 'NAME@N'}",
+                (
+                    f"The image {self.image.reference} contains the artefact {self.artifact}, not the "
+                    f"version's artefact {digest}."
+                ),
+                remedy=f"Build the image of the version with: mendel build --model {ref or 'NAME@N'}",
             )
 
 
@@ -82,7 +85,7 @@ def find_image(text: str, *, path: Path | None = None) -> Delivery:
     if not names_host(name):
         raise ImageNotFound(
             f"This project has no image {text}.",
-            remedy="Build the image, or begin its name with the registry that holds it: host/name:tag.",
+            remedy="Build the image with 'mendel build', or give the name of an image in a registry: host/name:tag.",
         )
     try:
         return _in_registry(text)
@@ -123,11 +126,16 @@ def _in_registry(text: str) -> Delivery:
         document = registry.document(reference.path, reference.selector)
         config = _manifest(registry, reference.path, document).config
         if config.size > _MAX_CONFIG_BYTES:
-            raise Corrupt(f"The configuration of {text} has {config.size} bytes.")
+            raise Corrupt(
+                f"The configuration of the image {text} is too large: {config.size} bytes, at most "
+                f"{_MAX_CONFIG_BYTES} allowed."
+            )
         with registry.blob(reference.path, config) as pieces:
             content = b"".join(pieces)
     if digest_of(content) != config.digest or reference.digest not in {None, document.digest}:
-        raise DigestMismatch(f"The bytes of {text} from {reference.host} do not match its digest.")
+        raise DigestMismatch(
+            f"The content of the image {text} from {reference.host} does not match the image's digest."
+        )
     return _told(text, document.digest, content)
 
 
@@ -141,7 +149,7 @@ def _first(index: bytes) -> Descriptor:
     """The first platform's manifest: all platforms have the same release."""
     for entry in parse_json(index).get("manifests") or ():
         return Descriptor.parse(entry)
-    raise InvalidInput("The image has no platform.")
+    raise InvalidInput("The index of the image lists no platform.")
 
 
 def _told(text: str, digest: Digest, config: bytes) -> Delivery:

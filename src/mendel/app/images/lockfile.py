@@ -41,7 +41,9 @@ from mendel.values.directory_trees import file_digest
 
 _LOCAL_BASES = ("oci:", "oci-archive:")
 _MAX_FILE_BYTES = 1 << 20
-_NO_FILE = f"There is no {REQUIREMENTS_FILE}: the image has what Mendel itself needs (numpy, scikit-learn and others)."
+_NO_FILE = (
+    f"{REQUIREMENTS_FILE} is missing: the image contains only Mendel's own requirements (numpy, scikit-learn, ...)."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

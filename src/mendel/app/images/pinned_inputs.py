@@ -14,7 +14,7 @@ from mendel.errors import Conflict, StaleLock
 from mendel.images import BUILDER_FORMAT, LOCK_FILE, Environment, Lock, OnProgress, Platform, RuntimePin
 from mendel.values import Digest
 
-_WITHOUT_LOCK = f"There is no {LOCK_FILE}: a later build may find other wheels. Make the lock with: mendel lock"
+_WITHOUT_LOCK = f"{LOCK_FILE} is missing, so a later build may use other wheels. Make the lock with: mendel lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +75,25 @@ def environment_for(
 def _other_builder(lock: Lock) -> str:
     """Why this Mendel would build other bytes from *lock*; empty if it builds the same bytes."""
     if lock.builder != BUILDER_FORMAT:
-        return f"the lock was made for builder format {lock.builder}, and this Mendel has format {BUILDER_FORMAT}"
+        return (
+            f"the lock was made for builder format {lock.builder}, but the installed Mendel has format {BUILDER_FORMAT}"
+        )
     installed = compressor()
     return (
         ""
         if lock.compressor == installed
-        else (f"the lock pins the compressor {lock.compressor}, and {installed} is installed")
+        else (f"the lock pins the compressor {lock.compressor}, but {installed} is installed")
     )
 
 
 def _require_same_builder(lock: Lock) -> None:
     if why := _other_builder(lock):
         raise StaleLock(
-            f"The installed Mendel cannot build the bytes that {LOCK_FILE} pins: {why}.",
-            remedy="Run mendel lock, install the Mendel and deflate that made the lock, or ignore the lock: --force",
+            f"The installed Mendel cannot reproduce the image that {LOCK_FILE} pins: {why}.",
+            remedy=(
+                "Run 'mendel lock', install the Mendel and the deflate that made the lock, or ignore the "
+                "lock with --force."
+            ),
         )
 
 
@@ -96,6 +101,9 @@ def _require_same_tool(tagged: str, tag: str) -> None:
     tool = this_tool()
     if tagged != "dev" and (tool.commit is None or not tool.commit.startswith(tagged)):
         raise Conflict(
-            f"{tag} has no {LOCK_FILE} and was made with Mendel at {tagged}; the installed Mendel is {tool.short}.",
-            remedy=f"Install Mendel at {tagged}, or build with the installed Mendel: --force",
+            (
+                f"{tag} has no {LOCK_FILE} and was made with Mendel at commit {tagged}; the installed "
+                f"Mendel is {tool.short}."
+            ),
+            remedy=f"Install Mendel at commit {tagged}, or build with the installed Mendel by giving --force.",
         )

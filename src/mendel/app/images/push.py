@@ -78,7 +78,7 @@ def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> 
 def _chosen(request: PushRequest, project: Project, images: tuple[ImageRecord, ...]) -> list[ImageRecord]:
     if request.every:
         if request.what is not None or request.model is not None:
-            raise InvalidInput("Give only one of --classifier, --model and --all.")
+            raise InvalidInput("More than one of --classifier, --model and --all was given; give only one.")
         found = [newest_image(images, name) for name in project.names]
         some = [image for image in found if image is not None]
         if not some:

@@ -109,12 +109,13 @@ def _installed(tool: ToolBuild, here: Path) -> RuntimeSource:
         found = metadata.distribution(_PACKAGE)
     except metadata.PackageNotFoundError as error:
         raise Unsupported(
-            "Mendel is not installed here.", remedy="Install Mendel, or run Mendel from a git checkout."
+            "No installed package and no git checkout of Mendel was found.",
+            remedy="Install Mendel, or run Mendel from a git checkout.",
         ) from error
     listed = [file for file in found.files or () if file.parts[0] == _PACKAGE]
     if here.name != _PACKAGE or not any(file.name == "__init__.py" for file in listed):
         raise Unsupported(
-            "The files of this Mendel are unknown: its installer left no record of them.",
+            "The files of the installed Mendel are unknown: the installer wrote no RECORD file.",
             remedy="Install Mendel with pip, or run Mendel from a git checkout.",
         )
     scripts = {point.name: point.value for point in found.entry_points if point.group == "console_scripts"}

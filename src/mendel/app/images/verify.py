@@ -117,7 +117,7 @@ def _with_rebuild(
 ) -> ImageVerdict:
     if verdict.release is None or release_of(verdict.release) is None:
         raise InvalidInput(
-            f"{verdict.image} belongs to no release and cannot be rebuilt.",
+            f"The image {verdict.image} has no release tag, so the image cannot be rebuilt.",
             remedy="Verify the image without --rebuild.",
         )
     platform = Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")

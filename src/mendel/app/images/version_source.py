@@ -47,12 +47,16 @@ def version_source(ref: VersionRef, project: Project, git: Git) -> Iterator[tupl
         tag = None if record.release_tag is None else release_of(record.release_tag)
         if tag is None:
             raise Unsupported(
-                f"{ref} belongs to no release, so the code and wheels of its image are unknown.",
-                remedy="Register a version from a project: mendel tag, then mendel train.",
+                (
+                    f"The version {ref} has no release tag, so Mendel does not know which code and wheels "
+                    "to put into the image."
+                ),
+                remedy="Register a version from a project: run 'mendel tag', then 'mendel train'.",
             )
         if tag.classifier != ref.model:
             raise Conflict(
-                f"{ref} is a version of {ref.model}, but its release {tag} is a release of {tag.classifier}."
+                f"{ref} is a version of the model {ref.model}, but its release tag {tag} belongs to "
+                f"the classifier {tag.classifier}."
             )
         tree, carried = Path(scratch) / "tree", Path(scratch) / "version"
         client.download(record.artifact_digest, tree)

@@ -96,7 +96,7 @@ class ImageWorkspace:
 
     def _other_engine(self, name: str, wheels: CachedWheels, project: Path) -> BuildEngine:
         if name not in ENGINES:
-            raise InvalidInput(f"There is no engine {name!r}.", remedy=f"Choose one of {', '.join(ENGINES)}.")
+            raise InvalidInput(f"The engine {name!r} is unknown.", remedy=f"Choose one of {', '.join(ENGINES)}.")
         from mendel.adapters.engines import DockerfileEngine  # noqa: PLC0415 - our own builder needs none of it
 
         needs = EngineNeeds(

@@ -221,15 +221,15 @@ def test_wheels_that_disagree_are_both_named(make_wheel: MakeWheel) -> None:
     with pytest.raises(BuildRefused) as refused:
         refuse_disagreement({"one": one, "two": two}, BASE)
     assert refused.value.reasons == (
-        f"one and two both bring /{SITE}/shared/a.py, and not the same.",
-        f"one brings the file /{SITE}/x, two a directory of that name.",
+        f"one and two both contain /{SITE}/shared/a.py, with different content.",
+        f"one contains /{SITE}/x as a file, and two contains /{SITE}/x as a directory.",
     )
 
 
 def test_a_wheel_cannot_replace_the_interpreter(make_wheel: MakeWheel) -> None:
     """What the environment itself has, no wheel brings."""
     wheel = make_wheel("evil", {"evil-1.0.data/scripts/python": b"#!/bin/sh\n"})
-    with pytest.raises(BuildRefused, match="the environment itself and evil both bring /opt/mendel/bin/python"):
+    with pytest.raises(BuildRefused, match="the virtual environment and evil both contain /opt/mendel/bin/python"):
         refuse_disagreement({"evil": wheel}, BASE)
 
 

@@ -422,7 +422,7 @@ def test_a_loop_of_401_ends(evil: Registry, registries: RegistryClients, layout:
     evil.auth = auth
     asked = f'Bearer realm="http://{evil.host}/token"' if auth == "bearer" else "Basic"
     evil.fault = at("GET", "manifests", answering(401, WWW_Authenticate=asked))
-    with pytest.raises(Unauthenticated, match=r"does not accept.*docker login"):
+    with pytest.raises(Unauthenticated, match=r"rejected the user name.*docker login"):
         pulled(registries, evil, layout)
     assert evil.count("GET", "manifests") <= 2
 
@@ -496,7 +496,7 @@ def test_wrong_bytes_are_refused(evil: Registry, registries: RegistryClients, la
     """A blob of another content, or more of it, is refused and not kept; nor is the manifest."""
     image = stocked(evil)
     evil.blobs[digest(LAYER_BYTES)] = content
-    with pytest.raises(DigestMismatch, match="arrived with other content"):
+    with pytest.raises(DigestMismatch, match="does not have the content"):
         pulled(registries, evil, layout)
     assert not layout.has(image.digest)
 
@@ -506,7 +506,7 @@ def test_a_wrong_manifest_is_refused(evil: Registry, registries: RegistryClients
     image = stocked(evil)
     evil.fault = at("GET", "manifests", answering(200, b"{}", Docker_Content_Digest=image.digest))
     for selector in (":v1", f"@{image.digest}"):
-        with pytest.raises(DigestMismatch, match="but its bytes are"):
+        with pytest.raises(DigestMismatch, match="but its content has digest"):
             pulled(registries, evil, layout, selector)
 
 
@@ -521,7 +521,7 @@ def test_going_on_elsewhere_is_refused(evil: Registry, registries: RegistryClien
         return desk.drop()
 
     evil.fault = at("GET", digest(LAYER_BYTES), astray)
-    with pytest.raises(Corrupt, match="somewhere else than asked"):
+    with pytest.raises(Corrupt, match="another part of blob"):
         pulled(registries, evil, layout)
 
 
@@ -703,7 +703,7 @@ def test_a_tag_moved_by_somebody_else_is_noticed(
         return True
 
     evil.fault = at("PUT", "manifests/v1", usurp)
-    with pytest.raises(DigestMismatch, match=f"pushed as {image.digest}, but the registry answers"):
+    with pytest.raises(DigestMismatch, match=f"pushed as {image.digest}, but the registry now returns"):
         publish(layout, image, [f"{evil.host}/a/b:v1"], registries=registries)
 
 
@@ -789,7 +789,7 @@ def test_an_index_gives_the_platform(evil: Registry, layout: Layout, slept: list
     seen: list[TaskProgress] = []
     assert images.pull(reference, AMD, layout, on_progress=seen.append) == image
     assert seen[-1].done == seen[-1].total == len(LAYER_BYTES) + len(config)
-    with pytest.raises(ImageNotFound, match="no image for linux/arm64"):
+    with pytest.raises(ImageNotFound, match="no image for the platform linux/arm64"):
         images.pull(reference, Platform.parse("linux/arm64"), layout, on_progress=ignore_progress)
 
 

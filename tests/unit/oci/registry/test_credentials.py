@@ -99,7 +99,7 @@ def test_a_real_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keychain = Keychain([wrote(tmp_path / "c.json", {"credsStore": "peas"})])
     assert keychain.find("r.io") == Login(user="r.io", password=SECRET)
     assert keychain.find("none.io") == Anonymous()
-    with pytest.raises(ProgramFailed, match="ended with status 1") as failed:
+    with pytest.raises(ProgramFailed, match="ended with exit code 1") as failed:
         keychain.find("bad.io")
     assert SECRET not in f"{failed.value}{failed.value.log_tail}{failed.value.__cause__}"
     with pytest.raises(ProgramFailed, match="not installed"):

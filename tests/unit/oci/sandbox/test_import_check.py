@@ -22,7 +22,7 @@ WHOLE = (
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ((), "The image has no Mendel to serve with."),
+        ((), "Mendel is not installed in the image."),
         (WHOLE[:1], "ModuleNotFoundError: No module named 'mendel.app'"),
         (WHOLE[:3] + WHOLE[4:], "ModuleNotFoundError: No module named 'mendel.app.server.healthcheck'"),
         (WHOLE[:4], "ModuleNotFoundError: No module named 'mendel.app.cli'"),

@@ -105,5 +105,8 @@ def _libdeflate() -> tuple[str, Callable[[bytes, int], bytearray]]:
     try:
         import deflate  # noqa: PLC0415 - an extra: images that only serve have none
     except ImportError as error:
-        raise Unsupported("Images are built with libdeflate.", remedy="pip install 'mendel[build]'") from error
+        raise Unsupported(
+            "The Python package deflate, which compresses image layers, is not installed.",
+            remedy="Run: pip install 'mendel[build]'",
+        ) from error
     return deflate.__version__, deflate.gzip_compress

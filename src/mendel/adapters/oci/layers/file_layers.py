@@ -39,7 +39,8 @@ def files_key(files: Sequence[SourceFile]) -> list[list[str | bool]]:
 
 def _unchanged(file: SourceFile, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     changed = BuildRefused(
-        f"{file.path} changed during the build.", remedy="Build again when no program writes to the file."
+        f"The file {file.path} was changed during the build.",
+        remedy="Make sure that no program writes to the file, then build again.",
     )
     hashed, left = hashlib.sha256(), file.size_bytes
     try:

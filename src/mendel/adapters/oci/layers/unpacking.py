@@ -54,7 +54,7 @@ class _Inflating:
             if piece:
                 return piece
             if not given and not self._member.eof:
-                raise EOFError("it ends in the middle")
+                raise EOFError("the compressed data are truncated")
 
 
 class _Hashing:
@@ -83,8 +83,8 @@ def _unpacked(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Has
     """
     if layer.media_type.endswith("zstd"):
         raise Unsupported(
-            "A layer of the base is compressed with zstd, which Mendel does not unpack.",
-            remedy="Use a base whose layers are gzip: skopeo copy --dest-compress-format gzip.",
+            "A layer of the base image is compressed with zstd, which Mendel cannot unpack.",
+            remedy="Convert the base image to gzip layers with: skopeo copy --dest-compress-format gzip",
         )
     with blobs.path(layer.digest).open("rb") as blob:
         is_packed = layer.media_type.endswith("gzip")
@@ -94,9 +94,11 @@ def _unpacked(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Has
             while stream.read():
                 pass
         except (tarfile.TarError, zlib.error, EOFError) as error:
-            raise Corrupt(f"The layer {layer.digest} cannot be unpacked: {error}.") from error
+            raise Corrupt(f"The image layer {layer.digest} cannot be unpacked: {error}.") from error
     if stream.digest != diff_id:
-        raise DigestMismatch(f"The layer {layer.digest} holds {stream.digest}, not {diff_id} as its image says.")
+        raise DigestMismatch(
+            f"The unpacked image layer {layer.digest} has digest {stream.digest}, but its image states {diff_id}."
+        )
 
 
 def measure(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Compressed:
@@ -144,7 +146,7 @@ class _Tree:
     def add(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
         parts = [part for part in entry.name.split("/") if part not in {"", "."}]
         if ".." in parts:
-            raise Corrupt(f"A layer holds {entry.name!r}, which leaves it.")
+            raise Corrupt(f"An image layer contains the path {entry.name!r}, which leads out of the image.")
         if not parts:
             return
         parent = self._directory("/".join(parts[:-1]))
@@ -154,7 +156,7 @@ class _Tree:
         elif name.startswith(_WHITEOUT):
             taken = name.removeprefix(_WHITEOUT)
             if taken in {"", ".", ".."}:
-                raise Corrupt(f"A layer has the whiteout {entry.name!r}, which names no file to delete.")
+                raise Corrupt(f"An image layer contains the deletion mark {entry.name!r}, which names no file.")
             self._remove(parent / taken)
         elif entry.isdir():
             self._make_directory(path, entry)
@@ -199,7 +201,7 @@ class _Tree:
                 continue
             links += 1
             if links > _MOST_LINKS:
-                raise Corrupt(f"The links of {name!r} go round in a circle.")
+                raise Corrupt(f"The symbolic links of {name!r} in an image layer form a circle.")
             target = str(step.readlink())
             path = self._root if target.startswith("/") else path
             pending += target.split("/")[::-1]
@@ -226,7 +228,9 @@ class _Tree:
         folder, _, name = entry.linkname.lstrip("/").rpartition("/")
         target = self._resolve(folder) / name
         if name in {"", ".", ".."} or not (target.is_symlink() or target.is_file()):
-            raise Corrupt(f"A layer links {entry.name!r} to {entry.linkname!r}, which is not there.")
+            raise Corrupt(
+                f"An image layer contains the hard link {entry.name!r} to {entry.linkname!r}, which does not exist."
+            )
         if target != path:
             self._remove(path)
             os.link(target, path, follow_symlinks=False)

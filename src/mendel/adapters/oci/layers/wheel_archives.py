@@ -81,7 +81,7 @@ def wheel_files(wheel: Path, *, python: str) -> Iterator[tuple[WheelFile, ...]]:
             yield tuple(_Wheel(wheel, file, archive, python).files())
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise Corrupt(
-            f"{wheel.name} is damaged: {error}.", remedy="Delete the file and fetch the wheel again."
+            f"The wheel {wheel.name} is damaged: {error}.", remedy="Delete the file and fetch the wheel again."
         ) from error
 
 
@@ -123,7 +123,7 @@ class _Wheel:
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise self._corrupt(f"contains {info.filename!r}, which is neither a file nor a directory")
             if info.flag_bits & _ENCRYPTED or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise self._corrupt(f"contains {info.filename!r} in a format that wheels do not allow")
+                raise self._corrupt(f"contains {info.filename!r} with a compression that wheels must not use")
         if sum(info.file_size for info in members) > bound:
             raise self._corrupt(f"unpacks to more than {bound} bytes")
 

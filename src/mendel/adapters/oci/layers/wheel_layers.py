@@ -77,7 +77,7 @@ def refuse_disagreement(wheels: Mapping[str, Path], base: BasePin) -> None:
         Corrupt: A file is not a wheel, or is damaged.
     """
     owners: dict[str, tuple[str, int, int]] = {
-        entry.path: ("the environment itself", -1, -1) for entry in scaffold(base) if not isinstance(entry, Directory)
+        entry.path: ("the virtual environment", -1, -1) for entry in scaffold(base) if not isinstance(entry, Directory)
     }
     reasons: list[str] = []
     for name, path in sorted(wheels.items()):
@@ -85,13 +85,13 @@ def refuse_disagreement(wheels: Mapping[str, Path], base: BasePin) -> None:
             for file in files:
                 owner, *content = owners.setdefault(file.path, (name, file.size, file.crc))
                 if owner != name and content != [file.size, file.crc]:
-                    reasons.append(f"{owner} and {name} both bring /{file.path}, and not the same.")
+                    reasons.append(f"{owner} and {name} both contain /{file.path}, with different content.")
     reasons += _files_as_directories(owners)
     if reasons:
         raise BuildRefused(
-            f"The wheels do not go together: {' '.join(reasons[:_SHOWN_REASONS])}",
+            f"The wheels cannot be installed together: {' '.join(reasons[:_SHOWN_REASONS])}",
             reasons=tuple(reasons),
-            remedy="Leave one of them out of the requirements, or ask for another version of it.",
+            remedy="Remove one of these wheels from the requirements, or require another version.",
         )
 
 
@@ -102,4 +102,4 @@ def _files_as_directories(owners: Mapping[str, tuple[str, int, int]]) -> Iterabl
         while (parent := parent.rpartition("/")[0]) and parent not in seen:
             seen.add(parent)
             if parent in owners:
-                yield f"{owners[parent][0]} brings the file /{parent}, {name} a directory of that name."
+                yield f"{owners[parent][0]} contains /{parent} as a file, and {name} contains /{parent} as a directory."

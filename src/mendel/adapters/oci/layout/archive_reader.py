@@ -44,7 +44,9 @@ def open_archive(path: Path, *, scratch: Path) -> Iterator[Layout]:
             with tarfile.open(path) as archive:
                 _read(archive, layout, path)
         except (tarfile.TarError, EOFError) as error:
-            raise Corrupt(f"{path} is not a tar archive: {error}.", remedy="Save the image again.") from error
+            raise Corrupt(
+                f"The image archive {path} is not a tar file: {error}.", remedy="Write the archive again."
+            ) from error
         yield layout
 
 
@@ -60,8 +62,8 @@ def _read(archive: tarfile.TarFile, layout: Layout, path: Path) -> None:
             _convert(archive, members, image, layout)
     else:
         raise ImageNotFound(
-            f"{path} holds neither an image layout nor what docker save writes.",
-            remedy="Make it with: skopeo copy ... oci-archive:FILE, or docker save -o FILE.",
+            f"The archive {path} is neither an OCI image archive nor an archive of 'docker save'.",
+            remedy="Make the archive with 'skopeo copy SOURCE oci-archive:FILE' or 'docker save -o FILE IMAGE'.",
         )
 
 
@@ -69,11 +71,11 @@ def _saved(content: bytes) -> list[dict[str, Any]]:
     try:
         images = json.loads(content)
     except ValueError as error:
-        raise Corrupt(f"manifest.json of the archive is not JSON: {error}.") from error
+        raise Corrupt(f"manifest.json in the image archive is not JSON: {error}.") from error
     if not isinstance(images, list) or not all(
         isinstance(image, dict) and {"Config", "Layers"} <= image.keys() for image in images
     ):
-        raise Corrupt("manifest.json of the archive does not list images.")
+        raise Corrupt("manifest.json in the image archive does not list images.")
     return images
 
 
@@ -112,7 +114,10 @@ def _copy(
             file.write(chunk)
         digest = Digest(f"sha256:{hashed.hexdigest()}")
         if expected not in {None, digest}:
-            raise Corrupt(f"The archive's blob {expected} has other content.", remedy="Save the image again.")
+            raise Corrupt(
+                f"The blob {expected} in the image archive does not have the content of its digest.",
+                remedy="Write the archive again.",
+            )
         layout.keep(file, digest)
     return digest, size
 
@@ -121,7 +126,7 @@ def _document(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], nam
     with _open(archive, members, name) as file:
         content = file.read(_MAX_DOCUMENT_BYTES + 1)
     if len(content) > _MAX_DOCUMENT_BYTES:
-        raise TooLarge(f"{name} of the archive is larger than {_MAX_DOCUMENT_BYTES >> 20} MiB.")
+        raise TooLarge(f"{name} in the image archive is larger than {_MAX_DOCUMENT_BYTES >> 20} MiB.")
     return content
 
 
@@ -138,7 +143,9 @@ def _open(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: s
                 return file
         target = member.linkname if member.islnk() else str(PurePosixPath(place).parent / member.linkname)
         place = _normal(target)
-    raise Corrupt(f"The archive names {name}, but does not hold it.", remedy="Save the image again.")
+    raise Corrupt(
+        f"The image archive refers to {name}, but does not contain this file.", remedy="Write the archive again."
+    )
 
 
 def _normal(path: str) -> str:

@@ -31,12 +31,15 @@ def translated_write_errors(directory: Path, *, lost: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise StoreUnavailable(
                 f"The disk of {where} is full, so {lost}.",
-                remedy="Free some room (mendel clean, or the cache's directory), and try again.",
+                remedy=(
+                    "Free disk space, for example with 'mendel clean' or by deleting the cache "
+                    "(MENDEL_CACHE), then try again."
+                ),
             ) from error
         if error.errno in _DENIED:
             raise StoreUnavailable(
-                f"{where} may not be written, so {lost}: {error.strerror}.",
-                remedy="Give it to yourself, or name another cache in MENDEL_CACHE.",
+                f"Mendel has no permission to write {where}, so {lost}: {error.strerror}.",
+                remedy="Change the permissions of the directory, or set MENDEL_CACHE to another cache directory.",
             ) from error
         raise
 
@@ -52,6 +55,6 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(
-            f"There can be no directory {directory}: {error.strerror or error}.",
-            remedy="Name a place of yours; that of the cache stands in MENDEL_CACHE.",
+            f"The directory {directory} cannot be created: {error.strerror or error}.",
+            remedy="Choose a directory that you may write; MENDEL_CACHE sets the cache directory.",
         ) from error

@@ -49,10 +49,12 @@ class Base:
         """
         found = f"{config.get('os')}/{config.get('architecture')}"
         if found != str(platform):
-            raise BuildRefused(f"The base is for {found}, not {platform}.", remedy="Run: mendel lock")
+            raise BuildRefused(
+                f"The pinned base image is for the platform {found}, not for {platform}.", remedy="Run: mendel lock"
+            )
         diff_ids = tuple(Digest(text) for text in (config.get("rootfs") or {}).get("diff_ids") or ())
         if len(diff_ids) != len(manifest.layers):
-            raise Corrupt("The base's configuration and manifest name different numbers of layers.")
+            raise Corrupt("The configuration and the manifest of the base image list different numbers of layers.")
         settings = config.get("config") or {}
         history = tuple(config.get("history") or ())
         if sum(not entry.get("empty_layer") for entry in history) != len(diff_ids):
@@ -138,5 +140,8 @@ def _environment(plan: ImagePlan, base: Base) -> dict[str, str]:
 def _as_oci(layer: Descriptor) -> Descriptor:
     media_type = _MEDIA_TYPES.get(layer.media_type)
     if media_type is None:
-        raise BuildRefused(f"The base has a layer of the form {layer.media_type}, which images cannot share.")
+        raise BuildRefused(
+            f"The base image has a layer of the media type {layer.media_type}, which Mendel cannot put "
+            "into another image."
+        )
     return Descriptor(media_type=media_type, digest=layer.digest, size=layer.size)

@@ -32,7 +32,7 @@ def read_contents(layout: Layout, digest: Digest) -> ImageContents:
     diff_ids = [Digest(text) for text in (config.get("rootfs") or {}).get("diff_ids") or ()]
     steps = [entry for entry in config.get("history") or () if not entry.get("empty_layer")]
     if not len(diff_ids) == len(manifest.layers) == len(steps):
-        raise Corrupt(f"The documents of {digest} disagree about how many layers it has.")
+        raise Corrupt(f"The manifest and the configuration of the image {digest} list different numbers of layers.")
     layers = tuple(
         _record(layer, diff_id, step) for layer, diff_id, step in zip(manifest.layers, diff_ids, steps, strict=True)
     )
@@ -65,5 +65,5 @@ def _manifest(layout: Layout, layer: Descriptor) -> bytes | None:
                     content = tar.extractfile(entry)
                     return None if content is None else content.read(_MAX_MANIFEST_BYTES)
     except (tarfile.TarError, OSError) as error:
-        raise Corrupt(f"The code layer {layer.digest} cannot be read: {error}.") from error
+        raise Corrupt(f"The code layer {layer.digest} of the image cannot be read: {error}.") from error
     return None

@@ -62,7 +62,9 @@ class Layout:
         """
         path = self._path(digest)
         if not path.is_file():
-            raise ImageNotFound(f"{self.directory} has no blob {digest}.", remedy="Build or pull the image again.")
+            raise ImageNotFound(
+                f"The image directory {self.directory} has no blob {digest}.", remedy="Build or pull the image again."
+            )
         return path
 
     def read(self, digest: Digest) -> bytes:
@@ -76,7 +78,8 @@ class Layout:
         content = self.path(digest).read_bytes()
         if digest_of(content) != digest:
             raise DigestMismatch(
-                f"The blob {digest} in {self.directory} is damaged.", remedy="Remove it and build again."
+                f"The blob {digest} in {self.directory} does not have the content of its digest.",
+                remedy="Delete the blob's file, and build the image again.",
             )
         return content
 
@@ -161,7 +164,10 @@ class Layout:
                 file.write(chunk)
                 on_bytes(len(chunk))
             if size != expected.size or f"sha256:{hashed.hexdigest()}" != expected.digest:
-                raise DigestMismatch(f"The blob {expected.digest} arrived with other content.", remedy="Try again.")
+                raise DigestMismatch(
+                    f"The downloaded blob {expected.digest} does not have the content of its digest.",
+                    remedy="Try again.",
+                )
             self.keep(file, expected.digest)
 
     def entries(self) -> tuple[Descriptor, ...]:
@@ -332,7 +338,7 @@ class Layout:
             return []
         entries = parse_json(content).get("manifests")
         if not isinstance(entries, list):
-            raise Corrupt(f"{self.directory / 'index.json'} is not the index of an image layout.")
+            raise Corrupt(f"{self.directory / 'index.json'} is not a valid index of an OCI image directory.")
         return [Descriptor.parse(entry) for entry in entries]
 
     @contextmanager
@@ -367,5 +373,6 @@ def verify_blob(layout: Layout, digest: Digest) -> None:
     """
     if file_digest(layout.path(digest)) != digest:
         raise DigestMismatch(
-            f"The blob {digest} in {layout.directory} is damaged.", remedy="Remove it and build again."
+            f"The blob {digest} in {layout.directory} does not have the content of its digest.",
+            remedy="Delete the blob's file, and build the image again.",
         )

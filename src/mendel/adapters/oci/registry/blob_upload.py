@@ -204,10 +204,11 @@ class Upload:
 
     def _where(self) -> str:
         if self._location is None:
-            raise Unsupported(f"{self._session.host} begins an upload without saying where.")
+            raise Unsupported(f"The registry {self._session.host} accepted an upload but gave no upload address.")
         return self._location
 
     def _lost(self, answer: Answer) -> TransientError:
         self._location, self._offset = None, 0
-        message = f"{self._session.host} lost the upload of {self._blob.digest} ({answer.status})."
+        blob = f"blob {self._blob.digest} (status {answer.status})"
+        message = f"The registry {self._session.host} aborted the upload of {blob}."
         return TransientError(RegistryUnavailable(message, remedy="Try again."))

@@ -86,12 +86,15 @@ class RegistryClient:
         answer = self._ask("GET", f"/v2/{path}/manifests/{selector}", path, accept=_FOUND, headers=_ACCEPT)
         if answer.status == _MISSING:
             raise ImageNotFound(
-                f"{self.host} has no {path} under {selector}.", remedy="Check the name and the tag; push it first."
+                f"The registry {self.host} has no image {path} with tag or digest {selector}.",
+                remedy="Check the name and the tag, or push the image first.",
             )
         digest = digest_of(answer.content)
         stated = selector if selector.startswith("sha256:") else answer.headers.get("docker-content-digest", digest)
         if stated.startswith("sha256:") and stated != digest:
-            raise DigestMismatch(f"{self.host} gives {path} as {stated}, but its bytes are {digest}.")
+            raise DigestMismatch(
+                f"The registry {self.host} states digest {stated} for {path}, but its content has digest {digest}."
+            )
         media_type = parse_json(answer.content).get("mediaType") or answer.headers.get("content-type", MANIFEST)
         return Document(content=answer.content, media_type=str(media_type).partition(";")[0].strip(), digest=digest)
 
@@ -113,7 +116,10 @@ class RegistryClient:
         )
         got = answer.headers.get("docker-content-digest", "")
         if got.startswith("sha256:") and got != digest_of(content):
-            raise DigestMismatch(f"{self.host} took {path}:{selector} as {got}, not as {digest_of(content)}.")
+            raise DigestMismatch(
+                f"The registry {self.host} stored {path}:{selector} with digest {got}, but "
+                f"{digest_of(content)} was sent."
+            )
         return "oci-subject" in answer.headers
 
     @contextmanager
@@ -141,7 +147,7 @@ class RegistryClient:
                         yield piece
                 if received >= blob.size:
                     return
-                message = f"{self.host} ends the blob {blob.digest} after {received} of {blob.size} bytes."
+                message = f"The registry {self.host} sent only {received} of {blob.size} bytes of blob {blob.digest}."
                 attempts.failed(TransientError(RegistryUnavailable(message, remedy="Try again.")), reached=received)
             except TransientError as error:
                 attempts.failed(error, reached=received)
@@ -187,12 +193,16 @@ class RegistryClient:
         )
         with self._session.stream(call) as response:
             if response.status_code == _MISSING:
-                raise ImageNotFound(f"{self.host} has no blob {blob.digest} in {path}.", remedy="Push it again.")
+                raise ImageNotFound(
+                    f"The registry {self.host} has no blob {blob.digest} in {path}.", remedy="Push the image again."
+                )
             surplus = offset
             if response.status_code == _PARTIAL:
                 surplus = 0
                 if not response.headers.get("content-range", "").startswith(f"bytes {offset}-"):
-                    raise Corrupt(f"{self.host} goes on with the blob {blob.digest} somewhere else than asked.")
+                    raise Corrupt(
+                        f"The registry {self.host} sent another part of blob {blob.digest} than the requested part."
+                    )
             for piece in response.iter_raw():
                 self._session.retry_limits.check()
                 if rest := piece[surplus:]:
@@ -211,8 +221,10 @@ class RegistryClient:
                 return pages
             url = join(answer.url, following[1])
             if urlsplit(url).netloc != urlsplit(answer.url).netloc:
-                raise Unsupported(f"{self.host} continues a list on another host, which is not followed.")
-        raise Unsupported(f"{self.host} lists more than {_MOST_PAGES} pages.")
+                raise Unsupported(
+                    f"The registry {self.host} continues a list on another host, which Mendel does not follow."
+                )
+        raise Unsupported(f"The registry {self.host} returned a list of more than {_MOST_PAGES} pages.")
 
     def _ask(
         self,

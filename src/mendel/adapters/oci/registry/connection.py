@@ -86,7 +86,8 @@ class ConnectionPool:
                 context.load_verify_locations(cafile=str(self._settings.ca_bundle))
             except OSError as error:
                 raise InvalidSettings(
-                    f"The certificates in {self._settings.ca_bundle} cannot be read: {error}."
+                    f"The certificate file {self._settings.ca_bundle} cannot be read: {error}.",
+                    remedy="Set SSL_CERT_FILE to a PEM file of certificates.",
                 ) from error
         return context
 

@@ -107,8 +107,8 @@ class Keychain:
     def _of_helper(self, helper: str, host: str, file: Path) -> Credential:
         if not _HELPER.fullmatch(helper):
             raise InvalidSettings(
-                f"{file} holds an invalid name of a credential helper; such a name starts with a letter or digit and "
-                "holds only letters, digits, '_', '.' and '-'."
+                f"The login file {file} names an invalid credential helper.",
+                remedy="Write a name of letters, digits, '_', '.' and '-' that starts with a letter or digit.",
             )
         answer = self._ask(f"docker-credential-{helper}", _DOCKER_KEY if host == DEFAULT_HOST else host)
         if not answer:
@@ -117,14 +117,16 @@ class Keychain:
             tree = json.loads(answer)
             user, secret = str(tree["Username"]), str(tree["Secret"])
         except (ValueError, KeyError, TypeError):
-            message = f"docker-credential-{helper} answers what is no credential."
-            raise ProgramFailed(message, remedy=f"See credHelpers in {file}.") from None  # the cause shows the output
+            message = f"docker-credential-{helper} printed no user name and secret."
+            raise ProgramFailed(
+                message, remedy=f"Check the key credHelpers in {file}."
+            ) from None  # the cause shows the output
         return IdentityToken(token=secret) if user == _TOKEN_USER else Login(user=user, password=secret)
 
 
 def ask_helper(program: str, registry: str) -> str:
     """Run a credential helper; errors never repeat its output, which may contain the password."""
-    remedy = "Log in again with docker or podman, or take the helper out of the credential file."
+    remedy = "Run 'docker login' or 'podman login' again, or remove the helper from the login file."
     try:
         done = subprocess.run(  # noqa: S603 - the user's own file names it; no shell
             [program, "get"],
@@ -135,16 +137,21 @@ def ask_helper(program: str, registry: str) -> str:
             timeout=_HELPER_PATIENCE.total_seconds(),
         )
     except FileNotFoundError:
-        raise ProgramFailed(f"{program} is not installed, which a credential file names.", remedy=remedy) from None
+        raise ProgramFailed(
+            f"The credential helper {program}, which a login file names, is not installed.", remedy=remedy
+        ) from None
     except (OSError, UnicodeDecodeError):
-        raise ProgramFailed(f"{program} cannot be run.", remedy=remedy) from None
+        raise ProgramFailed(f"The credential helper {program} cannot be run.", remedy=remedy) from None
     except subprocess.TimeoutExpired:
-        raise ProgramFailed(f"{program} did not answer in {_HELPER_PATIENCE}.", remedy=remedy) from None
+        raise ProgramFailed(
+            f"The credential helper {program} did not answer within {_HELPER_PATIENCE.total_seconds():g} s.",
+            remedy=remedy,
+        ) from None
     if done.returncode == 0:
         return done.stdout
     if "credentials not found" in done.stdout + done.stderr:
         return ""
-    raise ProgramFailed(f"{program} ended with status {done.returncode}.", remedy=remedy)
+    raise ProgramFailed(f"The credential helper {program} ended with exit code {done.returncode}.", remedy=remedy)
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -153,11 +160,13 @@ def _read(file: Path) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise InvalidSettings(f"The credential file {file} cannot be read: {error.strerror}.") from error
+        raise InvalidSettings(f"The login file {file} cannot be read: {error.strerror}.") from error
     except ValueError:
         tree = None
     if not isinstance(tree, dict):
-        raise InvalidSettings(f"The credential file {file} is not a JSON object.", remedy="Log in again.")
+        raise InvalidSettings(
+            f"The login file {file} is not a JSON object.", remedy="Run 'docker login' or 'podman login' again."
+        )
     return tree
 
 
@@ -191,5 +200,8 @@ def _of_entry(entry: Any, file: Path) -> Credential:
     except (binascii.Error, UnicodeDecodeError):
         colon = ""
     if not colon:
-        raise InvalidSettings(f"An entry of {file} holds no name and password.", remedy="Log in again.")
+        raise InvalidSettings(
+            f"An entry of the login file {file} has no user name and password.",
+            remedy="Run 'docker login' or 'podman login' again.",
+        )
     return Login(user=user, password=password)

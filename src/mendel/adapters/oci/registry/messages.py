@@ -82,5 +82,5 @@ def join(base: str, url: str) -> str:
         whole = urljoin(base, url)
         urlsplit(whole)
     except ValueError as error:
-        raise Corrupt(f"{urlsplit(base).netloc} gives an address that is none: {error}.") from error
+        raise Corrupt(f"The registry {urlsplit(base).netloc} sent an invalid address: {error}.") from error
     return whole

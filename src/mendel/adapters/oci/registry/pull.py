@@ -71,4 +71,6 @@ def _for_platform(registry: RegistryClient, reference: ImageReference, platform:
         child = Descriptor.parse(entry)
         if child.media_type in MANIFESTS and child.platform == str(platform):
             return registry.document(reference.path, child.digest)
-    raise ImageNotFound(f"{reference} has no image for {platform}.", remedy="Choose one that is made for it.")
+    raise ImageNotFound(
+        f"{reference} has no image for the platform {platform}.", remedy=f"Choose an image that supports {platform}."
+    )

@@ -128,7 +128,7 @@ def read_attachment(registries: RegistryClients, repository: str, attachment: De
     registry = registries.at(reference.host)
     manifest = Manifest.parse(registry.document(reference.path, attachment.digest).content)
     if len(manifest.layers) != 1 or manifest.layers[0].size > _MAX_ATTACHMENT_BYTES:
-        raise Corrupt(f"{attachment.digest} in {repository} is not one attached document.")
+        raise Corrupt(f"The attachment {attachment.digest} in {repository} does not consist of exactly one document.")
     document, content = manifest.layers[0], bytearray()
     with registry.blob(reference.path, document) as pieces:
         for piece in pieces:
@@ -136,7 +136,9 @@ def read_attachment(registries: RegistryClients, repository: str, attachment: De
             if len(content) > document.size:
                 break
     if Descriptor.of(bytes(content), document.media_type).digest != document.digest:
-        raise DigestMismatch(f"The blob {document.digest} of {repository} arrived with other content.")
+        raise DigestMismatch(
+            f"The downloaded blob {document.digest} of {repository} does not have the content of its digest."
+        )
     return bytes(content)
 
 
@@ -227,7 +229,9 @@ def _targets(references: Sequence[str]) -> tuple[_Target, ...]:
     for text in references:
         reference = ImageReference.parse(text)
         if reference.digest is not None or is_fallback_tag(reference.tag or ""):
-            raise InvalidValue(f"{text} is not a name that can be pushed to.", remedy="Push to host/name:tag.")
+            raise InvalidValue(
+                f"{text} is not a valid target of a push.", remedy="Give a name with a tag: host/name:tag."
+            )
         tags.setdefault((reference.host, reference.path), []).append(reference.tag or DEFAULT_TAG)
     return tuple(
         _Target(host=host, path=path, tags=tuple(sorted(dict.fromkeys(names), key=_order)))
@@ -264,8 +268,8 @@ def _refuse_moved_tags(former: Mapping[str, Digest | None], digest: Digest) -> N
     taken = [f"{name} is {at}" for name, at in fixed.items() if at not in {None, digest}]
     if taken:
         raise AlreadyExists(
-            f"The registry has other images under these tags: {'; '.join(taken)}. This image is {digest}.",
-            remedy="Tag a new release, or push with --force.",
+            f"The registry already has other images with these tags: {'; '.join(taken)}. The pushed image is {digest}.",
+            remedy="Make a new release with 'mendel tag', or overwrite the tags with 'mendel push --force'.",
         )
 
 
@@ -282,6 +286,6 @@ def _verify(now: Mapping[str, Digest | None], digest: Digest) -> None:
     for name, at in now.items():
         if at != digest:
             raise DigestMismatch(
-                f"{name} was pushed as {digest}, but the registry answers {at}.",
-                remedy="Another client pushed to this name meanwhile; check its image, then push again.",
+                f"{name} was pushed as {digest}, but the registry now returns {at}.",
+                remedy="Another client pushed to the same name; check the image of that client, then push again.",
             )

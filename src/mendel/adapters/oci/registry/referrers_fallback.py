@@ -49,10 +49,10 @@ def attach_by_tag(registry: RegistryClient, path: str, subject: Digest, attachme
         content = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": whole})
         registry.put_document(path, fallback_tag(subject), content, INDEX)
     raise GenerationConflict(
-        f"The list of what is attached to {subject} in {path} keeps being overwritten.",
+        f"Other clients keep overwriting the list of documents attached to {subject} in {path}.",
         expected=len(attachments),
         actual=0,
-        remedy="Push again when the others are done.",
+        remedy="Push again after the other clients have finished.",
     )
 
 

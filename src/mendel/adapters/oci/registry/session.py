@@ -112,7 +112,7 @@ class RegistrySession:
         detail = self._error_message(response)
         response.close()
         if challenge is None:
-            raise Unauthenticated(f"{self.host} refuses {call.method} {_place(call)}{detail}.")
+            raise Unauthenticated(f"The registry {self.host} denied {call.method} {_place(call)}{detail}.")
         with self._lock:
             if self._authorizations.get(call.scopes) in {None, shown}:
                 self._challenge = challenge
@@ -147,9 +147,11 @@ class RegistrySession:
             response.close()
             target = join(address, response.headers.get("location", ""))
             if urlsplit(target).scheme not in {"https", urlsplit(address).scheme}:
-                raise Unsupported(f"{self.host} redirects to an address without TLS, which is not followed.")
+                raise Unsupported(
+                    f"The registry {self.host} redirects to an address without TLS, which Mendel does not follow."
+                )
             address = target
-        raise Unsupported(f"{self.host} redirects more than {_MOST_REDIRECTS} times.")
+        raise Unsupported(f"The registry {self.host} redirects more than {_MOST_REDIRECTS} times.")
 
     def _authorization(self, call: Call) -> str | None:
         with self._lock:
@@ -170,7 +172,9 @@ class RegistrySession:
         """Exchange the credentials for a token with the scopes of the call and of the challenge."""
         realm = join(self._connections.root(), challenge.realm)
         if urlsplit(realm).scheme not in {"https", urlsplit(self._connections.root()).scheme}:
-            raise Unauthenticated(f"{self.host} asks for credentials to be sent without TLS, which is not done.")
+            raise Unauthenticated(
+                f"The registry {self.host} asks for credentials without TLS, which Mendel does not send."
+            )
         scopes = list(dict.fromkeys([*call.scopes, *challenge.scopes]))
         asked = [("service", challenge.service)] if challenge.service else []
         asked += [("scope", scope) for scope in scopes]
@@ -184,7 +188,7 @@ class RegistrySession:
         finally:
             response.close()
         if not token:
-            raise Unauthenticated(f"The token endpoint of {self.host} answers without a token.")
+            raise Unauthenticated(f"The token endpoint of the registry {self.host} returned no token.")
         self._secrets.add(token)
         return f"Bearer {token}"
 
@@ -221,7 +225,9 @@ class RegistrySession:
         for chunk in response.iter_raw():
             content += chunk
             if len(content) > max_bytes:
-                raise TooLarge(f"{self.host} answers {call.method} {_place(call)} with more than {max_bytes} bytes.")
+                raise TooLarge(
+                    f"The registry {self.host} answered {call.method} {_place(call)} with more than {max_bytes} bytes."
+                )
         return bytes(content)
 
     def _refuse(self, response: httpx.Response, call: Call) -> NoReturn:
@@ -229,27 +235,28 @@ class RegistrySession:
         asked = f"{call.method} {_place(call)}"
         busy = status in _PASSING or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
         if busy or _NOT_YET in detail:
-            message = f"{self.host} answers {asked} with {status}{detail}."
+            message = f"The registry {self.host} answered {asked} with status {status}{detail}."
             wish = retry_after(response.headers)
             raise TransientError(RegistryUnavailable(message, retry_after=wish, remedy="Try again later."))
         if status == httpx.codes.FORBIDDEN:
             raise Forbidden(
-                f"{self.host} does not allow {asked}{detail}.", remedy="Ask for access, or log in as another user."
+                f"The registry {self.host} does not allow {asked}{detail}.",
+                remedy="Ask the registry's owner for access, or log in as another user.",
             )
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-            raise TooLarge(f"{self.host} refuses {asked}: {call.length} bytes are more than it accepts{detail}.")
-        raise Unsupported(f"{self.host} refuses {asked} with {status}{detail}.")
+            raise TooLarge(f"The registry {self.host} denied {asked}: {call.length} bytes are too many{detail}.")
+        raise Unsupported(f"The registry {self.host} denied {asked} with status {status}{detail}.")
 
     def _error_message(self, response: httpx.Response) -> str:
         return error_message(response, secrets=self._secrets)
 
     def _not_let_in(self, call: Call, detail: str) -> Unauthenticated:
         known = not isinstance(self._credential(call), Anonymous)
-        happened = "does not accept the credentials it was shown" if known else "wants to know who asks"
+        happened = "rejected the user name and password" if known else "requires a login"
         return Unauthenticated(
-            f"{self.host} {happened}{detail}.",
-            remedy=f"Log in with docker login {self.host} (or podman), or set MENDEL_REGISTRY_HOSTS={self.host}, "
-            "MENDEL_REGISTRY_USER and MENDEL_REGISTRY_PASSWORD.",
+            f"The registry {self.host} {happened}{detail}.",
+            remedy=f"Run 'docker login {self.host}' or 'podman login {self.host}', or set "
+            f"MENDEL_REGISTRY_HOSTS={self.host}, MENDEL_REGISTRY_USER and MENDEL_REGISTRY_PASSWORD.",
         )
 
     @contextmanager
@@ -260,15 +267,15 @@ class RegistrySession:
             untrusted = cause_of(error, ssl.SSLCertVerificationError)
             if untrusted is not None:
                 raise RegistryUnavailable(
-                    f"The certificate of {self.host} is not trusted: {untrusted.verify_message}.",
-                    remedy="Give the certificates of its authority as CA bundle.",
+                    f"The certificate of the registry {self.host} is not trusted: {untrusted.verify_message}.",
+                    remedy="Set SSL_CERT_FILE to a file with the certificate of the registry's authority.",
                 ) from error
             happened = str(error) or type(error).__name__
             message = f"The registry {self.host} does not answer: {happened}."
-            remedy = "Check its name and the network, and try again."
+            remedy = "Check the registry's name and the network, and try again."
             raise TransientError(RegistryUnavailable(message, remedy=remedy)) from error
         except httpx.InvalidURL as error:
-            raise Corrupt(f"{self.host} gives an address that is none: {error}.") from error
+            raise Corrupt(f"The registry {self.host} sent an invalid address: {error}.") from error
 
 
 def _token_in(content: bytes) -> str:

@@ -186,16 +186,19 @@ def look_inside(tree: FileTree, environment: Mapping[str, str]) -> Inside:
     glibc = next((found for place in _LIBRARIES if (found := tree.glibc(f"{place}/libc.so.6"))), None)
     reasons = []
     if interpreter is None:
-        reasons.append("no python3.N stands on its PATH or in /usr/local/bin or /usr/bin")
+        reasons.append("it has no python3.N in PATH, /usr/local/bin or /usr/bin")
     if glibc is None and any(_MUSL.fullmatch(name) for name in tree.names("/lib")):
-        reasons.append("its C library is musl (Alpine), for which most wheels are not made")
+        reasons.append("its C library is musl (Alpine), which most wheels do not support")
     elif glibc is None:
-        reasons.append("no GNU C library (libc.so.6) was found in it")
+        reasons.append("it has no GNU C library (libc.so.6)")
     if interpreter is None or glibc is None:
         raise BuildRefused(
-            f"The base image cannot carry a classifier: {'; '.join(reasons)}.",
+            f"The base image cannot be used for a classifier: {'; '.join(reasons)}.",
             reasons=tuple(reasons),
-            remedy="Use a base with glibc and Python, such as python:3.11-slim, or make one: mendel base.",
+            remedy=(
+                "Use a base image with glibc and Python, such as python:3.11-slim, or make a base image "
+                "with: mendel base"
+            ),
         )
     return Inside(interpreter=interpreter, python=interpreter.rpartition("python")[2], glibc=glibc)
 
@@ -239,7 +242,7 @@ def _unpacked(path: Path) -> BinaryIO:
         raise BuildRefused(
             f"The base image cannot be read: {reason}.",
             reasons=(reason,),
-            remedy="Use a base with gzip layers: skopeo copy --dest-compress-format gzip makes one.",
+            remedy="Convert the base image to gzip layers with: skopeo copy --dest-compress-format gzip",
         )
     return path.open("rb")
 

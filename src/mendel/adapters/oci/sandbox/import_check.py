@@ -46,7 +46,12 @@ class ImportCheck:
         """
         if Platform.parse(plan.environment.platform).machine != platform.machine():
             on_progress(
-                TaskProgress(doing=f"not verified: {plan.environment.platform} does not run on {platform.machine()}")
+                TaskProgress(
+                    doing=(
+                        f"image not verified: an image for {plan.environment.platform} cannot run on "
+                        f"{platform.machine()}"
+                    )
+                )
             )
             return
         known = self._directory / "verified" / image.digest.hex
@@ -82,8 +87,10 @@ class ImportCheck:
             ended = sandbox.run(import_command(plan), environment, limit=self._limit)
         except DeadlineExceeded as error:
             raise ImageNotVerified(
-                f"The import in the image takes longer than {self._limit.total_seconds():.0f} s.",
-                remedy="Do not load models or reach for the network while a module is imported.",
+                f"The import of the predictor in the image took longer than {self._limit.total_seconds():.0f} s.",
+                remedy=(
+                    "Load models in the predictor's constructor, and do not use the network while a module is imported."
+                ),
             ) from error
         if ended.status != 0:
             raise not_verified(plan, ended.tail)

@@ -34,8 +34,8 @@ _MOUNT_POINTS = (_APP, _DATA, "dev", "proc", "tmp", _BYTECODE.lstrip("/"))
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "random": (1, 8), "urandom": (1, 9)}
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REMEDY = (
-    "Build as root, or allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
-    "kernel.unprivileged_userns_clone=1 on older Debian."
+    "Build as root, or allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (on Ubuntu), "
+    "sysctl -w kernel.unprivileged_userns_clone=1 (on older Debian)."
 )
 
 _WITH_MOUNTS = """\
@@ -96,7 +96,9 @@ class Sandbox:
         if not is_ready and _is_root():
             ended, is_ready = self._without_mounts(command, environment, limit)
         if not is_ready:
-            raise Unsupported(f"The image cannot be tried on this machine: {ended.tail.strip()}", remedy=_REMEDY)
+            raise Unsupported(
+                f"The predictor cannot be imported in the image on this machine: {ended.tail.strip()}", remedy=_REMEDY
+            )
         return ended
 
     def _with_mounts(self, command: Sequence[str], environment: Sequence[str], limit: timedelta) -> tuple[Ended, bool]:
@@ -159,7 +161,7 @@ def _run(command: Sequence[str], limit: timedelta) -> tuple[Ended, bool]:
     ):
         try:
             if not _ends_within(running.pid, limit):
-                raise DeadlineExceeded(f"It ran longer than {limit.total_seconds():.0f} s.")
+                raise DeadlineExceeded(f"The command in the image ran longer than {limit.total_seconds():.0f} s.")
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
@@ -197,7 +199,8 @@ def _program(name: str) -> str:
     found = shutil.which(name, path=_SYSTEM_PATH)
     if found is None:
         raise Unsupported(
-            f"Images are tried with {name}, which this machine has not.", remedy="Install util-linux and coreutils."
+            f"The program {name}, which Mendel needs to verify images, is not installed.",
+            remedy="Install the packages util-linux and coreutils.",
         )
     return found
 

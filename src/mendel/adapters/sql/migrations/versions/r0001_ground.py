@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Always raises: there is no schema version before the first."""
-    raise NotImplementedError("There is no schema before the first.")
+    raise NotImplementedError("The first version of the database schema cannot be downgraded.")
 
 
 def _durable() -> None:

@@ -19,4 +19,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Always raises: downgrading would lose the recorded image digests."""
-    raise NotImplementedError("A state database is never taken back.")
+    raise NotImplementedError("The database schema cannot be downgraded.")
