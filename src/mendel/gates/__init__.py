@@ -1,4 +1,4 @@
-"""Judge the evidence about a candidate version: every gate passes, fails or is undecided."""
+"""Check the evidence about a candidate version with gates; each gate passes, fails or stays undecided."""
 
 from mendel.gates.evidence import Answers, Evidence, Findings, FloorFinding, RunCause, SegmentFinding
 from mendel.gates.judgement import decide, judge

@@ -1,4 +1,4 @@
-"""One function per gate: numbers and bounds in, a result out."""
+"""The gates, one function each, from measured numbers and bounds to a result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RESOLUTION = 9
 
 @dataclass(frozen=True, slots=True)
 class _Gate:
-    """A gate about to say something."""
+    """The name, kind and importance of a gate, from which its result is made."""
 
     name: str
     family: Family
@@ -61,7 +61,7 @@ class _Gate:
 
 
 def schema(findings: Findings, _: Bounds) -> GateResult:
-    """Every row is valid against the version's schema."""
+    """Pass when every row is valid against the version's schema."""
     gate, violations = _Gate("schema", Family.DATA_QUALITY), findings.schema_violations
     if violations is None:
         return gate.waits("the rows have not been validated", "a validation against the schema")
@@ -71,7 +71,7 @@ def schema(findings: Findings, _: Bounds) -> GateResult:
 
 
 def samples(findings: Findings, bounds: Bounds) -> GateResult:
-    """There are enough labelled evaluation rows, or training rows of a first deployment."""
+    """Pass when there are enough labelled evaluation rows, or enough training rows for a first deployment."""
     gate, what, have = _Gate("samples", Family.DATA_QUALITY), "labelled evaluation", findings.samples
     if findings.floor is not None:
         if findings.training_rows is None:
@@ -84,7 +84,10 @@ def samples(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def coverage(findings: Findings, bounds: Bounds) -> GateResult:
-    """Enough of the window's predictions have labels: those that have may be unlike the rest."""
+    """
+    Pass when a large enough share of the window's predictions has labels; unlabelled rows may differ from labelled
+    ones.
+    """
     gate, share = _Gate("coverage", Family.DATA_QUALITY, binding=findings.floor is None), findings.coverage
     if isinstance(share, NotMeasured):
         return gate.waits(str(share), "predictions in the window")
@@ -97,7 +100,7 @@ def coverage(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def cooldown(findings: Findings, bounds: Bounds) -> GateResult:
-    """The last change of this model has had time to show what it does."""
+    """Pass when enough time has passed since the model's last promotion or rollback to see its effect."""
     gate, since = _Gate("cooldown", Family.DATA_QUALITY, binding=findings.floor is None), findings.since_change
     wanted = f"at least {render_duration(bounds.cooldown)} wanted"
     if since is None:
@@ -108,7 +111,7 @@ def cooldown(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def floor(findings: Findings, bounds: Bounds) -> GateResult:
-    """A first deployment is better than chance, or than the policy's floor, by the bound of its interval."""
+    """Pass a first deployment when its confidence bound is better than chance, or than the policy's floor."""
     found = findings.floor
     gate = _Gate("floor", Family.STATISTICAL, binding=found is not None)
     if found is None:
@@ -123,7 +126,7 @@ def floor(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def improvement(findings: Findings, bounds: Bounds) -> GateResult:
-    """The candidate is better by as much as it must be, and better beyond chance."""
+    """Pass when the gain in the primary metric reaches the bound and its lower confidence bound is above 0."""
     gate, gain = _Gate("improvement", Family.STATISTICAL, binding=findings.floor is None), findings.gain
     if isinstance(gain, NotMeasured):
         return gate.waits(str(gain), f"{findings.metric} of both versions on labelled rows")
@@ -146,7 +149,7 @@ def improvement(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def calibration(findings: Findings, bounds: Bounds) -> GateResult:
-    """Probabilities have not become less true."""
+    """Pass when the Brier score of the probabilities has not increased by more than the bound."""
     increase, needed = findings.calibration, findings.floor is None and findings.probabilities_expected
     gate = _Gate("calibration", Family.STABILITY, binding=needed)
     if isinstance(increase, NotMeasured):
@@ -157,7 +160,7 @@ def calibration(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def latency(findings: Findings, bounds: Bounds) -> GateResult:
-    """The candidate is not surely slower than it may be: only the lower bound of the ratio of p95s can fail it."""
+    """Fail only when the lower confidence bound of the ratio of p95 latencies is above the bound."""
     gate = _Gate("latency", Family.STABILITY, binding=findings.floor is None)
     now, before, ratio = findings.candidate_latency_ms, findings.production_latency_ms, findings.latency_ratio
     free = bounds.latency_floor_ms
@@ -178,7 +181,7 @@ def latency(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def size(findings: Findings, bounds: Bounds) -> GateResult:
-    """The candidate fits, and has not grown out of proportion."""
+    """Pass when the artefact fits into the memory budget and has not grown by more than the bound."""
     now, before, budget = findings.candidate_bytes, findings.production_bytes, findings.budget_bytes
     first = findings.floor is not None
     gate = _Gate("size", Family.STABILITY, binding=not first or budget is not None)
@@ -194,7 +197,7 @@ def size(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def segments(findings: Findings, bounds: Bounds) -> GateResult:
-    """No part of the rows surely loses more than it may."""
+    """Fail when the upper confidence bound of a segment's gain shows a larger loss than the bound allows."""
     gate = _Gate("segments", Family.CONSISTENCY, binding=findings.floor is None)
     highs = {s.name: _most(s.gain, bounds) for s in findings.segments if isinstance(s.gain, Measured)}
     if not highs:
@@ -210,7 +213,7 @@ def segments(findings: Findings, bounds: Bounds) -> GateResult:
 
 
 def agreement(findings: Findings, bounds: Bounds) -> GateResult:
-    """Most decisions stay as they were; where the world has changed, they need not."""
+    """Pass when the share of unchanged decisions reaches the bound; not binding after drift or a loss of quality."""
     changed = findings.cause in {RunCause.DRIFT, RunCause.QUALITY}
     binding = not changed and findings.floor is None and findings.task is Task.CLASSIFICATION
     gate, share = _Gate("agreement", Family.CONSISTENCY, binding=binding), findings.agreement
@@ -237,7 +240,7 @@ CRITERIA: tuple[Criterion, ...] = (
 
 
 def _lacking_rows(findings: Findings, gain: Measured, bounds: Bounds) -> int:
-    """How many more rows could still show the gain; 0 when that is ruled out, or this is the last look."""
+    """Give how many more rows could show the gain; 0 when the gain is ruled out or no look is left."""
     ruled_out = gain.high is not None and not _reaches(gain.high, bounds.improvement)
     if ruled_out or findings.look >= bounds.looks or findings.planned_rows is None:
         return 0
@@ -245,18 +248,18 @@ def _lacking_rows(findings: Findings, gain: Measured, bounds: Bounds) -> int:
 
 
 def _sure_end(found: FloorFinding, score: Measured, bounds: Bounds) -> float:
-    """The worse end of the interval, or the point estimate where intervals are off."""
+    """Give the worse end of the confidence interval, or the point estimate when intervals are off."""
     end = score.low if found.higher_is_better else score.high
     return score.value if end is None or not bounds.intervals else end
 
 
 def _most(gain: Measured, bounds: Bounds) -> float:
-    """The most that a segment has gained: its upper bound, or its point estimate where intervals are off."""
+    """Give the upper bound of a segment's gain, or the point estimate when intervals are off."""
     return gain.value if gain.high is None or not bounds.intervals else gain.high
 
 
 def _reaches(value: float, bound: float) -> bool:
-    """Whether *value* is at least *bound*, but for arithmetic noise."""
+    """Whether *value* is at least *bound*, after rounding away arithmetic noise."""
     return round(value - bound, _RESOLUTION) >= 0
 
 
@@ -269,7 +272,7 @@ def _signed(share: float) -> str:
 
 
 def _span(span: timedelta) -> str:
-    """Whole minutes or less, so that 6 d 23 h 59 m is not shown as a week."""
+    """Format a duration in days, hours, minutes and seconds, so that 6 d 23 h 59 m is not rounded to 7 d."""
     days, rest = divmod(span, timedelta(days=1))
     hours, rest = divmod(rest, timedelta(hours=1))
     minutes, rest = divmod(rest, timedelta(minutes=1))

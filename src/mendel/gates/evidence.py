@@ -1,4 +1,4 @@
-"""What a judgement is made from: rows, facts, and the numbers that follow from them."""
+"""The evidence for a judgement: evaluation rows, facts about the run, and the numbers computed from both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mendel.values import Measurement
 
 
 class RunCause(StrEnum):
-    """Why the candidate was made."""
+    """The reason why the candidate was trained."""
 
     DRIFT = "drift"
     QUALITY = "quality"
@@ -26,7 +26,9 @@ class RunCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answers:
-    """What one version answered, row by row; ``probabilities`` by class, None where it gives none."""
+    """
+    The answers of one version to the evaluation rows; ``probabilities`` by class, or None if the model gives none.
+    """
 
     outputs: NDArray[Any]
     probabilities: Mapping[str, NDArray[np.float64]] | None = None
@@ -35,30 +37,31 @@ class Answers:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
     """
-    What is known of a candidate.
+    The evidence about a candidate.
 
-    Candidate and production are replayed on the same rows, all of them later than any row of the candidate's training.
+    Candidate and production version answer the same rows, which are all later than the candidate's training rows.
 
     Args:
-        task: What the model answers.
+        task: The kind of the model's answer: a class or a number.
         metric: The primary metric.
         positive: The positive class, as in :meth:`mendel.drift.LabelledOutcomes.classification`.
-        labels: The truth of each row; None or NaN where it has not arrived.
-        candidate: Its answers to these rows.
-        production: Production's answers to the same rows; None for a first deployment.
-        segments: Masks over the rows, by name: what :func:`automatic_segments` makes of the features.
-        window_rows: Predictions in the window that the rows are from, labelled or not.
-        training_rows: Rows the candidate was trained on.
-        cause: Why it was made.
-        schema_violations: What is wrong with the rows by the version's schema; None when nobody has looked.
-        since_change: Time from the model's last promotion or rollback to the start of the run; None if there was none.
-        candidate_latencies_ms: p95 of one row asked alone, in each round of timing; likewise production's in the same
-            rounds. Empty when not timed.
-        candidate_bytes: Size of its artefact; likewise production's.
-        budget_bytes: What servers can load beside the running version; None when unbounded.
-        looks_spent: How often this candidate has been judged before.
-        alpha_spent: What earlier candidates of the same cooldown have spent of the policy's alpha.
-        planned_rows: The evaluation size, where it was stated before; else it follows from the rows.
+        labels: The true outcome of each row; None or NaN without a label.
+        candidate: The candidate's answers to these rows.
+        production: The production version's answers to the same rows; None for a first deployment.
+        segments: Masks over the rows by segment name, from :func:`automatic_segments`.
+        window_rows: The number of predictions in the evaluation window, labelled or not.
+        training_rows: The number of rows that the candidate was trained on.
+        cause: The reason for the training run.
+        schema_violations: The violations of the version's schema; None when the rows were not checked.
+        since_change: The time from the model's last promotion or rollback to the start of the run; None without either.
+        candidate_latencies_ms: The candidate's p95 latency of single-row calls per timing round.
+            ``production_latencies_ms`` is from the same rounds. Empty when not timed.
+        candidate_bytes: The size of the candidate's artefact; ``production_bytes`` is the production version's.
+        budget_bytes: The memory in which servers can load the candidate beside the running version; None without a
+            limit.
+        looks_spent: How often this candidate was judged before.
+        alpha_spent: The part of the policy's alpha that earlier candidates in the same cooldown used.
+        planned_rows: The evaluation size if stated before the run; None computes it from the rows.
     """
 
     task: Task = Task.CLASSIFICATION
@@ -94,15 +97,15 @@ class Evidence:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Which rows have a label."""
+        """Give a mask of the rows that have a label."""
         return _present(self.labels)
 
     def outcomes(self) -> tuple[LabelledOutcomes, LabelledOutcomes | None]:
         """
-        The labelled rows with the answers of the candidate and of production.
+        Pair the labels with the answers of the candidate and of production; None for production in a first deployment.
 
         Raises:
-            InvalidValue: A version left a labelled row without an answer.
+            InvalidValue: A labelled row has no answer of a version.
         """
         known = self.labelled
         classes = self._classes() if self.task is Task.CLASSIFICATION else ()
@@ -112,7 +115,7 @@ class Evidence:
         return candidate, self._outcomes("production version", self.production, known, classes)
 
     def _classes(self) -> tuple[object, ...]:
-        """Every class that either version knows of, so that both are scored over the same ones."""
+        """Give the classes of both versions, so that both are scored over the same classes."""
         versions = [self.candidate] if self.production is None else [self.candidate, self.production]
         outputs = [np.unique(v.outputs.astype(str) if v.outputs.dtype == object else v.outputs) for v in versions]
         return tuple(value for column in outputs for value in column.tolist())
@@ -133,7 +136,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFinding:
-    """The relative gain in one segment; ``high`` is its upper bound, simultaneous over all segments (Holm 1979)."""
+    """The relative gain in one segment; its upper bound holds for all segments together (Holm 1979)."""
 
     name: str
     gain: Measurement
@@ -141,7 +144,9 @@ class SegmentFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloorFinding:
-    """How a first deployment stands to the worst that is tolerated: ``score.low`` and ``high`` bound it at alpha."""
+    """
+    The score of a first deployment and the worst tolerated score; ``score.low`` and ``high`` are bounds at level alpha.
+    """
 
     metric: str
     score: Measurement
@@ -152,20 +157,21 @@ class FloorFinding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """
-    The numbers a judgement is made from: what :func:`measure` computes, or a test sets.
+    The numbers that the gates compare with bounds: computed by :func:`measure`, or set by a test.
 
     Args:
-        gain: Relative gain of the primary metric over production's, positive when better; ``low`` and ``high`` bound
-            it at ``alpha`` each.
-        planned_rows: Rows at which a gain of the policy's size is found with the policy's power; None if unknown.
-        look: Which look at this candidate this is, from 1.
-        alpha: What this look may spend; 0 when nothing is left.
-        calibration: Increase of the Brier score.
-        probabilities_expected: Whether a version gives probabilities, so that an unmeasured calibration counts.
-        candidate_latency_ms: p95 of one row asked alone, the median over the rounds of timing; likewise production's.
-        latency_ratio: The candidate's p95 over production's; ``low`` and ``high`` bound it at 99 % each.
-        agreement: Share of unchanged decisions.
-        floor: Set for a first deployment, which has no gain.
+        gain: The relative gain in the primary metric over production, positive when better; ``low`` and ``high`` are
+            one-sided bounds at level ``alpha``.
+        planned_rows: The number of rows needed to find the policy's gain with the policy's power; None if unknown.
+        look: The number of this judgement of the candidate, from 1.
+        alpha: The significance level of this look; 0 when none is left.
+        calibration: The increase of the Brier score.
+        probabilities_expected: Whether a version gives probabilities; then an unmeasured calibration is binding.
+        candidate_latency_ms: The p95 latency of single-row calls in ms, the median over the timing rounds.
+            ``production_latency_ms`` likewise.
+        latency_ratio: The candidate's p95 divided by production's; ``low`` and ``high`` are one-sided 99 % bounds.
+        agreement: The share of rows for which both versions decide the same.
+        floor: The score and floor of a first deployment, which has no gain; None otherwise.
     """
 
     task: Task = Task.CLASSIFICATION

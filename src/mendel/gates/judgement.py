@@ -1,4 +1,4 @@
-"""The judgement: pure in the numbers, and the road from rows to it."""
+"""Judge a candidate: compute the numbers from the evidence, and compare them with the policy's bounds."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mendel.values import Measured, Measurement
 
 def judge(evidence: Evidence, policy: GatePolicy, rng: np.random.Generator) -> GateReport:
     """
-    Say whether a candidate may replace production.
+    Judge whether a candidate may replace the production version.
 
     Equal evidence, policy and seed give an equal report.
 
     Raises:
-        InvalidPolicy: The primary metric is unknown, or is none of the task.
-        InvalidValue: A version left a labelled row without an answer.
+        InvalidPolicy: The primary metric is unknown or does not fit the task.
+        InvalidValue: A labelled row has no answer of a version.
     """
     return decide(measure(evidence, policy.bounds, rng), policy)
 
 
 def decide(findings: Findings, policy: GatePolicy) -> GateReport:
     """
-    Hold numbers against bounds: every gate, none short-circuits.
+    Compare the numbers with the bounds; every gate is evaluated, even after a failure.
 
-    Bounds themselves pass, and values are compared after rounding to 1e-9, so that arithmetic noise decides nothing. A
-    first deployment has no production version to beat: binding are then schema, samples of the training rows, the floor
-    and the serving budget, and the rest is information.
+    A value equal to its bound passes; values are rounded to 1e-9 first. A first deployment has no production version to
+    compare with: only schema, samples (training rows), floor and the serving budget are binding, and the other gates
+    are for information.
     """
     bounds = policy.bounds
     first = findings.floor is not None

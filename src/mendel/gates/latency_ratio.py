@@ -1,4 +1,4 @@
-"""How much slower one version answers than another, from timings side by side."""
+"""Compare the latency of two versions that were timed in the same rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mendel.values import Measured, Measurement, NotMeasured
 
 CONFIDENCE = 0.99
-"""Of each bound of a ratio, one-sided."""
+"""The one-sided confidence level of each bound of a ratio."""
 
 
 def latency_ratio(candidate_ms: Sequence[float], production_ms: Sequence[float]) -> Measurement:
@@ -19,9 +19,9 @@ def latency_ratio(candidate_ms: Sequence[float], production_ms: Sequence[float])
 
     A round is one pair of p95s measured at the same time, so that a machine that is slow for a while is slow for both.
     The bounds are order statistics of the ratios, from the sign test: the k-th smallest and the k-th largest, with the
-    largest k for which ``P(Binomial(rounds, 1/2) < k) <= 0.01``. They hold the true median at 99 % each whatever the
-    distribution of the noise is, as long as rounds are independent (Conover, Practical Nonparametric Statistics, 3rd
-    edition, section 3.2).
+    largest k for which ``P(Binomial(rounds, 1/2) < k) <= 0.01``. Each contains the true median with 99 % confidence for
+    any noise distribution, if rounds are independent (Conover, Practical Nonparametric Statistics, 3rd edition, section
+    3.2).
 
     Args:
         candidate_ms: The candidate's p95 in each round, above 0.
@@ -31,7 +31,7 @@ def latency_ratio(candidate_ms: Sequence[float], production_ms: Sequence[float])
         The ratio candidate / production; ``samples`` counts rounds. Not measured with fewer than 7 rounds, which have
         no bounds at 99 %.
 
-    Six times as slow in one disturbed round decides nothing:
+    One round that is six times as slow does not change the result:
 
     >>> latency_ratio([1.0] * 14 + [6.0], [1.0] * 15)
     Measured(value=1.0, samples=15, low=1.0, high=1.0)
@@ -49,14 +49,14 @@ def latency_ratio(candidate_ms: Sequence[float], production_ms: Sequence[float])
 
 
 def median_ms(rounds_ms: Sequence[float]) -> Measurement:
-    """The p95 of a version over its rounds, in milliseconds."""
+    """Give the median over the rounds of a version's p95, in milliseconds."""
     if not rounds_ms:
         return NotMeasured(reason="no p95 latency was measured", have=0, need=1)
     return Measured(value=float(np.median(rounds_ms)), samples=len(rounds_ms))
 
 
 def _rank(rounds: int) -> int:
-    """The k of the bounds: of so many fair coins, fewer than k heads have at most the chance that a bound may miss."""
+    """Give the rank k of the bounds: the largest k with P(fewer than k heads in *rounds* fair coin tosses) <= 0.01."""
     below, rank = 0.0, 0
     while (below := below + math.comb(rounds, rank) / 2**rounds) <= 1 - CONFIDENCE:
         rank += 1

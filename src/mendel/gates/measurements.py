@@ -1,4 +1,4 @@
-"""From rows to the numbers that gates are held against."""
+"""Compute from the evidence the numbers that the gates compare with bounds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def measure(evidence: Evidence, bounds: Bounds, rng: np.random.Generator) -> Fin
     Compute every number of a judgement.
 
     Args:
-        evidence: Rows and facts.
-        bounds: What alpha there is to spend, and how small a segment may be.
-        rng: Chance, for the paired bootstrap.
+        evidence: The evaluation rows and the facts about the run.
+        bounds: The policy's bounds, including alpha and the smallest segment.
+        rng: The random generator for the paired bootstrap.
 
     Raises:
-        InvalidPolicy: The primary metric is unknown, or is none of the task.
-        InvalidValue: A version left a labelled row without an answer.
+        InvalidPolicy: The primary metric is unknown or does not fit the task.
+        InvalidValue: A labelled row has no answer of a version.
     """
     chosen = metric(evidence.metric)
     if chosen.task is not evidence.task:
@@ -73,10 +73,12 @@ def measure(evidence: Evidence, bounds: Bounds, rng: np.random.Generator) -> Fin
 
 def look_alpha(bounds: Bounds, *, look: int, spent: float = 0.0) -> float:
     """
-    What one look may spend: half of what earlier candidates left for the first, a quarter for the second and third.
+    Give the significance level of one look: half of the remaining alpha for the first, a quarter for the second and
+    third.
 
-    The parts add up to alpha, so all looks together promote a candidate that is no better with at most that chance,
-    however they depend on each other (Bonferroni). With other numbers of looks all get the same part.
+    The levels add up to alpha, so all looks together promote a candidate that is no better with at most this
+    probability, however the looks depend on each other (Bonferroni). For other numbers of looks, alpha is divided
+    equally.
 
     >>> [look_alpha(Bounds(alpha=0.04), look=look) for look in (1, 2, 3, 4)]
     [0.02, 0.01, 0.01, 0.0]

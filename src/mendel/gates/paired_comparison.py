@@ -1,4 +1,4 @@
-"""Two versions on the same rows: how much better one is, how surely, and where."""
+"""Compare two versions on the same rows: the gain, its confidence bounds, and the gain in each segment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DRAWS_PER_TEST = 4
 
 
 def score(chosen: Metric, outcomes: LabelledOutcomes) -> Measurement:
-    """The metric on all rows, or why there is none."""
+    """Compute the metric on all rows, or give the reason why it cannot be measured."""
     if not len(outcomes):
         return NotMeasured(reason="no labelled row", have=0, need=1)
     if chosen.needs_probabilities and outcomes.probabilities is None:
@@ -35,10 +35,9 @@ def score(chosen: Metric, outcomes: LabelledOutcomes) -> Measurement:
 
 def relative_gain(candidate: float | Floats, production: float | Floats, *, higher_is_better: bool) -> Floats:
     """
-    How much better *candidate* is, as a fraction of *production*; NaN where either is.
+    Compute how much better *candidate* is, as a fraction of *production*; NaN where either is NaN.
 
-    Where production scores 0 every gain would be infinite: one that is better counts as +100 %, one that is worse as
-    -100 %.
+    Where production scores 0, a better candidate counts as +100 % and a worse candidate as -100 %.
 
     >>> relative_gain(np.array([0.51, 0.2]), np.array([0.50, 0.0]), higher_is_better=True).round(4).tolist()
     [0.02, 1.0]
@@ -51,12 +50,12 @@ def relative_gain(candidate: float | Floats, production: float | Floats, *, high
 
 def rows_for_power(row_deviation: float, difference: float, *, alpha: float, power: float) -> int:
     """
-    How many paired rows it takes to find *difference* with probability *power*, one-sided at *alpha*.
+    Compute how many paired rows find *difference* with probability *power*, one-sided at level *alpha*.
 
         n = ((z_(1-alpha) + z_power) * sigma / difference)^2
 
     Args:
-        row_deviation: Standard deviation of the paired difference, per row.
+        row_deviation: The standard deviation of the paired difference of one row.
         difference: The smallest difference that matters, above 0.
 
     >>> rows_for_power(0.5, 0.05, alpha=0.025, power=0.8)
@@ -68,29 +67,31 @@ def rows_for_power(row_deviation: float, difference: float, *, alpha: float, pow
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pair:
-    """A candidate and the production version, scored by one metric on the same rows."""
+    """The outcomes of candidate and production on the same rows, and the metric that scores them."""
 
     metric: Metric
     candidate: LabelledOutcomes
     production: LabelledOutcomes
 
     def take(self, rows: NDArray[np.bool_]) -> Pair:
-        """The rows of a mask."""
+        """Select the rows of a mask."""
         return Pair(metric=self.metric, candidate=self.candidate.take(rows), production=self.production.take(rows))
 
     def scores(self) -> tuple[Measured, Measured] | NotMeasured:
-        """Both scores, the candidate's first, or why there are not both."""
+        """Compute both scores, the candidate's first, or give the reason why one cannot be measured."""
         now, before = score(self.metric, self.candidate), score(self.metric, self.production)
         if isinstance(now, NotMeasured):
             return now
         return before if isinstance(before, NotMeasured) else (now, before)
 
     def gain(self, candidate: float | Floats, production: float | Floats) -> Floats:
-        """Relative gains of scores of this metric."""
+        """Compute the relative gain from two scores of this metric."""
         return relative_gain(candidate, production, higher_is_better=self.metric.higher_is_better)
 
     def resample(self, rng: np.random.Generator, *, draws: int) -> Floats | NotMeasured:
-        """Scores of both in each resample that defines them, shape ``(draws, 2)``; at least half of them must."""
+        """
+        Draw both scores by bootstrap, shape ``(draws, 2)``, without undefined draws; at least half must be defined.
+        """
         drawn = bootstrap(self.metric, [self.candidate, self.production], rng, draws=draws)
         drawn = drawn[~np.isnan(drawn).any(axis=1)]
         if len(drawn) < draws / 2:
@@ -100,9 +101,9 @@ class Pair:
 
 def overall_gain(pair: Pair, bounds: Bounds, alpha: float, rng: np.random.Generator) -> tuple[Measurement, int | None]:
     """
-    The relative gain with bounds at *alpha* each, and how many rows it takes to find the policy's gain.
+    Compute the relative gain with one-sided bounds at level *alpha*, and the rows needed to find the policy's gain.
 
-    Without alpha to spend there are no bounds; without a scale (production scores 0) no number of rows.
+    There are no bounds when *alpha* is 0. The number of rows is None when there are no bounds or production scores 0.
     """
     scores = pair.scores()
     if isinstance(scores, NotMeasured):
@@ -124,7 +125,7 @@ def overall_gain(pair: Pair, bounds: Bounds, alpha: float, rng: np.random.Genera
 def segment_gains(
     pair: Pair, masks: Mapping[str, NDArray[np.bool_]], bounds: Bounds, rng: np.random.Generator
 ) -> tuple[SegmentFinding, ...]:
-    """The relative gain in each segment, with upper bounds that hold together."""
+    """Compute the relative gain in each segment, with upper bounds that hold for all segments together."""
     draws = max(DRAWS, math.ceil(_DRAWS_PER_TEST * len(masks) / bounds.alpha))
     findings: dict[str, Measurement] = {}
     drawn: dict[str, Floats] = {}
@@ -141,10 +142,11 @@ def segment_gains(
 
 def holm_bounds(drawn: Mapping[str, Floats], *, loss: float, alpha: float) -> dict[str, float]:
     """
-    Upper bounds of gains that hold together: those below ``-loss`` are those that Holm's procedure rejects (1979).
+    Compute upper bounds of gains that hold together; a bound below ``-loss`` means that Holm's procedure rejects
+    (1979).
 
-    Segments are taken from the surest loss on, at alpha over the number of those left; from the first that is not
-    rejected on, the level stays.
+    The segments are ordered by evidence for a loss. Each is tested at alpha divided by the number of remaining
+    segments; after the first that is not rejected, the level stays the same.
     """
     chances = {name: float((draws >= -loss).mean()) for name, draws in drawn.items()}
     highs: dict[str, float] = {}

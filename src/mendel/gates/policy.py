@@ -1,4 +1,4 @@
-"""How much evidence a promotion needs: the ``gates`` section of a policy."""
+"""The ``gates`` section of a policy: how much evidence a promotion needs."""
 
 from __future__ import annotations
 
@@ -21,25 +21,29 @@ class Profile(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """
-    What each gate holds its evidence against, by the gate's name.
+    The bound of each gate.
 
     Args:
-        samples: Fewest labelled evaluation rows.
-        coverage: Smallest share of the window's rows that has labels.
-        cooldown: Shortest time since the last promotion or rollback.
-        improvement: Smallest relative gain of the primary metric.
-        calibration: Largest increase of the Brier score.
-        latency: Largest ratio of p95 to production's; only the ratio's lower bound fails it.
-        latency_floor_ms: A p95 that passes whatever production's is: below it ratios are noise.
-        size: Largest ratio of the artefact's bytes to production's.
-        segments: Largest relative loss that a segment may surely have.
-        agreement: Smallest share of unchanged decisions.
-        floor: Worst primary metric of a first deployment; None asks for balanced accuracy above chance (R2 above 0).
-        alpha: Chance of promoting a candidate that is no better, over all looks.
-        power: Chance of promoting one that is better by ``improvement``, which the evaluation size is planned for.
-        looks: How often one candidate may be judged.
-        segment_rows: Smaller segments are not measured.
-        intervals: Whether bounds are held against intervals; without, against point estimates only.
+        samples: The smallest number of labelled evaluation rows.
+        coverage: The smallest share of the window's predictions that must have labels.
+        cooldown: The shortest time since the last promotion or rollback.
+        improvement: The smallest relative gain in the primary metric.
+        calibration: The largest increase of the Brier score.
+        latency: The largest ratio of the candidate's p95 latency to production's; the gate fails only when the ratio's
+            lower confidence bound is larger.
+        latency_floor_ms: A p95 latency in ms that always passes, because ratios of smaller values are noise.
+        size: The largest ratio of the artefact's size to production's.
+        segments: The largest relative loss of a segment; the gate fails only when the upper confidence bound of the
+            gain shows a larger loss.
+        agreement: The smallest share of unchanged decisions.
+        floor: The worst primary metric of a first deployment; None requires balanced accuracy above chance (R2 above
+            0).
+        alpha: The probability of promoting a candidate that is no better, over all looks together.
+        power: The probability of promoting a candidate that is better by ``improvement``; sets the planned evaluation
+            size.
+        looks: The largest number of judgements of one candidate.
+        segment_rows: The smallest number of rows of a measured segment.
+        intervals: Whether gates compare confidence intervals with the bounds; false compares point estimates.
     """
 
     samples: int = 200
@@ -89,7 +93,7 @@ PROFILES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatePolicy:
     """
-    A profile, and the bounds that differ from it; None keeps the profile's.
+    A named profile, and the bounds that replace the profile's; None keeps the profile's bound.
 
     >>> GatePolicy(profile=Profile.CONSERVATIVE, samples=300).bounds.samples
     300
@@ -114,10 +118,10 @@ class GatePolicy:
     intervals: bool | None = None
 
     def __post_init__(self) -> None:
-        _ = self.bounds  # refuses nonsense at birth
+        _ = self.bounds  # raises for invalid bounds
 
     @property
     def bounds(self) -> Bounds:
-        """Every bound, the profile's or the one given."""
+        """The bounds in force: the given ones, else the profile's."""
         given = {field.name: getattr(self, field.name) for field in fields(Bounds)}
         return replace(PROFILES[self.profile], **{name: value for name, value in given.items() if value is not None})

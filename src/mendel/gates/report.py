@@ -1,4 +1,4 @@
-"""What was decided about a candidate, gate by gate."""
+"""The result of a judgement, gate by gate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mendel.values import Digest, from_json, to_builtins, to_json
 
 
 class Verdict(StrEnum):
-    """What a gate says; undecided means that evidence is missing, and never promotes."""
+    """The verdict of a gate; undecided means that evidence is missing, and never promotes."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     UNDECIDED = "undecided"
@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 
 
 class Family(StrEnum):
-    """What kind of harm a gate keeps out."""
+    """The kind of harm that a gate prevents."""
 
     DATA_QUALITY = "data quality"
     STATISTICAL = "statistical"
@@ -32,11 +32,11 @@ class Family(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
     """
-    One criterion and what it says.
+    The result of one gate.
 
-    ``binding`` false is for information only. ``value`` and ``bound`` are what was compared, None where there is no
-    such number; ``interval`` holds the true value as surely as the gate asks, where its lower or upper end decides;
-    ``text`` says it in words; ``needs`` says what an undecided gate waits for.
+    A gate with ``binding`` false is for information only. ``value`` was compared with ``bound``; each is None if there
+    is no such number. ``interval`` is the confidence interval of the value if one of its ends decided. ``text``
+    explains the result; ``needs`` says what an undecided gate waits for.
     """
 
     gate: str
@@ -53,9 +53,9 @@ class GateResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """
-    Every gate's result: none short-circuits another.
+    The results of all gates; every gate is evaluated.
 
-    ``look`` counts the judgements of this candidate from 1; ``alpha`` is what this one spent.
+    ``look`` is the number of this judgement of the candidate, from 1; ``alpha`` is the significance level that it used.
     """
 
     metric: str
@@ -74,7 +74,7 @@ class GateReport:
 
     @property
     def verdict(self) -> Verdict:
-        """Fail when a binding gate fails, else undecided when one is, else pass."""
+        """Fail if a binding gate fails, else undecided if a binding gate is undecided, else pass."""
         said = {result.verdict for result in self.gates if result.binding}
         return next((v for v in (Verdict.FAIL, Verdict.UNDECIDED) if v in said), Verdict.PASS)
 
@@ -85,47 +85,49 @@ class GateReport:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the undecided binding gates wait for."""
+        """The evidence that the undecided binding gates need."""
         undecided = (r for r in self.gates if r.binding and r.verdict is Verdict.UNDECIDED)
         return tuple(result.needs or result.text for result in undecided)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it does not pass, gate by gate."""
+        """The explanations of all binding gates that did not pass."""
         against = (r for r in self.gates if r.binding and r.verdict is not Verdict.PASS)
         return tuple(f"{result.gate}: {result.text}" for result in against)
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of the canonical JSON."""
+        """The SHA-256 of the report's canonical JSON."""
         return Digest(f"sha256:{hashlib.sha256(self.to_json()).hexdigest()}")
 
     def to_json(self) -> bytes:
-        """Canonical JSON, equal for equal reports."""
+        """Encode as canonical JSON; equal reports give equal bytes."""
         return to_json(self._tree())
 
     @classmethod
     def from_json(cls, text: bytes | str) -> GateReport:
         """
-        Read what :meth:`to_json` wrote.
+        Decode the JSON of :meth:`to_json`.
 
         Raises:
-            InvalidValue: Not a gate report.
+            InvalidValue: The text is not a gate report.
         """
         return from_json(text, cls)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON knows it, with its verdict and digest."""
+        """Convert the report to dicts, lists and scalars, with verdict and digest added."""
         return {**self._tree(), "verdict": str(self.verdict), "needs": list(self.needs), "digest": str(self.digest)}
 
     def _tree(self) -> dict[str, Any]:
-        """As builtins; a gate without an interval has no key for it, so that reports without any keep their digest."""
+        """
+        Convert to builtins; a missing interval has no key, so that digests of reports from before intervals stay valid.
+        """
         tree: dict[str, Any] = to_builtins(self)
         gates = [{k: v for k, v in gate.items() if k != "interval" or v is not None} for gate in tree["gates"]]
         return {**tree, "gates": gates}
 
     def as_markdown(self) -> str:
-        """The report for people."""
+        """Render the report as Markdown."""
         what = "first deployment" if self.first_deployment else f"{self.metric}, after {self.cause}"
         rows = [
             f"| {r.family} | {r.gate}{'' if r.binding else ' (informational)'} | **{r.verdict}** | {_cell(r)} |"

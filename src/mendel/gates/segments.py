@@ -1,4 +1,4 @@
-"""Parts of the rows that a candidate must not lose on."""
+"""Divide evaluation rows into segments, none of which may lose quality."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def automatic_segments(
     features: Table, cuts: Mapping[str, Sequence[float]] | None = None
 ) -> dict[str, NDArray[np.bool_]]:
     """
-    Cut the rows into segments, one feature at a time.
+    Divide the rows into segments, one feature at a time.
 
     Args:
         features: The rows.
-        cuts: Where to cut number features, by name; a category feature is named with no cuts. None cuts every feature:
-            of the table's first 20, numbers into terciles and categories into their 10 most common values.
+        cuts: The cut points of numeric features by name; an empty list for a category. None divides the first 20
+            features: numbers into terciles, categories into their 10 most frequent values.
 
     Returns:
-        Masks by name; missing values are a segment, too.
+        Masks by segment name; missing values are a segment of their own.
 
     >>> rows = Table({"age": np.array([20.0, 40.0, 70.0])})
     >>> {name: mask.tolist() for name, mask in automatic_segments(rows, {"age": [30]}).items()}

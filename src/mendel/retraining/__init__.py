@@ -1,4 +1,4 @@
-"""One training run as resumable steps, ending in a candidate."""
+"""Retrain a model in resumable steps that end with a judged candidate version."""
 
 from mendel.retraining.entities import Asked, Candidate
 from mendel.retraining.fingerprint import DatasetFingerprint, fingerprint

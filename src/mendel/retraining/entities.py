@@ -1,4 +1,4 @@
-"""What a run is asked, and what its steps remember."""
+"""The input of a training run, and the results that its steps store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mendel.values import Digest, ModelName, VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """
-    What a run is about.
+    The input of a training run.
 
     Attributes:
-        cause: Why; causes that the gates do not know count as drift.
-        since: When the change began that caused the run. Rows from then on are divided between training and gates, and
-            are what the candidate shall expect to see; None takes the policy's window.
+        cause: The reason for the run; a cause that the gates do not know counts as drift.
+        since: When the drift or other change that caused the run began. Rows from then on are divided between training
+            and evaluation, and are the candidate's drift reference. None uses the policy's window.
     """
 
     model: ModelName
@@ -28,7 +28,7 @@ class Asked:
 
     @classmethod
     def of(cls, payload: Payload) -> Asked:
-        """Read a workflow's input; keys for others are left alone."""
+        """Read the input of the workflow; unknown keys are ignored."""
         said = payload.get("cause", RunCause.MANUAL.value)
         since = payload.get("since")
         return cls(
@@ -41,14 +41,14 @@ class Asked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
     """
-    The rows of a run.
+    The rows of a run, as counts, times and a fingerprint.
 
     Attributes:
-        production: The version that is to be replaced.
-        started: When the run did.
-        cut: Every training row is older, no evaluation row is.
-        answered: Rows answered since the cut, labelled or not.
-        fingerprint: Of the training rows; ``missing`` and ``duplicates`` count in them.
+        production: The production version that the candidate would replace.
+        started: When the run started.
+        cut: The event time that separates older training rows from evaluation rows.
+        answered: The number of predictions since the cut, labelled or not.
+        fingerprint: The fingerprint of the training rows; ``missing`` and ``duplicates`` count cells and rows of them.
     """
 
     production: int
@@ -65,7 +65,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """An artefact that is not registered yet; ``metrics`` are those on the evaluation rows."""
+    """A trained artefact that is not registered yet; ``metrics`` are computed on the evaluation rows."""
 
     artifact: str
     metrics: dict[str, float]
@@ -76,10 +76,10 @@ class Trained:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
     """
-    One version's answers to the evaluation rows, as a Parquet file.
+    One version's answers to the evaluation rows, in a Parquet file.
 
-    ``latencies_ms`` are its p95s by round, as in :class:`mendel.retraining.ports.Replay`; empty in a run that was
-    replayed before versions were timed side by side.
+    ``latencies_ms`` are the p95 per timing round, as in :class:`mendel.retraining.ports.Replay`; empty in old runs that
+    did not time versions side by side.
     """
 
     predictions: str
@@ -89,7 +89,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replays:
-    """Both versions' answers to the same rows."""
+    """The answers of candidate and production version to the same rows."""
 
     candidate: Replayed
     production: Replayed
@@ -98,9 +98,9 @@ class Replays:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """
-    A version retrained to replace production, and what the gates say of it; nothing live has changed.
+    A candidate version and the gates' verdict; nothing that serves has changed.
 
-    ``report`` is the digest of the gate report, which the registry keeps with the version.
+    ``report`` is the digest of the gate report, which the registry stores with the version.
     """
 
     candidate: VersionRef
@@ -111,7 +111,7 @@ class Candidate:
 
     @classmethod
     def judged(cls, candidate: VersionRef, production: VersionRef, report: GateReport) -> Candidate:
-        """The candidate with its verdict told in a sentence."""
+        """Make the result from the gate report, with the verdict as a sentence."""
         told = {
             Verdict.PASS: f"{candidate} passed every gate against {production}",
             Verdict.FAIL: f"{candidate} failed: {'; '.join(report.reasons)}",
@@ -123,7 +123,7 @@ class Candidate:
         )
 
     def as_payload(self) -> Payload:
-        """As a workflow returns it; versions read ``credit@3``."""
+        """Convert to the workflow's result; versions are written ``credit@3``."""
         return {
             "candidate": str(self.candidate),
             "production": str(self.production),
@@ -135,26 +135,26 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFiles:
-    """Where the files of one run are, below ``root``."""
+    """The paths of the files of one run, below ``root``."""
 
     root: Path
 
     @property
     def data(self) -> Path:
-        """What the registry keeps beside the candidate."""
+        """The directory that the registry stores with the candidate."""
         return self.root / "data"
 
     @property
     def training(self) -> Path:
-        """The rows it is trained on."""
+        """The file of the training rows."""
         return self.data / "training.parquet"
 
     @property
     def evaluation(self) -> Path:
-        """The rows for the gates."""
+        """The file of the evaluation rows for the gates."""
         return self.root / "evaluation.parquet"
 
     @property
     def expected(self) -> Path:
-        """The rows it shall expect to see."""
+        """The file of the rows for the candidate's drift reference."""
         return self.root / "expected.parquet"

@@ -1,4 +1,4 @@
-"""Knowing a dataset again, whatever file it came in."""
+"""Recognise a dataset by its content, independent of the file format."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mendel.values import Digest, Table
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetFingerprint:
     """
-    What a dataset is by content.
+    The digest and the counts of a dataset.
 
-    ``missing`` counts cells without a value; ``duplicates`` counts rows that repeat another one.
+    ``missing`` counts cells without a value; ``duplicates`` counts rows that repeat an earlier row.
     """
 
     digest: Digest
@@ -29,10 +29,10 @@ class DatasetFingerprint:
 
 def fingerprint(table: Table) -> DatasetFingerprint:
     """
-    SHA-256 over the schema and the content of the columns, sorted by name, of the rows, sorted by content.
+    Hash the schema, the columns sorted by name, and the rows sorted by content, with SHA-256.
 
-    Neither the order of rows and columns, nor chunking, nor how a file format writes a number changes it: whole numbers
-    equal floats, None equals NaN, 0.0 equals -0.0. Text never equals a number, nor a truth value either.
+    The order of rows and columns, chunking and number formats do not change the hash: whole numbers equal floats, None
+    equals NaN, and 0.0 equals -0.0. A text never equals a number or a boolean.
 
     >>> one = Table({"a": np.array([1.0, 2.0]), "b": np.array(["x", None], dtype=object)})
     >>> other = Table({"b": np.array([None, "x"], dtype=object), "a": np.array([2, 1])})
@@ -61,7 +61,7 @@ def fingerprint(table: Table) -> DatasetFingerprint:
 
 
 def _canonical(column: NDArray[Any]) -> tuple[str, NDArray[Any], NDArray[Any]]:
-    """The kind of a column, its values in one form, and ranks that order rows by them."""
+    """Give a column's kind, its values in canonical form, and ranks for sorting rows by them."""
     numbers = _as_numbers(column)
     if numbers is not None:
         return "number", numbers, numbers

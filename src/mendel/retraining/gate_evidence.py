@@ -1,4 +1,4 @@
-"""From replays to evidence: pure."""
+"""Make the gates' evidence from the replays of candidate and production."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def evidence_of(
     alpha_spent: float,
 ) -> Evidence:
     """
-    What the gates judge.
+    Make the evidence about the candidate.
 
     Args:
         rows: The evaluation rows, with the target.
-        answers: The candidate's and production's, in the order of *rows*.
-        signature: The candidate's.
+        answers: The answers of the candidate and of production, in the order of *rows*.
+        signature: The candidate's signature.
     """
     candidate, production = (answers_of(table) for table in answers)
     cuts = policies.monitoring.segments
@@ -60,22 +60,26 @@ def evidence_of(
 
 
 def last_change(tenures: Sequence[ProductionPeriod]) -> datetime | None:
-    """When the model's version in production last changed."""
+    """Give when the version in production last changed; None if no version was ever in production."""
     return max((tenure.end or tenure.start for tenure in tenures), default=None)
 
 
 def spent_alpha(records: Sequence[GateRecord], *, after: datetime) -> float:
-    """What earlier candidates have spent of the one alpha that all within a cooldown share."""
+    """
+    Sum the alpha that the gate records after *after* used; all candidates in one cooldown share the policy's alpha.
+    """
     return sum(float(record.body.get("alpha", 0.0)) for record in records if record.at > after)
 
 
 def seed_of(collected: Collected) -> np.random.Generator:
-    """Chance that is the same for the same rows, so that a judgement can be made again."""
+    """
+    Make a random generator from the training rows' fingerprint, so that repeating a judgement gives the same result.
+    """
     return np.random.default_rng(int(collected.fingerprint.hex[:16], 16))
 
 
 def answers_of(table: Table) -> Answers:
-    """A replay's predictions as the gates take them."""
+    """Convert the predictions of a replay to answers for the gates."""
     probabilities = {
         name.removeprefix(_PROBABILITY): table[name] for name in table.names if name.startswith(_PROBABILITY)
     }

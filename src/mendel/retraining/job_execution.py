@@ -1,7 +1,7 @@
 """
-The work of a job: load rows, train and measure a model, replay versions.
+Execute a training job: load rows, train and measure a model, or replay versions.
 
-It runs where a runner puts it, as a rule in a process of its own: here models are read and a project's code runs.
+The runner normally calls this in a separate process, because it loads models and runs a project's code.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FindFunction = Callable[[str], Callable[..., Any]]
-"""Gives the project's function that ``module:name`` names; raises InvalidInput where there is none."""
+"""Finds the project's function by ``module:name``; raises InvalidInput if it does not exist."""
 
 
 def execute(order: JobOrder, *, find_function: FindFunction, on_progress: OnProgress) -> JobOutcome:
     """
-    Do what *order* says and leave its files in its output; what the project's code raises goes on up.
+    Execute *order* and write the files to its output directory; exceptions of the project's code are passed on.
 
     Raises:
-        InvalidInput: The function is absent, or gave no model.
+        InvalidInput: The function does not exist, or did not return a model.
     """
     match order.kind:
         case "load":
@@ -60,10 +60,10 @@ def execute(order: JobOrder, *, find_function: FindFunction, on_progress: OnProg
 
 def require_function(name: str, found: object) -> Callable[..., Any]:
     """
-    *found*, where it can be called.
+    Give *found* if it is callable.
 
     Raises:
-        InvalidInput: It cannot; the message says how *name* is set.
+        InvalidInput: *found* is not callable; the message says where *name* is set.
     """
     if not callable(found):
         module, _, attribute = name.partition(":")
@@ -95,7 +95,7 @@ def _train(order: JobOrder, find_function: FindFunction, on_progress: OnProgress
 
 
 def _training_frame(path: str, order: JobOrder) -> pd.DataFrame:
-    """The rows, with classes that are whole numbers as such: tables hold numbers as floats, and 1.0 is class 1."""
+    """Read the rows; whole numbers as classes become integers, because tables store numbers as floats."""
     frame = _read(path)
     target = frame[order.target]
     if order.task == "classification" and target.dtype.kind == "f" and (target == np.floor(target)).all():
@@ -114,7 +114,7 @@ def _trained(order: JobOrder, frame: pd.DataFrame, find_function: FindFunction, 
 
 
 def _metrics(model: Any, holdout: pd.DataFrame, order: JobOrder) -> dict[str, float]:
-    """Every metric of the task that is defined on these rows, by the names and formulas the monitor uses."""
+    """Compute every metric of the task that is defined on *holdout*, with the monitor's names and formulas."""
     truth, features = holdout[order.target].to_numpy(), holdout.drop(columns=order.target)
     answers = np.asarray(model.predict(features))
     if order.task == "regression":
@@ -152,18 +152,18 @@ def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A version in this process, and the rows in its own columns."""
+    """A loaded version, and the evaluation rows in the version's columns."""
 
     predictor: Predictor
     signature: Signature | None
     rows: Table
 
     def answers(self) -> dict[str, np.ndarray[Any, Any]]:
-        """What it answers to all rows together."""
+        """Give the version's answers to all rows in one call."""
         return outputs_of(self.predictor, frame_of(self.rows, self.signature))
 
     def ready(self, row: int) -> Callable[[], object]:
-        """What asks it for one row alone."""
+        """Prepare a call of the version with one row, without timing the preparation."""
         single = frame_of(self.rows.take(np.array([row])), self.signature)
         return lambda: self.predictor.predict(single)
 

@@ -1,4 +1,4 @@
-"""Jobs as they stand in files: the order and the outcome in a job's output directory, by which it is idempotent."""
+"""Write and read a job's order and outcome in its output directory, so that a repeated job does not run twice."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ORDER_FILE, _OUTCOME_FILE = "order.json", "outcome.json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOrder:
     """
-    A job as the working process gets it; paths are absolute.
+    A job for the working process; paths are absolute.
 
     Attributes:
-        kind: ``load``, ``train`` or ``replay``; it says which of the other fields mean something.
-        project: The project's directory as it was released; None for a plain model.
+        kind: ``load``, ``train`` or ``replay``; the other fields depend on the kind.
+        project: The exported directory of the project's release; None for a model without a project.
     """
 
     kind: str
@@ -57,9 +57,9 @@ class JobOrder:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOutcome:
     """
-    What the working process leaves behind when it succeeded; its absence is failure.
+    The result of a successful job; a job without this file has failed.
 
-    ``latencies_ms`` are of a replay: for each version its p95 in each round.
+    ``latencies_ms`` is filled by a replay: the p95 per timing round for each version.
     """
 
     rows: int
@@ -69,7 +69,7 @@ class JobOutcome:
 
 
 def load_order(job: LoadJob, project: Path) -> JobOrder:
-    """The order for base training rows."""
+    """Make the order that loads the base training rows."""
     return JobOrder(
         kind="load",
         output=_text(job.output),
@@ -81,7 +81,7 @@ def load_order(job: LoadJob, project: Path) -> JobOrder:
 
 
 def train_order(job: TrainJob, project: Path) -> JobOrder:
-    """The order for a model."""
+    """Make the order that trains a model."""
     return JobOrder(
         kind="train",
         output=_text(job.output),
@@ -100,7 +100,7 @@ def train_order(job: TrainJob, project: Path) -> JobOrder:
 
 
 def replay_order(job: ReplayJob, project: Path | None) -> JobOrder:
-    """The order for answers; all versions are loaded side by side, so each adds to the limit of memory."""
+    """Make the order that replays versions; the memory limit is multiplied by the number of versions."""
     return JobOrder(
         kind="replay",
         output=_text(job.output),
@@ -113,12 +113,10 @@ def replay_order(job: ReplayJob, project: Path | None) -> JobOrder:
 
 
 def load_result(job: LoadJob, outcome: JobOutcome) -> LoadResult:
-    """Where the rows are."""
     return LoadResult(table=table_file(job.output), rows=outcome.rows, log=log_file(job.output))
 
 
 def train_result(job: TrainJob, outcome: JobOutcome) -> TrainResult:
-    """Where the artefact is, and what was measured."""
     return TrainResult(
         artifact=artifact_directory(job.output),
         metrics=outcome.metrics,
@@ -129,7 +127,6 @@ def train_result(job: TrainJob, outcome: JobOutcome) -> TrainResult:
 
 
 def replay_result(job: ReplayJob, outcome: JobOutcome) -> ReplayResult:
-    """Where each version's answers are, and how fast they were."""
     versions = (
         Replay(
             predictions=predictions_file(job.output, place),
@@ -143,10 +140,10 @@ def replay_result(job: ReplayJob, outcome: JobOutcome) -> ReplayResult:
 
 def finished(order: JobOrder) -> JobOutcome | None:
     """
-    The outcome of an earlier run of the same job; limits may differ.
+    Read the outcome if the same job already ended in this output directory, else None; limits may differ.
 
     Raises:
-        AlreadyExists: The output holds what another job made.
+        AlreadyExists: Another job has used the output directory.
     """
     output = Path(order.output)
     if not (output / _OUTCOME_FILE).is_file():
@@ -158,7 +155,7 @@ def finished(order: JobOrder) -> JobOutcome | None:
 
 
 def begin(order: JobOrder) -> None:
-    """Make the output with the order in it, in place of what a broken-off job left."""
+    """Create the output directory with the order in it, and delete files of an interrupted job."""
     output = Path(order.output)
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
@@ -166,41 +163,41 @@ def begin(order: JobOrder) -> None:
 
 
 def finish(order: JobOrder, outcome: JobOutcome) -> None:
-    """Leave the outcome behind, as the last act of a job."""
+    """Write the outcome file as the last step of a job."""
     unfinished = Path(order.output) / f"{_OUTCOME_FILE}.unfinished"
     unfinished.write_bytes(to_json(outcome))
     unfinished.rename(Path(order.output) / _OUTCOME_FILE)
 
 
 def time_exceeded(order: JobOrder, limits: Limits, log_tail: str) -> RunnerLimit:
-    """The error of a job that was stopped at the end of its time."""
+    """Make the error for a job that exceeded its time limit."""
     message = f"{order} took longer than {render_duration(limits.time)} and was stopped."
     return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.time, or train on less.")
 
 
 def memory_exceeded(order: JobOrder, log_tail: str) -> RunnerLimit:
-    """The error of a job that met its limit of memory."""
+    """Make the error for a job that exceeded its memory limit."""
     message = f"{order} needed more memory than {order.memory_bytes >> 20} MiB."
     return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.memory, or train on less.")
 
 
 def table_file(output: Path) -> Path:
-    """The rows that a load job gives."""
+    """The file of rows that a load job writes."""
     return output / "table.parquet"
 
 
 def artifact_directory(output: Path) -> Path:
-    """The artefact that a train job makes."""
+    """The directory of the artefact that a training job writes."""
     return output / "artifact"
 
 
 def predictions_file(output: Path, place: int) -> Path:
-    """The answers of a replay's n-th version, from 0."""
+    """The file of answers of the replayed version number *place*, from 0."""
     return output / f"predictions-{place}.parquet"
 
 
 def log_file(output: Path) -> Path:
-    """What a job printed."""
+    """The log file of a job."""
     return output / "log.txt"
 
 

@@ -1,4 +1,4 @@
-"""Whether a run can start, and how its rows are divided: pure decisions over rows."""
+"""Decide whether there are enough labels for a training run, and how its rows are divided."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mendel.values import Table
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSupply:
     """
-    What a run could use.
+    The labels that a run could use, and the labels that it needs.
 
     Attributes:
-        have, need: Labelled rows that the production version was not trained on, and how many are needed.
-        coverage, need_coverage: Their share of the rows that were answered meanwhile, and the share that is needed.
-        cooldown: The gates' own, after a change of version: a candidate judged within it could only fail.
+        have, need: The number of labelled rows that production was not trained on, and the number needed.
+        coverage, need_coverage: The labelled share of the rows predicted since then, and the share needed.
+        cooldown: The gates' cooldown after a change of version; a candidate judged within it would fail.
     """
 
     have: int
@@ -35,12 +35,12 @@ class LabelSupply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A run can start."""
+    """The decision that a run can start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A run cannot start yet: ``why`` in a sentence; ``have`` and ``need`` count what is missing."""
+    """The decision that a run cannot start yet: ``why`` as a sentence, ``have`` and ``need`` as numbers."""
 
     why: str
     have: float
@@ -49,7 +49,7 @@ class Waiting:
 
 def may_start(supply: LabelSupply) -> Ready | Waiting:
     """
-    Say whether the labels are enough, and if not, what is missing.
+    Decide whether the labels are enough for a run; if not, say what is missing.
 
     >>> may_start(LabelSupply(have=143, need=200, coverage=1.0, need_coverage=0.3)).why
     'waiting for labels: 143 of 200'
@@ -65,7 +65,7 @@ def may_start(supply: LabelSupply) -> Ready | Waiting:
 
 def labels_needed(policy: RetrainingPolicy, bounds: Bounds) -> int:
     """
-    How many labelled rows a run needs: enough that the evaluation share alone satisfies the gates' ``samples``.
+    Compute how many labelled rows a run needs, so that its evaluation share satisfies the gates' ``samples``.
 
     >>> labels_needed(RetrainingPolicy(), Bounds(samples=200))
     400
@@ -74,7 +74,10 @@ def labels_needed(policy: RetrainingPolicy, bounds: Bounds) -> int:
 
 
 def usable(rows: Table, *, include_simulated: bool) -> Table:
-    """The rows that somebody was answered: neither shadows nor failures, and simulated ones only if wanted."""
+    """
+    Select rows with a real answer: no shadow predictions, no failures, and simulated rows only with
+    *include_simulated*.
+    """
     if not len(rows):
         return rows
     chosen = ~rows["shadow"].astype(bool) & _absent(rows["error"])
@@ -85,10 +88,10 @@ def usable(rows: Table, *, include_simulated: bool) -> Table:
 
 def evaluation_start(event_times: NDArray[np.int64], share: float) -> int:
     """
-    Where the rows for the gates begin: the latest *share*, none of them as old as a row before.
+    Find the position of the first evaluation row: the latest *share* of the rows, without splitting equal times.
 
     Args:
-        event_times: Microseconds, ascending, at least one.
+        event_times: Event times in microseconds, ascending, at least one.
 
     >>> evaluation_start(np.array([1, 2, 3, 3, 3, 4]), 0.5)
     2

@@ -1,4 +1,4 @@
-"""When and from what a model is retrained: the ``retraining`` section of a policy."""
+"""The ``retraining`` section of a policy: when and with which rows a model is retrained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 def parse_bytes(text: str) -> int:
     """
-    Read a size as people write it.
+    Parse a size with a unit.
 
     >>> parse_bytes("4GiB") == 4 * 2**30
     True
@@ -29,17 +29,16 @@ def parse_bytes(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What one job of the runner may use; ``memory`` is written ``4GiB``."""
+    """The limits of one job of the runner; ``memory`` is written like ``4GiB``."""
 
     memory: str = "4GiB"
     time: timedelta = timedelta(hours=1)
 
     def __post_init__(self) -> None:
-        _ = self.limits  # refuses nonsense at birth
+        _ = self.limits  # raises for invalid limits
 
     @property
     def limits(self) -> Limits:
-        """The same as the runner takes it."""
         return Limits(memory_bytes=parse_bytes(self.memory), time=self.time)
 
 
@@ -49,23 +48,24 @@ class RetrainingPolicy:
     How a model is retrained.
 
     Attributes:
-        module: The module of the project that trains.
-        function: Its function, ``function(frame, *, target, seed)``.
-        load: A function of the same module, ``load(until)``, that gives the base rows in place of the stored ones.
-        triggers: What starts a run without being asked by a person.
-        schedule: A cron line, for the trigger of that name.
-        min_labels: Fewest labelled rows since the change, or in the window.
-        min_coverage: Smallest share of these rows that has labels.
-        window: How far back labelled predictions are taken.
-        runner: Where jobs run.
-        limits: What a job may use.
-        shadow: How long the candidate serves as shadow before the gates look; only 0 is supported.
-        evaluation_share: Which share of the labelled rows, the latest, is kept for the gates and never trained on.
-        keep_base: Whether the base training rows are trained on again, beside the new ones. They are by default: rare
-            classes and quiet corners are seldom in the newest rows. A model whose old rows contradict the new ones
-            (the world changed, not the instrument) does better without.
-        include_simulated: Whether rows marked as simulated are trained on and judged by.
-        seed: What the training function is given.
+        module: The module of the project with the training function.
+        function: The training function, ``function(frame, *, target, seed)``.
+        load: The name of a function ``load(until)`` in the same module that gives the base rows instead of the stored
+            rows.
+        triggers: The triggers that start a run automatically.
+        schedule: A cron expression for the trigger ``schedule``.
+        min_labels: The smallest number of labelled rows since the change, or in the window.
+        min_coverage: The smallest share of these rows that must have labels.
+        window: The age of the oldest labelled predictions that are used.
+        runner: The runner that executes the jobs.
+        limits: The memory and time limits of a job.
+        shadow: How long the candidate serves as shadow before it is judged; only 0 is supported.
+        evaluation_share: The share of the labelled rows, the latest ones, that is kept for evaluation and never trained
+            on.
+        keep_base: Whether the new training rows include the base training rows. The default is true, because rare
+            classes are seldom among the newest rows. Use false when the old rows contradict the new ones.
+        include_simulated: Whether rows marked as simulated are used for training and evaluation.
+        seed: The random seed for the training function.
     """
 
     module: str = "training"

@@ -1,4 +1,4 @@
-"""What retraining needs of others: a place to run a project's code, and tables in files."""
+"""The ports of retraining: a runner for a project's code, labelled rows, and tables in files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mendel.values import ModelName, Table, Window
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeSource:
     """
-    The code a job runs.
+    The code of a project at one revision.
 
     Attributes:
-        project: The directory of the project, in a checkout or bare repository that is on this machine.
+        project: The project's directory in a checkout or bare repository on this machine.
         revision: A release tag or a commit; the working tree is never used.
     """
 
@@ -29,11 +29,11 @@ class CodeSource:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """
-    What a job may use.
+    The limits of a job.
 
     Attributes:
-        memory_bytes: Of each of its processes, for each version that it loads; held by the kernel.
-        time: From start to end, of the job with all its processes.
+        memory_bytes: The memory of each process of the job, per loaded version; enforced by the kernel.
+        time: The time from start to end of the job.
     """
 
     memory_bytes: int = 4 << 30
@@ -46,7 +46,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadJob:
-    """Asks the project for its base training rows up to a time: ``function(until)`` gives a frame."""
+    """
+    A job that loads the base training rows up to a time with the project's function ``function(until)``, which gives a
+    frame.
+    """
 
     source: CodeSource
     function: str
@@ -58,17 +61,16 @@ class LoadJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
     """
-    Asks for one model: ``function(frame, *, target, seed)`` of the project, packed as an artefact.
+    A job that trains one model with the project's ``function(frame, *, target, seed)`` and writes the artefact.
 
     Attributes:
-        function: ``module:name``.
-        task: ``classification`` or ``regression``, as the artefact's ``mendel`` flavour says it.
-        training: Parquet with the target column; what the function gets as a pandas frame.
+        function: The training function, ``module:name``.
+        task: ``classification`` or ``regression``, as in the artefact's ``mendel`` flavour.
+        training: A Parquet file with the target column; the function gets it as a pandas frame.
         positive: The class that counts as positive; None averages over classes.
-        holdout: Parquet of the same columns that the function never sees; without it no metrics.
-        reference: Parquet of the rows whose features the version shall expect to see, for its drift reference; without
-            it the training rows are.
-        output: An own directory of the job; it is made, and a half-finished one is replaced.
+        holdout: A Parquet file with the same columns, for the metrics; None gives no metrics.
+        reference: A Parquet file with the rows for the version's drift reference; None uses the training rows.
+        output: The job's own directory, created by the job; an unfinished one is replaced.
     """
 
     source: CodeSource
@@ -88,17 +90,16 @@ class TrainJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayJob:
     """
-    Asks what versions answer to the same rows, through the same loading as serving, and how fast beside each other.
+    A job in which several versions answer the same rows, loaded as in serving, and are timed side by side.
 
-    One process loads every version and answers all rows with each. Then it times single rows in rounds: each round asks
-    the same rows, evenly spread over all, one at a time, of every version in turn, and the order of the versions turns
-    round from row to row (A B, B A, ...) and from round to round. A machine that is slow for a while is thus slow for
-    all of them.
+    One process loads every version and lets each answer all rows. Then single rows are timed in rounds. In each round
+    every version answers the same rows, one at a time. The order of the versions is reversed from row to row (A B, B A,
+    ...) and from round to round, so that a temporarily slow machine affects all versions equally.
 
     Attributes:
-        source: The code that every version is loaded with; None for plain models without a project.
-        artifacts: The versions' directories, at least one; only the job's own process reads the models in them.
-        rows: Parquet with at least the input columns of every version.
+        source: The code with which every version is loaded; None for models without a project.
+        artifacts: The artefact directories of the versions, at least one; only the job's process loads them.
+        rows: A Parquet file with at least the input columns of every version.
     """
 
     source: CodeSource | None
@@ -115,7 +116,7 @@ class ReplayJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
-    """The rows the project gave, as Parquet."""
+    """The base training rows of the project, in a Parquet file."""
 
     table: Path
     rows: int
@@ -125,13 +126,13 @@ class LoadResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
     """
-    A trained artefact.
+    The result of a training job.
 
     Attributes:
-        artifact: Its directory, not yet registered.
-        metrics: On the holdout, by name; empty without one.
-        rows: How many it was trained on.
-        duration: Of the training function alone.
+        artifact: The directory of the artefact, which is not yet registered.
+        metrics: The metrics on the holdout by name; empty without a holdout.
+        rows: The number of training rows.
+        duration: The duration of the training function only.
     """
 
     artifact: Path
@@ -144,14 +145,14 @@ class TrainResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """
-    One version's answers, row by row.
+    One version's answers to all rows.
 
     Attributes:
-        predictions: Parquet in the order of the rows: ``prediction`` and, where there are, ``proba.<class>``.
-        latencies_ms: The p95 over the timed rows in each round, each row asked alone and the best of several tries
-            taken, so that a busy machine does not pass for a slow model. All versions of a job have equally many, in
-            the order of the rounds; empty where there are no rows.
-        artifact_bytes: Size of the artefact's files.
+        predictions: A Parquet file in the order of the rows: ``prediction`` and, if the model gives probabilities,
+            ``proba.<class>``.
+        latencies_ms: The p95 latency of single-row calls in ms for each timing round, with the best of several tries
+            per row. All versions of a job have the same number of rounds; empty without rows.
+        artifact_bytes: The size of the artefact's files.
     """
 
     predictions: Path
@@ -161,7 +162,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayResult:
-    """The versions' answers, in the order of the job's ``artifacts``; ``rows`` counts the rows of each."""
+    """The versions' answers, in the order of the job's ``artifacts``; ``rows`` is the number of rows."""
 
     versions: tuple[Replay, ...]
     rows: int
@@ -170,7 +171,7 @@ class ReplayResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is: what it does, and where it knows the share that is done, a fraction."""
+    """The progress of a job: the current step, and its finished share as a fraction, or None if unknown."""
 
     doing: str
     share: float | None = None
@@ -180,60 +181,61 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore_progress(_: Progress) -> None:
-    """Watch nothing."""
+    """Do nothing with the progress report."""
 
 
 class Runner(Protocol):
     """
-    Runs a project's code outside of the control plane, with limits and without its credentials; files in, files out.
+    Runs a project's code outside the control plane, with limits and without its credentials; input and output are
+    files.
 
-    Idempotence: a job is known by its output directory. When the same job ended there before, its result is given back
-    and nothing runs; limits do not count as a part of the job. When a job broke off or failed there, what it left is
-    removed and the job runs anew, even as another one.
+    Idempotence: the output directory identifies a job. If the same job has ended there, its result is returned and
+    nothing runs; limits are not compared. If a job was interrupted or failed there, its files are deleted and the job
+    runs again, even if it is another job.
 
-    Concurrency: a method blocks until its job ends. Several threads may run jobs at once, each with an output of its
-    own. When the calling process dies, its jobs die with it.
+    Concurrency: a method blocks until its job ends. Several threads may run jobs at once in different output
+    directories. When the calling process dies, its jobs are killed.
 
-    Order: *on_progress* is called in the order of the job's steps, and never after the method returned.
+    Order: *on_progress* is called in the order of the job's steps, and never after the method has returned.
 
     Raises:
         ReleaseNotFound: The revision does not exist; no output was made.
-        AlreadyExists: The output holds what another job made; that stays.
-        RunnerFailed: The project's code raised, gave something that the job cannot use, or its process died; carries
-            the end of the log.
-        RunnerLimit: The job needed more memory or time than its limits, and was stopped; carries the end of the log.
+        AlreadyExists: Another job has finished in the output directory; its files are kept.
+        RunnerFailed: The project's code raised, returned an unusable value, or its process died; the error has the end
+            of the log.
+        RunnerLimit: The job exceeded its memory or time limit and was stopped; the error has the end of the log.
     """
 
     def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
-        """Ask the project for its base training rows."""
+        """Load the base training rows with the project's function."""
 
     def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
         """
         Train a model, measure it on the holdout, and write the artefact.
 
-        The steps are ``reading``, ``training``, ``measuring`` and ``writing``; a training function that takes
-        ``progress`` may report its share of ``training``.
+        The steps are ``reading``, ``training``, ``measuring`` and ``writing``; a training function with a parameter
+        ``progress`` can report the finished share of ``training``.
         """
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Answer all rows with each version, and time single rows of all versions in turn."""
+        """Let each version answer all rows, then time single rows of all versions in turn."""
 
 
 class LabelledRows(Protocol):
-    """What retraining uses of :class:`mendel.predictions.PredictionLog`, which specifies it."""
+    """The part of :class:`mendel.predictions.PredictionLog` that retraining uses; the behaviour is specified there."""
 
     def predictions(self, model: ModelName, window: Window, *, columns: Sequence[str] | None = None) -> Table:
-        """Predictions whose event time lies in *window*, oldest first."""
+        """Give the predictions whose event time is in *window*, oldest first."""
 
     def labelled(self, model: ModelName, window: Window) -> Table:
-        """Those of them that have a label, with ``label``."""
+        """Give the labelled predictions in *window*, with the column ``label``."""
 
 
 class Tables(Protocol):
-    """Tables in Parquet files. What is written is whole or absent, and reads back with the same columns and kinds."""
+    """Read and write tables as Parquet files; writing is atomic, and reading gives the same columns and types."""
 
     def read(self, path: Path) -> Table:
-        """Every row of the file."""
+        """Read every row of the file."""
 
     def write(self, table: Table, path: Path) -> None:
-        """Write the file, in place of an older one."""
+        """Write the table to *path*, replacing an existing file."""

@@ -1,4 +1,4 @@
-"""How fast versions answer beside each other, on a machine that also does other work."""
+"""Time the single-row latency of several versions side by side on a machine that also does other work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 Ask = Callable[[], object]
-"""Asks a version for the answer to one row."""
+"""Calls a version with one row."""
 
 _ROUNDS = 15
 _TRIES = 3
@@ -26,18 +26,19 @@ def timed_rounds(
     """
     Time single rows of every version in turn, in 15 rounds.
 
-    In each round each of at most 60 rows is asked three times of every version, and the fastest try counts: what
-    another process took from a try is not the model's. The next row asks the versions in reverse order (A B, B A, ...),
-    so that neither always comes second. Slow versions are timed on fewer rows, so that all rounds take about 10 s.
+    In each round, every version answers each of at most 60 rows three times, and the fastest try counts, because slower
+    tries were disturbed by other processes. The next row calls the versions in reverse order (A B, B A, ...), so that
+    no version is always second. Slow versions are timed on fewer rows, so that all rounds take about 10 s.
 
     Args:
-        versions: For each version what makes ready to ask it for the row at a position; that is not timed.
-        rows: How many rows there are; those that are asked are spread evenly over them.
-        tell: Told the share of rounds that is done.
-        clock: Seconds, as :func:`time.perf_counter`.
+        versions: For each version, a function that prepares the call with the row at a position; the preparation is not
+            timed.
+        rows: The number of rows; the timed rows are spread evenly over them.
+        tell: Called with the finished share of the rounds.
+        clock: Gives seconds, like :func:`time.perf_counter`.
 
     Returns:
-        For each version its p95 over the rows (by nearest rank) in each round, in ms; no rounds without rows.
+        For each version its p95 over the rows (by nearest rank) in each round, in ms; empty without rows.
     """
     if not rows:
         return ((),) * len(versions)
@@ -57,14 +58,14 @@ def timed_rounds(
 
 
 def _affordable(versions: Sequence[Callable[[int], Ask]], clock: Callable[[], float]) -> int:
-    """How many rows fit into the time, at least one; a version's first answer is its warm-up."""
+    """Estimate how many rows fit into the time, at least one; each version's first call is its warm-up."""
     first = [ready(0) for ready in versions]
     once = sum(min(_seconds(ask, clock) for _ in range(_TRIES)) for ask in first)
     return max(1, min(_MOST_ROWS, int(_BUDGET_SECONDS / (_ROUNDS * _TRIES * max(once, 1e-9)))))
 
 
 def _spread(rows: int, count: int) -> list[int]:
-    """Positions of at most *count* rows, evenly over all."""
+    """Give at most *count* positions, spread evenly over *rows*."""
     count = min(rows, count)
     return [place * rows // count for place in range(count)]
 

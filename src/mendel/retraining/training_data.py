@@ -1,4 +1,4 @@
-"""The rows of a run: what production was not trained on, divided in time, beside what it was."""
+"""Select the rows of a run and divide them by time into training and evaluation rows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mendel.retraining.ports import LabelledRows
 from mendel.values import Signature, Table, Window, from_mapping, from_micros, to_micros
 
 TRAINED_UNTIL = "trained_until"
-"""Metadata of a candidate: the event time (RFC 3339) that every row of its training lies before."""
+"""The metadata key of a candidate for the event time (RFC 3339) before which all its training rows lie."""
 
 _COUNTING = ("event_time", "shadow", "error", "simulated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
-    """The sections of one policy document that a run reads."""
+    """The sections of a policy document that a run uses."""
 
     monitoring: MonitoringPolicy
     gates: GatePolicy
@@ -36,10 +36,10 @@ class Policies:
     @classmethod
     def of(cls, document: PolicyDocument) -> Policies:
         """
-        Read the sections.
+        Read the sections of *document*.
 
         Raises:
-            InvalidPolicy: A key or value that no room understands.
+            InvalidPolicy: A section has an unknown key or an invalid value.
         """
         return cls(
             monitoring=from_mapping(MonitoringPolicy, document.section("monitoring"), at="monitoring"),
@@ -50,7 +50,7 @@ class Policies:
 
     @property
     def target(self) -> str:
-        """The column that training learns."""
+        """The column that the training function learns to predict."""
         if self.monitoring.target is None:
             raise InvalidPolicy("monitoring.target is not set.", remedy="Name the column that training learns.")
         return self.monitoring.target
@@ -61,8 +61,8 @@ class RecentRows:
     """
     Labelled rows since the production version's training, oldest first.
 
-    ``fresh`` of them, the last ones, lie at or after the change the run is about; ``answered`` are the event times of
-    all rows since then, labelled or not.
+    The last ``fresh`` rows are not older than the change that caused the run. ``answered`` are the event times of all
+    predictions since then, labelled or not.
     """
 
     labelled: Table
@@ -70,7 +70,7 @@ class RecentRows:
     answered: NDArray[np.int64]
 
     def supply(self, policies: Policies) -> LabelSupply:
-        """What there is and what is needed."""
+        """Give the number and share of labelled rows, and what the policies need."""
         return LabelSupply(
             have=self.fresh,
             need=labels_needed(policies.retraining, policies.gates.bounds),
@@ -86,12 +86,12 @@ class Division:
     The rows of a run, each with the features and the target.
 
     Attributes:
-        recent: Labelled rows that are trained on, all older than *evaluation*'s.
-        evaluation: Labelled rows for the gates, never trained on.
-        expected: Rows whose features the candidate shall expect to see: those since the change it is made for, or, when
-            nobody says since when, those of the evaluation. Their labels are not used.
-        cut: Event time of the first row of *evaluation*.
-        answered: How many rows were answered since the cut, labelled or not.
+        recent: Labelled rows for training, all older than those of *evaluation*.
+        evaluation: Labelled rows for the gates, never used for training.
+        expected: The rows for the candidate's drift reference: those since the change that caused the run, or the
+            evaluation rows if its time is unknown. Their labels are not used.
+        cut: The event time of the first row of *evaluation*.
+        answered: The number of predictions since the cut, labelled or not.
     """
 
     recent: Table
@@ -104,7 +104,7 @@ class Division:
 def recent_rows(
     log: LabelledRows, production: VersionRecord, policy: RetrainingPolicy, *, now: datetime, since: datetime | None
 ) -> RecentRows:
-    """Read what a run at *now* can use; *since* is when the change began that it is about, None where nobody says."""
+    """Read the rows for a run at *now*; *since* is when the change that caused the run began, or None if unknown."""
     start = max(now - policy.window, _trained_until(production) or now - policy.window)
     window = Window(min(start, now), now)
     labelled = usable(log.labelled(production.model, window), include_simulated=policy.include_simulated)
@@ -118,10 +118,10 @@ def recent_rows(
 
 def divide(rows: RecentRows, policies: Policies, signature: Signature, *, since: datetime | None) -> Division:
     """
-    Cut the labelled rows in time; there must be some.
+    Divide the labelled rows by time; at least one row is required.
 
     Raises:
-        InvalidInput: The log does not hold a feature of the version.
+        InvalidInput: A feature of the version is missing in the prediction log.
     """
     fresh = rows.labelled.take(np.arange(len(rows.labelled) - rows.fresh, len(rows.labelled)))
     first = evaluation_start(fresh["event_time"], policies.retraining.evaluation_share)
@@ -140,10 +140,10 @@ def divide(rows: RecentRows, policies: Policies, signature: Signature, *, since:
 
 def training_rows(base: Table | None, recent: Table) -> Table:
     """
-    The rows a candidate is trained on: base rows, if any, before recent ones.
+    Join the base rows, if any, and the recent rows into the training rows.
 
     Raises:
-        InvalidInput: The base rows lack a column.
+        InvalidInput: A column is missing in the base rows.
     """
     if base is None:
         return recent
@@ -155,7 +155,7 @@ def training_rows(base: Table | None, recent: Table) -> Table:
 
 
 def schema_violations(rows: Table, signature: Signature) -> tuple[str, ...]:
-    """What is wrong with *rows* by the version's signature, one sentence per column."""
+    """Give the violations of the version's signature in *rows*, one sentence per column."""
     return tuple(sentence for column in signature.inputs if (sentence := _violation(rows, column.name, column)))
 
 

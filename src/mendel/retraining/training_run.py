@@ -1,4 +1,4 @@
-"""One training run as durable steps: collect, train, register, replay, gates; it changes nothing live."""
+"""A training run in durable steps: collect, train, register, replay, judge; nothing that serves is changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """What all steps of one run share."""
+    """The data that all steps of one run share."""
 
     run_id: str
     files: RunFiles
@@ -48,26 +48,26 @@ class _Attempt:
     policies: Policies
 
     def output(self, job: str, collected: Collected) -> Path:
-        """A job's own directory: other rows, another directory."""
+        """Give a job's output directory, which depends on the collected rows."""
         return self.files.root / f"{job}-{collected.fingerprint.hex[:12]}"
 
 
 class Retraining:
     """
-    Makes candidates.
+    Runs training runs that end with a candidate.
 
-    Killed and resumed at any point a run ends like an uninterrupted one, and registers one version; what a step
-    finished is not done again.
+    A run that is killed and resumed at any point ends like an uninterrupted run and registers one version; finished
+    steps are not repeated.
 
     Args:
-        unit: Where the events of runs are written.
-        registry: Versions, policies, gate reports.
-        log: Predictions and labels.
-        runner: Where the project's code runs.
+        unit: The unit of work for the events of runs.
+        registry: The registry of versions, policies and gate reports.
+        log: The log of predictions and labels.
+        runner: The runner of the project's code.
         tables: Reads and writes the rows of runs.
-        directory: Files of runs lie in ``runs/<workflow id>`` below it.
-        clock: The time.
-        on_progress: Told what jobs say of themselves, from their threads.
+        directory: The directory whose ``runs/<workflow id>`` has the files of each run.
+        clock: Gives the current time.
+        on_progress: Called with the progress of jobs, from their threads.
     """
 
     def __init__(
@@ -94,14 +94,16 @@ class Retraining:
     def supply(
         self, model: ModelName, document: PolicyDocument, now: datetime, *, since: datetime | None = None
     ) -> LabelSupply:
-        """What a run of *model* that started at *now* could use; :func:`may_start` says whether that is enough."""
+        """
+        Give the labels that a run of *model* at *now* could use; :func:`may_start` decides whether they are enough.
+        """
         policies = Policies.of(document)
         rows = recent_rows(self._log, self._production(model), policies.retraining, now=now, since=since)
         return rows.supply(policies)
 
     def run(self, run: WorkflowContext, payload: Payload) -> Payload:
         """
-        Make one candidate and have it judged; the body of the workflow ``retrain``.
+        Train one candidate and have the gates judge it; this is the function of the workflow ``retrain``.
 
         Args:
             payload: ``model``, ``cause``, and optionally ``since`` (RFC 3339).
@@ -110,8 +112,8 @@ class Retraining:
             ``candidate``, ``production``, ``verdict``, ``report`` (its digest) and ``text``.
 
         Raises:
-            Conflict: The run cannot start: what is missing stands in the message.
-            RunnerError: The project's code failed, or needed more than its limits.
+            Conflict: The run cannot start; the message says what is missing.
+            RunnerError: The project's code failed or exceeded its limits.
         """
         asked = Asked.of(payload)
         attempt = _Attempt(
@@ -176,7 +178,10 @@ class Retraining:
     def _base_rows(
         self, attempt: _Attempt, production: VersionRecord, source: CodeSource, until: datetime
     ) -> Table | None:
-        """The rows production was trained on, as the project gives them or as they are kept with the version."""
+        """
+        Load production's training rows with the project's function or from the stored copy; None if unavailable or not
+        wanted.
+        """
         policy = attempt.policies.retraining
         if not policy.keep_base:
             return None
@@ -275,7 +280,7 @@ class Retraining:
         production: VersionRecord,
         replays: Replays,
     ) -> GateReport:
-        if known := self._registry.lifecycle.gate_records(candidate.ref):  # this step was killed after it had recorded
+        if known := self._registry.lifecycle.gate_records(candidate.ref):  # this step was killed after storing it
             return from_builtins(known[-1].body, GateReport)
         evidence = self._evidence(attempt, collected, candidate, production, replays)
         report = judge(evidence, attempt.policies.gates, seed_of(collected))
@@ -351,7 +356,7 @@ def _replayed(replay: Replay) -> Replayed:
 
 
 def _source(version: VersionRecord) -> CodeSource:
-    """Where the version's code is, on this machine."""
+    """Give the version's project directory on this machine and its release tag."""
     project, tag = version.project, None if version.project is None else version.project.tag or version.release_tag
     if project is None or tag is None:
         raise Conflict(

@@ -1,4 +1,4 @@
-"""Frozen read models for hub, console and CLI."""
+"""Frozen read models for the hub, the console and the CLI."""
 
 from mendel.views.assembly import Measurements, ModelFacts, fleet_view, model_row, servers_by_model
 from mendel.views.cards import CardView, card_of, render_card

@@ -1,4 +1,4 @@
-"""From rows to read models: pure, the same for every store."""
+"""Assemble read models from stored rows; the same code serves every store."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _WORST_FIRST = (Health.CRITICAL, Health.DEGRADED, Health.UNKNOWN, Health.HEALTHY
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """
-    What the row of one model is made of, beside what was measured.
+    The stored facts of one model, without measurements.
 
     Attributes:
-        serving: The version in production.
-        since: When that version entered production.
-        open_severities: Of its unresolved incidents.
-        waiting: How many runs wait for a person.
+        serving: The version in production; None without one.
+        since: When that version entered production; None without one.
+        open_severities: The severities of the model's unresolved incidents.
+        waiting: The number of playbook runs that wait for approval.
     """
 
     deployment: Deployment
@@ -48,11 +48,10 @@ class ModelFacts:
 
     @property
     def model(self) -> ModelName:
-        """The model."""
         return self.deployment.model
 
     def window(self, now: datetime) -> ServingWindow | None:
-        """Which measurements count; None when nothing serves."""
+        """Give the window whose measurements count; None when no version is in production."""
         if self.serving is None:
             return None
         return serving_window(self.serving.ref, self.since, policy_window(self.policy, now))
@@ -60,7 +59,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """What was measured of one version in its window."""
+    """The counters and snapshots of one version in its window."""
 
     counted: tuple[VersionCounters, ...] = ()
     recorded: tuple[Snapshot, ...] = ()
@@ -71,10 +70,10 @@ NOTHING_MEASURED = Measurements()
 
 def model_row(facts: ModelFacts, measured: Measurements, servers: tuple[ServerState, ...], now: datetime) -> ModelRow:
     """
-    The row of one model.
+    Make the fleet row of one model.
 
     Args:
-        servers: The servers that hold the model.
+        servers: The servers that have the model loaded.
     """
     window = facts.window(now)
     if facts.serving is None or window is None:
@@ -111,7 +110,7 @@ def fleet_view(
     pauses: tuple[Pause, ...],
     now: datetime,
 ) -> FleetView:
-    """Every model in a row, and each counted once."""
+    """Make the fleet view, with one row for every model."""
     holders = servers_by_model(servers)
     rows = sorted(
         (
@@ -144,7 +143,7 @@ def fleet_view(
 
 
 def servers_by_model(servers: Sequence[ServerState]) -> dict[ModelName, tuple[ServerState, ...]]:
-    """For each model the servers that hold it, each reporting about that model only."""
+    """Give the servers of each model; their reports are reduced to that model."""
     found: dict[ModelName, tuple[ServerState, ...]] = {}
     for server in servers:
         for one in server.report.convergence:

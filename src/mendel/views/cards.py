@@ -1,4 +1,4 @@
-"""The model card of a version: read from registry, incidents and ledger; every number names its source."""
+"""Read and render the model card of a version, from registry, incidents and ledger; every number names its source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVENTS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardView:
-    """What a card is made of, read at ``at``."""
+    """The contents of a model card, read at the time ``at``."""
 
     record: VersionRecord
     at: datetime
@@ -32,10 +32,10 @@ class CardView:
 
 def card_of(unit: UnitOfWork, registry: Registry, ref: VersionRef, at: datetime) -> CardView:
     """
-    Read everything the card of *ref* tells.
+    Read the contents of the model card of *ref*.
 
     Raises:
-        VersionNotFound: There is no such version.
+        VersionNotFound: The version does not exist.
     """
     record = registry.versions.get(ref)
 
@@ -57,7 +57,7 @@ def card_of(unit: UnitOfWork, registry: Registry, ref: VersionRef, at: datetime)
 
 
 def render_card(view: CardView) -> str:
-    """The card as Markdown; front matter as model hubs read it."""
+    """Render the card as Markdown, with front matter in the format of model hubs."""
     record = view.record
     born = _source(view.entries, "model.registered")
     sections = [
@@ -242,7 +242,7 @@ def _percent(value: float | None) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Words of others as they are, but for headings, which are the card's own."""
+    """Escape heading marks in text from users, so that the card's structure stays intact."""
     return "\n".join(f"\\{line}" if line.lstrip().startswith("#") else line for line in text.splitlines())
 
 

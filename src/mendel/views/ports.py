@@ -1,4 +1,4 @@
-"""What console, API and CLI read."""
+"""The port for read models, which console, API and CLI use."""
 
 from __future__ import annotations
 
@@ -14,46 +14,48 @@ from mendel.views.read_models import FleetView, IncidentView, ModelView
 
 class Views(Protocol):
     """
-    Read models (``tx.store(Views)``), each one consistent state of the store.
+    Read models (``tx.store(Views)``); each is read from one consistent state of the store.
 
-    The number of questions a view asks of a database does not depend on how many models, versions, incidents or runs
-    there are.
+    The number of database queries of a view does not depend on the number of models, versions, incidents or runs.
     """
 
     def fleet(self, now: datetime) -> FleetView:
-        """Every model: what serves, how it is, and whether somebody is needed."""
+        """Give every model: the version in production, its health, and what waits for a person."""
 
     def model(self, model: ModelName, now: datetime) -> ModelView:
         """
-        One model with its versions, deployment, policy, incidents and runs.
+        Give one model with its versions, deployment, policy, incidents and runs.
 
         Raises:
-            ModelNotFound: It has no version.
+            ModelNotFound: The model has no version.
         """
 
     def incidents(self, model: ModelName | None = None, *, limit: int = 100) -> tuple[Incident, ...]:
-        """The newest *limit* incidents (of *model*), newest first."""
+        """Give the newest *limit* incidents (of *model*, or of all models), newest first."""
 
     def incident(self, incident_id: str) -> IncidentView:
         """
-        One incident with its decisions and runs.
+        Give one incident with its decisions and runs.
 
         Raises:
-            IncidentNotFound: There is none of that id.
+            IncidentNotFound: No incident has this id.
         """
 
     def runs(
         self, model: ModelName | None = None, *, waiting: bool = False, limit: int = 1000
     ) -> tuple[PlaybookRun, ...]:
-        """The newest *limit* runs (of *model*), oldest first; only those that wait for a person if *waiting*."""
+        """
+        Give the newest *limit* runs (of *model*, or of all models), oldest first; *waiting* gives only runs that need
+        approval.
+        """
 
     def history(
         self, subject: str | None = None, *, after: int = 0, limit: int = 1000, types: Sequence[str] = ()
     ) -> tuple[LedgerEntry, ...]:
         """
-        At most *limit* ledger entries above sequence *after*, ascending.
+        Give the ledger entries after sequence number *after*, in ascending order, at most *limit*.
 
         Args:
-            subject: A version, or a model and all its versions; None: everything.
-            types: Only events of these types; empty: all.
+            subject: A version (``credit@3``), or a model with all its versions (``credit``); None for everything.
+            types: Only events of these types; empty for all.
         """

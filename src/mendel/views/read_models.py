@@ -1,4 +1,4 @@
-"""Read models: what console, API and CLI show, already put together."""
+"""The read models that console, API and CLI show."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mendel.values import Deployment, ModelName, Severity
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
     """
-    One model of the fleet.
+    One model in the fleet view.
 
     Attributes:
-        versions: How many it has.
-        production: The version on the first route; None: none serves.
-        generation: Of its deployment.
-        policy_hash: Of the policy in force.
-        health: How the version in production is, with its key readings.
-        convergence: How far servers are with the deployment.
-        open_incidents: How many are unresolved, and ``worst`` their highest severity.
-        waiting: How many runs wait for a person.
+        versions: The number of versions.
+        production: The number of the version in production; None without one.
+        generation: The deployment's generation.
+        policy_hash: The hash of the policy in force.
+        health: The health of the version in production, with its main measurements.
+        convergence: How far the servers have applied the deployment.
+        open_incidents: The number of unresolved incidents; ``worst`` is their highest severity, None without any.
+        waiting: The number of playbook runs that wait for approval.
     """
 
     model: ModelName
@@ -40,7 +40,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetIssue:
-    """A model that is not healthy, and why."""
+    """A model that is not healthy, with the reasons."""
 
     model_id: str
     version: int | None
@@ -50,13 +50,13 @@ class FleetIssue:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
     """
-    Every model at one moment.
+    All models at the time ``at``.
 
     Attributes:
         healthy: How many models are healthy; each model is counted once.
         issues: The models that are not healthy, and why.
-        models: Those that need somebody first, then by name.
-        pauses: Where healing is switched off.
+        models: All models; those that need attention first, then by name.
+        pauses: The pauses of healing that are in force.
     """
 
     at: datetime
@@ -72,7 +72,7 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelView:
-    """One model in full; versions, tenures and incidents newest first, runs oldest first."""
+    """One model with all details; versions, production periods and incidents newest first, runs oldest first."""
 
     row: ModelRow
     versions: tuple[VersionRecord, ...]
@@ -85,7 +85,7 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentView:
-    """An incident with everything that was decided and done about it, oldest first."""
+    """An incident with its decisions and playbook runs, oldest first."""
 
     incident: Incident
     decisions: tuple[DecisionRecord, ...]
