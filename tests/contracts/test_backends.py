@@ -148,7 +148,7 @@ def test_whatever_a_model_raises_is_its_own_fault(load, first, cause):
         assert backend.predict(frame(5), soon()).predictions == [15.0]
 
 
-@pytest.mark.parametrize(("kind", "cause"), [("Short", "answered 1 rows for 2"), ("Strange", "object")])
+@pytest.mark.parametrize(("kind", "cause"), [("Short", "returned 1 answers for 2 rows"), ("Strange", "object")])
 def test_an_answer_that_does_not_fit_is_the_models_fault(load, kind, cause):
     """Too few rows, and values that JSON cannot carry, are a ModelFailed."""
     with pytest.raises(ModelFailed, match=cause):

@@ -1,4 +1,4 @@
-"""The one inference path, used by every door."""
+"""Inference for REST, gRPC and ZMQ: load model versions, check requests, batch them, predict, and log predictions."""
 
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.artifact_writer import outputs_of, write_artifact

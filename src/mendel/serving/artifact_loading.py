@@ -1,4 +1,4 @@
-"""From an artefact's directory to a predictor. Here, and in runners, is the only place where pickles are read."""
+"""Load a predictor from the directory of an artefact. Loading may unpickle, so the digest is checked first."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ def load_predictor(directory: Path, *, digest: Digest | None, project: Project |
     Load the predictor of the artefact in *directory*.
 
     Args:
-        digest: What the directory's content must hash to, checked before anything of it is read; None trusts it.
-        project: Gives the code of its classifiers; None where no project is hosted.
+        digest: The expected digest of the directory; checked before any file is loaded. None skips the check.
+        project: The project whose code a ``mendel`` artefact needs; None when this server hosts no project.
 
     Raises:
-        DigestMismatch: The content is another.
-        ModelNotLoadable: It cannot be read, its code cannot be imported, or it needs a package that is not installed.
+        DigestMismatch: The directory does not have the expected digest.
+        ModelNotLoadable: The artefact cannot be read, its code cannot be imported, or a package that the artefact needs
+            is not installed.
     """
     if digest is not None and (found := tree_digest(directory, exclude=("data",))) != digest:
-        raise DigestMismatch(f"The artefact has digest {found}, not {digest}.", remedy="Fetch it again.")
+        raise DigestMismatch(f"The artefact has digest {found}, not {digest}.", remedy="Fetch the artefact again.")
     mlmodel = read_mlmodel(directory)
     flavour = flavour_of(mlmodel)
     try:
@@ -39,12 +40,16 @@ def load_predictor(directory: Path, *, digest: Digest | None, project: Project |
         if error.remedy or not differing:
             raise
         raise ModelNotLoadable(
-            error.message, remedy=f"Load it with the versions it was written with: {differing}."
+            error.message, remedy=f"Install the package versions that wrote the artefact: {differing}."
         ) from error
 
 
 def _differing_versions(written: Mapping[str, str]) -> str:
-    """``scikit-learn 1.3.2 (here 1.9.1)`` for every distribution that is installed here in another version."""
+    """
+    List the distributions whose installed version differs from the *written* version.
+
+    For example ``scikit-learn 1.3.2 (here 1.9.1)``; the first number is the written version.
+    """
     return ", ".join(
         f"{name} {number} (here {_installed(name)})" for name, number in written.items() if _installed(name) != number
     )

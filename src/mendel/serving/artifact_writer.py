@@ -1,4 +1,4 @@
-"""Writing an artefact's directory, as MLflow would and our loader reads it, without importing MLflow."""
+"""Write the directory of a model artefact in MLflow's format, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ def write_artifact(
     project: Project | None = None,
 ) -> Digest:
     """
-    Write the artefact of *model*, which a flavour of the table must recognise.
+    Write the artefact of *model* into *directory*: the model, its signature, input example and drift reference.
 
     Args:
         model: A fitted estimator, or a :class:`~mendel.serving.flavours.project_classifier.TrainedClassifier`, whose
-            own files, if any, already lie in *directory*.
-        directory: Made if it is not there.
-        signature: Inferred from *input_example* or *training* where not given.
-        input_example: The golden input; the first rows of *training* where not given.
-        training: Features it was trained on, without the target; its drift reference is kept with the artefact, with
-            what the model answers to them, for which it is loaded once.
-        project: Of the classifier.
+            training has already written its files, if any, into *directory*.
+        directory: Created if absent.
+        signature: None infers the signature from *training*, or from *input_example* without *training*.
+        input_example: Rows that a server predicts once when it loads the model; at most 5 are kept. None takes the
+            first rows of *training*.
+        training: The features of the training rows, without the target. From them, and from the model's predictions for
+            them, the drift reference is computed. None writes no reference.
+        project: The project of the classifier; None for an estimator.
 
     Returns:
         The digest of the directory.
 
     Raises:
-        Unsupported: No flavour recognises the model.
-        InvalidValue: The directory holds something that does not belong to the model.
+        Unsupported: No flavour in ``FLAVOURS`` recognises the model.
+        InvalidValue: The directory holds a file that does not belong to the model.
     """
     flavour = flavour_for(model)
     directory.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,11 @@ def _write_reference(directory: Path, features: Table, predictor: Predictor, sig
 
 
 def outputs_of(predictor: Predictor, frame: Frame) -> dict[str, np.ndarray[Any, Any]]:
-    """The columns that the prediction log has of an answer: ``prediction`` and, where there are, ``proba.<class>``."""
+    """
+    Predict *frame* and give the outputs as columns named like those of the prediction log.
+
+    The columns are ``prediction`` and, for a predictor with probabilities, one ``proba.<class>`` per class.
+    """
     answered = predictor.predict(frame)
     columns = {"prediction": prediction_column(answered.predictions)}
     if answered.matrix is not None:

@@ -1,4 +1,4 @@
-"""The one decision about who may do what at an inference door."""
+"""Check whether an API key may call a route of an inference server."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from mendel.errors import Forbidden, Unauthenticated
 from mendel.values import Scope
 
 Keys = Mapping[str, tuple[str, ...]]
-"""The SHA-256 (hex) of each API key, and its scopes."""
+"""Maps the SHA-256 (hex) of each API key to the scopes of the key."""
 
 
 def authorize(keys: Keys, credential: str | None, scope: Scope | None, *, remedy: str) -> None:
     """
-    Let the call through, or say why not.
+    Raise an error unless the API key *credential* may call a route that needs *scope*.
 
-    Predicting is open until a key with the scope ``predict`` exists; everything else needs a key with its scope. The
-    scope ``admin`` holds all others.
+    Prediction routes need no key until a key with the scope ``predict`` exists. A key with the scope ``admin`` may call
+    every route.
 
     Args:
-        scope: What the route declares; None is open to all (health, documentation).
-        remedy: How a caller of this door sends a key.
+        credential: The API key of the request; None or empty when the request has none.
+        scope: The scope that the route needs; None when the route needs no key (health, documentation).
+        remedy: The advice for a caller without a key: how to send a key over this protocol.
 
     Raises:
-        Unauthenticated: No key where one is needed, or an unknown one.
+        Unauthenticated: The route needs a key, and the request has no key or an unknown key.
         Forbidden: The key lacks the scope.
     """
     if scope is None:
@@ -33,11 +34,14 @@ def authorize(keys: Keys, credential: str | None, scope: Scope | None, *, remedy
     if not credential:
         if open_to_all:
             return
-        raise Unauthenticated(f"This needs an API key with the scope {scope}.", remedy=remedy)
+        raise Unauthenticated(f"This request needs an API key with the scope '{scope}'.", remedy=remedy)
     scopes = keys.get(hashlib.sha256(credential.encode()).hexdigest())
     if scopes is None:
         if open_to_all:
             return
-        raise Unauthenticated("The API key is unknown.", remedy="Make one with: mendel keys add.")
+        raise Unauthenticated("The API key is unknown.", remedy="Create a key with: mendel keys add.")
     if scope not in scopes and Scope.ADMIN not in scopes and not open_to_all:
-        raise Forbidden(f"The API key lacks the scope {scope}.", remedy=f"It has {', '.join(scopes) or 'none'}.")
+        raise Forbidden(
+            f"The API key lacks the scope '{scope}'; its scopes are: {', '.join(scopes) or 'none'}.",
+            remedy="Use a key with that scope.",
+        )

@@ -1,4 +1,4 @@
-"""One batch in its thread: predict, score, record. One bad row fails only its own request."""
+"""Run one batch of requests in a thread: predict, count out-of-range rows, and log the predictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ from mendel.values import to_micros
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request: its share of the batch's answer, or the error that is its own."""
+    """
+    The result of one request of a batch.
+
+    ``error`` is None when the model answered; otherwise the other fields except ``ood_rows`` are empty. ``ids`` is None
+    when the rows were not logged.
+    """
 
     predictions: list[Any]
     probabilities: list[list[float | None]] | None
@@ -39,13 +44,14 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRun:
     """
-    Executes the batches of one version.
+    Executes the batches of one model version.
 
     Attributes:
-        whose: Asked once per batch (for a shadow's copies or not), since the generation may change while a version
-            serves on.
-        steady: Counts seconds, for latencies.
-        required: Rows that are not logged are not answered.
+        sink: The prediction log; None logs nothing.
+        whose: Gives the version and the deployment generation that the log records for a batch; called once per batch,
+            with True for copies sent to a shadow version. The generation may change while the version is loaded.
+        steady: A monotonic clock in seconds, for latencies.
+        required: When True, requests fail with StoreUnavailable if their rows cannot be logged.
     """
 
     backend: Backend
@@ -58,7 +64,7 @@ class BatchRun:
     required: bool = False
 
     def __call__(self, tickets: Sequence[PendingRequest[Outcome]]) -> list[Outcome]:
-        """Answer *tickets*, all at once if the model can, else one after the other."""
+        """Predict *tickets* in one model call; if that call fails, predict each request in a call of its own."""
         frame = assemble([ticket.rows for ticket in tickets])
         try:
             outputs = self.backend.predict(frame, max(ticket.deadline for ticket in tickets))
@@ -78,11 +84,13 @@ class BatchRun:
         ood = None if self.reference is None else self.reference.out_of_range(frame.table())
         ids = self._record(tickets, frame, outputs, error, ood)
         if ids is None and self.required:
-            return [_failed(StoreUnavailable("The prediction log takes no rows, and logging is required."))] * len(
-                tickets
+            refusal = StoreUnavailable(
+                "The prediction log accepts no rows, and serving.logging_required is true.",
+                remedy="Free disk space for the spool, or set serving.logging_required to false.",
             )
+            return [_failed(refusal)] * len(tickets)
         if outputs is None:
-            assert error is not None  # noqa: S101 - one of the two is there
+            assert error is not None  # noqa: S101 - either outputs or error is set
             return [_failed(error, 0 if ood is None else int(ood.sum()))]
         return _shares(tickets, outputs, ids, ood)
 

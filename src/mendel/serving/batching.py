@@ -1,4 +1,4 @@
-"""Batches by draining the queue: while one runs, arrivals wait; the next takes what is there. No timers."""
+"""Adaptive batching without timers: requests queue while a batch runs, and the next batch takes the queued requests."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from mendel.serving.row_batches import Rows
 
 R = TypeVar("R")
 _SMOOTHING = 0.2
-"""Weight of the newest batch in the moving average of how long one takes."""
+"""Weight of the newest batch in the moving average of the batch duration."""
 
 
 @dataclass(slots=True, eq=False)
 class PendingRequest(Generic[R]):
     """
-    One request on its way through a lane.
+    One request in the queue of a :class:`Lane`.
 
-    Times are seconds of the kernel's steady clock. ``future`` is done early when the deadline passes or the caller goes
-    away; what is done is not started. ``epoch`` is what the breaker admitted it in.
+    Times are seconds of the kernel's monotonic clock. ``future`` receives the result. If the future is done early,
+    because the deadline passed or the caller disconnected, the request is not predicted. ``epoch`` is the epoch in
+    which the circuit breaker admitted the request. ``shadow`` is True for a copy sent to a shadow version.
     """
 
     rows: Rows
@@ -40,23 +41,26 @@ class PendingRequest(Generic[R]):
 
 
 class Execute(Protocol[R]):
-    """Runs one batch in a thread and gives one outcome per ticket; an exception fails them all."""
+    """Runs one batch in a thread; an exception fails every request of the batch."""
 
     def __call__(self, tickets: Sequence[PendingRequest[R]]) -> Sequence[R]:
-        """Outcomes in the order of *tickets*."""
+        """Give one outcome per request, in the order of *tickets*."""
 
 
 class Lane(Generic[R]):
     """
-    The queue and the thread of one version. Only its event loop touches it.
+    The request queue and the threads of one model version. Call its methods only on the event loop *loop*.
 
     Args:
-        execute: Called in one of *width* threads.
-        done: Called on the loop with the tickets of a batch and their outcomes, or the exception of the batch, before
-            anybody gets an answer.
-        dropped: Called on the loop for each ticket that was done before its batch began, and so never ran.
-        one_request_per_batch: No two requests share a batch.
-        steady: Counts seconds; the loop's own clock is too coarse for latencies.
+        name: The name of the threads in a debugger, after ``mendel-``.
+        execute: Runs a batch; called in one of *width* threads.
+        done: Called on the loop with the requests of a batch and their outcomes, or the exception of the batch, before
+            the futures of the requests are set.
+        dropped: Called on the loop for each request whose future was done before its batch began.
+        width: The number of batches that may run at once.
+        max_rows: The largest number of rows in a batch, unless a single request has more.
+        one_request_per_batch: When True, each batch has exactly one request.
+        steady: A monotonic clock in seconds, finer than the clock of the event loop.
     """
 
     def __init__(
@@ -86,17 +90,17 @@ class Lane(Generic[R]):
 
     @property
     def queued(self) -> int:
-        """Requests that wait."""
+        """The number of requests that wait for a batch."""
         return len(self._queue)
 
     def wait_ahead(self) -> timedelta:
-        """How long a request that came now would wait, going by the batches that ran."""
+        """Estimate the waiting time of a new request from the queue length and the mean duration of past batches."""
         queued = len(self._queue) if self._one_per_batch else self._queued_rows / self._max_rows
         batches = self.running / self._width + queued
         return timedelta(seconds=self.batch_seconds * batches)
 
     def submit(self, ticket: PendingRequest[R]) -> None:
-        """Queue *ticket*; its future gets the outcome, or DeadlineExceeded."""
+        """Queue *ticket*; its future gets the outcome, or DeadlineExceeded when the deadline passes first."""
         timer = self._loop.call_later(ticket.deadline - self._steady(), _expire, ticket)
         ticket.future.add_done_callback(lambda _: timer.cancel())
         self._queue.append(ticket)
@@ -104,18 +108,20 @@ class Lane(Generic[R]):
         self._idle.clear()
         if self.running < self._width and not self._waking:
             self._waking = True
-            self._loop.call_soon(self._wake)  # after everything that this turn of the loop brings
+            self._loop.call_soon(self._wake)  # requests that arrive in this iteration of the loop share the batch
 
     async def idle(self) -> None:
         """Wait until nothing is queued or running."""
         await self._idle.wait()
 
     def close(self) -> None:
-        """Give the threads back when they are done; whoever still waits is told."""
+        """Fail every queued request with DeadlineExceeded, and end the threads after the batches that run."""
         while self._queue:
             ticket = self._pop()
             if not ticket.future.done():
-                ticket.future.set_exception(DeadlineExceeded("The version was unloaded before it could answer."))
+                ticket.future.set_exception(
+                    DeadlineExceeded("The model version was unloaded before this request was predicted.")
+                )
             self._dropped(ticket)
         self._threads.shutdown(wait=False, cancel_futures=False)
 
@@ -132,7 +138,7 @@ class Lane(Generic[R]):
             self._idle.set()
 
     def _take(self) -> list[PendingRequest[R]]:
-        """The longest run of waiting requests of one shape within the bound on rows; at least one request."""
+        """Remove from the queue the next requests that share one shape and fit into ``max_rows``; at least one."""
         batch: list[PendingRequest[R]] = []
         rows, queue = 0, self._queue
         while queue:

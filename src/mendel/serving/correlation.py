@@ -1,4 +1,4 @@
-"""The id that ties a request to its log lines, its prediction and its answer."""
+"""The correlation id of a request, which its log lines, its logged prediction and its answer share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 
 def correlation_id(request_id: str | None, traceparent: str | None, rng: random.Random) -> str:
     """
-    The caller's ``X-Request-ID`` if it is sane, else the trace of its ``traceparent``, else a new one.
+    Give *request_id* if it is well-formed, else the trace id in *traceparent*, else a new random id.
+
+    A well-formed id has 1 to 128 ASCII letters, digits and the characters ``._:/+=@-``.
 
     >>> correlation_id("order-7", None, random.Random(0))
     'order-7'

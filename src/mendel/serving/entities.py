@@ -1,4 +1,4 @@
-"""What doors hand to the kernel, and what they get back."""
+"""Requests to the kernel, its answers, and its status, as values independent of the protocol."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mendel.values import ModelName, VersionUuid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Rows as mappings from feature to value, as JSON gives them."""
+    """Rows as mappings from feature name to value, as decoded from JSON."""
 
     rows: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """Rows as sequences of values; ``columns`` names them, None leaves the signature's order."""
+    """Rows as sequences of values; ``columns`` names the values, None means the order of the signature."""
 
     rows: Sequence[Sequence[Any]]
     columns: tuple[str, ...] | None = None
@@ -29,11 +29,11 @@ class Matrix:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
     """
-    One named v2 tensor.
+    One named tensor of the Open Inference Protocol v2.
 
     Attributes:
-        datatype: As v2 writes it: ``FP64``, ``INT32``, ``BOOL``, ``BYTES``...
-        shape: Its first axis is the row.
+        datatype: A datatype of the protocol: ``FP64``, ``INT32``, ``BOOL``, ``BYTES``...
+        shape: The lengths of the axes; the first axis counts the rows.
         values: A numpy array of that shape, or flat or nested lists.
     """
 
@@ -45,7 +45,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensors:
-    """Rows as tensors: one of shape (rows, features), or one per feature."""
+    """Rows as tensors: one tensor of shape (rows, features), or one tensor per feature."""
 
     tensors: tuple[Tensor, ...]
 
@@ -56,16 +56,16 @@ Input = Records | Matrix | Tensors
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceCall:
     """
-    One request at any door.
+    One inference request, independent of the protocol. The caller is already authorised.
 
     Attributes:
-        model: None means the only or the default model.
-        version: None leaves the choice to the routes' shares.
-        door: ``rest``, ``grpc`` or ``zmq``, which has authorised the caller.
-        proba: Probabilities are asked for, not welcome only.
-        timeout: How long the caller waits, from now; None leaves it to the policy.
-        key: What makes the choice of a route sticky: a user, a session.
-        event_time: When the thing predicted happened, where the caller says so.
+        model: The name of the model; None means the only model, or the default model of the project.
+        version: The number of the version; None chooses a version by the traffic shares of the deployment.
+        door: The protocol of the request: ``rest``, ``grpc`` or ``zmq``.
+        proba: When True, the request fails if the model has no probabilities.
+        timeout: The time the caller waits for the answer; None means ``request_timeout`` of the policy.
+        key: Requests with the same key, such as a user id, go to the same version of a canary.
+        event_time: The time of the event that is predicted; None when the caller does not state it.
     """
 
     model: str | None
@@ -81,7 +81,7 @@ class InferenceCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageIdentity:
-    """The image that a server runs in, as far as it was told: its release tag, its commit, its manifest's digest."""
+    """The image that a server runs in: its release tag, git commit and manifest digest; None for unknown parts."""
 
     tag: str | None = None
     commit: str | None = None
@@ -89,14 +89,18 @@ class ImageIdentity:
 
     @property
     def document(self) -> dict[str, str]:
-        """What is known."""
+        """The known parts by name, without those that are None."""
         known = {"tag": self.tag, "commit": self.commit, "digest": self.digest}
         return {name: value for name, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerIdentity:
-    """What this server is, for the metadata of its answers; ``git_commit`` is of the code that it hosts."""
+    """
+    The project, code and image of a server, for the metadata of its answers.
+
+    ``git_commit`` is the commit of the hosted project; ``tool_version`` and ``tool_commit`` are those of Mendel.
+    """
 
     project: str | None = None
     git_commit: str | None = None
@@ -108,10 +112,11 @@ class ServerIdentity:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerMetadata:
     """
-    Which version answered, and which code: constant while a version is served in one generation.
+    The model version and the code behind an answer; constant for one version in one generation of its deployment.
 
-    ``label`` is what answers call the version; None where none is registered and the code is no release.
-    ``document`` is the ``metadata`` section of plain answers, made once.
+    ``label`` is the version as text in answers: its number, or the release version of a project that is served without
+    a registered version; None when the project's commit is not a release. ``document`` is the ``metadata`` section of
+    plain JSON answers.
     """
 
     model: ModelName
@@ -128,16 +133,18 @@ class AnswerMetadata:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceAnswer:
     """
-    The answer to one call; every row of it comes of one version.
+    The answer to one inference request; one model version predicted all rows.
 
     Attributes:
-        predictions: One builtin value per row; NaN and infinities are None.
-        probabilities: One list per row in the order of ``metadata.classes``, or None where the predictor has none.
-        prediction_ids: One UUIDv7 per row; None when the rows are not in the spool.
-        body: What the predictor itself returned, where its project lets that be the answer of the plain routes; so
-            ``proba_body`` for probabilities.
-        fallback: The breaker of the routed version was open, another version answered.
-        took: From the kernel's door to here.
+        predictions: One value of a builtin type per row; NaN and infinities are None.
+        probabilities: One list per row in the order of ``metadata.classes``; None when the model has no probabilities.
+        prediction_ids: One UUIDv7 per row; None when the rows were not logged.
+        at: The time of the answer.
+        took: The time from the arrival of the request in the kernel to the answer.
+        fallback: True when the circuit breaker of the chosen version was open and the fallback version answered.
+        body: The return value of ``predict`` when ``api.response_format`` is ``custom`` or ``passthrough``, which the
+            plain JSON routes send unchanged; otherwise None.
+        proba_body: The return value of ``predict_proba``, likewise.
     """
 
     metadata: AnswerMetadata
@@ -153,13 +160,13 @@ class InferenceAnswer:
 
     @property
     def logged(self) -> bool:
-        """Whether the rows are in the spool."""
+        """True when the rows were written to the prediction log."""
         return self.prediction_ids is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing readiness looks at."""
+    """One condition for readiness, for example that a model is loaded; ``detail`` says why the check failed."""
 
     name: str
     passed: bool
@@ -169,10 +176,14 @@ class Check:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
     """
-    Whether requests are welcome.
+    The readiness of a kernel for inference requests.
 
-    Ready means that every deployed model has a version serving that answered its golden input through the real path;
-    how far that is from what is desired is convergence, and is reported apart.
+    A kernel is ready when every deployed model has a loaded version that predicted its input example. A kernel may be
+    ready while it still serves an older version than desired; see ``ModelConvergence``.
+
+    Attributes:
+        state: ``created``, ``starting``, ``ready``, ``degraded``, ``draining`` or ``stopped``. A degraded kernel is
+            ready, but a newer version could not be loaded or predictions are not logged.
     """
 
     state: str
@@ -180,16 +191,18 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether every check passed and the kernel is neither starting nor draining."""
+        """True when every check passed and the state is ``ready`` or ``degraded``."""
         return self.state in {"ready", "degraded"} and all(check.passed for check in self.checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStatus:
     """
-    One loaded version; ``breaker`` is closed, open or half_open; ``roles`` are route, shadow, fallback, keep.
+    The status of one loaded model version.
 
-    A project that is served as it stands has the version 0 and no uuid.
+    ``breaker`` is ``closed``, ``open`` or ``half_open``. ``roles`` are those of ``route``, ``shadow``, ``fallback`` and
+    ``keep`` that the version has in the deployment. A classifier that is served without a registered version has
+    ``version`` 0 and ``uuid`` None.
     """
 
     version: int
@@ -204,7 +217,7 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """One model on this kernel."""
+    """The status of one model in a kernel; ``error`` says why a version could not be loaded, None without failure."""
 
     model: ModelName
     generation_desired: int
@@ -216,7 +229,12 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelStatus:
-    """What the kernel is doing now."""
+    """
+    The status of a kernel.
+
+    ``revision`` is that of the desired state; ``active`` counts the requests in flight; ``logging`` is True when
+    predictions are written to the log; ``spool`` describes the prediction log, empty without a spool.
+    """
 
     readiness: Readiness
     revision: int

@@ -1,4 +1,4 @@
-"""Predictions that were made elsewhere and are only logged here."""
+"""Log predictions that a program outside Mendel made."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def external_prediction_block(
     document: Any, version: LoadedVersion, *, now: datetime, rng: random.Random
 ) -> PredictionBlock:
     """
-    The block of ``{"records": [...], "predictions": [...]}``, one answer per row.
+    Build the log block for the body ``{"records": [...], "predictions": [...]}`` of a request.
 
-    Beside them may stand ``prediction_ids`` (UUIDs; made where they do not), ``probabilities`` and ``event_time``.
+    The body has one prediction per record. Optional fields are ``prediction_ids`` (UUIDs; new ids are made without the
+    field), ``probabilities`` and ``event_time``.
 
     Raises:
-        InvalidRequest: A part is missing or its length is another.
-        InvalidInput: The rows do not fit the version's signature, or an id is no UUID.
+        InvalidRequest: A required field is missing, or a list does not have one value per record.
+        InvalidInput: The records do not fit the version's signature, or an id is not a UUID.
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("predictions"), list):
-        raise InvalidRequest("The body needs records and predictions, one per record.")
+        raise InvalidRequest("The body needs the fields 'records' and 'predictions', with one prediction per record.")
     frame = assemble([version.artifact.codec.decode(parse_plain(document).input)])
     rows = len(frame)
     ids = _column(document, "prediction_ids", rows)
@@ -64,7 +65,7 @@ def _column(document: Mapping[str, Any], name: str, rows: int) -> list[Any] | No
     if values is None:
         return None
     if not isinstance(values, list) or len(values) != rows:
-        raise InvalidRequest(f"{name} needs one value for each of the {rows} records.")
+        raise InvalidRequest(f"'{name}' must be a list with one value for each of the {rows} records.")
     return values
 
 
@@ -72,7 +73,7 @@ def _matrix(rows: list[Any]) -> Any:
     try:
         matrix = np.array(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidRequest("probabilities needs one list of numbers per record.") from error
+        raise InvalidRequest("'probabilities' must be a list with one list of numbers per record.") from error
     if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
-        raise InvalidRequest("probabilities needs one list of numbers per record.")
+        raise InvalidRequest("'probabilities' must be a list with one list of numbers per record.")
     return matrix

@@ -1,4 +1,4 @@
-"""Requests into checked rows: the signature says what is meant, the first offender is named."""
+"""Check the rows of a request against the model's signature; errors name the first invalid feature."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ _WANTED = {
 
 class InputCodec:
     """
-    Decodes the requests of one version.
+    Decodes the requests for one model version.
 
-    Without a signature columns are what the request says they are, and only their consistency is checked.
+    Without a signature, the codec takes the columns of the request and checks only that all rows have the same columns.
 
     Args:
-        order: The order of the columns where there is no signature (``api.feature_order``).
-        max_rows: Bound on the rows of one request.
-        forms: How rows may come where neither a signature nor *order* names the features: an object of features says
-            nothing of their places to a model that goes by place, nor a list of names to one that goes by name.
+        signature: The signature of the version; None when the version has none.
+        order: The order of the features when there is no signature (``api.feature_order``); None when unknown.
+        max_rows: The largest number of rows in one request.
+        forms: The accepted forms of rows when neither the signature nor *order* names the features: ``RECORDS``,
+            ``LISTS`` or both. A model that takes arrays cannot order the features of a record; a model that takes named
+            features cannot name the values of a list.
     """
 
     def __init__(
@@ -57,19 +59,20 @@ class InputCodec:
 
     def decode(self, given: Input) -> Rows:
         """
-        Check *given* and turn it into rows.
+        Check the input *given* and convert it to rows.
 
         Raises:
-            InvalidRequest: A feature is missing, unknown, of the wrong type or not finite; or there is no row.
-            TooLarge: More rows than the bound.
+            InvalidRequest: A feature is missing, unknown, of the wrong type or not finite; or the input has no rows.
+            TooLarge: The input has more than ``max_rows`` rows.
         """
         names, rows = self._named(given)
         if len(rows) > self._max_rows:
             raise TooLarge(
-                f"The request has {len(rows)} rows, more than {self._max_rows}.", remedy="Send fewer at once."
+                f"The request has {len(rows)} rows; at most {self._max_rows} are allowed.",
+                remedy="Send fewer rows per request.",
             )
         if not len(rows):
-            raise InvalidRequest("The request has no rows.", remedy="Send at least one.")
+            raise InvalidRequest("The request has no rows.", remedy="Send at least one row.")
         if self._columns is not None:
             return self._columns.decode(rows, names)
         if self._order is None:
@@ -80,8 +83,8 @@ class InputCodec:
         if form not in self._forms:
             (taken,) = self._forms
             raise InvalidRequest(
-                f"Rows are {form}; this classifier takes {taken} (api.adapter).",
-                remedy="Send those, or have its project name the features: api.feature_order.",
+                f"The rows are {form}; this classifier takes {taken}, as api.adapter in its mlserver.yaml says.",
+                remedy=f"Send {taken}, or name the features with api.feature_order in mlserver.yaml.",
             )
 
     def _named(self, given: Input) -> tuple[tuple[str, ...] | None, Any]:
@@ -93,11 +96,11 @@ class InputCodec:
             known = self._columns.names if self._columns else self._order
             matrix = matrix_of(given, known)
             return matrix.columns, matrix.rows
-        raise InvalidRequest("The request has no records, rows or tensors.")
+        raise InvalidRequest("The request has no rows.", remedy="Send at least one row.")
 
 
 def frame_of(table: Table, signature: Signature | None) -> Frame:
-    """The rows of *table* as the inference path hands them to a predictor, checked like a request's."""
+    """Convert *table* to the frame that a predictor takes, with the same checks as for a request."""
     names = signature.names if signature is not None and signature.inputs else table.names
     columns = [[None if value != value else value for value in table[name].tolist()] for name in names]  # noqa: PLR0124 - NaN is null
     codec = InputCodec(signature, order=names, max_rows=max(len(table), 1))
@@ -105,7 +108,7 @@ def frame_of(table: Table, signature: Signature | None) -> Frame:
 
 
 class _Columns:
-    """The columns of a signature, with what decoding a row needs made ready once."""
+    """Decodes rows for the input columns of a signature."""
 
     def __init__(self, specs: tuple[ColumnSpec, ...]) -> None:
         self.specs = specs
@@ -138,7 +141,7 @@ class _Columns:
                     if math.isfinite(sum(values)):
                         return packed
             except (KeyError, TypeError, IndexError, struct.error, OverflowError):
-                pass  # the careful way names what is wrong
+                pass  # _checked below raises an error that names the invalid feature
         values = self._checked(row, place, order)
         try:
             return self._pack(*(math.nan if value is None else value for value in values))
@@ -184,7 +187,7 @@ class _Columns:
             if name not in self.names:
                 raise _refuse(f"Feature {name!r} is unknown.", name, known=self.names)
         if len(set(names)) != len(names):
-            raise _refuse("A column is named twice.", None)
+            raise _refuse("The request names a column twice.", None)
         for name in self.names:
             if name not in names:
                 raise _refuse(f"Feature {name!r} is missing.", name)
@@ -232,7 +235,7 @@ def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | No
         width = len(rows[0]) if isinstance(rows[0], Sequence) and not isinstance(rows[0], str) else 1
         names = tuple(f"x{place}" for place in range(width))
     if not names:
-        raise InvalidRequest("The rows have no values.")
+        raise InvalidRequest("The rows of the request have no values.")
     values = [_loose_row(row, place, names) for place, row in enumerate(rows)]
     numeric = all(_NUMBERS.issuperset(map(type, row)) for row in values)
     if not numeric:
@@ -255,7 +258,7 @@ def _loose_row(row: Any, place: int, names: tuple[str, ...]) -> list[Any]:
         return [row[name] for name in names]
     values = [row] if isinstance(row, str | int | float) else list(row or ())
     if len(values) != len(names):
-        raise _refuse(f"Row {place} has {len(values)} values, where {len(names)} were expected.", None)
+        raise _refuse(f"Row {place} has {len(values)} values; {len(names)} are expected.", None)
     return values
 
 

@@ -1,4 +1,4 @@
-"""The kernel: owns the loaded versions and runs the one inference path."""
+"""The kernel: holds the loaded model versions of one process and answers inference requests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mendel.serving.status_report import metrics_text, readiness_of, status_of
 from mendel.serving.unregistered_version import is_registered
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
-_KEEPS_NO_LOG = "This server keeps no log: it serves a project of which no version is registered."
+_KEEPS_NO_LOG = "This server keeps no prediction log, because the project that it serves has no registered version."
 _PROMOTE = "Promote, deploy or roll back a version; servers load the versions that are deployed."
 _SOON = timedelta(seconds=1)
 _HOW_TO_LOG = "Register the version, promote it, and serve it with a hub."
@@ -56,23 +56,24 @@ _HOW_TO_LOG = "Register the version, promote it, and serve it with a hub."
 
 class Kernel:
     """
-    The data plane of one process: resolve, authorize, decode, admit, batch, predict, encode, record, answer.
+    Answers inference requests in one process: choose a version, check rows, batch, predict, log, answer.
 
-    One event loop owns it. Several kernels may live in one process. Doors authorise with :meth:`authorize` before they
-    read a body, then call :meth:`infer`.
+    Call its methods on one event loop only; several kernels may exist in one process. REST, gRPC and ZMQ call
+    :meth:`authorize` before they read the body of a request, and then :meth:`infer`.
 
     Args:
-        policy: Widths, bounds and timeouts, this process's share of them.
-        load_backend: Loads each version into the place where it runs.
-        sink: The prediction log; None logs nothing, and answers say so.
-        counters: Where it counts; shared with the server's other processes, or ``LocalCounters()``.
-        breakers: Shared likewise, or ``LocalBreakers(policy.breaker, clock)``.
+        policy: Limits and timeouts; limits for the whole server are already divided among its processes.
+        load_backend: Loads a model version and gives the backend in which it runs.
+        sink: The prediction log; None logs nothing, and answers contain ``logged: false``.
+        counters: The metrics, shared by the processes of the server; ``LocalCounters()`` for a single process.
+        breakers: The circuit breakers, shared by the processes of the server; ``LocalBreakers(policy.breaker, clock)``
+            for a single process.
         clock: The wall clock.
-        rng: Chooses routes and makes ids; must not be seeded alike in two processes.
-        project: The classifiers whose code this server hosts, for versions of flavour ``mendel``.
-        repository: Carries out load and unload calls of doors; None refuses them.
-        identity: What this server is, for the metadata of its answers.
-        steady: Counts seconds and never goes back, for latencies and deadlines.
+        rng: For the choice of canary versions and for ids; processes must not share a seed.
+        project: The project whose code versions of flavour ``mendel`` need; None when no project is hosted.
+        repository: Loads and unloads models at a caller's request; None refuses such requests.
+        identity: The project, code and image of this server, for the metadata of answers; None when unknown.
+        steady: A monotonic clock in seconds, for latencies and deadlines.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Kernel:
         self._state = "created"
 
     async def __aenter__(self) -> Self:
-        """Start; nothing is served before the first :meth:`apply`."""
+        """Start the kernel; it answers no request before the first :meth:`apply`."""
         self._loop = asyncio.get_running_loop()
         self._state = "serving"
         return self
@@ -126,79 +127,86 @@ class Kernel:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drain and close."""
+        """Finish the requests in flight, then unload all versions."""
         await self.drain()
         await self._deployments.close()
         self._state = "stopped"
 
     async def apply(self, state: DesiredState, fetch: Callable[[Digest], Path]) -> tuple[ModelConvergence, ...]:
         """
-        Converge on *state*: load beside the old, warm up, swap one reference, drain the old.
+        Load the versions that *state* names, route new requests to them, and unload the versions that it omits.
 
-        Idempotent, serialised, and safe under load. What cannot be loaded leaves the old serving and is reported;
-        applying the same state again tries it again.
+        Requests are answered without interruption meanwhile. When a version cannot be loaded, the old versions keep
+        serving and the result reports the error; call :meth:`apply` again with the same state to retry.
 
         Args:
-            fetch: Gives the directory of the artefact of a digest; called in a thread; may raise any MendelError.
+            fetch: Gives the directory of the artefact with a digest; called in a thread; may raise any MendelError.
+
+        Returns:
+            The state of each model on this server: versions desired, versions served, and load errors.
         """
         self._keys = dict(state.key_hashes)
         return await self._deployments.apply(state, fetch)
 
     def expect(self, models: Iterable[ModelName]) -> None:
         """
-        Say which models are deployed, as soon as that is known.
+        Declare that *models* are deployed, before :meth:`apply` has loaded them.
 
-        Until :meth:`apply` has loaded them, calls for them are refused as not ready, and not as unknown.
+        Until they are loaded, requests for *models* fail with NotReady instead of ModelNotFound.
         """
         self._deployments.expect(models)
 
     async def load(self, model: ModelName) -> None:
-        """Load again, in this process, what is desired of *model*."""
+        """Load the deployed versions of *model* in this process again, after :meth:`unload`."""
         await self._deployments.load(model)
 
     async def unload(self, model: ModelName) -> None:
-        """Free, in this process, *model*'s memory after what is in flight; what is desired of it stays."""
+        """Unload *model* in this process when its requests in flight have ended; :meth:`load` loads the model again."""
         await self._deployments.unload(model)
 
     def correlation_id(self, request_id: str | None, traceparent: str | None) -> str:
-        """The caller's id, or a new one; empty where the policy has none."""
+        """Give the correlation id of a request; empty when ``policy.correlation_ids`` is False."""
         if not self.policy.correlation_ids:
             return ""
         return correlation_id(request_id, traceparent, self._rng)
 
     def answered(self, method: str, endpoint: str, status: str, model: str | None, seconds: float) -> None:
-        """A door answered a request; *model* counts by name only where it is served."""
+        """Count an answered request in the metrics; the label ``model`` is empty when *model* is not served here."""
         known = model if model in self._deployments.table else None
         self._doors.answered(method, endpoint, status, known or "", seconds)
 
     def authorize(self, credential: str | None, scope: Scope | None, *, remedy: str) -> None:
         """
-        Let the call through, or raise Unauthenticated or Forbidden; a None scope is open to all.
+        Raise Unauthenticated or Forbidden unless the API key *credential* may call a route that needs *scope*.
 
         Args:
-            remedy: How a caller of this door sends a key.
+            scope: None when the route needs no key.
+            remedy: The advice for a caller without a key: how to send a key over this protocol.
         """
         authorize(self._keys, credential, scope, remedy=remedy)
 
     async def infer(self, call: InferenceCall) -> InferenceAnswer:
         """
-        Answer *call*.
+        Predict the rows of *call*.
 
         Raises:
-            ModelNotFound, VersionNotFound: Nothing of that name or number is deployed.
-            NotReady: It is deployed and not loaded yet, nobody has said yet what is deployed, or the kernel drains.
-            InvalidRequest, TooLarge: The input does not fit the signature; names the first offending feature.
-            Overloaded, BreakerOpen, DeadlineExceeded: Not now.
-            Unsupported: Probabilities of a predictor that has none.
-            ModelFailed: The model raised, or gave no answer.
-            StoreUnavailable: Logging is required and the log takes nothing.
+            ModelNotFound, VersionNotFound: The model or the version is not deployed.
+            NotReady: The model is not loaded yet, the kernel has no desired state yet, or the kernel is draining.
+            InvalidRequest: The rows do not fit the signature; the message names the first invalid feature.
+            TooLarge: The request has more than ``policy.max_rows`` rows.
+            Overloaded: Too many requests wait for the model.
+            BreakerOpen: The circuit breaker of the version is open, and no fallback version answers.
+            DeadlineExceeded: The timeout passed before the model answered.
+            Unsupported: The request asks for probabilities, which the model does not have.
+            ModelFailed: The model raised an exception, or its output is invalid.
+            StoreUnavailable: ``policy.logging_required`` is True, and the prediction log accepts no rows.
         """
         began = self.steady()
         if self.policy.log_payloads:
             log_asked(call)
         patience = min(call.timeout or self.policy.request_timeout, self.policy.request_timeout)
         if patience <= timedelta(0):
-            raise DeadlineExceeded("The deadline had passed when the request came.")
+            raise DeadlineExceeded("The deadline of the request passed before the server received it.")
         hosted, version = self._resolve(call)
         rows = version.artifact.codec.decode(call.input)
         version, epoch, fallback = self._admit(hosted, version)
@@ -216,24 +224,27 @@ class Kernel:
         return answer
 
     def readiness(self) -> Readiness:
-        """Whether requests are welcome, and which check says no."""
+        """Give the readiness of this kernel and the result of each check."""
         return readiness_of(self._state, self._deployments, self.sink)
 
     def status(self) -> KernelStatus:
-        """What is loaded, queued and running now."""
+        """Give the loaded versions with their queued and running requests."""
         return status_of(self.readiness(), self._deployments, self._breakers, self.sink, self._active)
 
     def metrics(self) -> str:
-        """Prometheus' text format, over all processes that share the counters."""
+        """Render the metrics of all processes of this server in Prometheus' text format."""
         return metrics_text(self.counters, self._deployments, self._breakers, self.sink)
 
     def log_external_predictions(self, model: str | None, version: int | None, document: Any) -> list[str]:
         """
-        Log predictions made elsewhere, and give their ids.
+        Log predictions that a program outside Mendel made, and give their ids.
+
+        Args:
+            document: The decoded JSON body of the request; see ``external_prediction_block``.
 
         Raises:
-            StoreUnavailable: They are not logged.
-            Unsupported: They would belong to no registered version.
+            StoreUnavailable: The log accepts no rows; no prediction of the request was logged.
+            Unsupported: The version is not registered.
         """
         served = self.served(model, version)
         if not is_registered(served.served):
@@ -245,11 +256,11 @@ class Kernel:
 
     def log_labels(self, labels: tuple[LabelRow, ...]) -> None:
         """
-        Log labels.
+        Write labels (true outcomes of predictions) to the prediction log.
 
         Raises:
-            StoreUnavailable: None is logged.
-            Unsupported: This server keeps no log.
+            StoreUnavailable: The log accepts no rows; no label was written.
+            Unsupported: This server keeps no prediction log.
         """
         if self.sink is None:
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
@@ -257,40 +268,41 @@ class Kernel:
             raise StoreUnavailable("The prediction log accepts no rows.", retry_after=_SOON)
 
     def models(self) -> tuple[LoadedDeployment, ...]:
-        """Every deployment as served here, sorted by name."""
+        """Give the deployments of this process, sorted by model name."""
         return tuple(hosted for _, hosted in sorted(self._deployments.table.items()))
 
     def deployed(self, model: str) -> LoadedDeployment:
-        """The deployment of *model* as served here."""
+        """Give the deployment of *model*; raises ModelNotFound or NotReady without one."""
         return self._lookup.deployment(model)
 
     def repository_control(self) -> RepositoryControl:
         """
-        What loads and unloads on request.
+        Give the object that loads and unloads models at a caller's request.
 
         Raises:
-            Forbidden: ``serving.repository_control`` is ``none``.
-            Unsupported: It is ``explicit``, and this server cannot load or unload on request.
+            Forbidden: The setting ``serving.repository_control`` is ``none``.
+            Unsupported: The setting is ``explicit``, but this version of Mendel cannot load or unload on request.
         """
         if self.repository is not None:
             return self.repository
         if self.policy.repository_control == "none":
             raise Forbidden(
-                "Models are not loaded or unloaded on request: serving.repository_control is none.", remedy=_PROMOTE
+                "This server refuses to load or unload models on request: serving.repository_control is 'none'.",
+                remedy=_PROMOTE,
             )
         raise Unsupported(
             "This version of Mendel cannot load or unload models on request, although serving.repository_control is "
-            "explicit.",
+            "'explicit'.",
             remedy=_PROMOTE,
         )
 
     def served(self, model: str | None, version: int | None = None) -> LoadedVersion:
-        """The version that answers for *model*: the one of that number, else production."""
+        """Give the loaded version of *model* with the number *version*; None means the production version."""
         hosted = self._lookup.deployment(model)
         return self._lookup.version(hosted, version or hosted.deployment.production)
 
     async def drain(self) -> None:
-        """Take no more requests and wait for those in flight, at most ``policy.drain_timeout``."""
+        """Refuse new requests and wait for the requests in flight, at most ``policy.drain_timeout``."""
         if self._state == "stopped":
             return
         self._state = "draining"
@@ -309,7 +321,11 @@ class Kernel:
         return hosted, version
 
     def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
-        """The version whose breaker lets the call through: the one chosen, else the fallback."""
+        """
+        Give *version* if its circuit breaker admits the call, else the fallback version.
+
+        The other two values are the breaker's epoch, and True when the fallback version was taken.
+        """
         admission = self._breakers.admit(version.ref)
         if not isinstance(admission, CallRefused):
             return version, admission.epoch, False
@@ -320,9 +336,9 @@ class Kernel:
             if not isinstance(second, CallRefused):
                 return fallback, second.epoch, True
         raise BreakerOpen(
-            f"{version.ref} fails too often; its breaker is open.",
+            f"Model version {version.ref} failed too often; its circuit breaker is open.",
             retry_after=admission.retry_after,
-            remedy="Try again later, or roll back.",
+            remedy="Try again later, or roll the model back.",
         )
 
     def _enter_lane(self, hosted: LoadedDeployment, version: LoadedVersion, ticket: PendingRequest[Outcome]) -> None:
@@ -336,9 +352,9 @@ class Kernel:
             self._breakers.record(version.ref, epoch=ticket.epoch, unused=1)
             version.meter.outcome(REJECTED)
             raise Overloaded(
-                f"Model {version.ref.model!r} is busy: {refusal.reason}.",
+                f"Model {version.ref.model!r} is overloaded: {refusal.reason}.",
                 retry_after=max(refusal.retry_after, timedelta(milliseconds=100)),
-                remedy="Try again after Retry-After.",
+                remedy="Try again after the time in Retry-After.",
             )
         version.lane.submit(ticket)
 
@@ -402,6 +418,11 @@ def _check_supported(version: LoadedVersion, call: InferenceCall) -> None:
     descriptor = version.artifact.descriptor
     wanted = "predict_proba" if call.proba else "predict"
     if wanted not in descriptor.endpoints:
-        raise Unsupported(f"{version.ref.model!r} does not offer {wanted}.", remedy="Its project turned it off.")
+        raise Unsupported(
+            f"Model {version.ref.model!r} does not offer {wanted}.",
+            remedy=f"Set api.endpoints.{wanted} to true in the mlserver.yaml of its project.",
+        )
     if call.proba and not descriptor.proba:
-        raise Unsupported(f"{version.ref} gives no probabilities: {descriptor.class_name} has no predict_proba.")
+        raise Unsupported(
+            f"Model version {version.ref} gives no probabilities: {descriptor.class_name} has no method predict_proba."
+        )

@@ -1,4 +1,4 @@
-"""The loaded versions of every deployment, and how they converge on the desired state: load, warm up, swap, drain."""
+"""Load and unload model versions until they match the desired state that the hub sent."""
 
 from __future__ import annotations
 
@@ -22,31 +22,35 @@ _OF_PROJECT = "mendel"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoadedDeployment:
-    """A deployment as this process serves it; replaced as a whole, never changed."""
+    """A deployment and its loaded versions by number; immutable, so that a request sees one consistent state."""
 
     deployment: Deployment
     versions: Mapping[int, LoadedVersion]
 
     @property
     def registered(self) -> tuple[str, ...]:
-        """The numbers of the loaded versions as doors list them: those that a registry knows."""
+        """The numbers of the loaded versions, as text, without a version that is not registered."""
         return tuple(str(number) for number, version in sorted(self.versions.items()) if is_registered(version.served))
 
     @property
     def serving(self) -> bool:
-        """Whether every version on a route is loaded and lives."""
+        """True when every version that receives traffic is loaded and its backend runs."""
         return all(route.version in self.versions for route in self.deployment.routes) and self.died is None
 
     @property
     def died(self) -> str | None:
-        """Why a version on a route can answer no more; None while all of them live."""
+        """Why the backend of a version that receives traffic stopped; None while all these backends run."""
         routed = (self.versions.get(route.version) for route in self.deployment.routes)
         return next((died for version in routed if version and (died := version.artifact.backend.died)), None)
 
 
 @dataclass(slots=True)
 class _Failures:
-    """The first version of a model that could not be loaded, and whether the model can serve without it."""
+    """
+    The load failure of a model that is reported.
+
+    ``vital`` is True when the failed version should receive traffic, so that the old versions must keep serving.
+    """
 
     version: int | None = None
     error: str | None = None
@@ -61,7 +65,7 @@ class _Failures:
 
 @dataclass(slots=True)
 class _Wanted:
-    """What was desired last, and how to fetch it."""
+    """The models of the last desired state, and the function that gives the directory of an artefact."""
 
     fetch: Fetch
     models: dict[ModelName, DesiredModel] = field(default_factory=dict)
@@ -71,7 +75,8 @@ class LoadedDeployments:
     """
     The loaded versions of one process.
 
-    ``table`` is one reference: whoever took it sees one state, before a swap or after.
+    ``table`` maps model names to deployments. Each change replaces the whole mapping, so a reader that keeps a
+    reference to the mapping sees one consistent state.
     """
 
     def __init__(self, context: KernelContext) -> None:
@@ -89,23 +94,23 @@ class LoadedDeployments:
         self.revision: int | None = None
 
     def expect(self, models: Iterable[ModelName]) -> None:
-        """Know the names of all deployed models before they can be applied."""
+        """Set the names of all deployed models before :meth:`apply` loads them."""
         self._expected = frozenset(models)
 
     def unloaded_models(self) -> frozenset[str] | None:
-        """The deployed models of which nothing is loaded here, those on their way included; None: nobody has said."""
+        """Give the names of the deployed models without a loaded version; None when no desired state is known yet."""
         if self._expected is None and self._wanted is None:
             return None
         wanted = frozenset[str]() if self._wanted is None else frozenset[str](self._wanted.models)
         return (wanted | (self._expected or frozenset())) - self.table.keys()
 
     def is_deployed(self, model: ModelName, number: int) -> bool:
-        """Whether the version belongs to what is desired of *model*, loaded or not."""
+        """Tell whether the desired state of *model* contains version *number*, loaded or not."""
         desired = None if self._wanted is None else self._wanted.models.get(model)
         return desired is not None and number in desired.deployment.versions
 
     async def apply(self, state: DesiredState, fetch: Fetch) -> tuple[ModelConvergence, ...]:
-        """Converge on *state*; models it no longer names are drained and closed."""
+        """Load the versions that *state* names; finish and unload models that *state* does not name."""
         async with self._applying:
             self._wanted = _Wanted(fetch, {desired.deployment.model: desired for desired in state.models})
             for name in [name for name in self.table if name not in self._wanted.models]:
@@ -117,7 +122,7 @@ class LoadedDeployments:
             return tuple(self.convergence.values())
 
     async def unload(self, model: ModelName) -> None:
-        """Give the memory of *model* back; what is desired of it stays, and :meth:`load` brings it again."""
+        """Unload all versions of *model* and keep the desired state, so that :meth:`load` can load them again."""
         async with self._applying:
             hosted = self._known(model)
             self._unloaded.add(model)
@@ -125,7 +130,7 @@ class LoadedDeployments:
             await self._settled()
 
     async def load(self, model: ModelName) -> None:
-        """Bring back what is desired of *model*; raises nothing for a version that fails, which convergence reports."""
+        """Load the desired versions of *model* again; ``convergence`` reports a version that cannot be loaded."""
         async with self._applying:
             self._known(model)
             self._unloaded.discard(model)
@@ -133,7 +138,7 @@ class LoadedDeployments:
                 self.convergence[model] = await self._converge(self._wanted.models[model], self._wanted.fetch)
 
     async def close(self) -> None:
-        """Retire everything and wait for it."""
+        """Unload all versions and wait for the end of their requests in flight."""
         async with self._applying:
             for name in list(self.table):
                 self._drop(ModelName(name))
@@ -141,7 +146,7 @@ class LoadedDeployments:
             self._loader.shutdown(wait=False)
 
     def is_unloaded(self, model: ModelName) -> bool:
-        """Whether it was unloaded on purpose."""
+        """Tell whether :meth:`unload` unloaded *model*."""
         return model in self._unloaded
 
     def _known(self, model: ModelName) -> LoadedDeployment:
@@ -170,7 +175,7 @@ class LoadedDeployments:
     async def _gather(
         self, desired: DesiredModel, old: LoadedDeployment | None, fetch: Fetch
     ) -> tuple[dict[int, LoadedVersion], _Failures]:
-        """Every version the deployment names: the ones there are, and the others loaded beside them."""
+        """Give every version that the deployment names; load the versions that are not loaded yet."""
         versions: dict[int, LoadedVersion] = {}
         failures = _Failures()
         routed = {route.version for route in desired.deployment.routes}
@@ -198,7 +203,8 @@ class LoadedDeployments:
             directory = fetch(served.artifact_digest)
             if budget is not None and used + (size := footprint(directory)) > budget:
                 raise NotSwappable(
-                    f"Version {served.number} of {model} has {size} bytes beside {used}; the budget is {budget}.",
+                    f"Version {served.number} of model {model} has {size} bytes, the loaded versions have {used}, and "
+                    f"serving.memory_budget_bytes is {budget}.",
                     remedy="Raise serving.memory_budget_bytes.",
                 )
             return load_artifact(directory, served, context)
@@ -237,11 +243,12 @@ class LoadedDeployments:
 
 
 def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image: ImageIdentity | None) -> None:
-    """A server hosts one code: that of its image, where it runs in one, and else that of what it serves already."""
+    """Raise NeedsNewImage when version *served* needs other code or dependencies than this server runs."""
     built = None if image is None else image.tag
     if served.flavor == _OF_PROJECT and built is not None and served.release_tag not in {None, built}:
         raise NeedsNewImage(
-            f"Version {served.number} belongs to {served.release_tag}; this image is {built}.",
+            f"Version {served.number} belongs to release {served.release_tag}; the image of this server has release "
+            f"{built}.",
             release=served.release_tag,
             remedy=f"Deploy an image of {served.release_tag}.",
         )
@@ -251,7 +258,7 @@ def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image:
     before = (running.served.code_digest, running.served.lock_digest)
     if before != (served.code_digest, served.lock_digest):
         raise NeedsNewImage(
-            f"Version {served.number} belongs to other code or dependencies than the running {running.ref}.",
+            f"Version {served.number} needs other code or dependencies than the running version {running.ref}.",
             release=served.release_tag,
             remedy=f"Deploy an image of {served.release_tag or 'its release'}.",
         )

@@ -1,4 +1,4 @@
-"""One loaded version: its predictor, its codec, its lane and its counts."""
+"""A loaded model version: its predictor, input codec, request queue and metrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from mendel.values.directory_trees import tree_files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelContext:
-    """What every version of a kernel shares; ``steady`` counts seconds and never goes back."""
+    """The objects that all versions of one kernel share; ``steady`` is a monotonic clock in seconds."""
 
     policy: ServingPolicy
     load_backend: LoadBackend
@@ -52,7 +52,11 @@ class KernelContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedArtifact:
-    """A backend that answered the artefact's golden input, and what else the artefact holds."""
+    """
+    A backend that predicted the artefact's input example, and the input codec and drift reference of the artefact.
+
+    ``reference`` is None when the artefact has no drift reference. ``footprint_bytes`` is the size of its files.
+    """
 
     backend: Backend
     codec: InputCodec
@@ -61,16 +65,16 @@ class LoadedArtifact:
 
     @property
     def descriptor(self) -> PredictorDescriptor:
-        """Of the backend's predictor."""
+        """The description of the predictor that the backend runs."""
         return self.backend.descriptor
 
 
 def load_artifact(directory: Path, served: ServedVersion, context: KernelContext) -> LoadedArtifact:
     """
-    Load an artefact and run its golden input through decoding, predicting and encoding. Blocks; call it in a thread.
+    Load an artefact and predict its input example, if it has one. Blocks; call it in a thread.
 
     Raises:
-        MendelError: It cannot be loaded, or it failed its golden input.
+        MendelError: The artefact cannot be loaded, or predicting its input example failed.
     """
     backend = context.load_backend(directory, digest=served.artifact_digest, project=context.project)
     try:
@@ -85,7 +89,11 @@ def load_artifact(directory: Path, served: ServedVersion, context: KernelContext
 
 
 def codec_of(served: ServedVersion, descriptor: PredictorDescriptor, policy: ServingPolicy) -> InputCodec:
-    """The codec for requests to a predictor: where nothing names the features, ``api.adapter`` says how rows come."""
+    """
+    Build the input codec of a version.
+
+    Without a signature and without ``api.feature_order``, ``api.adapter`` decides between records and lists as rows.
+    """
     forms = {
         "records": frozenset({RECORDS} if descriptor.dataframe else {RECORDS, LISTS}),
         "ndarray": frozenset({LISTS}),
@@ -99,7 +107,7 @@ def codec_of(served: ServedVersion, descriptor: PredictorDescriptor, policy: Ser
 
 
 def footprint(directory: Path) -> int:
-    """Bytes of an artefact's files, by which the memory budget goes."""
+    """Give the total size in bytes of an artefact's files, which counts against ``memory_budget_bytes``."""
     return sum(path.stat().st_size for _, path in tree_files(directory, exclude=("data",)))
 
 
@@ -113,16 +121,16 @@ def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> None:
         columns = tuple(document["columns"]) if "columns" in document else None
         backend.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]), math.inf)
     except (ModelError, InvalidInput) as error:
-        raise ModelNotLoadable(f"The model fails its golden input: {error}") from error
+        raise ModelNotLoadable(f"The model cannot predict its input example ({INPUT_EXAMPLE}): {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelNotLoadable(f"The golden input cannot be read: {error}.") from error
+        raise ModelNotLoadable(f"The input example {INPUT_EXAMPLE} cannot be read: {error}.") from error
 
 
 class LoadedVersion:
     """
-    A version that can answer. Made, used and retired on the event loop.
+    A loaded model version. Create and use it on the event loop only.
 
-    ``generation`` and ``metadata`` change when the deployment does, and the version stays.
+    ``generation`` and ``metadata`` change when the deployment changes while the version stays loaded.
     """
 
     def __init__(
@@ -172,7 +180,7 @@ class LoadedVersion:
         )
 
     def serve_as(self, generation: int, now: datetime, served: ServedVersion) -> None:
-        """From here on this version's answers carry *generation*, and what the registry says of it now."""
+        """Set the deployment *generation* and the registry's facts *served* that later answers and log rows contain."""
         if generation != self.generation:
             self.generation = generation
             self.served = served
@@ -188,7 +196,7 @@ class LoadedVersion:
             }
 
     async def retire(self, patience: timedelta) -> None:
-        """Wait for what is in flight, at most *patience*, then give everything back."""
+        """Wait for the requests in flight, at most *patience*, then unload the version."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.lane.idle(), patience.total_seconds())
         self.lane.close()
@@ -239,12 +247,17 @@ class LoadedVersion:
 
 
 def _image_digest(served: ServedVersion, identity: ServerIdentity) -> str | None:
-    """Of the image that the registry has for the version, else of the one this server runs in."""
+    """Give the digest of the image registered for the version, else of this server's image; None without images."""
     return served.image_digest or (None if identity.image is None else identity.image.digest)
 
 
 def label_of(served: ServedVersion) -> str | None:
-    """What answers call the version: its number; for a project itself that of its release, or None between releases."""
+    """
+    Give the version as text for answers.
+
+    A registered version gives its number; an unregistered one gives the version of its release, such as ``1.2.0``, or
+    None when the hosted commit is not a release.
+    """
     if is_registered(served):
         return str(served.number)
     return None if served.release_tag is None else str(ReleaseTag.parse(served.release_tag).version)

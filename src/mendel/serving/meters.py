@@ -1,4 +1,4 @@
-"""The counts of one version, and of one process's doors."""
+"""Count requests, rows and latencies per model version, and requests per route, for the metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mendel.values import VersionRef
 
 
 class VersionMeter:
-    """Counts for one version; called on the event loop only."""
+    """Counts requests of one model version; call its methods on the event loop only."""
 
     def __init__(self, counters: CounterSlots, ref: VersionRef) -> None:
         model, version = str.__str__(ref.model), str(ref.number)
@@ -47,28 +47,28 @@ class VersionMeter:
         self._doors: dict[str, tuple[Histogram, int]] = {}
 
     def outcome(self, status: str) -> None:
-        """One request ended with *status*."""
+        """Count one request that ended with *status*, one of ``STATUSES``."""
         self._counters.add(self._statuses[status])
 
     def entered(self) -> None:
-        """One request is in flight, and waits for a batch."""
+        """Count one more request in flight and one more that waits for a batch."""
         self._counters.add(self._active)
         self.queued()
 
     def queued(self) -> None:
-        """One request waits for a batch."""
+        """Count one more request that waits for a batch."""
         self._counters.add(self._queued)
 
     def left(self) -> None:
-        """It no longer is."""
+        """Count one request less in flight."""
         self._counters.add(self._active, -1)
 
     def started(self, count: int) -> None:
-        """*count* requests no longer wait."""
+        """Count *count* requests less that wait for a batch."""
         self._counters.add(self._queued, -count)
 
     def shed(self) -> None:
-        """A copy was not shown to the shadow."""
+        """Count one request whose copy was not sent to this shadow version."""
         self._counters.add(self._shed)
 
     def batch(
@@ -78,7 +78,7 @@ class VersionMeter:
         failed: Sequence[bool],
         now: float,
     ) -> None:
-        """Count a batch that ran; who was no longer waiting was counted when its deadline passed."""
+        """Count a batch that ran; a request whose deadline passed earlier was counted then and is not counted again."""
         self._batches.observe(sum(ticket.rows.count for ticket in tickets))
         self._waits.observe((tickets[0].started - tickets[0].arrived) * 1000)
         for place, ticket in enumerate(tickets):
@@ -99,7 +99,7 @@ class VersionMeter:
 
 
 class DoorMeter:
-    """Counts requests at one process's doors."""
+    """Counts the answered requests of one process by route, status and model."""
 
     def __init__(self, counters: CounterSlots) -> None:
         self._counters = counters
@@ -108,11 +108,11 @@ class DoorMeter:
 
     def answered(self, method: str, endpoint: str, status: str, model: str, seconds: float) -> None:
         """
-        One request was answered.
+        Count one answered request that took *seconds*.
 
         Args:
-            endpoint: The route's pattern, not its path, so that nobody can make series at will.
-            model: A model that is served, or empty.
+            endpoint: The pattern of the route, not the path of the request, so that callers cannot create new series.
+            model: The name of a served model, or empty.
         """
         key = (method, endpoint, status, model)
         cell = self._requests.get(key)

@@ -1,4 +1,4 @@
-"""What is counted, and how it reads: for the hub as counters per version, for Prometheus as text."""
+"""The metrics of a server: counters per model version for the hub, and Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ LOAD_BOUNDS_MS: tuple[float, ...] = (10, 50, 100, 500, 1000, 5000, 10000, 60000)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """
-    One metric; ``bounds`` make it a histogram, whose cells are a count per bucket, one above, and the sum.
+    A metric with its Prometheus name, kind and help text.
 
-    ``scale`` turns the bounds and the sum into the unit of the name; sums are kept in thousandths of the bounds' unit.
+    ``bounds`` are the upper bounds of a histogram's buckets; empty for counters and gauges. ``scale`` converts bounds
+    and sum to the unit in the name, for example 0.001 from milliseconds to seconds. A histogram's cells are one count
+    per bucket, the count above the last bound, and the sum of the values times 1000.
     """
 
     name: str
@@ -32,7 +34,7 @@ class Family:
 
     @property
     def width(self) -> int:
-        """How many cells a series of it has."""
+        """The number of cells of each series."""
         return len(self.bounds) + 2 if self.bounds else 1
 
 
@@ -40,29 +42,35 @@ def _seconds(name: str, text: str, bounds: tuple[float, ...] = LATENCY_BOUNDS_MS
     return Family(name=name, kind="histogram", text=text, bounds=bounds, scale=0.001)
 
 
-REQUESTS = Family(name="mlserver_requests_total", kind="counter", text="Requests at the doors.")
-REQUEST_TIME = _seconds("mlserver_request_duration_seconds", "From a request's arrival to its answer.")
-LATENCY = _seconds("mendel_version_latency_seconds", "From admission to answer, per version and door.")
+REQUESTS = Family(name="mlserver_requests_total", kind="counter", text="Requests answered over REST, gRPC and ZMQ.")
+REQUEST_TIME = _seconds("mlserver_request_duration_seconds", "Time from a request's arrival to its answer.")
+LATENCY = _seconds("mendel_version_latency_seconds", "Time from a request's arrival to its prediction, per version.")
 OUTCOMES = Family(name="mendel_version_requests_total", kind="counter", text="Requests that reached a version.")
 ROWS = Family(name="mendel_version_rows_total", kind="counter", text="Rows predicted.")
-OOD_ROWS = Family(name="mendel_version_ood_rows_total", kind="counter", text="Rows outside the reference's ranges.")
+OOD_ROWS = Family(name="mendel_version_ood_rows_total", kind="counter", text="Rows outside the training data.")
 ACTIVE = Family(name="mlserver_active_requests", kind="gauge", text="Requests in flight.")
-QUEUED = Family(name="modelops_bulkhead_queue_size", kind="gauge", text="Requests that wait for a batch.")
-LOADED = Family(name="modelops_models_loaded_total", kind="counter", text="Versions loaded.")
-LOAD_TIME = _seconds("modelops_model_load_duration_seconds", "From fetching to the golden answer.", LOAD_BOUNDS_MS)
+QUEUED = Family(name="modelops_bulkhead_queue_size", kind="gauge", text="Requests waiting for a batch.")
+LOADED = Family(name="modelops_models_loaded_total", kind="counter", text="Model versions loaded.")
+LOAD_TIME = _seconds("modelops_model_load_duration_seconds", "Time to load a model version.", LOAD_BOUNDS_MS)
 BATCHES = Family(name="mendel_batch_rows", kind="histogram", text="Rows per predict call.", bounds=BATCH_BOUNDS)
-WAITS = _seconds("mendel_queue_wait_seconds", "From admission to the start of a batch.")
-SWAPS = Family(name="mendel_swaps_total", kind="counter", text="Changes of the serving version.")
-UNLOGGED = Family(name="mendel_unlogged_rows_total", kind="counter", text="Rows answered and not logged.")
-SHED = Family(name="mendel_shadow_shed_total", kind="counter", text="Copies that a busy shadow did not see.")
-INFO = Family(name="mlserver_model_info", kind="gauge", text="Versions that serve.")
-BREAKER = Family(name="modelops_circuit_breaker_state", kind="gauge", text="0 closed, 1 open, 2 half-open.")
-SPOOL = Family(name="mendel_spool_bytes", kind="gauge", text="Bytes of predictions that wait for the hub.")
-PREDICTION_TIME = _seconds("mlserver_prediction_duration_seconds", "From admission to answer.")
+WAITS = _seconds("mendel_queue_wait_seconds", "Time from a request's arrival to the start of its batch.")
+SWAPS = Family(name="mendel_swaps_total", kind="counter", text="Changes of the production version.")
+UNLOGGED = Family(name="mendel_unlogged_rows_total", kind="counter", text="Rows predicted but not logged.")
+SHED = Family(name="mendel_shadow_shed_total", kind="counter", text="Requests not copied to a busy shadow version.")
+INFO = Family(name="mlserver_model_info", kind="gauge", text="Production versions of the served models.")
+BREAKER = Family(
+    name="modelops_circuit_breaker_state", kind="gauge", text="Circuit breaker: 0 closed, 1 open, 2 half-open."
+)
+SPOOL = Family(name="mendel_spool_bytes", kind="gauge", text="Bytes of logged predictions waiting for the hub.")
+PREDICTION_TIME = _seconds("mlserver_prediction_duration_seconds", "Time from a request's arrival to its prediction.")
 PREDICTIONS = Family(name="mlserver_predictions_total", kind="counter", text="Rows predicted.")
-INFERENCES = Family(name="modelops_inference_requests_total", kind="counter", text="Inference requests by outcome.")
-INFERENCE_TIME = _seconds("modelops_inference_duration_seconds", "From admission to answer.")
-REJECTIONS = Family(name="modelops_bulkhead_rejections_total", kind="counter", text="Requests a bulkhead turned away.")
+INFERENCES = Family(name="modelops_inference_requests_total", kind="counter", text="Inference requests by status.")
+INFERENCE_TIME = _seconds("modelops_inference_duration_seconds", "Time from a request's arrival to its prediction.")
+REJECTIONS = Family(
+    name="modelops_bulkhead_rejections_total",
+    kind="counter",
+    text="Requests rejected because the model was overloaded.",
+)
 
 COUNTED = (
     REQUESTS, REQUEST_TIME, LATENCY, OUTCOMES, ROWS, OOD_ROWS, ACTIVE, QUEUED, LOADED, LOAD_TIME, BATCHES, WAITS, SWAPS,
@@ -73,12 +81,12 @@ STATUSES = (OK, MODEL_ERROR, TIMEOUT, REJECTED, BREAKER_OPEN)
 
 
 def series(family: Family, **labels: str) -> Series:
-    """The series of *family* with these labels."""
+    """Give the series of *family* with *labels*."""
     return Series(family.name, tuple(sorted(labels.items())), gauge=family.kind == "gauge")
 
 
 class Histogram:
-    """One histogram's cells."""
+    """Counts values into the buckets of one histogram series."""
 
     __slots__ = ("_bounds", "_cell", "_counters", "_sum")
 
@@ -89,14 +97,14 @@ class Histogram:
         self._sum = self._cell + family.width - 1 if self._cell >= 0 else -1
 
     def observe(self, value: float) -> None:
-        """Count *value*, which is in the unit of the bounds."""
+        """Count *value*, given in the unit of the bounds (milliseconds for times)."""
         if self._cell >= 0:
             self._counters.add(self._cell + bisect_left(self._bounds, value))
             self._counters.add(self._sum, int(value * 1000))
 
 
 def version_counters(totals: Totals) -> tuple[VersionCounters, ...]:
-    """What the hub wants to know of each version, sorted by model and version."""
+    """Give the counters of each version that a server reports to the hub, sorted by model and version."""
     found: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0]))
     for line, cells in totals.items():
         labels = dict(line.labels)
@@ -124,10 +132,10 @@ def _version_counters(model: str, number: int, counts: Mapping[str, list[int]]) 
 
 def render(totals: Totals, gauges: Iterable[tuple[Family, Labels, float]] = ()) -> str:
     """
-    Prometheus' text format of all that was counted, and of what is derived from it.
+    Render *totals*, and the metrics derived from them, in Prometheus' text format.
 
     Args:
-        gauges: What is read now and not counted: loaded versions, breakers, the spool.
+        gauges: Further values that are measured at the time of the call: loaded versions, breaker states, spool size.
     """
     lines: list[str] = []
     for family in COUNTED:

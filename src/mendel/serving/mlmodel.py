@@ -1,4 +1,4 @@
-"""The ``MLmodel`` file of an artefact."""
+"""Read and write the ``MLmodel`` file of an artefact, MLflow's description of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mendel.errors import ModelNotLoadable
 from mendel.values import Signature
 
 INPUT_EXAMPLE: Final = "input_example.json"
-"""Some rows as MLflow keeps them, beside the MLmodel."""
+"""The file with the input example in an artefact, in MLflow's format."""
 
 _FILE: Final = "MLmodel"
 
@@ -21,11 +21,11 @@ _FILE: Final = "MLmodel"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mlmodel:
     """
-    What the file says.
+    The content of an ``MLmodel`` file.
 
     Attributes:
-        flavors: The section of each flavour by its name, as it stands in the file.
-        signature: None where the file has none.
+        flavors: The section of each flavour by the flavour's name, unchanged.
+        signature: The model signature; None when the file has none.
     """
 
     flavors: Mapping[str, Mapping[str, Any]]
@@ -37,17 +37,17 @@ def read_mlmodel(directory: Path) -> Mlmodel:
     Read the ``MLmodel`` of the artefact in *directory*.
 
     Raises:
-        ModelNotLoadable: There is none, or it is not one.
+        ModelNotLoadable: The file does not exist, or is not an ``MLmodel`` file.
     """
     try:
         document = yaml.safe_load((directory / _FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelNotLoadable(f"{_FILE} of the artefact cannot be read: {error}.") from error
+        raise ModelNotLoadable(f"The file {_FILE} of the artefact cannot be read: {error}.") from error
     if not isinstance(document, dict):
-        raise ModelNotLoadable(f"{_FILE} of the artefact is not a mapping.")
+        raise ModelNotLoadable(f"The file {_FILE} of the artefact is not a YAML mapping.")
     flavors, signature = document.get("flavors") or {}, document.get("signature")
     if not isinstance(flavors, dict):
-        raise ModelNotLoadable(f"flavors in {_FILE} of the artefact is not a mapping.")
+        raise ModelNotLoadable(f"The key 'flavors' in the file {_FILE} of the artefact is not a mapping.")
     return Mlmodel(
         flavors={str(name): section or {} for name, section in flavors.items()},
         signature=Signature.from_mlflow(signature) if isinstance(signature, dict) else None,
@@ -55,7 +55,7 @@ def read_mlmodel(directory: Path) -> Mlmodel:
 
 
 def write_mlmodel(directory: Path, mlmodel: Mlmodel, *, task: str | None = None) -> None:
-    """Write *mlmodel* into *directory*, with the input example if one lies there."""
+    """Write *mlmodel* into *directory*; mention the input example if *directory* contains its file."""
     document: dict[str, Any] = {"flavors": {name: dict(section) for name, section in mlmodel.flavors.items()}}
     if task is not None:
         document["metadata"] = {"task": task}

@@ -1,4 +1,4 @@
-"""Finds the deployment and the version that a caller names, or says why there is none."""
+"""Find the deployment and the loaded version that a request names."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SOON: Final = timedelta(seconds=1)
 
 class ModelLookup:
     """
-    Finds what is loaded by the names that callers give.
+    Finds loaded deployments and versions by name and number.
 
     Args:
-        default: The model of a call that names none, where several are served.
-        state: That of the kernel: ``serving`` or another.
+        default: The model for a request that names no model when several models are served; None for no default.
+        state: Gives the state of the kernel: ``created``, ``serving``, ``draining`` or ``stopped``.
     """
 
     def __init__(self, deployments: LoadedDeployments, *, default: str | None, state: Callable[[], str]) -> None:
@@ -27,19 +27,22 @@ class ModelLookup:
 
     def deployment(self, model: str | None) -> LoadedDeployment:
         """
-        The deployment of *model*, or of the only or default model.
+        Give the deployment of *model*; None means the default model or the only model.
 
         Raises:
-            ModelNotFound: No such model is deployed.
-            NotReady: It is deployed and not loaded yet, or it is not known yet what is deployed.
-            InvalidRequest: Several models are served and none is named.
+            ModelNotFound: *model* is not deployed.
+            NotReady: *model* is not loaded yet, or this server has received no desired state yet.
+            InvalidRequest: *model* is None, several models are served, and no model is the default.
         """
         table = self._deployments.table
         name = model or self._default or (next(iter(table)) if len(table) == 1 else None)
         if name is None:
             if not table:
-                raise NotReady("No model is deployed here yet.", retry_after=_SOON)
-            raise InvalidRequest("Several models are served here.", remedy=f"Name one of {', '.join(sorted(table))}.")
+                raise NotReady("No model is deployed on this server yet.", retry_after=_SOON)
+            raise InvalidRequest(
+                "The request names no model, and this server serves several.",
+                remedy=f"Name one of the models: {', '.join(sorted(table))}.",
+            )
         hosted = table.get(name)
         if hosted is None:
             raise self._why_absent(name)
@@ -54,15 +57,20 @@ class ModelLookup:
         if name in unloaded:
             return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
         known = ", ".join(sorted(unloaded | self._deployments.table.keys()))
-        return ModelNotFound(f"No model {name!r} is served here.", remedy=f"Served models: {known or 'none'}.")
+        return ModelNotFound(
+            f"This server serves no model {name!r}.", remedy=f"Name one of the served models: {known or 'none'}."
+        )
 
     def version(self, hosted: LoadedDeployment, number: int | None) -> LoadedVersion:
         """
-        Version *number* of a deployment.
+        Give the loaded version *number* of a deployment.
+
+        Args:
+            number: The number of a version; None when the model has no production version, which raises NotReady.
 
         Raises:
-            VersionNotFound: It is not deployed.
-            NotReady: It is deployed and not loaded, or there is no version in production (None).
+            VersionNotFound: The version is not deployed.
+            NotReady: The version is deployed but not loaded, or *number* is None.
         """
         model = hosted.deployment.model
         version = None if number is None else hosted.versions.get(number)
@@ -73,4 +81,7 @@ class ModelLookup:
         if self._deployments.is_deployed(model, number) or self._deployments.is_unloaded(model):
             raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=_SOON)
         loaded = ", ".join(map(str, sorted(hosted.versions)))
-        raise VersionNotFound(f"Version {number} of {model!r} is not served here.", remedy=f"Choose one of {loaded}.")
+        raise VersionNotFound(
+            f"This server does not serve version {number} of model {model!r}.",
+            remedy=f"Choose one of the loaded versions: {loaded}.",
+        )

@@ -1,4 +1,4 @@
-"""What was asked and answered, in the server's own log: for those who look for a fault, and ask for it."""
+"""Write requests and answers to the server's log when ``observability.log_payloads`` is true."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN_ROWS: Final = 100
 
 
 def log_asked(call: InferenceCall) -> None:
-    """The rows of *call*, the first hundred."""
+    """Write the first 100 rows of the request *call* to the server's log."""
     rows: Any = call.input.rows if isinstance(call.input, Records | Matrix) else call.input.tensors
     _log.info(
         "asked",
@@ -26,7 +26,7 @@ def log_asked(call: InferenceCall) -> None:
 
 
 def log_answered(answer: InferenceAnswer) -> None:
-    """The answers of the same, as its correlation id says."""
+    """Write the first 100 predictions of *answer* to the server's log, with the correlation id of the request."""
     _log.info(
         "answered",
         model=str.__str__(answer.metadata.model),

@@ -1,10 +1,10 @@
 """
-The plain JSON that people type: one dialect for REST, ModelOps' prompt and ZMQ.
+The plain JSON format of requests and answers, which REST, gRPC's ``ModelOps`` and ZMQ share.
 
-    {"payload": {"records": [{...}]}}   or records, instances, ndarray, inputs, dataframe_records, dataframe_split,
-                                        in payload or at the top
-    [{...}, {...}]                      the records alone
-    {"age": 31, "city": "Ulm"}          one flat object of features, answered by one flat object
+    {"payload": {"records": [{...}]}}   the key is one of records, instances, ndarray, inputs, dataframe_records and
+                                        dataframe_split, inside "payload" or without "payload"
+    [{...}, {...}]                      a list of records
+    {"age": 31, "city": "Ulm"}          one record, answered by one flat object
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _decode = msgspec.json.Decoder().decode
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainRequest:
     """
-    A body as it was meant.
+    A decoded request in plain JSON.
 
     Attributes:
-        single: It was one flat object, and wants one flat answer.
-        key: What makes the choice of a route sticky, from the field ``key`` beside the rows.
-        event_time: From the field ``event_time`` beside the rows.
+        single: True when the body was one record, so that the answer is one flat object.
+        key: The field ``key``: requests with the same key go to the same version; None without the field.
+        event_time: The field ``event_time``; None without the field.
     """
 
     input: Input
@@ -46,10 +46,10 @@ class PlainRequest:
 
 def read_json(body: bytes | str) -> Any:
     """
-    Any JSON; NaN and infinities are none.
+    Decode JSON.
 
     Raises:
-        InvalidRequest: It is not JSON; see :func:`malformed`.
+        InvalidRequest: The body is not JSON, or contains NaN or Infinity, which JSON does not allow.
     """
     try:
         return _decode(body)
@@ -59,7 +59,7 @@ def read_json(body: bytes | str) -> Any:
 
 def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
     """
-    What to say of a *body* that raised *error*: a NaN or an infinity, which many clients write, by its feature's name.
+    Build the error for a *body* that is not JSON; if the body contains NaN or Infinity, the error names the feature.
 
     >>> print(malformed('{"records": [{"age": NaN}]}', ValueError("invalid character")))
     Feature 'age' is nan, not a finite number.
@@ -76,7 +76,7 @@ def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
 
 
 def _numbers(node: Any, feature: str | None) -> Iterator[tuple[str | None, float]]:
-    """Every float below *node*, with the nearest key of an object above it."""
+    """Yield every float inside *node* with the key of the innermost object that contains it."""
     if isinstance(node, float):
         yield feature, node
     elif isinstance(node, dict):
@@ -89,15 +89,17 @@ def _numbers(node: Any, feature: str | None) -> Iterator[tuple[str | None, float
 
 def parse_plain(document: Any) -> PlainRequest:
     """
-    What a decoded body asks.
+    Convert a decoded JSON body to a request.
 
     Raises:
-        InvalidRequest: It holds no rows.
+        InvalidRequest: The body contains no rows.
     """
     if isinstance(document, list):
         return PlainRequest(input=_rows(document))
     if not isinstance(document, dict) or not document:
-        raise InvalidRequest("The body holds no rows.", remedy='Send {"records": [{...}]} or one object of features.')
+        raise InvalidRequest(
+            "The body contains no rows.", remedy='Send {"records": [{...}]} or one object of features.'
+        )
     inside = document.get("payload")
     place = inside if isinstance(inside, dict) else document
     found = _found(place)
@@ -109,7 +111,13 @@ def parse_plain(document: Any) -> PlainRequest:
 
 
 def plain_answer(answer: InferenceAnswer, *, proba: bool, single: bool) -> Any:
-    """The body of *answer*: the predictor's own where its project says so; flat for a flat request; else per row."""
+    """
+    Build the JSON body of *answer*.
+
+    Args:
+        proba: True for ``predict_proba``: the body has probabilities and classes instead of predictions.
+        single: True when the request was one record: the body has the keys ``prediction`` and ``probability``.
+    """
     own = answer.proba_body if proba else answer.body
     if own is not None:
         return own.content
@@ -130,10 +138,10 @@ def plain_answer(answer: InferenceAnswer, *, proba: bool, single: bool) -> Any:
 
 def event_time_of(text: Any) -> datetime | None:
     """
-    When the predicted thing happened, as RFC 3339.
+    Parse the time of the predicted event from RFC 3339; None gives None.
 
     Raises:
-        InvalidRequest: It is no time, or has no zone.
+        InvalidRequest: The text is not a time, or has no time zone.
     """
     if text is None:
         return None
@@ -141,7 +149,8 @@ def event_time_of(text: Any) -> datetime | None:
         return require_utc(datetime.fromisoformat(text))
     except (TypeError, ValueError, MendelError) as error:
         raise InvalidRequest(
-            f"event_time {text!r} is not a time: {error}", remedy="Write RFC 3339 with a zone."
+            f"event_time {text!r} is not a time: {error}",
+            remedy="Write the time in RFC 3339 with a time zone, for example 2026-01-31T12:00:00Z.",
         ) from error
 
 
@@ -169,14 +178,14 @@ def _rows(values: list[Any]) -> Input:
 def _columns(columns: Mapping[str, Any]) -> Input:
     values = [column if isinstance(column, list) else [column] for column in columns.values()]
     if len({len(column) for column in values}) > 1:
-        raise InvalidRequest("The columns of inputs have different lengths.")
+        raise InvalidRequest("The columns in 'inputs' have different lengths.")
     return Matrix(rows=list(map(list, zip(*values, strict=True))), columns=tuple(columns))
 
 
 def _split(split: Mapping[str, Any]) -> Input:
     columns, rows = split.get("columns"), split.get("data")
     if not isinstance(rows, list) or not (columns is None or isinstance(columns, list)):
-        raise InvalidRequest("dataframe_split needs columns and data.")
+        raise InvalidRequest("'dataframe_split' needs the keys 'columns' and 'data', each with a list.")
     return Matrix(rows=rows, columns=None if columns is None else tuple(map(str, columns)))
 
 
@@ -186,7 +195,7 @@ def _key(document: Mapping[str, Any]) -> str | None:
 
 
 def _flat_answer(answer: InferenceAnswer) -> dict[str, Any]:
-    answers = answer.predictions  # not one for the row only where a project lets its predictor answer as it likes
+    answers = answer.predictions  # may have another length than 1 when api.response_validation is false
     body: dict[str, Any] = {"prediction": answers[0] if len(answers) == 1 else answers}
     if answer.probabilities is not None:
         row = answer.probabilities[0]

@@ -1,4 +1,4 @@
-"""Widths, bounds and timeouts of the data plane."""
+"""The limits and timeouts of a server."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from mendel.resilience import BreakerPolicy, BulkheadPolicy
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingPolicy:
     """
-    How one server serves; what is per server is divided among its workers before a kernel sees it.
+    The limits and timeouts of one server; limits for the whole server are divided among its worker processes.
 
     Attributes:
-        workers: Processes; 0 is one per core, at most ``max_workers``.
-        max_batch_rows: Rows of several requests that share a predict call; one request's rows are never divided.
-        request_timeout: How long a caller waits who does not say.
-        drain_timeout: How long requests in flight may take when a version or the server goes.
-        max_connection_age: After which a gRPC connection is asked to come again, so that long-lived ones spread.
-        max_rows: Rows of one request.
-        max_body_bytes: Bytes of one request.
-        memory_budget_bytes: Bound on the files of all loaded versions; None is no bound.
-        max_shadow_queue: Copies waiting for a shadow version; above it they are shed.
-        correlation_ids: Each request has an id, the caller's or a new one, that is returned, logged and stored.
-        log_payloads: What is asked and answered stands in the server's own log, too.
-        repository_control: ``explicit`` lets callers of the doors load and unload models; ``none`` refuses them.
-        logging_required: Refuse what cannot be logged, instead of answering ``logged: false``.
+        workers: The number of worker processes; 0 means one per core, at most ``max_workers``.
+        max_batch_rows: The largest number of rows in a batch of several requests; one request is never split.
+        request_timeout: The timeout of a request without its own deadline, and the upper bound of its own deadline.
+        drain_timeout: The time that requests in flight have to finish when a version is unloaded or the server stops.
+        max_connection_age: The age at which the server closes a gRPC connection, so that clients reconnect and spread
+            over the workers.
+        max_rows: The largest number of rows in one request.
+        max_body_bytes: The largest body of one request.
+        memory_budget_bytes: The largest total size of the files of all loaded versions; None means no limit.
+        max_shadow_queue: The largest number of requests that wait for a shadow version; further copies are dropped.
+        correlation_ids: When True, each request has an id, taken from the caller or new, in its answer and in the logs.
+        log_payloads: When True, the server's log contains the rows of requests and answers.
+        repository_control: ``explicit`` lets callers load and unload models; ``none`` refuses such requests.
+        logging_required: When True, a request fails if its rows cannot be logged; otherwise its answer contains
+            ``logged: false``.
     """
 
     workers: int = 1
@@ -50,4 +52,4 @@ class ServingPolicy:
 
     def __post_init__(self) -> None:
         if self.max_batch_rows < 1 or self.max_rows < 1 or self.max_body_bytes < 1:
-            raise InvalidValue("max_batch_rows, max_rows and max_body_bytes are at least 1.")
+            raise InvalidValue("max_batch_rows, max_rows and max_body_bytes must be at least 1.")

@@ -1,4 +1,4 @@
-"""The ports of serving."""
+"""Interfaces of serving: model backends, the prediction log, shared metrics and shared circuit breakers."""
 
 from __future__ import annotations
 
@@ -17,82 +17,84 @@ from mendel.values import Digest, ModelName, VersionRef
 
 class Backend(Protocol):
     """
-    The place where the predictor of one loaded version runs: a thread of the server, a process of its own...
+    Runs the predictor of one loaded model version, for example in a thread of the server or in a separate process.
 
-    Recording, batching, breaker and bulkhead stay with the kernel, on its side of this port. A backend must pass
+    The kernel does the logging, batching, circuit breaking and limiting of requests. A backend must pass
     ``tests/contracts/test_backends.py``.
     """
 
     @property
     def descriptor(self) -> PredictorDescriptor:
-        """What the kernel needs to know of the predictor; constant."""
+        """The description of the predictor; it never changes."""
 
     @property
     def died(self) -> str | None:
-        """Why it can answer no more, in a sentence; None while it can. Once it died it stays dead."""
+        """The reason, in a sentence, why this backend stopped for good; None while it runs."""
 
     def predict(self, frame: Frame, deadline: float) -> Outputs:
         """
-        Answer every row of *frame*, in order; where ``descriptor.response.one_request_per_call``, of one request only.
+        Predict every row of *frame*, in order.
 
-        Blocks; called from at most ``descriptor.width`` threads at once. The kernel starts no further thread for it.
+        Blocks; the kernel calls it in at most ``descriptor.width`` threads at once.
 
         Args:
-            deadline: Second of the kernel's steady clock after which nobody waits for the answer. A backend that can
-                stop a call stops it then; one that cannot returns late.
+            frame: The rows of several requests; of a single request if ``descriptor.response.one_request_per_call``.
+            deadline: The second of the kernel's monotonic clock at which the last request expires. A backend that can
+                stop a call stops the call then; any other backend returns late.
 
         Raises:
-            ModelFailed: The model raised anything at all, SystemExit included; or what it returned is not one answer
-                per row, or nothing that JSON can carry. The next call may succeed, unless the backend died.
-            DeadlineExceeded: The call was stopped.
+            ModelFailed: The model raised an exception (SystemExit included), did not return one answer per row, or
+                returned a value that JSON cannot represent. The next call may succeed, unless ``died`` is set.
+            DeadlineExceeded: The backend stopped the call at *deadline*.
         """
 
     def kill(self) -> None:
         """
-        End it now and give everything back; a call that runs is abandoned. Idempotent, raises nothing, may block.
+        Stop this backend at once, abandon a running call, and free its resources; ``died`` is set afterwards.
 
-        What is killed has died.
+        May be called twice, raises nothing, and may block.
         """
 
 
 class LoadBackend(Protocol):
-    """A kind of backend: loads artefacts."""
+    """Loads an artefact into a new backend."""
 
     def __call__(self, directory: Path, *, digest: Digest | None, project: Project | None) -> Backend:
         """
         Load the artefact in *directory*. Blocks; called in a thread.
 
         Args:
-            digest: What the directory's content must hash to; None trusts it.
-            project: Gives the code of its classifiers; None where no project is hosted.
+            digest: The expected digest of the directory; None skips the check.
+            project: The project whose code the artefact may need; None when this server hosts no project.
 
         Raises:
-            DigestMismatch: The content is another; nothing of it was read.
-            ModelNotLoadable: There is no predictor in it, or what it needs is not here. Nothing is left running.
+            DigestMismatch: The directory does not have the expected digest; no file was loaded.
+            ModelNotLoadable: The artefact contains no predictor, or a package or code that it needs is missing; no
+                thread or process is left running.
         """
 
 
 class PredictionSink(Protocol):
     """
-    Where predictions and labels are written before the answer leaves; the spool, as a rule.
+    The prediction log, usually a spool on disk. Predictions are written before the answer is sent.
 
-    Called from worker threads, several at once; each call is one write. Full or failing, it says False and goes on
-    saying so until it can write again; it never raises for a disk.
+    Several threads may call its methods at once; each call is one write. When the disk is full or fails, the methods
+    return False instead of raising, until writing works again.
     """
 
     def append(self, block: PredictionBlock) -> bool:
-        """Write one batch; False: it is not written, and answers say ``logged: false``."""
+        """Write the predictions of one batch; give False if they could not be written."""
 
     def append_labels(self, labels: Sequence[LabelRow]) -> bool:
-        """Write labels; False: none is written."""
+        """Write labels; give False if no label could be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """
-    One line of metrics: a name and its labels, sorted.
+    A time series of a metric: the name of the metric and its labels, sorted by name.
 
-    ``gauge`` values belong to a living process and go with it; the others are counts, which outlive it.
+    ``gauge`` is True for a current value, which is dropped when its process ends; counts stay.
     """
 
     name: str
@@ -102,63 +104,66 @@ class Series:
 
 class CounterSlots(Protocol):
     """
-    Whole-number counts, readable in sum over every process of the server.
+    Integer counters that the processes of a server share; reading gives the sum over all processes.
 
-    A series owns ``width`` consecutive cells. Reserving takes time and memory, once; adding is cheap and takes no
-    lock: one event loop writes. What a process counted survives its death, gauges excepted.
+    Each series has ``width`` consecutive cells. Reserving cells is slow and happens once per series; adding is fast and
+    takes no lock, because only one event loop per process writes. Counts stay after their process ends; gauges do not.
     """
 
     def reserve(self, series: Series, width: int = 1) -> int:
         """
-        The first cell of *series*, which is always the same.
+        Give the number of the first cell of *series*; the same series always gets the same number.
 
-        -1 when there is no room for it; adding to -1 does nothing.
+        Without free cells the number is -1; adding to cell -1 does nothing.
         """
 
     def add(self, cell: int, amount: int = 1) -> None:
-        """Add *amount*, which is negative for gauges only."""
+        """Add *amount* to the value of *cell*; a negative amount is allowed for gauges only."""
 
     def put(self, cell: int, value: int) -> None:
-        """Set a gauge."""
+        """Set the value of *cell*, which belongs to a gauge."""
 
     def totals(self) -> Mapping[Series, tuple[int, ...]]:
-        """The sum of every series over all processes; not atomic between series."""
+        """Give each series summed over all processes; different series may be read at slightly different times."""
 
 
 class BreakerView(Protocol):
     """
-    The breakers of a server's versions, on the aggregate of its processes.
+    The circuit breakers of a server's model versions; all processes of the server share their state.
 
-    Every admitted call is answered by exactly one recorded end, with the epoch it was admitted in, so that probes are
-    never lost. Called on the event loop; must not block.
+    The caller must record the result of every admitted call exactly once, with the epoch of its admission; otherwise a
+    half-open breaker runs out of probe calls. Methods are called on the event loop and must not block.
     """
 
     def admit(self, version: VersionRef) -> Admission:
-        """Whether one call may go to *version* now."""
+        """Decide whether one call may go to *version* now."""
 
     def record(self, version: VersionRef, *, epoch: int, succeeded: int = 0, failed: int = 0, unused: int = 0) -> None:
         """
-        Ends of calls admitted in *epoch*: the model answered, the model failed, or it was never asked.
+        Record the results of calls that were admitted in *epoch*.
 
-        A passed deadline is ``unused``.
+        Args:
+            succeeded: The number of calls that the model answered.
+            failed: The number of calls in which the model failed.
+            unused: The number of calls that never reached the model, or whose deadline passed.
         """
 
     def phase(self, version: VersionRef) -> BreakerPhase:
-        """Where the breaker stands."""
+        """Give the phase of the version's breaker: closed, open or half-open."""
 
     def forget(self, version: VersionRef) -> None:
-        """The version was unloaded here; what is known of it may go."""
+        """Drop the breaker of *version*, which this process unloaded."""
 
 
 class RepositoryControl(Protocol):
     """
-    Loads and unloads models on all processes of the server, at the request of a caller with the scope ``deploy``.
+    Loads and unloads models on all processes of a server when a caller with the scope ``deploy`` asks.
 
-    Never changes which versions are desired.
+    The desired state of the models stays unchanged.
     """
 
     async def load(self, model: ModelName) -> None:
-        """Load what is desired of *model*; returns after every process has."""
+        """Load the deployed versions of *model*; return when every process has loaded them."""
 
     async def unload(self, model: ModelName) -> None:
-        """Free *model*'s memory; returns after every process has."""
+        """Unload *model*; return when every process has unloaded the model."""

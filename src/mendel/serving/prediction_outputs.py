@@ -1,4 +1,4 @@
-"""What predictors give back, as one builtin value per row."""
+"""Convert the return values of models to one JSON value per row."""
 
 from __future__ import annotations
 
@@ -14,59 +14,65 @@ from mendel.errors import ModelFailed
 
 def per_row(output: Any, rows: int) -> list[Any]:
     """
-    One JSON value per row of an array, list, scalar, dict, Series or DataFrame.
+    Convert a model's output (array, list, scalar, dict, Series or DataFrame) to one JSON value per row.
 
-    NaN and infinities become None. A scalar, or a dict that does not hold one sequence per row, answers one row.
+    NaN and infinities become None. A dict of lists with *rows* values each gives one dict per row; a scalar or any
+    other dict is the answer for one row.
 
     Raises:
-        ModelFailed: The output cannot be divided into *rows* answers.
+        ModelFailed: The output does not have one answer for each of the *rows* rows.
 
     >>> per_row({"label": ["a", "b"], "score": np.array([0.5, np.nan])}, 2)
     [{'label': 'a', 'score': 0.5}, {'label': 'b', 'score': None}]
     """
     values = divide(plain(output), rows)
     if len(values) != rows:
-        raise ModelFailed(f"The model answered {len(values)} rows for {rows}.")
+        raise ModelFailed(f"The model returned {len(values)} answers for {rows} rows.")
     return values
 
 
 def probabilities_per_row(output: Any, rows: int) -> list[list[float | None]]:
     """
-    One list of class probabilities per row.
+    Convert the output of ``predict_proba`` to one list of class probabilities per row.
 
     Raises:
         ModelFailed: The output is not of shape (rows, classes).
     """
     values = per_row(output, rows)
     if not all(isinstance(row, list) for row in values):
-        raise ModelFailed("predict_proba did not answer one row of probabilities per row.")
+        raise ModelFailed("predict_proba did not return one list of probabilities per row.")
     return values
 
 
 def matrix_of(probabilities: list[list[float | None]], classes: tuple[Any, ...] | None) -> NDArray[np.float64]:
     """
-    Probabilities as ``float64``, shape (rows, classes); null is NaN.
+    Convert probabilities to an array of ``float64`` with shape (rows, classes); None becomes NaN.
+
+    Args:
+        classes: The classes of the model; None skips the check of their number.
 
     Raises:
-        ModelFailed: The rows have different lengths, or not one probability per class.
+        ModelFailed: The rows have different lengths, or do not have one probability per class.
     """
     try:
         matrix = np.array(probabilities, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ModelFailed("predict_proba did not answer rows of numbers, all of one length.") from error
+        raise ModelFailed("predict_proba did not return lists of numbers of equal length.") from error
     if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
-        raise ModelFailed("predict_proba did not answer one row of probabilities per row.")
+        raise ModelFailed("predict_proba did not return one list of probabilities per row.")
     if classes is not None and matrix.shape[1] != len(classes):
-        raise ModelFailed(f"predict_proba answered {matrix.shape[1]} probabilities per row, of {len(classes)} classes.")
+        raise ModelFailed(
+            f"predict_proba returned {matrix.shape[1]} probabilities per row; the model has {len(classes)} classes."
+        )
     return matrix
 
 
 def plain(value: Any) -> Any:
     """
-    *value* as JSON knows it.
+    Convert *value* to values that JSON can represent; NaN and infinities become None.
 
     Raises:
-        ModelFailed: JSON has no word for it.
+        ModelFailed: JSON cannot represent the type of the value.
     """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
@@ -80,7 +86,7 @@ def plain(value: Any) -> Any:
 
 
 def _foreign(value: Any) -> Any:
-    """Arrays, frames, times: by what they can do, so that none of their packages is imported."""
+    """Convert arrays, data frames and times, recognised by their methods so that pandas need not be imported."""
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, np.ndarray):
@@ -91,11 +97,16 @@ def _foreign(value: Any) -> Any:
         return _array(value.to_numpy())
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    raise ModelFailed(f"The model answered a {type(value).__name__}, which JSON cannot carry.")
+    raise ModelFailed(f"The model returned a value of type {type(value).__name__}, which JSON cannot represent.")
 
 
 def divide(values: Any, rows: int) -> list[Any]:
-    """The parts of what JSON knows: one per row where it is so divided, else what there is."""
+    """
+    Split a converted model output into a list of answers.
+
+    A list is the list of answers. A dict of lists with *rows* values each becomes one dict per row. Any other value is
+    the only answer.
+    """
     if isinstance(values, dict):
         columns = list(values.values())
         if columns and all(isinstance(column, list) and len(column) == rows for column in columns):

@@ -1,4 +1,4 @@
-"""From a batch to the block that the log keeps of it."""
+"""Build the block that the prediction log stores for a batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from mendel.values import ModelName, ServedVersion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOrigin:
-    """Where the rows of one request came from; ``latency_ms`` is from admission to now."""
+    """
+    The part of a log block that all rows of one request share.
+
+    ``count`` is the number of rows; ``latency_ms`` is the time from the arrival of the request to its prediction.
+    """
 
     count: int
     door: str
@@ -29,7 +33,11 @@ class RequestOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutedBatch:
-    """A batch as it went: exactly one of ``outputs`` and ``error`` is there."""
+    """
+    A batch after its model call: the rows, and either ``outputs`` or ``error``; the other is None.
+
+    ``ood`` marks the rows outside the training data, None without a drift reference. ``ids`` are the prediction ids.
+    """
 
     frame: Frame
     outputs: Outputs | None
@@ -41,7 +49,12 @@ class ExecutedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedVersion:
-    """Whose answers they are; ``image_digest`` is of the image that delivers the version, or of the server's own."""
+    """
+    The model version that the log records for a prediction.
+
+    ``image_digest`` is the digest of the image registered for the version, else of the server's image; None without
+    images.
+    """
 
     model: ModelName
     served: ServedVersion
@@ -52,7 +65,7 @@ class RecordedVersion:
 
 
 def block_of(whose: RecordedVersion, origins: Sequence[RequestOrigin], executed: ExecutedBatch) -> PredictionBlock:
-    """The block of one batch, which is the rows of *origins* in their order."""
+    """Build the log block of one batch; the rows of the requests *origins* follow each other in order."""
     served, outputs, rows = whose.served, executed.outputs, len(executed.frame)
     probabilities = None if outputs is None else outputs.matrix
     return PredictionBlock(
@@ -81,19 +94,23 @@ def block_of(whose: RecordedVersion, origins: Sequence[RequestOrigin], executed:
 
 
 def class_names(classes: Sequence[Any], width: int) -> tuple[str, ...]:
-    """Text of each class; its place, where the predictor does not name them."""
+    """Give the names of the classes as text; their positions 0, 1, ... when *classes* does not have *width* names."""
     return tuple(map(str, classes)) if len(classes) == width else tuple(map(str, range(width)))
 
 
 def prediction_column(values: Sequence[Any]) -> NDArray[Any]:
-    """Answers as a column: ``float64`` where all are numbers, else objects; what is no scalar becomes JSON text."""
+    """
+    Convert predictions to a column of the prediction log.
+
+    The column is ``float64`` when all values are numbers, else ``object``; lists and dicts become JSON text.
+    """
     if all(type(value) in {int, float} for value in values):
         return np.array(values, dtype=np.float64)
     return objects([_scalar(value) for value in values])
 
 
 def _for_each(answers: list[Any], rows: int) -> list[Any]:
-    """*answers*, which a predictor that answers as it likes need not give one per row: then the whole, for each."""
+    """Give one answer per row; answers of another number (api.response_validation false) are repeated for every row."""
     return answers if len(answers) == rows else [answers] * rows
 
 

@@ -1,4 +1,4 @@
-"""The live object that answers."""
+"""Call a loaded model and convert its return values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from mendel.serving.row_batches import Frame
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
     """
-    What a predictor answered for one frame.
+    The predictions for one frame.
 
     Attributes:
-        predictions: One builtin value per row.
-        probabilities: One list per row, or None where the predictor gives none.
-        matrix: The same probabilities as ``float64``, shape (rows, classes).
-        body: Where the predictor's own return is the answer of the plain routes; so ``proba_body``.
+        predictions: One value of a builtin type per row.
+        probabilities: One list per row; None when the model has no probabilities.
+        matrix: The same probabilities as ``float64`` with shape (rows, classes).
+        body: The return value of ``predict`` when ``api.response_format`` is ``custom`` or ``passthrough``, which plain
+            JSON answers contain unchanged; otherwise None.
+        proba_body: The return value of ``predict_proba``, likewise.
     """
 
     predictions: list[Any]
@@ -38,18 +40,19 @@ class Outputs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorDescriptor:
     """
-    What callers need to know of a predictor; plain values, which can cross to another process.
+    The properties of a predictor, as values that can be sent to another process.
 
     Attributes:
-        class_name: Of the model, for the metadata of answers; so ``module``.
-        classes: In the order of the probabilities; None where it has none or does not say.
-        dataframe: The model takes a DataFrame with named columns, not an array.
-        width: How many calls may run at once.
-        order: The order of features where there is no signature.
-        proba: The model gives probabilities.
-        endpoints: Which of ``predict`` and ``predict_proba`` callers may ask for.
-        adapter: How rows come where nothing names their features: see :class:`mendel.serving.input_codec.InputCodec`.
-        response: How the model's return becomes the answer.
+        class_name: The name of the model's class, for the metadata of answers.
+        module: The name of the module of that class.
+        classes: The classes in the order of the probabilities; None when the model does not list classes.
+        dataframe: True when the model takes a DataFrame with named columns, False when the model takes an array.
+        width: The number of calls that may run at once.
+        order: The order of the features when the version has no signature; None when unknown.
+        proba: True when the model has a method ``predict_proba``.
+        endpoints: The methods that callers may use: ``predict``, ``predict_proba`` or both.
+        adapter: The form of rows whose features have no names: see :class:`mendel.serving.input_codec.InputCodec`.
+        response: The conversion of the model's return value to an answer.
     """
 
     class_name: str
@@ -66,10 +69,10 @@ class PredictorDescriptor:
 
 class Predictor:
     """
-    A loaded model: frames in, outputs out.
+    A loaded model with its description.
 
     Args:
-        model: Has ``predict(X)`` and perhaps ``predict_proba(X)`` and ``close()``.
+        model: An object with a method ``predict(X)`` and optionally ``predict_proba(X)`` and ``close()``.
     """
 
     def __init__(self, model: Any, descriptor: PredictorDescriptor) -> None:
@@ -78,10 +81,13 @@ class Predictor:
 
     def predict(self, frame: Frame) -> Outputs:
         """
-        Answer every row of *frame*; where ``response.one_request_per_call``, the rows of one request only.
+        Predict every row of *frame*.
+
+        Args:
+            frame: The rows of several requests; of a single request if ``response.one_request_per_call``.
 
         Raises:
-            ModelFailed: The model raised, or its output is not one answer per row.
+            ModelFailed: The model raised an exception, or did not return one answer per row.
         """
         rows = len(frame)
         x = self._model_input(frame)
@@ -101,7 +107,7 @@ class Predictor:
         body = response.body(returned, proba=False)
         predictions = response.shown(divide(returned, rows))
         if response.validated and body is None and len(predictions) != rows:
-            raise ModelFailed(f"The model answered {len(predictions)} rows for {rows}.")
+            raise ModelFailed(f"The model returned {len(predictions)} answers for {rows} rows.")
         if not self.descriptor.proba:
             return Outputs(predictions=predictions, body=body)
         returned_proba = plain(self._call(self.model.predict_proba, x))
@@ -116,14 +122,14 @@ class Predictor:
         return replace(rest, probabilities=probabilities, matrix=matrix, proba_body=proba_body)
 
     def close(self) -> None:
-        """Close the model where it can be closed; an error in that becomes a warning."""
+        """Call the model's method ``close`` if it has one; an exception becomes a RuntimeWarning."""
         close = getattr(self.model, "close", None)
         if close is None:
             return
         try:
             self._call(close)
         except ModelFailed as error:
-            warnings.warn(f"Closing {self.descriptor.class_name}: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"Closing the model {self.descriptor.class_name}: {error}", RuntimeWarning, stacklevel=2)
 
     def _model_input(self, frame: Frame) -> Any:
         if self.descriptor.dataframe:

@@ -1,4 +1,4 @@
-"""A project's modules, imported without being seen by anybody else in the process."""
+"""Import the modules of a project without leaving them in ``sys.modules``, so that two projects do not collide."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from types import ModuleType
 from typing import Any
 
 _SWAP = threading.RLock()
-"""Guards ``sys.modules`` and ``sys.meta_path`` while a namespace is open; both belong to the whole process."""
+"""Locks ``sys.modules`` and ``sys.meta_path``, which all threads share, while a project's modules are in them."""
 
 
 class ProjectModules:
     """
-    The modules below one directory, in a namespace of their own.
+    The Python modules of one project, isolated from modules of the same name in the process.
 
-    Two projects may each have a ``model.py``; neither is left in ``sys.modules``. Imports that happen later, inside a
-    function of the project, find the project's own modules too.
+    Two projects may each have a ``model.py``; neither stays in ``sys.modules``. An import inside a function of the
+    project finds the project's modules too, even when the function runs later.
+
+    Args:
+        root: The directory of the project.
     """
 
     def __init__(self, root: Path) -> None:
@@ -33,21 +36,21 @@ class ProjectModules:
         self._builtins = {**vars(builtins), "__import__": self._import}
 
     def load(self, name: str) -> ModuleType:
-        """Import the module *name* of the project; raises whatever its code raises."""
+        """Import the module *name* of the project; an exception of its code passes through."""
         with self.opened():
             return importlib.import_module(name)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """While open, this project's modules are the ones found, by this thread's pickles and imports too."""
+        """Let imports and unpickling in this thread find the project's modules while the context is open."""
         with _SWAP:
             foreign = {
                 name: module for name, module in list(sys.modules.items()) if self._claims(name)
-            }  # others import meanwhile
+            }  # list(): other threads may import meanwhile
             for name in foreign:
                 del sys.modules[name]
             sys.modules.update(self._own)
-            sys.meta_path = [self._finder, *sys.meta_path]  # a new list: who is just walking the old one skips nobody
+            sys.meta_path = [self._finder, *sys.meta_path]  # a new list: another thread may iterate over the old one
             try:
                 yield
             finally:
@@ -58,7 +61,7 @@ class ProjectModules:
                 sys.modules.update(foreign)
 
     def spec(self, name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
-        """The spec of *name* if it is a module of the project."""
+        """Give the import spec of the module *name*; None if the module does not belong to the project."""
         found = importlib.machinery.PathFinder.find_spec(name, [str(self._root)] if path is None else path)
         if found is None or not self._holds(found):
             return None
@@ -87,7 +90,7 @@ class ProjectModules:
 
 
 class _Finder:
-    """Finds the project's modules before anybody else does, and remembers which."""
+    """The import finder of a project's modules; ``found`` records their names."""
 
     def __init__(self, modules: ProjectModules) -> None:
         self._modules = modules
@@ -103,7 +106,7 @@ class _Finder:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Gives a module the project's own ``import``; leaves no compiled file in the project."""
+    """Loads a project module with an ``__import__`` that finds the project's modules; writes no bytecode files."""
 
     def __init__(self, name: str, path: str, own_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
@@ -114,4 +117,4 @@ class _Loader(importlib.machinery.SourceFileLoader):
         super().exec_module(module)
 
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Nothing is written: projects may be read-only, and must not be changed by being served."""
+        """Write no file: a project may be read-only, and serving a project must not change its directory."""

@@ -1,4 +1,4 @@
-"""What a project makes of its predictor's answers: ``api.response_format`` and its neighbours."""
+"""Convert a model's return value to the body of an answer, as ``api.response_format`` in mlserver.yaml says."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from mendel.errors import ModelFailed
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseFormat:
     """
+    The settings ``api.response_format``, ``api.response_validation`` and ``api.extract_values`` of a classifier.
+
     Attributes:
-        format: ``standard`` answers one value per row in our own envelope; ``custom`` lets the predictor's dict be the
-            body of the plain routes, ``passthrough`` whatever it returns.
-        validated: An answer that does not fit is the model's fault: another number of rows, probabilities that are not
-            one per class, in ``custom`` no dict. Otherwise it is passed on as it came.
-        values_only: Answers that are records become their plain values, without names.
+        format: ``standard`` sends ``{"predictions": [...], ...}`` with one value per row. ``custom`` sends the dict
+            that the model returns as the whole body; ``passthrough`` sends any value that the model returns.
+        validated: When True, a request fails with ModelFailed if the model returns another number of answers than rows,
+            another number of probabilities than classes, or with ``custom`` no dict. When False, the value is sent
+            unchecked.
+        values_only: When True, an answer that is a dict is replaced by its values, without the keys.
     """
 
     format: Literal["standard", "custom", "passthrough"] = "standard"
@@ -26,15 +29,17 @@ class ResponseFormat:
 
     @property
     def one_request_per_call(self) -> bool:
-        """Whether each request is predicted by itself, because the model's return need not be one answer per row."""
+        """True when each request needs its own model call, because the model need not return one answer per row."""
         return self.format != "standard" or not self.validated
 
     def body(self, returned: Any, *, proba: bool) -> Body | None:
         """
-        The body that *returned*, as JSON knows it, is; None where it goes into our own envelope.
+        Give the body for the return value *returned*, which holds JSON values only.
+
+        None means that the standard body ``{"predictions": [...], ...}`` is used.
 
         Raises:
-            ModelFailed: ``custom`` promises a dict, and it is none.
+            ModelFailed: The format is ``custom``, and ``predict`` did not return a dict.
         """
         if self.format == "standard":
             return None
@@ -44,25 +49,25 @@ class ResponseFormat:
             return Body(_with_values(returned) if self.values_only else returned)
         if self.validated and not proba:
             raise ModelFailed(
-                f"The model answered a {type(returned).__name__}; api.response_format custom needs a dict."
+                f"The model returned a {type(returned).__name__}, but api.response_format 'custom' needs a dict."
             )
         return None
 
     def shown(self, values: list[Any]) -> list[Any]:
-        """*values*, one per row, as answers carry them."""
+        """Give the predictions *values* as they appear in answers: dicts without keys if ``values_only``."""
         return [plain_values(value) for value in values] if self.values_only else values
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A whole body, null included."""
+    """The whole body of an answer; ``content`` may be None, which is sent as null."""
 
     content: Any
 
 
 def plain_values(value: Any) -> Any:
     """
-    A record as its values, the only one alone; anything else as it is.
+    Replace a mapping by the list of its values, or by its only value; give any other value unchanged.
 
     >>> plain_values({"label": "yes"}), plain_values({"label": "yes", "score": 0.5}), plain_values(3)
     ('yes', ['yes', 0.5], 3)

@@ -1,4 +1,4 @@
-"""The version that answers a call: by its number, or by the shares of the routes."""
+"""Choose the model version for a request by the traffic shares of the deployment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mendel.values import Deployment
 
 def choose_version(deployment: Deployment, key: str | None, rng: random.Random) -> int:
     """
-    A version of *deployment*'s routes, by their shares.
+    Choose a version of *deployment* with the probability of its traffic share.
 
-    The same key gets the same version as long as the shares stand; without a key it is chance. There must be a route.
+    Calls with the same *key* get the same version while the shares stay the same; without a key the choice is random.
+    The deployment must have at least one route.
     """
     if len(deployment.routes) == 1:
         return deployment.routes[0].version
@@ -27,10 +28,12 @@ def choose_version(deployment: Deployment, key: str | None, rng: random.Random) 
 
 def version_number(text: str | None) -> int | None:
     """
-    The number of a version as callers write it; nothing is None, which leaves the choice to the routes' shares.
+    Parse the version number of a request.
+
+    None or empty text gives None: the version is then chosen by traffic share.
 
     Raises:
-        VersionNotFound: It is not a number from 1.
+        VersionNotFound: The text is not a whole number of at least 1.
 
     >>> version_number("7"), version_number("")
     (7, None)
@@ -38,7 +41,9 @@ def version_number(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not int(text):
-        raise VersionNotFound(f"There is no version {text!r}.", remedy="Versions count from 1.")
+        raise VersionNotFound(
+            f"{text!r} is not a version number.", remedy="Write a whole number; versions are numbered from 1."
+        )
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Decoded rows, and many requests' rows put together into one array."""
+"""The checked rows of a request, and the frame that combines the rows of several requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from mendel.values import Table
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What two requests must have in common to share a batch: columns, and which of them are truth values."""
+    """
+    The columns of a request; only requests of equal shape share a batch.
+
+    ``numeric`` is True when all columns are numbers or booleans; ``booleans`` names the boolean columns.
+    """
 
     names: tuple[str, ...]
     numeric: bool
@@ -27,8 +31,9 @@ class Rows:
     The checked rows of one request.
 
     Attributes:
-        packed: For numeric shapes native float64s, row after row; null is NaN.
-        objects: For the others one sequence of values per row; null is None.
+        count: The number of rows.
+        packed: The values of a numeric shape as native ``float64``, row by row; null is NaN. Empty for other shapes.
+        objects: The values of any other shape, one sequence per row; null is None. Empty for numeric shapes.
     """
 
     shape: Shape
@@ -39,7 +44,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A batch: ``matrix`` has shape (rows, columns) and is ``float64``, or ``object`` where a column is not numeric."""
+    """
+    The rows of a batch.
+
+    ``matrix`` has the shape (rows, columns) and the dtype ``float64`` if ``shape.numeric``, else ``object``.
+    """
 
     shape: Shape
     matrix: NDArray[Any]
@@ -49,15 +58,15 @@ class Frame:
 
     @property
     def plain(self) -> bool:
-        """Whether the float matrix says everything there is to say."""
+        """True when all columns are numbers, so that ``matrix`` needs no conversion of booleans or objects."""
         return self.shape.numeric and not self.shape.booleans
 
     def columns(self) -> tuple[NDArray[Any], ...]:
-        """One array per feature as :class:`~mendel.values.Table` holds them."""
+        """Give one array per feature, with the dtypes of :class:`~mendel.values.Table`."""
         return tuple(self._column(place, name) for place, name in enumerate(self.shape.names))
 
     def table(self) -> Table:
-        """The features by name."""
+        """Give the rows as a table."""
         return Table(dict(zip(self.shape.names, self.columns(), strict=True)))
 
     def _column(self, place: int, name: str) -> NDArray[Any]:
@@ -68,7 +77,7 @@ class Frame:
 
 
 def assemble(parts: Sequence[Rows]) -> Frame:
-    """One frame of the rows of *parts*, which have one shape."""
+    """Combine the rows of *parts*, which must have equal shapes, into one frame."""
     shape = parts[0].shape
     if shape.numeric:
         buffer = bytearray().join(part.packed for part in parts)
@@ -78,12 +87,12 @@ def assemble(parts: Sequence[Rows]) -> Frame:
 
 
 def objects(values: Sequence[Any]) -> NDArray[Any]:
-    """A column of *values* as they are, lists among them included."""
+    """Make a one-dimensional ``object`` array of *values*; a list among the values stays one element."""
     return np.fromiter(values, dtype=object, count=len(values))
 
 
 def truth_values(column: NDArray[Any]) -> NDArray[Any]:
-    """A column of truth values that came as numbers; with nulls among them, as objects."""
+    """Convert a column of 0 and 1 to ``bool``; to ``object`` with True, False and None if values are missing."""
     if column.dtype == object:
         return column if any(value is None for value in column) else column.astype(bool)
     missing = np.isnan(column)
@@ -93,7 +102,7 @@ def truth_values(column: NDArray[Any]) -> NDArray[Any]:
 
 
 def numbers_where_numeric(column: NDArray[Any]) -> NDArray[Any]:
-    """An object column as ``float64`` where every value that is there is a number, else as it is."""
+    """Convert an ``object`` column of numbers and None to ``float64`` with NaN; give any other column unchanged."""
     kinds = {type(value) for value in column}
     if kinds - {type(None)} and kinds <= {int, float, type(None)}:
         return np.array([np.nan if value is None else value for value in column], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Copies of requests for a shadow version, whose answers are logged and not returned."""
+"""Send copies of requests to a shadow version, whose predictions are logged but not returned to callers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def send_to_shadow(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     """
-    Give the shadow a copy of *ticket*, after the request itself was queued.
+    Queue a copy of the request *ticket* for the shadow version of the deployment, if it has one.
 
-    The shadow gets no copy, and one is counted as shed, when the shadow's queue has reached ``max_shadow_queue`` or the
-    answering version's queue is longer than that.
+    No copy is sent, and the metric ``mendel_shadow_shed_total`` counts the request, when ``max_shadow_queue`` requests
+    wait for the shadow version or more than ``max_shadow_queue`` wait for the answering *version*.
     """
     shadow = hosted.versions.get(hosted.deployment.shadow or 0)
     if shadow is None or shadow is version:
@@ -41,7 +41,7 @@ def _submit(
     try:
         rows = shadow.artifact.codec.decode(call.input)
     except InvalidInput:
-        shadow.meter.shed()  # its signature does not know such requests
+        shadow.meter.shed()  # the rows do not fit the signature of the shadow version
         return
     copy: PendingRequest[Outcome] = PendingRequest(
         rows=rows,
@@ -59,6 +59,6 @@ def _submit(
 
 
 def _forget(future: asyncio.Future[Outcome]) -> None:
-    """Nobody waits for it; an exception of it is in the counts and in the log."""
+    """Retrieve the exception of a copy, so that asyncio does not warn; metrics and prediction log record failures."""
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""From features as people hold them to a table and its signature."""
+"""Infer a model signature from training features."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from mendel.values import ColumnSpec, ColumnType, Signature, Table
 
 def infer_signature(features: Any, outputs: Any = None) -> Signature:
     """
-    The signature of *features*: a Table, a DataFrame, or an array of shape (rows, columns), whose columns are x0, x1...
+    Infer the signature of a model from its *features* and, if given, its *outputs*.
 
-    A column with a missing value allows null.
+    *features* is a Table, a DataFrame, or an array of shape (rows, columns), whose columns are named x0, x1, ... A
+    column with a missing value may be null in requests.
 
     >>> infer_signature(np.zeros((2, 1))).inputs
     (ColumnSpec(name='x0', type=<ColumnType.DOUBLE: 'double'>, required=True),)
@@ -26,14 +27,16 @@ def infer_signature(features: Any, outputs: Any = None) -> Signature:
 
 
 def as_table(features: Any) -> Table:
-    """A Table of a Table, a DataFrame or an array of shape (rows, columns)."""
+    """Convert a DataFrame, or an array of shape (rows, columns), to a Table; give a Table unchanged."""
     if isinstance(features, Table):
         return features
     if hasattr(features, "columns"):
         return Table({str(name): _normal(np.asarray(features[name])) for name in features.columns})
     array = np.asarray(features)
     if array.ndim != 2:  # noqa: PLR2004 - rows by columns
-        raise InvalidValue(f"Features of shape {array.shape} are not rows by columns.")
+        raise InvalidValue(
+            f"The features have the shape {array.shape}.", remedy="Give a two-dimensional array: rows by columns."
+        )
     return Table({f"x{place}": _normal(array[:, place]) for place in range(array.shape[1])})
 
 
@@ -54,7 +57,7 @@ def _column_type(column: np.ndarray[Any, Any]) -> ColumnType:
 
 
 def _normal(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """*column* as a Table holds it."""
+    """Convert *column* to one of the dtypes of a Table."""
     if column.dtype.kind in "iuf":
         return column.astype(np.float64)
     if column.dtype.kind == "b":

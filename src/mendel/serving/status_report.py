@@ -1,4 +1,4 @@
-"""What a kernel says of itself: readiness, status, metrics."""
+"""Compute the readiness, the status and the metrics of a kernel."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ _PHASES = {BreakerPhase.CLOSED: 0.0, BreakerPhase.OPEN: 1.0, BreakerPhase.HALF_O
 
 def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSink | None) -> Readiness:
     """
-    Ready when every deployed model serves a version that answered its golden input. A model that is deployed while
-    others serve is waited for only once its artefact is here.
+    Decide whether a kernel is ready: every deployed model must have a loaded version that predicted its input example.
 
-    A promotion that does not load, or a log that takes nothing, degrades; it does not make unready.
+    A model that is deployed while other models are already served counts only after its artefact was fetched. When a
+    newer version cannot be loaded, or the prediction log accepts no rows, the kernel is ``degraded`` but ready.
+
+    Args:
+        state: The state of the kernel: ``created``, ``serving``, ``draining`` or ``stopped``.
+        sink: The prediction log; None when the kernel logs nothing.
     """
     if state != "serving":
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
@@ -43,7 +47,7 @@ def status_of(
     sink: PredictionSink | None,
     active: int,
 ) -> KernelStatus:
-    """What is loaded, queued and running."""
+    """Give the status of every model and version of a kernel; *active* is the number of requests in flight."""
     models = tuple(_model_status(name, deployments, breakers) for name in sorted(deployments.convergence))
     spool = to_builtins(sink.condition) if isinstance(sink, Spool) else {}
     return KernelStatus(
@@ -59,7 +63,7 @@ def status_of(
 def metrics_text(
     counters: CounterSlots, deployments: LoadedDeployments, breakers: BreakerView, sink: PredictionSink | None
 ) -> str:
-    """Prometheus' text format."""
+    """Render the metrics of a server in Prometheus' text format."""
     return render(counters.totals(), _gauges(deployments, breakers, sink))
 
 

@@ -1,4 +1,4 @@
-"""v2 tensors: JSON values, raw and binary contents, to and from numpy."""
+"""Convert tensors of the Open Inference Protocol v2, from JSON values or raw bytes, to numpy arrays and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DTYPES: dict[str, str] = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
-"""v2's datatypes of fixed size as numpy writes them; ``BYTES`` is the one of varying size."""
+"""The numpy types of the protocol's fixed-size datatypes; ``BYTES`` is not among them, its elements vary in size."""
 
 _LENGTH = struct.Struct("<I")
 Array = np.ndarray[Any, Any]
@@ -35,22 +35,24 @@ Array = np.ndarray[Any, Any]
 
 def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> Array:
     """
-    Read a tensor's raw contents: little-endian, row-major; ``BYTES`` elements carry a 4-byte length each.
+    Read the raw contents of a tensor: little-endian and row-major; a 4-byte length precedes each ``BYTES`` element.
 
     Raises:
-        InvalidRequest: The bytes do not make the shape.
+        InvalidRequest: The number of bytes does not fit the datatype and the shape.
     """
     size = elements(shape)
     if datatype == "BYTES":
         return _from_bytes(bytes(raw), size).reshape(tuple(shape))
     dtype = np.dtype(known_dtype(datatype))
     if len(raw) != size * dtype.itemsize:
-        raise InvalidRequest(f"{len(raw)} bytes do not make a {datatype} tensor of shape {list(shape)}.")
+        raise InvalidRequest(
+            f"A {datatype} tensor of shape {list(shape)} needs {size * dtype.itemsize} bytes, not {len(raw)}."
+        )
     return np.frombuffer(raw, dtype=dtype).reshape(tuple(shape))
 
 
 def to_raw(values: Array, datatype: str) -> bytes:
-    """Write a tensor's raw contents, as :func:`from_raw` reads them."""
+    """Write the raw contents of a tensor in the format that :func:`from_raw` reads."""
     if datatype == "BYTES":
         texts = [value if isinstance(value, bytes) else str(value).encode() for value in values.ravel().tolist()]
         return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
@@ -58,21 +60,23 @@ def to_raw(values: Array, datatype: str) -> bytes:
 
 
 def known_dtype(datatype: str) -> str:
-    """The numpy type of *datatype*, which is of fixed size."""
+    """Give the numpy type of a fixed-size *datatype*; raises InvalidRequest for any other datatype."""
     if datatype not in DTYPES:
         raise InvalidRequest(f"{datatype!r} is not a v2 datatype.", remedy=f"Use {', '.join(DTYPES)} or BYTES.")
     return DTYPES[datatype]
 
 
 def elements(shape: Sequence[int]) -> int:
-    """How many elements a tensor of *shape* has."""
+    """Give the number of elements of a tensor with *shape*; raises InvalidRequest unless all lengths are at least 0."""
     if any(isinstance(axis, bool) or not isinstance(axis, int) or axis < 0 for axis in shape):
-        raise InvalidRequest(f"{list(shape)} is not a shape.")
+        raise InvalidRequest(
+            f"{list(shape)} is not the shape of a tensor.", remedy="Give a list of whole numbers of at least 0."
+        )
     return math.prod(shape)
 
 
 def datatype_of(values: Sequence[Any]) -> str:
-    """The datatype that carries a column of answers: BOOL, INT64, FP64 or, for everything else, BYTES."""
+    """Give the datatype for a column of predictions: BOOL, INT64, FP64, or BYTES for any other values."""
     kinds = set(map(type, values))
     if kinds == {bool}:
         return "BOOL"
@@ -83,13 +87,13 @@ def datatype_of(values: Sequence[Any]) -> str:
 
 def matrix_of(given: Tensors, names: tuple[str, ...] | None) -> Matrix:
     """
-    The rows that *given* means: one tensor of shape (rows, features), or one tensor per feature.
+    Convert tensors to rows: either one tensor of shape (rows, features), or one tensor per feature.
 
     Args:
-        names: The features that the model takes, where that is known.
+        names: The names of the model's features; None when unknown.
 
     Raises:
-        InvalidRequest: Tensors that do not make rows.
+        InvalidRequest: The tensors have different numbers of rows, or a tensor does not have one value per row.
     """
     if not given.tensors:
         raise InvalidRequest("The request has no inputs.")
@@ -119,20 +123,22 @@ def _columns(tensors: tuple[Tensor, ...]) -> Matrix:
         values = array_of(tensor)
         if values.ndim not in {1, 2} or (values.ndim == 2 and values.shape[1] != 1):  # noqa: PLR2004 - a column
             raise InvalidRequest(
-                f"Input {tensor.name!r} of shape {list(tensor.shape)} is not one value per row.", feature=tensor.name
+                f"Input {tensor.name!r} has the shape {list(tensor.shape)}; it must have one value per row.",
+                feature=tensor.name,
+                remedy="Send one tensor of shape [rows, features], or one tensor of shape [rows] per feature.",
             )
         columns.append([_element(value) for value in values.ravel().tolist()])
     if len({len(column) for column in columns}) > 1:
-        raise InvalidRequest("The inputs have different numbers of rows.")
+        raise InvalidRequest("The input tensors have different numbers of rows.")
     return Matrix(rows=list(zip(*columns, strict=True)), columns=tuple(tensor.name for tensor in tensors))
 
 
 def array_of(tensor: Tensor) -> Array:
     """
-    *tensor* as an array of its shape.
+    Convert *tensor* to a numpy array of its shape.
 
     Raises:
-        InvalidRequest: Its values are not of its datatype or do not make its shape.
+        InvalidRequest: A value does not have the tensor's datatype, or the number of values does not fit its shape.
     """
     size = elements(tensor.shape)
     if isinstance(tensor.values, np.ndarray):
@@ -143,7 +149,7 @@ def array_of(tensor: Tensor) -> Array:
         values = _numbers(tensor)
     if values.size != size:
         raise InvalidRequest(
-            f"Input {tensor.name!r} has {values.size} values, which do not make the shape {list(tensor.shape)}.",
+            f"Input {tensor.name!r} has {values.size} values; its shape {list(tensor.shape)} needs {size}.",
             feature=tensor.name,
         )
     return values.reshape(tensor.shape)
@@ -159,22 +165,23 @@ def _numbers(tensor: Tensor) -> Array:
     if nullable:
         wrong = next(value for value in flat if type(value) not in wanted)
         raise InvalidRequest(
-            f"Input {tensor.name!r} holds {wrong!r}, which is no {tensor.datatype}.", feature=tensor.name
+            f"Input {tensor.name!r} contains {wrong!r}, which is not of datatype {tensor.datatype}.",
+            feature=tensor.name,
         )
     try:
         return np.array(flat, dtype=dtype)
     except OverflowError as error:
         raise InvalidRequest(
-            f"Input {tensor.name!r} holds a number too large for {tensor.datatype}.", feature=tensor.name
+            f"Input {tensor.name!r} contains a number too large for datatype {tensor.datatype}.", feature=tensor.name
         ) from error
 
 
 def _flat(values: Any) -> list[Any]:
     if not isinstance(values, list):
-        raise InvalidRequest("A tensor's data is a list.")
+        raise InvalidRequest("The 'data' of an input tensor is not a list.", remedy="Send a flat or nested list.")
     while values and isinstance(values[0], list):
         if not all(isinstance(part, list) for part in values):
-            raise InvalidRequest("A tensor's data is nested unevenly.")
+            raise InvalidRequest("The 'data' of an input tensor mixes lists and values on one level.")
         values = [value for part in values for value in part]
     return list(values)
 
@@ -187,7 +194,7 @@ def _from_bytes(raw: bytes, size: int) -> Array:
         place += _LENGTH.size + length
         found.append(raw[place - length : place])
     if place != len(raw) or len(found) != size:
-        raise InvalidRequest(f"{len(raw)} bytes do not make {size} BYTES elements.")
+        raise InvalidRequest(f"The {len(raw)} raw bytes of a BYTES tensor do not contain exactly {size} elements.")
     return objects(found)
 
 
@@ -197,7 +204,7 @@ def _text(value: Any) -> Any:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise InvalidRequest("A BYTES element is not UTF-8.") from error
+        raise InvalidRequest("An element of a BYTES tensor is not UTF-8 text.") from error
 
 
 def _element(value: Any) -> Any:

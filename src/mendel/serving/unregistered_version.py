@@ -1,4 +1,4 @@
-"""The stand-in for a version where a project's classifier is served without a registered one."""
+"""The placeholder version 0 of a project's classifier that is served without a registered model version."""
 
 from __future__ import annotations
 
@@ -23,34 +23,39 @@ from mendel.values import (
 from mendel.values.directory_trees import tree_digest
 
 UNREGISTERED: Final = 0
-"""The number of the stand-in; registered versions count from 1. Answers carry the release or null instead."""
+"""The number of the placeholder version; registered versions count from 1. Answers contain the release or null."""
 
 _NO_UUID: Final = VersionUuid(f"m-{0:032x}")
 
 
 @dataclass(frozen=True, slots=True)
 class _UnregisteredRef(VersionRef):
-    """A reference to the stand-in; its text is the model's name alone."""
+    """A reference to the placeholder version; its text is the name of the model without a number."""
 
     def __post_init__(self) -> None:
-        """Number 0 is allowed here."""
+        """Allow the number 0, which the base class refuses."""
 
     def __str__(self) -> str:
         return str.__str__(self.model)
 
 
 def version_ref(model: ModelName, number: int) -> VersionRef:
-    """A reference to version *number* of *model*; :data:`UNREGISTERED` gives the stand-in."""
+    """Make a reference to version *number* of *model*; *number* may be :data:`UNREGISTERED`."""
     return VersionRef(model, number) if number != UNREGISTERED else _UnregisteredRef(model, UNREGISTERED)
 
 
 def is_registered(served: ServedVersion) -> bool:
-    """Whether a registry knows the version; only then can its predictions be logged."""
+    """Tell whether a version is registered; only predictions of registered versions can be logged."""
     return served.number != UNREGISTERED
 
 
 def write_unregistered_artifact(directory: Path, classifier: str, *, task: str) -> Digest:
-    """Write an MLmodel that says: build *classifier* from the project's code; gives the digest of the artefact."""
+    """
+    Write an artefact that only names *classifier*, so that the server builds the predictor from the project's code.
+
+    Returns:
+        The digest of the artefact.
+    """
     directory.mkdir(parents=True)
     flavor = {"classifier": str(classifier), "task": task, "unregistered": True}
     (directory / "MLmodel").write_text(yaml.safe_dump({"flavors": {"mendel": flavor}}), encoding="utf-8")
@@ -60,7 +65,13 @@ def write_unregistered_artifact(directory: Path, classifier: str, *, task: str) 
 def unregistered_model(
     classifier: ModelName, digest: Digest, *, task: str, release_tag: str | None, now: datetime
 ) -> DesiredModel:
-    """The desired model of a server without a hub; *digest* is that of :func:`write_unregistered_artifact`."""
+    """
+    Give the desired state of an unregistered classifier: all traffic goes to the placeholder version.
+
+    Args:
+        digest: The digest that :func:`write_unregistered_artifact` gave.
+        release_tag: The release of the project's commit; None when the commit is not a release.
+    """
     served = ServedVersion(
         number=UNREGISTERED,
         uuid=_NO_UUID,
@@ -75,11 +86,11 @@ def unregistered_model(
 
 
 def single_version_model(model: ModelName, served: ServedVersion) -> DesiredModel:
-    """*model* with all its traffic on one version."""
+    """Give the desired state of *model* with all traffic on the version *served*."""
     deployment = Deployment(model=model, generation=1, routes=(Route(version=served.number, share=1.0),))
     return DesiredModel(deployment=deployment, versions=(served,))
 
 
 def standalone_state(model: DesiredModel, key_hashes: dict[str, tuple[str, ...]]) -> DesiredState:
-    """The desired state of a server without a hub: one model, and it never changes."""
+    """Give the desired state of a server without a hub: one model, with the API keys *key_hashes* and their scopes."""
     return DesiredState(revision=0, models=(model,), key_hashes=key_hashes)

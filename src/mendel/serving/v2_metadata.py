@@ -1,4 +1,4 @@
-"""Answers as v2 tensors, and a version's metadata in v2's words."""
+"""Convert answers and model metadata to the tensors of the Open Inference Protocol v2."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DATATYPES = {
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor's name, datatype and shape; -1 is any number of rows."""
+    """The name, datatype and shape of a tensor in model metadata; -1 in the shape means any length."""
 
     name: str
     datatype: str
@@ -37,13 +37,13 @@ class TensorSpec:
 
 def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple[Tensor, ...]:
     """
-    The answer's outputs: ``predict``, and ``predict_proba`` where there are probabilities.
+    Convert an answer to the output tensors ``predict`` and, if the model has probabilities, ``predict_proba``.
 
     Args:
-        wanted: Only these, in this order.
+        wanted: The names of the outputs to give, in this order; empty gives all outputs.
 
     Raises:
-        InvalidRequest: One of *wanted* is not there.
+        InvalidRequest: The answer has no output with a name in *wanted*.
     """
     tensors = {PREDICT: _predictions(answer)}
     if answer.probabilities is not None:
@@ -52,12 +52,16 @@ def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple
         tensors[PROBA] = Tensor(name=PROBA, datatype="FP64", shape=(len(rows), len(rows[0])), values=flat)
     for name in wanted:
         if name not in tensors:
-            raise InvalidRequest(f"The model has no output {name!r}.", remedy=f"Choose one of {', '.join(tensors)}.")
+            raise InvalidRequest(f"The model has no output {name!r}.", remedy=f"Choose one of: {', '.join(tensors)}.")
     return tuple(tensors[name] for name in wanted or tensors)
 
 
 def answer_parameters(answer: InferenceAnswer) -> dict[str, Any]:
-    """What an answer says of itself beside its outputs: ids, generation, and ``logged`` or ``fallback`` if unusual."""
+    """
+    Give the ``parameters`` of a v2 response: prediction ids and deployment generation.
+
+    ``logged: false`` is added if the rows were not logged, ``fallback: true`` if the fallback version answered.
+    """
     remarks: dict[str, Any] = {"prediction_ids": answer.prediction_ids, "generation": answer.metadata.generation}
     if not answer.logged:
         remarks["logged"] = False
@@ -67,14 +71,18 @@ def answer_parameters(answer: InferenceAnswer) -> dict[str, Any]:
 
 
 def input_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
-    """The inputs a version takes, one tensor per feature; empty where it does not say."""
+    """Give the input tensors of a version, one per feature; empty when the version has no signature."""
     signature = version.served.signature
     columns = () if signature is None else signature.inputs
     return tuple(TensorSpec(column.name, _DATATYPES[column.type], (-1,)) for column in columns)
 
 
 def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
-    """The outputs it gives; what ``predict`` holds is known only from answers and is called FP64 where it may be."""
+    """
+    Give the output tensors of a version.
+
+    The datatype of ``predict`` comes from the classes of the model; without classes the datatype is given as FP64.
+    """
     classes = version.artifact.descriptor.classes
     text = classes is not None and any(isinstance(name, str) for name in classes)
     whole = classes is not None and all(isinstance(name, int) for name in classes)
@@ -95,7 +103,7 @@ def _predictions(answer: InferenceAnswer) -> Tensor:
 
 
 def _carried(values: list[object]) -> list[object]:
-    """As the datatype carries them: what is no number is text, and what is no text is JSON."""
+    """Convert *values* for the tensor's datatype: in a BYTES tensor, every value that is not text becomes JSON text."""
     if datatype_of(values) != "BYTES":
         return values
     return [value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values]

@@ -1,4 +1,4 @@
-"""A registered version in a directory of its own, as an image carries it."""
+"""Write and read the directory of a registered model version, which images contain and ``--artifact`` takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARTIFACT: Final = "artifact"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedVersion:
-    """``version.json``: a model's name, and what a server must know of one version of it."""
+    """The content of ``version.json``: the name of a model, and the facts about one version that a server needs."""
 
     model: ModelName
     version: ServedVersion
@@ -25,17 +25,17 @@ class CarriedVersion:
 
 def write_version_directory(directory: Path, model: ModelName, served: ServedVersion, tree: Path) -> None:
     """
-    Write ``version.json`` and the served files of *tree* as ``artifact/`` into *directory*, which is made.
+    Write ``version.json`` and the files of the artefact *tree*, as ``artifact/``, into *directory*.
 
-    Same input, same bytes. Files are copied one by one, whatever their size; modes and times are not kept.
+    *directory* is created if absent. The same input gives the same bytes; file modes and times are not copied.
 
     Raises:
         InvalidValue: *directory* is not empty.
-        DigestMismatch: *tree* is not what *served* says.
+        DigestMismatch: *tree* does not have the digest that *served* states.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
-        raise InvalidValue(f"{directory} is not empty.")
+        raise InvalidValue(f"Directory {directory} is not empty.", remedy="Give an empty directory.")
     _check(tree, served)
     for name, path in tree_files(tree, exclude=("data",)):
         target = directory / ARTIFACT / name
@@ -46,16 +46,16 @@ def write_version_directory(directory: Path, model: ModelName, served: ServedVer
 
 def read_version_directory(directory: Path) -> CarriedVersion:
     """
-    The version that *directory* carries; its artefact is below :data:`ARTIFACT`, and is checked where it is loaded.
+    Read ``version.json`` in *directory*; the digest of the artefact in ``artifact/`` is not checked.
 
     Raises:
-        ArtifactNotFound: There is none.
-        InvalidValue: ``version.json`` cannot be read as one.
+        ArtifactNotFound: ``version.json`` or ``artifact/`` does not exist.
+        InvalidValue: ``version.json`` is invalid.
     """
     path = directory / VERSION_FILE
     if not path.is_file() or not (directory / ARTIFACT).is_dir():
         raise ArtifactNotFound(
-            f"{directory} holds no version: {VERSION_FILE} and {ARTIFACT}/ are needed.",
+            f"Directory {directory} holds no model version; it needs {VERSION_FILE} and {ARTIFACT}/.",
             remedy="Give --artifact the directory of a registered version.",
         )
     return from_json(path.read_bytes(), CarriedVersion)

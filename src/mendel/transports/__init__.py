@@ -1,1 +1,1 @@
-"""Doors: bytes to values, errors to statuses, no decisions."""
+"""The protocols of servers and hub (REST, gRPC, ZMQ, control API): decode requests, encode answers, map errors."""

@@ -1,4 +1,4 @@
-"""What a door is: one protocol by which callers reach the kernel."""
+"""The declaration of a door: a protocol, such as REST, over which callers reach the inference kernel."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from mendel.serving import Kernel
 
 Statistics = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
-"""Asks the hub for ``/monitoring/stats`` with a query and the caller's key; gives its JSON."""
+"""Fetches ``/monitoring/stats`` from the hub with the given query parameters and API key; gives the JSON body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortSetting:
     """
-    The key below ``serving`` that holds a door's ports. Port 0 takes a free one.
+    The setting ``serving.<key>`` that holds the ports of a door; port 0 means any free port.
 
     Attributes:
-        default: A tuple where the door listens on several ports; it then needs at least one. A door with a single port
-            may be turned ``off``.
-        dispensable: Default ports that are left out when another program listens on them.
+        key: The name of the setting below ``serving``.
+        default: One port, or a tuple of ports if the door listens on several. Only a setting with one port may be
+            ``off``.
+        dispensable: Default ports that the server skips when another program listens on them.
     """
 
     key: str
@@ -34,11 +35,11 @@ class PortSetting:
 
     @property
     def several(self) -> bool:
-        """Whether the setting is a list."""
+        """True when the setting is a list of ports."""
         return isinstance(self.default, tuple)
 
     def numbers(self, value: int | tuple[int, ...] | None) -> tuple[int, ...]:
-        """The ports that the setting's *value* means; none where it is off."""
+        """Convert the setting's *value* to a tuple of ports; None (off) gives an empty tuple."""
         if value is None:
             return ()
         return value if isinstance(value, tuple) else (value,)
@@ -47,16 +48,18 @@ class PortSetting:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorContext:
     """
-    What a worker gives a door to open with.
+    The arguments with which a worker process opens a door.
 
     Attributes:
-        sockets: Bound, listening and shared with the other workers; the door closes its copies. Empty for a door with a
-            proxy.
-        proxy_address: Where the door's proxy hands out messages: ``ipc:///path``; empty for a door without one.
-        scratch: A directory for local sockets, removed with the server.
-        classifier: Its ``server`` and ``observability`` sections hold for this server; None without a project.
-        statistics: None where there is no hub.
-        log_requests: Each request is a line of the log.
+        sockets: Listening sockets that all workers share; the door closes its copies. Empty for a door with a proxy.
+        proxy_address: The address at which the door's proxy sends messages to workers, ``ipc:///path``; empty for a
+            door without a proxy.
+        scratch: A directory for local sockets, deleted when the server stops; None uses the system's temporary
+            directory.
+        classifier: The classifier whose ``server`` and ``observability`` sections configure the server; None without a
+            project.
+        statistics: Fetches prediction statistics from the hub; None without a hub.
+        log_requests: When True, each request is written to the server's log.
     """
 
     sockets: tuple[socket.socket, ...] = ()
@@ -70,12 +73,12 @@ class DoorContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyContext:
     """
-    What the process of a proxy gives it.
+    The arguments with which a proxy process opens the proxy of a door.
 
     Attributes:
-        listener: Bound and listening; the proxy's from now on.
-        worker_address: Where the doors of the workers connect: ``ipc:///path``.
-        max_message_bytes: A caller that sends more is disconnected.
+        listener: The listening socket for callers; the proxy closes it.
+        worker_address: The address to which workers connect, ``ipc:///path``.
+        max_message_bytes: The largest message; a caller that sends a larger one is disconnected.
     """
 
     listener: socket.socket
@@ -90,26 +93,26 @@ def _accept_anything(_: Classifier) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """
-    A protocol, declared once for settings, supervisor, workers, documentation and tests.
+    The declaration of a protocol, which settings, supervisor, workers, documentation and tests read.
 
-    To add one: its folder beside this file, one line in :data:`mendel.transports.door_table.DOORS`, and a client for
-    ``tests/contracts/test_doors.py``, whose scenarios it must answer like every other door.
+    To add a protocol, add a folder beside this file, a line in :data:`mendel.transports.door_table.DOORS`, and a client
+    in ``tests/contracts/test_doors.py``; the new protocol must pass the scenarios of that file.
 
-    Every process reads the declarations and most open no door, so a declaration imports nothing of its protocol;
-    ``open``, ``proxy`` and ``check`` import when they are called.
+    Every process imports all declarations, so a declaration must not import its protocol's packages; only ``open``,
+    ``proxy`` and ``check`` import them.
 
     Attributes:
-        name: In ``server.json``, in metrics and in the prediction log: ``grpc``.
-        title: In messages and documentation: ``gRPC``.
-        ports: Its setting.
-        open: Serves the kernel while the context is entered. Leaving it stops accepting, lets requests in flight finish
-            within ``kernel.policy.drain_timeout``, and closes the sockets.
-        proxy: None: every worker accepts from the listening sockets. Otherwise one process of the server accepts, and
-            passes messages between callers and workers while the context is entered.
-        check: Refuses, before any process starts, what a project asks of the door and the door cannot do
-            (InvalidSettings).
-        health_path: The path that answers whether the server lives, where the door speaks HTTP.
-        skips: The common scenarios that the protocol cannot express, by name, each with the reason.
+        name: The name in ``server.json``, metrics and prediction log, for example ``grpc``.
+        title: The name in messages and documentation, for example ``gRPC``.
+        ports: The setting that holds the ports.
+        open: Gives a context manager that serves the kernel while entered. Its exit stops accepting, lets requests in
+            flight finish within ``kernel.policy.drain_timeout``, and closes the sockets.
+        proxy: Gives a context manager that, in one process of the server, accepts all callers and passes messages
+            between callers and workers. None means that every worker accepts connections itself.
+        check: Raises InvalidSettings, before any process starts, when the project configures the protocol in a way that
+            is not possible.
+        health_path: The path of the liveness check; None for a protocol without HTTP.
+        skips: The scenarios of ``test_doors.py`` that the protocol cannot express, by name, with the reason.
     """
 
     name: str

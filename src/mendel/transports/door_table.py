@@ -1,4 +1,4 @@
-"""The doors of a server. To add a door, add its declaration here."""
+"""All protocols of a server. To add a protocol, add its declaration here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mendel.transports.rest.door import REST
 from mendel.transports.zmq.door import ZMQ
 
 DOORS: Final[tuple[Door, ...]] = (REST, GRPC, ZMQ)
-"""In the order in which they open and are listed."""
+"""The protocols in the order in which a server opens and lists them."""
 
 
 def door_named(name: str) -> Door:
-    """The door called *name* in :data:`DOORS`."""
+    """Give the declaration of the protocol *name*, for example ``rest``; raises StopIteration for an unknown name."""
     return next(door for door in DOORS if door.name == name)

@@ -88,7 +88,7 @@ async def test_what_cannot_be_loaded_leaves_the_old_serving(open_world, shelf, a
     (report,) = await world.apply(at("sum", 2, generation=2))
     assert (report.generation_desired, report.generation_serving, report.version_serving) == (2, 1, 1)
     assert report.failed_version == 2
-    assert "golden input" in report.error
+    assert "input example" in report.error
     assert report.version_at_fault
     client = connect("rest", world)
     assert (await client.predict("sum", RECORDS)).body["metadata"]["model_version"] == "1"

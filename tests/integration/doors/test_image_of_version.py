@@ -65,4 +65,6 @@ async def test_an_image_serves_versions_of_its_own_release_only(open_world, shel
     world = await open_world(identity=ServerIdentity(image=ImageIdentity(tag=RELEASE)))
     (told,) = await world.apply(at("sum"))
     assert (told.error is None) == (other is None)
-    assert other is None or f"belongs to {other}; this image is {RELEASE}" in str(told.error)
+    assert other is None or f"belongs to release {other}; the image of this server has release {RELEASE}" in str(
+        told.error
+    )

@@ -117,7 +117,7 @@ def test_without_a_project_there_is_nothing_to_serve(alone, tmp_path):
     (tmp_path / "empty").mkdir()
     ended = alone(cwd=tmp_path / "empty").ended()
     assert ended.code == 1
-    assert "No hub runs on" in ended.text
+    assert "No hub runs with the data directory" in ended.text
     assert "--path" in ended.text
 
 
@@ -210,13 +210,13 @@ def test_alive_asks_the_server_of_a_directory(alone, check_alive, tmp_path):
         os.kill(pid, signal.SIGSTOP)
     hanging = check_alive(server)
     assert hanging.returncode == 1
-    assert "did not answer" in hanging.stderr
+    assert "does not respond" in hanging.stderr
     server.process.kill()
     server.process.wait()
     gone = check_alive(server)
     assert (gone.returncode, gone.stderr.count("\n")) == (1, 1)
     server.directory = tmp_path / "nowhere" / "server"
-    assert "No server has started" in check_alive(server).stderr
+    assert "No server has been started" in check_alive(server).stderr
 
 
 def test_alive_imports_the_standard_library_only():

@@ -116,7 +116,7 @@ def test_a_key_does_what_it_was_made_for_and_no_more(hub, scope):
         answer = http.request(one.method, one.url.format_map(values), params={"model": "none"})
         assert (answer.status_code == 403) == (one.scope not in ALLOWED[scope]), (one.name, answer.text)
         if answer.status_code == 403:
-            assert answer.json()["detail"] == f"This key may not {one.scope}."
+            assert answer.json()["detail"] == f"The API key lacks the scope '{one.scope}'."
 
 
 def test_strangers_get_in_nowhere(hub):

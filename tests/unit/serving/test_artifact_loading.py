@@ -245,7 +245,7 @@ class P:
     [
         ("import nothing_of_that_name", "nothing_of_that_name"),
         ("class Q: pass", "no class P"),
-        ("class P: pass", "no predict"),
+        ("class P: pass", "no method predict"),
         ("class P:\n    def __init__(self): raise RuntimeError('no licence')", "no licence"),
         ("class P(:", "SyntaxError"),
     ],

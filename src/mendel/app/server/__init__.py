@@ -1,1 +1,1 @@
-"""Processes of the data plane: launch, worker, door proxy, health check, and a server without a hub."""
+"""The processes of `mendel serve`: supervisor, workers, proxy and health check, with or without a hub."""

@@ -1,4 +1,4 @@
-"""The kinds of backends that a server has. To add a backend, add it here."""
+"""All kinds of backends in which a server runs predictors. To add a backend, add it here."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from mendel.adapters.threads import load_in_thread
 from mendel.serving import LoadBackend
 
 BACKENDS: Final[Mapping[str, LoadBackend]] = {"thread": load_in_thread}
-"""By name."""
+"""The functions that load an artefact into a backend, by the name of the kind."""

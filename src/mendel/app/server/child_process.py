@@ -1,4 +1,4 @@
-"""What every child of a server does first: bind its life to its parent's, and take a loop."""
+"""Start a child process of a server: make it end with its parent, and run its coroutine on an event loop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_
 
 def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
     """
-    Run *live* with the channel that the arguments name, on uvloop where there is one; gives the exit code.
+    Run *live* with the channel to the parent process that the command line names, and give the exit code.
 
-    Ctrl-C reaches the whole group of a terminal, so a child ignores it: its supervisor says what follows.
+    The child ignores Ctrl-C, which a terminal sends to parent and children; the parent decides when the child stops.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int, required=True)
@@ -42,7 +42,7 @@ def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
 
 
 def run_fast(main: Coroutine[Any, Any, None]) -> None:
-    """Run *main* on uvloop, or on asyncio's own loop where uvloop does not exist."""
+    """Run *main* on uvloop, or on asyncio's event loop if uvloop is not installed."""
     if sys.platform == "win32":
         asyncio.run(main)
         return
@@ -52,5 +52,5 @@ def run_fast(main: Coroutine[Any, Any, None]) -> None:
 
 
 def micros() -> int:
-    """Microseconds on the clock that all processes of a machine share and nobody sets."""
+    """Give the time in microseconds of a monotonic clock that all processes of the machine share."""
     return time.monotonic_ns() // 1000

@@ -1,7 +1,7 @@
 """
-The proxy of a door, a process of its own: one listening socket for callers, however many workers.
+The process that accepts callers for all workers of a server and passes their messages on, used for ZMQ.
 
-Started as ``python -m mendel.app.server.door_proxy --channel FD --parent PID``.
+The supervisor starts it as ``python -m mendel.app.server.door_proxy --channel FD --parent PID``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATUS_EVERY_S: Final = 1.0
 
 
 async def pass_messages(channel: Channel) -> None:
-    """Be the proxy that the first message describes, until SIGTERM or the end of the supervisor."""
+    """Run the proxy that the supervisor's first message describes, until SIGTERM or the end of the supervisor."""
     begin = await channel.hear()
     if not isinstance(begin, BeginProxy):
         return

@@ -1,9 +1,9 @@
 """
-Ask the server of a data directory whether it is alive, at the URL that it wrote into ``server.json``.
+Check whether the server of a data directory is alive, at the URL in its ``server.json``.
 
-``python -m mendel.app.server.healthcheck DATA_DIR`` exits 0 if it is, 1 if not.
+``python -m mendel.app.server.healthcheck DATA_DIR`` exits with 0 if the server is alive, else with 1.
 
-For an image's HEALTHCHECK, which runs every few seconds: nothing but the standard library is imported.
+The HEALTHCHECK of images runs this module every few seconds, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _OK = 200
 
 
 def health_problem(data: Path) -> str | None:
-    """Why the server of *data* does not count as alive, in one line; None where it is alive."""
+    """Give the reason, in one line, why the server of the data directory *data* is not alive; None if it is alive."""
     path = data / "server" / "server.json"
     try:
         url = urlsplit(json.loads(path.read_bytes())["health_url"])
         host, port = url.hostname or "", url.port
     except FileNotFoundError:
-        return f"No server has started on {data}."
+        return f"No server has been started with the data directory {data}."
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"{path} cannot be read: {error}."
     connection = HTTPConnection(host, port, timeout=_TIMEOUT_S)
@@ -33,14 +33,14 @@ def health_problem(data: Path) -> str | None:
         connection.request("GET", url.path)
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
-        return f"The server on port {port} does not answer: {error or type(error).__name__}."
+        return f"The server on port {port} does not respond: {error or type(error).__name__}."
     finally:
         connection.close()
-    return None if status == _OK else f"The server on port {port} answers {status}."
+    return None if status == _OK else f"The server on port {port} answers with status {status}."
 
 
 def main(arguments: list[str]) -> int:
-    """Check once; print what is wrong in one line."""
+    """Check once, print the problem if there is one, and give the exit code."""
     if len(arguments) != 1:
         print("usage: python -m mendel.app.server.healthcheck DATA_DIR", file=sys.stderr)  # noqa: T201 - a program's own output
         return 2

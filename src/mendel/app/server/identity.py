@@ -1,4 +1,4 @@
-"""What a server is, as its answers say it: project, release, commit, tool, and the image it runs in."""
+"""Find the project, commit, release, Mendel version and image of a server, for the metadata of its answers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from mendel.serving import ImageIdentity, ServerIdentity
 from mendel.values import ReleaseTag
 
 MANIFEST: Final = "mendel-manifest.json"
-"""Stands in the project directory of an image: what it was built from, since no git goes with it."""
+"""A file in an image's project directory that states release and commit, because images contain no git repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedRelease:
-    """A server's identity, and the release of the code that it hosts; None between releases."""
+    """
+    The identity of a server and the release of its code.
+
+    ``release_tag`` is None when the commit is not a release, or when the files differ from the commit.
+    """
 
     identity: ServerIdentity
     release_tag: str | None = None
@@ -42,11 +46,14 @@ class _Manifest(msgspec.Struct):
 
 def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> HostedRelease:
     """
-    Say what runs here: from an image's manifest where one stands in the project, else from git, as far as there is any.
+    Find the identity of a server from the image's manifest in the project, else from the project's git repository.
 
     Args:
-        classifier: Whose release counts; None: of several, whose releases may differ, none.
-        environment: May hold ``MENDEL_IMAGE_TAG``, ``MENDEL_IMAGE_COMMIT`` and ``MENDEL_IMAGE_DIGEST``.
+        project: The project that the server hosts; None when it hosts no project.
+        classifier: The classifier whose release is meant; None gives no release, because classifiers are released
+            separately.
+        environment: The environment variables; ``MENDEL_IMAGE_TAG``, ``MENDEL_IMAGE_COMMIT`` and
+            ``MENDEL_IMAGE_DIGEST`` are read.
     """
     tool = _tool()
     manifest = None if project is None else _manifest(project.root)
@@ -71,7 +78,7 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
 def _tool() -> ToolBuild:
     try:
         return this_tool()
-    except MendelError:  # no git here, or one that refuses the checkout: the version is known all the same
+    except MendelError:  # git is not installed or refuses the checkout; the version is known without git
         return ToolBuild(version=__version__)
 
 
@@ -82,11 +89,16 @@ def _manifest(root: Path) -> _Manifest | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Manifest)
     except msgspec.DecodeError as error:
-        raise InvalidProject(f"not an image's manifest: {error}.", path=str(path)) from error
+        raise InvalidProject(f"the file is not the manifest of an image: {error}.", path=str(path)) from error
 
 
 def _checkout(project: Project, classifier: str | None, git: Git) -> tuple[str, str | None, str | None]:
-    """Name, commit and release of the code in a working tree; with changes it is no release, and the commit says so."""
+    """
+    Give the name, commit and release of a project in a git working tree.
+
+    With uncommitted changes the commit ends with ``-dirty`` and the release is None. Without git, commit and release
+    are None.
+    """
     try:
         tree = git.work_tree(project.root)
         if tree is None or tree.head is None:

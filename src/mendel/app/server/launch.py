@@ -1,4 +1,4 @@
-"""`mendel serve`: one server, wired."""
+"""Start a server: check the project, then run the supervisor with the commands for its child processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["ServeSettings", "door_settings", "serve"]
 
 def serve(settings: ServeSettings) -> int:
     """
-    Run a server in this process and its children until SIGTERM or SIGINT; gives the exit code. Main thread only.
+    Run a server with its child processes until SIGTERM or SIGINT, and give the exit code. Call in the main thread.
 
     Raises:
-        ProjectNotFound, InvalidProject: The project cannot be hosted.
-        DirectoryInUse: Another server runs on the directory.
-        PortInUse: Names the port.
-        InvalidSettings: A door cannot do what the project asks of it.
+        ProjectNotFound, InvalidProject: The project does not exist or cannot be read.
+        DirectoryInUse: Another server runs with the same directory.
+        PortInUse: Another program listens on a port; the message names the port.
+        InvalidSettings: The project configures a protocol in a way that is not possible.
     """
     write_log(settings.style)
     _check_project(settings)
@@ -52,10 +52,12 @@ def serve(settings: ServeSettings) -> int:
 
 def door_settings(ports: Mapping[str, tuple[int, ...]], *, chosen: Collection[str] = ()) -> tuple[DoorSettings, ...]:
     """
-    Every door of the table with its *ports*, by the door's name; a door that is not named is off.
+    Give the settings of every protocol in ``DOORS``.
 
     Args:
-        chosen: The settings that a person set: none of their ports is dispensable.
+        ports: The ports by the name of the protocol; a protocol without ports is off.
+        chosen: The settings that a person set; a server does not start if a port of such a setting is taken, whereas a
+            taken default port may be skipped.
     """
     return tuple(
         DoorSettings(
@@ -72,7 +74,7 @@ def door_settings(ports: Mapping[str, tuple[int, ...]], *, chosen: Collection[st
 
 
 def _check_project(settings: ServeSettings) -> None:
-    """Refuse here, once, what would make every worker fail to start or to open a door."""
+    """Check the project once in the supervisor, because an invalid project would make every worker fail to start."""
     project = hosted_project(None if settings.project is None else str(settings.project), settings.classifier)
     if project is None:
         return

@@ -1,4 +1,4 @@
-"""Settings to one server: what `mendel serve` runs."""
+"""Run `mendel serve`: combine settings, command-line options and project into the settings of a server."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ class ServeOptions:
     The arguments of `mendel serve`.
 
     Attributes:
-        hub: Its URL; None: the one of the settings, or that runs on the data directory, if any.
-        path: The project whose classifiers this server hosts; None: the one around the working directory, if any.
-        artifact: The directory of a registered version, served where there is no hub.
-        chosen: The keys of the settings that a person set; they win over the project's file.
-        log_level: Above the file's.
-        beside_hub: `mendel up` started it beside a hub: without that hub it serves nothing.
+        hub: The URL of the hub; None uses the setting ``hub.url``, else the running hub of the data directory, if any.
+        path: The directory of the project that the server hosts; None uses the project that contains the working
+            directory, if any.
+        classifier: The classifier of the project; None serves the default classifier.
+        artifact: The directory of a registered version that a server without a hub serves.
+        chosen: The keys of the settings that a person set; they take precedence over the project's mlserver.yaml.
+        log_level: Takes precedence over the log level in mlserver.yaml; None uses that of mlserver.yaml.
+        beside_hub: True when `mendel up` starts the server together with a hub; without that hub, the server does not
+            start.
     """
 
     hub: str | None = None
@@ -57,14 +60,14 @@ class ServeOptions:
 
 def serve_with(settings: Settings, options: ServeOptions) -> int:
     """
-    Serve until SIGTERM or SIGINT; the exit code.
+    Run a server until SIGTERM or SIGINT, and give the exit code.
 
-    With a hub the server serves what the hub desires; without one the project's own classifier, or the version in
-    ``options.artifact``.
+    With a hub, the server serves the models that the hub deploys. Without a hub, the server serves the classifier of
+    the project, or the model version in ``options.artifact``.
 
     Raises:
-        HubUnavailable: There is neither a hub nor anything to serve without one.
-        ProjectNotFound: The path is not a project, or no classifier of several is chosen.
+        HubUnavailable: No hub runs, and neither a project nor ``options.artifact`` is given.
+        ProjectNotFound: The path is not a project, or the project has several classifiers and no default.
         PortInUse: Another program listens on a port.
     """
     data = DataDirectory(settings.root)
@@ -75,15 +78,16 @@ def serve_with(settings: Settings, options: ServeOptions) -> int:
     write_log(log_style(project, options))
     if url is not None:
         if options.artifact is not None:
-            _log.info("artifact_ignored", artifact=str(options.artifact), reason=f"the hub at {url} decides")
+            reason = f"the hub at {url} decides which versions this server serves"
+            _log.info("artifact_ignored", artifact=str(options.artifact), reason=reason)
         hosted = identify(project, options.classifier, system_environment())
         serve_settings = server_settings(settings, data, options, project=project, hosted=hosted, source=url)
         return serve(with_project_settings(serve_settings, project, options, embedded=not named))
     if options.beside_hub or (project is None and options.artifact is None):
-        instead = "" if options.beside_hub else ", and there is no project here to serve without one"
+        instead = "" if options.beside_hub else ", and the working directory is not in a project to serve without a hub"
         raise HubUnavailable(
-            f"No hub runs on {data.root}{instead}.",
-            remedy="Start a hub with: mendel hub (or both: mendel up), name one: --hub URL, or give --path.",
+            f"No hub runs with the data directory {data.root}{instead}.",
+            remedy="Start a hub with: mendel hub (hub and server together: mendel up), or give --hub URL or --path.",
         )
     options = replace(options, classifier=_standalone_classifier(options, project))
     data.create()
@@ -104,10 +108,11 @@ def server_settings(
     source: str | StandaloneFiles,
 ) -> ServeSettings:
     """
-    The settings of the server's processes before the project's file is applied.
+    Build the settings of the server's processes without the ``server`` section of mlserver.yaml.
 
     Args:
-        source: The hub's address, or the files of a server without a hub.
+        hosted: The identity and the release of the server's code.
+        source: The URL of the hub, or the files for a server without a hub.
     """
     serving = settings.serving
     named = {one.name: getattr(serving, one.name) for one in fields(ServingPolicy) if hasattr(serving, one.name)}
@@ -138,9 +143,11 @@ def with_project_settings(
     serve_settings: ServeSettings, project: Project | None, options: ServeOptions, *, embedded: bool = False
 ) -> ServeSettings:
     """
-    *serve_settings* with the ``server`` section of the project's file, where a person set nothing else.
+    Apply the ``server`` section of mlserver.yaml to *serve_settings*, except for settings that a person set.
 
-    Beside an *embedded* hub the server stays on this machine's own interface, and adds the project's port to its own.
+    Args:
+        embedded: True when the hub runs on the same data directory: the host setting then stays unchanged, and the
+            project's port is added to the ports of REST instead of replacing them.
     """
     if project is None:
         return serve_settings
@@ -164,7 +171,7 @@ def with_project_settings(
 
 
 def log_style(project: Project | None, options: ServeOptions) -> LogStyle:
-    """How the server writes its log: as the project says, or lines for people."""
+    """Give the format and level of the server's log from mlserver.yaml; without a project, plain text lines."""
     if project is None:
         return LogStyle(level=options.log_level or "INFO")
     classifier = server_classifier(project, options.classifier)
@@ -180,11 +187,11 @@ def log_style(project: Project | None, options: ServeOptions) -> LogStyle:
 
 def find_project(path: Path | None) -> Project | None:
     """
-    The project at *path*, or the one around the working directory, if any.
+    Load the project at *path*; None loads the project that contains the working directory, or gives None without one.
 
     Raises:
-        ProjectNotFound: *path* is given and is not a project.
-        InvalidProject: It cannot be read.
+        ProjectNotFound: *path* is not None and not a project.
+        InvalidProject: The project's mlserver.yaml is invalid.
     """
     try:
         return load_project(path or Path.cwd())
@@ -195,7 +202,7 @@ def find_project(path: Path | None) -> Project | None:
 
 
 def _standalone_classifier(options: ServeOptions, project: Project | None) -> str | None:
-    """The classifier that a server without a hub serves."""
+    """Give the classifier that a server without a hub serves; None when it serves an artefact of another project."""
     if project is None:
         return None
     if options.artifact is None or options.classifier is not None:

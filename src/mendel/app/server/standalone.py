@@ -1,4 +1,4 @@
-"""A server without a hub: it serves a project as it stands, or one registered version that it was given."""
+"""Write the files for a server without a hub, which serves a project's working tree or one registered version."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class StandaloneFiles:
     The files that the processes of a server without a hub read.
 
     Attributes:
-        desired_file: Its desired state, which never changes.
-        artifacts: One tree, or link to one, named by its digest.
-        logged: Predictions are logged: only those of a registered version, which a hub can take later.
+        desired_file: The file with the desired state, which never changes.
+        artifacts: The directory with the artefact, or a link to it, named by its digest.
+        logged: True when predictions are logged, which needs a registered version.
     """
 
     desired_file: Path
@@ -56,8 +56,8 @@ def write_project_files(
     """
     Write the files to serve *classifier* from its project, without a registered version.
 
-    Predictions are not logged: a logged row belongs to a model version, by number and uuid, and there is none here. A
-    hub could neither place nor profile the rows, so the spool would only fill. Answers say ``logged: false``.
+    Predictions are not logged, because a hub stores each logged row under the number and uuid of a registered version;
+    without a version, the local log would only grow. Answers contain ``logged: false``.
     """
     task = str(classifier.monitoring.get("task", "classification"))
     draft = directory / f".draft-{os.getpid()}"
@@ -76,10 +76,10 @@ def write_project_files(
 
 def write_version_files(directory: Path, carried: Path, keys: Mapping[str, tuple[str, ...]]) -> StandaloneFiles:
     """
-    Write the files to serve the registered version in *carried* (see ``write_version_directory``), where it lies.
+    Write the files to serve the registered version in the directory *carried*; the artefact is linked, not copied.
 
     Raises:
-        ArtifactNotFound, InvalidValue: *carried* holds no version.
+        ArtifactNotFound, InvalidValue: *carried* was not written by ``write_version_directory``.
     """
     version = read_version_directory(carried)
     place = directory / "artifacts" / version.version.artifact_digest.hex
@@ -92,10 +92,12 @@ def write_version_files(directory: Path, carried: Path, keys: Mapping[str, tuple
 
 def standalone_keys(server: Path, given: str | None) -> dict[str, tuple[str, ...]]:
     """
-    The keys of a server without a hub, by hash: everything for the one it was *given* (``MENDEL_KEY``).
+    Give the API keys of a server without a hub: the SHA-256 of each key with its scopes.
 
-    Without one, predicting is open, and what else there is needs the key that the server makes for itself and keeps in
-    *server*, readable by its owner only.
+    Args:
+        server: The directory of the server. If *given* is None, a new key with the scopes ``read`` and ``label`` is
+            written to its file ``key``, readable by the owner only; prediction routes then need no key.
+        given: The key from ``MENDEL_KEY``, which gets all scopes; None or empty without the variable.
     """
     if given:
         scopes = tuple(scope.value for scope in Scope)
@@ -106,8 +108,8 @@ def standalone_keys(server: Path, given: str | None) -> dict[str, tuple[str, ...
         write_atomically(path, f"mk_{secrets.token_hex(32)}".encode(), mode=0o600)
     _log.warning(
         "predict_is_open",
-        who="everybody who reaches the ports",
-        remedy="Set MENDEL_KEY to ask for it.",
+        reason="MENDEL_KEY is not set, so everybody who can reach the ports may predict",
+        remedy="Set MENDEL_KEY to require that key.",
         other_routes_need=f"the key in {path}",
     )
     return {key_digest(path.read_text(encoding="ascii").strip()): tuple(scope.value for scope in _OPERATOR)}
@@ -115,19 +117,23 @@ def standalone_keys(server: Path, given: str | None) -> dict[str, tuple[str, ...
 
 def make_directory(directory: Path) -> None:
     """
-    Make the directory that a server writes to.
+    Create the directory of a server, if absent.
 
     Raises:
-        InvalidSettings: It cannot be made or written.
+        InvalidSettings: The directory cannot be created, or this user may not write to it.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidSettings(
-            f"{directory} cannot be made: {error.strerror}.", remedy="Choose a --directory that can be written."
+            f"The directory {directory} cannot be created: {error.strerror}.",
+            remedy="Choose a --directory that this user may write to.",
         ) from error
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise InvalidSettings(f"{directory} cannot be written.", remedy="Choose a --directory that can be.")
+        raise InvalidSettings(
+            f"This user may not write to the directory {directory}.",
+            remedy="Choose a --directory that this user may write to.",
+        )
 
 
 def _written(

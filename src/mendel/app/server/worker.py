@@ -1,7 +1,8 @@
 """
-A worker process: one kernel behind the sockets its supervisor gave it.
+A worker process of a server, which answers inference requests on the sockets that the supervisor opened.
 
-Started as ``python -m mendel.app.server.worker --channel FD --parent PID``; everything else comes over the channel.
+The supervisor starts it as ``python -m mendel.app.server.worker --channel FD --parent PID`` and sends settings and the
+desired state over the channel.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ _TRY_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 
 
 class Worker:
-    """The life of a worker: receive the desired state, apply it, open the doors once it serves, report, drain."""
+    """
+    Runs a kernel in a worker process.
+
+    The worker applies the desired states that the supervisor sends, opens REST, gRPC and ZMQ when the kernel is ready,
+    reports its status, and on SIGTERM finishes the requests in flight.
+    """
 
     def __init__(
         self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None, project: Project | None
@@ -65,7 +71,7 @@ class Worker:
         self._convergence: tuple[ModelConvergence, ...] = ()
 
     async def run(self) -> None:
-        """Until SIGTERM, or the end of the supervisor."""
+        """Run until SIGTERM or the end of the supervisor."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -98,7 +104,7 @@ class Worker:
             yield door_named(door.name).open(self._kernel, context)
 
     async def _until_ready(self) -> None:
-        """Wait until it is ready, or shall say truthfully that it is not."""
+        """Wait until the kernel is ready, the supervisor tells the worker to open anyway, or the worker stops."""
         while not (self._kernel.readiness().ready or self._told_to_open or self._stop.is_set()):
             await self._changed.wait()
             self._changed.clear()
@@ -119,7 +125,7 @@ class Worker:
         self._changed.set()
 
     async def _apply(self) -> None:
-        """One state at a time, the newest; what could not be loaded is tried again."""
+        """Apply the newest desired state, one state at a time; apply it again after a pause if loading failed."""
         failures = 0
         while True:
             pause = _TRY_AGAIN_S[min(failures, len(_TRY_AGAIN_S)) - 1] if failures else None
@@ -146,7 +152,10 @@ class Worker:
     def _fetch(self, digest: Digest) -> Path:
         tree = (Path(self._begin.artifacts) / digest.hex).resolve()
         if not tree.is_dir():
-            raise ArtifactNotFound(f"The artefact {digest} is not here yet.", remedy="It is fetched and tried again.")
+            raise ArtifactNotFound(
+                f"The artefact {digest} is not on this server yet.",
+                remedy="Wait; the server fetches the artefact and tries again.",
+            )
         return tree
 
     async def _report_status(self) -> None:
@@ -183,10 +192,13 @@ class Worker:
 
 def hosted_project(directory: str | None, classifier: str | None) -> Project | None:
     """
-    The project whose code is hosted, with only one classifier where one is named.
+    Load the project in *directory*; None gives None.
+
+    Args:
+        classifier: The only classifier that the result keeps; None keeps all classifiers.
 
     Raises:
-        ProjectNotFound, InvalidProject: It cannot be read, or has no such classifier.
+        ProjectNotFound, InvalidProject: The project cannot be read, or has no such classifier.
     """
     if directory is None:
         return None
@@ -198,13 +210,17 @@ def hosted_project(directory: str | None, classifier: str | None) -> Project | N
 
 
 def server_classifier(project: Project, classifier: str | None = None) -> Classifier:
-    """The classifier whose ``server`` and ``observability`` hold for the whole server: the default, or the first."""
+    """
+    Give the classifier whose sections ``server`` and ``observability`` configure the whole server.
+
+    That is *classifier* if given, else the default classifier, else the first classifier of the project.
+    """
     name = classifier or project.default_classifier
     return project.classifiers[0] if name is None else project.classifier(name)
 
 
 async def work(channel: Channel) -> None:
-    """Be the worker that the first message describes."""
+    """Run the worker that the supervisor's first message describes."""
     begin = await channel.hear()
     if not isinstance(begin, BeginWorker):
         return

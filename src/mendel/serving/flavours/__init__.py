@@ -1,1 +1,1 @@
-"""Model flavours: how each kind of artefact is recognised, written, described and loaded."""
+"""Model flavours: recognise, write, describe and load each kind of model, for example scikit-learn estimators."""

@@ -1,4 +1,4 @@
-"""What a flavour is."""
+"""The interface of a model flavour."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mendel.serving.predictor import Predictor
 from mendel.values import Signature
 
 Sections = Mapping[str, Mapping[str, Any]]
-"""What stands below ``flavors`` in an ``MLmodel``."""
+"""The content of ``flavors`` in an ``MLmodel`` file: one section per flavour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactDescription:
     """
-    What an artefact says of its model without being loaded.
+    The facts about a model that its artefact states without loading the model.
 
     Attributes:
-        flavour: The name of the flavour that loads it.
-        signature: None where the artefact has none.
-        classes: In the order of the probabilities; None where the artefact does not say.
-        versions: Of the distributions that it was written with, by name.
+        flavour: The name of the flavour that loads the artefact.
+        signature: The model signature; None when the artefact has none.
+        classes: The classes in the order of the probabilities; None when the artefact does not state them.
+        versions: The version of each Python distribution that wrote the artefact, by name.
     """
 
     flavour: str
@@ -38,39 +38,40 @@ class ArtifactDescription:
 
 class Flavour(Protocol):
     """
-    One kind of model, from the live object to the artefact's directory and back.
+    Writes one kind of model to the directory of an artefact, and loads the model from there.
 
-    To add one: a file beside this one and one line in :data:`mendel.serving.flavours.flavour_table.FLAVOURS`. It must
-    pass ``tests/contracts/test_flavours.py``. Nothing of a vendor is imported before a method needs it, and a missing
-    package is a ModelNotLoadable that names it.
+    To add a flavour, add a file beside this file and a line in
+    :data:`mendel.serving.flavours.flavour_table.FLAVOURS`; the flavour must pass ``tests/contracts/test_flavours.py``.
+    Import third-party packages only inside the methods that need them; if such a package is missing, raise a
+    ModelNotLoadable that names the package.
     """
 
     @property
     def name(self) -> str:
-        """Its key below ``flavors`` in the ``MLmodel``, and the ``flavor`` of registered versions."""
+        """The name of the flavour: its key in ``flavors`` of an ``MLmodel``, and ``flavor`` of registered versions."""
 
     def recognises(self, model: object) -> bool:
-        """Whether :meth:`write` takes *model*. No two flavours recognise the same object."""
+        """Tell whether :meth:`write` takes *model*; no two flavours may recognise the same object."""
 
     def write(self, model: Any, directory: Path) -> Sections:
         """
-        Write the files of *model* into *directory*, which exists, and give the sections that :meth:`load` reads.
+        Write the files of *model* into the existing *directory*, and give the ``MLmodel`` sections that describe them.
 
         The same model gives the same bytes.
 
         Raises:
-            InvalidValue: The directory holds something that does not belong to the model.
+            InvalidValue: The directory holds a file that does not belong to the model.
         """
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        """What the ``MLmodel`` says; reads no other file and unpickles nothing."""
+        """Give the facts that *mlmodel* states; read no other file and unpickle nothing."""
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         """
-        Load the model in *directory*, whose content was checked by the caller.
+        Load the model in *directory*, whose digest the caller has checked.
 
         Args:
-            project: Its code is used where the flavour needs code; None where the server hosts no project.
+            project: The project whose code the model may need; None when the server hosts no project.
 
         Raises:
             ModelNotLoadable: The files cannot be read, hold no predictor, or need a package that is not installed.
@@ -80,10 +81,10 @@ class Flavour(Protocol):
 @contextmanager
 def translated_load_errors(doing: str) -> Iterator[None]:
     """
-    Turn whatever unpickling or a model's own code raises into ModelNotLoadable.
+    Convert any exception of unpickling, or of a model's own code, to ModelNotLoadable.
 
     Args:
-        doing: ``Unpickling the model``: the subject of the message.
+        doing: The subject of the error message, for example ``Unpickling the model``.
     """
     try:
         yield

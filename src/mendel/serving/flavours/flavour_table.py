@@ -11,15 +11,15 @@ from mendel.serving.flavours.sklearn_estimator import SklearnFlavour
 from mendel.serving.mlmodel import Mlmodel
 
 FLAVOURS: Final[tuple[Flavour, ...]] = (ProjectFlavour(), SklearnFlavour())
-"""Of the flavours that an artefact has, the first here loads it."""
+"""All flavours; if an artefact has several, the first in this order loads the artefact."""
 
 
 def flavour_of(mlmodel: Mlmodel) -> Flavour:
     """
-    The flavour that loads an artefact.
+    Give the flavour that loads an artefact.
 
     Raises:
-        ModelNotLoadable: It has none of the table.
+        ModelNotLoadable: The artefact has no flavour in :data:`FLAVOURS`.
     """
     for flavour in FLAVOURS:
         if flavour.name in mlmodel.flavors:
@@ -33,17 +33,17 @@ def flavour_of(mlmodel: Mlmodel) -> Flavour:
 
 def flavour_for(model: object) -> Flavour:
     """
-    The flavour that writes *model*.
+    Give the flavour that writes *model*.
 
     Raises:
-        Unsupported: No flavour of the table recognises it.
+        Unsupported: No flavour in :data:`FLAVOURS` recognises the model.
     """
     for flavour in FLAVOURS:
         if flavour.recognises(model):
             return flavour
     kind = model if isinstance(model, type) else type(model)
     raise Unsupported(
-        f"A {kind.__module__}.{kind.__qualname__} cannot be registered by itself.",
-        remedy="Supported are fitted scikit-learn-compatible estimators (fit, predict, get_params); "
-        "any other predictor is served as a project.",
+        f"An object of type {kind.__module__}.{kind.__qualname__} cannot be registered as a model.",
+        remedy="Give a fitted scikit-learn-compatible estimator (fit, predict, get_params), "
+        "or serve the predictor as a project.",
     )

@@ -1,4 +1,4 @@
-"""Classifiers of a project: the artefact holds what training left, the project gives the code."""
+"""The flavour ``mendel``: a project's classifier; the artefact holds its trained files, the project its code."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mendel.serving.response_format import ResponseFormat
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedClassifier:
     """
-    A project's classifier whose files already lie in the artefact's directory.
+    A project's classifier whose training has written its files into the directory of the artefact.
 
     Attributes:
-        name: In the project's file.
-        classes: In the order of the probabilities; None leaves them to the loaded predictor.
+        name: The name of the classifier in mlserver.yaml.
+        classes: The classes in the order of the probabilities; None reads them from the loaded predictor.
     """
 
     name: str
@@ -35,16 +35,20 @@ class TrainedClassifier:
 
 
 class ProjectFlavour:
-    """A predictor class of a project, built with the artefact's directory as its ``model_dir`` if it takes one."""
+    """
+    Loads a project's predictor class.
+
+    If the class takes an argument ``model_dir``, the argument is the directory of the artefact.
+    """
 
     name = "mendel"
 
     def recognises(self, model: object) -> bool:
-        """A :class:`TrainedClassifier`."""
+        """Tell whether *model* is a :class:`TrainedClassifier`."""
         return isinstance(model, TrainedClassifier)
 
     def write(self, model: TrainedClassifier, directory: Path) -> Sections:
-        """Write no file: those of the project lie there already."""
+        """Give the ``MLmodel`` section of a classifier; write no file, because training has written them."""
         del directory
         section: dict[str, Any] = {"classifier": str(model.name), "task": model.task}
         if model.classes is not None:
@@ -52,27 +56,27 @@ class ProjectFlavour:
         return {self.name: section}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        """The classes; the versions stand in the lock of the project's release."""
+        """Give the signature and the classes; package versions are not in the ``MLmodel`` but in the lock file."""
         return ArtifactDescription(
             flavour=self.name, signature=mlmodel.signature, classes=_classes(mlmodel.flavors[self.name])
         )
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
-        """Import the class of the classifier and build it as the project's file says."""
+        """Import the predictor class of the classifier and create it with the arguments from mlserver.yaml."""
         section = mlmodel.flavors[self.name]
         name = section.get("classifier")
         if project is None or name not in project.names:
             hosted = "hosts no project" if project is None else f"hosts {', '.join(project.names)}"
             raise ModelNotLoadable(
                 f"The artefact needs the code of classifier {name!r}; this server {hosted}.",
-                remedy="Start the server in the project's directory, or run its image.",
+                remedy="Start the server in the directory of that project, or run the project's image.",
             )
         classifier = project.classifier(name)
         model_dir = None if section.get("unregistered") else directory
         with translated_load_errors(f"Building classifier {name!r}"):
             model = _build(ProjectModules(project.root), classifier, project.root, model_dir)
         if not callable(getattr(model, "predict", None)):
-            raise ModelNotLoadable(f"{classifier.predictor.class_name} has no predict.")
+            raise ModelNotLoadable(f"The predictor class {classifier.predictor.class_name} has no method predict.")
         return Predictor(model, _descriptor(model, classifier, _classes(section)))
 
 
@@ -102,11 +106,13 @@ def _descriptor(model: Any, classifier: Classifier, classes: tuple[Any, ...] | N
 
 
 def _build(modules: ProjectModules, classifier: Classifier, root: Path, model_dir: Path | None) -> Any:
-    """The predictor; *model_dir* replaces what the project's file says, None leaves it."""
+    """Create the predictor; *model_dir* replaces the ``model_dir`` of mlserver.yaml, None keeps that value."""
     module = modules.load(classifier.predictor.import_name)
     kind = getattr(module, classifier.predictor.class_name, None)
     if kind is None:
-        raise ModelNotLoadable(f"{classifier.predictor.module} has no class {classifier.predictor.class_name}.")
+        raise ModelNotLoadable(
+            f"The module {classifier.predictor.module} has no class {classifier.predictor.class_name}."
+        )
     kwargs = classifier.predictor.kwargs_in(root)
     if model_dir is not None and "model_dir" in inspect.signature(kind).parameters:
         kwargs["model_dir"] = str(model_dir)

@@ -1,4 +1,4 @@
-"""scikit-learn estimators and what behaves like them: one pickle, or skops file, beside the ``MLmodel``."""
+"""The flavour ``sklearn``: scikit-learn estimators and objects with the same methods, stored in one file."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _FILE: Final = "model.joblib"
 
 class SklearnFlavour:
     """
-    Written with joblib; read as joblib, pickle, cloudpickle or skops, as MLflow's ``sklearn`` flavour says.
+    Writes estimators with joblib; reads joblib, pickle, cloudpickle and skops files, like MLflow's ``sklearn`` flavour.
 
-    Unpickling runs whatever the file says: only artefacts whose digest was checked get here (design.md section 8).
+    Unpickling can execute code of the file, so load only artefacts whose digest was checked.
     """
 
     name = "sklearn"
 
     def recognises(self, model: object) -> bool:
-        """An object, not a class, with fit, predict and get_params."""
+        """Tell whether *model* is an object (not a class) with the methods fit, predict and get_params."""
         methods = ("fit", "predict", "get_params")
         return not isinstance(model, type) and all(callable(getattr(model, method, None)) for method in methods)
 
     def write(self, model: Any, directory: Path) -> Sections:
-        """One joblib file, and sections that plain MLflow understands."""
+        """Write one joblib file, and give ``MLmodel`` sections that MLflow can load too."""
         import joblib  # noqa: PLC0415 - only where a model is written
 
         if any(directory.iterdir()):
-            raise InvalidValue(f"{directory} is not empty.")
+            raise InvalidValue(f"Directory {directory} is not empty.", remedy="Give an empty directory.")
         joblib.dump(model, directory / _FILE)
         estimator = {
             "pickled_model": _FILE,
@@ -54,7 +54,7 @@ class SklearnFlavour:
         return {self.name: estimator, "python_function": python_function}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        """The versions of scikit-learn and Python; the classes are known only from the loaded model."""
+        """Give the signature and the versions of scikit-learn and Python; only the loaded model knows its classes."""
         written = {
             "scikit-learn": mlmodel.flavors[self.name].get("sklearn_version"),
             "python": mlmodel.flavors.get("python_function", {}).get("python_version"),
@@ -66,12 +66,19 @@ class SklearnFlavour:
         )
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
-        """Unpickle the estimator; frames go to estimators that select their columns by name, arrays to all others."""
+        """
+        Unpickle the estimator.
+
+        An estimator that was fitted on a DataFrame gets a DataFrame if it selects columns by name or has columns that
+        are not numeric; every other estimator gets an array.
+        """
         del project
         with translated_load_errors("Unpickling the model"):
             model = _unpickle(directory, mlmodel.flavors[self.name])
         if not callable(getattr(model, "predict", None)):
-            raise ModelNotLoadable(f"The artefact holds a {type(model).__name__}, which has no predict.")
+            raise ModelNotLoadable(
+                f"The artefact holds an object of type {type(model).__name__}, which has no method predict."
+            )
         columns = () if mlmodel.signature is None else mlmodel.signature.inputs
         numeric = all(column.type.numeric for column in columns)
         dataframe = hasattr(model, "feature_names_in_") and (not numeric or _selects_by_name(model))
@@ -91,7 +98,7 @@ class SklearnFlavour:
 def _unpickle(directory: Path, section: Mapping[str, Any]) -> Any:
     path = (directory / str(section.get("pickled_model", "model.pkl"))).resolve()
     if not path.is_relative_to(directory.resolve()):
-        raise ModelNotLoadable("The artefact names a model file outside itself.")
+        raise ModelNotLoadable("The MLmodel of the artefact names a model file outside the artefact's directory.")
     match section.get("serialization_format", "cloudpickle"):
         case "joblib":
             import joblib  # noqa: PLC0415 - only where a model is loaded
@@ -105,7 +112,9 @@ def _unpickle(directory: Path, section: Mapping[str, Any]) -> Any:
 
             return skops.io.load(path)
         case other:
-            raise ModelNotLoadable(f"The model is serialised as {other!r}; joblib, cloudpickle and skops are known.")
+            raise ModelNotLoadable(
+                f"The model is serialised as {other!r}; servers load joblib, pickle, cloudpickle and skops."
+            )
 
 
 def _selects_by_name(model: Any) -> bool:
@@ -113,13 +122,17 @@ def _selects_by_name(model: Any) -> bool:
 
 
 def _forget_names(model: Any) -> None:
-    """So that scikit-learn takes arrays without a warning per call; the codec has put the columns in order."""
+    """
+    Remove the fitted feature names, so that scikit-learn does not warn about arrays without names on every call.
+
+    The input codec has already put the columns into the fitted order.
+    """
     for part in _parts(model):
         part.__dict__.pop("feature_names_in_", None)
 
 
 def _parts(model: Any) -> list[Any]:
-    """*model* and every estimator inside it, each once."""
+    """Give *model* and every estimator inside *model*, each once."""
     found: dict[int, Any] = {}
     waiting = [model]
     while waiting:

@@ -1,1 +1,1 @@
-"""The gRPC door: v2, ModelOps, health and reflection over grpcio's asyncio server."""
+"""The gRPC server: the services of the Open Inference Protocol v2, ModelOps, health and reflection."""

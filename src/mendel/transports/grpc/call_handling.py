@@ -1,4 +1,4 @@
-"""What every gRPC method does around its own work: authorise, translate errors, count."""
+"""Authorise gRPC calls, convert errors to gRPC statuses, and count calls; used by every gRPC method."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mendel.serving import Kernel
 from mendel.transports.grpc.errors import status_of
 from mendel.values import Scope
 
-_SEND_KEY = "Send the metadata authorization: Bearer KEY."
+_SEND_KEY = "Send the API key in the call metadata as 'authorization: Bearer KEY'."
 _log = structlog.get_logger("mendel.grpc")
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
     """
-    One call as a method sees it.
+    The state of one gRPC call.
 
     Attributes:
-        timeout: What is left of the client's deadline; None where it has none.
-        model: Filled in by the method as soon as it is known, for the counts.
+        timeout: The time left until the client's deadline; None when the client set no deadline.
+        model: The model's name, which the method sets for the metrics; None until then.
     """
 
     correlation_id: str
@@ -38,7 +38,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A method and the scope it needs; None is open to all, and said so on purpose."""
+    """A gRPC method and the scope that its callers' API key needs; None means that no key is needed."""
 
     name: str
     scope: Scope | None
@@ -47,9 +47,9 @@ class Method:
 @asynccontextmanager
 async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterator[Call]:
     """
-    Around one call: raise whatever is wrong inside, and the client gets its status.
+    Authorise a gRPC call, and convert an exception in the ``async with`` block to the gRPC status of the answer.
 
-    The correlation id, where there is one, goes back in the initial metadata.
+    The correlation id, unless empty, is sent to the client in the initial metadata.
     """
     began = kernel.steady()
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -69,10 +69,10 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
     except (grpc.aio.AbortError, asyncio.CancelledError):
         status = grpc.StatusCode.CANCELLED
         raise
-    except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one call, not the server
+    except Exception:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
         status = grpc.StatusCode.INTERNAL
         _log.exception("grpc.fault", method=method.name, correlation_id=call.correlation_id)
-        await context.abort(status, f"Internal error; look for {call.correlation_id} in the server's log.")
+        await context.abort(status, f"Internal error; search the server's log for {call.correlation_id}.")
     finally:
         kernel.answered("gRPC", method.name, status.name, call.model, kernel.steady() - began)
 

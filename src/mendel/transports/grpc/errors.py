@@ -1,4 +1,4 @@
-"""Errors to gRPC statuses: the one table of the gRPC door."""
+"""Map errors to gRPC status codes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STATUS: tuple[tuple[type[MendelError], grpc.StatusCode], ...] = (
     (tree.Unavailable, grpc.StatusCode.UNAVAILABLE),
     (tree.MendelError, grpc.StatusCode.INTERNAL),
 )
-"""First match wins."""
+"""Error classes with their status codes; the first class that matches an error decides."""
 
 
 def status_of(error: MendelError) -> grpc.StatusCode:
-    """The status of *error*."""
+    """Give the gRPC status code for *error*."""
     return next(status for kind, status in STATUS if isinstance(error, kind))

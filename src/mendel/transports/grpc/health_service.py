@@ -1,4 +1,4 @@
-"""``grpc.health.v1.Health``: the kernel's readiness, for the server and for each service."""
+"""The gRPC health service ``grpc.health.v1.Health``, which reports whether the kernel is ready."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ METHODS = {name: Method(name=f"/grpc.health.v1.Health/{name}", scope=None) for n
 
 class Health(stubs.HealthServicer):  # type: ignore[misc]
     """
-    The service over a kernel.
+    The implementation of ``grpc.health.v1.Health``.
 
     Args:
-        services: The names it knows besides the empty one.
-        look_every: How often a watched state is looked at.
+        services: The names of the server's gRPC services; the empty name, for the whole server, is always known.
+        look_every: The interval at which ``Watch`` checks the readiness for changes.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Health(stubs.HealthServicer):  # type: ignore[misc]
         self._kernel, self._services, self._look_every = kernel, services, look_every
 
     async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:  # noqa: N802 - the service's
-        """The state now."""
+        """Give SERVING when the kernel is ready, else NOT_SERVING; fails with NOT_FOUND for an unknown service."""
         if request.service and request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service {request.service!r}.")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"This server has no gRPC service {request.service!r}.")
         return pb.HealthCheckResponse(status=self._status())
 
     async def Watch(self, request: pb.HealthCheckRequest, _: Any) -> AsyncIterator[pb.HealthCheckResponse]:  # noqa: N802
-        """The state now, and again whenever it changes."""
+        """Send the current status, and a new status whenever the readiness changes."""
         told: int | None = None
         while True:
             known = not request.service or request.service in self._services

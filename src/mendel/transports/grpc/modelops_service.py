@@ -1,4 +1,4 @@
-"""``modelops.ModelOps``: plain JSON in and out, and the model repository."""
+"""The gRPC service ``modelops.ModelOps``: inference in plain JSON, and loading and unloading of models."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ _PROBA = "predict_proba"
 
 
 class ModelOps(stubs.ModelOpsServicer):
-    """The service over a kernel."""
+    """The implementation of ``modelops.ModelOps``."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
     async def Infer(self, request: pb.InferenceRequest, context: Any) -> pb.InferenceResponse:  # noqa: N802 - the service's
-        """Infer for the plain JSON in ``prompt``; ``parameters`` may hold version, key, and endpoint=predict_proba."""
+        """
+        Predict the rows of the plain JSON in ``prompt``.
+
+        ``parameters`` may contain ``version``, ``key`` and ``endpoint`` with the value ``predict_proba``.
+        """
         async with answering(self._kernel, METHODS["Infer"], context) as call:
             call.model = request.model_name or None
             asked = parse_plain(read_json(request.prompt))
@@ -57,19 +61,22 @@ class ModelOps(stubs.ModelOpsServicer):
             return pb.InferenceResponse(response_text=text, inference_time_ms=took, status="ok")
 
     async def LoadModel(self, request: pb.ModelLoadRequest, context: Any) -> pb.ModelLoadReply:  # noqa: N802
-        """Load what is desired of a model, on every process; answers when that is done."""
+        """Load the deployed versions of a model; answer when all processes of the server have loaded them."""
         async with answering(self._kernel, METHODS["LoadModel"], context) as call:
             call.model = request.model_name
             control = self._kernel.repository_control()
             if request.model_path:
-                raise InvalidRequest("Loading by path is not offered.", remedy="Register the model, and promote it.")
+                raise InvalidRequest(
+                    "This server cannot load a model from a path.",
+                    remedy="Register the model as a version, and promote the version.",
+                )
             model = self._kernel.deployed(request.model_name).deployment.model
             await control.load(model)
             served = self._kernel.served(model)
             return pb.ModelLoadReply(success=True, message=f"{served.ref} is loaded.", model_id=served.served.uuid)
 
     async def UnloadModel(self, request: pb.ModelUnloadRequest, context: Any) -> pb.ModelUnloadReply:  # noqa: N802
-        """Free a model's memory, on every process; answers when that is done."""
+        """Unload a model; answer when all processes of the server have unloaded the model."""
         async with answering(self._kernel, METHODS["UnloadModel"], context) as call:
             call.model = request.model_name
             control = self._kernel.repository_control()
@@ -77,7 +84,7 @@ class ModelOps(stubs.ModelOpsServicer):
             return pb.ModelUnloadReply(success=True, message=f"{request.model_name} is unloaded.")
 
     async def ListModels(self, _: Any, context: Any) -> pb.ModelList:  # noqa: N802
-        """Every version that is loaded here."""
+        """List the model versions that this server has loaded."""
         async with answering(self._kernel, METHODS["ListModels"], context):
             models = [
                 pb.ModelInfo(

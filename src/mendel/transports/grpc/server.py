@@ -1,4 +1,4 @@
-"""grpcio on a private unix socket, spliced to a listening socket that the supervisor bound."""
+"""Run grpcio's server on a private unix socket and forward connections from the listening socket to that socket."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ METHODS: tuple[Method, ...] = (
     *health_service.METHODS.values(),
     _REFLECTION,
 )
-"""Every method of the door."""
+"""All gRPC methods with the scopes that they need."""
 
 
 class GrpcServer:
     """
-    Serves *kernel* over gRPC while it is open.
+    A context manager that serves *kernel* over gRPC while entered.
 
-    Closing it stops accepting, asks clients to go, lets calls in flight finish within ``policy.drain_timeout``, and
-    closes the socket.
+    The exit stops accepting, asks clients to disconnect, lets calls in flight finish within ``policy.drain_timeout``,
+    and closes the socket.
 
     Args:
-        listening: Bound and listening; this server's from now on.
-        scratch: Where its private socket may lie; None takes the system's temporary files.
+        listening: The listening socket; this server closes it.
+        scratch: The directory for the private unix socket; None uses the system's temporary directory.
     """
 
     def __init__(self, kernel: Kernel, listening: socket.socket, *, scratch: Path | None = None) -> None:

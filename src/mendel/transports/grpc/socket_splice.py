@@ -1,8 +1,9 @@
 """
-Joins an inherited listening socket to a server that can only bind its own.
+Forward connections from a listening socket to a server on a unix socket.
 
-grpcio cannot accept from a socket that somebody else bound, and two servers on one port by SO_REUSEPORT would hide a
-port in use. So grpcio listens on a private unix socket, and this accepts from the real one and pumps bytes both ways.
+grpcio cannot accept connections from a socket that the parent process bound, and with SO_REUSEPORT two servers could
+share a port unnoticed. Therefore grpcio listens on a private unix socket; this module accepts connections from the
+inherited socket and copies bytes in both directions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import cast
 
 
 class Splice:
-    """Joins every connection that *listening* accepts to the unix socket at *path*."""
+    """Forwards every connection that the socket *listening* accepts to the unix socket at *path*."""
 
     def __init__(self, listening: socket.socket, path: str) -> None:
         self._listening, self._path = listening, path
@@ -22,17 +23,17 @@ class Splice:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Side(self._sides, self._join), sock=self._listening)
 
     def stop_accepting(self) -> None:
-        """Close the listening socket; joined connections go on."""
+        """Close the listening socket; accepted connections stay open."""
         if self._server is not None:
             self._server.close()
 
     def cut(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         for task in self._joining:
             task.cancel()
         for side in list(self._sides):
@@ -48,9 +49,9 @@ class Splice:
         try:
             _, inner = await loop.create_unix_connection(lambda: _Side(self._sides), self._path)
         except OSError:
-            outer.close()  # the server is closing; the client sees a closed connection and comes again
+            outer.close()  # the gRPC server is closing; the client sees a closed connection and reconnects
             return
-        if outer not in self._sides:  # the client went away meanwhile
+        if outer not in self._sides:  # the client disconnected meanwhile
             inner.close()
             return
         inner.meet(outer)
@@ -58,12 +59,12 @@ class Splice:
 
 
 class _Side(asyncio.Protocol):
-    """One end of a joined pair: what it reads, its peer writes, no faster than the peer can."""
+    """One connection of a forwarded pair: bytes read here are written to ``peer``, with back pressure."""
 
     def __init__(self, sides: set[_Side], join: object = None) -> None:
         self._sides, self._join = sides, join
         self._transport: asyncio.Transport | None = None
-        self._early = b""  # a server speaks first, and uvloop reads on through a pause in connection_made
+        self._early = b""  # bytes read before peer is set; pausing in connection_made does not stop uvloop
         self.peer: _Side | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,7 +74,7 @@ class _Side(asyncio.Protocol):
             self._join(self)
 
     def meet(self, peer: _Side) -> None:
-        """Hand over what came before there was a peer, and go on."""
+        """Set the other connection of the pair, write the bytes read so far to it, and resume reading."""
         self.peer = peer
         peer.write(self._early)
         self._early = b""

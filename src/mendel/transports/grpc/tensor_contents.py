@@ -1,4 +1,4 @@
-"""v2 messages to tensors and back: typed and raw contents."""
+"""Convert gRPC messages of the Open Inference Protocol v2 to tensors and back, with typed or raw contents."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ _FIELDS = {
 
 def tensors_of(request: pb.ModelInferRequest) -> Tensors:
     """
-    The request's inputs.
+    Read the input tensors of a request.
 
     Raises:
-        InvalidRequest: Contents are missing, or do not fit their datatype and shape.
+        InvalidRequest: The contents of a tensor are missing, or do not fit its datatype and shape.
     """
     raws = request.raw_input_contents
     if raws and len(raws) != len(request.inputs):
-        raise InvalidRequest(f"There are {len(raws)} raw contents for {len(request.inputs)} inputs.")
+        raise InvalidRequest(
+            f"The request has {len(request.inputs)} inputs and {len(raws)} raw_input_contents.",
+            remedy="Send raw_input_contents for every input or for none.",
+        )
     return Tensors(
         tensors=tuple(
             Tensor(
@@ -54,7 +57,7 @@ def tensors_of(request: pb.ModelInferRequest) -> Tensors:
 def response_of(
     request: pb.ModelInferRequest, answer: InferenceAnswer, tensors: Sequence[Tensor], parameters: Mapping[str, Any]
 ) -> pb.ModelInferResponse:
-    """The response; its contents are raw where the request's were, else typed."""
+    """Build the response to *request*; its contents are raw if those of the request are raw, else typed."""
     response = pb.ModelInferResponse(
         model_name=answer.metadata.model, model_version=answer.metadata.label or "", id=request.id
     )
@@ -72,7 +75,7 @@ def response_of(
 
 
 def parameter(parameters: Mapping[str, pb.InferParameter], name: str) -> Any:
-    """The value of one of a request's parameters, or None."""
+    """Give the value of the request parameter *name*; None without the parameter."""
     if name not in parameters:
         return None
     choice = parameters[name].WhichOneof("parameter_choice")
@@ -83,9 +86,9 @@ def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Any:
     field = _FIELDS.get(given.datatype)
     if field is None:
         raise InvalidRequest(
-            f"Input {given.name!r} of datatype {given.datatype!r} has no typed contents.",
+            f"Input {given.name!r} has the datatype {given.datatype!r}, which has no typed contents in the protocol.",
             feature=given.name,
-            remedy="Send it as raw_input_contents.",
+            remedy="Send the tensor in raw_input_contents.",
         )
     values = getattr(given.contents, field)
     if given.datatype.startswith("FP"):

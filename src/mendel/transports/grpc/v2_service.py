@@ -1,4 +1,4 @@
-"""``inference.GRPCInferenceService``: the Open Inference Protocol v2."""
+"""The gRPC service ``inference.GRPCInferenceService`` of the Open Inference Protocol v2."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ METHODS = {
 
 
 class OpenInference(stubs.GRPCInferenceServiceServicer):
-    """The service over a kernel."""
+    """The implementation of ``inference.GRPCInferenceService``."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
     async def ServerLive(self, _: pb.ServerLiveRequest, context: Any) -> pb.ServerLiveResponse:  # noqa: N802 - the service's
-        """The event loop turns."""
+        """Answer that the server is live."""
         async with answering(self._kernel, METHODS["ServerLive"], context):
             return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: pb.ServerReadyRequest, context: Any) -> pb.ServerReadyResponse:  # noqa: N802
-        """Every deployed model serves a version that answered its golden input."""
+        """Answer whether every deployed model has a loaded version."""
         async with answering(self._kernel, METHODS["ServerReady"], context):
             return pb.ServerReadyResponse(ready=self._kernel.readiness().ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Any) -> pb.ModelReadyResponse:  # noqa: N802
-        """The model, or that version of it, answers."""
+        """Answer whether a model, or one version of the model, can predict."""
         async with answering(self._kernel, METHODS["ModelReady"], context):
             try:
                 self._kernel.served(request.name, version_number(request.version))
@@ -61,12 +61,12 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, context: Any) -> pb.ServerMetadataResponse:  # noqa: N802
-        """Name and version of the server."""
+        """Answer with the name and the version of the server."""
         async with answering(self._kernel, METHODS["ServerMetadata"], context):
             return pb.ServerMetadataResponse(name="mendel", version=self._kernel.version)
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Any) -> pb.ModelMetadataResponse:  # noqa: N802
-        """Versions, inputs and outputs of a model."""
+        """Answer with the versions, inputs and outputs of a model."""
         async with answering(self._kernel, METHODS["ModelMetadata"], context) as call:
             call.model = request.name
             served = self._kernel.served(request.name, version_number(request.version))
@@ -81,7 +81,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             return response
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
-        """Infer for the request's tensors."""
+        """Predict the rows in the request's tensors."""
         async with answering(self._kernel, METHODS["ModelInfer"], context) as call:
             call.model = request.model_name or None
             key = parameter(request.parameters, "key")

@@ -1,4 +1,4 @@
-"""The control API over HTTP."""
+"""The HTTP server of the hub's control API."""
 
 from mendel.transports.hub.application import OPEN_PATHS, create_app
 

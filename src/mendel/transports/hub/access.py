@@ -1,4 +1,4 @@
-"""Who may call an operation over HTTP: the key that a request shows, and the name that its caller gives."""
+"""Check the API key of a request to the hub, and read the name that the caller gives."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mendel.values import Scope
 
 
 class Keys(Protocol):
-    """Looks up what a key may do."""
+    """Looks up the scopes of API keys."""
 
     def scopes_of(self, secret: str) -> tuple[str, ...] | None:
-        """The scopes of the key, or None when it is unknown or revoked."""
+        """Give the scopes of the key *secret*; None when the key is unknown or revoked."""
 
 
 def presented_key(request: Request) -> str | None:
-    """The key of a request: ``Authorization: Bearer`` or ``X-API-Key``."""
+    """Read the API key from ``Authorization: Bearer`` or ``X-API-Key``; None without either header."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret:
         return secret.strip()
@@ -28,10 +28,10 @@ def presented_key(request: Request) -> str | None:
 
 def authorise(keys: Keys, request: Request, scope: Scope | None) -> None:
     """
-    Let *request* pass if its key has *scope* or ``admin``; without a scope, anybody passes.
+    Raise an error unless the API key of *request* has *scope* or ``admin``; if *scope* is None, no key is needed.
 
     Raises:
-        Unauthenticated: The request has no key, or an unknown one.
+        Unauthenticated: The request has no key, or an unknown key.
         Forbidden: The key lacks the scope.
     """
     if scope is None:
@@ -40,14 +40,18 @@ def authorise(keys: Keys, request: Request, scope: Scope | None) -> None:
     scopes = keys.scopes_of(secret) if secret else None
     if scopes is None:
         raise Unauthenticated(
-            "This needs a key." if secret is None else "This key is unknown.",
-            remedy="Send it as 'Authorization: Bearer <key>'; the embedded hub's own is in .mendel/key.",
+            f"This request needs an API key with the scope '{scope}'." if secret is None else "The API key is unknown.",
+            remedy="Send the key as 'Authorization: Bearer <key>'; the file .mendel/key holds the embedded hub's key.",
         )
     if scope not in scopes and Scope.ADMIN not in scopes:
-        raise Forbidden(f"This key may not {scope}.", remedy="Ask for a key with that scope.")
+        raise Forbidden(f"The API key lacks the scope '{scope}'.", remedy="Use a key with that scope.")
 
 
 def actor(request: Request) -> str:
-    """Who the caller says it is, percent-encoded where it is not ASCII."""
+    """
+    Give the name that the caller states in the header ``X-Mendel-Actor``; ``api`` without the header.
+
+    The header is percent-decoded and cut to 64 printable characters.
+    """
     said = unquote(request.headers.get("x-mendel-actor", ""))
     return "".join(letter for letter in said if letter.isprintable()).strip()[:64] or "api"

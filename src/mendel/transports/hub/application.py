@@ -1,4 +1,4 @@
-"""The control API as one application."""
+"""The ASGI application of the hub's control API."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from mendel.transports.hub.routes import routes_of
 
 _log = structlog.get_logger("mendel.hub")
 OPEN_PATHS = frozenset({"/docs", "/openapi.json"} | {one.url for one in OPERATIONS.values() if one.scope is None})
-"""What anyone who can reach the port may read."""
+"""The paths that need no API key."""
 
 
 def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI:
     """
-    Build the application.
+    Build the ASGI application of the hub.
 
     Args:
-        hosts: Names under which it may be addressed, beside the local ones; guards against DNS rebinding.
+        hosts: Host names that requests may use besides ``localhost``, ``127.0.0.1``, ``::1`` and ``mendel.local``;
+            requests for other hosts are refused to prevent DNS rebinding.
     """
     own = version("mendel")
     app = FastAPI(title="Mendel hub", version=own, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
@@ -39,8 +40,8 @@ def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI
     app.openapi = lambda: described  # type: ignore[method-assign]
     app.add_middleware(FaultSupervisor)
     app.add_middleware(Gate, allowed=hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"})
-    app.add_exception_handler(MendelError, _told)
-    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(MendelError, _mendel_error)
+    app.add_exception_handler(HTTPException, _http_error)
     app.router.routes.extend(routes_of(OPERATIONS.values(), hub))
     return app
 
@@ -49,8 +50,8 @@ class Gate:
     """
     Refuses requests before they are routed.
 
-    Those addressed to, or coming from, other hosts: the guard against DNS rebinding. Those whose path holds an encoded
-    slash: no name has one, and once decoded it would lead to another route.
+    A request is refused with 403 when its ``Host`` or ``Origin`` is not among the allowed hosts, which prevents DNS
+    rebinding, and with 404 when its path contains an encoded slash, which would decode to the path of another route.
     """
 
     def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
@@ -58,7 +59,7 @@ class Gate:
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let it pass, or answer 403 or 404."""
+        """Pass the request to the application, or answer 403 or 404."""
         if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
             await _problem(refusal)(scope, receive, send)
             return
@@ -70,25 +71,28 @@ class Gate:
         known = _host_of(f"//{host}") in self._allowed
         if not known or not (origin is None or _host_of(origin) in self._allowed):
             stranger = origin if known else host
-            return Forbidden(f"This hub is not addressed as {stranger!r}.", remedy="Name it in hub.host or hub.url.")
+            return Forbidden(
+                f"The host name {stranger!r} of the request is not allowed.",
+                remedy="Set hub.host or hub.url to that name to allow it.",
+            )
         if b"%2f" in scope.get("raw_path", b"").lower():
-            return NotFound("Nothing has a name with a slash.")
+            return NotFound("The path contains an encoded slash (%2F), and no name contains a slash.")
         return None
 
 
 class FaultSupervisor:
     """
-    Turns an unexpected exception into 500 with a correlation id.
+    Answers a request with 500 and a correlation id when the application raises an unexpected exception.
 
-    The log gets the exception's type and code location under that id, and nothing of the request. An answer that has
-    begun is cut off.
+    The log records the exception's type and code location under that id, and nothing of the request. If sending the
+    answer has already begun, the answer ends early.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Pass the request to the application, and answer 500 if the application raises."""
         begun = False
 
         async def noted(message: Message) -> None:
@@ -102,24 +106,26 @@ class FaultSupervisor:
             correlation, fault = uuid4().hex, fault_of(error)
             _log.error("hub_fault", fault=fault.kind, at=fault.at, correlation_id=correlation)
             if not begun:
-                failed = MendelError(f"The hub failed: {fault.kind}.", remedy=f"Its log has more under {correlation}.")
+                failed = MendelError(
+                    f"The hub failed with {fault.kind}.", remedy=f"Search the hub's log for {correlation}."
+                )
                 await _problem(failed)(scope, receive, send)
 
 
 def _host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
-    except ValueError:  # brackets that hold no address
+    except ValueError:  # brackets without an IPv6 address
         return ""
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _mendel_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, MendelError)  # noqa: S101 - registered for this class only
     return _problem(error)
 
 
-async def _unrouted(_: Request, error: Exception) -> Response:
-    """What the framework refuses before any route of ours: no such path or method, a body it cannot read."""
+async def _http_error(_: Request, error: Exception) -> Response:
+    """Answer an error of the web framework: unknown path or method, or an unreadable body."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     kind = {404: NotFound, 413: TooLarge}.get(error.status_code, InvalidInput)
     answer = _problem(kind(f"{error.detail}."), status=error.status_code)

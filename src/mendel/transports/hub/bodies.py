@@ -1,4 +1,4 @@
-"""Bodies of requests: read only after their sender was let in, and never beyond their bound."""
+"""Read the bodies of requests to the hub, with an upper bound on their size."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MAX_LENGTH_DIGITS = 18
 @asynccontextmanager
 async def received(operation: Operation[Any, Any], request: Request) -> AsyncIterator[Message]:
     """
-    What *request* says to *operation*; files of a form are gone afterwards.
+    Read the path, query, headers and body of *request*; the uploaded files of a form are deleted on exit.
 
     Raises:
-        TooLarge: The body is larger than its bound; the rest is not read.
-        InvalidInput: The operation takes a form, and the body is not one.
+        TooLarge: The body is larger than the operation allows; the rest of the body is not read.
+        InvalidInput: The operation takes a multipart form, and the body is not a multipart form.
     """
     form, body = FormData(), b""
     if operation.at(Place.FILE):
@@ -46,16 +46,16 @@ async def received(operation: Operation[Any, Any], request: Request) -> AsyncIte
 
 async def bounded_stream(request: Request, bound_bytes: int) -> AsyncGenerator[bytes, None]:
     """
-    The body of *request*, piece by piece.
+    Yield the body of *request* in chunks.
 
     Raises:
-        TooLarge: It says or turns out to be larger than the bound; the rest is not read.
-        InvalidInput: Its Content-Length is not a number.
+        TooLarge: The Content-Length or the body exceeds *bound_bytes*; the rest of the body is not read.
+        InvalidInput: The Content-Length is not a number.
     """
     said = request.headers.get("content-length", "0")
     if not (said.isascii() and said.isdigit()):
         raise InvalidInput(f"Content-Length {said[:40]!r} is not a number.")
-    too_large = TooLarge(f"The body is larger than {bound_bytes} bytes.")
+    too_large = TooLarge(f"The request body is larger than {bound_bytes} bytes.")
     if len(said) > _MAX_LENGTH_DIGITS or int(said) > bound_bytes:
         raise too_large
     size = 0
@@ -68,10 +68,10 @@ async def bounded_stream(request: Request, bound_bytes: int) -> AsyncGenerator[b
 
 async def _form(operation: Operation[Any, Any], request: Request) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise InvalidInput("The body is not a form.", remedy="Send multipart/form-data.")
+        raise InvalidInput("The request body is not a form.", remedy="Send the Content-Type multipart/form-data.")
     parser = MultiPartParser(
         request.headers,
-        _told_as_its_own(bounded_stream(request, operation.body.max_bytes)),
+        _size_error_as_form_error(bounded_stream(request, operation.body.max_bytes)),
         max_files=len(operation.at(Place.FILE)),
         max_fields=len(operation.at(Place.MEMBER)),
         max_part_size=JSON.max_bytes,
@@ -84,8 +84,8 @@ async def _form(operation: Operation[Any, Any], request: Request) -> FormData:
         raise InvalidInput(f"The form cannot be read: {error.message}") from error
 
 
-async def _told_as_its_own(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The parser closes the files it has begun only for errors of its own."""
+async def _size_error_as_form_error(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Convert TooLarge to MultiPartException, the only error on which the form parser closes its temporary files."""
     try:
         async for chunk in stream:
             yield chunk

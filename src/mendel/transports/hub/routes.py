@@ -1,4 +1,4 @@
-"""Operations as routes: let the caller in, read the request, carry it out, write the answer."""
+"""Make HTTP routes of operations: authorise the caller, decode the request, run the operation, encode the answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_MODIFIED = 304
 
 
 def routes_of(operations: Iterable[Operation[Any, Any]], hub: HubParts) -> list[Route]:
-    """One route for each path, with the operations that stand there by their methods."""
+    """Make one route per path, which dispatches to the operations of that path by HTTP method."""
     by_url: dict[str, dict[str, Operation[Any, Any]]] = {}
     for one in operations:
         by_url.setdefault(one.url, {})[one.method] = one
@@ -47,7 +47,7 @@ def _endpoint(by_method: Mapping[str, Operation[Any, Any]], hub: HubParts) -> Ca
 
 
 def written(operation: Operation[Any, Any], found: Any) -> Response:
-    """The answer *found* as HTTP."""
+    """Encode the result *found* of an operation as an HTTP response."""
     status, other = operation.status, operation.alternative
     if other is not None and other.when(found):
         status = other.status
@@ -61,8 +61,12 @@ def written(operation: Operation[Any, Any], found: Any) -> Response:
 
 
 async def _until_ready(operation: Operation[Any, Any], hub: HubParts, asked: Any) -> bool:
-    """Wait on the event loop: a waiting server takes no thread from the pool that all requests run in."""
-    assert operation.ready is not None  # noqa: S101 - the caller has looked
+    """
+    Wait until a long poll can be answered; False after the requested time, or when the hub stops.
+
+    The wait runs on the event loop, so that waiting servers do not occupy threads of the pool for requests.
+    """
+    assert operation.ready is not None  # noqa: S101 - checked by the caller
     end = time.monotonic() + asked.wait
     while not await run_in_threadpool(operation.ready, hub, asked):
         if hub.stopping() or time.monotonic() >= end:

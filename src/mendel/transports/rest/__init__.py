@@ -1,1 +1,1 @@
-"""The REST door: v2 and the plain routes, plain ASGI under uvicorn."""
+"""The REST server: the Open Inference Protocol v2 and plain JSON routes, an ASGI application under uvicorn."""

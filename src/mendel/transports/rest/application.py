@@ -1,4 +1,4 @@
-"""The REST door as a plain ASGI application: finds the route, authorises, answers, counts."""
+"""The ASGI application of the REST server: find the route, authorise, answer, and count requests."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from mendel.transports.rest.server_info import ABOUT_ROUTES
 from mendel.transports.rest.v2_routes import V2_ROUTES
 
 ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
-_SEND_KEY = "Send Authorization: Bearer KEY or X-API-Key: KEY."
+_SEND_KEY = "Send the API key in the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
 _log = structlog.get_logger("mendel.rest")
 
 
 class RestApplication:
     """
-    The ASGI application.
+    The ASGI application of the REST server.
 
     Args:
-        statistics: Where statistics come from; None answers 503.
+        statistics: Fetches prediction statistics from the hub; None answers ``/monitoring/stats`` with 503.
 
     Raises:
-        InvalidSettings: The policy puts the metrics at the path of another route.
+        InvalidSettings: ``observability.metrics_endpoint`` is the path of another route.
     """
 
     def __init__(self, kernel: Kernel, *, statistics: Statistics | None = None, policy: RestPolicy) -> None:
@@ -45,7 +45,7 @@ class RestApplication:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            raise ValueError(f"The REST door does not speak {scope['type']}.")
+            raise ValueError(f"The REST server does not support the ASGI protocol {scope['type']!r}.")
         began = self._kernel.steady()
         headers = dict(scope["headers"])
         request = Request(
@@ -83,29 +83,33 @@ class RestApplication:
             return found.route.pattern, await found.route.endpoint(self._context, request)
         except MendelError as error:
             return found.route.pattern, error_response(error)
-        except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one request, not the server
+        except Exception:  # noqa: BLE001 - a defect of Mendel fails one request and not the server
             _log.exception("rest.fault", path=found.route.pattern, correlation_id=request.correlation_id)
-            text = f"Internal error; look for {request.correlation_id} in the server's log."
+            text = f"Internal error; search the server's log for {request.correlation_id}."
             return found.route.pattern, json_response({"error": text}, status=500)
 
     def _no_route(self, request: Request) -> Response:
         methods = self._table.methods(request.path)
         if methods:
             allow = ((b"allow", ", ".join(methods).encode()),)
-            return json_response({"error": f"{request.path} takes {', '.join(methods)}."}, status=405, headers=allow)
-        return json_response({"error": f"There is nothing at {request.path}; see /docs."}, status=404)
+            text = f"{request.path} does not support {request.method}; use {', '.join(methods)}."
+            return json_response({"error": text}, status=405, headers=allow)
+        text = f"This server has no route {request.path}; see /docs for the routes."
+        return json_response({"error": text}, status=404)
 
 
 def check_project(classifier: Classifier) -> None:
     """
-    Refuse what the project's sections ``server`` and ``observability`` ask and the door cannot do.
+    Check the sections ``server`` and ``observability`` of a classifier before the server starts.
 
     Raises:
-        InvalidSettings: The metrics are put at the path of another route.
+        InvalidSettings: ``observability.metrics_endpoint`` is not a path, or is the path of another route.
     """
     policy = RestPolicy.of(classifier)
     routes_for(policy, ROUTES)
     if policy.cors.allow_credentials and "*" in policy.cors.allow_origins:
         _log.warning(
-            "cors_without_credentials", reason="credentials are never allowed to every origin", remedy="Name origins."
+            "cors_without_credentials",
+            reason="server.cors.allow_credentials has no effect while allow_origins contains '*'",
+            remedy="List the origins in server.cors.allow_origins.",
         )

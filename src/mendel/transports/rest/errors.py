@@ -1,4 +1,4 @@
-"""Errors to HTTP statuses: the one table of the REST door."""
+"""Map errors to HTTP statuses of the REST server."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ STATUS: tuple[tuple[type[MendelError], int], ...] = (
     (tree.Unavailable, 503),
     (tree.MendelError, 500),
 )
-"""First match wins."""
+"""Error classes with their statuses; the first class that matches an error decides."""
 
 
 def status_of(error: MendelError) -> int:
-    """The status of *error*."""
+    """Give the HTTP status for *error*."""
     return next(status for kind, status in STATUS if isinstance(error, kind))
 
 
 def error_response(error: MendelError) -> Response:
-    """``{"error": "..."}``, with Retry-After where it is known."""
+    """Answer *error* as ``{"error": "..."}``, with the header ``Retry-After`` if the error states a waiting time."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, Unavailable) and error.retry_after is not None:
         seconds = max(1, math.ceil(error.retry_after.total_seconds()))

@@ -1,4 +1,4 @@
-"""Requests and responses as the REST door's endpoints see them."""
+"""HTTP requests and responses of the REST server."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ JSON = b"application/json"
 @dataclass(slots=True, kw_only=True)
 class Request:
     """
-    One request; its body is read when it is asked for.
+    One HTTP request; the body is read when :meth:`body` is called.
 
     Attributes:
-        params: What the braces of the route's pattern matched.
-        model: Filled in by the endpoint as soon as it is known, for the counts.
+        params: The path segments that matched the placeholders of the route's pattern, by name.
+        model: The model's name, which the endpoint sets for the metrics; None until then.
     """
 
     method: str
@@ -38,18 +38,18 @@ class Request:
     model: str | None = None
 
     def header(self, name: bytes) -> str | None:
-        """The header *name* (lower case), as text."""
+        """Give the value of the header *name*, in lower case; None without the header."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's parameters; of repeated ones the last."""
+        """The query parameters; of a repeated parameter, the last value."""
         return dict(parse_qsl(self.query_string.decode("latin-1")))
 
     @property
     def credential(self) -> str | None:
-        """The API key, from ``Authorization: Bearer`` or ``X-API-Key``."""
+        """The API key in ``Authorization: Bearer`` or ``X-API-Key``; None without either header."""
         bearer = self.header(b"authorization")
         if bearer is not None and bearer[:7].lower() == "bearer ":
             return bearer[7:].strip()
@@ -57,15 +57,18 @@ class Request:
 
     async def body(self, limit: int) -> bytes:
         """
-        The whole body.
+        Read the whole body.
 
         Raises:
-            TooLarge: It has more than *limit* bytes; no more than that are read.
-            InvalidRequest: The caller went away in the middle.
+            TooLarge: The body has more than *limit* bytes; the rest is not read.
+            InvalidRequest: The caller disconnected before the end of the body.
         """
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
-            raise TooLarge(f"The body has {announced} bytes, more than {limit}.", remedy="Send fewer rows at once.")
+            raise TooLarge(
+                f"The request body has {announced} bytes; at most {limit} are allowed.",
+                remedy="Send fewer rows per request.",
+            )
         message = await self.receive()
         if not message.get("more_body") and message["type"] == "http.request":
             return bytes(message.get("body", b""))
@@ -75,16 +78,16 @@ class Request:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
-                raise TooLarge(f"The body has more than {limit} bytes.", remedy="Send fewer rows at once.")
+                raise TooLarge(f"The request body has more than {limit} bytes.", remedy="Send fewer rows per request.")
             if not message.get("more_body"):
                 return b"".join(parts)
             message = await self.receive()
-        raise InvalidRequest("The connection closed before the body was complete.")
+        raise InvalidRequest("The caller closed the connection before the request body was complete.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A status, a body and its type."""
+    """An HTTP response: status, body and content type."""
 
     status: int = 200
     body: bytes = b""
@@ -92,7 +95,7 @@ class Response:
     headers: Headers = ()
 
     async def send(self, send: Send, correlation_id: str) -> None:
-        """Write it; every response carries the correlation id, where there is one."""
+        """Send the response with the header ``X-Request-ID``; an empty *correlation_id* sends no such header."""
         headers = [
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
@@ -105,5 +108,5 @@ class Response:
 
 
 def json_response(document: Any, *, status: int = 200, headers: Headers = ()) -> Response:
-    """*document* as JSON; NaN and infinities as null."""
+    """Encode *document* as a JSON response; NaN and infinities become null."""
     return Response(status=status, body=orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS), headers=headers)

@@ -1,4 +1,4 @@
-"""The log's routes: predictions made elsewhere, labels, and statistics that the hub has."""
+"""The routes below ``/monitoring``: log external predictions and labels, and fetch prediction statistics."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mendel.values import Scope
 
 
 async def predictions(context: RestContext, request: Request) -> Response:
-    """Log predictions made elsewhere: records, predictions, and the model and version that made them."""
+    """Log predictions that a program outside Mendel made."""
     document = read_json(await request.body(context.kernel.policy.max_body_bytes))
     if not isinstance(document, dict):
-        raise InvalidRequest("The body needs model, records and predictions.")
+        raise InvalidRequest("The body must be an object with the fields 'model', 'records' and 'predictions'.")
     version = document.get("version")
     if not (version is None or str(version).isdigit()):
-        raise InvalidRequest(f"{version!r} is not a version.")
+        raise InvalidRequest(f"{version!r} is not a version number.", remedy="Write a whole number, for example 3.")
     request.model = document.get("model")
     ids = context.kernel.log_external_predictions(request.model, None if version is None else int(version), document)
     return json_response({"logged": len(ids), "prediction_ids": ids}, status=202)
 
 
 async def labels(context: RestContext, request: Request) -> Response:
-    """Log labels, one or many: JSON, NDJSON or CSV."""
+    """Log labels (true outcomes of predictions), given as JSON, NDJSON or CSV."""
     body = await request.body(context.kernel.policy.max_body_bytes)
     content_type = request.header(b"content-type") or "application/json"
     rows = parse_labels(body, content_type=content_type, received_at=context.kernel.clock())
@@ -33,9 +33,12 @@ async def labels(context: RestContext, request: Request) -> Response:
 
 
 async def stats(context: RestContext, request: Request) -> Response:
-    """Totals, the last 100 predictions, label coverage: as the hub knows them."""
+    """Fetch prediction counts, label coverage and the last 100 predictions from the hub."""
     if context.statistics is None:
-        raise HubUnavailable("This server has no hub to ask.", remedy="Start it with the address of a hub.")
+        raise HubUnavailable(
+            "This server has no hub, which keeps the prediction statistics.",
+            remedy="Start the server with: mendel serve --hub URL.",
+        )
     return Response(body=await context.statistics(request.query, request.credential))
 
 

@@ -1,4 +1,4 @@
-"""The plain routes: what people type with curl, and MLflow's ``/invocations``."""
+"""The routes for inference in plain JSON, and MLflow's route ``/invocations``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mendel.values import Scope
 
 
 async def predict(context: RestContext, request: Request) -> Response:
-    """Predict for the records of the body."""
+    """Predict the records of the body."""
     return await _infer(context, request, proba=False)
 
 
 async def predict_proba(context: RestContext, request: Request) -> Response:
-    """The probability of each class for the records of the body."""
+    """Predict the probability of each class for the records of the body."""
     return await _infer(context, request, proba=True)
 
 

@@ -1,4 +1,4 @@
-"""What a project says of its REST door."""
+"""The settings of the REST server from a project's mlserver.yaml."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from mendel.projects import Classifier, Cors
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestPolicy:
     """
+    The settings of the REST server.
+
     Attributes:
-        title: Of the documentation.
-        cors: Which pages of other origins may ask; without origins none, and nothing is said about it.
-        metrics: The path of the metrics; None serves none.
-        log_requests: Each request is a line of the log.
+        title: The title of the page ``/docs``.
+        cors: The origins, methods and headers that CORS allows; without origins, no CORS headers are sent.
+        metrics: The path of the metrics; None serves no metrics.
+        log_requests: When True, each request is written to the server's log.
     """
 
     title: str = "Mendel"
@@ -24,7 +26,7 @@ class RestPolicy:
 
     @classmethod
     def of(cls, classifier: Classifier | None, *, log_requests: bool = False) -> RestPolicy:
-        """The policy that the sections ``server`` and ``observability`` of *classifier* make."""
+        """Read the settings from the sections ``server`` and ``observability`` of *classifier*; None gives defaults."""
         if classifier is None:
             return cls(log_requests=log_requests)
         observability = classifier.observability

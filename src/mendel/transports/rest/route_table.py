@@ -1,4 +1,4 @@
-"""Routes: a method, a pattern, the scope it needs, and the endpoint that answers."""
+"""The routes of the REST server, found by method and path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS_PATH = "/metrics"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestContext:
-    """What every endpoint gets beside the request; ``statistics`` is None where there is no hub to ask."""
+    """The objects that every endpoint receives besides the request; ``statistics`` is None without a hub."""
 
     kernel: Kernel
     routes: tuple[Route, ...]
@@ -32,9 +32,11 @@ Endpoint = Callable[[RestContext, Request], Awaitable[Response]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """
+    A route of the REST server.
+
     Attributes:
-        pattern: ``/v2/models/{name}/infer``; braces match one segment.
-        scope: What a key must have; None is open to all, and said so on purpose.
+        pattern: The path, for example ``/v2/models/{name}/infer``; a placeholder in braces matches one segment.
+        scope: The scope that the caller's API key needs; None means that no key is needed.
     """
 
     method: str
@@ -44,20 +46,20 @@ class Route:
 
     @property
     def segments(self) -> tuple[str, ...]:
-        """The pattern, split."""
+        """The segments of the pattern between its slashes."""
         return tuple(self.pattern.split("/")[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMatch:
-    """A route and what its braces matched."""
+    """A route and the path segments that matched the placeholders of its pattern, by name."""
 
     route: Route
     params: Mapping[str, str]
 
 
 class RouteTable:
-    """Finds the route of a path; fixed patterns before those with braces."""
+    """Finds the route for a path; patterns without placeholders are tried first."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
@@ -70,7 +72,7 @@ class RouteTable:
                 self._open[route.method, len(route.segments)].append(route)
 
     def find(self, method: str, path: str) -> RouteMatch | None:
-        """The route for *method* and *path*, or None."""
+        """Find the route for *method* and *path*; None without a route."""
         found = self._fixed.get((method, path))
         if found is not None:
             return found
@@ -82,16 +84,16 @@ class RouteTable:
         return None
 
     def methods(self, path: str) -> tuple[str, ...]:
-        """The methods under which *path* is known."""
+        """Give the methods of the routes for *path*, sorted."""
         return tuple(sorted(method for method in {r.method for r in self.routes} if self.find(method, path)))
 
 
 def routes_for(policy: RestPolicy, known: tuple[Route, ...]) -> tuple[Route, ...]:
     """
-    *known*, with the metrics at the policy's path, or without them.
+    Give the routes *known* with the metrics route at the path ``policy.metrics``; None removes the metrics route.
 
     Raises:
-        InvalidSettings: Another route has that path, or it is not a path.
+        InvalidSettings: ``policy.metrics`` is not a path, or is the path of another route.
     """
     others = tuple(route for route in known if route.pattern != METRICS_PATH)
     path = policy.metrics
@@ -99,7 +101,7 @@ def routes_for(policy: RestPolicy, known: tuple[Route, ...]) -> tuple[Route, ...
         return others
     if not path.startswith("/") or any(c in path for c in "{}?# ") or path.endswith("/"):
         raise InvalidSettings(
-            f"observability.metrics_endpoint {path!r} is not a path.", remedy="Write /metrics or the like."
+            f"observability.metrics_endpoint {path!r} is not a path.", remedy="Write a path such as /metrics."
         )
     if any(route.pattern == path for route in others):
         raise InvalidSettings(

@@ -1,4 +1,4 @@
-"""The REST application under uvicorn, on sockets that the supervisor bound."""
+"""Run the REST application with uvicorn on sockets that the supervisor process opened."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _FIRST_REQUEST_S = 0.2
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to the process that owns it."""
+    """A uvicorn server that installs no signal handlers, because the worker process handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close idle connections a little later than uvicorn does: the first request of a new one may be on its way."""
+        """Close idle connections later than uvicorn does, because their first request may be in transit."""
         for server in self.servers:
             server.close()
         await asyncio.sleep(_FIRST_REQUEST_S)
@@ -37,13 +37,13 @@ class _Uvicorn(uvicorn.Server):
 
 class RestServer:
     """
-    Serves *kernel* over HTTP/1.1 while it is open.
+    A context manager that serves *kernel* over HTTP/1.1 while entered.
 
-    Closing it stops accepting, lets requests in flight finish within ``policy.drain_timeout``, and closes the sockets.
+    The exit stops accepting, lets requests in flight finish within ``policy.drain_timeout``, and closes the sockets.
 
     Args:
-        sockets: Bound and listening; this server's from now on.
-        statistics: Where ``/monitoring/stats`` is asked; None answers 503.
+        sockets: The listening sockets; this server closes them.
+        statistics: Fetches prediction statistics from the hub; None answers ``/monitoring/stats`` with 503.
     """
 
     def __init__(

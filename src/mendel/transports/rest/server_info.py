@@ -1,4 +1,4 @@
-"""What the server says of itself: health, models, status, metrics, documentation."""
+"""The routes for health, models, status, metrics and documentation of the server."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 async def alive(_: RestContext, __: Request) -> Response:
-    """The event loop turns."""
+    """Answer that the server is live."""
     return json_response({"status": "ok"})
 
 
 async def health(context: RestContext, _: Request) -> Response:
-    """``{"status": "ok"}`` when ready, else 503 with the checks that fail."""
+    """Answer ``{"status": "ok"}`` when the server is ready, else 503 with the failed checks."""
     state = context.kernel.readiness()
     if state.ready:
         return json_response({"status": "ok"})
@@ -38,46 +38,51 @@ async def health(context: RestContext, _: Request) -> Response:
 
 
 async def model_info(context: RestContext, request: Request) -> Response:
-    """Metadata, inputs and classes of a model (``?model=``; without, the only or default one)."""
+    """Answer with metadata, inputs and classes of the model in ``?model=``, else of the default model."""
     return json_response(_model_info(context.kernel, request.query.get("model")))
 
 
 async def info(context: RestContext, _: Request) -> Response:
-    """What this server is, and the models it serves."""
+    """Answer with the server's project, code and image, and the models it serves."""
     kernel = context.kernel
     models = tuple(_model_info(kernel, hosted.deployment.model) for hosted in kernel.models() if hosted.serving)
     return json_response(ServerInfo(version=kernel.version, models=models))
 
 
 async def status(context: RestContext, _: Request) -> Response:
-    """Readiness, versions, queues, breakers and the spool, now."""
+    """Answer with the readiness, the loaded versions, their queues and circuit breakers, and the prediction log."""
     return json_response(to_builtins(context.kernel.status()))
 
 
 async def metrics(context: RestContext, _: Request) -> Response:
-    """Prometheus' text format, over all processes of the server."""
+    """Answer with the metrics of all processes of the server in Prometheus' text format."""
     return Response(body=context.kernel.metrics().encode(), content_type=_METRICS_TYPE)
 
 
 async def docs(context: RestContext, _: Request) -> Response:
-    """A page that lists the routes."""
+    """Answer with an HTML page that lists the routes."""
     page = _DOCS.replace("TITLE", html.escape(context.policy.title))
     return Response(body=page.encode(), content_type=b"text/html; charset=utf-8")
 
 
 async def openapi(context: RestContext, _: Request) -> Response:
-    """The routes as OpenAPI 3.1."""
+    """Answer with the OpenAPI 3.1 document of the routes."""
     return json_response(openapi_document(context.routes, context.kernel.version, title=context.policy.title))
 
 
 def openapi_document(routes: tuple[Route, ...], version: str, *, title: str = "Mendel") -> dict[str, Any]:
-    """The OpenAPI document of *routes*; summaries are the first lines of their endpoints' docstrings."""
+    """Build the OpenAPI document of *routes*; the first docstring line of each endpoint is its summary."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.pattern, {})[route.method.lower()] = _operation(route)
     error = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     components = {
-        "responses": {"Error": {"description": "What went wrong.", "content": {"application/json": {"schema": error}}}},
+        "responses": {
+            "Error": {
+                "description": "The request failed; the body says why.",
+                "content": {"application/json": {"schema": error}},
+            }
+        },
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -95,7 +100,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": f"{route.method.lower()}{route.pattern.translate(str.maketrans('/', '_', '{}'))}",
         "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
         "responses": {
-            "200": {"description": "As the summary says."},
+            "200": {"description": "The request succeeded."},
             "default": {"$ref": "#/components/responses/Error"},
         },
         "security": [{"bearer": scopes}, {"key": scopes}] if scopes else [],
@@ -116,7 +121,7 @@ class FeatureInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A model that is served; ``metadata`` is that of its answers."""
+    """A served model; ``metadata`` is the ``metadata`` section of its answers."""
 
     name: str
     version: str | None

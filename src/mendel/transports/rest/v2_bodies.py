@@ -1,4 +1,4 @@
-"""v2 bodies: JSON, and JSON followed by binary tensors."""
+"""Read and write request bodies of the Open Inference Protocol v2: JSON, or JSON followed by binary tensors."""
 
 from __future__ import annotations
 
@@ -45,11 +45,14 @@ _decoder = msgspec.json.Decoder(_Body)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class V2Request:
     """
-    A v2 body as it was meant.
+    A decoded inference request of the Open Inference Protocol v2.
 
     Attributes:
-        outputs: Which outputs are wanted, and whether each as binary; empty wants all.
-        binary: Whether outputs that do not say are binary.
+        outputs: The requested outputs; the value is True for binary, False for JSON, None for the default ``binary``.
+            Empty requests all outputs.
+        binary: True when outputs are binary unless ``outputs`` says otherwise.
+        key: The parameter ``key``: requests with the same key go to the same version; None without the parameter.
+        event_time: The time of the predicted event; None when the request does not state it.
     """
 
     input: Tensors
@@ -62,19 +65,20 @@ class V2Request:
 
 def read_request(body: bytes, header_length: str | None) -> V2Request:
     """
-    Read a v2 body.
+    Decode the body of an inference request.
 
     Args:
-        header_length: Where the JSON ends and binary tensors begin, as ``Inference-Header-Content-Length`` says.
+        header_length: The length of the JSON part in bytes, from the header ``Inference-Header-Content-Length``; binary
+            tensors follow. None means that the whole body is JSON.
 
     Raises:
-        InvalidRequest: It is none.
+        InvalidRequest: The body is not a request of the Open Inference Protocol v2.
     """
     split = _split(body, header_length)
     try:
         parsed = _decoder.decode(memoryview(body)[:split])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"Not a v2 request: {error}.") from error
+        raise InvalidRequest(f"The body is not a request of the Open Inference Protocol v2: {error}.") from error
     place, tensors = split, []
     for given in parsed.inputs:
         size = given.parameters.get("binary_data_size")
@@ -84,7 +88,7 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
             values, place = _binary(given, body, place, size), place + size
         tensors.append(Tensor(name=given.name, datatype=given.datatype, shape=tuple(given.shape), values=values))
     if place != len(body):
-        raise InvalidRequest(f"{len(body) - place} bytes follow the last binary tensor.")
+        raise InvalidRequest(f"The body has {len(body) - place} bytes after the last binary tensor.")
     key = parsed.parameters.get("key")
     return V2Request(
         input=Tensors(tensors=tuple(tensors)),
@@ -97,7 +101,7 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
 
 
 def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Tensor, ...]) -> Response:
-    """The v2 response, with binary tensors after the JSON where they were asked for."""
+    """Encode the response to *asked*: JSON, followed by the tensors that the request wants as binary."""
     outputs: list[dict[str, Any]] = []
     raws: list[bytes] = []
     for tensor in tensors:
@@ -133,7 +137,10 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 def _binary(given: _Input, body: bytes, place: int, size: Any) -> np.ndarray[Any, Any]:
     if not isinstance(size, int) or size < 0 or place + size > len(body):
-        raise InvalidRequest(f"Input {given.name!r} announces {size} bytes that are not there.", feature=given.name)
+        raise InvalidRequest(
+            f"Input {given.name!r} states binary_data_size {size!r}, but the body has {len(body) - place} more bytes.",
+            feature=given.name,
+        )
     return from_raw(memoryview(body)[place : place + size], given.datatype, given.shape)
 
 
@@ -141,5 +148,7 @@ def _split(body: bytes, header_length: str | None) -> int:
     if header_length is None:
         return len(body)
     if not header_length.isdigit() or int(header_length) > len(body):
-        raise InvalidRequest(f"Inference-Header-Content-Length is {header_length!r}, of a body of {len(body)} bytes.")
+        raise InvalidRequest(
+            f"The header Inference-Header-Content-Length is {header_length!r}, but the body has {len(body)} bytes."
+        )
     return int(header_length)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over HTTP, with the binary-tensor extension and the model repository."""
+"""The routes of the Open Inference Protocol v2, with its extensions for binary tensors and the model repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTENSIONS = ("binary_tensor_data", "model_repository")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMetadata:
-    """The metadata of a model, as the protocol names it."""
+    """The metadata of a model, with the field names of the protocol."""
 
     name: str
     versions: tuple[str, ...]
@@ -28,7 +28,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryEntry:
-    """A version that is loaded, with its roles as ``reason``; or a model that is not, with why."""
+    """A loaded version, whose ``reason`` is its roles; or a model without one, whose ``reason`` is the load error."""
 
     name: str
     version: str
@@ -37,23 +37,23 @@ class RepositoryEntry:
 
 
 async def server_metadata(context: RestContext, _: Request) -> Response:
-    """Name, version and extensions of the server."""
+    """Answer with the name, version and protocol extensions of the server."""
     return json_response({"name": "mendel", "version": context.kernel.version, "extensions": EXTENSIONS})
 
 
 async def live(_: RestContext, __: Request) -> Response:
-    """The event loop turns."""
+    """Answer that the server is live."""
     return json_response({"live": True})
 
 
 async def ready(context: RestContext, _: Request) -> Response:
-    """Every deployed model serves a version that answered its golden input."""
+    """Answer 200 when every deployed model has a loaded version, else 503."""
     state = context.kernel.readiness()
     return json_response({"ready": state.ready}, status=200 if state.ready else 503)
 
 
 async def model_ready(context: RestContext, request: Request) -> Response:
-    """The model, or that version of it, answers."""
+    """Answer 200 when the model, or the named version of the model, can predict."""
     try:
         served = context.kernel.served(request.params["name"], version_number(request.params.get("version")))
     except NotReady:
@@ -62,7 +62,7 @@ async def model_ready(context: RestContext, request: Request) -> Response:
 
 
 async def model_metadata(context: RestContext, request: Request) -> Response:
-    """Versions, inputs and outputs of a model."""
+    """Answer with the versions, inputs and outputs of a model."""
     served = context.kernel.served(request.params["name"], version_number(request.params.get("version")))
     metadata = ModelMetadata(
         name=served.ref.model,
@@ -75,7 +75,7 @@ async def model_metadata(context: RestContext, request: Request) -> Response:
 
 
 async def infer(context: RestContext, request: Request) -> Response:
-    """Infer for the tensors of the body."""
+    """Predict the rows in the tensors of the body."""
     request.model = request.params["name"]
     body = await request.body(context.kernel.policy.max_body_bytes)
     asked = read_request(body, request.header(HEADER_LENGTH))
@@ -93,18 +93,18 @@ async def infer(context: RestContext, request: Request) -> Response:
 
 
 async def repository_index(context: RestContext, _: Request) -> Response:
-    """Every version that is loaded here, and which cannot be."""
+    """List the loaded versions, and the models without a loaded version."""
     return json_response(tuple(_index(context.kernel)))
 
 
 async def repository_load(context: RestContext, request: Request) -> Response:
-    """Load what is desired of a model, on every process; answers when that is done."""
+    """Load the deployed versions of a model; answer when all processes of the server have loaded them."""
     await context.kernel.repository_control().load(_known(context, request.params["name"]))
     return json_response({})
 
 
 async def repository_unload(context: RestContext, request: Request) -> Response:
-    """Free a model's memory, on every process; answers when that is done."""
+    """Unload a model; answer when all processes of the server have unloaded the model."""
     await context.kernel.repository_control().unload(_known(context, request.params["name"]))
     return json_response({})
 

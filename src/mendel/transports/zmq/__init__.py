@@ -1,1 +1,1 @@
-"""The ZMQ door: one proxy for callers, a server in each worker."""
+"""The ZMQ server: one proxy process accepts callers and passes messages to a ZMQ server in each worker."""

@@ -1,4 +1,4 @@
-"""Errors to the codes of ZMQ ``error`` replies: the one table of the ZMQ door."""
+"""Map errors to the codes of ZMQ ``error`` replies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CODES: tuple[tuple[type[MendelError], str], ...] = (
     (tree.ModelError, "model_failed"),
     (tree.MendelError, "internal"),
 )
-"""First match wins."""
+"""Error classes with their codes; the first class that matches an error decides."""
 
 
 def code_of(error: MendelError) -> str:
-    """The code of *error*."""
+    """Give the code for *error* in an ``error`` reply."""
     return next(code for kind, code in CODES if isinstance(error, kind))
 
 
 def error_reply(error: MendelError) -> ErrorReply:
-    """The ``data`` of an ``error`` reply."""
+    """Build the ``data`` of an ``error`` reply for *error*."""
     pause = error.retry_after if isinstance(error, Unavailable) else None
     return ErrorReply(
         code=code_of(error), message=str(error), retry_after=None if pause is None else pause.total_seconds()

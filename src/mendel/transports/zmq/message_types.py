@@ -1,4 +1,4 @@
-"""The types of ZMQ messages, and what answers each."""
+"""The types of ZMQ messages and the functions that answer them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mendel.values import Scope
 
 @dataclass(slots=True, kw_only=True)
 class MessageCounts:
-    """The messages of one worker's door since it opened."""
+    """The messages that one worker is answering, has answered, and failed to answer since its ZMQ server started."""
 
     active: int = 0
     completed: int = 0
@@ -37,10 +37,10 @@ class MessageCounts:
 @dataclass(slots=True, kw_only=True)
 class MessageContext:
     """
-    One message while it is answered.
+    The arguments of the function that answers a message.
 
     Attributes:
-        model: Set by the method as soon as it is known, for the metrics.
+        model: The model's name, which the function sets for the metrics; None until then.
     """
 
     kernel: Kernel
@@ -54,7 +54,12 @@ Answer = Callable[[MessageContext], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A type of message: what answers it, the type of the reply, and the scope it needs."""
+    """
+    A type of message.
+
+    ``reply`` is the type of the reply, ``answer`` the function that computes the reply, and ``scope`` the scope that
+    the caller's API key needs; None means that no key is needed.
+    """
 
     type: str
     reply: str
@@ -147,21 +152,21 @@ METHODS: tuple[Method, ...] = (
         type="capabilities_request", reply="capabilities_response", scope=Scope.PREDICT, answer=_capabilities_request
     ),
 )
-"""Every type of message of the door."""
+"""All types of ZMQ messages."""
 
 
 def method_of(type_: str) -> Method:
     """
-    The method for a type of message.
+    Find the method for the message type *type_*.
 
     Raises:
-        InvalidRequest: There is none.
+        InvalidRequest: The type is unknown.
     """
     for method in METHODS:
         if method.type == type_:
             return method
     known = ", ".join(method.type for method in METHODS)
-    raise InvalidRequest(f"{type_!r} is not a type of message.", remedy=f"Choose one of {known}.")
+    raise InvalidRequest(f"{type_!r} is not a message type.", remedy=f"Use one of the types: {known}.")
 
 
 def _payload(data: dict[str, Any]) -> Any:
@@ -169,7 +174,7 @@ def _payload(data: dict[str, Any]) -> Any:
     if isinstance(prompt, str):
         return read_json(prompt)
     if "inputs" not in data:
-        raise InvalidRequest("An inference_request needs inputs or prompt.")
+        raise InvalidRequest("The data of an inference_request needs the field 'inputs' or 'prompt'.")
     inputs = data["inputs"]
     return inputs if isinstance(inputs, dict) and not _is_columns(inputs) else {**data, "inputs": inputs}
 

@@ -1,4 +1,4 @@
-"""ZMQ messages: one frame of JSON, or of msgpack by its first byte."""
+"""Encode and decode ZMQ messages: one frame of JSON or msgpack, which the first byte distinguishes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _from_msgpack = msgspec.msgpack.Decoder(_Envelope).decode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A message that could be read."""
+    """A decoded message."""
 
     type: str
     request_id: str | int | None
@@ -45,18 +45,18 @@ class Incoming:
 
 
 def write_reply(reply: Reply, *, to: bytes) -> bytes:
-    """The frame of *reply*, in the format of the frame that it answers."""
+    """Encode *reply* as JSON or msgpack, in the format of the frame *to* that it answers."""
     if to[:1] and to[0] in _MSGPACK_MAPS:
-        return _to_msgpack(to_builtins(reply))  # msgpack's own times are not text
+        return _to_msgpack(to_builtins(reply))  # to_builtins writes times as text, msgpack would not
     return _to_json(reply)
 
 
 def read_message(frame: bytes) -> Incoming:
     """
-    Read one frame.
+    Decode one frame.
 
     Raises:
-        InvalidRequest: It is neither, or has no type.
+        InvalidRequest: The frame is neither JSON nor msgpack, or the message has no field ``type``.
     """
     packed = bool(frame) and frame[0] in _MSGPACK_MAPS
     try:
@@ -65,5 +65,5 @@ def read_message(frame: bytes) -> Incoming:
         found = None if packed else malformed(frame, error)
         if found is not None and found.feature is not None:
             raise found from error
-        raise InvalidRequest(f"Not a message: {error}.") from error
+        raise InvalidRequest(f"The frame is not a message in JSON or msgpack: {error}.") from error
     return Incoming(type=envelope.type, request_id=envelope.request_id, api_key=envelope.api_key, data=envelope.data)

@@ -1,4 +1,4 @@
-"""The one ZMQ proxy of a server: a ROUTER for callers, and one that hands their messages to the workers in turn."""
+"""The ZMQ proxy of a server: one ROUTER socket for callers, and another that sends messages to the workers in turn."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _HIGH_WATER = 10_000
 
 class ZmqProxy:
     """
-    Passes messages between callers and workers while it is open.
+    A context manager that passes messages between callers and workers while entered.
 
-    A message goes to a worker that has said it is ready (:mod:`mendel.transports.zmq.worker_rotation`), and to none
-    that has said it closes. It waits here while no worker has an open door.
+    A message goes to the next worker that reported to be ready (:mod:`mendel.transports.zmq.worker_rotation`). Workers
+    that are closing get no messages. Messages wait in the proxy while no worker is connected.
 
     Args:
-        listener: Bound to a TCP port and listening; the proxy's from now on.
-        worker_address: Where the workers connect: ``ipc:///path``.
-        max_message_bytes: A caller that sends more is disconnected.
+        listener: A listening TCP socket; the proxy closes it.
+        worker_address: The address to which workers connect, ``ipc:///path``.
+        max_message_bytes: The largest message; a caller that sends a larger one is disconnected.
     """
 
     def __init__(self, listener: socket.socket, worker_address: str, *, max_message_bytes: int) -> None:
@@ -67,11 +67,11 @@ class ZmqProxy:
     async def _hand_out(self, callers: zmq.asyncio.Socket, workers: zmq.asyncio.Socket) -> None:
         while True:
             message = await callers.recv_multipart(copy=False)
-            while not await self._given(workers, message):
+            while not await self._sent(workers, message):
                 await self._open.wait()
 
-    async def _given(self, workers: zmq.asyncio.Socket, message: list[Any]) -> bool:
-        """Give *message* to the worker whose turn it is; a worker that is gone is forgotten, and the next gets it."""
+    async def _sent(self, workers: zmq.asyncio.Socket, message: list[Any]) -> bool:
+        """Send *message* to the next connected worker; give False when no worker is connected."""
         while (worker := self._rotation.next()) is not None:
             try:
                 await workers.send_multipart([worker, *message], copy=False)
@@ -95,7 +95,7 @@ class ZmqProxy:
     async def _hear(self, workers: zmq.asyncio.Socket, worker: bytes, word: bytes) -> None:
         if word == CLOSING:
             self._rotation.leave(worker)
-            with suppress(zmq.ZMQError):  # it is gone already
+            with suppress(zmq.ZMQError):  # the worker has disconnected already
                 await workers.send_multipart([worker, CLOSED])
         else:
             self._rotation.hear(worker, word)

@@ -1,4 +1,4 @@
-"""The ``data`` of each type of ZMQ reply, and the reply around it."""
+"""The ZMQ reply and the values of its field ``data``, one class per type of reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mendel.values import VersionUuid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemInfo:
-    """The machine of a worker."""
+    """The operating system, Python version and number of cores of a worker's machine."""
 
     platform: str
     python: str
@@ -20,7 +20,7 @@ class SystemInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCapability:
-    """A model that is served, its registered versions, and what callers may ask of it."""
+    """A served model with its registered versions and the endpoints that callers may use."""
 
     name: str
     versions: tuple[int, ...]
@@ -29,7 +29,7 @@ class ModelCapability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """The models of a worker, and the types of messages that it answers."""
+    """The models that a worker serves and the types of messages that it answers."""
 
     models: tuple[ModelCapability, ...]
     types: tuple[str, ...]
@@ -37,14 +37,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapabilitiesReply:
-    """``capabilities_response``."""
+    """The data of a reply of type ``capabilities_response``."""
 
     capabilities: Capabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """``worker_info``; the counts are of this worker since its door opened."""
+    """The data of a reply of type ``worker_info``; the counts begin when the worker's ZMQ server starts."""
 
     worker_id: str
     status: str
@@ -57,14 +57,14 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReply:
-    """``heartbeat_ack``; ``status`` is the state of the kernel."""
+    """The data of a reply of type ``heartbeat_ack``; ``status`` is the kernel's state, for example ``ready``."""
 
     status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReply:
-    """``model_load_response``."""
+    """The data of a reply of type ``model_load_response``."""
 
     model_id: VersionUuid
     success: bool = True
@@ -72,13 +72,13 @@ class LoadReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadReply:
-    """``model_unload_response``."""
+    """The data of a reply of type ``model_unload_response``."""
 
     success: bool = True
 
 
 class ErrorReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``error``; ``retry_after`` in seconds, left out where it is not known."""
+    """The data of a reply of type ``error``; ``retry_after`` is in seconds, None when the error states no time."""
 
     code: str
     message: str
@@ -88,12 +88,13 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """
-    One message to a caller.
+    A reply to a caller.
 
     Attributes:
-        message_id: The caller's ``request_id``; None where the message could not be read.
-        timestamp: Seconds since 1970.
-        data: A value of this module, the status of the kernel, or for ``inference_response`` the plain JSON.
+        message_id: The ``request_id`` of the caller's message; None when the message could not be decoded.
+        timestamp: The time of the reply in seconds since 1970.
+        data: A value of a class in this module; the kernel's status for ``status_response``; the answer in plain JSON
+            for ``inference_response``.
     """
 
     type: str

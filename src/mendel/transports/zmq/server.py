@@ -1,4 +1,4 @@
-"""The ZMQ server of one worker: a task per message, so that a slow call blocks no other."""
+"""The ZMQ server of one worker; each message is answered in its own task, so that a slow call does not block others."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, NOT_READY, RE
 _log = structlog.get_logger("mendel.zmq")
 _HIGH_WATER = 10_000
 _LINGER_MS = 1_000
-_TELL_EVERY_S = 0.5
-_FAREWELL_S = 2.0
+_REPORT_EVERY_S = 0.5
+_CLOSE_TIMEOUT_S = 2.0
 _OK = "ok"
-_SEND_KEY = "Send a field api_key."
+_SEND_KEY = "Send the API key in the field 'api_key' of the message."
 
 
 class ZmqServer:
     """
-    Serves *kernel* over ZMQ while it is open.
+    A context manager that serves *kernel* over ZMQ while entered.
 
-    It tells the proxy whether its kernel is ready. Closing it, it tells the proxy so, takes what the proxy has given it
-    until then, and answers that within ``policy.drain_timeout``.
+    The server reports to the proxy whether the kernel is ready. The exit reports to the proxy that the server closes,
+    and answers the messages received until then within ``policy.drain_timeout``.
 
     Args:
-        proxy_address: Where :class:`mendel.transports.zmq.proxy.ZmqProxy` hands out messages.
+        proxy_address: The address of the :class:`mendel.transports.zmq.proxy.ZmqProxy` for workers, ``ipc:///path``.
     """
 
     def __init__(self, kernel: Kernel, proxy_address: str) -> None:
@@ -45,7 +45,7 @@ class ZmqServer:
         self._replies: set[asyncio.Task[None]] = set()
         self._context: zmq.asyncio.Context | None = None
         self._receiving: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._socket: zmq.asyncio.Socket | None = None
 
     async def __aenter__(self) -> Self:
@@ -55,18 +55,18 @@ class ZmqServer:
         sock.set(zmq.LINGER, _LINGER_MS)
         sock.connect(self._proxy_address)
         self._receiving = asyncio.create_task(self._receive(sock))
-        self._telling = asyncio.create_task(self._tell_readiness(sock))
+        self._reporting = asyncio.create_task(self._report_readiness(sock))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._receiving is None or self._telling is None or self._socket is None or self._context is None:
+        if self._receiving is None or self._reporting is None or self._socket is None or self._context is None:
             return
-        self._telling.cancel()
-        await asyncio.gather(self._telling, return_exceptions=True)
+        self._reporting.cancel()
+        await asyncio.gather(self._reporting, return_exceptions=True)
         await self._socket.send(CLOSING)
-        await asyncio.wait([self._receiving], timeout=_FAREWELL_S)
+        await asyncio.wait([self._receiving], timeout=_CLOSE_TIMEOUT_S)
         self._receiving.cancel()
         await asyncio.gather(self._receiving, return_exceptions=True)
         if self._replies:
@@ -76,14 +76,14 @@ class ZmqServer:
         await asyncio.gather(*self._replies, return_exceptions=True)
         self._context.destroy(linger=_LINGER_MS)
 
-    async def _tell_readiness(self, sock: zmq.asyncio.Socket) -> None:
-        """Say it again and again: a proxy that was started anew knows nobody."""
+    async def _report_readiness(self, sock: zmq.asyncio.Socket) -> None:
+        """Report the readiness twice a second, because a restarted proxy does not know its workers."""
         while True:
             await sock.send(READY if self._kernel.readiness().ready else NOT_READY)
-            await asyncio.sleep(_TELL_EVERY_S)
+            await asyncio.sleep(_REPORT_EVERY_S)
 
     async def _receive(self, sock: zmq.asyncio.Socket) -> None:
-        """Until the proxy says that nothing more comes."""
+        """Receive messages until the proxy confirms that it will send no more."""
         while True:
             *envelope, frame = await sock.recv_multipart()
             if not envelope and frame == CLOSED:
@@ -104,7 +104,7 @@ class ZmqServer:
         except MendelError as error:
             data = error_reply(error)
             call.status = data.code
-        except Exception:  # noqa: BLE001 - the door's supervisor: a fault of ours ends one message, not the socket
+        except Exception:  # noqa: BLE001 - a defect of Mendel fails one message and not the server
             _log.exception("zmq.fault", type=call.endpoint)
             data = ErrorReply(code="internal", message="Internal error; see the server's log.")
             call.status = data.code
@@ -117,7 +117,7 @@ class ZmqServer:
         self._kernel.answered("ZMQ", call.endpoint, call.status, call.model, self._kernel.steady() - began)
 
     async def _answer(self, frame: bytes, call: _Call) -> tuple[str, object]:
-        """The type and the data of the reply to *frame*."""
+        """Give the type and the data of the reply to *frame*."""
         message = read_message(frame)
         call.message_id = message.request_id
         method = method_of(message.type)
@@ -132,7 +132,7 @@ class ZmqServer:
 
 @dataclass(slots=True, kw_only=True)
 class _Call:
-    """What is known of a call, for its reply and for the metrics."""
+    """The facts about a message that its reply and the metrics need; filled in while the message is answered."""
 
     message_id: str | int | None = None
     endpoint: str = ""

@@ -1,4 +1,4 @@
-"""Which worker gets the next ZMQ message, and what workers and proxy tell each other about that."""
+"""Choose the worker for the next ZMQ message, and the messages with which workers and proxy agree on the choice."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections import deque
 from typing import Final
 
 READY: Final = b"ready"
-"""From a worker, alone in a message, when its door opens and twice a second: its kernel is ready."""
+"""A worker sends this message when its ZMQ server starts, and then twice a second, while its kernel is ready."""
 
 NOT_READY: Final = b"not-ready"
-"""From a worker, likewise: its door is open, and it answers every call with why it is not ready."""
+"""A worker sends this message instead of ``READY`` while its kernel is not ready; it answers calls with NotReady."""
 
 CLOSING: Final = b"closing"
-"""From a worker, once: it shall get no more messages."""
+"""A worker sends this message once, to get no more messages."""
 
 CLOSED: Final = b"closed"
-"""To a worker, the answer to ``CLOSING``: it has got its last message."""
+"""The proxy answers ``CLOSING`` with this message: no further message follows."""
 
 
 class WorkerRotation:
     """
-    Workers in turn: the ready ones, and only while there are none those whose doors are open all the same.
+    Chooses workers in turn: ready workers, or, if no worker is ready, workers that are not ready.
 
     >>> workers = WorkerRotation()
     >>> workers.hear(b"1", READY); workers.hear(b"2", NOT_READY); workers.hear(b"3", READY)
@@ -35,7 +35,7 @@ class WorkerRotation:
         self._not_ready: deque[bytes] = deque()
 
     def hear(self, worker: bytes, word: bytes) -> None:
-        """Take in ``READY`` or ``NOT_READY`` of a worker; the same again changes nothing."""
+        """Record the report *word* of a worker: ``READY`` or ``NOT_READY``."""
         queue, other = (self._ready, self._not_ready) if word == READY else (self._not_ready, self._ready)
         if worker in other:
             other.remove(worker)
@@ -43,13 +43,13 @@ class WorkerRotation:
             queue.append(worker)
 
     def leave(self, worker: bytes) -> None:
-        """Give the worker nothing from now on; no error when it is not known."""
+        """Remove a worker, so that it gets no further messages; an unknown worker is ignored."""
         for queue in (self._ready, self._not_ready):
             if worker in queue:
                 queue.remove(worker)
 
     def next(self) -> bytes | None:
-        """Whose turn it is; None while no door is open."""
+        """Give the worker for the next message; None while no worker is connected."""
         queue = self._ready or self._not_ready
         if not queue:
             return None
