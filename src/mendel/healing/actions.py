@@ -1,4 +1,4 @@
-"""The actions of playbooks, each carried out as durable steps."""
+"""The actions of playbooks, each executed as durable steps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LONGEST_WATCH = timedelta(seconds=15)
 
 class Actions:
     """
-    Carries out the actions of playbooks.
+    Executes the actions of playbooks.
 
     Args:
-        retrain: The body of a retraining, run as part of the playbook's own workflow.
+        retrain: The function that retrains a model; it runs inside the playbook's workflow.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Actions:
 
     def perform(self, playing: Playing) -> Done:
         """
-        Carry out the step.
+        Execute the action of one step.
 
         Raises:
             Refused: The action cannot be done.
@@ -222,7 +222,10 @@ class Actions:
 
 
 def _serving(playing: Playing) -> int:
-    """Number of the version that the run expects in production: the incident's, or the one that the run put there."""
+    """
+    Give the version number that the run expects in production: the incident's version, or the one that the run
+    promoted.
+    """
     found: int = playing.facts.get("serving", playing.run.ref.number)
     return found
 

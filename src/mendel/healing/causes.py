@@ -22,7 +22,7 @@ _PLAIN = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """
-    Facts about a version that decide its cause beside the signal.
+    Facts about a version that, together with the signal, decide the cause.
 
     Attributes:
         newly_promoted: The version has been in production for less than the bake window.
@@ -60,18 +60,21 @@ class Diagnosis:
 
 
 def began(signals: Sequence[Signal]) -> datetime | None:
-    """When the change behind *signals* began; drift signals count first, since every row has inputs but not a label."""
+    """
+    Give when the change behind *signals* began; drift signals take precedence, because every row has inputs, but few
+    have labels.
+    """
     known = sorted(signals, key=lambda signal: signal.kind is not SignalKind.DRIFT)
     return next((signal.since for signal in known if signal.since is not None), None)
 
 
 def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
     """
-    The cause that *signal* points to.
+    Find the cause that *signal* indicates.
 
-    Low quality is a regression only where the former version would not have met it too: a new version, low from its
-    first rows on, on inputs that have not moved. A version that cannot be loaded is at fault while it is new; later the
-    same version was loaded before, so the servers are.
+    Low quality is a regression only for a newly promoted version that was bad from its first labelled rows on, while
+    its inputs did not drift. A failure to load is the version's fault while the version is new, and the servers' fault
+    later, because they could load it before.
     """
     if signal.kind is SignalKind.QUALITY:
         only_here = signal.only_since_version and circumstances.newly_promoted and circumstances.former
@@ -83,10 +86,10 @@ def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
 
 def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[Diagnosis, ...]:
     """
-    Group the signals of one version by family of cause.
+    Group the signals of one version into one diagnosis for each family of causes.
 
-    Each family of causes gives one diagnosis, named after the first cause in the order of :class:`Cause`. Inputs that
-    move in the same look clear the version of low quality.
+    A diagnosis is named after its first cause in the order of :class:`Cause`. If the inputs drift in the same look, low
+    quality is not blamed on the version.
     """
     moved = any(signal.kind in {SignalKind.DRIFT, SignalKind.OOD} for signal in signals)
     known = Circumstances(

@@ -22,11 +22,11 @@ from mendel.values import render_duration
 
 _DAY = timedelta(days=1)
 LOOKS = 3
-"""How often one incident may try a playbook whose candidate could not be judged."""
+"""The maximum number of runs of a playbook for one incident if the gates could not judge its candidate."""
 
 
 class Rule(StrEnum):
-    """Which rule decided."""
+    """The rule that made the decision."""
 
     REMEDY = "remedy"
     NO_REMEDY = "no_remedy"
@@ -120,9 +120,9 @@ def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetim
     """
     Decide what to do about *incident*.
 
-    The first rule that holds decides, in this order: kill switch, escalation, no remedy, what was tried before,
-    nothing to return to, autonomy, one run per model, and then what may be waited for (cooldown, flap damping, runs a
-    day, labels). A decision to act names the evidence in its reasons.
+    The first rule that holds decides, in this order: kill switch, escalation, no remedy, playbook already tried, no
+    version to roll back to, autonomy, one run per model, and then the reasons to wait (cooldown, flap damping, runs per
+    day, labels). The reasons of a decision to act include the evidence.
     """
     if facts.pause is not None:
         why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"

@@ -41,7 +41,7 @@ class DecisionRecord:
     evidence: tuple[str, ...] = ()
 
     def same_as(self, other: DecisionRecord | None) -> bool:
-        """Whether both records say the same but for counts in the reasons, so that this record need not be stored."""
+        """Whether both records differ only in numbers within the reasons, so that this record need not be stored."""
         return other is not None and _gist(self) == _gist(other)
 
 
@@ -52,7 +52,7 @@ def _gist(record: DecisionRecord) -> tuple[object, ...]:
 def recorded(
     decision: Decision, *, record_id: str, incident: str, at: datetime, run: str | None, evidence: tuple[str, ...]
 ) -> DecisionRecord:
-    """The record of *decision*."""
+    """Make the stored record of *decision*."""
     verdicts = {Act: Verdict.ACT, Propose: Verdict.PROPOSE, Observe: Verdict.OBSERVE, Wait: Verdict.WAIT}
     return DecisionRecord(
         id=record_id,

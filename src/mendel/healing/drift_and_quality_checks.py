@@ -39,7 +39,7 @@ _NO_LABELS = NotMeasured(reason="no labelled prediction", have=0)
 
 
 class Log(Protocol):
-    """What healing reads of :class:`mendel.predictions.PredictionLog`."""
+    """The part of :class:`mendel.predictions.PredictionLog` that healing reads."""
 
     def labelled(self, model: ModelName, window: Window, *, version: int | None = None) -> Table:
         """Predictions of the window with their labels, in the column ``label``."""
@@ -50,7 +50,7 @@ class Log(Protocol):
         """Predictions of the window, oldest first; only *columns*, where they are given."""
 
     def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
-        """Profiles whose grain of time starts in the window."""
+        """Give the profiles whose time grain starts in the window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class QualityLook:
 
 
 def windows(policy: MonitoringPolicy, now: datetime) -> tuple[Window, ...]:
-    """The windows that must agree on drift, oldest first: each of length ``lookback``, their ends ``every`` apart."""
+    """Give the windows that must agree on drift, oldest first: each of length ``lookback``, ending ``every`` apart."""
     end = Window.containing(now, policy.every).start
     return tuple(Window.before(end - policy.every * back, policy.lookback) for back in reversed(range(policy.confirm)))
 
@@ -84,12 +84,12 @@ def drift_report(
 
 def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, policy: MonitoringPolicy) -> datetime | None:
     """
-    When the rows of *window* began to differ from the reference: the most likely single change.
+    Estimate when the rows of *window* began to differ from the reference, as the most likely single change.
 
-    The start t of a grain that maximises n(t) * KL(t), the log-likelihood ratio of "like the reference before t, like
-    themselves after" (Page 1954), over the rows after t; at most 64 starts are tried. A few rows are enough to date a
-    change that many have shown. The change lies somewhere in that grain, so that some of its rows are like the
-    reference: it is dated to the grain's end, unless that is the newest one. None: no grain can be measured.
+    Of at most 64 grain starts t, the one that maximises n(t) * KL(t) over the rows after t is chosen: the
+    log-likelihood ratio of "equal to the reference before t, different after t" (Page 1954). The change is dated to the
+    end of that grain, because some rows of the grain may precede the change; in the newest grain it is dated to the
+    start. None if no grain can be measured.
     """
     policy = replace(policy, min_rows=min(policy.min_rows, _DATING_ROWS))
     grains: dict[datetime, list[Profile]] = {}
@@ -111,17 +111,17 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
 
 def ood_onset(rows: Table, *, bound: float) -> datetime | None:
     """
-    When rows began to lie outside the reference: the most likely single rise of their share.
+    Estimate when the share of rows outside the reference began to rise, as the most likely single rise.
 
-    The row k that maximises the log-likelihood ratio of "one share before k, a higher one from k on" against one share
-    throughout, for independent rows (Hinkley 1970).
+    The row k is chosen that maximises the log-likelihood ratio of "one share before k, a higher share from k on" to
+    "the same share in all rows", for independent rows (Hinkley 1970).
 
     Args:
         rows: ``event_time`` (microseconds, ascending) and ``ood``, None where a row was not scored.
-        bound: The share that the rows from k on must exceed, for a rise to be one.
+        bound: The share that the rows from k on must exceed to count as a rise.
 
     Returns:
-        The event time of row k; None where the share never rises above the bound.
+        The event time of row k; None if the share never rises above *bound*.
     """
     if not len(rows):
         return None
@@ -155,7 +155,7 @@ def findings_of_drift(
     policy_hash: str,
     now: datetime,
 ) -> Findings:
-    """A signal if drift is confirmed in as many windows as the policy requires; clear if no window shows drift."""
+    """Give a drift signal if enough consecutive windows show drift, and clear the signal if no window shows drift."""
     last = reports[-1]
     text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
     looked = (Finding(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
@@ -215,7 +215,7 @@ def registered_quality(record: VersionRecord, policy: MonitoringPolicy) -> Quali
 
 
 def unknown_quality(policy: MonitoringPolicy) -> Quality:
-    """A quality whose primary metric is not measured, for want of labels."""
+    """Make a quality whose primary metric is not measured, because labels are missing."""
     return Quality(task=policy.task, samples=0, classes=(), metrics={policy.metric: _NO_LABELS}, confusion=())
 
 
@@ -231,10 +231,10 @@ def findings_of_quality(
     look: QualityLook, ref: VersionRef, *, moved: bool, policy_hash: str, now: datetime, window: Window
 ) -> Findings:
     """
-    A signal if the whole interval of the quality lies on the wrong side of its bound.
+    Give a quality signal if the whole confidence interval is worse than the bound.
 
     Args:
-        moved: Whether the window's inputs have drifted, confirmed or not; the version alone is then not at fault.
+        moved: Whether the window's inputs have drifted; low quality is then not blamed on the version alone.
     """
     reading = look.reading
     text = f"quality {reading.reason}"

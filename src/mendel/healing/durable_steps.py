@@ -1,4 +1,4 @@
-"""Durable steps of a playbook's actions: run, retried, polled, and carried out at most once."""
+"""Execute a playbook's actions as durable steps with retries, polling and at most one change each."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SHORTEST_WAIT = timedelta(milliseconds=50)
 
 class Refused(Exception):
     """
-    An action cannot be done; the error ends the run and is recorded with the step.
+    An action cannot be executed; the error is stored with the step and ends the run.
 
-    ``held``: a person can clear the obstacle, so the run is held instead.
+    If ``held`` is true, a person can remove the obstacle, and the run is held instead.
     """
 
     def __init__(self, why: str, *, held: bool = False) -> None:
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The result of an action: a text for people, and facts for the conditions of later steps."""
+    """The result of an action: a text for users, and facts for the conditions of later steps."""
 
     text: str
     facts: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Done:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Playing:
     """
-    One step of one run, as handed to its action.
+    A step of a run, as passed to the action.
 
     Attributes:
         name: Unique within the run; names of durable steps and step keys start with it.
@@ -64,7 +64,7 @@ class Playing:
 
     @property
     def key(self) -> StepKey:
-        """The key of the change that this step makes, the same in every part of the run."""
+        """The key that makes the change of this step happen once, equal in every part of the run."""
         return StepKey(workflow_id=self.run.id, step=self.name)
 
     def once(self, label: str, act: Callable[[], Payload]) -> Payload:
@@ -106,7 +106,7 @@ class Playing:
 
 @dataclass(frozen=True, slots=True)
 class Prefixed:
-    """A workflow within the run of a playbook: the names of its steps get a prefix."""
+    """Runs a workflow inside a playbook's workflow, with a prefix before all step names."""
 
     run: WorkflowContext
     prefix: str

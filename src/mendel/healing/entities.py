@@ -94,7 +94,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One reading of a look as a text for people, whether its bound was crossed or not."""
+    """One reading of a look at a model, as a text for users, whether or not the bound was crossed."""
 
     kind: SignalKind
     text: str

@@ -1,4 +1,4 @@
-"""The fast checks: findings from rollback criteria and the servers' convergence; pure functions."""
+"""The fast checks: findings from rollback criteria and from the servers' convergence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONVERGENCE = (SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, SignalKind.U
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What one check found: sentences, signals, and the kinds of signal that are within bounds."""
+    """The findings of one check: sentences, signals, and the kinds of signal that are within bounds."""
 
     looked: tuple[Finding, ...] = ()
     signals: tuple[Signal, ...] = ()
@@ -41,15 +41,16 @@ class Findings:
 
 
 def signal_kind_of(criterion: Criterion) -> SignalKind:
-    """The kind of signal that a criterion of the registry raises."""
+    """Give the kind of signal for a rollback criterion."""
     return _KINDS[criterion]
 
 
 def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int, now: datetime) -> Findings:
     """
-    Signals for the rollback criteria whose bounds are crossed.
+    Make signals for the rollback criteria whose bounds are crossed.
 
-    The snapshots' drift score may raise a drift signal but never clears one; only the check of the log does.
+    The drift score of snapshots can raise a drift signal but never clear it; only the check of the prediction log
+    clears it.
     """
     digest = f"sha256:{hashlib.sha256(to_json(check)).hexdigest()}"
     signals = tuple(
@@ -79,7 +80,7 @@ def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int,
 
 
 def told(reading: CriterionReading) -> str:
-    """The text of *reading* for people."""
+    """Format *reading* for users."""
     name = _NAMES[reading.criterion]
     if not isinstance(reading.measurement, Measured):
         return f"{name} not measured: {reading.measurement}"
@@ -90,11 +91,11 @@ def findings_of_servers(
     found: DeploymentConvergence, ref: VersionRef, *, overdue: bool, silent: bool, policy_hash: str, now: datetime
 ) -> Findings:
     """
-    Signals for servers that do not follow the deployment or answer no requests.
+    Make signals for servers that do not apply the deployment or do not report.
 
     Args:
-        overdue: The deployment is older than the time that servers may take to follow it.
-        silent: Servers hold the model, and none of them has reported lately.
+        overdue: Whether the time to apply the deployment has passed.
+        silent: Whether servers have the model, but none of them has reported lately.
     """
     looked = (Finding(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
 

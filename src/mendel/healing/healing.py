@@ -1,4 +1,4 @@
-"""The facade of healing: automatic decisions, and the commands of people."""
+"""The facade of healing: automatic decisions, and commands of users."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mendel.values import ModelName
 
 class Healing(IncidentDecisions):
     """
-    Opens incidents, decides about them, starts playbooks, and carries out what people command.
+    Opens incidents, decides about them, starts playbooks, and executes commands of users.
 
-    Every change is one transaction together with its events and the start of its workflow; a decision that repeats
-    the last one writes nothing. Safe to share between threads, and between processes over one database.
+    Every change is one transaction together with its events and the start of its workflow; a decision equal to the last
+    one is not stored. Safe to share between threads, and between processes over one database.
     """
 
     def start(self, model: ModelName, playbook: str, *, by: str, reason: str, now: datetime) -> PlaybookRun:

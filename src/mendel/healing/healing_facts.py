@@ -1,4 +1,4 @@
-"""Facts about a model that healing reads from the registry before it opens a transaction of its own."""
+"""Facts about a model that healing reads from the registry before it opens its own transaction."""
 
 from __future__ import annotations
 
@@ -46,16 +46,19 @@ class HealingFacts:
 
     @property
     def section(self) -> dict[str, Any]:
-        """The section ``healing`` as written, with the profile, which the section ``rollback`` may hold instead."""
+        """
+        The policy section ``healing`` as written, with the profile, which may be written in section ``rollback``
+        instead.
+        """
         return {"healing": self.document.section("healing"), "rollback": self.document.section("rollback")}
 
     @property
     def last_change(self) -> datetime | None:
-        """When the production version last changed, first deployment included; the gates' cooldown counts from then."""
+        """When the production version last changed, including the first deployment; the cooldown starts then."""
         return max((tenure.end or tenure.start for tenure in self.tenures), default=None)
 
     def tenure(self, ref: VersionRef) -> ProductionPeriod | None:
-        """The newest period of *ref* in production."""
+        """Find the newest production period of *ref*; None if there is none."""
         return next((one for one in reversed(self.tenures) if one.version == ref.number), None)
 
     def circumstances(self, ref: VersionRef, *, drifting: bool) -> Circumstances:
@@ -70,7 +73,7 @@ class HealingFacts:
 
 def read_healing_facts(registry: Registry, model: ModelName, now: datetime) -> HealingFacts:
     """
-    Read the facts about *model*, except its supply of labels, which is the costliest to count.
+    Read the facts about *model* except the number of available labels, which is slow to count.
 
     Raises:
         ModelNotFound: *model* has no version.

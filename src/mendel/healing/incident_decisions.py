@@ -42,7 +42,7 @@ _RECOUNT = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
-    """The supply of labels at the last count."""
+    """The label supply at the last count."""
 
     at: datetime
     since: datetime | None
@@ -56,7 +56,7 @@ class IncidentDecisions:
     Args:
         registry: The registry.
         playbooks: Every playbook by name; see :func:`mendel.healing.load_playbooks`.
-        training: Says whether a retraining could start.
+        training: Counts the labels for a retraining.
     """
 
     def __init__(
@@ -271,13 +271,11 @@ class IncidentDecisions:
         self, about: HealingFacts, ref: VersionRef, since: datetime | None, kinds: Sequence[SignalKind]
     ) -> HealingFacts:
         """
-        Add the supply of labels for a retraining to replace *ref*, counted since the change began.
+        Add the label supply for a retraining that would replace *ref*, counted since the change began.
 
-        The change began when the incident will say once signals of *kinds* with *since* have joined it; a retraining
-        reads that time from the incident.
-
-        The labels are counted again every few seconds at most; they are not counted if *ref* no longer serves or the
-        incident has an active run or is escalated.
+        The start of the change is computed as if signals of *kinds* with *since* had already joined the incident,
+        because a retraining reads it from the incident. Labels are counted at most every few seconds, and not at all if
+        *ref* is no longer in production, or the incident has an active run or is escalated.
         """
         if about.production != ref:
             return about
@@ -292,7 +290,7 @@ class IncidentDecisions:
         return replace(about, supply=known.supply)
 
     def _write_against_rivals(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work*; repeat it if another process opened the same incident meanwhile, so that it joins that one."""
+        """Run *work*; repeat it if another process has opened the same incident in the meantime."""
         for _ in range(_RIVALS):
             try:
                 return self._unit.write(work)
@@ -302,7 +300,7 @@ class IncidentDecisions:
 
 
 def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | None, bool]:
-    """The open incident of *ref* whose cause is of the family ``world``, and whether it has an active run."""
+    """Find the open incident of *ref* whose cause is of family ``world``, and whether it has an active run."""
     store = tx.store(HealingStore)
     for incident in store.open_incidents(ref.model):
         if incident.ref == ref and incident.cause.family == "world":
@@ -311,7 +309,7 @@ def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | Non
 
 
 def _answer(incident: Incident, look: LookResult) -> str | None:
-    """Why *look* shows that *incident* is over; None if it does not."""
+    """Explain why *look* shows that *incident* is over; None if it is not over."""
     if look.ref != incident.ref:
         return f"{incident.ref} no longer serves" if look.ref is not None else "no version is in production"
     if set(incident.kinds) <= set(look.clear):

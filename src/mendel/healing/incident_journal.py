@@ -35,7 +35,7 @@ class Journal:
     def say(
         self, tx: Transaction, what: str, about: VersionRef | str, told: dict[str, Any], *, now: datetime, by: str
     ) -> None:
-        """Append the event *what* about a version (with its ``model_id`` in the data), a model, or healing."""
+        """Append the event *what* to the ledger; its subject *about* is a version, a model, or the word ``healing``."""
         if isinstance(about, VersionRef):
             told = {"model_id": f"{about.model}/{about.number}", **told}
         event = Event(id=self.new_id(), type=what, subject=str(about), time=now, actor=by, data=to_builtins(told))
@@ -76,7 +76,7 @@ class Journal:
 
     def launch(self, tx: Transaction, run: PlaybookRun, now: datetime) -> PlaybookRun:
         """
-        Start the current part of *run* when *tx* commits.
+        Request the start of the current part of *run* when *tx* commits.
 
         Raises:
             AlreadyExists: Another run of the model is active.
@@ -100,7 +100,7 @@ class Journal:
     def stop(
         self, tx: Transaction, run: PlaybookRun, state: RunState, why: str, *, now: datetime, by: str
     ) -> PlaybookRun:
-        """End *run* in the store; its workflow checks the run's state before each step and stops."""
+        """End *run* in the store; its workflow checks the run's state before each step and then stops."""
         after = replace(run, state=state, finished_at=now)
         tx.store(HealingStore).put_run(after)
         told = {"run": run.id, "playbook": run.playbook, "state": state, "why": why}
@@ -110,7 +110,7 @@ class Journal:
         return after
 
     def reopen(self, tx: Transaction, incident_id: str | None) -> None:
-        """Set the incident back from ``mitigating`` to ``open``, since no run works on it."""
+        """Set the incident from ``mitigating`` back to ``open``, because no run works on it."""
 
         def opened(incident: Incident) -> Incident:
             mitigating = incident.status is IncidentStatus.MITIGATING
@@ -120,5 +120,7 @@ class Journal:
 
 
 def pause_of(store: HealingStore, model: ModelName) -> Pause | None:
-    """The pause that holds for *model*: a pause for all models comes before a pause for *model*."""
+    """
+    Find the pause that applies to *model*; a pause for all models takes precedence. None if healing is not paused.
+    """
     return next((pause for pause in store.pauses() if pause.model in {None, model}), None)

@@ -23,11 +23,11 @@ from mendel.healing.playbook_runs import (
 from mendel.values import Severity
 
 _MAX_EVIDENCE = 20
-"""How often evidence of repeats is stored; the ledger keeps the decisions with their evidence."""
+"""The maximum number of stored evidence entries of one incident; the ledger has all of them."""
 
 
 def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: datetime) -> Incident:
-    """The incident that *diagnosis* opens."""
+    """Make the incident for *diagnosis*."""
     first = diagnosis.signals[0]
     told = "; ".join(diagnosis.reasons)
     return Incident(
@@ -57,11 +57,11 @@ def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: 
 
 def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime | None) -> datetime | None:
     """
-    When the change began, once signals of *kinds* that say *since* have joined *incident*.
+    Compute when the change began, after signals of *kinds* with the estimate *since* join *incident*.
 
-    Of several estimates the latest holds: a training that takes too few rows for new waits a little, one that takes old
-    rows for new learns the old world. But a date not before the incident was opened only means that the log did not
-    show the change yet; drift, which sees the rows, knows better.
+    The latest estimate is used: training on too few new rows only delays the run, but old rows among the new ones teach
+    the old behaviour. An estimate after the opening of the incident only means that the log did not show the change
+    yet; then an estimate from drift is used, because drift is measured on the rows.
     """
     if since is None or incident.since is None or all(kind in incident.kinds for kind in kinds):
         return incident.since or since
@@ -71,7 +71,7 @@ def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime
 
 
 def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
-    """Join *diagnosis* to *incident*: new signals are noted in the timeline, repeated ones counted."""
+    """Add *diagnosis* to *incident*: the timeline gets new signals, and repeated signals are counted."""
     new_kinds = tuple(kind for kind in diagnosis.kinds if kind not in incident.kinds)
     worse = diagnosis.severity.rank > incident.severity.rank
     after = replace(
@@ -93,13 +93,13 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
 
 
 def resolved(incident: Incident, how: str, now: datetime, *, actor: str) -> Incident:
-    """The incident as resolved by *actor*."""
+    """Give the incident with status resolved by *actor*."""
     entry = TimelineEntry(at=now, kind="resolved", text=how, actor=actor)
     return replace(incident, status=IncidentStatus.RESOLVED, resolved_at=now).noting(entry)
 
 
 def escalated(incident: Incident, why: str, now: datetime, *, actor: str) -> Incident:
-    """The incident as escalated: one severity higher, waiting for a person."""
+    """Give the incident with severity raised by one and marked as waiting for a person."""
     worse = list(Severity)[min(incident.severity.rank + 1, Severity.CRITICAL.rank)]
     entry = TimelineEntry(at=now, kind="escalated", text=why, actor=actor)
     return replace(incident, escalated=True, severity=worse, status=IncidentStatus.INVESTIGATING).noting(entry)
@@ -107,10 +107,10 @@ def escalated(incident: Incident, why: str, now: datetime, *, actor: str) -> Inc
 
 def final_state(outcomes: dict[str, Any], states: tuple[StepState, ...]) -> RunState:
     """
-    The final state of a run, from the facts and states of its steps.
+    Compute the final state of a run from the facts and states of its steps.
 
-    A failed step makes the run failed, a candidate that failed its gates makes it rejected, and a signal that persists,
-    or a candidate that was taken back, makes it ineffective.
+    The run is failed after a failed step, rejected if the candidate failed its gates, and ineffective if the signal
+    persists or the candidate was removed again.
     """
     if StepState.FAILED in states:
         return RunState.FAILED

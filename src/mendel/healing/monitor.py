@@ -36,7 +36,7 @@ _SERVERS = frozenset({SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, Signal
 
 class Monitor:
     """
-    Looks at models and reports signals; it changes nothing.
+    Checks models and reports signals; changes nothing.
 
     A monitor caches when it first saw each deployment, and the references and baselines of versions.
     """
@@ -84,10 +84,9 @@ class Monitor:
 
     def _dated(self, look: LookResult, document: PolicyDocument) -> LookResult:
         """
-        Date the rise of OOD rows; a retraining learns from the rows after it.
+        Set the time when the share of OOD rows began to rise; a retraining uses the rows after it.
 
-        Counters are faster than the log. The rise is dated to now if the log does not show it yet: a late date never
-        counts rows from before the change as rows after it.
+        If the log does not show the rise yet, it is dated to now: too late a date never counts old rows as new.
         """
         ref = look.ref
         if ref is None or all(signal.kind is not SignalKind.OOD for signal in look.signals):
@@ -145,7 +144,7 @@ class Monitor:
             found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
-            # the change put this version into production, so every row of the first grain counts
+            # production began with this change, so all rows of the first grain count
             start = window.start if ref == incident.ref else Window.containing(window.start, policy.every).start
             found[SignalKind.DRIFT] = self._drift_gone(ref, Window(start, window.end), policy)
         if SignalKind.QUALITY in kinds:
@@ -200,7 +199,7 @@ class Monitor:
     ) -> Findings:
         floor = HealingPolicy.of(document.body).quality_floor
         table = self._log.labelled(ref.model, window, version=ref.number)
-        # with too few labels nothing is measured, so that the first rows need not be looked for either
+        # too few labels: no quality is measured, so the first rows are not needed
         baseline = self._baseline(ref, policy, now) if len(table) >= policy.min_rows else None
         reading = read_quality(table, baseline, policy, floor=floor)
         early = reading.crossed and self._low_from_the_start(ref, baseline, policy, floor, now)
@@ -208,7 +207,10 @@ class Monitor:
         return findings_of_quality(look, ref, moved=moved, policy_hash=document.hash, now=now, window=window)
 
     def _baseline(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
-        """The quality registered with the version, else that of its first labelled rows in production."""
+        """
+        Give the quality registered with the version, else the quality of its first labelled rows in production, or
+        None.
+        """
         registered = registered_quality(self._registry.versions.get(ref), policy)
         if registered is not None or ref in self._baselines:
             return registered or self._baselines[ref]

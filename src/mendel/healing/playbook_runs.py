@@ -42,7 +42,7 @@ class RunState(StrEnum):
 
     @property
     def unhelpful(self) -> bool:
-        """Whether the run ended without helping its incident."""
+        """Whether the run ended without solving its incident."""
         return self in {RunState.INEFFECTIVE, RunState.REJECTED, RunState.FAILED}
 
 
@@ -57,7 +57,7 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
-    """The outcome of one step; later conditions read ``facts``, and ``held_for`` says what a held step waits for."""
+    """The outcome of one step: ``facts`` for later conditions, and ``held_for``, the reason why a held step waits."""
 
     name: str
     action: str
@@ -78,7 +78,7 @@ class PlaybookRun:
         playbook: Name of the playbook; ``document`` is the playbook when the run was made, so that a resumed run
             follows the same steps.
         policy: The section ``healing`` of the policy at that time, as written.
-        part: Number of the workflow that carries the run: each approval of a held step starts the next part.
+        part: The number of the run's current workflow; each approval of a held step starts another workflow.
         held_at: Index of the step before which the run waits.
         held_for: The wait of a held run: ``approval`` or ``resume``.
         approved_step: Index of the step that was approved last.
@@ -107,5 +107,5 @@ class PlaybookRun:
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries the current part."""
+        """The id of the workflow of the current part."""
         return self.id if self.part == 1 else f"{self.id}.{self.part}"

@@ -1,4 +1,4 @@
-"""The durable workflow of every playbook; if killed and resumed, it ends like an uninterrupted run."""
+"""The durable workflow that runs every playbook; after a kill and a resume it ends like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Begun:
 
 class PlaybookWorkflow:
     """
-    Plays a run; registered with the workflows as ``playbook`` (:data:`mendel.healing.WORKFLOW`).
+    Runs a playbook; registered as the workflow ``playbook`` (:data:`mendel.healing.WORKFLOW`).
 
     Every action is one or more durable steps. Changes of the registry carry the step's key, and changes of healing's
     own rows are written once by key; so a step that is repeated after a kill finds its change made. The playbook is
@@ -62,7 +62,7 @@ class PlaybookWorkflow:
         self._actions = Actions(unit, registry, watcher=watcher, retrain=retrain, journal=self._journal, clock=clock)
 
     def __call__(self, durable: WorkflowContext, payload: Payload) -> Payload:
-        """Play one part of the run ``payload["run"]``, from the start or from the step at which the run was held."""
+        """Execute one part of the run ``payload["run"]``, from its start or from the step at which the run was held."""
         begun = from_builtins(
             durable.step("begin", lambda: self._begin(str(payload["run"]), int(payload["part"]))), _Begun
         )
@@ -108,7 +108,7 @@ class PlaybookWorkflow:
         return self._unit.write_once(StepKey(workflow_id=run_id, step=f"begin {part}"), begin)
 
     def _play(self, playing: Playing, *, approved: bool) -> StepOutcome:
-        """Play one step; skip it if its condition is not met or the run is over, and hold it if it must wait."""
+        """Execute one step; skip it if its condition is false or the run has ended, and hold it if it must wait."""
         if not playing.step.applies(playing.facts):
             return self._outcome(playing, StepState.SKIPPED, Done(text="the condition is not met"))
         stands = playing.durable.step(f"{playing.name} stands", lambda: self._stands(playing.run))
@@ -120,7 +120,7 @@ class PlaybookWorkflow:
         return self._supervised(playing)
 
     def _supervised(self, playing: Playing) -> StepOutcome:
-        """The supervisor of actions: an exception of an action ends the step as failed and is recorded."""
+        """Execute an action; an exception ends the step as failed and is stored."""
         try:
             return self._outcome(playing, StepState.DONE, self._actions.perform(playing))
         except Refused as error:
@@ -133,7 +133,7 @@ class PlaybookWorkflow:
             return self._outcome(playing, StepState.FAILED, Done(text=f"{type(error).__name__}: {error}"))
 
     def _stands(self, run: PlaybookRun) -> Payload:
-        """Whether the run was ended meanwhile, and whether healing is paused."""
+        """Read whether the run has ended in the meantime, and whether healing is paused."""
 
         def read(tx: Transaction) -> Payload:
             store = tx.store(HealingStore)
@@ -202,7 +202,7 @@ class PlaybookWorkflow:
         return self._unit.write_once(StepKey(workflow_id=run_id, step="end"), end)
 
     def _finish(self, tx: Transaction, run: PlaybookRun, last: StepOutcome) -> PlaybookRun:
-        """End the run; escalate its incident if the run did not help, since the playbook is not tried again on it."""
+        """End the run; escalate its incident if the run did not solve it, because the playbook is not tried again."""
         state = final_state(run.facts, tuple(step.state for step in run.steps))
         after = replace(run, state=state, finished_at=last.at)
         store = tx.store(HealingStore)
@@ -227,7 +227,9 @@ def _first_facts(begun: _Begun, policy: HealingPolicy) -> dict[str, Any]:
 
 
 def _held_for(playing: Playing, *, approved: bool, paused: bool) -> str | None:
-    """What the step waits for: ``approval`` by playbook or policy, ``resume`` while healing is paused, or None."""
+    """
+    Give why the step must wait: ``approval`` by playbook or policy, ``resume`` while healing is paused; None to go on.
+    """
     step, promotes = playing.step, playing.step.action is Action.PROMOTE_CANDIDATE
     asks = step.requires is not None or (promotes and playing.policy.autonomy.of("promote") is not Level.ACT)
     if asks and not approved:

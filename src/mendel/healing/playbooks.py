@@ -32,7 +32,7 @@ class Action(StrEnum):
 
     @property
     def live(self) -> bool:
-        """Whether the action changes what is served, so that a pause holds it."""
+        """Whether the action changes the served version, so that a pause holds it."""
         return self in {Action.ROLL_BACK, Action.PROMOTE_CANDIDATE}
 
 
@@ -44,7 +44,7 @@ CONDITIONS: Mapping[str, str] = {
     "converged": "yes, no, or unobserved when no server reports",
     "effect": "of watch: gone, persists or not_measured",
 }
-"""The facts that ``when`` may name, with their meanings."""
+"""The facts that a step's ``when`` may use, with their meanings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ def _with_defaults(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _word(value: object) -> str:
-    """The word as written: YAML reads a bare yes or no as a truth value."""
+    """Give the word as written in the file: YAML reads yes and no as booleans."""
     return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 

@@ -22,7 +22,7 @@ class Level(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for observe up to 2 for act."""
+        """The rank of the level: 0 for observe, 1 for propose, 2 for act."""
         return list(Level).index(self)
 
 

@@ -29,7 +29,7 @@ class Training(Protocol):
 
 
 class EffectMonitor(Protocol):
-    """Judges for a playbook whether the change it made has helped."""
+    """Checks for a playbook whether its change has solved the incident."""
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """Whether the incident's signals are gone, measured on the serving version from *since* to *now*."""
