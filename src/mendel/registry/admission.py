@@ -31,7 +31,7 @@ def admit(
 
     Raises:
         PromotionRefused: Governance, gates or signature forbid it; the error carries every reason.
-        NeedsNewImage: *candidate* belongs to other code or dependencies than *serving*.
+        NeedsNewImage: *candidate* needs other code or dependencies than *serving*.
     """
     governance = inherited_governance(candidate, parent, policy, now)
     refusals = _governance_refusals(candidate, governance, policy)
@@ -54,7 +54,9 @@ def admit(
 def inherited_governance(
     record: VersionRecord, parent: VersionRecord | None, policy: PolicyDocument, now: datetime
 ) -> Governance:
-    """The version's flags; its parent's too if the policy inherits them and code and signature are equal."""
+    """
+    Give the version's governance flags; with policy inheritance, also its parent's, if code and signature are equal.
+    """
     own = record.governance
     if not policy.governance.inherit or parent is None or not _same_code(record, parent):
         return own
@@ -84,7 +86,7 @@ def _gate_refusals(candidate: VersionRecord, gate: GateRecord | None) -> tuple[s
 
 
 def signature_refusals(candidate: VersionRecord, serving: VersionRecord) -> tuple[str, ...]:
-    """Why *candidate* may refuse requests that *serving* accepts; empty if it accepts them all."""
+    """Explain why *candidate* may reject requests that *serving* accepts; empty if it accepts all of them."""
     if serving.signature is None:
         return ()
     if candidate.signature is None:

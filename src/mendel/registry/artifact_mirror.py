@@ -1,4 +1,4 @@
-"""Mirror the registry's stages to the alias and tags of the artefact store."""
+"""Copy the stages in the registry to the alias and tags in the artefact store."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ArtifactMirror:
         """
         Make the artefact store's alias and tags agree with the registry, and return them as read afterwards.
 
-        Level-triggered: the current state is written, whatever change started the mirror, until it stays the same.
+        The current state is written, not a single change, and written again until the registry stays the same.
 
         Raises:
-            GenerationConflict: The registry changed faster than the mirror could follow; try again.
+            GenerationConflict: The registry kept changing during the copy; try again.
             StoreUnavailable: The artefact store does not answer.
         """
         with self._locks.of(model):
@@ -46,7 +46,7 @@ class ArtifactMirror:
 
 
 def mirror_alias(artifact_mirror: ArtifactMirror) -> WorkflowFunction:
-    """The body of the workflow :data:`MIRROR_ALIAS`: one step, which may be repeated."""
+    """Make the function of the workflow :data:`MIRROR_ALIAS`, with one repeatable step."""
 
     def run_mirror(run: WorkflowContext, call: Payload) -> Payload:
         def mirror() -> Payload:

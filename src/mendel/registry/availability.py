@@ -1,4 +1,4 @@
-"""Availability of a model's servers, with the one rule of when a server counts as reporting."""
+"""Which servers have a model loaded, and which of them report; the only rule for when a server counts as reporting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mendel.values import ModelConvergence, ModelName
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
     """
-    The servers that hold one model, at one time.
+    The servers that have one model loaded, at one time.
 
     Attributes:
         reporting: Servers that reported lately, each with its convergence for the model.
-        silent: Servers that did not report lately: ended, or cut off from the hub.
+        silent: Servers that did not report lately, because they ended or cannot reach the hub.
     """
 
     reporting: tuple[tuple[ServerState, ModelConvergence], ...] = ()
@@ -25,15 +25,15 @@ class Availability:
 
     @property
     def all_silent(self) -> bool:
-        """Whether servers hold the model and none of them has reported lately."""
+        """Whether servers have the model, but none of them has reported lately."""
         return bool(self.silent) and not self.reporting
 
     @property
     def load_failure(self) -> str | None:
         """
-        The load error of the first reporting server, if every reporting server failed and serves no version.
+        Give the load error of the first reporting server, if every reporting server failed and serves no version.
 
-        None if a server serves the model or is still loading it, or no server reports.
+        None if a server serves or loads the model, or if no server reports.
         """
         lines = [line for _, line in self.reporting]
         if lines and all(line.version_serving is None and line.error is not None for line in lines):
@@ -42,7 +42,7 @@ class Availability:
 
     @property
     def outage(self) -> str | None:
-        """Why the model does not answer: no server reports, or none can load the model; else None."""
+        """Explain why the model does not answer: no server reports, or none can load the model; None if it answers."""
         if self.all_silent:
             newest = max(server.received_at for server in self.silent)
             return f"No server has reported since {newest.isoformat(timespec='seconds')}"
@@ -57,7 +57,7 @@ def is_reporting(server: ServerState, silence: timedelta, now: datetime) -> bool
 def availability_of(
     model: ModelName, servers: Sequence[ServerState], silence: timedelta, now: datetime
 ) -> Availability:
-    """Sort the servers that hold *model* into those that report and those that do not."""
+    """Divide the servers that have *model* into reporting and silent servers."""
     lines = [(server, line) for server in servers for line in server.report.convergence if line.model == model]
     return Availability(
         reporting=tuple((server, line) for server, line in lines if is_reporting(server, silence, now)),

@@ -1,4 +1,6 @@
-"""Health of the serving version: ``healthy``, ``degraded``, ``critical`` or ``unknown``, with reasons."""
+"""
+Compute the health of the production version: ``healthy``, ``degraded``, ``critical`` or ``unknown``, with reasons.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ _DEGRADED_OOD_RATE = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthMetrics:
-    """Means over the window, weighted as for the rollback triggers; None if not measured."""
+    """Means over the window, weighted by requests as in the rollback triggers; None if not measured."""
 
     avg_error_rate: float | None
     avg_latency_p95_ms: float | None
@@ -27,7 +29,9 @@ class HealthMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
-    """Health of a model's serving version; without one, ``version`` is None and the health ``unknown``."""
+    """
+    The health of a model's production version; without such a version, ``version`` is None and the health ``unknown``.
+    """
 
     model_id: str
     model: ModelName
@@ -40,7 +44,7 @@ class HealthReport:
 
 
 def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
-    """The means of *snapshots* that decide health."""
+    """Compute from *snapshots* the means that decide the health."""
     return HealthMetrics(
         avg_error_rate=_value(snapshots, "error_rate"),
         avg_latency_p95_ms=_value(snapshots, "latency_p95_ms"),
@@ -51,10 +55,10 @@ def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
 
 def health_of(metrics: HealthMetrics, check: RollbackCheck, *, silent: str | None) -> tuple[Health, tuple[str, ...]]:
     """
-    The health, and the reasons why it is not ``healthy``.
+    Decide the health, and give the reasons why it is not ``healthy``.
 
     Args:
-        silent: Why the version does not answer; None if it answers or that is unknown.
+        silent: The reason why the version does not answer; None if it answers or this is unknown.
     """
     error, ood = metrics.avg_error_rate, metrics.avg_ood_rate
     reasons = list(check.reasons)

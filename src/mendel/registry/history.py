@@ -41,9 +41,9 @@ class GateRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductionPeriod:
     """
-    One stretch of a version in production, ``[start, end)``; ``end`` None: it still is.
+    A period of a version in production, ``[start, end)``; ``end`` is None while it is in production.
 
-    ``start_event`` and ``end_event`` are the ids of the ledger's events that began and ended it.
+    ``start_event`` and ``end_event`` are the ids of the ledger events that began and ended the period.
     """
 
     model: ModelName
@@ -66,7 +66,7 @@ class RolledBack:
 
 
 def in_production_at(tenures: Sequence[ProductionPeriod], moment: datetime) -> int | None:
-    """The version that was in production at *moment*, if any."""
+    """Find the number of the version in production at *moment*; None if there was none."""
     return next(
         (t.version for t in tenures if t.start <= moment and (t.end is None or moment < t.end)),
         None,
@@ -74,5 +74,5 @@ def in_production_at(tenures: Sequence[ProductionPeriod], moment: datetime) -> i
 
 
 def former_versions(tenures: Sequence[ProductionPeriod], *, serving: int) -> tuple[int, ...]:
-    """Versions that *tenures* (oldest first) had in production, most recent first, each once; not the one *serving*."""
+    """Give the versions that were in production, most recent first, each once, without the version *serving*."""
     return tuple(dict.fromkeys(t.version for t in reversed(tenures) if t.version != serving))

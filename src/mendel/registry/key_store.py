@@ -1,4 +1,4 @@
-"""API keys: added, looked up by their secret, revoked."""
+"""Add, look up and revoke API keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _random_secret() -> str:
 
 
 class Keys:
-    """The API keys of an installation."""
+    """The store of an installation's API keys."""
 
     def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
         self._transactions = transactions
@@ -45,7 +45,7 @@ class Keys:
         return secret
 
     def scopes_of(self, secret: str) -> tuple[str, ...] | None:
-        """The scopes of the key with *secret*; None if the key is unknown or revoked."""
+        """Give the scopes of the key with *secret*; None if the key is unknown or revoked."""
         found = self._transactions.read(lambda store: store.key(key_digest(secret)))
         return None if found is None else found.scopes
 
@@ -54,7 +54,7 @@ class Keys:
         return self._transactions.read(lambda store: store.api_keys())
 
     def revoke(self, digest: str, *, by: str = "registry") -> bool:
-        """Revoke the key with this SHA-256 (hex); False if no key has it."""
+        """Revoke the key with this SHA-256 (hex); False if no such key exists."""
         now = self._clock()
 
         def work(tx: Transaction) -> bool:

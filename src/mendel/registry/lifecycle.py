@@ -1,4 +1,4 @@
-"""Approvals, stages, promotion, canaries, rollback, and the deployments that follow from them."""
+"""Approvals, stages, promotion, canaries and rollback, and the deployments that result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Sta
 
 class Lifecycle:
     """
-    Approvals, gate reports, stages and deployments of versions.
+    Changes approvals, gate reports, stages and deployments of versions.
 
     Every change is one transaction together with its events.
     """
@@ -44,7 +44,7 @@ class Lifecycle:
 
     def approve(self, ref: VersionRef, *, policy: bool = False, bias: bool = False, by: str) -> VersionRecord:
         """
-        Set governance flags and record actor and time; a flag that is False stays as it is.
+        Set governance flags of a version, with actor and time; a flag passed as False is not changed.
 
         Raises:
             VersionNotFound: The version does not exist.
@@ -71,7 +71,7 @@ class Lifecycle:
         self, ref: VersionRef, record: GateRecord, *, by: str = "gates", step: StepKey | None = None
     ) -> GateRecord:
         """
-        Store a gate report; the newest report of a version decides its promotion.
+        Store a gate report of a version; promotion depends on the newest report.
 
         Raises:
             VersionNotFound: The version does not exist.
@@ -107,13 +107,14 @@ class Lifecycle:
         step: StepKey | None = None,
     ) -> Deployment:
         """
-        Make *ref* the production version; the former production version goes to sandbox and stays loaded for the bake.
+        Make *ref* the production version; the former one moves to sandbox and stays loaded during the policy's bake
+        time.
 
         Args:
-            expected_generation: Generation of the deployment that the caller has seen; None takes the generation at the
-                start of the call, so that only one of two concurrent promotions succeeds.
-            override: Stands in for a passing gate report, and is recorded.
-            step: Key of the workflow step that makes this change once.
+            expected_generation: The deployment's generation that the caller has read; None reads it at the start of the
+                call. Of two concurrent promotions only one succeeds.
+            override: Replaces a passing gate report; recorded with the promotion.
+            step: The key of the workflow step, so that a repeated step makes the change once.
 
         Raises:
             VersionNotFound, GenerationConflict, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
@@ -155,7 +156,7 @@ class Lifecycle:
         step: StepKey | None = None,
     ) -> RolledBack:
         """
-        Return a former version to production, by default the newest fit one; see :func:`plan_rollback`.
+        Return a former version to production, by default the most recent fit one; see :func:`plan_rollback`.
 
         Raises:
             ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
@@ -178,10 +179,11 @@ class Lifecycle:
 
     def plan_roll_back(self, model: ModelName, *, to: int | None = None, to_time: datetime | None = None) -> RolledBack:
         """
-        The result that :meth:`roll_back` would have now; changes nothing.
+        Compute the result that :meth:`roll_back` would have now, without changing anything.
 
         Raises:
-            ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As :meth:`roll_back`.
+            ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage: As in
+                :meth:`roll_back`.
         """
 
         def work(store: RegistryStore) -> RolledBack:
@@ -198,7 +200,7 @@ class Lifecycle:
 
     def canary(self, model: ModelName, version: int, share: float, *, by: str) -> Deployment:
         """
-        Give *version* a share of the traffic beside production, or change its share.
+        Route a share of the traffic to *version* beside production, or change that share.
 
         The canary ends by :meth:`promote`, or by :meth:`transition` to sandbox, which leaves production as it is.
 
@@ -233,7 +235,7 @@ class Lifecycle:
         Move *ref* to a stage other than production or canary; a demoted canary loses its route.
 
         Args:
-            undeploy: Allow a production version to be deprecated; the model then serves nothing.
+            undeploy: Allow deprecating the production version; the model then has no version in production.
 
         Raises:
             VersionNotFound, IllegalTransition, Conflict: Nothing changed.
@@ -253,7 +255,7 @@ class Lifecycle:
         return self._transactions.write_once(VersionRecord, work, step)
 
     def release_kept(self, model: ModelName, now: datetime) -> Deployment:
-        """Let servers unload former versions whose bake is over; returns the deployment, changed or not."""
+        """Let servers unload former versions whose bake time is over; gives the deployment, changed or not."""
         state = self._transactions.read(lambda store: state_of(store, model))
         if plan_release_of_kept(state, now=now).deployment is None:
             return state.deployment
@@ -279,7 +281,7 @@ class Lifecycle:
 
     def deployment(self, model: ModelName) -> Deployment:
         """
-        The deployment of *model*; generation 0 without routes before its first change.
+        Give the deployment of *model*; before its first change, generation 0 without routes.
 
         Raises:
             ModelNotFound: *model* has no version.
@@ -292,7 +294,7 @@ class Lifecycle:
         return self._transactions.read(work)
 
     def desired_state(self) -> DesiredState:
-        """The desired state of all models for servers, in one consistent read."""
+        """Give the desired state of all models for servers, read at one moment."""
 
         def work(store: RegistryStore) -> DesiredState:
             return DesiredState(
@@ -304,12 +306,12 @@ class Lifecycle:
         return self._transactions.read(work)
 
     def revision(self) -> int:
-        """The revision of :meth:`desired_state`, which grows with every change."""
+        """Give the revision of :meth:`desired_state`, which grows with every change."""
         return self._transactions.read(lambda store: store.revision())
 
     def history(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         """
-        The production periods of *model*, oldest first, with actors and the events that carry the evidence.
+        Give the production periods of *model*, oldest first, with actors and the ids of the events.
 
         Raises:
             ModelNotFound: *model* has no version.
@@ -323,7 +325,7 @@ class Lifecycle:
 
     def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
         """
-        The gate reports of *ref*, oldest first.
+        Give the gate reports of *ref*, oldest first.
 
         Raises:
             VersionNotFound: The version does not exist.

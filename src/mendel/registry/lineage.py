@@ -14,10 +14,10 @@ from mendel.values import Stage, VersionRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageEntry:
     """
-    One version in its line of descent.
+    One version in its lineage.
 
-    ``cumulative`` sums the deltas from the baseline to this version, metric by metric; ``claimed``: some of the deltas
-    were not computed again by a runner.
+    ``cumulative`` sums the deltas of each metric from the baseline to this version. ``claimed`` is true if a delta was
+    stated by a contributor and not recomputed by a runner.
     """
 
     ref: VersionRef
@@ -32,7 +32,7 @@ class LineageEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contributor:
-    """One contributor with all contributions; ``improvement`` sums their deltas."""
+    """A contributor with all contributions; ``improvement`` sums their deltas."""
 
     address: str
     contributions: tuple[LineageEntry, ...]
@@ -40,12 +40,15 @@ class Contributor:
 
 
 def lineage_of(records: Sequence[VersionRecord], known: Mapping[VersionRef, VersionRecord]) -> tuple[LineageEntry, ...]:
-    """Lineage entries of *records*, in their order; *known* holds the versions of any model that they descend from."""
+    """
+    Make the lineage entries of *records*, in their order; *known* has the versions, of any model, that they derive
+    from.
+    """
     return tuple(_entry(record, known) for record in records)
 
 
 def contributors_of(entries: Sequence[LineageEntry]) -> tuple[Contributor, ...]:
-    """The contributors among *entries*, by address."""
+    """Group *entries* by contributor address."""
     by_address: defaultdict[str, list[LineageEntry]] = defaultdict(list)
     for entry in entries:
         if entry.contributor is not None:

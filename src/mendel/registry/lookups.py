@@ -1,4 +1,4 @@
-"""Look up rows that must exist, and defaults for rows that may be absent."""
+"""Look up rows that must exist, and give defaults for rows that may be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mendel.values import ModelName, VersionRef
 
 def require_version(store: RegistryStore, ref: VersionRef) -> VersionRecord:
     """
-    The version of *ref*.
+    Find the version of *ref*.
 
     Raises:
         VersionNotFound: The version does not exist; the message says which versions do.
@@ -36,13 +36,13 @@ def require_model(store: RegistryStore, model: ModelName) -> None:
 
 
 def unknown_model(model: ModelName) -> ModelNotFound:
-    """The error for a model without versions."""
+    """Make the error for a model without versions."""
     return ModelNotFound(
         f"Model {model!r} does not exist.", remedy="Choose one of `mendel models list`, or register a version of it."
     )
 
 
 def current_policy(store: RegistryStore, model: ModelName) -> PolicyDocument:
-    """The newest policy of *model*, or the default."""
+    """Find the newest policy of *model*, or the default policy."""
     written = store.policies(model)
     return written[-1] if written else PolicyDocument(model=model)

@@ -14,7 +14,7 @@ from mendel.values import Signature, check_text
 _FILE = "MLmodel"
 _MAX_BYTES = 4 << 20
 _MISREAD = (ValueError, OverflowError, AttributeError, RecursionError)
-"""What PyYAML raises besides its own errors: for dates and numbers that cannot be, wrong tags, and deep nesting."""
+"""Errors that PyYAML raises besides its own: for impossible dates and numbers, wrong tags and deep nesting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +23,10 @@ class Descriptor:
     The contents of an ``MLmodel`` file that the registry needs.
 
     Attributes:
-        flavors: Sorted.
-        signature: None where it has none.
-        task: As Mendel writes it; MLflow alone does not tell.
-        classifier: Of the project whose code the artefact belongs to; None for a model by itself.
+        flavors: The names of the flavours, sorted.
+        signature: The signature; None if the file has none.
+        task: The task as written by Mendel; None in a file written by MLflow alone.
+        classifier: The classifier of the project whose code the artefact needs; None for a model without a project.
     """
 
     flavors: tuple[str, ...]
@@ -37,7 +37,7 @@ class Descriptor:
 
 def read_descriptor(tree: Path) -> Descriptor:
     """
-    Read *tree*'s ``MLmodel``.
+    Read the ``MLmodel`` file of the artefact *tree*.
 
     Raises:
         InvalidInput: The file is missing or is not an ``MLmodel`` file.

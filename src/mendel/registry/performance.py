@@ -1,4 +1,4 @@
-"""Performance of versions: server reports, snapshots, rollback triggers and health; nothing here changes a stage."""
+"""Measure the performance of versions from server reports and snapshots; nothing here changes a stage."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from mendel.values import ModelName, ServerReport, VersionRef, Window
 
 
 class Performance:
-    """Stores server reports and pushed snapshots, and compares them with rollback policies."""
+    """Stores server reports and snapshots, and checks the rollback triggers and the health of production versions."""
 
     def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 
     def record_server_report(self, report: ServerReport) -> None:
-        """Store a server's report, idempotent by (server, epoch, seq); a repeated report counts nothing twice."""
+        """Store a server's report; a repeated report (same server, epoch and seq) is not counted again."""
         now = self._clock()
         self._transactions.write(lambda tx: tx.store(RegistryStore).add_report(report, received_at=now))
 
     def servers(self) -> tuple[ServerState, ...]:
-        """The newest report of every server, by server name."""
+        """Give the newest report of every server, by server name."""
         return self._transactions.read(lambda store: store.servers())
 
     def prune_reports(self, before: datetime) -> None:
-        """Delete counters that no window starting at or after *before* needs."""
+        """Delete the counters that are not needed for windows starting at or after *before*."""
         self._transactions.write(lambda tx: tx.store(RegistryStore).prune_reports(before))
 
     def snapshot(self, ref: VersionRef, window: Window) -> Snapshot:
         """
-        The performance of *ref* in *window* from the servers' counters.
+        Measure the performance of *ref* in *window* from the servers' counters.
 
         Raises:
             VersionNotFound: The version does not exist.
@@ -61,7 +61,7 @@ class Performance:
 
     def snapshots(self, ref: VersionRef, *, ended_after: datetime) -> tuple[Snapshot, ...]:
         """
-        Recorded snapshots whose window ends after *ended_after*, by end.
+        Give the recorded snapshots whose window ends after *ended_after*, sorted by that end.
 
         Raises:
             VersionNotFound: The version does not exist.
@@ -75,9 +75,9 @@ class Performance:
 
     def record_snapshot(self, snapshot: Snapshot, *, by: str = "registry") -> RollbackCheck:
         """
-        Store a snapshot, and check the rollback triggers of the serving version now.
+        Store a snapshot, then check the model's rollback triggers now.
 
-        A snapshot of the same version, window and source is replaced.
+        An earlier snapshot of the same version, window and source is replaced.
 
         Raises:
             VersionNotFound: The version does not exist; nothing is stored.
@@ -99,16 +99,16 @@ class Performance:
         self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None
     ) -> RollbackCheck:
         """
-        Compare the serving version with the model's rollback policy; changes nothing.
+        Compare the performance of the production version with the model's rollback policy; changes nothing.
 
         Only measurements since the version last entered production count.
 
         Args:
-            window: Length of the window; None takes the policy's.
-            now: End of the window; None takes the clock's time.
+            window: The length of the window; None uses the policy's.
+            now: The end of the window; None uses the current time.
 
         Raises:
-            ModelNotFound: It has no version.
+            ModelNotFound: The model has no version.
         """
         moment = now or self._clock()
 
@@ -120,10 +120,10 @@ class Performance:
 
     def health(self, model: ModelName, *, now: datetime | None = None) -> HealthReport:
         """
-        Health of the serving version; ``unknown`` without data or without a serving version.
+        Give the health of the production version; ``unknown`` without data or without such a version.
 
         Raises:
-            ModelNotFound: It has no version.
+            ModelNotFound: The model has no version.
         """
         moment = now or self._clock()
 

@@ -1,4 +1,4 @@
-"""Policy documents: the YAML of one model, versioned, and the sections that the registry itself reads."""
+"""Policy documents: the versioned YAML of one model, and the sections that the registry reads."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ class RollbackPolicy:
     Bounds of the rollback triggers (section ``rollback``).
 
     Attributes:
-        error_rate, ood_rate: Shares of requests and of rows.
-        latency_ratio: Bound of the p95 latency, as a multiple of the expected p95.
-        drift_kl: KL divergence in nats, mean over features, its bias removed.
-        min_requests, min_requests_drift: Fewest requests at which a criterion (or drift) is measured.
-        window: Length of the window.
-        silence: A server counts as not answering if its last report is older (servers report every 2 s).
+        error_rate, ood_rate: The largest share of failed requests, and of rows outside the reference.
+        latency_ratio: The largest p95 latency, as a multiple of the expected p95.
+        drift_kl: The largest KL divergence in nats: the mean over features, with its bias subtracted.
+        min_requests, min_requests_drift: The smallest number of requests for measuring a criterion, and for measuring
+            drift.
+        window: The length of the measured window.
+        silence: A server whose last report is older counts as not answering; servers report every 2 s.
     """
 
     error_rate: float = 0.05
@@ -66,7 +67,7 @@ class RollbackPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernancePolicy:
     """
-    The flags that a version needs to reach users (section ``governance``).
+    The governance flags that a version needs for production and canary (section ``governance``).
 
     ``inherit``: flags pass from the parent version when code, dependencies and signature are equal.
     """
@@ -77,7 +78,7 @@ class GovernancePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Baking:
-    """The one key of section ``healing`` that the registry reads too."""
+    """The only key of the section ``healing`` that the registry reads."""
 
     bake: timedelta = timedelta(hours=24)
 
@@ -87,7 +88,7 @@ class PolicyDocument:
     """
     One version of a model's policy; version 0 is the default policy.
 
-    ``hash`` (hex SHA-256 of the canonical JSON of ``body``) stands in every decision the policy caused.
+    ``hash`` is the SHA-256 (hex) of the canonical JSON of ``body``; every decision based on the policy records it.
     """
 
     model: ModelName
@@ -98,11 +99,11 @@ class PolicyDocument:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the body."""
+        """The SHA-256 (hex) of the body."""
         return hashlib.sha256(to_json(self.body)).hexdigest()
 
     def section(self, name: str) -> dict[str, Any]:
-        """The section *name*; empty if the document lacks it, so that defaults apply."""
+        """The section *name*; empty if the document lacks the section, so that defaults apply."""
         found: dict[str, Any] = self.body.get(name) or {}
         return found
 
@@ -123,17 +124,17 @@ class PolicyDocument:
 
     @property
     def bake(self) -> timedelta:
-        """How long a former version stays loaded (``healing.bake``)."""
+        """How long a former production version stays loaded (``healing.bake``)."""
         own = {key: value for key, value in self.section("healing").items() if key == "bake"}
         return from_mapping(_Baking, own, at="healing").bake
 
 
 def checked_body(body: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Check *body* and return it in the stored form.
+    Check *body* and give the form in which it is stored.
 
     Raises:
-        InvalidPolicy: An unknown section, one that is no mapping, or a value the registry reads and cannot.
+        InvalidPolicy: A section is unknown or not a mapping, or a value that the registry reads is invalid.
     """
     for name, section in body.items():
         if name not in SECTIONS:

@@ -1,4 +1,4 @@
-"""Policies of models: versioned, checked where the registry itself reads them."""
+"""Store the policies of models as versions, after checking the sections that the registry reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mendel.values import ModelName, to_builtins
 
 
 class Policies:
-    """The policy documents of every model, each change a new version."""
+    """The policy documents of all models; every change is stored as a new version."""
 
     def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
         self._transactions = transactions
@@ -22,15 +22,16 @@ class Policies:
 
     def set(self, model: ModelName, body: Mapping[str, Any], *, by: str = "registry") -> PolicyDocument:
         """
-        Make *body* the newest policy of *model*; the same body again makes no new version.
+        Store *body* as the newest policy of *model*; an unchanged body makes no new version.
 
         Raises:
-            InvalidPolicy: An unknown section or key, or a value that does not fit, in what the registry itself reads.
+            InvalidPolicy: A section is unknown, or a section that the registry reads has an unknown key or invalid
+                value.
         """
         now = self._clock()
         checked = to_builtins(checked_body(body))
         draft = PolicyDocument(model=model, body=checked)
-        _ = (draft.rollback, draft.governance, draft.bake)  # each refuses what it cannot read
+        _ = (draft.rollback, draft.governance, draft.bake)  # raises for invalid values
 
         def work(tx: Transaction) -> PolicyDocument:
             store = tx.store(RegistryStore)
@@ -46,9 +47,9 @@ class Policies:
         return self._transactions.write(work)
 
     def of(self, model: ModelName) -> PolicyDocument:
-        """The newest policy of *model*; version 0 and an empty body, so every default, where none was set."""
+        """Give the newest policy of *model*; without one, version 0 with an empty body, so that all defaults apply."""
         return self._transactions.read(lambda store: current_policy(store, model))
 
     def history(self, model: ModelName) -> tuple[PolicyDocument, ...]:
-        """Every policy *model* ever had, oldest first."""
+        """Give all policies that *model* has had, oldest first."""
         return self._transactions.read(lambda store: store.policies(model))

@@ -1,4 +1,4 @@
-"""What the registry needs of a database and of an artefact store."""
+"""The ports of the registry: its database rows, and the artefact store."""
 
 from __future__ import annotations
 
@@ -31,156 +31,160 @@ class RegistryStore(Protocol):
     """
     The registry's rows, bound to one transaction (``tx.store(RegistryStore)``).
 
-    What is absent is None or an empty tuple; nothing here raises ``NotFound``. Its constraints hold the invariants
-    whoever writes: one version per number, uuid and idempotency key, at most one production version per model, at most
-    one open tenure per model.
+    A missing row is None or an empty tuple; no method raises ``NotFound``. Database constraints hold for every writer:
+    one version per number, uuid and idempotency key; at most one production version and one open production period per
+    model.
     """
 
     def models(self) -> tuple[ModelName, ...]:
         """Every model that has a version, by name."""
 
     def pending(self, model: ModelName, key: str) -> PendingRegistration | None:
-        """The registration under way for *key*."""
+        """Find the unfinished registration with *key*; None if there is none."""
 
     def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
-        """Registrations requested before *moment* and not ended, oldest first."""
+        """Give the unfinished registrations requested before *moment*, oldest first."""
 
     def put_pending(self, registration: PendingRegistration) -> None:
-        """Write or replace the registration of its model and key."""
+        """Write *registration*, replacing an earlier one of the same model and key."""
 
     def drop_pending(self, model: ModelName, key: str) -> None:
-        """Forget it; no error when it is gone."""
+        """Delete the registration; no error if it does not exist."""
 
     def version(self, ref: VersionRef) -> VersionRecord | None:
-        """The version of that number."""
+        """Find the version of *ref*; None if it does not exist."""
 
     def version_by_uuid(self, uuid: VersionUuid) -> VersionRecord | None:
-        """The version of that uuid, by an index."""
+        """Find the version with *uuid* through an index; None if it does not exist."""
 
     def version_by_key(self, model: ModelName, key: str) -> VersionRecord | None:
-        """The version that was registered under *key*."""
+        """Find the version that was registered with idempotency key *key*; None if there is none."""
 
     def version_by_digest(self, digest: Digest) -> VersionRecord | None:
-        """Some version whose served tree has that digest."""
+        """Find a version whose served files have *digest*; None if there is none."""
 
     def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
-        """Every version of any model that is delivered in that image, by model and number."""
+        """Give every version of any model contained in the image *digest*, by model and number."""
 
     def versions(self, model: ModelName) -> tuple[VersionRecord, ...]:
-        """Its versions, ascending by number."""
+        """Give the versions of *model*, ascending by number."""
 
     def add_version(self, record: VersionRecord) -> None:
         """
-        Insert it.
+        Insert a version.
 
         Raises:
-            AlreadyExists: Its number, uuid or idempotency key is taken.
+            AlreadyExists: The version's number, uuid or idempotency key is in use.
         """
 
     def replace_version(self, record: VersionRecord) -> None:
         """
-        Write the version of ``record.ref`` anew.
+        Replace the stored version of ``record.ref``.
 
         Raises:
-            Conflict: It would be the model's second production version.
+            Conflict: The model already has another production version.
         """
 
     def deployment(self, model: ModelName) -> Deployment | None:
-        """The desired state of *model*; None before its first change."""
+        """Give the desired state of *model*; None before its first change."""
 
     def deployments(self) -> tuple[Deployment, ...]:
-        """Every deployment, by model."""
+        """Give every deployment, sorted by model."""
 
     def put_deployment(self, deployment: Deployment) -> None:
         """
-        Write it, if its generation follows the stored one (0 where there is none) by one.
+        Write *deployment*; its generation must be the stored generation (0 without one) plus one.
 
         Raises:
-            GenerationConflict: It does not follow.
+            GenerationConflict: The generation is not the stored generation plus one.
         """
 
     def revision(self) -> int:
-        """How often :meth:`bump_revision` was called, ever."""
+        """Give the number of calls of :meth:`bump_revision` so far."""
 
     def bump_revision(self) -> int:
-        """Count one more change of what servers follow, and give the new revision."""
+        """Increase the revision of the servers' desired state by one; gives the new revision."""
 
     def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
-        """Every stretch in production, oldest first."""
+        """Give every production period of *model*, oldest first."""
 
     def open_tenure(self, tenure: ProductionPeriod) -> None:
         """
-        Begin it.
+        Begin a production period.
 
         Raises:
-            Conflict: One is open.
+            Conflict: The model has an open production period.
         """
 
     def close_tenure(self, model: ModelName, *, end: datetime, event: str) -> None:
-        """End the open one; no error when there is none."""
+        """End the open production period; no error if there is none."""
 
     def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
-        """Its gate records in the order they were added."""
+        """Give the gate records of *ref* in the order they were added."""
 
     def add_gate_record(self, ref: VersionRef, record: GateRecord) -> None:
-        """Append it."""
+        """Add a gate record to *ref*."""
 
     def policies(self, model: ModelName) -> tuple[PolicyDocument, ...]:
-        """Every version of the policy, ascending; without the default."""
+        """Give every stored policy version of *model*, ascending; the default policy is not stored."""
 
     def add_policy(self, document: PolicyDocument) -> None:
         """
-        Insert it.
+        Insert a policy version.
 
         Raises:
-            AlreadyExists: Its version is taken.
+            AlreadyExists: The policy's version number is in use.
         """
 
     def api_keys(self) -> tuple[ApiKey, ...]:
-        """Every key that holds, oldest first."""
+        """Give every API key that is not revoked, oldest first."""
 
     def key(self, digest: str) -> ApiKey | None:
-        """The key of that SHA-256 (hex)."""
+        """Find the API key with this SHA-256 (hex); None if there is none."""
 
     def add_key(self, key: ApiKey) -> None:
-        """Insert it."""
+        """Insert an API key."""
 
     def drop_key(self, digest: str) -> None:
-        """Forget it; no error when it is gone."""
+        """Delete the API key; no error if it does not exist."""
 
     def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
         """
-        Keep its counters, idempotent by (server, epoch, seq), and the report itself when it is its server's newest.
+        Store the counters of *report* once per (server, epoch, seq), and the report itself if it is the server's
+        newest.
 
-        Newest is the higher ``at``; within one epoch the higher ``seq``.
+        The newest report has the later ``at``; within one epoch, the higher ``seq``.
         """
 
     def servers(self) -> tuple[ServerState, ...]:
-        """Every server as it last reported, by name."""
+        """Give the newest report of every server, by name."""
 
     def growth(self, ref: VersionRef, window: Window) -> tuple[VersionCounters, ...]:
         """
-        By how much the counters of *ref* grew within *window*, one element per server and epoch.
+        Compute how much the counters of *ref* grew within *window*, one element per server and epoch.
 
-        That is the last report at or before ``window.end``, minus the last at or before ``window.start``; last is by
-        ``seq``. A late report changes what later calls answer, and nothing twice.
+        The growth is the last report at or before ``window.end`` minus the last at or before ``window.start``; the last
+        report has the highest ``seq``. A report that arrives late changes later results, but nothing is counted twice.
         """
 
     def prune_reports(self, before: datetime) -> None:
-        """Forget counters that no window starting at or after *before* needs."""
+        """Delete the counters that are not needed for windows starting at or after *before*."""
 
     def put_snapshot(self, snapshot: Snapshot, *, recorded_at: datetime) -> None:
-        """Write it; the same version, window and source again replaces it."""
+        """Write a snapshot, replacing an earlier one of the same version, window and source."""
 
     def snapshots(
         self, ref: VersionRef, *, ended_after: datetime, recorded_from: datetime | None = None
     ) -> tuple[Snapshot, ...]:
-        """Recorded snapshots whose window ends after *ended_after*, recorded at or after *recorded_from*, by end."""
+        """
+        Give the snapshots whose window ends after *ended_after*, recorded at or after *recorded_from* (None for all),
+        by end.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """What an artefact store is told of a tree, beside its files; ``key`` makes publishing idempotent."""
+    """The metadata with which an artefact store publishes files; ``key`` makes publishing idempotent."""
 
     key: str
     model: ModelName
@@ -191,7 +195,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A tree as the artefact store keeps it: it gives uuid and number."""
+    """The published files in the artefact store, with the uuid and number that the store assigned."""
 
     key: str
     uuid: VersionUuid
@@ -201,7 +205,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """What others see of a model's state machine in the artefact store: alias ``production`` and tags."""
+    """The state of a model as shown in the artefact store: the alias ``production`` and the tags."""
 
     production: int | None
     generation: int
@@ -210,7 +214,9 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignVersion:
-    """A version in the artefact store that was not born here; ``uuid`` None when it is no logged model."""
+    """
+    A version that was registered in the artefact store without Mendel; ``uuid`` is None if it has no logged model.
+    """
 
     model: str
     number: int
@@ -220,42 +226,45 @@ class ForeignVersion:
 
 class ArtifactStore(Protocol):
     """
-    Keeps trees of files as numbered versions; never reads what is in them, and never unpickles.
+    Stores directories of files as numbered versions; never interprets or unpickles the files.
 
-    Trees are immutable once published. Not bound to a transaction. Safe to share between threads; callers serialise
+    Published files are immutable. The store is not bound to a transaction. Threads may share it; callers must serialise
     :meth:`publish` per model.
 
     Raises:
-        StoreUnavailable: From any method, when it does not answer.
+        StoreUnavailable: Any method, if the store does not answer.
     """
 
     @property
     def mlflow_version(self) -> str | None:
-        """Of the MLflow behind it, if that is what it is."""
+        """The version of MLflow behind the store; None for another store."""
 
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
         """
-        Keep a copy of *tree*, and of *data* below it as ``data/``, under the next number of the model.
+        Store a copy of *tree*, and of *data* as ``data/`` in it, under the next version number of the model.
 
-        Looks up before it creates: the same key gives the same answer, and finishes what was begun.
+        Publishing is idempotent: the same key gives the same result, and completes an interrupted call.
         """
 
     def find(self, key: str) -> Published | None:
-        """What was published whole under *key*."""
+        """Find the completely published files of *key*; None if there are none."""
 
     def discard(self, key: str, *, uuid: VersionUuid | None = None) -> None:
-        """Delete what stands under *key*, whole or begun; only *uuid* where it is given; no error when nothing does."""
+        """
+        Delete what was published under *key*, completely or partly; with *uuid*, only that version. No error if nothing
+        exists.
+        """
 
     def tree(self, uuid: VersionUuid) -> Path:
         """
-        The directory of the published files, ``data/`` included, to read only.
+        Give the directory of the published files, including ``data/``, for reading only.
 
         Raises:
-            ArtifactNotFound: Nothing was published as *uuid*.
+            ArtifactNotFound: No files were published as *uuid*.
         """
 
     def mirror(self, model: ModelName, state: Mirror) -> Mirror:
-        """Make alias and tags agree with *state*, idempotently, and give back what is read afterwards."""
+        """Set alias and tags to *state*, idempotently; gives the state as read afterwards."""
 
     def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
-        """Versions of *model* in the store whose numbers are not *known*, by number."""
+        """Give the versions of *model* in the store whose numbers are not in *known*, by number."""

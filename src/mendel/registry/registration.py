@@ -1,4 +1,4 @@
-"""Asking for a version, and what one is told of it."""
+"""The request to register a version, and its result."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ _METADATA_VERSION = "1.0"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """
-    Asks for one new version.
+    A request to register a new version.
 
     Attributes:
-        flavor: The flavour that loads it; the ``MLmodel`` of the tree must hold it.
-        signature: None takes the one in the ``MLmodel``, if there is one.
+        flavor: The flavour for loading the version; the ``MLmodel`` file must contain it.
+        signature: The signature; None uses the signature in the ``MLmodel`` file, if any.
         stage: ``development``, or ``sandbox`` for a candidate.
-        idempotency_key: Two calls with one key and the same content make one version. None: every call makes a new one.
-        by: Who registers.
-        release_tag: None takes the image's, where there is one.
-        image: The container image that delivers the version.
+        idempotency_key: Calls with the same key and content make one version. With None, every call makes a new
+            version.
+        by: The id of the user, key or process that registers.
+        release_tag: The release of the version; None uses the image's release, if any.
+        image: The container image that contains the version.
     """
 
     model: ModelName
@@ -77,9 +78,9 @@ class Registration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRegistration:
     """
-    A registration under way: its artefact may be published, its version is listed nowhere.
+    A registration in progress: its artefact may be published, but the version is not listed.
 
-    ``swept`` is set by the sweeper before it deletes the artefact; such a registration can no longer end.
+    ``swept`` is set before the cleanup deletes the artefact; the registration can then no longer be completed.
     """
 
     model: ModelName
@@ -93,15 +94,15 @@ class PendingRegistration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
     """
-    What registering answers.
+    The result of a registration.
 
     Attributes:
         model_id: ``name/version``.
-        signature: As MLflow prints it, or None.
-        artifact_path: Where the artefact store keeps the tree.
-        mlflow_version: Of the MLflow that keeps it; None with another store.
-        model_type, is_baseline: Of a baseline only.
-        baseline_id, contributor, delta_metrics: Of an improved model only.
+        signature: The signature as MLflow prints it, or None.
+        artifact_path: The artefact's path in the artefact store.
+        mlflow_version: The version of MLflow that stores the artefact; None for another store.
+        model_type, is_baseline: Set only for a baseline.
+        baseline_id, contributor, delta_metrics: Set only for an improved model.
     """
 
     model_id: str
@@ -124,7 +125,7 @@ class Registered:
 
     @classmethod
     def of(cls, record: VersionRecord, *, artifact_path: str, mlflow_version: str | None) -> Registered:
-        """Tell what *record* is, in the words of the contract."""
+        """Make the result from the stored *record*."""
         improvement = record.improvement
         baseline = record.metadata.get("is_baseline") is True
         return cls(
@@ -148,7 +149,7 @@ class Registered:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON has it: the fields of a baseline or an improved model only where they mean something."""
+        """Convert to the JSON form; fields of baselines and improved models appear only for such models."""
         tree: dict[str, Any] = to_builtins(self)
         optional = ("model_type", "is_baseline", "baseline_id", "contributor", "delta_metrics")
         return {key: value for key, value in tree.items() if key not in optional or value is not None}
@@ -156,10 +157,10 @@ class Registered:
 
 def require_same_release(image: VersionImage | None, release_tag: str | None) -> None:
     """
-    Let an image pass that is of *release_tag*, as far as both are known.
+    Check that *image* has the release *release_tag*; unknown values are not compared.
 
     Raises:
-        Conflict: They are of two releases.
+        Conflict: Image and version have different releases.
     """
     known = None if image is None else image.release_tag
     if image is not None and None not in {known, release_tag} and known != release_tag:
@@ -179,13 +180,13 @@ class RegistrationMetadata:
     hokusai_version: str = _METADATA_VERSION
 
     def beside(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The metadata as a version keeps it, with the maker's own keys beside; the maker's never replace these."""
+        """Make the stored metadata: the maker's keys, and these keys, which take precedence."""
         return {**(given or {}), **to_builtins(self)}
 
 
 def default_name(model_type: str, *, baseline: bool) -> ModelName:
     """
-    The name of a model registered without one.
+    Give the default name of a model that is registered without a name.
 
     >>> default_name("lead_scoring", baseline=True), default_name("ranking", baseline=False)
     ('hokusai_lead_scoring_baseline', 'hokusai_ranking_improved')

@@ -1,4 +1,4 @@
-"""The registry, composed of its parts."""
+"""The registry, composed of lifecycle, versions, performance and policies."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mendel.registry.versions import Versions
 
 class Registry:
     """
-    Models, their versions, and what is served.
+    The registry of models, their versions, and the versions that are served.
 
-    Safe to share between threads; several processes may share one database. Every change is one transaction together
-    with its events.
+    Threads may share a registry, and processes may share its database. Every change is one transaction together with
+    its events.
 
     Args:
-        unit: Carries the :class:`RegistryStore`.
-        artifacts: Keeps the files of versions.
-        clock: The current time.
-        new_id: Ids of events, and of registrations that bring no idempotency key.
+        unit: Gives transactions with a :class:`RegistryStore`.
+        artifacts: Stores the files of versions.
+        clock: Gives the current time.
+        new_id: Makes ids for events, and for registrations without an idempotency key.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""When the serving version's performance asks for a remedy: a pure decision over snapshots."""
+"""Decide from snapshots whether the production version's performance requires a remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HIGH_ERROR_RATE = 0.10
 
 
 class Criterion(StrEnum):
-    """What is held against its bound."""
+    """The quantity that a rollback trigger compares with its bound."""
 
     ERROR_RATE = "error_rate"
     LATENCY = "latency"
@@ -25,7 +25,7 @@ class Criterion(StrEnum):
 
 
 class Remedy(StrEnum):
-    """What the cause asks for, before healing has weighed it."""
+    """The remedy that fits the cause, before healing decides."""
 
     ROLLBACK = "rollback"
     RETRAIN = "retrain"
@@ -33,7 +33,10 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriterionReading:
-    """One criterion: what was measured, the bound, and whether the measurement is strictly above it."""
+    """
+    One criterion: the measurement, the bound, and ``holds``, which is true if the measurement is strictly above the
+    bound.
+    """
 
     criterion: Criterion
     measurement: Measurement
@@ -45,16 +48,16 @@ class CriterionReading:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackCheck:
     """
-    What the triggers say of the version that serves.
+    The result of checking the rollback triggers for the production version.
 
     Attributes:
-        version: None when none serves.
-        should_roll_back: Some criterion holds.
-        reasons: One sentence per criterion that holds, in the table's order.
-        evidence: Every criterion, measured or not.
-        severity: None when nothing holds.
-        remedy: What the cause asks for: rollback for faults and latency, retrain for drift and OOD, which the former
-            version would meet too; always rollback under the profile ``classic``. None when nothing holds.
+        version: The number of the version in production; None without one.
+        should_roll_back: Whether a measurement is above its bound.
+        reasons: One sentence for each measurement above its bound.
+        evidence: The readings of all criteria, measured or not.
+        severity: The severity; None if no measurement is above its bound.
+        remedy: Rollback for faults and latency; retrain for drift and OOD, which would affect the former version too;
+            always rollback with the profile ``classic``. None if no measurement is above its bound.
     """
 
     model: ModelName
@@ -76,13 +79,13 @@ def judge(
     silent: str | None = None,
 ) -> tuple[CriterionReading, ...]:
     """
-    Hold the mean of *snapshots* against each bound.
+    Compare the means of *snapshots* with the policy's bounds.
 
-    Means are weighted by ``num_requests`` where every snapshot gives it, plain otherwise. Comparisons are strict, on
-    values rounded to 1e-9.
+    Means are weighted by ``num_requests`` if every snapshot has it. Values are rounded to 1e-9 and must be strictly
+    above the bound.
 
     Args:
-        silent: Why the version does not answer at all, where it is known not to.
+        silent: The reason why the version does not answer; None if it answers or this is unknown.
     """
     few, few_drift = policy.min_requests, policy.min_requests_drift
     error = mean_of(snapshots, "error_rate", at_least=few)
@@ -114,8 +117,8 @@ def judge(
 
 def severity_of(readings: Sequence[CriterionReading]) -> Severity | None:
     """
-    Critical when the model cannot answer (it is silent, or every request fails), high above 10 % errors, else medium;
-    None when nothing holds.
+    Give critical if the model cannot answer or every request fails, high above 10 % errors, else medium; None without a
+    crossed bound.
     """
     held = {r.criterion: r.measurement for r in readings if r.holds}
     if not held:
@@ -128,7 +131,7 @@ def severity_of(readings: Sequence[CriterionReading]) -> Severity | None:
 
 
 def remedy_of(readings: Sequence[CriterionReading], profile: Profile) -> Remedy | None:
-    """What the causes that hold ask for; a fault of the version outweighs a change of its inputs."""
+    """Give the remedy for the crossed bounds; a fault of the version takes precedence over a change of its inputs."""
     held = {reading.criterion for reading in readings if reading.holds}
     if not held:
         return None
@@ -138,7 +141,9 @@ def remedy_of(readings: Sequence[CriterionReading], profile: Profile) -> Remedy 
 
 
 def mean_of(snapshots: Sequence[Snapshot], field: str, *, at_least: int = 1) -> Measurement:
-    """The mean of one field over the snapshots that measured it, weighted by requests where all say how many."""
+    """
+    Compute the mean of *field* over the snapshots that measured it, weighted by requests if all snapshots count them.
+    """
     found = [(value, s.num_requests) for s in snapshots if (value := getattr(s, field)) is not None]
     if not found:
         return NotMeasured(reason="insufficient_data", have=0, need=at_least)

@@ -1,4 +1,4 @@
-"""What the triggers and the health of the serving version are judged by: pure, over rows that were read."""
+"""Select the measurements of the production version that decide about rollback triggers and health."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from mendel.values import ModelName, VersionCounters, VersionRef, Window
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingWindow:
     """
-    Which measurements of the serving version count.
+    The rule of which measurements of the production version count.
 
     Attributes:
-        counters: The window of its counters: not before it entered production.
-        ended_after: Recorded snapshots count whose window ends later.
-        recorded_from: Recorded snapshots count that were recorded at or after this; it entered production then.
+        counters: The window for counters, clipped to the time in production.
+        ended_after: A recorded snapshot counts only if its window ends after this time.
+        recorded_from: A recorded snapshot counts only if it was recorded at or after this time, when the version
+            entered production.
     """
 
     ref: VersionRef
@@ -35,7 +36,10 @@ class ServingWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingEvidence:
-    """What was measured of the version in production; without a version there are no snapshots."""
+    """
+    The measurements of the version in production; without such a version, ``record`` is None and there are no
+    snapshots.
+    """
 
     record: VersionRecord | None
     since: datetime | None
@@ -46,19 +50,19 @@ class ServingEvidence:
 
 
 def serving_window(ref: VersionRef, since: datetime | None, window: Window) -> ServingWindow:
-    """What counts in *window* for the version *ref*, in production *since* (None: since *window* began)."""
+    """Make the rule for *window* and the version *ref*, in production *since* (None: since the start of *window*)."""
     entered = since or window.start
     clipped = Window(min(max(window.start, entered), window.end), window.end)
     return ServingWindow(ref=ref, counters=clipped, ended_after=window.start, recorded_from=entered)
 
 
 def in_production_since(tenures: Sequence[ProductionPeriod]) -> datetime | None:
-    """When the open stretch of *tenures* (oldest first) began; None: there is none."""
+    """Give when the current production period of *tenures* (oldest first) began; None if the last period has ended."""
     return tenures[-1].start if tenures and tenures[-1].end is None else None
 
 
 def policy_window(policy: PolicyDocument, now: datetime, length: timedelta | None = None) -> Window:
-    """The window before *now* that the rollback policy looks at, or the last *length*."""
+    """Make the window before *now* of the given *length*, or of the rollback policy's length if None."""
     return Window.before(now, length or policy.rollback.window)
 
 
@@ -72,11 +76,12 @@ def evidence_of(
     policy: PolicyDocument,
 ) -> ServingEvidence:
     """
-    Put what was read together; where the counters say something, they stand instead of snapshots made of counters.
+    Combine the measurements; if the counters show requests, they replace recorded snapshots that were made from
+    counters.
 
     Args:
-        counted: By how much the counters of the version grew in ``window.counters``.
-        recorded: The recorded snapshots that count.
+        counted: The growth of the version's counters in ``window.counters``.
+        recorded: The recorded snapshots that count by the rule *window*.
     """
     live = snapshot_of(record.ref, window.counters, total(record.ref, counted))
     if live.num_requests:
@@ -92,12 +97,12 @@ def evidence_of(
 
 
 def nothing_serves(policy: PolicyDocument, window: Window, servers: Sequence[ServerState]) -> ServingEvidence:
-    """The evidence of a model without a version in production."""
+    """Make the evidence for a model without a version in production."""
     return ServingEvidence(record=None, since=None, window=window, snapshots=(), servers=tuple(servers), policy=policy)
 
 
 def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck:
-    """Hold the evidence against the bounds of the policy."""
+    """Compare the evidence with the bounds of the rollback policy."""
     policy = evidence.policy
     if evidence.record is None:
         return RollbackCheck(model=model, version=None, window=evidence.window, policy_hash=policy.hash)
@@ -122,7 +127,7 @@ def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck
 
 
 def health_report(model: ModelName, evidence: ServingEvidence, now: datetime) -> HealthReport:
-    """How the serving version is; ``unknown`` where there is no data or nothing serves."""
+    """Give the health of the version in production; ``unknown`` without data or without such a version."""
     metrics = metrics_of(evidence.snapshots)
     available = availability_of(model, evidence.servers, evidence.policy.rollback.silence, now)
     outage = available.outage if evidence.record else None

@@ -1,4 +1,4 @@
-"""The performance of one version in one window, from counters that only grow."""
+"""The performance of one version in one window, computed from cumulative counters."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Snapshot:
     The performance of a version in a window; a field that is None was not measured.
 
     Attributes:
-        source: ``counters`` for what the registry computed itself, else who measured it.
-        num_requests: None where the source did not say; its numbers are then not weighted.
-        error_rate: Requests that the model failed or let time out, of all requests.
-        timeout_rate: The part of them that timed out.
-        ood_rate: Rows outside the reference, of all rows.
-        input_drift_score: KL divergence in nats, mean over features, its bias (bins - 1) / (2 n) removed.
+        source: ``counters`` for a snapshot computed by the registry, else the name of the program that measured.
+        num_requests: The number of requests; None if unknown, and the snapshot is then not weighted.
+        error_rate: The share of requests in which the model failed or timed out.
+        timeout_rate: The share of requests that timed out.
+        ood_rate: The share of rows outside the reference.
+        input_drift_score: The KL divergence in nats: the mean over features, minus its bias (bins - 1) / (2 n).
     """
 
     ref: VersionRef
@@ -57,19 +57,18 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """A server as it last reported, and when that reached the hub, by the hub's clock."""
+    """A server's newest report, and when it reached the hub by the hub's clock."""
 
     report: ServerReport
     received_at: datetime
 
     @property
     def name(self) -> str:
-        """The server's own name."""
         return self.report.server
 
 
 def grown(before: VersionCounters | None, after: VersionCounters) -> VersionCounters:
-    """What was counted between two reports of one epoch; *before* None: since the epoch began."""
+    """Compute the counts between two reports of one epoch; *before* None counts from the start of the epoch."""
     if before is None:
         return after
     return VersionCounters(
@@ -86,7 +85,7 @@ def grown(before: VersionCounters | None, after: VersionCounters) -> VersionCoun
 
 
 def total(ref: VersionRef, parts: Iterable[VersionCounters]) -> VersionCounters:
-    """The sum of counters over servers and epochs."""
+    """Sum the counters over servers and epochs."""
     counted = [VersionCounters(model=ref.model, version=ref.number), *parts]
     return VersionCounters(
         model=ref.model,
@@ -102,7 +101,7 @@ def total(ref: VersionRef, parts: Iterable[VersionCounters]) -> VersionCounters:
 
 
 def snapshot_of(ref: VersionRef, window: Window, counted: VersionCounters) -> Snapshot:
-    """The snapshot that *counted*, the growth of the counters within *window*, amounts to."""
+    """Compute the snapshot from *counted*, the growth of the counters within *window*."""
     seconds = window.length / timedelta(seconds=1)
     faults = min(counted.requests, counted.model_errors + counted.timeouts)
     return Snapshot(
@@ -122,9 +121,11 @@ def snapshot_of(ref: VersionRef, window: Window, counted: VersionCounters) -> Sn
 
 def latency_percentile(buckets: Sequence[int], q: float) -> float | None:
     """
-    The *q*-quantile of a latency histogram in milliseconds, linear within its bucket; None when it is empty.
+    The *q*-quantile of a latency histogram in milliseconds, interpolated linearly within its bucket; None for an empty
+    histogram.
 
-    Buckets are those of ``LATENCY_BOUNDS_MS``, the first from 0; what lies above the last bound counts as that bound.
+    The upper ends of the buckets are ``LATENCY_BOUNDS_MS``; the first begins at 0. A quantile above the last bound
+    gives that bound.
 
     >>> latency_percentile([0, 0, 10] + [0] * 22, 0.5)
     0.75

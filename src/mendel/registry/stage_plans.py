@@ -1,4 +1,4 @@
-"""The transition table of stages, and plans for every change of stage or deployment."""
+"""The table of allowed stage transitions, and plans for every change of stage or deployment."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TRANSITIONS: Mapping[Stage, tuple[Stage, ...]] = {
     Stage.ROLLBACK: (Stage.SANDBOX, Stage.DEPRECATED),
     Stage.DEPRECATED: (),
 }
-"""Every move there is."""
+"""The allowed transitions, from each stage."""
 
 _UNFIT_TO_RETURN = frozenset({Stage.ROLLBACK, Stage.DEPRECATED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageChange:
-    """A version moves; ``why`` in a word or a sentence."""
+    """A change of one version's stage; ``why`` is the reason as a word or sentence."""
 
     ref: VersionRef
     before: Stage
@@ -46,12 +46,12 @@ class StageChange:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    One change of a model's life, to be carried out in one transaction.
+    A change of one model, to be applied in one transaction.
 
     Attributes:
-        changes: Stage changes in an order that never has two production versions.
-        deployment: The desired state afterwards, one generation up; None: it stays.
-        governance: Flags that the version gains by inheritance.
+        changes: The stage changes, ordered so that there are never two production versions.
+        deployment: The new deployment, one generation higher; None if unchanged.
+        governance: The governance flags that the version inherits.
     """
 
     changes: tuple[StageChange, ...]
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelState:
-    """What decisions about one model look at, read in one transaction."""
+    """The facts about one model that plans are made from, read in one transaction."""
 
     deployment: Deployment
     versions: Mapping[int, VersionRecord]
@@ -70,17 +70,17 @@ class ModelState:
 
     @property
     def serving(self) -> VersionRecord | None:
-        """The production version."""
+        """The production version, or None."""
         number = self.deployment.production
         return None if number is None else self.versions[number]
 
 
 def require_transition(before: Stage, after: Stage) -> None:
     """
-    Let only the moves of the table pass.
+    Check that the transition is in the table.
 
     Raises:
-        IllegalTransition: Any other; says which are possible.
+        IllegalTransition: The transition is not allowed; the message names the allowed ones.
 
     >>> require_transition(Stage.SANDBOX, Stage.PRODUCTION)
     >>> require_transition(Stage.DEPRECATED, Stage.SANDBOX)
@@ -105,19 +105,19 @@ def plan_promotion(
     now: datetime,
 ) -> Plan:
     """
-    Decide whether *candidate* may become the production version, and what that changes.
+    Check that *candidate* may become the production version, and plan the change.
 
-    The former production version goes to sandbox and stays loaded; a canary that is not the candidate is demoted.
+    The former production version moves to sandbox and stays loaded. Another version in canary moves to sandbox.
 
     Args:
-        gate: The newest gate record of exactly this version.
-        override: Stands in for a passing gate record, and for nothing else.
+        gate: The newest gate record of *candidate*.
+        override: Replaces a passing gate record, but no other check.
 
     Raises:
-        GenerationConflict: Somebody changed the deployment since *expected_generation*.
-        IllegalTransition: The candidate's stage does not lead to production.
-        PromotionRefused: Governance, gates or signature stand against it; carries every reason.
-        NeedsNewImage: It belongs to other code or dependencies than the serving version.
+        GenerationConflict: The deployment's generation is not *expected_generation*.
+        IllegalTransition: No transition leads from the candidate's stage to production.
+        PromotionRefused: Governance, gates or signature forbid the promotion; the error has every reason.
+        NeedsNewImage: The candidate needs other code or dependencies than the production version.
     """
     _require_generation(state.deployment, expected_generation)
     require_transition(candidate.stage, Stage.PRODUCTION)
@@ -150,11 +150,11 @@ def plan_canary(
     now: datetime,
 ) -> Plan:
     """
-    Decide whether *candidate* may see *share* of the traffic beside production, or another share than it has.
+    Check that *candidate* may receive *share* of the traffic beside production, and plan the change.
 
     Raises:
-        Conflict: There is no production version, or another canary runs.
-        IllegalTransition, PromotionRefused, NeedsNewImage: As for a promotion.
+        Conflict: The model has no production version, or another version is in canary.
+        IllegalTransition, PromotionRefused, NeedsNewImage: As in :func:`plan_promotion`.
     """
     if not 0 < share < 1:
         raise InvalidValue(
@@ -190,16 +190,16 @@ def plan_canary(
 
 def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime | None = None) -> Plan:
     """
-    Decide what to return to: the most recent former production version that is neither rolled back nor deprecated,
-    or *to*, or the version that was in production at *to_time*.
+    Plan the return to a former production version: *to*, or the version in production at *to_time*, or the most recent
+    one that is neither in stage rollback nor deprecated.
 
-    Exempt from gates, governance and cooldown; never from signature and code.
+    Gates, governance and cooldown are not checked, but signature and code are.
 
     Raises:
-        NothingToReturnTo: No version serves, or none fits.
-        IllegalTransition: The version named stands in a stage that does not lead to production.
-        PromotionRefused: Its signature does not take what the serving one takes.
-        NeedsNewImage: It belongs to other code.
+        NothingToReturnTo: No version is in production, or no former version is fit.
+        IllegalTransition: No transition leads from the stage of the named version to production.
+        PromotionRefused: The version would reject requests that the production version accepts.
+        NeedsNewImage: The version needs other code.
     """
     serving = state.serving
     if serving is None:
@@ -229,13 +229,13 @@ def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime
 
 def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, undeploy: bool) -> Plan:
     """
-    Decide a move that brings nothing into production or canary.
+    Plan a stage change that brings no version into production or canary.
 
-    A version that leaves canary, or is deprecated, leaves the deployment too.
+    A version that leaves canary or is deprecated is removed from the deployment.
 
     Raises:
-        IllegalTransition: Not in the table.
-        Conflict: In the table, but reached by another verb: promote, canary or roll_back.
+        IllegalTransition: The transition is not allowed.
+        Conflict: The transition is allowed only through promote, canary or roll_back.
     """
     require_transition(record.stage, after)
     if after in {Stage.PRODUCTION, Stage.CANARY, Stage.ROLLBACK}:
@@ -254,7 +254,7 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
 
 
 def plan_release_of_kept(state: ModelState, *, now: datetime) -> Plan:
-    """Drop from ``keep`` the versions whose bake is over: as long ago as the policy's bake, or never in production."""
+    """Plan to remove from ``keep`` the versions whose production period ended at least the policy's bake time ago."""
     ends = {t.version: t.end for t in state.tenures if t.end is not None}
     keep = tuple(
         v for v in state.deployment.keep if (ended := ends.get(v)) is not None and now < ended + state.policy.bake

@@ -1,4 +1,4 @@
-"""Apply plans: stages, deployment, production periods and events change together or not at all."""
+"""Apply plans: stages, deployment, production periods and events change in one transaction."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mendel.registry.version_records import VersionRecord
 from mendel.values import Deployment, ModelName, Stage, VersionRef
 
 MIRROR_ALIAS = "mirror_alias"
-"""The workflow that makes the artefact store's alias and tags agree; its input is ``{"model": name}``."""
+"""The workflow that copies stages to the artefact store's alias and tags; its input is ``{"model": name}``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """Actor, time and reason of a change."""
+    """The actor, time and reason of a change."""
 
     by: str
     at: datetime
@@ -35,7 +35,7 @@ class StageTransitions:
         self._transactions = transactions
 
     def cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
-        """The event that causes *plan*, about the version of *record*."""
+        """Make the event that causes *plan*, about the version of *record*."""
         return self._transactions.version_event(
             kind,
             record,
@@ -52,7 +52,7 @@ class StageTransitions:
         """
         Write the changes of *plan*.
 
-        Tenures begin and end with *cause*, or with the stage change where *cause* is None.
+        Production periods record *cause* as their event, or the stage change if *cause* is None.
         """
         store = tx.store(RegistryStore)
         for change in plan.changes:
@@ -95,10 +95,9 @@ class StageTransitions:
 
 def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> ModelState:
     """
-    Read what a plan for *model* needs: deployment, tenures, policy, and every version deployed now or formerly in
-    production.
+    Read the facts for a plan: deployment, production periods, policy, and all deployed or formerly deployed versions.
 
-    *more*: further versions, added with their parents.
+    The versions *more* are added together with their parents.
     """
     deployment = deployment_of(store, model)
     tenures = store.tenures(model)
@@ -114,22 +113,22 @@ def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> Mo
 
 
 def deployment_of(store: RegistryStore, model: ModelName) -> Deployment:
-    """The deployment of *model*; an empty one of generation 0 before the first change."""
+    """Give the deployment of *model*; an empty one of generation 0 before the first change."""
     return store.deployment(model) or Deployment(model=model)
 
 
 def after(state: ModelState, plan: Plan) -> Deployment:
-    """The deployment after *plan* is applied."""
+    """Give the deployment after *plan*."""
     return plan.deployment or state.deployment
 
 
 def entering(plan: Plan, state: ModelState, stage: Stage) -> VersionRecord:
-    """The version that *plan* moves to *stage*."""
+    """Find the version that *plan* moves to *stage*."""
     return next(state.versions[change.ref.number] for change in plan.changes if change.after is stage)
 
 
 def newest_gate(store: RegistryStore, ref: VersionRef) -> GateRecord | None:
-    """The newest gate record of *ref*, which decides its promotion."""
+    """Find the newest gate record of *ref*, which decides about promotion; None if there is none."""
     records = store.gate_records(ref)
     return records[-1] if records else None
 

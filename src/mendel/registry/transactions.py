@@ -1,4 +1,4 @@
-"""Transactions of the registry: reads, writes that happen once per workflow step, and the events they append."""
+"""The registry's transactions: reads, writes that happen once per workflow step, and their events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFacts:
-    """What the data of every event about a version says, whatever happened."""
+    """The facts in the data of every event about a version."""
 
     model_id: str
     idempotency_key: str
@@ -44,8 +44,8 @@ class VersionFacts:
 class RegistryTransactions:
     """
     Args:
-        unit: Carries the :class:`RegistryStore`.
-        new_id: Ids of events, and of registrations that bring no idempotency key.
+        unit: Gives transactions with a :class:`RegistryStore`.
+        new_id: Makes ids for events, and for registrations without an idempotency key.
     """
 
     def __init__(self, unit: UnitOfWork, new_id: NewId) -> None:
@@ -57,31 +57,34 @@ class RegistryTransactions:
         return self._unit.read(lambda tx: work(tx.store(RegistryStore)))
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* in one transaction, repeated whole when another writer was faster."""
+        """Run *work* in one transaction; if another writer interferes, the whole transaction runs again."""
         return self._unit.write(work)
 
     def write_once(self, kind: type[T], work: Callable[[Transaction], T], step: StepKey | None) -> T:
-        """Run *work*, once per *step* if one is given; a repeated step returns the stored result, read as *kind*."""
+        """
+        Run *work* once per *step*; a repeated step gets the stored result, decoded as *kind*. Without *step*, run it
+        each time.
+        """
         if step is None:
             return self._unit.write(work)
         return from_builtins(self._unit.write_once(step, lambda tx: to_builtins(work(tx))), kind)
 
     def event(self, kind: str, subject: str, by: str, now: datetime, **data: Any) -> Event:
-        """A new event of the ledger, with its own id."""
+        """Make an event for the ledger with a new id."""
         return Event(id=self.new_id(), type=kind, subject=subject, time=now, actor=by, data=to_builtins(data))
 
     def version_event(self, kind: str, record: VersionRecord, by: str, now: datetime, **data: Any) -> Event:
-        """A new event about the version of *record*, with the facts that every such event has."""
+        """Make an event about the version of *record*, with the facts in every such event."""
         facts = to_builtins(VersionFacts.of(record, now))
         return self.event(kind, str(record.ref), by, now, **{**facts, **data})
 
 
 class ModelLocks:
-    """One lock per model, for calls to the artefact store that must not run side by side in one process."""
+    """One lock per model, so that one process does not call the artefact store for a model in parallel."""
 
     def __init__(self) -> None:
         self._locks: defaultdict[ModelName, threading.Lock] = defaultdict(threading.Lock)
 
     def of(self, model: ModelName) -> threading.Lock:
-        """The lock of *model*; the same object at every call."""
+        """Give the lock of *model*, the same object in every call."""
         return self._locks[model]

@@ -1,4 +1,4 @@
-"""What a model version is and carries."""
+"""A model version as the registry stores it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 class VersionStatus(StrEnum):
-    """Whether a version is registered whole, or its registration is still under way (and it is listed nowhere)."""
+    """Whether the registration of a version is complete or still in progress; a version in progress is not listed."""
 
     PENDING = "pending"
     READY = "ready"
@@ -23,7 +23,9 @@ class VersionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """Who set a governance flag, and when; ``by`` reads ``policy <hash>`` where a policy passed it on."""
+    """
+    The actor and time of a governance approval; ``by`` is ``policy <hash>`` if the policy passed it on from the parent.
+    """
 
     by: str
     at: datetime
@@ -31,7 +33,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Governance:
-    """The flags that stand between a version and users; None: not given."""
+    """The governance flags of a version, required for production and canary; None means not approved."""
 
     policy_compliant: Approval | None = None
     bias_check_passed: Approval | None = None
@@ -39,7 +41,7 @@ class Governance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a version comes of, as far as its maker said."""
+    """The origin of a version, as stated by its maker."""
 
     training_dataset_size: int | None = None
     training_timestamp: datetime | None = None
@@ -50,7 +52,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectations:
-    """What the maker expects in production; the latency trigger measures against ``latency_p95_ms``."""
+    """The maker's expectations for production; the latency trigger compares with ``latency_p95_ms``."""
 
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
@@ -65,7 +67,7 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectSource:
-    """The classifier a version was trained for: its repository (path or URL), release tag and name."""
+    """The project of a version: its repository (path or URL), release tag and classifier."""
 
     repository: str
     classifier: str
@@ -75,12 +77,12 @@ class ProjectSource:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionImage:
     """
-    The container image that a version is delivered in.
+    The container image that contains a version.
 
     Attributes:
-        reference: As it was given, ``name:tag`` or ``name@digest``.
-        digest: Of the manifest: what was meant, wherever the tag moves.
-        release_tag: The release that the image's label names; None for an image of a working tree.
+        reference: The image reference as given, ``name:tag`` or ``name@digest``.
+        digest: The manifest digest, which stays valid when the tag moves.
+        release_tag: The release in the image's label; None for an image of a working tree.
     """
 
     reference: str
@@ -91,9 +93,9 @@ class VersionImage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Improvement:
     """
-    A contribution over a baseline.
+    An improvement of a baseline by a contributor.
 
-    ``delta_metrics`` are claimed by the contributor until a runner has computed them again.
+    ``delta_metrics`` are the contributor's claims until a runner has recomputed them.
     """
 
     baseline: VersionRef
@@ -111,15 +113,15 @@ class Improvement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRecord:
     """
-    One registered version: immutable but for stage, governance and image.
+    A registered version; immutable except stage, governance and image.
 
     Attributes:
-        artifact_digest: Of the served tree, ``data/`` left out.
-        data_digest: Of the data directory kept beside it, where there is one.
-        flavors: As its ``MLmodel`` names them, sorted; ``flavor`` is the one that loads it.
-        training_fingerprint: Of the training rows, whatever file they came in.
-        reference_digest: Of ``mendel/reference.json``, where training data were given.
-        image: The container image it is delivered in, where one was recorded.
+        artifact_digest: The digest of the served files, without ``data/``.
+        data_digest: The digest of the version's data directory, or None.
+        flavors: The flavours in the ``MLmodel`` file, sorted; ``flavor`` is used for loading.
+        training_fingerprint: The fingerprint of the training rows, independent of the file format, or None.
+        reference_digest: The digest of ``mendel/reference.json``; None without training data.
+        image: The container image that contains the version, or None.
         metadata: The maker's own keys.
     """
 
@@ -158,27 +160,26 @@ class VersionRecord:
 
     @property
     def status(self) -> VersionStatus:
-        """Ready: what is only pending has no number yet, and is no version."""
+        """Always ready: an unfinished registration has no version record."""
         return VersionStatus.READY
 
     @property
     def model(self) -> ModelName:
-        """The model that owns it."""
         return self.ref.model
 
     @property
     def number(self) -> int:
-        """Its number, from 1."""
+        """The version number, from 1."""
         return self.ref.number
 
     @property
     def model_id(self) -> str:
-        """``name/version``."""
+        """The text ``name/version``."""
         return f"{self.model}/{self.number}"
 
     @property
     def served(self) -> ServedVersion:
-        """What servers need of it."""
+        """The part of the record that servers need."""
         return ServedVersion(
             number=self.number,
             uuid=self.uuid,

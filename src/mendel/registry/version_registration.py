@@ -1,4 +1,4 @@
-"""Steps of registering: a row first, then the artefact, then the version and its event together."""
+"""The steps of a registration: first a row, then the artefact, then version and event in one transaction."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _REFERENCE = "mendel/reference.json"
 
 def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
     """
-    Return *descriptor* if it names *flavor*.
+    Check that *descriptor* contains *flavor*, and return it.
 
     Raises:
-        InvalidInput: It does not.
+        InvalidInput: The ``MLmodel`` file has no such flavour.
     """
     if flavor not in descriptor.flavors:
         raise InvalidInput(
@@ -34,10 +34,10 @@ def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
 
 def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
     """
-    The digest of the data kept beside *tree*; None without data.
+    Hash the data directory of the version; None without data.
 
     Raises:
-        InvalidInput: *data* is given, and *tree* has its own.
+        InvalidInput: *data* is given although *tree* contains ``data/``.
     """
     inside = tree / DATA_DIRECTORY
     if data is not None and inside.exists():
@@ -49,7 +49,7 @@ def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
 
 
 def reference_digest_of(tree: Path) -> Digest | None:
-    """The digest of the drift reference in *tree*; None without one."""
+    """Hash the drift reference in *tree*; None without one."""
     path = tree / _REFERENCE
     return file_digest(path) if path.is_file() else None
 
@@ -58,11 +58,11 @@ def begin_registration(
     store: RegistryStore, request: Registration, pending: PendingRegistration
 ) -> VersionRecord | None:
     """
-    Keep *pending*; returns the version if the same registration ended before.
+    Store *pending*; gives the version if the same registration was already completed, else None.
 
     Raises:
         VersionNotFound: The parent or the baseline does not exist.
-        AlreadyExists: The idempotency key stands for other content.
+        AlreadyExists: The idempotency key was used for other content.
     """
     for named in (request.parent, request.improvement.baseline if request.improvement else None):
         if named is not None:
@@ -81,7 +81,9 @@ def begin_registration(
 
 
 def mark_swept(store: RegistryStore, before: datetime) -> tuple[PendingRegistration, ...]:
-    """Mark every registration requested before *before* so that it cannot end, and return them."""
+    """
+    Mark every registration requested before *before* so that it can no longer be completed, and give the marked ones.
+    """
     found = store.pending_before(before)
     for pending in found:
         store.put_pending(
@@ -98,12 +100,12 @@ def mark_swept(store: RegistryStore, before: datetime) -> tuple[PendingRegistrat
 
 
 def artifact_key(pending: PendingRegistration) -> str:
-    """The key under which the artefact store publishes the files of *pending*."""
+    """Make the key under which the artefact store publishes the files of *pending*."""
     return f"{pending.model}/{pending.idempotency_key}"
 
 
 def publication_of(request: Registration, pending: PendingRegistration) -> Publication:
-    """What the artefact store is told beside the files."""
+    """Make the metadata for publishing in the artefact store."""
     return Publication(
         key=artifact_key(pending),
         model=request.model,
@@ -122,7 +124,7 @@ def version_record(
     reference_digest: Digest | None,
     now: datetime,
 ) -> VersionRecord:
-    """The record of the version that *request* made."""
+    """Make the record of the version that *request* registers."""
     return VersionRecord(
         ref=VersionRef(request.model, published.number),
         uuid=published.uuid,

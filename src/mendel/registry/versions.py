@@ -1,4 +1,4 @@
-"""Registering versions, and looking up what was registered."""
+"""Register versions, and look up registered versions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ABANDONED = timedelta(hours=1)
 
 class Versions:
     """
-    The versions of every model: registered, looked up, with their lineage, images and files.
+    Registers and looks up the versions of all models, with lineage, images and files.
 
     Every change is one transaction together with its events.
     """
@@ -50,18 +50,18 @@ class Versions:
 
     def register(self, request: Registration, tree: Path, *, data: Path | None = None) -> VersionRecord:
         """
-        Make one version of the files in *tree*.
+        Register a new version with the files in *tree*.
 
-        A failure half-way leaves nothing that is listed; the same call with the same key then ends what was begun.
+        After a failure no version is listed; the same call with the same key completes the registration.
 
         Args:
-            tree: The directory that is served, with its ``MLmodel``; read, and copied by the artefact store.
-            data: A directory kept beside it as ``data/`` and not served: training set, hold-out.
+            tree: The directory to serve, with an ``MLmodel`` file; the artefact store copies it.
+            data: A directory that is stored as ``data/`` but not served, such as training and holdout rows.
 
         Raises:
-            InvalidInput: The tree is not an artefact, or its flavours do not hold the one asked for.
+            InvalidInput: *tree* is not an artefact, or lacks the requested flavour.
             VersionNotFound: The parent or the baseline does not exist.
-            AlreadyExists: The idempotency key stands for other content.
+            AlreadyExists: The idempotency key was used for other content.
             StoreUnavailable: The artefact store does not answer.
         """
         descriptor = require_flavor(read_descriptor(tree), request.flavor)
@@ -81,16 +81,16 @@ class Versions:
             request, pending, descriptor, published, reference_digest=reference_digest_of(tree), now=self._clock()
         )
         registered = self._transactions.write(lambda tx: self._end(tx, pending, record))
-        if registered.uuid != published.uuid:  # another process ended the same registration first
+        if registered.uuid != published.uuid:  # another process completed the same registration first
             self._artifacts.discard(published.key, uuid=published.uuid)
         return registered
 
     def registered(self, ref: VersionRef) -> Registered:
         """
-        What registering *ref* answered.
+        Give the result of the registration of *ref*.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
         record = self._transactions.read(lambda store: require_version(store, ref))
         where = self._artifacts.tree(record.uuid)
@@ -98,14 +98,14 @@ class Versions:
 
     def record_image(self, ref: VersionRef, image: VersionImage, *, by: str) -> VersionRecord:
         """
-        Say which container image delivers *ref*; the same one again changes nothing.
+        Record the container image that contains *ref*; recording the same image again changes nothing.
 
-        A version without a release takes the image's. Servers that hold the version learn of it with the next change
-        of its deployment.
+        A version without a release gets the image's release. Servers see the image after the next change of the model's
+        deployment.
 
         Raises:
-            VersionNotFound: There is no such version.
-            Conflict: The image is of another release than the version.
+            VersionNotFound: The version does not exist.
+            Conflict: The image has another release than the version.
         """
         now = self._clock()
 
@@ -134,7 +134,10 @@ class Versions:
         return self._transactions.write(work)
 
     def sweep_pending(self, *, older_than: timedelta = _ABANDONED) -> int:
-        """Delete what registrations begun before that and never ended have left behind; gives their number."""
+        """
+        Delete the artefacts of registrations that were begun more than *older_than* ago and not completed; gives their
+        number.
+        """
         before = self._clock() - older_than
         swept = self._transactions.write(lambda tx: mark_swept(tx.store(RegistryStore), before))
         for pending in swept:
@@ -143,15 +146,15 @@ class Versions:
         return len(swept)
 
     def models(self) -> tuple[ModelName, ...]:
-        """Every model that has a version, by name."""
+        """Give every model that has a version, by name."""
         return self._transactions.read(lambda store: store.models())
 
     def of(self, model: ModelName) -> tuple[VersionRecord, ...]:
         """
-        Its versions, ascending.
+        Give the versions of *model*, ascending.
 
         Raises:
-            ModelNotFound: It has none.
+            ModelNotFound: The model has no version.
         """
 
         def work(store: RegistryStore) -> tuple[VersionRecord, ...]:
@@ -164,19 +167,19 @@ class Versions:
 
     def get(self, ref: VersionRef) -> VersionRecord:
         """
-        The version of *ref*.
+        Find the version of *ref*.
 
         Raises:
-            VersionNotFound: There is no such version.
+            VersionNotFound: The version does not exist.
         """
         return self._transactions.read(lambda store: require_version(store, ref))
 
     def by_uuid(self, uuid: VersionUuid) -> VersionRecord:
         """
-        The version of *uuid*.
+        Find the version with *uuid*.
 
         Raises:
-            VersionNotFound: There is no such version; an unreachable store raises StoreUnavailable instead.
+            VersionNotFound: No version has this uuid; an unreachable store raises StoreUnavailable instead.
         """
         found = self._transactions.read(lambda store: store.version_by_uuid(uuid))
         if found is None:
@@ -184,26 +187,26 @@ class Versions:
         return found
 
     def by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
-        """Every version that is delivered in the image of *digest*, by model and number; empty when none is."""
+        """Give every version in the image *digest*, by model and number; empty if there is none."""
         return self._transactions.read(lambda store: store.versions_by_image(digest))
 
     def foreign(self, model: ModelName) -> tuple[ForeignVersion, ...]:
-        """Versions of *model* that stand in the artefact store and were not born here."""
+        """Give the versions of *model* that were registered in the artefact store without Mendel."""
         known = self._transactions.read(lambda store: frozenset(record.number for record in store.versions(model)))
         return self._artifacts.foreign(model, known=known)
 
     def lineage(self, model: ModelName) -> tuple[LineageEntry, ...]:
         """
-        Its versions in order, with deltas, contributors and cumulative improvement over the baseline.
+        Give the model's versions in order, with deltas, contributors and the cumulative improvement over the baseline.
 
         Raises:
-            ModelNotFound: It has no version.
+            ModelNotFound: The model has no version.
         """
         records = self.of(model)
         return self._transactions.read(lambda store: lineage_of(records, _ancestors(store, records)))
 
     def contributors(self) -> tuple[Contributor, ...]:
-        """Every contributor of every model, by address."""
+        """Give the contributors of all models, by address."""
 
         def work(store: RegistryStore) -> tuple[Contributor, ...]:
             records = [record for model in store.models() for record in store.versions(model)]
@@ -213,28 +216,28 @@ class Versions:
 
     def tree(self, ref: VersionRef) -> Path:
         """
-        The directory of the version's files, to read only; ``data/`` in it is not served.
+        Give the directory of the version's files, for reading only; its ``data/`` is not served.
 
         Raises:
-            VersionNotFound: There is no such version.
-            ArtifactNotFound: Its files are gone.
+            VersionNotFound: The version does not exist.
+            ArtifactNotFound: The version's files are missing.
         """
         return self._artifacts.tree(self.get(ref).uuid)
 
     def data(self, ref: VersionRef) -> Path | None:
         """
-        The data directory kept beside the version's files, to read only; None: none was given.
+        Give the data directory of the version, for reading only; None if none was given.
 
         Raises:
-            VersionNotFound: There is no such version.
-            ArtifactNotFound: Its files are gone.
+            VersionNotFound: The version does not exist.
+            ArtifactNotFound: The version's files are missing.
         """
         record = self.get(ref)
         return None if record.data_digest is None else self._artifacts.tree(record.uuid) / DATA_DIRECTORY
 
     def tree_by_digest(self, digest: Digest) -> Path:
         """
-        The directory whose served files have *digest*; pack it without ``data``.
+        Give the directory whose served files have *digest*; pack it without ``data``.
 
         Raises:
             ArtifactNotFound: No version has that digest.
