@@ -195,10 +195,12 @@ def test_a_version_that_cannot_be_loaded_changes_nothing_for_users(live, tmp_pat
 
         def incident():
             assert all((answer := door.predict(GOOD)).ok and answer.version == 1 for door in doors.all)
-            found = [one for one in client.incidents(MODEL) if one.ref.number == broken]
-            return found[0] if found else None
+            return [
+                one for one in client.incidents(MODEL) if (one.ref.number, one.cause) == (broken, Cause.LOAD_FAILURE)
+            ]
 
-        assert live.until(incident).cause is Cause.LOAD_FAILURE
+        (found,) = live.until(incident)
+        assert found.title == f"Version cannot be loaded: {MODEL}@{broken}"
         live.until(lambda: client.deployment(MODEL).production == 1)
         assert all(door.predict(GOOD).version == 1 for door in doors.all)
     assert f"{MODEL}@{broken}" in live.ok("incidents")

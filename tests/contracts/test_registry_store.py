@@ -426,6 +426,13 @@ class TestReports:
         assert [state.name for state in listed] == ["a", "s1"]
         assert (listed[1].report, listed[1].received_at) == (newest, at(11))
 
+    def test_a_new_epoch_supersedes_though_its_clock_was_set_back(self, rows):
+        """The first report of a restarted server is the newest, whatever its clock says."""
+        self.add(rows, report(7, second=8))
+        rows.add_report(report(1, epoch="e2", second=3), received_at=at(9))
+        (server,) = rows.servers()
+        assert (server.report.epoch, server.received_at) == ("e2", at(9))
+
     @pytest.mark.parametrize("before", range(13))
     def test_pruning_changes_no_later_window(self, rows, before):
         """Whatever is pruned, every window that starts at the bound or later has the same growth as before."""

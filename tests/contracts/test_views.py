@@ -215,7 +215,7 @@ class TestFleet:
         assert shown[CREDIT].health.metrics.avg_ood_rate == pytest.approx(0.4)
         assert (shown[DIGITS].production, shown[DIGITS].health.health_status) == (1, Health.CRITICAL)
         assert str(shown[CREDIT].convergence) == "1 of 1 servers serve generation 2"
-        assert str(shown[DIGITS].convergence) == "no server reports this model"
+        assert str(shown[DIGITS].convergence) == "no server reports this model; s3: silent"
 
     def test_what_needs_somebody_comes_first(self, house):
         """A model with an incident stands before one without; nothing unknown is called healthy; pauses are shown."""

@@ -1,10 +1,16 @@
-"""The wall clock, which nothing below the application reads."""
+"""The clocks, which nothing below the application reads."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 
 def utc_now() -> datetime:
     """The current time."""
     return datetime.now(UTC)
+
+
+def steady_time() -> timedelta:
+    """The time since some moment in the past; it never goes back, whoever sets the machine's clock."""
+    return timedelta(seconds=time.monotonic())

@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from mendel.adapters.arrow import read_table, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
-from mendel.app.clock import utc_now
+from mendel.app.clock import steady_time, utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.hub.background_jobs import BackgroundJobs
 from mendel.app.hub.health import probe
@@ -21,7 +22,7 @@ from mendel.app.hub.summaries import Summaries
 from mendel.app.settings import Settings
 from mendel.app.stores import STORE_SETS, Stores
 from mendel.durable import Lease, UnitOfWork, Workflows
-from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, load_playbooks
+from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
 from mendel.operations import HubParts
 from mendel.predictions import (
     HubIntake,
@@ -41,6 +42,7 @@ from mendel.values.atomic_files import write_atomically
 WORKFLOW_SCHEMA = "1"
 """Raised by hand when the order or the names of a workflow's steps change."""
 _STORES = "embedded"
+_LONGEST_GAP = timedelta(seconds=5)
 
 
 def new_id() -> str:
@@ -150,7 +152,7 @@ def open_rooms(settings: Settings) -> Iterator[Rooms]:
         SchemaTooNew: The directory was written by a newer Mendel.
     """
     with _opened(settings) as (data, stores, closing):
-        yield _rooms(data, stores, stores.state, closing)
+        yield _rooms(data, stores, stores.state, settings.hub.look_every, closing)
 
 
 @contextmanager
@@ -165,7 +167,7 @@ def open_live_rooms(
         Fenced: Another hub acts on the same database.
     """
     with _opened(settings) as (data, stores, closing):
-        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), closing)
+        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), settings.hub.look_every, closing)
         workflows = stores.workflows(executor, WORKFLOW_SCHEMA)
         workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry.artifact_mirror))
         workflows.register(
@@ -194,7 +196,7 @@ def _opened(settings: Settings) -> Iterator[tuple[DataDirectory, Stores, ExitSta
         yield data, stores, closing
 
 
-def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, closing: ExitStack) -> Rooms:
+def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: timedelta, closing: ExitStack) -> Rooms:
     registry = Registry(unit, stores.artifacts, utc_now, new_id)
     summaries = Summaries(registry)
     log = PredictionLog(stores.segments, stores.lake, unit, summaries)
@@ -209,7 +211,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, closing: ExitS
     )
     playbooks = load_playbooks(data.root / "playbooks")
     healing = Healing(unit, registry, playbooks=playbooks, training=retraining, new_id=new_id)
-    monitor = Monitor(registry, log)
+    monitor = Monitor(registry, log, ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * look_every)))
     intake = LazyIntake(data.root / "intake", stores.segments)
     closing.callback(intake.close)
     _ensure_key(data, registry)

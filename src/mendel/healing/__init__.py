@@ -33,6 +33,7 @@ from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, par
 from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
 from mendel.healing.ports import EffectMonitor, HealingStore, Training
 from mendel.healing.server_convergence import DeploymentConvergence, convergence_of
+from mendel.healing.server_watch import ServerWatch
 
 __all__ = [
     "REMEDIES",
@@ -70,6 +71,7 @@ __all__ = [
     "Propose",
     "Rule",
     "RunState",
+    "ServerWatch",
     "Signal",
     "SignalKind",
     "Step",

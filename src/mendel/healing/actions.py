@@ -97,7 +97,7 @@ class Actions:
             availability = availability_of(model, self._registry.performance.servers(), silence, now)
             found = convergence_of(self._registry.lifecycle.deployment(model), availability)
             late = to_micros(now) >= deadline
-            over = late or found.state in {"yes", "unobserved"} or bool(found.failures)
+            over = late or found.state != "no"
             return {"over": over, "converged": found.state, "text": str(found)}
 
         seen = playing.until(look, within=span, longest=_LONGEST_WAIT)

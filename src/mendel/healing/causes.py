@@ -15,6 +15,7 @@ _PLAIN = {
     SignalKind.LATENCY: Cause.LATENCY,
     SignalKind.OOD: Cause.OOD,
     SignalKind.DRIFT: Cause.DRIFT,
+    SignalKind.NOT_CONVERGING: Cause.NOT_CONVERGING,
     SignalKind.UNAVAILABLE: Cause.SERVERS,
 }
 
@@ -54,6 +55,11 @@ class Diagnosis:
         return began(self.signals)
 
     @property
+    def server(self) -> str | None:
+        """The server that the signals are about, if they are about one."""
+        return next((signal.server for signal in self.signals if signal.server is not None), None)
+
+    @property
     def kinds(self) -> tuple[SignalKind, ...]:
         """The kinds of the signals."""
         return tuple(dict.fromkeys(signal.kind for signal in self.signals))
@@ -73,14 +79,15 @@ def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
     Find the cause that *signal* indicates.
 
     Low quality is a regression only for a newly promoted version that was bad from its first labelled rows on, while
-    its inputs did not drift. A failure to load is the version's fault while the version is new, and the servers' fault
-    later, because they could load it before.
+    its inputs did not drift. A failure to load is the version's fault while the version is new and has served nowhere;
+    else servers could load it before, and the fault is theirs.
     """
     if signal.kind is SignalKind.QUALITY:
         only_here = signal.only_since_version and circumstances.newly_promoted and circumstances.former
         return Cause.REGRESSION if only_here and not circumstances.drifting else Cause.QUALITY
-    if signal.kind in {SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING}:
-        return Cause(signal.kind.value) if circumstances.newly_promoted else Cause.SERVERS
+    if signal.kind is SignalKind.LOAD_FAILURE:
+        new = circumstances.newly_promoted and not signal.served_before
+        return Cause.LOAD_FAILURE if new else Cause.SERVERS
     return _PLAIN[signal.kind]
 
 

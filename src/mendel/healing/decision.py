@@ -30,6 +30,7 @@ class Rule(StrEnum):
 
     REMEDY = "remedy"
     NO_REMEDY = "no_remedy"
+    NO_EVIDENCE = "no_evidence"
     AUTONOMY = "autonomy"
     PAUSED = "paused"
     ESCALATED = "escalated"
@@ -120,9 +121,9 @@ def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetim
     """
     Decide what to do about *incident*.
 
-    The first rule that holds decides, in this order: kill switch, escalation, no remedy, playbook already tried, no
-    version to roll back to, autonomy, one run per model, and then the reasons to wait (cooldown, flap damping, runs per
-    day, labels). The reasons of a decision to act include the evidence.
+    The first rule that holds decides, in this order: kill switch, escalation, no remedy, what was tried before, no
+    evidence against the version, nothing to return to, autonomy, one run per model, and then what may be waited for
+    (cooldown, flap damping, runs a day, labels). A decision to act names the evidence in its reasons.
     """
     if facts.pause is not None:
         why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"
@@ -139,7 +140,7 @@ def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetim
 def _with_playbook(
     incident: Incident, policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime
 ) -> Decision:
-    settled = _settled_before(facts, playbook) or _impossible(facts, playbook)
+    settled = _settled_before(facts, playbook) or _impossible(incident, facts, playbook)
     if settled is not None:
         return settled
     level = policy.autonomy.of(playbook.autonomy)
@@ -190,7 +191,10 @@ def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
     return None
 
 
-def _impossible(facts: Facts, playbook: Playbook) -> Decision | None:
+def _impossible(incident: Incident, facts: Facts, playbook: Playbook) -> Decision | None:
+    if playbook.autonomy == "rollback" and incident.cause.family == "servers":
+        why = f"no server showed that {incident.ref} is at fault, so {playbook.name} is not started"
+        return _observe(facts, Rule.NO_EVIDENCE, why)
     if playbook.autonomy == "rollback" and facts.return_to is None:
         return _observe(facts, Rule.NOTHING_TO_RETURN_TO, "there is no former version to return to", escalate=True)
     return None

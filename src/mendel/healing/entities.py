@@ -28,7 +28,10 @@ class Cause(StrEnum):
     The cause of an incident, as far as the evidence shows; the cause decides the remedy.
 
     ``regression``: quality is low since this version; ``quality``: quality fell while the version served.
-    ``servers``: servers fail to load a version that they served before, so another version would not help.
+    ``not_converging``: a server received a deployment and does not serve it in time, and no server showed that the
+    version failed.
+    ``servers``: servers fail to load a version that they served before, or do not report; another version would not
+    help.
     """
 
     FAULTS = "faults"
@@ -46,11 +49,12 @@ class Cause(StrEnum):
         """
         The family of the cause: ``version``, ``world`` or ``servers`` is at fault.
 
-        Signals of one family on one version belong to one incident, in whatever order they come.
+        Signals of one family on one version belong to one incident, in whatever order they come. So do the signals
+        about one server, on whatever version.
         """
         if self in {Cause.DRIFT, Cause.QUALITY, Cause.OOD}:
             return "world"
-        return "servers" if self is Cause.SERVERS else "version"
+        return "servers" if self in {Cause.NOT_CONVERGING, Cause.SERVERS} else "version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class Signal:
         reasons: One sentence for each bound that was crossed.
         since: When the change began, as far as the evidence tells.
         only_since_version: For quality: low since this version's first labelled rows, while its inputs did not drift.
+        served_before: For a failure to load: servers have served the version.
+        server: The server that the signal is about; None if it is about the version.
     """
 
     kind: SignalKind
@@ -90,6 +96,8 @@ class Signal:
     evidence: Evidence
     since: datetime | None = None
     only_since_version: bool = False
+    served_before: bool = False
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +195,10 @@ class IncidentContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """
-    An open question about one model version.
+    An open question about one model version, or about the server that shall serve it.
 
     Attributes:
+        server: The server in question; None if the version is. ``ref`` is then the first version that the server lacks.
         cause: The first cause found; later signals of its family join the incident.
         kinds: Every kind of signal that joined.
         repeats: How often further signals joined the incident.
@@ -217,11 +226,12 @@ class Incident:
     since: datetime | None = None
     source: str = "mendel.monitor"
     resource_type: str = "ml_model"
+    server: str | None = None
 
     @property
     def resource_id(self) -> str:
-        """The version in question, ``<name>/<version>``."""
-        return f"{self.ref.model}/{self.ref.number}"
+        """The version in question, ``<name>/<version>``, or the server in question."""
+        return self.server or f"{self.ref.model}/{self.ref.number}"
 
     def noting(self, entry: TimelineEntry) -> Incident:
         """The same incident with *entry* at the end of its timeline."""

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mendel.healing.entities import Evidence, Finding, Signal, SignalKind
-from mendel.healing.server_convergence import DeploymentConvergence
-from mendel.registry import Criterion, CriterionReading, RollbackCheck
-from mendel.values import Measured, Severity, VersionRef, to_json
+from mendel.healing.server_convergence import DeploymentConvergence, convergence_of, has_failed, load_error
+from mendel.registry import Availability, Criterion, CriterionReading, RollbackCheck
+from mendel.values import Deployment, Measured, ModelConvergence, Severity, VersionRef, to_json
 
 _MINUTE = timedelta(minutes=1)
 _KINDS = {
@@ -87,35 +87,81 @@ def told(reading: CriterionReading) -> str:
     return f"{name} {reading.measurement.value:.4g} (bound {reading.threshold:.4g})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDelays:
+    """
+    The reporting servers that had a deployment for longer than the policy allows and do not serve it, by name.
+
+    Attributes:
+        late: Those that do not serve the deployment of this model.
+        behind: Those that do not serve the deployment of some model.
+    """
+
+    late: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+
+
 def findings_of_servers(
-    found: DeploymentConvergence, ref: VersionRef, *, overdue: bool, silent: bool, policy_hash: str, now: datetime
+    deployment: Deployment,
+    available: Availability,
+    delays: ServerDelays,
+    ref: VersionRef,
+    *,
+    policy_hash: str,
+    now: datetime,
 ) -> Findings:
     """
-    Make signals for servers that do not apply the deployment or do not report.
+    Signals about a version that failed to load, and about servers that are late or silent.
 
-    Args:
-        overdue: Whether the time to apply the deployment has passed.
-        silent: Whether servers have the model, but none of them has reported lately.
+    Only what servers report is a signal: a server that is starting, has just been stopped, or of which nothing is known
+    yet is none.
     """
+    found = convergence_of(deployment, available)
     looked = (Finding(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
 
-    def signal(kind: SignalKind, severity: Severity, reasons: Sequence[str]) -> Signal:
-        readings: dict[str, Any] = {"servers": found.servers, "following": found.serving}
+    def signal(kind: SignalKind, severity: Severity, reason: Sequence[str], server: str | None = None) -> Signal:
+        readings: dict[str, Any] = {"servers": found.servers, "following": found.serving, "server": server}
         evidence = Evidence(policy_hash=policy_hash, readings=readings, generation=found.generation)
-        return Signal(kind=kind, ref=ref, severity=severity, at=now, reasons=tuple(reasons), evidence=evidence)
+        severity = severity if available.served else Severity.CRITICAL
+        return Signal(
+            kind=kind, ref=ref, severity=severity, at=now, reasons=tuple(reason), evidence=evidence, server=server
+        )
 
+    late = [(server, line) for server, line in available.reporting if server.name in delays.late]
     signals = []
-    if silent and overdue:
-        signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, ("No server has reported lately",)))
-    if found.servers and len(found.not_ready) == found.servers and overdue:
-        why = f"No server is ready: {', '.join(found.not_ready)}"
-        signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, (why,)))
-    if found.state == "no" and overdue:
-        kind = SignalKind.LOAD_FAILURE if found.failures else SignalKind.NOT_CONVERGING
-        reasons = [f"Cannot be loaded by {one}" for one in found.failures] or [str(found)]
-        signals.append(signal(kind, Severity.HIGH if found.failures else Severity.MEDIUM, reasons))
-    well = found.converged and not found.not_ready
-    return Findings(looked=looked, signals=tuple(signals), clear=_CONVERGENCE if well else ())
+    if found.version_failed and any(line.version_at_fault for _, line in late):
+        reasons = [f"Cannot be loaded by {one}" for one in found.failures]
+        signals.append(signal(SignalKind.LOAD_FAILURE, Severity.HIGH, reasons))
+    else:
+        for server, line in late:
+            reason = f"{server.name} {_delay(line, deployment, ref)}"
+            signals.append(signal(SignalKind.NOT_CONVERGING, Severity.MEDIUM, (reason,), server.name))
+    if available.all_silent:
+        newest, _ = max(available.silent, key=lambda one: one[0].received_at)
+        reason = f"No server has reported lately; the last was {newest.name}"
+        signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, (reason,), newest.name))
+    return Findings(looked=looked, signals=tuple(signals), clear=_clear(found, available, delays))
+
+
+def _delay(line: ModelConvergence, deployment: Deployment, ref: VersionRef) -> str:
+    if line.generation_desired < deployment.generation:
+        return f"has not received generation {deployment.generation} of {ref.model}"
+    why = load_error(line) if has_failed(line, deployment) else "it is still loading"
+    return f"received generation {deployment.generation} of {ref.model} and does not serve {ref}: {why}"
+
+
+def _clear(found: DeploymentConvergence, available: Availability, delays: ServerDelays) -> tuple[SignalKind, ...]:
+    """
+    The kinds that are within bounds.
+
+    An incident about a server stands for every model that the server lacks, so it is over only when the servers of this
+    model serve all their models, or were stopped.
+    """
+    followed = found.converged and not any(server.name in delays.behind for server, _ in available.reporting)
+    stopped = bool(available.stopped) and not (available.reporting or available.silent or available.unknown)
+    if followed or stopped:
+        return _CONVERGENCE
+    return (SignalKind.UNAVAILABLE,) if available.served else ()
 
 
 def _severity(reading: CriterionReading, check: RollbackCheck) -> Severity:

@@ -108,7 +108,8 @@ class IncidentDecisions:
         """
         Resolve the incidents that *look* shows to be over, except those with an active run.
 
-        An incident is over if every kind of its signals was measured within bounds, or its version no longer serves.
+        An incident is over if every kind of its signals was measured within bounds, or its version no longer serves; a
+        run that waits for a person to change that version is then cancelled.
         """
         waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(look.model))
         if not any(_answer(incident, look) for incident in waiting):
@@ -119,9 +120,13 @@ class IncidentDecisions:
             store = tx.store(HealingStore)
             for incident in store.open_incidents(look.model):
                 how = _answer(incident, look)
-                busy = any(not run.state.over for run in store.runs(look.model, incident=incident.id))
-                if how is not None and not busy:
-                    done.append(self._journal.resolve(tx, incident, how, now, ACTOR))
+                runs = [run for run in store.runs(look.model, incident=incident.id) if not run.state.over]
+                if how is not None and look.ref != incident.ref and all(run.state.waiting for run in runs):
+                    for run in runs:
+                        self._journal.stop(tx, run, RunState.CANCELLED, how, now=now, by=ACTOR)
+                    runs = []
+                if how is not None and not runs:
+                    done.append(self._journal.resolve(tx, store.incident(incident.id), how, now, ACTOR))
             return tuple(done)
 
         return self._unit.write(settle)
@@ -148,6 +153,12 @@ class IncidentDecisions:
         found = []
         for diagnosis in diagnose(raised, about.circumstances(ref, drifting=drifting)):
             incident = next((one for one in waiting if one.cause.family == diagnosis.cause.family), None)
+            if incident is None and diagnosis.server is not None:
+                incident = next((one for one in store.open_incidents() if one.server == diagnosis.server), None)
+            if incident is not None and incident.ref != ref:
+                store.put_incident(joined(incident, diagnosis, now))
+                found.append(store.incident(incident.id))
+                continue
             if incident is None:
                 after = self._open(tx, diagnosis, about, now)
             else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mendel.healing.causes import Diagnosis
 from mendel.healing.entities import (
+    Cause,
     Incident,
     IncidentContext,
     IncidentStatus,
@@ -22,6 +23,7 @@ from mendel.healing.playbook_runs import (
 )
 from mendel.values import Severity
 
+_MAX_REASONS = 100
 _MAX_EVIDENCE = 20
 """The maximum number of stored evidence entries of one incident; the ledger has all of them."""
 
@@ -35,7 +37,7 @@ def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: 
         ref=first.ref,
         cause=diagnosis.cause,
         severity=diagnosis.severity,
-        title=f"Model performance degradation detected: {first.ref.model}",
+        title=_title(diagnosis),
         description=f"{first.ref}: {told}",
         context=IncidentContext(
             model_version=str(first.ref.number),
@@ -52,7 +54,20 @@ def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: 
         since=diagnosis.since,
         evidence=tuple(signal.evidence for signal in diagnosis.signals),
         timeline=(TimelineEntry(at=now, kind="opened", text=f"{diagnosis.cause}: {told}"),),
+        server=diagnosis.server,
+        resource_type="ml_model" if diagnosis.server is None else "server",
     )
+
+
+def _title(diagnosis: Diagnosis) -> str:
+    ref = diagnosis.signals[0].ref
+    if diagnosis.server is not None:
+        slow = SignalKind.UNAVAILABLE not in diagnosis.kinds
+        return f"{'Slow start' if slow else 'Silent server'}: {diagnosis.server}"
+    if SignalKind.LOAD_FAILURE in diagnosis.kinds:
+        return f"Version cannot be loaded: {ref}"
+    names = {Cause.DRIFT: "Input drift", Cause.OOD: "Out-of-distribution input"}
+    return f"{names.get(diagnosis.cause, 'Model performance degradation detected')}: {ref.model}"
 
 
 def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime | None) -> datetime | None:
@@ -82,7 +97,7 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
         severity=diagnosis.severity if worse else incident.severity,
         since=since_after(incident, diagnosis.kinds, diagnosis.since),
     )
-    if not new_kinds and not worse:
+    if not new_kinds and not worse and not _names_more(diagnosis, incident):
         return after
     told = "; ".join(diagnosis.reasons)
     evidence = (*incident.evidence, *(signal.evidence for signal in diagnosis.signals))[-_MAX_EVIDENCE:]
@@ -90,6 +105,12 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
     return replace(after, evidence=evidence, context=context, description=f"{incident.description}; {told}").noting(
         TimelineEntry(at=now, kind="joined", text=f"{diagnosis.severity}: {told}")
     )
+
+
+def _names_more(diagnosis: Diagnosis, incident: Incident) -> bool:
+    """Whether *diagnosis* says what else a server lacks; other reasons hold readings, which differ at every look."""
+    known = incident.context.reasons
+    return diagnosis.server is not None and len(known) < _MAX_REASONS and not set(diagnosis.reasons) <= set(known)
 
 
 def resolved(incident: Incident, how: str, now: datetime, *, actor: str) -> Incident:

@@ -24,11 +24,19 @@ from mendel.healing.drift_and_quality_checks import (
     windows,
 )
 from mendel.healing.entities import Effect, EffectState, Finding, Incident, LookResult, Signal, SignalKind
-from mendel.healing.fast_checks import Findings, findings_of_check, findings_of_servers, signal_kind_of, told
+from mendel.healing.fast_checks import (
+    Findings,
+    ServerDelays,
+    findings_of_check,
+    findings_of_servers,
+    signal_kind_of,
+    told,
+)
 from mendel.healing.policy import HealingPolicy
 from mendel.healing.server_convergence import convergence_of
-from mendel.registry import PolicyDocument, Registry, availability_of
-from mendel.values import Measured, ModelName, Table, VersionRef, Window, from_mapping
+from mendel.healing.server_watch import ServerWatch
+from mendel.registry import Availability, PolicyDocument, Registry
+from mendel.values import EPOCH, Deployment, Measured, ModelName, Table, VersionRef, Window, from_mapping
 
 _COUNTED = frozenset({SignalKind.FAULTS, SignalKind.LATENCY, SignalKind.OOD})
 _SERVERS = frozenset({SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, SignalKind.UNAVAILABLE})
@@ -38,13 +46,13 @@ class Monitor:
     """
     Checks models and reports signals; changes nothing.
 
-    A monitor caches when it first saw each deployment, and the references and baselines of versions.
+    A monitor follows the servers' reports from look to look, and caches the references and baselines of versions.
     """
 
-    def __init__(self, registry: Registry, log: Log) -> None:
+    def __init__(self, registry: Registry, log: Log, watch: ServerWatch) -> None:
         self._registry = registry
         self._log = log
-        self._since: dict[ModelName, tuple[int, datetime]] = {}
+        self._watch = watch
         self._references: dict[VersionRef, Reference | None] = {}
         self._baselines: dict[VersionRef, Quality] = {}
 
@@ -64,23 +72,40 @@ class Monitor:
             return LookResult(model=model, ref=None, at=now)
         ref = VersionRef(model, deployment.production)
         document = self._registry.policies.of(model)
-        within = HealingPolicy.of(document.body).converge_within
-        servers = self._registry.performance.servers()
-        availability = availability_of(model, servers, document.rollback.silence, now)
+        available = self._availability(model, document, now)
+        delays = self._delays(deployment, available, HealingPolicy.of(document.body).converge_within)
         check = self._registry.performance.check_rollback_triggers(model, now=now)
-        seen = [
-            findings_of_servers(
-                convergence_of(deployment, availability),
-                ref,
-                overdue=now - self._stands_since(model, deployment.generation, now) > within,
-                silent=availability.all_silent,
-                policy_hash=document.hash,
-                now=now,
-            )
-        ]
+        seen = [findings_of_servers(deployment, available, delays, ref, policy_hash=document.hash, now=now)]
         if check.version == ref.number:
             seen.append(findings_of_check(check, ref, generation=deployment.generation, now=now))
-        return self._dated(_look_result(ref, now, seen), document)
+        return self._dated(self._with_past(_look_result(ref, now, seen)), document)
+
+    def _availability(self, model: ModelName, document: PolicyDocument, now: datetime) -> Availability:
+        servers = self._watch.look(self._registry.performance.servers, now)
+        return self._watch.availability(model, servers, document.rollback.silence)
+
+    def _delays(self, deployment: Deployment, available: Availability, within: timedelta) -> ServerDelays:
+        model, wanted = deployment.model, deployment.generation
+        servers = [server for server, _ in available.reporting]
+        return ServerDelays(
+            late=frozenset(one.name for one in servers if self._watch.lacking(one, model, wanted) > within),
+            behind=frozenset(one.name for one in servers if any(lack > within for lack in self._watch.lacks(one))),
+        )
+
+    def _with_past(self, look: LookResult) -> LookResult:
+        """Note with a failure to load that the version has served before: then something else than it has changed."""
+        ref = look.ref
+        if ref is None or all(signal.kind is not SignalKind.LOAD_FAILURE for signal in look.signals):
+            return look
+        served = self._watch.has_served(ref.model, ref.number) or self._has_answered(ref, look.at)
+        signals = (
+            replace(one, served_before=served) if one.kind is SignalKind.LOAD_FAILURE else one for one in look.signals
+        )
+        return replace(look, signals=tuple(signals))
+
+    def _has_answered(self, ref: VersionRef, now: datetime) -> bool:
+        counted = self._registry.performance.snapshot(ref, Window(EPOCH, now))
+        return bool(counted.num_requests) and (counted.error_rate or 0.0) < 1
 
     def _dated(self, look: LookResult, document: PolicyDocument) -> LookResult:
         """
@@ -138,9 +163,8 @@ class Monitor:
         if kinds & _COUNTED:
             found |= self._counted(ref, since, now)
         if kinds & _SERVERS:
-            servers, silence = self._registry.performance.servers(), document.rollback.silence
-            seen = convergence_of(deployment, availability_of(ref.model, servers, silence, now))
-            calm = None if not seen.servers else seen.converged and not seen.not_ready
+            seen = convergence_of(deployment, self._availability(ref.model, document, now))
+            calm = None if not seen.servers else seen.converged
             found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
         policy, window = _monitoring(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
@@ -239,12 +263,6 @@ class Monitor:
             length *= 2
             table = self._log.labelled(ref.model, Window(start, start + length), version=ref.number)
         return table.take(np.argsort(table["timestamp"], kind="stable")[: policy.min_rows]) if len(table) else None
-
-    def _stands_since(self, model: ModelName, generation: int, now: datetime) -> datetime:
-        known = self._since.get(model)
-        if known is None or known[0] != generation:
-            self._since[model] = known = (generation, now)
-        return known[1]
 
 
 def _monitoring(document: PolicyDocument) -> MonitoringPolicy:

@@ -41,7 +41,7 @@ CONDITIONS: Mapping[str, str] = {
     "severity": "the incident's severity",
     "profile": "the policy's profile",
     "verdict": "of the gates: pass, fail or undecided",
-    "converged": "yes, no, or unobserved when no server reports",
+    "converged": "yes, no, failed if the version itself cannot be loaded, or unobserved when no server reports",
     "effect": "of watch: gone, persists or not_measured",
 }
 """The facts that a step's ``when`` may use, with their meanings."""

@@ -53,7 +53,7 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.LATENCY: "model_rollback",
     Cause.REGRESSION: "model_rollback",
     Cause.LOAD_FAILURE: "model_rollback",
-    Cause.NOT_CONVERGING: "model_rollback",
+    Cause.NOT_CONVERGING: "notify",
     Cause.DRIFT: "retrain",
     Cause.QUALITY: "retrain",
     Cause.OOD: "retrain",
@@ -79,9 +79,9 @@ class HealingPolicy:
         bake: How long after its promotion a version counts as new. A new version is held at fault if it cannot be
             loaded, or if its quality is low from its first rows on.
         quality_floor: The primary metric may not fall below this; None: the baseline's margin decides.
-        converge_within: How long servers may take to follow a deployment.
+        converge_within: How long a server may take to serve a deployment that it has received.
         effect_within: How long a signal may take to go away after a playbook changed something.
-        profile: ``classic``: every trigger rolls back.
+        profile: ``classic``: every trigger rolls back, except those about servers.
     """
 
     autonomy: Autonomy = field(default_factory=Autonomy)
@@ -106,7 +106,7 @@ class HealingPolicy:
 
     def remedy(self, cause: Cause) -> str | None:
         """The playbook for *cause*; None if healing only observes."""
-        classic = self.profile == "classic" and cause is not Cause.SERVERS
+        classic = self.profile == "classic" and cause.family != "servers"
         default = "model_rollback" if classic else REMEDIES[cause]
         name = self.remedies.get(cause.value, default)
         return None if name == NO_REMEDY else name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mendel.registry import Availability
+from mendel.registry import Availability, Held
 from mendel.values import Deployment, ModelConvergence
 
 
@@ -17,14 +18,17 @@ class DeploymentConvergence:
         servers: Number of reporting servers that hold the model.
         serving: Number of them that serve the deployment's generation or a newer one.
         failures: ``server: error`` for each server that could not load the production version.
-        not_ready: Servers that answer no requests.
+        version_failed: The production version itself failed on a server that tried it, no server serves it, and no
+            server is still loading it.
+        elsewhere: ``server: presence`` for each server that holds the model and does not report.
     """
 
     generation: int
     servers: int
     serving: int
-    failures: tuple[str, ...]
-    not_ready: tuple[str, ...]
+    failures: tuple[str, ...] = ()
+    version_failed: bool = False
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def converged(self) -> bool:
@@ -33,14 +37,17 @@ class DeploymentConvergence:
 
     @property
     def state(self) -> str:
-        """``yes``, ``no``, or ``unobserved`` when no server reports."""
-        return "unobserved" if not self.servers else "yes" if self.converged else "no"
+        """``yes``, ``no``, ``failed`` if the version itself failed, or ``unobserved`` when no server reports."""
+        if not self.servers:
+            return "unobserved"
+        return "yes" if self.converged else "failed" if self.version_failed else "no"
 
     def __str__(self) -> str:
         if not self.servers:
-            return "no server reports this model"
-        text = f"{self.serving} of {self.servers} servers serve generation {self.generation}"
-        return f"{text}; {'; '.join(self.failures)}" if self.failures else text
+            return "; ".join(("no server reports this model", *self.elsewhere))
+        return "; ".join(
+            (f"{self.serving} of {self.servers} servers serve generation {self.generation}", *self.failures)
+        )
 
 
 def convergence_of(deployment: Deployment, availability: Availability) -> DeploymentConvergence:
@@ -50,23 +57,52 @@ def convergence_of(deployment: Deployment, availability: Availability) -> Deploy
     A server has failed if it reports a failure of the production version in the deployment's generation.
     """
     reporting = availability.reporting
+    failed = [line for _, line in reporting if has_failed(line, deployment)]
+    loading = [line for _, line in reporting if _is_loading(line, deployment)]
+    serving = sum(line.generation_serving >= deployment.generation for _, line in reporting)
     return DeploymentConvergence(
         generation=deployment.generation,
         servers=len(reporting),
-        serving=sum(line.generation_serving >= deployment.generation for _, line in reporting),
+        serving=serving,
         failures=tuple(
-            f"{server.name}: {line.error or 'the version could not be loaded'}"
-            for server, line in reporting
-            if _failed(line, deployment)
+            f"{server.name}: {load_error(line)}" for server, line in reporting if has_failed(line, deployment)
         ),
-        not_ready=tuple(server.name for server, _ in reporting if not server.report.ready),
+        version_failed=any(line.version_at_fault for line in failed) and not serving and not loading,
+        elsewhere=tuple(
+            f"{server.name}: {word}"
+            for word, held in (
+                ("stopped", availability.stopped),
+                ("silent", availability.silent),
+                ("not heard of yet", availability.unknown),
+            )
+            for server, _ in _newest(held)
+        ),
     )
 
 
-def _failed(line: ModelConvergence, deployment: Deployment) -> bool:
+def has_failed(line: ModelConvergence, deployment: Deployment) -> bool:
+    """Whether the server of *line* tried the production version of *deployment* and could not load it."""
     return (
         line.failed_version is not None
         and line.failed_version == deployment.production
         and line.generation_desired >= deployment.generation
         and line.generation_serving < deployment.generation
     )
+
+
+def load_error(line: ModelConvergence) -> str:
+    """The error of *line*, as far as the server told it."""
+    return line.error or "the version could not be loaded"
+
+
+def _is_loading(line: ModelConvergence, deployment: Deployment) -> bool:
+    received = line.generation_desired >= deployment.generation
+    return received and line.generation_serving < deployment.generation and line.error is None
+
+
+_SHOWN = 3
+
+
+def _newest(held: Sequence[Held]) -> Sequence[Held]:
+    """The servers that reported last; a model may have been held by many servers that are long gone."""
+    return sorted(held, key=lambda one: one[0].received_at, reverse=True)[:_SHOWN]

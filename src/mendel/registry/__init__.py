@@ -3,7 +3,7 @@
 from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest
 from mendel.registry.artifact_mirror import mirror_alias
-from mendel.registry.availability import Availability, availability_of
+from mendel.registry.availability import Availability, Held, Presence, availability_by, availability_of
 from mendel.registry.health import HealthMetrics, HealthReport
 from mendel.registry.history import (
     GateRecord,
@@ -50,6 +50,7 @@ from mendel.registry.snapshots import (
     ServerState,
     Snapshot,
     grown,
+    is_newer,
     latency_percentile,
     snapshot_of,
     total,
@@ -99,6 +100,7 @@ __all__ = [
     "GovernancePolicy",
     "HealthMetrics",
     "HealthReport",
+    "Held",
     "Improvement",
     "LineageEntry",
     "Mirror",
@@ -107,6 +109,7 @@ __all__ = [
     "PendingRegistration",
     "Plan",
     "PolicyDocument",
+    "Presence",
     "ProductionPeriod",
     "Profile",
     "ProjectSource",
@@ -130,6 +133,7 @@ __all__ = [
     "VersionRecord",
     "VersionStatus",
     "admit",
+    "availability_by",
     "availability_of",
     "default_name",
     "evidence_of",
@@ -140,6 +144,7 @@ __all__ = [
     "in_production_at",
     "in_production_since",
     "inherited_governance",
+    "is_newer",
     "judge",
     "key_digest",
     "latency_percentile",

@@ -1,65 +1,126 @@
-"""Which servers have a model loaded, and which of them report; the only rule for when a server counts as reporting."""
+"""Availability of a model: which servers hold it, whether they report, and what they say of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from mendel.registry.snapshots import ServerState
 from mendel.values import ModelConvergence, ModelName
 
 
+class Presence(StrEnum):
+    """
+    What the hub knows of a server.
+
+    ``stopped``: its last report said that it leaves. ``silent``: it did not report lately and said no goodbye.
+    ``unknown``: it did not report lately, but the hub has not listened for long enough either.
+    """
+
+    REPORTING = "reporting"
+    STOPPED = "stopped"
+    SILENT = "silent"
+    UNKNOWN = "unknown"
+
+
+Held = tuple[ServerState, ModelConvergence]
+"""A server and what it says of one model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """
-    The servers that have one model loaded, at one time.
+    """The servers that hold one model at one time, each with its convergence for the model, by presence."""
 
-    Attributes:
-        reporting: Servers that reported lately, each with its convergence for the model.
-        silent: Servers that did not report lately, because they ended or cannot reach the hub.
-    """
-
-    reporting: tuple[tuple[ServerState, ModelConvergence], ...] = ()
-    silent: tuple[ServerState, ...] = ()
+    reporting: tuple[Held, ...] = ()
+    stopped: tuple[Held, ...] = ()
+    silent: tuple[Held, ...] = ()
+    unknown: tuple[Held, ...] = ()
 
     @property
     def all_silent(self) -> bool:
-        """Whether servers have the model, but none of them has reported lately."""
-        return bool(self.silent) and not self.reporting
+        """Whether servers hold the model, none of them reports, and none can be expected to."""
+        return bool(self.silent) and not self.reporting and not self.unknown
 
     @property
-    def load_failure(self) -> str | None:
+    def served(self) -> bool:
+        """Whether a reporting server serves a version of the model."""
+        return any(line.version_serving is not None for _, line in self.reporting)
+
+    @property
+    def load_error(self) -> str | None:
         """
         Give the load error of the first reporting server, if every reporting server failed and serves no version.
 
         None if a server serves or loads the model, or if no server reports.
         """
-        lines = [line for _, line in self.reporting]
-        if lines and all(line.version_serving is None and line.error is not None for line in lines):
-            return f"No server can load the model: {lines[0].error}"
+        if self.reporting and not self.served and all(line.error is not None for _, line in self.reporting):
+            return f"No server can load the model: {self.reporting[0][1].error}"
         return None
+
+    def failure_of(self, version: int | None) -> str | None:
+        """The :attr:`load_error`, if *version* itself failed on a server; None if the servers may be at fault."""
+        blamed = any(line.version_at_fault and line.failed_version == version for _, line in self.reporting)
+        return self.load_error if blamed else None
 
     @property
     def outage(self) -> str | None:
         """Explain why the model does not answer: no server reports, or none can load the model; None if it answers."""
         if self.all_silent:
-            newest = max(server.received_at for server in self.silent)
+            newest = max(server.received_at for server, _ in self.silent)
             return f"No server has reported since {newest.isoformat(timespec='seconds')}"
-        return self.load_failure
+        return self.load_error
+
+    @property
+    def uncertainty(self) -> str | None:
+        """Why nothing is known of the model's health although nothing failed; None if a server serves it."""
+        if self.served or self.outage is not None:
+            return None
+        if self.reporting:
+            loading = ", ".join(server.name for server, line in self.reporting if line.error is None)
+            return f"No server serves the model yet; loading: {loading}"
+        if self.unknown:
+            return f"No report has arrived yet of: {', '.join(server.name for server, _ in self.unknown)}"
+        if self.stopped:
+            return f"Every server was stopped: {', '.join(server.name for server, _ in self.stopped)}"
+        return None
 
 
-def is_reporting(server: ServerState, silence: timedelta, now: datetime) -> bool:
-    """Whether the last report of *server* reached the hub at most *silence* ago (the policy's ``rollback.silence``)."""
-    return now - server.received_at <= silence
+def presence_at(server: ServerState, silence: timedelta, now: datetime) -> Presence:
+    """
+    The presence of *server* by the hub's clock.
+
+    A server reports if its last report arrived at most *silence* ago (the policy's ``rollback.silence``). A report from
+    the future shows that the clock was set back since; it says nothing.
+    """
+    if server.report.leaving:
+        return Presence.STOPPED
+    age = now - server.received_at
+    if age < -silence:
+        return Presence.UNKNOWN
+    return Presence.REPORTING if age <= silence else Presence.SILENT
+
+
+def availability_by(
+    model: ModelName, servers: Sequence[ServerState], presence: Callable[[ServerState], Presence]
+) -> Availability:
+    """Sort the servers that hold *model* by their presence."""
+    held = [(server, line) for server in servers for line in server.report.convergence if line.model == model]
+
+    def with_(wanted: Presence) -> tuple[Held, ...]:
+        return tuple((server, line) for server, line in held if presence(server) is wanted)
+
+    return Availability(
+        reporting=with_(Presence.REPORTING),
+        stopped=with_(Presence.STOPPED),
+        silent=with_(Presence.SILENT),
+        unknown=with_(Presence.UNKNOWN),
+    )
 
 
 def availability_of(
     model: ModelName, servers: Sequence[ServerState], silence: timedelta, now: datetime
 ) -> Availability:
-    """Divide the servers that have *model* into reporting and silent servers."""
-    lines = [(server, line) for server in servers for line in server.report.convergence if line.model == model]
-    return Availability(
-        reporting=tuple((server, line) for server, line in lines if is_reporting(server, silence, now)),
-        silent=tuple(server for server, _ in lines if not is_reporting(server, silence, now)),
-    )
+    """Sort the servers that hold *model* by their presence at *now*, by the hub's clock."""
+    return availability_by(model, servers, lambda server: presence_at(server, silence, now))

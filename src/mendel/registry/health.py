@@ -53,13 +53,18 @@ def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
     )
 
 
-def health_of(metrics: HealthMetrics, check: RollbackCheck, *, silent: str | None) -> tuple[Health, tuple[str, ...]]:
+def health_of(
+    metrics: HealthMetrics, check: RollbackCheck, *, silent: str | None, unsure: str | None = None
+) -> tuple[Health, tuple[str, ...]]:
     """
     Decide the health, and give the reasons why it is not ``healthy``.
 
     Args:
-        silent: The reason why the version does not answer; None if it answers or this is unknown.
+        silent: Why the version does not answer; None if it answers or that is unknown.
+        unsure: Why nobody knows whether it answers: its servers are starting, or were stopped.
     """
+    if silent is None and unsure is not None:
+        return Health.UNKNOWN, (unsure,)
     error, ood = metrics.avg_error_rate, metrics.avg_ood_rate
     reasons = list(check.reasons)
     if error is not None and exceeds(error, _DEGRADED_ERROR_RATE) and not any("error" in r for r in reasons):

@@ -106,11 +106,12 @@ def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck
     policy = evidence.policy
     if evidence.record is None:
         return RollbackCheck(model=model, version=None, window=evidence.window, policy_hash=policy.hash)
+    available = availability_of(model, evidence.servers, policy.rollback.silence, evidence.window.end)
     readings = judge(
         evidence.snapshots,
         policy.rollback,
         expected_p95_ms=evidence.record.expectations.latency_p95_ms,
-        silent=availability_of(model, evidence.servers, policy.rollback.silence, evidence.window.end).load_failure,
+        silent=available.failure_of(evidence.record.number),
     )
     held = tuple(reading.reason for reading in readings if reading.holds)
     return RollbackCheck(
@@ -131,7 +132,8 @@ def health_report(model: ModelName, evidence: ServingEvidence, now: datetime) ->
     metrics = metrics_of(evidence.snapshots)
     available = availability_of(model, evidence.servers, evidence.policy.rollback.silence, now)
     outage = available.outage if evidence.record else None
-    word, reasons = health_of(metrics, rollback_check(model, evidence), silent=outage)
+    unsure = available.uncertainty if evidence.record else None
+    word, reasons = health_of(metrics, rollback_check(model, evidence), silent=outage, unsure=unsure)
     record = evidence.record
     return HealthReport(
         model_id=str(model) if record is None else record.model_id,

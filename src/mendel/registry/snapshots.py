@@ -67,6 +67,18 @@ class ServerState:
         return self.report.server
 
 
+def is_newer(report: ServerReport, last: ServerReport) -> bool:
+    """
+    Whether *report* supersedes *last* of the same server.
+
+    A restarted server numbers its reports from 1 again, so that a new epoch is told from a late report of the former
+    one even if the server's clock was set back in between.
+    """
+    if report.epoch == last.epoch:
+        return report.seq > last.seq
+    return report.at > last.at or report.seq < last.seq
+
+
 def grown(before: VersionCounters | None, after: VersionCounters) -> VersionCounters:
     """Compute the counts between two reports of one epoch; *before* None counts from the start of the epoch."""
     if before is None:

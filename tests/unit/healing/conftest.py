@@ -22,6 +22,7 @@ from mendel.healing import (
     Healing,
     HealingStore,
     PlaybookWorkflow,
+    ServerWatch,
     Signal,
     SignalKind,
     load_playbooks,
@@ -55,6 +56,7 @@ class Clock:
 
     def __init__(self):
         self.now = START
+        self.set_by = timedelta(0)
 
     def __call__(self):
         return self.now
@@ -62,6 +64,15 @@ class Clock:
     def advance(self, span):
         self.now += span
         return self.now
+
+    def set(self, by):
+        """Somebody sets the clock; no time passes."""
+        self.now += by
+        self.set_by += by
+
+    def steady(self):
+        """Monotonic time."""
+        return self.now - START - self.set_by
 
 
 @dataclass
@@ -241,7 +252,21 @@ class House:
                 continue
         raise AssertionError("killed too often")
 
-    def report(self, *, number=2, requests=0, errors=0, serving=None, error=None, ready=True):
+    def report(
+        self,
+        *,
+        server="s1",
+        epoch="e",
+        number=2,
+        requests=0,
+        errors=0,
+        desired=None,
+        serving=None,
+        error=None,
+        at_fault=False,
+        leaving=False,
+        **line,
+    ):
         """What a server says of the model: counters that grow by *requests*, and the generation it serves."""
         deployment = self.registry.lifecycle.deployment(MODEL)
         before = self.counted.get(number, VersionCounters(model=MODEL, version=number))
@@ -257,26 +282,37 @@ class House:
         self.seq += 1
         self.registry.performance.record_server_report(
             ServerReport(
-                server="s1",
-                epoch="e",
+                server=server,
+                epoch=epoch,
                 seq=self.seq,
                 at=self.clock(),
                 revision=self.registry.lifecycle.revision(),
-                ready=ready,
+                ready=True,
                 convergence=(
                     ModelConvergence(
                         model=MODEL,
-                        generation_desired=deployment.generation,
+                        generation_desired=deployment.generation if desired is None else desired,
                         generation_serving=deployment.generation if serving is None else serving,
-                        version_serving=number,
                         failed_version=deployment.production if error else None,
                         error=error,
+                        version_at_fault=at_fault,
+                        **{"version_serving": number, **line},
                     ),
                 ),
                 counters=(after,),
                 spool={},
+                leaving=leaving,
             )
         )
+
+    def pass_time(self, monitor, span, *reports):
+        """Let *span* pass: every 2 s the reports (arguments of :meth:`report`) arrive, and the monitor looks."""
+        for _ in range(int(span / timedelta(seconds=2))):
+            self.clock.advance(timedelta(seconds=2))
+            for one in reports:
+                self.report(**one)
+            signals = monitor.look(MODEL, self.clock())
+        return signals
 
     def signal(self, kind=SignalKind.FAULTS, *, number=2, severity=Severity.HIGH, **more):
         reasons = more.pop("reasons", (f"{kind} is beyond its bound",))
@@ -301,6 +337,17 @@ def build(unit, root):
     house = House(unit=unit, registry=registry, healing=healing, clock=clock, eyes=eyes, ground=ground, trees=trees)
     house.playbook = PlaybookWorkflow(unit, registry, watcher=eyes, retrain=house.train, clock=clock, new_id=new_id)
     return house
+
+
+def watch(house):
+    """The watch of a monitor that looks at *house*."""
+    return ServerWatch(house.clock.steady, longest_gap=timedelta(seconds=5))
+
+
+@pytest.fixture
+def make_watch():
+    """Makes watches over the servers of houses."""
+    return watch
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ def signal(kind, severity=Severity.MEDIUM, **more):
         ("quality", NEW, "quality", "retrain"),
         ("load_failure", NEW, "load_failure", "model_rollback"),
         ("load_failure", OLD, "servers", "notify"),
-        ("not_converging", NEW, "not_converging", "model_rollback"),
-        ("not_converging", OLD, "servers", "notify"),
+        ("not_converging", NEW, "not_converging", "notify"),
+        ("not_converging", OLD, "not_converging", "notify"),
         ("unavailable", NEW, "servers", "notify"),
     ],
 )
@@ -72,10 +72,17 @@ def test_faults_and_drift_are_two_origins():
     assert [one.cause for one in found] == [Cause.FAULTS, Cause.DRIFT]
 
 
-@pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.SERVERS])
-def test_classic_rolls_everything_back(cause):
-    """Under the profile classic every trigger rolls back."""
-    assert HealingPolicy.of({"rollback": {"profile": "classic"}}).remedy(cause) == "model_rollback"
+@pytest.mark.parametrize("cause", Cause)
+def test_classic_rolls_back_for_everything_but_servers(cause):
+    """Under the profile classic every trigger rolls back, except those that servers cause."""
+    remedy = "notify" if cause.family == "servers" else "model_rollback"
+    assert HealingPolicy.of({"rollback": {"profile": "classic"}}).remedy(cause) == remedy
+
+
+def test_a_version_that_has_served_is_not_at_fault_when_it_cannot_be_loaded():
+    """What served before fails to load because of what has changed since: the server, its disk, its packages."""
+    assert cause_of(signal("load_failure"), NEW) is Cause.LOAD_FAILURE
+    assert cause_of(signal("load_failure", served_before=True), NEW) is Cause.SERVERS
 
 
 def test_a_policy_may_name_other_remedies():

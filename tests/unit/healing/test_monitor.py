@@ -105,8 +105,8 @@ def lakeside(house):
 
 
 @pytest.fixture
-def monitor(house, lakeside):
-    return Monitor(house.registry, lakeside.log)
+def monitor(house, lakeside, make_watch):
+    return Monitor(house.registry, lakeside.log, make_watch(house))
 
 
 def kinds(outlook):
@@ -125,11 +125,11 @@ class TestGlance:
         assert "error rate 0 (bound 0.05)" in seen.nothing_to_do
         assert set(seen.clear) >= {SignalKind.FAULTS, SignalKind.NOT_CONVERGING}
 
-    def test_no_production_version(self, make_house, lakeside):
+    def test_no_production_version(self, make_house, lakeside, make_watch):
         """A model without a production version has nothing to look at, and is told so."""
         house = make_house()
         house.add_version(1)
-        seen = Monitor(house.registry, lakeside.log).check_counters(MODEL, house.clock())
+        seen = Monitor(house.registry, lakeside.log, make_watch(house)).check_counters(MODEL, house.clock())
         assert seen.ref is None
         assert "no version is in production" in seen.nothing_to_do
 
@@ -153,41 +153,6 @@ class TestGlance:
         seen = monitor.check_counters(MODEL, house.clock())
         assert kinds(seen) == []
         assert SignalKind.FAULTS not in seen.clear
-
-    @pytest.mark.parametrize(("error", "kind"), [(None, "not_converging"), ("no such file", "load_failure")])
-    def test_servers_that_do_not_follow_are_given_time(self, house, monitor, error, kind):
-        """Only after the policy's 30 s is a deployment that servers do not follow a signal."""
-        house.add_version(3)
-        house.promote(3)
-        house.report(serving=2, error=error)
-        assert monitor.look(MODEL, house.clock()) == ()
-        house.clock.advance(29 * SECOND)
-        house.report(serving=2, error=error)
-        assert monitor.look(MODEL, house.clock()) == ()
-        house.clock.advance(2 * SECOND)
-        (signal,) = monitor.look(MODEL, house.clock())
-        assert signal.kind == kind
-        (incident,) = house.healing.notice([signal], house.clock())
-        assert incident.cause == kind
-        house.play()
-        assert house.registry.lifecycle.deployment(MODEL).production == 2
-
-    def test_silent_servers_are_a_signal(self, house, monitor):
-        """When every server that held the model has fallen silent, the model cannot answer: critical."""
-        house.report()
-        monitor.look(MODEL, house.clock())
-        house.clock.advance(31 * SECOND)
-        (signal,) = monitor.look(MODEL, house.clock())
-        assert (signal.kind, signal.severity) == (SignalKind.UNAVAILABLE, Severity.CRITICAL)
-
-    def test_servers_that_are_not_ready(self, house, monitor):
-        """Servers that report and are not ready are told apart from servers that are silent."""
-        house.report(ready=False)
-        monitor.look(MODEL, house.clock())
-        house.clock.advance(31 * SECOND)
-        house.report(ready=False)
-        (signal,) = monitor.look(MODEL, house.clock())
-        assert signal.reasons == ("No server is ready: s1",)
 
     def test_a_fault_is_decided_upon_and_undone_in_one_pass(self, house, monitor):
         """From counters to the former version in production: one look, one decision, one play."""
@@ -222,11 +187,11 @@ class TestStudy:
         assert seen.clear == ()
         assert "insufficient_data" in seen.nothing_to_do
 
-    def test_a_version_without_reference(self, house, lakeside):
+    def test_a_version_without_reference(self, house, lakeside, make_watch):
         """A version registered without training data cannot be measured for drift, and that is said."""
         house.add_version(3)
         house.promote(3)
-        seen = Monitor(house.registry, lakeside.log).check_log(MODEL, house.clock())
+        seen = Monitor(house.registry, lakeside.log, make_watch(house)).check_log(MODEL, house.clock())
         assert "no reference" in seen.nothing_to_do
 
     def test_drift_is_confirmed_in_consecutive_windows_and_dated(self, lakeside, monitor, house):
@@ -286,7 +251,7 @@ class TestStudy:
         (incident,) = house.healing.notice([signal], house.clock())
         assert incident.cause is Cause.QUALITY
 
-    def test_quality_low_from_the_start_is_a_regression(self, house):
+    def test_quality_low_from_the_start_is_a_regression(self, house, make_watch):
         """A new version whose quality is below its holdout's from its first rows on is rolled back."""
         house.registry.policies.set(MODEL, FAST)
         side = Lakeside(house)
@@ -295,7 +260,7 @@ class TestStudy:
         side.give_reference(3)
         for _ in range(12):
             side.minute(number=3, accuracy=0.6)
-        monitor = Monitor(house.registry, side.log)
+        monitor = Monitor(house.registry, side.log, make_watch(house))
         house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         (incident,) = house.store(lambda store: store.incidents())
         assert incident.cause is Cause.REGRESSION

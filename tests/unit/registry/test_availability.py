@@ -18,7 +18,7 @@ NOW = EPOCH + timedelta(days=1)
 DEPLOYMENT = Deployment(model=CREDIT, generation=3, routes=(Route(version=2, share=1.0),))
 
 
-def server(name, ago, *, model=CREDIT, serving=2, error=None):
+def server(name, ago, *, model=CREDIT, serving=2, error=None, at_fault=False, leaving=False):
     line = ModelConvergence(
         model=model,
         generation_desired=3,
@@ -26,9 +26,18 @@ def server(name, ago, *, model=CREDIT, serving=2, error=None):
         version_serving=serving,
         failed_version=None if error is None else 2,
         error=error,
+        version_at_fault=at_fault,
     )
     report = ServerReport(
-        server=name, epoch="e", seq=1, at=NOW - ago, revision=1, ready=True, convergence=(line,), spool={}
+        server=name,
+        epoch="e",
+        seq=1,
+        at=NOW - ago,
+        revision=1,
+        ready=True,
+        convergence=(line,),
+        spool={},
+        leaving=leaving,
     )
     return ServerState(report=report, received_at=NOW - ago)
 
@@ -54,8 +63,7 @@ def test_servers_that_fail_to_load_are_an_outage_once_none_serves():
     failing = server("s1", SECOND, serving=None, error="no memory")
     silent = server("s2", 11 * SECOND)
     assert (
-        availability_of(CREDIT, [failing, silent], SILENCE, NOW).load_failure
-        == "No server can load the model: no memory"
+        availability_of(CREDIT, [failing, silent], SILENCE, NOW).load_error == "No server can load the model: no memory"
     )
     serving = server("s2", SECOND)
     assert availability_of(CREDIT, [failing, serving], SILENCE, NOW).outage is None
@@ -64,4 +72,23 @@ def test_servers_that_fail_to_load_are_an_outage_once_none_serves():
 def test_without_a_server_nothing_is_known():
     """A model that no server holds has no outage: absence of reports about it is not evidence."""
     available = availability_of(CREDIT, [server("s1", SECOND, model=DIGITS)], SILENCE, NOW)
-    assert (available.outage, available.all_silent, available.load_failure) == (None, False, None)
+    assert (available.outage, available.all_silent, available.uncertainty) == (None, False, None)
+
+
+def test_only_a_version_that_failed_itself_is_blamed():
+    """What no server can load is an outage; it is the version's failure only where a server says so of this version."""
+    lost = availability_of(CREDIT, [server("s1", SECOND, serving=None, error="no disk")], SILENCE, NOW)
+    assert (lost.outage, lost.failure_of(2)) == ("No server can load the model: no disk", None)
+    bad = availability_of(CREDIT, [server("s1", SECOND, serving=None, error="bad", at_fault=True)], SILENCE, NOW)
+    assert bad.failure_of(2) == "No server can load the model: bad"
+    assert bad.failure_of(3) is None, "another version of the deployment failed"
+
+
+def test_starting_and_stopped_servers_are_no_outage():
+    """A server that loads the model, or said goodbye, leaves open whether the model answers: unknown, and why."""
+    starting = availability_of(CREDIT, [server("s1", SECOND, serving=None)], SILENCE, NOW)
+    assert (starting.outage, starting.uncertainty) == (None, "No server serves the model yet; loading: s1")
+    stopped = availability_of(CREDIT, [server("s1", 11 * SECOND, leaving=True)], SILENCE, NOW)
+    assert (stopped.outage, stopped.uncertainty) == (None, "Every server was stopped: s1")
+    ahead = availability_of(CREDIT, [server("s1", -timedelta(hours=1))], SILENCE, NOW)
+    assert (ahead.outage, ahead.uncertainty) == (None, "No report has arrived yet of: s1")

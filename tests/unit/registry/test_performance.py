@@ -330,11 +330,21 @@ class TestCheck:
         assert (check.should_roll_back, check.version, check.severity) == (False, None, None)
 
     def test_a_version_that_no_server_can_load_is_critical(self, served, registry):
-        """When every server reports a failure and serves nothing, that is a trigger; one that serves silences it."""
+        """Where no server serves a version that failed itself, that is a trigger; a disk that failed is none."""
         failed = ModelConvergence(
-            model=served.model, generation_desired=1, generation_serving=0, version_serving=None, error="bad pickle"
+            model=served.model,
+            generation_desired=1,
+            generation_serving=0,
+            version_serving=None,
+            failed_version=1,
+            error="bad pickle",
+            version_at_fault=True,
         )
-        Server(served).report(convergence=failed, ready=False)
+        server = Server(served)
+        server.report(convergence=replace(failed, version_at_fault=False), ready=False)
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
+        assert registry.performance.health(served.model).health_status is Health.CRITICAL
+        server.report(convergence=failed, ready=False)
         check = registry.performance.check_rollback_triggers(served.model)
         assert (check.severity, check.reasons) == (Severity.CRITICAL, ("No server can load the model: bad pickle",))
         assert registry.performance.health(served.model).health_status is Health.CRITICAL

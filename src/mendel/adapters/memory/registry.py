@@ -19,6 +19,7 @@ from mendel.registry import (
     Snapshot,
     VersionRecord,
     grown,
+    is_newer,
 )
 from mendel.values import (
     Deployment,
@@ -191,7 +192,7 @@ class MemoryRegistryStore:
                 added = _Counted(at=report.at, seq=report.seq, counters=counters)
                 self._counters[line] = tuple(sorted((*known, added), key=lambda c: c.seq))
         last = self._servers.get(report.server)
-        if last is None or _is_newer(report, last.report):
+        if last is None or is_newer(report, last.report):
             self._servers[report.server] = ServerState(report=report, received_at=received_at)
 
     def servers(self) -> tuple[ServerState, ...]:
@@ -235,10 +236,6 @@ class MemoryRegistryStore:
             for other in self.versions(record.model):
                 if other.stage is Stage.PRODUCTION and other.ref != record.ref:
                     raise Conflict(f"The model {record.model} already has a production version: {other.ref}.")
-
-
-def _is_newer(report: ServerReport, last: ServerReport) -> bool:
-    return report.seq > last.seq if report.epoch == last.epoch else report.at > last.at
 
 
 def _last(counted: tuple[_Counted, ...], moment: datetime) -> _Counted | None:

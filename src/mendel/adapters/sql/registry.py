@@ -46,6 +46,7 @@ from mendel.registry import (
     Snapshot,
     VersionRecord,
     grown,
+    is_newer,
 )
 from mendel.values import (
     Deployment,
@@ -245,7 +246,7 @@ class SqlRegistryStore:
         if report.counters and self._connection.execute(known).first() is None:
             self._connection.execute(insert(counters), [_counted(report, counted) for counted in report.counters])
         last = self._one(ServerReport, servers, servers.c.server == report.server)
-        if last is None or (report.seq > last.seq if report.epoch == last.epoch else report.at > last.at):
+        if last is None or is_newer(report, last):
             row = {"epoch": report.epoch, "received_at": to_micros(received_at), "body": _text(report)}
             self._put(servers, {"server": report.server}, row)
 

@@ -1,0 +1,156 @@
+"""Follow the reports of servers over the looks of one process, by a clock that nobody sets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from mendel.registry import Availability, Presence, ServerState, availability_by
+from mendel.values import ModelName
+
+NOTHING = timedelta(0)
+_RECENT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """A generation that a server received and does not serve, and when its first report about it was seen."""
+
+    generation: int
+    since: timedelta
+
+
+@dataclass(slots=True)
+class _Seen:
+    """
+    One server, as far as its reports were seen.
+
+    Attributes:
+        heard: When its newest report was seen; None if no report came since the watch began.
+        lacks: What it received and does not serve, by model.
+        awaits: What the hub wants of it and it has not received, by model.
+    """
+
+    epoch: str
+    seq: int
+    heard: timedelta | None
+    lacks: dict[ModelName, _Lack] = field(default_factory=dict)
+    awaits: dict[ModelName, _Lack] = field(default_factory=dict)
+
+
+class ServerWatch:
+    """
+    The watch over all servers; safe to share between threads.
+
+    Time counts only while the process looks. After a gap between two looks (the process was stopped, the machine was
+    suspended) every server is unknown until its next report, and no server is older for the gap.
+
+    Args:
+        steady: Monotonic time.
+        longest_gap: The longest pause between two looks that is not a gap.
+    """
+
+    def __init__(self, steady: Callable[[], timedelta], *, longest_gap: timedelta) -> None:
+        self._steady = steady
+        self._longest_gap = longest_gap
+        self._mutex = threading.Lock()
+        self._looked: timedelta | None = None
+        self._time = NOTHING
+        self._began = NOTHING
+        self._seen: dict[str, _Seen] = {}
+        self._served: set[tuple[ModelName, int]] = set()
+
+    def look(self, read: Callable[[], Sequence[ServerState]], now: datetime) -> tuple[ServerState, ...]:
+        """Read the newest report of every server, and note which of them are new; *now* is the hub's clock."""
+        with self._mutex:
+            servers = tuple(read())
+            self._pass_time()
+            for server in servers:
+                self._note(server, now)
+            return servers
+
+    def availability(self, model: ModelName, servers: Sequence[ServerState], silence: timedelta) -> Availability:
+        """Sort the servers that hold *model* by their presence; a server is silent only after *silence* of watching."""
+        with self._mutex:
+            return availability_by(model, servers, lambda server: self._presence(server, silence))
+
+    def lacking(self, server: ServerState, model: ModelName, generation: int) -> timedelta:
+        """
+        How long *server* has reported that it received its generation of *model* and does not serve it.
+
+        A server that has not received *generation*, which the hub wants, is counted from its first report since then.
+        """
+        with self._mutex:
+            seen = self._seen[server.name]
+            line = next((one for one in server.report.convergence if one.model == model), None)
+            if seen.heard is None or line is None:
+                return NOTHING
+            if line.generation_desired < generation:
+                known = seen.awaits.get(model)
+                if known is None or known.generation != generation:
+                    seen.awaits[model] = known = _Lack(generation, seen.heard)
+            else:
+                seen.awaits.pop(model, None)
+                known = seen.lacks.get(model)
+            return NOTHING if known is None else seen.heard - known.since
+
+    def lacks(self, server: ServerState) -> Iterable[timedelta]:
+        """For each model that *server* received and does not serve: for how long it has reported so."""
+        with self._mutex:
+            seen = self._seen[server.name]
+            heard = seen.heard
+            return [] if heard is None else [heard - lack.since for lack in seen.lacks.values()]
+
+    def has_served(self, model: ModelName, version: int) -> bool:
+        """Whether a server was seen to serve the version."""
+        with self._mutex:
+            return (model, version) in self._served
+
+    def _pass_time(self) -> None:
+        steady = self._steady()
+        passed = None if self._looked is None else steady - self._looked
+        self._looked = steady
+        if passed is not None and NOTHING <= passed <= self._longest_gap:
+            self._time += passed
+            return
+        self._began = self._time
+        for seen in self._seen.values():
+            seen.heard = None
+
+    def _note(self, server: ServerState, now: datetime) -> None:
+        report = server.report
+        self._served |= {
+            (line.model, line.version_serving) for line in report.convergence if line.version_serving is not None
+        }
+        known = self._seen.get(server.name)
+        if known is None:
+            # Of the reports that were stored before the watch began, only fresh ones show that the server lives.
+            fresh = self._time > self._began or NOTHING <= now - server.received_at <= _RECENT
+            known = self._seen[server.name] = _Seen(report.epoch, report.seq, self._time if fresh else None)
+        elif (known.epoch, known.seq) == (report.epoch, report.seq):
+            return
+        elif known.epoch != report.epoch:
+            known = self._seen[server.name] = _Seen(report.epoch, report.seq, self._time)
+        else:
+            known.seq, known.heard = report.seq, self._time
+        if known.heard is not None:
+            known.lacks = {
+                line.model: _Lack(line.generation_desired, _since(known, line.model, line.generation_desired))
+                for line in report.convergence
+                if line.generation_serving < line.generation_desired
+            }
+
+    def _presence(self, server: ServerState, silence: timedelta) -> Presence:
+        if server.report.leaving:
+            return Presence.STOPPED
+        seen = self._seen[server.name]
+        if seen.heard is None:
+            return Presence.SILENT if self._time - self._began > silence else Presence.UNKNOWN
+        return Presence.REPORTING if self._time - seen.heard <= silence else Presence.SILENT
+
+
+def _since(seen: _Seen, model: ModelName, generation: int) -> timedelta:
+    known = seen.lacks.get(model)
+    return known.since if known is not None and known.generation == generation else seen.heard or NOTHING
