@@ -22,7 +22,7 @@ OWN_BUILDER = "oci"
 _INTERPRETER = f"{VENV}/bin/python"
 _ENVIRONMENT = {
     "HOME": str(DATA),
-    "PYTHONSAFEPATH": "1",  # no file of the project stands in for a module of the standard library
+    "PYTHONSAFEPATH": "1",  # a project file cannot replace a module of the standard library
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -174,13 +174,17 @@ def _facts(classifier: Classifier, inputs: _Inputs) -> ImageFacts:
 
 
 def _tool_url(origin: SourceRevision, runtime: RuntimePin) -> str | None:
-    """The runtime's repository; the tag's trailer tells it if it speaks of the same commit."""
+    """
+    Give the URL of the runtime's repository: the pin's, else the tag trailer's if the tag names the runtime's commit.
+
+    None if neither is known.
+    """
     same = origin.tag is not None and runtime.commit is not None and runtime.commit.startswith(origin.tag.tool)
     return runtime.url or (origin.tool_url if same else None)
 
 
 def _manifest(classifier: Classifier, inputs: _Inputs, artifacts: list[SourceFile], code: list[SourceFile]) -> bytes:
-    """Canonical JSON of what stands in the image; the server reads of it which release it is."""
+    """Write the manifest that lists the image's files; the server reads its release from this file."""
     origin, version = inputs.origin, inputs.version
     release = origin.tag and {
         "tag": str(origin.tag),

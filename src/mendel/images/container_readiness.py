@@ -1,4 +1,4 @@
-"""When a server in a container answers, seen from outside."""
+"""Check from outside a container whether its server is ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANSWER_SECONDS = 2.0
 
 
 def is_ready(url: str) -> bool:
-    """Whether the server at *url* says on ``/health`` that it is ready."""
+    """Whether the server at *url* reports on ``/health`` that it is ready."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_SECONDS)
     with closing(connection):
@@ -27,10 +27,10 @@ def is_ready(url: str) -> bool:
 
 def require_free(address: str, port: int) -> None:
     """
-    See that nobody listens there: another server's answers would be taken for the container's.
+    Check that no program listens on the port, since its answers would be taken for the container's.
 
     Raises:
-        PortInUse: Somebody does, or it may not be opened.
+        PortInUse: Another program listens on the port, or this user may not open it.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

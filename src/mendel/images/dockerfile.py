@@ -217,7 +217,7 @@ def _final_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
 
 
 def _apt(packages: Iterable[str]) -> Iterator[str]:
-    """The packages are arguments of a fixed script."""
+    """Write the ``RUN`` step that installs *packages*; the package names are arguments of a fixed script."""
     if wanted := tuple(packages):
         yield _exec("RUN", ("/bin/sh", "-ec", _APT, "apt", *wanted))
 
@@ -239,7 +239,7 @@ def _exec(instruction: str, words: Iterable[str]) -> str:
 
 
 def _pairs(instruction: str, values: Mapping[str, str]) -> Iterator[str]:
-    """One ``LABEL`` or ``ENV`` with a line for each value, since engines keep a layer for each instruction."""
+    """Write one ``LABEL`` or ``ENV`` instruction for all values, because engines make a layer of each instruction."""
     pairs = [_pair(name, value) for name, value in sorted(values.items())]
     if pairs:
         yield f"{instruction} " + " \\\n    ".join(pairs)
@@ -247,7 +247,7 @@ def _pairs(instruction: str, values: Mapping[str, str]) -> Iterator[str]:
 
 def _pair(name: str, value: str) -> str:
     r"""
-    A value of the only instructions whose text engines read as a shell would.
+    Write ``name="value"`` with shell escapes, which engines expect in ``LABEL`` and ``ENV`` only.
 
     >>> print(_pair("k", 'a "$b"'))
     k="a \"\$b\""

@@ -160,7 +160,7 @@ def _configuration(
 def _named_files(
     project: Project, classifier: Classifier, directory: Path, tree: ProjectTree, hints: list[str]
 ) -> Iterator[SourceFile]:
-    for each in project.classifiers:  # the project file is read whole in the image, and with it every order file
+    for each in project.classifiers:  # the project file in the image names all order files
         order = each.feature_order_file
         if order is not None and tree.excluded(_clean(order)):
             tree.refuse(

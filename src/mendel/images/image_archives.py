@@ -1,4 +1,4 @@
-"""An image as one file that ``docker load``, ``podman load`` and readers of OCI archives all understand."""
+"""Write an image as one file that ``docker load``, ``podman load`` and OCI tools can read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 
 def write_archive(blobs: Blobs, digest: Digest, references: Sequence[str], into: Path) -> None:
     """
-    Write the image with its names to the file *into*, which appears when it is whole; the same image, the same bytes.
+    Write the image with its names to the file *into*, atomically; equal images give equal bytes.
 
-    It is an OCI layout and, by its ``manifest.json``, an archive of docker's, over the same blobs.
+    The file is an OCI layout and also, through ``manifest.json``, a docker archive of the same blobs.
 
     Raises:
         ImageNotFound: The image, or a blob of it, is not in *blobs*.
-        DigestMismatch: The disk changed one.
-        StoreUnavailable: *into* cannot be written there; nothing of it is left.
+        DigestMismatch: A blob is damaged.
+        StoreUnavailable: *into* cannot be written; no incomplete file is left.
     """
     entries = tuple(_entries(blobs, digest, references))
     if into.is_dir():
@@ -42,10 +42,10 @@ def write_archive(blobs: Blobs, digest: Digest, references: Sequence[str], into:
 
 def archive_references(archive: Path) -> tuple[str, ...]:
     """
-    The references by which *archive* names its one image, sorted.
+    Give the names of the image in *archive*, sorted.
 
     Raises:
-        Corrupt: It is no archive of an image, or one of several.
+        Corrupt: The file is not an image archive, or has several images.
     """
     try:
         with tarfile.open(archive, "r:") as tar:
@@ -95,7 +95,7 @@ def _path(digest: Digest) -> str:
 
 
 def _for_containerd(reference: str) -> str:
-    """The whole name with its registry, as containerd keeps images: without one it is docker's own."""
+    """Give the full name with registry, as containerd stores it; a name without a registry gets ``docker.io``."""
     if names_host(reference):
         return reference
     return f"docker.io/{reference}" if "/" in reference else f"docker.io/library/{reference}"

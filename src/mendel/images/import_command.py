@@ -1,4 +1,4 @@
-"""The command that imports a predictor inside its image, and the error where it cannot be imported."""
+"""The command that imports a predictor inside its image, and the error for a failed import."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ for module, name in zip(sys.argv[2::2], sys.argv[3::2]):
 
 
 def import_command(plan: ImagePlan) -> tuple[str, ...]:
-    """What imports the predictor of *plan*, run inside its image."""
+    """Make the command that imports the predictor of *plan* inside the image."""
     wanted = [_import_name(plan.labels[MODULE_LABEL]), plan.labels[CLASS_LABEL]] if _is_of_project(plan) else []
     return (f"{VENV}/bin/python", "-c", _IMPORT, plan.run.working_directory, *wanted)
 
 
 def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
-    """The error for an import that ended badly, having printed *tail* last."""
+    """Make the error for a failed import; *tail* is the end of the output."""
     name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
     what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel does not start"
     return ImageNotVerified(

@@ -1,5 +1,5 @@
 """Find the project files that a module imports, directly and indirectly, by parsing; no project code is imported."""
-# ruff: noqa: PTH112, PTH113, PTH114 - Path's own tests raise where a directory may not be read
+# ruff: noqa: PTH112, PTH113, PTH114 - Path's methods raise for an unreadable directory
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class _ImportWalk:
             return None
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an odd escape in a user's string is not ours to tell
+                warnings.simplefilter("ignore")  # hide warnings about escapes in the user's code
                 return ast.parse(content)
         except SyntaxError as error:
             where = path if error.lineno is None else f"{path}:{error.lineno}"

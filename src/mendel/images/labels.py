@@ -111,10 +111,10 @@ def one_line(text: str) -> str:
 
 def check_labels(labels: Mapping[str, str], *, commit: str | None = None) -> tuple[str, ...]:
     """
-    Every reason why *labels* are not those of the release they name; none: they belong together.
+    Give every reason why *labels* do not match the release that they name; empty if they match.
 
     Args:
-        commit: The full commit that the tag leads to, where the repository is at hand.
+        commit: The full id of the tagged commit; None if the repository is not available.
     """
     text = labels.get("com.classifier.git_tag")
     if text is None:

@@ -18,7 +18,7 @@ WHEELS_DIRECTORY = "mlserver.wheels"
 
 LOCK_FORMAT = 1
 BUILDER_FORMAT = 2
-"""Grows with every change of the builder that changes the bytes of images built from equal inputs."""
+"""The format number of built images; raised with every change of the builder that changes their bytes."""
 
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
 

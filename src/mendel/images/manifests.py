@@ -1,4 +1,4 @@
-"""The documents of an image as they travel: descriptors, manifests, and JSON whose bytes are decided here alone."""
+"""Read and write the JSON documents of images: descriptors and manifests, with the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Descriptor:
 
     Attributes:
         platform: ``os/architecture`` of a manifest inside an index, None elsewhere.
-        artifact_type: Of an attached document; None for images.
+        artifact_type: The type of an attached document; None for an image.
     """
 
     media_type: str
@@ -42,16 +42,16 @@ class Descriptor:
 
     @classmethod
     def of(cls, content: bytes, media_type: str, **more: Any) -> Descriptor:
-        """The descriptor of *content*."""
+        """Make the descriptor of *content*."""
         return cls(media_type=media_type, digest=digest_of(content), size=len(content), **more)
 
     @classmethod
     def parse(cls, tree: Mapping[str, Any]) -> Descriptor:
         """
-        Read one; fields that Mendel does not know are left out.
+        Read a descriptor from JSON; unknown fields are ignored.
 
         Raises:
-            Corrupt: It is not a descriptor.
+            Corrupt: *tree* is not a descriptor.
         """
         try:
             platform = tree.get("platform")
@@ -67,7 +67,7 @@ class Descriptor:
             raise Corrupt(f"Not a descriptor of an image: {error}.") from error
 
     def as_tree(self) -> dict[str, Any]:
-        """As it stands in JSON."""
+        """Convert to the JSON form."""
         tree: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.annotations:
             tree["annotations"] = dict(self.annotations)
@@ -81,7 +81,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """An image's manifest, or an attached document's, which has a ``subject``."""
+    """The manifest of an image, or of an attached document, which has a ``subject``."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -93,10 +93,10 @@ class Manifest:
     @classmethod
     def parse(cls, content: bytes) -> Manifest:
         """
-        Read a manifest of OCI's or docker's form.
+        Read a manifest in OCI's or docker's format.
 
         Raises:
-            Corrupt: It is not one.
+            Corrupt: *content* is not a manifest.
         """
         tree = parse_json(content)
         media_type = tree.get("mediaType", MANIFEST)
@@ -113,7 +113,7 @@ class Manifest:
         )
 
     def as_json(self) -> bytes:
-        """Its bytes, by which it is known."""
+        """Write the manifest as JSON; the hash of these bytes is its digest."""
         tree: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": self.media_type,
@@ -130,16 +130,16 @@ class Manifest:
 
 
 def canonical_json(tree: Any) -> bytes:
-    """Sorted keys, no spaces, UTF-8: the same on every Python."""
+    """Encode as JSON with sorted keys and without spaces, equal on every Python version."""
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def parse_json(content: bytes) -> dict[str, Any]:
     """
-    Read a JSON object.
+    Decode a JSON object.
 
     Raises:
-        Corrupt: It is not one.
+        Corrupt: *content* is not a JSON object.
     """
     try:
         tree = json.loads(content)
@@ -151,5 +151,4 @@ def parse_json(content: bytes) -> dict[str, Any]:
 
 
 def digest_of(content: bytes) -> Digest:
-    """SHA-256 of *content*."""
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")

@@ -53,7 +53,7 @@ class Pattern:
 def _compiled(text: str) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a later Python may read into [a--b] is not the pattern's meaning
+            warnings.simplefilter("ignore")  # hide FutureWarning about set syntax such as [a--b]
             return re.compile(_expression(text), re.DOTALL)
     except re.error as error:
         raise InvalidValue(f"{text!r} is not a valid path pattern: {error}.") from error

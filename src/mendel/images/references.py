@@ -1,4 +1,4 @@
-"""References to images in registries, read by docker's rules."""
+"""Parse references to images in registries by docker's rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_PATH = 255
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
     """
-    An image of a registry: ``host[:port]/path[:tag][@digest]``.
+    The name of an image in a registry: ``host[:port]/path[:tag][@digest]``.
 
     A first part is a host only if it contains a dot or a colon or is ``localhost``. Without a host the registry is
     docker.io, where a name of one part is below ``library/``.
@@ -40,10 +40,10 @@ class ImageReference:
     @classmethod
     def parse(cls, text: str) -> ImageReference:
         """
-        Read a reference.
+        Parse a reference.
 
         Raises:
-            InvalidValue: It is none; addresses with a scheme or a user are none either.
+            InvalidValue: *text* is not a reference; a URL with scheme or user is not a reference either.
         """
         if "://" in text:
             raise InvalidValue("An image's reference has no scheme.", remedy="Write host/name:tag, without https://.")
@@ -63,22 +63,22 @@ class ImageReference:
 
     @property
     def selector(self) -> str:
-        """What the registry is asked for: the digest where there is one, else the tag, else ``latest``."""
+        """The digest if the reference has one, else the tag, else ``latest``."""
         return self.digest or self.tag or DEFAULT_TAG
 
     def pinned(self, digest: Digest) -> ImageReference:
-        """The same name at *digest*, without its tag."""
+        """Give the same name with *digest* instead of tag and digest."""
         return replace(self, tag=None, digest=digest)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* (with or without port) is this machine, where plain HTTP gives nothing away."""
+    """Whether *host* (with or without port) is this machine, so that plain HTTP is safe."""
     return _LOOPBACK.fullmatch(host) is not None
 
 
 def names_host(text: str) -> bool:
     """
-    Whether a name of an image begins with a registry's host, by docker's rule.
+    Whether an image name begins with a registry host, by docker's rule.
 
     >>> names_host("localhost:5000/risk/credit"), names_host("risk/credit")
     (True, False)

@@ -1,4 +1,4 @@
-"""Tar archives whose every byte is decided here: standard libraries differ in headers from one Python to the next."""
+"""Write tar archives with fixed bytes, because the headers of Python's tarfile differ between Python versions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mendel.errors import InvalidValue
 
 EPOCH_1980 = 315532800
 """
-The one time in every layer, 1980-01-01: earlier than any commit, and the earliest that zip archives can hold.
+The modification time of all files in layers, 1980-01-01: the earliest time in zip archives.
 
-It is no commit's date, so that a layer whose content did not change stays the same layer.
+The time is not the commit's, so that a layer with unchanged content stays equal.
 """
 
 BLOCK = 512
@@ -23,7 +23,7 @@ _NUMBERS = b"%07o\0%07o\0%07o\0%011o\0%011o\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """A directory; *owner* is its user and group."""
+    """A directory in a tar archive; *owner* is its user and group id."""
 
     path: str
     owner: int = 0
@@ -33,10 +33,10 @@ class Directory:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """
-    A regular file of root.
+    A regular file in a tar archive, owned by root.
 
     Attributes:
-        content: Gives its bytes in pieces, exactly ``size``; called when the file's turn has come.
+        content: Gives the content in pieces, ``size`` bytes in total; called when the file is written.
     """
 
     path: str
@@ -46,7 +46,7 @@ class File:
 
     @classmethod
     def of(cls, path: str, content: bytes, *, executable: bool = False) -> File:
-        """A file whose content is at hand."""
+        """Make a file from its content."""
         return cls(path=path, size=len(content), content=lambda: (content,), executable=executable)
 
 
@@ -63,13 +63,13 @@ Entry = Directory | File | Symlink
 
 def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
     """
-    Give the archive of *entries* in pieces: sorted by path, each parent directory once, before what is in it.
+    Write the archive of *entries* in pieces: sorted by path, with each parent directory once before its contents.
 
-    Names are relative, without ``./``. Owners, modes and times are the entry's kind's, never a file's of this machine.
-    Equal entries give equal bytes, in any order given.
+    Names are relative, without ``./``. Owner, mode and time depend only on the kind of entry, not on files of this
+    machine. Equal entries in any order give equal bytes.
 
     Raises:
-        InvalidValue: A path leaves the archive or occurs twice, or a file gave more or fewer bytes than it said.
+        InvalidValue: A path leaves the archive or occurs twice, or a file's content does not have its stated size.
     """
     known: dict[str, Entry] = {}
     for entry in entries:
@@ -150,7 +150,7 @@ def _extended(records: dict[str, str]) -> bytes:
 
 
 def _record(key: str, value: str) -> bytes:
-    """One ``length key=value`` line of a pax header; the length counts its own digits."""
+    """Write one ``length key=value`` line of a pax header; the length includes its own digits."""
     rest = f" {key}={value}\n".encode()
     length = len(rest) + 1
     while len(str(length)) + len(rest) != length:
@@ -160,10 +160,10 @@ def _record(key: str, value: str) -> bytes:
 
 def _block(name: bytes, numbers: bytes, kind: bytes, target: bytes = b"") -> bytes:
     """
-    A header block (IEEE Std 1003.1, pax, "ustar Interchange Format") with its checksum, in which it counts as spaces.
+    Write a header block (IEEE Std 1003.1, pax, "ustar Interchange Format"); the checksum counts itself as spaces.
 
     Args:
-        numbers: Mode, user, group, size and time, as they stand in the block.
+        numbers: Mode, user, group, size and time, encoded for the block.
     """
     before = name.ljust(100, b"\0") + numbers
     names_of_owners, device, prefix_and_rest = bytes(32 + 32), b"0000000\x000000000\0", bytes(155 + 12)

@@ -1,4 +1,4 @@
-"""What decides which wheels a base image can run: the tags of its platform, and the environment of markers."""
+"""The wheel tags that a base image supports, and the environment for evaluating its markers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OLDEST = {"x86_64": 5, "aarch64": 17}
 
 def platform_tags(glibc: str, platform: Platform) -> Iterator[str]:
     """
-    Tags of the wheels that run with that C library, best first.
+    Give the platform tags of wheels that run with C library version *glibc*, best first.
 
     >>> list(platform_tags("2.18", Platform.parse("linux/arm64")))
     ['manylinux_2_18_aarch64', 'manylinux_2_17_aarch64', 'manylinux2014_aarch64', 'linux_aarch64']
@@ -27,9 +27,9 @@ def platform_tags(glibc: str, platform: Platform) -> Iterator[str]:
 
 def marker_environment(base: BasePin, platform: Platform) -> dict[str, str]:
     """
-    What markers are judged by.
+    Make the environment for evaluating markers on *base*.
 
-    A base is known to its minor version; its first patch release stands for all: a backport too many does no harm.
+    The pin has only the minor Python version, so the first patch release is assumed; an unneeded backport does no harm.
     """
     full = f"{base.python}.0"
     return {
