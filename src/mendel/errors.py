@@ -9,6 +9,7 @@ Every error Mendel raises, drawn as a tree.
     │   ├── InvalidPolicy         a policy document is invalid
     │   ├── InvalidRequest        a prediction request does not fit the signature; carries the first wrong feature
     │   ├── TooLarge              more rows or bytes than the limit allows
+    │   ├── UnsupportedContent    the request body is compressed or written in a way that this door does not read
     │   ├── ShapeMismatch         arrays that must have equal shapes differ
     │   ├── EmptyWindow           a statistic is undefined because its window holds no observation
     │   └── ReferenceMismatch     profiles made against different references cannot be merged or compared
@@ -140,6 +141,10 @@ class InvalidRequest(InvalidInput):
 
 class TooLarge(InvalidInput):
     """The input has more rows or bytes than the limit allows."""
+
+
+class UnsupportedContent(InvalidInput):
+    """The request body is compressed or written in a way that this door does not read."""
 
 
 class ShapeMismatch(InvalidInput):

@@ -93,13 +93,20 @@ class Proba:
         return np.column_stack([1 - p, p])
 
 
+class Zero:
+    """Answers anything with 0."""
+
+    def predict(self, X):
+        return np.zeros(len(X))
+
+
 class Broken(Sum):
     """Cannot answer its golden input."""
 
     def predict(self, X):
         raise ValueError("broken")
 '''
-CLASSES = {"sum": "Sum", "held": "Held", "failing": "Failing", "proba": "Proba", "broken": "Broken"}
+CLASSES = {"sum": "Sum", "held": "Held", "failing": "Failing", "proba": "Proba", "broken": "Broken", "zero": "Zero"}
 NAMES = ("a", "b", "c")
 
 

@@ -16,6 +16,7 @@ STATUS: tuple[tuple[type[MendelError], int], ...] = (
     (tree.GenerationConflict, 412),
     (tree.Conflict, 409),
     (tree.TooLarge, 413),
+    (tree.UnsupportedContent, 415),
     (tree.InvalidInput, 400),
     (tree.Unsupported, 501),
     (tree.Overloaded, 429),

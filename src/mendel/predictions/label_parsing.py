@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import reprlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -36,14 +38,14 @@ def parse_labels(body: bytes, *, content_type: str, received_at: datetime) -> tu
 
 
 def _json(body: bytes) -> Iterator[Any]:
-    document = _decoded(body)
+    document = _decoded(body.removeprefix(codecs.BOM_UTF8))
     if isinstance(document, dict) and "labels" in document:
         document = document["labels"]
     yield from document if isinstance(document, list) else [document]
 
 
 def _ndjson(body: bytes) -> Iterator[Any]:
-    return (_decoded(line) for line in body.splitlines() if line.strip())
+    return (_decoded(line) for line in body.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip())
 
 
 def _csv(body: bytes) -> Iterator[Any]:
@@ -52,7 +54,9 @@ def _csv(body: bytes) -> Iterator[Any]:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"The CSV is not UTF-8: {error}.") from error
     try:
-        for row in csv.DictReader(io.StringIO(text)):
+        for place, row in enumerate(csv.DictReader(io.StringIO(text)), 1):
+            if None in row:
+                raise InvalidInput(f"Label {place} has more cells than the header line.")
             yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
     except csv.Error as error:
         raise InvalidInput(f"The text is not CSV: {error}.", remedy="Close every quotation mark.") from error
@@ -83,29 +87,38 @@ def _label(row: Any, place: int, received_at: datetime) -> LabelRow:
         raise InvalidInput(f"Label {place} is not an object.")
     if unknown := sorted(str(key) for key in row if key not in _KEYS):
         raise InvalidInput(
-            f"Label {place} has the unknown key {unknown[0]!r}.", remedy=f"Use the keys {', '.join(sorted(_KEYS))}."
+            f"Label {place} has the unknown key {reprlib.repr(unknown[0])}.",
+            remedy=f"Use the keys {', '.join(sorted(_KEYS))}.",
         )
     prediction_id, outcome = row.get("prediction_id"), row.get("true_label")
     if not isinstance(prediction_id, str) or not prediction_id:
         raise InvalidInput(f"Label {place} has no prediction_id.")
     if not isinstance(outcome, str | int | float | bool):
-        raise InvalidInput(f"Label {place} ({prediction_id}) has no true_label.")
+        raise InvalidInput(f"Label {place} ({reprlib.repr(prediction_id)}) has no true_label.")
     return LabelRow(
         prediction_id=prediction_id,
         true_label=outcome,
-        label_source=str(row.get("label_source") or _DEFAULT_SOURCE),
+        label_source=_source(row.get("label_source"), place),
         received_at=received_at,
         label_timestamp=_moment(row.get("label_timestamp"), place),
     )
+
+
+def _source(value: object, place: int) -> str:
+    if value is None or value == "":
+        return _DEFAULT_SOURCE
+    if not isinstance(value, str):
+        raise InvalidInput(f"Label {place}: label_source is not text.")
+    return value
 
 
 def _moment(value: object, place: int) -> datetime | None:
     if value is None:
         return None
     try:
-        return require_utc(datetime.fromisoformat(str(value)))
-    except (ValueError, MendelError) as error:
+        return require_utc(datetime.fromisoformat(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError, MendelError) as error:
         raise InvalidInput(
-            f"Label {place}: label_timestamp {value!r} is not a time with a time zone.",
+            f"Label {place}: label_timestamp {reprlib.repr(value)} is not a time with a time zone.",
             remedy="Write RFC 3339, for example 2026-01-31T12:00:00Z.",
         ) from error

@@ -2,6 +2,7 @@
 
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.artifact_writer import outputs_of, write_artifact
+from mendel.serving.csv_rows import parse_csv
 from mendel.serving.entities import (
     AnswerMetadata,
     Check,
@@ -25,7 +26,15 @@ from mendel.serving.input_codec import frame_of
 from mendel.serving.kernel import Kernel
 from mendel.serving.metrics import render, version_counters
 from mendel.serving.mlmodel import Mlmodel, read_mlmodel
-from mendel.serving.plain_json import PlainRequest, event_time_of, malformed, parse_plain, plain_answer, read_json
+from mendel.serving.plain_json import (
+    PlainRequest,
+    event_time_of,
+    key_of,
+    model_name_of,
+    parse_plain,
+    plain_answer,
+    shown,
+)
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import (
     Backend,
@@ -37,6 +46,7 @@ from mendel.serving.ports import (
     Series,
 )
 from mendel.serving.predictor import Outputs, Predictor, PredictorDescriptor
+from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
 from mendel.serving.routing import version_number
 from mendel.serving.row_batches import Frame
 from mendel.serving.signature_inference import as_table, infer_signature
@@ -107,6 +117,8 @@ __all__ = [
     "VersionStatus",
     "answer_parameters",
     "as_table",
+    "check_depth",
+    "check_levels",
     "event_time_of",
     "flavour_for",
     "flavour_of",
@@ -114,17 +126,21 @@ __all__ = [
     "from_raw",
     "infer_signature",
     "input_specs",
+    "key_of",
     "load_predictor",
     "malformed",
+    "model_name_of",
     "output_specs",
     "output_tensors",
     "outputs_of",
+    "parse_csv",
     "parse_plain",
     "plain_answer",
     "read_json",
     "read_mlmodel",
     "read_version_directory",
     "render",
+    "shown",
     "single_version_model",
     "standalone_state",
     "to_raw",
@@ -132,6 +148,7 @@ __all__ = [
     "version_counters",
     "version_number",
     "version_ref",
+    "without_mark",
     "write_artifact",
     "write_unregistered_artifact",
     "write_version_directory",

@@ -17,6 +17,8 @@ from mendel.serving.prediction_records import class_names, prediction_column
 from mendel.serving.row_batches import assemble
 from mendel.values import to_micros
 
+_LARGEST = 2**64 - 1
+
 
 def external_prediction_block(
     document: Any, version: LoadedVersion, *, now: datetime, rng: random.Random
@@ -45,12 +47,12 @@ def external_prediction_block(
         version=version.ref.number,
         uuid=version.served.uuid,
         generation=version.generation,
-        prediction_ids=mint_ids(rows, micros=micros, randbytes=rng.randbytes) if ids is None else pack_ids(ids),
+        prediction_ids=mint_ids(rows, micros=micros, randbytes=rng.randbytes) if ids is None else _packed(ids),
         timestamp_micros=micros,
         door="log",
         feature_names=frame.shape.names,
         features=frame.matrix if frame.plain else frame.columns(),
-        predictions=prediction_column(_column(document, "predictions", rows) or []),
+        predictions=prediction_column(_answers(_column(document, "predictions", rows) or [])),
         latency_ms=0.0,
         release_tag=version.served.release_tag,
         fingerprint=version.served.training_fingerprint,
@@ -69,11 +71,27 @@ def _column(document: Mapping[str, Any], name: str, rows: int) -> list[Any] | No
     return values
 
 
+def _packed(ids: list[Any]) -> bytes:
+    if not all(isinstance(text, str) for text in ids):
+        raise InvalidRequest("'prediction_ids' must be a list with one text per record.")
+    return pack_ids(ids)
+
+
+def _answers(values: list[Any]) -> list[Any]:
+    """Refuse whole numbers that the prediction log cannot hold."""
+    if any(type(value) is int and abs(value) > _LARGEST for value in values):
+        raise InvalidRequest("'predictions' contains a whole number beyond 64 bits.")
+    return values
+
+
 def _matrix(rows: list[Any]) -> Any:
+    numbers = {int, float}
+    if not all(isinstance(row, list) and numbers.issuperset(map(type, row)) for row in rows):
+        raise InvalidRequest("'probabilities' must be a list with one list of numbers per record.")
     try:
         matrix = np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest("'probabilities' must be a list with one list of numbers per record.") from error
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest("The lists of 'probabilities' must have one length and hold numbers.") from error
     if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
         raise InvalidRequest("'probabilities' must be a list with one list of numbers per record.")
     return matrix

@@ -9,14 +9,11 @@ The plain JSON format of requests and answers, which REST, gRPC's ``ModelOps`` a
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from mendel.errors import InvalidRequest, MendelError
 from mendel.serving.entities import InferenceAnswer, Input, Matrix, Records
@@ -24,7 +21,8 @@ from mendel.values import require_utc
 
 _LISTS = ("records", "instances", "ndarray", "inputs", "dataframe_records")
 _BINARY = 2
-_decode = msgspec.json.Decoder().decode
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxlist, _SHOWN.maxdict, _SHOWN.maxstring = 2, 3, 3, 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,49 +40,6 @@ class PlainRequest:
     single: bool = False
     key: str | None = None
     event_time: datetime | None = None
-
-
-def read_json(body: bytes | str) -> Any:
-    """
-    Decode JSON.
-
-    Raises:
-        InvalidRequest: The body is not JSON, or contains NaN or Infinity, which JSON does not allow.
-    """
-    try:
-        return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(body, error) from error
-
-
-def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
-    """
-    Build the error for a *body* that is not JSON; if the body contains NaN or Infinity, the error names the feature.
-
-    >>> print(malformed('{"records": [{"age": NaN}]}', ValueError("invalid character")))
-    Feature 'age' is nan, not a finite number.
-    """
-    try:
-        odd = next((place for place in _numbers(json.loads(body), None) if not math.isfinite(place[1])), None)
-    except (ValueError, RecursionError):
-        odd = None
-    if odd is None:
-        return InvalidRequest(f"The body is not JSON: {error}.")
-    feature, number = odd
-    where = "A value" if feature is None else f"Feature {feature!r}"
-    return InvalidRequest(f"{where} is {number}, not a finite number.", feature=feature)
-
-
-def _numbers(node: Any, feature: str | None) -> Iterator[tuple[str | None, float]]:
-    """Yield every float inside *node* with the key of the innermost object that contains it."""
-    if isinstance(node, float):
-        yield feature, node
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            yield from _numbers(value, key)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _numbers(value, feature)
 
 
 def parse_plain(document: Any) -> PlainRequest:
@@ -149,9 +104,40 @@ def event_time_of(text: Any) -> datetime | None:
         return require_utc(datetime.fromisoformat(text))
     except (TypeError, ValueError, MendelError) as error:
         raise InvalidRequest(
-            f"event_time {text!r} is not a time: {error}",
+            f"event_time {shown(text)} is not a time with a time zone.",
             remedy="Write the time in RFC 3339 with a time zone, for example 2026-01-31T12:00:00Z.",
         ) from error
+
+
+def key_of(value: Any) -> str | None:
+    """
+    Read what makes the choice of a route sticky.
+
+    Raises:
+        InvalidRequest: It is neither text nor a number.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return str(value)
+    raise InvalidRequest("'key' must be text or a number.")
+
+
+def model_name_of(value: Any) -> str | None:
+    """
+    Read the name of a model, as a message gives it.
+
+    Raises:
+        InvalidRequest: It is not text.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidRequest(f"The name of the model is {shown(value)}, not text.")
+
+
+def shown(value: Any) -> str:
+    """Give the beginning of *value* as Python writes it, for an answer to the caller who sent it."""
+    return _SHOWN.repr(value)
 
 
 def _found(place: Mapping[str, Any]) -> Input | None:
@@ -186,12 +172,13 @@ def _split(split: Mapping[str, Any]) -> Input:
     columns, rows = split.get("columns"), split.get("data")
     if not isinstance(rows, list) or not (columns is None or isinstance(columns, list)):
         raise InvalidRequest("'dataframe_split' needs the keys 'columns' and 'data', each with a list.")
+    if columns is not None and not all(isinstance(name, str | int) for name in columns):
+        raise InvalidRequest("The columns of 'dataframe_split' must be texts.")
     return Matrix(rows=rows, columns=None if columns is None else tuple(map(str, columns)))
 
 
 def _key(document: Mapping[str, Any]) -> str | None:
-    key = document.get("key")
-    return None if key is None else str(key)
+    return key_of(document.get("key"))
 
 
 def _flat_answer(answer: InferenceAnswer) -> dict[str, Any]:

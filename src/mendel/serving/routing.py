@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
+import reprlib
+from typing import Final
 
 from mendel.errors import VersionNotFound
 from mendel.values import Deployment
+
+_VERSION: Final = re.compile(r"0{0,8}[1-9][0-9]{0,17}", re.ASCII)
 
 
 def choose_version(deployment: Deployment, key: str | None, rng: random.Random) -> int:
@@ -26,7 +31,7 @@ def choose_version(deployment: Deployment, key: str | None, rng: random.Random) 
     return deployment.routes[-1].version
 
 
-def version_number(text: str | None) -> int | None:
+def version_number(value: object) -> int | None:
     """
     Parse the version number of a request.
 
@@ -35,16 +40,17 @@ def version_number(text: str | None) -> int | None:
     Raises:
         VersionNotFound: The text is not a whole number of at least 1.
 
-    >>> version_number("7"), version_number("")
-    (7, None)
+    >>> version_number("7"), version_number(7), version_number("")
+    (7, 7, None)
     """
-    if not text:
+    if value is None or value == "":
         return None
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise VersionNotFound(
-            f"{text!r} is not a version number.", remedy="Write a whole number; versions are numbered from 1."
-        )
-    return int(text)
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(text, str) and _VERSION.fullmatch(text):
+        return int(text)
+    raise VersionNotFound(
+        f"{reprlib.repr(value)} is not a version number.", remedy="Write a whole number; versions are numbered from 1."
+    )
 
 
 def _point(model: str, key: str) -> float:

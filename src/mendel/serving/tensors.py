@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,8 @@ DTYPES: dict[str, str] = {
 }
 """The numpy types of the protocol's fixed-size datatypes; ``BYTES`` is not among them, its elements vary in size."""
 
+MAX_AXES = 32
+_MAX_ELEMENTS = 1 << 40
 _LENGTH = struct.Struct("<I")
 Array = np.ndarray[Any, Any]
 
@@ -48,6 +51,8 @@ def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> Ar
         raise InvalidRequest(
             f"A {datatype} tensor of shape {list(shape)} needs {size * dtype.itemsize} bytes, not {len(raw)}."
         )
+    if datatype == "BOOL" and np.frombuffer(raw, dtype=np.uint8).max(initial=0) > 1:
+        raise InvalidRequest("A BOOL tensor contains a byte that is neither 0 nor 1.")
     return np.frombuffer(raw, dtype=dtype).reshape(tuple(shape))
 
 
@@ -67,11 +72,23 @@ def known_dtype(datatype: str) -> str:
 
 
 def elements(shape: Sequence[int]) -> int:
-    """Give the number of elements of a tensor with *shape*; raises InvalidRequest unless all lengths are at least 0."""
-    if any(isinstance(axis, bool) or not isinstance(axis, int) or axis < 0 for axis in shape):
+    """
+    Count the elements of a tensor of *shape*.
+
+    Raises:
+        InvalidRequest: The shape has more than 32 axes, a length below 0, rows without elements, or more elements than
+            fit in memory.
+    """
+    if len(shape) > MAX_AXES:
+        raise InvalidRequest(f"A tensor has {len(shape)} axes; at most {MAX_AXES} are allowed.")
+    if any(type(axis) is not int or axis < 0 for axis in shape):
         raise InvalidRequest(
             f"{list(shape)} is not the shape of a tensor.", remedy="Give a list of whole numbers of at least 0."
         )
+    if math.prod(axis or 1 for axis in shape) >= _MAX_ELEMENTS:
+        raise InvalidRequest(f"A tensor of shape {list(shape)} does not fit in memory.")
+    if 0 in shape[1:]:
+        raise InvalidRequest(f"The rows of a tensor of shape {list(shape)} have no elements.")
     return math.prod(shape)
 
 
@@ -144,7 +161,7 @@ def array_of(tensor: Tensor) -> Array:
     if isinstance(tensor.values, np.ndarray):
         values = tensor.values
     elif tensor.datatype == "BYTES":
-        values = objects(_flat(tensor.values))
+        values = objects(_texts(tensor))
     else:
         values = _numbers(tensor)
     if values.size != size:
@@ -153,6 +170,13 @@ def array_of(tensor: Tensor) -> Array:
             feature=tensor.name,
         )
     return values.reshape(tensor.shape)
+
+
+def _texts(tensor: Tensor) -> list[Any]:
+    flat = _flat(tensor.values)
+    if not {str, bytes, type(None)}.issuperset(map(type, flat)):
+        raise InvalidRequest(f"Input {tensor.name!r} contains elements that are not text.", feature=tensor.name)
+    return flat
 
 
 def _numbers(tensor: Tensor) -> Array:
@@ -165,11 +189,12 @@ def _numbers(tensor: Tensor) -> Array:
     if nullable:
         wrong = next(value for value in flat if type(value) not in wanted)
         raise InvalidRequest(
-            f"Input {tensor.name!r} contains {wrong!r}, which is not of datatype {tensor.datatype}.",
+            f"Input {tensor.name!r} contains {reprlib.repr(wrong)}, which is not of datatype {tensor.datatype}.",
             feature=tensor.name,
         )
     try:
-        return np.array(flat, dtype=dtype)
+        with np.errstate(over="ignore"):  # an infinity is refused later, by its feature's name
+            return np.array(flat, dtype=dtype)
     except OverflowError as error:
         raise InvalidRequest(
             f"Input {tensor.name!r} contains a number too large for datatype {tensor.datatype}.", feature=tensor.name

@@ -17,6 +17,7 @@ from mendel.values.deployments import (
     VersionCounters,
 )
 from mendel.values.json_codec import (
+    MAX_DEPTH,
     Json,
     check_integer,
     check_text,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EPOCH",
     "LATENCY_BOUNDS_MS",
+    "MAX_DEPTH",
     "Bump",
     "ColumnSpec",
     "ColumnType",

@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import structlog
 
 from mendel.errors import MendelError
+from mendel.resilience import fault_of
 from mendel.serving import Kernel
+from mendel.transports.error_text import text_of
 from mendel.transports.grpc.errors import status_of
 from mendel.values import Scope
 
@@ -65,14 +68,15 @@ async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterat
         yield call
     except MendelError as error:
         status = status_of(error)
-        await context.abort(status, str(error), _retry_metadata(error))
+        await context.abort(status, text_of(error), _retry_metadata(error))
     except (grpc.aio.AbortError, asyncio.CancelledError):
         status = grpc.StatusCode.CANCELLED
         raise
-    except Exception:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
+    except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
         status = grpc.StatusCode.INTERNAL
-        _log.exception("grpc.fault", method=method.name, correlation_id=call.correlation_id)
-        await context.abort(status, f"Internal error; search the server's log for {call.correlation_id}.")
+        fault, correlation = fault_of(error), call.correlation_id or uuid4().hex
+        _log.error("grpc_fault", method=method.name, fault=fault.kind, at=fault.at, correlation_id=correlation)
+        await context.abort(status, f"Internal error; search the server's log for {correlation}.")
     finally:
         kernel.answered("gRPC", method.name, status.name, call.model, kernel.steady() - began)
 

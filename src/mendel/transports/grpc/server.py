@@ -17,6 +17,7 @@ from mendel.protos import modelops_pb2_grpc, open_inference_pb2_grpc
 from mendel.serving import Kernel
 from mendel.transports.grpc import health_service, modelops_service, v2_service
 from mendel.transports.grpc.call_handling import Method
+from mendel.transports.grpc.malformed_messages import MalformedMessages
 from mendel.transports.grpc.socket_splice import Splice
 
 SERVICES = frozenset({"inference.GRPCInferenceService", "modelops.ModelOps", "grpc.health.v1.Health"})
@@ -50,7 +51,7 @@ class GrpcServer:
         async with AsyncExitStack() as stack:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="grpc-", dir=self._scratch))
             path = f"{directory}/s"
-            server = grpc.aio.server(options=_options(self._kernel))
+            server = grpc.aio.server(interceptors=(MalformedMessages(),), options=_options(self._kernel))
             _add_services(server, self._kernel)
             server.add_insecure_port(f"unix:{path}")
             splice = Splice(self._listening, path)

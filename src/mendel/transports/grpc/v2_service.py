@@ -13,6 +13,7 @@ from mendel.serving import (
     answer_parameters,
     event_time_of,
     input_specs,
+    key_of,
     output_specs,
     output_tensors,
     version_number,
@@ -84,7 +85,6 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
         """Predict the rows in the request's tensors."""
         async with answering(self._kernel, METHODS["ModelInfer"], context) as call:
             call.model = request.model_name or None
-            key = parameter(request.parameters, "key")
             answer = await self._kernel.infer(
                 InferenceCall(
                     model=call.model,
@@ -93,7 +93,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
                     door="grpc",
                     timeout=call.timeout,
                     correlation_id=call.correlation_id,
-                    key=None if key is None else str(key),
+                    key=key_of(parameter(request.parameters, "key")),
                     event_time=event_time_of(parameter(request.parameters, "event_time")),
                 )
             )

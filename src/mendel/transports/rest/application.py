@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import structlog
 
-from mendel.errors import MendelError
+from mendel.errors import InvalidRequest, MendelError
 from mendel.projects import Classifier
+from mendel.resilience import fault_of
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
 from mendel.transports.rest.errors import error_response
-from mendel.transports.rest.http_messages import Receive, Request, Response, Send, json_response
+from mendel.transports.rest.http_messages import Receive, Request, Response, Send, json_response, repeated_header
 from mendel.transports.rest.log_routes import MONITORING_ROUTES
 from mendel.transports.rest.plain_routes import PLAIN_ROUTES
 from mendel.transports.rest.rest_policy import RestPolicy
@@ -47,18 +49,17 @@ class RestApplication:
         if scope["type"] != "http":
             raise ValueError(f"The REST server does not support the ASGI protocol {scope['type']!r}.")
         began = self._kernel.steady()
-        headers = dict(scope["headers"])
         request = Request(
             method=scope["method"],
             path=scope["path"],
-            headers=headers,
+            headers=dict(scope["headers"]),
             receive=receive,
             query_string=scope["query_string"],
         )
         request.correlation_id = self._kernel.correlation_id(
             request.header(b"x-request-id"), request.header(b"traceparent")
         )
-        pattern, response = await self._respond(request)
+        pattern, response = await self._supervised(request, scope["headers"])
         await response.send(send, request.correlation_id)
         took = self._kernel.steady() - began
         self._kernel.answered(request.method, pattern, str(response.status), request.model, took)
@@ -66,27 +67,35 @@ class RestApplication:
             _log.debug(
                 "request",
                 method=request.method,
-                path=request.path,
+                route=pattern,
                 status=response.status,
                 ms=round(took * 1000, 3),
                 correlation_id=request.correlation_id or None,
             )
 
-    async def _respond(self, request: Request) -> tuple[str, Response]:
-        method = "GET" if request.method == "HEAD" else request.method
-        found = self._table.find(method, request.path)
-        if found is None:
-            return "", self._no_route(request)
-        request.params = found.params
+    async def _supervised(self, request: Request, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, Response]:
+        """Give a response whatever happens: 500 for an unexpected exception, whose place the log has under its id."""
+        pattern = ""
         try:
+            if len(headers) != len(request.headers) and (repeated := repeated_header(headers)):
+                raise InvalidRequest(f"The request has the header {repeated} twice.", remedy="Send it once.")  # noqa: TRY301
+            method = "GET" if request.method == "HEAD" else request.method
+            found = self._table.find(method, request.path)
+            if found is None:
+                return "", self._no_route(request)
+            pattern, request.params = found.route.pattern, found.params
             self._kernel.authorize(request.credential, found.route.scope, remedy=_SEND_KEY)
-            return found.route.pattern, await found.route.endpoint(self._context, request)
+            return pattern, await found.route.endpoint(self._context, request)
         except MendelError as error:
-            return found.route.pattern, error_response(error)
-        except Exception:  # noqa: BLE001 - a defect of Mendel fails one request and not the server
-            _log.exception("rest.fault", path=found.route.pattern, correlation_id=request.correlation_id)
+            return pattern, error_response(error)
+        except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one request and not the server
+            fault = fault_of(error)
+            request.correlation_id = request.correlation_id or uuid4().hex
+            _log.error(
+                "rest_fault", route=pattern, fault=fault.kind, at=fault.at, correlation_id=request.correlation_id
+            )
             text = f"Internal error; search the server's log for {request.correlation_id}."
-            return found.route.pattern, json_response({"error": text}, status=500)
+            return pattern, json_response({"error": text}, status=500)
 
     def _no_route(self, request: Request) -> Response:
         methods = self._table.methods(request.path)

@@ -6,6 +6,7 @@ import math
 
 import mendel.errors as tree
 from mendel.errors import MendelError, Unavailable
+from mendel.transports.error_text import text_of
 from mendel.transports.rest.http_messages import Response, json_response
 
 STATUS: tuple[tuple[type[MendelError], int], ...] = (
@@ -13,6 +14,7 @@ STATUS: tuple[tuple[type[MendelError], int], ...] = (
     (tree.Forbidden, 403),
     (tree.NotFound, 404),
     (tree.TooLarge, 413),
+    (tree.UnsupportedContent, 415),
     (tree.InvalidInput, 400),
     (tree.Conflict, 409),
     (tree.Unsupported, 501),
@@ -37,4 +39,4 @@ def error_response(error: MendelError) -> Response:
         headers = ((b"retry-after", str(seconds).encode()),)
     if isinstance(error, tree.Unauthenticated):
         headers = ((b"www-authenticate", b"Bearer"),)
-    return json_response({"error": str(error)}, status=status_of(error), headers=headers)
+    return json_response({"error": text_of(error)}, status=status_of(error), headers=headers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,12 +11,20 @@ from urllib.parse import parse_qsl
 import orjson
 
 from mendel.errors import InvalidRequest, TooLarge
+from mendel.transports.rest.content_encoding import decompressed, encoding_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON = b"application/json"
+_MOST_DIGITS = 18
+_SINGLE = frozenset(
+    {
+        *(b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length"),
+        *(b"inference-header-content-length", b"x-request-id", b"traceparent", b"x-routing-key", b"x-event-time"),
+    }
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,34 +64,62 @@ class Request:
             return bearer[7:].strip()
         return self.header(b"x-api-key")
 
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, without parameters; empty where the caller states none."""
+        return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+
     async def body(self, limit: int) -> bytes:
         """
         Read the whole body.
 
         Raises:
-            TooLarge: The body has more than *limit* bytes; the rest is not read.
-            InvalidRequest: The caller disconnected before the end of the body.
+            TooLarge: The body has more than *limit* bytes, before or after decompression; the rest is not read.
+            UnsupportedContent: The body is compressed in another way than gzip and deflate.
+            InvalidRequest: The caller disconnected before the end of the body, or the compressed data are damaged.
         """
-        announced = self.header(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > limit:
-            raise TooLarge(
-                f"The request body has {announced} bytes; at most {limit} are allowed.",
-                remedy="Send fewer rows per request.",
-            )
-        message = await self.receive()
-        if not message.get("more_body") and message["type"] == "http.request":
-            return bytes(message.get("body", b""))
+        announced = decimal(self.header(b"content-length") or "0")
+        if announced is None or announced > limit:
+            raise _too_large(limit)
+        encoding = encoding_of(self.header(b"content-encoding"))
+        body = await self._received(limit)
+        return body if encoding is None else await asyncio.to_thread(decompressed, body, encoding, limit)
+
+    async def _received(self, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while message["type"] == "http.request":
+        while (message := await self.receive())["type"] == "http.request":
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
-                raise TooLarge(f"The request body has more than {limit} bytes.", remedy="Send fewer rows per request.")
+                raise _too_large(limit)
             if not message.get("more_body"):
-                return b"".join(parts)
-            message = await self.receive()
+                return parts[0] if len(parts) == 1 else b"".join(parts)
         raise InvalidRequest("The caller closed the connection before the request body was complete.")
+
+
+def decimal(text: str) -> int | None:
+    """
+    Parse a whole number of at most 18 ASCII digits; any other text gives None.
+
+    >>> decimal("12"), decimal("\u00b2"), decimal("+1"), decimal("9" * 19)
+    (12, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+def repeated_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Name the first header that a request repeats and must not; None if there is no such header."""
+    seen = set()
+    for name, _ in headers:
+        if name in seen and name in _SINGLE:
+            return name.decode("latin-1")
+        seen.add(name)
+    return None
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request body has more than {limit} bytes.", remedy="Send fewer rows per request.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

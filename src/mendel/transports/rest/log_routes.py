@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mendel.errors import HubUnavailable, InvalidRequest
 from mendel.predictions import parse_labels
-from mendel.serving import read_json
+from mendel.serving import model_name_of, read_json, version_number
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope
@@ -15,11 +15,9 @@ async def predictions(context: RestContext, request: Request) -> Response:
     document = read_json(await request.body(context.kernel.policy.max_body_bytes))
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be an object with the fields 'model', 'records' and 'predictions'.")
-    version = document.get("version")
-    if not (version is None or str(version).isdigit()):
-        raise InvalidRequest(f"{version!r} is not a version number.", remedy="Write a whole number, for example 3.")
-    request.model = document.get("model")
-    ids = context.kernel.log_external_predictions(request.model, None if version is None else int(version), document)
+    request.model = model_name_of(document.get("model"))
+    version = version_number(document.get("version"))
+    ids = context.kernel.log_external_predictions(request.model, version, document)
     return json_response({"logged": len(ids), "prediction_ids": ids}, status=202)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from mendel.serving import InferenceCall, event_time_of, parse_plain, plain_answer, read_json
+from mendel.serving import InferenceCall, PlainRequest, event_time_of, parse_csv, parse_plain, plain_answer, read_json
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope
+
+_CSV = "text/csv"
 
 
 async def predict(context: RestContext, request: Request) -> Response:
@@ -18,10 +20,23 @@ async def predict_proba(context: RestContext, request: Request) -> Response:
     return await _infer(context, request, proba=True)
 
 
+async def invocations(context: RestContext, request: Request) -> Response:
+    """Predict for an MLflow scoring body, JSON or CSV; ``?model=`` names one of several models."""
+    request.model = request.query.get("model")
+    if request.content_type != _CSV:
+        return await _infer(context, request, proba=False)
+    body = await request.body(context.kernel.policy.max_body_bytes)
+    signature = context.kernel.served(request.model).served.signature
+    return await _answered(context, request, PlainRequest(input=parse_csv(body, signature)), proba=False)
+
+
 async def _infer(context: RestContext, request: Request, *, proba: bool) -> Response:
-    request.model = request.params.get("classifier")
+    request.model = request.params.get("classifier", request.model)
     document = read_json(await request.body(context.kernel.policy.max_body_bytes))
-    asked = parse_plain(document)
+    return await _answered(context, request, parse_plain(document), proba=proba)
+
+
+async def _answered(context: RestContext, request: Request, asked: PlainRequest, *, proba: bool) -> Response:
     call = InferenceCall(
         model=request.model,
         input=asked.input,
@@ -41,5 +56,5 @@ PLAIN_ROUTES = (
     Route(method="POST", pattern="/v1/{classifier}/predict_proba", scope=Scope.PREDICT, endpoint=predict_proba),
     Route(method="POST", pattern="/predict", scope=Scope.PREDICT, endpoint=predict),
     Route(method="POST", pattern="/predict_proba", scope=Scope.PREDICT, endpoint=predict_proba),
-    Route(method="POST", pattern="/invocations", scope=Scope.PREDICT, endpoint=predict),
+    Route(method="POST", pattern="/invocations", scope=Scope.PREDICT, endpoint=invocations),
 )

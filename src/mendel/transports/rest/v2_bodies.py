@@ -12,8 +12,20 @@ import numpy as np
 import orjson
 
 from mendel.errors import InvalidRequest
-from mendel.serving import InferenceAnswer, Tensor, Tensors, answer_parameters, event_time_of, from_raw, to_raw
-from mendel.transports.rest.http_messages import Response, json_response
+from mendel.serving import (
+    InferenceAnswer,
+    Tensor,
+    Tensors,
+    answer_parameters,
+    check_depth,
+    event_time_of,
+    from_raw,
+    key_of,
+    shown,
+    to_raw,
+    without_mark,
+)
+from mendel.transports.rest.http_messages import Response, decimal, json_response
 
 HEADER_LENGTH = b"inference-header-content-length"
 _BINARY_TYPE = b"application/octet-stream"
@@ -75,10 +87,12 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
         InvalidRequest: The body is not a request of the Open Inference Protocol v2.
     """
     split = _split(body, header_length)
+    text = without_mark(body[:split])
     try:
-        parsed = _decoder.decode(memoryview(body)[:split])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        parsed = _decoder.decode(text)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and text that is not Unicode
         raise InvalidRequest(f"The body is not a request of the Open Inference Protocol v2: {error}.") from error
+    check_depth([given.data for given in parsed.inputs], text)
     place, tensors = split, []
     for given in parsed.inputs:
         size = given.parameters.get("binary_data_size")
@@ -89,13 +103,12 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
         tensors.append(Tensor(name=given.name, datatype=given.datatype, shape=tuple(given.shape), values=values))
     if place != len(body):
         raise InvalidRequest(f"The body has {len(body) - place} bytes after the last binary tensor.")
-    key = parsed.parameters.get("key")
     return V2Request(
         input=Tensors(tensors=tuple(tensors)),
         id=parsed.id,
         outputs={output.name: output.parameters.get("binary_data") for output in parsed.outputs},
         binary=parsed.parameters.get("binary_data_output") is True,
-        key=None if key is None else str(key),
+        key=key_of(parsed.parameters.get("key")),
         event_time=event_time_of(parsed.parameters.get("event_time")),
     )
 
@@ -136,9 +149,10 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _binary(given: _Input, body: bytes, place: int, size: Any) -> np.ndarray[Any, Any]:
-    if not isinstance(size, int) or size < 0 or place + size > len(body):
+    if type(size) is not int or not 0 <= size <= len(body) - place:
+        left = len(body) - place
         raise InvalidRequest(
-            f"Input {given.name!r} states binary_data_size {size!r}, but the body has {len(body) - place} more bytes.",
+            f"Input {given.name!r} states binary_data_size {shown(size)}, but the body has {left} more bytes.",
             feature=given.name,
         )
     return from_raw(memoryview(body)[place : place + size], given.datatype, given.shape)
@@ -147,8 +161,9 @@ def _binary(given: _Input, body: bytes, place: int, size: Any) -> np.ndarray[Any
 def _split(body: bytes, header_length: str | None) -> int:
     if header_length is None:
         return len(body)
-    if not header_length.isdigit() or int(header_length) > len(body):
+    length = decimal(header_length)
+    if length is None or length > len(body):
         raise InvalidRequest(
-            f"The header Inference-Header-Content-Length is {header_length!r}, but the body has {len(body)} bytes."
+            f"The header Inference-Header-Content-Length is {shown(header_length)}, but the body has {len(body)} bytes."
         )
-    return int(header_length)
+    return length

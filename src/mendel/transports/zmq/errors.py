@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mendel.errors as tree
 from mendel.errors import MendelError, Unavailable
+from mendel.transports.error_text import text_of
 from mendel.transports.zmq.replies import ErrorReply
 
 CODES: tuple[tuple[type[MendelError], str], ...] = (
@@ -33,5 +34,5 @@ def error_reply(error: MendelError) -> ErrorReply:
     """Build the ``data`` of an ``error`` reply for *error*."""
     pause = error.retry_after if isinstance(error, Unavailable) else None
     return ErrorReply(
-        code=code_of(error), message=str(error), retry_after=None if pause is None else pause.total_seconds()
+        code=code_of(error), message=text_of(error), retry_after=None if pause is None else pause.total_seconds()
     )

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from mendel.errors import InvalidRequest
-from mendel.serving import InferenceCall, Kernel, KernelStatus, parse_plain, plain_answer, read_json, version_number
+from mendel.serving import (
+    InferenceCall,
+    Kernel,
+    KernelStatus,
+    key_of,
+    model_name_of,
+    parse_plain,
+    plain_answer,
+    read_json,
+    shown,
+    version_number,
+)
 from mendel.transports.zmq.messages import Incoming
 from mendel.transports.zmq.replies import (
     Capabilities,
@@ -86,18 +97,18 @@ async def _heartbeat(context: MessageContext) -> HeartbeatReply:
 
 async def _inference(context: MessageContext) -> object:
     data, kernel = context.message.data, context.kernel
-    context.model = data.get("model_name")
-    asked = parse_plain(_payload(data))
+    context.model = model_name_of(data.get("model_name"))
+    asked = parse_plain(rows_of(data))
     proba = data.get("endpoint") == "predict_proba"
     answer = await kernel.infer(
         InferenceCall(
             model=context.model,
-            version=version_number(_text(data.get("version"))),
+            version=version_number(data.get("version")),
             input=asked.input,
             door="zmq",
             proba=proba,
             correlation_id=kernel.correlation_id(_text(context.message.request_id), None),
-            key=_text(data.get("key")) or asked.key,
+            key=key_of(data.get("key")) or asked.key,
             event_time=asked.event_time,
         )
     )
@@ -106,14 +117,14 @@ async def _inference(context: MessageContext) -> object:
 
 
 async def _load(context: MessageContext) -> LoadReply:
-    context.model = str(context.message.data.get("model_name"))
+    context.model = _required_model(context.message.data)
     control = context.kernel.repository_control()
     await control.load(context.kernel.deployed(context.model).deployment.model)
     return LoadReply(model_id=context.kernel.served(context.model).served.uuid)
 
 
 async def _unload(context: MessageContext) -> UnloadReply:
-    context.model = str(context.message.data.get("model_name"))
+    context.model = _required_model(context.message.data)
     control = context.kernel.repository_control()
     await control.unload(context.kernel.deployed(context.model).deployment.model)
     return UnloadReply()
@@ -166,10 +177,16 @@ def method_of(type_: str) -> Method:
         if method.type == type_:
             return method
     known = ", ".join(method.type for method in METHODS)
-    raise InvalidRequest(f"{type_!r} is not a message type.", remedy=f"Use one of the types: {known}.")
+    raise InvalidRequest(f"{shown(type_)} is not a type of message.", remedy=f"Choose one of {known}.")
 
 
-def _payload(data: dict[str, Any]) -> Any:
+def rows_of(data: dict[str, Any]) -> Any:
+    """
+    Give the plain JSON that an ``inference_request`` means.
+
+    Raises:
+        InvalidRequest: It has neither inputs nor prompt.
+    """
     prompt = data.get("prompt")
     if isinstance(prompt, str):
         return read_json(prompt)
@@ -181,6 +198,13 @@ def _payload(data: dict[str, Any]) -> Any:
 
 def _is_columns(inputs: dict[str, Any]) -> bool:
     return bool(inputs) and all(isinstance(value, list) for value in inputs.values())
+
+
+def _required_model(data: dict[str, Any]) -> str:
+    name = model_name_of(data.get("model_name"))
+    if not name:
+        raise InvalidRequest("The message needs a model_name.")
+    return name
 
 
 def _text(value: Any) -> str | None:

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from mendel.errors import InvalidRequest
-from mendel.serving import malformed
+from mendel.serving import check_depth, check_levels, malformed, without_mark
 from mendel.transports.zmq.replies import Reply
 from mendel.values import to_builtins
 
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
+_SCALARS = (str, bool, int, float, type(None))
 _MSGPACK_MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 
 
@@ -59,11 +61,41 @@ def read_message(frame: bytes) -> Incoming:
         InvalidRequest: The frame is neither JSON nor msgpack, or the message has no field ``type``.
     """
     packed = bool(frame) and frame[0] in _MSGPACK_MAPS
+    text = b"" if packed else without_mark(frame)
     try:
-        envelope = (_from_msgpack if packed else _from_json)(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        found = None if packed else malformed(frame, error)
+        envelope = _from_msgpack(frame) if packed else _from_json(text)
+    except (ValueError, TypeError, RecursionError) as error:  # msgspec's own, text that is not Unicode, lists as keys
+        found = None if packed or isinstance(error, RecursionError) else malformed(text, error)
         if found is not None and found.feature is not None:
             raise found from error
         raise InvalidRequest(f"The frame is not a message in JSON or msgpack: {error}.") from error
+    if packed:
+        check_levels(envelope.data)
+        _check_like_json(envelope.data)
+    else:
+        check_depth(envelope.data, text)
+    if isinstance(envelope.request_id, int) and not _SMALLEST <= envelope.request_id <= _LARGEST:
+        raise InvalidRequest("The request_id is a whole number beyond 64 bits.")
     return Incoming(type=envelope.type, request_id=envelope.request_id, api_key=envelope.api_key, data=envelope.data)
+
+
+def _check_like_json(data: object) -> None:
+    """
+    Refuse what msgpack can say and JSON cannot, wherever it stands in *data*.
+
+    Raises:
+        InvalidRequest: A key is not text, or a value is binary, a time or an extension.
+    """
+    waiting = [data]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if not all(isinstance(key, str) for key in node):
+                raise InvalidRequest("A key of the message is not text.")
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+        elif not isinstance(node, _SCALARS):
+            raise InvalidRequest(
+                f"The message holds a {type(node).__name__}, which JSON has not.", remedy="Write times as text."
+            )

@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import structlog
 import zmq
 import zmq.asyncio
 
 from mendel.errors import MendelError
+from mendel.resilience import fault_of
 from mendel.serving import Kernel
 from mendel.transports.zmq.errors import error_reply
 from mendel.transports.zmq.message_types import MessageContext, MessageCounts, method_of
@@ -25,7 +27,8 @@ _LINGER_MS = 1_000
 _REPORT_EVERY_S = 0.5
 _CLOSE_TIMEOUT_S = 2.0
 _OK = "ok"
-_SEND_KEY = "Send the API key in the field 'api_key' of the message."
+_ERROR = "error"
+_SEND_KEY = "Send a field api_key."
 
 
 class ZmqServer:
@@ -96,25 +99,37 @@ class ZmqServer:
         began = self._kernel.steady()
         self._counts.active += 1
         call = _Call()
-        reply_type, data = "error", object()
         try:
-            reply_type, data = await self._answer(frame, call)
-            call.status = _OK
-            self._counts.completed += 1
+            written = self._written(await self._answered(frame, call), call, frame)
+        finally:
+            self._counts.active -= 1
+            self._counts.completed += call.status == _OK
+            self._counts.errors += call.status != _OK
+        await sock.send_multipart([*envelope, written])
+        self._kernel.answered("ZMQ", call.endpoint, call.status, call.model, self._kernel.steady() - began)
+
+    async def _answered(self, frame: bytes, call: _Call) -> tuple[str, object]:
+        """Give the type and the data of the reply to *frame*, whatever happens."""
+        try:
+            answer = await self._answer(frame, call)
         except MendelError as error:
             data = error_reply(error)
             call.status = data.code
-        except Exception:  # noqa: BLE001 - a defect of Mendel fails one message and not the server
-            _log.exception("zmq.fault", type=call.endpoint)
-            data = ErrorReply(code="internal", message="Internal error; see the server's log.")
-            call.status = data.code
-        finally:
-            self._counts.active -= 1
-            self._counts.errors += call.status != _OK
+            return _ERROR, data
+        except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one message and not the socket
+            return _ERROR, _fault(error, call)
+        call.status = _OK
+        return answer
+
+    def _written(self, answer: tuple[str, object], call: _Call, frame: bytes) -> bytes:
+        """Give the frame of the reply; an answer that its format cannot carry is a fault."""
         timestamp = self._kernel.clock().timestamp()
-        reply = Reply(type=reply_type, message_id=call.message_id, timestamp=timestamp, data=data)
-        await sock.send_multipart([*envelope, write_reply(reply, to=frame)])
-        self._kernel.answered("ZMQ", call.endpoint, call.status, call.model, self._kernel.steady() - began)
+        reply = Reply(type=answer[0], message_id=call.message_id, timestamp=timestamp, data=answer[1])
+        try:
+            return write_reply(reply, to=frame)
+        except Exception as error:  # noqa: BLE001 - a model's answer that no format can carry
+            failed = Reply(type=_ERROR, message_id=call.message_id, timestamp=timestamp, data=_fault(error, call))
+            return write_reply(failed, to=frame)
 
     async def _answer(self, frame: bytes, call: _Call) -> tuple[str, object]:
         """Give the type and the data of the reply to *frame*."""
@@ -138,3 +153,11 @@ class _Call:
     endpoint: str = ""
     status: str = "cancelled"
     model: str | None = None
+
+
+def _fault(error: Exception, call: _Call) -> ErrorReply:
+    """Log an unexpected exception by type and place, and make the reply that names its line."""
+    fault, correlation = fault_of(error), uuid4().hex
+    _log.error("zmq_fault", type=call.endpoint, fault=fault.kind, at=fault.at, correlation_id=correlation)
+    call.status = "internal"
+    return ErrorReply(code=call.status, message=f"Internal error; search the server's log for {correlation}.")

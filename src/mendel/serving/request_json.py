@@ -1,0 +1,106 @@
+"""JSON of callers: read within bounds, and refused in words that name the feature where one is at fault."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from mendel.errors import InvalidRequest
+from mendel.values import MAX_DEPTH
+
+_LOOKED_AT_BYTES = 1 << 20
+_CONTAINERS = (list, dict)
+_decode = msgspec.json.Decoder().decode
+
+
+def read_json(body: bytes | str) -> Any:
+    """
+    Read any JSON; NaN and infinities are none. A byte order mark before it is skipped.
+
+    Raises:
+        InvalidRequest: The body is not JSON, or is nested deeper than 64 levels; see :func:`malformed`.
+    """
+    text = without_mark(body)
+    try:
+        document = _decode(text)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:  # msgspec's own errors, and text that is not Unicode
+        raise malformed(text, error) from error
+    check_depth(document, text)
+    return document
+
+
+def without_mark(body: bytes | str) -> bytes | str:
+    """Give *body* without the byte order mark that some editors and clients write before UTF-8."""
+    if isinstance(body, str):
+        return body.removeprefix("\ufeff")
+    return body.removeprefix(codecs.BOM_UTF8)
+
+
+def check_depth(document: Any, text: bytes | str) -> None:
+    """
+    Check that *document*, which was read from *text*, has at most 64 levels of lists and objects.
+
+    Raises:
+        InvalidRequest: It has more. What walks over such a document later would run out of stack.
+    """
+    opened = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if opened > MAX_DEPTH:
+        check_levels(document)
+
+
+def check_levels(document: Any) -> None:
+    """Check what :func:`check_depth` does, whatever the document was read from."""
+    level = [document] if isinstance(document, _CONTAINERS) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for node in level
+            for inner in (node.values() if isinstance(node, dict) else node)
+            if isinstance(inner, _CONTAINERS)
+        ]
+    if level:
+        raise _too_deep()
+
+
+def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
+    """
+    Describe a *body* that raised *error*: a NaN or an infinity, which many clients write, by its feature's name.
+
+    >>> print(malformed('{"records": [{"age": NaN}]}', ValueError("invalid character")))
+    Feature 'age' is nan, not a finite number.
+    """
+    odd = None
+    if len(body) <= _LOOKED_AT_BYTES:
+        try:
+            odd = next((place for place in _floats(json.loads(body)) if not math.isfinite(place[1])), None)
+        except (ValueError, RecursionError):
+            odd = None
+    if odd is None:
+        return InvalidRequest(f"The body is not JSON: {error}.")
+    feature, number = odd
+    where = "A value" if feature is None else f"Feature {feature!r}"
+    return InvalidRequest(f"{where} is {number}, not a finite number.", feature=feature)
+
+
+def _floats(document: Any) -> Iterator[tuple[str | None, float]]:
+    """Every float in *document*, with the nearest key of an object above it."""
+    waiting: list[tuple[str | None, Any]] = [(None, document)]
+    while waiting:
+        feature, node = waiting.pop()
+        if isinstance(node, float):
+            yield feature, node
+        elif isinstance(node, dict):
+            waiting.extend(reversed(node.items()))
+        elif isinstance(node, list):
+            waiting.extend((feature, value) for value in reversed(node))
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.", remedy="Send a flatter document.")
