@@ -64,7 +64,7 @@ def schema(findings: Findings, _: Bounds) -> GateResult:
     """Pass when every row is valid against the version's schema."""
     gate, violations = _Gate("schema", Family.DATA_QUALITY), findings.schema_violations
     if violations is None:
-        return gate.waits("the rows have not been validated", "a validation against the schema")
+        return gate.waits("the rows were not validated against the signature", "need a validation of the rows")
     more = len(violations) - _SHOWN_VIOLATIONS
     shown = "; ".join(violations[:_SHOWN_VIOLATIONS]) + (f"; and {more} more" if more > 0 else "")
     return gate.says(passes=not violations, text=shown or "every row is valid", value=float(len(violations)), bound=0.0)
@@ -75,9 +75,9 @@ def samples(findings: Findings, bounds: Bounds) -> GateResult:
     gate, what, have = _Gate("samples", Family.DATA_QUALITY), "labelled evaluation", findings.samples
     if findings.floor is not None:
         if findings.training_rows is None:
-            return gate.waits("training rows are not counted", "their number")
+            return gate.waits("the number of training rows is unknown", "need the number of training rows")
         what, have = "training", findings.training_rows
-    text, numbers = f"{have} {what} rows, at least {bounds.samples}", (float(have), float(bounds.samples))
+    text, numbers = f"{have} {what} rows; at least {bounds.samples} required", (float(have), float(bounds.samples))
     if have >= bounds.samples:
         return gate.says(passes=True, text=text, value=numbers[0], bound=numbers[1])
     return gate.waits(text, f"need {bounds.samples - have} more {what} rows", value=numbers[0], bound=numbers[1])
@@ -90,22 +90,25 @@ def coverage(findings: Findings, bounds: Bounds) -> GateResult:
     """
     gate, share = _Gate("coverage", Family.DATA_QUALITY, binding=findings.floor is None), findings.coverage
     if isinstance(share, NotMeasured):
-        return gate.waits(str(share), "predictions in the window")
-    text = f"{_percent(share.value)} of {share.samples} predictions labelled, at least {_percent(bounds.coverage)}"
+        return gate.waits(str(share), "need predictions in the window")
+    text = (
+        f"{_percent(share.value)} of {share.samples} predictions labelled; at least "
+        f"{_percent(bounds.coverage)} required"
+    )
     if _reaches(share.value, bounds.coverage):
         return gate.says(passes=True, text=text, value=share.value, bound=bounds.coverage)
     lacking = max(1, round((bounds.coverage - share.value) * share.samples))
-    needs = f"need about {lacking} more labels of these predictions"
+    needs = f"need about {lacking} more labels of the window's predictions"
     return gate.waits(text, needs, value=share.value, bound=bounds.coverage)
 
 
 def cooldown(findings: Findings, bounds: Bounds) -> GateResult:
     """Pass when enough time has passed since the model's last promotion or rollback to see its effect."""
     gate, since = _Gate("cooldown", Family.DATA_QUALITY, binding=findings.floor is None), findings.since_change
-    wanted = f"at least {render_duration(bounds.cooldown)} wanted"
+    wanted = f"at least {render_duration(bounds.cooldown)} required"
     if since is None:
-        return gate.says(passes=True, text=f"no promotion or rollback yet, {wanted}")
-    text = f"{_span(since)} since the last promotion or rollback, {wanted}"
+        return gate.says(passes=True, text=f"no promotion or rollback yet; {wanted}")
+    text = f"{_span(since)} since the last promotion or rollback; {wanted}"
     numbers = since.total_seconds(), bounds.cooldown.total_seconds()
     return gate.says(passes=since >= bounds.cooldown, text=text, value=numbers[0], bound=numbers[1])
 
@@ -115,13 +118,16 @@ def floor(findings: Findings, bounds: Bounds) -> GateResult:
     found = findings.floor
     gate = _Gate("floor", Family.STATISTICAL, binding=found is not None)
     if found is None:
-        return gate.waits("there is a production version to beat instead", "nothing")
+        return gate.waits("not applied: the model already has a production version", "")
     if isinstance(found.score, NotMeasured):
-        return gate.waits(str(found.score), f"{found.metric} on labelled rows")
+        return gate.waits(str(found.score), f"need {found.metric} on labelled rows")
     bound = _sure_end(found, found.score, bounds)
     over = bound - found.floor if found.higher_is_better else found.floor - bound
     word = "above" if found.higher_is_better else "below"
-    text = f"{found.metric} {found.score.value:.3f}, surely to {bound:.3f}; {word} {found.floor:.3f} wanted"
+    text = (
+        f"{found.metric} {found.score.value:.3f}, confidence bound {bound:.3f}; a bound {word} "
+        f"{found.floor:.3f} required"
+    )
     return gate.says(passes=round(over, _RESOLUTION) > 0, text=text, value=bound, bound=found.floor)
 
 
@@ -129,17 +135,18 @@ def improvement(findings: Findings, bounds: Bounds) -> GateResult:
     """Pass when the gain in the primary metric reaches the bound and its lower confidence bound is above 0."""
     gate, gain = _Gate("improvement", Family.STATISTICAL, binding=findings.floor is None), findings.gain
     if isinstance(gain, NotMeasured):
-        return gate.waits(str(gain), f"{findings.metric} of both versions on labelled rows")
+        return gate.waits(str(gain), f"need {findings.metric} of both versions on labelled rows")
     enough = _reaches(gain.value, bounds.improvement)
-    text = f"{findings.metric} {_signed(gain.value)} relative, at least {_signed(bounds.improvement)}"
+    text = f"relative gain of {findings.metric} {_signed(gain.value)}; at least {_signed(bounds.improvement)} required"
     if not bounds.intervals:
         return gate.says(passes=enough, text=text, value=gain.value, bound=bounds.improvement)
     if not findings.alpha:
         text = (
-            f"look {findings.look}: this candidate's {bounds.looks} looks are taken, or the cooldown's alpha is spent"
+            f"evaluation {findings.look} of the candidate: the limit of {bounds.looks} evaluations or of "
+            "alpha is reached"
         )
         return gate.says(passes=False, text=text, value=gain.value, bound=bounds.improvement)
-    text += f"; lower bound {'unknown' if gain.low is None else _signed(gain.low)}, above 0 wanted"
+    text += f"; confidence bound {'unknown' if gain.low is None else _signed(gain.low)}, above 0 required"
     passes = enough and gain.low is not None and round(gain.low, _RESOLUTION) > 0
     lacking = 0 if passes else _lacking_rows(findings, gain, bounds)
     if lacking:
@@ -153,8 +160,8 @@ def calibration(findings: Findings, bounds: Bounds) -> GateResult:
     increase, needed = findings.calibration, findings.floor is None and findings.probabilities_expected
     gate = _Gate("calibration", Family.STABILITY, binding=needed)
     if isinstance(increase, NotMeasured):
-        return gate.waits(str(increase), "probabilities of both versions")
-    text = f"Brier score {increase.value:+.4f}, at most {bounds.calibration:+.4f}"
+        return gate.waits(str(increase), "need probabilities of both versions")
+    text = f"Brier score changed by {increase.value:+.4f}; at most {bounds.calibration:+.4f} allowed"
     passes = _reaches(bounds.calibration, increase.value)
     return gate.says(passes=passes, text=text, value=increase.value, bound=bounds.calibration)
 
@@ -165,17 +172,17 @@ def latency(findings: Findings, bounds: Bounds) -> GateResult:
     now, before, ratio = findings.candidate_latency_ms, findings.production_latency_ms, findings.latency_ratio
     free = bounds.latency_floor_ms
     if isinstance(now, Measured) and now.value <= free:
-        text = f"p95 {now.value:.3g} ms; up to {free:g} ms always pass"
+        text = f"p95 latency {now.value:.3g} ms; up to {free:g} ms always passes"
         return gate.says(passes=True, text=text, value=now.value, bound=free)
     if not (isinstance(now, Measured) and isinstance(before, Measured) and isinstance(ratio, Measured)):
         missing = next(found for found in (now, before, ratio) if isinstance(found, NotMeasured))
-        return gate.waits(str(missing), "p95 latency of both versions, timed side by side")
-    text = f"p95 {now.value:.3g} ms after {before.value:.3g} ms: {ratio.value:.3g} times"
+        return gate.waits(str(missing), "need p95 latencies of both versions, measured side by side")
+    text = f"p95 latency {now.value:.3g} ms, production {before.value:.3g} ms: {ratio.value:.3g} times"
     interval = None
     if bounds.intervals and ratio.low is not None and ratio.high is not None:
         interval = (ratio.low, ratio.high)
-        text += f", surely between {ratio.low:.3g} and {ratio.high:.3g}"
-    text += f"; at most {bounds.latency:g} times"
+        text += f" (confidence interval {ratio.low:.3g} to {ratio.high:.3g})"
+    text += f"; at most {bounds.latency:g} times allowed"
     passes = _reaches(bounds.latency, ratio.value if interval is None else interval[0])
     return gate.says(passes=passes, text=text, value=ratio.value, bound=bounds.latency, interval=interval)
 
@@ -186,12 +193,14 @@ def size(findings: Findings, bounds: Bounds) -> GateResult:
     first = findings.floor is not None
     gate = _Gate("size", Family.STABILITY, binding=not first or budget is not None)
     if now is None or (not before and not first):
-        return gate.waits("size is not measured", "the bytes of both artefacts")
+        return gate.waits("the artefacts' sizes are unknown", "need the sizes of both artefacts")
     fits = budget is None or now <= budget
-    room = "no budget is set" if budget is None else f"{'within' if fits else 'over'} the budget of {budget}"
+    room = (
+        "no memory budget is set" if budget is None else f"{'within' if fits else 'over'} the budget of {budget} bytes"
+    )
     if not before:
         return gate.says(passes=fits, text=f"{now} bytes; {room}")
-    text = f"{now} bytes after {before}, at most {bounds.size:g} times that; {room}"
+    text = f"{now} bytes, production {before} bytes; at most {bounds.size:g} times allowed; {room}"
     passes = fits and _reaches(bounds.size, now / before)
     return gate.says(passes=passes, text=text, value=now / before, bound=bounds.size)
 
@@ -201,14 +210,14 @@ def segments(findings: Findings, bounds: Bounds) -> GateResult:
     gate = _Gate("segments", Family.CONSISTENCY, binding=findings.floor is None)
     highs = {s.name: _most(s.gain, bounds) for s in findings.segments if isinstance(s.gain, Measured)}
     if not highs:
-        text = "no segment is measured" if findings.segments else "there are no segments"
-        return gate.waits(text, f"a segment of at least {bounds.segment_rows} labelled rows")
+        text = "no segment has enough labelled rows" if findings.segments else "the policy defines no segments"
+        return gate.waits(text, f"need a segment of at least {bounds.segment_rows} labelled rows")
     losing = sorted(name for name, high in highs.items() if not _reaches(high, -bounds.segments))
     worst = min(highs, key=lambda name: (highs[name], name))
-    text = f"{len(highs)} of {len(findings.segments)} segments measured; in the worst, {worst}, at most "
-    text += f"{_signed(highs[worst])}, at least {_signed(-bounds.segments)} wanted"
+    text = f"{len(highs)} of {len(findings.segments)} segments measured; gain in the worst segment, {worst}: at most "
+    text += f"{_signed(highs[worst])}; at least {_signed(-bounds.segments)} required"
     if losing:
-        text += f"; surely losing: {', '.join(losing)}"
+        text += f"; segments with a loss: {', '.join(losing)}"
     return gate.says(passes=not losing, text=text, value=highs[worst], bound=-bounds.segments)
 
 
@@ -218,8 +227,8 @@ def agreement(findings: Findings, bounds: Bounds) -> GateResult:
     binding = not changed and findings.floor is None and findings.task is Task.CLASSIFICATION
     gate, share = _Gate("agreement", Family.CONSISTENCY, binding=binding), findings.agreement
     if isinstance(share, NotMeasured):
-        return gate.waits(str(share), "answers of both versions on labelled rows")
-    text = f"{_percent(share.value)} of decisions unchanged, at least {_percent(bounds.agreement)}"
+        return gate.waits(str(share), "need answers of both versions on labelled rows")
+    text = f"{_percent(share.value)} of decisions unchanged; at least {_percent(bounds.agreement)} required"
     passes = _reaches(share.value, bounds.agreement)
     return gate.says(passes=passes, text=text, value=share.value, bound=bounds.agreement)
 

@@ -91,9 +91,9 @@ class Evidence:
         if self.production is not None:
             columns.append(self.production.outputs)
         if any(len(column) != rows for column in columns):
-            raise ShapeMismatch(f"There are {rows} labels; answers and segments need as many.")
+            raise ShapeMismatch(f"The evidence has {rows} labels, but another number of answers or segment values.")
         if self.window_rows < 0 or self.looks_spent < 0 or self.alpha_spent < 0:
-            raise InvalidValue("Rows, looks and spent alpha are not below 0.")
+            raise InvalidValue("window_rows, looks_spent and alpha_spent must not be below 0.")
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -130,7 +130,7 @@ class Evidence:
             scores = {name: column[known] for name, column in (answers.probabilities or {}).items()}
             found = LabelledOutcomes.classification(labels, outputs, scores, classes=classes, positive=self.positive)
         if len(found) < len(labels):
-            raise InvalidValue(f"The {who} left {len(labels) - len(found)} labelled rows without an answer.")
+            raise InvalidValue(f"The {who} gave no answer for {len(labels) - len(found)} labelled rows.")
         return found
 
 

@@ -38,9 +38,9 @@ def latency_ratio(candidate_ms: Sequence[float], production_ms: Sequence[float])
     """
     rounds, need = min(len(candidate_ms), len(production_ms)), math.ceil(-math.log2(1 - CONFIDENCE))
     if rounds < need or len(candidate_ms) != len(production_ms):
-        return NotMeasured(reason="the versions were not timed side by side often enough", have=rounds, need=need)
+        return NotMeasured(reason="too few side-by-side latency measurements of both versions", have=rounds, need=need)
     if min(*candidate_ms, *production_ms) <= 0:
-        return NotMeasured(reason="a version was timed at 0 ms")
+        return NotMeasured(reason="a measured latency is 0 ms")
     ratios = np.sort(np.asarray(candidate_ms) / np.asarray(production_ms))
     outer = _rank(rounds) - 1
     return Measured(

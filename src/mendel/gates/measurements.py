@@ -13,7 +13,7 @@ from mendel.gates.policy import Bounds
 from mendel.values import Measured, Measurement, NotMeasured
 
 _SPENDING = (0.5, 0.25, 0.25)
-_FIRST = NotMeasured(reason="no production version to compare with")
+_FIRST = NotMeasured(reason="the model has no production version")
 
 
 def measure(evidence: Evidence, bounds: Bounds, rng: np.random.Generator) -> Findings:
@@ -97,7 +97,7 @@ def _coverage(labelled: int, window_rows: int) -> Measurement:
 
 def _calibration(pair: Pair) -> Measurement:
     if pair.metric.task is Task.REGRESSION:
-        return NotMeasured(reason="a regression has no probabilities")
+        return NotMeasured(reason="the task is regression, which has no probabilities")
     scores = Pair(metric=METRICS["brier"], candidate=pair.candidate, production=pair.production).scores()
     if isinstance(scores, NotMeasured):
         return scores
@@ -106,7 +106,7 @@ def _calibration(pair: Pair) -> Measurement:
 
 def _agreement(pair: Pair) -> Measurement:
     if pair.metric.task is Task.REGRESSION:
-        return NotMeasured(reason="a regression decides nothing")
+        return NotMeasured(reason="the task is regression, which has no decisions to compare")
     if not len(pair.candidate):
         return NotMeasured(reason="no labelled row", have=0, need=1)
     return Measured(

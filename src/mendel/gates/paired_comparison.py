@@ -26,7 +26,7 @@ def score(chosen: Metric, outcomes: LabelledOutcomes) -> Measurement:
     if not len(outcomes):
         return NotMeasured(reason="no labelled row", have=0, need=1)
     if chosen.needs_probabilities and outcomes.probabilities is None:
-        return NotMeasured(reason="the version gives no probabilities")
+        return NotMeasured(reason="the version returns no probabilities")
     value = score_of(chosen, outcomes)
     if math.isnan(value):
         return NotMeasured(reason=f"{chosen.name} is undefined on these rows")
@@ -161,7 +161,7 @@ def holm_bounds(drawn: Mapping[str, Floats], *, loss: float, alpha: float) -> di
 def _segment(part: Pair, bounds: Bounds, rng: np.random.Generator, draws: int) -> tuple[Measured, Floats] | NotMeasured:
     have = len(part.candidate)
     if have < bounds.segment_rows:
-        return NotMeasured(reason="too few rows", have=have, need=bounds.segment_rows)
+        return NotMeasured(reason="too few labelled rows", have=have, need=bounds.segment_rows)
     scores = part.scores()
     if isinstance(scores, NotMeasured):
         return scores

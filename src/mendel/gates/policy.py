@@ -66,16 +66,16 @@ class Bounds:
     def __post_init__(self) -> None:
         for name in ("coverage", "agreement"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InvalidPolicy(f"gates.{name} is {getattr(self, name)}, which is not between 0 and 1.")
+                raise InvalidPolicy(f"gates.{name} is {getattr(self, name)}, but must be between 0 and 1.")
         for name in ("alpha", "power"):
             if not 0 < getattr(self, name) < 1:
-                raise InvalidPolicy(
-                    f"gates.{name} is {getattr(self, name)}, which is not a probability above 0 and below 1."
-                )
+                raise InvalidPolicy(f"gates.{name} is {getattr(self, name)}, but must be above 0 and below 1.")
         if self.samples < 1 or self.looks < 1 or self.segment_rows < 1:
-            raise InvalidPolicy("gates.samples, gates.looks and gates.segment_rows count from 1.")
+            raise InvalidPolicy("gates.samples, gates.looks and gates.segment_rows must be at least 1.")
         if min(self.improvement, self.latency, self.size, self.segments) < 0 or self.cooldown < timedelta(0):
-            raise InvalidPolicy("gates.improvement, latency, size, segments and cooldown are not below 0.")
+            raise InvalidPolicy(
+                "gates.improvement, gates.latency, gates.size, gates.segments and gates.cooldown must not be below 0."
+            )
 
 
 PROFILES = {

@@ -126,7 +126,10 @@ class Actions:
 
         before = playing.once("serving", seen)
         if before["production"] != ref.number:
-            raise Refused(f"The candidate was compared with {ref}, which is no longer in production.")
+            raise Refused(
+                f"The candidate was not promoted: {ref}, with which the candidate was compared, is no "
+                "longer in production."
+            )
 
         def put() -> Payload:
             deployment = self._registry.lifecycle.promote(
@@ -143,7 +146,7 @@ class Actions:
 
     def _reject_candidate(self, playing: Playing) -> Done:
         candidate = _candidate(playing)
-        why = f"gate verdict {playing.facts.get('verdict')} in {playing.run.id}"
+        why = f"the gates' verdict is {playing.facts.get('verdict')} ({playing.run.id})"
 
         def drop() -> Payload:
             by = actor_of(playing.run.id)
@@ -156,7 +159,7 @@ class Actions:
     def _watch(self, playing: Playing) -> Done:
         incident = playing.incident
         if incident is None:
-            return Done(text="the run has no incident to watch")
+            return Done(text="the run belongs to no incident, so no signal was checked")
         span = playing.step.timeout or playing.policy.effect_within
         deadline = self._deadline(playing, span)
         since = from_micros(playing.facts.get("changed_at", to_micros(incident.opened_at)))
@@ -173,7 +176,11 @@ class Actions:
     def _resolve_incident(self, playing: Playing) -> Done:
         watched, name = playing.facts.get("watched", "the effect was not measured"), playing.run.playbook
         helped = playing.facts.get("effect") == EffectState.GONE.value
-        how = f"{name} helped: {watched}" if helped else f"{name} finished; its effect could not be measured: {watched}"
+        how = (
+            f"the playbook {name} helped: {watched}"
+            if helped
+            else f"the playbook {name} finished, but its effect could not be measured: {watched}"
+        )
 
         def answer(tx: Transaction, incident: Incident, now: datetime) -> None:
             if incident.status.unresolved:
@@ -183,7 +190,7 @@ class Actions:
         return Done(text="incident resolved")
 
     def _escalate(self, playing: Playing) -> Done:
-        why = f"{playing.run.playbook} did not help: {playing.facts.get('watched', 'the signal persists')}"
+        why = f"the playbook {playing.run.playbook} did not help: {playing.facts.get('watched', 'the signal persists')}"
 
         def ask(tx: Transaction, incident: Incident, now: datetime) -> None:
             self._journal.escalate(tx, incident, why, now, actor_of(playing.run.id))
@@ -239,7 +246,7 @@ def _because(playing: Playing) -> str:
 def _candidate(playing: Playing) -> VersionRef:
     text = playing.facts.get("candidate")
     if not isinstance(text, str):
-        raise Refused("This run produced no candidate.")
+        raise Refused("The retraining of this run produced no candidate.")
     return VersionRef.parse(text)
 
 

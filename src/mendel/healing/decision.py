@@ -129,10 +129,14 @@ def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetim
         why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"
         return Wait(until=None, rule=Rule.PAUSED, reasons=(why,), policy_hash=facts.policy_hash)
     if incident.escalated:
-        return _observe(facts, Rule.ESCALATED, "escalated: a person must decide")
+        return _observe(facts, Rule.ESCALATED, "the incident was escalated, so a person must decide")
     if facts.playbook is None:
         name = policy.remedy(incident.cause)
-        why = f"the policy has no remedy for {incident.cause}" if name is None else f"no playbook is named {name}"
+        why = (
+            f"the policy has no remedy for {incident.cause}"
+            if name is None
+            else f"the policy's remedy {name} is not a playbook"
+        )
         return _observe(facts, Rule.NO_REMEDY, why, escalate=name is not None)
     return _with_playbook(incident, policy, facts, facts.playbook, now)
 
@@ -157,7 +161,9 @@ def _with_playbook(
     running = next((run for run in facts.runs if run.state is RunState.RUNNING), None)
     preempts = running is not None and playbook.urgent and not running.document.urgent
     if running is not None and not preempts:
-        return _wait(facts, Rule.ACTIVE_RUN, None, f"run {running.id} ({running.playbook}) of this model is active")
+        return _wait(
+            facts, Rule.ACTIVE_RUN, None, f"the run {running.id} ({running.playbook}) of the same model is active"
+        )
     if (waiting := next(_waits(policy, facts, playbook, now), None)) is not None:
         return waiting
     return Act(
@@ -174,19 +180,19 @@ def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
         if run.playbook != playbook.name:
             continue
         if run.state.unhelpful:
-            why = f"run {run.id} of {playbook.name} did not help ({run.state})"
+            why = f"the run {run.id} of {playbook.name} did not help ({run.state})"
             return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
         if run.state in {RunState.PROPOSED, RunState.HELD}:
             return _wait(
-                facts, Rule.PROPOSED, None, f"{run.id} ({playbook.name}) waits for {run.held_for or 'approval'}"
+                facts, Rule.PROPOSED, None, f"the run {run.id} ({playbook.name}) waits for {run.held_for or 'approval'}"
             )
         if run.state is RunState.DECLINED:
-            return _observe(facts, Rule.DECLINED, f"{run.id} ({playbook.name}) was declined")
+            return _observe(facts, Rule.DECLINED, f"the run {run.id} ({playbook.name}) was declined")
         if run.state is RunState.SUCCEEDED:
-            return _observe(facts, Rule.MENDED, f"{run.id} ({playbook.name}) has finished")
+            return _observe(facts, Rule.MENDED, f"the run {run.id} ({playbook.name}) has finished")
     undecided = [run.id for run in facts.tried if run.state is RunState.UNDECIDED and run.playbook == playbook.name]
     if len(undecided) >= LOOKS:
-        why = f"{playbook.name} could not judge its candidate {len(undecided)} times for lack of evidence"
+        why = f"{len(undecided)} runs of {playbook.name} ended undecided, because the gates had too little evidence"
         return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
     return None
 
@@ -196,7 +202,12 @@ def _impossible(incident: Incident, facts: Facts, playbook: Playbook) -> Decisio
         why = f"no server showed that {incident.ref} is at fault, so {playbook.name} is not started"
         return _observe(facts, Rule.NO_EVIDENCE, why)
     if playbook.autonomy == "rollback" and facts.return_to is None:
-        return _observe(facts, Rule.NOTHING_TO_RETURN_TO, "there is no former version to return to", escalate=True)
+        return _observe(
+            facts,
+            Rule.NOTHING_TO_RETURN_TO,
+            "the model has no former production version to roll back to",
+            escalate=True,
+        )
     return None
 
 
@@ -207,24 +218,24 @@ def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetim
     acted = [run for run in facts.runs if run.started_at is not None and not run.document.harmless]
     if playbook.urgent:
         if facts.placed_by_rollback is not None and now < (until := facts.placed_by_rollback + policy.cooldown):
-            why = "a rollback put this version into production recently; another rollback now would flap"
+            why = "a rollback put this version into production less than healing.cooldown ago"
             yield _wait(facts, Rule.FLAPPING, until, why)
     else:
         ended = [run.finished_at for run in acted if run.finished_at is not None]
         if ended and now < (until := max(ended) + policy.cooldown):
-            why = f"cooldown of {render_duration(policy.cooldown)} after the last run"
+            why = f"the last run ended less than {render_duration(policy.cooldown)} ago (healing.cooldown)"
             yield _wait(facts, Rule.COOLDOWN, until, why)
     recent = sorted(run.started_at for run in acted if run.started_at is not None and run.started_at > now - _DAY)
     if len(recent) >= policy.max_runs_per_day:
         free = recent[-policy.max_runs_per_day] + _DAY if policy.max_runs_per_day else None
-        why = f"{len(recent)} runs in the last 24 hours; the policy allows {policy.max_runs_per_day}"
+        why = f"{len(recent)} runs started in the last 24 hours; healing.max_runs_per_day is {policy.max_runs_per_day}"
         yield _wait(facts, Rule.RUNS_PER_DAY, free, why)
     if playbook.autonomy == "retrain" and facts.supply is None:
         yield _wait(facts, Rule.LABELS, None, "the labels have not been counted yet")
     elif playbook.autonomy == "retrain" and facts.supply is not None:
         cooldown = facts.supply.cooldown
         if facts.last_change is not None and now < (until := facts.last_change + cooldown):
-            why = f"the gates' cooldown of {render_duration(cooldown)} since the last change of version"
+            why = f"the last promotion or rollback was less than {render_duration(cooldown)} ago (gates.cooldown)"
             yield _wait(facts, Rule.COOLDOWN, until, why)
         if isinstance(missing := may_start(facts.supply), Waiting):
             yield _wait(facts, Rule.LABELS, None, missing.why)

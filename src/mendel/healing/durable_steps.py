@@ -85,7 +85,7 @@ class Playing:
             if not answer["again"] or attempt == self.step.retries:
                 raise Refused(answer["refused"], held=answer["held"])
             self.durable.sleep(f"{name} pause {attempt}", min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE))
-        raise Refused(f"{name} was never tried.")
+        raise Refused(f"The step {name} was never attempted, because its number of retries is below 0.")
 
     def until(self, look: Callable[[], Payload], *, within: timedelta, longest: timedelta) -> Payload:
         """

@@ -130,7 +130,7 @@ def findings_of_servers(
     late = [(server, line) for server, line in available.reporting if server.name in delays.late]
     signals = []
     if found.version_failed and any(line.version_at_fault for _, line in late):
-        reasons = [f"Cannot be loaded by {one}" for one in found.failures]
+        reasons = [f"The version cannot be loaded by {one}" for one in found.failures]
         signals.append(signal(SignalKind.LOAD_FAILURE, Severity.HIGH, reasons))
     else:
         for server, line in late:
@@ -138,7 +138,7 @@ def findings_of_servers(
             signals.append(signal(SignalKind.NOT_CONVERGING, Severity.MEDIUM, (reason,), server.name))
     if available.all_silent:
         newest, _ = max(available.silent, key=lambda one: one[0].received_at)
-        reason = f"No server has reported lately; the last was {newest.name}"
+        reason = f"No server has reported for longer than rollback.silence; the last report came from {newest.name}"
         signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, (reason,), newest.name))
     return Findings(looked=looked, signals=tuple(signals), clear=_clear(found, available, delays))
 

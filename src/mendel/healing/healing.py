@@ -47,16 +47,18 @@ class Healing(IncidentDecisions):
         about = self._facts_of(model, now)
         if playbook not in self._playbooks:
             raise InvalidValue(
-                f"No playbook is named {playbook!r}.", remedy=f"Choose one of {', '.join(self._playbooks)}."
+                f"The playbook {playbook!r} does not exist.", remedy=f"Choose one of {', '.join(self._playbooks)}."
             )
         if about.production is None:
-            raise InvalidValue(f"{model} has no version in production.", remedy="Promote a version first.")
+            raise InvalidValue(
+                f"The model {model} has no version in production.", remedy="Promote a version with: mendel promote"
+            )
         ref = about.production
         if self._playbooks[playbook].autonomy == "retrain":
             supply = self._training.supply(model, about.document, now)
             if isinstance(missing := may_start(supply), Waiting):
-                remedy = "Post labels for predictions made since the last training, then start the playbook again."
-                raise Conflict(f"A retraining of {model} cannot start: {missing.why}.", remedy=remedy)
+                remedy = "Import labels for predictions made since the last training, then start the playbook again."
+                raise Conflict(f"The retraining of {model} cannot start: {missing.why}.", remedy=remedy)
 
         def make(tx: Transaction) -> PlaybookRun:
             _require_unpaused(tx, model)
@@ -86,7 +88,7 @@ class Healing(IncidentDecisions):
                 step = run.held_at if run.held_for == "approval" else run.approved_step
                 after = self._journal.go_on(tx, replace(run, approved_by=by, approved_step=step), now)
             else:
-                raise Conflict(f"Run {run_id} is {run.state} and does not wait for approval.")
+                raise Conflict(f"The run {run_id} does not wait for approval: its state is {run.state}.")
             self._journal.say(tx, "playbook.approved", run.ref, {"run": run_id, "part": after.part}, now=now, by=by)
             self._journal.note(
                 tx, run.incident, TimelineEntry(at=now, kind="approved", text=f"{run_id} approved", actor=by)
@@ -107,7 +109,7 @@ class Healing(IncidentDecisions):
         def end(tx: Transaction) -> PlaybookRun:
             run = tx.store(HealingStore).run(run_id)
             if not run.state.waiting:
-                raise Conflict(f"Run {run_id} is {run.state} and does not wait for approval.")
+                raise Conflict(f"The run {run_id} does not wait for approval: its state is {run.state}.")
             return self._journal.stop(tx, run, RunState.DECLINED, f"declined: {reason}", now=now, by=by)
 
         return self._unit.write(end)
@@ -126,7 +128,7 @@ class Healing(IncidentDecisions):
         def end(tx: Transaction) -> PlaybookRun:
             run = tx.store(HealingStore).run(run_id)
             if run.state.over:
-                raise Conflict(f"Run {run_id} is already over ({run.state}).")
+                raise Conflict(f"The run {run_id} has already ended: its state is {run.state}.")
             return self._journal.stop(tx, run, RunState.DECLINED, f"cancelled: {reason}", now=now, by=by)
 
         return self._unit.write(end)
@@ -142,7 +144,7 @@ class Healing(IncidentDecisions):
         def lost(run: PlaybookRun) -> str | None:
             carrier = workflows.get(run.workflow_id)
             ended = carrier is not None and carrier.state in {WorkflowState.FAILED, WorkflowState.CANCELLED}
-            return f"its workflow {carrier.state}: {carrier.error}" if carrier is not None and ended else None
+            return f"the run's workflow {carrier.state}: {carrier.error}" if carrier is not None and ended else None
 
         def fail(tx: Transaction, run_id: str, why: str) -> PlaybookRun:
             run = tx.store(HealingStore).run(run_id)
@@ -151,7 +153,7 @@ class Healing(IncidentDecisions):
             after = self._journal.stop(tx, run, RunState.FAILED, why, now=now, by=ACTOR)
             if run.incident is not None:
                 incident = tx.store(HealingStore).incident(run.incident)
-                self._journal.escalate(tx, incident, f"{run.playbook} did not help: {why}", now, ACTOR)
+                self._journal.escalate(tx, incident, f"the playbook {run.playbook} did not help: {why}", now, ACTOR)
             return after
 
         running = self._unit.read(lambda tx: tx.store(HealingStore).runs(since=now))
@@ -240,7 +242,8 @@ class Healing(IncidentDecisions):
             incident = tx.store(HealingStore).incident(incident_id)
             if incident.status is not IncidentStatus.RESOLVED:
                 raise Conflict(
-                    f"Incident {incident_id} is {incident.status}, not resolved.", remedy="Resolve the incident first."
+                    f"The incident {incident_id} cannot be closed: its status is {incident.status}.",
+                    remedy="Resolve the incident first with: mendel incidents resolve",
                 )
             entry = TimelineEntry(at=now, kind="closed", text="closed", actor=by)
             after = replace(incident, status=IncidentStatus.CLOSED).noting(entry)
@@ -253,7 +256,7 @@ class Healing(IncidentDecisions):
 
 def _require_unresolved(incident: Incident) -> Incident:
     if not incident.status.unresolved:
-        raise Conflict(f"Incident {incident.id} is already {incident.status}.")
+        raise Conflict(f"The incident {incident.id} is already {incident.status}.")
     return incident
 
 
@@ -261,4 +264,4 @@ def _require_unpaused(tx: Transaction, model: ModelName) -> None:
     pause = pause_of(tx.store(HealingStore), model)
     if pause is not None:
         why = f"Healing is paused by {pause.by} since {pause.at.isoformat()}: {pause.reason}."
-        raise HealingPaused(why, remedy="Resume healing first.")
+        raise HealingPaused(why, remedy="Resume healing with: mendel healing resume")

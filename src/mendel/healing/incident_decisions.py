@@ -229,7 +229,7 @@ class IncidentDecisions:
         match decision:
             case Act(playbook=playbook, preempts=preempts) if run_id is not None:
                 if preempts is not None:
-                    former, why = tx.store(HealingStore).run(preempts), f"stopped in favour of {run_id}"
+                    former, why = tx.store(HealingStore).run(preempts), f"stopped so that the run {run_id} can start"
                     self._journal.stop(tx, former, RunState.CANCELLED, why, now=about.at, by=ACTOR)
                 run = self._run(about, incident.ref, playbook, run_id=run_id, incident=incident.id, reason="decided")
                 self._journal.launch(tx, run, about.at)
@@ -322,7 +322,7 @@ def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | Non
 def _answer(incident: Incident, look: LookResult) -> str | None:
     """Explain why *look* shows that *incident* is over; None if it is not over."""
     if look.ref != incident.ref:
-        return f"{incident.ref} no longer serves" if look.ref is not None else "no version is in production"
+        return f"{incident.ref} is no longer in production" if look.ref is not None else "no version is in production"
     if set(incident.kinds) <= set(look.clear):
         told = "; ".join(one.text for one in look.looked if one.kind in incident.kinds)
         return f"the signal is gone: {told}"

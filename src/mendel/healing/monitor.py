@@ -142,7 +142,7 @@ class Monitor:
             since = self._onset(ref, whole, policy) if is_drift_confirmed(reports, policy) else None
             drift = findings_of_drift(reports, ref, policy, since=since, policy_hash=document.hash, now=now)
         else:
-            text = "drift not measured: the version has no reference"
+            text = "drift not measured: the version has no drift reference"
             drift = Findings(looked=(Finding(kind=SignalKind.DRIFT, text=text, measured=False),))
         moved = any(report.drift_detected for report in reports)
         quality = self._quality(ref, document, policy, span[-1], now, moved=moved)
@@ -187,7 +187,7 @@ class Monitor:
     def _drift_gone(self, ref: VersionRef, window: Window, policy: MonitoringPolicy) -> tuple[bool | None, str]:
         reports = self._reports(ref, (window,), policy)
         if not reports:
-            return None, "drift not measured: the version has no reference"
+            return None, "drift not measured: the version has no drift reference"
         detected = reports[-1].drift_detected
         return None if detected is None else not detected, f"drift {reports[-1]}"
 

@@ -110,10 +110,10 @@ class PlaybookWorkflow:
     def _play(self, playing: Playing, *, approved: bool) -> StepOutcome:
         """Execute one step; skip it if its condition is false or the run has ended, and hold it if it must wait."""
         if not playing.step.applies(playing.facts):
-            return self._outcome(playing, StepState.SKIPPED, Done(text="the condition is not met"))
+            return self._outcome(playing, StepState.SKIPPED, Done(text="the step's condition is not met"))
         stands = playing.durable.step(f"{playing.name} stands", lambda: self._stands(playing.run))
         if stands["over"]:
-            return self._outcome(playing, StepState.SKIPPED, Done(text="the run is over"))
+            return self._outcome(playing, StepState.SKIPPED, Done(text="the run has already ended"))
         held_for = _held_for(playing, approved=approved, paused=stands["paused"])
         if held_for is not None:
             return self._outcome(playing, StepState.HELD, Done(text=f"waits for {held_for}"), held_for=held_for)
@@ -214,7 +214,7 @@ class PlaybookWorkflow:
         if state is not RunState.SUCCEEDED:
             self._journal.reopen(tx, run.incident)
         if run.incident is not None and state.unhelpful:
-            why = f"{run.playbook} did not help: {last.text or run.facts.get('watched') or state}"
+            why = f"the playbook {run.playbook} did not help: {last.text or run.facts.get('watched') or state}"
             self._journal.escalate(tx, store.incident(run.incident), why, last.at, actor_of(run.id))
         return after
 

@@ -40,9 +40,9 @@ CONDITIONS: Mapping[str, str] = {
     "cause": "the incident's cause",
     "severity": "the incident's severity",
     "profile": "the policy's profile",
-    "verdict": "of the gates: pass, fail or undecided",
-    "converged": "yes, no, failed if the version itself cannot be loaded, or unobserved when no server reports",
-    "effect": "of watch: gone, persists or not_measured",
+    "verdict": "the gates' verdict: pass, fail or undecided",
+    "converged": "whether the servers serve the deployment: yes, no, failed (version not loadable) or unobserved",
+    "effect": "the incident's signals after the playbook: gone, persists or not_measured",
 }
 """The facts that a step's ``when`` may use, with their meanings."""
 
@@ -141,9 +141,9 @@ def parse_playbook(text: str, *, where: str) -> Playbook:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
-        raise InvalidPolicy(f"{where}{line}: not YAML: {getattr(error, 'problem', error)}.") from error
+        raise InvalidPolicy(f"{where}{line}: the playbook is not YAML: {getattr(error, 'problem', error)}.") from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(tree, dict):
-        raise InvalidPolicy(f"{where}:1: a playbook is a mapping with name, title, autonomy and steps.")
+        raise InvalidPolicy(f"{where}:1: a playbook must be a mapping with name, title, autonomy and steps.")
     _refuse_unknown(node, where)
     try:
         steps = [_with_defaults(step) for step in tree.get("steps") or [] if isinstance(step, dict)]
@@ -169,13 +169,13 @@ def _checked(book: Playbook, where: str) -> Playbook:
     keys = [one.name for one in fields(Autonomy)]
     names = [step.name for step in book.steps]
     if book.autonomy not in keys:
-        raise InvalidPolicy(f"{where}: autonomy {book.autonomy!r} is not one of {', '.join(keys)}.")
+        raise InvalidPolicy(f"{where}: autonomy is {book.autonomy!r}, but must be one of {', '.join(keys)}.")
     if book.starts_under not in {"observe", "propose", "act"}:
-        raise InvalidPolicy(f"{where}: starts_under {book.starts_under!r} is not observe, propose or act.")
+        raise InvalidPolicy(f"{where}: starts_under is {book.starts_under!r}, but must be observe, propose or act.")
     if not names:
-        raise InvalidPolicy(f"{where}: a playbook has at least one step.")
+        raise InvalidPolicy(f"{where}: the playbook has no step; add at least one step.")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidPolicy(f"{where}: two steps are named {twice!r}.", remedy="Give one of them another name.")
+        raise InvalidPolicy(f"{where}: two steps are named {twice!r}.", remedy="Give each step a different name.")
     return book
 
 

@@ -96,13 +96,13 @@ class HealingPolicy:
 
     def __post_init__(self) -> None:
         if self.profile not in _PROFILES:
-            raise InvalidPolicy(f"profile {self.profile!r} is not one of {', '.join(_PROFILES)}")
+            raise InvalidPolicy(f"healing.profile is {self.profile!r}, but must be one of {', '.join(_PROFILES)}")
         causes = [cause.value for cause in Cause]
         for key in self.remedies:
             if key not in causes:
                 raise InvalidPolicy(unknown_key_message(key, causes, "remedies"))
         if self.max_runs_per_day < 0:
-            raise InvalidPolicy("max_runs_per_day must be at least 0")
+            raise InvalidPolicy("healing.max_runs_per_day must be at least 0")
 
     def remedy(self, cause: Cause) -> str | None:
         """The playbook for *cause*; None if healing only observes."""

@@ -213,9 +213,9 @@ def _manifest(classifier: Classifier, inputs: _Inputs, artifacts: list[SourceFil
 
 def _refuse_twice(files: list[SourceFile]) -> None:
     counts = Counter(file.path for file in files)
-    reasons = tuple(f"{path} would be written twice." for path, count in sorted(counts.items()) if count > 1)
+    reasons = tuple(f"{path} comes from two sources." for path, count in sorted(counts.items()) if count > 1)
     if reasons:
-        raise BuildRefused("Two files of the image have the same path.", reasons=reasons)
+        raise BuildRefused("The image would contain two files with the same path.", reasons=reasons)
 
 
 def _description(plan: ImagePlan, selection: FileSelection, found: str) -> Iterator[str]:

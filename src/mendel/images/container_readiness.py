@@ -39,6 +39,6 @@ def require_free(address: str, port: int) -> None:
             probe.bind((address, port))
         except OSError as error:
             raise PortInUse(
-                f"Port {port} of {address or 'this machine'} cannot be opened: {error.strerror}.",
-                remedy="Choose another one with --port.",
+                f"The port {port} of {address or 'this machine'} cannot be opened: {error.strerror}.",
+                remedy="Choose another port with --port.",
             ) from error

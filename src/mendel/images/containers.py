@@ -56,7 +56,7 @@ class RunRequest:
             if not 1 <= port <= _MAX_PORT:
                 raise InvalidValue(f"{port} is not a port number from 1 to {_MAX_PORT}.")
         if not self.image or self.image.startswith("-"):
-            raise InvalidValue(f"{self.image!r} is not the name of an image.")
+            raise InvalidValue(f"{self.image!r} is not a valid image name.")
         if not _NAME.fullmatch(self.name):
             raise InvalidValue(
                 f"{self.name!r} is not a valid container name.", remedy="Use letters, digits, '-', '_' and '.'."
@@ -69,7 +69,7 @@ class RunRequest:
         for volume in self.volumes:
             if volume.startswith((":", "-")) or ":/" not in volume:
                 raise InvalidValue(
-                    f"{volume!r} is not a volume.",
+                    f"{volume!r} is not a valid volume.",
                     remedy="Write /path/on/this/machine:/path/in/the/container, and append :ro for read-only.",
                 )
 

@@ -76,10 +76,10 @@ def apt_packages(text: str, *, path: str = APT_FILE) -> tuple[str, ...]:
     """
     lines = list(_lines(text))
     wrong = tuple(
-        f"{path}:{n}: {line!r} is not the name of a Debian package." for n, line in lines if not _is_package(line)
+        f"{path}:{n}: {line!r} is not a valid name of a Debian package." for n, line in lines if not _is_package(line)
     )
     if wrong:
-        raise BuildRefused(f"{path} has invalid lines.", reasons=wrong)
+        raise BuildRefused(f"The file {path} has invalid lines.", reasons=wrong)
     return tuple(sorted({line for _, line in lines}))
 
 
@@ -97,7 +97,7 @@ def source_requirements(text: str, *, path: str = SOURCES_FILE) -> tuple[str, ..
         if line[0] == "-" or one_line(line) != line
     )
     if wrong:
-        raise BuildRefused(f"{path} has invalid lines.", reasons=wrong)
+        raise BuildRefused(f"The file {path} has invalid lines.", reasons=wrong)
     return tuple(dict.fromkeys(line for _, line in lines))
 
 
@@ -169,8 +169,11 @@ def base_reference(plan: ImagePlan) -> str:
     base = plan.environment.base
     if base.reference.startswith(("oci:", "oci-archive:")):
         raise InvalidValue(
-            f"The base image {base.reference} is a local directory or file, which a Dockerfile cannot name.",
-            remedy="Load it into the engine, and set build.base_image to its name there.",
+            (
+                f"The base image {base.reference} is a local directory or file, which docker, podman and "
+                "buildah cannot use."
+            ),
+            remedy="Load the base image into the engine, and set build.base_image to the image's name in the engine.",
         )
     return f"{_TAGGED.sub('', base.reference.partition('@')[0])}@{base.digest}"
 
@@ -253,7 +256,7 @@ def _pair(name: str, value: str) -> str:
     k="a \"\$b\""
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise InvalidValue(f"{name!r} is not a valid name of a label or environment variable.")
+        raise InvalidValue(f"{name!r} is not a valid name of an image label or environment variable.")
     escaped = re.sub(r'([\\"$])', r"\\\1", one_line(value))
     return f'{name}="{escaped}"'
 

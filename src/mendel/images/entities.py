@@ -50,7 +50,7 @@ class ImageName:
         for part in (*(self.prefix or "").strip("/").split("/"), self.repository, self.classifier):
             if part and not _PATH_PART.fullmatch(part):
                 raise InvalidValue(
-                    f"{part!r} is not allowed in an image's name.",
+                    f"{part!r} is not allowed as a part of an image name.",
                     remedy="Use lower-case letters and digits, joined by '.', '_', '__' or '-'.",
                 )
 

@@ -87,7 +87,7 @@ def select_files(
     _refuse_own_names(tree, {**artifacts, **code})
     hints += _same_but_for_case({**artifacts, **code})
     if tree.reasons:
-        raise BuildRefused(f"No image of {classifier.name} can be built.", reasons=tuple(tree.reasons))
+        raise BuildRefused(f"The image of {classifier.name} cannot be built.", reasons=tuple(tree.reasons))
     untracked = _untracked({**artifacts, **code}, tracked, tree)
     if untracked:
         hints.append(f"untracked: {', '.join(untracked)}")
@@ -123,7 +123,7 @@ def _code(classifier: Classifier, directory: Path, tree: ProjectTree) -> ImportG
     if not whole:
         tree.refuse(f"the predictor file of {classifier.predictor.module!r} is missing.")
     elif tree.excluded(files[-1]):
-        tree.refuse(f"{files[-1]} is the predictor, but build.exclude_patterns excludes it.")
+        tree.refuse(f"build.exclude_patterns excludes the predictor file {files[-1]}; remove the pattern.")
     modules = [predictor] if whole else []
     if classifier.retraining:
         training = str(classifier.retraining.get("module", "training")).removesuffix(".py").replace("/", ".")
@@ -132,7 +132,10 @@ def _code(classifier: Classifier, directory: Path, tree: ProjectTree) -> ImportG
     for reason in graph.reasons:
         tree.refuse(reason)
     if module_files(directory, "mendel")[0]:
-        tree.refuse("the project has a module called mendel, which would hide Mendel itself in the image; rename it.")
+        tree.refuse(
+            "the project has a module called mendel, which would hide the package mendel in the "
+            "image; rename the module."
+        )
     return graph
 
 
@@ -145,14 +148,14 @@ def _configuration(
     elif os.path.lexists(directory / "requirements.txt"):
         wanted["requirements.txt"] = "requirements"
     if os.path.lexists(directory / LOCK_FILE):
-        wanted[LOCK_FILE] = "the lock"
+        wanted[LOCK_FILE] = "the lock file"
     for name, why in wanted.items():
         if tree.excluded(name):
-            tree.refuse(f"{name} ({why}) is needed, but build.exclude_patterns excludes it.")
+            tree.refuse(f"build.exclude_patterns excludes {name} ({why}), which the image needs; remove the pattern.")
         elif _leaves(name):
-            tree.refuse(f"{name} ({why}) is outside of the project.")
+            tree.refuse(f"{name} ({why}) is outside the project directory.")
         elif (directory / name).is_dir():
-            tree.refuse(f"{name} ({why}) is a directory.")
+            tree.refuse(f"{name} ({why}) is a directory, but must be a file.")
         else:
             yield from tree.take(name, why=why)
 
@@ -164,7 +167,7 @@ def _named_files(
         order = each.feature_order_file
         if order is not None and tree.excluded(_clean(order)):
             tree.refuse(
-                f"{order} (api.feature_order of {each.name}) is needed, but build.exclude_patterns excludes it."
+                f"build.exclude_patterns excludes {order} (api.feature_order of {each.name}); remove the pattern."
             )
         elif order is not None:
             yield from tree.take(_clean(order), why=f"api.feature_order of {each.name}")
@@ -187,15 +190,15 @@ def _argument(text: str, why: str, directory: Path, tree: ProjectTree, hints: li
     there = os.path.lexists(directory / text)
     if path.is_absolute():
         if there:
-            hints.append(f"{why} names {text}, an absolute path of this machine; the image may not have it.")
+            hints.append(f"{why} names {text}, an absolute path of this machine, which the image may not have.")
     elif ".." in path.parts:
         if there:
-            tree.refuse(f"{text} ({why}) is outside of the project.")
+            tree.refuse(f"{text} ({why}) is outside the project directory.")
     elif not there:
         if _DATA_SUFFIX.fullmatch(path.suffix.lower()):
             hints.append(f"{why} names {text}, which does not exist.")
     elif path.parts and tree.excluded(_clean(text)):
-        hints.append(f"{why} names {text}, which is left out: it is a cache, or build.exclude_patterns excludes it.")
+        hints.append(f"{why} names {text}, which is left out as a cache, or because of build.exclude_patterns.")
     elif path.parts:
         yield from tree.take(_clean(text), why=why)
 
@@ -203,7 +206,10 @@ def _argument(text: str, why: str, directory: Path, tree: ProjectTree, hints: li
 def _refuse_own_names(tree: ProjectTree, files: Mapping[str, SourceFile]) -> None:
     for path in files:
         if path == MANIFEST or path.partition("/")[0] == VERSION_DIRECTORY:
-            tree.refuse(f"{path} has a name that Mendel uses in images; rename it, or exclude it.")
+            tree.refuse(
+                f"{path} has a name that Mendel reserves in images; rename the file, or list it in "
+                "build.exclude_patterns."
+            )
 
 
 def _same_but_for_case(files: Mapping[str, SourceFile]) -> Iterator[str]:

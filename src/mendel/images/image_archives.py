@@ -34,7 +34,7 @@ def write_archive(blobs: Blobs, digest: Digest, references: Sequence[str], into:
     """
     entries = tuple(_entries(blobs, digest, references))
     if into.is_dir():
-        raise StoreUnavailable(f"{into} cannot be written: it is a directory.")
+        raise StoreUnavailable(f"The archive {into} cannot be written: the path is a directory.")
     with replacing(into, parents=False, flush=False) as draft, draft.open("wb") as file:
         for piece in write_tar(entries):
             file.write(piece)
@@ -52,11 +52,17 @@ def archive_references(archive: Path) -> tuple[str, ...]:
             index = tar.extractfile("index.json")
             content = b"" if index is None else index.read(_MAX_INDEX_BYTES)
     except (tarfile.TarError, KeyError, OSError) as error:
-        raise Corrupt(f"{archive} is not an archive of an image: {error}.", remedy="Build it again.") from error
+        raise Corrupt(
+            f"{archive} is not an archive of an image: {error}.",
+            remedy="Write the archive again with: mendel build --output",
+        ) from error
     entries = [Descriptor.parse(entry) for entry in parse_json(content).get("manifests") or ()]
     named = [entry for entry in entries if REF_NAME in entry.annotations]
     if len({entry.digest for entry in named}) != 1:
-        raise Corrupt(f"{archive} names {len(named)} images, not one.", remedy="Write an archive for each image.")
+        raise Corrupt(
+            f"The archive {archive} names {len(named)} images; exactly 1 is allowed.",
+            remedy="Write a separate archive for each image.",
+        )
     return tuple(sorted(entry.annotations[REF_NAME] for entry in named))
 
 
@@ -84,7 +90,10 @@ def _entries(blobs: Blobs, digest: Digest, references: Sequence[str]) -> Iterato
 
 def _read(path: Path, digest: Digest) -> Iterator[bytes]:
     if file_digest(path) != digest:
-        raise DigestMismatch(f"The blob {digest} is damaged.", remedy="Remove the image and build again.")
+        raise DigestMismatch(
+            f"The image blob {digest} does not have the content of its digest.",
+            remedy="Remove the image with 'mendel clean', and build the image again.",
+        )
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
             yield piece

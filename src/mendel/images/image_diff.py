@@ -54,11 +54,11 @@ class Difference:
         what = f"{self.moved} {self.name}".strip()
         match self.expected, self.rebuilt:
             case None, str(rebuilt):
-                return f"{what} was added: {rebuilt}"
+                return f"{what} was added by the rebuild: {rebuilt}"
             case str(expected), None:
-                return f"{what} was removed: {expected}"
+                return f"{what} is missing after the rebuild: {expected}"
             case expected, rebuilt:
-                return f"{what} was {expected}, is {rebuilt}"
+                return f"{what} was {expected} before and is {rebuilt} after the rebuild"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,19 +57,24 @@ def image_name(
     repository_part = _sanitised(repository)
     if not repository_part:
         raise InvalidValue(
-            f"The repository's name {repository!r} has no letter or digit that an image's name may contain.",
+            f"The repository name {repository!r} contains no letter or digit that is allowed in an image name.",
             remedy="Set repository.name in mlserver.yaml.",
         )
     if repository_part != repository:
-        hints.append(f"The image's repository is {repository_part}: registries do not accept {repository!r}.")
+        hints.append(
+            f"The repository part of the image name is {repository_part}, because registries do not "
+            f"accept {repository!r}."
+        )
     classifier_part = encode_classifier(classifier)
     if classifier_part != classifier:
-        hints.append(f"The image's name ends with {classifier_part}: registries do not accept {classifier!r}.")
+        hints.append(f"The image name ends with {classifier_part}, because registries do not accept {classifier!r}.")
     name = ImageName(
         repository=repository_part, classifier=classifier_part, registry=_host(registry), prefix=prefix or None
     )
     if len(str(name)) > _MAX_LETTERS:
-        raise InvalidValue(f"The image name {name} is longer than the {_MAX_LETTERS} letters that registries accept.")
+        raise InvalidValue(
+            f"The image name {name} is longer than the {_MAX_LETTERS} characters that registries accept."
+        )
     return name, tuple(hints)
 
 
@@ -107,7 +112,10 @@ def _host(registry: str | None) -> str | None:
     host = registry.partition("://")[2] if "://" in registry else registry
     if "@" in host or not re.fullmatch(r"[A-Za-z0-9._:/\[\]-]+", host):
         raise InvalidValue(
-            "The registry's address contains more than host, port and path.",
-            remedy="Give an address like ghcr.io/acme; for credentials, use docker login or podman login.",
+            "The registry address contains more than host, port and path.",
+            remedy=(
+                "Give an address like ghcr.io/acme; give user name and password to 'docker login' or "
+                "'podman login' instead."
+            ),
         )
     return host.strip("/")

@@ -30,11 +30,11 @@ def import_command(plan: ImagePlan) -> tuple[str, ...]:
 def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
     """Make the error for a failed import; *tail* is the end of the output."""
     name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
-    what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel does not start"
+    what = f"{name} cannot be imported from {module}" if _is_of_project(plan) else "Mendel cannot be imported"
     return ImageNotVerified(
         f"{what} in the image: {_last_line(tail)}",
         log_tail=tail,
-        remedy="Add what is missing to the requirements, or use a base image that has the library.",
+        remedy="Add the missing package to the requirements, or use a base image with the missing library.",
     )
 
 
@@ -48,4 +48,4 @@ def _import_name(module: str) -> str:
 
 def _last_line(tail: str) -> str:
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing."
+    return lines[-1] if lines else "the import printed no message."

@@ -135,7 +135,9 @@ class _ImportWalk:
 
     def _parsed(self, path: str) -> ast.Module | None:
         if path.endswith(".so"):
-            self.hints.append(f"{path} is compiled: it works with one Python version and one processor type only.")
+            self.hints.append(
+                f"{path} is a compiled module, which works with one Python version and one processor type only."
+            )
             return None
         content = self._read(path)
         if content is None:
@@ -233,10 +235,16 @@ def _untold(tree: ast.Module) -> Iterator[tuple[int, str]]:
             case ast.Call(func=func, args=[first, *_]) if _is_importer(func, aliases) and not isinstance(
                 first, ast.Constant
             ):
-                yield node.lineno, "imports a module by a computed name: list its file in build.include_files."
+                yield node.lineno, "imports a module by a computed name: list the module's file in build.include_files."
             case ast.Call(func=ast.Attribute(value=ast.Attribute(value=ast.Name(id="sys"), attr="path"), attr=change)):
                 if change in _PATH_CHANGES:
-                    yield node.lineno, "changes sys.path: list the files it imports from there in build.include_files."
+                    yield (
+                        node.lineno,
+                        (
+                            "changes sys.path: list the files that are imported from the new directories "
+                            "in build.include_files."
+                        ),
+                    )
 
 
 def _public_names(tree: ast.Module | None) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def check_labels(labels: Mapping[str, str], *, commit: str | None = None) -> tup
     """
     text = labels.get("com.classifier.git_tag")
     if text is None:
-        return ("com.classifier.git_tag is missing: the image was not built from a release",)
+        return ("the label com.classifier.git_tag is missing: the image was not built from a release",)
     try:
         tag = ReleaseTag.parse(text)
     except InvalidValue as error:
@@ -167,7 +167,7 @@ def rfc3339(time: datetime) -> str:
 
 
 def _disagreements(labels: Mapping[str, str], tag: ReleaseTag, commit: str | None) -> Iterator[str]:
-    yield from (f"{name} is missing" for name in RELEASE_LABELS if not labels.get(name))
+    yield from (f"the label {name} is missing" for name in RELEASE_LABELS if not labels.get(name))
     version = str(tag.version)
     wanted = {
         "com.classifier.name": tag.classifier,
@@ -180,19 +180,21 @@ def _disagreements(labels: Mapping[str, str], tag: ReleaseTag, commit: str | Non
     }
     for name, value in wanted.items():
         if labels.get(name) and labels[name] != value:
-            yield f"{name} is {labels[name]!r}, but the tag {tag} requires {value!r}"
+            yield f"the label {name} is {labels[name]!r}, but the tag {tag} requires {value!r}"
     said = labels.get("com.classifier.git_commit", "")
     if commit is not None and said and not (len(said) == _COMMIT_DIGITS and commit.startswith(said)):
-        yield f"com.classifier.git_commit is {said!r}, but the tag {tag} points to {commit[:_COMMIT_DIGITS]}"
+        yield f"the label com.classifier.git_commit is {said!r}, but the tag {tag} points to {commit[:_COMMIT_DIGITS]}"
     tool = labels.get("com.mlserver.commit", "")
     locked = "com.mendel.lock" in labels  # the lock pins the tool in the image, which may be older than the tag's
     if not locked and tag.reproducible and tool and not tool.startswith(tag.tool) and not tag.tool.startswith(tool):
-        yield f"com.mlserver.commit is {tool!r}, but the tag was made with {tag.tool}"
+        yield f"the label com.mlserver.commit is {tool!r}, but the tag was made with Mendel at commit {tag.tool}"
     created = labels.get("org.opencontainers.image.created", "")
     if created and not _TIME.fullmatch(created):
-        yield f"org.opencontainers.image.created is {created!r}, which is not a time in UTC"
+        yield f"the label org.opencontainers.image.created is {created!r}, which is not a time in UTC"
     yield from (
-        f"{name} contains credentials" for name, value in sorted(labels.items()) if _holds_credentials(name, value)
+        f"the label {name} contains a user name or password"
+        for name, value in sorted(labels.items())
+        if _holds_credentials(name, value)
     )
 
 

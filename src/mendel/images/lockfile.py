@@ -54,9 +54,7 @@ class Platform:
     def parse(cls, text: str) -> Platform:
         """Parse ``linux/amd64`` or ``linux/arm64``; anything else raises InvalidValue."""
         if text not in _PLATFORMS:
-            raise InvalidValue(
-                f"Mendel builds no images for the platform {text!r}.", remedy="Use linux/amd64 or linux/arm64."
-            )
+            raise InvalidValue(f"The platform {text!r} is not supported.", remedy="Use linux/amd64 or linux/arm64.")
         return cls(*text.split("/"))
 
 
@@ -197,9 +195,9 @@ class Lock:
                 f"The file is not a valid lock: {error.message}", path=path, remedy="Run: mendel lock"
             ) from error
         if lock.format != LOCK_FORMAT:
-            message = f"The lock has format {lock.format}, but this Mendel reads only format {LOCK_FORMAT}."
+            message = f"The lock has format {lock.format}, but the installed Mendel reads only format {LOCK_FORMAT}."
             raise InvalidProject(
-                message, path=path, remedy="Run: mendel lock. Or use the Mendel version that wrote the lock."
+                message, path=path, remedy="Run 'mendel lock', or install the Mendel version that wrote the lock."
             )
         return lock
 

@@ -64,7 +64,7 @@ class Descriptor:
                 artifact_type=tree.get("artifactType"),
             )
         except (KeyError, TypeError, ValueError, AttributeError, InvalidValue) as error:
-            raise Corrupt(f"Not a descriptor of an image: {error}.") from error
+            raise Corrupt(f"A descriptor in an image manifest is invalid: {error}.") from error
 
     def as_tree(self) -> dict[str, Any]:
         """Convert to the JSON form."""
@@ -101,7 +101,7 @@ class Manifest:
         tree = parse_json(content)
         media_type = tree.get("mediaType", MANIFEST)
         if media_type not in MANIFESTS or "config" not in tree:
-            raise Corrupt(f"Not a manifest of an image, but {media_type}.")
+            raise Corrupt(f"The document has the media type {media_type}, which is not an image manifest.")
         subject = tree.get("subject")
         return cls(
             config=Descriptor.parse(tree["config"]),
@@ -144,9 +144,9 @@ def parse_json(content: bytes) -> dict[str, Any]:
     try:
         tree = json.loads(content)
     except ValueError as error:
-        raise Corrupt(f"A document of an image is not JSON: {error}.") from error
+        raise Corrupt(f"A manifest or configuration of an image is not JSON: {error}.") from error
     if not isinstance(tree, dict):
-        raise Corrupt("A document of an image is not a JSON object.")
+        raise Corrupt("A manifest or configuration of an image is not a JSON object.")
     return tree
 
 

@@ -32,11 +32,12 @@ class Pattern:
         if self.text.startswith("!"):
             raise InvalidValue(
                 f"The pattern {self.text!r} begins with '!'; negation is not supported.",
-                remedy="List the paths that the pattern shall match.",
+                remedy="Write a pattern for the paths to match.",
             )
         if not self.text.strip("./") or ".." in self.text.split("/") or "\0" in self.text:
             raise InvalidValue(
-                f"{self.text!r} is not a pattern for paths inside the project.", remedy="Do not use '..' or NUL."
+                f"{self.text!r} is not a pattern for paths inside the project directory.",
+                remedy="Write the pattern without '..' and without the character NUL.",
             )
         _compiled(self.text)
 

@@ -148,20 +148,20 @@ class ProjectTree:
         elif any(part.startswith(_WHITEOUT) for part in _parts(name, last=step.real is not None)):
             self.refuse(
                 f"{_shown(name)} ({why}) has a name that begins with {_WHITEOUT}, which marks deleted files in image "
-                "layers; rename it, or list it in build.exclude_patterns."
+                "layers; rename the file, or list the file in build.exclude_patterns."
             )
         elif not isinstance(found, os.stat_result):
             how = "is a broken link" if os.path.islink(self._place(name)) else "cannot be read"
             self.refuse(f"{_shown(name)} ({why}) {how}: {found.strerror}.")
         elif self._relative(real) is None:
-            self.refuse(f"{_shown(name)} ({why}) is a link that leads out of the project.")
+            self.refuse(f"{_shown(name)} ({why}) is a symbolic link that leads out of the project directory.")
         elif any(secret_by_name(part) for part in parts) and not (
             stat.S_ISREG(found.st_mode) and self._is_public(parts, real)
         ):
             led = "" if linked == name else f", a link to {_shown(linked)},"
             self.refuse(
-                f"{_shown(name)}{led} ({why}) has a name typical of secrets; move it out of the project, or list it in "
-                "build.exclude_patterns."
+                f"{_shown(name)}{led} ({why}) has a name typical of secrets; move the file out of the project, or list "
+                "the file in build.exclude_patterns."
             )
         else:
             return found
@@ -182,7 +182,7 @@ class ProjectTree:
         if step.real is None and os.path.islink(self._place(step.name)):
             crossed = (*crossed, os.path.realpath(os.path.dirname(self._place(step.name))))
             if any(place == real or place.startswith(f"{real}{os.sep}") for place in crossed):
-                self.refuse(f"{_shown(step.name)} is a link to a directory that contains the link.")
+                self.refuse(f"{_shown(step.name)} is a symbolic link to a directory that contains the link itself.")
                 return []
         steps = []
         for child in self._listed(step.name):
@@ -217,8 +217,8 @@ class ProjectTree:
                 content = Path(real).read_bytes()
                 if kind := secret_by_content(name, content):
                     self.refuse(
-                        f"{_shown(name)} ({why}) contains {kind}; move the file out of the project, or list it in "
-                        "build.exclude_patterns."
+                        f"{_shown(name)} ({why}) contains {kind}; move the file out of the project, or list "
+                        "the file in build.exclude_patterns."
                     )
                     return None
                 digest, size = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"), len(content)

@@ -46,7 +46,10 @@ class ImageReference:
             InvalidValue: *text* is not a reference; a URL with scheme or user is not a reference either.
         """
         if "://" in text:
-            raise InvalidValue("An image's reference has no scheme.", remedy="Write host/name:tag, without https://.")
+            raise InvalidValue(
+                "An image name must not begin with https:// or another scheme.",
+                remedy="Write host/name:tag, without https://.",
+            )
         rest, at, digest = text.partition("@")
         host, path = _split_host(rest)
         path, colon, tag = path.partition(":")
@@ -98,7 +101,9 @@ def _split_host(text: str) -> tuple[str, str]:
 
 
 def _not_a_reference(text: str) -> InvalidValue:
-    shown = text if "@" not in text.partition("/")[0] else "What was given"
+    shown = (
+        text if "@" not in text.partition("/")[0] else "The given name (not shown, because it may contain a password)"
+    )
     return InvalidValue(
-        f"{shown!r} is not a reference to an image.", remedy="Write host[:port]/path:tag with a lower-case path."
+        f"{shown!r} is not a valid image name.", remedy="Write host[:port]/path:tag with a lower-case path."
     )

@@ -16,8 +16,8 @@ from mendel.values import Digest
 REQUIREMENTS_FILE = "requirements.txt"
 
 OTHER_ENGINES = (
-    "Pin a distribution that has a wheel in an index, or build with --engine docker, podman or buildah, which can "
-    "compile sources."
+    "Require a version that has a wheel in a package index, or build with --engine docker, podman or buildah, which "
+    "can compile source distributions."
 )
 _OWN_NAME = "mendel"
 
@@ -85,11 +85,15 @@ def read_requirements(name: str, read: ReadFile) -> Requirements:
             reasons.append(f"{line.file}:{line.number}: {error.message}")
             continue
         if requirement_name(normal) == _OWN_NAME:
-            hints.append(f"{line.file}:{line.number}: Mendel itself is in every image; {line.text!r} is left out.")
+            hints.append(f"{line.file}:{line.number}: {line.text!r} is left out, because every image contains Mendel.")
             continue
         (constraints if line.constraint else lines).add(normal)
     if reasons:
-        raise BuildRefused(f"{name} has lines that a lock cannot pin.", reasons=tuple(reasons), remedy=OTHER_ENGINES)
+        raise BuildRefused(
+            f"The requirements file {name} has lines that mlserver.lock cannot pin.",
+            reasons=tuple(reasons),
+            remedy=OTHER_ENGINES,
+        )
     return Requirements(lines=tuple(sorted(lines)), constraints=tuple(sorted(constraints)), hints=tuple(hints))
 
 
@@ -105,12 +109,12 @@ def normal_requirement(text: str) -> str:
     """
     plain = _HASH.sub("", f"{text} ").strip()
     if _VARIABLE.search(plain):
-        raise InvalidValue(f"{plain!r} depends on an environment variable, which a lock cannot pin.")
+        raise InvalidValue(f"{plain!r} depends on an environment variable, which mlserver.lock cannot pin.")
     if _URL.match(plain) or plain.startswith((".", "/")) or plain.endswith((".whl", ".tar.gz", ".zip")):
-        raise InvalidValue(f"{_without_secret(plain)!r} is a path or address, whose content a lock cannot pin.")
+        raise InvalidValue(f"{_without_secret(plain)!r} is a path or a URL, whose content mlserver.lock cannot pin.")
     found = _REQUIREMENT.fullmatch(plain)
     if found is None or "@" in plain.split(";", 1)[0]:
-        raise InvalidValue(f"{plain!r} is not a requirement.")
+        raise InvalidValue(f"{plain!r} is not a valid requirement.")
     extras = sorted(normalized_name(extra.strip()) for extra in (found["extras"] or "").split(",") if extra.strip())
     versions = ",".join(sorted(_clauses(found["versions"].strip().strip("()"), plain)))
     marker = f"; {_normal_marker(found['marker'])}" if (found["marker"] or "").strip() else ""
@@ -148,7 +152,7 @@ def _lines(name: str, read: ReadFile, reasons: list[str]) -> Iterator[_Line]:
         seen.add((file, constraint))
         text = read(file) if len(seen) <= _MAX_FILES else None
         if text is None:
-            reasons.append(f"{asked}: the project has no file {file!r}.")
+            reasons.append(f"{asked}: the file {file!r} does not exist in the project.")
             continue
         for number, line in _joined(text):
             match _read_option(line):
@@ -190,14 +194,14 @@ def _option(line: str) -> _Include | _Ignored | _Refused:
     match option:
         case "-r" | "--requirement" | "-c" | "--constraint":
             if "://" in target:
-                return _Refused(f"{option} with an address is not supported: include files inside the project only.")
+                return _Refused(f"{option} with a URL is not supported; name a file inside the project.")
             return _Include(target, option in {"-c", "--constraint"})
         case "-e" | "--editable":
-            return _Refused(f"{_without_secret(target)!r} is an editable install, whose content a lock cannot pin.")
-        case _ if option in _INDEX_OPTIONS:
             return _Refused(
-                f"{option} is not supported: the index is configured on each machine (pip config), not in the project."
+                f"{_without_secret(target)!r} is an editable install, whose content mlserver.lock cannot pin."
             )
+        case _ if option in _INDEX_OPTIONS:
+            return _Refused(f"{option} is not supported; set the package index with 'pip config' on each machine.")
         case _ if option in _HARMLESS_OPTIONS:
             return _Ignored()
     return _Refused(f"the pip option {option} is not supported.")

@@ -75,12 +75,12 @@ def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
     for entry in entries:
         _check_path(entry.path)
         if entry.path in known:
-            raise InvalidValue(f"{entry.path!r} occurs twice in one layer.")
+            raise InvalidValue(f"The path {entry.path!r} occurs twice in one image layer.")
         known[entry.path] = entry
     for path in list(known):
         for parent in _parents(path):
             if not isinstance(known.setdefault(parent, Directory(path=parent)), Directory):
-                raise InvalidValue(f"{parent!r} is a directory and something else in one layer.")
+                raise InvalidValue(f"The path {parent!r} is both a directory and a file in one image layer.")
     for path in sorted(known, key=lambda path: path.split("/")):
         entry = known[path]
         yield _header(entry)
@@ -92,7 +92,7 @@ def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
 def _check_path(path: str) -> None:
     parts = path.split("/")
     if not path or "\0" in path or any(part in {"", ".", ".."} for part in parts):
-        raise InvalidValue(f"{path!r} is not a path inside an archive.")
+        raise InvalidValue(f"{path!r} is not a valid path in an image layer.")
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -108,7 +108,9 @@ def _body(entry: File) -> Iterator[bytes]:
             break
         yield piece
     if given != entry.size:
-        raise InvalidValue(f"{entry.path!r} was to have {entry.size} bytes and gave {given}.")
+        raise InvalidValue(
+            f"The size of {entry.path!r} changed from {entry.size} to {given} bytes while its image layer was written."
+        )
     if padding := -entry.size % BLOCK:
         yield b"\0" * padding
 

@@ -94,7 +94,7 @@ class PredictionBlock:
         width = self.features.shape[1] if isinstance(self.features, np.ndarray) else len(self.features)
         if wrong or width != len(self.feature_names) or len(self.prediction_ids) % ID_BYTES:
             raise ShapeMismatch(
-                f"A block of {rows} rows and {len(self.feature_names)} features has columns of other lengths: "
+                f"A block of {rows} rows and {len(self.feature_names)} features has columns with other lengths: "
                 f"{wrong or f'{width} feature columns'}."
             )
 
@@ -251,7 +251,9 @@ def pack_ids(texts: list[str]) -> bytes:
     try:
         return b"".join(UUID(text).bytes for text in texts)
     except ValueError as error:
-        raise InvalidValue(f"A prediction id is not a UUID: {error}.", remedy="Give the ids of the answers.") from error
+        raise InvalidValue(
+            f"A prediction id is not a UUID: {error}.", remedy="Give the prediction_id of an answer."
+        ) from error
 
 
 def id_micros(prediction_id: str) -> int | None:

@@ -68,7 +68,7 @@ class HubIntake:
     def _sent(self, *, taken: bool) -> None:
         if not taken:
             raise StoreUnavailable(
-                f"The hub cannot log now: {self._spool.condition.degraded}",
+                f"The hub cannot write to its prediction log: {self._spool.condition.degraded}",
                 remedy="Free disk space on the hub's machine, then send the request again.",
             )
         self._spool.seal()

@@ -95,7 +95,8 @@ def labels_from(
     for name in (id_column, label_column, *([time_column] if time_column else [])):
         if name not in table:
             raise InvalidInput(
-                f"The table has no column {name!r}.", remedy=f"Choose one of its columns: {', '.join(table.names)}."
+                f"The label file has no column {name!r}.",
+                remedy=f"Choose one of the file's columns: {', '.join(table.names)}.",
             )
     times = table[time_column].tolist() if time_column else [None] * len(table)
     rows = zip(table[id_column].tolist(), table[label_column].tolist(), times, strict=True)
@@ -114,7 +115,7 @@ def labels_from(
 
 def _id(value: object, place: int) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"Row {place} has no prediction id, or the id is not a text.")
+        raise InvalidInput(f"Row {place} of the label file has no prediction id, or the id is not text.")
     return value
 
 

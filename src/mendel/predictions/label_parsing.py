@@ -52,14 +52,16 @@ def _csv(body: bytes) -> Iterator[Any]:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"The CSV is not UTF-8: {error}.") from error
+        raise InvalidInput(f"The CSV text of the labels is not UTF-8: {error}.") from error
     try:
         for place, row in enumerate(csv.DictReader(io.StringIO(text)), 1):
             if None in row:
                 raise InvalidInput(f"Label {place} has more cells than the header line.")
             yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
     except csv.Error as error:
-        raise InvalidInput(f"The text is not CSV: {error}.", remedy="Close every quotation mark.") from error
+        raise InvalidInput(
+            f"The CSV text of the labels is invalid: {error}.", remedy="Check that every quotation mark is closed."
+        ) from error
 
 
 def _cell(key: str, text: str) -> object:
@@ -84,7 +86,7 @@ def _decoded(text: bytes) -> Any:
 
 def _label(row: Any, place: int, received_at: datetime) -> LabelRow:
     if not isinstance(row, Mapping):
-        raise InvalidInput(f"Label {place} is not an object.")
+        raise InvalidInput(f"Label {place} is not a JSON object.")
     if unknown := sorted(str(key) for key in row if key not in _KEYS):
         raise InvalidInput(
             f"Label {place} has the unknown key {reprlib.repr(unknown[0])}.",

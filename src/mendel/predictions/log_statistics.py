@@ -94,7 +94,7 @@ def positive_class(rows: Table) -> str | None:
 def row_stats(rows: Table, *, labelled: NDArray[np.bool_], positive: str | None) -> RowStats:
     """Compute the statistics of *rows*; *labelled* is a mask of the rows with a label."""
     answers = [class_text(value) for value in rows["prediction"].tolist() if not _missing(value)]
-    rate: Measurement = NotMeasured(reason="no positive class is known")
+    rate: Measurement = NotMeasured(reason="the positive class is unknown (monitoring.positive_label is not set)")
     if positive is not None:
         rate = _mean(np.array([answer == class_text(positive) for answer in answers], dtype=np.float64))
     likely = rows.columns.get(f"proba.{positive}")
@@ -116,7 +116,7 @@ def share(part: int, whole: int) -> Measurement:
 
 def _of_probability(likely: Column | None, figure: Any) -> Measurement:
     if likely is None:
-        return NotMeasured(reason="the model gives no probability of a positive class")
+        return NotMeasured(reason="the model returns no probability of the positive class")
     known = likely[~np.isnan(likely.astype(np.float64))].astype(np.float64)
     if not len(known):
         return NotMeasured(reason="no predictions", have=0, need=1)

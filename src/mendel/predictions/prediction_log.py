@@ -131,7 +131,7 @@ class PredictionLog:
                 return decode_prediction_row(rows, labels)
         raise PredictionNotFound(
             f"The prediction log has no prediction {prediction_id!r}.",
-            remedy="A new prediction appears within seconds; rows older than the retention are deleted.",
+            remedy="Wait some seconds if the prediction is new, or check the id.",
         )
 
     def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:

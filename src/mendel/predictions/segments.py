@@ -108,20 +108,21 @@ def parse_segment(content: bytes, *, name: str = "segment") -> Segment:
     frames = prefix.frames
     if prefix.size != len(content) or len(frames) < 2 or frames[0].kind != HEAD or frames[-1].kind != FOOT:  # noqa: PLR2004 - a head and a foot
         raise SegmentCorrupt(
-            f"Segment {name} is not sealed or is damaged: {prefix.size} of its {len(content)} bytes are valid.",
-            remedy="Recover its valid frames with mendel.predictions.salvage.",
+            f"Segment {name} is incomplete or damaged: only {prefix.size} of its {len(content)} bytes are valid.",
+            remedy="Recover the valid rows with the function mendel.predictions.salvage.",
         )
     try:
         head = msgspec.msgpack.decode(frames[0].payload, type=_Head)
         foot = msgspec.msgpack.decode(frames[-1].payload, type=_Foot)
     except msgspec.DecodeError as error:
-        raise SegmentCorrupt(f"Header or footer of segment {name} cannot be decoded: {error}.") from error
+        raise SegmentCorrupt(f"The header or footer of segment {name} cannot be decoded: {error}.") from error
     if hashlib.sha256(memoryview(content)[: frames[-1].start]).digest() != foot.sha256:
-        raise SegmentCorrupt(f"Segment {name} does not have the SHA-256 in its footer.")
+        raise SegmentCorrupt(f"The content of segment {name} does not match the SHA-256 in the segment's footer.")
     blocks, labels = decode_frames(frames)
     if (sum(map(len, blocks)), len(labels)) != (foot.rows, foot.labels):
         raise SegmentCorrupt(
-            f"Segment {name} does not hold the {foot.rows} rows and {foot.labels} labels that its footer states."
+            f"Segment {name} does not contain the {foot.rows} rows and {foot.labels} labels that the "
+            "segment's footer states."
         )
     return Segment(spool_id=head.spool_id, seq=head.seq, blocks=blocks, labels=labels)
 
@@ -148,7 +149,8 @@ def check_segment(spool_id: str, seq: int, content: bytes, checksum: Digest) -> 
     segment = parse_segment(content, name=f"{spool_id}/{seq}")
     if (segment.spool_id, segment.seq) != (spool_id, seq):
         raise SegmentCorrupt(
-            f"The header of segment {seq} of spool {spool_id} names segment {segment.seq} of {segment.spool_id}."
+            f"The header of segment {seq} of spool {spool_id} names another segment: {segment.seq} of "
+            f"spool {segment.spool_id}."
         )
 
 

@@ -35,7 +35,7 @@ from mendel.predictions.spool_files import (
 from mendel.values import to_micros
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_AT_LIMIT = "The spool is at its limit"
+_AT_LIMIT = "The spool (prediction log) has reached its limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,9 @@ class SpoolPolicy:
 
     def __post_init__(self) -> None:
         if self.fsync not in {"off", "batch"}:
-            raise InvalidSettings(f"spool.fsync is {self.fsync!r}.", remedy="Set it to off or batch.")
+            raise InvalidSettings(
+                f"spool.fsync is {self.fsync!r}, which is not a valid value.", remedy="Set spool.fsync to off or batch."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,9 @@ class Spool:
     def _append(self, data: bytes, *, rows: int, labels: int, micros: int) -> bool:
         with self._mutex:
             if self._closed:
-                return self._refuse(rows + labels, "The spool is closed.")
+                return self._refuse(
+                    rows + labels, "The spool (prediction log) is closed, because the server is stopping."
+                )
             if self.condition.size_bytes + len(data) > self.policy.max_bytes:
                 return self._refuse(rows + labels, f"{_AT_LIMIT} of {self.policy.max_bytes} bytes.")
             try:
@@ -277,8 +281,12 @@ def _translated_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"The spool {directory} cannot be opened: {_reason(error)}") from error
+        raise StoreUnavailable(f"The spool directory {directory} cannot be opened: {_reason(error)}") from error
 
 
 def _reason(error: OSError) -> str:
-    return "The disk is full." if error.errno in _FULL else f"The disk cannot be written: {error.strerror}."
+    return (
+        "The disk of the spool is full."
+        if error.errno in _FULL
+        else f"The disk of the spool cannot be written: {error.strerror}."
+    )

@@ -71,8 +71,8 @@ def claim_directory(directory: Path, spool_id: str) -> None:
     owner = mark.read_text(encoding="ascii").strip() if mark.exists() else ""
     if owner and owner != spool_id:
         raise InvalidValue(
-            f"Directory {directory} belongs to spool {owner}, not to {spool_id}.",
-            remedy="Give each spool a directory of its own.",
+            f"The directory {directory} belongs to spool {owner}, not to spool {spool_id}.",
+            remedy="Set spool.directory to a different directory for each server.",
         )
     if not owner:
         fresh = directory / "spool.id.new"
@@ -93,7 +93,8 @@ def lock_directory(directory: Path) -> int:
     except OSError as error:
         os.close(lock)
         raise DirectoryInUse(
-            f"Another process writes to the spool {directory}.", remedy="Give each writer a directory of its own."
+            f"Another process already writes to the spool directory {directory}.",
+            remedy="Set spool.directory to a different directory for each server.",
         ) from error
     return lock
 

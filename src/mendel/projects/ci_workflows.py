@@ -52,11 +52,14 @@ class CiWorkflowInputs:
     directory: str = ""
 
     def __post_init__(self) -> None:
-        _checked(self.tool_source, _SOURCE, "the tool's source")
+        _checked(self.tool_source, _SOURCE, "the git repository of Mendel (--tool-url)")
         if "${{" in self.directory or not self.directory.isprintable():
             raise InvalidValue(
-                f"The project's directory {self.directory!r} contains '${{{{' or an unprintable character.",
-                remedy="Rename the directory, so that a CI workflow can contain its path.",
+                (
+                    f"The project's directory {self.directory!r} contains "
+                    f"'${{{{' or an unprintable character, which a CI workflow must not contain."
+                ),
+                remedy="Rename the directory.",
             )
 
 
@@ -180,7 +183,7 @@ def registry_address(registry: ImageRegistry) -> str | None:
 def _missing_namespace() -> InvalidValue:
     return InvalidValue(
         "deployment.registry.namespace is missing.",
-        remedy="Set it to the GitHub user or organisation that owns the images.",
+        remedy="Set deployment.registry.namespace to the GitHub user or organisation that owns the images.",
     )
 
 
@@ -199,7 +202,7 @@ def _ecr_steps(region: str, images: str) -> list[str]:
 def _images(pipeline: CiWorkflowInputs) -> str:
     """The ECR repository path of the images, which must exist before a push."""
     named = _joined(pipeline.registry.ecr.repository_prefix, pipeline.repository)
-    return _checked(named, _PATH, "the repository's name")
+    return _checked(named, _PATH, "the repository's name (repository.name)")
 
 
 def _host(registry: ImageRegistry) -> str:
@@ -212,7 +215,8 @@ def _host(registry: ImageRegistry) -> str:
         return f"{account}.dkr.ecr.{region}.amazonaws.com"
     if registry.type == "custom":
         raise InvalidValue(
-            "deployment.registry.url is missing.", remedy="Set it to the address of the custom registry, host[:port]."
+            "deployment.registry.url is missing.",
+            remedy="Set deployment.registry.url to the address of the custom registry, host[:port].",
         )
     return _HOSTS[registry.type]
 
@@ -224,7 +228,8 @@ def _namespace(registry: ImageRegistry) -> str | None:
         named, key = registry.namespace, "deployment.registry.namespace"
     if named is None and registry.type in {"dockerhub", "gitlab"} and registry.url is None:
         raise InvalidValue(
-            f"{key} is missing.", remedy=f"Set it to the {registry.type} user or organisation that owns the images."
+            f"{key} is missing.",
+            remedy=f"Set {key} to the {registry.type} user or organisation that owns the images.",
         )
     return None if named is None else _checked(named.strip("/"), _PATH, key)
 
@@ -233,7 +238,7 @@ def _checked(text: str, shape: re.Pattern[str], what: str) -> str:
     if not shape.fullmatch(text):
         raise InvalidValue(
             f"{what} is missing." if not text else f"{what} is {text!r}, which has characters that are not allowed.",
-            remedy="Set it in mlserver.yaml; use letters, digits and . _ - / only.",
+            remedy="Correct the value in mlserver.yaml; use only letters, digits and . _ - /",
         )
     return text
 

@@ -73,9 +73,11 @@ class ServerSection:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
-            raise InvalidValue(f"server.port {self.port} is not between 0 and 65535.")
+            raise InvalidValue(f"server.port is {self.port}, but must be between 0 and 65535.")
         if self.workers < 1:
-            raise InvalidValue(f"server.workers is {self.workers}.", remedy="Set at least 1 worker.")
+            raise InvalidValue(
+                f"server.workers is {self.workers}, but must be at least 1.", remedy="Set server.workers to 1 or more."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +101,11 @@ class PredictorSection:
     def __post_init__(self) -> None:
         if not all(part.isidentifier() for part in self.import_name.split(".")):
             remedy = "Write pkg.module, module or module.py, relative to the project's directory."
-            raise InvalidValue(f"predictor.module {self.module!r} is not the name of a module.", remedy=remedy)
+            raise InvalidValue(f"predictor.module is {self.module!r}, which is not a module name.", remedy=remedy)
         if not self.class_name.isidentifier():
             raise InvalidValue(
-                f"predictor.class_name {self.class_name!r} is not the name of a class.",
-                remedy="Write the class's name without its module.",
+                f"predictor.class_name is {self.class_name!r}, which is not a class name.",
+                remedy="Write the class name without the module.",
             )
 
     @property
@@ -168,7 +170,8 @@ class Api:
     def __post_init__(self) -> None:
         if self.max_concurrent_predictions < 1:
             raise InvalidValue(
-                f"max_concurrent_predictions is {self.max_concurrent_predictions}.", remedy="Set at least 1."
+                f"api.max_concurrent_predictions is {self.max_concurrent_predictions}, but must be at least 1.",
+                remedy="Set api.max_concurrent_predictions to 1 or more.",
             )
 
 
@@ -343,7 +346,7 @@ class Project:
             return self.classifiers[0]
         found = next((classifier for classifier in self.classifiers if classifier.name == name), None)
         if found is None:
-            what = "has several classifiers" if name is None else f"has no classifier {name!r}"
+            what = "has several classifiers, and none was named" if name is None else f"has no classifier {name!r}"
             raise ProjectNotFound(f"{self.file} {what}.", remedy=f"Choose one of: {', '.join(self.names)}.")
         return found
 
@@ -367,8 +370,8 @@ def chosen_classifier(project: Project, name: str | None, *, default: bool = Fal
     if default and project.default_classifier is not None:
         return project.classifier(project.default_classifier)
     raise ProjectNotFound(
-        f"The project has {len(project.names)} classifiers: {', '.join(project.names)}.",
-        remedy="Choose one with --classifier.",
+        f"The project has {len(project.names)} classifiers, and none was named: {', '.join(project.names)}.",
+        remedy="Name a classifier with --classifier.",
     )
 
 

@@ -54,15 +54,18 @@ def find_project_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise ProjectNotFound(
-            f"{path} does not exist.", remedy="Give the directory of a project, or the path of its mlserver.yaml."
+            f"The path {path} does not exist.",
+            remedy="Give the directory of a project, or the path of its mlserver.yaml.",
         )
     searched = list(_up_to_git_root(path))
     for directory in searched:
         for name in (FILE, LEGACY_FILE):
             if (directory / name).is_file():
                 return directory / name
-    above = f", nor in its parents up to {searched[-1]}" if len(searched) > 1 else ""
-    raise ProjectNotFound(f"{path} holds no {FILE}{above}.", remedy="Give the project's directory with --path.")
+    above = f", nor do its parent directories up to {searched[-1]}" if len(searched) > 1 else ""
+    raise ProjectNotFound(
+        f"The directory {path} contains no {FILE}{above}.", remedy="Give the project's directory with --path."
+    )
 
 
 def load_project(path: Path) -> Project:
@@ -79,7 +82,10 @@ def load_project(path: Path) -> Project:
     hints: tuple[str, ...] = ()
     if file.name == LEGACY_FILE:
         document, retired = without_retired_keys(document)
-        hints = (f"{LEGACY_FILE} is the older format; 'mendel migrate mlserver' converts it to {FILE}.", *retired)
+        hints = (
+            f"{LEGACY_FILE} has the older format; convert the file to {FILE} with 'mendel migrate mlserver'.",
+            *retired,
+        )
     multi = "classifiers" in document.tree
     _refuse_unknown(document, document.tree, _OF_MULTI if multi else _OF_SINGLE, ())
     classifiers = tuple(_classifiers(document) if multi else [_classifier(document, (), None, {})])
@@ -114,21 +120,21 @@ def without_retired_keys(document: YamlDocument) -> tuple[YamlDocument, list[str
         within = tree if len(place) == 1 else tree.get(place[0])
         if isinstance(within, dict) and place[-1] in within:
             del within[place[-1]]
-            hints.append(f"{'.'.join(place)} is ignored: release tags and the registry number the versions.")
+            hints.append(f"{'.'.join(place)} is ignored, because release tags and the registry number the versions.")
     return YamlDocument(path=document.path, tree=tree, lines=document.lines), hints
 
 
 def _classifiers(document: YamlDocument) -> Iterator[Classifier]:
     sections: Mapping[Any, Any] = _mapping(document, document.tree["classifiers"], ("classifiers",))
     if not sections:
-        raise document.error("classifiers: the section has no classifier; add at least one.", ("classifiers",))
+        raise document.error("classifiers: the section is empty; add at least one classifier.", ("classifiers",))
     shared = {name: document.tree[name] for name in _SHARED if name in document.tree}
     for name, body in shared.items():
         _section(document, _SHARED[name], _without_order_file(_mapping(document, body, (name,))), (name,))
     for name, body in sections.items():
         if not isinstance(name, str):
-            message = f"classifiers: YAML reads the name {name!r} as a {type(name).__name__}."
-            raise document.error(message, ("classifiers",), remedy="Put the name in quotes.")
+            message = f"classifiers: the name {name!r} is not text: YAML reads the name as a {type(name).__name__}."
+            raise document.error(message, ("classifiers",), remedy="Write the name in quotes.")
         place = ("classifiers", name)
         _refuse_unknown(document, _mapping(document, body, place), _OF_CLASSIFIER, place)
         yield _classifier(document, place, name, shared)
@@ -156,7 +162,9 @@ def _classifier(document: YamlDocument, place: Place, key: str | None, shared: M
 
     if body.get("predictor") is None:
         raise document.error(
-            f"{'.'.join((*place, 'predictor'))} is missing.", place, remedy="Add it with module and class_name."
+            f"{'.'.join((*place, 'predictor'))} is missing.",
+            place,
+            remedy="Add the section with the keys module and class_name.",
         )
     return Classifier(
         name=_classifier_name(document, naming, place, key),
@@ -191,21 +199,23 @@ def _classifier_name(document: YamlDocument, naming: Mapping[str, Any], place: P
 def _text(document: YamlDocument, naming: Mapping[str, Any], key: str, place: Place) -> str | None:
     value = naming.get(key)
     if value is not None and not isinstance(value, str):
-        raise document.error(f"classifier.{key}: {value!r} is not a text.", (*place, "classifier", key))
+        raise document.error(f"classifier.{key}: {value!r} is not text.", (*place, "classifier", key))
     return value
 
 
 def _feature_order(document: YamlDocument, named: str, place: Place) -> list[str]:
     relative = project_path(named)
     if relative is None:
-        raise document.error(f"the feature order {named!r} is not a path inside the project.", place)
+        raise document.error(f"api.feature_order {named!r} is not a path inside the project directory.", place)
     try:
         order = json.loads((document.path.parent / relative).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         remedy = "Give a list, or the path of a JSON array of feature names."
-        raise document.error(f"the feature order {named!r} cannot be read: {error}.", place, remedy=remedy) from error
+        raise document.error(
+            f"the file {named!r} in api.feature_order cannot be read: {error}.", place, remedy=remedy
+        ) from error
     if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
-        raise document.error(f"the feature order {named!r} is not a JSON array of feature names.", place)
+        raise document.error(f"the file {named!r} in api.feature_order is not a JSON array of feature names.", place)
     return order
 
 

@@ -246,7 +246,8 @@ def plan_tag(
     reasons = [*_obstacles(seen, classifier, tag, recorded=recorded or {})]
     if tool.commit is None and not allow_missing_tool:
         reasons.append(
-            "the commit of the installed tool is unknown (--allow-missing-mlserver releases it as not reproducible)"
+            "the commit of the installed tool is unknown (--allow-missing-mlserver makes a release "
+            "that is not reproducible)"
         )
     if reasons or seen.work_tree is None or seen.work_tree.head is None:
         return TagRefused(classifier=classifier, reasons=tuple(reasons))
@@ -307,11 +308,11 @@ def _same_tool(release: Release | None, tool: ToolBuild) -> bool:
 def repository_obstacles(tree: WorkTree | None, root: Path) -> Iterator[str]:
     """Yield each reason in the state of the repository around *root* that forbids any release."""
     if tree is None:
-        yield f"{root} is not in a git repository"
+        yield f"the project {root} is not in a git repository"
     elif tree.head is None:
         yield "the repository has no commit yet"
     if tree is not None and tree.changed:
-        yield f"tracked files are changed or staged: {_listed(tree.changed)}"
+        yield f"tracked files have uncommitted changes: {_listed(tree.changed)}"
 
 
 def _obstacles(
@@ -328,7 +329,7 @@ def _obstacles(
     if seen.work_tree is not None and seen.work_tree.shallow and classifier not in seen.newest:
         yield "the clone is shallow and may lack earlier releases (run: git fetch --unshallow --tags)"
     if str(tag) in seen.tag_names:
-        yield f"the tag {tag} exists already"
+        yield f"the git tag {tag} already exists"
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

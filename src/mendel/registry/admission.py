@@ -35,16 +35,20 @@ def admit(
     """
     governance = inherited_governance(candidate, parent, policy, now)
     refusals = _governance_refusals(candidate, governance, policy)
-    remedies = [f"Approve with `mendel approve {candidate.ref} --policy --bias`."] if refusals else []
+    remedies = [f"Approve the version with: mendel approve {candidate.ref} --policy --bias"] if refusals else []
     if policy.gated and override is None and (closed := _gate_refusals(candidate, gate)):
         refusals += closed
-        remedies.append("Run the gates of the version, or pass an override with a reason.")
+        remedies.append(
+            "Train the version with 'mendel train', which runs the gates, or promote with --override and a reason."
+        )
     if serving is not None and (unfit := signature_refusals(candidate, serving)):
         refusals += unfit
-        remedies.append("Register a version with the signature of the production version.")
+        remedies.append("Register a version whose signature accepts the requests of the production version.")
     if refusals:
         raise PromotionRefused(
-            f"{candidate.ref} may not reach users. {' '.join(refusals)}", reasons=refusals, remedy=" ".join(remedies)
+            f"The version {candidate.ref} cannot serve users. {' '.join(refusals)}",
+            reasons=refusals,
+            remedy=" ".join(remedies),
         )
     if serving is not None:
         require_same_code(candidate, serving)
@@ -81,7 +85,7 @@ def _governance_refusals(candidate: VersionRecord, governance: Governance, polic
 
 def _gate_refusals(candidate: VersionRecord, gate: GateRecord | None) -> tuple[str, ...]:
     if gate is None:
-        return (f"{candidate.ref} has no gate report.",)
+        return (f"The version {candidate.ref} has no gate report.",)
     return () if gate.passed else (f"The verdict of gate report {gate.report_digest} is {gate.verdict}.",)
 
 
@@ -90,10 +94,15 @@ def signature_refusals(candidate: VersionRecord, serving: VersionRecord) -> tupl
     if serving.signature is None:
         return ()
     if candidate.signature is None:
-        return (f"{candidate.ref} has no signature, but {serving.ref} has one.",)
+        return (f"{candidate.ref} has no signature, but the production version {serving.ref} has a signature.",)
     if candidate.signature.accepts(serving.signature):
         return ()
-    return (f"The signature of {candidate.ref} does not accept every request that {serving.ref} accepts.",)
+    return (
+        (
+            f"The signature of {candidate.ref} does not accept every request that the production version "
+            f"{serving.ref} accepts."
+        ),
+    )
 
 
 def _same_code(one: VersionRecord, other: VersionRecord) -> bool:
@@ -110,9 +119,9 @@ def require_same_code(candidate: VersionRecord, serving: VersionRecord) -> None:
     if not _same_code(candidate, serving):
         release = candidate.release_tag
         raise NeedsNewImage(
-            f"{candidate.ref} needs other code or dependencies than the servers of {serving.ref} have.",
+            f"{candidate.ref} has other code or dependencies than {serving.ref}, which the servers run now.",
             release=release,
-            remedy=f"Build and deploy {release}."
+            remedy=f"Build and deploy the image of {release}."
             if release
-            else "Release its project, then build and deploy the image.",
+            else "Release the version's project with 'mendel tag', then build and deploy the image.",
         )

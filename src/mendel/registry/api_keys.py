@@ -22,7 +22,11 @@ class ApiKey:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.scopes) - set(Scope))
         if unknown or not self.scopes:
-            said = f"Unknown scope: {', '.join(unknown)}." if unknown else "An API key needs at least one scope."
+            said = (
+                f"Unknown scope: {', '.join(unknown)}."
+                if unknown
+                else "The API key has no scope; give at least one scope."
+            )
             raise InvalidValue(said, remedy=f"The scopes are {', '.join(Scope)}.")
 
 

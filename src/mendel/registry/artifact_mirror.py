@@ -39,7 +39,7 @@ class ArtifactMirror:
                     return seen
                 state, before = after, state
         raise GenerationConflict(
-            f"{model} kept changing while its stages were mirrored.",
+            f"The stages of {model} could not be copied to MLflow, because the deployment kept changing.",
             expected=before.generation,
             actual=state.generation,
         )

@@ -68,9 +68,9 @@ def health_of(
     error, ood = metrics.avg_error_rate, metrics.avg_ood_rate
     reasons = list(check.reasons)
     if error is not None and exceeds(error, _DEGRADED_ERROR_RATE) and not any("error" in r for r in reasons):
-        reasons.append(f"Errors in {error:.2%} of requests")
+        reasons.append(f"Error rate: {error:.2%} of requests failed")
     if ood is not None and exceeds(ood, _DEGRADED_OOD_RATE) and not any("OOD" in r for r in reasons):
-        reasons.append(f"OOD in {ood:.2%} of rows")
+        reasons.append(f"OOD rate: {ood:.2%} of rows are out of distribution")
     if silent is not None and silent not in reasons:
         reasons.insert(0, silent)
     if silent is not None or (error is not None and exceeds(error, _CRITICAL_ERROR_RATE)):
@@ -78,7 +78,7 @@ def health_of(
     if reasons:
         return Health.DEGRADED, tuple(reasons)
     if metrics.snapshot_count == 0:
-        return Health.UNKNOWN, ("No data in the window",)
+        return Health.UNKNOWN, ("No requests in the window",)
     return Health.HEALTHY, ()
 
 

@@ -20,7 +20,7 @@ class Override:
 
     def __post_init__(self) -> None:
         if not self.reason.strip() or not self.by.strip():
-            raise InvalidValue("An override needs a name and a reason.", remedy="Pass both.")
+            raise InvalidValue("The override of the gates has no reason, or no name of a person.", remedy="Give both.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

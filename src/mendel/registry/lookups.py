@@ -19,8 +19,12 @@ def require_version(store: RegistryStore, ref: VersionRef) -> VersionRecord:
     found = store.version(ref)
     if found is None:
         numbers = [record.number for record in store.versions(ref.model)]
-        known = f"{ref.model} has versions 1 to {numbers[-1]}." if numbers else f"Model {ref.model!r} does not exist."
-        raise VersionNotFound(f"Version {ref} does not exist.", remedy=known)
+        known = (
+            f"The model {ref.model} has the versions 1 to {numbers[-1]}."
+            if numbers
+            else f"The model {ref.model!r} does not exist."
+        )
+        raise VersionNotFound(f"The version {ref} does not exist.", remedy=known)
     return found
 
 
@@ -38,7 +42,8 @@ def require_model(store: RegistryStore, model: ModelName) -> None:
 def unknown_model(model: ModelName) -> ModelNotFound:
     """Make the error for a model without versions."""
     return ModelNotFound(
-        f"Model {model!r} does not exist.", remedy="Choose one of `mendel models list`, or register a version of it."
+        f"The model {model!r} does not exist.",
+        remedy="List the models with 'mendel models list', or register a version of this model.",
     )
 
 

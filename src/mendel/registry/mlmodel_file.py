@@ -45,19 +45,22 @@ def read_descriptor(tree: Path) -> Descriptor:
     path = tree / _FILE
     if not path.is_file() or path.is_symlink():
         raise InvalidInput(
-            f"{tree} has no {_FILE} file.", remedy="Write the artefact with mendel or save it with MLflow."
+            f"The artefact {tree} has no {_FILE} file.",
+            remedy="Save the model with MLflow or Mendel, then register again.",
         )
     if path.stat().st_size > _MAX_BYTES:
-        raise InvalidInput(f"{path} is larger than {_MAX_BYTES >> 20} MiB.")
+        raise InvalidInput(f"The file {path} is larger than the limit of {_MAX_BYTES >> 20} MiB.")
     try:
         document: Any = yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, *_MISREAD) as error:
-        raise InvalidInput(f"{path} is not YAML: {error}.") from error
+        raise InvalidInput(f"The file {path} is not YAML: {error}.") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
-        raise InvalidInput(f"{path} names no flavours.", remedy="Add a mapping under `flavors`.")
+        raise InvalidInput(
+            f"The file {path} has no mapping 'flavors'.", remedy="Save the model again with MLflow or Mendel."
+        )
     given = document.get("signature")
     if given is not None and not isinstance(given, dict):
-        raise InvalidInput(f"{path}: the signature is not a mapping.")
+        raise InvalidInput(f"The key 'signature' in {path} is not a mapping.")
     return Descriptor(
         flavors=tuple(sorted(check_text(str(name)) for name in document["flavors"])),
         signature=Signature.from_mlflow(given) if given and given.get("inputs") else None,

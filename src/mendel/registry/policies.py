@@ -59,7 +59,9 @@ class RollbackPolicy:
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidPolicy(f"rollback.{name} must be a fraction from 0 to 1, not {getattr(self, name)}.")
         if min(self.latency_ratio, self.drift_kl) < 0 or min(self.min_requests, self.min_requests_drift) < 1:
-            raise InvalidPolicy("rollback: bounds must not be negative, and min_requests must be at least 1.")
+            raise InvalidPolicy(
+                "rollback: latency_ratio and drift_kl must not be negative, and min_requests must be at least 1."
+            )
         if min(self.window, self.silence) <= timedelta(0):
             raise InvalidPolicy("rollback: window and silence must be longer than 0.")
 

@@ -68,7 +68,8 @@ class Registration:
     def __post_init__(self) -> None:
         if self.stage not in _BIRTH_STAGES:
             raise InvalidValue(
-                f"A version cannot be registered in stage {self.stage}.", remedy="Use development or sandbox."
+                f"A version cannot be registered in the stage {self.stage}.",
+                remedy="Register the version in the stage development or sandbox.",
             )
         if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= 256:  # noqa: PLR2004 - its bound
             raise InvalidValue("An idempotency key must have 1 to 256 characters.")
@@ -165,8 +166,8 @@ def require_same_release(image: VersionImage | None, release_tag: str | None) ->
     known = None if image is None else image.release_tag
     if image is not None and None not in {known, release_tag} and known != release_tag:
         raise Conflict(
-            f"The image {image.reference} belongs to release {known}, the version to {release_tag}.",
-            remedy="Pass an image of the version's release, or register a version of the image's release.",
+            f"The image {image.reference} belongs to the release {known}, but the version belongs to {release_tag}.",
+            remedy="Give an image of the version's release, or register a version of the image's release.",
         )
 
 

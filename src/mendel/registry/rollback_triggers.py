@@ -180,7 +180,7 @@ def _read(criterion: Criterion, measurement: Measurement, threshold: float, sent
 
 def _latency(measurement: Measurement, bound: float | None, expected: float | None) -> CriterionReading:
     if bound is None or expected is None:
-        unknown = NotMeasured(reason="no expected p95 is set")
+        unknown = NotMeasured(reason="no expected p95 latency was registered with the version")
         return CriterionReading(criterion=Criterion.LATENCY, measurement=unknown, threshold=0.0)
     sentence = f"Latency degradation: {{:.1f}}ms (expected {expected:.1f}ms)"
     return _read(Criterion.LATENCY, measurement, bound, sentence)

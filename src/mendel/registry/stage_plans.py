@@ -85,13 +85,14 @@ def require_transition(before: Stage, after: Stage) -> None:
     >>> require_transition(Stage.SANDBOX, Stage.PRODUCTION)
     >>> require_transition(Stage.DEPRECATED, Stage.SANDBOX)
     Traceback (most recent call last):
-    mendel.errors.IllegalTransition: A version in deprecated cannot move to sandbox. From there it moves nowhere.
+    mendel.errors.IllegalTransition: A version in deprecated cannot move to sandbox. Possible next stages: none.
     """
     possible = TRANSITIONS[before]
     if after not in possible:
-        moves = f"to {', '.join(possible)}" if possible else "nowhere"
+        moves = ", ".join(possible) or "none"
         raise IllegalTransition(
-            f"A version in {before} cannot move to {after}.", remedy=f"From there it moves {moves}."
+            f"A version in {before} cannot move to {after}.",
+            remedy=f"Possible next stages: {moves}.",
         )
 
 
@@ -158,18 +159,20 @@ def plan_canary(
     """
     if not 0 < share < 1:
         raise InvalidValue(
-            f"A canary's share must be between 0 and 1, not {share}.", remedy="Promote the version for all traffic."
+            f"The share of a canary must be above 0 and below 1, not {share}.",
+            remedy="To send all traffic to the version, promote the version.",
         )
     serving = state.serving
     if serving is None:
         raise Conflict(
-            f"A canary needs a production version, and {candidate.model} has none.", remedy="Promote a version first."
+            f"A canary needs a production version, but {candidate.model} has no production version.",
+            remedy="Promote a version first with: mendel promote",
         )
     running = next((r.version for r in state.deployment.routes[1:] if r.version != candidate.number), None)
     if running is not None:
         raise Conflict(
-            f"{candidate.model}@{running} is already the canary.",
-            remedy=f"Promote or demote {candidate.model}@{running} first.",
+            f"The model {candidate.model} already has the canary {candidate.model}@{running}.",
+            remedy=f"First promote {candidate.model}@{running}, or move it to sandbox with 'mendel stage'.",
         )
     changes: tuple[StageChange, ...] = ()
     governance = None
@@ -203,7 +206,7 @@ def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime
     """
     serving = state.serving
     if serving is None:
-        raise NothingToReturnTo(f"{state.deployment.model} has no version in production to roll back.")
+        raise NothingToReturnTo(f"The model {state.deployment.model} has no version in production to roll back.")
     target = state.versions[_return_target(state, serving, to=to, to_time=to_time)]
     require_transition(target.stage, Stage.PRODUCTION)
     if refusals := signature_refusals(target, serving):
@@ -241,12 +244,17 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
     if after in {Stage.PRODUCTION, Stage.CANARY, Stage.ROLLBACK}:
         verb = {Stage.PRODUCTION: "promote", Stage.CANARY: "canary", Stage.ROLLBACK: "rollback"}[after]
         raise Conflict(
-            f"Cannot set the stage of {record.ref} to {after} with 'mendel stage'.", remedy=f"Use: mendel {verb}"
+            f"Cannot set the stage of {record.ref} to {after} with 'mendel stage'.",
+            remedy=f"Use the command: mendel {verb}",
         )
     if record.stage is Stage.PRODUCTION and after is Stage.SANDBOX:
-        raise Conflict(f"{record.ref} is in production.", remedy="Promote another version in its place.")
+        raise Conflict(
+            f"{record.ref} is in production and cannot move to sandbox.", remedy="Promote another version instead."
+        )
     if record.stage is Stage.PRODUCTION and not undeploy:
-        raise Conflict(f"{record.ref} is in production.", remedy="Pass undeploy, or promote another version first.")
+        raise Conflict(
+            f"{record.ref} is in production and cannot be deprecated.", remedy="Promote another version first."
+        )
     changes: tuple[StageChange, ...] = (_moved(record, after, "undeployed" if undeploy else "moved"),)
     if record.stage is Stage.PRODUCTION:
         changes = (*_demoted_canary(state, but=record.number), *changes)
@@ -278,7 +286,10 @@ def _admitted(
 def _require_generation(deployment: Deployment, expected: int) -> None:
     if deployment.generation != expected:
         raise GenerationConflict(
-            f"{deployment.model} is at generation {deployment.generation}, not {expected}: another call changed it.",
+            (
+                f"{deployment.model} is at generation {deployment.generation}, not {expected}: another "
+                "call changed the deployment."
+            ),
             expected=expected,
             actual=deployment.generation,
             remedy="Read the deployment again, then repeat the call.",
@@ -288,7 +299,7 @@ def _require_generation(deployment: Deployment, expected: int) -> None:
 def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None, to_time: datetime | None) -> int:
     model = serving.model
     if to is not None and to_time is not None:
-        raise InvalidValue("A rollback takes a version or a time, not both.")
+        raise InvalidValue("The rollback names both a version and a time; give only one.")
     former = former_versions(state.tenures, serving=serving.number)
     if to_time is not None:
         to = in_production_at(state.tenures, to_time)
@@ -297,7 +308,7 @@ def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None,
     if to is not None:
         if to not in former:
             raise NothingToReturnTo(
-                f"{model}@{to} is not a former production version of {model}.",
+                f"{model}@{to} was never in production before the current version of {model}.",
                 remedy=f"Former production versions: {', '.join(map(str, former)) or 'none'}.",
             )
         return to
@@ -305,7 +316,7 @@ def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None,
     if fit is None:
         raise NothingToReturnTo(
             f"No production version before {serving.number} for model {model!r}.",
-            remedy="Pass --to, or register and promote another version.",
+            remedy="Name a version with --to, or register and promote another version.",
         )
     return fit
 

@@ -62,7 +62,7 @@ class Expectations:
         for name in ("latency_p50_ms", "latency_p95_ms", "throughput_rps"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InvalidValue(f"The expected {name} must be above 0, not {value}.")
+                raise InvalidValue(f"The expected value of {name} must be above 0, not {value}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,8 @@ class Improvement:
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.contributor):
             raise InvalidValue(
-                f"{self.contributor!r} is not the address of a contributor.", remedy="Write 0x and 40 hex digits."
+                f"{self.contributor!r} is not a valid contributor address.",
+                remedy="Write 0x and 40 hexadecimal digits.",
             )
 
 

@@ -27,7 +27,8 @@ def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
     """
     if flavor not in descriptor.flavors:
         raise InvalidInput(
-            f"The artefact has no flavour {flavor!r}.", remedy=f"Its MLmodel names {', '.join(descriptor.flavors)}."
+            f"The artefact has no flavour {flavor!r}.",
+            remedy=f"Choose a flavour from the artefact's MLmodel file: {', '.join(descriptor.flavors)}.",
         )
     return descriptor
 
@@ -42,7 +43,8 @@ def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
     inside = tree / DATA_DIRECTORY
     if data is not None and inside.exists():
         raise InvalidInput(
-            f"{tree} already contains {DATA_DIRECTORY}/.", remedy="Remove that directory, or pass no data."
+            f"The artefact {tree} already contains the directory {DATA_DIRECTORY}/.",
+            remedy="Remove the directory, or register without --data.",
         )
     where = inside if data is None else data
     return tree_digest(where) if data is not None or where.is_dir() else None
@@ -74,8 +76,8 @@ def begin_registration(
         return None
     if (standing.artifact_digest, standing.data_digest) != (pending.artifact_digest, pending.data_digest):
         raise AlreadyExists(
-            f"The idempotency key {key!r} of {model} was used for another artefact.",
-            remedy="Use a new key for new content.",
+            f"The idempotency key {key!r} of {model} was already used for another artefact.",
+            remedy="Give a new idempotency key for the new artefact.",
         )
     return standing if isinstance(standing, VersionRecord) else None
 

@@ -183,7 +183,7 @@ class Versions:
         """
         found = self._transactions.read(lambda store: store.version_by_uuid(uuid))
         if found is None:
-            raise VersionNotFound(f"No version has uuid {uuid}.")
+            raise VersionNotFound(f"No version has the uuid {uuid}.")
         return found
 
     def by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
@@ -244,7 +244,7 @@ class Versions:
         """
         record = self._transactions.read(lambda store: store.version_by_digest(digest))
         if record is None:
-            raise ArtifactNotFound(f"No version has an artefact of digest {digest}.")
+            raise ArtifactNotFound(f"No version has an artefact with the digest {digest}.")
         return self._artifacts.tree(record.uuid)
 
     def _forget(self, pending: PendingRegistration) -> None:
@@ -260,7 +260,8 @@ class Versions:
         standing = store.pending(pending.model, pending.idempotency_key)
         if standing is None or standing.swept:
             raise Conflict(
-                f"The registration of {pending.model} took too long; its files were deleted.", remedy="Register again."
+                f"The registration of a version of {pending.model} took too long, so its files were deleted.",
+                remedy="Register the version again.",
             )
         store.drop_pending(pending.model, pending.idempotency_key)
         store.add_version(record)

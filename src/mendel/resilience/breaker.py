@@ -37,8 +37,11 @@ class BreakerPolicy:
         spans = self.window > timedelta(0) and self.open_for > timedelta(0)
         if not (0 < self.failure_rate <= 1 and counts and spans):
             raise InvalidValue(
-                f"{self} is not a valid breaker policy.",
-                remedy="Set failure_rate in (0, 1], minimum_calls and probes >= 1, window and open_for > 0.",
+                f"The circuit breaker settings are invalid: {self}.",
+                remedy=(
+                    "Under resilience.circuit_breaker, set failure_rate in (0, 1], minimum_calls and "
+                    "probes >= 1, window and open_for > 0."
+                ),
             )
 
 

@@ -40,8 +40,8 @@ class BulkheadPolicy:
     def __post_init__(self) -> None:
         if self.max_concurrent < 1 or self.max_queue < 0 or self.queue_timeout < timedelta(0):
             raise InvalidValue(
-                f"{self} is not a valid bulkhead policy.",
-                remedy="Set max_concurrent >= 1, max_queue and queue_timeout >= 0.",
+                f"The bulkhead settings are invalid: {self}.",
+                remedy="Under resilience.bulkhead, set max_concurrent >= 1, max_queue and queue_timeout >= 0.",
             )
 
     def refusal(self, *, waiting: int, expected_wait: timedelta, remaining_seconds: float) -> Rejected | None:
@@ -57,8 +57,8 @@ class BulkheadPolicy:
         '2 requests wait'
         """
         if waiting >= self.max_queue:
-            return Rejected(retry_after=expected_wait, reason=f"{waiting} requests wait")
+            return Rejected(retry_after=expected_wait, reason=f"{waiting} requests already wait")
         wait = expected_wait.total_seconds()
         if wait > min(remaining_seconds, self.queue_timeout.total_seconds()):
-            return Rejected(retry_after=expected_wait, reason=f"the wait is {wait:.1f} s")
+            return Rejected(retry_after=expected_wait, reason=f"the expected wait is {wait:.1f} s")
         return None

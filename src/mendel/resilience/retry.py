@@ -31,7 +31,8 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.base < timedelta(0) or self.cap < self.base or not 0 <= self.jitter <= 1:
             raise InvalidValue(
-                f"{self} is not a valid retry policy.", remedy="Set attempts >= 1, 0 <= base <= cap, jitter in [0, 1]."
+                f"The retry settings are invalid: {self}.",
+                remedy="Set attempts >= 1, 0 <= base <= cap, jitter in [0, 1].",
             )
 
 

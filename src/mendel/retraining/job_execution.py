@@ -68,13 +68,14 @@ def require_function(name: str, found: object) -> Callable[..., Any]:
     if not callable(found):
         module, _, attribute = name.partition(":")
         raise InvalidInput(
-            f"{module} has no function {attribute!r}.", remedy="Name it in the retraining section of mlserver.yaml."
+            f"The module {module} has no function {attribute!r}.",
+            remedy="Set retraining.module and retraining.function (or retraining.load) in mlserver.yaml.",
         )
     return found
 
 
 def _load(order: JobOrder, find_function: FindFunction, on_progress: OnProgress) -> JobOutcome:
-    on_progress(Progress(doing="loading the base rows"))
+    on_progress(Progress(doing="loading the base training rows"))
     frame = find_function(order.function)(datetime.fromisoformat(order.until))
     frame.to_parquet(table_file(Path(order.output)), index=False)
     return JobOutcome(rows=len(frame), metrics={})
@@ -109,7 +110,9 @@ def _trained(order: JobOrder, frame: pd.DataFrame, find_function: FindFunction, 
     wanted = {name: value for name, value in extra.items() if name in inspect.signature(function).parameters}
     model = function(frame, target=order.target, seed=order.seed, **wanted)
     if not callable(getattr(model, "predict", None)):
-        raise InvalidInput(f"{order.function} gave a {type(model).__name__}, which has no predict.")
+        raise InvalidInput(
+            f"The train function {order.function} returned a {type(model).__name__}, which has no method predict."
+        )
     return model
 
 

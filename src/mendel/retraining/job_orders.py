@@ -150,7 +150,10 @@ def finished(order: JobOrder) -> JobOutcome | None:
         return None
     former = from_json((output / ORDER_FILE).read_bytes(), JobOrder)
     if replace(former, memory_bytes=order.memory_bytes) != order:
-        raise AlreadyExists(f"{output} holds what another job made.", remedy="Give each job an output of its own.")
+        raise AlreadyExists(
+            f"The directory {output} already contains the output of another job.",
+            remedy="Give each job a different output directory.",
+        )
     return from_json((output / _OUTCOME_FILE).read_bytes(), JobOutcome)
 
 
@@ -172,13 +175,13 @@ def finish(order: JobOrder, outcome: JobOutcome) -> None:
 def time_exceeded(order: JobOrder, limits: Limits, log_tail: str) -> RunnerLimit:
     """Make the error for a job that exceeded its time limit."""
     message = f"{order} took longer than {render_duration(limits.time)} and was stopped."
-    return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.time, or train on less.")
+    return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.time, or train on fewer rows.")
 
 
 def memory_exceeded(order: JobOrder, log_tail: str) -> RunnerLimit:
     """Make the error for a job that exceeded its memory limit."""
     message = f"{order} needed more memory than {order.memory_bytes >> 20} MiB."
-    return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.memory, or train on less.")
+    return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.memory, or train on fewer rows.")
 
 
 def table_file(output: Path) -> Path:

@@ -58,7 +58,10 @@ def may_start(supply: LabelSupply) -> Ready | Waiting:
         why = f"waiting for labels: {supply.have} of {supply.need}"
         return Waiting(why=why, have=supply.have, need=supply.need)
     if supply.coverage < supply.need_coverage:
-        why = f"waiting for labels: a share of {supply.coverage:.2f} of {supply.need_coverage:.2f}"
+        why = (
+            f"waiting for labels: a share of {supply.coverage:.2f} of the rows is labelled, "
+            f"{supply.need_coverage:.2f} is needed"
+        )
         return Waiting(why=why, have=supply.coverage, need=supply.need_coverage)
     return Ready()
 

@@ -23,7 +23,9 @@ def parse_bytes(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise InvalidPolicy(f"{text!r} is not a size.", remedy="Write a number and KiB, MiB, GiB or TiB: 512MiB, 4GiB.")
+        raise InvalidPolicy(
+            f"{text!r} is not a memory size.", remedy="Write a number and KiB, MiB, GiB or TiB, for example 4GiB."
+        )
     return int(float(found.group(1)) * _UNITS[found.group(2)])
 
 
@@ -86,16 +88,16 @@ class RetrainingPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.evaluation_share < 1:
-            raise InvalidPolicy(f"retraining.evaluation_share is a fraction in (0, 1), not {self.evaluation_share}.")
+            raise InvalidPolicy(
+                f"retraining.evaluation_share must be above 0 and below 1, not {self.evaluation_share}."
+            )
         if not 0 <= self.min_coverage <= 1:
-            raise InvalidPolicy(f"retraining.min_coverage is a fraction, not {self.min_coverage}.")
+            raise InvalidPolicy(f"retraining.min_coverage must be from 0 to 1, not {self.min_coverage}.")
         if self.min_labels < 1 or self.window <= timedelta(0):
             raise InvalidPolicy(
                 f"retraining.min_labels is {self.min_labels} and must be at least 1; "
                 f"retraining.window is {self.window} and must be above 0."
             )
         if self.shadow:
-            remedy = "Leave retraining.shadow at 0; the gates judge by replay."
-            raise InvalidPolicy(
-                "retraining.shadow: serving a candidate as shadow first is not supported.", remedy=remedy
-            )
+            remedy = "Set retraining.shadow to 0, or remove the key."
+            raise InvalidPolicy("retraining.shadow is above 0, which is not supported.", remedy=remedy)

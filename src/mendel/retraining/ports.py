@@ -41,7 +41,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.memory_bytes <= 0 or self.time <= timedelta(0):
-            raise InvalidValue("The limits of a job are above 0.")
+            raise InvalidValue("retraining.limits.memory and retraining.limits.time must be above 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class ReplayJob:
 
     def __post_init__(self) -> None:
         if not self.artifacts:
-            raise InvalidValue("A replay needs at least one version.")
+            raise InvalidValue("The replay job names no version; give at least one version.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,10 @@ class Policies:
     def target(self) -> str:
         """The column that the training function learns to predict."""
         if self.monitoring.target is None:
-            raise InvalidPolicy("monitoring.target is not set.", remedy="Name the column that training learns.")
+            raise InvalidPolicy(
+                "monitoring.target is not set.",
+                remedy="Set monitoring.target to the label column of the training rows.",
+            )
         return self.monitoring.target
 
 
@@ -149,7 +152,8 @@ def training_rows(base: Table | None, recent: Table) -> Table:
         return recent
     if missing := [name for name in recent.names if name not in base]:
         raise InvalidInput(
-            f"The base training rows lack {', '.join(missing)}.", remedy="Register them with every feature."
+            f"The training rows stored with the version lack the columns {', '.join(missing)}.",
+            remedy="Register a version whose training rows have every feature.",
         )
     return Table.concat([base.select(recent.names), recent])
 
@@ -166,17 +170,19 @@ def _violation(rows: Table, name: str, column: Any) -> str | None:
     if column.type.numeric and values.dtype.kind not in "fiub":
         wrong = sum(value is not None and not isinstance(value, int | float) for value in values.tolist())
         if wrong:
-            return f"{name}: {wrong} values are no numbers"
+            return f"{name}: {wrong} values are not numbers"
     absent = np.isnan(values) if values.dtype.kind == "f" else np.array([value is None for value in values.tolist()])
     return f"{name}: {int(absent.sum())} values are missing" if column.required and absent.any() else None
 
 
 def _as_training_rows(rows: Table, signature: Signature, target: str) -> Table:
     if target in signature.names:
-        raise InvalidInput(f"{target!r} is the target and a feature of the version, too.")
+        raise InvalidInput(f"{target!r} is both the target (monitoring.target) and a feature of the version.")
     if missing := [name for name in signature.names if f"feature.{name}" not in rows]:
-        remedy = "Keep it in the log (spool.features), or let the project's load function give the rows."
-        raise InvalidInput(f"The prediction log does not hold {', '.join(missing)}.", remedy=remedy)
+        remedy = (
+            "Set spool.features to keep these features, or set retraining.load to a function that returns the rows."
+        )
+        raise InvalidInput(f"The prediction log does not contain the features {', '.join(missing)}.", remedy=remedy)
     features = {name: rows[f"feature.{name}"] for name in signature.names}
     return Table({**features, target: rows["label"]})
 

@@ -140,7 +140,10 @@ class Retraining:
     def _production(self, model: ModelName) -> VersionRecord:
         number = self._registry.lifecycle.deployment(model).production
         if number is None:
-            raise Conflict(f"{model} has no production version to retrain.", remedy="Register and promote one first.")
+            raise Conflict(
+                f"The model {model} has no production version to retrain.",
+                remedy="Register and promote a version first.",
+            )
         return self._registry.versions.get(VersionRef(model, number))
 
     def _collect(self, attempt: _Attempt) -> Collected:
@@ -149,9 +152,12 @@ class Retraining:
         source = _source(production)
         rows = recent_rows(self._log, production, policies.retraining, now=now, since=asked.since)
         if not isinstance(verdict := may_start(rows.supply(policies)), Ready):
-            raise Conflict(f"A retraining of {asked.model} cannot start: {verdict.why}.")
+            raise Conflict(f"The retraining of {asked.model} cannot start: {verdict.why}.")
         if production.signature is None or not production.signature.names:
-            raise Conflict(f"{production.ref} has no signature with named columns.", remedy="Register it with one.")
+            raise Conflict(
+                f"{production.ref} cannot be retrained: the version has no signature with named columns.",
+                remedy="Register a version with a signature or with training data.",
+            )
         division = divide(rows, policies, production.signature, since=asked.since)
         shutil.rmtree(files.root, ignore_errors=True)
         base = self._base_rows(attempt, production, source, division.cut)
@@ -309,7 +315,9 @@ class Retraining:
     ) -> Evidence:
         signature = candidate.signature or production.signature
         if signature is None:
-            raise Conflict(f"{candidate.ref} has no signature to hold the rows against.")
+            raise Conflict(
+                f"{candidate.ref} cannot be evaluated: neither this version nor the production version has a signature."
+            )
         changed = last_change(self._registry.lifecycle.history(production.model))
         answers = [Path(replay.predictions) for replay in (replays.candidate, replays.production)]
         return evidence_of(
@@ -360,12 +368,12 @@ def _source(version: VersionRecord) -> CodeSource:
     project, tag = version.project, None if version.project is None else version.project.tag or version.release_tag
     if project is None or tag is None:
         raise Conflict(
-            f"{version.ref} belongs to no release of a project, so that there is no code to train it with.",
-            remedy="Register it from a project, or retrain it elsewhere and register what comes of it.",
+            f"{version.ref} cannot be retrained: the version has no release tag, so its training code is unknown.",
+            remedy="Register a version from a project with 'mendel tag' and 'mendel train'.",
         )
     directory = Path(project.repository)
     if not directory.is_dir():
-        remedy = "Clone it to this machine and register the version with that path."
+        remedy = "Clone the repository to this machine and register a version from the clone."
         raise Conflict(f"The repository {project.repository} of {version.ref} is not on this machine.", remedy=remedy)
     return CodeSource(project=directory, revision=tag)
 

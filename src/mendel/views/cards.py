@@ -144,8 +144,8 @@ def _metrics(record: VersionRecord, born: str) -> str:
 
 def _performance(view: CardView) -> str:
     if view.health is None:
-        return "Not in production now."
-    health, source = view.health, f"servers' counters, read {_time(view.at)}"
+        return "This version is not in production now."
+    health, source = view.health, f"counters of the servers, read {_time(view.at)}"
     return _rows(
         {
             "Health": health.health_status + (f": {'; '.join(health.reasons)}" if health.reasons else ""),
@@ -170,10 +170,10 @@ def _incidents(view: CardView) -> str:
 def _governance(view: CardView) -> str:
     flags = view.record.governance
     gates = [f"Gates: {gate.verdict} (report {gate.report_digest}, {_time(gate.at)})" for gate in view.gates] or [
-        "Gates: no report"
+        "Gates: no gate report exists"
     ]
     overrides = [
-        f"Promoted over an override by {entry.event.actor}: "
+        f"Promoted without a passing gate report by {entry.event.actor}: "
         f"{entry.event.data['override']['reason']} (event {entry.sequence})"
         for entry in view.entries
         if entry.event.type == "model.promoted" and entry.event.data.get("override")
@@ -187,7 +187,7 @@ def _governance(view: CardView) -> str:
 
 def _deployment(view: CardView) -> str:
     if not view.tenures:
-        return "Never in production."
+        return "This version was never in production."
     return _list(
         [
             f"In production from {_time(t.start)} until {_time(t.end) if t.end else 'now'}, "
@@ -201,8 +201,8 @@ def _artifacts(record: VersionRecord) -> str:
     return _list(
         [
             f"Served files: `{record.artifact_digest}`",
-            f"Training data: `{record.data_digest}`" if record.data_digest else "Training data: not kept",
-            f"Code: `{record.code_digest}`" if record.code_digest else "Code: a plain model without a project",
+            f"Training data: `{record.data_digest}`" if record.data_digest else "Training data: not stored",
+            f"Code: `{record.code_digest}`" if record.code_digest else "Code: none (registered without a project)",
             f"MLflow: `models:/{record.uuid}`",
         ]
     )

@@ -99,11 +99,11 @@ def test_every_reason_is_a_line(hub, mendel, model):
     refused = mendel("promote", f"{model}@1")
     assert (refused.code, refused.out) == (1, "")
     lines = refused.err.splitlines()
-    assert lines[0].startswith(f"error: {model}@1 may not reach users.")
+    assert lines[0].startswith(f"error: The version {model}@1 cannot serve users.")
     assert lines[1:] == [
         f"  - Policy compliance of {model}@1 is not approved.",
         f"  - The bias check of {model}@1 is not approved.",
-        f"  Approve with `mendel approve {model}@1 --policy --bias`.",
+        f"  Approve the version with: mendel approve {model}@1 --policy --bias",
     ]
     stale = mendel("promote", f"{model}@1", "--generation", "4")
     assert stale.code == 1

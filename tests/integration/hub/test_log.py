@@ -91,7 +91,7 @@ class TestLabels:
             ("prediction_id,true_label\nx,1\n", "application/json", "text/csv"),
             ("[]", "application/json", "no label"),
             ('{"labels": []}', "application/json", "no label"),
-            ("[1]", "application/json", "Label 1 is not an object"),
+            ("[1]", "application/json", "Label 1 is not a JSON object"),
             ('{"true_label": 1}', "application/json", "Label 1 has no prediction_id"),
             (f'{{"prediction_id": "{ONE}"}}', "application/json", "has no true_label"),
             (f'{{"prediction_id": "{ONE}", "true_label": 1, "lable": 2}}', "application/json", "unknown key 'lable'"),

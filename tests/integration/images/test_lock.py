@@ -310,7 +310,7 @@ def test_requirements_stay_inside_the_project(bench, include):
     bench.ask(f"-r {include}")
     with pytest.raises(BuildRefused) as refused:
         bench.lock()
-    assert "the project has no file" in refused.value.reasons[0]
+    assert "does not exist in the project" in refused.value.reasons[0]
 
 
 def test_a_failure_or_an_interrupt_leaves_the_former_lock(bench, monkeypatch):

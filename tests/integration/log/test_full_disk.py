@@ -56,7 +56,7 @@ def test_logging_stops_loudly_and_goes_on_when_there_is_room(small_disk):
     with Spool(small_disk / "spool", "s1") as spool:
         while spool.append(batch := block(rng)):
             taken += id_texts(batch.prediction_ids)
-        assert spool.condition.degraded == "The disk is full."
+        assert spool.condition.degraded == "The disk of the spool is full."
         assert spool.condition.refused == 20
         spool.seal()
         assert sealed_segments(spool.directory) == ()

@@ -204,7 +204,7 @@ def test_all_reasons_at_once(checkout):
     checkout.git("add", "täglich.py")
     found = reasons(checkout, tool=ToolBuild(version="1"))
     assert [reason.split(":")[0].split(" (")[0] for reason in found] == [
-        "tracked files are changed or staged",
+        "tracked files have uncommitted changes",
         "the predictor file of 'gone' is missing",
         "git does not track these artefacts",
         "the commit of the installed tool is unknown",

@@ -346,7 +346,7 @@ def test_a_version_without_a_project_says_so(house):
         def step(self, name, act):
             return act()
 
-    with pytest.raises(Conflict, match="belongs to no release"):
+    with pytest.raises(Conflict, match="has no release tag"):
         house.retraining().run(Direct(), {"model": "plain"})
 
 

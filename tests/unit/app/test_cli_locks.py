@@ -42,10 +42,10 @@ def packages(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["lock", "--platform", "solaris/sparc"], "no images for the platform 'solaris/sparc'"),
+        (["lock", "--platform", "solaris/sparc"], "The platform 'solaris/sparc' is not supported"),
         (["lock", "--check", "--upgrade"], "--check cannot be combined"),
         (["lock", "--check", "--vendor"], "--check cannot be combined"),
-        (["base", "--platform", "sparc"], "no images for the platform 'sparc'"),
+        (["base", "--platform", "sparc"], "The platform 'sparc' is not supported"),
         (["base", "--mode", "chrootless"], "'chrootless' is not a mode of mmdebstrap"),
         (["base", "--suite", "-x"], "'-x' is not a valid name of a Debian package"),
         (["base", "--include", "a b"], "'a b' is not a valid name of a Debian package"),

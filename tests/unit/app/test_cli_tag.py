@@ -151,7 +151,7 @@ class TestTagging:
         assert said.code == 1
         assert said.err.splitlines() == [
             "error: The project has 2 classifiers: sentiment, sentiment-vip.",
-            "  Choose one with --classifier.",
+            "  Name a classifier with --classifier.",
         ]
         assert several.tags == []
 
@@ -244,7 +244,7 @@ class TestRefusals:
         first, *reasons = said.err.splitlines()
         assert first == "error: No tag was made."
         assert "mlserver.yaml:4: mlserver.yaml: unknown key 'servr'; did you mean 'server'?" in reasons[0]
-        assert reasons[1] == "  - tracked files are changed or staged: mlserver.yaml"
+        assert reasons[1] == "  - tracked files have uncommitted changes: mlserver.yaml"
 
     def test_a_reason_that_all_share_is_said_once(self, mendel, several):
         """With --all, what concerns everybody stands once, what concerns one with its name."""
@@ -253,7 +253,7 @@ class TestRefusals:
         said = mendel("tag", "patch", "--all", "--path", several.path)
         assert said.err.splitlines() == [
             "error: No tag was made.",
-            "  - tracked files are changed or staged: mlserver.yaml",
+            "  - tracked files have uncommitted changes: mlserver.yaml",
             "  - sentiment-vip: the predictor file of 'b' is missing",
         ]
 
@@ -291,7 +291,7 @@ class TestRefusals:
         said = mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path)
         assert said.code == 1
         assert "the predictor file of 'a' is missing" in said.err
-        assert "tracked files are changed or staged: a.py, mlserver.yaml" in said.err
+        assert "tracked files have uncommitted changes: a.py, mlserver.yaml" in said.err
         assert several.tags == []
 
     def test_of_all_none_is_made_when_one_is_refused(self, mendel, several):

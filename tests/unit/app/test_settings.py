@@ -163,8 +163,8 @@ class TestRefusals:
             ("serving: {max_rows: 0}", "serving.max_rows must be 1 or more"),
             ("hub: {look_every: 0s}", "hub.look_every must be longer than 0"),
             ("spool: {fsync: sometimes}", "spool.fsync is 'sometimes'"),
-            ("resilience: {circuit_breaker: {failure_rate: 2}}", "is not a valid breaker policy"),
-            ("resilience: {bulkhead: {max_concurrent: 0}}", "is not a valid bulkhead policy"),
+            ("resilience: {circuit_breaker: {failure_rate: 2}}", "The circuit breaker settings are invalid"),
+            ("resilience: {bulkhead: {max_concurrent: 0}}", "The bulkhead settings are invalid"),
         ],
     )
     def test_a_file_is_read_whole_or_refused(self, elsewhere, text, said):

@@ -45,7 +45,7 @@ def test_an_archive_tells_its_names(tmp_path):
 @pytest.mark.parametrize("named", [(), (("a:1", DIGEST), ("b:1", OTHER))])
 def test_an_archive_holds_one_image(tmp_path, named):
     """None, or two, is refused: which one to load would be a guess."""
-    with pytest.raises(Corrupt, match="not one"):
+    with pytest.raises(Corrupt, match="exactly 1"):
         archive_references(archive(tmp_path / "a.tar", *named))
 
 

@@ -20,12 +20,12 @@ def request(**changes: Any) -> RunRequest:
     [
         ({"host_port": 0}, "not a port"),
         ({"container_port": 70_000}, "not a port"),
-        ({"image": ""}, "not the name of an image"),
-        ({"image": "--privileged"}, "not the name of an image"),
+        ({"image": ""}, "not a valid image name"),
+        ({"image": "--privileged"}, "not a valid image name"),
         ({"name": "-x"}, "is not a valid container name"),
         ({"environment": {"A=B": "c"}}, "is not a valid name of an environment"),
-        ({"volumes": ("/only/here",)}, "not a volume"),
-        ({"volumes": ("--privileged:/x",)}, "not a volume"),
+        ({"volumes": ("/only/here",)}, "not a valid volume"),
+        ({"volumes": ("--privileged:/x",)}, "not a valid volume"),
     ],
 )
 def test_nonsense_is_refused_at_birth(changes, complaint):

@@ -44,7 +44,7 @@ def segment(high: float) -> tuple[SegmentFinding, ...]:
     return fine, SegmentFinding(name="hurt", gain=Measured(value=high - 0.02, samples=100, high=high))
 
 
-UNTIMED = NotMeasured(reason="the versions were not timed side by side often enough", have=3, need=7)
+UNTIMED = NotMeasured(reason="too few side-by-side latency measurements of both versions", have=3, need=7)
 
 
 def ratio(value: float, low: float) -> Measured:
@@ -109,13 +109,16 @@ MISSING = [
     ("schema", {"schema_violations": None}),
     ("coverage", {"coverage": NotMeasured(reason="no prediction in the window")}),
     ("improvement", {"gain": NotMeasured(reason="f1 is undefined on these rows")}),
-    ("calibration", {"calibration": NotMeasured(reason="the version gives no probabilities")}),
+    ("calibration", {"calibration": NotMeasured(reason="the version returns no probabilities")}),
     ("latency", {"candidate_latency_ms": UNTIMED}),
     ("latency", {"production_latency_ms": UNTIMED}),
     ("latency", {"latency_ratio": UNTIMED}),
     ("size", {"candidate_bytes": None}),
     ("segments", {"segments": ()}),
-    ("segments", {"segments": (SegmentFinding(name="few", gain=NotMeasured(reason="too few rows", have=9, need=30)),)}),
+    (
+        "segments",
+        {"segments": (SegmentFinding(name="few", gain=NotMeasured(reason="too few labelled rows", have=9, need=30)),)},
+    ),
     ("agreement", {"agreement": NotMeasured(reason="no labelled row")}),
 ]
 
@@ -143,7 +146,7 @@ def test_none_short_circuits(findings: Make) -> None:
     ("changes", "needs"),
     [
         ({"samples": 143}, "need 57 more labelled evaluation rows"),
-        ({"coverage": share(0.25, 2000)}, "need about 100 more labels of these predictions"),
+        ({"coverage": share(0.25, 2000)}, "need about 100 more labels of the window's predictions"),
         ({"gain": gain(0.03, low=-0.01), "planned_rows": 1340}, "need about 340 more labelled rows"),
     ],
 )
@@ -200,7 +203,7 @@ def test_the_latency_gate_tells_point_bound_and_interval(findings: Make) -> None
     unsure = findings(latency_ratio=ratio(1.6, low=1.2))
     found = decide(unsure, DEFAULT)["latency"]
     assert (found.verdict, found.value, found.bound, found.interval) == (Verdict.PASS, 1.6, 1.5, (1.2, 2.6))
-    assert "1.6 times, surely between 1.2 and 2.6; at most 1.5 times" in found.text
+    assert "1.6 times (confidence interval 1.2 to 2.6); at most 1.5 times" in found.text
     assert decide(unsure, GatePolicy(profile=Profile.CLASSIC))["latency"].verdict is Verdict.FAIL
 
 
@@ -227,7 +230,7 @@ def test_classic_looks_at_points_only(findings: Make) -> None:
 
 
 def first(findings: Make, **changes: object) -> Findings:
-    nothing = NotMeasured(reason="no production version to compare with")
+    nothing = NotMeasured(reason="the model has no production version")
     floor = FloorFinding(
         metric="balanced_accuracy", score=Measured(value=0.7, samples=300, low=0.65, high=0.75), floor=0.5
     )

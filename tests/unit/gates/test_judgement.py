@@ -212,14 +212,14 @@ def test_hurt_segment_fails(evidence: Make) -> None:
     answers[old] = np.where(np.arange(old.sum()) % 3 == 0, 1 - rows.labels[old], rows.labels[old])
     report = judged(replace(rows, candidate=replace(rows.candidate, outputs=answers), metric="accuracy"))
     assert report["segments"].verdict is Verdict.FAIL
-    assert "surely losing: age >= " in report["segments"].text
+    assert "segments with a loss: age >= " in report["segments"].text
 
 
 def test_small_segments_are_not_measured(evidence: Make) -> None:
     """29 rows are not measured, 30 are."""
     masks = {f"first {count}": np.arange(1000) < count for count in (29, 30)}
     found = measure(evidence(segments=masks, metric="accuracy"), Bounds(), np.random.default_rng(0))
-    assert found.segments[0].gain == NotMeasured(reason="too few rows", have=29, need=30)
+    assert found.segments[0].gain == NotMeasured(reason="too few labelled rows", have=29, need=30)
     assert isinstance(found.segments[1].gain, Measured)
 
 
@@ -266,7 +266,7 @@ def test_unanswered_row_is_an_error(evidence: Make) -> None:
     rows = evidence()
     outputs = rows.candidate.outputs.copy()
     outputs[3] = np.nan
-    with pytest.raises(InvalidValue, match="candidate left 1 labelled row"):
+    with pytest.raises(InvalidValue, match="candidate gave no answer for 1 labelled row"):
         judged(replace(rows, candidate=replace(rows.candidate, outputs=outputs)))
 
 

@@ -250,7 +250,7 @@ def test_an_unknown_remedy_escalates():
     policy = HealingPolicy(remedies={"faults": "magic"})
     decision = decide(incident(), policy, Facts(policy_hash="h"), NOW)
     assert isinstance(decision, Observe)
-    assert (decision.escalate, decision.reasons) == (True, ("no playbook is named magic",))
+    assert (decision.escalate, decision.reasons) == (True, ("the policy's remedy magic is not a playbook",))
 
 
 spans = st.timedeltas(min_value=timedelta(0), max_value=timedelta(hours=30))

@@ -192,7 +192,7 @@ class TestStudy:
         house.add_version(3)
         house.promote(3)
         seen = Monitor(house.registry, lakeside.log, make_watch(house)).check_log(MODEL, house.clock())
-        assert "no reference" in seen.nothing_to_do
+        assert "no drift reference" in seen.nothing_to_do
 
     def test_drift_is_confirmed_in_consecutive_windows_and_dated(self, lakeside, monitor, house):
         """Drift is a signal once two windows in a row show it, and tells when it began."""

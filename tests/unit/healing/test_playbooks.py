@@ -71,7 +71,7 @@ def test_a_users_own_replaces_a_shipped_one(tmp_path):
         ("converged: no", "convergd: no", "own.yaml:12: when: unknown key 'convergd'; did you mean 'converged'"),
         ("requires: approval", "requires: aproval", "own.yaml:7: requires: unknown value 'aproval'"),
         ("timeout: 90s", "timeout: soon", "'soon' is not a duration"),
-        ("autonomy: rollback", "autonomy: roll", "autonomy 'roll' is not one of"),
+        ("autonomy: rollback", "autonomy: roll", "autonomy is 'roll', but must be one of"),
         ("action: escalate", "action: roll_back", "two steps are named 'roll_back'"),
         ("name: careful", "name: [", "own.yaml:"),
         ("title: Ask", "titles: Ask", "did you mean 'title'"),

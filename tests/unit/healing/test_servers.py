@@ -138,7 +138,7 @@ class TestLoadFailures:
         assert third.pass_time(monitor, 30 * SECOND, BROKEN) == ()
         (signal,) = third.pass_time(monitor, 4 * SECOND, BROKEN)
         assert (signal.kind, signal.severity) == (SignalKind.LOAD_FAILURE, Severity.HIGH)
-        assert signal.reasons == ("Cannot be loaded by s1: bad pickle",)
+        assert signal.reasons == ("The version cannot be loaded by s1: bad pickle",)
         (incident,) = act_on(third, [signal])
         assert (incident.cause, incident.title) == (Cause.LOAD_FAILURE, "Version cannot be loaded: credit@3")
         assert third.registry.lifecycle.deployment(MODEL).production == 2

@@ -171,7 +171,7 @@ def test_no_path_stands_in_two_parts(make_plan, workshop):
     chosen = select_files(project, project.classifiers[0], workshop.root)
     with pytest.raises(BuildRefused) as refused:
         make_plan.again(project, replace(chosen, artifacts=chosen.code))
-    assert "model.py would be written twice." in refused.value.reasons
+    assert "model.py comes from two sources." in refused.value.reasons
 
 
 def test_credentials_stay_out_of_the_manifest(make_plan):

@@ -347,11 +347,11 @@ def test_every_reason_at_once(workshop):
 
 REFUSED = {
     "no predictor": ({}, NAMED.replace("module: model", "module: nowhere"), "nowhere"),
-    "an excluded predictor": ({}, "build: {exclude_patterns: ['*.py']}", "model.py is the predictor"),
+    "an excluded predictor": ({}, "build: {exclude_patterns: ['*.py']}", "excludes the predictor file model.py"),
     "requirements that are not there": ({}, "build: {requirements: r.txt}", "r.txt"),
     "requirements that are a directory": ({"requirements.txt/x": ""}, "", "is a directory"),
     "a module called mendel": ({"mendel.py": ""}, "", "mendel"),
-    "a file of the manifest's name": ({"mendel-manifest.json": ""}, "build: {include_files: ['mendel-*']}", "uses"),
+    "a file of the manifest's name": ({"mendel-manifest.json": ""}, "build: {include_files: ['mendel-*']}", "reserves"),
     "a file where versions stand": ({".version/x": ""}, "build: {include_files: [.version]}", ".version/x"),
     "an absolute pattern of nothing": ({}, "build: {include_files: [/etc/passwd]}", "/etc/passwd"),
     "a path that leaves": ({}, NAMED.replace("d: data", "d: ../project/model.py"), "outside"),

@@ -84,8 +84,8 @@ def test_files_are_named_where_both_images_list_theirs():
         (ChangedInput.CODE, "third"),
     ]
     assert [str(one).split(":")[0] for one in compare_images(IMAGE, again)][1:] == [
-        "code other was removed",
-        "code third was added",
+        "code other is missing after the rebuild",
+        "code third was added by the rebuild",
     ]
 
 

@@ -88,7 +88,9 @@ def test_without_a_release_only_what_is_true():
     assert "com.classifier.git_branch" not in labels
     assert labels["com.mendel.changed"] == "true"
     assert labels["org.opencontainers.image.revision"] == "01234567"
-    assert check_labels(labels) == ("com.classifier.git_tag is missing: the image was not built from a release",)
+    assert check_labels(labels) == (
+        "the label com.classifier.git_tag is missing: the image was not built from a release",
+    )
 
 
 def test_mendels_own(make_digest):
@@ -123,7 +125,7 @@ def test_each_missing_label_is_told(name):
     """Taking any one of the seventeen away is noticed by name."""
     labels = image_labels(FACTS)
     del labels[name]
-    assert f"{name} is missing" in check_labels(labels, commit=COMMIT)
+    assert f"the label {name} is missing" in check_labels(labels, commit=COMMIT)
 
 
 @pytest.mark.parametrize(

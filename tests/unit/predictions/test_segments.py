@@ -201,7 +201,7 @@ class TestSegments:
         """The hub refuses a segment under another name, number or checksum."""
         content = sealed()
         check_segment("s1", 1, content, checksum(content))
-        with pytest.raises(SegmentCorrupt, match="names segment 1 of s1"):
+        with pytest.raises(SegmentCorrupt, match="names another segment: 1 of spool s1"):
             check_segment("s1", 2, content, checksum(content))
         with pytest.raises(DigestMismatch):
             check_segment("s1", 1, content, checksum(b"other"))

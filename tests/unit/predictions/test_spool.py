@@ -107,7 +107,7 @@ class TestOwnership:
         spool.close()
         spool.close()
         assert not spool.append(make_block(1))
-        assert spool.condition.degraded == "The spool is closed."
+        assert spool.condition.degraded == "The spool (prediction log) is closed, because the server is stopping."
 
 
 class TestRecovery:
@@ -218,7 +218,7 @@ class TestFull:
             full = os.open("/dev/full", os.O_WRONLY)
             os.dup2(full, spool._segment.fd)
             assert not spool.append(make_block(1))
-            assert spool.condition.degraded == "The disk is full."
+            assert spool.condition.degraded == "The disk of the spool is full."
             os.dup2(file, spool._segment.fd)
             os.close(file)
             os.close(full)
@@ -239,7 +239,7 @@ class TestFull:
                 assert not spool.append(make_block(1))
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            assert spool.condition.degraded == "The disk is full."
+            assert spool.condition.degraded == "The disk of the spool is full."
             assert spool._segment.path.stat().st_size == size
         assert logged(tmp_path) == id_texts(kept.prediction_ids)
 

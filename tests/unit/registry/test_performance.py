@@ -131,7 +131,10 @@ class TestTriggers:
             "Latency degradation: 150.0ms (expected 90.0ms)"
         ]
         reading = judge([measured(latency_p95_ms=9e9)], POLICY, expected_p95_ms=None)[1]
-        assert (reading.holds, reading.measurement) == (False, NotMeasured(reason="no expected p95 is set"))
+        assert (reading.holds, reading.measurement) == (
+            False,
+            NotMeasured(reason="no expected p95 latency was registered with the version"),
+        )
 
     def test_all_that_hold_are_told_together(self, measured):
         """Every criterion that holds has its reason, in the order of the table."""

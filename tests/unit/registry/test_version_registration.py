@@ -235,8 +235,8 @@ def test_a_poisoned_pickle_never_runs(house, registry):
     ("mlmodel", "word"),
     [
         ("flavors: [", "YAML"),
-        ("- 1", "flavours"),
-        ("flavors: sklearn", "flavours"),
+        ("- 1", "flavors"),
+        ("flavors: sklearn", "flavors"),
         ("flavors: {onnx: {}}", "sklearn"),
         ("flavors: {sklearn: {}}\nsignature: 7", "signature"),
         ("flavors: {sklearn: {}}\nsignature: {inputs: '{'}", "signature"),
@@ -314,7 +314,7 @@ def test_absence_is_not_an_outage(house, registry):
 def test_a_missing_version_says_which_there_are(house, registry):
     """The error names the versions there are."""
     house.register()
-    with pytest.raises(VersionNotFound, match="credit has versions 1 to 1"):
+    with pytest.raises(VersionNotFound, match="credit has the versions 1 to 1"):
         registry.versions.get(house.ref(2))
 
 

@@ -97,7 +97,7 @@ def test_lost_probes_are_given_up():
 )
 def test_policies_that_cannot_be_meant_are_refused(values):
     """A policy out of range is refused at birth."""
-    with pytest.raises(InvalidValue, match="not a valid breaker policy"):
+    with pytest.raises(InvalidValue, match="circuit breaker settings are invalid"):
         BreakerPolicy(**values)
 
 

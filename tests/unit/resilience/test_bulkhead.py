@@ -22,18 +22,18 @@ def entered(*, waiting=0, wait=0, remaining=60.0):
 def test_a_full_queue_refuses():
     """Two may wait; the third is refused and learns when its turn would have come."""
     assert entered(waiting=1, wait=1) is None
-    assert entered(waiting=2, wait=1) == Rejected(retry_after=SECOND, reason="2 requests wait")
+    assert entered(waiting=2, wait=1) == Rejected(retry_after=SECOND, reason="2 requests already wait")
 
 
 def test_a_wait_that_would_outlive_the_deadline_is_refused():
     """When the turn comes in 2 s, a call with 3 s left waits, and one with 1 s left learns when to come back."""
     assert entered(wait=2, remaining=3.0) is None
-    assert entered(wait=2, remaining=1.0) == Rejected(retry_after=2 * SECOND, reason="the wait is 2.0 s")
+    assert entered(wait=2, remaining=1.0) == Rejected(retry_after=2 * SECOND, reason="the expected wait is 2.0 s")
 
 
 def test_a_wait_longer_than_the_queue_timeout_is_refused():
     """A slow model does not collect calls whose time would run out in the queue."""
-    assert entered(wait=6) == Rejected(retry_after=6 * SECOND, reason="the wait is 6.0 s")
+    assert entered(wait=6) == Rejected(retry_after=6 * SECOND, reason="the expected wait is 6.0 s")
 
 
 @given(waiting=st.integers(0, 5), wait=st.integers(0, 10), remaining=st.floats(0, 10))
@@ -47,5 +47,5 @@ def test_only_calls_within_every_limit_wait(waiting, wait, remaining):
 
 def test_a_policy_without_width_is_refused():
     """A policy out of range is refused at birth."""
-    with pytest.raises(InvalidValue, match="not a valid bulkhead policy"):
+    with pytest.raises(InvalidValue, match="bulkhead settings are invalid"):
         BulkheadPolicy(max_concurrent=0)

@@ -178,7 +178,7 @@ def test_base_rows_stand_before_recent_ones_and_must_be_complete():
     base = Table({"y": np.array([0.0]), "x": np.array([1.0]), "id": np.array([7.0])})
     assert training_rows(base, recent)["x"].tolist() == [1.0, 2.0]
     assert training_rows(None, recent) is recent
-    with pytest.raises(InvalidInput, match="lack x"):
+    with pytest.raises(InvalidInput, match="lack the columns x"):
         training_rows(base.select(["y"]), recent)
 
 
@@ -186,7 +186,7 @@ def test_a_feature_that_the_log_does_not_keep_is_named():
     """Dropped from the log, a feature cannot be trained on, and the error says where to change it."""
     rows, policy = read()
     other = Signature.of_columns((ColumnSpec(name="z", type=ColumnType.DOUBLE),))
-    with pytest.raises(InvalidInput, match="does not hold z"):
+    with pytest.raises(InvalidInput, match="does not contain the features z"):
         divide(rows, policy, other, since=None)
 
 
@@ -204,7 +204,7 @@ def test_schema_violations_are_listed_by_column():
     rows = Table({"a": np.array([1.0, np.nan]), "b": np.array([1, "x"], dtype=object), "c": nothing})
     assert schema_violations(rows, signature) == (
         "a: 1 values are missing",
-        "b: 1 values are no numbers",
+        "b: 1 values are not numbers",
         "d is missing",
     )
 

@@ -122,7 +122,7 @@ def test_a_file_of_more_than_8_gib_says_its_size() -> None:
         member = archive.next()
     assert member is not None
     assert (member.name, member.size) == ("huge", 9 << 30)
-    with pytest.raises(InvalidValue, match="was to have"):
+    with pytest.raises(InvalidValue, match="changed from"):
         list(pieces)
 
 
@@ -137,14 +137,14 @@ def test_contradictions_are_refused() -> None:
     """A path twice, or a file that is also a directory, is no archive."""
     with pytest.raises(InvalidValue, match="twice"):
         packed([File.of("a", b"1"), File.of("a", b"2")])
-    with pytest.raises(InvalidValue, match="directory and something else"):
+    with pytest.raises(InvalidValue, match="both a directory and a file"):
         packed([File.of("a", b"1"), File.of("a/b", b"2")])
 
 
 @pytest.mark.parametrize("given", [b"12", b"1234"])
 def test_a_file_gives_what_it_promised(given: bytes) -> None:
     """Fewer or more bytes than the header says break no archive: they end it with an error."""
-    with pytest.raises(InvalidValue, match="was to have 3 bytes"):
+    with pytest.raises(InvalidValue, match="changed from 3 to"):
         packed([File(path="a", size=3, content=lambda: (given,))])
 
 
