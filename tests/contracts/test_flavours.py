@@ -7,6 +7,7 @@ import sys
 import types
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ class Broken:
 """
 
 
+ESTIMATOR = """
+class Estimator:
+    def fit(self, X, y): return self
+    def predict(self, X): return X[:, 0]
+    def get_params(self, deep=True): return {}
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """
@@ -80,7 +89,7 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def samples(project):
+def samples(project, tmp_path_factory):
     """A model of every flavour of the table, by the flavour's name."""
     estimator = LogisticRegression().fit(X, np.where(X[:, 0] > 0, "yes", "no"))
     classes = ("no", "yes")
@@ -91,7 +100,7 @@ def samples(project):
             answers=estimator.predict(X).tolist(),
             probabilities=estimator.predict_proba(X),
             classes=classes,
-            needy=_estimator_of_an_absent_package(),
+            needy=_estimator_of_an_absent_package(tmp_path_factory.mktemp("elsewhere")),
             broken=LogisticRegression(),
             told=False,
             written_with={"scikit-learn": version("scikit-learn")},
@@ -110,10 +119,20 @@ def samples(project):
     }
 
 
-def _estimator_of_an_absent_package() -> Any:
-    """An estimator of a class that pickles by its name in ABSENT."""
-    methods = {name: lambda *_: None for name in ("fit", "predict", "get_params")}
-    return type("Estimator", (), {"__module__": ABSENT, **methods})()
+def _estimator_of_an_absent_package(directory: Path) -> Any:
+    """An estimator of a class that pickles by its name in ABSENT, a module in a directory of installed packages."""
+    module = types.ModuleType(ABSENT)
+    module.__file__ = str(directory / "site-packages" / f"{ABSENT}.py")
+    exec(ESTIMATOR, vars(module))  # noqa: S102 - the text above
+    return vars(module)["Estimator"]()
+
+
+def _home(estimator: Any) -> Any:
+    """The module in which the class of *estimator* was defined."""
+    module = types.ModuleType(ABSENT)
+    if hasattr(estimator, "get_params"):
+        vars(module).update(type(estimator).get_params.__globals__)
+    return module
 
 
 @pytest.fixture(scope="module", params=[flavour.name for flavour in FLAVOURS])
@@ -183,9 +202,7 @@ def test_an_artefact_is_described_without_being_loaded(flavour, sample, artifact
 def test_a_missing_package_is_named(sample, monkeypatch, tmp_path):
     """What a model needs and is not installed is told by name, with what to do."""
     with monkeypatch.context() as installed:
-        module = types.ModuleType(ABSENT)
-        vars(module)["Estimator"] = type(sample.needy)
-        installed.setitem(sys.modules, ABSENT, module)
+        installed.setitem(sys.modules, ABSENT, _home(sample.needy))
         write_artifact(sample.needy, tmp_path / "needy", project=sample.project)
     with pytest.raises(ModelNotLoadable, match=ABSENT) as caught:
         load_predictor(tmp_path / "needy", digest=None, project=sample.project)
@@ -196,7 +213,7 @@ def test_a_model_that_cannot_be_loaded_says_why(flavour, sample, tmp_path):
     """Damaged files and code that raises are a ModelNotLoadable with the cause, not an error of a library."""
     write_artifact(sample.broken, tmp_path / "broken", project=sample.project)
     for file in (tmp_path / "broken").iterdir():
-        if file.name != "MLmodel":
+        if file.is_file() and file.name != "MLmodel":
             file.write_bytes(b"damaged")
     with pytest.raises(ModelNotLoadable, match="failed with"):
         flavour.load(tmp_path / "broken", read_mlmodel(tmp_path / "broken"), sample.project)
@@ -209,7 +226,7 @@ def test_other_versions_than_the_artefact_was_written_with_are_told(tmp_path):
     mlmodel.write_text(
         mlmodel.read_text().replace(f"sklearn_version: {version('scikit-learn')}", "sklearn_version: 0.1")
     )
-    (tmp_path / "old" / "model.joblib").write_bytes(b"damaged")
+    (tmp_path / "old" / "model.pkl").write_bytes(b"damaged")
     with pytest.raises(ModelNotLoadable, match=r"scikit-learn 0\.1 \(here ") as caught:
         load_predictor(tmp_path / "old", digest=None, project=None)
     assert "python" not in caught.value.remedy

@@ -35,7 +35,8 @@ class Details(TypedDict, total=False):
     signature: Ours, MLflow's own ``ModelSignature`` (or anything with its ``to_dict``), or MLflow's mapping; otherwise
         it is inferred from the training data or the input example, and null where there is neither.
     input_example: Some rows of features: a frame, a Table or an array. Servers try them before a version serves.
-    code_paths: Only None or empty: code belongs to a project.
+    code_paths: Files and directories with the model's own modules. They are packed with the artefact, and importable
+        where the model is loaded. Modules that are not installed and not packed are pickled with the model.
     name: Of the model; ``hokusai_<type>_baseline`` or ``hokusai_<type>_improved`` otherwise.
     flavor: The flavour that recognises the model (``sklearn``), or None.
     version_info: ``framework``, ``owner``, ``team``, ``description``, ``tags``.
@@ -99,8 +100,10 @@ class ModelRegistering(ABC):
             details: See :class:`Details`.
 
         Raises:
-            Unsupported: The model, the flavour or ``code_paths`` is none that can be registered.
-            InvalidInput: The model is not fitted, or the training data lack a column.
+            Unsupported: The model or the flavour is none that can be registered, or only this process can load the
+                model.
+            InvalidInput: The model is not fitted or cannot be pickled, the training data lack a column, or a code path
+                cannot be packed.
             AlreadyExists: The idempotency key stands for other content.
         """
         request = Registration(
@@ -150,7 +153,6 @@ class ModelRegistering(ABC):
         from mendel.serving import write_artifact  # noqa: PLC0415 - clients that register nothing need no joblib
 
         _require_fitted(model)
-        _require_no_code(details.get("code_paths"))
         flags = _flags(details.get("governance"))
         training = _training(details.get("training_data"))
         request = _completed(request, details, training)
@@ -163,7 +165,9 @@ class ModelRegistering(ABC):
                 input_example=details.get("input_example"),
                 task=request.task,
                 training=_features(training, details),
+                code_paths=details.get("code_paths") or (),
             )
+            _require_loadable(tree)
             registered = self.register(request, tree, data=_kept(training, Path(scratch) / "data"))
         if any(flags.values()):
             self.approve(registered.model_id, policy=flags["policy_compliant"], bias=flags["bias_check_passed"])
@@ -208,11 +212,13 @@ def _require_fitted(model: Any) -> None:
         raise InvalidInput(f"The {type(model).__name__} is not fitted.", remedy="Fit it, then register it.") from error
 
 
-def _require_no_code(paths: Sequence[str] | None) -> None:
-    if paths:
-        raise Unsupported(
-            "Code is not kept with a model that is registered by itself.", remedy="Put model and code into a project."
-        )
+def _require_loadable(tree: Path) -> None:
+    from mendel.serving import carries_code, read_mlmodel  # noqa: PLC0415 - heavy
+
+    if carries_code(read_mlmodel(tree)):
+        from mendel.adapters.processes.trial_load import require_loadable_elsewhere  # noqa: PLC0415 - rarely needed
+
+        require_loadable_elsewhere(tree)
 
 
 def _signature(given: Any) -> Signature | None:

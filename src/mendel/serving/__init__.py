@@ -26,6 +26,7 @@ from mendel.serving.input_codec import frame_of
 from mendel.serving.kernel import Kernel
 from mendel.serving.metrics import render, version_counters
 from mendel.serving.mlmodel import Mlmodel, read_mlmodel
+from mendel.serving.packed_code import carries_code
 from mendel.serving.plain_json import (
     PlainRequest,
     event_time_of,
@@ -117,6 +118,7 @@ __all__ = [
     "VersionStatus",
     "answer_parameters",
     "as_table",
+    "carries_code",
     "check_depth",
     "check_levels",
     "event_time_of",

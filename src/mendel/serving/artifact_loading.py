@@ -10,7 +10,8 @@ from pathlib import Path
 from mendel.errors import DigestMismatch, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.flavour_table import flavour_of
-from mendel.serving.mlmodel import read_mlmodel
+from mendel.serving.mlmodel import Mlmodel, read_mlmodel
+from mendel.serving.packed_code import packed_code_opened
 from mendel.serving.predictor import Predictor
 from mendel.values import Digest
 from mendel.values.directory_trees import tree_digest
@@ -31,10 +32,20 @@ def load_predictor(directory: Path, *, digest: Digest | None, project: Project |
     """
     if digest is not None and (found := tree_digest(directory, exclude=("data",))) != digest:
         raise DigestMismatch(f"The artefact has digest {found}, not {digest}.", remedy="Fetch the artefact again.")
-    mlmodel = read_mlmodel(directory)
+    return load_described(directory, read_mlmodel(directory), project)
+
+
+def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
+    """
+    Load the predictor of the artefact in *directory*, whose content the caller trusts and *mlmodel* describes.
+
+    Raises:
+        ModelNotLoadable: As :func:`load_predictor`.
+    """
     flavour = flavour_of(mlmodel)
     try:
-        return flavour.load(directory, mlmodel, project)
+        with packed_code_opened(directory, mlmodel):
+            return flavour.load(directory, mlmodel, project)
     except ModelNotLoadable as error:
         differing = _differing_versions(flavour.describe(mlmodel).versions)
         if error.remedy or not differing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,9 +10,11 @@ import numpy as np
 
 from mendel.drift import Reference
 from mendel.projects import Project
+from mendel.serving.artifact_loading import load_described
 from mendel.serving.flavours.flavour_table import flavour_for
 from mendel.serving.input_codec import frame_of
 from mendel.serving.mlmodel import INPUT_EXAMPLE, Mlmodel, write_mlmodel
+from mendel.serving.packed_code import pack_code, with_code
 from mendel.serving.prediction_records import class_names, prediction_column
 from mendel.serving.predictor import Predictor
 from mendel.serving.row_batches import Frame
@@ -32,6 +35,7 @@ def write_artifact(
     task: str = "classification",
     training: Any = None,
     project: Project | None = None,
+    code_paths: Sequence[str | Path] = (),
 ) -> Digest:
     """
     Write the artefact of *model* into *directory*: the model, its signature, input example and drift reference.
@@ -46,6 +50,7 @@ def write_artifact(
         training: The features of the training rows, without the target. From them, and from the model's predictions for
             them, the drift reference is computed. None writes no reference.
         project: The project of the classifier; None for an estimator.
+        code_paths: Files and directories with the model's own modules, packed as ``code/``.
 
     Returns:
         The digest of the directory.
@@ -53,10 +58,12 @@ def write_artifact(
     Raises:
         Unsupported: No flavour in ``FLAVOURS`` recognises the model.
         InvalidValue: The directory holds a file that does not belong to the model.
+        InvalidInput: The model cannot be pickled, or a code path cannot be packed.
     """
     flavour = flavour_for(model)
     directory.mkdir(parents=True, exist_ok=True)
-    flavors = flavour.write(model, directory)
+    pack_code(code_paths, directory)
+    flavors = with_code(flavour.write(model, directory), directory)
     base = None if training is None else as_table(training)
     example = base if input_example is None else as_table(input_example)
     if signature is None and example is not None:
@@ -67,7 +74,7 @@ def write_artifact(
     write_mlmodel(directory, mlmodel, task=task)
     if base is not None:
         features = base.select(signature.names) if signature and signature.inputs else base
-        predictor = flavour.load(directory, mlmodel, project)
+        predictor = load_described(directory, mlmodel, project)
         _write_reference(directory, features, predictor, signature)
         predictor.close()
     return tree_digest(directory, exclude=("data",))

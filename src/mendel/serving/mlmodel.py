@@ -16,6 +16,8 @@ INPUT_EXAMPLE: Final = "input_example.json"
 """The file with the input example in an artefact, in MLflow's format."""
 
 _FILE: Final = "MLmodel"
+_FORMAT: Final = "3.17.2"
+"""The version of MLflow whose loaders read what is written here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,8 @@ def read_mlmodel(directory: Path) -> Mlmodel:
 
 def write_mlmodel(directory: Path, mlmodel: Mlmodel, *, task: str | None = None) -> None:
     """Write *mlmodel* into *directory*; mention the input example if *directory* contains its file."""
-    document: dict[str, Any] = {"flavors": {name: dict(section) for name, section in mlmodel.flavors.items()}}
+    flavors = {name: dict(section) for name, section in mlmodel.flavors.items()}
+    document: dict[str, Any] = {"flavors": flavors, "mlflow_version": _FORMAT}
     if task is not None:
         document["metadata"] = {"task": task}
     if mlmodel.signature is not None:

@@ -93,7 +93,7 @@ def test_a_directory_in_use_is_not_written_to(tmp_path):
 def test_other_content_is_refused_before_it_is_read(tmp_path):
     """One changed byte is a DigestMismatch."""
     digest = write_artifact(LogisticRegression().fit(X, Y), tmp_path / "a", training=TABLE)
-    with (tmp_path / "a/model.joblib").open("ab") as file:
+    with (tmp_path / "a/model.pkl").open("ab") as file:
         file.write(b"x")
     with pytest.raises(DigestMismatch):
         load_predictor(tmp_path / "a", digest=digest, project=None)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
-import platform
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from mendel.errors import InvalidValue, ModelNotLoadable
 from mendel.projects import Project
+from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
+from mendel.serving.flavours.pickled_model import pickled_model, unpickled_model
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.packed_code import BY_VALUE, CODE, is_packed
 from mendel.serving.predictor import Predictor, PredictorDescriptor
 
-_FILE: Final = "model.joblib"
+_FILE: Final = "model.pkl"
+_NEEDED: Final = ("cloudpickle", "numpy", "scikit-learn", "scipy")
 
 
 class SklearnFlavour:
     """
-    Writes estimators with joblib; reads joblib, pickle, cloudpickle and skops files, like MLflow's ``sklearn`` flavour.
+    Writes estimators with cloudpickle, for MLflow's loader too; reads cloudpickle, pickle, skops and joblib files.
 
     Unpickling can execute code of the file, so load only artefacts whose digest was checked.
     """
@@ -33,31 +36,27 @@ class SklearnFlavour:
         return not isinstance(model, type) and all(callable(getattr(model, method, None)) for method in methods)
 
     def write(self, model: Any, directory: Path) -> Sections:
-        """Write one joblib file, and give ``MLmodel`` sections that MLflow can load too."""
-        import joblib  # noqa: PLC0415 - only where a model is written
-
-        if any(directory.iterdir()):
+        """Write one pickle and MLflow's environment files, and give ``MLmodel`` sections that MLflow can load too."""
+        if any(path.name != CODE for path in directory.iterdir()):
             raise InvalidValue(f"Directory {directory} is not empty.", remedy="Give an empty directory.")
-        joblib.dump(model, directory / _FILE)
+        pickled = pickled_model(model, packed=partial(is_packed, directory))
+        (directory / _FILE).write_bytes(pickled.content)
+        write_environment(directory, _NEEDED, pickled.modules)
         estimator = {
             "pickled_model": _FILE,
-            "serialization_format": "joblib",
+            "serialization_format": "cloudpickle",
             "sklearn_version": version("scikit-learn"),
-            "code": None,
+            CODE: None,
+            **({BY_VALUE: list(pickled.by_value)} if pickled.by_value else {}),
         }
-        python_function = {
-            "loader_module": "mlflow.sklearn",
-            "model_path": _FILE,
-            "predict_fn": "predict",
-            "python_version": platform.python_version(),
-        }
-        return {self.name: estimator, "python_function": python_function}
+        loader = python_function("mlflow.sklearn", model_path=_FILE, predict_fn="predict")
+        return {self.name: estimator, PYTHON_FUNCTION: loader}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
         """Give the signature and the versions of scikit-learn and Python; only the loaded model knows its classes."""
         written = {
             "scikit-learn": mlmodel.flavors[self.name].get("sklearn_version"),
-            "python": mlmodel.flavors.get("python_function", {}).get("python_version"),
+            "python": mlmodel.flavors.get(PYTHON_FUNCTION, {}).get("python_version"),
         }
         return ArtifactDescription(
             flavour=self.name,
@@ -74,7 +73,7 @@ class SklearnFlavour:
         """
         del project
         with translated_load_errors("Unpickling the model"):
-            model = _unpickle(directory, mlmodel.flavors[self.name])
+            model = _unpickle(directory, mlmodel)
         if not callable(getattr(model, "predict", None)):
             raise ModelNotLoadable(
                 f"The artefact holds an object of type {type(model).__name__}, which has no method predict."
@@ -95,7 +94,8 @@ class SklearnFlavour:
         return Predictor(model, descriptor)
 
 
-def _unpickle(directory: Path, section: Mapping[str, Any]) -> Any:
+def _unpickle(directory: Path, mlmodel: Mlmodel) -> Any:
+    section: Mapping[str, Any] = mlmodel.flavors[SklearnFlavour.name]
     path = (directory / str(section.get("pickled_model", "model.pkl"))).resolve()
     if not path.is_relative_to(directory.resolve()):
         raise ModelNotLoadable("The MLmodel of the artefact names a model file outside the artefact's directory.")
@@ -105,8 +105,8 @@ def _unpickle(directory: Path, section: Mapping[str, Any]) -> Any:
 
             return joblib.load(path)
         case "cloudpickle" | "pickle":
-            with path.open("rb") as file:
-                return pickle.load(file)  # noqa: S301 - after the digest was checked; design.md section 8
+            written_by = mlmodel.flavors.get(PYTHON_FUNCTION, {}).get("python_version")
+            return unpickled_model(path, section, python_version=None if written_by is None else str(written_by))
         case "skops":
             import skops.io  # noqa: PLC0415 - only where a model is loaded
 

@@ -1,0 +1,78 @@
+"""Load an artefact in a fresh interpreter, which has none of the caller's own modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from mendel.errors import MendelError, Unsupported
+
+_PATIENCE: Final = timedelta(minutes=5)
+_MODULE: Final = "mendel.adapters.processes.trial_load"
+_REMEDY: Final = (
+    "Pass the files and directories of the model's own modules as code_paths=, or serve the model as a project."
+)
+
+
+def require_loadable_elsewhere(directory: Path) -> None:
+    """
+    Load the artefact in *directory* in a fresh interpreter, and predict its input example there.
+
+    Raises:
+        Unsupported: A process without the caller's own modules cannot load the model, or its prediction fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="mendel-trial-") as elsewhere:
+        environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+        try:
+            ended = subprocess.run(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-P", "-m", _MODULE, str(directory.resolve())],
+                cwd=elsewhere,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PATIENCE.total_seconds(),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unsupported(
+                f"A fresh Python process did not load the model within {_PATIENCE}.", remedy=_REMEDY
+            ) from error
+    if ended.returncode == 0:
+        return
+    last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+    raise Unsupported(f"Only this process can load the model; a fresh Python process cannot: {last}", remedy=_REMEDY)
+
+
+def main() -> None:
+    """Load the artefact whose directory is the first argument; exit 1 with one line on stderr if that fails."""
+    try:
+        _try(Path(sys.argv[1]))
+    except MendelError as error:
+        sys.exit(error.message.replace("\n", " "))
+
+
+def _try(directory: Path) -> None:
+    from mendel.serving import Matrix, load_predictor, read_mlmodel  # noqa: PLC0415 - in the child only
+    from mendel.serving.input_codec import InputCodec  # noqa: PLC0415
+    from mendel.serving.mlmodel import INPUT_EXAMPLE  # noqa: PLC0415
+    from mendel.serving.row_batches import assemble  # noqa: PLC0415
+
+    predictor = load_predictor(directory, digest=None, project=None)
+    if not (directory / INPUT_EXAMPLE).is_file():
+        return
+    example = json.loads((directory / INPUT_EXAMPLE).read_bytes())
+    codec = InputCodec(
+        read_mlmodel(directory).signature, order=predictor.descriptor.order, max_rows=len(example["data"])
+    )
+    rows = codec.decode(Matrix(rows=example["data"], columns=tuple(example["columns"])))
+    predictor.predict(assemble([rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Write and read the pickle of a model, with the classes and functions that only the caller's process can import."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import platform
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+from mendel.errors import InvalidInput, ModelNotLoadable
+from mendel.serving.packed_code import BY_VALUE
+
+_INSTALLED_BELOW: Final = frozenset({"site-packages", "dist-packages"})
+_STANDARD: Final = sys.stdlib_module_names
+_REGISTERED: Final = threading.RLock()
+"""Guards cloudpickle's list of modules to pickle by value, which belongs to the whole process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickledModel:
+    """
+    A model as bytes.
+
+    Attributes:
+        by_value: The modules whose classes or functions are inside the pickle, sorted.
+        modules: The top-level modules that loading imports, sorted.
+    """
+
+    content: bytes
+    by_value: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def pickled_model(model: Any, *, packed: Callable[[str], bool]) -> PickledModel:
+    """
+    Pickle *model* so that a process without the caller's own modules can load it.
+
+    Classes and functions of ``__main__``, lambdas, and whatever belongs to a module that no distribution has installed
+    become part of the pickle.
+
+    Args:
+        packed: Tells whether a module, by its full name, is packed with the artefact and so stays out of the pickle.
+
+    Raises:
+        InvalidInput: A part of the model cannot be pickled.
+    """
+    import cloudpickle  # noqa: PLC0415 - only when a model is written
+
+    with _REGISTERED, _unregistered_at_the_end() as own:
+        while True:
+            used = _UsedNames()
+            content = _dump(model, used)
+            private = {name for name in used.modules if _is_private(name) and not packed(name)}
+            if private <= own.keys():
+                break
+            for name in sorted(private - own.keys()):
+                own[name] = sys.modules[name]
+                cloudpickle.register_pickle_by_value(own[name])
+    by_value = {name for name in used.inside | own.keys() if not packed(name) and _top(name) not in _STANDARD}
+    imported = {_top(name) for name in used.modules - by_value if not packed(name)}
+    return PickledModel(
+        content=content,
+        by_value=tuple(sorted(by_value)),
+        modules=tuple(sorted(imported - _STANDARD - {"__main__"})),
+    )
+
+
+def unpickled_model(path: Path, section: Mapping[str, Any], *, python_version: str | None) -> Any:
+    """
+    Load the pickle at *path*, whose digest the caller has checked.
+
+    Args:
+        section: The section of the flavour, which lists the code that is inside the pickle.
+        python_version: The version of Python that wrote the pickle; None when the artefact does not state it.
+
+    Raises:
+        ModelNotLoadable: The pickle holds code of another version of Python.
+    """
+    inside = section.get(BY_VALUE)
+    if inside and python_version is not None and not _same_minor(python_version, platform.python_version()):
+        raise ModelNotLoadable(
+            f"The model holds code ({', '.join(map(str, inside))}) that was pickled with Python {python_version}; "
+            f"this is Python {platform.python_version()}.",
+            remedy="Register the model with this version of Python, or pass its modules as code_paths=.",
+        )
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - the caller has checked the digest; design.md section 8
+
+
+def _same_minor(one: str, other: str) -> bool:
+    return one.split(".")[:2] == other.split(".")[:2]
+
+
+class _UsedNames:
+    """Records, while a model is pickled, which modules its classes and functions belong to."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+        self.inside: set[str] = set()
+
+    def add(self, obj: Any) -> None:
+        if isinstance(obj, ModuleType):
+            self.modules.add(obj.__name__)
+            return
+        module = getattr(obj, "__module__", None)
+        if not isinstance(module, str):
+            return
+        self.modules.add(module)
+        if not _importable(obj, module):
+            self.inside.add(module)
+
+
+def _dump(model: Any, used: _UsedNames) -> bytes:
+    import cloudpickle  # noqa: PLC0415 - only when a model is written
+
+    class Recorder(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type | FunctionType | ModuleType):
+                used.add(obj)
+            return super().reducer_override(obj)
+
+    buffer = io.BytesIO()
+    try:
+        Recorder(buffer).dump(model)
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidInput(
+            f"The {type(model).__name__} cannot be pickled: {error}",
+            remedy="Remove open files, connections, locks and generators from the model, "
+            "or serve the model as a project.",
+        ) from error
+    return buffer.getvalue()
+
+
+@contextmanager
+def _unregistered_at_the_end() -> Iterator[dict[str, ModuleType]]:
+    import cloudpickle  # noqa: PLC0415 - only when a model is written
+
+    before = cloudpickle.list_registry_pickle_by_value()
+    own: dict[str, ModuleType] = {}
+    try:
+        yield own
+    finally:
+        for name, module in own.items():
+            if name not in before:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _importable(obj: Any, module: str) -> bool:
+    found: Any = sys.modules.get(module)
+    if module == "__main__" or found is None:
+        return False
+    for part in obj.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _is_private(name: str) -> bool:
+    """Tell whether only this process, and no installed distribution, provides the module *name*."""
+    if _top(name) in {*_STANDARD, "mendel", "__main__"} or name not in sys.modules:
+        return False
+    module = sys.modules[name]
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(module, "__file__", None) or (None if spec is None else spec.origin)
+    if origin in {"built-in", "frozen"}:
+        return False
+    if origin is None:
+        return not getattr(module, "__path__", None) or not _is_installed(next(iter(module.__path__), ""))
+    return not _is_installed(origin)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_installed(path: str) -> bool:
+    return not _INSTALLED_BELOW.isdisjoint(Path(path).parts) or Path(path).is_relative_to(_standard_library())
+
+
+@functools.cache
+def _standard_library() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
