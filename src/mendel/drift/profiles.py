@@ -86,7 +86,7 @@ class Profile:
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of the profile's canonical JSON, which decisions cite."""
+        """The SHA-256 of the profile's canonical JSON; stored decisions refer to the profile by this digest."""
         return Digest(f"sha256:{hashlib.sha256(self.to_json()).hexdigest()}")
 
     def to_json(self) -> bytes:

@@ -10,7 +10,7 @@ def require_lease(held: Lease, current: Lease | None) -> None:
     """
     Check that the lease *held* is still the newest epoch of its name.
 
-    An expired lease still passes while no other holder has acquired it.
+    An expired lease is still accepted while no other holder has acquired it.
 
     Args:
         held: The lease that the process acquired.

@@ -95,8 +95,8 @@ def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[D
     """
     Group the signals of one version into one diagnosis for each family of causes.
 
-    A diagnosis is named after its first cause in the order of :class:`Cause`. If the inputs drift in the same look, low
-    quality is not blamed on the version.
+    A diagnosis is named after its first cause in the order of :class:`Cause`. If the inputs drift too, low quality is
+    not blamed on the version.
     """
     moved = any(signal.kind in {SignalKind.DRIFT, SignalKind.OOD} for signal in signals)
     known = Circumstances(

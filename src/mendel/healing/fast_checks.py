@@ -90,11 +90,11 @@ def told(reading: CriterionReading) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerDelays:
     """
-    The reporting servers that had a deployment for longer than the policy allows and do not serve it, by name.
+    The names of reporting servers that do not serve a deployment although the policy's time to apply it has passed.
 
     Attributes:
-        late: Those that do not serve the deployment of this model.
-        behind: Those that do not serve the deployment of some model.
+        late: The servers that do not serve this model's deployment.
+        behind: The servers that do not serve the deployment of at least one model.
     """
 
     late: frozenset[str] = frozenset()
@@ -111,10 +111,9 @@ def findings_of_servers(
     now: datetime,
 ) -> Findings:
     """
-    Signals about a version that failed to load, and about servers that are late or silent.
+    Make signals about a version that failed to load, and about servers that are late or silent.
 
-    Only what servers report is a signal: a server that is starting, has just been stopped, or of which nothing is known
-    yet is none.
+    A server that is starting, was just stopped, or has unknown presence causes no signal.
     """
     found = convergence_of(deployment, available)
     looked = (Finding(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
@@ -152,9 +151,9 @@ def _delay(line: ModelConvergence, deployment: Deployment, ref: VersionRef) -> s
 
 def _clear(found: DeploymentConvergence, available: Availability, delays: ServerDelays) -> tuple[SignalKind, ...]:
     """
-    The kinds that are within bounds.
+    Give the kinds of signal that are within bounds.
 
-    An incident about a server stands for every model that the server lacks, so it is over only when the servers of this
+    An incident about a server covers all models on that server. It is therefore over only when the servers of this
     model serve all their models, or were stopped.
     """
     followed = found.converged and not any(server.name in delays.behind for server, _ in available.reporting)

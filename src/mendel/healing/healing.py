@@ -70,7 +70,7 @@ class Healing(IncidentDecisions):
 
     def approve(self, run_id: str, *, by: str, now: datetime) -> PlaybookRun:
         """
-        Start a proposed run, or let a held one go on.
+        Start a proposed run, or continue a held run.
 
         Raises:
             RunNotFound: No run has this id.

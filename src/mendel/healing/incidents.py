@@ -108,7 +108,10 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
 
 
 def _names_more(diagnosis: Diagnosis, incident: Incident) -> bool:
-    """Whether *diagnosis* says what else a server lacks; other reasons hold readings, which differ at every look."""
+    """
+    Whether *diagnosis* names further models that a server lacks; other reasons contain readings, which change at every
+    look.
+    """
     known = incident.context.reasons
     return diagnosis.server is not None and len(known) < _MAX_REASONS and not set(diagnosis.reasons) <= set(known)
 

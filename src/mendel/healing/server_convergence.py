@@ -15,12 +15,12 @@ class DeploymentConvergence:
     How many of the reporting servers serve one deployment.
 
     Attributes:
-        servers: Number of reporting servers that hold the model.
-        serving: Number of them that serve the deployment's generation or a newer one.
+        servers: The number of reporting servers that have the model.
+        serving: The number of reporting servers that serve the deployment's generation or a newer one.
         failures: ``server: error`` for each server that could not load the production version.
-        version_failed: The production version itself failed on a server that tried it, no server serves it, and no
-            server is still loading it.
-        elsewhere: ``server: presence`` for each server that holds the model and does not report.
+        version_failed: Whether the production version itself failed on a server, no server serves it, and no server is
+            loading it.
+        elsewhere: ``server: presence`` for each server that has the model but does not report.
     """
 
     generation: int
@@ -91,7 +91,7 @@ def has_failed(line: ModelConvergence, deployment: Deployment) -> bool:
 
 
 def load_error(line: ModelConvergence) -> str:
-    """The error of *line*, as far as the server told it."""
+    """Give the load error in *line*, or a substitute if the server reported none."""
     return line.error or "the version could not be loaded"
 
 
@@ -104,5 +104,5 @@ _SHOWN = 3
 
 
 def _newest(held: Sequence[Held]) -> Sequence[Held]:
-    """The servers that reported last; a model may have been held by many servers that are long gone."""
+    """Select the servers that reported most recently, because many older servers may have had the model."""
     return sorted(held, key=lambda one: one[0].received_at, reverse=True)[:_SHOWN]

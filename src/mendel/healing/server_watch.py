@@ -1,4 +1,4 @@
-"""Follow the reports of servers over the looks of one process, by a clock that nobody sets."""
+"""Track the reports of servers within one process by a monotonic clock, which cannot be set back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RECENT = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class _Lack:
-    """A generation that a server received and does not serve, and when its first report about it was seen."""
+    """A generation that a server received but does not serve, and when the first report about it was seen."""
 
     generation: int
     since: timedelta
@@ -25,12 +25,12 @@ class _Lack:
 @dataclass(slots=True)
 class _Seen:
     """
-    One server, as far as its reports were seen.
+    The observed reports of one server.
 
     Attributes:
         heard: When its newest report was seen; None if no report came since the watch began.
-        lacks: What it received and does not serve, by model.
-        awaits: What the hub wants of it and it has not received, by model.
+        lacks: The generations that the server received but does not serve, by model.
+        awaits: The generations that the server has not received yet, by model.
     """
 
     epoch: str
@@ -42,14 +42,14 @@ class _Seen:
 
 class ServerWatch:
     """
-    The watch over all servers; safe to share between threads.
+    Tracks the reports of all servers; threads may share it.
 
-    Time counts only while the process looks. After a gap between two looks (the process was stopped, the machine was
-    suspended) every server is unknown until its next report, and no server is older for the gap.
+    Only time between regular looks counts. After a longer gap (the process was stopped or the machine was suspended),
+    every server is unknown until its next report, and the gap adds to no delay.
 
     Args:
-        steady: Monotonic time.
-        longest_gap: The longest pause between two looks that is not a gap.
+        steady: Gives the monotonic time.
+        longest_gap: The longest pause between two looks that still counts as regular.
     """
 
     def __init__(self, steady: Callable[[], timedelta], *, longest_gap: timedelta) -> None:
@@ -63,7 +63,7 @@ class ServerWatch:
         self._served: set[tuple[ModelName, int]] = set()
 
     def look(self, read: Callable[[], Sequence[ServerState]], now: datetime) -> tuple[ServerState, ...]:
-        """Read the newest report of every server, and note which of them are new; *now* is the hub's clock."""
+        """Read the newest report of every server, and remember which reports are new; *now* is the hub's clock."""
         with self._mutex:
             servers = tuple(read())
             self._pass_time()
@@ -72,15 +72,19 @@ class ServerWatch:
             return servers
 
     def availability(self, model: ModelName, servers: Sequence[ServerState], silence: timedelta) -> Availability:
-        """Sort the servers that hold *model* by their presence; a server is silent only after *silence* of watching."""
+        """
+        Group the servers that have *model* by presence; a server is silent only if it was watched for *silence* without
+        report.
+        """
         with self._mutex:
             return availability_by(model, servers, lambda server: self._presence(server, silence))
 
     def lacking(self, server: ServerState, model: ModelName, generation: int) -> timedelta:
         """
-        How long *server* has reported that it received its generation of *model* and does not serve it.
+        Give for how long *server* has reported that it received its generation of *model* but does not serve it.
 
-        A server that has not received *generation*, which the hub wants, is counted from its first report since then.
+        If the server has not received *generation*, the time since its first report after *generation* was wanted is
+        given.
         """
         with self._mutex:
             seen = self._seen[server.name]
@@ -97,14 +101,14 @@ class ServerWatch:
             return NOTHING if known is None else seen.heard - known.since
 
     def lacks(self, server: ServerState) -> Iterable[timedelta]:
-        """For each model that *server* received and does not serve: for how long it has reported so."""
+        """Give the time since the first such report for each model that *server* received but does not serve."""
         with self._mutex:
             seen = self._seen[server.name]
             heard = seen.heard
             return [] if heard is None else [heard - lack.since for lack in seen.lacks.values()]
 
     def has_served(self, model: ModelName, version: int) -> bool:
-        """Whether a server was seen to serve the version."""
+        """Whether a server has reported serving the version."""
         with self._mutex:
             return (model, version) in self._served
 
@@ -126,7 +130,6 @@ class ServerWatch:
         }
         known = self._seen.get(server.name)
         if known is None:
-            # Of the reports that were stored before the watch began, only fresh ones show that the server lives.
             fresh = self._time > self._began or NOTHING <= now - server.received_at <= _RECENT
             known = self._seen[server.name] = _Seen(report.epoch, report.seq, self._time if fresh else None)
         elif (known.epoch, known.seq) == (report.epoch, report.seq):

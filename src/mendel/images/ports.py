@@ -57,7 +57,7 @@ class Wheels(Protocol):
 
         Raises:
             WheelNotFound: The index has not all of them, or the machine is offline.
-            DigestMismatch: The index has other content than is pinned.
+            DigestMismatch: The index has a wheel with another digest than the pinned one.
             StoreUnavailable: The cache cannot be written.
         """
 
@@ -202,7 +202,7 @@ class BuildEngine(Protocol):
             use_cache: Take layers that were made before from equal inputs; False makes every layer of the plan anew.
 
         Raises:
-            BuildRefused: A file that is read changed after the plan was made; what lies in a cached layer is not read.
+            BuildRefused: A file changed after the plan was made; files of cached layers are not read.
             WheelNotFound, ImageNotFound, DigestMismatch: A pinned input is missing or damaged.
             ProgramFailed: The external engine (docker, podman, buildah) ended with an error.
         """

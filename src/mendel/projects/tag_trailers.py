@@ -14,7 +14,7 @@ _TRAILER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*): *(.*)")
 
 def with_trailers(text: str, trailers: Iterable[tuple[str, str | None]]) -> str:
     r"""
-    Write a tag message: *text*, then a last paragraph with each trailer that has a value.
+    Write a tag message: *text*, then a last paragraph with every trailer whose value is not None.
 
     >>> with_trailers("Spring release", [("Tool-Version", "1.2"), ("Tool-Url", None)])
     'Spring release\n\nTool-Version: 1.2\n'

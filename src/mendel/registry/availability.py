@@ -1,4 +1,4 @@
-"""Availability of a model: which servers hold it, whether they report, and what they say of it."""
+"""The servers that have a model loaded, and whether each one reports, was stopped or is silent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mendel.values import ModelConvergence, ModelName
 
 class Presence(StrEnum):
     """
-    What the hub knows of a server.
+    What the hub knows about whether a server is running.
 
-    ``stopped``: its last report said that it leaves. ``silent``: it did not report lately and said no goodbye.
-    ``unknown``: it did not report lately, but the hub has not listened for long enough either.
+    ``stopped``: the last report announced that the server stops. ``silent``: no recent report, and no announced stop.
+    ``unknown``: no recent report, but the hub has not listened long enough to call the server silent.
     """
 
     REPORTING = "reporting"
@@ -26,12 +26,12 @@ class Presence(StrEnum):
 
 
 Held = tuple[ServerState, ModelConvergence]
-"""A server and what it says of one model."""
+"""A server and the convergence of one model on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """The servers that hold one model at one time, each with its convergence for the model, by presence."""
+    """The servers that have one model at one time, each with its convergence for the model, grouped by presence."""
 
     reporting: tuple[Held, ...] = ()
     stopped: tuple[Held, ...] = ()
@@ -40,7 +40,7 @@ class Availability:
 
     @property
     def all_silent(self) -> bool:
-        """Whether servers hold the model, none of them reports, and none can be expected to."""
+        """Whether servers have the model, but none of them reports and none of them is unknown."""
         return bool(self.silent) and not self.reporting and not self.unknown
 
     @property
@@ -60,7 +60,7 @@ class Availability:
         return None
 
     def failure_of(self, version: int | None) -> str | None:
-        """The :attr:`load_error`, if *version* itself failed on a server; None if the servers may be at fault."""
+        """Give :attr:`load_error` if *version* itself failed on a server; None if the servers may be at fault."""
         blamed = any(line.version_at_fault and line.failed_version == version for _, line in self.reporting)
         return self.load_error if blamed else None
 
@@ -74,7 +74,7 @@ class Availability:
 
     @property
     def uncertainty(self) -> str | None:
-        """Why nothing is known of the model's health although nothing failed; None if a server serves it."""
+        """Explain why the model's health is unknown although nothing has failed; None if a server serves the model."""
         if self.served or self.outage is not None:
             return None
         if self.reporting:
@@ -89,10 +89,10 @@ class Availability:
 
 def presence_at(server: ServerState, silence: timedelta, now: datetime) -> Presence:
     """
-    The presence of *server* by the hub's clock.
+    Decide the presence of *server* by the hub's clock.
 
-    A server reports if its last report arrived at most *silence* ago (the policy's ``rollback.silence``). A report from
-    the future shows that the clock was set back since; it says nothing.
+    A server reports if its last report arrived at most *silence* ago (the policy's ``rollback.silence``). The presence
+    is unknown if that arrival is more than *silence* in the future, because the hub's clock was then set back.
     """
     if server.report.leaving:
         return Presence.STOPPED
@@ -105,7 +105,7 @@ def presence_at(server: ServerState, silence: timedelta, now: datetime) -> Prese
 def availability_by(
     model: ModelName, servers: Sequence[ServerState], presence: Callable[[ServerState], Presence]
 ) -> Availability:
-    """Sort the servers that hold *model* by their presence."""
+    """Group the servers that have *model* by their presence."""
     held = [(server, line) for server in servers for line in server.report.convergence if line.model == model]
 
     def with_(wanted: Presence) -> tuple[Held, ...]:
@@ -122,5 +122,5 @@ def availability_by(
 def availability_of(
     model: ModelName, servers: Sequence[ServerState], silence: timedelta, now: datetime
 ) -> Availability:
-    """Sort the servers that hold *model* by their presence at *now*, by the hub's clock."""
+    """Group the servers that have *model* by their presence at *now*, by the hub's clock."""
     return availability_by(model, servers, lambda server: presence_at(server, silence, now))

@@ -61,7 +61,8 @@ def health_of(
 
     Args:
         silent: Why the version does not answer; None if it answers or that is unknown.
-        unsure: Why nobody knows whether it answers: its servers are starting, or were stopped.
+        unsure: The reason why it is unknown whether the version answers, such as starting or stopped servers; else
+            None.
     """
     if silent is None and unsure is not None:
         return Health.UNKNOWN, (unsure,)

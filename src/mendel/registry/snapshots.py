@@ -69,10 +69,10 @@ class ServerState:
 
 def is_newer(report: ServerReport, last: ServerReport) -> bool:
     """
-    Whether *report* supersedes *last* of the same server.
+    Whether *report* replaces *last* of the same server.
 
-    A restarted server numbers its reports from 1 again, so that a new epoch is told from a late report of the former
-    one even if the server's clock was set back in between.
+    A restarted server numbers its reports from 1 again. A new epoch therefore differs from a late report of the former
+    epoch, even if the server's clock was set back.
     """
     if report.epoch == last.epoch:
         return report.seq > last.seq

@@ -62,8 +62,8 @@ class RegistryTransactions:
 
     def write_once(self, kind: type[T], work: Callable[[Transaction], T], step: StepKey | None) -> T:
         """
-        Run *work* once per *step*; a repeated step gets the stored result, decoded as *kind*. Without *step*, run it
-        each time.
+        Run *work* once per *step*; a repeated step gets the stored result, decoded as *kind*. Without *step*, always
+        run *work*.
         """
         if step is None:
             return self._unit.write(work)

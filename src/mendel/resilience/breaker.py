@@ -73,8 +73,8 @@ class CallRefused:
     The breaker refuses the call.
 
     Attributes:
-        retry_after: From an open breaker, the time until it admits probes. From a half-open one, whose probes are
-            running, a second: they end when the version answers, which nobody knows in advance.
+        retry_after: The time until an open breaker admits probes. One second for a half-open breaker, because the
+            duration of its running probes is unknown.
     """
 
     retry_after: timedelta

@@ -1,4 +1,6 @@
-"""Unexpected exceptions as they may be logged: type and code location, never the message, which may quote a caller."""
+"""
+Describe unexpected exceptions for the log by type and code location, without the message, which may quote a caller.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ _CAUSES: Final = 4
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    An unexpected exception, without its message, its values and its source lines.
+    An unexpected exception without its message, values and source lines.
 
     Attributes:
         kind: The type of the exception, and the types of its causes: ``ValueError from KeyError``.
@@ -30,7 +32,7 @@ class Fault:
 
 def fault_of(error: BaseException) -> Fault:
     """
-    Describe *error* in a time that does not depend on its message; reads no file.
+    Describe *error* in a time that does not depend on the message length, and without reading files.
 
     >>> try:
     ...     int("the caller's secret")
@@ -78,11 +80,11 @@ class _Repeats:
 
 class FaultRepeats:
     """
-    Decides which occurrences of a fault are written: the first of its kind, then one count per *period*.
+    Limits how often a fault is logged: the first of its kind, then one count per *period*.
 
     Args:
-        period: Between two lines about one kind.
-        kinds: How many kinds are told apart at a time; further ones count together.
+        period: The time between two log lines about one kind of fault.
+        kinds: The maximum number of kinds counted separately; further kinds are counted together.
     """
 
     def __init__(self, period: timedelta = timedelta(minutes=1), kinds: int = 200) -> None:
@@ -91,7 +93,7 @@ class FaultRepeats:
 
     def first(self, kind: tuple[str, ...], now: float) -> bool:
         """
-        Count one occurrence of *kind*, and say whether it is the first of its period and must be written.
+        Count a fault of *kind*; True if it is the first in its period and must be logged.
 
         >>> repeats = FaultRepeats()
         >>> repeats.first(("ValueError",), 0.0), repeats.first(("ValueError",), 1.0)
@@ -109,7 +111,7 @@ class FaultRepeats:
         return False
 
     def due(self, now: float) -> Iterator[tuple[tuple[str, ...], int]]:
-        """Give the kinds whose period is over, with the number of occurrences that were not written."""
+        """Give the kinds whose period has ended, with the number of faults that were not logged."""
         for kind, repeats in tuple(self._seen.items()):
             if now - repeats.since < self._period:
                 continue

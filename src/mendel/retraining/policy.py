@@ -64,8 +64,8 @@ class RetrainingPolicy:
         shadow: How long the candidate serves as shadow before it is judged; only 0 is supported.
         evaluation_share: The share of the labelled rows, the latest ones, that is kept for evaluation and never trained
             on.
-        keep_base: Whether the new training rows include the base training rows. The default is true, because rare
-            classes are seldom among the newest rows. Use false when the old rows contradict the new ones.
+        keep_base: Whether a retraining uses the base training rows together with the new rows. The default is true,
+            because rare classes are seldom among the newest rows. Use false when the old rows contradict the new ones.
         include_simulated: Whether rows marked as simulated are used for training and evaluation.
         seed: The random seed for the training function.
     """

@@ -138,7 +138,8 @@ class EngineProgram(ContainerRunner):
 
     def stop(self, container: str) -> None:
         """
-        Send SIGTERM, let the engine kill the container after 35 s, and remove it; containers of others are left alone.
+        Send SIGTERM, let the engine kill the container after 35 s, and remove it; containers that Mendel did not start
+        are left alone.
         """
         if self._is_ours(container):
             grace = timedelta(seconds=_STOPPING_SECONDS + 30)

@@ -1,4 +1,4 @@
-"""The thread that renders and writes a process's log, so that no event loop waits for a line or a slow disk."""
+"""A thread that renders and writes a process's log, so that no event loop waits for a slow disk."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _WAITING: Final = 10_000
 _LOOK_EVERY_S: Final = 1.0
 _FLUSH_S: Final = 5.0
 FAULT: Final = "fault"
-"""The field that holds the type of an exception, beside ``at``; events that have it are written once a minute."""
+"""The event field with the type of an exception; repeated events with this field are written once a minute."""
 
 
 class LogWriter:
     """
-    Writes events to standard error in the order in which they were put.
+    Writes events to standard error in the order of :meth:`put`.
 
-    The first event about a fault is written, then one count per minute. Events beyond 10,000 waiting ones are dropped
-    and counted. What waits is written when the process exits by itself.
+    The first event of a fault is written, then a count per minute. While 10,000 events wait, further events are dropped
+    and counted. Waiting events are written when the process exits normally.
 
     Args:
-        render: Makes the line of an event; called in the writer's thread.
-        repeated: Makes the event about the repetitions of a fault, with the usual fields of this log's style.
+        render: Formats an event as a line; called in the writer's thread.
+        repeated: Makes the event that counts a fault's repetitions, with the fields of the log style.
     """
 
     def __init__(self, render: Callable[[Event], str], *, stamped: Callable[[Event], Event]) -> None:
@@ -43,14 +43,14 @@ class LogWriter:
         atexit.register(self.close)
 
     def put(self, event: Event) -> None:
-        """Queue *event*; never waits."""
+        """Queue *event* without waiting."""
         try:
             self._events.put_nowait(event)
         except queue.Full:
             self._dropped += 1
 
     def close(self) -> None:
-        """Write what waits, and end; a standard error that takes nothing is left after 5 s."""
+        """Write the waiting events and end; gives up after 5 s if standard error accepts nothing."""
         atexit.unregister(self.close)
         if self._thread.is_alive():
             try:

@@ -29,7 +29,7 @@ class Channel:
         return from_line(line) if line else None
 
     def say(self, message: Message) -> None:
-        """Send *message*; dropped if the supervisor has ended."""
+        """Send *message* to the supervisor; dropped if the supervisor has ended."""
         if not self._writer.is_closing():
             self._writer.write(to_line(message))
 

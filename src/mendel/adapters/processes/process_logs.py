@@ -23,7 +23,9 @@ Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _WHISPERERS: Final = ("uvicorn", "asyncio", "httpx", "httpcore")
 _HANDLE_REQUESTS: Final = frozenset({"asyncio", "uvicorn", "grpc", "httpx", "httpcore"})
 _WRITERS: Final[list[LogWriter]] = []
-"""The writer of this process: replaced when the style is, which a child learns after its first lines."""
+"""
+The log writer of this process; replaced when the log style changes, which a worker learns after its first log lines.
+"""
 Processor = Callable[[Any, str, Event], Event]
 _log = structlog.get_logger("mendel.process")
 _FIELDS: Final = ("levelname", "name", "message", "asctime", "taskName")
@@ -80,28 +82,28 @@ def write_log(style: LogStyle) -> None:
 
 
 def log_crashes() -> None:
-    """From now on exceptions that end this process or one of its threads are lines of its log like any other."""
+    """Write exceptions that end this process or one of its threads to the log."""
     sys.excepthook = lambda _, error, __: _log.critical("crashed", exc_info=error)
     threading.excepthook = lambda end: _log.error("thread_crashed", exc_info=end.exc_value)
     sys.unraisablehook = lambda found: _log.error("exception_ignored", exc_info=found.exc_value)
 
 
 class _EventLogger:
-    """Where structlog's chain of processors ends: in the queue of a writer."""
+    """The last step of structlog's processors, which puts the event into the log writer's queue."""
 
     def __init__(self, writer: LogWriter) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = self.exception = writer.put
 
 
 class _RecordHandler(logging.Handler):
-    """Turns the standard library's records into events."""
+    """Converts log records of the standard library to events."""
 
     def __init__(self, writer: LogWriter, chain: Sequence[Processor]) -> None:
         super().__init__()
         self._writer, self._chain = writer, chain
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the event of *record*; a record that cannot be formatted is one, too."""
+        """Queue the event of *record*; a record whose arguments do not fit its template is queued unformatted."""
         try:
             told = _text_of(record)
         except Exception:  # noqa: BLE001 - the caller's arguments do not fit its template
@@ -114,7 +116,9 @@ class _RecordHandler(logging.Handler):
 
 
 def _text_of(record: logging.LogRecord) -> object:
-    """The message; of libraries that handle requests only the part that cannot quote one."""
+    """
+    Give the message; for libraries that handle requests, only the part before any value, which may quote a request.
+    """
     if record.name.partition(".")[0] not in _HANDLE_REQUESTS or record.levelno < logging.WARNING:
         return record.getMessage()
     return re.split(r"[\n<({\[\"']", str(record.msg), maxsplit=1)[0].strip()
@@ -128,7 +132,7 @@ def _log_warning(  # noqa: PLR0917 - the signature of warnings.showwarning
     file: object = None,
     line: object = None,
 ) -> None:
-    """Write a Python warning as its category and its place: its text may quote a caller."""
+    """Write a Python warning as category and code location, because its text may quote a caller."""
     del message, file, line
     _log.warning("python_warning", fault=category.__name__, at=f"{Path(filename).name}:{lineno}")
 

@@ -43,7 +43,7 @@ class SegmentUpload:
     Sends every sealed segment, oldest first within a spool, and removes accepted segments.
 
     No segment is removed before the intake answered. A segment that is refused for good stops its spool with an error
-    in the log, since later segments must not overtake it; the other spools go on.
+    in the log, since later segments must not overtake it; the other spools continue.
 
     Args:
         spools: The directory that contains the spool directory of each worker.
@@ -59,7 +59,7 @@ class SegmentUpload:
 
     @property
     def waiting(self) -> int:
-        """Sealed segments on disk."""
+        """The number of sealed segments on disk."""
         return sum(len(sealed_segments(spool)) for spool in self._directories())
 
     @property
@@ -109,7 +109,7 @@ class SegmentUpload:
         return True
 
     async def _put(self, segment: SealedSegment) -> None:
-        """Send one segment; of a damaged segment, send the readable part, so that its spool goes on."""
+        """Send one segment; of a damaged segment, send the readable part, so that the spool can continue."""
         try:
             await self._intake.put_segment(segment)
         except Corrupt as error:

@@ -64,7 +64,10 @@ class ServerState:
         self._delivery = delivery
 
     def stop(self) -> None:
-        """Keep the present convergence for all later reports, because stopping workers says nothing about a version."""
+        """
+        Keep the present convergence for all later reports, because stopping workers must not look like a version's
+        fault.
+        """
         self._convergence_at_stop = fold_convergence(self._delivery, self._accepting())
 
     def desire(self) -> Desire | None:

@@ -85,8 +85,8 @@ class Desire:
     Tells a worker which desired state to serve.
 
     ``base`` is for a worker that serves nothing yet: the last state that all workers served, if different. The worker
-    applies ``base`` first, so that it serves the same as the others if ``state`` cannot be loaded. ``awaited`` are
-    deployed models that ``state`` lacks because their artefacts are missing.
+    applies ``base`` first, so that it serves the same as the other workers if ``state`` cannot be loaded. ``awaited``
+    are deployed models that ``state`` lacks because their artefacts are missing.
     """
 
     state: DesiredState

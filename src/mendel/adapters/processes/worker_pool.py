@@ -49,7 +49,7 @@ class Worker:
     heard: float | None = None
 
     def silent_since(self, now: float) -> timedelta | None:
-        """For how long the worker has sent no status, where that is so long that its loop cannot turn; else None."""
+        """Give the time without a status if it shows that the worker's event loop hangs, else None."""
         if self.heard is None:
             silence, bound = timedelta(seconds=now - self.born), _FIRST_WORD
         else:
@@ -203,7 +203,7 @@ class WorkerPool:
             await _wait(line.ending, decision.after.total_seconds())
 
     async def _kill_silent(self) -> None:
-        """The time in which this process itself did not run counts as nobody's silence."""
+        """Kill workers whose event loop hangs; time in which this process itself was suspended is not counted."""
         loop = asyncio.get_running_loop()
         last = loop.time()
         while True:
