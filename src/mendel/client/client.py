@@ -202,6 +202,26 @@ class Client(ModelRegistering):
         request = lifecycle.RollBack(model=ModelName(model), reason=reason, to=to, to_time=to_time, dry_run=dry_run)
         return self._call(lifecycle.rollback, request)
 
+    def undeploy(
+        self, model: str, *, reason: str = "", deprecate: bool = False, generation: int | None = None
+    ) -> Deployment:
+        """
+        Take the production version out of production, whether or not a server could ever load it.
+
+        The model then serves nothing, and its incidents are resolved.
+
+        Args:
+            deprecate: Deprecate the version instead of moving it to sandbox, so that it never serves again.
+            generation: The generation you saw; somebody else's change in between raises ``GenerationConflict``.
+        """
+        request = lifecycle.Undeploy(
+            model=ModelName(model),
+            reason=reason,
+            deprecate=deprecate,
+            if_match=None if generation is None else f'"{generation}"',
+        )
+        return self._call(lifecycle.undeploy, request)
+
     def canary(self, ref: str | VersionRef, share: float) -> Deployment:
         """Give a version a share of the traffic beside production, a fraction in (0, 1)."""
         one = _version(ref)

@@ -16,6 +16,7 @@ from mendel.errors import (
     PromotionRefused,
     VersionNotFound,
 )
+from mendel.healing import LookResult
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import Header, operation
 from mendel.operations.requests import Number, OneModel, OneVersion
@@ -62,23 +63,6 @@ class Promote(OneVersion):
     override: str | None = None
     if_match: Annotated[str | None, Header("if-match")] = None
 
-    @property
-    def generation(self) -> int | None:
-        """
-        The generation that the caller has seen.
-
-        Raises:
-            InvalidInput: The header is not a generation in quotes.
-        """
-        if self.if_match is None:
-            return None
-        digits = self.if_match.strip().strip('"')
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-            raise InvalidInput(
-                f"If-Match {self.if_match[:40]!r} is not a generation.", remedy="Send a number in quotes."
-            )
-        return check_integer(int(digits))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary(OneVersion):
@@ -95,6 +79,21 @@ class RollBack(OneModel):
     to: Number | None = None
     to_time: Moment | None = None
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undeploy(OneModel):
+    """
+    Takes the production version out of production; the model then serves nothing.
+
+    Attributes:
+        deprecate: Deprecate the version instead of moving it to sandbox.
+        if_match: The generation of the deployment that the caller has seen, in quotes.
+    """
+
+    reason: str = ""
+    deprecate: bool = False
+    if_match: Annotated[str | None, Header("if-match")] = None
 
 
 @operation("GET", "/models/{model}/deployment", scope=Scope.READ, errors=(ModelNotFound,))
@@ -142,7 +141,11 @@ def promote(call: Call, request: Promote) -> Deployment:
     """Put a version into production."""
     override = None if request.override is None else Override(reason=request.override, by=call.by)
     return call.hub.registry.lifecycle.promote(
-        request.ref, by=call.by, reason=request.reason, expected_generation=request.generation, override=override
+        request.ref,
+        by=call.by,
+        reason=request.reason,
+        expected_generation=generation_of(request.if_match),
+        override=override,
     )
 
 
@@ -169,3 +172,33 @@ def rollback(call: Call, request: RollBack) -> RolledBack:
     if request.dry_run:
         return lifecycle.plan_roll_back(request.model, to=request.to, to_time=request.to_time)
     return lifecycle.roll_back(request.model, by=call.by, reason=request.reason, to=request.to, to_time=request.to_time)
+
+
+@operation("POST", "/models/{model}/undeploy", scope=Scope.DEPLOY, errors=(ModelNotFound, GenerationConflict, Conflict))
+def undeploy(call: Call, request: Undeploy) -> Deployment:
+    """Take the production version out of production; the model then serves nothing, and its incidents are resolved."""
+    hub, now = call.hub, call.hub.clock()
+    deployment = hub.registry.lifecycle.undeploy(
+        request.model,
+        by=call.by,
+        reason=request.reason,
+        deprecate=request.deprecate,
+        expected_generation=generation_of(request.if_match),
+    )
+    hub.healing.clear(LookResult(model=request.model, ref=None, at=now), now)
+    return deployment
+
+
+def generation_of(if_match: str | None) -> int | None:
+    """
+    The generation that the caller has seen.
+
+    Raises:
+        InvalidInput: The header is not a generation in quotes.
+    """
+    if if_match is None:
+        return None
+    digits = if_match.strip().strip('"')
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
+        raise InvalidInput(f"If-Match {if_match[:40]!r} is not a generation.", remedy="Send a number in quotes.")
+    return check_integer(int(digits))

@@ -15,6 +15,7 @@ from mendel.registry.stage_plans import (
     plan_release_of_kept,
     plan_rollback,
     plan_transition,
+    plan_undeployment,
 )
 from mendel.registry.stage_transitions import (
     Act,
@@ -228,14 +229,10 @@ class Lifecycle:
         *,
         by: str,
         reason: str = "",
-        undeploy: bool = False,
         step: StepKey | None = None,
     ) -> VersionRecord:
         """
         Move *ref* to a stage other than production or canary; a demoted canary loses its route.
-
-        Args:
-            undeploy: Allow deprecating the production version; the model then has no version in production.
 
         Raises:
             VersionNotFound, IllegalTransition, Conflict: Nothing changed.
@@ -246,13 +243,47 @@ class Lifecycle:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
             state = state_of(store, ref.model, record)
-            plan = plan_transition(state, record, to, undeploy=undeploy)
+            plan = plan_transition(state, record, to)
             changed = plan.deployment is not None
             cause = self._plans.cause("deployment.changed", record, act, state, plan) if changed else None
             self._plans.apply(tx, state, plan, act, cause)
             return require_version(store, ref)
 
         return self._transactions.write_once(VersionRecord, work, step)
+
+    def undeploy(
+        self,
+        model: ModelName,
+        *,
+        by: str,
+        reason: str = "",
+        deprecate: bool = False,
+        expected_generation: int | None = None,
+    ) -> Deployment:
+        """
+        Take the production version out of production, whether or not a server could ever load it.
+
+        The model then serves nothing. A canary is demoted.
+
+        Args:
+            deprecate: Deprecate the version instead of moving it to sandbox, so that it never serves again.
+            expected_generation: Generation of the deployment that the caller has seen; None takes the current one.
+
+        Raises:
+            ModelNotFound, GenerationConflict, Conflict: Nothing changed.
+        """
+        act = Act(by=by, at=self._clock(), reason=reason)
+
+        def work(tx: Transaction) -> Deployment:
+            store = tx.store(RegistryStore)
+            require_model(store, model)
+            state = state_of(store, model)
+            plan = plan_undeployment(state, deprecate=deprecate, expected_generation=expected_generation)
+            leaving = entering(plan, state, Stage.DEPRECATED if deprecate else Stage.SANDBOX)
+            cause = self._plans.cause("deployment.changed", leaving, act, state, plan, from_version=leaving.number)
+            return self._plans.apply(tx, state, plan, act, cause)
+
+        return self._transactions.write(work)
 
     def release_kept(self, model: ModelName, now: datetime) -> Deployment:
         """Let servers unload former versions whose bake time is over; gives the deployment, changed or not."""

@@ -230,7 +230,7 @@ def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime
     )
 
 
-def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, undeploy: bool) -> Plan:
+def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> Plan:
     """
     Plan a stage change that brings no version into production or canary.
 
@@ -238,7 +238,7 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
 
     Raises:
         IllegalTransition: The transition is not allowed.
-        Conflict: The transition is allowed only through promote, canary or roll_back.
+        Conflict: The transition is allowed only through promote, canary, roll_back or undeploy.
     """
     require_transition(record.stage, after)
     if after in {Stage.PRODUCTION, Stage.CANARY, Stage.ROLLBACK}:
@@ -247,18 +247,41 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage, *, u
             f"Cannot set the stage of {record.ref} to {after} with 'mendel stage'.",
             remedy=f"Use the command: mendel {verb}",
         )
-    if record.stage is Stage.PRODUCTION and after is Stage.SANDBOX:
-        raise Conflict(
-            f"{record.ref} is in production and cannot move to sandbox.", remedy="Promote another version instead."
-        )
-    if record.stage is Stage.PRODUCTION and not undeploy:
-        raise Conflict(
-            f"{record.ref} is in production and cannot be deprecated.", remedy="Promote another version first."
-        )
-    changes: tuple[StageChange, ...] = (_moved(record, after, "undeployed" if undeploy else "moved"),)
     if record.stage is Stage.PRODUCTION:
-        changes = (*_demoted_canary(state, but=record.number), *changes)
-    return Plan(changes=changes, deployment=_without(state.deployment, record, leaves=after is Stage.DEPRECATED))
+        undeploy = f"mendel undeploy {record.model}{' --deprecate' if after is Stage.DEPRECATED else ''}"
+        raise Conflict(
+            f"{record.ref} is in production and cannot move to {after} with 'mendel stage'.",
+            remedy=f"Promote another version, or use the command: {undeploy}",
+        )
+    deployment = _without(state.deployment, record, leaves=after is Stage.DEPRECATED)
+    return Plan(changes=(_moved(record, after, "moved"),), deployment=deployment)
+
+
+def plan_undeployment(state: ModelState, *, deprecate: bool, expected_generation: int | None) -> Plan:
+    """
+    Plan to take the production version out of production, so that the model serves nothing.
+
+    Raises:
+        GenerationConflict: The deployment has changed since *expected_generation*.
+        Conflict: No version is in production.
+    """
+    if expected_generation is not None:
+        _require_generation(state.deployment, expected_generation)
+    serving, model = state.serving, state.deployment.model
+    if serving is None:
+        raise Conflict(f"{model} has no version in production.", remedy=f"See its versions: mendel models show {model}")
+    leaving = _moved(serving, Stage.DEPRECATED if deprecate else Stage.SANDBOX, "undeployed")
+    return Plan(
+        changes=(leaving, *_demoted_canary(state, but=serving.number)),
+        deployment=replace(
+            state.deployment,
+            generation=state.deployment.generation + 1,
+            routes=(),
+            keep=(),
+            shadow=None,
+            fallback=None,
+        ),
+    )
 
 
 def plan_release_of_kept(state: ModelState, *, now: datetime) -> Plan:
@@ -339,11 +362,8 @@ def _unless(number: int | None, *taken: int) -> int | None:
 
 
 def _without(deployment: Deployment, record: VersionRecord, *, leaves: bool) -> Deployment | None:
-    number, before, routes = record.number, deployment, deployment.routes
-    if record.stage is Stage.PRODUCTION:
-        deployment = replace(deployment, keep=())
-        routes = ()
-    elif any(route.version == number for route in routes):
+    number, routes = record.number, deployment.routes
+    if any(route.version == number for route in routes):
         routes = (Route(version=routes[0].version, share=1.0),)
     rest = replace(deployment, routes=routes)
     if leaves:
@@ -353,4 +373,4 @@ def _without(deployment: Deployment, record: VersionRecord, *, leaves: bool) -> 
             shadow=_unless(deployment.shadow, number),
             fallback=_unless(deployment.fallback, number),
         )
-    return None if rest == before else replace(rest, generation=before.generation + 1)
+    return None if rest == deployment else replace(rest, generation=deployment.generation + 1)

@@ -69,6 +69,7 @@ def test_a_version_lives_by_commands(hub, mendel, model):
     history = mendel("history", model).out.splitlines()
     assert [line.split()[0] for line in history[2:]] == ["1", "2", "1"]
     assert "Model Card" in mendel("card", f"{model}@1").out
+    assert mendel("undeploy", model, "--reason", "done").out == f"{model} serves nothing (generation 4)\n"
 
 
 def test_json_of_every_command_is_json(hub, mendel, model):

@@ -72,6 +72,7 @@ GOOD = {
     "start_playbook": {"reason": "x"},
     "rollback": {"reason": "x", "dry_run": True},
     "canary": {"share": 0.1},
+    "undeploy": {"reason": "x"},
     "change_stage": {"to": "sandbox"},
     "add_key": {"scopes": ["read"], "label": "x"},
 }

@@ -180,6 +180,13 @@ class TestIncidents:
         assert outlook.nothing_to_do.startswith(f"{model}@1: nothing to do, because")
         assert client.incidents(model) == ()
 
+    def test_undeploying_the_model_ends_it(self, client, model, incident):
+        """What serves nothing has no open question; what waited for approval to change it is cancelled."""
+        client.undeploy(model, reason="it faults")
+        ended = client.incident(incident.id)
+        assert (ended.status, ended.timeline[-1].text) == (IncidentStatus.RESOLVED, "no version is in production")
+        assert all(run.state.over for run in client.runs(model))
+
     def test_people_take_it_over_and_end_it(self, hub, client, model, incident):
         """Acknowledged, then resolved, each with who; resolved is resolved."""
         assert client.acknowledge(incident.id).status is IncidentStatus.INVESTIGATING

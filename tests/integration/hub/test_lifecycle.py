@@ -194,6 +194,23 @@ class TestPromoting:
         client.change_stage(second, "sandbox")
         assert [route.version for route in client.deployment(model).routes] == [1]
 
+    def test_a_model_is_undeployed(self, hub, client, model):
+        """Undeployed, a model serves nothing, its version can be promoted again, and a stale generation is refused."""
+        hub.promoted(model)
+        with pytest.raises(Conflict, match=f"mendel undeploy {model} --deprecate"):
+            client.change_stage(f"{model}@1", "deprecated")
+        with pytest.raises(GenerationConflict):
+            client.undeploy(model, generation=7)
+        deployment = client.undeploy(model, reason="no server can load it", generation=1)
+        assert (deployment.production, deployment.generation) == (None, 2)
+        assert client.version(f"{model}@1").stage is Stage.SANDBOX
+        assert client.history(model)[-1].end is not None
+        with pytest.raises(Conflict, match="has no version in production"):
+            client.undeploy(model)
+        client.promote(f"{model}@1")
+        client.undeploy(model, deprecate=True)
+        assert client.version(f"{model}@1").stage is Stage.DEPRECATED
+
 
 class TestRollingBack:
     def test_a_dry_run_only_says(self, hub, client, model):

@@ -14,7 +14,7 @@ from mendel.operations import OPERATIONS
 from mendel.operations.binding import Message, read_request, url_of, write_request
 from mendel.operations.incidents import OneIncident, Resolve
 from mendel.operations.ledger import Events
-from mendel.operations.lifecycle import ChangeStage, Promote, RollBack
+from mendel.operations.lifecycle import ChangeStage, Promote, RollBack, generation_of
 from mendel.operations.models import OneVersion, Register
 from mendel.operations.requests import OfModel
 from mendel.operations.servers import AwaitDesired, PutSegment
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_refused_by_name(name, message, said):
 def test_a_generation_is_a_number(tag):
     """If-Match that is no generation is refused when it is asked for."""
     with pytest.raises(InvalidInput):
-        _ = Promote(model=ModelName("a"), number=1, if_match=tag).generation
+        generation_of(tag)
 
 
 def test_servers_of_a_newer_version_are_understood():

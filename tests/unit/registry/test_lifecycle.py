@@ -443,14 +443,38 @@ class TestMoves:
         assert registry.lifecycle.deployment(house.model).generation == 1
 
     def test_undeploying_empties_the_deployment(self, house, registry):
-        """A production version is deprecated together with its deployment, and its tenure ends."""
+        """The production version goes to sandbox together with its deployment, and its tenure ends."""
         house.promoted(2)
-        registry.lifecycle.transition(house.ref(2), Stage.DEPRECATED, by="ann", undeploy=True)
-        deployment = registry.lifecycle.deployment(house.model)
+        deployment = registry.lifecycle.undeploy(house.model, by="ann", reason="not needed", expected_generation=2)
+        assert registry.versions.get(house.ref(2)).stage is Stage.SANDBOX
         assert (deployment.routes, deployment.keep, deployment.generation) == ((), (), 3)
         assert registry.lifecycle.history(house.model)[-1].end == house.clock()
         (served,) = registry.lifecycle.desired_state().models
         assert served.versions == ()
+        assert registry.lifecycle.promote(house.ref(2), by="ann").production == 2
+
+    def test_undeploying_can_be_for_good(self, house, registry):
+        """A version that nobody shall serve again is deprecated as it leaves, in the same change."""
+        house.promoted()
+        registry.lifecycle.undeploy(house.model, by="ann", deprecate=True)
+        assert registry.versions.get(house.ref(1)).stage is Stage.DEPRECATED
+
+    def test_undeploying_needs_the_deployment_that_was_seen(self, house, registry):
+        """Another generation than the expected one, and a model that serves nothing, are refused; nothing changes."""
+        house.promoted(2)
+        with pytest.raises(GenerationConflict):
+            registry.lifecycle.undeploy(house.model, by="ann", expected_generation=1)
+        registry.lifecycle.undeploy(house.model, by="ann")
+        with pytest.raises(Conflict, match="has no version in production"):
+            registry.lifecycle.undeploy(house.model, by="ann")
+        assert registry.lifecycle.deployment(house.model).generation == 3
+
+    def test_the_refused_move_names_the_command(self, house, registry):
+        """Who moves a production version by its stage learns which command takes it out."""
+        house.promoted()
+        for to, command in ((Stage.SANDBOX, "mendel undeploy"), (Stage.DEPRECATED, "--deprecate")):
+            with pytest.raises(Conflict, match=command):
+                registry.lifecycle.transition(house.ref(1), to, by="ann")
 
     def test_a_deprecated_version_is_not_kept_loaded(self, house, registry):
         """Deprecating the former version takes it from the servers."""
@@ -511,7 +535,7 @@ class TestCanary:
         elif change == "rollback":
             registry.lifecycle.roll_back(house.model, by="healing", reason="r")
         else:
-            registry.lifecycle.transition(house.ref(2), Stage.DEPRECATED, by="ann", undeploy=True)
+            registry.lifecycle.undeploy(house.model, by="ann")
         assert registry.versions.get(canary.ref).stage is Stage.SANDBOX
         assert len(registry.lifecycle.deployment(house.model).routes) <= 1
 

@@ -96,12 +96,19 @@ class RegistryMachine(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
         self.registry.lifecycle.release_kept(CREDIT, self.now)
 
-    @rule(number=numbers, to=st.sampled_from(Stage), undeploy=st.booleans())
-    def move(self, number, to, undeploy):
+    @rule(number=numbers, to=st.sampled_from(Stage))
+    def move(self, number, to):
         ref = self.ref(number)
         before = self.stages()[ref.number]
-        if self.attempt(lambda: self.registry.lifecycle.transition(ref, to, by="ann", undeploy=undeploy)):
+        if self.attempt(lambda: self.registry.lifecycle.transition(ref, to, by="ann")):
             assert to in TRANSITIONS[before]
+
+    @rule(deprecate=st.booleans())
+    def undeploy(self, deprecate):
+        serves = self.registry.lifecycle.deployment(CREDIT).production is not None
+        deployment = self.attempt(lambda: self.registry.lifecycle.undeploy(CREDIT, by="ann", deprecate=deprecate))
+        assert (deployment is not None) is serves
+        assert deployment is None or deployment.versions == ()
 
     @rule(number=numbers)
     def promote(self, number):

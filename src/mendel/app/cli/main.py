@@ -84,6 +84,7 @@ SECTIONS = (
             Verb("stage", model.stage),
             Verb("canary", model.canary),
             Verb("promote", model.promote),
+            Verb("undeploy", model.undeploy),
             Noun(
                 "policy",
                 "Show or replace the policy of a model.",

@@ -222,6 +222,28 @@ def canary(
     return Result(deployment, [f"{version} gets {share:.0%} of the traffic (generation {deployment.generation})"])
 
 
+def undeploy(
+    model: Model,
+    *,
+    reason: Reason = "",
+    deprecate: Annotated[
+        bool, option("--deprecate", help="Deprecate the version, so that it never serves again.")
+    ] = False,
+    generation: Annotated[
+        int | None, option(metavar="N", help="Fail if the deployment is no longer at this generation.")
+    ] = None,
+    directory: Directory = None,
+) -> Result:
+    """
+    Take the production version of a model out of production; the model then serves nothing.
+
+    The version moves to sandbox, whether or not a server could ever load it.
+    """
+    with hub(directory) as client:
+        deployment = client.undeploy(model, reason=reason, deprecate=deprecate, generation=generation)
+    return Result(deployment, [f"{model} serves nothing (generation {deployment.generation})"])
+
+
 def show_policy(model: Model, *, directory: Directory = None) -> Result:
     """Print the policy of a model."""
     with hub(directory) as client:
