@@ -38,9 +38,9 @@ class NumberFeature:
     """
     A numeric feature of a reference.
 
-    Its cells are: below the reference's minimum, up to 64 quantile bins, above the maximum, null, and non-finite. A
-    value that is several quantiles gets a cell of its own, so that a feature with few distinct values, or with many
-    zeros, is compared exactly.
+    The cells of the feature are: below the reference's minimum, up to 64 quantile bins, above the maximum, null, and
+    non-finite. A value that is several quantiles gets a cell of its own, so that a feature with few distinct values, or
+    with many zeros, is compared exactly.
 
     ``mean`` and ``std`` describe the finite values; None when the reference has no finite value. ``output`` is True for
     a column that holds the model's answers.
@@ -105,8 +105,8 @@ class CategoryFeature:
     """
     A categorical feature of a reference.
 
-    Its cells are: one for each of the reference's 256 most frequent categories, one for all other categories, and null.
-    ``output`` is True for a column that holds the model's answers.
+    The cells of the feature are: one for each of the reference's 256 most frequent categories, one for all other
+    categories, and null. ``output`` is True for a column that holds the model's answers.
     """
 
     name: str

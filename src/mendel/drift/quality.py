@@ -82,9 +82,9 @@ def quality_signal(
     """
     Decide whether a window's quality is worse than the reference's.
 
-    It is when the whole confidence interval of the primary metric is worse than the worse end of the reference's
-    interval minus the policy's margin, or worse than *floor*. So the uncertainty of both samples is taken into account.
-    For losses, such as RMSE, worse means above.
+    Quality is worse when the whole confidence interval of the primary metric is worse than the worse end of the
+    reference's interval minus the policy's margin, or worse than *floor*. So the uncertainty of both samples is taken
+    into account. For losses, such as RMSE, worse means above.
 
     Args:
         reference: The quality on held-out rows when the version was made.

@@ -137,7 +137,7 @@ class Anchors(Protocol):
         Every anchor, oldest first.
 
         Raises:
-            Corrupt: What is kept is no anchor.
+            Corrupt: A stored anchor cannot be decoded.
         """
 
     def trusted(self) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ from mendel.values import from_builtins, from_json, to_builtins, to_json
 
 class ExecutionAbandoned(BaseException):
     """
-    This process stops executing the workflow and stores no outcome; the workflow stays unfinished.
+    Raised when this process stops executing the workflow and stores no outcome; the workflow stays unfinished.
 
-    It derives from BaseException, so that no ``except Exception`` in a workflow handles it as a failure.
+    The class derives from BaseException, so that no ``except Exception`` in a workflow handles it as a failure.
     """
 
 

@@ -113,7 +113,6 @@ class Prefixed:
 
     @property
     def id(self) -> str:
-        """The workflow's id."""
         return self.run.id
 
     def step(self, name: str, act: Callable[[], Payload]) -> Payload:

@@ -153,8 +153,8 @@ def _clear(found: DeploymentConvergence, available: Availability, delays: Server
     """
     Give the kinds of signal that are within bounds.
 
-    An incident about a server covers all models on that server. It is therefore over only when the servers of this
-    model serve all their models, or were stopped.
+    An incident about a server covers all models on that server. The incident is therefore over only when the servers of
+    this model serve all their models, or were stopped.
     """
     followed = found.converged and not any(server.name in delays.behind for server, _ in available.reporting)
     stopped = bool(available.stopped) and not (available.reporting or available.silent or available.unknown)

@@ -16,7 +16,8 @@ class RunState(StrEnum):
     The state of a playbook's run.
 
     ``proposed``: not started; ``held``: waits before a step until a person approves or healing is resumed.
-    ``undecided``: lacked evidence to judge its candidate, may be tried again; ``declined``: ended by a person.
+    ``undecided``: the gates lacked evidence about the run's candidate, and the playbook may be tried again;
+    ``declined``: ended by a person.
     """
 
     PROPOSED = "proposed"

@@ -105,7 +105,7 @@ class ContainerRunner(Protocol):
     """
     An engine that runs containers.
 
-    It lists, stops and removes only containers with :data:`RUN_LABEL`.
+    The runner lists, stops and removes only containers with :data:`RUN_LABEL`.
     """
 
     name: str

@@ -231,8 +231,8 @@ class ImageStore(Protocol):
 
     def images(self) -> tuple[ImageRecord, ...]:
         """
-        List every image that has a name, once, newest first, with its names sorted; a name belongs to the image that
-        got it last. Attached SBOMs, provenance and signatures are not listed.
+        List every named image once, newest first, with sorted names; a name belongs to the image that received it last.
+        Attached SBOMs, provenance and signatures are not listed.
         """
 
     def remove(self, digest: Digest) -> None:

@@ -34,7 +34,8 @@ class HubIntake:
     """
     Accepts labels and predictions that clients send to the hub; when a method returns, they are in the inbox.
 
-    They survive a power loss if the hub's spool has ``fsync: batch``. Threads may share one instance.
+    The labels and predictions survive a power loss if the hub's spool has ``fsync: batch``. Threads may share one
+    instance.
     """
 
     def __init__(self, spool: Spool, inbox: SegmentInbox) -> None:

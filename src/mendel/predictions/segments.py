@@ -7,8 +7,8 @@ The segment file, which a spool writes and the hub reads.
       then   'P'     a block        'L'  labels
       last   'F'     rows, labels, sha256 of every byte before this frame: the file is sealed
 
-A file without the last frame is still open, or its writer was killed. Its complete frames are valid; bytes after them
-belong to a write that was never acknowledged.
+A file without the last frame is still open, or its writer was killed. The complete frames of such a file are valid;
+bytes after them belong to a write that was never acknowledged.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from mendel.values import ModelConvergence, ModelName
 
 class Presence(StrEnum):
     """
-    What the hub knows about whether a server is running.
+    Whether the hub considers a server to be running.
 
     ``stopped``: the last report announced that the server stops. ``silent``: no recent report, and no announced stop.
     ``unknown``: no recent report, but the hub has not listened long enough to call the server silent.

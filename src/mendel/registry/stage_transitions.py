@@ -118,7 +118,7 @@ def deployment_of(store: RegistryStore, model: ModelName) -> Deployment:
 
 
 def after(state: ModelState, plan: Plan) -> Deployment:
-    """Give the deployment after *plan*."""
+    """Give the model's deployment as it is after *plan* is applied."""
     return plan.deployment or state.deployment
 
 

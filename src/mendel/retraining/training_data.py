@@ -92,7 +92,7 @@ class Division:
         recent: Labelled rows for training, all older than those of *evaluation*.
         evaluation: Labelled rows for the gates, never used for training.
         expected: The rows for the candidate's drift reference: those since the change that caused the run, or the
-            evaluation rows if its time is unknown. Their labels are not used.
+            evaluation rows if its time is unknown. The labels of these rows are not used.
         cut: The event time of the first row of *evaluation*.
         answered: The number of predictions since the cut, labelled or not.
     """

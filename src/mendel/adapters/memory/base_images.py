@@ -22,7 +22,6 @@ class MemoryBlobs(Blobs):
         self._directory = directory
 
     def put(self, content: bytes) -> Digest:
-        """Store a blob."""
         digest = digest_of(content)
         write_atomically(self._directory / digest.hex, content)
         return digest

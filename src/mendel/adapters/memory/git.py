@@ -39,7 +39,7 @@ class _Commit:
 @dataclass(slots=True, kw_only=True)
 class MemoryRepository:
     """
-    One repository, with the commands that a user gives to git. Its files lie in the directory ``top``.
+    One repository, with the commands that a user gives to git. The files of the checkout are in the directory ``top``.
 
     Attributes:
         top: The root of the checkout.

@@ -83,7 +83,7 @@ class MemoryRunner(Runner):
 
 
 class _Job(Thread):
-    """One running job; a job whose time is over reports no progress and leaves no result."""
+    """A running job; after its time limit, the job's progress and result are ignored."""
 
     def __init__(self, order: JobOrder, functions: Functions, on_progress: OnProgress) -> None:
         super().__init__(name=str(order), daemon=True)

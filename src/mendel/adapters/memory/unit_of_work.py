@@ -19,7 +19,9 @@ MemoryStores = Mapping[type, Callable[[MemoryTables], object]]
 
 
 class _Shared:
-    """What a unit and its fenced copies share: the committed tables and the right to replace them."""
+    """
+    The data that a unit of work shares with its fenced copies: the committed tables, and the lock for replacing them.
+    """
 
     def __init__(self) -> None:
         self.committed: Committed = {}

@@ -214,7 +214,10 @@ class MemoryResolver(Resolver):
 
 @dataclass(kw_only=True)
 class _Search:
-    """One resolution; *absent* and *conflicts* record why parts of the search ended."""
+    """
+    One call of :meth:`MemoryResolver.resolve`; *absent* and *conflicts* are the reasons why branches of the search
+    failed.
+    """
 
     index: MemoryIndex
     tags: tuple[Tag, ...]

@@ -2,7 +2,7 @@
 Runs pip as if its interpreter were the one of a base image: ``python -P run_as_target.py TARGET.json ARGUMENT...``.
 
 pip can select wheel tags for another Python, but evaluates markers (``python_version < "3.11"``) for its own
-interpreter. This script makes pip evaluate markers for the target environment. It imports nothing from Mendel.
+interpreter. This script makes pip evaluate markers for the target environment. The script imports nothing from Mendel.
 """
 
 import json

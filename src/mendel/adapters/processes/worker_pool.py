@@ -72,8 +72,8 @@ def worker_to_open(workers: Sequence[Worker], *, waited: timedelta) -> Worker | 
     """
     Choose the worker that must open its doors although it is not ready, after no worker had open doors for *waited*.
 
-    After 2 s this is a worker that has sent a status. It answers every call with 503 and the reason, so that no caller
-    waits for a model to load. None before 2 s, or if no worker has sent a status.
+    After 2 s, the first worker that has sent a status is chosen. The chosen worker answers every call with 503 and the
+    reason, so that no caller waits for a model to load. None before 2 s, or if no worker has sent a status.
     """
     return next((worker for worker in workers if worker.heard is not None), None) if waited >= _COLD_START else None
 
@@ -151,7 +151,6 @@ class WorkerPool:
         await asyncio.gather(*(self._retire(line) for line in tuple(self._lines.values())))
 
     def kill(self) -> None:
-        """Kill all workers now."""
         self._closed.set()
         for line in self._lines.values():
             line.ending.set()

@@ -41,9 +41,9 @@ class Layout:
     """
     An OCI image layout in a directory, which is created at the first write.
 
-    ``index.json`` has one descriptor per image name (annotation ``org.opencontainers.image.ref.name``, the whole
-    reference), and one without a name per attached document. A file lock serialises writers. Readers need no lock,
-    because every file is written under another name and renamed.
+    ``index.json`` has one descriptor for each image name, which is in the annotation
+    ``org.opencontainers.image.ref.name``, and one descriptor without a name for each attached document. A file lock
+    serialises writers. Readers need no lock, because every file is written under another name and renamed.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -46,8 +46,8 @@ class RegistrySession:
     """
     Sends requests to one registry; threads may share the session.
 
-    Credentials are looked up only after the registry asks for them. They are sent to the registry or to the token
-    server it names, and never along a redirect to another host.
+    Credentials are looked up only after the registry asks for them. Credentials are sent to the registry or to the
+    token server that the registry names, and never along a redirect to another host.
     """
 
     def __init__(self, host: str, *, keychain: Keychain, settings: RegistrySettings, retry_limits: RetryLimits) -> None:
