@@ -163,7 +163,7 @@ def test_every_flavour_has_a_sample(samples):
 def test_a_written_model_answers_as_before(sample, artifact):
     """Predictions, probabilities and classes are those of the model that was written."""
     predictor = load_predictor(artifact, digest=tree_digest(artifact), project=sample.project)
-    outputs = predictor.predict(frame_of(TABLE, read_mlmodel(artifact).signature))
+    outputs = predictor.predict(frame_of(TABLE, predictor.descriptor.contract))
     assert outputs.predictions == sample.answers
     np.testing.assert_allclose(outputs.matrix, sample.probabilities)
     assert predictor.descriptor.classes == sample.classes

@@ -17,7 +17,7 @@ from mendel.drift.policy import Band, EffectThresholds, FeatureRule, LogRule, Mo
 from mendel.drift.profiles import Profile, merge_profiles
 from mendel.drift.quality import Quality, QualityReading, evaluate_quality, quality_signal, wilson_interval
 from mendel.drift.quality_metrics import METRICS, Metric, bootstrap, metric, score_of
-from mendel.drift.reference import Reference
+from mendel.drift.reference import Reference, input_name
 
 __all__ = [
     "METRICS",
@@ -53,6 +53,7 @@ __all__ = [
     "count_categories",
     "evaluate_quality",
     "infer_type",
+    "input_name",
     "is_drift_confirmed",
     "merge_profiles",
     "metric",

@@ -173,6 +173,16 @@ def is_output(name: str) -> bool:
     return name == "prediction" or name.startswith("proba.")
 
 
+def input_name(name: str) -> str:
+    """
+    Give the name of a model's input in its reference: its own, except where a column of the log has that name.
+
+    >>> input_name("age"), input_name("prediction")
+    ('age', 'feature.prediction')
+    """
+    return f"feature.{name}" if is_output(name) or name.startswith("feature.") else name
+
+
 def _chosen_types(table: Table, types: Mapping[str, FeatureType | str]) -> dict[str, FeatureType]:
     for name, kind in types.items():
         if name not in table:

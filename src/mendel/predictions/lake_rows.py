@@ -13,6 +13,7 @@ from mendel.predictions.block_merge import join_blocks, per_row
 from mendel.predictions.entities import Column, LabelRow, PredictionBlock, Segment, id_micros, id_texts, object_column
 from mendel.predictions.ports import LABELS_TABLE, predictions_table
 from mendel.values import EPOCH, ModelName, Table, Window, to_micros
+from mendel.values.table import is_exact
 
 UNDATED = Window(EPOCH, EPOCH + timedelta(seconds=1))
 """The window of labels whose prediction id contains no time; their ``event_time`` is 0."""
@@ -126,7 +127,7 @@ def narrow_column(column: Column) -> Column:
     kinds = {type(value) for value in column.tolist()}
     if kinds and kinds <= {bool}:
         return column.astype(np.bool_)
-    if kinds and kinds <= {int, float, type(None)} and kinds != {type(None)}:
+    if kinds and kinds <= {int, float, type(None)} and kinds != {type(None)} and all(map(is_exact, column)):
         return np.array([np.nan if value is None else float(value) for value in column.tolist()])
     return column
 

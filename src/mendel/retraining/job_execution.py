@@ -33,7 +33,7 @@ from mendel.serving import (
     read_mlmodel,
     write_artifact,
 )
-from mendel.values import Measured, Signature, Table
+from mendel.values import Measured, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
     directory.mkdir()
     joblib.dump(model, directory / "model.joblib")
     expected = frame if order.reference is None else _read(order.reference)
-    features = as_table(frame.drop(columns=order.target))
+    features = frame.drop(columns=order.target)
     classes = getattr(model, "classes_", None)
     trained = TrainedClassifier(
         name=order.classifier, task=order.task, classes=None if classes is None else tuple(classes.tolist())
@@ -147,9 +147,9 @@ def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
         trained,
         directory,
         project=load_project(Path(order.project or ".")),
-        signature=infer_signature(features, model.predict(frame.drop(columns=order.target).head(1))),
+        signature=infer_signature(features, model.predict(features.head(1))),
         task=order.task,
-        training=as_table(expected[list(features.names)]),
+        training=expected[list(features.columns)],
     )
 
 
@@ -158,16 +158,15 @@ class _Version:
     """A loaded version, and the evaluation rows in the version's columns."""
 
     predictor: Predictor
-    signature: Signature | None
     rows: Table
 
     def answers(self) -> dict[str, np.ndarray[Any, Any]]:
         """Give the version's answers to all rows in one call."""
-        return outputs_of(self.predictor, frame_of(self.rows, self.signature))
+        return outputs_of(self.predictor, frame_of(self.rows, self.predictor.descriptor.contract))
 
     def ready(self, row: int) -> Callable[[], object]:
         """Prepare a call of the version with one row, without timing the preparation."""
-        single = frame_of(self.rows.take(np.array([row])), self.signature)
+        single = frame_of(self.rows.take(np.array([row])), self.predictor.descriptor.contract)
         return lambda: self.predictor.predict(single)
 
 
@@ -192,7 +191,7 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
 def _version(directory: Path, project: Project | None, rows: Table) -> _Version:
     signature = read_mlmodel(directory).signature
     names = signature.names if signature is not None and signature.inputs else rows.names
-    return _Version(load_predictor(directory, digest=None, project=project), signature, rows.select(names))
+    return _Version(load_predictor(directory, digest=None, project=project), rows.select(names))
 
 
 def _read(path: str) -> pd.DataFrame:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mendel.errors import DigestMismatch, ModelNotLoadable
 from mendel.projects import Project
+from mendel.serving.estimator_parts import answers_arrays_alike, fitted_names
 from mendel.serving.flavours.flavour_table import flavour_of
+from mendel.serving.input_contract import Container, InputContract, read_contract
 from mendel.serving.mlmodel import Mlmodel, read_mlmodel
 from mendel.serving.packed_code import packed_code_opened
 from mendel.serving.predictor import Predictor
@@ -45,7 +48,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
     flavour = flavour_of(mlmodel)
     try:
         with packed_code_opened(directory, mlmodel):
-            return flavour.load(directory, mlmodel, project)
+            predictor = flavour.load(directory, mlmodel, project)
     except ModelNotLoadable as error:
         differing = _differing_versions(flavour.describe(mlmodel).versions)
         if error.remedy or not differing:
@@ -53,6 +56,20 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
         raise ModelNotLoadable(
             error.message, remedy=f"Install the package versions that wrote the artefact: {differing}."
         ) from error
+    return predictor.with_contract(_contract(directory, mlmodel, predictor))
+
+
+def _contract(directory: Path, mlmodel: Mlmodel, predictor: Predictor) -> InputContract | None:
+    """Give the artefact's contract; for an older artefact that of its signature, in the order of the fitted model."""
+    contract = read_contract(directory)
+    if contract is not None or mlmodel.signature is None or not mlmodel.signature.inputs:
+        return contract
+    names, numeric = fitted_names(predictor.model), all(column.type.numeric for column in mlmodel.signature.inputs)
+    by_place = names is None or (numeric and answers_arrays_alike(predictor.model))
+    contract = InputContract.of_signature(mlmodel.signature, Container.ARRAY if by_place else Container.FRAME)
+    if names is None or set(names) != set(contract.names):
+        return contract
+    return replace(contract, columns=tuple(contract.columns[contract.names.index(name)] for name in names))
 
 
 def _differing_versions(written: Mapping[str, str]) -> str:

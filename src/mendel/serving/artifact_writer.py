@@ -1,26 +1,35 @@
-"""Write the directory of a model artefact in MLflow's format, without importing MLflow."""
+"""Write an artefact's directory as MLflow would, and prove that it answers like the fitted model."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from mendel.drift import Reference
+from mendel.drift import Reference, input_name
 from mendel.projects import Project
 from mendel.serving.artifact_loading import load_described
+from mendel.serving.estimator_parts import answers_arrays_alike
 from mendel.serving.flavours.flavour_table import flavour_for
-from mendel.serving.input_codec import frame_of
+from mendel.serving.flavours.project_classifier import TrainedClassifier
+from mendel.serving.input_codec import InputCodec, frame_of
+from mendel.serving.input_contract import Container, Content, InputContract, write_contract
 from mendel.serving.mlmodel import INPUT_EXAMPLE, Mlmodel, write_mlmodel
 from mendel.serving.packed_code import pack_code, with_code
+from mendel.serving.parity import check_parity, write_parity
 from mendel.serving.prediction_records import class_names, prediction_column
 from mendel.serving.predictor import Predictor
+from mendel.serving.probe_rows import OwnRows, Probe, take_probe, write_probe
+from mendel.serving.response_format import ResponseFormat
 from mendel.serving.row_batches import Frame
-from mendel.serving.signature_inference import as_table, infer_signature
+from mendel.serving.signature_inference import as_table, infer_contract, output_text
 from mendel.values import Digest, Signature, Table, to_json
 from mendel.values.directory_trees import tree_digest
+from mendel.values.parity import ParityReport, ParityStatus
 
 GOLDEN_ROWS: Final = 5
 REFERENCE: Final = "mendel/reference.json"
@@ -38,7 +47,10 @@ def write_artifact(
     code_paths: Sequence[str | Path] = (),
 ) -> Digest:
     """
-    Write the artefact of *model* into *directory*: the model, its signature, input example and drift reference.
+    Write the artefact of *model*, which a flavour of the table must recognise.
+
+    Where rows are given, the written artefact is loaded once, and its answers to the probe rows are compared with the
+    answers of *model* itself; the result is written beside them.
 
     Args:
         model: A fitted estimator, or a :class:`~mendel.serving.flavours.project_classifier.TrainedClassifier`, whose
@@ -47,8 +59,8 @@ def write_artifact(
         signature: None infers the signature from *training*, or from *input_example* without *training*.
         input_example: Rows that a server predicts once when it loads the model; at most 5 are kept. None takes the
             first rows of *training*.
-        training: The features of the training rows, without the target. From them, and from the model's predictions for
-            them, the drift reference is computed. None writes no reference.
+        training: The features of the training rows, without the target, in the caller's own container. The drift
+            reference is computed from them and from the model's predictions for them. None writes no reference.
         project: The project of the classifier; None for an estimator.
         code_paths: Files and directories with the model's own modules, packed as ``code/``.
 
@@ -58,49 +70,106 @@ def write_artifact(
     Raises:
         Unsupported: No flavour in ``FLAVOURS`` recognises the model.
         InvalidValue: The directory holds a file that does not belong to the model.
-        InvalidInput: The model cannot be pickled, or a code path cannot be packed.
+        InvalidInput: The model cannot be pickled, a code path cannot be packed, or the signature or the rows contradict
+            the names that the model was fitted on.
+        ModelNotLoadable: The written artefact cannot be loaded.
     """
     flavour = flavour_for(model)
     directory.mkdir(parents=True, exist_ok=True)
     pack_code(code_paths, directory)
     flavors = with_code(flavour.write(model, directory), directory)
-    base = None if training is None else as_table(training)
-    example = base if input_example is None else as_table(input_example)
-    if signature is None and example is not None:
-        signature = infer_signature(example if base is None else base)
-    if example is not None:
-        _write_golden(directory, example.take(np.arange(min(GOLDEN_ROWS, len(example)))), signature)
+    rows = input_example if training is None else training
+    contract = infer_contract(model, signature=signature, rows=rows)
+    if contract is not None:
+        signature = contract.announced(signature)
+        write_contract(directory, contract)
+        example = rows if input_example is None else input_example
+        if example is not None:
+            _write_golden(directory, contract, OwnRows(example, contract))
     mlmodel = Mlmodel(flavors=flavors, signature=signature)
     write_mlmodel(directory, mlmodel, task=task)
-    if base is not None:
-        features = base.select(signature.names) if signature and signature.inputs else base
-        predictor = load_described(directory, mlmodel, project)
-        _write_reference(directory, features, predictor, signature)
-        predictor.close()
+    if contract is None or rows is None:
+        return tree_digest(directory, exclude=("data",))
+    predictor, probe = _prove(model, directory, mlmodel, contract, rows, project)
+    if signature is not None and signature.outputs_text is None and probe.predictions:
+        mlmodel = replace(mlmodel, signature=replace(signature, outputs_text=output_text(probe.predictions)))
+        write_mlmodel(directory, mlmodel, task=task)
+    if training is not None:
+        _write_reference(directory, as_table(training), predictor)
+    predictor.close()
     return tree_digest(directory, exclude=("data",))
 
 
-def _write_golden(directory: Path, example: Table, signature: Signature | None) -> None:
-    names = signature.names if signature and signature.inputs else example.names
-    columns = [example[name].tolist() for name in names]
-    content = {"columns": list(names), "data": [list(row) for row in zip(*columns, strict=True)]}
-    (directory / INPUT_EXAMPLE).write_bytes(to_json(content))
+def _prove(  # noqa: PLR0917 - what is written, where, and what proves it
+    model: Any,
+    directory: Path,
+    mlmodel: Mlmodel,
+    contract: InputContract,
+    rows: Any,
+    project: Project | None,
+) -> tuple[Predictor, Probe]:
+    """Write contract, probe and parity; gives the predictor as servers load it."""
+    if isinstance(model, TrainedClassifier):
+        predictor = _loaded(directory, mlmodel, contract, project)
+        probe = _probe_of_project(predictor, contract, rows)
+    else:
+        probe = take_probe(model, contract, rows)
+        predictor, contract = _fastest(model, directory, mlmodel, contract, probe)
+    report = _checked(predictor, contract, probe)
+    write_probe(directory, probe)
+    write_parity(directory, report)
+    return predictor, probe
 
 
-def _write_reference(directory: Path, features: Table, predictor: Predictor, signature: Signature | None) -> None:
-    frame = frame_of(features, signature)
-    reference = Reference.fit(features.with_columns(outputs_of(predictor, frame)))
+def _fastest(
+    model: Any, directory: Path, mlmodel: Mlmodel, contract: InputContract, probe: Probe
+) -> tuple[Predictor, InputContract]:
+    """Prefer an array to a frame, which costs time per request, where the model's answers are proven to be the same."""
+    if contract.container is Container.FRAME and contract.numeric and answers_arrays_alike(model):
+        by_place = replace(contract, container=Container.ARRAY)
+        predictor = _loaded(directory, mlmodel, by_place)
+        if _checked(predictor, by_place, probe).status is ParityStatus.PASSED:
+            return predictor, by_place
+    return _loaded(directory, mlmodel, contract), contract
+
+
+def _loaded(directory: Path, mlmodel: Mlmodel, contract: InputContract, project: Project | None = None) -> Predictor:
+    write_contract(directory, contract)
+    return load_described(directory, mlmodel, project)
+
+
+def _probe_of_project(predictor: Predictor, contract: InputContract, rows: Any) -> Probe:
+    """Let the predictor class of the release answer the rows as they are, before they meet the codec."""
+    if predictor.descriptor.response != ResponseFormat():
+        return Probe(unmeasured="the project lets its predictor answer in its own format (api.response_format)")
+    container = Container.FRAME if predictor.descriptor.dataframe else Container.ARRAY
+    return take_probe(predictor.model, replace(contract, container=container), rows)
+
+
+def _checked(predictor: Predictor, contract: InputContract, probe: Probe) -> ParityReport:
+    codec = InputCodec(contract, order=None, max_rows=max(len(probe.rows), 1))
+    return check_parity(probe, codec, predictor.predict, steady=time.perf_counter)
+
+
+def _write_golden(directory: Path, contract: InputContract, example: OwnRows) -> None:
+    rows = [example.wire_row(place) for place in range(min(GOLDEN_ROWS, len(example)))]
+    (directory / INPUT_EXAMPLE).write_bytes(to_json({"columns": list(contract.names), "data": rows}))
+
+
+def _write_reference(directory: Path, features: Table, predictor: Predictor) -> None:
+    contract = predictor.descriptor.contract
+    if contract is not None:
+        features = features.select(contract.names)
+    answers = outputs_of(predictor, frame_of(features, contract))
+    times = () if contract is None else (c.name for c in contract.columns if c.content is Content.DATETIME)
+    inputs = {input_name(name): column for name, column in features.without(*times).columns.items()}
     path = directory / REFERENCE
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(reference.to_json())
+    path.write_bytes(Reference.fit(Table({**inputs, **answers})).to_json())
 
 
 def outputs_of(predictor: Predictor, frame: Frame) -> dict[str, np.ndarray[Any, Any]]:
-    """
-    Predict *frame* and give the outputs as columns named like those of the prediction log.
-
-    The columns are ``prediction`` and, for a predictor with probabilities, one ``proba.<class>`` per class.
-    """
+    """The columns that the prediction log has of an answer: ``prediction`` and, where there are, ``proba.<class>``."""
     answered = predictor.predict(frame)
     columns = {"prediction": prediction_column(answered.predictions)}
     if answered.matrix is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.drift import Reference
+from mendel.drift import Reference, input_name
 from mendel.durable import Clock
 from mendel.errors import MendelError, ModelError, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
@@ -20,7 +20,7 @@ from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, Re
 from mendel.serving.predictor import Outputs
 from mendel.serving.response_format import Body
 from mendel.serving.row_batches import Frame, assemble
-from mendel.values import to_micros
+from mendel.values import Table, to_micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class BatchRun:
         outputs: Outputs | None,
         error: ModelError | None,
     ) -> list[Outcome]:
-        ood = None if self.reference is None else self.reference.out_of_range(frame.table())
+        ood = None if self.reference is None else self.reference.out_of_range(_named_as_inputs(frame))
         ids = self._record(tickets, frame, outputs, error, ood)
         if ids is None and self.required:
             refusal = StoreUnavailable(
@@ -120,6 +120,10 @@ class BatchRun:
             frame=frame, outputs=outputs, error=None if error is None else str(error), ood=ood, ids=ids, micros=micros
         )
         return id_texts(ids) if self.sink.append(block_of(self.whose(tickets[0].shadow), origins, executed)) else None
+
+
+def _named_as_inputs(frame: Frame) -> Table:
+    return Table({input_name(name): column for name, column in frame.table().columns.items()})
 
 
 def _failed(error: MendelError, ood_rows: int = 0) -> Outcome:

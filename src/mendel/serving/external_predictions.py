@@ -51,7 +51,7 @@ def external_prediction_block(
         timestamp_micros=micros,
         door="log",
         feature_names=frame.shape.names,
-        features=frame.matrix if frame.plain else frame.columns(),
+        features=frame.logged,
         predictions=prediction_column(_answers(_column(document, "predictions", rows) or [])),
         latency_ms=0.0,
         release_tag=version.served.release_tag,

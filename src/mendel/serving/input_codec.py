@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
@@ -12,41 +13,48 @@ import numpy as np
 
 from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving.entities import Input, Matrix, Records, Tensors
-from mendel.serving.row_batches import Frame, Rows, Shape, assemble
+from mendel.serving.input_contract import ContractColumn, InputContract
+from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Rows, Shape, assemble
 from mendel.serving.tensors import matrix_of
-from mendel.values import ColumnSpec, ColumnType, Signature, Table
+from mendel.serving.value_decoding import Decode, WrongValue, decoder_of, wanted
+from mendel.values import Table
 
 RECORDS, LISTS = "objects of features", "lists of values"
 _NUMBERS = frozenset({int, float})
-_WANTED = {
-    ColumnType.BOOLEAN: "true or false",
-    ColumnType.INTEGER: "a whole number",
-    ColumnType.LONG: "a whole number",
-    ColumnType.FLOAT: "a number",
-    ColumnType.DOUBLE: "a number",
-    ColumnType.STRING: "text",
-    ColumnType.DATETIME: "a time",
+_STRUCT_CODES = {
+    "f8": "d",
+    "f4": "f",
+    "?": "?",
+    "M8[us]": "q",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
 }
+_NULLS = {"f8": math.nan, "f4": math.nan, "M8[us]": np.iinfo(np.int64).min}
+_PRECISION = {"FP32": "f4", "FP16": "f2"}
 
 
 class InputCodec:
     """
     Decodes the requests for one model version.
 
-    Without a signature, the codec takes the columns of the request and checks only that all rows have the same columns.
+    Without a contract the columns are those of the request, and only their consistency is checked.
 
     Args:
-        signature: The signature of the version; None when the version has none.
-        order: The order of the features when there is no signature (``api.feature_order``); None when unknown.
-        max_rows: The largest number of rows in one request.
-        forms: The accepted forms of rows when neither the signature nor *order* names the features: ``RECORDS``,
-            ``LISTS`` or both. A model that takes arrays cannot order the features of a record; a model that takes named
-            features cannot name the values of a list.
+        order: The order of the columns where there is no contract (``api.feature_order``).
+        max_rows: The most rows of one request.
+        forms: The forms of rows that are accepted where neither a contract nor *order* names the features: a model
+            that takes an array cannot use an object of features, and a model that takes names cannot use a list.
     """
 
     def __init__(
         self,
-        signature: Signature | None,
+        contract: InputContract | None,
         *,
         order: tuple[str, ...] | None,
         max_rows: int,
@@ -54,7 +62,7 @@ class InputCodec:
     ) -> None:
         self._max_rows = max_rows
         self._forms = forms
-        self._columns = _Columns(signature.inputs) if signature and signature.inputs else None
+        self._columns = None if contract is None or not contract.columns else _Columns(contract)
         self._order = order
 
     def decode(self, given: Input) -> Rows:
@@ -74,7 +82,7 @@ class InputCodec:
         if not len(rows):
             raise InvalidRequest("The request has no rows.", remedy="Send at least one row.")
         if self._columns is not None:
-            return self._columns.decode(rows, names)
+            return self._columns.decode(rows, names, _sent_as(given))
         if self._order is None:
             self._check_form(RECORDS if names is not None or isinstance(rows[0], Mapping) else LISTS)
         return _loose(rows, names, self._order)
@@ -99,41 +107,47 @@ class InputCodec:
         raise InvalidRequest("The request has no rows.", remedy="Send at least one row.")
 
 
-def frame_of(table: Table, signature: Signature | None) -> Frame:
-    """Convert *table* to the frame that a predictor takes, with the same checks as for a request."""
-    names = signature.names if signature is not None and signature.inputs else table.names
+def _sent_as(given: Input) -> str | None:
+    """Give the coarsest precision of the tensors of a request; None where all of them are exact."""
+    if not isinstance(given, Tensors):
+        return None
+    found = {_PRECISION[tensor.datatype] for tensor in given.tensors if tensor.datatype in _PRECISION}
+    return min(found, default=None)
+
+
+def frame_of(table: Table, contract: InputContract | None) -> Frame:
+    """Give the rows of *table* as the inference path hands them to a predictor, checked like those of a request."""
+    names = table.names if contract is None or not contract.columns else contract.names
     columns = [[None if value != value else value for value in table[name].tolist()] for name in names]  # noqa: PLR0124 - NaN is null
-    codec = InputCodec(signature, order=names, max_rows=max(len(table), 1))
+    codec = InputCodec(contract, order=names, max_rows=max(len(table), 1))
     return assemble([codec.decode(Matrix(rows=list(zip(*columns, strict=True)), columns=names))])
 
 
 class _Columns:
-    """Decodes rows for the input columns of a signature."""
+    """The columns of a contract, with what decoding a row needs made ready once."""
 
-    def __init__(self, specs: tuple[ColumnSpec, ...]) -> None:
-        self.specs = specs
-        self.names = tuple(spec.name for spec in specs)
-        self.shape = Shape(
-            self.names,
-            all(spec.type.numeric or spec.type is ColumnType.BOOLEAN for spec in specs),
-            tuple(spec.name for spec in specs if spec.type is ColumnType.BOOLEAN),
-        )
-        self._floats = all(spec.type in {ColumnType.DOUBLE, ColumnType.FLOAT} for spec in specs)
-        self._pack = struct.Struct(f"{len(specs)}d").pack
+    def __init__(self, contract: InputContract) -> None:
+        self.specs = contract.columns
+        self.names = contract.names
+        self.shape = contract.shape
+        self._as_sent = {kind: replace(self.shape, sent_as=kind) for kind in ("f4", "f2")}
+        self._decoders = tuple(map(decoder_of, contract.columns))
+        codes = "".join(_STRUCT_CODES.get(dtype, "") for dtype in self.shape.dtypes)
+        self._pack = struct.Struct(f"={codes}").pack
+        self._nulls = tuple(_NULLS.get(dtype) for dtype in self.shape.dtypes)
         self._get: Callable[[Mapping[str, Any]], Any] = itemgetter(*self.names)
 
-    def decode(self, rows: Any, names: tuple[str, ...] | None) -> Rows:
+    def decode(self, rows: Any, names: tuple[str, ...] | None, sent_as: str | None = None) -> Rows:
+        shape = self.shape if sent_as is None else self._as_sent[sent_as]
         if isinstance(rows, np.ndarray):
-            return self._array(rows, names)
+            return self._array(rows, names, shape)
         order = None if names is None else self._places(names)
-        if self.shape.numeric:
-            return Rows(
-                self.shape, len(rows), b"".join([self._packed(row, place, order) for place, row in enumerate(rows)])
-            )
-        return Rows(self.shape, len(rows), b"", [self._checked(row, place, order) for place, row in enumerate(rows)])
+        if shape.packed:
+            return Rows(shape, len(rows), b"".join([self._packed(row, place, order) for place, row in enumerate(rows)]))
+        return Rows(shape, len(rows), b"", [self._checked(row, place, order) for place, row in enumerate(rows)])
 
     def _packed(self, row: Any, place: int, order: tuple[int, ...] | None) -> bytes:
-        if self._floats:
+        if self.shape.all_floats:
             try:
                 values = self._quick(row, order)
                 if _NUMBERS.issuperset(map(type, values)):
@@ -143,10 +157,9 @@ class _Columns:
             except (KeyError, TypeError, IndexError, struct.error, OverflowError):
                 pass  # _checked below raises an error that names the invalid feature
         values = self._checked(row, place, order)
-        try:
-            return self._pack(*(math.nan if value is None else value for value in values))
-        except OverflowError as error:
-            raise InvalidRequest(f"A number in row {place} is too large.") from error
+        if None in values:
+            values = [null if value is None else value for value, null in zip(values, self._nulls, strict=True)]
+        return self._pack(*values)
 
     def _quick(self, row: Any, order: tuple[int, ...] | None) -> Any:
         if isinstance(row, dict):
@@ -158,11 +171,14 @@ class _Columns:
 
     def _checked(self, row: Any, place: int, order: tuple[int, ...] | None) -> list[Any]:
         values = self._by_name(row, place) if isinstance(row, Mapping) else self._by_place(row, place, order)
-        return [_fit(value, spec, place) for value, spec in zip(values, self.specs, strict=True)]
+        return [
+            _fit(value, spec, decode, place)
+            for value, spec, decode in zip(values, self.specs, self._decoders, strict=True)
+        ]
 
     def _by_name(self, row: Mapping[str, Any], place: int) -> list[Any]:
         for spec in self.specs:
-            if spec.name not in row and spec.required:
+            if spec.name not in row and not spec.nullable:
                 raise _refuse(f"Feature {spec.name!r} is missing in row {place}.", spec.name)
         for name in row:
             if name not in self.names:
@@ -193,37 +209,36 @@ class _Columns:
                 raise _refuse(f"Feature {name!r} is missing.", name)
         return tuple(names.index(name) for name in self.names)
 
-    def _array(self, rows: np.ndarray[Any, Any], names: tuple[str, ...] | None) -> Rows:
-        if not self.shape.numeric or rows.dtype.kind not in "fiub" or rows.ndim != 2:  # noqa: PLR2004 - rows by columns
-            return self.decode(rows.tolist(), names)
+    def _array(self, rows: np.ndarray[Any, Any], names: tuple[str, ...] | None, shape: Shape) -> Rows:
+        if not shape.all_floats or rows.dtype.kind not in "fiu" or rows.ndim != 2:  # noqa: PLR2004 - rows by columns
+            return replace(self.decode(_without_nan(rows.tolist()), names), shape=shape)
         if rows.shape[1] != len(self.names):
             self._by_place(rows[0].tolist(), 0, None)
         ordered = rows if names is None else rows[:, self._places(names)]
         packed = np.ascontiguousarray(ordered, dtype=np.float64)
-        if not self._floats or not np.isfinite(packed).all():
-            return self.decode([[None if value != value else value for value in row] for row in ordered.tolist()], None)  # noqa: PLR0124 - NaN is null
-        return Rows(self.shape, len(packed), packed.tobytes())
+        if not np.isfinite(packed).all():
+            return replace(self.decode(_without_nan(ordered.tolist()), None), shape=shape)
+        return Rows(shape, len(packed), packed.tobytes())
 
 
-def _fit(value: Any, spec: ColumnSpec, place: int) -> Any:
+def _without_nan(rows: list[Any]) -> list[Any]:
+    """Give the rows of a tensor with null in the place of NaN."""
+    return [
+        [None if value != value else value for value in row] if isinstance(row, list) else row  # noqa: PLR0124 - NaN
+        for row in rows
+    ]
+
+
+def _fit(value: Any, spec: ContractColumn, decode: Decode, place: int) -> Any:
     if value is None:
-        if spec.required:
-            raise _refuse(f"Feature {spec.name!r} of row {place} is null; it needs {_WANTED[spec.type]}.", spec.name)
-        return None
-    kind = type(value)
-    if spec.type.numeric and kind in _NUMBERS:
-        if not _finite(value):
-            raise _refuse(f"Feature {spec.name!r} of row {place} is {value}, not a finite number.", spec.name)
-        if spec.type in {ColumnType.DOUBLE, ColumnType.FLOAT} or value == int(value):
-            return value
-    elif spec.type is ColumnType.BOOLEAN:
-        if kind is bool:
-            return value
-        if kind in _NUMBERS and value in {0, 1}:
-            return bool(value)
-    elif spec.type in {ColumnType.STRING, ColumnType.DATETIME} and kind is str:
-        return value
-    raise _refuse(f"Feature {spec.name!r} of row {place} is {_shown(value)}; it needs {_WANTED[spec.type]}.", spec.name)
+        if spec.nullable:
+            return None
+        raise _refuse(f"Feature {spec.name!r} of row {place} is null; it needs {wanted(spec)}.", spec.name)
+    try:
+        return decode(value)
+    except WrongValue as wrong:
+        needs = f", {wrong}" if str(wrong) else f"; it needs {wanted(spec)}"
+        raise _refuse(f"Feature {spec.name!r} of row {place} is {_shown(value)}{needs}.", spec.name) from None
 
 
 def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | None) -> Rows:
@@ -237,14 +252,24 @@ def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | No
     if not names:
         raise InvalidRequest("The rows of the request have no values.")
     values = [_loose_row(row, place, names) for place, row in enumerate(rows)]
-    numeric = all(_NUMBERS.issuperset(map(type, row)) for row in values)
-    if not numeric:
-        return Rows(Shape(names, numeric=False), len(rows), b"", values)
     for place, row in enumerate(values):
         for name, value in zip(names, row, strict=True):
-            if not _finite(value):
-                raise _refuse(f"Feature {name!r} of row {place} is {value}, not a finite number.", name)
-    return Rows(Shape(names, numeric=True), len(rows), np.array(values, dtype=np.float64).tobytes())
+            if type(value) in _NUMBERS and not _finite(value):
+                raise _refuse(f"Feature {name!r} of row {place} is {_shown(value)}, not a finite number.", name)
+    if all(_NUMBERS.issuperset(map(type, row)) for row in values):
+        return Rows(Shape.of_floats(names), len(rows), np.array(values, dtype=np.float64).tobytes())
+    numeric = [_only_numbers(column) for column in zip(*values, strict=True)]
+    shape = Shape(names, tuple(DOUBLE if numbers else OBJECT for numbers in numeric))
+    return Rows(shape, len(rows), _packed_floats(values) if shape.packed else b"", values)
+
+
+def _only_numbers(column: Sequence[Any]) -> bool:
+    kinds = set(map(type, column)) - {type(None)}
+    return bool(kinds) and kinds <= _NUMBERS
+
+
+def _packed_floats(values: list[list[Any]]) -> bytes:
+    return np.array([[math.nan if value is None else value for value in row] for row in values]).tobytes()
 
 
 def _loose_row(row: Any, place: int, names: tuple[str, ...]) -> list[Any]:

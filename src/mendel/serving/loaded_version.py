@@ -22,16 +22,21 @@ from mendel.serving.batch_execution import BatchRun, Outcome
 from mendel.serving.batching import Lane, PendingRequest
 from mendel.serving.entities import AnswerMetadata, Matrix, ServerIdentity
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
+from mendel.serving.input_contract import InputContract
 from mendel.serving.meters import VersionMeter
 from mendel.serving.mlmodel import INPUT_EXAMPLE
+from mendel.serving.parity import check_parity
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import Backend, BreakerView, CounterSlots, LoadBackend, PredictionSink
+from mendel.serving.prediction_outputs import flat_classes
 from mendel.serving.prediction_records import RecordedVersion
 from mendel.serving.predictor import PredictorDescriptor
+from mendel.serving.probe_rows import read_probe
 from mendel.serving.row_batches import assemble
 from mendel.serving.unregistered_version import is_registered, version_ref
 from mendel.values import ModelName, ReleaseTag, ServedVersion
 from mendel.values.directory_trees import tree_files
+from mendel.values.parity import ParityStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ def load_artifact(directory: Path, served: ServedVersion, context: KernelContext
     try:
         codec = codec_of(served, backend.descriptor, context.policy)
         _warm_up(directory, codec, backend)
+        _require_parity(directory, codec, backend, context.steady)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
     except BaseException:
@@ -98,8 +104,11 @@ def codec_of(served: ServedVersion, descriptor: PredictorDescriptor, policy: Ser
         "records": frozenset({RECORDS} if descriptor.dataframe else {RECORDS, LISTS}),
         "ndarray": frozenset({LISTS}),
     }
+    contract = descriptor.contract
+    if contract is None and served.signature is not None and served.signature.inputs:
+        contract = InputContract.of_signature(served.signature)
     return InputCodec(
-        served.signature,
+        contract,
         order=descriptor.order,
         max_rows=policy.max_rows,
         forms=forms.get(descriptor.adapter, frozenset({RECORDS, LISTS})),
@@ -126,6 +135,15 @@ def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> None:
         raise ModelNotLoadable(f"The input example {INPUT_EXAMPLE} cannot be read: {error}.") from error
 
 
+def _require_parity(directory: Path, codec: InputCodec, backend: Backend, steady: Callable[[], float]) -> None:
+    report = check_parity(read_probe(directory), codec, lambda frame: backend.predict(frame, math.inf), steady=steady)
+    if report.status is ParityStatus.DIFFERS:
+        raise ModelNotLoadable(
+            f"The version does not answer its probe rows as the fitted model did: {report.reason}.",
+            remedy="Load the version with the packages that the model was fitted with, or register the model again.",
+        )
+
+
 class LoadedVersion:
     """
     A loaded model version. Create and use it on the event loop only.
@@ -145,7 +163,7 @@ class LoadedVersion:
         self.metadata = self._describe(context, 0, self.loaded_at)
         self.meter = VersionMeter(context.counters, self.ref)
         self._context = context
-        classes = tuple(map(str, artifact.descriptor.classes or ()))
+        classes = flat_classes(artifact.descriptor.classes or ())
         self._recorded = {
             shadow: RecordedVersion(
                 model=model,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import ModelFailed
+
+MOST_DENSE: Final = 10_000_000
+"""The most elements of a sparse answer that is made dense."""
 
 
 def per_row(output: Any, rows: int) -> list[Any]:
@@ -35,16 +38,41 @@ def probabilities_per_row(output: Any, rows: int) -> list[list[float | None]]:
     """
     Convert the output of ``predict_proba`` to one list of class probabilities per row.
 
+    A row of a model with several outputs is a list of such lists, one per output.
+
     Raises:
         ModelFailed: The output is not of shape (rows, classes).
     """
+    if _one_array_per_output(output, rows):
+        return [list(row) for row in zip(*(plain(array) for array in output), strict=True)]
     values = per_row(output, rows)
     if not all(isinstance(row, list) for row in values):
         raise ModelFailed("predict_proba did not return one list of probabilities per row.")
     return values
 
 
-def matrix_of(probabilities: list[list[float | None]], classes: tuple[Any, ...] | None) -> NDArray[np.float64]:
+def _one_array_per_output(output: Any, rows: int) -> bool:
+    """Tell whether *output* is the answer of a multi-output classifier: one array of shape (rows, classes) each."""
+    return (
+        isinstance(output, list)
+        and bool(output)
+        and all(isinstance(array, np.ndarray) and array.ndim == 2 and len(array) == rows for array in output)  # noqa: PLR2004 - rows by classes
+    )
+
+
+def flat_classes(classes: tuple[Any, ...]) -> tuple[str, ...]:
+    """
+    Give the text of each class; for several outputs ``<output>:<class>``, with outputs counted from 0.
+
+    >>> flat_classes(("no", "yes")), flat_classes(((0, 1), (0, 1, 2)))
+    (('no', 'yes'), ('0:0', '0:1', '1:0', '1:1', '1:2'))
+    """
+    if classes and all(isinstance(inner, tuple) for inner in classes):
+        return tuple(f"{output}:{name}" for output, inner in enumerate(classes) for name in inner)
+    return tuple(map(str, classes))
+
+
+def matrix_of(probabilities: list[Any], classes: tuple[Any, ...] | None) -> NDArray[np.float64]:
     """
     Convert probabilities to an array of ``float64`` with shape (rows, classes); None becomes NaN.
 
@@ -54,15 +82,17 @@ def matrix_of(probabilities: list[list[float | None]], classes: tuple[Any, ...] 
     Raises:
         ModelFailed: The rows have different lengths, or do not have one probability per class.
     """
+    if probabilities and probabilities[0] and isinstance(probabilities[0][0], list):
+        probabilities = [[share for output in row for share in output] for row in probabilities]
     try:
         matrix = np.array(probabilities, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ModelFailed("predict_proba did not return lists of numbers of equal length.") from error
     if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
         raise ModelFailed("predict_proba did not return one list of probabilities per row.")
-    if classes is not None and matrix.shape[1] != len(classes):
+    if classes is not None and matrix.shape[1] != (width := len(flat_classes(classes))):
         raise ModelFailed(
-            f"predict_proba returned {matrix.shape[1]} probabilities per row; the model has {len(classes)} classes."
+            f"predict_proba returned {matrix.shape[1]} probabilities per row; the model has {width} classes."
         )
     return matrix
 
@@ -91,6 +121,8 @@ def _foreign(value: Any) -> Any:
         return plain(value.item())
     if isinstance(value, np.ndarray):
         return _array(value)
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        return _dense(value)
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return [plain(row) for row in value.to_dict(orient="records")]
     if hasattr(value, "to_numpy"):
@@ -98,6 +130,12 @@ def _foreign(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     raise ModelFailed(f"The model returned a value of type {type(value).__name__}, which JSON cannot represent.")
+
+
+def _dense(value: Any) -> Any:
+    if math.prod(value.shape) > MOST_DENSE:
+        raise ModelFailed(f"The model answered a sparse matrix of shape {value.shape}, too large to send.")
+    return _array(value.toarray())
 
 
 def divide(values: Any, rows: int) -> list[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.predictions import PredictionBlock
+from mendel.serving.prediction_outputs import flat_classes
 from mendel.serving.predictor import Outputs
 from mendel.serving.row_batches import Frame, objects
 from mendel.values import ModelName, ServedVersion
@@ -77,7 +78,7 @@ def block_of(whose: RecordedVersion, origins: Sequence[RequestOrigin], executed:
         timestamp_micros=executed.micros,
         door=_each(origins, [origin.door for origin in origins]),
         feature_names=executed.frame.shape.names,
-        features=executed.frame.matrix if executed.frame.plain else executed.frame.columns(),
+        features=executed.frame.logged,
         predictions=None if outputs is None else prediction_column(_for_each(outputs.predictions, rows)),
         latency_ms=_latencies(origins),
         release_tag=served.release_tag,
@@ -94,8 +95,9 @@ def block_of(whose: RecordedVersion, origins: Sequence[RequestOrigin], executed:
 
 
 def class_names(classes: Sequence[Any], width: int) -> tuple[str, ...]:
-    """Give the names of the classes as text; their positions 0, 1, ... when *classes* does not have *width* names."""
-    return tuple(map(str, classes)) if len(classes) == width else tuple(map(str, range(width)))
+    """Text of each class; its place, where the predictor does not name them."""
+    names = flat_classes(tuple(classes))
+    return names if len(names) == width else tuple(map(str, range(width)))
 
 
 def prediction_column(values: Sequence[Any]) -> NDArray[Any]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import MendelError, ModelFailed
+from mendel.serving.estimator_parts import fitted_names, forget_names
+from mendel.serving.input_contract import Container, InputContract, require_pandas
 from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
 from mendel.serving.response_format import Body, ResponseFormat
 from mendel.serving.row_batches import Frame
@@ -45,10 +47,13 @@ class PredictorDescriptor:
     Attributes:
         class_name: The name of the model's class, for the metadata of answers.
         module: The name of the module of that class.
-        classes: The classes in the order of the probabilities; None when the model does not list classes.
-        dataframe: True when the model takes a DataFrame with named columns, False when the model takes an array.
+        classes: The classes in the order of the probabilities; for a model with several outputs one tuple of classes
+            per output; None when the model does not list classes.
+        dataframe: True when the model takes a DataFrame with named columns, False when the model takes an array, None
+            when the input contract decides.
+        contract: The columns and exact types that the model was fitted on; None when unknown.
         width: The number of calls that may run at once.
-        order: The order of the features when the version has no signature; None when unknown.
+        order: The order of the features when the version has no contract; None when unknown.
         proba: True when the model has a method ``predict_proba``.
         endpoints: The methods that callers may use: ``predict``, ``predict_proba`` or both.
         adapter: The form of rows whose features have no names: see :class:`mendel.serving.input_codec.InputCodec`.
@@ -58,7 +63,8 @@ class PredictorDescriptor:
     class_name: str
     module: str
     classes: tuple[Any, ...] | None = None
-    dataframe: bool = False
+    dataframe: bool | None = False
+    contract: InputContract | None = None
     width: int = 1
     order: tuple[str, ...] | None = None
     proba: bool = False
@@ -78,6 +84,17 @@ class Predictor:
     def __init__(self, model: Any, descriptor: PredictorDescriptor) -> None:
         self.model = model
         self.descriptor = descriptor
+
+    def with_contract(self, contract: InputContract | None) -> Predictor:
+        """Give a predictor of the same model whose input is converted by *contract*."""
+        dataframe, order = self.descriptor.dataframe, self.descriptor.order
+        if dataframe is None:
+            names = fitted_names(self.model)
+            order = order or names
+            dataframe = names is not None if contract is None else contract.container is Container.FRAME
+            if names is not None and not dataframe:
+                forget_names(self.model)
+        return Predictor(self.model, replace(self.descriptor, contract=contract, dataframe=dataframe, order=order))
 
     def predict(self, frame: Frame) -> Outputs:
         """
@@ -132,10 +149,11 @@ class Predictor:
             warnings.warn(f"Closing the model {self.descriptor.class_name}: {error}", RuntimeWarning, stacklevel=2)
 
     def _model_input(self, frame: Frame) -> Any:
+        contract = self.descriptor.contract
+        if contract is not None and contract.columns:
+            return contract.frame(frame) if self.descriptor.dataframe else contract.array(frame)
         if self.descriptor.dataframe:
-            import pandas as pd  # noqa: PLC0415 - only for models that ask for it
-
-            return pd.DataFrame(dict(zip(frame.shape.names, frame.columns(), strict=True)))
+            return require_pandas().DataFrame(dict(zip(frame.shape.names, frame.columns, strict=True)))
         return frame.matrix
 
     @staticmethod

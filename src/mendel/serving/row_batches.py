@@ -1,28 +1,58 @@
-"""The checked rows of a request, and the frame that combines the rows of several requests."""
+"""Decoded rows in typed columns, and the rows of many requests put together into one batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mendel.values import Table
+from mendel.values.table import EXACT_TO, is_exact
+
+DOUBLE: Final = "f8"
+OBJECT: Final = "O"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shape:
     """
-    The columns of a request; only requests of equal shape share a batch.
+    The columns of a request; requests of one shape may share a batch.
 
-    ``numeric`` is True when all columns are numbers or booleans; ``booleans`` names the boolean columns.
+    Attributes:
+        dtypes: How each column is held, as numpy writes it: ``f8``, ``i8``, ``?``, ``M8[us]``, or ``O`` for Python
+            objects, where None is null.
+        sent_as: ``f4`` or ``f2`` for numbers that the caller sent in single or half precision.
     """
 
     names: tuple[str, ...]
-    numeric: bool
-    booleans: tuple[str, ...] = ()
+    dtypes: tuple[str, ...]
+    sent_as: str = DOUBLE
+
+    @classmethod
+    def of_floats(cls, names: tuple[str, ...], sent_as: str = DOUBLE) -> Shape:
+        """Give the shape of rows that are all ``float64``."""
+        return cls(names, (DOUBLE,) * len(names), sent_as)
+
+    @cached_property
+    def all_floats(self) -> bool:
+        """True when every column is ``float64``, so that the rows are one matrix."""
+        return all(dtype == DOUBLE for dtype in self.dtypes)
+
+    @cached_property
+    def packed(self) -> bool:
+        """True when every value has a fixed size, so that a row is packed into bytes."""
+        return OBJECT not in self.dtypes
+
+    @cached_property
+    def row_dtype(self) -> np.dtype[Any]:
+        """The numpy type of one packed row."""
+        return np.dtype([(f"f{place}", dtype) for place, dtype in enumerate(self.dtypes)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +61,8 @@ class Rows:
     The checked rows of one request.
 
     Attributes:
-        count: The number of rows.
-        packed: The values of a numeric shape as native ``float64``, row by row; null is NaN. Empty for other shapes.
-        objects: The values of any other shape, one sequence per row; null is None. Empty for numeric shapes.
+        packed: For packed shapes the rows one after another, each of ``shape.row_dtype``.
+        objects: For the other shapes one sequence of values per row.
     """
 
     shape: Shape
@@ -42,68 +71,143 @@ class Rows:
     objects: Sequence[Sequence[Any]] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Frame:
-    """
-    The rows of a batch.
-
-    ``matrix`` has the shape (rows, columns) and the dtype ``float64`` if ``shape.numeric``, else ``object``.
-    """
+    """A batch: one numpy array per feature, in the order of ``shape.names``."""
 
     shape: Shape
-    matrix: NDArray[Any]
+    columns: tuple[NDArray[Any], ...]
+    floats: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
-        return len(self.matrix)
+        return len(self.columns[0])
 
-    @property
-    def plain(self) -> bool:
-        """True when all columns are numbers, so that ``matrix`` needs no conversion of booleans or objects."""
-        return self.shape.numeric and not self.shape.booleans
+    @cached_property
+    def matrix(self) -> NDArray[Any]:
+        """
+        The batch as one array of shape (rows, columns).
 
-    def columns(self) -> tuple[NDArray[Any], ...]:
-        """Give one array per feature, with the dtypes of :class:`~mendel.values.Table`."""
-        return tuple(self._column(place, name) for place, name in enumerate(self.shape.names))
+        Its type is the common type of the columns; ``object`` where they have none, with dates as ``datetime``.
+        """
+        if self.floats is not None:
+            return self.floats
+        kinds = {column.dtype.kind for column in self.columns}
+        if kinds <= set("fiub"):
+            return np.column_stack(self.columns)
+        return np.column_stack([column.astype(object) for column in self.columns])
+
+    @cached_property
+    def logged(self) -> NDArray[np.float64] | tuple[NDArray[Any], ...]:
+        """The features for the prediction log: one matrix where all are ``float64``, else one column per feature."""
+        if self.floats is not None:
+            return self._as_sent(self.floats)
+        return tuple(_logged(self._as_sent(column)) for column in self.columns)
 
     def table(self) -> Table:
-        """Give the rows as a table."""
-        return Table(dict(zip(self.shape.names, self.columns(), strict=True)))
+        """Give the features by name as :class:`~mendel.values.Table` holds them: every number is ``float64``."""
+        if self.floats is not None:
+            return Table(dict(zip(self.shape.names, self._as_sent(self.floats).T, strict=True)))
+        columns = map(_counted, map(self._as_sent, self.columns))
+        return Table(dict(zip(self.shape.names, columns, strict=True)))
 
-    def _column(self, place: int, name: str) -> NDArray[Any]:
-        column = self.matrix[:, place]
-        if name in self.shape.booleans:
-            return truth_values(column)
-        return column if self.shape.numeric else numbers_where_numeric(column)
+    def _as_sent(self, values: NDArray[Any]) -> NDArray[Any]:
+        if self.shape.sent_as == DOUBLE or values.dtype != np.float64:
+            return values
+        with np.errstate(over="ignore"):
+            narrow = values.astype(self.shape.sent_as)
+        return np.where(narrow == values, shortest_decimals(narrow), values)
+
+
+def shortest_decimals(values: NDArray[Any]) -> NDArray[np.float64]:
+    """
+    Convert half or single precision to the ``float64`` of the shortest decimal that stands for each value.
+
+    >>> shortest_decimals(np.array([0.1, np.nan, -2.5e-7], dtype=np.float32)).tolist()
+    [0.1, nan, -2.5e-07]
+    """
+    exact = values.astype(np.float64)
+    result = exact.copy()
+    pending = np.isfinite(exact) & (exact != 0)
+    with np.errstate(all="ignore"):
+        magnitude = np.where(pending, np.floor(np.log10(np.abs(np.where(pending, exact, 1.0)))), 0.0)
+        for digits in range(*((3, 6) if values.dtype.itemsize == 2 else (6, 10))):  # noqa: PLR2004 - half precision
+            shift = digits - 1 - magnitude
+            scale = 10.0 ** np.abs(shift)
+            rounded = np.where(shift >= 0, np.rint(exact * scale) / scale, np.rint(exact / scale) * scale)
+            found = pending & (rounded.astype(values.dtype) == values)
+            result[found] = rounded[found]
+            pending &= ~found
+    return result
+
+
+def _frame_of_floats(shape: Shape, matrix: NDArray[np.float64]) -> Frame:
+    return Frame(shape, tuple(matrix.T), matrix)
 
 
 def assemble(parts: Sequence[Rows]) -> Frame:
-    """Combine the rows of *parts*, which must have equal shapes, into one frame."""
+    """Put the rows of *parts*, which have one shape, together in order."""
     shape = parts[0].shape
-    if shape.numeric:
+    if shape.packed:
         buffer = bytearray().join(part.packed for part in parts)
-        return Frame(shape, np.frombuffer(buffer, dtype=np.float64).reshape(-1, len(shape.names)))
-    values = objects([value for part in parts for row in part.objects for value in row])
-    return Frame(shape, values.reshape(-1, len(shape.names)))
+        if shape.all_floats:
+            return _frame_of_floats(shape, np.frombuffer(buffer, dtype=np.float64).reshape(-1, len(shape.names)))
+        packed = np.frombuffer(buffer, dtype=shape.row_dtype)
+        return Frame(shape, tuple(np.ascontiguousarray(packed[name]) for name in shape.row_dtype.names or ()))
+    by_column = zip(*(row for part in parts for row in part.objects), strict=True)
+    return Frame(shape, tuple(_column(values, dtype) for values, dtype in zip(by_column, shape.dtypes, strict=True)))
 
 
 def objects(values: Sequence[Any]) -> NDArray[Any]:
-    """Make a one-dimensional ``object`` array of *values*; a list among the values stays one element."""
+    """Make a column of *values* as they are, lists among them included."""
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def truth_values(column: NDArray[Any]) -> NDArray[Any]:
-    """Convert a column of 0 and 1 to ``bool``; to ``object`` with True, False and None if values are missing."""
-    if column.dtype == object:
-        return column if any(value is None for value in column) else column.astype(bool)
-    missing = np.isnan(column)
-    if not missing.any():
-        return column.astype(bool)
-    return np.array([None if gone else bool(value) for gone, value in zip(missing, column, strict=True)], dtype=object)
+def _column(values: Sequence[Any], dtype: str) -> NDArray[Any]:
+    if dtype == OBJECT:
+        return objects(values)
+    if dtype.startswith("f"):
+        return np.array([np.nan if value is None else value for value in values], dtype=dtype)
+    if dtype.startswith("M"):
+        return np.array([_NAT if value is None else value for value in values], dtype=np.int64).view(dtype)
+    return np.array(values, dtype=dtype)
 
 
-def numbers_where_numeric(column: NDArray[Any]) -> NDArray[Any]:
-    """Convert an ``object`` column of numbers and None to ``float64`` with NaN; give any other column unchanged."""
-    kinds = {type(value) for value in column}
-    if kinds - {type(None)} and kinds <= {int, float, type(None)}:
-        return np.array([np.nan if value is None else value for value in column], dtype=np.float64)
-    return column
+_NAT: Final = np.iinfo(np.int64).min
+"""How numpy stores a missing time."""
+
+
+def _logged(column: NDArray[Any]) -> NDArray[Any]:
+    match column.dtype.kind:
+        case "b":
+            return column
+        case "f":
+            return column if column.dtype == np.float64 else shortest_decimals(column)
+        case "i" | "u":
+            if len(column) and (int(column.max()) > EXACT_TO or int(column.min()) < -EXACT_TO):
+                return column.astype(object)
+            return column.astype(np.float64)
+        case "M":
+            return objects([None if text == "NaT" else text for text in np.datetime_as_string(column).tolist()])
+        case _:
+            return _plain_numbers(objects([_plain(value) for value in column.tolist()]))
+
+
+def _counted(column: NDArray[Any]) -> NDArray[Any]:
+    if column.dtype.kind in "iu":
+        return column.astype(np.float64)
+    return column if column.dtype.kind == "b" else _logged(column)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _plain_numbers(column: NDArray[Any]) -> NDArray[Any]:
+    """Give a column of numbers and nulls as ``float64`` where every number is exact as such; others as they are."""
+    values = column.tolist()
+    kinds = {type(value) for value in values} - {type(None)}
+    if not kinds or not kinds <= {int, float} or not all(map(is_exact, values)):
+        return column
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,68 +1,350 @@
-"""Infer a model signature from training features."""
+"""Infer the input contract of a model: the model's own names, a given signature, the training rows, the example."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
 
 import numpy as np
 
-from mendel.errors import InvalidValue
-from mendel.serving.row_batches import objects
-from mendel.values import ColumnSpec, ColumnType, Signature, Table
+from mendel.errors import InvalidInput, InvalidValue
+from mendel.serving.estimator_parts import fitted_names
+from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract
+from mendel.serving.row_batches import objects, shortest_decimals
+from mendel.values import ColumnType, Signature, Table
+from mendel.values.table import EXACT_TO, is_exact
+
+_SCALARS: Final = {
+    bool: Content.BOOLEAN,
+    int: Content.INTEGER,
+    float: Content.FLOAT,
+    str: Content.TEXT,
+    Decimal: Content.DECIMAL,
+    date: Content.DATE,
+}
+_NUMPY_KINDS: Final = {
+    "f": Content.FLOAT,
+    "i": Content.INTEGER,
+    "u": Content.INTEGER,
+    "b": Content.BOOLEAN,
+    "M": Content.DATETIME,
+    "U": Content.TEXT,
+}
+_TWO_AXES: Final = 2
+
+
+def infer_contract(model: Any, *, signature: Signature | None, rows: Any) -> InputContract | None:
+    """
+    Infer what *model* was fitted on.
+
+    Args:
+        signature: The signature that the caller gave, or None.
+        rows: The training features, else the input example: a frame, a Table, or an array; None for neither.
+
+    Returns:
+        None when nothing names the columns or their types.
+
+    Raises:
+        InvalidInput: *signature* or *rows* contradicts the names of the model, or a column has a type without an
+            equivalent in JSON.
+    """
+    names = fitted_names(model)
+    if rows is None:
+        if signature is None or not signature.inputs:
+            return None
+        contract = InputContract.of_signature(signature, Container.FRAME if names else Container.ARRAY)
+        return _in_order(contract, names, "The signature")
+    contract = contract_of(rows)
+    if names is not None and not _is_frame(rows) and len(names) == len(contract.columns):
+        contract = _renamed(contract, names)
+    elif names is not None:
+        contract = _in_order(contract, names, "The training data or input example", may_have_more=True)
+    if signature is not None and signature.inputs:
+        contract = _narrowed(contract, signature, model_names=names)
+    container = Container.FRAME if names is not None else contract.container
+    return InputContract(container=container, columns=contract.columns, array_dtype=contract.array_dtype)
+
+
+def contract_of(rows: Any) -> InputContract:
+    """
+    Infer the contract of *rows* alone: a pandas or polars frame, a Table, or an array of shape (rows, columns).
+
+    Raises:
+        InvalidInput: A column is named twice, or has a type without an equivalent in JSON.
+    """
+    if isinstance(rows, Table):
+        columns = tuple(_numpy_column(name, rows[name]) for name in rows.names)
+        return InputContract(container=Container.ARRAY, columns=columns)
+    if _is_frame(rows):
+        frame = as_pandas(rows)
+        return InputContract(
+            container=Container.FRAME, columns=tuple(_series_column(str(name), frame[name]) for name in frame.columns)
+        )
+    array = as_array(rows)
+    columns = tuple(_numpy_column(f"x{place}", array[:, place]) for place in range(array.shape[1]))
+    return InputContract(container=Container.ARRAY, columns=columns, array_dtype=array.dtype.name)
 
 
 def infer_signature(features: Any, outputs: Any = None) -> Signature:
     """
-    Infer the signature of a model from its *features* and, if given, its *outputs*.
+    Infer the signature of a Table, a frame, or an array of shape (rows, columns), whose columns are x0, x1...
 
-    *features* is a Table, a DataFrame, or an array of shape (rows, columns), whose columns are named x0, x1, ... A
-    column with a missing value may be null in requests.
+    A column with a missing value allows null.
 
     >>> infer_signature(np.zeros((2, 1))).inputs
     (ColumnSpec(name='x0', type=<ColumnType.DOUBLE: 'double'>, required=True),)
     """
-    table = as_table(features)
-    output = None if outputs is None else _column_type(np.asarray(outputs))
-    return Signature.of_columns(tuple(_spec(name, table[name]) for name in table.names), output=output)
+    contract = contract_of(features)
+    output = None if outputs is None else output_type(np.asarray(outputs))
+    return Signature.of_columns(tuple(column.spec for column in contract.columns), output=output)
+
+
+def output_type(column: np.ndarray[Any, Any]) -> ColumnType:
+    """Give the type of a column of answers in MLflow's terms."""
+    kinds = {"b": ColumnType.BOOLEAN, "i": ColumnType.LONG, "u": ColumnType.LONG, "f": ColumnType.DOUBLE}
+    if column.dtype.kind == "O" and {type(value) for value in column.ravel().tolist()} - {type(None)} == {bool}:
+        return ColumnType.BOOLEAN
+    return kinds.get(column.dtype.kind, ColumnType.STRING)
+
+
+def output_text(answers: Sequence[Any]) -> str:
+    """Give the outputs of a signature as MLflow writes them, for answers of one value or one list per row."""
+    first = answers[0]
+    if isinstance(first, list | tuple):
+        column = np.asarray(answers)
+        spec = {"dtype": str(column.dtype), "shape": [-1, *column.shape[1:]]}
+        return json.dumps([{"type": "tensor", "tensor-spec": spec}])
+    return json.dumps([{"type": output_type(np.asarray(answers)).value, "required": True}])
+
+
+def as_pandas(rows: Any) -> Any:
+    """
+    Give a pandas frame of *rows*, which is a pandas or polars frame.
+
+    Raises:
+        InvalidInput: A column is named twice.
+    """
+    frame = rows if hasattr(rows, "iloc") else rows.to_pandas()
+    names = [str(name) for name in frame.columns]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InvalidInput(f"The frame has two columns named {twice!r}.", remedy="Rename or drop one of them.")
+    return frame
+
+
+def as_array(rows: Any) -> np.ndarray[Any, Any]:
+    """
+    Give an array of shape (rows, columns).
+
+    Raises:
+        InvalidValue: *rows* has another number of axes.
+    """
+    dense = rows.toarray() if hasattr(rows, "toarray") else rows
+    try:
+        array = np.asarray(dense)
+    except ValueError as error:
+        raise InvalidValue(f"The features are not rows by columns: {error}.") from error
+    if array.ndim != _TWO_AXES:
+        raise InvalidValue(f"Features of shape {array.shape} are not rows by columns.")
+    return array
 
 
 def as_table(features: Any) -> Table:
-    """Convert a DataFrame, or an array of shape (rows, columns), to a Table; give a Table unchanged."""
+    """Give a Table of a Table, a frame, or an array of shape (rows, columns)."""
     if isinstance(features, Table):
         return features
-    if hasattr(features, "columns"):
-        return Table({str(name): _normal(np.asarray(features[name])) for name in features.columns})
-    array = np.asarray(features)
-    if array.ndim != 2:  # noqa: PLR2004 - rows by columns
-        raise InvalidValue(
-            f"The features have the shape {array.shape}.", remedy="Give a two-dimensional array: rows by columns."
+    if _is_frame(features):
+        frame = as_pandas(features)
+        return Table({str(name): _table_column(_values(frame[name])) for name in frame.columns})
+    array = as_array(features)
+    return Table({f"x{place}": _table_column(array[:, place]) for place in range(array.shape[1])})
+
+
+def is_null(value: object) -> bool:
+    """Tell whether *value* is None, NaN, NaT or pandas' NA."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    return isinstance(value, float | np.floating | Decimal) and value != value  # noqa: PLR0124 - NaN
+
+
+def _is_frame(rows: Any) -> bool:
+    return hasattr(rows, "columns") and not isinstance(rows, Table) and not isinstance(rows, Mapping)
+
+
+def _series_column(name: str, series: Any) -> ContractColumn:
+    dtype = series.dtype
+    text = str(dtype)
+    nullable = bool(series.isna().any())
+    if text == "category":
+        categories = dtype.categories
+        values = categories.tolist()
+        return ContractColumn(
+            name=name,
+            dtype="category",
+            content=_content_of(name, values),
+            nullable=nullable,
+            categories=tuple(values),
+            categories_dtype=str(categories.dtype),
+            ordered=bool(dtype.ordered),
         )
-    return Table({f"x{place}": _normal(array[:, place]) for place in range(array.shape[1])})
+    if text == "object":
+        return _object_column(name, series.tolist())
+    kind = getattr(dtype, "kind", "O")
+    if text.startswith(("string", "str", "large_string")):
+        return ContractColumn(name=name, dtype=text, content=Content.TEXT, nullable=nullable)
+    if text.startswith(("Sparse", "period", "interval", "timedelta", "complex")) or kind not in _NUMPY_KINDS:
+        raise _unsupported(name, text)
+    return ContractColumn(name=name, dtype=text, content=_NUMPY_KINDS[kind], nullable=nullable)
 
 
-def _spec(name: str, column: np.ndarray[Any, Any]) -> ColumnSpec:
-    missing = np.isnan(column).any() if column.dtype.kind == "f" else any(value is None for value in column.tolist())
-    return ColumnSpec(name=name, type=_column_type(column), required=not missing)
+def _numpy_column(name: str, column: np.ndarray[Any, Any]) -> ContractColumn:
+    kind = column.dtype.kind
+    if kind == "O":
+        return _object_column(name, column.tolist())
+    if kind == "U":
+        return ContractColumn(name=name, dtype="object", content=Content.TEXT)
+    if kind not in _NUMPY_KINDS:
+        raise _unsupported(name, str(column.dtype))
+    nullable = bool(np.isnan(column).any()) if kind == "f" else bool(np.isnat(column).any()) if kind == "M" else False
+    return ContractColumn(name=name, dtype=str(column.dtype), content=_NUMPY_KINDS[kind], nullable=nullable)
 
 
-def _column_type(column: np.ndarray[Any, Any]) -> ColumnType:
-    if column.dtype.kind == "O":
-        kinds = {type(value) for value in column.tolist()} - {type(None)}
-        if kinds == {bool}:
-            return ColumnType.BOOLEAN
-        return ColumnType.STRING
-    return {"b": ColumnType.BOOLEAN, "i": ColumnType.LONG, "u": ColumnType.LONG, "f": ColumnType.DOUBLE}.get(
-        column.dtype.kind, ColumnType.STRING
+def _object_column(name: str, values: list[Any]) -> ContractColumn:
+    gone = [value for value in values if is_null(value)]
+    missing = "None"
+    if gone and gone[0] is not None:
+        missing = "NA" if type(gone[0]).__name__ == "NAType" else "nan"
+    return ContractColumn(
+        name=name,
+        dtype="object",
+        content=_content_of(name, [value for value in values if not is_null(value)]),
+        nullable=bool(gone),
+        missing=missing,
     )
 
 
-def _normal(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Convert *column* to one of the dtypes of a Table."""
-    if column.dtype.kind in "iuf":
-        return column.astype(np.float64)
+def _content_of(name: str, values: list[Any]) -> Content:
+    kinds = {type(value.item()) if isinstance(value, np.generic) else type(value) for value in values}
+    if any(issubclass(kind, datetime) for kind in kinds):
+        if all(issubclass(kind, datetime) for kind in kinds):
+            return Content.DATETIME
+        raise _unsupported(name, "times beside other values")
+    if not kinds:
+        return Content.TEXT
+    if kinds <= {int, float} and float in kinds:
+        return Content.FLOAT
+    if len(kinds) == 1:
+        (kind,) = kinds
+        if kind in _SCALARS:
+            return _SCALARS[kind]
+    if kinds <= {bool, int, float, str}:
+        return Content.MIXED
+    raise _unsupported(name, " and ".join(sorted(kind.__name__ for kind in kinds - set(_SCALARS))) or "mixed values")
+
+
+def _unsupported(name: str, kind: str) -> InvalidInput:
+    return InvalidInput(
+        f"Column {name!r} holds {kind}, which a request cannot carry.",
+        remedy="Convert the column to numbers, text, booleans or times before fitting.",
+    )
+
+
+def _renamed(contract: InputContract, names: tuple[str, ...]) -> InputContract:
+    columns = tuple(_with_name(column, name) for column, name in zip(contract.columns, names, strict=True))
+    return InputContract(container=contract.container, columns=columns, array_dtype=contract.array_dtype)
+
+
+def _with_name(column: ContractColumn, name: str) -> ContractColumn:
+    return replace(column, name=name)
+
+
+def _in_order(
+    contract: InputContract, names: tuple[str, ...] | None, source: str, *, may_have_more: bool = False
+) -> InputContract:
+    """Put the columns in the order of the fitted model."""
+    if names is None:
+        return contract
+    given = {column.name: column for column in contract.columns}
+    lacking, extra = [name for name in names if name not in given], [name for name in given if name not in names]
+    if lacking or (extra and not may_have_more):
+        wrong = f"lacks {lacking[0]!r}" if lacking else f"has {extra[0]!r}, which the model does not know"
+        raise InvalidInput(
+            f"{source} {wrong}: the model was fitted on {', '.join(names[:20])}.",
+            remedy="Use the names that the model was fitted on, or fit the model again.",
+        )
+    return InputContract(
+        container=contract.container, columns=tuple(given[name] for name in names), array_dtype=contract.array_dtype
+    )
+
+
+def _narrowed(contract: InputContract, signature: Signature, *, model_names: tuple[str, ...] | None) -> InputContract:
+    """Check the caller's signature against the contract, and take from the signature which columns may be null."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    if model_names is not None and set(specs) != set(model_names):
+        wrong = min(set(specs) ^ set(model_names))
+        raise InvalidInput(
+            f"The signature and the model disagree about {wrong!r}: the model was fitted on "
+            f"{', '.join(model_names[:20])}.",
+            remedy="Use the names that the model was fitted on.",
+        )
+    given = {column.name: column for column in contract.columns}
+    order = contract.names if model_names is not None else signature.names
+    if lacking := [name for name in order if name not in given]:
+        raise InvalidInput(
+            f"The training data lack {', '.join(map(repr, lacking))}.", remedy=f"They have {', '.join(contract.names)}."
+        )
+    columns = []
+    for name in order:
+        column, spec = given[name], specs[name]
+        if _disagree(spec.type, column):
+            raise InvalidInput(
+                f"The signature says that {name!r} is {spec.type}, and the data hold {column.dtype}.",
+                remedy="Leave the signature out, or correct it.",
+            )
+        columns.append(replace(column, nullable=column.nullable or not spec.required))
+    return InputContract(container=contract.container, columns=tuple(columns), array_dtype=contract.array_dtype)
+
+
+def _disagree(kind: ColumnType, column: ContractColumn) -> bool:
+    mine = column.spec.type
+    if mine == kind or (mine.numeric and kind.numeric) or column.content in {Content.MIXED, Content.DECIMAL}:
+        return False
+    return {mine, kind} != {ColumnType.STRING, ColumnType.DATETIME}
+
+
+def _values(series: Any) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = series.to_numpy(dtype=None if str(series.dtype) in _PLAIN else object)
+    return values
+
+
+_PLAIN: Final = frozenset({"float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64"})
+
+
+def _table_column(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if column.dtype.kind == "f":
+        return column if column.dtype == np.float64 else shortest_decimals(column)
+    if column.dtype.kind in "iu":
+        exact = not len(column) or max(abs(int(column.max())), abs(int(column.min()))) <= EXACT_TO
+        return column.astype(np.float64) if exact else column.astype(object)
     if column.dtype.kind == "b":
         return column
-    values = [None if value is None or value != value else value for value in column.tolist()]  # noqa: PLR0124 - NaN is null
-    if all(type(value) in {int, float, type(None)} for value in values):
+    values = [None if is_null(value) else _plain(value) for value in column.tolist()]
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds and kinds <= {int, float} and all(map(is_exact, values)):
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    return objects([value if value is None or isinstance(value, bool) else str(value) for value in values])
+    if kinds == {bool} and None not in values:
+        return np.array(values, dtype=np.bool_)
+    return objects(values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

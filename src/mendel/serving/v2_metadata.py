@@ -47,9 +47,7 @@ def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple
     """
     tensors = {PREDICT: _predictions(answer)}
     if answer.probabilities is not None:
-        rows = answer.probabilities
-        flat = [value for row in rows for value in row]
-        tensors[PROBA] = Tensor(name=PROBA, datatype="FP64", shape=(len(rows), len(rows[0])), values=flat)
+        tensors[PROBA] = _probabilities(answer.probabilities)
     for name in wanted:
         if name not in tensors:
             raise InvalidRequest(f"The model has no output {name!r}.", remedy=f"Choose one of: {', '.join(tensors)}.")
@@ -90,6 +88,16 @@ def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
     if not version.artifact.descriptor.proba:
         return (predictions,)
     return (predictions, TensorSpec(PROBA, "FP64", (-1, -1 if classes is None else len(classes))))
+
+
+def _probabilities(rows: list[Any]) -> Tensor:
+    """One row per answer; several outputs are a third axis where all have equally many classes, else side by side."""
+    shape: tuple[int, ...] = (len(rows), len(rows[0]))
+    if rows[0] and isinstance(rows[0][0], list):
+        widths = [len(output) for output in rows[0]]
+        rows = [[share for output in row for share in output] for row in rows]
+        shape = (len(rows), len(widths), widths[0]) if len(set(widths)) == 1 else (len(rows), sum(widths))
+    return Tensor(name=PROBA, datatype="FP64", shape=shape, values=[share for row in rows for share in row])
 
 
 def _predictions(answer: InferenceAnswer) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from mendel.errors import ShapeMismatch
 
 Column = NDArray[Any]
+EXACT_TO: Final = 2**53
+"""Every whole number up to here, negative or positive, is a ``float64``, too."""
+
+
+def is_exact(value: object) -> bool:
+    """Tell whether *value* stays the same as ``float64``; False only for a whole number above 2^53 in magnitude."""
+    return not isinstance(value, int) or abs(value) <= EXACT_TO
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,8 +26,9 @@ class Table:
     """
     Named columns of equal length, in order.
 
-    Numbers are ``float64`` (missing: NaN), booleans ``bool``, times ``int64`` microseconds since 1970, and all other
-    values ``object`` (missing: None). Arrays are shared, not copied; do not write to them.
+    Numbers are ``float64`` (missing: NaN; a column with a whole number above 2^53 is ``object``), booleans ``bool``,
+    times ``int64`` microseconds since 1970, and all other values ``object`` (missing: None). Arrays are shared, not
+    copied; do not write to them.
 
     >>> table = Table({"age": np.array([31.0, 42.0]), "city": np.array(["Ulm", None], dtype=object)})
     >>> len(table), table.names

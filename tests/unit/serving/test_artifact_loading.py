@@ -44,8 +44,8 @@ Y = (X[:, 0] > 0).astype(int)
 TABLE = Table({name: X[:, place] for place, name in enumerate("abc")})
 
 
-def predict(predictor, signature, rows):
-    codec = InputCodec(signature, order=predictor.descriptor.order, max_rows=1000)
+def predict(predictor, rows):
+    codec = InputCodec(predictor.descriptor.contract, order=predictor.descriptor.order, max_rows=1000)
     return predictor.predict(assemble([codec.decode(Matrix(rows=rows))]))
 
 
@@ -68,7 +68,7 @@ def test_an_estimator_comes_back_as_it_was_written(tmp_path):
     assert signature is not None
     assert signature.names == ("a", "b", "c")
     predictor = load_predictor(tmp_path / "a", digest=digest, project=None)
-    outputs = predict(predictor, signature, X.tolist())
+    outputs = predict(predictor, X.tolist())
     assert outputs.predictions == model.predict(X).tolist()
     np.testing.assert_allclose(outputs.matrix, model.predict_proba(X))
     assert predictor.descriptor.classes == (0, 1)
@@ -108,7 +108,7 @@ def test_a_cloudpickle_as_mlflow_writes_it_is_loaded(tmp_path):
     flavors = {"python_function": python_function, "sklearn": sklearn}
     (tmp_path / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors, "mlflow_version": "3.17.2"}))
     predictor = load_predictor(tmp_path, digest=None, project=None)
-    assert predict(predictor, None, X[:5].tolist()).predictions == model.predict(X[:5]).tolist()
+    assert predict(predictor, X[:5].tolist()).predictions == model.predict(X[:5]).tolist()
 
 
 def test_skops_is_loaded(tmp_path):
@@ -119,7 +119,7 @@ def test_skops_is_loaded(tmp_path):
     flavor = {"pickled_model": "model.skops", "serialization_format": "skops"}
     (tmp_path / "m/MLmodel").write_text(yaml.safe_dump({"flavors": {"sklearn": flavor}}))
     predictor = load_predictor(tmp_path / "m", digest=None, project=None)
-    assert predict(predictor, None, X[:5].tolist()).predictions == model.predict(X[:5]).tolist()
+    assert predict(predictor, X[:5].tolist()).predictions == model.predict(X[:5]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_estimators_fitted_on_frames_take_arrays_without_a_word(tmp_path):
     write_artifact(model, tmp_path / "a", training=frame)
     predictor = load_predictor(tmp_path / "a", digest=None, project=None)
     assert not predictor.descriptor.dataframe
-    assert predict(predictor, infer_signature(frame), X.tolist()).predictions == model.predict(frame).tolist()
+    assert predict(predictor, X.tolist()).predictions == model.predict(frame).tolist()
 
 
 def test_pipelines_that_select_by_name_get_frames(tmp_path):
@@ -169,7 +169,7 @@ def test_pipelines_that_select_by_name_get_frames(tmp_path):
     predictor = load_predictor(tmp_path / "a", digest=None, project=None)
     signature = infer_signature(frame)
     assert [column.type for column in signature.inputs] == [ColumnType.DOUBLE, ColumnType.STRING]
-    codec = InputCodec(signature, order=None, max_rows=10)
+    codec = InputCodec(predictor.descriptor.contract, order=None, max_rows=10)
     rows = codec.decode(Records(rows=[{"city": "Ulm", "age": 3.0}]))
     expected = model.predict(pd.DataFrame({"age": [3.0], "city": ["Ulm"]})).tolist()
     assert predictor.predict(assemble([rows])).predictions == expected
@@ -194,7 +194,7 @@ class P:
         artefact = tmp_path / f"{name}-artefact"
         write_artifact(TrainedClassifier(name="p"), artefact, project=found)
         predictors.append(load_predictor(artefact, digest=None, project=found))
-    answers = [predict(predictor, None, [[1.0]]).predictions for predictor in (*predictors, predictors[0])]
+    answers = [predict(predictor, [[1.0]]).predictions for predictor in (*predictors, predictors[0])]
     assert answers == [["one/one/one"], ["two/two/two"], ["one/one/one"]]
     assert not {"model", "helper", "later"} & sys.modules.keys()
     assert not list(tmp_path.rglob("__pycache__"))
@@ -237,7 +237,7 @@ class P:
     (artefact / "weight.txt").write_text("3")
     digest = write_artifact(TrainedClassifier(name="p"), artefact, project=found, training=Table({"a": np.arange(5.0)}))
     predictor = load_predictor(artefact, digest=digest, project=found)
-    assert predict(predictor, None, [[2.0]]).predictions == [6.0]
+    assert predict(predictor, [[2.0]]).predictions == [6.0]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +289,6 @@ def test_replayed_rows_answer_like_requests(tmp_path):
     """frame_of and outputs_of give the log's columns for a table."""
     write_artifact(LogisticRegression().fit(X, np.where(Y, "yes", "no")), tmp_path / "a", training=TABLE)
     predictor = load_predictor(tmp_path / "a", digest=None, project=None)
-    columns = outputs_of(predictor, frame_of(TABLE, infer_signature(TABLE)))
+    columns = outputs_of(predictor, frame_of(TABLE, predictor.descriptor.contract))
     assert set(columns) == {"prediction", "proba.no", "proba.yes"}
     assert set(columns["prediction"]) == {"no", "yes"}

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from mendel.errors import InvalidRequest, ModelFailed, TooLarge
 from mendel.serving import Matrix, Records, Tensor, Tensors, from_raw, parse_plain, to_raw
 from mendel.serving.input_codec import InputCodec
+from mendel.serving.input_contract import InputContract
 from mendel.serving.prediction_outputs import per_row, probabilities_per_row
 from mendel.serving.row_batches import assemble
 from mendel.serving.tensors import DTYPES, array_of, datatype_of
@@ -27,7 +28,7 @@ def signature(*columns: tuple[str, ColumnType, bool]) -> Signature:
 
 
 def codec(*columns: tuple[str, ColumnType, bool], max_rows: int = 100) -> InputCodec:
-    return InputCodec(signature(*columns), order=None, max_rows=max_rows)
+    return InputCodec(InputContract.of_signature(signature(*columns)), order=None, max_rows=max_rows)
 
 
 DOUBLES = codec(("a", ColumnType.DOUBLE, True), ("b", ColumnType.DOUBLE, True))
@@ -37,6 +38,9 @@ MIXED = codec(
     ("member", ColumnType.BOOLEAN, True),
     ("income", ColumnType.DOUBLE, False),
 )
+
+
+BOTH = InputContract.of_signature(signature(("a", ColumnType.DOUBLE, True), ("ok", ColumnType.BOOLEAN, False)))
 
 
 @given(st.sampled_from(sorted(DTYPES)), st.data())
@@ -120,7 +124,7 @@ def test_any_json_is_rows_or_refused(document):
             continue
         frame = assemble([rows])
         assert len(frame) == rows.count
-        if rows.shape.numeric and decoder is DOUBLES:
+        if decoder is DOUBLES:
             assert np.isfinite(frame.matrix).all()
 
 
@@ -162,11 +166,11 @@ def test_nulls_are_allowed_where_the_signature_says_so():
 
 def test_numbers_beside_truth_values_stay_one_matrix_and_two_kinds():
     """A matrix of numbers and truth values is numeric for the model, and truth again for the log."""
-    both = codec(("a", ColumnType.DOUBLE, True), ("ok", ColumnType.BOOLEAN, False))
+    both = InputCodec(BOTH, order=None, max_rows=100)
     frame = assemble([both.decode(Records(rows=[{"a": 1, "ok": True}, {"a": 2, "ok": False}]))])
-    assert frame.matrix.dtype == np.float64
+    assert BOTH.array(frame).dtype == np.float64
     assert frame.table()["ok"].tolist() == [True, False]
-    assert not frame.plain
+    assert isinstance(frame.logged, tuple)
     holes = assemble([both.decode(Records(rows=[{"a": 1, "ok": True}, {"a": 2, "ok": None}]))])
     assert holes.table()["ok"].tolist() == [True, None]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mendel.errors import InvalidRequest
-from mendel.serving import Frame, Matrix, Outputs, Records, unregistered_model, version_ref
+from mendel.serving import Matrix, Outputs, Records, unregistered_model, version_ref
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, RequestOrigin, block_of
-from mendel.serving.row_batches import Shape
+from mendel.serving.row_batches import Rows, Shape, assemble
 from mendel.values import Digest, ModelName, ServedVersion, VersionUuid
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ DIGEST = Digest(f"sha256:{'0' * 64}")
 )
 def test_the_log_keeps_one_answer_per_row(answers, kept):
     """What is not divided by rows is kept whole, as JSON, for each of them: none is made up, none is lost."""
-    frame = Frame(Shape(("a",), numeric=True), np.zeros((2, 1)))
+    frame = assemble([Rows(Shape.of_floats(("a",)), 2, np.zeros(2).tobytes())])
     served = ServedVersion(
         number=3,
         uuid=VersionUuid(f"m-{3:032x}"),

@@ -23,7 +23,7 @@ from mendel.serving.row_batches import Rows, Shape
 from mendel.values import LATENCY_BOUNDS_MS, Deployment, ModelName, Route, Scope
 from support.waiting import until_async
 
-SHAPE = Shape(("a",), numeric=True)
+SHAPE = Shape.of_floats(("a",))
 
 
 @given(st.integers(0, 100), st.text())
@@ -173,7 +173,7 @@ async def test_shapes_and_shadows_never_share_a_batch():
     """Another shape, or a shadow's copy, begins a new batch."""
     batches = Batches()
     lane = batches.lane()
-    other = Shape(("b",), numeric=True)
+    other = Shape.of_floats(("b",))
     tickets = [ticket(), ticket(), ticket(shape=other), ticket(), ticket(shadow=True)]
     for one in tickets:
         lane.submit(one)

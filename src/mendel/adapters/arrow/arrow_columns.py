@@ -10,6 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from mendel.values import Table
+from mendel.values.table import is_exact
 
 Column = NDArray[Any]
 MIXED = "mixed"
@@ -34,20 +35,32 @@ def arrow_column(column: Column, *, time: bool = False) -> pa.Array:
     if column.dtype != object:
         return pa.array(column, from_pandas=True)
     values = column.tolist()
-    if column_kind(values) == MIXED:
-        return pa.array([None if value is None else json.dumps(value, default=str) for value in values], pa.string())
-    return pa.array([float(v) if type(v) is int else v for v in values], from_pandas=True)
+    match column_kind(values):
+        case "mixed":
+            texts = [None if value is None else json.dumps(value, default=str) for value in values]
+            return pa.array(texts, pa.string())
+        case "integer":
+            return pa.array(values, pa.int64())
+        case _:
+            return pa.array([float(v) if type(v) is int else v for v in values], from_pandas=True)
 
 
 def column_kind(values: list[Any]) -> str:
     """
-    Classify the values of an object column: ``number``, ``truth``, ``text``, ``nothing`` (only None) or ``mixed``.
+    Name the kind of an object column: ``number``, ``integer``, ``truth``, ``text``, ``nothing`` or ``mixed``.
+
+    Whole numbers are ``number`` where each of them is a float64, too, else ``integer`` where each fits in 64 bits.
     """
     kinds = {type(value) for value in values} - {type(None)}
-    for name, members in (("nothing", set()), ("truth", {bool}), ("number", {int, float}), ("text", {str})):
+    for name, members in (("nothing", set()), ("truth", {bool}), ("text", {str})):
         if kinds <= members:
             return name
-    return MIXED
+    if not kinds <= {int, float}:
+        return MIXED
+    if all(map(is_exact, values)):
+        return "number"
+    fits = kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values)
+    return "integer" if fits else MIXED
 
 
 def from_arrow(table: pa.Table) -> Table:

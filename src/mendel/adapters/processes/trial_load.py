@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _try(directory: Path) -> None:
-    from mendel.serving import Matrix, load_predictor, read_mlmodel  # noqa: PLC0415 - in the child only
+    from mendel.serving import Matrix, load_predictor  # noqa: PLC0415 - in the child only
     from mendel.serving.input_codec import InputCodec  # noqa: PLC0415
     from mendel.serving.mlmodel import INPUT_EXAMPLE  # noqa: PLC0415
     from mendel.serving.row_batches import assemble  # noqa: PLC0415
@@ -67,9 +67,8 @@ def _try(directory: Path) -> None:
     if not (directory / INPUT_EXAMPLE).is_file():
         return
     example = json.loads((directory / INPUT_EXAMPLE).read_bytes())
-    codec = InputCodec(
-        read_mlmodel(directory).signature, order=predictor.descriptor.order, max_rows=len(example["data"])
-    )
+    descriptor = predictor.descriptor
+    codec = InputCodec(descriptor.contract, order=descriptor.order, max_rows=len(example["data"]))
     rows = codec.decode(Matrix(rows=example["data"], columns=tuple(example["columns"])))
     predictor.predict(assemble([rows]))
 

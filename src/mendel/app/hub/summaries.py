@@ -85,5 +85,9 @@ def _grains(event_times: NDArray[np.int64], every: timedelta) -> NDArray[np.int6
 
 def _named_as_in(reference: Reference, rows: Table) -> Table:
     """Features under their own names, answers under those of the log; what the log lacks stays away."""
-    found = {name: f"{_FEATURE}{name}" if f"{_FEATURE}{name}" in rows else name for name in reference.names}
+    found = {feature.name: feature.name if feature.output else _logged(feature.name) for feature in reference.features}
     return Table({name: rows[column] for name, column in found.items() if column in rows})
+
+
+def _logged(name: str) -> str:
+    return name if name.startswith(_FEATURE) else f"{_FEATURE}{name}"

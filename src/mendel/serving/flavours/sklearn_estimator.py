@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mendel.errors import InvalidValue, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
@@ -78,17 +80,11 @@ class SklearnFlavour:
             raise ModelNotLoadable(
                 f"The artefact holds an object of type {type(model).__name__}, which has no method predict."
             )
-        columns = () if mlmodel.signature is None else mlmodel.signature.inputs
-        numeric = all(column.type.numeric for column in columns)
-        dataframe = hasattr(model, "feature_names_in_") and (not numeric or _selects_by_name(model))
-        if not dataframe:
-            _forget_names(model)
-        classes = getattr(model, "classes_", None)
         descriptor = PredictorDescriptor(
             class_name=type(model).__name__,
             module=type(model).__module__,
-            classes=None if classes is None or getattr(classes, "ndim", 0) != 1 else tuple(classes.tolist()),
-            dataframe=dataframe,
+            classes=_classes(model),
+            dataframe=None,
             proba=callable(getattr(model, "predict_proba", None)),
         )
         return Predictor(model, descriptor)
@@ -117,31 +113,9 @@ def _unpickle(directory: Path, mlmodel: Mlmodel) -> Any:
             )
 
 
-def _selects_by_name(model: Any) -> bool:
-    return any(type(part).__name__ == "ColumnTransformer" for part in _parts(model))
-
-
-def _forget_names(model: Any) -> None:
-    """
-    Remove the fitted feature names, so that scikit-learn does not warn about arrays without names on every call.
-
-    The input codec has already put the columns into the fitted order.
-    """
-    for part in _parts(model):
-        part.__dict__.pop("feature_names_in_", None)
-
-
-def _parts(model: Any) -> list[Any]:
-    """Give *model* and every estimator inside *model*, each once."""
-    found: dict[int, Any] = {}
-    waiting = [model]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list | tuple):
-            waiting.extend(part)
-        elif isinstance(part, dict):
-            waiting.extend(part.values())
-        elif hasattr(part, "get_params") and hasattr(part, "__dict__") and id(part) not in found:
-            found[id(part)] = part
-            waiting.extend(vars(part).values())
-    return list(found.values())
+def _classes(model: Any) -> tuple[Any, ...] | None:
+    """Give the classes; for several outputs one tuple of classes each; None for a model without classes."""
+    classes = getattr(model, "classes_", None)
+    if isinstance(classes, list) and classes and all(isinstance(inner, np.ndarray) for inner in classes):
+        return tuple(tuple(inner.tolist()) for inner in classes)
+    return None if classes is None or getattr(classes, "ndim", 0) != 1 else tuple(classes.tolist())

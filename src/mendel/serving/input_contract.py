@@ -1,0 +1,296 @@
+"""The input contract of a version: the columns, exact types and container that its model was fitted on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.errors import MendelError, ModelNotLoadable
+from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Shape
+from mendel.values import ColumnSpec, ColumnType, Signature, from_json, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTRACT_FILE: Final = "mendel/input_contract.json"
+TIMES: Final = "M8[us]"
+INFERRED: Final = "inferred"
+"""The dtype of a text column of which only the signature is known: the one that pandas infers."""
+_WHOLE_DTYPES: Final = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+
+class Content(StrEnum):
+    """The kind of values in a column."""
+
+    FLOAT = "float"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    TEXT = "text"
+    DATETIME = "datetime"
+    DATE = "date"
+    DECIMAL = "decimal"
+    MIXED = "mixed"
+
+
+class Container(StrEnum):
+    """The kind of object that the model's ``predict`` receives."""
+
+    FRAME = "frame"
+    ARRAY = "array"
+
+
+_SIGNATURE_TYPES: Final = {
+    Content.FLOAT: ColumnType.DOUBLE,
+    Content.INTEGER: ColumnType.LONG,
+    Content.BOOLEAN: ColumnType.BOOLEAN,
+    Content.TEXT: ColumnType.STRING,
+    Content.DATETIME: ColumnType.DATETIME,
+    Content.DATE: ColumnType.DATETIME,
+    Content.DECIMAL: ColumnType.DOUBLE,
+    Content.MIXED: ColumnType.STRING,
+}
+_CONTENTS: Final = {
+    ColumnType.BOOLEAN: (Content.BOOLEAN, "bool"),
+    ColumnType.INTEGER: (Content.INTEGER, "int32"),
+    ColumnType.LONG: (Content.INTEGER, "int64"),
+    ColumnType.FLOAT: (Content.FLOAT, "float32"),
+    ColumnType.DOUBLE: (Content.FLOAT, "float64"),
+    ColumnType.STRING: (Content.TEXT, INFERRED),
+    ColumnType.DATETIME: (Content.DATETIME, "datetime64[ns]"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractColumn:
+    """
+    One feature as the model was fitted on it.
+
+    Attributes:
+        dtype: As pandas writes it: ``float64``, ``int64``, ``Int64``, ``category``, ``datetime64[ns, UTC]``,
+            ``object``.
+        nullable: The training rows hold a null, so requests may, too.
+        missing: How an ``object`` column writes a null: ``None``, ``nan`` or ``NA``.
+        categories: Of a ``category`` column, in order; None for any other dtype.
+        categories_dtype: The dtype of the categories.
+        ordered: The categories have an order.
+    """
+
+    name: str
+    dtype: str
+    content: Content
+    nullable: bool = False
+    missing: str = "None"
+    categories: tuple[str | int | float | bool, ...] | None = None
+    categories_dtype: str | None = None
+    ordered: bool = False
+
+    @property
+    def spec(self) -> ColumnSpec:
+        """The column of the signature that callers see."""
+        kind = _SIGNATURE_TYPES[self.content]
+        if self.dtype == "float32":
+            kind = ColumnType.FLOAT
+        elif self.dtype in {"int8", "int16", "int32", "uint8", "uint16"}:
+            kind = ColumnType.INTEGER
+        return ColumnSpec(name=self.name, type=kind, required=not self.nullable)
+
+    @property
+    def held_as(self) -> str:  # noqa: PLR0911 - a table
+        """The numpy type in which a batch holds the column; see :class:`~mendel.serving.row_batches.Shape`."""
+        if self.dtype in _WHOLE_DTYPES:
+            return np.dtype(self.dtype).str.lstrip("<|")
+        match self.content:
+            case Content.FLOAT if self.dtype == "float32":
+                return "f4"
+            case Content.FLOAT:
+                return DOUBLE
+            case Content.BOOLEAN if not self.nullable:
+                return "?"
+            case Content.INTEGER if not self.nullable and self.dtype != "object":
+                return "i8"
+            case Content.DATETIME:
+                return TIMES
+            case _:
+                return OBJECT
+
+    def bounds(self) -> tuple[int, int]:
+        """Give the smallest and the largest whole number that the column can hold."""
+        kind = self.dtype.split("[", maxsplit=1)[0].lower()
+        info = np.iinfo(kind if kind in _WHOLE_DTYPES else np.int64)
+        return int(info.min), int(info.max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputContract:
+    """
+    What a model's ``predict`` receives.
+
+    Attributes:
+        columns: In the order in which the model was fitted.
+        array_dtype: The numpy type of the array; None for a frame, and for an array that takes its columns' type.
+    """
+
+    container: Container
+    columns: tuple[ContractColumn, ...]
+    array_dtype: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def shape(self) -> Shape:
+        """How a batch holds the columns."""
+        return Shape(self.names, tuple(column.held_as for column in self.columns))
+
+    @property
+    def numeric(self) -> bool:
+        """True when every column is a numpy column of numbers or booleans."""
+        return all(_is_numpy(column.dtype) for column in self.columns)
+
+    def announced(self, given: Signature | None) -> Signature:
+        """
+        Give the signature that callers see: *given*, with its columns in the order of the contract.
+
+        A list of values in a request is read in that order.
+        """
+        if given is None or not given.inputs:
+            return given or Signature.of_columns(tuple(column.spec for column in self.columns))
+        if given.names == self.names:
+            return given
+        texts = {column["name"]: column for column in json.loads(given.inputs_text)}
+        columns = {column.name: column for column in given.inputs}
+        return replace(
+            given,
+            inputs=tuple(columns[name] for name in self.names),
+            inputs_text=json.dumps([texts[name] for name in self.names]),
+        )
+
+    @classmethod
+    def of_signature(cls, signature: Signature, container: Container = Container.ARRAY) -> InputContract:
+        """Give the contract of a version that has a signature only; a nullable whole number is a float there."""
+        numeric = all(spec.type.numeric or spec.type is ColumnType.BOOLEAN for spec in signature.inputs)
+        nullable = any(spec.type is ColumnType.BOOLEAN and not spec.required for spec in signature.inputs)
+        return cls(
+            container=container,
+            columns=tuple(map(_column_of_spec, signature.inputs)),
+            array_dtype="float64" if numeric and nullable else None,
+        )
+
+    def model_input(self, frame: Frame) -> Any:
+        """Give what the model's ``predict`` receives for a batch."""
+        return self.frame(frame) if self.container is Container.FRAME else self.array(frame)
+
+    def array(self, frame: Frame) -> NDArray[Any]:
+        """Give the array that the model receives, of shape (rows, columns)."""
+        matrix = frame.matrix
+        return matrix if self.array_dtype is None else matrix.astype(self.array_dtype, copy=False)
+
+    def frame(self, frame: Frame) -> pd.DataFrame:
+        """
+        Give the pandas frame that the model receives.
+
+        Raises:
+            ModelNotLoadable: pandas is not installed.
+        """
+        pandas = require_pandas()
+        columns = {
+            column.name: pandas_column(column, values)
+            for column, values in zip(self.columns, frame.columns, strict=True)
+        }
+        made: pd.DataFrame = pandas.DataFrame(columns, copy=False)
+        return made
+
+
+def _column_of_spec(spec: ColumnSpec) -> ContractColumn:
+    content, dtype = _CONTENTS[spec.type]
+    if content is Content.INTEGER and not spec.required:
+        dtype = "float64"
+    return ContractColumn(name=spec.name, dtype=dtype, content=content, nullable=not spec.required)
+
+
+def write_contract(directory: Path, contract: InputContract) -> None:
+    """Write *contract* into the artefact in *directory*."""
+    path = directory / CONTRACT_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(to_json(contract))
+
+
+def read_contract(directory: Path) -> InputContract | None:
+    """
+    Read the contract of the artefact in *directory*; None for an artefact that was written without a contract.
+
+    Raises:
+        ModelNotLoadable: The file is not a contract.
+    """
+    path = directory / CONTRACT_FILE
+    if not path.is_file():
+        return None
+    try:
+        return from_json(path.read_bytes(), InputContract)
+    except MendelError as error:
+        raise ModelNotLoadable(f"{CONTRACT_FILE} of the artefact cannot be read: {error}") from error
+
+
+def require_pandas() -> Any:
+    """
+    Import pandas.
+
+    Raises:
+        ModelNotLoadable: It is not installed.
+    """
+    try:
+        import pandas as pd  # noqa: PLC0415 - only for models that were fitted on a frame
+    except ImportError as error:
+        raise ModelNotLoadable(
+            "The model was fitted on a pandas frame, and pandas is not installed here.",
+            remedy="Install pandas in the environment of this server.",
+        ) from error
+    return pd
+
+
+def pandas_column(column: ContractColumn, values: NDArray[Any]) -> Any:
+    """Convert one column of a batch to the dtype that the model was fitted on."""
+    pd = require_pandas()
+    if column.content is Content.DATETIME and column.dtype != "object":
+        return _times(pd, column.dtype, values)
+    if column.categories is not None:
+        categories = pd.Index(list(column.categories), dtype=column.categories_dtype)
+        codes = categories.get_indexer_for(pd.Index(values, dtype=object))
+        return pd.Categorical.from_codes(codes, categories=categories, ordered=column.ordered)
+    if column.dtype == INFERRED:
+        return pd.Series(values)
+    if column.dtype == "object":
+        return pd.Series(_python_objects(pd, column, values), dtype=object)
+    if values.dtype == object or not _is_numpy(column.dtype):
+        return pd.array(list(values), dtype=column.dtype)
+    return values.astype(column.dtype, copy=False)
+
+
+def _times(pd: Any, dtype: str, values: NDArray[Any]) -> Any:
+    unit, _, zone = dtype.removeprefix("datetime64[").removesuffix("]").partition(", ")
+    index = pd.DatetimeIndex(values.astype(f"M8[{unit}]"))
+    return index.tz_localize("UTC").tz_convert(zone) if zone else index
+
+
+def _python_objects(pd: Any, column: ContractColumn, values: NDArray[Any]) -> NDArray[Any]:
+    missing = {"nan": np.nan, "NA": pd.NA}.get(column.missing)
+    if column.content is Content.DATETIME:
+        return np.array([missing if time is None else time for time in values.tolist()], dtype=object)
+    if values.dtype != object:
+        values = values.astype(object)
+    gone = [value is None or value != value for value in values]  # noqa: PLR0124 - NaN is null
+    if missing is not None or any(gone):
+        values = values.copy()
+        values[gone] = missing
+    return values
+
+
+def _is_numpy(dtype: str) -> bool:
+    return dtype in _WHOLE_DTYPES or dtype in {"float16", "float32", "float64", "bool"}

@@ -1,0 +1,200 @@
+"""Decode one value of a request by its column of the input contract alone, never by the values beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from mendel.serving.input_contract import Content, ContractColumn
+
+Decode = Callable[[Any], Any]
+"""Gives the value as a batch holds it; raises WrongValue. None never reaches it."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NANOSECOND_YEARS: Final = (1678, 2261)
+_LARGEST_DECIMAL: Final = 400
+
+
+class WrongValue(Exception):
+    """The value does not fit the column; the text completes "Feature X of row N is V; ..."."""
+
+
+def decoder_of(column: ContractColumn) -> Decode:
+    """Give the function that decodes the values of *column*."""
+    return _DECODERS[column.content](column)
+
+
+def wanted(column: ContractColumn) -> str:  # noqa: PLR0911 - a table
+    """Say what a value of *column* must be."""
+    match column.content:
+        case Content.FLOAT:
+            return "a number"
+        case Content.INTEGER:
+            low, high = column.bounds()
+            return "a whole number" if high >= (1 << 63) - 1 else f"a whole number from {low} to {high}"
+        case Content.BOOLEAN:
+            return "true or false"
+        case Content.TEXT:
+            return "text"
+        case Content.DATETIME:
+            return "a time, in ISO 8601 or in seconds since 1970"
+        case Content.DATE:
+            return "a date as 2024-01-31"
+        case Content.DECIMAL:
+            return "a decimal number, as text or number"
+        case _:
+            return "text, a number, true or false"
+
+
+def _float(column: ContractColumn) -> Decode:
+    single = column.dtype == "float32"
+
+    def decode(value: Any) -> float:
+        if type(value) is not float and type(value) is not int:
+            raise WrongValue
+        try:
+            number = float(value)
+        except OverflowError:
+            raise WrongValue("not a finite number") from None
+        if not math.isfinite(number) or (single and abs(number) > _LARGEST_SINGLE):
+            raise WrongValue("not a finite number")
+        return number
+
+    return decode
+
+
+_LARGEST_SINGLE: Final = 3.4028235677973366e38
+"""Below this magnitude a number rounds to a finite single-precision number."""
+
+
+def _integer(column: ContractColumn) -> Decode:
+    low, high = column.bounds()
+
+    def decode(value: Any) -> int:
+        if type(value) is float:
+            if not math.isfinite(value):
+                raise WrongValue("not a finite number")
+            if value != int(value):
+                raise WrongValue
+            value = int(value)
+        if type(value) is not int or not low <= value <= high:
+            raise WrongValue
+        return value
+
+    return decode
+
+
+def _boolean(column: ContractColumn) -> Decode:
+    del column
+
+    def decode(value: Any) -> bool:
+        if type(value) is bool:
+            return value
+        if type(value) in {int, float} and value in {0, 1}:
+            return bool(value)
+        raise WrongValue
+
+    return decode
+
+
+def _text(column: ContractColumn) -> Decode:
+    del column
+
+    def decode(value: Any) -> str:
+        if type(value) is not str:
+            raise WrongValue
+        return value
+
+    return decode
+
+
+def _datetime(column: ContractColumn) -> Decode:
+    parts = column.dtype.removeprefix("datetime64[").removesuffix("]").split(", ")
+    zone = ZoneInfo(parts[1]) if len(parts) > 1 and not parts[1].startswith(("+", "-", "UTC", "utc")) else UTC
+    bounded = parts[0] == "ns"
+    as_object = column.dtype == "object"
+
+    def decode(value: Any) -> Any:
+        try:
+            moment = _moment(value, zone)
+            if bounded and not _NANOSECOND_YEARS[0] <= moment.year <= _NANOSECOND_YEARS[1]:
+                raise WrongValue
+            return moment.replace(tzinfo=None) if as_object else (moment - _EPOCH) // _MICROSECOND
+        except (ValueError, OverflowError, TypeError):
+            raise WrongValue from None
+
+    return decode
+
+
+def _moment(value: Any, zone: Any) -> datetime:
+    """Give the time in UTC; text without a zone is in *zone*."""
+    if type(value) is str:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    if type(value) in {int, float}:
+        return _EPOCH + timedelta(seconds=value)
+    raise WrongValue
+
+
+def _date(column: ContractColumn) -> Decode:
+    del column
+
+    def decode(value: Any) -> date:
+        if type(value) is not str:
+            raise WrongValue
+        try:
+            return date.fromisoformat(value.removesuffix("T00:00:00"))
+        except ValueError:
+            raise WrongValue from None
+
+    return decode
+
+
+def _decimal(column: ContractColumn) -> Decode:
+    del column
+
+    def decode(value: Any) -> Decimal:
+        if type(value) not in {str, int, float}:
+            raise WrongValue
+        text = value if isinstance(value, str) else repr(value)
+        try:
+            if len(text) > _LARGEST_DECIMAL:
+                raise WrongValue
+            number = Decimal(text)
+        except (InvalidOperation, ValueError):
+            raise WrongValue from None
+        if not number.is_finite():
+            raise WrongValue("not a finite number")
+        return number
+
+    return decode
+
+
+def _mixed(column: ContractColumn) -> Decode:
+    del column
+
+    def decode(value: Any) -> Any:
+        if type(value) not in {bool, int, float, str}:
+            raise WrongValue
+        if type(value) is float and not math.isfinite(value):
+            raise WrongValue("not a finite number")
+        return value
+
+    return decode
+
+
+_DECODERS: Final[dict[Content, Callable[[ContractColumn], Decode]]] = {
+    Content.FLOAT: _float,
+    Content.INTEGER: _integer,
+    Content.BOOLEAN: _boolean,
+    Content.TEXT: _text,
+    Content.DATETIME: _datetime,
+    Content.DATE: _date,
+    Content.DECIMAL: _decimal,
+    Content.MIXED: _mixed,
+}

@@ -1,0 +1,327 @@
+"""What a version answers through Mendel is what the model answered to the person who fitted it."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from mendel.drift import Reference
+from mendel.errors import InvalidInput, InvalidRequest
+from mendel.serving import Records, Tensor, Tensors, infer_signature, write_artifact
+from mendel.serving.artifact_loading import load_predictor
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.parity import check_parity
+from mendel.serving.predictor import Predictor
+from mendel.serving.probe_rows import read_probe, wire_value
+from mendel.serving.row_batches import assemble
+from mendel.values.parity import ParityStatus
+
+RNG = np.random.default_rng(0)
+ROWS = 100
+AB = pd.DataFrame({"a": RNG.normal(size=ROWS), "b": RNG.normal(size=ROWS)})
+POSITIVE = (AB["a"] > 0).astype(int)
+
+
+def ratio(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"ratio": frame["debt"] / frame["income"]})
+
+
+def digits(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[["zip"]].astype(str)
+
+
+def hour(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"hour": frame["at"].dt.hour})
+
+
+class Ratio(TransformerMixin, BaseEstimator):
+    """Divides two columns by name."""
+
+    def fit(self, x, y=None):
+        del y
+        self.fitted_ = list(x.columns)
+        return self
+
+    def transform(self, x):
+        return (x["debt"] / x["income"]).to_numpy()[:, None]
+
+
+def served(model: Any, directory: Path, **given: Any) -> tuple[Predictor, InputCodec]:
+    """Write *model*, load it again, and give what answers requests."""
+    write_artifact(model, directory, **given)
+    predictor = load_predictor(directory, digest=None, project=None)
+    return predictor, InputCodec(predictor.descriptor.contract, order=predictor.descriptor.order, max_rows=10_000)
+
+
+def ask(answering: tuple[Predictor, InputCodec], records: list[dict[str, Any]]) -> list[Any]:
+    """Send *records* as JSON."""
+    predictor, codec = answering
+    return predictor.predict(assemble([codec.decode(Records(rows=json.loads(json.dumps(records))))])).predictions
+
+
+def on_the_wire(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {name: wire_value(value) for name, value in zip(frame.columns, row, strict=True)}
+        for row in frame.itertuples(index=False, name=None)
+    ]
+
+
+def agrees(model: Any, frame: pd.DataFrame, directory: Path, **given: Any) -> None:
+    """The served model answers every row as the model itself, together and alone."""
+    answering = served(model, directory, **({"training": frame} | given))
+    fitted_on = list(getattr(model, "feature_names_in_", frame.columns))
+    expected = np.asarray(model.predict(frame[fitted_on]))
+    records = on_the_wire(frame)
+    assert np.allclose(ask(answering, records), expected.tolist(), equal_nan=True)
+    for place in range(min(ROWS, 12)):
+        assert np.allclose(ask(answering, records[place : place + 1])[0], expected[place].tolist())
+    probe, (predictor, codec) = read_probe(directory), answering
+    report = check_parity(probe, codec, predictor.predict, steady=time.perf_counter)
+    assert report.status is ParityStatus.PASSED, report
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(),
+        RandomForestClassifier(n_estimators=3, random_state=0),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        HistGradientBoostingClassifier(max_iter=5),
+    ],
+    ids=["regression", "forest", "scaler", "boosting"],
+)
+@pytest.mark.parametrize("source", ["training", "example", "signature"])
+def test_columns_go_to_the_model_in_the_order_it_was_fitted_on(model, source, tmp_path):
+    """Whatever order data, example or signature have, each answer is the model's own."""
+    model.fit(AB, POSITIVE)
+    swapped = AB[["b", "a"]]
+    given = {
+        "training": {"training": swapped},
+        "example": {"training": None, "input_example": swapped[:5]},
+        "signature": {"training": AB, "signature": infer_signature(swapped)},
+    }[source]
+    agrees(model, AB, tmp_path / "a", **given)
+
+
+@pytest.mark.parametrize("source", ["training", "input_example", "signature"])
+def test_names_that_contradict_the_model_are_refused(source, tmp_path):
+    """Other names than the model was fitted on are refused, and the first is named."""
+    model = LogisticRegression().fit(AB, POSITIVE)
+    other = AB.rename(columns={"b": "c"})
+    given = {"signature": infer_signature(other)} if source == "signature" else {source: other}
+    with pytest.raises(InvalidInput, match="'b'"):
+        write_artifact(model, tmp_path / "a", **given)
+
+
+def test_a_nameless_example_takes_the_names_of_the_model(tmp_path):
+    """A list of rows for a model that was fitted on names announces those names."""
+    model = LogisticRegression().fit(AB, POSITIVE)
+    predictor, _ = served(model, tmp_path / "a", input_example=[[1.0, 1.0]])
+    assert predictor.descriptor.contract.names == ("a", "b")
+
+
+@pytest.mark.parametrize("strategy", ["constant", "most_frequent", "median"])
+def test_a_null_is_the_same_alone_and_in_company(strategy, tmp_path):
+    """Null in a column of numbers is NaN, whatever the other rows of the batch hold."""
+    frame = pd.DataFrame({"sex": ["f", "m"] * 20, "fare": np.arange(40.0), "age": [np.nan, 3.0, 5.0, 60.0] * 10})
+    model = make_pipeline(
+        ColumnTransformer(
+            [("n", SimpleImputer(strategy=strategy, fill_value=0 if strategy == "constant" else None), ["age", "fare"]),
+             ("c", OneHotEncoder(), ["sex"])]
+        ),
+        LogisticRegression(),
+    ).fit(frame, [0, 1, 1, 0] * 10)  # fmt: skip
+    agrees(model, frame, tmp_path / "a")
+
+
+def test_whole_numbers_reach_the_model_as_whole_numbers(tmp_path):
+    """A transformer that writes a whole number as text sees no '.0'."""
+    frame = pd.DataFrame({"zip": np.array([89073, 53111, 24103, 10115] * 10), "x": np.arange(40.0)})
+    model = make_pipeline(
+        FunctionTransformer(digits), OneHotEncoder(handle_unknown="ignore"), LinearRegression()
+    ).fit(frame, [1.0, 2.0, 3.0, 4.0] * 10)  # fmt: skip
+    agrees(model, frame, tmp_path / "a")
+
+
+@pytest.mark.parametrize("first", [FunctionTransformer(ratio), Ratio()], ids=["function", "class"])
+def test_a_model_that_selects_columns_by_name_gets_a_frame(first, tmp_path):
+    """A model of numbers alone that was fitted on a frame is handed a frame if it needs one."""
+    frame = pd.DataFrame({"debt": RNG.uniform(1, 9, ROWS), "income": RNG.uniform(1, 9, ROWS)})
+    model = make_pipeline(first, LogisticRegression()).fit(frame, (frame["debt"] > frame["income"]).astype(int))
+    agrees(model, frame, tmp_path / "a")
+
+
+def test_pandas_output_is_kept(tmp_path):
+    """set_output(transform='pandas') with a selection by name answers as before."""
+    model = make_pipeline(
+        StandardScaler().set_output(transform="pandas"), FunctionTransformer(lambda x: x[["a"]]), LogisticRegression()
+    ).fit(AB, POSITIVE)
+    from mendel.serving.artifact_writer import infer_contract  # noqa: PLC0415
+
+    assert infer_contract(model, signature=None, rows=AB).names == ("a", "b")
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_times_are_times(zone, tmp_path):
+    """A column of times is announced as datetime and reaches the model as such."""
+    frame = pd.DataFrame({"at": pd.date_range("2024-03-30", periods=48, freq="h", tz=zone)})
+    model = make_pipeline(FunctionTransformer(hour), LinearRegression()).fit(frame, np.arange(48.0) % 24)
+    agrees(model, frame, tmp_path / "a")
+    assert infer_signature(frame).inputs[0].type == "datetime"
+
+
+def test_an_epoch_is_a_time(tmp_path):
+    """A number is the seconds since 1970."""
+    frame = pd.DataFrame({"at": pd.date_range("2024-01-01", periods=24, freq="h")})
+    model = make_pipeline(FunctionTransformer(hour), LinearRegression()).fit(frame, np.arange(24.0))
+    answering = served(model, tmp_path / "a", training=frame)
+    assert ask(answering, [{"at": 1704078000}]) == pytest.approx(ask(answering, [{"at": "2024-01-01T03:00:00"}]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestClassifier(n_estimators=3, random_state=0),
+        MultiOutputClassifier(LogisticRegression()),
+        LinearRegression(),
+    ],
+    ids=["forest", "multi-output", "2-D regression"],
+)
+@pytest.mark.parametrize("rows", [3, ROWS])
+def test_several_outputs_are_lists(model, rows, tmp_path):
+    """A model with several outputs answers one list per row, and probabilities per output."""
+    outcomes = np.column_stack([POSITIVE, 1 - POSITIVE, (AB["b"] > 0).astype(int)])
+    model.fit(AB, outcomes)
+    predictor, codec = served(model, tmp_path / "a", training=AB[:rows])
+    outputs = predictor.predict(assemble([codec.decode(Records(rows=on_the_wire(AB)))]))
+    assert np.allclose(outputs.predictions, model.predict(AB))
+    if hasattr(model, "predict_proba"):
+        per_output = np.stack(model.predict_proba(AB), axis=1)
+        assert np.allclose(outputs.probabilities, per_output)
+
+
+def test_single_precision_of_a_constant_is_in_range(tmp_path):
+    """0.1 sent as FP32 or FP16 is 0.1 for the range check and for the log."""
+    frame = pd.DataFrame({"rate": np.full(ROWS, 0.1), "x": AB["a"]})
+    model = LogisticRegression().fit(frame, POSITIVE)
+    _, codec = served(model, tmp_path / "a", training=frame)
+    reference = Reference.from_json((tmp_path / "a" / "mendel" / "reference.json").read_bytes())
+    for datatype, kind in (("FP32", np.float32), ("FP16", np.float16)):
+        tensors = tuple(
+            Tensor(name=name, datatype=datatype, shape=(2,), values=np.array(values, dtype=kind))
+            for name, values in (("rate", [0.1, 0.1]), ("x", [0.5, -0.5]))
+        )
+        batch = assemble([codec.decode(Tensors(tensors=tensors))])
+        assert not reference.out_of_range(batch.table()).any()
+        assert batch.logged[:, 0].tolist() == [0.1, 0.1]
+
+
+NA = [
+    pd.array(["x", None, "y", "x"] * 10, dtype="string"),
+    pd.array([True, None, False, True] * 10, dtype="boolean"),
+    pd.array([1, None, 2, 3] * 10, dtype="Int64"),
+    pd.array([1.5, None, 2.5, 3.5] * 10, dtype="Float64"),
+    pd.Series(["x", None, "y", "x"] * 10, dtype=object),
+    pd.Series([True, "yes", None, False] * 10, dtype=object),
+    pd.Categorical(["x", None, "y", "x"] * 10),
+]
+
+
+class Seen(BaseEstimator):
+    """Answers with the text of what it is handed, so that nothing can hide."""
+
+    def fit(self, x, y=None):
+        del y
+        self.feature_names_in_ = np.array(x.columns, dtype=object)
+        return self
+
+    def predict(self, x):
+        return np.array([f"{x['c'].dtype} {value!r} {type(value).__name__}" for value in x["c"].tolist()])
+
+
+@pytest.mark.parametrize("column", NA, ids=lambda column: str(column.dtype))
+def test_nullable_columns_keep_type_and_null(column, tmp_path):
+    """A null of pandas is null on the wire, and the model sees the dtype and the null that it was fitted with."""
+    frame = pd.DataFrame({"c": column, "x": np.arange(40.0)})
+    model = Seen().fit(frame)
+    answering = served(model, tmp_path / "a", training=frame)
+    assert ask(answering, on_the_wire(frame)) == model.predict(frame).tolist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[9007199254740993, 9007199254740992], [2**63 - 1, -(2**63)], np.array([2**64 - 1, 0], dtype=np.uint64)],
+    ids=["2^53", "int64", "uint64"],
+)
+def test_whole_numbers_stay_exact(values, tmp_path):
+    """Ids above 2^53 reach the model and the log as they were sent."""
+    frame = pd.DataFrame({"c": values, "x": [1.0, 2.0]})
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
+    records = on_the_wire(frame)
+    assert ask(answering, records) == Seen().fit(frame).predict(frame).tolist()
+    logged = assemble([answering[1].decode(Records(rows=records))]).logged
+    assert [int(value) for value in logged[0]] == [int(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "sent"),
+    [
+        ([Decimal("1.10"), Decimal("2.25")], "1.10"),
+        ([Decimal("1.1"), Decimal("2.25")], 1.1),
+        ([date(2024, 1, 31), date(2024, 2, 1)], "2024-01-31"),
+    ],
+    ids=["decimal as text", "decimal as number", "date"],
+)
+def test_decimals_and_dates_are_what_they_were(values, sent, tmp_path):
+    """A Decimal is sent as number or text, a date as ISO 8601."""
+    frame = pd.DataFrame({"c": pd.Series(values, dtype=object)})
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
+    assert ask(answering, [{"c": sent}]) == Seen().fit(frame).predict(frame).tolist()[:1]
+
+
+def test_an_unseen_category_is_missing_as_for_pandas(tmp_path):
+    """A value that is no category reaches the model as a missing category."""
+    frame = pd.DataFrame({"c": pd.Categorical(["x", "y"] * 5)})
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
+    assert ask(answering, [{"c": "z"}]) == ["category nan float"]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    """The name is told."""
+    frame = pd.DataFrame(np.zeros((4, 2)), columns=["a", "a"])
+    with pytest.raises(InvalidInput, match="'a'"):
+        write_artifact(LogisticRegression().fit(frame.to_numpy(), [0, 1, 0, 1]), tmp_path / "a", training=frame)
+
+
+@pytest.mark.parametrize("name", ["prediction", "proba.1", "feature.x", "Größe (cm)"])
+def test_a_feature_may_have_any_name(name, tmp_path):
+    """A feature that is called like a column of the log is watched like any other."""
+    frame = pd.DataFrame({name: AB["a"], "x": AB["b"]})
+    served(LogisticRegression().fit(frame, POSITIVE), tmp_path / "a", training=frame)
+    reference = Reference.from_json((tmp_path / "a" / "mendel" / "reference.json").read_bytes())
+    assert len(reference.inputs) == 2
+
+
+@pytest.mark.parametrize("bad", [3.5, "3", None, 2**63, True], ids=repr)
+def test_what_is_no_whole_number_is_refused(bad, tmp_path):
+    """A column of whole numbers without nulls takes whole numbers of 64 bits only."""
+    frame = pd.DataFrame({"c": [1, 2], "x": [1.0, 2.0]})
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
+    with pytest.raises(InvalidRequest, match="'c'"):
+        ask(answering, [{"c": bad, "x": 1.0}])
