@@ -133,8 +133,7 @@ def _code(classifier: Classifier, directory: Path, tree: ProjectTree) -> ImportG
         tree.refuse(reason)
     if module_files(directory, "mendel")[0]:
         tree.refuse(
-            "the project has a module called mendel, which would hide the package mendel in the "
-            "image; rename the module."
+            "the project has a module called mendel, which would hide Mendel's package in the image; rename the module."
         )
     return graph
 
