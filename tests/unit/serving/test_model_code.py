@@ -73,7 +73,7 @@ def fitted(step):
 
 def answers(directory):
     predictor = load_predictor(directory, digest=None, project=None)
-    return predictor, predictor.predict(frame_of(TABLE, read_mlmodel(directory).signature)).predictions
+    return predictor, predictor.predict(frame_of(TABLE, predictor.descriptor.contract)).predictions
 
 
 def test_a_module_that_is_not_installed_is_pickled_with_the_model(own_modules, tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_two_versions_with_other_code_under_one_name_answer_each_with_its_own(ow
     for module in [m for m in sys.modules if m.partition(".")[0] in {"own_step", "own_package"}]:
         del sys.modules[module]
     predictors = [load_predictor(tmp_path / f"{name}-a", digest=None, project=None) for name in ("first", "second")]
-    frame = frame_of(TABLE, read_mlmodel(tmp_path / "first-a").signature)
+    frame = frame_of(TABLE, predictors[0].descriptor.contract)
     positive = (X[:, 0] > 0).astype(int).tolist()
     assert predictors[0].predict(frame).predictions == positive
     assert predictors[1].predict(frame).predictions == [1 - answer for answer in positive]
