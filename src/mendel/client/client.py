@@ -163,6 +163,12 @@ class Client(ModelRegistering):
         request = lifecycle.Approve(model=one.model, number=one.number, policy=policy, bias=bias)
         return self._call(lifecycle.approve, request)
 
+    def accept_difference(self, ref: str | VersionRef, *, reason: str) -> VersionRecord:
+        """Accept the difference between the served answers of a version and the model's own answers."""
+        one = _version(ref)
+        request = lifecycle.AcceptDifference(model=one.model, number=one.number, reason=reason)
+        return self._call(lifecycle.accept_difference, request)
+
     def record_gate_report(self, ref: str | VersionRef, record: GateRecord) -> None:
         """Keep a gate report; promotion requires a passing one."""
         one = _version(ref)

@@ -35,6 +35,13 @@ class Approve(OneVersion):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptDifference(OneVersion):
+    """Accepts that the served answers of a version differ from the model's own answers, and says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordGateReport(OneVersion):
     """Brings a gate report of a version."""
 
@@ -112,6 +119,19 @@ def history(call: Call, request: OneModel) -> tuple[ProductionPeriod, ...]:
 def approve(call: Call, request: Approve) -> VersionRecord:
     """Set the governance flags of a version."""
     return call.hub.registry.lifecycle.approve(request.ref, policy=request.policy, bias=request.bias, by=call.by)
+
+
+@operation(
+    "POST",
+    "/models/{model}/versions/{number}/parity/accept",
+    scope=Scope.DEPLOY,
+    errors=(VersionNotFound, Conflict, InvalidInput),
+)
+def accept_difference(call: Call, request: AcceptDifference) -> VersionRecord:
+    """Accept the difference between the served answers of a version and the model's own answers."""
+    if not request.reason.strip():
+        raise InvalidInput("A difference is accepted with a reason only.", remedy="Say why in reason.")
+    return call.hub.registry.lifecycle.accept_difference(request.ref, by=call.by, reason=request.reason)
 
 
 @operation("POST", "/models/{model}/versions/{number}/gate-reports", scope=Scope.DEPLOY, errors=(VersionNotFound,))

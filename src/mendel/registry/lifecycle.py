@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from mendel.durable import Clock, StepKey, Transaction
+from mendel.errors import Conflict
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, RolledBack
 from mendel.registry.lookups import require_model, require_version
 from mendel.registry.ports import RegistryStore
@@ -27,7 +28,7 @@ from mendel.registry.stage_transitions import (
     state_of,
 )
 from mendel.registry.transactions import RegistryTransactions
-from mendel.registry.version_records import Approval, VersionRecord
+from mendel.registry.version_records import AcceptedDifference, Approval, VersionRecord
 from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Stage, VersionRef
 
 
@@ -65,6 +66,33 @@ class Lifecycle:
             store.replace_version(approved)
             tx.append(self._transactions.version_event("model.approved", record, by, now, policy=policy, bias=bias))
             return approved
+
+        return self._transactions.write(work)
+
+    def accept_difference(self, ref: VersionRef, *, by: str, reason: str) -> VersionRecord:
+        """
+        Record that a person accepts the difference between served answers and the model's own answers.
+
+        Raises:
+            VersionNotFound: The version does not exist.
+            Conflict: The answers of the version do not differ.
+        """
+        now = self._clock()
+
+        def work(tx: Transaction) -> VersionRecord:
+            store = tx.store(RegistryStore)
+            record = require_version(store, ref)
+            if record.parity is None or record.parity.admits(None):
+                raise Conflict(f"The answers of {ref} do not differ from the model's own; there is nothing to accept.")
+            accepted = AcceptedDifference(difference=record.parity.reason, by=by, at=now, reason=reason)
+            changed = replace(record, accepted=accepted)
+            store.replace_version(changed)
+            tx.append(
+                self._transactions.version_event(
+                    "model.difference_accepted", record, by, now, difference=accepted.difference, reason=reason
+                )
+            )
+            return changed
 
         return self._transactions.write(work)
 

@@ -238,9 +238,12 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
 
     Raises:
         IllegalTransition: The transition is not allowed.
-        Conflict: The transition is allowed only through promote, canary, roll_back or undeploy.
+        Conflict: The served answers of a version in development differ from the model's own answers and no person
+            accepted that, or the transition is allowed only through promote, canary, roll_back or undeploy.
     """
     require_transition(record.stage, after)
+    if record.stage is Stage.DEVELOPMENT and after is not Stage.DEPRECATED:
+        _require_parity(record)
     if after in {Stage.PRODUCTION, Stage.CANARY, Stage.ROLLBACK}:
         verb = {Stage.PRODUCTION: "promote", Stage.CANARY: "canary", Stage.ROLLBACK: "rollback"}[after]
         raise Conflict(
@@ -255,6 +258,16 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
         )
     deployment = _without(state.deployment, record, leaves=after is Stage.DEPRECATED)
     return Plan(changes=(_moved(record, after, "moved"),), deployment=deployment)
+
+
+def _require_parity(record: VersionRecord) -> None:
+    accepted = None if record.accepted is None else record.accepted.difference
+    if record.parity is not None and not record.parity.admits(accepted):
+        raise Conflict(
+            f"{record.ref} cannot leave development: served answers differ from the model's own "
+            f"({record.parity.reason}).",
+            remedy=f"Correct the model, or accept the difference with: mendel parity accept {record.ref} --reason WHY",
+        )
 
 
 def plan_undeployment(state: ModelState, *, deprecate: bool, expected_generation: int | None) -> Plan:

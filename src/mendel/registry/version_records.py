@@ -10,6 +10,7 @@ from typing import Any
 
 from mendel.errors import InvalidValue
 from mendel.values import Digest, ModelName, ServedVersion, Signature, Stage, VersionRef, VersionUuid
+from mendel.values.parity import ParityReport
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
@@ -112,9 +113,19 @@ class Improvement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedDifference:
+    """The difference between served answers and the model's own answers that a person accepted, and why."""
+
+    difference: str
+    by: str
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRecord:
     """
-    A registered version; immutable except stage, governance and image.
+    A registered version; immutable except stage, governance, image and accepted difference.
 
     Attributes:
         artifact_digest: The digest of the served files, without ``data/``.
@@ -123,6 +134,8 @@ class VersionRecord:
         training_fingerprint: The fingerprint of the training rows, independent of the file format, or None.
         reference_digest: The digest of ``mendel/reference.json``; None without training data.
         image: The container image that contains the version, or None.
+        parity: The result of the parity check at registration; None for a version registered without probe rows.
+        accepted: The difference that a person accepted; None when no difference was accepted.
         metadata: The maker's own keys.
     """
 
@@ -158,6 +171,8 @@ class VersionRecord:
     provenance: Provenance = field(default_factory=Provenance)
     expectations: Expectations = field(default_factory=Expectations)
     governance: Governance = field(default_factory=Governance)
+    parity: ParityReport | None = None
+    accepted: AcceptedDifference | None = None
 
     @property
     def status(self) -> VersionStatus:
@@ -194,4 +209,5 @@ class VersionRecord:
             lock_digest=self.lock_digest,
             training_fingerprint=self.training_fingerprint,
             image_digest=None if self.image is None else self.image.digest,
+            accepted_difference=None if self.accepted is None else self.accepted.difference,
         )

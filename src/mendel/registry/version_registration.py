@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from mendel.errors import AlreadyExists, InvalidInput
+from mendel.errors import AlreadyExists, Conflict, InvalidInput, MendelError
 from mendel.registry.lookups import require_version
 from mendel.registry.mlmodel_file import Descriptor
 from mendel.registry.ports import Publication, Published, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registration
 from mendel.registry.version_records import VersionRecord
-from mendel.values import Digest, VersionRef
+from mendel.values import Digest, Stage, VersionRef, from_json
 from mendel.values.directory_trees import file_digest, tree_digest
+from mendel.values.parity import ParityReport
 
 DATA_DIRECTORY = "data"
 _REFERENCE = "mendel/reference.json"
+_PARITY = "mendel/parity.json"
 
 
 def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
@@ -54,6 +56,36 @@ def reference_digest_of(tree: Path) -> Digest | None:
     """Hash the drift reference in *tree*; None without one."""
     path = tree / _REFERENCE
     return file_digest(path) if path.is_file() else None
+
+
+def parity_of(tree: Path) -> ParityReport | None:
+    """
+    Read the result of the parity check in *tree*; None without one.
+
+    Raises:
+        InvalidInput: The file cannot be read.
+    """
+    path = tree / _PARITY
+    if not path.is_file():
+        return None
+    try:
+        return from_json(path.read_bytes(), ParityReport)
+    except MendelError as error:
+        raise InvalidInput(f"{_PARITY} of the artefact cannot be read: {error}") from error
+
+
+def require_parity_of_candidate(stage: Stage, parity: ParityReport | None) -> None:
+    """
+    Check that a version that starts in sandbox answers like its model.
+
+    Raises:
+        Conflict: Its answers differ.
+    """
+    if stage is not Stage.DEVELOPMENT and parity is not None and not parity.admits(None):
+        raise Conflict(
+            f"The version cannot start in {stage}: served answers differ from the model's own ({parity.reason}).",
+            remedy="Register the version in development, or correct the model.",
+        )
 
 
 def begin_registration(
@@ -124,6 +156,7 @@ def version_record(
     published: Published,
     *,
     reference_digest: Digest | None,
+    parity: ParityReport | None,
     now: datetime,
 ) -> VersionRecord:
     """Make the record of the version that *request* registers."""
@@ -160,4 +193,5 @@ def version_record(
         provenance=request.provenance,
         expectations=request.expectations,
         governance=request.governance,
+        parity=parity,
     )

@@ -22,9 +22,11 @@ from mendel.registry.version_registration import (
     begin_registration,
     data_digest_of,
     mark_swept,
+    parity_of,
     publication_of,
     reference_digest_of,
     require_flavor,
+    require_parity_of_candidate,
     version_record,
 )
 from mendel.values import Digest, ModelName, VersionRef, VersionUuid
@@ -65,6 +67,8 @@ class Versions:
             StoreUnavailable: The artefact store does not answer.
         """
         descriptor = require_flavor(read_descriptor(tree), request.flavor)
+        parity = parity_of(tree)
+        require_parity_of_candidate(request.stage, parity)
         pending = PendingRegistration(
             model=request.model,
             idempotency_key=request.idempotency_key or self._transactions.new_id(),
@@ -78,7 +82,13 @@ class Versions:
         with self._locks.of(request.model):
             published = self._artifacts.publish(publication_of(request, pending), tree, data=data)
         record = version_record(
-            request, pending, descriptor, published, reference_digest=reference_digest_of(tree), now=self._clock()
+            request,
+            pending,
+            descriptor,
+            published,
+            reference_digest=reference_digest_of(tree),
+            parity=parity,
+            now=self._clock(),
         )
         registered = self._transactions.write(lambda tx: self._end(tx, pending, record))
         if registered.uuid != published.uuid:  # another process completed the same registration first

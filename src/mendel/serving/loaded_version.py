@@ -36,7 +36,6 @@ from mendel.serving.row_batches import assemble
 from mendel.serving.unregistered_version import is_registered, version_ref
 from mendel.values import ModelName, ReleaseTag, ServedVersion
 from mendel.values.directory_trees import tree_files
-from mendel.values.parity import ParityStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def load_artifact(directory: Path, served: ServedVersion, context: KernelContext
     try:
         codec = codec_of(served, backend.descriptor, context.policy)
         _warm_up(directory, codec, backend)
-        _require_parity(directory, codec, backend, context.steady)
+        _require_parity(directory, codec, backend, context.steady, served.accepted_difference)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
     except BaseException:
@@ -135,9 +134,11 @@ def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> None:
         raise ModelNotLoadable(f"The input example {INPUT_EXAMPLE} cannot be read: {error}.") from error
 
 
-def _require_parity(directory: Path, codec: InputCodec, backend: Backend, steady: Callable[[], float]) -> None:
+def _require_parity(
+    directory: Path, codec: InputCodec, backend: Backend, steady: Callable[[], float], accepted: str | None
+) -> None:
     report = check_parity(read_probe(directory), codec, lambda frame: backend.predict(frame, math.inf), steady=steady)
-    if report.status is ParityStatus.DIFFERS:
+    if not report.admits(accepted):
         raise ModelNotLoadable(
             f"The version does not answer its probe rows as the fitted model did: {report.reason}.",
             remedy="Load the version with the packages that the model was fitted with, or register the model again.",

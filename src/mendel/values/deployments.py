@@ -71,7 +71,8 @@ class ServedVersion:
     The facts about a version that a server needs to load it and to describe it in answers.
 
     ``image_digest`` is the digest of the image that the registry recorded for the version, even when the version is
-    served without an image.
+    served without an image. ``accepted_difference`` is the difference between served answers and the model's own
+    answers that a person accepted.
     """
 
     number: int
@@ -86,6 +87,7 @@ class ServedVersion:
     lock_digest: Digest | None = None
     training_fingerprint: str | None = None
     image_digest: Digest | None = None
+    accepted_difference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,10 @@ class ParityReport:
     rows: int = 0
     singles: int = 0
 
+    def admits(self, accepted: str | None) -> bool:
+        """Tell whether a version with this report may serve, given the difference that a person accepted, if any."""
+        return self.status is not ParityStatus.DIFFERS or self.reason == accepted
+
     @classmethod
     def not_measured(cls, reason: str) -> ParityReport:
         return cls(status=ParityStatus.NOT_MEASURED, reason=reason)

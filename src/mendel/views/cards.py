@@ -182,7 +182,13 @@ def _governance(view: CardView) -> str:
         f"Policy compliance: {_approval(flags.policy_compliant)}",
         f"Bias check: {_approval(flags.bias_check_passed)}",
     ]
-    return _list([*approvals, *gates, *overrides])
+    return _list([*approvals, _parity(view), *gates, *overrides])
+
+
+def _parity(view: CardView) -> str:
+    record = view.record
+    text = f"Parity: {record.parity or 'not measured: the version has no probe rows'}"
+    return text if record.accepted is None else f"{text}; accepted by {record.accepted.by}: {record.accepted.reason}"
 
 
 def _deployment(view: CardView) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -26,10 +27,11 @@ from mendel.errors import InvalidInput, InvalidRequest
 from mendel.serving import Records, Tensor, Tensors, infer_signature, write_artifact
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.input_codec import InputCodec
+from mendel.serving.input_contract import Content, read_contract, write_contract
 from mendel.serving.parity import check_parity
 from mendel.serving.predictor import Predictor
 from mendel.serving.probe_rows import read_probe, wire_value
-from mendel.serving.row_batches import assemble
+from mendel.serving.row_batches import Frame, assemble
 from mendel.values.parity import ParityStatus
 
 RNG = np.random.default_rng(0)
@@ -325,3 +327,76 @@ def test_what_is_no_whole_number_is_refused(bad, tmp_path):
     answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
     with pytest.raises(InvalidRequest, match="'c'"):
         ask(answering, [{"c": bad, "x": 1.0}])
+
+
+def floats_for_whole_numbers(directory: Path) -> None:
+    contract = read_contract(directory)
+    columns = tuple(
+        replace(column, dtype="float64", content=Content.FLOAT) if column.name == "zip" else column
+        for column in contract.columns
+    )
+    write_contract(directory, replace(contract, columns=columns))
+
+
+def another_model(directory: Path) -> None:
+    write_artifact(told_by_everything(FAULTY, sign=-1), directory.parent / "other", training=FAULTY)
+    (file,) = (path for path in directory.glob("model.*"))
+    file.write_bytes((directory.parent / "other" / file.name).read_bytes())
+
+
+def told_by_everything(frame: pd.DataFrame, *, sign: int = 1) -> Any:
+    """Fit a model whose answer depends on each column, its type, and its nulls."""
+    return make_pipeline(
+        ColumnTransformer(
+            [
+                ("zip", make_pipeline(FunctionTransformer(digits), OneHotEncoder(handle_unknown="ignore")), ["zip"]),
+                ("age", SimpleImputer(strategy="mean", add_indicator=True), ["age"]),
+                ("x", "passthrough", ["x"]),
+            ]
+        ),
+        LinearRegression(),
+    ).fit(frame, sign * (frame["x"] + frame["age"].fillna(1000.0) + frame["zip"] / 1e4))
+
+
+FAULTY = pd.DataFrame(
+    {"zip": np.array([89073, 53111, 24103, 10115] * 10), "age": [np.nan, 3.0, 5.0, 60.0] * 10, "x": np.arange(40.0)}
+)
+
+
+@pytest.mark.parametrize("fault", [floats_for_whole_numbers, another_model])
+def test_a_fault_makes_parity_fail(fault, tmp_path):
+    """Whatever changes the answers of an artefact afterwards is found when the artefact is loaded."""
+    served(told_by_everything(FAULTY), tmp_path / "a", training=FAULTY)
+    fault(tmp_path / "a")
+    predictor = load_predictor(tmp_path / "a", digest=None, project=None)
+    codec = InputCodec(predictor.descriptor.contract, order=None, max_rows=100)
+    report = check_parity(read_probe(tmp_path / "a"), codec, predictor.predict, steady=time.perf_counter)
+    assert report.status is ParityStatus.DIFFERS
+    assert report.reason.startswith("row 0")
+
+
+def test_swapped_columns_make_parity_fail(tmp_path):
+    """A contract whose order is not the model's is found."""
+    served(LogisticRegression().fit(AB, POSITIVE), tmp_path / "a", training=AB)
+    contract = read_contract(tmp_path / "a")
+    write_contract(tmp_path / "a", replace(contract, columns=contract.columns[::-1]))
+    predictor = load_predictor(tmp_path / "a", digest=None, project=None)
+    codec = InputCodec(predictor.descriptor.contract, order=None, max_rows=100)
+    report = check_parity(read_probe(tmp_path / "a"), codec, predictor.predict, steady=time.perf_counter)
+    assert report.status is ParityStatus.DIFFERS
+
+
+@pytest.mark.parametrize("fault", ["null is 0", "a library answers otherwise"])
+def test_a_fault_on_the_way_makes_parity_fail(fault, tmp_path):
+    """A null that is read as 0, and a library that answers 1 in 10,000 more, are found."""
+    predictor, codec = served(told_by_everything(FAULTY), tmp_path / "a", training=FAULTY)
+
+    def predict(frame):
+        if fault == "null is 0":
+            columns = tuple(np.nan_to_num(c) if c.dtype == np.float64 else c for c in frame.columns)
+            return predictor.predict(Frame(frame.shape, columns))
+        outputs = predictor.predict(frame)
+        return replace(outputs, predictions=[value * 1.0001 for value in outputs.predictions])
+
+    report = check_parity(read_probe(tmp_path / "a"), codec, predict, steady=time.perf_counter)
+    assert report.status is ParityStatus.DIFFERS

@@ -81,6 +81,11 @@ SECTIONS = (
                 alone="list",
             ),
             Verb("approve", model.approve),
+            Noun(
+                "parity",
+                "Compare served answers with the model's own.",
+                (Verb("show", model.show_parity), Verb("accept", model.accept_parity)),
+            ),
             Verb("stage", model.stage),
             Verb("canary", model.canary),
             Verb("promote", model.promote),

@@ -179,6 +179,28 @@ def approve(
     return Result(record, [f"{record.ref}: approved{' policy' if policy else ''}{' bias' if bias else ''}"])
 
 
+def show_parity(version: Version, *, directory: Directory = None) -> Result:
+    """Show whether served answers equal the model's own."""
+    with hub(directory) as client:
+        record = client.version(version)
+    lines = [f"{record.ref}: parity {record.parity or 'not measured: the version has no probe rows'}"]
+    if record.accepted is not None:
+        lines.append(f"accepted by {record.accepted.by}: {record.accepted.reason}")
+    return Result({"parity": record.parity, "accepted": record.accepted}, lines)
+
+
+def accept_parity(
+    version: Version,
+    *,
+    reason: Annotated[str, option("--reason", metavar="WHY", help="Why the difference is acceptable.")],
+    directory: Directory = None,
+) -> Result:
+    """Accept a version whose served answers differ."""
+    with hub(directory) as client:
+        record = client.accept_difference(version, reason=reason)
+    return Result(record, [f"{record.ref}: the difference is accepted"])
+
+
 def stage(
     version: Version,
     to: Annotated[str, argument("STAGE", "The new stage: development, sandbox, canary or deprecated.")],
