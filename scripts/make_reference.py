@@ -26,48 +26,71 @@ NOTE = "<!-- Made by scripts/make_reference.py; change the code, then run it. --
 MEANINGS = {
     "directory": "The data directory.",
     "hub.host": "The address the hub listens on.",
-    "hub.port": "Its port; 0 takes a free one.",
+    "hub.port": "The port the hub listens on; 0 chooses a free port.",
     "serving.host": "The address every door listens on.",
     "serving.workers": "Worker processes; 0 is one per core, at most `max_workers`.",
-    "serving.max_workers": "Bound on worker processes.",
-    "serving.max_batch_rows": "Most rows in one call of `predict`.",
-    "serving.max_rows": "Most rows in one request.",
-    "serving.max_body_bytes": "Largest body of a request.",
-    "serving.memory_budget_bytes": "What all versions of a server may take, the second copy during a swap included.",
-    "serving.repository_control": (
-        "`none` refuses calls that load or unload a model; `explicit` is read, but this version refuses them, too."
+    "serving.max_workers": "The largest number of worker processes.",
+    "serving.max_batch_rows": "The largest number of rows in one call of `predict`.",
+    "serving.max_rows": "The largest number of rows in one request.",
+    "serving.max_body_bytes": "The largest size of a request body.",
+    "serving.memory_budget_bytes": (
+        "The memory that all versions of a server may use, including the second version during a change of version."
     ),
-    "serving.logging_required": "Whether a request whose rows cannot be logged is refused.",
-    "serving.request_timeout": "How long a request may take, where its caller sets no shorter deadline.",
-    "serving.drain_timeout": "How long requests in flight may take when a version or the server goes.",
-    "serving.max_connection_age": "How long a gRPC connection lives before it is asked to connect again.",
+    "serving.repository_control": (
+        "With `none`, calls that load or unload a model end with an error; `explicit` is accepted but "
+        "has no effect yet."
+    ),
+    "serving.logging_required": "Whether a request ends with an error if its rows cannot be logged.",
+    "serving.request_timeout": "How long a request may take, if the client sets no shorter deadline.",
+    "serving.drain_timeout": "How long a stopping server, or a replaced version, waits for its requests in flight.",
+    "serving.max_connection_age": "The age at which the server asks a gRPC client to open a new connection.",
     "serving.report_every": "How often a server reports its counters to the hub.",
-    "spool.directory": "Where the prediction log waits for the hub; empty means below the data directory.",
-    "rollback.error_rate": "Mean share of requests that fault, above which the criterion triggers.",
-    "rollback.ood_rate": "Mean share of rows out of distribution, above which the criterion triggers.",
-    "rollback.latency_ratio": "How many times the expected p95 the mean p95 may be; measured where one is expected.",
-    "rollback.drift_kl": "Mean KL divergence of features in nats, bias removed, above which the criterion triggers.",
-    "rollback.min_requests": "Below so many requests, error rate, latency and OOD rate are not measured.",
-    "rollback.min_requests_drift": "Below so many requests, drift is not measured by this section.",
-    "rollback.profile": "`classic`: every trigger rolls back. `default`: the cause decides the remedy.",
-    "governance.require": "Flags that a version needs to reach users.",
-    "governance.inherit": "Whether flags pass from the parent version when code, dependencies and signature are equal.",
-    "monitoring.effects.wasserstein": "Smallest distance that matters, in standard deviations of the reference.",
-    "monitoring.effects.js": "Smallest Jensen-Shannon distance of a category feature that matters.",
-    "monitoring.effects.psi": "Smallest population stability index, over about ten groups; agrees where it is set.",
-    "monitoring.effects.kl": "Smallest KL divergence; agrees where it is set.",
-    "monitoring.features.NAME.type": "Its type; inferred from the training data otherwise.",
-    "monitoring.features.NAME.log": "Read and checked; nothing acts on it: `spool.features` in the settings does.",
-    "monitoring.reference": "Read and checked; nothing acts on it.",
-    "retraining.triggers": "Read and checked; nothing acts on it. The table of remedies decides what starts a run.",
-    "retraining.schedule": "Read and checked; nothing acts on it.",
-    "retraining.limits.memory": "Most memory of one job, written `4GiB`.",
-    "retraining.limits.time": "Most time of one job.",
-    "gates.profile": "A named set of bounds; the keys below differ from it where they are given.",
-    "healing.autonomy.rollback": "How far rolling back may go on its own.",
-    "healing.autonomy.retrain": "How far retraining may go on its own; `propose` trains up to the candidate.",
-    "healing.autonomy.promote": "How far promoting a candidate may go on its own, where `retrain` says `act`, too.",
-    "healing.autonomy.notify": "How far telling may go on its own.",
+    "spool.directory": (
+        "The directory in which logged predictions wait for the hub; empty means a directory in the data directory."
+    ),
+    "rollback.error_rate": "The mean share of failed requests above which the criterion triggers.",
+    "rollback.ood_rate": "The mean share of rows out of distribution above which the criterion triggers.",
+    "rollback.latency_ratio": (
+        "The largest allowed ratio of the mean p95 latency to the expected p95 latency, if the version "
+        "has an expected p95."
+    ),
+    "rollback.drift_kl": (
+        "The mean KL divergence of the features (in nats, bias removed) above which the criterion triggers."
+    ),
+    "rollback.min_requests": "The smallest number of requests for which error rate, latency and OOD rate are measured.",
+    "rollback.min_requests_drift": "The smallest number of requests for which this section measures drift.",
+    "rollback.profile": (
+        "With `classic`, every triggered criterion leads to a rollback; with `default`, the cause decides the remedy."
+    ),
+    "governance.require": "The approvals that a version needs before it may serve users.",
+    "governance.inherit": (
+        "Whether a version inherits its parent's approvals if code, dependencies and signature are equal."
+    ),
+    "monitoring.effects.wasserstein": (
+        "The smallest Wasserstein distance that counts as drift, in standard deviations of the reference."
+    ),
+    "monitoring.effects.js": "The smallest Jensen-Shannon distance of a category feature that counts as drift.",
+    "monitoring.effects.psi": (
+        "If set, the smallest population stability index (over about ten groups) that also must be exceeded."
+    ),
+    "monitoring.effects.kl": "If set, the smallest KL divergence that also must be exceeded.",
+    "monitoring.features.NAME.type": "The type of the feature; the default is inferred from the training data.",
+    "monitoring.features.NAME.log": "Accepted but without effect; use `spool.features` in the settings.",
+    "monitoring.reference": "Accepted but without effect.",
+    "retraining.triggers": "Accepted but without effect: `healing.remedies` decides when a retraining starts.",
+    "retraining.schedule": "Accepted but without effect.",
+    "retraining.limits.memory": "The largest memory of one job, for example `4GiB`.",
+    "retraining.limits.time": "The longest time of one job.",
+    "gates.profile": "A named set of bounds; the keys below override single bounds of the profile.",
+    "healing.autonomy.rollback": "What healing may do without approval when the remedy is a rollback.",
+    "healing.autonomy.retrain": (
+        "What healing may do without approval when the remedy is retraining; `propose` allows the "
+        "training of a candidate."
+    ),
+    "healing.autonomy.promote": (
+        "Whether healing may promote a candidate without approval; `act` needs `autonomy.retrain: act`, too."
+    ),
+    "healing.autonomy.notify": "What healing may do without approval when the remedy is a notification.",
 }
 
 
@@ -97,8 +120,8 @@ def cli_page() -> str:
         "# Commands\n",
         NOTE,
         "`mlserver` is the same program under an older name.\n",
-        "A command exits with 0 when it did what it was asked, 1 with a sentence on standard error when it could not,",
-        "and 2 when it was called wrongly.\n",
+        "A command exits with 0 after success, with 1 and an error message on standard error after a failure,",
+        "and with 2 if its arguments are invalid.\n",
     ]
     shown = [((), command_line()), *((words, command) for words, command in commands() if not command.hidden)]
     for words, command in shown:
@@ -131,9 +154,9 @@ def policies_page() -> str:
         "# Policy keys\n",
         NOTE,
         "A policy is YAML with these sections, each of them optional.",
-        "An unknown key is refused, naming the nearest known one.",
+        "An unknown key is an error, which names the nearest known key.",
         "Durations are written `30s`, `5m`, `24h`, `7d`; shares are fractions from 0 to 1.",
-        "How to use them: [policies](../how-to/policies.md).\n",
+        "The page [policies](../how-to/policies.md) describes the use of the keys.\n",
     ]
     for name, kind in POLICIES.items():
         meant = {key: f"{text}" for key, text in _said(Bounds).items()} if name == "gates" else {}
@@ -152,18 +175,24 @@ def settings_page() -> str:
     from mendel.transports.door_table import DOORS  # noqa: PLC0415
 
     others = {
-        "MENDEL_CACHE": "Where wheels, layers and bases are kept; else `$XDG_CACHE_HOME/mendel` or `~/.cache/mendel`.",
+        "MENDEL_CACHE": (
+            "The cache of wheels, layers and base images; default `$XDG_CACHE_HOME/mendel` or `~/.cache/mendel`."
+        ),
         "MENDEL_CONFIG": "The settings file.",
-        "MENDEL_IMAGE_COMMIT": "The project's commit, for a server that answers for an image.",
-        "MENDEL_IMAGE_DIGEST": "The image's digest, which `mendel run` tells the server in it.",
-        "MENDEL_IMAGE_TAG": "The image's release tag, which `mendel run` tells the server in it.",
-        "MENDEL_KEY": "The key that clients and servers show to a hub.",
-        "MENDEL_REGISTRY_HOSTS": "Image registries, with commas, that get the user and password below.",
-        "MENDEL_REGISTRY_INSECURE": "Image registries, with commas, that are talked to without TLS.",
-        "MENDEL_REGISTRY_PASSWORD": "The password for `MENDEL_REGISTRY_HOSTS`.",
-        "MENDEL_REGISTRY_USER": "The user for `MENDEL_REGISTRY_HOSTS`; without, docker's and podman's logins are used.",
-        "MENDEL_SIGNING_PASSWORD": "The password of a signing key.",
-        "MENDEL_URL": "The hub that clients and servers use.",
+        "MENDEL_IMAGE_COMMIT": "The project's commit in the image, shown by the server at `/info`.",
+        "MENDEL_IMAGE_DIGEST": "The image's digest, shown by the server at `/info`; `mendel run` sets this variable.",
+        "MENDEL_IMAGE_TAG": "The image's release tag, shown by the server at `/info`; `mendel run` sets this variable.",
+        "MENDEL_KEY": "The API key that clients and servers send to a hub.",
+        "MENDEL_REGISTRY_HOSTS": (
+            "The hosts of image registries that get the user and password below, separated by commas."
+        ),
+        "MENDEL_REGISTRY_INSECURE": "The hosts of image registries that are used without TLS, separated by commas.",
+        "MENDEL_REGISTRY_PASSWORD": "The password for the registries in `MENDEL_REGISTRY_HOSTS`.",
+        "MENDEL_REGISTRY_USER": (
+            "The user for the registries in `MENDEL_REGISTRY_HOSTS`; the default is the login of docker or podman."
+        ),
+        "MENDEL_SIGNING_PASSWORD": "The password of the signing key's file.",
+        "MENDEL_URL": "The URL of the hub that clients and servers use.",
     }
     for door in DOORS:
         several = door.ports.several

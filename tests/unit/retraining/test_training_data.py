@@ -102,7 +102,7 @@ def read(since=None, production=None, rows=None, **retraining):
     ("have", "coverage", "said"),
     [
         (199, 1.0, "waiting for labels: 199 of 200"),
-        (200, 0.2999, "waiting for labels: a share of 0.30 of 0.30"),
+        (200, 0.2999, "waiting for labels: a share of 0.30 of the rows is labelled, 0.30 is needed"),
         (200, 0.30, None),
     ],
 )

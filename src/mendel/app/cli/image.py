@@ -41,7 +41,8 @@ def build(
     engine: Annotated[
         str,
         option(
-            choices=("oci", "docker", "podman", "buildah"), help="The program that builds; oci is Mendel's own builder."
+            choices=("oci", "docker", "podman", "buildah"),
+            help="The program that builds the image; oci is Mendel's own builder.",
         ),
     ] = "oci",
     platform: Annotated[
@@ -179,7 +180,8 @@ def run(
     volume: Annotated[
         list[str] | None,
         option(
-            metavar="HERE:THERE[:ro]", help="Mount HERE of this machine at THERE in the container; may be repeated."
+            metavar="HERE:THERE[:ro]",
+            help="Mount the path HERE of this machine at the path THERE in the container; may be repeated.",
         ),
     ] = None,
     runner: Annotated[

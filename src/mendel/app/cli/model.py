@@ -66,7 +66,7 @@ def register(
     ] = None,
     data: Annotated[
         Path | None,
-        option(metavar="DIR", help="A directory to store with the version: training.parquet, holdout.parquet."),
+        option(metavar="DIR", help="A directory with training.parquet and holdout.parquet, to store with the version."),
     ] = None,
     task: Annotated[
         str | None, option(help="classification or regression.", show_default="the artefact's task")

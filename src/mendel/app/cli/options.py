@@ -39,7 +39,9 @@ ProjectPath = Annotated[
     Path | None,
     option("--path", metavar="DIR", help="The project's directory.", show_default="this directory, then its parents"),
 ]
-ClassifierName = Annotated[str | None, option("--classifier", metavar="NAME", help="A classifier of the project.")]
+ClassifierName = Annotated[
+    str | None, option("--classifier", metavar="NAME", help="The name of a classifier of the project.")
+]
 Force = Annotated[bool, option("--force", help="Overwrite existing files.")]
 ToolUrl = Annotated[
     str | None,
