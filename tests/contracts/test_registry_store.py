@@ -378,6 +378,13 @@ class TestReports:
         assert self.requests(rows, 5, 7) == 10
         assert self.requests(rows, 10, 20) == 0
 
+    def test_growth_counts_by_arrival(self, rows):
+        """A server whose clock is wrong is seen like any other: what it counted belongs to when its report arrived."""
+        for seq, second in ((1, 2), (2, 4)):
+            rows.add_report(report(seq, second=500, counters=(counted(10 * seq),)), received_at=at(second))
+        assert self.requests(rows, 0, 10) == 20
+        assert self.requests(rows, 3, 10) == 10
+
     def test_a_repeated_report_changes_nothing(self, rows):
         """The same (server, epoch, seq) again is ignored, even with other numbers."""
         self.add(rows, report(1, counters=(counted(10),)), report(1, counters=(counted(99),)))

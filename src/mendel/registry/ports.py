@@ -153,7 +153,8 @@ class RegistryStore(Protocol):
         Store the counters of *report* once per (server, epoch, seq), and the report itself if it is the server's
         newest.
 
-        The newest report has the later ``at``; within one epoch, the higher ``seq``.
+        The newest report has the later ``at``; within one epoch, the higher ``seq``. The report of a new epoch is also
+        newer if its ``seq`` is lower: the server restarted, and its clock may have been set back.
         """
 
     def servers(self) -> tuple[ServerState, ...]:
@@ -163,8 +164,9 @@ class RegistryStore(Protocol):
         """
         Compute how much the counters of *ref* grew within *window*, one element per server and epoch.
 
-        The growth is the last report at or before ``window.end`` minus the last at or before ``window.start``; the last
-        report has the highest ``seq``. A report that arrives late changes later results, but nothing is counted twice.
+        The growth is the last report that arrived at or before ``window.end`` minus the last that arrived at or before
+        ``window.start``; the last report has the highest ``seq``. The servers' own clocks do not matter, and nothing is
+        counted twice.
         """
 
     def prune_reports(self, before: datetime) -> None:

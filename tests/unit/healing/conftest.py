@@ -177,7 +177,6 @@ class House:
     def add_version(self, number, *, stage=Stage.SANDBOX, governance=SIGNED, model=MODEL, **more):
         record = VersionRecord(
             ref=VersionRef(model, number),
-            uuid=VersionUuid(f"m-{number:032x}"),
             run_id=None,
             stage=stage,
             flavor="sklearn",
@@ -185,7 +184,7 @@ class House:
             artifact_digest=Digest(f"sha256:{number:064x}"),
             registered_at=self.clock(),
             governance=governance,
-            **{"idempotency_key": f"{model}-{number}", **more},
+            **{"uuid": VersionUuid(f"m-{number:032x}"), "idempotency_key": f"{model}-{number}", **more},
         )
         self.unit.write(lambda tx: tx.store(RegistryStore).add_version(record))
         return record.ref

@@ -189,7 +189,7 @@ class MemoryRegistryStore:
             line = (report.server, report.epoch, counters.model, counters.version)
             known = self._counters.get(line, ())
             if all(c.seq != report.seq for c in known):
-                added = _Counted(at=report.at, seq=report.seq, counters=counters)
+                added = _Counted(at=received_at, seq=report.seq, counters=counters)
                 self._counters[line] = tuple(sorted((*known, added), key=lambda c: c.seq))
         last = self._servers.get(report.server)
         if last is None or is_newer(report, last.report):

@@ -244,7 +244,8 @@ class SqlRegistryStore:
         this = (counters.c.server == report.server) & (counters.c.epoch == report.epoch)
         known = select(counters.c.seq).where(this, counters.c.seq == report.seq).limit(1)
         if report.counters and self._connection.execute(known).first() is None:
-            self._connection.execute(insert(counters), [_counted(report, counted) for counted in report.counters])
+            rows = [_counted(report, counted, received_at) for counted in report.counters]
+            self._connection.execute(insert(counters), rows)
         last = self._one(ServerReport, servers, servers.c.server == report.server)
         if last is None or is_newer(report, last):
             row = {"epoch": report.epoch, "received_at": to_micros(received_at), "body": _text(report)}
@@ -341,14 +342,14 @@ def _changing(record: VersionRecord) -> dict[str, Any]:
     }
 
 
-def _counted(report: ServerReport, counted: VersionCounters) -> dict[str, Any]:
+def _counted(report: ServerReport, counted: VersionCounters, received_at: datetime) -> dict[str, Any]:
     return {
         "server": report.server,
         "epoch": report.epoch,
         "model": counted.model,
         "version": counted.version,
         "seq": report.seq,
-        "at": to_micros(report.at),
+        "at": to_micros(received_at),
         "body": _text(counted),
     }
 
