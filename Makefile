@@ -42,7 +42,9 @@ test: $(READY)  ## Run every test, in parallel, races alone after it (PYTEST='-k
 	-@scripts/install_test_programs.sh
 	$(BIN)/python scripts/run_tests.py $(PYTEST)
 
+# atheris has wheels for Linux on x86-64 only; elsewhere its tests skip and say so.
 soak: $(READY)  ## Run the long random tests, each for so many seconds: make soak SECONDS=600
+	-@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/fuzz.txt
 	MENDEL_SOAK_SECONDS=$(SECONDS) $(BIN)/pytest --part=soak --timeout=0 $(PYTEST)
 
 unit: $(READY)  ## Run the fast tests: units and contracts

@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml into hash-pinned requirements files without index addresses: base, hub, dev and uv."""
+"""Resolve pyproject.toml into hash-pinned requirements files without index addresses: base, hub, dev, fuzz and uv."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def main() -> None:
     extras = [part for extra in ("hub", "build") for part in ("--extra", extra)]
     compile_to("dev", *extras, "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
     compile_to("wheel", "requirements/wheel.in", "-c", "requirements/dev.txt")
+    compile_to("fuzz", "requirements/fuzz.in", "-c", "requirements/dev.txt")
     compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
 
 
