@@ -61,7 +61,7 @@ def _kind(error: BaseException) -> str:
 
 
 def _locations(error: BaseException) -> Iterator[str]:
-    while isinstance(error, BaseExceptionGroup):
+    while isinstance(error, BaseExceptionGroup) and error.exceptions[0].__traceback__ is not None:
         error = error.exceptions[0]
     innermost: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
     trace = error.__traceback__

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from mendel.drift import Reference, input_name
 from mendel.durable import Clock
 from mendel.errors import MendelError, ModelError, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
+from mendel.resilience import fault_of
 from mendel.serving.batching import PendingRequest
 from mendel.serving.ports import Backend, PredictionSink
 from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, RequestOrigin, block_of
@@ -21,6 +23,8 @@ from mendel.serving.predictor import Outputs
 from mendel.serving.response_format import Body
 from mendel.serving.row_batches import Frame, assemble
 from mendel.values import Table, to_micros
+
+_log = structlog.get_logger("mendel.models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class BatchRun:
         error: ModelError | None,
     ) -> list[Outcome]:
         ood = None if self.reference is None else self.reference.out_of_range(_named_as_inputs(frame))
-        ids = self._record(tickets, frame, outputs, error, ood)
+        ids = self._record(tickets, frame, outputs, None if error is None else self._logged(error, tickets), ood)
         if ids is None and self.required:
             refusal = StoreUnavailable(
                 "The prediction log accepts no rows, and serving.logging_required is true.",
@@ -94,12 +98,34 @@ class BatchRun:
             return [_failed(error, 0 if ood is None else int(ood.sum()))]
         return _shares(tickets, outputs, ids, ood)
 
+    def _logged(self, error: ModelError, tickets: Sequence[PendingRequest[Outcome]]) -> str:
+        """
+        Log *error*, and give its text for the prediction log.
+
+        The message of an exception that the model raised may quote the row, which the log may have to hash or drop:
+        only the caller gets it.
+        """
+        version = self.whose(tickets[0].shadow)
+        cause = error.__cause__
+        fault = fault_of(error if cause is None else cause)
+        _log.error(
+            "model_fault",
+            model=str.__str__(version.model),
+            version=version.served.number,
+            fault=fault.kind,
+            at=fault.at,
+            correlation_id=tickets[0].correlation_id or None,
+        )
+        if cause is None:
+            return error.message
+        return f"The model raised {fault.kind} at {fault.at.partition(' < ')[0]}."
+
     def _record(
         self,
         tickets: Sequence[PendingRequest[Outcome]],
         frame: Frame,
         outputs: Outputs | None,
-        error: ModelError | None,
+        error: str | None,
         ood: NDArray[np.bool_] | None,
     ) -> list[str] | None:
         if self.sink is None:
@@ -116,9 +142,7 @@ class BatchRun:
             )
             for ticket in tickets
         ]
-        executed = ExecutedBatch(
-            frame=frame, outputs=outputs, error=None if error is None else str(error), ood=ood, ids=ids, micros=micros
-        )
+        executed = ExecutedBatch(frame=frame, outputs=outputs, error=error, ood=ood, ids=ids, micros=micros)
         return id_texts(ids) if self.sink.append(block_of(self.whose(tickets[0].shadow), origins, executed)) else None
 
 

@@ -30,11 +30,14 @@ class LogWriter:
 
     Args:
         render: Formats an event as a line; called in the writer's thread.
-        repeated: Makes the event that counts a fault's repetitions, with the fields of the log style.
+        stamped: Adds the fields of the log style to an event of the writer itself.
+        limited: Loggers whose equal events are written once a minute, because callers cause them.
     """
 
-    def __init__(self, render: Callable[[Event], str], *, stamped: Callable[[Event], Event]) -> None:
-        self._render, self._stamped = render, stamped
+    def __init__(
+        self, render: Callable[[Event], str], *, stamped: Callable[[Event], Event], limited: frozenset[str]
+    ) -> None:
+        self._render, self._stamped, self._limited = render, stamped, limited
         self._events: queue.Queue[Event | None] = queue.Queue(_WAITING)
         self._repeats = FaultRepeats()
         self._dropped = 0
@@ -74,14 +77,14 @@ class LogWriter:
             self._write_counts()
 
     def _is_first(self, event: Event) -> bool:
-        if FAULT not in event:
+        if FAULT not in event and str(event.get("logger", "")).partition(".")[0] not in self._limited:
             return True
-        kind = (str(event["event"]), str(event[FAULT]), str(event.get("at", "")))
+        kind = (str(event["event"]), str(event.get(FAULT, "")), str(event.get("at", "")))
         return self._repeats.first(kind, time.monotonic())
 
     def _write_counts(self, until: float | None = None) -> None:
         for (told, *fault), times in self._repeats.due(until or time.monotonic()):
-            fields = dict(zip((FAULT, "at"), fault, strict=False))
+            fields = {name: value for name, value in zip((FAULT, "at"), fault, strict=False) if value}
             self._write(self._stamped({"event": "repeated", "of": told, **fields, "times": times}))
         if self._dropped:
             dropped, self._dropped = self._dropped, 0

@@ -63,7 +63,9 @@ def write_log(style: LogStyle) -> None:
     A thread renders and writes the lines. Exceptions are written as type and code location, without their message.
     """
     chain, lowest = _enrichments(style), getattr(logging, style.level)
-    writer = LogWriter(_renderer(style), stamped=lambda event: _enriched(chain, "error", event))
+    writer = LogWriter(
+        _renderer(style), stamped=lambda event: _enriched(chain, "error", event), limited=_HANDLE_REQUESTS
+    )
     former = _WRITERS.pop() if _WRITERS else None
     _WRITERS.append(writer)
     structlog.configure(
