@@ -37,9 +37,11 @@ MEANINGS = {
         "The memory that all versions of a server may use, including the second version during a change of version."
     ),
     "serving.repository_control": (
-        "With `none`, calls that load or unload a model end with an error; `explicit` is accepted but "
-        "has no effect yet."
+        "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
+        "calls end with an error."
     ),
+    "serving.model_roots": "The directories below which a model may be loaded by path; empty: no path is accepted.",
+    "serving.load_timeout": "The time in which a version must load; a longer load has failed.",
     "serving.logging_required": "Whether a request ends with an error if its rows cannot be logged.",
     "serving.request_timeout": "How long a request may take, if the client sets no shorter deadline.",
     "serving.drain_timeout": "How long a stopping server, or a replaced version, waits for its requests in flight.",

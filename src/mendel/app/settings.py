@@ -92,9 +92,11 @@ class ServingSettings:
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
     memory_budget_bytes: int | None = None
-    repository_control: Literal["none", "explicit"] = "none"
+    repository_control: Literal["off", "explicit"] = "off"
+    model_roots: tuple[str, ...] = ()
     logging_required: bool = False
     request_timeout: timedelta = timedelta(seconds=30)
+    load_timeout: timedelta = timedelta(minutes=5)
     drain_timeout: timedelta = timedelta(seconds=30)
     max_connection_age: timedelta = timedelta(minutes=5)
     report_every: timedelta = timedelta(seconds=2)
@@ -107,7 +109,7 @@ class ServingSettings:
         _require(self.workers >= 0, f"serving.workers must be 0 or more, not {self.workers}")
         for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
             _require(getattr(self, name) >= 1, f"serving.{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("request_timeout", "max_connection_age", "report_every"):
+        for name in ("request_timeout", "load_timeout", "max_connection_age", "report_every"):
             _require(getattr(self, name) > timedelta(0), f"serving.{name} must be longer than 0")
 
     @property
@@ -194,8 +196,8 @@ def _layers(
     if file is not None and not file.is_file():
         raise InvalidSettings(f"The settings file {file} does not exist.", remedy="Correct --config or MENDEL_CONFIG.")
     if path.is_file():
-        yield _with_doors_off(_read_file(path, environment)), str(path)
-    yield _with_doors_off(_from_environment(environment)), "environment"
+        yield _with_off(_read_file(path, environment)), str(path)
+    yield _with_off(_from_environment(environment)), "environment"
     yield _nest({key: value for key, value in flags.items() if value is not None}), "flag"
 
 
@@ -230,14 +232,15 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return _nest(found)
 
 
-def _with_doors_off(tree: dict[str, Any]) -> dict[str, Any]:
-    """*tree*, with no port for a door that is ``off``, which YAML reads as false."""
+def _with_off(tree: dict[str, Any]) -> dict[str, Any]:
+    """*tree*, with no port for a door that is ``off``, and with the word itself elsewhere; YAML reads it as false."""
     serving = tree.get("serving")
     if not isinstance(serving, dict):
         return tree
     single = [door.ports.key for door in DOORS if not door.ports.several]
-    off = [key for key in single if serving.get(key) is False or serving.get(key) == "off"]
-    return {**tree, "serving": {**serving, **dict.fromkeys(off)}}
+    closed = dict.fromkeys(key for key in single if serving.get(key) is False or serving.get(key) == "off")
+    control = {"repository_control": "off"} if serving.get("repository_control") is False else {}
+    return {**tree, "serving": {**serving, **closed, **control}}
 
 
 def _listed(text: str) -> list[str]:
@@ -250,6 +253,7 @@ def _paired(text: str) -> dict[str, str]:
 
 _FROM_TEXT: dict[str, Callable[[str], object]] = {
     **{f"serving.{door.ports.key}": _listed for door in DOORS if door.ports.several},
+    "serving.model_roots": _listed,
     "spool.features": _paired,
 }
 """Keys whose values have parts: ``8008, 8000``; ``age=keep, name=hash``."""

@@ -24,8 +24,9 @@ from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour
 from mendel.serving.flavours.project_classifier import TrainedClassifier
 from mendel.serving.input_codec import frame_of
 from mendel.serving.kernel import Kernel
-from mendel.serving.metrics import render, version_counters
+from mendel.serving.metrics import count_swap, render, version_counters
 from mendel.serving.mlmodel import Mlmodel, read_mlmodel
+from mendel.serving.model_roots import model_directory, model_from_directory
 from mendel.serving.packed_code import carries_code
 from mendel.serving.plain_json import (
     PlainRequest,
@@ -121,6 +122,7 @@ __all__ = [
     "carries_code",
     "check_depth",
     "check_levels",
+    "count_swap",
     "event_time_of",
     "flavour_for",
     "flavour_of",
@@ -131,6 +133,8 @@ __all__ = [
     "key_of",
     "load_predictor",
     "malformed",
+    "model_directory",
+    "model_from_directory",
     "model_name_of",
     "output_specs",
     "output_tensors",

@@ -176,14 +176,11 @@ class Check:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
     """
-    The readiness of a kernel for inference requests.
+    Whether requests are welcome, and which checks say no.
 
-    A kernel is ready when every deployed model has a loaded version that predicted its input example. A kernel may be
-    ready while it still serves an older version than desired; see ``ModelConvergence``.
-
-    Attributes:
-        state: ``created``, ``starting``, ``ready``, ``degraded``, ``draining`` or ``stopped``. A degraded kernel is
-            ready, but a newer version could not be loaded or predictions are not logged.
+    A server is ready from the moment on in which each deployed model had either served or failed to load here. Each
+    model then answers for itself: a model whose check fails degrades the server and does not make the server unready.
+    Convergence on the desired state is reported apart.
     """
 
     state: str
@@ -191,8 +188,8 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """True when every check passed and the state is ``ready`` or ``degraded``."""
-        return self.state in {"ready", "degraded"} and all(check.passed for check in self.checks)
+        """Whether the server has started and does not drain."""
+        return self.state in {"ready", "degraded"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,17 +210,30 @@ class VersionStatus:
     breaker: str
     loaded_at: datetime
     footprint_bytes: int
+    memory_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """The status of one model in a kernel; ``error`` says why a version could not be loaded, None without failure."""
+    """
+    One deployed model on this kernel.
+
+    Attributes:
+        ready: Every version on a route is loaded and lives, and the server has started.
+        unloaded: A caller of a door unloaded the model.
+        generation_desired: None while this process waits for the model's artefact.
+        failed_version: The version that could not be loaded.
+        error: Why a version could not be loaded, or why the model does not serve.
+    """
 
     model: ModelName
-    generation_desired: int
+    ready: bool
+    unloaded: bool
+    generation_desired: int | None
     generation_serving: int
     version_serving: int | None
     versions: tuple[VersionStatus, ...] = ()
+    failed_version: int | None = None
     error: str | None = None
 
 

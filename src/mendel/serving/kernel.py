@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,7 @@ from mendel.serving.external_predictions import external_prediction_block
 from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployments
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.meters import DoorMeter
-from mendel.serving.metrics import BREAKER_OPEN, REJECTED, TIMEOUT
+from mendel.serving.metrics import BREAKER_OPEN, MEMORY, REJECTED, TIMEOUT
 from mendel.serving.model_lookup import ModelLookup
 from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
@@ -49,7 +49,6 @@ from mendel.serving.unregistered_version import is_registered
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
 
 _KEEPS_NO_LOG = "This server keeps no prediction log, because the project that it serves has no registered version."
-_PROMOTE = "Promote, deploy or roll back a version; servers load the versions that are deployed."
 _SOON = timedelta(seconds=1)
 _HOW_TO_LOG = "Register the version, promote it, and serve it with a hub."
 
@@ -136,8 +135,9 @@ class Kernel:
         """
         Load the versions that *state* names, route new requests to them, and unload the versions that it omits.
 
-        Requests are answered without interruption meanwhile. When a version cannot be loaded, the old versions keep
-        serving and the result reports the error; call :meth:`apply` again with the same state to retry.
+        Requests are answered without interruption meanwhile. A newer state replaces one that is still being applied, at
+        once. When a version cannot be loaded, the old versions keep serving and the result reports the error; call
+        :meth:`apply` again with the same state to retry.
 
         Args:
             fetch: Gives the directory of the artefact with a digest; called in a thread; may raise any MendelError.
@@ -148,21 +148,48 @@ class Kernel:
         self._keys = dict(state.key_hashes)
         return await self._deployments.apply(state, fetch)
 
-    def expect(self, models: Iterable[ModelName]) -> None:
+    def expect(self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = ()) -> None:
         """
         Declare that *models* are deployed, before :meth:`apply` has loaded them.
 
         Until they are loaded, requests for *models* fail with NotReady instead of ModelNotFound.
+
+        Args:
+            models: Every deployed model, with the error of the last attempt to fetch its artefact; None without one.
+            unloaded: The models that callers unloaded.
         """
-        self._deployments.expect(models)
+        self._deployments.expect(models, unloaded=unloaded)
 
-    async def load(self, model: ModelName) -> None:
-        """Load the deployed versions of *model* in this process again, after :meth:`unload`."""
-        await self._deployments.load(model)
+    @property
+    def convergence(self) -> tuple[ModelConvergence, ...]:
+        """How far each deployed model has converged now."""
+        return tuple(self._deployments.convergence.values())
 
-    async def unload(self, model: ModelName) -> None:
-        """Unload *model* in this process when its requests in flight have ended; :meth:`load` loads the model again."""
-        await self._deployments.unload(model)
+    @property
+    def revision(self) -> int | None:
+        """The revision of the desired state that every model has tried to reach last; None before the first."""
+        return self._deployments.revision
+
+    async def load(self, model: ModelName) -> ModelConvergence:
+        """
+        Load the deployed versions of *model* in this process again; the result reports a version that failed.
+
+        Raises:
+            ModelNotFound: No such model is deployed.
+        """
+        return await self._deployments.load(model)
+
+    async def unload(self, model: ModelName) -> int | None:
+        """
+        Unload *model* in this process when its requests in flight have ended; :meth:`load` loads the model again.
+
+        Returns:
+            By how many bytes the resident memory of the process shrank; None where the system does not tell.
+
+        Raises:
+            ModelNotFound: No such model is deployed.
+        """
+        return await self._deployments.unload(model)
 
     def correlation_id(self, request_id: str | None, traceparent: str | None) -> str:
         """Give the correlation id of a request; empty when ``policy.correlation_ids`` is False."""
@@ -280,20 +307,28 @@ class Kernel:
         Give the object that loads and unloads models at a caller's request.
 
         Raises:
-            Forbidden: The setting ``serving.repository_control`` is ``none``.
-            Unsupported: The setting is ``explicit``, but this version of Mendel cannot load or unload on request.
+            Forbidden: ``serving.repository_control`` is ``off``.
+            Unsupported: This kernel belongs to no server whose processes could converge.
         """
-        if self.repository is not None:
-            return self.repository
-        if self.policy.repository_control == "none":
+        if self.policy.repository_control == "off":
             raise Forbidden(
-                "This server refuses to load or unload models on request: serving.repository_control is 'none'.",
-                remedy=_PROMOTE,
+                "This server refuses to load or unload models on request: serving.repository_control is 'off'.",
+                remedy="Set it to explicit, or promote, deploy or roll back a version: servers load what is deployed.",
             )
-        raise Unsupported(
-            "This version of Mendel cannot load or unload models on request, although serving.repository_control is "
-            "'explicit'.",
-            remedy=_PROMOTE,
+        if self.repository is None:
+            raise Unsupported("This kernel loads and unloads nothing on request.")
+        return self.repository
+
+    def memory_bytes(self, model: str, version: int | None = None) -> int:
+        """
+        By how much resident memory grew while the loaded versions of *model*, or this one, were loaded.
+
+        The sum over all processes that share the counters; 0 also where the system does not tell.
+        """
+        wanted = {"model": str(model)} if version is None else {"model": str(model), "version": str(version)}
+        totals = self.counters.totals().items()
+        return sum(
+            sum(cells) for line, cells in totals if line.name == MEMORY.name and wanted.items() <= set(line.labels)
         )
 
     def served(self, model: str | None, version: int | None = None) -> LoadedVersion:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Final
 
-from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage, NotSwappable
+from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage
+from mendel.serving.artifact_loads import ArtifactLoads, Fetch
 from mendel.serving.entities import ImageIdentity
-from mendel.serving.loaded_version import KernelContext, LoadedArtifact, LoadedVersion, footprint, load_artifact
-from mendel.serving.metrics import LOAD_TIME, LOADED, SWAPS, Histogram, series
+from mendel.serving.loaded_version import KernelContext, LoadedVersion
+from mendel.serving.metrics import LOAD_TIME, LOADED, Histogram, series
+from mendel.serving.process_memory import resident_bytes, return_free_memory
 from mendel.serving.unregistered_version import is_registered
-from mendel.values import Deployment, DesiredModel, DesiredState, Digest, ModelConvergence, ModelName, ServedVersion
+from mendel.values import Deployment, DesiredModel, DesiredState, ModelConvergence, ModelName, ServedVersion
 
-Fetch = Callable[[Digest], Path]
-_OF_PROJECT = "mendel"
+_OF_PROJECT: Final = "mendel"
+_NAMED: Final = 5
+"""So many models that are still loading are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,46 +65,96 @@ class _Failures:
             self.at_fault = _is_at_fault(error)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """The models of the last desired state, and the function that gives the directory of an artefact."""
+    """The state that was desired last, and how its artefacts are fetched."""
 
     fetch: Fetch
-    models: dict[ModelName, DesiredModel] = field(default_factory=dict)
+    models: Mapping[ModelName, DesiredModel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Aim:
+    """The task in which one model converges on *desired*, or frees its memory where it is *unloaded* by request."""
+
+    desired: DesiredModel
+    unloaded: bool
+    task: asyncio.Task[None]
 
 
 class LoadedDeployments:
     """
     The loaded versions of one process.
 
-    ``table`` maps model names to deployments. Each change replaces the whole mapping, so a reader that keeps a
-    reference to the mapping sees one consistent state.
+    Each model converges in a task of its own: a model that loads slowly, or for which a newer deployment comes while it
+    loads, keeps no other model waiting.
+
+    ``table`` is one reference: whoever took it sees one state, before a swap or after.
     """
 
     def __init__(self, context: KernelContext) -> None:
         self._context = context
-        self._applying = asyncio.Lock()
-        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mendel-loader")
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._unloaded: set[ModelName] = set()
+        self._loads = ArtifactLoads(context, used_bytes=self._used_bytes)
+        self._aims: dict[ModelName, _Aim] = {}
+        self._retiring: dict[asyncio.Task[None], ModelName] = {}
+        self._unloaded: frozenset[ModelName] = frozenset()
+        self._freed: dict[ModelName, int | None] = {}
         self._wanted: _Wanted | None = None
-        self._expected: frozenset[str] | None = None
+        self._expected: Mapping[ModelName, str | None] | None = None
+        self._started = False
         self._loaded = context.counters.reserve(series(LOADED))
         self._load_time = Histogram(context.counters, LOAD_TIME)
         self.table: Mapping[str, LoadedDeployment] = MappingProxyType({})
         self.convergence: dict[ModelName, ModelConvergence] = {}
         self.revision: int | None = None
 
-    def expect(self, models: Iterable[ModelName]) -> None:
-        """Set the names of all deployed models before :meth:`apply` loads them."""
-        self._expected = frozenset(models)
+    def expect(self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = ()) -> None:
+        """
+        Know all deployed models before they can be applied.
 
-    def unloaded_models(self) -> frozenset[str] | None:
-        """Give the names of the deployed models without a loaded version; None when no desired state is known yet."""
+        Args:
+            models: Every deployed model; with the reason where its artefact cannot be fetched.
+            unloaded: Those that are not to be loaded, because a caller of a door unloaded them.
+        """
+        self._expected = dict(models)
+        self._unloaded = frozenset(unloaded)
+
+    def models(self) -> frozenset[ModelName] | None:
+        """Every deployed model, loaded or not; None while nobody has said which are deployed."""
         if self._expected is None and self._wanted is None:
             return None
-        wanted = frozenset[str]() if self._wanted is None else frozenset[str](self._wanted.models)
-        return (wanted | (self._expected or frozenset())) - self.table.keys()
+        return frozenset(self._expected or ()) | frozenset(() if self._wanted is None else self._wanted.models)
+
+    def starting(self) -> str | None:
+        """
+        Why this process has not started to serve; None from the moment on in which it had.
+
+        It has once each deployed model either serves or has failed to load here, or is not to be loaded.
+        """
+        if self._started:
+            return None
+        models = self.models()
+        if models is None or self._wanted is None:
+            return "it does not know yet which models are deployed"
+        waiting = sorted(name for name in models if self.why_not_serving(name) is None and not self._serves(name))
+        if waiting:
+            more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+            return f"not loaded yet: {', '.join(waiting[:_NAMED])}{more}"
+        self._started = True
+        return None
+
+    def why_not_serving(self, model: str) -> str | None:
+        """Why the deployed *model* does not serve here: it failed to load, or died; None while it serves or loads."""
+        hosted = self.table.get(model)
+        if hosted is not None:
+            return hosted.died
+        name = ModelName(model)
+        report = self.convergence.get(name)
+        return (report and report.error) or (self._expected or {}).get(name)
+
+    def _serves(self, model: ModelName) -> bool:
+        hosted = self.table.get(model)
+        return hosted is not None and (hosted.serving or model in self._unloaded)
 
     def is_deployed(self, model: ModelName, number: int) -> bool:
         """Tell whether the desired state of *model* contains version *number*, loaded or not."""
@@ -110,67 +162,117 @@ class LoadedDeployments:
         return desired is not None and number in desired.deployment.versions
 
     async def apply(self, state: DesiredState, fetch: Fetch) -> tuple[ModelConvergence, ...]:
-        """Load the versions that *state* names; finish and unload models that *state* does not name."""
-        async with self._applying:
-            self._wanted = _Wanted(fetch, {desired.deployment.model: desired for desired in state.models})
-            for name in [name for name in self.table if name not in self._wanted.models]:
-                self._drop(ModelName(name))
-            for desired in state.models:
-                self.convergence[desired.deployment.model] = await self._converge(desired, fetch)
-            self.convergence = {name: self.convergence[name] for name in self._wanted.models}
+        """
+        Converge on *state*; models that it no longer names are drained and closed.
+
+        A call during another one takes its place at once; both return when every model has converged on the newest.
+        """
+        models = {desired.deployment.model: desired for desired in state.models}
+        wanted = self._wanted = _Wanted(fetch=fetch, models=models)
+        for gone in self._aims.keys() - models.keys():
+            self._aims.pop(gone).task.cancel()
+            self._loads.abandon(gone)
+        for hosted in [hosted for name, hosted in self.table.items() if name not in models]:
+            self._drop(hosted.deployment.model)
+        self.convergence = {
+            name: _received(desired.deployment, self.convergence.get(name)) for name, desired in wanted.models.items()
+        }
+        for desired in state.models:
+            self._aim(desired, fetch)
+        await self._reached()
+        if self._wanted is wanted:
             self.revision = state.revision
-            return tuple(self.convergence.values())
+        return tuple(self.convergence.values())
 
-    async def unload(self, model: ModelName) -> None:
-        """Unload all versions of *model* and keep the desired state, so that :meth:`load` can load them again."""
-        async with self._applying:
-            hosted = self._known(model)
-            self._unloaded.add(model)
-            self._swap(replace(hosted, versions={}))
-            await self._settled()
+    async def unload(self, model: ModelName) -> int | None:
+        """
+        Give the memory of *model* back; what is desired of it stays, and :meth:`load` brings it again.
 
-    async def load(self, model: ModelName) -> None:
-        """Load the desired versions of *model* again; ``convergence`` reports a version that cannot be loaded."""
-        async with self._applying:
-            self._known(model)
-            self._unloaded.discard(model)
-            if self._wanted is not None:
-                self.convergence[model] = await self._converge(self._wanted.models[model], self._wanted.fetch)
+        Gives by how many bytes the resident memory of the process shrank; None where that cannot be measured.
+        """
+        desired, fetch = self._desired(model)
+        self._unloaded |= {model}
+        self._aim(desired, fetch)
+        await self._reached(model)
+        return self._freed.get(model)
+
+    async def load(self, model: ModelName) -> ModelConvergence:
+        """Bring back what is desired of *model*; raises nothing for a version that fails, which convergence reports."""
+        desired, fetch = self._desired(model)
+        self._unloaded -= {model}
+        self._aim(desired, fetch)
+        await self._reached(model)
+        return self.convergence[model]
 
     async def close(self) -> None:
-        """Unload all versions and wait for the end of their requests in flight."""
-        async with self._applying:
-            for name in list(self.table):
-                self._drop(ModelName(name))
-            await self._settled()
-            self._loader.shutdown(wait=False)
+        """Retire everything and wait for it."""
+        for name, aim in self._aims.items():
+            aim.task.cancel()
+            self._loads.abandon(name)
+        await asyncio.gather(*(aim.task for aim in self._aims.values()), return_exceptions=True)
+        for hosted in list(self.table.values()):
+            self._drop(hosted.deployment.model)
+        await asyncio.gather(*self._retiring)
 
     def is_unloaded(self, model: ModelName) -> bool:
         """Tell whether :meth:`unload` unloaded *model*."""
         return model in self._unloaded
 
-    def _known(self, model: ModelName) -> LoadedDeployment:
-        if model not in self.table:
+    def _desired(self, model: ModelName) -> tuple[DesiredModel, Fetch]:
+        if self._wanted is None or model not in self._wanted.models:
             raise ModelNotFound(f"No model {model!r} is deployed here.")
-        return self.table[model]
+        return self._wanted.models[model], self._wanted.fetch
 
-    async def _converge(self, desired: DesiredModel, fetch: Fetch) -> ModelConvergence:
-        deployment = desired.deployment
-        old = self.table.get(deployment.model)
-        if deployment.model in self._unloaded:
-            self._swap(LoadedDeployment(deployment=deployment, versions={}))
-            return _report(deployment, self.table[deployment.model], _Failures())
+    def _aim(self, desired: DesiredModel, fetch: Fetch) -> None:
+        """Let the model converge on *desired*; a task that aims at something else ends."""
+        model = desired.deployment.model
+        unloaded = model in self._unloaded
+        old = self._aims.get(model)
+        if old is not None and not old.task.done():
+            if old.desired == desired and old.unloaded == unloaded:
+                return
+            old.task.cancel()
+        keep = () if unloaded else {(served.number, served.artifact_digest) for served in desired.versions}
+        self._loads.abandon(model, keep=keep)
+        task = asyncio.create_task(self._unload(desired) if unloaded else self._converge(desired, fetch))
+        self._aims[model] = _Aim(desired=desired, unloaded=unloaded, task=task)
+
+    async def _reached(self, model: ModelName | None = None) -> None:
+        """Wait until *model*, or every model, has reached its newest aim."""
+
+        def aims() -> tuple[asyncio.Task[None], ...]:
+            return tuple(aim.task for name, aim in self._aims.items() if model in {None, name})
+
+        while running := [task for task in aims() if not task.done()]:
+            await asyncio.wait(running)
+        for task in aims():
+            if not task.cancelled():
+                task.result()
+
+    async def _unload(self, desired: DesiredModel) -> None:
+        deployment, model = desired.deployment, desired.deployment.model
+        before = resident_bytes()
+        self._swap(LoadedDeployment(deployment=deployment, versions={}))
+        self.convergence[model] = _report(deployment, self.table[model], _Failures())
+        await asyncio.gather(*(task for task, whose in self._retiring.items() if whose == model))
+        await asyncio.to_thread(return_free_memory)
+        after = resident_bytes()
+        self._freed[model] = None if before is None or after is None else max(0, before - after)
+
+    async def _converge(self, desired: DesiredModel, fetch: Fetch) -> None:
+        deployment, model = desired.deployment, desired.deployment.model
+        old = self.table.get(model)
         versions, failures = await self._gather(desired, old, fetch)
         if failures.vital:
-            before = {} if old is None else old.versions
-            self._retire(version for number, version in versions.items() if version is not before.get(number))
-            return _report(deployment, old, failures)
+            self._retire(model, _added(versions, old))
+            self.convergence[model] = _report(deployment, old, failures)
+            return
         hosted = LoadedDeployment(deployment=deployment, versions=versions)
         now = self._context.clock()
         for number, version in versions.items():
             version.serve_as(deployment.generation, now, desired.version(number))
         self._swap(hosted)
-        return _report(deployment, hosted, failures)
+        self.convergence[model] = _report(deployment, hosted, failures)
 
     async def _gather(
         self, desired: DesiredModel, old: LoadedDeployment | None, fetch: Fetch
@@ -192,24 +294,15 @@ class LoadedDeployments:
                 failures.note(number, error, vital=number in routed)
                 if failures.vital:
                     break
+            except asyncio.CancelledError:
+                self._retire(desired.deployment.model, _added(versions, old))
+                raise
         return versions, failures
 
     async def _load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedVersion:
-        context, loop = self._context, asyncio.get_running_loop()
-        budget, used = context.policy.memory_budget_bytes, self._used_bytes()
+        context = self._context
         began = context.steady()
-
-        def load() -> LoadedArtifact:
-            directory = fetch(served.artifact_digest)
-            if budget is not None and used + (size := footprint(directory)) > budget:
-                raise NotSwappable(
-                    f"Version {served.number} of model {model} has {size} bytes, the loaded versions have {used}, and "
-                    f"serving.memory_budget_bytes is {budget}.",
-                    remedy="Raise serving.memory_budget_bytes.",
-                )
-            return load_artifact(directory, served, context)
-
-        version = LoadedVersion(model, served, await loop.run_in_executor(self._loader, load), context)
+        version = LoadedVersion(model, served, await self._loads.load(model, served, fetch), context)
         context.counters.add(self._loaded)
         self._load_time.observe((context.steady() - began) * 1000)
         return version
@@ -222,24 +315,24 @@ class LoadedDeployments:
         old = self.table.get(model)
         self.table = MappingProxyType({**self.table, model: hosted})
         if old is not None:
-            if old.deployment.production != hosted.deployment.production:
-                self._context.counters.add(self._context.counters.reserve(series(SWAPS, model=str.__str__(model))))
-            kept = set(map(id, hosted.versions.values()))
-            self._retire(version for version in old.versions.values() if id(version) not in kept)
+            self._retire(model, _added(old.versions, hosted))
 
     def _drop(self, model: ModelName) -> None:
         old = self.table[model]
         self.table = MappingProxyType({name: hosted for name, hosted in self.table.items() if name != model})
-        self._retire(old.versions.values())
+        self._retire(model, old.versions.values())
 
-    def _retire(self, versions: Iterable[LoadedVersion]) -> None:
+    def _retire(self, model: ModelName, versions: Iterable[LoadedVersion]) -> None:
         for version in versions:
             task = asyncio.create_task(version.retire(self._context.policy.drain_timeout))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = model
+            task.add_done_callback(self._retiring.pop)
 
-    async def _settled(self) -> None:
-        await asyncio.gather(*self._retiring)
+
+def _added(versions: Mapping[int, LoadedVersion], to: LoadedDeployment | None) -> tuple[LoadedVersion, ...]:
+    """Those of *versions* that the deployment *to* does not hold."""
+    held = set() if to is None else set(map(id, to.versions.values()))
+    return tuple(version for version in versions.values() if id(version) not in held)
 
 
 def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image: ImageIdentity | None) -> None:
@@ -272,6 +365,22 @@ def _is_at_fault(error: MendelError) -> bool:
             return False
         cause = cause.__cause__
     return isinstance(error, ModelError)
+
+
+def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConvergence:
+    """The convergence of a model at the moment in which *deployment* came; a failure belongs to its own generation."""
+    if old is None:
+        return ModelConvergence(
+            model=deployment.model,
+            generation_desired=deployment.generation,
+            generation_serving=0,
+            version_serving=None,
+        )
+    if old.generation_desired == deployment.generation:
+        return old
+    return replace(
+        old, generation_desired=deployment.generation, failed_version=None, error=None, version_at_fault=False
+    )
 
 
 def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _Failures) -> ModelConvergence:

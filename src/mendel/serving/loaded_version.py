@@ -57,15 +57,19 @@ class KernelContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedArtifact:
     """
-    A backend that predicted the artefact's input example, and the input codec and drift reference of the artefact.
+    A backend that answered the artefact's golden input, and what else the artefact holds.
 
-    ``reference`` is None when the artefact has no drift reference. ``footprint_bytes`` is the size of its files.
+    Attributes:
+        footprint_bytes: Of the artefact's files.
+        memory_bytes: By how much the resident memory of the process grew while the artefact was loaded; None where the
+            system does not tell. What requests took meanwhile is part of it.
     """
 
     backend: Backend
     codec: InputCodec
     reference: Reference | None
     footprint_bytes: int
+    memory_bytes: int | None = None
 
     @property
     def descriptor(self) -> PredictorDescriptor:
@@ -163,6 +167,7 @@ class LoadedVersion:
         self.generation = 0
         self.metadata = self._describe(context, 0, self.loaded_at)
         self.meter = VersionMeter(context.counters, self.ref)
+        self.meter.memory(artifact.memory_bytes or 0)
         self._context = context
         classes = flat_classes(artifact.descriptor.classes or ())
         self._recorded = {
@@ -220,6 +225,7 @@ class LoadedVersion:
             await asyncio.wait_for(self.lane.idle(), patience.total_seconds())
         self.lane.close()
         await asyncio.to_thread(self.artifact.backend.kill)
+        self.meter.memory(-(self.artifact.memory_bytes or 0))
         self._context.breakers.forget(self.ref)
 
     def _ran(self, tickets: Sequence[PendingRequest[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:

@@ -10,6 +10,7 @@ from mendel.serving.metrics import (
     ACTIVE,
     BATCHES,
     LATENCY,
+    MEMORY,
     MODEL_ERROR,
     OK,
     OOD_ROWS,
@@ -42,6 +43,7 @@ class VersionMeter:
         self._shed = counters.reserve(series(SHED, **self._labels))
         self._active = counters.reserve(series(ACTIVE, model=model))
         self._queued = counters.reserve(series(QUEUED, model_name=model))
+        self._memory = counters.reserve(series(MEMORY, **self._labels))
         self._batches = Histogram(counters, BATCHES, model=model)
         self._waits = Histogram(counters, WAITS, model=model)
         self._doors: dict[str, tuple[Histogram, int]] = {}
@@ -66,6 +68,10 @@ class VersionMeter:
     def started(self, count: int) -> None:
         """Count *count* requests less that wait for a batch."""
         self._counters.add(self._queued, -count)
+
+    def memory(self, grown_bytes: int) -> None:
+        """Loading the version took so many bytes; negative when they were given back."""
+        self._counters.add(self._memory, grown_bytes)
 
     def shed(self) -> None:
         """Count one request whose copy was not sent to this shadow version."""

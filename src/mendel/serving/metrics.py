@@ -54,9 +54,12 @@ LOADED = Family(name="modelops_models_loaded_total", kind="counter", text="Model
 LOAD_TIME = _seconds("modelops_model_load_duration_seconds", "Time to load a model version.", LOAD_BOUNDS_MS)
 BATCHES = Family(name="mendel_batch_rows", kind="histogram", text="Rows per predict call.", bounds=BATCH_BOUNDS)
 WAITS = _seconds("mendel_queue_wait_seconds", "Time from a request's arrival to the start of its batch.")
-SWAPS = Family(name="mendel_swaps_total", kind="counter", text="Changes of the production version.")
+SWAPS = Family(name="mendel_swaps_total", kind="counter", text="Changes of a model's production version on the server.")
 UNLOGGED = Family(name="mendel_unlogged_rows_total", kind="counter", text="Rows predicted but not logged.")
 SHED = Family(name="mendel_shadow_shed_total", kind="counter", text="Requests not copied to a busy shadow version.")
+MEMORY = Family(
+    name="mendel_version_memory_bytes", kind="gauge", text="Growth of resident memory while the version was loaded."
+)
 INFO = Family(name="mlserver_model_info", kind="gauge", text="Production versions of the served models.")
 BREAKER = Family(
     name="modelops_circuit_breaker_state", kind="gauge", text="Circuit breaker: 0 closed, 1 open, 2 half-open."
@@ -74,7 +77,7 @@ REJECTIONS = Family(
 
 COUNTED = (
     REQUESTS, REQUEST_TIME, LATENCY, OUTCOMES, ROWS, OOD_ROWS, ACTIVE, QUEUED, LOADED, LOAD_TIME, BATCHES, WAITS, SWAPS,
-    UNLOGGED, SHED,
+    UNLOGGED, SHED, MEMORY,
 )  # fmt: skip
 OK, MODEL_ERROR, TIMEOUT, REJECTED, BREAKER_OPEN = "ok", "model_error", "timeout", "rejected", "breaker_open"
 STATUSES = (OK, MODEL_ERROR, TIMEOUT, REJECTED, BREAKER_OPEN)
@@ -83,6 +86,11 @@ STATUSES = (OK, MODEL_ERROR, TIMEOUT, REJECTED, BREAKER_OPEN)
 def series(family: Family, **labels: str) -> Series:
     """Give the series of *family* with *labels*."""
     return Series(family.name, tuple(sorted(labels.items())), gauge=family.kind == "gauge")
+
+
+def count_swap(counters: CounterSlots, model: ModelName) -> None:
+    """A server, all processes of it together, serves another production version of *model* than before."""
+    counters.add(counters.reserve(series(SWAPS, model=str.__str__(model))))
 
 
 class Histogram:

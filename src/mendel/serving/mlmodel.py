@@ -28,10 +28,12 @@ class Mlmodel:
     Attributes:
         flavors: The section of each flavour by the flavour's name, unchanged.
         signature: The model signature; None when the file has none.
+        task: ``classification`` or ``regression``; None when the file has none.
     """
 
     flavors: Mapping[str, Mapping[str, Any]]
     signature: Signature | None = None
+    task: str | None = None
 
 
 def read_mlmodel(directory: Path) -> Mlmodel:
@@ -47,12 +49,14 @@ def read_mlmodel(directory: Path) -> Mlmodel:
         raise ModelNotLoadable(f"The file {_FILE} of the artefact cannot be read: {error}.") from error
     if not isinstance(document, dict):
         raise ModelNotLoadable(f"The file {_FILE} of the artefact is not a YAML mapping.")
-    flavors, signature = document.get("flavors") or {}, document.get("signature")
+    flavors, signature, metadata = (document.get(section) for section in ("flavors", "signature", "metadata"))
+    flavors = flavors or {}
     if not isinstance(flavors, dict):
         raise ModelNotLoadable(f"The key 'flavors' in the file {_FILE} of the artefact is not a mapping.")
     return Mlmodel(
         flavors={str(name): section or {} for name, section in flavors.items()},
         signature=Signature.from_mlflow(signature) if isinstance(signature, dict) else None,
+        task=str(metadata["task"]) if isinstance(metadata, dict) and "task" in metadata else None,
     )
 
 

@@ -11,6 +11,8 @@ from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployment
 from mendel.serving.loaded_version import LoadedVersion
 
 _SOON: Final = timedelta(seconds=1)
+_LATER: Final = timedelta(seconds=15)
+"""A failed load is tried again after a pause that grows from 2 s to 60 s."""
 
 
 class ModelLookup:
@@ -35,13 +37,14 @@ class ModelLookup:
             InvalidRequest: *model* is None, several models are served, and no model is the default.
         """
         table = self._deployments.table
-        name = model or self._default or (next(iter(table)) if len(table) == 1 else None)
+        known = table.keys() | (self._deployments.models() or frozenset())
+        name = model or self._default or (next(iter(known)) if len(known) == 1 else None)
         if name is None:
-            if not table:
+            if not known:
                 raise NotReady("No model is deployed on this server yet.", retry_after=_SOON)
             raise InvalidRequest(
                 "The request names no model, and this server serves several.",
-                remedy=f"Name one of the models: {', '.join(sorted(table))}.",
+                remedy=f"Name one of the models: {', '.join(sorted(known))}.",
             )
         hosted = table.get(name)
         if hosted is None:
@@ -51,14 +54,17 @@ class ModelLookup:
     def _why_absent(self, name: str) -> NotReady | ModelNotFound:
         if self._state() != "serving":
             return NotReady(f"The server is {self._state()}.", retry_after=_SOON)
-        unloaded = self._deployments.unloaded_models()
-        if unloaded is None:
+        known = self._deployments.models()
+        if known is None:
             return NotReady("This server does not know yet which models are deployed.", retry_after=_SOON)
-        if name in unloaded:
-            return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
-        known = ", ".join(sorted(unloaded | self._deployments.table.keys()))
+        if name in known:
+            why = self._deployments.why_not_serving(name)
+            if why is None:
+                return NotReady(f"Model {name!r} is not loaded yet.", retry_after=_SOON)
+            return NotReady(f"Model {name!r} could not be loaded: {why}", retry_after=_LATER)
+        served = ", ".join(sorted(known))
         return ModelNotFound(
-            f"This server serves no model {name!r}.", remedy=f"Name one of the served models: {known or 'none'}."
+            f"This server serves no model {name!r}.", remedy=f"Name one of the served models: {served or 'none'}."
         )
 
     def version(self, hosted: LoadedDeployment, number: int | None) -> LoadedVersion:
@@ -69,16 +75,23 @@ class ModelLookup:
             number: The number of a version; None when the model has no production version, which raises NotReady.
 
         Raises:
-            VersionNotFound: The version is not deployed.
-            NotReady: The version is deployed but not loaded, or *number* is None.
+            VersionNotFound: It is not deployed.
+            NotReady: It is deployed and not loaded, none is in production (None), or the server is starting.
         """
         model = hosted.deployment.model
         version = None if number is None else hosted.versions.get(number)
         if version is not None:
+            starting = self._deployments.starting()
+            if starting is not None:
+                raise NotReady(f"This server is starting: {starting}.", retry_after=_SOON)
             return version
         if number is None:
             raise NotReady(f"Model {model!r} has no version in production.")
         if self._deployments.is_deployed(model, number) or self._deployments.is_unloaded(model):
+            report = self._deployments.convergence.get(model)
+            if report is not None and report.failed_version == number and report.error is not None:
+                text = f"Version {number} of {model!r} could not be loaded: {report.error}"
+                raise NotReady(text, retry_after=_LATER)
             raise NotReady(f"Version {number} of {model!r} is not loaded.", retry_after=_SOON)
         loaded = ", ".join(map(str, sorted(hosted.versions)))
         raise VersionNotFound(

@@ -19,6 +19,7 @@ class ServingPolicy:
         workers: The number of worker processes; 0 means one per core, at most ``max_workers``.
         max_batch_rows: The largest number of rows in a batch of several requests; one request is never split.
         request_timeout: The timeout of a request without its own deadline, and the upper bound of its own deadline.
+        load_timeout: The time in which a version must load; a longer load has failed.
         drain_timeout: The time that requests in flight have to finish when a version is unloaded or the server stops.
         max_connection_age: The age at which the server closes a gRPC connection, so that clients reconnect and spread
             over the workers.
@@ -28,7 +29,8 @@ class ServingPolicy:
         max_shadow_queue: The largest number of requests that wait for a shadow version; further copies are dropped.
         correlation_ids: When True, each request has an id, taken from the caller or new, in its answer and in the logs.
         log_payloads: When True, the server's log contains the rows of requests and answers.
-        repository_control: ``explicit`` lets callers load and unload models; ``none`` refuses such requests.
+        repository_control: ``explicit`` lets callers load and unload models; ``off`` refuses such requests.
+        model_roots: The directories below which callers may load models by path; empty refuses every path.
         logging_required: When True, a request fails if its rows cannot be logged; otherwise its answer contains
             ``logged: false``.
     """
@@ -37,13 +39,15 @@ class ServingPolicy:
     max_workers: int = 16
     max_batch_rows: int = 1024
     request_timeout: timedelta = timedelta(seconds=30)
+    load_timeout: timedelta = timedelta(minutes=5)
     drain_timeout: timedelta = timedelta(seconds=30)
     max_connection_age: timedelta = timedelta(minutes=5)
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
     memory_budget_bytes: int | None = None
     max_shadow_queue: int = 64
-    repository_control: Literal["none", "explicit"] = "none"
+    repository_control: Literal["off", "explicit"] = "off"
+    model_roots: tuple[str, ...] = ()
     logging_required: bool = False
     correlation_ids: bool = True
     log_payloads: bool = False

@@ -157,13 +157,29 @@ class BreakerView(Protocol):
 
 class RepositoryControl(Protocol):
     """
-    Loads and unloads models on all processes of a server when a caller with the scope ``deploy`` asks.
+    Loads and unloads models in every process of the server, at the request of a caller with the scope ``deploy``.
 
-    The desired state of the models stays unchanged.
+    It never changes which versions are desired, and both calls return after every process has converged. An unload, and
+    a model that was loaded by path, hold until the opposite call or until the server ends.
     """
 
-    async def load(self, model: ModelName) -> None:
-        """Load the deployed versions of *model*; return when every process has loaded them."""
+    async def load(self, model: ModelName, *, path: str | None = None) -> None:
+        """
+        Load what is desired of *model*, or the artefact in the directory *path* under that name.
 
-    async def unload(self, model: ModelName) -> None:
-        """Unload *model*; return when every process has unloaded the model."""
+        Raises:
+            ModelNotFound: No such model is deployed or was loaded by path.
+            Forbidden: *path* is no directory below ``serving.model_roots``.
+            AlreadyExists: *path* is given, and a model of that name is deployed.
+            NotReady: A process could not load it; says why. Nothing else has changed.
+        """
+
+    async def unload(self, model: ModelName) -> int | None:
+        """
+        Free *model*'s memory. A model that was loaded by path is then unknown.
+
+        Gives by how many bytes the resident memory of the processes shrank; None where that cannot be measured.
+
+        Raises:
+            ModelNotFound: No such model is deployed or was loaded by path.
+        """

@@ -12,32 +12,29 @@ from mendel.serving.loaded_version import LoadedVersion
 from mendel.serving.metrics import BREAKER, INFO, SPOOL, Family, Labels, render
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
 from mendel.serving.unregistered_version import is_registered
-from mendel.values import to_builtins
+from mendel.values import ModelName, to_builtins
 
 _PHASES = {BreakerPhase.CLOSED: 0.0, BreakerPhase.OPEN: 1.0, BreakerPhase.HALF_OPEN: 2.0}
 
 
 def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSink | None) -> Readiness:
     """
-    Decide whether a kernel is ready: every deployed model must have a loaded version that predicted its input example.
+    Ready from the moment on in which each deployed model had either served or failed to load here.
 
-    A model that is deployed while other models are already served counts only after its artefact was fetched. When a
-    newer version cannot be loaded, or the prediction log accepts no rows, the kernel is ``degraded`` but ready.
-
-    Args:
-        state: The state of the kernel: ``created``, ``serving``, ``draining`` or ``stopped``.
-        sink: The prediction log; None when the kernel logs nothing.
+    A model that cannot be loaded, a promotion that does not load, or a log that takes nothing degrades the server; it
+    does not make the server unready.
     """
     if state != "serving":
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
-    if deployments.revision is None:
+    known = deployments.models()
+    if known is None or (deployments.revision is None and not known):
         return Readiness(state="starting", checks=(Check(name="desired-state", passed=False, detail="none yet"),))
-    nothing_served = frozenset() if deployments.table else deployments.unloaded_models() or frozenset()
-    checks = tuple(_model_check(name, deployments) for name in sorted(nothing_served | deployments.convergence.keys()))
-    if not all(check.passed for check in checks):
+    checks = tuple(_model_check(name, deployments) for name in sorted(known))
+    if deployments.starting() is not None:
         return Readiness(state="starting", checks=checks)
     lagging = any(report.error is not None for report in deployments.convergence.values())
-    return Readiness(state="degraded" if lagging or _log_trouble(sink) else "ready", checks=checks)
+    sound = all(check.passed for check in checks) and not lagging and not _log_trouble(sink)
+    return Readiness(state="ready" if sound else "degraded", checks=checks)
 
 
 def status_of(
@@ -47,8 +44,8 @@ def status_of(
     sink: PredictionSink | None,
     active: int,
 ) -> KernelStatus:
-    """Give the status of every model and version of a kernel; *active* is the number of requests in flight."""
-    models = tuple(_model_status(name, deployments, breakers) for name in sorted(deployments.convergence))
+    """What is loaded, queued and running."""
+    models = tuple(_model_status(name, deployments, breakers) for name in sorted(deployments.models() or ()))
     spool = to_builtins(sink.condition) if isinstance(sink, Spool) else {}
     return KernelStatus(
         readiness=readiness,
@@ -80,25 +77,27 @@ def _gauges(
         yield SPOOL, (), float(sink.condition.size_bytes)
 
 
-def _model_check(name: str, deployments: LoadedDeployments) -> Check:
+def _model_check(name: ModelName, deployments: LoadedDeployments) -> Check:
     hosted = deployments.table.get(name)
-    if hosted is not None and (hosted.serving or deployments.is_unloaded(hosted.deployment.model)):
+    if hosted is not None and (hosted.serving or deployments.is_unloaded(name)):
         return Check(name=f"model:{name}", passed=True)
-    error = next((r.error for model, r in deployments.convergence.items() if model == name), None)
-    return Check(name=f"model:{name}", passed=False, detail=error or (hosted and hosted.died) or "not loaded yet")
+    return Check(name=f"model:{name}", passed=False, detail=deployments.why_not_serving(name) or "not loaded yet")
 
 
-def _model_status(name: str, deployments: LoadedDeployments, breakers: BreakerView) -> ModelStatus:
-    report = next(report for model, report in deployments.convergence.items() if model == name)
+def _model_status(name: ModelName, deployments: LoadedDeployments, breakers: BreakerView) -> ModelStatus:
+    report = deployments.convergence.get(name)
     hosted = deployments.table.get(name)
     versions = () if hosted is None else tuple(_version_status(hosted, v, breakers) for v in hosted.versions.values())
     return ModelStatus(
-        model=report.model,
-        generation_desired=report.generation_desired,
-        generation_serving=report.generation_serving,
-        version_serving=report.version_serving,
+        model=name,
+        ready=hosted is not None and hosted.serving and deployments.starting() is None,
+        unloaded=deployments.is_unloaded(name),
+        generation_desired=None if report is None else report.generation_desired,
+        generation_serving=0 if report is None else report.generation_serving,
+        version_serving=None if report is None else report.version_serving,
         versions=versions,
-        error=report.error,
+        failed_version=None if report is None else report.failed_version,
+        error=(report and report.error) or deployments.why_not_serving(name),
     )
 
 
@@ -119,6 +118,7 @@ def _version_status(hosted: LoadedDeployment, version: LoadedVersion, breakers: 
         breaker=breakers.phase(version.ref),
         loaded_at=version.loaded_at,
         footprint_bytes=version.artifact.footprint_bytes,
+        memory_bytes=version.artifact.memory_bytes,
     )
 
 

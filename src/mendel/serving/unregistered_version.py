@@ -17,6 +17,7 @@ from mendel.values import (
     ModelName,
     Route,
     ServedVersion,
+    Signature,
     VersionRef,
     VersionUuid,
 )
@@ -63,31 +64,34 @@ def write_unregistered_artifact(directory: Path, classifier: str, *, task: str) 
 
 
 def unregistered_model(
-    classifier: ModelName, digest: Digest, *, task: str, release_tag: str | None, now: datetime
+    model: ModelName,
+    digest: Digest,
+    *,
+    task: str,
+    release_tag: str | None,
+    now: datetime,
+    flavor: str = "mendel",
+    signature: Signature | None = None,
+    generation: int = 1,
 ) -> DesiredModel:
-    """
-    Give the desired state of an unregistered classifier: all traffic goes to the placeholder version.
-
-    Args:
-        digest: The digest that :func:`write_unregistered_artifact` gave.
-        release_tag: The release of the project's commit; None when the commit is not a release.
-    """
+    """The desired state of *model* with all traffic on an artefact that no registry knows."""
     served = ServedVersion(
         number=UNREGISTERED,
         uuid=_NO_UUID,
         artifact_digest=digest,
-        flavor="mendel",
-        signature=None,
+        flavor=flavor,
+        signature=signature,
         task=task,
         registered_at=now,
         release_tag=release_tag,
     )
-    return single_version_model(classifier, served)
+    return single_version_model(model, served, generation=generation)
 
 
-def single_version_model(model: ModelName, served: ServedVersion) -> DesiredModel:
-    """Give the desired state of *model* with all traffic on the version *served*."""
-    deployment = Deployment(model=model, generation=1, routes=(Route(version=served.number, share=1.0),))
+def single_version_model(model: ModelName, served: ServedVersion, *, generation: int = 1) -> DesiredModel:
+    """*model* with all its traffic on one version."""
+    route = Route(version=served.number, share=1.0)
+    deployment = Deployment(model=model, generation=generation, routes=(route,))
     return DesiredModel(deployment=deployment, versions=(served,))
 
 

@@ -104,7 +104,7 @@ async def test_a_missing_artefact_is_reported_and_tried_again(open_world, shelf,
     (report,) = await world.apply(at("sum"))
     assert report.version_serving is None
     assert not report.version_at_fault
-    assert not world.kernel.readiness().ready
+    assert world.kernel.readiness().state == "degraded"
     shelf.trees[served.artifact_digest] = tree
     (report,) = await world.apply(at("sum"))
     assert report.version_serving == 1
@@ -346,11 +346,25 @@ async def test_a_failing_row_is_logged_with_its_error(open_world, shelf, at, con
     assert block.errors == ("The model raised RuntimeError at models:39 predict.",)
 
 
+class OneProcess:
+    """A server of one process: its kernel is all that loads."""
+
+    def __init__(self, kernel):
+        self._kernel = kernel
+
+    async def load(self, model, *, path=None):
+        assert path is None
+        assert (await self._kernel.load(model)).error is None
+
+    async def unload(self, model):
+        return await self._kernel.unload(model)
+
+
 async def test_unloading_frees_and_loading_brings_back(open_world, shelf, at, connect):
     """The repository calls work where they are wired, answer when done, and change nothing that is desired."""
     shelf.put("sum", 1)
-    world = await open_world()
-    world.kernel.repository = world.kernel
+    world = await open_world(ServingPolicy(repository_control="explicit"))
+    world.kernel.repository = OneProcess(world.kernel)
     keys = {hashlib.sha256(b"k").hexdigest(): ("deploy",)}
     await world.apply(at("sum"), keys=keys)
     client = connect("rest", world, "k")
@@ -423,13 +437,15 @@ def logged(spool):
 
 
 async def test_a_model_whose_backend_died_is_not_ready(open_world, shelf, at, connect):
-    """When the backend of a routed version dies, the server is not ready and says why; the fault is the model's."""
+    """When the backend of a routed version dies, the model is not ready and says why; the server stays ready."""
     shelf.put("sum", 1)
     world = await open_world()
     await world.apply(at("sum"))
     assert world.kernel.readiness().ready
     world.kernel.served("sum").artifact.backend.kill()
     readiness = world.kernel.readiness()
+    assert readiness.ready
+    assert (await connect("rest", world).http.get("/v2/models/sum/ready")).status_code == 503
     assert [check.detail for check in readiness.checks if not check.passed] == [
         "The model was unloaded, so it can no longer predict."
     ]

@@ -209,10 +209,10 @@ class Server:
     def port(self):
         return self.address().ports["rest"][0]
 
-    def ask(self, method, path, body=None, timeout=10.0):
+    def ask(self, method, path, body=None, timeout=10.0, headers=None):
         """Status and decoded body of one request on a connection of its own."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
-            headers = {} if body else {"X-API-Key": KEY}
+            headers = headers or ({} if body else {"X-API-Key": KEY})
             connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
             answer = connection.getresponse()
             text = answer.read()

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -75,6 +76,73 @@ def test_a_killed_worker_is_missed_by_nobody_for_long(serve, hub, artifact):
     server.until(lambda: len(server.workers()) == 2 and victim not in server.workers())
     assert seen == sorted(seen)
     assert seen[-1] >= before + 20
+
+
+@pytest.mark.race
+def test_a_stopped_worker_is_replaced(serve, hub, artifact):
+    """SIGSTOP of the only worker: within seconds the server answers again, from another process."""
+    hub.deploy(artifact(1))
+    server = serve(workers=1).ready()
+    (victim,) = server.workers()
+    os.kill(victim, signal.SIGSTOP)
+    server.until(lambda: not alive(victim), seconds=20)
+    server.until(lambda: server.version() == 1)
+    assert victim not in server.workers()
+    assert "has not turned for" in server.log.read_text()
+
+
+def test_a_busy_worker_is_left_alone(serve, hub, artifact):
+    """A call that runs longer than a dead loop is tolerated keeps its worker, and is answered."""
+    hub.deploy(artifact(1))
+    server = serve(workers=1).ready()
+    before = server.workers()
+    assert server.predict(hold=7.0)[0] == 200
+    assert server.workers() == before
+
+
+def test_a_deployed_model_is_never_unknown_while_all_workers_are_replaced(serve, hub, artifact):
+    """After a kill of every worker, callers get answers, 503 with Retry-After or a closed connection, and never 404."""
+    hub.deploy(artifact(1))
+    server = serve().ready()
+    server.until(lambda: len(server.workers()) == 2)
+    for victim in server.workers():
+        os.kill(victim, signal.SIGKILL)
+    statuses = []
+
+    def answered():
+        with suppress(OSError):
+            statuses.append(server.predict()[0])
+        return statuses[-10:] == [200] * 10
+
+    server.until(answered)
+    assert set(statuses) <= {200, 503}
+
+
+def test_a_swap_is_counted_once(serve, hub, artifact):
+    """Two workers, a first load, a promotion and a restart of a worker: one swap."""
+    one, two = artifact(1), artifact(2)
+    hub.deploy(one)
+    server = serve().ready()
+    server.until(lambda: _converged(hub, 1))
+    assert _swaps(server) == []
+    hub.deploy(one, two)
+    server.until(lambda: _converged(hub, 2))
+    assert _swaps(server) == ['mendel_swaps_total{model="credit"} 1']
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    server.until(lambda: len(server.workers()) == 2 and victim not in server.workers())
+    server.until(lambda: _converged(hub, 2))
+    assert _swaps(server) == ['mendel_swaps_total{model="credit"} 1']
+
+
+def _converged(hub, generation):
+    report = hub.reports[-1] if hub.reports else None
+    return report is not None and [line.generation_serving for line in report.convergence] == [generation]
+
+
+def _swaps(server):
+    _, text = server.ask("GET", "/metrics")
+    return [line for line in text.splitlines() if line.startswith("mendel_swaps_total")]
 
 
 def test_a_killed_supervisor_leaves_no_orphans_and_its_log_is_recovered(serve, hub, artifact):
@@ -323,15 +391,22 @@ def _ask_zmq(port):
 
 
 def test_health_is_answered_while_nothing_can_be_served(serve, hub, artifact):
-    """A first version that cannot be loaded leaves the server alive and not ready, and the report says why."""
+    """A first version that cannot be loaded takes its model out, not the server; calls, status and report say why."""
     hub.deploy(artifact(1, refuse=True))
     server = serve()
     server.until(server.address)
-    status, health = server.until(lambda: _health(server, "golden"))
+    assert server.until(lambda: _health(server, "ok")) == (200, {"status": "ok"})
+    status, answer = server.predict()
     assert status == 503
-    assert "golden" in str(health)
+    assert "input example" in answer["error"]
+    status, answer = server.ask("GET", "/v2/models/credit/ready")
+    assert (status, answer["ready"]) == (503, False)
+    assert "input example" in answer["error"]
+    assert [one["name"] for one in server.ask("GET", "/info")[1]["not_ready"]] == ["credit"]
+    (model,) = server.ask("GET", "/status")[1]["models"]
+    assert (model["ready"], model["failed_version"]) == (False, 1)
     report = server.until(lambda: next((r for r in hub.reports if any(line.error for line in r.convergence)), None))
-    assert not report.ready
+    assert server.until(lambda: next((r for r in hub.reports if r.ready), None)).revision >= report.revision
 
 
 def test_a_model_whose_artefact_is_on_its_way_is_not_ready_instead_of_unknown(serve, hub, artifact):
@@ -342,7 +417,7 @@ def test_a_model_whose_artefact_is_on_its_way_is_not_ready_instead_of_unknown(se
     hub.deploy(digest)
     server = serve()
     server.until(server.address)
-    assert server.until(lambda: _health(server, "not loaded yet"))[0] == 503
+    server.until(lambda: _health(server, "ok") or _health(server, "not loaded yet"))
     assert server.predict()[0] == 503
     assert server.ask("POST", "/v1/nobody/predict", {"instances": [{"sleep": 0.0, "fail": 0.0}]})[0] == 404
     away.rename(place)

@@ -83,8 +83,11 @@ TEXTS = {
     type(None): ("1024", 1024),
     str: ("batch", "batch"),
 }
-CHOICES = {"serving.repository_control": ("explicit", "explicit")}
-"""A value that a key takes, where its type takes few."""
+CHOICES = {
+    "serving.repository_control": ("explicit", "explicit"),
+    "serving.model_roots": ("/models, /more", ("/models", "/more")),
+}
+"""A value that a key takes, where its type takes few, or where a tuple holds text."""
 
 
 class TestEnvironment:

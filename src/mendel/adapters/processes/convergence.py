@@ -25,7 +25,7 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
     nowhere = ModelConvergence(model=name, generation_desired=desired, generation_serving=0, version_serving=None)
     lines = [_line_of(status, name) or nowhere for status in statuses] or [nowhere]
     least = min(lines, key=lambda line: line.generation_serving)
-    broken = next((line for line in lines if line.error is not None), least)
+    broken = next((line for line in lines if line.error is not None and line.generation_desired == desired), None)
     absent = next((v for v in model.versions if v.artifact_digest in delivery.missing), None)
     if absent is not None:
         return replace(
@@ -35,6 +35,8 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
             error=delivery.missing[absent.artifact_digest],
             version_at_fault=False,
         )
+    if broken is None:
+        return replace(least, generation_desired=desired, failed_version=None, error=None, version_at_fault=False)
     served = any(line.version_serving == broken.failed_version for line in lines)
     return replace(
         least,
@@ -55,15 +57,22 @@ def settle(settled: DesiredState, servable: DesiredState, statuses: Sequence[Sta
 
     A new worker starts from this state if the newest state cannot be loaded.
     """
-    before = models_of(settled)
+    before, converged = models_of(settled), converged_models(servable, statuses)
     models = []
     for model in servable.models:
         name = model.deployment.model
-        if statuses and all(_converged(status, model) for status in statuses):
+        if model in converged:
             models.append(model)
         elif name in before:
             models.append(before[name])
     return replace(servable, models=tuple(models))
+
+
+def converged_models(servable: DesiredState, statuses: Sequence[Status]) -> tuple[DesiredModel, ...]:
+    """The models of *servable* whose deployment every worker serves; none while there is no worker."""
+    if not statuses:
+        return ()
+    return tuple(model for model in servable.models if all(_converged(status, model) for status in statuses))
 
 
 def _converged(status: Status, model: DesiredModel) -> bool:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from mendel.adapters.processes.convergence import fold_convergence, restart_asked, restart_epochs, settle
-from mendel.adapters.processes.desired_state_feed import Delivery, StateFiles
+from mendel.adapters.processes.convergence import (
+    converged_models,
+    fold_convergence,
+    restart_asked,
+    restart_epochs,
+    settle,
+)
+from mendel.adapters.processes.desired_state_feed import Delivery, StateFiles, models_of
 from mendel.adapters.processes.shared_counters import CounterTotals
 from mendel.adapters.processes.worker_messages import Desire, Status
 from mendel.durable import Clock
 from mendel.serving import version_counters
-from mendel.values import DesiredState, ModelConvergence, ServerReport
+from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName, ServerReport
 
 NOTHING = DesiredState(revision=-1, key_hashes={})
 """The desired state before the first delivery."""
@@ -26,12 +33,23 @@ class ServerEpoch:
     epoch: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFromPath:
+    """A model that a caller of a door loaded from a directory; the hub does not know it."""
+
+    desired: DesiredModel
+    directory: Path
+
+
 class ServerState:
     """
     The newest delivery and the state that all workers serve; messages to workers and reports are made from both.
 
+    Callers of the doors may unload deployed models and load models by path; both hold until the server ends.
+
     Args:
         statuses: Gives the statuses of all running workers.
+        swapped: Called when all workers serve another production version of a model than they served before.
         spool_notes: Gives the upload's part of the report: waiting segments and refused spools.
     """
 
@@ -43,6 +61,7 @@ class ServerState:
         *,
         statuses: Callable[[], Sequence[Status]],
         spool_notes: Callable[[], dict[str, Any]],
+        swapped: Callable[[ModelName], None],
         clock: Clock,
     ) -> None:
         self._epoch = epoch
@@ -50,18 +69,29 @@ class ServerState:
         self._counters = counters
         self._statuses = statuses
         self._spool_notes = spool_notes
+        self._swapped = swapped
+        self._production: dict[ModelName, int] = {}
         self._clock = clock
         self._delivery = Delivery(newest=NOTHING, servable=NOTHING, missing={})
         self._settled = files.settled() or NOTHING
         self._convergence_at_stop: tuple[ModelConvergence, ...] | None = None
         self.vintage = 0
         """Increases when all workers must be replaced."""
+        self.unloaded: frozenset[ModelName] = frozenset()
+        self.from_path: dict[ModelName, ModelFromPath] = {}
 
     def take(self, delivery: Delivery) -> None:
         """Store *delivery*; a requested restart increases ``vintage``."""
         if restart_asked(restart_epochs(self._delivery.newest), restart_epochs(delivery.newest)):
             self.vintage += 1
         self._delivery = delivery
+        deployed = models_of(delivery.newest)
+        self.from_path = {name: model for name, model in self.from_path.items() if name not in deployed}
+        self.unloaded &= deployed.keys() | self.from_path.keys()
+
+    def is_deployed(self, model: ModelName) -> bool:
+        """Whether the newest desired state names *model*."""
+        return model in models_of(self._delivery.newest)
 
     def stop(self) -> None:
         """
@@ -74,23 +104,40 @@ class ServerState:
         """Make the message to the workers; None before the first delivery."""
         if self._delivery.newest is NOTHING:
             return None
-        state = self._delivery.servable
-        wanted = {model.deployment.model for model in state.models}
-        base = replace(state, models=tuple(m for m in self._settled.models if m.deployment.model in wanted))
-        deployed = (model.deployment.model for model in self._delivery.newest.models)
+        servable, missing = self._delivery.servable, self._delivery.missing
+        wanted = {model.deployment.model for model in servable.models}
+        base = replace(servable, models=tuple(m for m in self._settled.models if m.deployment.model in wanted))
+        absent = [model for model in self._delivery.newest.models if model.deployment.model not in wanted]
+        errors = {
+            model.deployment.model: [missing[v.artifact_digest] for v in model.versions if v.artifact_digest in missing]
+            for model in absent
+        }
+        local = self.from_path.values()
         return Desire(
-            state=state,
-            base=base if base.models not in {(), state.models} else None,
-            awaited=tuple(model for model in deployed if model not in wanted),
+            state=replace(servable, models=(*servable.models, *(model.desired for model in local))),
+            base=base if base.models not in {(), servable.models} else None,
+            awaited={name: "; ".join(found) for name, found in errors.items()},
+            unloaded=tuple(sorted(self.unloaded)),
+            directories={model.desired.versions[0].artifact_digest: str(model.directory) for model in local},
         )
 
     def review(self) -> None:
         """Update and store the settled state after a worker's status changed, and delete unused artefacts."""
-        settled = settle(self._settled, self._delivery.servable, self._accepting())
+        servable, statuses = self._delivery.servable, self._accepting()
+        settled = settle(self._settled, servable, statuses)
         if settled != self._settled:
             self._settled = settled
             self._files.keep_settled(settled)
-            self._files.tidy(self._delivery.newest, self._delivery.servable, settled)
+            self._files.tidy(self._delivery.newest, servable, settled)
+        for model in converged_models(servable, statuses):
+            self._note_production(model.deployment.model, model.deployment.production)
+
+    def _note_production(self, model: ModelName, version: int | None) -> None:
+        if version is None or model in self.unloaded:
+            return
+        if self._production.get(model, version) != version:
+            self._swapped(model)
+        self._production[model] = version
 
     def report(self, seq: int) -> ServerReport:
         """Make the server's current report."""

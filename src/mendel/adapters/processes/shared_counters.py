@@ -12,6 +12,8 @@ from mendel.serving import Series
 
 _PREFIX: Final = "counters-"
 _SUFFIX: Final = ".block"
+SUPERVISOR_SLOT: Final = -1
+"""The slot of the supervisor's own counters; workers count from 0."""
 
 
 class CounterTotals:

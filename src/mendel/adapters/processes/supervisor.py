@@ -25,18 +25,28 @@ from mendel.adapters.processes.child_processes import Child, Command
 from mendel.adapters.processes.desired_state_feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
 from mendel.adapters.processes.listening_sockets import BoundDoor, bound_doors
+from mendel.adapters.processes.repository_control import RepositoryRequests
 from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
 from mendel.adapters.processes.server_address import ServerAddress, health_url
 from mendel.adapters.processes.server_directory import lock_directory, run_directory, server_id
 from mendel.adapters.processes.server_settings import ServeSettings, share_of, worker_count
 from mendel.adapters.processes.server_state import ServerEpoch, ServerState
 from mendel.adapters.processes.shared_breakers import Arbiter, Micros
-from mendel.adapters.processes.shared_counters import CounterTotals, bury_gauges
-from mendel.adapters.processes.worker_messages import BeginProxy, BeginWorker, OpenDoors, WorkerDoor
-from mendel.adapters.processes.worker_pool import WorkerPool, worker_to_open
+from mendel.adapters.processes.shared_counters import SUPERVISOR_SLOT, CounterTotals, SharedCounters, bury_gauges
+from mendel.adapters.processes.worker_messages import (
+    BeginProxy,
+    BeginWorker,
+    Message,
+    OpenDoors,
+    RepositoryRequest,
+    RepositoryResult,
+    WorkerDoor,
+)
+from mendel.adapters.processes.worker_pool import Worker, WorkerPool, worker_to_open
 from mendel.durable import Clock, NewId
 from mendel.errors import MendelError
 from mendel.predictions import seal_orphans, spool_identity
+from mendel.serving import count_swap
 
 _log = structlog.get_logger("mendel.supervisor")
 _LOCK_TIMEOUT: Final = timedelta(seconds=5)
@@ -90,6 +100,7 @@ async def supervise(settings: ServeSettings, commands: ChildCommands, system: Sy
             Launcher(settings, commands, epoch, run=run, doors=doors, lock=lock, new_id=system.new_id),
             hub=None if settings.hub is None else await held.enter_async_context(Hub(settings.hub, settings.key)),
             counters=held.enter_context(CounterTotals(run)),
+            own_counters=held.enter_context(SharedCounters(run, SUPERVISOR_SLOT)),
             arbiter=held.enter_context(Arbiter(run, settings.serving.breaker, micros=system.micros)),
         )
         ports = {door.name: () for door in settings.doors} | {door.settings.name: door.ports for door in doors}
@@ -193,6 +204,7 @@ class _Server:
         *,
         hub: Hub | None,
         counters: CounterTotals,
+        own_counters: SharedCounters,
         arbiter: Arbiter,
     ) -> None:
         self._settings = settings
@@ -207,6 +219,7 @@ class _Server:
             self._worker_count,
             launch=self._launch,
             heard=self._on_status,
+            asked=self._on_message,
             lost=self._on_worker_lost,
             drain_timeout=drain,
             rng=system.rng,
@@ -230,8 +243,17 @@ class _Server:
             counters,
             statuses=lambda: [worker.status for worker in self._workers.workers],
             spool_notes=self._spool_notes,
+            swapped=partial(count_swap, own_counters),
             clock=system.clock,
         )
+        self._repository = RepositoryRequests(
+            self._state,
+            [Path(root) for root in settings.serving.model_roots],
+            workers=lambda: self._workers.workers,
+            tell=self._tell_desire,
+            clock=system.clock,
+        )
+        self._requests: set[asyncio.Task[None]] = set()
         source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
         self._feed = Feed(source, self._files, deliver=self._deliver, rng=system.rng)
         self._upload = (
@@ -332,15 +354,30 @@ class _Server:
 
     def _deliver(self, delivery: Delivery) -> None:
         self._state.take(delivery)
-        if (desire := self._state.desire()) is not None:
-            self._workers.tell(desire)
+        self._tell_desire()
         self._workers.renew(self._state.vintage)
         self._on_status()
+
+    def _tell_desire(self) -> None:
+        if (desire := self._state.desire()) is not None:
+            self._workers.tell(desire)
+
+    def _on_message(self, worker: Worker, message: Message) -> None:
+        if isinstance(message, RepositoryResult):
+            self._repository.take(worker.slot, message)
+        elif isinstance(message, RepositoryRequest):
+            task = asyncio.get_running_loop().create_task(self._carry_out(worker, message))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
+
+    async def _carry_out(self, worker: Worker, request: RepositoryRequest) -> None:
+        worker.child.send(await self._repository.carry_out(request))
 
     def _on_status(self) -> None:
         self._state.review()
 
     def _on_worker_lost(self, slot: int) -> None:
+        self._repository.lose(slot)
         bury_gauges(self._launcher.run, slot)
         self._arbiter.bury(slot)
 

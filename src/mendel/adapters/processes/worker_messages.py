@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -12,7 +13,7 @@ from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidValue
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServerIdentity, ServingPolicy
-from mendel.values import DesiredState, ModelConvergence, ModelName, from_builtins, to_json
+from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, from_builtins, to_json
 
 MAX_LINE_BYTES: Final = 64 << 20
 
@@ -85,18 +86,73 @@ class Desire:
     Tells a worker which desired state to serve.
 
     ``base`` is for a worker that serves nothing yet: the last state that all workers served, if different. The worker
-    applies ``base`` first, so that it serves the same as the other workers if ``state`` cannot be loaded. ``awaited``
-    are deployed models that ``state`` lacks because their artefacts are missing.
+    applies ``base`` first, so that it serves the same as the other workers if ``state`` cannot be loaded.
+
+    Attributes:
+        awaited: The deployed models that ``state`` lacks because their artefacts are missing, each with the error of
+            the last attempt to fetch them; empty before the first error.
+        unloaded: The deployed models that a caller of a door unloaded.
+        directories: Where the artefacts of models lie that were loaded by path, by digest.
     """
 
     state: DesiredState
     base: DesiredState | None = None
-    awaited: tuple[ModelName, ...] = ()
+    awaited: dict[ModelName, str] = field(default_factory=dict)
+    unloaded: tuple[ModelName, ...] = ()
+    directories: dict[Digest, str] = field(default_factory=dict)
 
     @property
-    def deployed(self) -> tuple[ModelName, ...]:
-        """Every deployed model, including models whose artefacts are missing."""
-        return (*(model.deployment.model for model in self.state.models), *self.awaited)
+    def deployed(self) -> dict[ModelName, str | None]:
+        """Every deployed model, with the reason where its artefacts cannot be fetched."""
+        errors = {model: error or None for model, error in self.awaited.items()}
+        return {**{model.deployment.model: None for model in self.state.models}, **errors}
+
+
+class RepositoryAction(StrEnum):
+    """What a caller of a door asks of the model repository."""
+
+    LOAD = "load"
+    UNLOAD = "unload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRequest:
+    """
+    Asks the supervisor to load or unload *model* in every worker.
+
+    ``number`` is unique per worker; ``path`` is the directory of the model, or empty.
+    """
+
+    number: int
+    action: RepositoryAction
+    model: ModelName
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryCommand:
+    """Tells a worker to load or unload *model* and to answer with ``number`` when that is done."""
+
+    number: int
+    action: RepositoryAction
+    model: ModelName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryResult:
+    """
+    Answers a :class:`RepositoryRequest` or a :class:`RepositoryCommand`.
+
+    Attributes:
+        error: Why it was not carried out; ``kind`` is the name of the error's class.
+        freed_bytes: By how much the resident memory shrank; None where that was not measured.
+    """
+
+    number: int
+    error: str | None = None
+    kind: str = ""
+    remedy: str = ""
+    freed_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +170,7 @@ class Status:
 
     Attributes:
         accepting: Whether the worker's doors are open.
-        ready: Whether every served model answered its golden input correctly in this worker.
+        ready: Whether each deployed model had either served or failed to load in this worker.
         detail: The failed readiness checks; empty if none failed.
         revision: The revision of the desired state that the worker applied last; -1 before the first.
         spool: The state of the worker's spool.
@@ -128,10 +184,10 @@ class Status:
     spool: dict[str, Any] = field(default_factory=dict)
 
 
-Message = BeginWorker | BeginProxy | Desire | OpenDoors | Status
-_KINDS: Final[Mapping[str, type[Message]]] = {
-    kind.__name__: kind for kind in (BeginWorker, BeginProxy, Desire, OpenDoors, Status)
-}
+Message = (
+    BeginWorker | BeginProxy | Desire | OpenDoors | RepositoryCommand | RepositoryRequest | RepositoryResult | Status
+)
+_KINDS: Final[Mapping[str, type[Message]]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def to_line(message: Message) -> bytes:

@@ -92,6 +92,7 @@ class WorkerPool:
         role: The name of a worker in the log.
         launch: Starts a process on a slot and sends the first message.
         heard: Called after a worker's status message or its end.
+        asked: Called with a worker and a message of it that is no status.
         lost: Called with the slot of a dead worker before another worker uses the slot.
         drain_timeout: How long a worker may take to finish its requests before it is killed.
     """
@@ -103,6 +104,7 @@ class WorkerPool:
         *,
         launch: Callable[[int], Awaitable[Child]],
         heard: Callable[[], None],
+        asked: Callable[[Worker, Message], None] = lambda _worker, _message: None,
         lost: Callable[[int], None],
         drain_timeout: timedelta,
         rng: random.Random,
@@ -111,6 +113,7 @@ class WorkerPool:
         self._size = size
         self._launch = launch
         self._heard = heard
+        self._asked = asked
         self._lost = lost
         self._patience = (drain_timeout + _GRACE).total_seconds()
         self._rng = rng
@@ -186,6 +189,8 @@ class WorkerPool:
                 if message.accepting:
                     line.serving.set()
                 self._heard()
+            else:
+                self._asked(worker, message)
         code = await worker.child.ended()
         line.worker = None
         line.serving.clear()

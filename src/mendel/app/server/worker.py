@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -24,19 +25,28 @@ import structlog
 
 from mendel.adapters.processes.parent_channel import Channel
 from mendel.adapters.processes.process_logs import write_log
+from mendel.adapters.processes.repository_control import RepositoryCalls
 from mendel.adapters.processes.shared_breakers import SharedBreakers
 from mendel.adapters.processes.shared_counters import SharedCounters
-from mendel.adapters.processes.worker_messages import BeginWorker, Desire, OpenDoors, Status
+from mendel.adapters.processes.worker_messages import (
+    BeginWorker,
+    Desire,
+    OpenDoors,
+    RepositoryAction,
+    RepositoryCommand,
+    RepositoryResult,
+    Status,
+)
 from mendel.app.clock import utc_now
 from mendel.app.server.backend_table import BACKENDS
 from mendel.app.server.child_process import micros, run_child
-from mendel.errors import ArtifactNotFound
+from mendel.errors import ArtifactNotFound, MendelError, NotReady
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
 from mendel.transports.door import DoorContext, Statistics
 from mendel.transports.door_table import door_named
-from mendel.values import DesiredState, Digest, ModelConvergence, to_builtins
+from mendel.values import Digest, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
 _STATUS_EVERY: Final = 0.1
@@ -54,30 +64,36 @@ class Worker:
     """
 
     def __init__(
-        self, channel: Channel, begin: BeginWorker, kernel: Kernel, spool: Spool | None, project: Project | None
+        self,
+        channel: Channel,
+        begin: BeginWorker,
+        kernel: Kernel,
+        *,
+        repository: RepositoryCalls,
+        spool: Spool | None,
+        project: Project | None,
     ) -> None:
         self._channel = channel
         self._begin = begin
         self._kernel = kernel
         self._spool = spool
         self._project = project
+        self._repository = repository
         self._desire: Desire | None = None
-        self._new_state = asyncio.Event()
+        self._converging: asyncio.Task[None] | None = None
+        self._carrying_out: set[asyncio.Task[None]] = set()
+        self._applied_base = asyncio.Event()
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._told_to_open = False
         self._accepting = False
-        self._revision = -1
-        self._convergence: tuple[ModelConvergence, ...] = ()
 
     async def run(self) -> None:
         """Run until SIGTERM or the end of the supervisor."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(job)
-                for job in (self._hear(), self._apply(), self._report_status(), self._tick_spool())
-            ]
+            jobs = (self._hear(tasks), self._report_status(), self._tick_spool())
+            background = [tasks.create_task(job) for job in jobs]
             await self._until_ready()
             if not self._stop.is_set():
                 async with AsyncExitStack() as doors:
@@ -87,8 +103,9 @@ class Worker:
                     await self._stop.wait()
                     self._accepting = False
                     self._say_status()
-            for task in background:
-                task.cancel()
+            for task in (*background, *self._carrying_out, self._converging):
+                if task is not None:
+                    task.cancel()
 
     def _doors(self) -> Iterator[contextlib.AbstractAsyncContextManager[object]]:
         begin = self._begin
@@ -109,48 +126,65 @@ class Worker:
             await self._changed.wait()
             self._changed.clear()
 
-    async def _hear(self) -> None:
+    async def _hear(self, tasks: asyncio.TaskGroup) -> None:
         while (message := await self._channel.hear()) is not None:
-            if isinstance(message, Desire):
-                self._desire = message
-                self._kernel.expect(message.deployed)
-                self._new_state.set()
-            elif isinstance(message, OpenDoors):
-                self._told_to_open = True
-                self._changed.set()
+            match message:
+                case Desire():
+                    self._take(message, tasks)
+                case OpenDoors():
+                    self._told_to_open = True
+                    self._changed.set()
+                case RepositoryCommand():
+                    task = tasks.create_task(self._carry_out(message))
+                    self._carrying_out.add(task)
+                    task.add_done_callback(self._carrying_out.discard)
+                case RepositoryResult():
+                    self._repository.take(message)
         self._end()
 
     def _end(self) -> None:
         self._stop.set()
         self._changed.set()
 
-    async def _apply(self) -> None:
-        """Apply the newest desired state, one state at a time; apply it again after a pause if loading failed."""
-        failures = 0
-        while True:
-            pause = _TRY_AGAIN_S[min(failures, len(_TRY_AGAIN_S)) - 1] if failures else None
-            news = await _happens(self._new_state, pause)
-            self._new_state.clear()
-            failures = 0 if news else failures
-            if self._desire is None:
-                continue
-            if self._desire.base is not None and self._revision < 0:
-                await self._apply_one(self._desire.base)
-            await self._apply_one(self._desire.state)
-            broken = [line for line in self._convergence if line.error is not None]
-            failures = failures + 1 if broken else 0
-            if news:
+    def _take(self, desire: Desire, tasks: asyncio.TaskGroup) -> None:
+        """The newest state takes the place of the one before at once, whatever still loads."""
+        self._desire = desire
+        self._kernel.expect(desire.deployed, unloaded=desire.unloaded)
+        if self._converging is not None:
+            self._converging.cancel()
+        self._converging = tasks.create_task(self._converge(desire))
+
+    async def _converge(self, desire: Desire) -> None:
+        """Apply *desire*, and again after a growing pause while something of it cannot be loaded."""
+        if desire.base is not None and not self._applied_base.is_set():
+            await self._kernel.apply(desire.base, self._fetch)
+        self._applied_base.set()
+        for attempt in count():
+            await self._kernel.apply(desire.state, self._fetch)
+            broken = [line for line in self._kernel.convergence if line.error is not None]
+            if not broken:
+                return
+            if attempt == 0:
                 for line in broken:
                     _log.error("not_converged", slot=self._begin.slot, model=line.model, error=line.error)
+            await asyncio.sleep(_TRY_AGAIN_S[min(attempt, len(_TRY_AGAIN_S) - 1)])
 
-    async def _apply_one(self, state: DesiredState) -> None:
-        self._convergence = await self._kernel.apply(state, self._fetch)
-        self._revision = state.revision
-        self._changed.set()
-        self._say_status()
+    async def _carry_out(self, command: RepositoryCommand) -> None:
+        await self._applied_base.wait()
+        try:
+            if command.action is RepositoryAction.UNLOAD:
+                result = RepositoryResult(number=command.number, freed_bytes=await self._kernel.unload(command.model))
+            else:
+                line = await self._kernel.load(command.model)
+                error = None if line.error is None else f"Model {line.model!r} could not be loaded: {line.error}"
+                result = RepositoryResult(number=command.number, error=error, kind=NotReady.__name__)
+        except MendelError as failed:
+            result = RepositoryResult(number=command.number, error=failed.message, kind=type(failed).__name__)
+        self._channel.say(result)
 
     def _fetch(self, digest: Digest) -> Path:
-        tree = (Path(self._begin.artifacts) / digest.hex).resolve()
+        given = None if self._desire is None else self._desire.directories.get(digest)
+        tree = (Path(self._begin.artifacts) / digest.hex).resolve() if given is None else Path(given)
         if not tree.is_dir():
             raise ArtifactNotFound(
                 f"The artefact {digest} is not on this server yet.",
@@ -163,6 +197,7 @@ class Worker:
         turn = 0
         while True:
             status = self._status()
+            self._changed.set()
             if status != said or turn % _HEARTBEAT_TURNS == 0:
                 self._channel.say(status)
                 said = status
@@ -179,8 +214,8 @@ class Worker:
             accepting=self._accepting,
             ready=readiness.ready,
             detail="; ".join(failing),
-            revision=self._revision,
-            convergence=self._convergence,
+            revision=-1 if self._kernel.revision is None else self._kernel.revision,
+            convergence=self._kernel.convergence,
             spool={} if self._spool is None else to_builtins(self._spool.condition),
         )
 
@@ -233,6 +268,7 @@ async def work(channel: Channel) -> None:
         if begin.spool is None
         else Spool(Path(begin.spool), begin.spool_id, policy=begin.spool_policy) as spool,
     ):
+        repository = RepositoryCalls(channel)
         kernel = Kernel(
             begin.policy,
             load_backend=BACKENDS["thread"],
@@ -242,23 +278,17 @@ async def work(channel: Channel) -> None:
             clock=utc_now,
             rng=random.Random(os.urandom(16)),  # noqa: S311 - routes and ids, no secrets
             project=project,
+            repository=repository,
             identity=begin.identity,
         )
         async with kernel:
-            await Worker(channel, begin, kernel, spool, project).run()
+            await Worker(channel, begin, kernel, repository=repository, spool=spool, project=project).run()
 
 
 def _statistics(hub: str) -> Statistics:
     from mendel.adapters.processes.hub_client import HubStatistics  # noqa: PLC0415 - httpx is not for every worker
 
     return HubStatistics(hub)
-
-
-async def _happens(event: asyncio.Event, within: float | None) -> bool:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(within):
-            return await event.wait()
-    return False
 
 
 if __name__ == "__main__":

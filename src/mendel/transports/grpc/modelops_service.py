@@ -11,7 +11,7 @@ from mendel.protos import modelops_pb2 as pb
 from mendel.protos import modelops_pb2_grpc as stubs
 from mendel.serving import InferenceCall, Kernel, parse_plain, plain_answer, read_json, version_number
 from mendel.transports.grpc.call_handling import Method, answering
-from mendel.values import Scope
+from mendel.values import ModelName, Scope
 
 _SERVICE = "/modelops.ModelOps"
 METHODS = {
@@ -61,27 +61,31 @@ class ModelOps(stubs.ModelOpsServicer):
             return pb.InferenceResponse(response_text=text, inference_time_ms=took, status="ok")
 
     async def LoadModel(self, request: pb.ModelLoadRequest, context: Any) -> pb.ModelLoadReply:  # noqa: N802
-        """Load the deployed versions of a model; answer when all processes of the server have loaded them."""
+        """Load what is desired of a model, or what lies at ``model_path``, in every process of the server."""
         async with answering(self._kernel, METHODS["LoadModel"], context) as call:
             call.model = request.model_name
             control = self._kernel.repository_control()
-            if request.model_path:
+            if request.shards > 1 or request.load_params:
                 raise InvalidRequest(
-                    "This server cannot load a model from a path.",
-                    remedy="Register the model as a version, and promote the version.",
+                    "A model is loaded whole and without parameters: leave shards and load_params out."
                 )
-            model = self._kernel.deployed(request.model_name).deployment.model
-            await control.load(model)
-            served = self._kernel.served(model)
-            return pb.ModelLoadReply(success=True, message=f"{served.ref} is loaded.", model_id=served.served.uuid)
+            await control.load(ModelName(request.model_name), path=request.model_path or None)
+            served = self._kernel.served(request.model_name)
+            return pb.ModelLoadReply(
+                success=True,
+                message=f"{served.ref} is loaded.",
+                model_id=served.metadata.document["model_uuid"] or "",
+                vram_used_mb=_megabytes(self._kernel.memory_bytes(request.model_name)),
+            )
 
     async def UnloadModel(self, request: pb.ModelUnloadRequest, context: Any) -> pb.ModelUnloadReply:  # noqa: N802
-        """Unload a model; answer when all processes of the server have unloaded the model."""
+        """Free a model's memory in every process of the server, after what is in flight; ``force`` changes nothing."""
         async with answering(self._kernel, METHODS["UnloadModel"], context) as call:
             call.model = request.model_name
             control = self._kernel.repository_control()
-            await control.unload(self._kernel.deployed(request.model_name).deployment.model)
-            return pb.ModelUnloadReply(success=True, message=f"{request.model_name} is unloaded.")
+            freed = await control.unload(ModelName(request.model_name))
+            text = f"{request.model_name} is unloaded."
+            return pb.ModelUnloadReply(success=True, message=text, vram_freed_mb=_megabytes(freed or 0))
 
     async def ListModels(self, _: Any, context: Any) -> pb.ModelList:  # noqa: N802
         """List the model versions that this server has loaded."""
@@ -91,9 +95,15 @@ class ModelOps(stubs.ModelOpsServicer):
                     name=model.model,
                     path="" if version.uuid is None else f"models:/{version.uuid}",
                     status=", ".join(version.roles),
+                    vram_mb=_megabytes(self._kernel.memory_bytes(model.model, version.version)),
                     load_time=int(version.loaded_at.timestamp()),
                 )
                 for model in self._kernel.status().models
                 for version in model.versions
             ]
-            return pb.ModelList(models=models, total_count=len(models))
+            total = sum(model.vram_mb for model in models)
+            return pb.ModelList(models=models, total_count=len(models), total_vram_mb=total)
+
+
+def _megabytes(size: int) -> int:
+    return round(size / (1 << 20))

@@ -48,7 +48,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: pb.ServerReadyRequest, context: Any) -> pb.ServerReadyResponse:  # noqa: N802
-        """Answer whether every deployed model has a loaded version."""
+        """Every deployed model had served, or had failed to load here; each model then answers for itself."""
         async with answering(self._kernel, METHODS["ServerReady"], context):
             return pb.ServerReadyResponse(ready=self._kernel.readiness().ready)
 
@@ -56,10 +56,10 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
         """Answer whether a model, or one version of the model, can predict."""
         async with answering(self._kernel, METHODS["ModelReady"], context):
             try:
-                self._kernel.served(request.name, version_number(request.version))
+                served = self._kernel.served(request.name, version_number(request.version))
             except NotReady:
                 return pb.ModelReadyResponse(ready=False)
-            return pb.ModelReadyResponse(ready=True)
+            return pb.ModelReadyResponse(ready=served.artifact.backend.died is None)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, context: Any) -> pb.ServerMetadataResponse:  # noqa: N802
         """Answer with the name and the version of the server."""

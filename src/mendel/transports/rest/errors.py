@@ -31,12 +31,16 @@ def status_of(error: MendelError) -> int:
     return next(status for kind, status in STATUS if isinstance(error, kind))
 
 
+def retry_after(error: MendelError) -> tuple[tuple[bytes, bytes], ...]:
+    """The header Retry-After, in whole seconds, where *error* knows when to try again."""
+    if not isinstance(error, Unavailable) or error.retry_after is None:
+        return ()
+    return ((b"retry-after", str(max(1, math.ceil(error.retry_after.total_seconds()))).encode()),)
+
+
 def error_response(error: MendelError) -> Response:
-    """Answer *error* as ``{"error": "..."}``, with the header ``Retry-After`` if the error states a waiting time."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if isinstance(error, Unavailable) and error.retry_after is not None:
-        seconds = max(1, math.ceil(error.retry_after.total_seconds()))
-        headers = ((b"retry-after", str(seconds).encode()),)
+    """``{"error": "..."}``, with Retry-After where it is known."""
+    headers = retry_after(error)
     if isinstance(error, tree.Unauthenticated):
         headers = ((b"www-authenticate", b"Bearer"),)
     return json_response({"error": text_of(error)}, status=status_of(error), headers=headers)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mendel.serving import Kernel
+from mendel.serving import Kernel, ModelStatus
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope, to_builtins
@@ -34,7 +34,7 @@ async def health(context: RestContext, _: Request) -> Response:
     if state.ready:
         return json_response({"status": "ok"})
     failing = [{"name": check.name, "detail": check.detail} for check in state.checks if not check.passed]
-    return json_response({"status": state.state, "checks": failing}, status=503)
+    return json_response({"status": state.state, "checks": failing}, status=503, headers=((b"retry-after", b"1"),))
 
 
 async def model_info(context: RestContext, request: Request) -> Response:
@@ -43,10 +43,16 @@ async def model_info(context: RestContext, request: Request) -> Response:
 
 
 async def info(context: RestContext, _: Request) -> Response:
-    """Answer with the server's project, code and image, and the models it serves."""
+    """What this server is, the models it serves, and why it does not serve the others that are deployed."""
     kernel = context.kernel
-    models = tuple(_model_info(kernel, hosted.deployment.model) for hosted in kernel.models() if hosted.serving)
-    return json_response(ServerInfo(version=kernel.version, models=models))
+    states = kernel.status().models
+    return json_response(
+        ServerInfo(
+            version=kernel.version,
+            models=tuple(_model_info(kernel, state.model) for state in states if _answers(state)),
+            not_ready=tuple(NotReadyInfo(name=s.model, reason=_reason(s)) for s in states if not s.ready),
+        )
+    )
 
 
 async def status(context: RestContext, _: Request) -> Response:
@@ -132,12 +138,29 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotReadyInfo:
+    """A deployed model that is not ready, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """A server and its models."""
+    """A server, the models that it serves, and the deployed models that are not ready."""
 
     version: str
     models: tuple[ModelInfo, ...]
+    not_ready: tuple[NotReadyInfo, ...]
     name: str = "mendel"
+
+
+def _answers(state: ModelStatus) -> bool:
+    return state.ready and state.version_serving is not None
+
+
+def _reason(state: ModelStatus) -> str:
+    return "unloaded" if state.unloaded else state.error or "not loaded yet"
 
 
 def _model_info(kernel: Kernel, model: str | None) -> ModelInfo:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mendel.errors import NotReady
-from mendel.serving import InferenceCall, Kernel, TensorSpec, input_specs, output_specs, output_tensors, version_number
+from mendel.errors import InvalidRequest, NotReady
+from mendel.serving import (
+    InferenceCall,
+    Kernel,
+    TensorSpec,
+    input_specs,
+    output_specs,
+    output_tensors,
+    read_json,
+    version_number,
+)
+from mendel.transports.rest.errors import retry_after
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.transports.rest.v2_bodies import HEADER_LENGTH, read_request, write_response
 from mendel.values import ModelName, Scope
-
-EXTENSIONS = ("binary_tensor_data", "model_repository")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +45,11 @@ class RepositoryEntry:
 
 
 async def server_metadata(context: RestContext, _: Request) -> Response:
-    """Answer with the name, version and protocol extensions of the server."""
-    return json_response({"name": "mendel", "version": context.kernel.version, "extensions": EXTENSIONS})
+    """Name, version and extensions of the server; ``model_repository`` only where it loads and unloads on request."""
+    kernel = context.kernel
+    repository = ("model_repository",) if kernel.policy.repository_control == "explicit" else ()
+    extensions = ("binary_tensor_data", *repository)
+    return json_response({"name": "mendel", "version": kernel.version, "extensions": extensions})
 
 
 async def live(_: RestContext, __: Request) -> Response:
@@ -47,17 +58,21 @@ async def live(_: RestContext, __: Request) -> Response:
 
 
 async def ready(context: RestContext, _: Request) -> Response:
-    """Answer 200 when every deployed model has a loaded version, else 503."""
+    """Every deployed model had served, or had failed to load here; each model then answers for itself."""
     state = context.kernel.readiness()
     return json_response({"ready": state.ready}, status=200 if state.ready else 503)
 
 
 async def model_ready(context: RestContext, request: Request) -> Response:
-    """Answer 200 when the model, or the named version of the model, can predict."""
+    """The model, or that version of it, answers; 503 with the reason where it does not."""
     try:
         served = context.kernel.served(request.params["name"], version_number(request.params.get("version")))
-    except NotReady:
-        return json_response({"name": request.params["name"], "ready": False}, status=503)
+    except NotReady as error:
+        document = {"name": request.params["name"], "ready": False, "error": str(error)}
+        return json_response(document, status=503, headers=retry_after(error))
+    died = served.artifact.backend.died
+    if died is not None:
+        return json_response({"name": served.ref.model, "ready": False, "error": died}, status=503)
     return json_response({"name": served.ref.model, "ready": True})
 
 
@@ -98,19 +113,31 @@ async def repository_index(context: RestContext, _: Request) -> Response:
 
 
 async def repository_load(context: RestContext, request: Request) -> Response:
-    """Load the deployed versions of a model; answer when all processes of the server have loaded them."""
-    await context.kernel.repository_control().load(_known(context, request.params["name"]))
+    """Load what is desired of a model, or what lies at ``parameters.model_path``, in every process of the server."""
+    control = context.kernel.repository_control()
+    request.model = request.params["name"]
+    await control.load(ModelName(request.model), path=await _model_path(context, request))
     return json_response({})
 
 
 async def repository_unload(context: RestContext, request: Request) -> Response:
-    """Unload a model; answer when all processes of the server have unloaded the model."""
-    await context.kernel.repository_control().unload(_known(context, request.params["name"]))
+    """Free a model's memory in every process of the server."""
+    control = context.kernel.repository_control()
+    request.model = request.params["name"]
+    await control.unload(ModelName(request.model))
     return json_response({})
 
 
-def _known(context: RestContext, name: str) -> ModelName:
-    return context.kernel.deployed(name).deployment.model
+async def _model_path(context: RestContext, request: Request) -> str | None:
+    body = await request.body(context.kernel.policy.max_body_bytes)
+    if not body:
+        return None
+    document = read_json(body)
+    parameters = document.get("parameters", {}) if isinstance(document, dict) else None
+    path = parameters.get("model_path") if isinstance(parameters, dict) else None
+    if not isinstance(parameters, dict) or not isinstance(path, str | None):
+        raise InvalidRequest('The body of a load call is not {"parameters": {"model_path": "..."}}, or empty.')
+    return path
 
 
 def _index(kernel: Kernel) -> Iterator[RepositoryEntry]:
@@ -120,7 +147,11 @@ def _index(kernel: Kernel) -> Iterator[RepositoryEntry]:
                 name=model.model, version=str(version.version or ""), state="READY", reason=", ".join(version.roles)
             )
         if not model.versions:
-            yield RepositoryEntry(name=model.model, version="", state="UNAVAILABLE", reason=model.error or "")
+            loading = not model.unloaded and model.error is None
+            reason = "unloaded" if model.unloaded else model.error or ""
+            yield RepositoryEntry(
+                name=model.model, version="", state="LOADING" if loading else "UNAVAILABLE", reason=reason
+            )
 
 
 V2_ROUTES = (

@@ -33,7 +33,7 @@ from mendel.transports.zmq.replies import (
     UnloadReply,
     WorkerInfo,
 )
-from mendel.values import Scope
+from mendel.values import ModelName, Scope
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,17 +117,18 @@ async def _inference(context: MessageContext) -> object:
 
 
 async def _load(context: MessageContext) -> LoadReply:
-    context.model = _required_model(context.message.data)
-    control = context.kernel.repository_control()
-    await control.load(context.kernel.deployed(context.model).deployment.model)
-    return LoadReply(model_id=context.kernel.served(context.model).served.uuid)
+    data, kernel = context.message.data, context.kernel
+    context.model = _required_model(data)
+    await kernel.repository_control().load(ModelName(context.model), path=_text(data.get("model_path")))
+    served = kernel.served(context.model)
+    memory = kernel.memory_bytes(context.model)
+    return LoadReply(model_id=served.metadata.document["model_uuid"], memory_bytes=memory)
 
 
 async def _unload(context: MessageContext) -> UnloadReply:
     context.model = _required_model(context.message.data)
     control = context.kernel.repository_control()
-    await control.unload(context.kernel.deployed(context.model).deployment.model)
-    return UnloadReply()
+    return UnloadReply(freed_bytes=await control.unload(ModelName(context.model)))
 
 
 async def _status(context: MessageContext) -> KernelStatus:

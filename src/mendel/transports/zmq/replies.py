@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mendel.values import VersionUuid
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemInfo:
@@ -64,16 +62,18 @@ class HeartbeatReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReply:
-    """The data of a reply of type ``model_load_response``."""
+    """``model_load_response``; ``memory_bytes`` is by how much resident memory grew, 0 where that was not measured."""
 
-    model_id: VersionUuid
+    model_id: str | None
+    memory_bytes: int
     success: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadReply:
-    """The data of a reply of type ``model_unload_response``."""
+    """``model_unload_response``; ``freed_bytes`` is None where that was not measured."""
 
+    freed_bytes: int | None
     success: bool = True
 
 

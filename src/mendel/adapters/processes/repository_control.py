@@ -1,0 +1,200 @@
+"""Load and unload calls of the doors: from one worker to the supervisor, and from there to every worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import mendel.errors as tree
+from mendel.adapters.processes.parent_channel import Channel
+from mendel.adapters.processes.server_state import ModelFromPath, ServerState
+from mendel.adapters.processes.worker_messages import (
+    RepositoryAction,
+    RepositoryCommand,
+    RepositoryRequest,
+    RepositoryResult,
+)
+from mendel.adapters.processes.worker_pool import Worker
+from mendel.durable import Clock
+from mendel.errors import AlreadyExists, MendelError, ModelNotFound, NotReady
+from mendel.serving import model_directory, model_from_directory
+from mendel.values import ModelName
+
+_KINDS: Final = (
+    tree.AlreadyExists,
+    tree.Forbidden,
+    tree.InvalidInput,
+    tree.ModelNotFound,
+    tree.NotReady,
+)
+
+
+class RepositoryCalls:
+    """
+    Implements :class:`mendel.serving.RepositoryControl` in a worker.
+
+    Args:
+        channel: Leads to the supervisor.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._numbers = count(1)
+        self._waiting: dict[int, asyncio.Future[RepositoryResult]] = {}
+
+    async def load(self, model: ModelName, *, path: str | None = None) -> None:
+        await self._ask(RepositoryAction.LOAD, model, path or "")
+
+    async def unload(self, model: ModelName) -> int | None:
+        return (await self._ask(RepositoryAction.UNLOAD, model)).freed_bytes
+
+    def take(self, result: RepositoryResult) -> None:
+        """Give *result*, which the supervisor sent, to the call that waits for it."""
+        waiting = self._waiting.get(result.number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result)
+
+    async def _ask(self, action: RepositoryAction, model: ModelName, path: str = "") -> RepositoryResult:
+        number = next(self._numbers)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._channel.say(RepositoryRequest(number=number, action=action, model=model, path=path))
+            result = await self._waiting[number]
+        finally:
+            del self._waiting[number]
+        if result.error is not None:
+            raise _error(result)
+        return result
+
+
+class RepositoryRequests:
+    """
+    Carries out the workers' requests, in the supervisor.
+
+    A request is answered when every worker that runs has carried it out or has ended. A worker that starts later starts
+    from what the request left.
+
+    Args:
+        roots: The directories below which models may be loaded by path.
+        workers: Gives every running worker.
+        tell: Tells all workers the desired state anew.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        roots: Sequence[Path],
+        *,
+        workers: Callable[[], Sequence[Worker]],
+        tell: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._state = state
+        self._roots = roots
+        self._workers = workers
+        self._tell = tell
+        self._clock = clock
+        self._numbers = count(1)
+        self._waiting: dict[tuple[int, int], asyncio.Future[RepositoryResult | None]] = {}
+        self._turns: dict[ModelName, asyncio.Lock] = {}
+
+    async def carry_out(self, request: RepositoryRequest) -> RepositoryResult:
+        """Load or unload in every worker; an error stands in the result."""
+        try:
+            async with self._turns.setdefault(request.model, asyncio.Lock()):
+                if request.action is RepositoryAction.UNLOAD:
+                    freed = await self._unload(request.model)
+                    return RepositoryResult(number=request.number, freed_bytes=freed)
+                await self._load(request.model, request.path)
+        except MendelError as error:
+            kind = next((kind for kind in _KINDS if isinstance(error, kind)), NotReady).__name__
+            return RepositoryResult(number=request.number, error=error.message, kind=kind, remedy=error.remedy)
+        return RepositoryResult(number=request.number)
+
+    def take(self, slot: int, result: RepositoryResult) -> None:
+        """The worker of *slot* has carried out a command."""
+        waiting = self._waiting.get((result.number, slot))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result)
+
+    def lose(self, slot: int) -> None:
+        """The worker of *slot* has ended; nothing waits for it any more."""
+        for (_, whose), waiting in self._waiting.items():
+            if whose == slot and not waiting.done():
+                waiting.set_result(None)
+
+    async def _load(self, model: ModelName, path: str) -> None:
+        former, unloaded = self._state.from_path.get(model), model in self._state.unloaded
+        if path:
+            await self._take_path(model, path)
+        elif former is None and not self._state.is_deployed(model):
+            raise ModelNotFound(f"No model {model!r} is deployed here.", remedy="Deploy the model, or load it by path.")
+        self._state.unloaded -= {model}
+        try:
+            await self._command(RepositoryAction.LOAD, model)
+        except MendelError:
+            if path:
+                self._put_back(model, former, unloaded=unloaded)
+            raise
+
+    async def _unload(self, model: ModelName) -> int | None:
+        if model not in self._state.from_path and not self._state.is_deployed(model):
+            raise ModelNotFound(f"No model {model!r} is deployed here.")
+        self._state.unloaded |= {model}
+        results = await self._command(RepositoryAction.UNLOAD, model)
+        if model in self._state.from_path:
+            self._put_back(model, None, unloaded=False)
+        freed = [result.freed_bytes for result in results if result.freed_bytes is not None]
+        return sum(freed) if freed else None
+
+    async def _take_path(self, model: ModelName, path: str) -> None:
+        if self._state.is_deployed(model):
+            raise AlreadyExists(
+                f"Model {model!r} is deployed; a load by path does not replace it.", remedy="Choose another name."
+            )
+        directory = await asyncio.to_thread(model_directory, path, self._roots)
+        former = self._state.from_path.get(model)
+        generation = 1 if former is None else former.desired.deployment.generation + 1
+        now: datetime = self._clock()
+        desired = await asyncio.to_thread(model_from_directory, model, directory, generation=generation, now=now)
+        self._state.from_path[model] = ModelFromPath(desired=desired, directory=directory)
+
+    def _put_back(self, model: ModelName, former: ModelFromPath | None, *, unloaded: bool) -> None:
+        if former is None:
+            self._state.from_path.pop(model, None)
+        else:
+            self._state.from_path[model] = former
+        self._state.unloaded = self._state.unloaded - {model} | ({model} if unloaded else set())
+        self._tell()
+
+    async def _command(self, action: RepositoryAction, model: ModelName) -> list[RepositoryResult]:
+        """Tell every worker, and wait for all of them."""
+        self._tell()
+        number = next(self._numbers)
+        command = RepositoryCommand(number=number, action=action, model=model)
+        asked = {}
+        for worker in self._workers():
+            asked[number, worker.slot] = asyncio.get_running_loop().create_future()
+            worker.child.send(command)
+        self._waiting.update(asked)
+        try:
+            results = await asyncio.gather(*asked.values())
+        finally:
+            for key in asked:
+                del self._waiting[key]
+        done = [result for result in results if result is not None]
+        failed = next((result for result in done if result.error is not None), None)
+        if failed is not None:
+            raise _error(failed)
+        if not done:
+            raise NotReady("No worker of this server runs.", remedy="Try again.")
+        return done
+
+
+def _error(result: RepositoryResult) -> MendelError:
+    kind = next((kind for kind in _KINDS if kind.__name__ == result.kind), NotReady)
+    return kind(result.error or "", remedy=result.remedy)

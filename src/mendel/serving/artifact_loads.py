@@ -1,0 +1,152 @@
+"""Loads of artefacts in threads, bounded in time and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mendel.errors import MendelError, ModelNotLoadable, NotSwappable
+from mendel.serving.loaded_version import KernelContext, LoadedArtifact, footprint, load_artifact
+from mendel.serving.process_memory import resident_bytes
+from mendel.values import Digest, ModelName, ServedVersion
+
+Fetch = Callable[[Digest], Path]
+_SLOW_S: Final = 2.0
+_Key = tuple[ModelName, int, Digest]
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A load under way, or one whose result nobody has taken yet; ``began`` is a second of the steady clock."""
+
+    result: asyncio.Future[LoadedArtifact]
+    began: float
+
+
+class ArtifactLoads:
+    """
+    The loads of one process.
+
+    Loads run one after the other, so that many models at once leave the processor to requests. A load that takes longer
+    than 2 s goes on beside the following ones: a slow model keeps no other model waiting.
+
+    A thread cannot be stopped. A load beyond ``policy.load_timeout`` has failed, and its thread runs on; a later
+    attempt to load the same artefact starts no second thread and takes the result of the first, once there is one.
+
+    Args:
+        used_bytes: The footprint of all loaded versions, by which the memory budget goes; called in threads.
+    """
+
+    def __init__(self, context: KernelContext, *, used_bytes: Callable[[], int]) -> None:
+        self._context = context
+        self._used_bytes = used_bytes
+        self._turn = asyncio.Lock()
+        self._loads: dict[_Key, _Load] = {}
+        self._reserved: dict[_Key, int] = {}
+        self._reserving = threading.Lock()
+
+    async def load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
+        """
+        Load the artefact of *served*; a cancelled call can be repeated and takes up the same load.
+
+        Raises:
+            ModelNotLoadable: The load takes longer than ``policy.load_timeout``, or the artefact cannot be loaded.
+            NotSwappable: The artefact does not fit into the memory budget.
+        """
+        context, key = self._context, (model, served.number, served.artifact_digest)
+        load = self._loads.get(key)
+        if load is None:
+            await self._turn.acquire()
+            load = self._loads[key] = self._begin(key, served, fetch)
+        timeout = context.policy.load_timeout
+        left = load.began + timeout.total_seconds() - context.steady()
+        done, _ = await asyncio.wait([load.result], timeout=max(0.0, left))
+        if not done:
+            raise ModelNotLoadable(
+                f"Loading version {served.number} of {model} takes longer than {timeout.total_seconds():g} s.",
+                remedy="Raise serving.load_timeout, or make the version load faster.",
+            )
+        del self._loads[key]
+        return load.result.result()
+
+    def abandon(self, model: ModelName, *, keep: Collection[tuple[int, Digest]] = ()) -> None:
+        """Give up the loads of *model*, except those of the versions *keep* (number, artefact digest)."""
+        for key in [key for key in self._loads if key[0] == model and key[1:] not in keep]:
+            self._loads.pop(key).result.add_done_callback(_discard)
+
+    def _begin(self, key: _Key, served: ServedVersion, fetch: Fetch) -> _Load:
+        """Start the thread. The turn, which the caller took, ends with the load or after 2 s."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[LoadedArtifact] = loop.create_future()
+        turn = _Once(self._turn.release)
+        result.add_done_callback(lambda _: turn())
+        loop.call_later(_SLOW_S, turn)
+
+        def finish(artifact: LoadedArtifact | None, error: MendelError | None) -> None:
+            self._reserved.pop(key, None)
+            if artifact is not None:
+                result.set_result(artifact)
+            elif error is not None:
+                result.set_exception(error)
+
+        def run() -> None:
+            artifact, error = None, None
+            try:
+                artifact = self._load_now(key, served, fetch)
+            except MendelError as failed:
+                error = failed
+            except BaseException as failed:  # noqa: BLE001 - whatever the model's code raises is the model's fault
+                error = ModelNotLoadable(f"Loading the model raised {type(failed).__name__}: {failed}")
+                error.__cause__ = failed
+            try:
+                loop.call_soon_threadsafe(finish, artifact, error)
+            except RuntimeError:  # the server has ended meanwhile
+                if artifact is not None:
+                    artifact.backend.kill()
+
+        threading.Thread(target=run, name=f"mendel-load-{key[0]}-{key[1]}", daemon=True).start()
+        return _Load(result=result, began=self._context.steady())
+
+    def _load_now(self, key: _Key, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
+        directory = fetch(served.artifact_digest)
+        self._reserve(key, footprint(directory))
+        before = resident_bytes()
+        artifact = load_artifact(directory, served, self._context)
+        after = resident_bytes()
+        grown = None if before is None or after is None else max(0, after - before)
+        return replace(artifact, memory_bytes=grown)
+
+    def _reserve(self, key: _Key, size: int) -> None:
+        budget = self._context.policy.memory_budget_bytes
+        with self._reserving:
+            used = self._used_bytes() + sum(self._reserved.values())
+            if budget is not None and used + size > budget:
+                raise NotSwappable(
+                    f"Version {key[1]} of model {key[0]} has {size} bytes, the loaded versions have {used}, and "
+                    f"serving.memory_budget_bytes is {budget}.",
+                    remedy="Raise serving.memory_budget_bytes.",
+                )
+            self._reserved[key] = size
+
+
+class _Once:
+    """Calls *act* at the first call of two."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act: Callable[[], None] | None = act
+
+    def __call__(self) -> None:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+
+
+def _discard(result: asyncio.Future[LoadedArtifact]) -> None:
+    if not result.cancelled() and result.exception() is None:
+        with suppress(RuntimeError):  # no executor any more: the process ends, and the memory goes with it
+            result.get_loop().run_in_executor(None, result.result().backend.kill)

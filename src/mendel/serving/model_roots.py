@@ -1,0 +1,59 @@
+"""Models that callers of the doors load by path: below configured directories only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from mendel.errors import Forbidden, InvalidRequest, ModelNotLoadable
+from mendel.serving.flavours.flavour_table import flavour_of
+from mendel.serving.mlmodel import read_mlmodel
+from mendel.serving.unregistered_version import unregistered_model
+from mendel.values import DesiredModel, ModelName
+from mendel.values.directory_trees import tree_digest
+
+
+def model_directory(path: str, roots: Sequence[Path]) -> Path:
+    """
+    The directory that *path* names, absolute or relative to one of *roots*, with every symbolic link resolved.
+
+    Raises:
+        Forbidden: It is no directory below one of *roots*; the message does not tell whether it exists elsewhere.
+    """
+    for root in roots:
+        try:
+            place, found = root.resolve(strict=True), (root / path).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            continue
+        if found.is_relative_to(place) and found.is_dir():
+            return found
+    where = ", ".join(map(str, roots)) or "it is empty"
+    raise Forbidden(
+        "The model path is no directory below serving.model_roots.", remedy=f"Give a directory below it ({where})."
+    )
+
+
+def model_from_directory(model: ModelName, directory: Path, *, generation: int, now: datetime) -> DesiredModel:
+    """
+    The desired state of the artefact in *directory* under the name *model*; no registry knows the version.
+
+    Raises:
+        InvalidInput: The directory holds no artefact that servers load, or a symbolic link, or a special file.
+    """
+    try:
+        mlmodel = read_mlmodel(directory)
+        flavour = flavour_of(mlmodel)
+    except ModelNotLoadable as error:
+        raise InvalidRequest(error.message, remedy=error.remedy) from error
+    digest = tree_digest(directory, exclude=("data",))
+    return unregistered_model(
+        model,
+        digest,
+        task=mlmodel.task or "classification",
+        release_tag=None,
+        now=now,
+        flavor=flavour.name,
+        signature=mlmodel.signature,
+        generation=generation,
+    )
