@@ -30,7 +30,7 @@ from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import Backend, BreakerView, CounterSlots, LoadBackend, PredictionSink
 from mendel.serving.prediction_outputs import flat_classes
 from mendel.serving.prediction_records import RecordedVersion
-from mendel.serving.predictor import PredictorDescriptor
+from mendel.serving.predictor import Outputs, PredictorDescriptor
 from mendel.serving.probe_rows import read_probe
 from mendel.serving.row_batches import assemble
 from mendel.serving.unregistered_version import is_registered, version_ref
@@ -57,12 +57,14 @@ class KernelContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedArtifact:
     """
-    A backend that answered the artefact's golden input, and what else the artefact holds.
+    A backend that predicted the artefact's input example, and the input codec and drift reference of the artefact.
 
     Attributes:
-        footprint_bytes: Of the artefact's files.
+        reference: None when the artefact has no drift reference.
+        footprint_bytes: The size of the artefact's files.
         memory_bytes: By how much the resident memory of the process grew while the artefact was loaded; None where the
             system does not tell. What requests took meanwhile is part of it.
+        answered: The answer to the input example; None without one.
     """
 
     backend: Backend
@@ -70,6 +72,7 @@ class LoadedArtifact:
     reference: Reference | None
     footprint_bytes: int
     memory_bytes: int | None = None
+    answered: Outputs | None = None
 
     @property
     def descriptor(self) -> PredictorDescriptor:
@@ -87,14 +90,20 @@ def load_artifact(directory: Path, served: ServedVersion, context: KernelContext
     backend = context.load_backend(directory, digest=served.artifact_digest, project=context.project)
     try:
         codec = codec_of(served, backend.descriptor, context.policy)
-        _warm_up(directory, codec, backend)
+        answered = _warm_up(directory, codec, backend)
         _require_parity(directory, codec, backend, context.steady, served.accepted_difference)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
     except BaseException:
         backend.kill()
         raise
-    return LoadedArtifact(backend=backend, codec=codec, reference=reference, footprint_bytes=footprint(directory))
+    return LoadedArtifact(
+        backend=backend,
+        codec=codec,
+        reference=reference,
+        footprint_bytes=footprint(directory),
+        answered=answered,
+    )
 
 
 def codec_of(served: ServedVersion, descriptor: PredictorDescriptor, policy: ServingPolicy) -> InputCodec:
@@ -123,15 +132,15 @@ def footprint(directory: Path) -> int:
     return sum(path.stat().st_size for _, path in tree_files(directory, exclude=("data",)))
 
 
-def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> None:
+def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> Outputs | None:
     path = directory / INPUT_EXAMPLE
     if not path.is_file():
-        return
+        return None
     try:
         document = json.loads(path.read_bytes())
         rows = document["data"] if "data" in document else document["inputs"]
         columns = tuple(document["columns"]) if "columns" in document else None
-        backend.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]), math.inf)
+        return backend.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]), math.inf)
     except (ModelError, InvalidInput) as error:
         raise ModelNotLoadable(f"The model cannot predict its input example ({INPUT_EXAMPLE}): {error}") from error
     except (ValueError, KeyError, TypeError) as error:

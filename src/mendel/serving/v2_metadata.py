@@ -45,7 +45,7 @@ def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple
     Raises:
         InvalidRequest: The answer has no output with a name in *wanted*.
     """
-    tensors = {PREDICT: _predictions(answer)}
+    tensors = {PREDICT: _column(answer.predictions)}
     if answer.probabilities is not None:
         tensors[PROBA] = _probabilities(answer.probabilities)
     for name in wanted:
@@ -77,15 +77,19 @@ def input_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
 
 def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
     """
-    Give the output tensors of a version.
+    Give the outputs of a version, with the datatypes and shapes of its answer to the input example.
 
-    The datatype of ``predict`` comes from the classes of the model; without classes the datatype is given as FP64.
+    Without an input example the datatype of ``predict`` follows from the classes; a model without classes is FP64.
     """
-    classes = version.artifact.descriptor.classes
-    text = classes is not None and any(isinstance(name, str) for name in classes)
-    whole = classes is not None and all(isinstance(name, int) for name in classes)
-    predictions = TensorSpec(PREDICT, "BYTES" if text else "INT64" if whole else "FP64", (-1,))
-    if not version.artifact.descriptor.proba:
+    answered, descriptor = version.artifact.answered, version.artifact.descriptor
+    if answered is not None and answered.predictions:
+        tensors = [_column(answered.predictions)]
+        if answered.probabilities is not None:
+            tensors.append(_probabilities(answered.probabilities))
+        return tuple(TensorSpec(tensor.name, tensor.datatype, (-1, *tensor.shape[1:])) for tensor in tensors)
+    classes = descriptor.classes
+    predictions = TensorSpec(PREDICT, "FP64" if classes is None else datatype_of(classes), (-1,))
+    if not descriptor.proba:
         return (predictions,)
     return (predictions, TensorSpec(PROBA, "FP64", (-1, -1 if classes is None else len(classes))))
 
@@ -100,8 +104,7 @@ def _probabilities(rows: list[Any]) -> Tensor:
     return Tensor(name=PROBA, datatype="FP64", shape=shape, values=[share for row in rows for share in row])
 
 
-def _predictions(answer: InferenceAnswer) -> Tensor:
-    values = answer.predictions
+def _column(values: list[Any]) -> Tensor:
     if values and all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
         flat = [inner for row in values for inner in row]
         if not any(isinstance(inner, list | dict) for inner in flat):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from mendel.drift import Reference
 from mendel.errors import InvalidInput, InvalidRequest
-from mendel.serving import Records, Tensor, Tensors, infer_signature, write_artifact
+from mendel.serving import InferenceCall, Records, Tensor, Tensors, infer_signature, write_artifact
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.input_contract import Content, read_contract, write_contract
@@ -32,7 +32,10 @@ from mendel.serving.parity import check_parity
 from mendel.serving.predictor import Predictor
 from mendel.serving.probe_rows import read_probe, wire_value
 from mendel.serving.row_batches import Frame, assemble
+from mendel.serving.v2_metadata import output_specs, output_tensors
+from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Route, ServedVersion, VersionUuid
 from mendel.values.parity import ParityStatus
+from support.served_models import Shelf, new_kernel, write_project
 
 RNG = np.random.default_rng(0)
 ROWS = 100
@@ -400,3 +403,41 @@ def test_a_fault_on_the_way_makes_parity_fail(fault, tmp_path):
 
     report = check_parity(read_probe(tmp_path / "a"), codec, predict, steady=time.perf_counter)
     assert report.status is ParityStatus.DIFFERS
+
+
+@pytest.mark.parametrize(
+    ("outcome", "datatype", "shape"),
+    [
+        (POSITIVE, "INT64", [-1]),
+        (POSITIVE == 1, "BOOL", [-1]),
+        (np.where(POSITIVE, "yes", "no"), "BYTES", [-1]),
+        (np.column_stack([AB["a"], AB["b"]]), "FP64", [-1, 2]),
+    ],
+    ids=["whole", "truth", "text", "2-D"],
+)
+async def test_outputs_are_announced_as_they_are_answered(outcome, datatype, shape, tmp_path):
+    """The metadata of a version has the datatype and the shape of its answers."""
+    kind = LinearRegression if shape == [-1, 2] else LogisticRegression
+    digest = write_artifact(kind().fit(AB, outcome), tmp_path / "a", training=AB)
+    served_as = ServedVersion(
+        number=1,
+        uuid=VersionUuid(f"m-{1:032x}"),
+        artifact_digest=digest,
+        flavor="sklearn",
+        signature=None,
+        task="classification",
+        registered_at=datetime.now(UTC),
+    )
+    desired = DesiredModel(
+        deployment=Deployment(model=ModelName("m"), generation=1, routes=(Route(version=1, share=1.0),)),
+        versions=(served_as,),
+    )
+    write_project(tmp_path)
+    async with new_kernel(Shelf(tmp_path)) as kernel:
+        await kernel.apply(DesiredState(revision=1, models=(desired,), key_hashes={}), lambda _: tmp_path / "a")
+        version = kernel.served("m")
+        call = InferenceCall(model="m", input=Records(rows=on_the_wire(AB[:3])), door="rest")
+        answered = output_tensors(await kernel.infer(call))
+        announced = output_specs(version)
+    assert (announced[0].datatype, list(announced[0].shape)) == (datatype, shape)
+    assert [(t.datatype, t.shape[1:]) for t in answered] == [(s.datatype, s.shape[1:]) for s in announced]
