@@ -5,24 +5,24 @@ from __future__ import annotations
 import shutil
 import sys
 import types
-from dataclasses import dataclass
+import warnings
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mendel.errors import ModelNotLoadable, Unsupported
-from mendel.projects import Project, load_project
+from mendel.projects import load_project
 from mendel.serving import FLAVOURS, TrainedClassifier, flavour_for, flavour_of, frame_of, read_mlmodel, write_artifact
 from mendel.serving.artifact_loading import load_predictor
-from mendel.values import Table
 from mendel.values.directory_trees import tree_digest
+from support.flavour_samples import SAMPLES, TABLE, X
 
-X = np.random.default_rng(0).normal(size=(40, 3))
-TABLE = Table({name: X[:, place] for place, name in enumerate("abc")})
 ABSENT = "a_package_that_is_not_installed"
 CODE = f"""
 import numpy as np
@@ -54,30 +54,6 @@ class Estimator:
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """
-    A model of one flavour.
-
-    Attributes:
-        answers: What it predicts for X; ``probabilities`` likewise.
-        needy: A model of the flavour that needs the module ABSENT.
-        broken: One that cannot be loaded, at the latest when its files are damaged.
-        told: Whether the artefact itself tells the classes.
-        written_with: The versions that the artefact must tell.
-    """
-
-    model: Any
-    answers: list[Any]
-    probabilities: np.ndarray
-    classes: tuple[Any, ...]
-    needy: Any
-    broken: Any
-    told: bool
-    written_with: dict[str, str]
-    project: Project | None = None
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     directory = tmp_path_factory.mktemp("project")
@@ -88,35 +64,12 @@ def project(tmp_path_factory):
     return load_project(directory)
 
 
-@pytest.fixture(scope="module")
-def samples(project, tmp_path_factory):
-    """A model of every flavour of the table, by the flavour's name."""
-    estimator = LogisticRegression().fit(X, np.where(X[:, 0] > 0, "yes", "no"))
-    classes = ("no", "yes")
-    p = 1 / (1 + np.exp(-X[:, 0]))
-    return {
-        "sklearn": Sample(
-            model=estimator,
-            answers=estimator.predict(X).tolist(),
-            probabilities=estimator.predict_proba(X),
-            classes=classes,
-            needy=_estimator_of_an_absent_package(tmp_path_factory.mktemp("elsewhere")),
-            broken=LogisticRegression(),
-            told=False,
-            written_with={"scikit-learn": version("scikit-learn")},
-        ),
-        "mendel": Sample(
-            model=TrainedClassifier(name="threshold", classes=classes),
-            answers=np.where(X[:, 0] > 0, "yes", "no").tolist(),
-            probabilities=np.column_stack([1 - p, p]),
-            classes=classes,
-            needy=TrainedClassifier(name="needy"),
-            broken=TrainedClassifier(name="broken"),
-            told=True,
-            written_with={},
-            project=project,
-        ),
-    }
+def test_every_flavour_has_a_sample():
+    """Names are unique, and a flavour that is added to the table is tested here."""
+    names = [flavour.name for flavour in FLAVOURS]
+    assert len(set(names)) == len(names)
+    made = {"estimator": "sklearn", "project": "mendel", "torch": "pytorch", "python": "python_function"}
+    assert {made.get(sample.partition("_")[0], sample.partition("_")[0]) for sample in SAMPLES} == set(names)
 
 
 def _estimator_of_an_absent_package(directory: Path) -> Any:
@@ -135,14 +88,15 @@ def _home(estimator: Any) -> Any:
     return module
 
 
-@pytest.fixture(scope="module", params=[flavour.name for flavour in FLAVOURS])
-def flavour(request):
-    return next(flavour for flavour in FLAVOURS if flavour.name == request.param)
+@pytest.fixture(scope="module", params=SAMPLES)
+def sample(request, project):
+    made = SAMPLES[request.param]()
+    return replace(made, project=project) if made.flavour == "mendel" else made
 
 
 @pytest.fixture(scope="module")
-def sample(flavour, samples):
-    return samples[flavour.name]
+def flavour(sample):
+    return next(flavour for flavour in FLAVOURS if flavour.name == sample.flavour)
 
 
 @pytest.fixture(scope="module")
@@ -153,30 +107,55 @@ def artifact(flavour, sample, tmp_path_factory):
     return directory
 
 
-def test_every_flavour_has_a_sample(samples):
-    """A flavour that is added to the table is tested here; names are unique."""
-    names = [flavour.name for flavour in FLAVOURS]
-    assert sorted(names) == sorted(samples)
-    assert len(set(names)) == len(names)
-
-
 def test_a_written_model_answers_as_before(sample, artifact):
     """Predictions, probabilities and classes are those of the model that was written."""
     predictor = load_predictor(artifact, digest=tree_digest(artifact), project=sample.project)
     outputs = predictor.predict(frame_of(TABLE, predictor.descriptor.contract))
-    assert outputs.predictions == sample.answers
-    np.testing.assert_allclose(outputs.matrix, sample.probabilities)
+    if isinstance(sample.answers[0], float):
+        np.testing.assert_allclose(outputs.predictions, sample.answers, rtol=1e-6)
+    else:
+        assert outputs.predictions == sample.answers
+    assert (outputs.matrix is None) == (sample.probabilities is None)
+    if outputs.matrix is not None:
+        np.testing.assert_allclose(outputs.matrix, sample.probabilities, rtol=1e-6)
     assert predictor.descriptor.classes == sample.classes
 
 
-def test_a_flavour_recognises_its_own_models_and_no_other(flavour, samples):
-    """No object is of two flavours, and a class or a plain value is of none."""
-    recognised = {name for name, sample in samples.items() if flavour.recognises(sample.model)}
-    assert recognised == {flavour.name}
-    assert flavour_for(samples[flavour.name].model) is flavour
+@pytest.mark.parametrize("sample", sorted({*SAMPLES} - {"project_classifier", "estimator"}), indirect=True)
+def test_a_frame_is_answered_as_an_array(flavour, sample):
+    """A model of numbers answers the named columns of a frame as it answers the array."""
+    answers = np.asarray(flavour.answering(sample.model).predict(pd.DataFrame(X, columns=list("abc")))).tolist()
+    assert answers == pytest.approx(sample.answers) if isinstance(answers[0], float) else answers == sample.answers
+
+
+@pytest.mark.parametrize("sample", sorted({*SAMPLES} - {"project_classifier", "onnx_classifier"}), indirect=True)
+def test_plain_mlflow_answers_the_same(sample, artifact):
+    """MLflow's own loader reads what every flavour but a project's writes; it cannot answer ONNX probabilities."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own use of other packages
+        from mlflow import pyfunc  # noqa: PLC0415 - its import warns
+
+        answers = pyfunc.load_model(str(artifact)).predict(pd.DataFrame(X, columns=list("abc")))
+    column = answers.iloc[:, 0] if hasattr(answers, "iloc") else np.asarray(answers).ravel()
+    assert list(column) == (pytest.approx(sample.answers) if isinstance(sample.answers[0], float) else sample.answers)
+
+
+def test_a_flavour_recognises_its_own_models_and_no_other(flavour, sample):
+    """No object is of two flavours, a class or a plain value is of none, and a flavour may be forced."""
+    assert [known.name for known in FLAVOURS if known.recognises(sample.model)] == [flavour.name]
+    assert flavour_for(sample.model) is flavour
+    assert flavour_for(sample.model, flavour.name) is flavour
+    with pytest.raises(Unsupported, match=f"Its flavour is '{flavour.name}'"):
+        flavour_for(sample.model, "prophet")
     for nothing in (None, 3, "model", {}, LogisticRegression, TrainedClassifier):
         assert not flavour.recognises(nothing)
-        with pytest.raises(Unsupported):
+        assert not flavour.accepts(nothing)
+
+
+def test_what_is_no_model_is_refused():
+    """The error names what may be given."""
+    for nothing in (None, 3, "model", {}, LogisticRegression, TrainedClassifier):
+        with pytest.raises(Unsupported, match=r"torch\.nn\.Module"):
             flavour_for(nothing)
 
 
@@ -196,23 +175,35 @@ def test_an_artefact_is_described_without_being_loaded(flavour, sample, artifact
     assert described.signature is not None
     assert described.signature.names == ("a", "b", "c")
     assert described.classes == (sample.classes if sample.told else None)
-    assert described.versions.items() >= sample.written_with.items()
+    assert described.versions.items() >= (sample.written_with or {}).items()
 
 
-def test_a_missing_package_is_named(sample, monkeypatch, tmp_path):
-    """What a model needs and is not installed is told by name, with what to do."""
+@pytest.mark.parametrize("sample", sorted({*SAMPLES} - {"project_classifier", "estimator"}), indirect=True)
+def test_the_extra_of_a_missing_package_is_named(sample, artifact, monkeypatch):
+    """What a flavour needs beside the base install is told with the extra of Mendel that brings it."""
+    package, extra = sample.package
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModelNotLoadable, match=rf'pip install "mendel\[{extra}\]"'):
+        load_predictor(artifact, digest=None, project=None)
+
+
+def test_a_module_that_a_model_needs_is_named(project, monkeypatch, tmp_path):
+    """A pickle, and a project's class, that import a package which is not installed say which."""
+    estimator = _estimator_of_an_absent_package(tmp_path)
     with monkeypatch.context() as installed:
-        installed.setitem(sys.modules, ABSENT, _home(sample.needy))
-        write_artifact(sample.needy, tmp_path / "needy", project=sample.project)
-    with pytest.raises(ModelNotLoadable, match=ABSENT) as caught:
-        load_predictor(tmp_path / "needy", digest=None, project=sample.project)
-    assert "Install" in caught.value.remedy
+        installed.setitem(sys.modules, ABSENT, _home(estimator))
+        write_artifact(estimator, tmp_path / "estimator")
+    write_artifact(TrainedClassifier(name="needy"), tmp_path / "classifier", project=project)
+    for kind in ("estimator", "classifier"):
+        with pytest.raises(ModelNotLoadable, match=ABSENT) as caught:
+            load_predictor(tmp_path / kind, digest=None, project=project)
+        assert "Install" in caught.value.remedy
 
 
 def test_a_model_that_cannot_be_loaded_says_why(flavour, sample, tmp_path):
     """Damaged files and code that raises are a ModelNotLoadable with the cause, not an error of a library."""
     write_artifact(sample.broken, tmp_path / "broken", project=sample.project)
-    for file in (tmp_path / "broken").iterdir():
+    for file in (tmp_path / "broken").rglob("*"):
         if file.is_file() and file.name != "MLmodel":
             file.write_bytes(b"damaged")
     with pytest.raises(ModelNotLoadable, match="failed with"):

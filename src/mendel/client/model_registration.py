@@ -38,7 +38,8 @@ class Details(TypedDict, total=False):
     code_paths: Files and directories with the model's own modules. They are packed with the artefact, and importable
         where the model is loaded. Modules that are not installed and not packed are pickled with the model.
     name: Of the model; ``hokusai_<type>_baseline`` or ``hokusai_<type>_improved`` otherwise.
-    flavor: The flavour that recognises the model (``sklearn``), or None.
+    flavor: Forces a flavour: ``sklearn``, ``xgboost``, ``lightgbm``, ``catboost``, ``onnx``, ``pytorch``, ``pyfunc``.
+        None takes the flavour of the model's type.
     version_info: ``framework``, ``owner``, ``team``, ``description``, ``tags``.
     training_data: A frame, a Table, or the path of a Parquet or CSV file. It is kept as ``data/training.parquet``, and
         gives the drift reference and the fingerprint.
@@ -95,7 +96,7 @@ class ModelRegistering(ABC):
         Register a fitted model as the baseline that others improve on.
 
         Args:
-            model: A fitted scikit-learn-compatible estimator.
+            model: A fitted scikit-learn-compatible estimator, or a model of another flavour.
             model_type: ``classification``, ``regression``, ``ranking``, ``lead_scoring``, or any other slug.
             details: See :class:`Details`.
 
@@ -166,6 +167,7 @@ class ModelRegistering(ABC):
                 task=request.task,
                 training=_features(training, details),
                 code_paths=details.get("code_paths") or (),
+                flavor=request.flavor,
             )
             _require_loadable(tree)
             registered = self.register(request, tree, data=_kept(training, Path(scratch) / "data"))
@@ -185,13 +187,9 @@ def _metadata(details: Details, model_type: str, *, baseline: bool) -> dict[str,
 
 
 def _flavor(model: Any, forced: str | None) -> str:
-    """The flavour that recognises *model*; a *forced* one must be that."""
     from mendel.serving import flavour_for  # noqa: PLC0415 - clients that register nothing need no joblib
 
-    flavour = flavour_for(model)
-    if forced not in {None, flavour.name}:
-        raise Unsupported(f"The model cannot have the flavour {forced!r}.", remedy=f"Its flavour is {flavour.name!r}.")
-    return flavour.name
+    return flavour_for(model, forced).name
 
 
 def _task(model: Any, model_type: str) -> str:
@@ -199,13 +197,16 @@ def _task(model: Any, model_type: str) -> str:
 
     if model_type in list(Task):
         return model_type
-    return (Task.REGRESSION if is_regressor(model) else Task.CLASSIFICATION).value
+    classifies = hasattr(model, "classes_") or (hasattr(model, "get_params") and not is_regressor(model))
+    return (Task.CLASSIFICATION if classifies else Task.REGRESSION).value
 
 
 def _require_fitted(model: Any) -> None:
     from sklearn.exceptions import NotFittedError  # noqa: PLC0415 - heavy
     from sklearn.utils.validation import check_is_fitted  # noqa: PLC0415
 
+    if not hasattr(model, "get_params"):
+        return
     try:
         check_is_fitted(model)
     except NotFittedError as error:

@@ -45,6 +45,7 @@ def write_artifact(
     training: Any = None,
     project: Project | None = None,
     code_paths: Sequence[str | Path] = (),
+    flavor: str | None = None,
 ) -> Digest:
     """
     Write the artefact of *model*, which a flavour of the table must recognise.
@@ -63,6 +64,7 @@ def write_artifact(
             reference is computed from them and from the model's predictions for them. None writes no reference.
         project: The project of the classifier; None for an estimator.
         code_paths: Files and directories with the model's own modules, packed as ``code/``.
+        flavor: The flavour that writes the model; None takes the one that recognises the model's type.
 
     Returns:
         The digest of the directory.
@@ -74,10 +76,11 @@ def write_artifact(
             the names that the model was fitted on.
         ModelNotLoadable: The written artefact cannot be loaded.
     """
-    flavour = flavour_for(model)
+    flavour = flavour_for(model, flavor)
     directory.mkdir(parents=True, exist_ok=True)
     pack_code(code_paths, directory)
     flavors = with_code(flavour.write(model, directory), directory)
+    model = flavour.answering(model)
     rows = input_example if training is None else training
     contract = infer_contract(model, signature=signature, rows=rows)
     if contract is not None:

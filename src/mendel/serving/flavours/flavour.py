@@ -53,9 +53,21 @@ class Flavour(Protocol):
     def recognises(self, model: object) -> bool:
         """Tell whether :meth:`write` takes *model*; no two flavours may recognise the same object."""
 
+    def accepts(self, model: object) -> bool:
+        """Tell whether :meth:`write` takes *model* when the caller forces this flavour; true where it recognises it."""
+
+    def answering(self, model: Any) -> Any:
+        """
+        Give the object whose ``predict`` answers a frame or an array as *model* answers its owner.
+
+        That is *model* itself unless *model* wants a container of its own library, as a Booster does.
+        """
+
     def write(self, model: Any, directory: Path) -> Sections:
         """
         Write the files of *model* into the existing *directory*, and give the ``MLmodel`` sections that describe them.
+
+        The directory may hold ``code/``, whose modules need not be part of the files.
 
         The same model gives the same bytes.
 

@@ -17,6 +17,8 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from mendel.errors import InvalidInput, ModelNotLoadable
+from mendel.serving.flavours.environment_files import PYTHON_FUNCTION
+from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import BY_VALUE
 
 _INSTALLED_BELOW: Final = frozenset({"site-packages", "dist-packages"})
@@ -74,26 +76,41 @@ def pickled_model(model: Any, *, packed: Callable[[str], bool]) -> PickledModel:
     )
 
 
-def unpickled_model(path: Path, section: Mapping[str, Any], *, python_version: str | None) -> Any:
+def pickle_keys(pickled: PickledModel) -> dict[str, Any]:
+    """Give the keys of a flavour's section that tell of the code inside the pickle; none for a pickle without code."""
+    return {BY_VALUE: list(pickled.by_value)} if pickled.by_value else {}
+
+
+def unpickled_model(path: Path, section: Mapping[str, Any], mlmodel: Mlmodel) -> Any:
     """
     Load the pickle at *path*, whose digest the caller has checked.
 
     Args:
         section: The section of the flavour, which lists the code that is inside the pickle.
-        python_version: The version of Python that wrote the pickle; None when the artefact does not state it.
 
     Raises:
         ModelNotLoadable: The pickle holds code of another version of Python.
     """
+    require_same_python(section, mlmodel)
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - the caller has checked the digest; design.md section 8
+
+
+def require_same_python(section: Mapping[str, Any], mlmodel: Mlmodel) -> None:
+    """
+    Check that code inside the pickle that *section* describes was compiled by this minor version of Python.
+
+    Raises:
+        ModelNotLoadable: It was not.
+    """
     inside = section.get(BY_VALUE)
-    if inside and python_version is not None and not _same_minor(python_version, platform.python_version()):
+    written = mlmodel.flavors.get(PYTHON_FUNCTION, {}).get("python_version")
+    if inside and written is not None and not _same_minor(str(written), platform.python_version()):
         raise ModelNotLoadable(
-            f"The model holds code ({', '.join(map(str, inside))}) that was pickled with Python {python_version}; "
+            f"The model holds code ({', '.join(map(str, inside))}) that was pickled with Python {written}; "
             f"this is Python {platform.python_version()}.",
             remedy="Register the model with this version of Python, or pass its modules as code_paths=.",
         )
-    with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - the caller has checked the digest; design.md section 8
 
 
 def _same_minor(one: str, other: str) -> bool:

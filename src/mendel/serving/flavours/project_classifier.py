@@ -47,6 +47,13 @@ class ProjectFlavour:
         """Tell whether *model* is a :class:`TrainedClassifier`."""
         return isinstance(model, TrainedClassifier)
 
+    def accepts(self, model: object) -> bool:
+        return self.recognises(model)
+
+    def answering(self, model: TrainedClassifier) -> TrainedClassifier:
+        """Give *model*: the class of the project answers, not this value."""
+        return model
+
     def write(self, model: TrainedClassifier, directory: Path) -> Sections:
         """Give the ``MLmodel`` section of a classifier; write no file, because training has written them."""
         del directory

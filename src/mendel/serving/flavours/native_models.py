@@ -1,0 +1,97 @@
+"""What the flavours outside the base install share: their packages, and the description of a model with predict."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mendel.errors import InvalidValue, ModelNotLoadable
+from mendel.serving.flavours.flavour import ArtifactDescription
+from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.packed_code import CODE
+from mendel.serving.predictor import Predictor, PredictorDescriptor
+
+
+def required(module: str, *, extra: str) -> Any:
+    """
+    Import *module*, which a flavour needs.
+
+    Raises:
+        ModelNotLoadable: It is not installed; the remedy names the extra of Mendel.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ModelNotLoadable(
+            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here: {error}.",
+            remedy=f'Install it in the environment of this server: pip install "mendel[{extra}]".',
+        ) from error
+
+
+def is_of(model: object, package: str, *names: str) -> bool:
+    """Tell whether *model* is an object of one of the classes *names* of *package*; a subclass of a user is not."""
+    kind = type(model)
+    return kind.__module__.partition(".")[0] == package and (not names or kind.__name__ in names)
+
+
+def require_empty(directory: Path) -> None:
+    """
+    Check that *directory* holds nothing but packed code.
+
+    Raises:
+        InvalidValue: It does.
+    """
+    if any(path.name != CODE for path in directory.iterdir()):
+        raise InvalidValue(f"Directory {directory} is not empty.", remedy="Give an empty directory.")
+
+
+def file_of(directory: Path, section: Mapping[str, Any], key: str, default: str) -> Path:
+    """
+    Give the file that *section* names under *key*.
+
+    Raises:
+        ModelNotLoadable: The file is outside *directory*.
+    """
+    path = (directory / str(section.get(key) or default)).resolve()
+    if not path.is_relative_to(directory.resolve()):
+        raise ModelNotLoadable("The MLmodel of the artefact names a model file outside the artefact's directory.")
+    return path
+
+
+def described(flavour: str, mlmodel: Mlmodel, **versions: str | None) -> ArtifactDescription:
+    """Describe an artefact by its signature and the *versions*, by distribution, that its section states."""
+    return ArtifactDescription(
+        flavour=flavour,
+        signature=mlmodel.signature,
+        versions={name.replace("_", "-"): str(number) for name, number in versions.items() if number is not None},
+    )
+
+
+def predictor_of(model: Any, *, named: object | None = None) -> Predictor:
+    """
+    Give a predictor of *model*.
+
+    Args:
+        named: The object whose class answers name; *model* itself when None.
+    """
+    kind = type(model if named is None else named)
+    descriptor = PredictorDescriptor(
+        class_name=kind.__name__,
+        module=kind.__module__,
+        classes=classes_of(model),
+        dataframe=None,
+        proba=callable(getattr(model, "predict_proba", None)),
+    )
+    return Predictor(model, descriptor)
+
+
+def classes_of(model: Any) -> tuple[Any, ...] | None:
+    """Give the classes; for several outputs one tuple of classes each; None for a model without classes."""
+    classes = getattr(model, "classes_", None)
+    if isinstance(classes, list) and classes and all(isinstance(inner, np.ndarray) for inner in classes):
+        return tuple(tuple(inner.tolist()) for inner in classes)
+    return None if classes is None or getattr(classes, "ndim", 0) != 1 or not len(classes) else tuple(classes.tolist())
