@@ -221,3 +221,18 @@ def test_other_versions_than_the_artefact_was_written_with_are_told(tmp_path):
     with pytest.raises(ModelNotLoadable, match=r"scikit-learn 0\.1 \(here ") as caught:
         load_predictor(tmp_path / "old", digest=None, project=None)
     assert "python" not in caught.value.remedy
+
+
+def test_another_scikit_learn_than_the_models_is_said_in_the_descriptor(tmp_path):
+    """Both versions are told as values, no warning of scikit-learn is raised, and the versions here are not told."""
+    write_artifact(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "old")
+    assert load_predictor(tmp_path / "old", digest=None, project=None).descriptor.other_libraries == ()
+    here = version("scikit-learn")
+    old = f"0{here[1:]}"
+    for name in ("MLmodel", "model.pkl"):
+        path = tmp_path / "old" / name
+        path.write_bytes(path.read_bytes().replace(here.encode(), old.encode()))
+    descriptor = load_predictor(tmp_path / "old", digest=None, project=None).descriptor
+    assert [str(one) for one in descriptor.other_libraries] == [
+        f"scikit-learn 0{here[1:].decode()} (here {here.decode()})"
+    ]

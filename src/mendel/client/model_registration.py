@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from mendel.drift import Task
-from mendel.errors import InvalidInput, Unsupported
+from mendel.errors import InvalidInput, MendelError
 from mendel.registry import (
     Expectations,
     Improvement,
@@ -145,7 +145,7 @@ class ModelRegistering(ABC):
             task=_task(model, model_type),
             metadata=_metadata(details, model_type, baseline=False),
             improvement=Improvement(
-                baseline=baseline.ref, contributor=contributor, delta_metrics=dict(delta_metrics), claimed=True
+                baseline=baseline.ref, contributor=contributor, delta_metrics=_metrics(delta_metrics), claimed=True
             ),
         )
         return self._register_model(model, request, details)
@@ -280,16 +280,44 @@ def _completed(request: Registration, details: Details, training: Table | None) 
         idempotency_key=details.get("idempotency_key"),
         release_tag=details.get("release"),
         training_fingerprint=None if training is None else fingerprint(training).digest,
-        metrics={name: float(value) for name, value in (details.get("metrics") or {}).items()},
+        metrics=_metrics(details.get("metrics")),
         tags=info.tags or {},
         description=info.description,
         owner=info.owner,
         team=info.team,
         framework=info.framework,
-        provenance=Provenance(training_dataset_size=None if training is None else len(training)),
+        provenance=_provenance(None if training is None else len(training)),
         expectations=from_mapping(
             Expectations, details.get("expectations") or {}, at="expectations", error=InvalidInput
         ),
+    )
+
+
+def _metrics(given: Mapping[str, float] | None) -> dict[str, float]:
+    metrics = {}
+    for name, value in (given or {}).items():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"The metric {name!r} is {value!r}, not a number.", remedy="Give a number.") from error
+    return metrics
+
+
+def _provenance(rows: int | None) -> Provenance:
+    """Give the origin of a model that this process registers: commit, state and remote of the current git checkout."""
+    from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - only where a model is registered
+
+    try:
+        checkout = GitPrograms().work_tree(Path.cwd())
+    except MendelError:
+        checkout = None
+    if checkout is None:
+        return Provenance(training_dataset_size=rows)
+    return Provenance(
+        training_dataset_size=rows,
+        git_commit_hash=checkout.head,
+        git_dirty=None if checkout.head is None else bool(checkout.changed),
+        git_origin=checkout.origin,
     )
 
 

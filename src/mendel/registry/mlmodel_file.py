@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ from mendel.values import Signature, check_text
 
 _FILE = "MLmodel"
 _MAX_BYTES = 4 << 20
+_LIBRARIES = {
+    ("sklearn", "sklearn_version"): "scikit-learn",
+    ("xgboost", "xgb_version"): "xgboost",
+    ("lightgbm", "lgb_version"): "lightgbm",
+    ("catboost", "catboost_version"): "catboost",
+    ("pytorch", "pytorch_version"): "torch",
+    ("python_function", "python_version"): "python",
+}
 _MISREAD = (ValueError, OverflowError, AttributeError, RecursionError)
 """Errors that PyYAML raises besides its own: for impossible dates and numbers, wrong tags and deep nesting."""
 
@@ -27,12 +35,14 @@ class Descriptor:
         signature: The signature; None if the file has none.
         task: The task as written by Mendel; None in a file written by MLflow alone.
         classifier: The classifier of the project whose code the artefact needs; None for a model without a project.
+        libraries: The versions of the libraries that wrote the artefact, by distribution; of Python as ``python``.
     """
 
     flavors: tuple[str, ...]
     signature: Signature | None
     task: str | None = None
     classifier: str | None = None
+    libraries: dict[str, str] = field(default_factory=dict)
 
 
 def read_descriptor(tree: Path) -> Descriptor:
@@ -66,6 +76,11 @@ def read_descriptor(tree: Path) -> Descriptor:
         signature=Signature.from_mlflow(given) if given and given.get("inputs") else None,
         task=_text(document.get("metadata"), "task"),
         classifier=_text(document["flavors"].get("mendel"), "classifier"),
+        libraries={
+            name: number
+            for (flavor, key), name in _LIBRARIES.items()
+            if (number := _text(document["flavors"].get(flavor), key)) is not None
+        },
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from mendel.errors import Conflict, InvalidValue
+from mendel.registry.metadata_values import plain_metadata
 from mendel.registry.version_records import (
     Expectations,
     Governance,
@@ -73,6 +75,7 @@ class Registration:
             )
         if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= 256:  # noqa: PLR2004 - its bound
             raise InvalidValue("An idempotency key must have 1 to 256 characters.")
+        require_finite(self.metrics, "metric")
         require_same_release(self.image, self.release_tag)
 
 
@@ -124,6 +127,11 @@ class Registered:
     contributor: str | None = None
     delta_metrics: dict[str, float] | None = None
 
+    @property
+    def name(self) -> str:
+        """Another name of ``model_name``."""
+        return self.model_name
+
     @classmethod
     def of(cls, record: VersionRecord, *, artifact_path: str, mlflow_version: str | None) -> Registered:
         """Make the result from the stored *record*."""
@@ -156,6 +164,24 @@ class Registered:
         return {key: value for key, value in tree.items() if key not in optional or value is not None}
 
 
+def require_finite(values: Mapping[str, float], what: str) -> None:
+    """
+    Check that every one of *values* is a finite number.
+
+    Args:
+        what: What a value is, for the message: ``metric``.
+
+    Raises:
+        InvalidValue: One is not.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise InvalidValue(
+                f"The {what} {name!r} is {value}, not a finite number.",
+                remedy="Leave out what was not measured.",
+            )
+
+
 def require_same_release(image: VersionImage | None, release_tag: str | None) -> None:
     """
     Check that *image* has the release *release_tag*; unknown values are not compared.
@@ -181,8 +207,13 @@ class RegistrationMetadata:
     hokusai_version: str = _METADATA_VERSION
 
     def beside(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Make the stored metadata: the maker's keys, and these keys, which take precedence."""
-        return {**(given or {}), **to_builtins(self)}
+        """
+        Make the stored metadata: the maker's keys, and these keys, which take precedence.
+
+        Raises:
+            InvalidInput: JSON cannot hold a value that the maker gave.
+        """
+        return {**plain_metadata(given or {}), **to_builtins(self)}
 
 
 def default_name(model_type: str, *, baseline: bool) -> ModelName:

@@ -42,13 +42,21 @@ class Governance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The origin of a version, as stated by its maker."""
+    """
+    The origin of a version, as stated by its maker.
+
+    Attributes:
+        git_dirty: Tracked files differed from the commit when the version was registered; None when unknown.
+        git_origin: The URL of the remote ``origin``, without credentials.
+    """
 
     training_dataset_size: int | None = None
     training_timestamp: datetime | None = None
     training_duration: timedelta | None = None
     git_commit_hash: str | None = None
     image_digest: str | None = None
+    git_dirty: bool | None = None
+    git_origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +144,7 @@ class VersionRecord:
         image: The container image that contains the version, or None.
         parity: The result of the parity check at registration; None for a version registered without probe rows.
         accepted: The difference that a person accepted; None when no difference was accepted.
+        libraries: The versions of the libraries that wrote the artefact, by distribution; of Python as ``python``.
         metadata: The maker's own keys.
     """
 
@@ -150,6 +159,7 @@ class VersionRecord:
     idempotency_key: str
     registered_by: str = "registry"
     flavors: tuple[str, ...] = ()
+    libraries: dict[str, str] = field(default_factory=dict)
     signature: Signature | None = None
     data_digest: Digest | None = None
     code_digest: Digest | None = None

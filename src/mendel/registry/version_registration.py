@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mendel.errors import AlreadyExists, Conflict, InvalidInput, MendelError
 from mendel.registry.lookups import require_version
@@ -11,13 +12,15 @@ from mendel.registry.mlmodel_file import Descriptor
 from mendel.registry.ports import Publication, Published, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registration
 from mendel.registry.version_records import VersionRecord
-from mendel.values import Digest, Stage, VersionRef, from_json
+from mendel.values import Digest, Stage, VersionRef, from_json, read_json, to_json
 from mendel.values.directory_trees import file_digest, tree_digest
 from mendel.values.parity import ParityReport
 
 DATA_DIRECTORY = "data"
 _REFERENCE = "mendel/reference.json"
 _PARITY = "mendel/parity.json"
+_COMPARED = ("flavor", "task", "metrics", "tags", "description", "owner", "team", "framework", "expectations")
+"""Beside the files, what two registrations with one idempotency key must have alike."""
 
 
 def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
@@ -106,12 +109,45 @@ def begin_registration(
     if standing is None:
         store.put_pending(pending)
         return None
-    if (standing.artifact_digest, standing.data_digest) != (pending.artifact_digest, pending.data_digest):
+    if differing := _differences(standing, request, pending):
         raise AlreadyExists(
-            f"The idempotency key {key!r} of {model} was already used for another artefact.",
-            remedy="Give a new idempotency key for the new artefact.",
+            f"The idempotency key {key!r} of {model} was used for a registration with another {', '.join(differing)}.",
+            remedy="Use a new key for new content.",
         )
     return standing if isinstance(standing, VersionRecord) else None
+
+
+def _differences(
+    standing: VersionRecord | PendingRegistration, request: Registration, pending: PendingRegistration
+) -> tuple[str, ...]:
+    """Name what *request* has other than the registration that used its key."""
+    found = {
+        "artefact": standing.artifact_digest != pending.artifact_digest,
+        "data": standing.data_digest != pending.data_digest,
+    }
+    if isinstance(standing, VersionRecord):
+        found |= {
+            name.replace("_", " "): getattr(standing, name) != getattr(request, name)
+            for name in (
+                "flavor",
+                "task",
+                "metrics",
+                "tags",
+                "description",
+                "owner",
+                "team",
+                "framework",
+                "expectations",
+            )
+        }
+        found["metadata"] = _without_time(standing.metadata) != _without_time(request.metadata)
+    return tuple(name for name, differs in found.items() if differs)
+
+
+def _without_time(metadata: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in metadata.items() if key != "registration_time"}
+    tree: dict[str, Any] = read_json(to_json(kept))
+    return tree
 
 
 def mark_swept(store: RegistryStore, before: datetime) -> tuple[PendingRegistration, ...]:
@@ -167,6 +203,7 @@ def version_record(
         stage=request.stage,
         flavor=request.flavor,
         flavors=descriptor.flavors,
+        libraries=descriptor.libraries,
         task=request.task,
         signature=request.signature or descriptor.signature,
         artifact_digest=pending.artifact_digest,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mendel.errors import DigestMismatch, ModelNotLoadable
@@ -18,6 +15,7 @@ from mendel.serving.packed_code import packed_code_opened
 from mendel.serving.predictor import Predictor
 from mendel.values import Digest
 from mendel.values.directory_trees import tree_digest
+from mendel.values.library_versions import differing_libraries
 
 
 def load_predictor(directory: Path, *, digest: Digest | None, project: Project | None) -> Predictor:
@@ -46,16 +44,18 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
         ModelNotLoadable: As :func:`load_predictor`.
     """
     flavour = flavour_of(mlmodel)
+    differing = differing_libraries(flavour.describe(mlmodel).versions)
     try:
         with packed_code_opened(directory, mlmodel):
             predictor = flavour.load(directory, mlmodel, project)
     except ModelNotLoadable as error:
-        differing = _differing_versions(flavour.describe(mlmodel).versions)
         if error.remedy or not differing:
             raise
         raise ModelNotLoadable(
-            error.message, remedy=f"Install the package versions that wrote the artefact: {differing}."
+            error.message,
+            remedy=f"Install the package versions that wrote the artefact: {', '.join(map(str, differing))}.",
         ) from error
+    predictor.descriptor = replace(predictor.descriptor, other_libraries=differing)
     return predictor.with_contract(_contract(directory, mlmodel, predictor))
 
 
@@ -70,23 +70,3 @@ def _contract(directory: Path, mlmodel: Mlmodel, predictor: Predictor) -> InputC
     if names is None or set(names) != set(contract.names):
         return contract
     return replace(contract, columns=tuple(contract.columns[contract.names.index(name)] for name in names))
-
-
-def _differing_versions(written: Mapping[str, str]) -> str:
-    """
-    List the distributions whose installed version differs from the *written* version.
-
-    For example ``scikit-learn 1.3.2 (here 1.9.1)``; the first number is the written version.
-    """
-    return ", ".join(
-        f"{name} {number} (here {_installed(name)})" for name, number in written.items() if _installed(name) != number
-    )
-
-
-def _installed(distribution: str) -> str:
-    if distribution == "python":
-        return platform.python_version()
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "none"

@@ -16,6 +16,7 @@ from mendel.serving.input_contract import Container, InputContract, require_pand
 from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
 from mendel.serving.response_format import Body, ResponseFormat
 from mendel.serving.row_batches import Frame
+from mendel.values.library_versions import LibraryVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class PredictorDescriptor:
         endpoints: The methods that callers may use: ``predict``, ``predict_proba`` or both.
         adapter: The form of rows whose features have no names: see :class:`mendel.serving.input_codec.InputCodec`.
         response: The conversion of the model's return value to an answer.
+        other_libraries: The libraries that wrote the model in another version than the installed one.
     """
 
     class_name: str
@@ -71,6 +73,7 @@ class PredictorDescriptor:
     endpoints: frozenset[str] = frozenset({"predict", "predict_proba"})
     adapter: Literal["records", "ndarray", "auto"] = "auto"
     response: ResponseFormat = field(default_factory=ResponseFormat)
+    other_libraries: tuple[LibraryVersion, ...] = ()
 
 
 class Predictor:

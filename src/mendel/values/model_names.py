@@ -78,6 +78,16 @@ class VersionRef:
                 f"{self.number!r} is not a version number.", remedy="Versions are numbered from 1; write NAME@1."
             )
 
+    @property
+    def name(self) -> ModelName:
+        """Another name of ``model``."""
+        return self.model
+
+    @property
+    def version(self) -> int:
+        """Another name of ``number``."""
+        return self.number
+
     def __str__(self) -> str:
         return f"{self.model}@{self.number}"
 

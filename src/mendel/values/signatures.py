@@ -10,6 +10,7 @@ from typing import Any
 
 from mendel.errors import InvalidValue, MendelError
 from mendel.values.json_codec import check_text, from_builtins, read_json
+from mendel.values.signature_text import signature_text
 
 
 class ColumnType(StrEnum):
@@ -43,13 +44,14 @@ class Signature:
     """
     The input and output columns of a model, in order.
 
-    ``inputs_text`` and ``outputs_text`` keep MLflow's JSON unchanged, so that the registry returns the signature that
-    was registered, tensors included. ``inputs`` is empty for a tensor signature.
+    ``inputs_text``, ``outputs_text`` and ``params_text`` keep MLflow's JSON unchanged, so that the registry returns the
+    signature that was registered, tensors included. ``inputs`` is empty for a tensor signature.
     """
 
     inputs: tuple[ColumnSpec, ...]
     inputs_text: str
     outputs_text: str | None = None
+    params_text: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,20 +94,22 @@ class Signature:
         try:
             columns = from_builtins(read_json(text), list[dict[str, Any]])
             specs = tuple(_column(column) for column in columns if column.get("type") != "tensor")
-            given = document.get("outputs")
-            outputs = None if given is None else check_text(from_builtins(given, str))
+            outputs, params = _text(document.get("outputs")), _text(document.get("params"))
         except (MendelError, TypeError) as error:
             raise InvalidValue(f"The document is not a model signature: {error}") from error
-        return cls(inputs=specs, inputs_text=text, outputs_text=outputs)
+        return cls(inputs=specs, inputs_text=text, outputs_text=outputs, params_text=params)
 
     def to_mlflow(self) -> dict[str, Any]:
         """Give the mapping that MLflow stores under ``signature``."""
-        return {"inputs": self.inputs_text, "outputs": self.outputs_text, "params": None}
+        return {"inputs": self.inputs_text, "outputs": self.outputs_text, "params": self.params_text}
 
     def __str__(self) -> str:
-        """Write the signature in the layout that MLflow prints."""
-        outputs = "None" if self.outputs_text is None else self.outputs_text
-        return f"inputs: \n  {self.inputs_text}\noutputs: \n  {outputs}\nparams: \n  None\n"
+        """Write the signature as MLflow prints it."""
+        return signature_text(self.inputs_text, self.outputs_text, self.params_text)
+
+
+def _text(given: Any) -> str | None:
+    return None if given is None else check_text(from_builtins(given, str))
 
 
 def _column(document: dict[str, Any]) -> ColumnSpec:

@@ -10,8 +10,9 @@ import yaml
 
 from mendel.durable import Ledger, LedgerEntry, Transaction, UnitOfWork
 from mendel.healing import HealingStore, Incident
-from mendel.registry import Approval, GateRecord, HealthReport, ProductionPeriod, Registry, VersionRecord
+from mendel.registry import Approval, GateRecord, HealthReport, ProductionPeriod, Provenance, Registry, VersionRecord
 from mendel.values import VersionRef
+from mendel.values.library_versions import differing_libraries
 
 UNKNOWN = "unknown"
 _EVENTS = 500
@@ -111,6 +112,7 @@ def _details(record: VersionRecord, born: str) -> str:
             "Task": record.task,
             "Flavour": record.flavor,
             "Framework": record.framework or UNKNOWN,
+            "Written with": _libraries(record),
             "Owner": record.owner or UNKNOWN,
             "Team": record.team or UNKNOWN,
             "Registered": f"{_time(record.registered_at)} by {record.registered_by} ({born})",
@@ -121,6 +123,19 @@ def _details(record: VersionRecord, born: str) -> str:
     )
 
 
+def _libraries(record: VersionRecord) -> str:
+    """List the libraries that wrote the artefact; a library that is installed here in another version says so."""
+    differing = {one.name: str(one) for one in differing_libraries(record.libraries)}
+    return ", ".join(differing.get(name, f"{name} {number}") for name, number in record.libraries.items()) or UNKNOWN
+
+
+def _commit(provenance: Provenance) -> str:
+    if provenance.git_commit_hash is None:
+        return UNKNOWN
+    origin = "" if provenance.git_origin is None else f" of {provenance.git_origin}"
+    return f"{provenance.git_commit_hash}{origin}{', with uncommitted changes' if provenance.git_dirty else ''}"
+
+
 def _training(record: VersionRecord, born: str) -> str:
     provenance = record.provenance
     return _rows(
@@ -128,7 +143,7 @@ def _training(record: VersionRecord, born: str) -> str:
             "Rows": _or_unknown(provenance.training_dataset_size),
             "Fingerprint": record.training_fingerprint or UNKNOWN,
             "Trained": _time(provenance.training_timestamp) if provenance.training_timestamp else UNKNOWN,
-            "Commit": provenance.git_commit_hash or UNKNOWN,
+            "Commit": _commit(provenance),
             "Drift reference": record.reference_digest or "none",
             "Source": born,
         }

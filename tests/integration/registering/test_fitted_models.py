@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import pickle
+import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
 
 import mlflow.models
 import numpy as np
@@ -120,11 +124,99 @@ def test_a_contributor_is_an_address(client, baseline):
         )
 
 
-def test_mlflows_own_signature_is_taken_as_it_is(baseline):
-    """What mlflow.models.infer_signature gives comes back unchanged."""
-    signature = mlflow.models.infer_signature(FRAME, OUTCOME)
+def test_mlflows_own_signature_comes_back_as_mlflow_prints_it(client, baseline):
+    """Inputs, outputs and params of what mlflow.models.infer_signature gives are kept."""
+    signature = mlflow.models.infer_signature(FRAME, OUTCOME, params={"threshold": 0.5})
     result = baseline("signed", signature=signature, input_example=None)
-    assert signature.to_dict()["inputs"] in result.signature
+    assert result.signature == str(signature)
+    kept = client.version(result.model_id).signature
+    assert kept.to_mlflow() == signature.to_dict()
+
+
+def test_an_inferred_signature_names_the_outputs(baseline):
+    """Without a given signature, the type of the answers is part of the text."""
+    assert "outputs: \n  [long (required)]" in baseline("inferred").signature
+
+
+def test_a_result_and_a_reference_have_a_name_and_a_version(client, baseline):
+    """Both are told under the names that callers try first."""
+    result = baseline("named")
+    ref = client.version(result.model_id).ref
+    assert (result.name, result.version) == (ref.name, ref.version) == ("named", 1)
+
+
+class Colour(enum.Enum):
+    """A value of the maker's."""
+
+    RED = "red"
+
+
+def test_metadata_may_hold_what_makers_have(client, baseline):
+    """Times become ISO text, paths text, enumeration members and numpy scalars their values."""
+    given = {
+        "when": pd.Timestamp("2024-01-01"),
+        "day": date(2024, 1, 2),
+        "file": Path("rows.csv"),
+        "colour": Colour.RED,
+        "rows": np.int64(3),
+        "days": [np.datetime64("2024-01-03")],
+    }
+    kept = client.version(baseline("described", metadata=given).model_id).metadata
+    assert {key: kept[key] for key in given} == {
+        "when": "2024-01-01T00:00:00",
+        "day": "2024-01-02",
+        "file": "rows.csv",
+        "colour": "red",
+        "rows": 3,
+        "days": ["2024-01-03"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"model": LogisticRegression(C=0.1).fit(FRAME, OUTCOME)}, "artefact"),
+        ({"metrics": {"f1": 0.4}}, "metrics"),
+        ({"metadata": {"source": "crm"}}, "metadata"),
+        ({"version_info": {"owner": "bob"}}, "owner"),
+    ],
+)
+def test_a_conflict_of_a_key_names_what_differs(client, baseline, changes, differs):
+    """Other content under the same idempotency key is refused by name."""
+    name = f"key-{differs}"
+    baseline(name, idempotency_key="k")
+    with pytest.raises(AlreadyExists, match=f"with another {differs}"):
+        baseline(name, idempotency_key="k", **changes)
+    assert len(client.versions(name)) == 1
+
+
+def test_the_checkout_of_the_training_script_is_kept(client, baseline, tmp_path, monkeypatch):
+    """Commit, uncommitted changes and origin, without its credentials, are the provenance of a version."""
+
+    def git(*arguments):
+        said = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.org", *arguments]
+        return subprocess.run(said, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "train.py").write_text("")
+    git("add", "train.py")
+    git("commit", "-qm", "Train")
+    git("remote", "add", "origin", "https://ann:secret@git.example.org/train.git")
+    (tmp_path / "train.py").write_text("changed")
+    monkeypatch.chdir(tmp_path)
+    provenance = client.version(baseline("from-git").model_id).provenance
+    assert provenance.git_commit_hash == git("rev-parse", "HEAD")
+    assert provenance.git_dirty is True
+    assert provenance.git_origin == "https://git.example.org/train.git"
+    card = client.card("from-git/1")
+    assert "of https://git.example.org/train.git, with uncommitted changes" in card
+    assert f"Written with: scikit-learn {version('scikit-learn')}" in card.replace("**", "")
+
+
+def test_no_checkout_is_no_provenance(client, baseline, tmp_path, monkeypatch):
+    """Outside of a git checkout a model registers without a word about git."""
+    monkeypatch.chdir(tmp_path)
+    assert client.version(baseline("no-git").model_id).provenance.git_commit_hash is None
 
 
 def test_old_calls_without_signature_and_example_keep_working(baseline):
@@ -197,6 +289,10 @@ def test_what_cannot_be_registered_is_said(client, baseline, changes, said):
         ({"expectations": {"latency": 3.0}}, "latency_p"),
         ({"signature": 7}, "type int is not a signature"),
         ({"target": "bought"}, "no training data"),
+        ({"metrics": {"auc": float("nan"), "f1": 0.5}}, "metric 'auc' is nan"),
+        ({"metrics": {"auc": np.inf}}, "metric 'auc' is inf"),
+        ({"metrics": {"auc": "high"}}, "metric 'auc' is 'high'"),
+        ({"metadata": {"model": {"inner": object()}}}, r"metadata\.model\.inner is a builtins\.object"),
         ({"code_paths": ["nowhere.py"]}, r"nowhere\.py does not exist"),
     ],
 )

@@ -125,7 +125,7 @@ def test_skops_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"flavors": {"xgboost": {}}}, "predictor of a project"),
+        ({"flavors": {"prophet": {}}}, "predictor of a project"),
         ({"flavors": {}}, "predictor of a project"),
         ({"flavors": {"sklearn": {"pickled_model": "../../etc/passwd"}}}, "outside"),
         ({"flavors": {"sklearn": {"pickled_model": "gone.pkl"}}}, "FileNotFoundError"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
+from mendel.values.library_versions import installed_version
 
 PYTHON_FUNCTION: Final = "python_function"
 """The section by which ``mlflow.pyfunc.load_model`` finds the loader of a model."""
@@ -51,14 +53,6 @@ def python_function(loader_module: str, **keys: Any) -> dict[str, Any]:
         "python_version": platform.python_version(),
         **keys,
     }
-
-
-def installed_version(distribution: str) -> str | None:
-    """Give the installed version of *distribution*; None when it is not installed."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _distributions_of(module: str) -> Iterable[str]:

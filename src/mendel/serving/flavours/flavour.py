@@ -108,4 +108,5 @@ def translated_load_errors(doing: str) -> Iterator[None]:
             remedy="Install the package that provides it in the environment of this server.",
         ) from error
     except (Exception, SystemExit) as error:
-        raise ModelNotLoadable(f"{doing} failed with {type(error).__name__}: {error}") from error
+        first = (str(error).strip().splitlines() or ["without a message"])[0]
+        raise ModelNotLoadable(f"{doing} failed with {type(error).__name__}: {first[:500]}") from error

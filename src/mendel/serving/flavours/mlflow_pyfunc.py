@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from mendel.projects import Project
-from mendel.serving.flavours.environment_files import (
-    PYTHON_FUNCTION,
-    installed_version,
-    python_function,
-    write_environment,
-)
+from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
 from mendel.serving.flavours.native_models import described, predictor_of, require_empty, required
 from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, require_same_python
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import is_packed
 from mendel.serving.predictor import Predictor
+from mendel.values.library_versions import installed_version
 
 _FILE: Final = "python_model.pkl"
 _EXTRA: Final = "pyfunc"

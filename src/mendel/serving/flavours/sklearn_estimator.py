@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from mendel.errors import InvalidValue, ModelNotLoadable
+from mendel.errors import ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Flavour, Sections, translated_load_errors
@@ -18,7 +17,7 @@ from mendel.serving.flavours.native_models import described, file_of, predictor_
 from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, unpickled_model
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import CODE, is_packed
-from mendel.serving.predictor import Predictor, PredictorDescriptor
+from mendel.serving.predictor import Predictor
 
 _FILE: Final = "model.pkl"
 _NEEDED: Final = ("cloudpickle", "numpy", "scikit-learn", "scipy")
@@ -74,7 +73,10 @@ class SklearnFlavour:
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
-        with translated_load_errors("Unpickling the model"):
+        from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415 - only where a model is loaded
+
+        with translated_load_errors("Unpickling the model"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconsistentVersionWarning)  # the descriptor names both versions
             model = _unpickle(directory, mlmodel)
         if not callable(getattr(model, "predict", None)):
             raise ModelNotLoadable(

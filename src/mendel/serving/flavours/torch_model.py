@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +17,9 @@ from mendel.serving.flavours.native_models import described, file_of, predictor_
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
-_DATA: Final = "data"
+_DATA: Final = "torch"
+"""Not ``data``, as MLflow calls it: that directory of an artefact holds training rows, and servers do not get it."""
+
 _SCRIPT: Final = "model.pth"
 _EXPORTED: Final = "model.pt2"
 _PICKLE_MODULE: Final = "pickle_module_info.txt"
@@ -45,7 +50,8 @@ class TorchFlavour:
         if _is_exported(model):
             torch.export.save(model, target / _EXPORTED)
         else:
-            torch.jit.save(model, str(target / _SCRIPT))
+            with _deprecations_ignored():
+                torch.jit.save(model, str(target / _SCRIPT))
             (target / _PICKLE_MODULE).write_text("pickle", encoding="utf-8")
         write_environment(directory, ("numpy", "torch"))
         section = {"model_data": _DATA, "pytorch_version": str(torch.__version__)}
@@ -59,7 +65,7 @@ class TorchFlavour:
         del project
         data = file_of(directory, mlmodel.flavors[self.name], "model_data", _DATA)
         torch = required("torch", extra=self.name)
-        with translated_load_errors("Loading the model"):
+        with translated_load_errors("Loading the model"), _deprecations_ignored():
             if (data / _EXPORTED).is_file():
                 module = torch.export.load(data / _EXPORTED).module()
             else:
@@ -79,6 +85,15 @@ class AnsweringModule:
         with torch.no_grad():
             answers = self._module(torch.from_numpy(np.ascontiguousarray(matrix))).numpy()
         return answers[:, 0] if answers.ndim == 2 and answers.shape[1] == 1 else answers  # noqa: PLR2004 - rows, answers
+
+
+@contextmanager
+def _deprecations_ignored() -> Iterator[None]:
+    """TorchScript is deprecated in PyTorch, which still reads and writes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _is_script(model: object) -> bool:

@@ -11,6 +11,7 @@ from mendel.serving import Kernel, ModelStatus
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope, to_builtins
+from mendel.values.library_versions import LibraryVersion
 
 _DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>TITLE</title>
 <style>body{font:16px/1.5 system-ui;max-width:46rem;margin:3rem auto;padding:0 1rem}
@@ -127,7 +128,12 @@ class FeatureInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A served model; ``metadata`` is the ``metadata`` section of its answers."""
+    """
+    A served model; ``metadata`` is the ``metadata`` section of its answers.
+
+    Attributes:
+        other_libraries: The libraries that wrote the model in another version than the one that runs it here.
+    """
 
     name: str
     version: str | None
@@ -135,6 +141,7 @@ class ModelInfo:
     classes: tuple[Any, ...] | None
     features: tuple[FeatureInfo, ...]
     metadata: Mapping[str, Any]
+    other_libraries: tuple[LibraryVersion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +181,7 @@ def _model_info(kernel: Kernel, model: str | None) -> ModelInfo:
         classes=version.metadata.classes,
         features=tuple(FeatureInfo(name=c.name, type=c.type.value, required=c.required) for c in columns),
         metadata=version.metadata.document,
+        other_libraries=version.artifact.descriptor.other_libraries,
     )
 
 
