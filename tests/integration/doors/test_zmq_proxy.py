@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import zmq
+import zmq.asyncio
 
 from mendel.serving import Kernel, version_counters
 from mendel.transports.zmq.proxy import ZmqProxy
 from mendel.transports.zmq.server import ZmqServer
+from mendel.transports.zmq.worker_rotation import READY
 from mendel.values import ModelName
 
 RECORDS = {"records": [{"a": 1.0, "b": 2.0, "c": 3.0}]}
@@ -57,7 +60,7 @@ async def test_a_worker_that_is_not_ready_gets_no_message(server, serving, make_
     """With one worker that serves and one that has loaded nothing, every message is answered by the first."""
     async with server.proxy(), make_kernel() as empty, server.worker(empty):
         client = connect("zmq", server)
-        empty.expect([ModelName("sum")])
+        empty.expect({ModelName("sum"): None})
         assert (await client.predict("sum", RECORDS)).error == "unavailable"
         async with server.worker(await serving()):
             while (await client.predict("sum", RECORDS)).error is not None:
@@ -107,3 +110,18 @@ async def test_a_proxy_that_is_started_anew_finds_the_workers(server, serving, c
         async with server.proxy():
             assert (await connect("zmq", server).predict("sum", RECORDS)).error is None
             await stack.aclose()
+
+
+async def test_the_messages_of_a_worker_that_stops_answering_are_answered(server, connect):
+    """A worker that reports once and then hangs: its caller gets ``unavailable`` with a time to come back."""
+    context = zmq.asyncio.Context()
+    try:
+        async with server.proxy():
+            hanging = context.socket(zmq.DEALER)
+            hanging.connect(server.address)
+            await hanging.send(READY)
+            reply = await connect("zmq", server).ask("heartbeat")
+    finally:
+        context.destroy(linger=0)
+    assert reply["type"] == "error"
+    assert (reply["data"]["code"], reply["data"]["retry_after"]) == ("unavailable", 1.0)

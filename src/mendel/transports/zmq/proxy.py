@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -11,9 +13,11 @@ from typing import Any, Self
 import zmq
 import zmq.asyncio
 
-from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, WorkerRotation
+from mendel.transports.zmq.unanswered_messages import UnansweredMessages, worker_lost
+from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, STILL_CLOSING, WorkerRotation
 
 _HIGH_WATER = 10_000
+_LOOK_EVERY_S = 0.5
 
 
 class ZmqProxy:
@@ -21,20 +25,31 @@ class ZmqProxy:
     A context manager that passes messages between callers and workers while entered.
 
     A message goes to the next worker that reported to be ready (:mod:`mendel.transports.zmq.worker_rotation`). Workers
-    that are closing get no messages. Messages wait in the proxy while no worker is connected.
+    that are closing get no messages. Messages wait in the proxy while no worker is connected. When a worker dies or
+    hangs, the callers of its messages get an error ``unavailable`` after 5 s.
 
     Args:
         listener: A listening TCP socket; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
         max_message_bytes: The largest message; a caller that sends a larger one is disconnected.
+        clock: Gives the seconds since 1970, for the errors that the proxy itself sends.
     """
 
-    def __init__(self, listener: socket.socket, worker_address: str, *, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        worker_address: str,
+        *,
+        max_message_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
         self._listener, self._worker_address = listener, worker_address
         self._max_message_bytes = max_message_bytes
         self._context: zmq.asyncio.Context | None = None
-        self._passing: asyncio.Future[tuple[None, None]] | None = None
+        self._passing: asyncio.Future[tuple[None, None, None]] | None = None
         self._rotation = WorkerRotation()
+        self._unanswered = UnansweredMessages()
         self._open = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -52,7 +67,9 @@ class ZmqProxy:
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self._passing = asyncio.gather(self._hand_out(callers, workers), self._hand_back(workers, callers))
+        self._passing = asyncio.gather(
+            self._hand_out(callers, workers), self._hand_back(workers, callers), self._answer_for_the_lost(callers)
+        )
         return self
 
     async def __aexit__(
@@ -73,9 +90,11 @@ class ZmqProxy:
     async def _sent(self, workers: zmq.asyncio.Socket, message: list[Any]) -> bool:
         """Send *message* to the next connected worker; give False when no worker is connected."""
         while (worker := self._rotation.next()) is not None:
+            serial = self._unanswered.give(worker, message)
             try:
-                await workers.send_multipart([worker, *message], copy=False)
+                await workers.send_multipart([worker, serial, *message], copy=False)
             except zmq.ZMQError as error:
+                self._unanswered.answer(serial)
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
                 self._rotation.leave(worker)
@@ -87,8 +106,11 @@ class ZmqProxy:
     async def _hand_back(self, workers: zmq.asyncio.Socket, callers: zmq.asyncio.Socket) -> None:
         while True:
             worker, *message = await workers.recv_multipart(copy=False)
+            self._unanswered.hear(worker.bytes, asyncio.get_running_loop().time())
             if len(message) > 1:
-                await callers.send_multipart(message, copy=False)
+                serial, *reply = message
+                if self._unanswered.answer(serial.bytes):
+                    await callers.send_multipart(reply, copy=False)
             elif message:
                 await self._hear(workers, worker.bytes, message[0].bytes)
 
@@ -97,6 +119,20 @@ class ZmqProxy:
             self._rotation.leave(worker)
             with suppress(zmq.ZMQError):  # the worker has disconnected already
                 await workers.send_multipart([worker, CLOSED])
-        else:
+        elif word != STILL_CLOSING:
             self._rotation.hear(worker, word)
             self._open.set()
+
+    async def _answer_for_the_lost(self, callers: zmq.asyncio.Socket) -> None:
+        """Answer the messages of workers that do not report any more, and give those workers no further messages."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            slept, last = loop.time() - last, loop.time()
+            if slept > 2 * _LOOK_EVERY_S:
+                self._unanswered.forgive(slept)
+            for worker in self._unanswered.silent(last):
+                self._rotation.leave(worker)
+                for *envelope, frame in self._unanswered.lose(worker):
+                    await callers.send_multipart([*envelope, worker_lost(frame.bytes, self._clock())])

@@ -19,7 +19,7 @@ from mendel.transports.zmq.errors import error_reply
 from mendel.transports.zmq.message_types import MessageContext, MessageCounts, method_of
 from mendel.transports.zmq.messages import read_message, write_reply
 from mendel.transports.zmq.replies import ErrorReply, Reply
-from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, NOT_READY, READY
+from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, NOT_READY, READY, STILL_CLOSING
 
 _log = structlog.get_logger("mendel.zmq")
 _HIGH_WATER = 10_000
@@ -50,6 +50,7 @@ class ZmqServer:
         self._receiving: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._socket: zmq.asyncio.Socket | None = None
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         self._context = zmq.asyncio.Context()
@@ -66,23 +67,24 @@ class ZmqServer:
     ) -> None:
         if self._receiving is None or self._reporting is None or self._socket is None or self._context is None:
             return
-        self._reporting.cancel()
-        await asyncio.gather(self._reporting, return_exceptions=True)
+        self._closing = True
         await self._socket.send(CLOSING)
         await asyncio.wait([self._receiving], timeout=_CLOSE_TIMEOUT_S)
         self._receiving.cancel()
         await asyncio.gather(self._receiving, return_exceptions=True)
         if self._replies:
             await asyncio.wait(self._replies, timeout=self._kernel.policy.drain_timeout.total_seconds())
+        self._reporting.cancel()
         for reply in self._replies:
             reply.cancel()
-        await asyncio.gather(*self._replies, return_exceptions=True)
+        await asyncio.gather(self._reporting, *self._replies, return_exceptions=True)
         self._context.destroy(linger=_LINGER_MS)
 
     async def _report_readiness(self, sock: zmq.asyncio.Socket) -> None:
         """Report the readiness twice a second, because a restarted proxy does not know its workers."""
         while True:
-            await sock.send(READY if self._kernel.readiness().ready else NOT_READY)
+            ready = READY if self._kernel.readiness().ready else NOT_READY
+            await sock.send(STILL_CLOSING if self._closing else ready)
             await asyncio.sleep(_REPORT_EVERY_S)
 
     async def _receive(self, sock: zmq.asyncio.Socket) -> None:

@@ -14,6 +14,9 @@ NOT_READY: Final = b"not-ready"
 CLOSING: Final = b"closing"
 """A worker sends this message once, to get no more messages."""
 
+STILL_CLOSING: Final = b"still-closing"
+"""After ``CLOSING``, a worker sends this message twice a second while it answers its last messages."""
+
 CLOSED: Final = b"closed"
 """The proxy answers ``CLOSING`` with this message: no further message follows."""
 

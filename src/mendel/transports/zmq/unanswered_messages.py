@@ -1,0 +1,76 @@
+"""The messages that the ZMQ proxy gave to workers and that have no answer yet, and the answer when a worker died."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import count
+from typing import Any, Final
+
+MAX_SILENCE_S: Final = 5.0
+"""A worker from which the proxy has heard nothing for so long does not answer any more; it reports twice a second."""
+
+_SOON: Final = timedelta(seconds=1)
+
+
+class UnansweredMessages:
+    """
+    The unanswered messages of each worker, by a serial number that travels with a message and back with its answer.
+
+    Times are seconds of a clock that never goes back.
+
+    >>> messages = UnansweredMessages()
+    >>> messages.hear(b"1", 10.0); serial = messages.give(b"1", [b"caller", b"{}"])
+    >>> messages.silent(14.0), messages.silent(15.0)
+    ([], [b'1'])
+    >>> messages.lose(b"1"), messages.answer(serial)
+    ([[b'caller', b'{}']], False)
+    """
+
+    def __init__(self) -> None:
+        self._serials = count()
+        self._given: dict[bytes, tuple[bytes, list[Any]]] = {}
+        self._heard: dict[bytes, float] = {}
+
+    def hear(self, worker: bytes, now: float) -> None:
+        """Record that *worker* reported or answered."""
+        self._heard[worker] = now
+
+    def give(self, worker: bytes, message: list[Any]) -> bytes:
+        """Record that *worker* gets *message*; give the serial number that goes with the message."""
+        serial = next(self._serials).to_bytes(8)
+        self._given[serial] = (worker, message)
+        return serial
+
+    def answer(self, serial: bytes) -> bool:
+        """Record an answer; False when the caller has got an error already."""
+        return self._given.pop(serial, None) is not None
+
+    def silent(self, now: float) -> list[bytes]:
+        """Give the workers that do not answer any more."""
+        return [worker for worker, heard in self._heard.items() if now - heard >= MAX_SILENCE_S]
+
+    def forgive(self, seconds: float) -> None:
+        """The proxy itself did not run for so long: nobody was silent in that time."""
+        self._heard = {worker: heard + seconds for worker, heard in self._heard.items()}
+
+    def lose(self, worker: bytes) -> list[list[Any]]:
+        """Forget *worker*; give its unanswered messages."""
+        self._heard.pop(worker, None)
+        serials = [serial for serial, (whose, _) in self._given.items() if whose == worker]
+        return [self._given.pop(serial)[1] for serial in serials]
+
+
+def worker_lost(frame: bytes, timestamp: float) -> bytes:
+    """Give the reply to the message *frame* of a caller whose worker died or hangs."""
+    from mendel.errors import InvalidRequest, NotReady  # noqa: PLC0415 - a proxy that loses no worker needs no codec
+    from mendel.transports.zmq.errors import error_reply  # noqa: PLC0415
+    from mendel.transports.zmq.messages import read_message, write_reply  # noqa: PLC0415
+    from mendel.transports.zmq.replies import Reply  # noqa: PLC0415
+
+    try:
+        message_id = read_message(frame).request_id
+    except InvalidRequest:
+        message_id = None
+    error = NotReady("The worker that had this message stopped answering.", retry_after=_SOON)
+    reply = Reply(type="error", message_id=message_id, timestamp=timestamp, data=error_reply(error))
+    return write_reply(reply, to=frame)
