@@ -10,6 +10,8 @@ from enum import StrEnum
 from mendel.registry.snapshots import ServerState
 from mendel.values import ModelConvergence, ModelName
 
+_UNLOADED = "No server has the model loaded"
+
 
 class Presence(StrEnum):
     """
@@ -78,8 +80,10 @@ class Availability:
         if self.served or self.outage is not None:
             return None
         if self.reporting:
-            loading = ", ".join(server.name for server, line in self.reporting if line.error is None)
-            return f"No server serves the model yet; loading: {loading}"
+            loading = [
+                server.name for server, line in self.reporting if line.generation_serving < line.generation_desired
+            ]
+            return f"No server serves the model yet; loading: {', '.join(loading)}" if loading else _UNLOADED
         if self.unknown:
             return f"No report has arrived yet of: {', '.join(server.name for server, _ in self.unknown)}"
         if self.stopped:

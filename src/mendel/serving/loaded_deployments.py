@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -20,6 +21,10 @@ from mendel.values import Deployment, DesiredModel, DesiredState, ModelConvergen
 _OF_PROJECT: Final = "mendel"
 _NAMED: Final = 5
 """So many models that are still loading are named."""
+_MACHINE_FAULTS: Final = (MemoryError, ConnectionError, TimeoutError)
+_MACHINE_ERRNOS: Final = frozenset(
+    (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +67,7 @@ class _Failures:
     def note(self, version: int, error: MendelError, *, vital: bool) -> None:
         if self.version is None or (vital and not self.vital):
             self.version, self.error, self.vital = version, str(error), vital
-            self.at_fault = _is_at_fault(error)
+            self.at_fault = is_at_fault(error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,11 +362,11 @@ def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image:
         )
 
 
-def _is_at_fault(error: MendelError) -> bool:
-    """Whether *error* shows that the version itself cannot be loaded, not that memory, a disk or a store failed."""
+def is_at_fault(error: MendelError) -> bool:
+    """Whether *error* shows that the version itself cannot be loaded, not that memory, a disk or a network failed."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError | OSError):
+        if isinstance(cause, _MACHINE_FAULTS) or (isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS):
             return False
         cause = cause.__cause__
     return isinstance(error, ModelError)

@@ -1,0 +1,117 @@
+"""Truthful health, over real processes: what stops, is slow or is killed is told of, and no version is blamed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+from datetime import timedelta
+
+import pytest
+
+from mendel.healing import Cause, IncidentStatus
+from mendel.values import Stage
+
+MODEL = "credit"
+QUICK = {"healing": {"converge_within": "3s"}}
+PATIENT = {"healing": {"converge_within": "10m"}, "rollback": {"silence": "3s"}}
+LOAD_SECONDS = 8
+
+
+class SlowPickle:
+    """A pickle that sleeps, and is then the model of other bytes."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __reduce__(self):
+        code = f"(__import__('time').sleep({LOAD_SECONDS}), __import__('pickle').loads(b))[1]"
+        return eval, (code, {"b": self._model})
+
+
+@pytest.fixture
+def house(two_versions):
+    """A hub, no server, and version 1 in production."""
+    hub = two_versions.start("hub")
+    two_versions.until(lambda: two_versions.data.hub() is not None, process=hub)
+    yield two_versions
+    two_versions.close()
+
+
+def set_policy(house, policy):
+    (house.root / "policy.json").write_text(json.dumps(policy))
+    house.ok("policy", "set", MODEL, str(house.root / "policy.json"))
+
+
+def unresolved(client):
+    return [one for one in client.incidents(MODEL) if one.status.unresolved]
+
+
+def test_a_server_that_is_stopped_is_no_incident_and_one_that_is_killed_is(house):
+    """After SIGTERM a server is stopped and nothing opens; after SIGKILL it is silent; nothing is rolled back."""
+    set_policy(house, PATIENT)
+    with house.client() as client:
+        server = house.start("serve")
+        house.serves(1)
+        assert house.stop(server) == 0
+        house.until(lambda: "Every server was stopped" in "".join(client.health(MODEL).reasons))
+        (state,) = client.servers()
+        assert state.report.leaving
+        house.until(lambda: house.now() - state.received_at > timedelta(seconds=8))
+        assert client.incidents(MODEL) == ()
+
+        server = house.start("serve")
+        house.serves(1)
+        server.send_signal(signal.SIGKILL)
+        (incident,) = house.until(lambda: unresolved(client))
+        assert (incident.title, incident.resource_type) == (f"Silent server: {state.name}", "server")
+        server = house.start("serve")
+        house.until(lambda: not unresolved(client))
+        assert client.deployment(MODEL).production == 1
+        house.stop(server)
+
+
+def test_a_version_that_loads_slowly_is_not_rolled_back(house, trees, tmp_path):
+    """A load beyond converge_within is an incident about the server, at the promotion and at the next start."""
+    tree = tmp_path / "slow"
+    house.write_version(tree, 3)
+    (model,) = [path for path in tree.iterdir() if path.suffix in {".joblib", ".pkl", ".skops"}]
+    model.write_bytes(pickle.dumps(SlowPickle(model.read_bytes())))
+    set_policy(house, PATIENT)
+    with house.client() as client:
+        server = house.start("serve")
+        house.serves(1)
+        set_policy(house, QUICK)
+        slow = house.register(client, tree)
+        house.ok("promote", f"{MODEL}@{slow}")
+        for _ in range(2):
+            (incident,) = house.until(lambda: unresolved(client))
+            assert incident.cause is Cause.NOT_CONVERGING
+            assert incident.title.startswith("Slow start: ")
+            house.serves(slow)
+            house.until(lambda: not unresolved(client))
+            assert client.deployment(MODEL).production == slow
+            assert house.stop(server) == 0
+            server = house.start("serve")
+        house.serves(slow)
+        house.stop(server)
+        assert all(one.server for one in client.incidents(MODEL) if one.ref.number == slow)
+        assert all(one.status is IncidentStatus.RESOLVED for one in client.incidents(MODEL))
+
+
+def test_an_undeployed_model_serves_nothing(house):
+    """`mendel undeploy` takes the model from the servers; promoted again, it answers again."""
+    set_policy(house, PATIENT)
+    with house.client() as client:
+        server = house.start("serve")
+        serving = client.deployment(MODEL).production
+        house.serves(serving)
+        assert "serves nothing" in house.ok("undeploy", MODEL, "--reason", "maintenance")
+        with house.doors() as doors:
+            for door in doors.all:
+                house.until(lambda door=door: not door.predict(house.row(0)).ok)
+        assert client.version(f"{MODEL}@{serving}").stage is Stage.SANDBOX
+        assert unresolved(client) == []
+        house.ok("promote", f"{MODEL}@{serving}")
+        house.serves(serving)
+        house.stop(server)
