@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from mendel.adapters.arrow.delta_lake import DeltaLake
-from mendel.adapters.dbos import DbosWorkflows
 from mendel.adapters.files import FileAnchors, FileInbox
 from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
@@ -72,17 +72,23 @@ def open_embedded(data: DataDirectory) -> Iterator[Stores]:
             segments=FileInbox(data.segments),
             lake=DeltaLake(data.lake),
             anchors=FileAnchors(data.artifacts / "anchors", data.signing_key),
-            workflows=lambda executor, version: DbosWorkflows(
-                data.workflows,
-                executor_id=executor,
-                application_version=version,
-                clock=utc_now,
-                database_errors=translated,
-            ),
+            workflows=partial(_dbos_workflows, data),
             warm_up=artifacts.open,
         )
     finally:
         engine.dispose()
+
+
+def _dbos_workflows(data: DataDirectory, executor: str, version: str) -> Workflows:
+    from mendel.adapters.dbos import DbosWorkflows  # noqa: PLC0415 - a third of a command's start; only hubs need it
+
+    return DbosWorkflows(
+        data.workflows,
+        executor_id=executor,
+        application_version=version,
+        clock=utc_now,
+        database_errors=translated,
+    )
 
 
 STORE_SETS: Mapping[str, OpenStores] = {"embedded": open_embedded}

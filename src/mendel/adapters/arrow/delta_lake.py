@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.dataset as ds  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -207,14 +207,14 @@ def _kind(name: str, column: Any) -> str:
     return "truth" if column.dtype == np.bool_ else "number"
 
 
-def _chosen(window: Window | None, prediction_ids: Sequence[str] | None) -> ds.Expression | None:
-    terms: list[ds.Expression] = []
+def _chosen(window: Window | None, prediction_ids: Sequence[str] | None) -> pc.Expression | None:
+    terms: list[pc.Expression] = []
     if window is not None:
-        day, time = ds.field(_DAY), ds.field("event_time")
+        day, time = pc.field(_DAY), pc.field("event_time")
         terms += [day >= window.start.date().isoformat(), day <= window.end.date().isoformat()]
         terms += [time >= pa.scalar(window.start), time < pa.scalar(window.end)]
     if prediction_ids is not None:
-        terms.append(ds.field("prediction_id").isin(pa.array(prediction_ids, pa.string())))
+        terms.append(pc.field("prediction_id").isin(pa.array(prediction_ids, pa.string())))
     return reduce(and_, terms) if terms else None
 
 

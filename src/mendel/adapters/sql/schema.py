@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from mendel.adapters.sql.durable import meta
@@ -63,6 +60,10 @@ def _record_version(connection: Connection, found: int) -> None:
 
 
 def _migrate(connection: Connection) -> None:
+    from alembic.config import Config  # noqa: PLC0415 - slow to import, and most databases have their schema
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
