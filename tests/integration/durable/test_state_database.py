@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from mendel.adapters.sql import SCHEMA_VERSION, SqlUnitOfWork, open_engine, prepare_schema
 from mendel.adapters.sql import engine as engine_module
 from mendel.adapters.sql.engine import file_system_of
+from mendel.adapters.sql.unit_of_work import CONTENTION
 from mendel.durable import Event, Ledger
 from mendel.errors import Conflict, Corrupt, InvalidSettings, SchemaTooNew, StoreUnavailable
 from mendel.values import EPOCH
@@ -149,12 +151,13 @@ server:/home /home nfs rw 0 0
 
 
 def test_busy_is_waited_for_not_longer_than_told(path):
-    """A writer that never lets go makes others StoreUnavailable within their patience."""
+    """A writer that never lets go makes others StoreUnavailable when the time for their retries is over."""
     engine = open_engine(path, busy_timeout=timedelta(milliseconds=10))
     prepare_schema(engine)
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    unit = SqlUnitOfWork(engine, {}, rng=random.Random(0))
+    retries = replace(CONTENTION, within=timedelta(milliseconds=300))
+    unit = SqlUnitOfWork(engine, {}, rng=random.Random(0), retries=retries)
     with pytest.raises(StoreUnavailable, match="locked"):
         unit.write(lambda _: None)
     blocker.execute("ROLLBACK")
