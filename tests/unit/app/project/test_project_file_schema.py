@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
@@ -93,6 +92,8 @@ REFUSED = [
 
 @pytest.fixture(scope="module")
 def schema():
+    import jsonschema  # noqa: PLC0415 - two seconds, and every worker imports this file
+
     whole = mlserver_schema()
     jsonschema.Draft202012Validator.check_schema(whole)
     return jsonschema.Draft202012Validator(whole)
