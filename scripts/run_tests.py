@@ -5,7 +5,8 @@ Run every test in parts: side by side what can be, then, alone, what races real 
 
 Only a test that is marked ``race`` may be tried a second time, once, in a process of its own; the run fails if more
 than three needed that. It also fails when a part did not come to its end, could not collect, or when nothing ran.
-``MENDEL_TEST_WORKERS`` says how many tests run side by side: 2 where it says nothing, or ``auto`` for one per core.
+``MENDEL_TEST_WORKERS`` says how many tests run side by side, or ``auto`` for one per core. Where it says nothing there
+are 3: many tests wait for processes, so two do not fill two cores.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def _code_of(command: list[str]) -> int:
 
 def main() -> int:
     """Compile the sources once, for the many processes that tests start; then all parts."""
-    workers = os.environ.pop("MENDEL_TEST_WORKERS", "") or "2"
+    workers = os.environ.pop("MENDEL_TEST_WORKERS", "") or "3"
     compileall.compile_dir("src", quiet=2, workers=0)
     with tempfile.TemporaryDirectory(prefix="mendel-tests-", ignore_cleanup_errors=True) as room:
         run = Run(room=Path(room), options=tuple(sys.argv[1:]))

@@ -380,7 +380,7 @@ def stop_at(installation, traffic, moment):
     assert installation.stop(process) == 0, installation.log.read_text()[-4000:]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.timeout(300)
 def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
     """`mendel up` told to stop, at any point of its start or while it answers, ends with 0 and loses nothing."""

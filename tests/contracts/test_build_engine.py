@@ -173,6 +173,7 @@ def test_an_image_gets_its_names_by_commit_alone(lab, built):
     assert record.labels["com.classifier.predictor.class"] == "Model"
 
 
+@pytest.mark.slow
 def test_names_move_and_images_stay(lab):
     """A plan for other tags takes the names it has; the former image keeps the others."""
     plan, changed = lab.plan(), lab.plan(f"{MODEL}\n# changed\n")

@@ -19,6 +19,8 @@ MAY_BE_ABSENT = re.compile(r"\.\./shared/data|\btorch\b")
 """What a reason to skip speaks of where the test may skip in CI."""
 SOAK_SECONDS = "MENDEL_SOAK_SECONDS"
 _SOAK = pytest.StashKey[float]()
+_QUICK_S, _SLOW_S = 0.1, 10.0
+"""What a test takes that is not marked ``slow``, and one that is marked without saying how slow."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,11 +68,14 @@ def _belongs(item: pytest.Item, part: str | None) -> bool:
 
 
 def _longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Files by how much in them is slow, so that the last to end are short; the tests of a file stay together."""
-    weights: dict[Path, float] = {}
+    """Files with much that is slow first, so that the last to end are short; the tests of a file stay together."""
+    seconds: dict[Path, float] = {}
     for item in items:
-        weights[item.path] = weights.get(item.path, 0.0) + (1.0 if item.get_closest_marker("slow") else 0.01)
-    return sorted(items, key=lambda item: -weights[item.path])
+        slow = item.get_closest_marker("slow")
+        seconds[item.path] = seconds.get(item.path, 0.0) + (
+            _QUICK_S if slow is None else next(iter(slow.args), _SLOW_S)
+        )
+    return sorted(items, key=lambda item: -seconds[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

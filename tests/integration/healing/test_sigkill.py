@@ -57,6 +57,7 @@ def test_from_signal_to_former_version_within_a_second(whole):
     assert said["seconds"] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["begin", "1-roll_back", "1-roll_back kept", "3-watch look 1", "end"])
 def test_killed_inside_a_step_it_ends_like_the_uninterrupted_one(tmp_path, whole, step):
     """Killed with SIGKILL after a step's change and before its result is remembered, each change is made once."""

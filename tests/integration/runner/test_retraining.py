@@ -228,6 +228,7 @@ def run(house, run_id="R-1", **payload):
         return workflows.wait(run_id, timeout=timedelta(seconds=100))
 
 
+@pytest.mark.slow
 def test_a_candidate_wins_honestly_after_a_shift(house, digits, first_version):
     """Trained on old and new rows, the candidate beats production on rows neither has seen, and repairs what broke."""
     house.runner.inner = SubprocessRunner(GitPrograms(), first_version.exports)
@@ -293,6 +294,7 @@ def test_without_labels_a_run_says_what_it_waits_for(house):
     assert len(house.registry.versions.of(MODEL)) == 1
 
 
+@pytest.mark.slow
 def test_a_stationary_stream_promotes_nobody(house, digits):
     """Retrained on more of the same, a candidate does not pass for better than it is."""
     house.stream.rows = logged(digits[500:1350])
@@ -306,6 +308,7 @@ def test_a_stationary_stream_promotes_nobody(house, digits):
     assert gates["samples"]["verdict"] == gates["coverage"]["verdict"] == gates["schema"]["verdict"] == "pass"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["train", "replay"])
 def test_killed_and_resumed_a_run_repeats_nothing_that_finished(house, point):
     """Killed after a job and before its step is remembered, a resumed run finds what the job made, once."""

@@ -60,6 +60,7 @@ def test_trains_the_release_and_replays_it(bench, digits):
     assert version.artifact_bytes > 10_000
 
 
+@pytest.mark.slow
 def test_versions_are_replayed_and_timed_side_by_side(bench):
     """Each version answers in a file of its own, and a version that sleeps is surely slower in the same rounds."""
     runner = bench.runner()
