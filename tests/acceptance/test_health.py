@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 from datetime import timedelta
@@ -115,3 +116,34 @@ def test_an_undeployed_model_serves_nothing(house):
         house.ok("promote", f"{MODEL}@{serving}")
         house.serves(serving)
         house.stop(server)
+
+
+def test_a_hub_that_wakes_from_a_pause_blames_nobody(house):
+    """A hub that was stopped for longer than servers may be silent listens first, and finds that nothing is wrong."""
+    set_policy(house, PATIENT)
+    (hub,) = house.running
+    with house.client() as client:
+        server = house.start("serve")
+        house.serves(client.deployment(MODEL).production)
+        before = {one.id for one in client.incidents(MODEL)}
+        paused = house.now()
+        hub.send_signal(signal.SIGSTOP)
+        house.until(lambda: house.now() - paused > timedelta(seconds=8))
+        hub.send_signal(signal.SIGCONT)
+        woke = house.now()
+        house.until(lambda: any(state.received_at > woke + timedelta(seconds=5) for state in client.servers()))
+        assert {one.id for one in client.incidents(MODEL)} == before
+        house.stop(server)
+
+
+def test_ctrl_c_lets_the_server_say_goodbye_to_the_hub(two_versions):
+    """Ctrl-C in a terminal reaches every process of `mendel up`; the hub hears that the server stops all the same."""
+    up = two_versions.start("up")
+    two_versions.until(lambda: two_versions.data.hub() is not None and bool(two_versions.data.server_ports()))
+    with two_versions.client() as client:
+        two_versions.serves(client.deployment(MODEL).production)
+    os.killpg(up.pid, signal.SIGINT)
+    assert up.wait(timeout=60) == 0
+    with two_versions.client() as client:
+        assert any(state.report.leaving for state in client.servers())
+        assert unresolved(client) == []

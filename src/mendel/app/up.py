@@ -43,7 +43,10 @@ class _Part:
 
     def start(self, environment: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "mendel.app.cli", *self.arguments, "--parent", str(os.getpid())]
-        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 - our own CLI
+        # In a group of its own, so that a terminal's Ctrl-C reaches only this supervisor, which stops the server first.
+        self.process = subprocess.Popen(  # noqa: S603 - our own CLI
+            command, env=environment, stdin=subprocess.DEVNULL, process_group=0
+        )
         self.started = time.monotonic()
 
     @property
