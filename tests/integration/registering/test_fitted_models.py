@@ -210,7 +210,7 @@ def test_the_checkout_of_the_training_script_is_kept(client, baseline, tmp_path,
     assert provenance.git_origin == "https://git.example.org/train.git"
     card = client.card("from-git/1")
     assert "of https://git.example.org/train.git, with uncommitted changes" in card
-    assert f"| Written with | scikit-learn {version('scikit-learn')}, python 3" in card
+    assert f", scikit-learn {version('scikit-learn')} |" in card
 
 
 def test_no_checkout_is_no_provenance(client, baseline, tmp_path, monkeypatch):
