@@ -12,7 +12,7 @@ import pytest
 
 from mendel.adapters.processes.child_processes import Child, Command, worker_environment
 from mendel.adapters.processes.worker_messages import Status, to_line
-from mendel.adapters.processes.worker_pool import Worker, WorkerPool, worker_to_open
+from mendel.adapters.processes.worker_pool import Worker, WorkerPool, workers_to_open
 
 ACCEPTING = to_line(Status(accepting=True, ready=True))
 CHILD = f"""
@@ -156,20 +156,39 @@ def _alive(pid):
         return False
 
 
-def new_worker(slot=0, born=0.0, heard=None):
-    status = Status(accepting=False, ready=False)
+def new_worker(slot=0, born=0.0, heard=None, *, accepting=False, ready=False):
+    status = Status(accepting=accepting, ready=ready)
     return Worker(slot=slot, vintage=0, child=None, born=born, status=status, heard=heard)
 
 
 @pytest.mark.parametrize(
-    ("heard", "seconds", "opens"),
-    [((), 60, None), ((None, None), 60, None), ((None, 1.0), 1.9, None), ((None, 1.0), 2, 1), ((1.0, 1.0), 2, 0)],
+    ("states", "closed", "held", "opens"),
+    [
+        ("", 60, 0, ()),
+        ("silent silent", 60, 0, ()),
+        ("silent loading", 1.9, 0, ()),
+        ("silent loading", 2, 0, (1,)),
+        ("loading loading", 2, 0, (0,)),
+        ("loading ready", 0, 0, (1,)),
+        ("ready ready", 0, 0, (0, 1)),
+        ("early ready", 0, 29.9, ()),
+        ("early ready", 0, 30, (1,)),
+        ("serving ready", 0, 0, (1,)),
+        ("serving loading", 0, 0, ()),
+    ],
 )
-def test_a_worker_whose_loop_turns_opens_its_doors_when_no_door_was_open_for_two_seconds(heard, seconds, opens):
-    """Whether anything is loaded does not matter: the worker answers 503 instead of letting callers wait."""
-    workers = [new_worker(slot, heard=at) for slot, at in enumerate(heard)]
-    chosen = worker_to_open(workers, waited=timedelta(seconds=seconds))
-    assert (None if chosen is None else chosen.slot) == opens
+def test_doors_open_when_a_worker_is_ready_and_one_early_when_nobody_answers(states, closed, held, opens):
+    """Ready workers open at once, but not beside a worker that opened early and still answers 503."""
+    kinds = {
+        "silent": {},
+        "loading": {"heard": 1.0},
+        "early": {"heard": 1.0, "accepting": True},
+        "ready": {"heard": 1.0, "ready": True},
+        "serving": {"heard": 1.0, "ready": True, "accepting": True},
+    }
+    workers = [new_worker(slot, **kinds[state]) for slot, state in enumerate(states.split())]
+    chosen = workers_to_open(workers, closed=timedelta(seconds=closed), held=timedelta(seconds=held))
+    assert tuple(worker.slot for worker in chosen) == opens
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from mendel.adapters.processes.worker_messages import (
     RepositoryResult,
     WorkerDoor,
 )
-from mendel.adapters.processes.worker_pool import Worker, WorkerPool, worker_to_open
+from mendel.adapters.processes.worker_pool import Worker, WorkerPool, workers_to_open
 from mendel.durable import Clock, NewId
 from mendel.errors import MendelError
 from mendel.predictions import seal_orphans, spool_identity
@@ -327,20 +327,21 @@ class _Server:
             await asyncio.sleep(self._settings.fold_every.total_seconds())
 
     async def _keep_a_door_open(self) -> None:
-        """While no worker is ready, let one worker open its doors, so that health checks are answered."""
-        alone_since: float | None = None
+        """Tell workers to open their doors; if none is ready, one of them, so that health checks get an answer."""
         loop = asyncio.get_running_loop()
+        closed_since = held_since = None
         while True:
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
-            workers = self._workers.workers
-            if any(worker.status.accepting for worker in workers):
-                alone_since = None
-                continue
-            alone_since = alone_since or loop.time()
-            waited = timedelta(seconds=loop.time() - alone_since)
-            chosen = worker_to_open(workers, waited=waited)
-            if chosen is not None:
-                chosen.child.send(OpenDoors())
+            statuses, now = [worker.status for worker in self._workers.workers], loop.time()
+            closed_since = None if any(status.accepting for status in statuses) else closed_since or now
+            waiting = any(status.ready and not status.accepting for status in statuses)
+            held_since = (held_since or now) if waiting else None
+            closed, held = (timedelta(seconds=now - (since or now)) for since in (closed_since, held_since))
+            self._open_doors(closed=closed, held=held)
+
+    def _open_doors(self, *, closed: timedelta = timedelta(0), held: timedelta = timedelta(0)) -> None:
+        for worker in workers_to_open(self._workers.workers, closed=closed, held=held):
+            worker.child.send(OpenDoors())
 
     async def _launch(self, slot: int) -> Child:
         self._arbiter.welcome(slot)
@@ -374,6 +375,7 @@ class _Server:
         worker.child.send(await self._repository.carry_out(request))
 
     def _on_status(self) -> None:
+        self._open_doors()
         self._state.review()
 
     def _on_worker_lost(self, slot: int) -> None:

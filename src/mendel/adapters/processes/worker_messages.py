@@ -158,7 +158,7 @@ class RepositoryResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenDoors:
     """
-    Tells a worker to open its doors although it is not ready, because no worker is ready and health checks need
+    Tells a worker to open its doors: because the worker is ready, or because no worker has open doors and callers need
     answers.
     """
 

@@ -23,6 +23,7 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=10
 _STEADY: Final = timedelta(seconds=10)
 _GRACE: Final = timedelta(seconds=2)
 _COLD_START: Final = timedelta(seconds=2)
+_HELD: Final = timedelta(seconds=30)
 _SILENCE: Final = timedelta(seconds=5)
 _FIRST_WORD: Final = timedelta(minutes=2)
 _LOOK_EVERY: Final = timedelta(milliseconds=500)
@@ -68,14 +69,24 @@ class _Line:
     serving: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def worker_to_open(workers: Sequence[Worker], *, waited: timedelta) -> Worker | None:
+def workers_to_open(workers: Sequence[Worker], *, closed: timedelta, held: timedelta) -> tuple[Worker, ...]:
     """
-    Choose the worker that must open its doors although it is not ready, after no worker had open doors for *waited*.
+    Choose the workers that must open their doors now.
 
-    After 2 s, the first worker that has sent a status is chosen. The chosen worker answers every call with 503 and the
-    reason, so that no caller waits for a model to load. None before 2 s, or if no worker has sent a status.
+    Every ready worker opens, except while another worker that is not ready has open doors: callers of a starting server
+    get 503 from every worker, and not from some. When no worker has open doors for 2 s, a worker whose event loop runs
+    opens although it is not ready: it answers every call with 503 and the reason, so that no caller waits for a load.
+
+    Args:
+        closed: For how long no worker has had open doors.
+        held: For how long a ready worker has waited for one that is not ready; after 30 s it opens.
     """
-    return next((worker for worker in workers if worker.heard is not None), None) if waited >= _COLD_START else None
+    if any(worker.status.accepting and not worker.status.ready for worker in workers) and held < _HELD:
+        return ()
+    ready = tuple(worker for worker in workers if worker.status.ready and not worker.status.accepting)
+    if ready or closed < _COLD_START:
+        return ready
+    return tuple(worker for worker in workers if worker.heard is not None)[:1]
 
 
 class WorkerPool:

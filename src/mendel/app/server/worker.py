@@ -83,9 +83,8 @@ class Worker:
         self._converging: asyncio.Task[None] | None = None
         self._carrying_out: set[asyncio.Task[None]] = set()
         self._applied_base = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._may_open = asyncio.Event()
         self._stop = asyncio.Event()
-        self._told_to_open = False
         self._accepting = False
 
     async def run(self) -> None:
@@ -94,7 +93,7 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             jobs = (self._hear(tasks), self._report_status(), self._tick_spool())
             background = [tasks.create_task(job) for job in jobs]
-            await self._until_ready()
+            await self._may_open.wait()
             if not self._stop.is_set():
                 async with AsyncExitStack() as doors:
                     for door in self._doors():
@@ -120,20 +119,13 @@ class Worker:
             )
             yield door_named(door.name).open(self._kernel, context)
 
-    async def _until_ready(self) -> None:
-        """Wait until the kernel is ready, the supervisor tells the worker to open anyway, or the worker stops."""
-        while not (self._kernel.readiness().ready or self._told_to_open or self._stop.is_set()):
-            await self._changed.wait()
-            self._changed.clear()
-
     async def _hear(self, tasks: asyncio.TaskGroup) -> None:
         while (message := await self._channel.hear()) is not None:
             match message:
                 case Desire():
                     self._take(message, tasks)
                 case OpenDoors():
-                    self._told_to_open = True
-                    self._changed.set()
+                    self._may_open.set()
                 case RepositoryCommand():
                     task = tasks.create_task(self._carry_out(message))
                     self._carrying_out.add(task)
@@ -144,7 +136,7 @@ class Worker:
 
     def _end(self) -> None:
         self._stop.set()
-        self._changed.set()
+        self._may_open.set()
 
     def _take(self, desire: Desire, tasks: asyncio.TaskGroup) -> None:
         """The newest state takes the place of the one before at once, whatever still loads."""
@@ -197,7 +189,6 @@ class Worker:
         turn = 0
         while True:
             status = self._status()
-            self._changed.set()
             if status != said or turn % _HEARTBEAT_TURNS == 0:
                 self._channel.say(status)
                 said = status
