@@ -10,6 +10,7 @@ import numpy as np
 from mendel.adapters.arrow import read_table
 from mendel.app.demo.demo_project import World
 from mendel.client.client import Client
+from mendel.projects import load_project
 from mendel.registry import Registration
 from mendel.serving import TrainedClassifier, write_artifact
 from mendel.values import VersionRef
@@ -48,6 +49,7 @@ def register_faulting_version(client: Client, world: World) -> VersionRef:
             signature=first.signature,
             input_example=features,
             task=first.task,
+            project=load_project(world.project),
         )
         registered = client.register(
             Registration(
