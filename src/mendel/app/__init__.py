@@ -1,1 +1,1 @@
-"""The only place where settings are read and adapters meet ports."""
+"""The application: read settings, connect ports with adapters, and run the commands, hub and servers."""

@@ -1,4 +1,4 @@
-"""The health check's former module path, which stands in images of builder format 1; gone after one release."""
+"""The former path of the health check, which images of builder format 1 call; removed in the next release."""
 
 from __future__ import annotations
 

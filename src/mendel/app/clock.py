@@ -1,4 +1,4 @@
-"""The clocks, which nothing below the application reads."""
+"""The clocks; only the application reads them and passes times to other packages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 
 def utc_now() -> datetime:
-    """The current time."""
+    """Give the current time in UTC."""
     return datetime.now(UTC)
 
 
 def steady_time() -> timedelta:
-    """The time since some moment in the past; it never goes back, whoever sets the machine's clock."""
+    """Give the reading of a monotonic clock, which setting the machine's clock does not change; use differences only."""
     return timedelta(seconds=time.monotonic())

@@ -1,4 +1,4 @@
-"""Where the hub is: over HTTP when one runs, else in this process."""
+"""Connect to a running hub over HTTP, or open the data directory in this process if no hub runs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def connect(
     Connect to a hub.
 
     Args:
-        url: Of a hub; default ``MENDEL_URL``, else the one that runs on *directory*, else none: then the directory is
-            opened in this process, no workflow runs, and effects wait in the outbox for the next hub.
-        directory: The data directory, ``./.mendel`` by default.
-        key: Default ``MENDEL_KEY``, else the directory's own.
-        actor: Who the ledger says it was.
+        url: The URL of the hub. None uses ``MENDEL_URL``, else the hub that runs with *directory*. If no hub runs, the
+            directory is opened in this process: no workflow runs, and playbooks start when the next hub starts.
+        directory: The data directory; None uses the setting, by default ``./.mendel``.
+        key: The API key; None uses ``MENDEL_KEY``, else the key of the data directory.
+        actor: The name of the caller that the ledger records.
 
     Raises:
         Unsupported: No hub runs and ``mendel[hub]`` is not installed.

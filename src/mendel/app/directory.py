@@ -1,4 +1,4 @@
-"""The data directory: what lies where, and who owns it."""
+"""The data directory of an installation: the paths in it, and the lock that allows one hub at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAUSES_S = (0.005,) * 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubAddress:
-    """A running hub, as it says in ``hub.json``."""
+    """The URL and the process id of a running hub, from ``hub.json``."""
 
     url: str
     pid: int
@@ -29,13 +29,13 @@ class HubAddress:
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """Paths below the root of an installation, ``./.mendel`` by default."""
+    """The paths in the data directory *root*, by default ``./.mendel``."""
 
     root: Path
 
     @property
     def database(self) -> Path:
-        """The state database."""
+        """The SQLite database with registry, deployments, incidents and ledger."""
         return self.root / "mendel.db"
 
     @property
@@ -45,47 +45,47 @@ class DataDirectory:
 
     @property
     def tracking(self) -> Path:
-        """MLflow's database."""
+        """The SQLite database of MLflow."""
         return self.root / "mlflow.db"
 
     @property
     def artifacts(self) -> Path:
-        """MLflow's artefacts."""
+        """The directory of MLflow's artefacts."""
         return self.root / "artifacts"
 
     @property
     def lake(self) -> Path:
-        """The Delta tables of predictions and labels."""
+        """The directory of the Delta tables of predictions and labels."""
         return self.root / "lake"
 
     @property
     def segments(self) -> Path:
-        """Sealed segments on their way to the lake."""
+        """The directory of received segments of the prediction log that are not in the lake yet."""
         return self.root / "segments"
 
     @property
     def runs(self) -> Path:
-        """Files of retraining runs."""
+        """The directory of the files of retraining runs."""
         return self.root / "runs"
 
     @property
     def reports(self) -> Path:
-        """Rendered reports and model cards."""
+        """The directory of rendered reports and model cards."""
         return self.root / "reports"
 
     @property
     def server(self) -> Path:
-        """The embedded server's spool, artefacts and last desired state."""
+        """The directory of the local server: its prediction log, artefacts and last desired state."""
         return self.root / "server"
 
     @property
     def key(self) -> Path:
-        """The embedded hub's own key, readable by its owner only."""
+        """The file with the installation's API key, readable by its owner only."""
         return self.root / "key"
 
     @property
     def signing_key(self) -> Path:
-        """The Ed25519 key that signs the ledger's head."""
+        """The file with the Ed25519 key that signs anchors of the ledger."""
         return self.root / "ledger.key"
 
     @property
@@ -97,7 +97,7 @@ class DataDirectory:
         return self.root / "hub.json"
 
     def create(self) -> None:
-        """Make the directory, for its owner only."""
+        """Create the data directory, readable by its owner only, if absent."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -107,16 +107,16 @@ class DataDirectory:
             ) from error
 
     def secret(self) -> str | None:
-        """The installation's own key; None before the directory was opened for the first time."""
+        """Read the installation's API key; None before the directory was opened for the first time."""
         return self.key.read_text(encoding="utf-8").strip() if self.key.exists() else None
 
     @contextmanager
     def owned(self) -> Iterator[None]:
         """
-        Hold the directory alone, as a hub does.
+        Hold the lock of the data directory, so that no other hub can run with the directory.
 
         Raises:
-            DirectoryInUse: Another hub holds it.
+            DirectoryInUse: Another hub holds the lock.
         """
         self.create()
         with self._lock.open("a+") as lock:
@@ -127,15 +127,15 @@ class DataDirectory:
                     f"Another hub already runs on the data directory {self.root}{where}.",
                     remedy="Stop the other hub, or name another data directory with --directory.",
                 )
-            self._address.unlink(missing_ok=True)  # what a killed hub left
+            self._address.unlink(missing_ok=True)  # a killed hub leaves its hub.json
             yield
 
     def announce(self, address: HubAddress) -> None:
-        """Say where the hub that owns the directory answers."""
+        """Write the URL of the hub that holds the lock into ``hub.json``."""
         write_atomically(self._address, to_json(address))
 
     def hub(self) -> HubAddress | None:
-        """The hub that owns the directory now, or None when nobody does, or it does not answer yet."""
+        """Give the address of the hub that runs with this directory; None if no hub runs or it is still starting."""
         try:
             found = from_json(self._address.read_bytes(), HubAddress)
         except FileNotFoundError:
@@ -143,7 +143,7 @@ class DataDirectory:
         return found if _alive(found.pid) and _held(self._lock) else None
 
     def server_ports(self) -> dict[str, list[int]]:
-        """The ports the embedded server listens on, by door; empty when none runs."""
+        """Give the ports of the local server by protocol (``rest``, ``grpc``, ``zmq``); empty if no server runs."""
         path = self.server / "server.json"
         if not path.exists():
             return {}
@@ -152,7 +152,11 @@ class DataDirectory:
 
 
 def _taken(lock: IO[str]) -> bool:
-    """Take *lock* alone; whoever looks whether it is held holds it too, for an instant, and is waited for."""
+    """
+    Take the exclusive lock on the file *lock*; give False if another process holds the lock for longer than 1 s.
+
+    The retries are needed because a process that only tests the lock holds it for an instant.
+    """
     for pause in (*_PAUSES_S, None):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The one place that looks at the process's environment."""
+"""The environment variables of the process, which only the application reads."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from collections.abc import Mapping
 
 
 def system_environment() -> Mapping[str, str]:
-    """The process's environment; only ``app`` looks at it."""
+    """Give the environment variables of this process."""
     return os.environ

@@ -1,4 +1,4 @@
-"""Where settings are read: flag, environment, file, default, in this order."""
+"""Read settings from command-line flags, environment variables, mendel.yaml and defaults; the first source wins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER_VARIABLES = frozenset(
         *("MENDEL_IMAGE_TAG", "MENDEL_IMAGE_COMMIT", "MENDEL_IMAGE_DIGEST"),
     }
 )
-"""Variables that are no settings: where things are, secrets, and what an image is told of itself."""
+"""Environment variables with the prefix ``MENDEL_`` that are not settings: locations, secrets, identity of an image."""
 _SECRET = re.compile(r"key|secret|password|token", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _MAX_PORT = 65535
@@ -35,14 +35,16 @@ _MAX_PORT = 65535
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSettings:
     """
-    The control plane.
+    The settings of the hub.
 
     Attributes:
-        url: Where clients and servers reach it; made of host and port when empty.
-        look_every: How often the counters of the servers are checked.
-        ship_every: How often segments go to the lake.
-        anchor_every: How often the ledger's head is signed and anchored.
-        keep_reports: How long servers' reports are kept.
+        host: The address to listen on.
+        port: The port to listen on; 0 means any free port.
+        url: The URL at which clients and servers reach the hub; empty means ``http://<host>:<port>``.
+        look_every: The interval between checks of the servers' counters.
+        ship_every: The interval between writes of received segments to the lake.
+        anchor_every: The interval between signatures of the ledger's last entry.
+        keep_reports: The time for which reports of servers are kept.
     """
 
     host: str = "127.0.0.1"
@@ -61,14 +63,14 @@ class HubSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResilienceSettings:
-    """What keeps one sick model from harming the others."""
+    """The limits that keep a failing or slow model from slowing the other models of a server."""
 
     circuit_breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 
 
 def _with_door_ports(kind: type[T]) -> type[T]:
-    """*kind* with one field for the ports of each door, before it is made a dataclass."""
+    """Add a field for the ports of each protocol to the class *kind*, before it becomes a dataclass."""
     for door in DOORS:
         kind.__annotations__[door.ports.key] = tuple[int, ...] if door.ports.several else int | None
         setattr(kind, door.ports.key, door.ports.default)
@@ -79,10 +81,11 @@ def _with_door_ports(kind: type[T]) -> type[T]:
 @_with_door_ports
 class ServingSettings:
     """
-    The data plane: its addresses, and what of :class:`mendel.serving.ServingPolicy` people set.
+    The settings of a server; :class:`mendel.serving.ServingPolicy` explains those that are not explained here.
 
-    The table of doors adds a field for each door: ``rest_ports``, ``grpc_port``... Port 0 takes a free one; a single
-    port may be ``off``, which opens no such door. ``workers`` 0 means one per core, at most ``max_workers``.
+    Each protocol in ``DOORS`` adds a field for its ports: ``rest_ports``, ``grpc_port``, ... Port 0 means any free
+    port; ``off`` instead of a single port switches the protocol off. ``report_every`` is the interval between reports
+    to the hub.
     """
 
     host: str = "127.0.0.1"
@@ -114,20 +117,20 @@ class ServingSettings:
 
     @property
     def ports(self) -> Mapping[str, tuple[int, ...]]:
-        """The ports of each door by its name; none for a door that is off."""
+        """The ports of each protocol by its name; empty for a protocol that is off."""
         return {door.name: door.ports.numbers(getattr(self, door.ports.key)) for door in DOORS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolSettings(SpoolPolicy):
-    """The prediction log on a server's disk; ``directory`` empty means below the data directory."""
+    """The settings of the prediction log on a server's disk; an empty ``directory`` means below the data directory."""
 
     directory: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting of an installation."""
+    """All settings of an installation."""
 
     directory: str = ".mendel"
     hub: HubSettings = field(default_factory=HubSettings)
@@ -137,13 +140,17 @@ class Settings:
 
     @property
     def root(self) -> Path:
-        """The data directory, absolute."""
+        """The absolute path of the data directory."""
         return Path(self.directory).absolute()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """One effective setting and where it came from; secrets are masked."""
+    """
+    The value of a setting and its source; secrets are masked with ``***``.
+
+    ``source`` is ``flag``, ``environment``, the path of the file, or ``default``.
+    """
 
     key: str
     value: str
@@ -157,16 +164,19 @@ def read_settings(
     Merge flags, environment, ``mendel.yaml`` and defaults.
 
     Args:
-        environment: ``MENDEL_SERVING__WORKERS=2`` reaches ``serving.workers``.
-        file: The file to read; None takes ``MENDEL_CONFIG``, else ``mendel.yaml`` in the working directory.
-        flags: Dotted keys, ``{"hub.port": 8081}``; None values are left out.
+        environment: The environment variables; for example ``MENDEL_SERVING__WORKERS=2`` sets ``serving.workers``.
+        file: The file to read; None uses ``MENDEL_CONFIG``, else ``mendel.yaml`` in the working directory, if present.
+        flags: Values by dotted key, for example ``{"hub.port": 8081}``; None values are ignored.
 
     Raises:
-        InvalidSettings: An unknown key (with the nearest known one), a value that does not fit, a missing file.
+        InvalidSettings: A key is unknown (the message names the nearest known key), a value is invalid, or the file
+            does not exist.
     """
     tree: dict[str, Any] = {}
     for layer, source in _layers(environment, file, flags or {}):
-        from_mapping(Settings, layer, at=source, error=InvalidSettings)  # what is wrong is told where it stands
+        from_mapping(
+            Settings, layer, at=source, error=InvalidSettings
+        )  # checked per source, so that the error names the source
         _merge(tree, layer)
     return from_mapping(Settings, tree, at="settings", error=InvalidSettings)
 
@@ -174,7 +184,7 @@ def read_settings(
 def explain_settings(
     *, environment: Mapping[str, str], file: Path | None = None, flags: Mapping[str, Any] | None = None
 ) -> tuple[Origin, ...]:
-    """Every effective value with its source, sorted by key."""
+    """Give every setting with its value and its source, sorted by key."""
     settings = read_settings(environment=environment, file=file, flags=flags)
     layers = [(frozenset(_flatten(layer)), source) for layer, source in _layers(environment, file, flags or {})]
     return tuple(
@@ -233,7 +243,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _with_off(tree: dict[str, Any]) -> dict[str, Any]:
-    """*tree*, with no port for a door that is ``off``, and with the word itself elsewhere; YAML reads it as false."""
+    """Replace a port ``off`` by None, and ``repository_control`` False, which YAML reads for ``off``, by ``off``."""
     serving = tree.get("serving")
     if not isinstance(serving, dict):
         return tree
@@ -256,7 +266,7 @@ _FROM_TEXT: dict[str, Callable[[str], object]] = {
     "serving.model_roots": _listed,
     "spool.features": _paired,
 }
-"""Keys whose values have parts: ``8008, 8000``; ``age=keep, name=hash``."""
+"""How environment variables of settings with several values are parsed: ``8008, 8000`` and ``age=keep, name=hash``."""
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

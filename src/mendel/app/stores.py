@@ -1,8 +1,8 @@
 """
-The sets of stores that an installation can have: state, workflows, artefacts, segments, lake and anchors.
+The sets of stores that an installation can use: state, workflows, artefacts, segments, lake and anchors.
 
-To add a set, write a function that opens it, and add its line to :data:`STORE_SETS`; tests/contracts/test_stores.py
-says what every set promises.
+To add a set, write a function that opens the set, and add the function to :data:`STORE_SETS`; the set must pass
+``tests/contracts/test_stores.py``.
 """
 
 from __future__ import annotations
@@ -27,19 +27,17 @@ from mendel.registry import ArtifactStore
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
     """
-    One set of stores, open.
-
-    What was written through a set is found by whoever opens the set on the same directory later.
+    One set of stores, open; the data are found again when the set is opened later on the same directory.
 
     Attributes:
-        state: Registry, deployments, incidents, ledger, outbox, keys: everything that changes in one transaction.
-        artifacts: The files of versions.
-        segments: Sealed segments of logged predictions and labels on their way to the lake.
+        state: The database of registry, deployments, incidents, ledger, outbox and keys, which change in one
+            transaction.
+        artifacts: The artefacts of versions.
+        segments: The received segments of the prediction log that are not in the lake yet.
         lake: The tables of predictions and labels.
-        anchors: Signed heads of the ledger.
-        workflows: Gives the durable workflows, not yet open, for the name of an executor and the version of the
-            workflows' code.
-        warm_up: Does now what would make the first use slow.
+        anchors: The signed anchors of the ledger.
+        workflows: Makes the durable workflows, not yet open, from an executor id and a version of the workflows' code.
+        warm_up: Initialises slow stores now, so that their first use is fast.
     """
 
     state: UnitOfWork
@@ -57,7 +55,7 @@ OpenStores = Callable[[DataDirectory], AbstractContextManager[Stores]]
 @contextmanager
 def open_embedded(data: DataDirectory) -> Iterator[Stores]:
     """
-    SQLite, MLflow on SQLite, Delta tables and files, all below one directory of this machine.
+    Open the stores of a single machine: SQLite, MLflow on SQLite, Delta tables and files in the data directory.
 
     Raises:
         SchemaTooNew: The directory was written by a newer Mendel.

@@ -1,4 +1,4 @@
-"""`mendel up`: hub and server on one machine under one supervisor."""
+"""Run a hub and a server on one machine and restart them when they end, for `mendel up`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATIENCE_S = 10.0
 
 @dataclass(slots=True)
 class _Part:
-    """One of the two processes; ``failures`` counts deaths in a row."""
+    """The process of the hub or the server; ``failures`` counts its consecutive unexpected ends."""
 
     name: str
     arguments: tuple[str, ...]
@@ -57,13 +57,15 @@ class _Part:
 @dataclass(slots=True)
 class Pair:
     """
-    Keeps a hub and a server alive until told to stop: what dies is started again after a growing pause.
+    Runs a hub and a server, and restarts a process that ends, after a pause that grows with each failure.
 
-    A part that dies before both were ready once ends the pair: its own message says why (a port in use, a directory of
-    a newer schema).
+    If a process ends before both were ready, the pair stops; the process has printed the reason, for example a port
+    that is in use.
 
     Args:
-        say: Tells the person what happens, one line at a time.
+        environment: The environment variables of both processes.
+        project: The directory of the project to serve; None uses the project that contains the working directory.
+        say: Prints a line for the user.
     """
 
     settings: Settings
@@ -75,10 +77,10 @@ class Pair:
 
     def run(self) -> int:
         """
-        Run until SIGTERM or SIGINT; the exit code.
+        Run until SIGTERM or SIGINT, and give the exit code.
 
         Raises:
-            ProjectNotFound, InvalidProject: The project cannot be served; nothing was started.
+            ProjectNotFound, InvalidProject: The project does not exist or cannot be read; no process was started.
         """
         find_project(Path(self.project) if self.project else None)
         serve = ("serve", *(("--path", self.project) if self.project else ()))

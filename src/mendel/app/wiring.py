@@ -1,4 +1,4 @@
-"""Where adapters meet ports: the rooms over one set of stores."""
+"""Build the objects of a hub or a command, such as registry, healing and prediction log, over one set of stores."""
 
 from __future__ import annotations
 
@@ -40,23 +40,24 @@ from mendel.values import Scope, Table
 from mendel.values.atomic_files import write_atomically
 
 WORKFLOW_SCHEMA = "1"
-"""Raised by hand when the order or the names of a workflow's steps change."""
+"""The version of the workflows; increase it when the order or the names of a workflow's steps change."""
 _STORES = "embedded"
 _LONGEST_GAP = timedelta(seconds=5)
 
 
 def new_id() -> str:
-    """A fresh id."""
+    """Give a new random id of 32 hex digits."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """
-    The rooms of a directory, without anything that acts by itself.
+    The objects that work on the data of one data directory, without background jobs and workflows.
 
     Attributes:
-        unit: The state, in a hub fenced by its lease; ``stores.state`` is not.
+        unit: The state database; in a hub, writes fail with Fenced after another hub took the lease. ``stores.state``
+            has no such check.
     """
 
     data: DataDirectory
@@ -79,12 +80,12 @@ class Rooms:
         stopping: Callable[[], bool] = lambda: False,
     ) -> HubParts:
         """
-        What the control API stands on.
+        Collect the objects that the operations of the control API use.
 
         Args:
-            workflows: The workflows that run here; None where none do.
-            jobs: The background jobs that the health of the hub tells about.
-            stopping: Ends long polls.
+            workflows: The running workflows; None in a command without a hub.
+            jobs: The background jobs whose failures ``GET /health`` shows; None without background jobs.
+            stopping: Gives True when the hub is stopping, which ends long polls.
         """
         scratch = self.data.root / "uploads"
         scratch.mkdir(exist_ok=True)
@@ -107,7 +108,7 @@ class Rooms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRooms:
-    """Rooms of a hub, and what acts on its own there: workflows and the shipper."""
+    """The objects of a running hub, with its workflows and the shipper that writes segments to the lake."""
 
     rooms: Rooms
     workflows: Workflows
@@ -115,7 +116,11 @@ class LiveRooms:
 
 
 class LazyIntake:
-    """Opens the hub's own spool when the first label comes, so that reading commands do not exclude each other."""
+    """
+    Stores labels that are posted to the hub.
+
+    The spool, which only one process can open, is opened at the first label, so that reading commands can run at once.
+    """
 
     def __init__(self, directory: Path, inbox: SegmentInbox) -> None:
         self._directory = directory
@@ -125,7 +130,7 @@ class LazyIntake:
         self._intake: HubIntake | None = None
 
     def accept_labels(self, labels: Sequence[LabelRow]) -> None:
-        """Take labels; when it returns they are durably in the inbox."""
+        """Store *labels* durably in the inbox for segments."""
         self._open().accept_labels(labels)
 
     def close(self) -> None:
@@ -146,7 +151,7 @@ class LazyIntake:
 @contextmanager
 def open_rooms(settings: Settings) -> Iterator[Rooms]:
     """
-    Open the directory for one command: what it starts waits in the outbox for the next hub.
+    Open the data directory for one command without a hub; workflows that the command starts wait for the next hub.
 
     Raises:
         SchemaTooNew: The directory was written by a newer Mendel.
@@ -160,11 +165,15 @@ def open_live_rooms(
     settings: Settings, *, executor: str, acquire: Callable[[UnitOfWork], Lease]
 ) -> Iterator[LiveRooms]:
     """
-    Open the directory as its hub: workflows resume, and every change is fenced by the lease.
+    Open the data directory as a hub: interrupted workflows resume, and writes fail after another hub took the lease.
+
+    Args:
+        executor: The id under which interrupted workflows are resumed.
+        acquire: Takes the lease of the database.
 
     Raises:
         SchemaTooNew: The directory was written by a newer Mendel.
-        Fenced: Another hub acts on the same database.
+        Fenced: Another hub uses the same database.
     """
     with _opened(settings) as (data, stores, closing):
         rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), settings.hub.look_every, closing)
@@ -231,19 +240,23 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
 
 
 def _ensure_key(data: DataDirectory, registry: Registry) -> None:
-    """Give the installation its own key; a crash in between leaves a key that nobody knows, and makes another."""
+    """
+    Create the installation's API key if its file does not exist.
+
+    After a crash between registering the key and writing the file, the next call registers another key.
+    """
     if not data.key.exists():
         write_atomically(data.key, registry.keys.add((Scope.ADMIN,), "this installation").encode(), mode=0o600)
 
 
 class ParquetTables:
-    """Implements :class:`mendel.retraining.Tables`."""
+    """Reads and writes tables as Parquet files, for retraining."""
 
     def read(self, path: Path) -> Table:
-        """Every row of the file."""
+        """Read all rows of the file *path*."""
         return read_table(path)
 
     def write(self, table: Table, path: Path) -> None:
-        """Write the file."""
+        """Write *table* to the file *path*; create its directory if absent."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, path)

@@ -1,1 +1,1 @@
-"""What users and the command line call: the Python API over HTTP or in process."""
+"""The Python client of a hub, which users and the command line call."""

@@ -1,4 +1,4 @@
-"""An httpx transport that calls an ASGI application in this process: the API without a socket."""
+"""An httpx transport that calls an ASGI application in this process instead of sending requests over a socket."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ AsgiApp = Callable[..., Coroutine[Any, Any, None]]
 
 class InProcessTransport(httpx.BaseTransport):
     """
-    Answers each request by running *app* on an event loop in a thread of its own.
+    Answers each request by running the ASGI application *app* on an event loop in a separate thread.
 
-    Bodies are read whole before they are handed over. Close it to stop the thread.
+    Request and response bodies are read completely into memory. :meth:`close` stops the thread.
     """
 
     def __init__(self, app: AsgiApp) -> None:
@@ -28,12 +28,12 @@ class InProcessTransport(httpx.BaseTransport):
         self._portal = self._starting.__enter__()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Run one request through the application."""
+        """Call the application for *request*, and give its response."""
         body = b"".join(_chunks(request.stream))
         return self._portal.call(self._call, request, body)
 
     def close(self) -> None:
-        """Stop the event loop."""
+        """Stop the event loop and its thread."""
         self._starting.__exit__(None, None, None)
 
     async def _call(self, request: httpx.Request, body: bytes) -> httpx.Response:
@@ -57,7 +57,7 @@ class InProcessTransport(httpx.BaseTransport):
 
         async def receive() -> dict[str, Any]:
             if not messages:
-                await anyio.sleep_forever()  # nobody hangs up on a call within the process
+                await anyio.sleep_forever()  # a caller in the same process never disconnects
             return messages.pop()
 
         async def send(message: dict[str, Any]) -> None:
@@ -73,5 +73,5 @@ class InProcessTransport(httpx.BaseTransport):
 
 def _chunks(stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> Iterator[bytes]:
     if isinstance(stream, httpx.AsyncByteStream) and not isinstance(stream, httpx.SyncByteStream):
-        raise TypeError("a synchronous request body is needed")
+        raise TypeError("InProcessTransport needs a synchronous request body")
     yield from stream

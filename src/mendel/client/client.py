@@ -1,4 +1,4 @@
-"""The Python face of the hub, over HTTP or in this process: one implementation, whichever it is."""
+"""The Python client of a hub, which sends the operations of the control API over HTTP or calls them in this process."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 _LABELS_AT_ONCE = 5_000
 _LONG_S = 600.0
-"""How long an upload or a download may take."""
+"""The timeout of an upload or a download, in seconds."""
 
 
 class Client(ModelRegistering):
     """
-    Speaks to one hub. Use it in a ``with`` block, or :meth:`close` it.
+    A client of one hub. Use it in a ``with`` block, or call :meth:`close`.
 
-    Every method raises what the hub raised, as the same class of :mod:`mendel.errors`, and
-    :class:`~mendel.errors.HubUnavailable` when it does not answer.
+    When the hub refuses a request, the method raises the hub's error with the same class of :mod:`mendel.errors`; when
+    the hub cannot be reached, :class:`~mendel.errors.HubUnavailable`.
     """
 
     def __init__(self, http: httpx.Client, *, closing: ExitStack | None = None, embedded: bool = False) -> None:
@@ -82,14 +82,20 @@ class Client(ModelRegistering):
         self.close()
 
     def close(self) -> None:
-        """Hang up; in process, close the databases."""
+        """Close the connection to the hub; for a hub in this process, close its databases."""
         self._http.close()
         self._closing.close()
 
     # -- registering and reading --
 
     def register(self, registration: Registration, tree: Path, *, data: Path | None = None) -> Registered:
-        """Register the artefact directory *tree* (and the directory *data* kept beside it) as one new version."""
+        """
+        Register the artefact in the directory *tree* as a new version.
+
+        Args:
+            registration: The facts about the version.
+            data: A directory of files to store with the version but not to serve, such as training data; None without.
+        """
         with _packed(tree) as artifact, ExitStack() as closing:
             beside = None if data is None else closing.enter_context(_packed(data))
             request = models.Register(
@@ -99,11 +105,11 @@ class Client(ModelRegistering):
 
     def download(self, digest: Digest, into: Path) -> None:
         """
-        Fetch the served files of the artefact *digest* into the directory *into*, checked.
+        Download the artefact with the digest *digest* into the directory *into*, and check its digest.
 
         Raises:
-            ArtifactNotFound: The registry has none of that digest.
-            DigestMismatch: What came is another.
+            ArtifactNotFound: The registry has no artefact with this digest.
+            DigestMismatch: The downloaded files have another digest.
         """
         with tempfile.TemporaryFile() as packed:
             self._fetch(models.download, models.OneDigest(digest=Digest(digest)), packed)
@@ -111,54 +117,54 @@ class Client(ModelRegistering):
             unpack_tree(packed, into, expect=digest)
 
     def models(self) -> tuple[ModelName, ...]:
-        """Every model that has a version."""
+        """List the names of all models that have a version."""
         return self._call(models.models, Nothing())
 
     def model(self, model: str) -> ModelView:
-        """One model: its versions, deployment, health, policy, incidents and runs."""
+        """Get a model with its versions, deployment, health, policy, incidents and runs."""
         return self._call(models.model, _model(model))
 
     def versions(self, model: str) -> tuple[VersionRecord, ...]:
-        """The versions of *model*, ascending."""
+        """List the versions of *model*, oldest first."""
         return self._call(models.versions, _model(model))
 
     def version(self, ref: str | VersionRef) -> VersionRecord:
-        """One version, by ``NAME@N``."""
+        """Get a version by ``NAME@N``, for example ``credit@3``."""
         return self._call(models.version, _version(ref))
 
     def get_model_by_uuid(self, uuid: str) -> VersionRecord:
-        """One version, by its uuid."""
+        """Get the version with the uuid *uuid* (``m-`` and 32 hex digits)."""
         return self._call(models.get_model_by_uuid, models.OneUuid(uuid=VersionUuid(uuid)))
 
     def versions_by_image(self, digest: str) -> tuple[VersionRecord, ...]:
-        """Every version that is delivered in the image of that digest; empty when none is."""
+        """List the versions whose recorded image has the digest *digest*; empty if there is none."""
         return self._call(models.versions_by_image, models.OneDigest(digest=Digest(digest)))
 
     def record_image(self, ref: str | VersionRef, image: VersionImage) -> VersionRecord:
-        """Say which container image delivers a version; it must be of the version's release."""
+        """Record the container image that contains a version; the image must have the version's release."""
         one = _version(ref)
         return self._call(models.record_image, models.RecordImage(model=one.model, number=one.number, body=image))
 
     def lineage(self, model: str) -> tuple[LineageEntry, ...]:
-        """The versions of *model* in order, with who contributed what and the improvement so far."""
+        """List the versions of *model* with their contributors and the total improvement up to each version."""
         return self._call(models.lineage, _model(model))
 
     def deployment(self, model: str) -> Deployment:
-        """What servers shall serve of *model*."""
+        """Get the deployment of *model*: the versions that servers should serve and their shares of the traffic."""
         return self._call(lifecycle.deployment, _model(model))
 
     def history(self, model: str) -> tuple[ProductionPeriod, ...]:
-        """Which version was in production when, and who decided so."""
+        """List the periods in production of the versions of *model*, with the caller who promoted each."""
         return self._call(lifecycle.history, _model(model))
 
     def card(self, ref: str | VersionRef) -> str:
-        """The model card of a version, Markdown."""
+        """Get the model card of a version as Markdown."""
         return self._call(models.card, _version(ref))
 
     # -- lifecycle --
 
     def approve(self, ref: str | VersionRef, *, policy: bool = False, bias: bool = False) -> VersionRecord:
-        """Set the governance flags of a version."""
+        """Set governance flags of a version; False leaves a flag unchanged."""
         one = _version(ref)
         request = lifecycle.Approve(model=one.model, number=one.number, policy=policy, bias=bias)
         return self._call(lifecycle.approve, request)
@@ -170,13 +176,13 @@ class Client(ModelRegistering):
         return self._call(lifecycle.accept_difference, request)
 
     def record_gate_report(self, ref: str | VersionRef, record: GateRecord) -> None:
-        """Keep a gate report; promotion requires a passing one."""
+        """Store a gate report of a version; promoting the version needs a passing report."""
         one = _version(ref)
         request = lifecycle.RecordGateReport(model=one.model, number=one.number, body=record)
         self._call(lifecycle.record_gate_report, request)
 
     def change_stage(self, ref: str | VersionRef, to: str, *, reason: str = "") -> VersionRecord:
-        """Move a version along the transition table."""
+        """Move a version to the stage *to*; raises IllegalTransition if the transition table forbids the move."""
         one = _version(ref)
         request = lifecycle.ChangeStage(model=one.model, number=one.number, to=_stage(to), reason=reason)
         return self._call(lifecycle.change_stage, request)
@@ -188,8 +194,11 @@ class Client(ModelRegistering):
         Put a version into production.
 
         Args:
-            override: Why it goes there without a passing gate report; recorded.
-            generation: The generation you saw; somebody else's change in between raises ``GenerationConflict``.
+            reason: The reason, which the ledger records.
+            override: The reason to promote without a passing gate report, which the ledger records; None requires a
+                passing report.
+            generation: The expected generation of the deployment; if the deployment was changed since, the method
+                raises ``GenerationConflict``. None skips the check.
         """
         one = _version(ref)
         request = lifecycle.Promote(
@@ -204,7 +213,16 @@ class Client(ModelRegistering):
     def rollback(
         self, model: str, *, reason: str, to: int | None = None, to_time: datetime | None = None, dry_run: bool = False
     ) -> RolledBack:
-        """Take the serving version out of production and bring the former one back; a dry run only says which."""
+        """
+        Put a former production version back into production.
+
+        Args:
+            reason: The reason, which the ledger records.
+            to: The number of the version.
+            to_time: A time at which the version was in production. Without *to* and *to_time*, the newest former
+                production version is taken.
+            dry_run: True only finds the version and changes nothing.
+        """
         request = lifecycle.RollBack(model=ModelName(model), reason=reason, to=to, to_time=to_time, dry_run=dry_run)
         return self._call(lifecycle.rollback, request)
 
@@ -234,122 +252,133 @@ class Client(ModelRegistering):
         return self._call(lifecycle.canary, lifecycle.Canary(model=one.model, number=one.number, share=share))
 
     def policy(self, model: str) -> PolicyDocument:
-        """The policy of *model* as it stands."""
+        """Get the policy of *model*; version 0 means the defaults."""
         return self._call(policies.policy, _model(model))
 
     def set_policy(self, model: str, body: Mapping[str, Any]) -> PolicyDocument:
-        """Replace the policy of *model*; the same body again makes no new version."""
+        """Replace the policy of *model*; an unchanged policy makes no new policy version."""
         return self._call(policies.set_policy, policies.SetPolicy(model=ModelName(model), body=dict(body)))
 
     # -- watching and healing --
 
     def check_rollback_triggers(self, model: str) -> RollbackCheck:
-        """Whether the serving version's performance crosses the rollback policy; changes nothing."""
+        """Check whether the production version's performance violates the rollback policy; change nothing."""
         return self._call(performance.check_rollback_triggers, _model(model))
 
     def health(self, model: str) -> HealthReport:
-        """How the serving version is."""
+        """Get the health of the production version of *model*."""
         return self._call(performance.health, _model(model))
 
     def fleet(self) -> FleetView:
-        """How all models are."""
+        """Get all models with their production versions and their health."""
         return self._call(performance.fleet, Nothing())
 
     def record_performance_snapshot(self, snapshot: Snapshot) -> RollbackCheck:
-        """Push the performance of a version as another system measured it; what the triggers make of it."""
+        """
+        Store the performance of a version that another system measured.
+
+        Returns:
+            The result of checking the production version against the rollback policy.
+        """
         request = performance.RecordSnapshot(model=snapshot.ref.model, body=snapshot)
         return self._call(performance.record_performance_snapshot, request)
 
     def servers(self) -> tuple[ServerState, ...]:
-        """Every server as it last reported: what it serves, and how far it is."""
+        """List the servers with the versions that they reported to serve."""
         return self._call(servers.servers, Nothing())
 
     def observe(self, model: str) -> LookResult:
-        """Check *model* now, its counters and its log, and let healing act on what is found."""
+        """Check the counters and the prediction log of *model* now, and let healing react."""
         return self._call(incidents.observe, _model(model))
 
     def incidents(self, model: str | None = None) -> tuple[Incident, ...]:
-        """Incidents, newest first."""
+        """List the newest 100 incidents of *model*, newest first; None lists those of all models."""
         return self._call(incidents.incidents, OfModel(model=_name(model)))
 
     def incident(self, incident_id: str) -> Incident:
-        """One incident with its timeline."""
+        """Get an incident with its timeline."""
         return self._call(incidents.incident, incidents.OneIncident(incident_id=incident_id))
 
     def incident_details(self, incident_id: str) -> IncidentView:
-        """One incident with its timeline, decisions and runs."""
+        """Get an incident with its timeline, decisions and runs."""
         return self._call(incidents.incident_details, incidents.OneIncident(incident_id=incident_id))
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
-        """What was decided about an incident, oldest first."""
+        """List the decisions of healing about an incident, oldest first."""
         return self._call(incidents.decisions, incidents.OneIncident(incident_id=incident_id))
 
     def acknowledge(self, incident_id: str) -> Incident:
-        """Acknowledge an incident: a person works on it."""
+        """Record that the caller investigates an incident."""
         return self._call(incidents.acknowledge, incidents.OneIncident(incident_id=incident_id))
 
     def resolve(self, incident_id: str, *, reason: str) -> Incident:
-        """Say that it is over."""
+        """Close an incident as resolved, for the given *reason*."""
         return self._call(incidents.resolve, incidents.Resolve(incident_id=incident_id, reason=reason))
 
     def runs(self, model: str | None = None, *, waiting: bool = False) -> tuple[PlaybookRun, ...]:
-        """Runs of playbooks, oldest first; only those that wait for a person if *waiting*."""
+        """
+        List the newest 1000 runs of playbooks, oldest first.
+
+        Args:
+            model: The model of the runs; None lists runs of all models.
+            waiting: True lists only runs that wait for a person.
+        """
         return self._call(runs.runs, runs.Runs(model=_name(model), waiting=waiting))
 
     def run(self, run_id: str) -> PlaybookRun:
-        """One run with its steps."""
+        """Get a run of a playbook with its steps."""
         return self._call(runs.run, runs.OneRun(run_id=run_id))
 
     def approve_run(self, run_id: str) -> PlaybookRun:
-        """Let a proposed or held run go on."""
+        """Approve a run that waits for a person, so that the run continues."""
         return self._call(runs.approve_run, runs.OneRun(run_id=run_id))
 
     def decline_run(self, run_id: str, *, reason: str) -> PlaybookRun:
-        """Refuse a proposed or held run."""
+        """Refuse a run that waits for a person."""
         return self._call(runs.decline_run, runs.Decline(run_id=run_id, reason=reason))
 
     def start_playbook(self, model: str, playbook: str, *, reason: str) -> PlaybookRun:
-        """Run a playbook on the production version because you say so."""
+        """Run a playbook on the production version of *model*."""
         request = runs.StartPlaybook(model=ModelName(model), playbook=playbook, reason=reason)
         return self._call(runs.start_playbook, request)
 
     def pause_healing(self, model: str | None = None, *, reason: str) -> None:
-        """Switch healing off, for one model or for all."""
+        """Pause healing for *model*; None pauses healing for all models."""
         self._call(runs.pause_healing, runs.PauseHealing(model=_name(model), reason=reason))
 
     def resume_healing(self, model: str | None = None) -> None:
-        """Let healing act again, for one model or for all."""
+        """Resume healing for *model*; None resumes healing that was paused for all models."""
         self._call(runs.resume_healing, runs.PauseHealing(model=_name(model)))
 
     # -- the log --
 
     def label(self, rows: Sequence[LabelRow]) -> None:
-        """Tell the true outcomes of predictions, in as many requests as they need; the hub notes when it got them."""
+        """Log the true outcomes of predictions, in as many requests as needed; the hub records the time of receipt."""
         for start in range(0, len(rows), _LABELS_AT_ONCE):
             told = [_told(row) for row in rows[start : start + _LABELS_AT_ONCE]]
             self._call(labels.label, labels.PostLabels(body=to_json({"labels": told})))
 
     def stats(self, model: str) -> LogStats:
-        """Totals, the last 100, label coverage."""
+        """Get the number of predictions and labels of *model*, its label coverage, and the last 100 predictions."""
         return self._call(labels.stats, _model(model))
 
     # -- proof --
 
     def events(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> LedgerPage:
-        """Entries of the ledger after a sequence number, ascending."""
+        """List the entries of the ledger after the sequence number *after*, oldest first; None means all subjects."""
         return self._call(ledger.events, ledger.Events(after=after, limit=limit, subject=subject))
 
     def verify_ledger(self) -> LedgerProof:
         """
-        Check the whole hash chain and every anchor.
+        Verify the hash chain of the whole ledger and every signed anchor.
 
         Raises:
-            LedgerBroken: At the first sequence that does not hold.
+            LedgerBroken: The ledger was altered; the error names the first wrong entry.
         """
         return self._call(ledger.verify_ledger, Nothing())
 
     def add_key(self, scopes: Sequence[str], *, label: str) -> str:
-        """Make a key and give its secret, which is shown this once."""
+        """Create an API key and give its secret, which cannot be read again later."""
         return self._call(keys.add_key, keys.AddKey(scopes=tuple(scopes), label=label)).secret
 
     # -- the wire --
@@ -364,7 +393,7 @@ class Client(ModelRegistering):
         return cast("R", from_json(response.content, operation.response))
 
     def _fetch(self, operation: Operation[Q, Iterator[bytes]], request: Q, into: IO[bytes]) -> None:
-        """Write a large answer to *into* as it comes."""
+        """Write a large response body to *into* in chunks."""
         with self._reached():
             response = self._http.send(self._written(operation, request, timeout=_LONG_S), stream=True)
             with closing(response):
@@ -391,7 +420,8 @@ class Client(ModelRegistering):
             yield
         except httpx.TransportError as error:
             raise HubUnavailable(
-                f"The hub at {self._http.base_url} does not answer: {error}.", remedy="Is it running? Try: mendel up"
+                f"The hub at {self._http.base_url} does not answer: {error}.",
+                remedy="Start a hub with 'mendel up', or correct the hub's URL.",
             ) from error
 
 
@@ -400,7 +430,7 @@ def _error_of(response: httpx.Response) -> MendelError:
         return from_problem(from_json(response.content, dict[str, Any]))
     said = " ".join(response.text[:200].split())
     return HubUnavailable(
-        f"The server at {response.url} is not a hub: it answered {response.status_code} {said}",
+        f"The server at {response.url} is not a hub; its answer was {response.status_code} {said}",
         remedy="Correct the hub's URL.",
     )
 
@@ -425,7 +455,7 @@ def _name(model: str | None) -> ModelName | None:
 
 def _stage(name: str) -> Stage:
     if name not in list(Stage):
-        raise InvalidValue(f"{name!r} is not a stage.", remedy=f"Choose one of {', '.join(Stage)}.")
+        raise InvalidValue(f"{name!r} is not a stage.", remedy=f"Choose one of: {', '.join(Stage)}.")
     return Stage(name)
 
 

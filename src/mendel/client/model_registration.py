@@ -1,4 +1,4 @@
-"""One call from a fitted model to a registered version: the artefact is written here, where the model lives."""
+"""Register a fitted model in one call: write its artefact in this process and upload the artefact to the hub."""
 
 from __future__ import annotations
 
@@ -29,26 +29,29 @@ _FLAGS = ("policy_compliant", "bias_check_passed")
 
 class Details(TypedDict, total=False):
     """
-    What both calls take beside the model, all of it by keyword, none of it required.
+    The optional keyword arguments of ``register_baseline`` and ``register_improved_model``.
 
-    metadata: The maker's own keys.
-    signature: Ours, MLflow's own ``ModelSignature`` (or anything with its ``to_dict``), or MLflow's mapping; otherwise
-        it is inferred from the training data or the input example, and null where there is neither.
-    input_example: Some rows of features: a frame, a Table or an array. Servers try them before a version serves.
-    code_paths: Files and directories with the model's own modules. They are packed with the artefact, and importable
-        where the model is loaded. Modules that are not installed and not packed are pickled with the model.
-    name: Of the model; ``hokusai_<type>_baseline`` or ``hokusai_<type>_improved`` otherwise.
-    flavor: Forces a flavour: ``sklearn``, ``xgboost``, ``lightgbm``, ``catboost``, ``onnx``, ``pytorch``, ``pyfunc``.
-        None takes the flavour of the model's type.
-    version_info: ``framework``, ``owner``, ``team``, ``description``, ``tags``.
-    training_data: A frame, a Table, or the path of a Parquet or CSV file. It is kept as ``data/training.parquet``, and
-        gives the drift reference and the fingerprint.
-    target: The column of *training_data* that is the label, and no feature.
-    metrics: What the maker measured.
-    expectations: ``latency_p50_ms``, ``latency_p95_ms``, ``throughput_rps``; the latency trigger measures against them.
-    governance: ``policy_compliant``, ``bias_check_passed``; what is true is approved by the caller after registering.
-    release: The release tag it belongs to.
-    idempotency_key: The same content registered twice with one key is one version.
+    metadata: Any further facts, as a mapping.
+    signature: A Mendel signature, an MLflow ``ModelSignature``, or MLflow's mapping; without one, the signature is
+        inferred from the training data, else from the input example, else the version has none.
+    input_example: Some rows of features as a DataFrame, a Table or an array; servers predict them when they load the
+        version.
+    code_paths: Files and directories with the model's own modules. They are stored in the artefact and can be imported
+        where the model is loaded. Modules that are neither installed nor listed here are pickled with the model.
+    name: The name of the model; by default ``hokusai_<type>_baseline`` or ``hokusai_<type>_improved``.
+    flavor: The flavour of the model: ``sklearn``, ``xgboost``, ``lightgbm``, ``catboost``, ``onnx``, ``pytorch`` or
+        ``pyfunc``. None chooses the flavour by the type of the model.
+    version_info: A mapping with the keys ``framework``, ``owner``, ``team``, ``description``, ``tags``.
+    training_data: A DataFrame, a Table, or the path of a Parquet or CSV file. The rows are stored as
+        ``data/training.parquet``; the drift reference and the training fingerprint are computed from them.
+    target: The column of *training_data* that the model predicts; the other columns are features.
+    metrics: Measured metrics by name.
+    expectations: The keys ``latency_p50_ms``, ``latency_p95_ms``, ``throughput_rps``; the latency trigger of the
+        rollback policy compares measured latencies with them.
+    governance: The keys ``policy_compliant``, ``bias_check_passed``; flags that are true are approved in the caller's
+        name after registering.
+    release: The release tag of the version.
+    idempotency_key: Registering the same content twice with one key makes one version.
     """
 
     metadata: Mapping[str, Any] | None
@@ -77,35 +80,35 @@ class _VersionInfo:
 
 
 class ModelRegistering(ABC):
-    """The part of a client that takes a fitted model itself, and not a directory."""
+    """The methods of the client that register a fitted model object instead of a directory."""
 
     @abstractmethod
     def register(self, registration: Registration, tree: Path, *, data: Path | None = None) -> Registered:
-        """Register the artefact directory *tree* as one new version."""
+        """Register the artefact in the directory *tree* as a new version."""
 
     @abstractmethod
     def version(self, ref: str | VersionRef) -> VersionRecord:
-        """One version."""
+        """Get the version *ref*."""
 
     @abstractmethod
     def approve(self, ref: str | VersionRef, *, policy: bool = False, bias: bool = False) -> VersionRecord:
-        """Set the governance flags of a version."""
+        """Set governance flags of a version; False leaves a flag unchanged."""
 
     def register_baseline(self, *, model: Any, model_type: str, **details: Unpack[Details]) -> Registered:
         """
-        Register a fitted model as the baseline that others improve on.
+        Register a fitted model as a baseline, to which improved models refer.
 
         Args:
             model: A fitted scikit-learn-compatible estimator, or a model of another flavour.
-            model_type: ``classification``, ``regression``, ``ranking``, ``lead_scoring``, or any other slug.
+            model_type: ``classification``, ``regression``, ``ranking``, ``lead_scoring``, or another lower-case name.
             details: See :class:`Details`.
 
         Raises:
-            Unsupported: The model or the flavour is none that can be registered, or only this process can load the
-                model.
+            Unsupported: The type of the model is not supported, the model does not have the requested flavour, or the
+                model cannot be loaded in another process.
             InvalidInput: The model is not fitted or cannot be pickled, the training data lack a column, or a code path
                 cannot be packed.
-            AlreadyExists: The idempotency key stands for other content.
+            AlreadyExists: The idempotency key was used for other content.
         """
         request = Registration(
             model=_name(details, model_type, baseline=True),
@@ -125,17 +128,17 @@ class ModelRegistering(ABC):
         **details: Unpack[Details],
     ) -> Registered:
         """
-        Register a fitted model that improves on a baseline.
+        Register a fitted model as an improvement of a registered baseline.
 
         Args:
-            baseline_id: ``name/version`` or ``name@version`` of a registered baseline.
-            delta_metrics: By how much it improves; kept as claimed.
-            contributor: ``0x`` and 40 hex digits.
+            baseline_id: The baseline as ``name/version`` or ``name@version``.
+            delta_metrics: The claimed improvement of each metric over the baseline; stored unchecked.
+            contributor: The address of the contributor: ``0x`` and 40 hex digits.
             details: See :class:`Details`.
 
         Raises:
-            VersionNotFound: There is no such baseline.
-            Unsupported, InvalidInput, AlreadyExists: As :meth:`register_baseline`.
+            VersionNotFound: The baseline does not exist.
+            Unsupported, InvalidInput, AlreadyExists: As for :meth:`register_baseline`.
         """
         baseline = self.version(baseline_id)
         model_type = str(baseline.metadata.get("model_type", baseline.task))
@@ -210,7 +213,9 @@ def _require_fitted(model: Any) -> None:
     try:
         check_is_fitted(model)
     except NotFittedError as error:
-        raise InvalidInput(f"The {type(model).__name__} is not fitted.", remedy="Fit it, then register it.") from error
+        raise InvalidInput(
+            f"The model ({type(model).__name__}) is not fitted.", remedy="Fit the model, then register it."
+        ) from error
 
 
 def _require_loadable(tree: Path) -> None:
@@ -228,8 +233,8 @@ def _signature(given: Any) -> Signature | None:
     document = given if isinstance(given, Mapping) else getattr(given, "to_dict", lambda: None)()
     if not isinstance(document, Mapping):
         raise InvalidInput(
-            f"An object of type {type(given).__name__} is not a signature.",
-            remedy="Give what mlflow.models.infer_signature returns.",
+            f"An object of type {type(given).__name__} is not a model signature.",
+            remedy="Give the result of mlflow.models.infer_signature.",
         )
     return Signature.from_mlflow(document)
 
@@ -247,17 +252,21 @@ def _training(given: Any) -> Table | None:
 
 
 def _features(training: Table | None, details: Details) -> Table | None:
-    """What of the training data the model sees."""
+    """Give the columns of the training data that are features; None without training data."""
     target = details.get("target")
     if training is None:
         if target is not None:
-            raise InvalidInput("A target was given, but no training data.", remedy="Give training_data, too.")
+            raise InvalidInput(
+                "The argument target was given without training_data.",
+                remedy="Give training_data, or leave target out.",
+            )
         return None
     signature = _signature(details.get("signature"))
     needed = (*(() if target is None else (target,)), *(() if signature is None else signature.names))
     if lacking := [name for name in needed if name not in training]:
         raise InvalidInput(
-            f"The training data lack {', '.join(map(repr, lacking))}.", remedy=f"They have {', '.join(training.names)}."
+            f"The training data lack the columns {', '.join(map(repr, lacking))}.",
+            remedy=f"Choose from their columns: {', '.join(training.names)}.",
         )
     return training if target is None else training.without(target)
 
@@ -324,6 +333,7 @@ def _provenance(rows: int | None) -> Provenance:
 def _flags(given: Mapping[str, bool] | None) -> dict[str, bool]:
     if unknown := set(given or {}) - set(_FLAGS):
         raise InvalidInput(
-            f"governance: unknown key {min(unknown)!r}.", remedy=f"Known keys are {' and '.join(_FLAGS)}."
+            f"The argument governance has the unknown key {min(unknown)!r}.",
+            remedy=f"Use the keys {' and '.join(_FLAGS)}.",
         )
     return {flag: bool((given or {}).get(flag)) for flag in _FLAGS}

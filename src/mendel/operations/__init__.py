@@ -1,8 +1,8 @@
 """
-Each operation of the control plane, once: a frozen description and the function that carries it out.
+The operations of the hub's control API, each declared once as a function with a description.
 
-Routes, the OpenAPI document and the route inventory follow from :data:`OPERATIONS`; a test compares the client's
-methods, which are written by hand, with it.
+The HTTP routes and the OpenAPI document are made from :data:`OPERATIONS`; a test checks that the handwritten methods of
+the client match the operations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOPICS = (health, models, lifecycle, policies, performance, incidents, runs, la
 OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
     {one.name: one for topic in _TOPICS for one in vars(topic).values() if isinstance(one, Operation)}
 )
-"""Every operation, by name."""
+"""All operations by name."""
 
 __all__ = [
     "OPERATIONS",

@@ -1,4 +1,4 @@
-"""Requests to HTTP messages and back, by the description of their operation: what a client writes, a hub reads."""
+"""Encode the request of an operation as an HTTP message (client) and decode the message again (hub)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from mendel.operations.operation import Operation, Parameter, Place
 from mendel.values import check_integer, check_text, from_builtins, read_json, to_json, unknown_key_message
 
 Q = TypeVar("Q")
+_PLACE_NAMES = {place: place.value for place in Place} | {Place.PATH: "path parameter", Place.QUERY: "query parameter"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A request as it crosses the wire: unquoted names of the path, header names in lower case, parts of a form."""
+    """
+    The parts of an HTTP request.
+
+    ``path`` has the values of the path's placeholders, percent-decoded; header names are in lower case; ``texts`` and
+    ``files`` are the fields of a multipart form.
+    """
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -28,12 +34,12 @@ class Message:
 
 
 def url_of(operation: Operation[Any, Any], message: Message) -> str:
-    """The path below the hub's address, filled in."""
+    """Give the path of the request, with the placeholders replaced by the values in ``message.path``."""
     return operation.url.format_map({name: quote(value, safe="") for name, value in message.path.items()})
 
 
 def write_request(operation: Operation[Q, Any], request: Q) -> Message:
-    """Write *request* as a client sends it."""
+    """Encode *request* as the HTTP message that a client sends."""
     told = {place: {p.wire: getattr(request, p.name) for p in operation.at(place)} for place in Place}
     given = {place: {name: value for name, value in told[place].items() if value is not None} for place in Place}
     members, whole, form = told[Place.MEMBER], given[Place.BODY].get("body"), bool(told[Place.FILE])
@@ -50,10 +56,10 @@ def write_request(operation: Operation[Q, Any], request: Q) -> Message:
 
 def read_request(operation: Operation[Q, Any], message: Message) -> Q:
     """
-    Read the request of *operation* from what came.
+    Decode the request of *operation* from an HTTP message.
 
     Raises:
-        InvalidValue: A field is missing or does not fit, or nobody knows it; the message names it.
+        InvalidValue: A field is missing, unknown, or has an invalid value; the error names the field.
     """
     held: dict[Place, Mapping[str, Any]] = {
         Place.PATH: message.path,
@@ -68,14 +74,18 @@ def read_request(operation: Operation[Q, Any], message: Message) -> Q:
         if one.wire in held[one.place]:
             given[one.name] = _value(one, held[one.place][one.wire], tolerant=operation.body.tolerant)
         elif one.default is MISSING:
-            raise InvalidValue(f"The {one.place} {one.wire!r} is missing.")
+            raise InvalidValue(
+                f"The request has no {_PLACE_NAMES[one.place]} {one.wire!r}.", remedy=f"Send {one.wire!r}."
+            )
     return operation.request(**given)
 
 
 def _query(operation: Operation[Any, Any], message: Message) -> Mapping[str, Any]:
     lists = {one.wire for one in operation.at(Place.QUERY) if one.kind == tuple[str, ...]}
     if twice := next((name for name, values in message.query.items() if len(values) > 1 and name not in lists), None):
-        raise InvalidValue(f"The query {twice!r} is given {len(message.query[twice])} times.")
+        raise InvalidValue(
+            f"The query parameter {twice!r} is given {len(message.query[twice])} times.", remedy="Give it once."
+        )
     return {name: values if name in lists else values[0] for name, values in message.query.items()}
 
 
@@ -89,9 +99,9 @@ def _members(operation: Operation[Any, Any], message: Message) -> Mapping[str, A
 
 
 def _known_keys(document: Any, known: list[str], name: str) -> Mapping[str, Any]:
-    """Refuse a key nobody reads: it might have meant something."""
+    """Raise InvalidValue if *document* is not a JSON object or has a key that is not *known*."""
     if not isinstance(document, dict):
-        raise InvalidValue(f"{name}: a JSON object is needed, not {type(document).__name__}.")
+        raise InvalidValue(f"{name}: expected a JSON object, got {type(document).__name__}.")
     for key in document:
         if key not in known:
             raise InvalidValue(unknown_key_message(key, known, name))
@@ -105,7 +115,7 @@ def _value(one: Parameter, raw: Any, *, tolerant: bool) -> Any:
     for text in (raw if isinstance(raw, tuple) else (raw,)) if textual else ():
         check_text(text)
     if isinstance(kind, type) and issubclass(kind, StrEnum) and raw not in list(kind):
-        raise InvalidValue(f"{raw!r} is not a {kind.__name__.lower()}.", remedy=f"Choose one of {', '.join(kind)}.")
+        raise InvalidValue(f"{raw!r} is not a {kind.__name__.lower()}.", remedy=f"Choose one of: {', '.join(kind)}.")
     if isinstance(kind, type) and issubclass(kind, str) and isinstance(raw, str):
         return kind(raw)
     document = read_json(raw) if one.place is Place.BODY else raw
@@ -114,5 +124,7 @@ def _value(one: Parameter, raw: Any, *, tolerant: bool) -> Any:
     try:
         found = from_builtins(document, kind, strict=not textual)
     except InvalidValue as error:
-        raise InvalidValue(f"The {one.place} {one.wire!r} does not fit: {error.__cause__ or error}.") from error
+        raise InvalidValue(
+            f"The {_PLACE_NAMES[one.place]} {one.wire!r} is invalid: {error.__cause__ or error}."
+        ) from error
     return check_integer(found) if isinstance(found, int) else found

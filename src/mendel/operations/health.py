@@ -1,4 +1,4 @@
-"""Health of the hub itself, for anybody who reaches its port."""
+"""The health of the hub; these operations need no API key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mendel.operations.requests import Nothing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alive:
-    """The hub's event loop turns, or its database answers."""
+    """The answer of a hub that is live or ready."""
 
     status: str
 
@@ -21,18 +21,18 @@ class Alive:
     "GET", "/health", scope=None, alternative=Alternative(status=503, when=lambda told: told.status == "unhealthy")
 )
 def hub_health(call: Call, _: Nothing) -> HubHealth:
-    """Probe every service of the hub; 503 when the state database does not answer."""
+    """Check every service of the hub; 503 when the state database cannot be read."""
     return call.hub.health()
 
 
 @operation("GET", "/live", scope=None, inline=True)
 def live(_: Call, __: Nothing) -> Alive:
-    """Answer while the event loop turns."""
+    """Answer that the hub is live, without reading the database."""
     return Alive(status="alive")
 
 
 @operation("GET", "/ready", scope=None, errors=(StoreUnavailable,))
 def ready(call: Call, _: Nothing) -> Alive:
-    """Answer while the state database does."""
+    """Answer that the hub is ready, after reading the state database."""
     call.hub.registry.lifecycle.revision()
     return Alive(status="ready")

@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 class LabelIntake(Protocol):
-    """Takes labels that come to the hub itself."""
+    """Stores labels that are posted to the hub instead of a server."""
 
     def accept_labels(self, labels: Sequence[LabelRow]) -> None:
-        """When it returns, they are durably on their way; StoreUnavailable: none was taken."""
+        """Store *labels* durably; raises StoreUnavailable if no label was stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceHealth:
-    """One service: ``healthy``, ``degraded``, ``unhealthy`` or ``disabled`` (not configured)."""
+    """The health of a service of the hub: ``healthy``, ``degraded``, ``unhealthy`` or ``disabled`` (not configured)."""
 
     status: str
     detail: str = ""
@@ -38,8 +38,9 @@ class HubHealth:
     The health of a hub.
 
     Attributes:
-        status: ``unhealthy`` if the state database is, else ``degraded`` if any service or job is, else ``healthy``.
-        failing_chores: The last error of each background job that fails, by name.
+        status: ``unhealthy`` if the state database is unhealthy; else ``degraded`` if another service is unhealthy or
+            degraded, or a background job fails; else ``healthy``.
+        failing_chores: The last error of each failing background job, by the name of the job.
     """
 
     status: str
@@ -51,13 +52,13 @@ class HubHealth:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubParts:
     """
-    The rooms behind the operations.
+    The objects that operations use.
 
     Attributes:
-        workflows: None where no hub runs and effects wait in the outbox.
-        observe: Checks one model now, its counters and its log, and lets healing act on what it finds.
-        health: Probes every service.
-        stopping: Whether the hub is about to end, so that long polls shall be answered now.
+        workflows: Runs durable workflows; None in a command without a hub, whose effects wait in the outbox.
+        observe: Checks the counters and the prediction log of one model now, and lets healing react to the signals.
+        health: Checks every service of the hub.
+        stopping: Gives True when the hub is stopping, so that long polls are answered at once.
         scratch: A directory for uploads in progress, on the same disk as the artefacts.
     """
 
@@ -78,11 +79,11 @@ class HubParts:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The hub that answers, and who calls: the principal of the credential."""
+    """A call of an operation: the hub's objects, and the name of the caller that the ledger records."""
 
     hub: HubParts
     by: str
 
     def read(self, ask: Callable[[Views], T]) -> T:
-        """Read one view."""
+        """Run the query *ask* in a read transaction."""
         return self.hub.unit.read(lambda tx: ask(tx.store(Views)))

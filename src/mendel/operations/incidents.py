@@ -1,4 +1,4 @@
-"""Incidents, and looking for them on demand."""
+"""Operations on incidents."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mendel.views import IncidentView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneIncident:
-    """Names an incident."""
+    """The request for one incident."""
 
     incident_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolve(OneIncident):
-    """Says why an incident is over."""
+    """The request to resolve an incident, with the reason."""
 
     reason: str
 
@@ -47,23 +47,23 @@ def incident_details(call: Call, request: OneIncident) -> IncidentView:
 
 @operation("GET", "/incidents/{incident_id}/decisions", scope=Scope.READ)
 def decisions(call: Call, request: OneIncident) -> tuple[DecisionRecord, ...]:
-    """List what was decided about an incident, oldest first."""
+    """List the decisions of healing about an incident, oldest first."""
     return call.hub.unit.read(lambda tx: tx.store(HealingStore).decisions(request.incident_id))
 
 
 @operation("POST", "/incidents/{incident_id}/acknowledge", scope=Scope.DEPLOY, errors=(IncidentNotFound, Conflict))
 def acknowledge(call: Call, request: OneIncident) -> Incident:
-    """Say that somebody investigates an incident."""
+    """Record that the caller investigates an incident."""
     return call.hub.healing.acknowledge(request.incident_id, by=call.by, now=call.hub.clock())
 
 
 @operation("POST", "/incidents/{incident_id}/resolve", scope=Scope.DEPLOY, errors=(IncidentNotFound, Conflict))
 def resolve(call: Call, request: Resolve) -> Incident:
-    """Say that an incident is over."""
+    """Close an incident as resolved."""
     return call.hub.healing.resolve(request.incident_id, by=call.by, how=request.reason, now=call.hub.clock())
 
 
 @operation("POST", "/models/{model}/monitor", scope=Scope.DEPLOY, errors=(ModelNotFound,))
 def observe(call: Call, request: OneModel) -> LookResult:
-    """Check a model now, and let healing act on what is found."""
+    """Check a model now for faults, drift and loss of quality, and let healing react."""
     return call.hub.observe(request.model)

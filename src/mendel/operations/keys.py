@@ -1,4 +1,4 @@
-"""Keys of the API."""
+"""Operations on API keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mendel.values import Scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddKey:
-    """Asks for a key with *scopes*."""
+    """The request for a new API key with *scopes*; *label* says what the key is for."""
 
     scopes: tuple[str, ...]
     label: str
@@ -19,12 +19,12 @@ class AddKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """A key's secret, shown once."""
+    """A new API key; the secret cannot be read again later."""
 
     secret: str
 
 
 @operation("POST", "/keys", scope=Scope.ADMIN, status=201)
 def add_key(call: Call, request: AddKey) -> NewKey:
-    """Make a key; its secret is shown this once."""
+    """Create an API key; the answer is the only place that shows its secret."""
     return NewKey(secret=call.hub.registry.keys.add(request.scopes, request.label, by=call.by))

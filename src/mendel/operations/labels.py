@@ -1,4 +1,4 @@
-"""Labels that come to the hub, and statistics of the prediction log."""
+"""Operations on labels and on the statistics of the prediction log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mendel.values import Scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """The true outcome of a prediction, as an application posts it."""
+    """The true outcome of one prediction."""
 
     prediction_id: str
     true_label: str | int | float | bool
@@ -25,14 +25,14 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """Many labels."""
+    """A list of labels."""
 
     labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostLabels:
-    """Brings labels: one, a list, or ``{"labels": [...]}`` in JSON; one per line in NDJSON; or CSV with a header."""
+    """The request to log labels, as JSON (a label, a list, or ``{"labels": [...]}``), NDJSON, or CSV with a header."""
 
     body: bytes
     content_type: Annotated[str, Header("content-type")] = JSON_TYPE
@@ -40,7 +40,7 @@ class PostLabels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """How many labels were taken."""
+    """The number of labels that were stored."""
 
     accepted: int
 
@@ -50,7 +50,7 @@ LABELS = BodyKind(max_bytes=4 << 20, media_types={JSON_TYPE: Labels, "applicatio
 
 @operation("POST", "/monitoring/labels", scope=Scope.LABEL, status=202, body=LABELS)
 def label(call: Call, request: PostLabels) -> Accepted:
-    """Take labels; a label of an unknown prediction waits for it."""
+    """Log labels; a label whose prediction is not in the log yet is joined when the prediction arrives."""
     rows = parse_labels(request.body, content_type=request.content_type, received_at=call.hub.clock())
     call.hub.intake.accept_labels(rows)
     return Accepted(accepted=len(rows))

@@ -1,4 +1,4 @@
-"""The ledger, read and verified."""
+"""Operations that read and verify the ledger of events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PIECE = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """Asks for entries after a sequence number, of a subject and of some types."""
+    """The request for ledger entries after a sequence number; None or empty filters select everything."""
 
     after: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=_PIECE)] = 1000
@@ -29,7 +29,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerPage:
-    """Entries of the ledger; ``next`` is the sequence to ask after, None at the end."""
+    """Entries of the ledger; ``next`` is the value of ``after`` for the next page, None on the last page."""
 
     entries: tuple[LedgerEntry, ...]
     next: int | None = None
@@ -38,11 +38,13 @@ class LedgerPage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerProof:
     """
-    The chain holds from entry ``first`` to ``last``.
+    The result of a successful verification: the hash chain is intact from entry ``first`` to entry ``last``.
 
     Attributes:
-        anchored: Up to here a signed head outside the database vouches for it; beyond, it is merely consistent.
-        anchors: How many signed heads were checked.
+        head_hash: The hash of the last entry.
+        anchored: The sequence number of the last entry that a signed anchor outside the database confirms; later
+            entries are consistent with each other but not confirmed.
+        anchors: The number of anchors that were checked.
     """
 
     first: int
@@ -54,7 +56,7 @@ class LedgerProof:
 
 @operation("GET", "/events", scope=Scope.READ)
 def events(call: Call, request: Events) -> LedgerPage:
-    """List entries of the ledger after a sequence number, ascending."""
+    """List the entries of the ledger after a sequence number, oldest first."""
     found = call.read(
         lambda views: views.history(request.subject, after=request.after, limit=request.limit, types=request.type)
     )
@@ -63,7 +65,7 @@ def events(call: Call, request: Events) -> LedgerPage:
 
 @operation("GET", "/ledger/verify", scope=Scope.READ, errors=(LedgerBroken,))
 def verify_ledger(call: Call, _: Nothing) -> LedgerProof:
-    """Check the hash chain from the first entry, and every anchor that is kept outside the database."""
+    """Verify the hash chain of the ledger from its first entry, and every signed anchor."""
     hub = call.hub
     anchors = {anchor.sequence: anchor for anchor in hub.anchors.all()}
     trusted = hub.anchors.trusted()
@@ -77,7 +79,7 @@ def verify_ledger(call: Call, _: Nothing) -> LedgerProof:
     newest = max(anchors, default=0)
     if newest > done.last:
         raise LedgerBroken(
-            f"The ledger ends at {done.last}, and a signed anchor vouches for {newest}: entries were cut off.",
+            f"The ledger ends at entry {done.last}, but a signed anchor confirms entry {newest}: entries were deleted.",
             sequence=done.last + 1,
         )
     return LedgerProof(

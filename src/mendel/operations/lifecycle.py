@@ -1,4 +1,4 @@
-"""The stage of versions and what is served: approving, promoting, rolling back."""
+"""Operations on stages and deployments: approve, promote, canary, roll back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_DIGITS = 19
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve(OneVersion):
-    """Sets governance flags; false leaves a flag as it is."""
+    """The request to set governance flags of a version; False leaves a flag unchanged."""
 
     policy: bool = False
     bias: bool = False
@@ -43,14 +43,14 @@ class AcceptDifference(OneVersion):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordGateReport(OneVersion):
-    """Brings a gate report of a version."""
+    """The request to store a gate report of a version."""
 
     body: GateRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeStage(OneVersion):
-    """Moves a version to another stage."""
+    """The request to move a version to another stage."""
 
     to: Stage
     reason: str = ""
@@ -59,11 +59,11 @@ class ChangeStage(OneVersion):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promote(OneVersion):
     """
-    Puts a version into production.
+    The request to put a version into production.
 
     Attributes:
-        override: Why it goes there without a passing gate report.
-        if_match: The generation of the deployment that the caller has seen, in quotes.
+        override: The reason to promote without a passing gate report; None requires a passing report.
+        if_match: The expected generation of the deployment, in quotes; None promotes whatever the generation is.
     """
 
     reason: str = ""
@@ -73,14 +73,22 @@ class Promote(OneVersion):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary(OneVersion):
-    """Gives a version a share of the traffic, a fraction in (0, 1)."""
+    """The request to give a version a share of the traffic, a fraction in (0, 1)."""
 
     share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollBack(OneModel):
-    """Returns to a former version: the newest, a number, or the one of a time; ``dry_run`` only says which."""
+    """
+    The request to roll back to a former production version.
+
+    Attributes:
+        to: The number of the version.
+        to_time: The time at which the version was in production. Without ``to`` and ``to_time``, the newest former
+            production version is taken.
+        dry_run: True only finds the version and changes nothing.
+    """
 
     reason: str
     to: Number | None = None
@@ -111,7 +119,7 @@ def deployment(call: Call, request: OneModel) -> Deployment:
 
 @operation("GET", "/models/{model}/history", scope=Scope.READ, errors=(ModelNotFound,))
 def history(call: Call, request: OneModel) -> tuple[ProductionPeriod, ...]:
-    """List which version was in production when, and who decided so."""
+    """List the periods in production of the versions of a model, with the caller who promoted each."""
     return call.hub.registry.lifecycle.history(request.model)
 
 
@@ -136,7 +144,7 @@ def accept_difference(call: Call, request: AcceptDifference) -> VersionRecord:
 
 @operation("POST", "/models/{model}/versions/{number}/gate-reports", scope=Scope.DEPLOY, errors=(VersionNotFound,))
 def record_gate_report(call: Call, request: RecordGateReport) -> None:
-    """Keep a gate report; promotion requires a passing one."""
+    """Store a gate report of a version; promoting the version needs a passing report."""
     call.hub.registry.lifecycle.record_gate_report(request.ref, request.body, by=call.by)
 
 
@@ -147,7 +155,7 @@ def record_gate_report(call: Call, request: RecordGateReport) -> None:
     errors=(VersionNotFound, IllegalTransition, Conflict),
 )
 def change_stage(call: Call, request: ChangeStage) -> VersionRecord:
-    """Move a version along the transition table."""
+    """Move a version to another stage, if the transition table allows it."""
     return call.hub.registry.lifecycle.transition(request.ref, request.to, by=call.by, reason=request.reason)
 
 
@@ -187,7 +195,7 @@ def canary(call: Call, request: Canary) -> Deployment:
     errors=(ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage),
 )
 def rollback(call: Call, request: RollBack) -> RolledBack:
-    """Take the serving version out of production and bring a former one back."""
+    """Put a former production version back into production."""
     lifecycle = call.hub.registry.lifecycle
     if request.dry_run:
         return lifecycle.plan_roll_back(request.model, to=request.to, to_time=request.to_time)

@@ -1,4 +1,4 @@
-"""Models and their versions: registering and reading."""
+"""Operations that register and read models and their versions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CHUNK_BYTES = 1 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
     """
-    Asks for one new version.
+    The request to register a new version.
 
     Attributes:
-        registration: What the version is; its model is the one of the path.
-        artifact: The files that are served, a tar.
-        data: Files kept beside them and not served, a tar.
+        registration: The facts about the version; its model must be that of the path.
+        artifact: A tar archive of the artefact.
+        data: A tar archive of files that are stored with the version but not served; None without such files.
     """
 
     model: ModelName
@@ -47,21 +47,21 @@ class Register:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordImage(OneVersion):
-    """Names the container image that delivers a version."""
+    """The request to record the container image that contains a version."""
 
     body: VersionImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneUuid:
-    """Names a version by its uuid."""
+    """The request for the version with a uuid."""
 
     uuid: VersionUuid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneDigest:
-    """Names an image or an artefact by its digest."""
+    """The request for the image or the artefact with a digest."""
 
     digest: Digest
 
@@ -98,13 +98,13 @@ def get_model_by_uuid(call: Call, request: OneUuid) -> VersionRecord:
 
 @operation("GET", "/versions/by-image/{digest}", scope=Scope.READ)
 def versions_by_image(call: Call, request: OneDigest) -> tuple[VersionRecord, ...]:
-    """List the versions that an image delivers."""
+    """List the versions whose recorded image has a digest."""
     return call.hub.registry.versions.by_image(request.digest)
 
 
 @operation("GET", "/models/{model}/lineage", scope=Scope.READ, errors=(ModelNotFound,))
 def lineage(call: Call, request: OneModel) -> tuple[LineageEntry, ...]:
-    """List the versions of a model with their contributors and the improvement so far."""
+    """List the versions of a model with their contributors and the total improvement up to each version."""
     return call.hub.registry.versions.lineage(request.model)
 
 
@@ -132,7 +132,9 @@ def card(call: Call, request: OneVersion) -> str:
 def register(call: Call, request: Register) -> Registered:
     """Register an artefact directory as a new version."""
     if request.registration.model != request.model:
-        raise InvalidValue(f"The registration is for {request.registration.model!r}, not {request.model!r}.")
+        raise InvalidValue(
+            f"The registration is for model {request.registration.model!r}, but the path names {request.model!r}."
+        )
     registration = replace(request.registration, by=call.by)
     versions = call.hub.registry.versions
     with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
@@ -146,13 +148,13 @@ def register(call: Call, request: Register) -> Registered:
 
 @operation("PUT", "/models/{model}/versions/{number}/image", scope=Scope.REGISTER, errors=(VersionNotFound, Conflict))
 def record_image(call: Call, request: RecordImage) -> VersionRecord:
-    """Record which container image delivers a version."""
+    """Record the container image that contains a version."""
     return call.hub.registry.versions.record_image(request.ref, request.body, by=call.by)
 
 
 @operation("GET", "/artifacts/{digest}", scope=Scope.READ, errors=(ArtifactNotFound,), media_type="application/x-tar")
 def download(call: Call, request: OneDigest) -> Iterator[bytes]:
-    """Download the served files of a version as a tar."""
+    """Download the artefact with a digest as a tar archive."""
     return _packed(call.hub.registry.versions.tree_by_digest(request.digest))
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the control API, made from the descriptions of its operations."""
+"""Build the OpenAPI 3.1 document of the control API from its operations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ from mendel.values import to_builtins
 _PLACES = (Place.PATH, Place.QUERY, Place.HEADER)
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key in `Authorization: Bearer KEY`."},
-    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key in `X-API-Key: KEY`."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key in the header `Authorization: Bearer KEY`.",
+    },
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "An API key in the header `X-API-Key: KEY`.",
+    },
 }
 
 
 class _Schemas:
-    """The schema of every type that any operation speaks of; one of files and bytes is binary."""
+    """The JSON schemas of all types in requests and answers; the schema of files and bytes is binary text."""
 
     def __init__(self, operations: Iterable[Operation[Any, Any]]) -> None:
         kinds = list(dict.fromkeys([Problem, *(kind for one in operations for kind in _kinds(one))]))
@@ -39,7 +48,7 @@ class _Schemas:
 
 
 def openapi_document(operations: Sequence[Operation[Any, Any]], *, version: str) -> dict[str, Any]:
-    """Describe *operations*, each with every schema, the scope of its key and every error."""
+    """Build the OpenAPI document of *operations*: schemas, needed scopes and possible errors of each."""
     schemas = _Schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
@@ -57,7 +66,7 @@ def openapi_document(operations: Sequence[Operation[Any, Any]], *, version: str)
 
 
 def errors_by_status(one: Operation[Any, Any]) -> dict[int, list[type[MendelError]]]:
-    """Every error that *one* declares, by the status it is answered with."""
+    """Give the errors that the operation *one* may raise, by their HTTP status."""
     found: dict[int, list[type[MendelError]]] = {}
     for kind in (*one.common_errors, *one.errors):
         found.setdefault(status_of_class(kind), []).append(kind)

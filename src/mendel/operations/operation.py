@@ -1,4 +1,4 @@
-"""What an operation of the control plane is: one frozen description, and the function that carries it out."""
+"""The description of an operation of the control API, from which routes and OpenAPI document are made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON_TYPE = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Marks the field of a request that is a header: ``Annotated[str, Header("if-match")]``."""
+    """Marks a field of a request as an HTTP header, for example ``Annotated[str, Header("if-match")]``."""
 
     name: str
 
@@ -27,12 +27,13 @@ class Header:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyKind:
     """
-    How the body of a request is written.
+    The format of a request body.
 
     Attributes:
-        media_types: The first is what Mendel's client sends. Each has the type that describes it, or None where the
-            fields of the request do.
-        tolerant: Whether keys that this Mendel does not know are ignored: what servers of another version send.
+        max_bytes: The largest size of the body.
+        media_types: The accepted media types; Mendel's client sends the first. The value is the type of the body, or
+            None if the fields of the request describe the body.
+        tolerant: When True, unknown keys are ignored, because servers with another version of Mendel may send them.
     """
 
     max_bytes: int
@@ -45,14 +46,14 @@ JSON = BodyKind(max_bytes=4 << 20, media_types={JSON_TYPE: None})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative(Generic[R]):
-    """A second status of success, and the answers that have it; 304 has no body."""
+    """A second success status of an operation, used for the results for which ``when`` is True; 304 has no body."""
 
     status: int
     when: Callable[[R], bool]
 
 
 class Place(StrEnum):
-    """Where a field of a request stands in the HTTP message; a member is one of a JSON object or a text of a form."""
+    """The part of the HTTP message that holds a field; a body member is a key of a JSON object or a field of a form."""
 
     PATH = "path"
     QUERY = "query"
@@ -64,7 +65,12 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A field of a request: its name in Python and on the wire, its place, type and default (or ``MISSING``)."""
+    """
+    A field of a request.
+
+    ``name`` is its name in Python, ``wire`` its name in the HTTP message, ``kind`` its type; ``default`` is ``MISSING``
+    for a required field.
+    """
 
     name: str
     wire: str
@@ -76,18 +82,22 @@ class Parameter:
 @dataclass(frozen=True, kw_only=True)
 class Operation(Generic[Q, R]):
     """
-    One operation of the control plane.
+    One operation of the control API.
 
     Attributes:
-        name: Of the operation, of the client's method, and of the ``operationId`` in OpenAPI.
-        path: Below ``/api/v1``; an operation without a scope stands at the root. Names in braces are fields.
-        scope: What the caller's key must have; None: anybody who reaches the port may call it.
-        request: A frozen dataclass. A field stands where its type says (:class:`Header`, a file), else in the path if
-            the path names it, else in the query of a GET, else in the body; the field ``body`` is the whole body.
-        response: The type of the answer; None is 204, text and bytes go as they are, all else as JSON.
-        errors: What it raises beside :attr:`common_errors`.
-        ready: For a long poll: whether it can be answered now. The request has a field ``wait``, in seconds.
-        inline: Whether it runs on the event loop itself, and takes no thread.
+        name: The name of the operation and of the client's method, and the ``operationId`` in OpenAPI.
+        path: The path below ``/api/v1``, or below ``/`` for an operation without a scope. A placeholder in braces is a
+            field of the request.
+        scope: The scope that the caller's API key needs; None means that no key is needed.
+        request: A frozen dataclass. A field with :class:`Header` is a header, and a file is a form field. A field named
+            in the path is in the path; any other field is in the query of a GET, else in the body. The field ``body``
+            is the whole body.
+        response: The type of the result. None answers with 204; text and bytes are sent unchanged, other types as JSON.
+        act: The function that runs the operation.
+        errors: The errors that the operation may raise besides :attr:`common_errors`.
+        ready: For a long poll: tells whether the request can be answered now. The request then has a field ``wait``,
+            the longest wait in seconds. None for other operations.
+        inline: True runs the operation on the event loop instead of in a thread.
     """
 
     name: str
@@ -109,12 +119,12 @@ class Operation(Generic[Q, R]):
 
     @property
     def url(self) -> str:
-        """The path below the hub's address, with the names in braces."""
+        """The path on the hub, with placeholders in braces."""
         return self.path if self.scope is None else f"/api/v1{self.path}"
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The fields of the request, each with its place."""
+        """The fields of the request with their places in the HTTP message."""
         hints = get_type_hints(self.request, include_extras=True)
         return tuple(self._parameter(one, hints[one.name]) for one in fields(self.request))  # type: ignore[arg-type]
 
@@ -133,19 +143,19 @@ class Operation(Generic[Q, R]):
         return Parameter(name=one.name, wire=wire, place=place, kind=kind, default=default)
 
     def at(self, *places: Place) -> tuple[Parameter, ...]:
-        """The fields of the request that stand at one of *places*."""
+        """Give the fields of the request that are in one of *places*."""
         return tuple(one for one in self.parameters if one.place in places)
 
     @property
     def has_body(self) -> bool:
-        """Whether a body is read."""
+        """True when the request has a body."""
         return bool(self.at(Place.BODY, Place.MEMBER, Place.FILE))
 
     @property
     def common_errors(self) -> tuple[type[MendelError], ...]:
-        """What every operation of its kind may raise, before its function is reached or because of the stores."""
+        """The errors that operations like this one may raise in authorising, decoding and storing."""
         found = {
-            Forbidden: True,  # for a start, when the hub is addressed under a name that is not its own
+            Forbidden: True,  # also raised when the host name of the request is not allowed
             Unauthenticated: self.scope is not None,
             InvalidInput: bool(self.parameters),
             TooLarge: self.has_body,
@@ -158,7 +168,12 @@ class Operation(Generic[Q, R]):
 def operation(
     method: str, path: str, *, scope: Scope | None, **particulars: Any
 ) -> Callable[[Callable[[Call, Q], R]], Operation[Q, R]]:
-    """Describe the function below; its name, types and summary are the operation's, *particulars* its other fields."""
+    """
+    Make an operation of the decorated function, from its name, its annotated types and its docstring.
+
+    Args:
+        particulars: Further fields of :class:`Operation`.
+    """
 
     def describe(act: Callable[[Call, Q], R]) -> Operation[Q, R]:
         _, request, response = get_type_hints(act, include_extras=True).values()

@@ -1,4 +1,4 @@
-"""How models perform: snapshots, rollback triggers, health."""
+"""Operations on the performance and the health of models."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from mendel.views import FleetView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSnapshot(OneModel):
-    """Brings the performance of a version as another system measured it."""
+    """The request to store the performance of a version that another system measured."""
 
     body: Snapshot
 
 
 @operation("GET", "/models/{model}/rollback-check", scope=Scope.READ, errors=(ModelNotFound,))
 def check_rollback_triggers(call: Call, request: OneModel) -> RollbackCheck:
-    """Check the serving version against the rollback policy; this changes nothing."""
+    """Check whether the production version's performance violates the rollback policy; change nothing."""
     return call.hub.registry.performance.check_rollback_triggers(request.model)
 
 
 @operation("GET", "/models/{model}/health", scope=Scope.READ, errors=(ModelNotFound,))
 def health(call: Call, request: OneModel) -> HealthReport:
-    """Show the health of the serving version."""
+    """Show the health of the production version of a model."""
     return call.hub.registry.performance.health(request.model)
 
 
 @operation("GET", "/fleet", scope=Scope.READ)
 def fleet(call: Call, _: Nothing) -> FleetView:
-    """Show every model: what serves, its health, and whether somebody is needed."""
+    """Show every model with its production version, its health, and whether a person must act."""
     return call.read(lambda views: views.fleet(call.hub.clock()))
 
 
 @operation("POST", "/models/{model}/snapshots", scope=Scope.DEPLOY, errors=(VersionNotFound,))
 def record_performance_snapshot(call: Call, request: RecordSnapshot) -> RollbackCheck:
-    """Keep a snapshot, and check the serving version against the rollback policy."""
+    """Store the performance of a version, and check the production version against the rollback policy."""
     if request.body.ref.model != request.model:
-        raise InvalidValue(f"The snapshot is of {request.body.ref.model!r}, not {request.model!r}.")
+        raise InvalidValue(
+            f"The snapshot is of model {request.body.ref.model!r}, but the path names {request.model!r}."
+        )
     return call.hub.registry.performance.record_snapshot(request.body, by=call.by)

@@ -1,4 +1,4 @@
-"""The policy of a model."""
+"""Operations on the policy of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mendel.values import Scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPolicy(OneModel):
-    """Brings a whole policy."""
+    """The request to replace the policy of a model."""
 
     body: dict[str, Any]
 
@@ -29,6 +29,6 @@ def policy(call: Call, request: OneModel) -> PolicyDocument:
 
 @operation("PUT", "/models/{model}/policy", scope=Scope.DEPLOY, errors=(InvalidPolicy,))
 def set_policy(call: Call, request: SetPolicy) -> PolicyDocument:
-    """Replace the policy of a model; the same policy again makes no new version."""
+    """Replace the policy of a model; an unchanged policy makes no new policy version."""
     body = checked_policy(request.body, at=request.model)
     return call.hub.registry.policies.set(request.model, body, by=call.by)

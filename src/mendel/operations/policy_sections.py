@@ -1,4 +1,4 @@
-"""Policy documents as people send them: read whole or refused, section by section, by the room that acts on it."""
+"""Check policy documents, section by section."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ POLICIES: Mapping[str, type] = {
     "rollback": RollbackPolicy,
     "governance": GovernancePolicy,
 }
-"""The sections of a policy, each with the class that reads it."""
+"""The sections of a policy with the classes that read them."""
 
 
 def checked_policy(body: Mapping[str, Any], *, at: str) -> dict[str, Any]:
     """
-    *body*, once every room has read its section of it.
+    Check every section of the policy *body*, and give the policy as a dict.
 
     Args:
-        at: Where it stands, for messages: a file, or the model it is for.
+        at: The file or the model of the policy, with which error messages begin.
 
     Raises:
-        InvalidPolicy: A key or value that no room understands.
+        InvalidPolicy: A section or key is unknown, or a value is invalid.
     """
     if not isinstance(body, Mapping):
         raise InvalidPolicy(f"{at}: {type(body).__name__} is not a mapping of sections.")

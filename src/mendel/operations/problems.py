@@ -1,4 +1,4 @@
-"""Errors to RFC 9457 problem documents: the one table of the control API, and the way back for its clients."""
+"""Convert errors to RFC 9457 problem documents (hub) and problem documents to errors (client)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATUS: tuple[tuple[type[MendelError], int], ...] = (
     (tree.RunnerError, 502),
     (tree.MendelError, 500),
 )
-"""First match wins."""
+"""Error classes with their HTTP statuses; the first class that matches an error decides."""
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -35,11 +35,11 @@ MEDIA_TYPE = "application/problem+json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """
-    An error (RFC 9457); errors that carry particulars, as the reasons of a refusal, have them as further members.
+    An error as a problem document (RFC 9457); some errors have further members, such as ``reasons``.
 
     Attributes:
-        type: ``urn:mendel:`` and the class of the error.
-        remedy: What the caller can do; may be empty.
+        type: ``urn:mendel:`` followed by the name of the error's class.
+        remedy: The advice to the caller; may be empty.
     """
 
     type: str
@@ -50,17 +50,17 @@ class Problem:
 
 
 def status_of(error: MendelError) -> int:
-    """The HTTP status of *error*."""
+    """Give the HTTP status for *error*."""
     return status_of_class(type(error))
 
 
 def status_of_class(error: type[MendelError]) -> int:
-    """The HTTP status of errors of the class *error*."""
+    """Give the HTTP status for errors of the class *error*."""
     return next(status for kind, status in STATUS if issubclass(error, kind))
 
 
 def to_problem(error: MendelError) -> dict[str, Any]:
-    """The problem document of *error*; ``type`` names the class, so that a client can raise it again."""
+    """Convert *error* to a problem document; ``type`` names the class, so that a client can raise the same error."""
     return {
         "type": f"{_URN}{type(error).__name__}",
         "title": type(error).__name__,
@@ -73,15 +73,17 @@ def to_problem(error: MendelError) -> dict[str, Any]:
 
 def from_problem(document: dict[str, Any]) -> MendelError:
     """
-    The error a problem document was made of; one of an unknown class becomes a plain :class:`MendelError`.
+    Convert a problem document to an error of the class that ``type`` names, or to a MendelError for an unknown class.
 
-    A particular that is missing is None, or empty.
+    An attribute that the document lacks becomes None or empty.
     """
     kind = getattr(tree, str(document.get("type", "")).removeprefix(_URN), MendelError)
     if not (isinstance(kind, type) and issubclass(kind, MendelError)):
         kind = MendelError
-    error = kind.__new__(kind)  # its own __init__ composes the message that stands in the document already
-    MendelError.__init__(error, str(document.get("detail", "The hub refused.")), remedy=str(document.get("remedy", "")))
+    error = kind.__new__(kind)  # kind.__init__ would compose the message, which the document already has
+    MendelError.__init__(
+        error, str(document.get("detail", "The hub refused the request.")), remedy=str(document.get("remedy", ""))
+    )
     for name in _particulars(kind):
         setattr(error, name, _typed(name, document.get(name)))
     return error
@@ -103,7 +105,7 @@ _PARTICULARS: tuple[tuple[type[MendelError], tuple[str, ...]], ...] = (
     (tree.BuildError, ("log_tail",)),
     (tree.Unavailable, ("retry_after",)),
 )
-"""What errors carry beside message and remedy; it holds for subclasses too."""
+"""The further attributes of error classes and their subclasses, besides message and remedy."""
 
 
 def _particulars(kind: type[MendelError]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Requests that several operations share."""
+"""Requests that several operations use."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ Number = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing:
-    """Says nothing."""
+    """A request without fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneModel:
-    """Names a model."""
+    """The request for one model."""
 
     model: ModelName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneVersion:
-    """Names a version."""
+    """The request for one version of a model."""
 
     model: ModelName
     number: Number
 
     @property
     def ref(self) -> VersionRef:
-        """The version."""
+        """The reference to the version."""
         return VersionRef(self.model, self.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfModel:
-    """Asks for what belongs to one model, or (None) to any."""
+    """The request for the items of one model; None requests those of all models."""
 
     model: ModelName | None = None

@@ -1,4 +1,4 @@
-"""Runs of playbooks, and the switch that stops healing."""
+"""Operations on runs of playbooks, and on pausing healing."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from mendel.values import ModelName, Scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneRun:
-    """Names a run."""
+    """The request for one run of a playbook."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs(OfModel):
-    """Asks for runs of one model, or (None) of any; with *waiting* only for those that wait for a person."""
+    """The request for runs of one model or, if None, of all models; ``waiting`` selects runs that wait for a person."""
 
     waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decline(OneRun):
-    """Says why a run is refused."""
+    """The request to refuse a run, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlaybook(OneModel):
-    """Asks for a run of a playbook, and says why."""
+    """The request to run a playbook, with the reason."""
 
     playbook: str
     reason: str
@@ -43,7 +43,7 @@ class StartPlaybook(OneModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseHealing:
-    """Switches healing off or on, for one model or (None) for all."""
+    """The request to pause or resume healing for one model or, if None, for all models."""
 
     model: ModelName | None = None
     reason: str = ""
@@ -68,13 +68,13 @@ def run(call: Call, request: OneRun) -> PlaybookRun:
     errors=(RunNotFound, Conflict, AlreadyExists, HealingPaused),
 )
 def approve_run(call: Call, request: OneRun) -> PlaybookRun:
-    """Let a proposed or held run go on."""
+    """Approve a run that waits for a person, so that the run continues."""
     return call.hub.healing.approve(request.run_id, by=call.by, now=call.hub.clock())
 
 
 @operation("POST", "/runs/{run_id}/decline", scope=Scope.DEPLOY, errors=(RunNotFound, Conflict))
 def decline_run(call: Call, request: Decline) -> PlaybookRun:
-    """Refuse a proposed or held run."""
+    """Refuse a run that waits for a person."""
     return call.hub.healing.decline(request.run_id, by=call.by, reason=request.reason, now=call.hub.clock())
 
 
@@ -93,11 +93,11 @@ def start_playbook(call: Call, request: StartPlaybook) -> PlaybookRun:
 
 @operation("POST", "/healing/pause", scope=Scope.DEPLOY)
 def pause_healing(call: Call, request: PauseHealing) -> None:
-    """Switch healing off, for one model or for all."""
+    """Pause healing for one model or for all models."""
     call.hub.healing.pause(model=request.model, by=call.by, reason=request.reason, now=call.hub.clock())
 
 
 @operation("POST", "/healing/resume", scope=Scope.DEPLOY)
 def resume_healing(call: Call, request: PauseHealing) -> None:
-    """Switch healing on again."""
+    """Resume healing for one model or for all models."""
     call.hub.healing.resume(model=request.model, by=call.by, now=call.hub.clock())

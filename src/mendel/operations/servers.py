@@ -1,4 +1,4 @@
-"""What servers call: desired state, segments, reports."""
+"""Operations that servers call: fetch the desired state, upload prediction log segments, and report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORT = BodyKind(max_bytes=16 << 20, media_types={JSON_TYPE: None}, tolerant=Tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitDesired:
-    """Asks for the desired state, once its revision is above ``after``; ``wait`` seconds at most."""
+    """The request for a desired state with a revision above ``after``; the hub waits at most ``wait`` seconds."""
 
     after: Annotated[int, msgspec.Meta(ge=-1)] = -1
     wait: Annotated[float, msgspec.Meta(ge=0, le=MAX_WAIT_S)] = 0.0
@@ -29,7 +29,7 @@ class AwaitDesired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutSegment:
-    """Brings a sealed segment of the prediction log; ``checksum`` is the SHA-256 of its bytes."""
+    """The upload of a sealed segment of the prediction log; ``checksum`` is the SHA-256 of its bytes."""
 
     spool_id: str
     seq: int
@@ -39,7 +39,7 @@ class PutSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostReport:
-    """Brings a server's counters and convergence."""
+    """The report of a server: its counters, and the state of each model on the server."""
 
     server: str
     body: ServerReport
@@ -57,7 +57,7 @@ def _is_newer(hub: HubParts, request: AwaitDesired) -> bool:
     alternative=Alternative(status=304, when=lambda found: found is None),
 )
 def desired(call: Call, request: AwaitDesired) -> DesiredState | None:
-    """Wait until the desired state is newer than a revision, and give it."""
+    """Wait for a desired state that is newer than a revision, and return it; 304 if none appears in time."""
     return call.hub.registry.lifecycle.desired_state() if _is_newer(call.hub, request) else None
 
 
@@ -69,19 +69,19 @@ def desired(call: Call, request: AwaitDesired) -> DesiredState | None:
     body=SEGMENT,
 )
 def put_segment(call: Call, request: PutSegment) -> None:
-    """Take a sealed segment; the same segment again changes nothing."""
+    """Store a sealed segment of the prediction log; uploading the same segment again changes nothing."""
     call.hub.inbox.put(request.spool_id, request.seq, request.body, request.checksum)
 
 
 @operation("GET", "/servers", scope=Scope.READ)
 def servers(call: Call, _: Nothing) -> tuple[ServerState, ...]:
-    """List every server as it last reported."""
+    """List the servers with their last reports."""
     return call.hub.registry.performance.servers()
 
 
 @operation("POST", "/servers/{server}/reports", scope=Scope.LABEL, body=REPORT)
 def post_report(call: Call, request: PostReport) -> None:
-    """Take a server's report; idempotent by server, epoch and seq."""
+    """Store the report of a server; the same server, epoch and seq are stored once."""
     if request.body.server != request.server:
-        raise InvalidValue(f"The report is of server {request.body.server!r}, not {request.server!r}.")
+        raise InvalidValue(f"The report is of server {request.body.server!r}, but the path names {request.server!r}.")
     call.hub.registry.performance.record_server_report(request.body)

@@ -114,7 +114,7 @@ class TestTampering:
     def test_cutting_off_the_tail_after_an_anchor_is_noticed(self, lived_in):
         """A chain cut before an anchored entry is whole in itself; the anchor says that more was there."""
         alter(lived_in, "DELETE FROM ledger WHERE sequence > 7")
-        with pytest.raises(LedgerBroken, match="ends at 7, and a signed anchor vouches for 8") as caught:
+        with pytest.raises(LedgerBroken, match="ends at entry 7, but a signed anchor confirms entry 8") as caught:
             verified(lived_in)
         assert caught.value.sequence == 8
 

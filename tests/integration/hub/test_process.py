@@ -186,7 +186,7 @@ def test_what_listens_there_may_be_no_hub(tmp_path):
             port = other.stdout.readline().split(" port ")[1].split()[0]
             with (
                 connect(f"http://127.0.0.1:{port}", key="x") as client,
-                pytest.raises(HubUnavailable, match="is not a hub: it answered 404"),
+                pytest.raises(HubUnavailable, match="is not a hub; its answer was 404"),
             ):
                 client.models()
         finally:

@@ -270,7 +270,7 @@ class Oracle:
     [
         ({"model": Oracle()}, r"Oracle cannot be registered.*scikit-learn"),
         ({"model": LogisticRegression}, r"LogisticRegression cannot be registered"),
-        ({"flavor": "onnx"}, r"'onnx'.*Its flavour is 'sklearn'"),
+        ({"flavor": "onnx"}, r"'onnx'.*its flavour is 'sklearn'"),
     ],
 )
 def test_what_cannot_be_registered_is_said(client, baseline, changes, said):
@@ -287,8 +287,8 @@ def test_what_cannot_be_registered_is_said(client, baseline, changes, said):
         ({"governance": {"bias": True}}, "unknown key 'bias'.*bias_check_passed"),
         ({"version_info": {"owned": "ann"}}, "did you mean 'owner'"),
         ({"expectations": {"latency": 3.0}}, "latency_p"),
-        ({"signature": 7}, "type int is not a signature"),
-        ({"target": "bought"}, "no training data"),
+        ({"signature": 7}, "type int is not a model signature"),
+        ({"target": "bought"}, "without training_data"),
         ({"metrics": {"auc": float("nan"), "f1": 0.5}}, "metric 'auc' is nan"),
         ({"metrics": {"auc": np.inf}}, "metric 'auc' is inf"),
         ({"metrics": {"auc": "high"}}, "metric 'auc' is 'high'"),

@@ -318,7 +318,7 @@ class TestWorkflows:
         """An address of the tool with a password is refused without showing it, and nothing is written."""
         said = mendel(command, "--path", several, "--tool-url", "https://me:s3cret@example.org/mendel.git")
         assert said.code == 1
-        assert "holds a user or a password" in said.err
+        assert "contains a user name or a password" in said.err
         assert "s3cret" not in said.err
         assert files_of(several) == {"mlserver.yaml", "a.py"}
 
@@ -334,7 +334,7 @@ class TestWorkflows:
         assert "r.example.org/ml" in text
         again = mendel(command, "--path", several, *URL)
         assert again.code == 1
-        assert "Nothing was written" in again.err
+        assert "No file was written" in again.err
         told = json.loads(mendel(command, "--path", several, "--force", "--json", *URL).out)
         assert told == {"written": [str(several / file)]}
 

@@ -1,1 +1,1 @@
-"""`mendel demo`: the whole loop on real data, with real processes over real sockets, through public doors only."""
+"""`mendel demo`: train, serve, monitor, retrain and roll back a model with real processes and public interfaces."""

@@ -1,4 +1,4 @@
-"""The demo's processes: `mendel up` in a directory of its own, and the command line beside it."""
+"""Run `mendel up` and other commands for the demo, in a separate data directory."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from mendel.errors import DeadlineExceeded, MendelError, Unavailable
 T = TypeVar("T")
 HOST = "127.0.0.1"
 PATIENCE_S = 300.0
-"""How long the story waits for one thing. A busy machine takes ten times as long as a quiet one."""
+"""The longest wait of the demo for one condition, in seconds; a busy machine can be ten times slower than usual."""
 
 _POLL_S = 0.05
 
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """One installation in *directory*, served for *project*, on free ports."""
+    """An installation of Mendel in *directory* that serves *project* on free ports."""
 
     directory: Path
     project: Path
@@ -43,7 +43,7 @@ class Stage:
     asker: Client | None = None
 
     def command(self, *arguments: str) -> str:
-        """Run one `mendel` command and give what it printed; its failure carries its own words."""
+        """Run a `mendel` command and give its output; a failure raises MendelError with the command's message."""
         done = subprocess.run(  # noqa: S603 - our own command line
             [sys.executable, "-m", "mendel.app.cli", *arguments],
             cwd=self.project,
@@ -58,7 +58,7 @@ class Stage:
 
     @contextmanager
     def up(self) -> Iterator[None]:
-        """Run `mendel up`; on leaving, stop it as Ctrl-C would."""
+        """Run `mendel up` while the context is entered, and stop it on exit as Ctrl-C would."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, "-m", "mendel.app.cli", "up", "--path", str(self.project)],
@@ -76,7 +76,7 @@ class Stage:
             self.stop()
 
     def stop(self) -> None:
-        """Ask it to end, and see that it did."""
+        """Stop `mendel up`, and wait for its end."""
         self.hang_up()
         if self.process is None or self.process.poll() is not None:
             return
@@ -89,17 +89,17 @@ class Stage:
 
     @property
     def data(self) -> DataDirectory:
-        """The installation's directory."""
+        """The data directory of the installation."""
         return DataDirectory(self.directory)
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client of the hub."""
+        """Open a client of the hub."""
         with connect(directory=str(self.directory), actor="demo") as client:
             yield client
 
     def ask(self, question: Callable[[Client], T]) -> T:
-        """Ask the hub one thing, patiently: it may be restarting."""
+        """Call *question* with a client of the hub; retry while the hub cannot be reached, as it may be restarting."""
         answers: list[T] = []
 
         def once() -> bool:
@@ -114,21 +114,21 @@ class Stage:
         return answers[0]
 
     def hang_up(self) -> None:
-        """Forget the connection to the hub."""
+        """Close the connection to the hub; the next request opens a new connection."""
         if self.asker is not None:
             self.asker.close()
             self.asker = None
 
     def kill_hub(self) -> int:
-        """SIGKILL the hub; the pid it had."""
+        """Kill the hub with SIGKILL, and give its process id."""
         running = self.data.hub()
         if running is None:
-            raise Unavailable("No hub runs.")
+            raise Unavailable("The hub of the demo does not run.")
         os.kill(running.pid, signal.SIGKILL)
         return running.pid
 
     def post_labels(self, labels: list[tuple[str, Any]]) -> None:
-        """Give labels to the server, as an application would."""
+        """Post labels to the server over REST; each item is a prediction id and its label."""
         port = self.data.server_ports()["rest"][0]
         rows = [{"prediction_id": name, "true_label": label, "label_source": "demo"} for name, label in labels]
         answer = httpx.post(
@@ -141,11 +141,14 @@ class Stage:
 
     def wait(self, reached: Callable[[], T | None], what: str) -> T:
         """
-        Wait until *reached* gives something.
+        Wait until *reached* gives a result that is not None or False, and give that result.
+
+        Args:
+            what: The awaited thing, for the error message.
 
         Raises:
-            DeadlineExceeded: It did not in time.
-            Unavailable: `mendel up` ended meanwhile; its log says why.
+            DeadlineExceeded: *reached* gave no result in time.
+            Unavailable: `mendel up` ended meanwhile; the message contains the end of its log.
         """
         end = time.monotonic() + PATIENCE_S
         while not (found := reached()):
@@ -166,7 +169,7 @@ class Stage:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
+    """Give *count* TCP ports on which no program listens now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -178,5 +181,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def seconds(span: timedelta) -> str:
-    """A span as the story tells it."""
+    """Write a duration as seconds with one decimal, for example ``1.5 s``."""
     return f"{span.total_seconds():.1f} s"

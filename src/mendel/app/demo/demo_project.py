@@ -1,4 +1,4 @@
-"""The demo's world: a project in a git repository of its own, real rows, and an instrument that is recalibrated."""
+"""The demo's project in a new git repository, its data rows, and the simulated drift of some columns."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ _LEAST_ROWS = 1500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """
+    The project and the data of the demo.
+
     Attributes:
-        project: The project's repository.
-        classifier: Its name, and the model's.
-        base: The rows version 1 is trained on, with the target.
-        stream: Rows that no version has seen, each to be sent once.
-        target: The label's column.
-        shifted: Columns of the recalibrated instrument: for each, offset and gain of what it reads now.
-        source: What the rows are, in words.
+        project: The directory of the project's git repository.
+        classifier: The name of the classifier, and of its model.
+        base: The training rows of version 1, including the target.
+        stream: Rows that no version was trained on, each to be sent once.
+        target: The column to predict.
+        shifted: The columns that drift, each with the offset and the gain that turn its old values into new values.
+        source: A description of the rows for the output.
     """
 
     project: Path
@@ -47,12 +49,12 @@ class World:
     source: str
 
     def rows(self) -> Rows:
-        """The stream as requests, once."""
+        """Give the rows of the stream in the form of requests."""
         return Rows(self)
 
 
 class Rows:
-    """Hands out the rows of the stream, each once."""
+    """Gives the rows of the stream, each once."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -60,21 +62,21 @@ class Rows:
 
     @property
     def left(self) -> int:
-        """How many were not handed out yet."""
+        """The number of rows that were not taken yet."""
         return len(self._world.stream) - self._next
 
     def take(self, count: int, *, recalibrated: bool = False) -> list[tuple[Row, Any]]:
-        """The next *count* rows (fewer at the end), each with its truth."""
+        """Take the next *count* rows (fewer at the end), each with its true label; *recalibrated* applies the drift."""
         chosen = self._world.stream.take(np.arange(self._next, min(self._next + count, len(self._world.stream))))
         self._next += len(chosen)
         return list(self._requests(chosen, recalibrated=recalibrated))
 
     def give_back(self, count: int) -> None:
-        """Put the last *count* rows back: they were not sent."""
+        """Put the last *count* rows back, because they were not sent."""
         self._next -= count
 
     def again(self, count: int = 70) -> list[tuple[Row, Any]]:
-        """The last rows that were handed out, once more, recalibrated; not for anything that counts them."""
+        """Give the last *count* taken rows again, with drift; do not use them where rows must be counted once."""
         chosen = np.arange(max(0, self._next - count), self._next)
         return list(self._requests(self._world.stream.take(chosen), recalibrated=True))
 
@@ -93,7 +95,7 @@ class Rows:
 
 
 def digits_world(directory: Path) -> World:
-    """The 1,797 handwritten digits that ship with scikit-learn, even or odd."""
+    """Make the project and the data from scikit-learn's 1,797 handwritten digits, classified as even or odd."""
     project = _project("digits", directory)
     from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
     from sklearn.utils import shuffle  # noqa: PLC0415
@@ -116,20 +118,27 @@ def digits_world(directory: Path) -> World:
 
 def table_world(directory: Path, file: Path, target: str) -> World:
     """
-    Any table with one target column, its classes as even as they can be: few rows say little of a rare class.
+    Make the project and the data from a table; frequent classes are reduced, so that the classes are nearly balanced.
+
+    Args:
+        file: A Parquet or CSV file.
+        target: The column to predict.
 
     Raises:
-        InvalidInput: The target is missing, there are too few rows, or no number column to shift.
+        InvalidInput: The target column is missing, the table has too few rows, or no numeric column can drift.
     """
     table = read_table(file)
     unnamed = [name for name in table.names if not name.strip() or name.startswith("Unnamed")]
     table = table.without(*unnamed)
     if target not in table:
-        raise InvalidInput(f"{file.name} has no column {target!r}.", remedy=f"It has {', '.join(table.names)}.")
+        raise InvalidInput(
+            f"The table {file.name} has no target column {target!r}.",
+            remedy=f"Choose one of its columns: {', '.join(table.names)}.",
+        )
     if len(table) < _LEAST_ROWS:
         raise InvalidInput(
-            f"{file.name} has {len(table)} rows; the story needs {_LEAST_ROWS} that are each used once.",
-            remedy="Give a longer table, or none for the digits.",
+            f"The table {file.name} has {len(table)} rows; the demo needs {_LEAST_ROWS}, as it uses each row once.",
+            remedy="Give a longer table, or no table to use the handwritten digits.",
         )
     table = table.take(_evened(table[target], np.random.default_rng(0)))
     project = _project("table", directory)
@@ -140,7 +149,7 @@ def table_world(directory: Path, file: Path, target: str) -> World:
         target,
         base_rows=len(table) // 3,
         shifted=_reversible(table, target),
-        source=f"{len(table):,} rows of {file.name}, target {target}, its classes as even as they can be",
+        source=f"{len(table):,} rows of {file.name}, target {target}, classes balanced as far as possible",
     )
 
 
@@ -164,7 +173,7 @@ def _world(
 
 
 def _evened(truth: Column, rng: np.random.Generator) -> Column:
-    """Places of the story's rows, in an order of chance: every row of rare classes, and as many of each other one."""
+    """Choose row positions in random order, with as many rows of each frequent class as the rarer classes have."""
     order = rng.permutation(len(truth))
     _, member, counts = np.unique(truth[order].astype(str), return_inverse=True, return_counts=True)
     most = 1 + bisect_left(range(1, int(counts.max())), _STORY_ROWS, key=lambda cap: np.minimum(counts, cap).sum())
@@ -173,7 +182,7 @@ def _evened(truth: Column, rng: np.random.Generator) -> Column:
 
 
 def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
-    """The number columns that say most about the target, each reversed within its range."""
+    """Choose the numeric columns that predict the target best; give the offset and gain that reverse each column."""
     _, truth = np.unique(table[target].astype(str), return_inverse=True)
     strength: dict[str, float] = {}
     reversal: dict[str, tuple[float, float]] = {}
@@ -187,7 +196,10 @@ def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
             strength[name] = abs(float(np.corrcoef(ranks, truth)[0, 1]))
             reversal[name] = (low + high, -1.0)
     if not strength:
-        raise InvalidInput("The table has no complete number column, so that no instrument can be recalibrated.")
+        raise InvalidInput(
+            "The table has no numeric column without missing values, so the demo cannot simulate drift.",
+            remedy="Give a table with a numeric column without missing values.",
+        )
     ordered = sorted(strength, key=lambda name: -strength[name])
     chosen = ordered[: max(1, round(len(ordered) * _SHIFTED_SHARE))]
     return {name: reversal[name] for name in chosen}
@@ -218,7 +230,7 @@ def _set_target(project: Path, target: str) -> None:
 
 
 def _commit(project: Path) -> None:
-    """Make the repository, with an author of its own: a fresh machine has none."""
+    """Create the git repository and commit all files, with a configured author because git may have none."""
     author = (["config", "user.name", "Demo"], ["config", "user.email", "demo@example.org"])
     for arguments in (["init", "-q", "-b", "main"], *author, ["add", "-A"], ["commit", "-q", "-m", "A classifier"]):
         subprocess.run(["git", *arguments], cwd=project, check=True)  # noqa: S603, S607 - git, from PATH

@@ -1,4 +1,4 @@
-"""One client per door, as an application would write it."""
+"""A client for each protocol (REST, gRPC, ZMQ), as an application would write it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorAnswer:
     """
-    What one door answered to one row.
+    The answer of the server to one row.
 
     Attributes:
-        ok: An answer came.
-        model_fault: None came, and the door says that it was the model's fault (or that its breaker is open for that).
-        detail: The door's own words when none came.
+        ok: True when the server answered with a prediction.
+        model_fault: True when the server answered that the model failed, or that its circuit breaker is open.
+        detail: The error message of the server; empty when ``ok``.
     """
 
     ok: bool
@@ -37,10 +37,10 @@ class DoorClient(Protocol):
     name: str
 
     def predict(self, row: Row) -> DoorAnswer:
-        """Send *row* and wait for its answer."""
+        """Send *row* and wait for the answer."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
 
 
 def _answered(document: dict[str, Any]) -> DoorAnswer:
@@ -54,7 +54,7 @@ def _answered(document: dict[str, Any]) -> DoorAnswer:
 
 
 class RestDoorClient:
-    """HTTP/1.1 with keep-alive; connects again when the server closed an idle connection."""
+    """A REST client over HTTP/1.1 with keep-alive, which reconnects after the server closed an idle connection."""
 
     name = "rest"
     _MODEL_FAULTS = frozenset({500, 502})
@@ -83,12 +83,12 @@ class RestDoorClient:
         return response.status, response.read().decode()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
 
 class GrpcDoorClient:
-    """modelops.ModelOps/Infer on one channel."""
+    """A gRPC client that calls ``modelops.ModelOps/Infer``."""
 
     name = "grpc"
 
@@ -104,7 +104,7 @@ class GrpcDoorClient:
         self._error: type[grpc.RpcError] = grpc.RpcError
 
     def predict(self, row: Row) -> DoorAnswer:
-        """Call Infer with the plain REST JSON as prompt."""
+        """Call ``Infer`` with *row* as plain JSON in the field ``prompt``."""
         request = self._request(model_name=self._model, prompt=json.dumps({"records": [row]}))
         try:
             response = self._infer(request, timeout=30)
@@ -115,12 +115,12 @@ class GrpcDoorClient:
         return _answered(json.loads(response.response_text))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._channel.close()
 
 
 class ZmqDoorClient:
-    """A DEALER that sends one JSON message and waits for its reply."""
+    """A ZMQ client that sends one JSON message at a time and waits for the reply."""
 
     name = "zmq"
 
@@ -137,7 +137,7 @@ class ZmqDoorClient:
         self._sent = 0
 
     def predict(self, row: Row) -> DoorAnswer:
-        """Send an inference_request."""
+        """Send *row* in a message of type ``inference_request``."""
         self._sent += 1
         request = {
             "type": "inference_request",
@@ -158,7 +158,7 @@ class ZmqDoorClient:
         return DoorAnswer(ok=False, model_fault=fault, detail=text[:200])
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
         self._context.term()
 
@@ -171,7 +171,7 @@ CLIENTS: Final[tuple[type[RestDoorClient | GrpcDoorClient | ZmqDoorClient], ...]
 
 
 class DoorClients:
-    """A client for each door of one server, opened together and closed together; *ports* by the door's name."""
+    """A context manager that opens a client for each protocol of one server; *ports* maps protocol names to ports."""
 
     def __init__(self, host: str, ports: Mapping[str, Sequence[int]], model: str) -> None:
         self.all: tuple[DoorClient, ...] = tuple(client(host, ports[client.name][0], model) for client in CLIENTS)

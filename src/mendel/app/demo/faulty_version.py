@@ -1,4 +1,4 @@
-"""A bad version, as people make them: trained on a few rows with an encoder that refuses what it has not seen."""
+"""Register a bad version for the demo: its encoder raises an error on values that are not in its few training rows."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ROWS = 40
 
 def register_faulting_version(client: Client, world: World) -> VersionRef:
     """
-    Register a version that answers its golden input and faults on almost every other row.
+    Register a version that predicts its input example and fails on almost every other row.
 
-    It has the code, the release and the signature of version 1, so that nothing but its answers tells.
+    The version has the code, release and signature of version 1, so that only its failures reveal the defect.
     """
     import joblib  # noqa: PLC0415 - a second
     import pandas as pd  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""How the demo tells its story: live on a terminal, line by line elsewhere."""
+"""Print the demo's progress: with live status on a terminal, line by line elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN_WIDTH = 200
 
 
 class Narrator:
-    """Prints acts, facts and waits, each with the seconds since the story began."""
+    """Prints headings, events and waits, with the seconds since the demo started."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _console()
@@ -24,16 +24,16 @@ class Narrator:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the story began."""
+        """The seconds since the demo started."""
         return time.monotonic() - self._start
 
     def act(self, number: int, title: str) -> None:
-        """Begin an act."""
+        """Print the heading of a part of the demo."""
         self.console.print()
         self.console.print(Text(f"{number}. {title}", style="bold cyan"))
 
     def tell(self, text: str, *, good: bool = True) -> None:
-        """One thing that happened."""
+        """Print an event; *good* False marks a problem."""
         self.console.print(
             Text.assemble(
                 (f"{self.elapsed:6.1f} s  ", "dim"), ("✓ " if good else "! ", "green" if good else "yellow"), text
@@ -42,7 +42,7 @@ class Narrator:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show that something is awaited."""
+        """Show *text* as the current wait while the context is entered."""
         if not self.console.is_terminal:
             self.console.print(Text(f"{self.elapsed:6.1f} s  … {text}", style="dim"))
             yield
@@ -51,7 +51,7 @@ class Narrator:
             yield
 
     def table(self, title: str, headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        """A table of what happened."""
+        """Print a table."""
         table = Table(title=title, title_justify="left", show_lines=False)
         for header in headers:
             table.add_column(header, overflow="fold")
@@ -61,16 +61,16 @@ class Narrator:
         self.console.print(table)
 
     def box(self, title: str, text: str) -> None:
-        """A text worth reading whole."""
+        """Print *text* in a box."""
         self.console.print(Panel(Text(text), title=title, title_align="left", expand=False))
 
 
 def _console() -> Console:
-    """As wide as the terminal; where there is none, wide enough for a table whose lines are whole."""
+    """Make a console as wide as the terminal; without a terminal, wide enough that tables do not wrap."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def clock(moment: datetime) -> str:
-    """A time of day as the story tells it."""
+    """Write the local time of day with tenths of a second, for example ``14:03:07.5``."""
     return f"{moment.astimezone():%H:%M:%S}.{moment.microsecond // 100_000}"

@@ -1,4 +1,4 @@
-"""The story: release, serve, watch, repair, roll back, survive, prove."""
+"""The parts of the demo: release, traffic, drift and retraining, bad version and rollback, killed hub, proof."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS = {
     "MENDEL_HUB__SHIP_EVERY": "3s",
     "MENDEL_HUB__ANCHOR_EVERY": "5s",
 }
-"""What differs from the defaults in the installation: paces, so that two minutes hold what else takes a day."""
+"""The settings of the demo that differ from the defaults: short intervals, so that the demo takes two minutes."""
 
 POLICY: dict[str, Any] = {
     "monitoring": {"every": "2s", "lookback": "8s"},
@@ -49,15 +49,19 @@ POLICY: dict[str, Any] = {
     },
     "rollback": {"window": "10s"},
 }
-"""What differs from the defaults in the policy: windows and cooldowns in seconds, and a candidate that may promote.
-Rows that are sent again to keep requests flowing get no label, so that a retraining asks for labels in number only.
+"""The policy of the demo where it differs from the defaults: windows and cooldowns of seconds, and automatic promotion.
 
-Its governance flags pass on to a candidate of the same code and signature: the rows are new, the approval is not."""
+Retraining needs a number of labels but no label coverage, because rows that are sent again get no label. A candidate
+with the same code and signature inherits the governance flags of the production version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """``data`` None plays with the digits; ``keep`` leaves everything up at the end."""
+    """
+    The arguments of ``mendel demo``.
+
+    ``data`` is a table file; None uses handwritten digits. ``keep`` True leaves hub and server running at the end.
+    """
 
     data: Path | None = None
     target: str | None = None
@@ -66,7 +70,7 @@ class DemoOptions:
 
 @dataclass(slots=True, kw_only=True)
 class _Findings:
-    """What the last act reports."""
+    """Measurements of the demo that its last part reports."""
 
     quality: dict[str, float] = field(default_factory=dict)
     bad_to_decision: float | None = None
@@ -76,10 +80,10 @@ class _Findings:
 
 def play(options: DemoOptions, narrator: Narrator) -> None:
     """
-    Play the whole story.
+    Run the whole demo.
 
     Raises:
-        MendelError: The loop did not do what the story says; nothing is glossed over.
+        MendelError: A step of the demo had another result than expected.
     """
     directory = Path(tempfile.mkdtemp(prefix="mendel-demo-"))
     done = False
@@ -90,11 +94,11 @@ def play(options: DemoOptions, narrator: Narrator) -> None:
         if done and not options.keep:
             _remove(directory)
         elif not done:
-            narrator.tell(f"What was left behind: {directory}", good=False)
+            narrator.tell(f"The files of the demo are in {directory}", good=False)
 
 
 class Story:
-    """One performance in *directory*."""
+    """One run of the demo in *directory*."""
 
     def __init__(self, directory: Path, options: DemoOptions, narrator: Narrator) -> None:
         self._directory = directory
@@ -103,7 +107,7 @@ class Story:
         self._findings = _Findings()
 
     def play(self) -> None:
-        """All acts, in order."""
+        """Run all parts of the demo in order."""
         self._tell.console.print(
             "[bold]Mendel[/bold]: a model's life in two minutes, with real processes and real rows."
         )
@@ -156,7 +160,7 @@ class Story:
             first = client.versions(world.classifier)[0]
             self._tell.tell(
                 f"{first.ref} registered from release {first.release_tag}: "
-                f"F1 {first.metrics['f1']:.3f} on rows that were kept out."
+                f"F1 {first.metrics['f1']:.3f} on held-out rows."
             )
         stage.command("approve", f"{world.classifier}@1", "--policy", "--bias")
         stage.command("stage", f"{world.classifier}@1", "sandbox")
@@ -164,7 +168,7 @@ class Story:
         self._tell.tell(f"{world.classifier}@1: development → sandbox → production, through gates and approval.")
 
     def _write_policy(self, stage: Stage, world: World) -> Path:
-        """The project's own sections with the demo's windows on top, in a file that the last act names."""
+        """Write a policy file with the project's policy sections and the demo's changes, and give its path."""
         with stage.client() as client:
             body = client.policy(world.classifier).body
         for name, section in POLICY.items():
@@ -202,7 +206,7 @@ class Story:
     def _nothing_to_do(self, stage: Stage, world: World) -> str | None:
         outlook = stage.ask(lambda client: client.observe(world.classifier))
         if outlook.signals:
-            raise MendelError(f"The monitor sees {outlook.signals[0].reasons} where nothing happened.")
+            raise MendelError(f"The monitor reports {outlook.signals[0].reasons} although no fault was caused.")
         return outlook.nothing_to_do if any(looked.measured for looked in outlook.looked) else None
 
     # -- 3 --
@@ -255,7 +259,9 @@ class Story:
         stage.command("stage", str(bad), "sandbox")
         began = datetime.now(UTC)
         stage.command("promote", str(bad), "--override", "it looked fine on my laptop")
-        self._tell.tell(f"{bad} is in production over a recorded override; it passed its golden input.", good=False)
+        self._tell.tell(
+            f"{bad} is in production by a recorded override; it could predict its input example.", good=False
+        )
 
         rolled_back: list[datetime] = []
 
@@ -319,7 +325,7 @@ class Story:
             raise MendelError(f"The killed run registered {after - before} versions, not 1.")
 
     def _start_retraining(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> PlaybookRun:
-        """Ask until there are the labels for it; labelled rows go on coming meanwhile."""
+        """Request a retraining repeatedly until there are enough labels; keep sending labelled rows meanwhile."""
         end, told = time.monotonic() + PATIENCE_S, ""
         why = "a person asks for a fresh candidate"
         while True:
@@ -404,9 +410,9 @@ class Story:
 
     def _play_until(self, rows: Rows, traffic: Traffic, reached: Callable[[], bool], *, budget: int, what: str) -> None:
         """
-        Send recalibrated rows, each once and labelled, until *reached* or the budget is spent.
+        Send new rows with drift and labels, at most *budget* rows, until *reached* gives True.
 
-        Then rows that were sent before, without labels: they keep requests flowing and feign no sample.
+        After *budget* rows, send earlier rows again without labels: requests continue, but no label counts twice.
         """
         fresh = rows.take(budget, recalibrated=True)
         played = traffic.play(fresh, until=reached)

@@ -1,4 +1,4 @@
-"""Applications that use the model, as the demo plays them: a steady stream of rows, and labels that come later."""
+"""Simulate applications for the demo: send rows at a steady rate and post their labels later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mendel.app.demo.door_clients import DoorAnswer, DoorClient, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One row that was sent: its answer, and when the answer came, by the wall clock."""
+    """One row that was sent, with its answer and the time of the answer."""
 
     door: str
     answer: DoorAnswer
@@ -27,7 +27,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of everything that was sent."""
+    """Counts of the sent rows by result."""
 
     by_door: Counter[str] = field(default_factory=Counter)
     answered: int = 0
@@ -38,18 +38,18 @@ class Tally:
 
     @property
     def sent(self) -> int:
-        """All of them."""
+        """The number of all sent rows."""
         return self.answered + self.model_faults + self.failed
 
 
 class Traffic:
     """
-    Sends rows at a steady rate, one thread per door, and gives labels back *label_delay* seconds after each answer.
+    Sends rows at a steady rate, one thread per protocol, and posts each label *label_delay* seconds after the answer.
 
     Args:
-        post_labels: Delivers ``[(prediction_id, label)]``; called from one thread.
-        rate: Rows per second over all doors.
-        shares: How many of ten rows each door gets.
+        post_labels: Posts a list of (prediction id, label); called from one thread.
+        rate: The number of rows per second over all protocols.
+        shares: The number of rows out of ten that each protocol gets.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Traffic:
         self, rows: list[tuple[Row, Any]], *, labelled: bool = True, until: Callable[[], bool] | None = None
     ) -> int:
         """
-        Send *rows* at the rate; stop early when *until* says so.
+        Send *rows* at the configured rate; stop early when *until* gives True.
 
         Returns:
-            How many rows were sent.
+            The number of rows that were sent.
         """
         start = time.monotonic()
         for number, (row, truth) in enumerate(rows):
@@ -111,14 +111,14 @@ class Traffic:
         return len(rows)
 
     def settle(self, seconds: float = 10.0) -> None:
-        """Wait until everything sent so far was answered."""
+        """Wait until all sent rows were answered, at most *seconds*."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and any(not waiting.empty() for waiting in self._queues):
             time.sleep(0.02)
         time.sleep(0.1)
 
     def since(self, moment: datetime) -> list[Sent]:
-        """What was answered at or after *moment*, in order."""
+        """Give the rows that were answered at or after *moment*, in order of their answers."""
         with self._lock:
             return [sent for sent in self.log if sent.at >= moment]
 

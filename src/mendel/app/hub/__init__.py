@@ -1,1 +1,1 @@
-"""Processes of the control plane: the hub, its background jobs, health, anchors and summaries."""
+"""The hub process: its start, background jobs, health and profiles of logged rows."""

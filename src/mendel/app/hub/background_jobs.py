@@ -1,4 +1,4 @@
-"""What a hub does by itself, again and again: each job at its own pace in its own thread."""
+"""Run the background jobs of a hub, each in its own thread at a fixed interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger("mendel.hub.jobs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundJob:
-    """Something to do again and again, with a pause of ``every``; what ``act`` returns is ignored."""
+    """A function that a hub calls repeatedly, with a pause of ``every`` between calls."""
 
     name: str
     every: timedelta
@@ -28,7 +28,12 @@ class BackgroundJob:
 
 @dataclass(slots=True, kw_only=True)
 class JobState:
-    """How a job is doing; ``failures`` counts those in a row."""
+    """
+    The history of a background job since the hub started.
+
+    ``failures`` counts consecutive failures, ``failed_in_all`` all failures. ``last_success`` is None before the first
+    success.
+    """
 
     runs: int = 0
     failures: int = 0
@@ -40,9 +45,10 @@ class JobState:
 @dataclass(slots=True)
 class BackgroundJobs:
     """
-    The supervisor of jobs. What a job raises is recorded, and it is done again at its pace.
+    A context manager that runs *jobs* while entered.
 
-    A lost lease (:class:`Fenced`) ends the hub: *on_fenced* is called once.
+    An exception of a job is recorded, and the job runs again after its interval. When a job raises :class:`Fenced`,
+    because another hub took over the database, all jobs stop and *on_fenced* is called once.
     """
 
     jobs: Sequence[BackgroundJob]

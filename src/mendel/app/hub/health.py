@@ -1,4 +1,4 @@
-"""`GET /health`: every service of a hub, probed."""
+"""Check the services of a hub for `GET /health`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OUTBOX_DEGRADED = 100
 
 def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, JobState]) -> HubHealth:
     """
-    Ask every service for a sign of life.
+    Check every service and background job of a hub.
 
     Args:
-        workflows: None where none run.
-        jobs: The background jobs by name.
+        workflows: The running workflows; None when no hub runs.
+        jobs: The states of the background jobs by name.
     """
     services = {
         "database": _probed(lambda: _database(stores)),

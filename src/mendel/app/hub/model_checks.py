@@ -1,4 +1,4 @@
-"""What a hub checks of each model again and again, and that healing acts on it."""
+"""Check each model for faults, drift and loss of quality, and let healing react to the signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mendel.values import ModelName, Window, from_mapping
 
 
 class ModelChecks:
-    """Looks at models, and lets healing act on what is found."""
+    """Runs the checks of the monitor on models, and passes the results to healing."""
 
     def __init__(self, registry: Registry, monitor: Monitor, healing: Healing, clock: Clock) -> None:
         self._registry = registry
@@ -22,21 +22,21 @@ class ModelChecks:
         self._log_checked: dict[ModelName, datetime] = {}
 
     def check_counters(self, model: ModelName) -> LookResult:
-        """Check what servers count and report."""
+        """Check the counters that servers reported for *model*: faults, latency, load."""
         now = self._clock()
         look = self._monitor.check_counters(model, now)
         self._healing.respond_to(look, now)
         return look
 
     def check_log(self, model: ModelName) -> LookResult:
-        """Check logged inputs for drift, and labelled answers for quality."""
+        """Check the prediction log of *model*: drift of its inputs, and quality of its labelled predictions."""
         now = self._clock()
         look = self._monitor.check_log(model, now)
         self._healing.respond_to(look, now)
         return look
 
     def check_log_when_due(self, model: ModelName) -> None:
-        """Check the log once per window of the monitoring policy."""
+        """Check the prediction log of *model* unless it was already checked in the current monitoring window."""
         section = self._registry.policies.of(model).section("monitoring")
         every = from_mapping(MonitoringPolicy, section, at="monitoring").every
         due = Window.containing(self._clock(), every).start
@@ -45,7 +45,7 @@ class ModelChecks:
             self.check_log(model)
 
     def check_all(self, model: ModelName) -> LookResult:
-        """Check counters and log at once."""
+        """Check the counters and the prediction log of *model* now, and combine the results."""
         fast, slow = self.check_counters(model), self.check_log(model)
         return LookResult(
             model=model,

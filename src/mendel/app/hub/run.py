@@ -1,4 +1,4 @@
-"""`mendel hub`: the control plane of one data directory."""
+"""Run a hub, the control plane of one data directory, for `mendel hub`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mendel.values import ModelName
 
 LEASE = "hub"
 EXECUTOR = "hub"
-"""Stable over restarts, so that what a killed hub left is resumed by its successor."""
+"""The executor id of workflows; constant, so that a restarted hub resumes the workflows of a killed hub."""
 _LEASE_FOR = timedelta(seconds=15)
 _RELAY_EVERY = timedelta(milliseconds=50)
 _CLEANUP_EVERY = timedelta(minutes=1)
@@ -36,11 +36,11 @@ _CLEANUP_EVERY = timedelta(minutes=1)
 
 def run_hub(settings: Settings) -> None:
     """
-    Run until SIGTERM or SIGINT.
+    Run a hub until SIGTERM or SIGINT.
 
     Raises:
-        DirectoryInUse: Another hub owns the directory.
-        PortInUse: Somebody listens on the port.
+        DirectoryInUse: Another hub runs with the same data directory.
+        PortInUse: Another program listens on the port.
         SchemaTooNew: The directory was written by a newer Mendel.
     """
     write_log(LogStyle(level="WARNING"))
@@ -67,21 +67,21 @@ def run_hub(settings: Settings) -> None:
 
 
 def _names(settings: HubSettings) -> frozenset[str]:
-    """Under which names the hub may be addressed, beside the local ones."""
+    """Give the host names that requests to the hub may use, besides local names such as ``localhost``."""
     return frozenset({settings.host, urlsplit(settings.url).hostname or settings.host})
 
 
 def _reachable(host: str) -> str:
-    """Where who listens on every address is reached from this machine."""
+    """Give the host for a URL that reaches the hub from this machine, also if the hub listens on all addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - a name
 
 
 def take_lease(unit: UnitOfWork) -> Lease:
     """
-    Take or renew the right to act.
+    Take or renew the lease of the database, which allows only one hub to change data.
 
     Raises:
-        Fenced: Somebody else acts now.
+        Fenced: Another hub holds the lease.
     """
 
     def acquire(tx: Transaction) -> Lease | None:
@@ -89,12 +89,15 @@ def take_lease(unit: UnitOfWork) -> Lease:
 
     lease = unit.write(acquire)
     if lease is None:
-        raise Fenced("Another hub acts on this database.", remedy="Stop it, or wait until its lease expires.")
+        raise Fenced(
+            "Another hub uses this database.",
+            remedy=f"Stop the other hub, or wait {_LEASE_FOR.total_seconds():.0f} s until its lease expires.",
+        )
     return lease
 
 
 def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]:
-    """Everything a hub does by itself."""
+    """Give the background jobs of a hub."""
     rooms, stores = live.rooms, live.rooms.stores
     relay = OutboxRelay(rooms.unit, live.workflows)
 
@@ -134,7 +137,7 @@ def _listening(settings: HubSettings) -> Iterator[socket.socket]:
         listener.close()
         raise PortInUse(
             f"The hub cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-            remedy="Stop what listens there, or choose another with --port (mendel up: --hub-port).",
+            remedy="Stop the program that listens there, or choose another port with --port (mendel up: --hub-port).",
         ) from error
     with listener:
         yield listener
@@ -146,7 +149,7 @@ def _stop(server: uvicorn.Server) -> None:
 
 @contextmanager
 def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Stop on SIGTERM and SIGINT; the server raises them again once it has stopped, when leaving is under way."""
+    """Stop *server* on SIGTERM and SIGINT; uvicorn raises the signal again after it has stopped."""
 
     def on_signal(_: int, __: FrameType | None) -> None:
         _stop(server)

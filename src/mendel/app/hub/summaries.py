@@ -1,4 +1,4 @@
-"""Rows of the log to profiles: each version's rows against its own reference, one profile per grain of time."""
+"""Compute profiles of logged rows against the drift reference of their version, one profile per time window."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FEATURE = "feature."
 
 class Summaries:
     """
-    Makes the profiles of rows, as the shipper and the log ask for them.
+    Computes the profiles of logged rows.
 
-    The grain is the policy's ``every`` as it stands when the rows are summarised: windows are sums of whole grains.
-    Shadow and failed rows are in none, and rows of a version without a reference neither.
+    The length of a profile's time window is ``monitoring.every`` of the model's policy at the time of the call. Rows of
+    shadow predictions, failed predictions, and versions without a drift reference are left out.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -36,7 +36,7 @@ class Summaries:
         self._mutex = threading.Lock()
 
     def __call__(self, model: ModelName, version: int, table: Table) -> Sequence[ProfileRow]:
-        """The profiles of *table*, rows of one version."""
+        """Compute the profiles of *table*, whose rows all belong to *version*; empty without a drift reference."""
         reference = self._reference(VersionRef(model, version))
         rows = _answered(table)
         if reference is None or not len(rows):
@@ -67,7 +67,7 @@ class Summaries:
     def _read(self, ref: VersionRef) -> Reference | None:
         try:
             return reference_of(self._registry.versions.tree(ref))
-        except NotFound:  # rows of a version that this registry never had: logged elsewhere
+        except NotFound:  # the rows belong to a version of another registry
             return None
 
 
@@ -84,7 +84,7 @@ def _grains(event_times: NDArray[np.int64], every: timedelta) -> NDArray[np.int6
 
 
 def _named_as_in(reference: Reference, rows: Table) -> Table:
-    """Features under their own names, answers under those of the log; what the log lacks stays away."""
+    """Rename the columns of *rows* to the names in *reference*; drop columns that the reference does not have."""
     found = {feature.name: feature.name if feature.output else _logged(feature.name) for feature in reference.features}
     return Table({name: rows[column] for name, column in found.items() if column in rows})
 

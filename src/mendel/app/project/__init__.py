@@ -1,1 +1,1 @@
-"""Commands on a project's files: training, scaffolding, registering artefacts, schema."""
+"""The commands that work on a project: train, create files, register artefacts, print the schema."""

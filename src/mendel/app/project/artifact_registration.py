@@ -1,4 +1,4 @@
-"""Registering what lies in a directory, and recording the image that delivers a version."""
+"""Register the artefact in a directory as a version, and record the image that contains a version."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ from mendel.values.directory_trees import tree_digest
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRequest:
     """
-    What to register.
+    The arguments of ``mendel register``.
 
     Attributes:
-        tree: The directory with the ``MLmodel``.
-        name: Of the model; by default the classifier that the artefact belongs to.
-        image: A reference, where the version is delivered in an image.
-        task: By default what the artefact says.
-        path: The project, for the artefact of a classifier and for its images.
+        tree: The directory of the artefact, with a file ``MLmodel``.
+        name: The name of the model; None uses the classifier that the artefact names.
+        image: The reference of the image that contains the version; None without an image.
+        data: A directory of files to store with the version; None without such files.
+        task: The task of the model; None uses the task in the artefact.
+        flavor: The flavour that loads the artefact; None uses the first known flavour of the artefact.
+        release: The release tag of the version; None uses the release at HEAD for a classifier, else no release.
+        idempotency_key: Registering the same content twice with one key makes one version.
+        path: The directory of the project; None uses the project that contains the working directory.
     """
 
     tree: Path
@@ -44,7 +48,12 @@ class ArtifactRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredArtifact:
-    """The version; ``image_seen`` is False when its image was known by digest alone, None without an image."""
+    """
+    The registered version.
+
+    ``image_seen`` is True when the contents of the image were checked, False when only its digest was known, and None
+    without an image.
+    """
 
     version: VersionRecord
     image_seen: bool | None = None
@@ -54,15 +63,20 @@ def register_artifact(request: ArtifactRequest, client: Client) -> RegisteredArt
     """
     Register a directory as one new version.
 
-    The artefact of a project's classifier belongs to the release at HEAD of the project, whose code it is served with.
+    The artefact of a project's classifier gets the release at HEAD of the project, because servers load the artefact
+    with the code of that release.
 
     Raises:
-        InvalidInput: The directory is no artefact, or does not say its task or flavour.
-        ImageNotFound: There is no such image.
-        Conflict: The image is of another release or holds another artefact; or HEAD is on no release.
+        NotFound: The directory does not exist.
+        InvalidInput: The directory is not an artefact, or the artefact does not state its task or flavour.
+        ImageNotFound: The image does not exist.
+        Conflict: The image has another release or contains another artefact; or HEAD is not a release.
     """
     if not request.tree.is_dir():
-        raise NotFound(f"There is no directory {request.tree}.", remedy="Give a directory with an MLmodel, or NAME@N.")
+        raise NotFound(
+            f"The directory {request.tree} does not exist.",
+            remedy="Give a directory with a file MLmodel, or a version as NAME@N.",
+        )
     told = read_descriptor(request.tree)
     delivery = None if request.image is None else find_image(request.image, path=request.path)
     if delivery is not None:
@@ -84,11 +98,11 @@ def register_artifact(request: ArtifactRequest, client: Client) -> RegisteredArt
 
 def record_image(ref: VersionRef, image: str, client: Client, *, path: Path | None = None) -> RegisteredArtifact:
     """
-    Record the image that delivers a version that is registered already.
+    Record the image that contains a registered version.
 
     Raises:
-        VersionNotFound, ImageNotFound: There is no such version or image.
-        Conflict: The image is of another release or holds another artefact.
+        VersionNotFound, ImageNotFound: The version or the image does not exist.
+        Conflict: The image has another release or contains another artefact.
     """
     record = client.version(ref)
     delivery = find_image(image, path=path)
@@ -101,7 +115,9 @@ def _of_project(registration: Registration, request: ArtifactRequest, name: str)
     classifier = chosen_classifier(project, name)
     tag, commit = release_at_head(project, classifier.name)
     if registration.release_tag not in {None, tag}:
-        raise InvalidInput(f"HEAD is {tag}, not {registration.release_tag}.", remedy="Leave --release out.")
+        raise InvalidInput(
+            f"HEAD of the project is release {tag}, not {registration.release_tag}.", remedy="Leave --release out."
+        )
     tracked = GitPrograms().tracked(project.root)
     return replace(
         registration,
@@ -122,13 +138,13 @@ def _flavor(told: Descriptor) -> str:
         if flavor in told.flavors:
             return flavor
     raise InvalidInput(
-        f"Servers load no flavour of {', '.join(told.flavors)}.",
-        remedy=f"Give an artefact that has the flavour {' or '.join(known)}.",
+        f"The artefact has the flavours {', '.join(told.flavors)}, and servers can load none of them.",
+        remedy=f"Give an artefact with the flavour {' or '.join(known)}.",
     )
 
 
 def _missing(what: str, option: str) -> str:
-    raise InvalidInput(f"The artefact does not say its {what}.", remedy=f"Give {option}.")
+    raise InvalidInput(f"The artefact does not state its {what}.", remedy=f"Give {option}.")
 
 
 def _seen(delivery: Delivery | None) -> bool | None:

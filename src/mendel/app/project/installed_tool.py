@@ -1,4 +1,4 @@
-"""This tool and the git on this machine, as the command line uses them."""
+"""The version and the commit of the installed Mendel."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from mendel.projects import ToolBuild, tool_build
 
 
 def this_tool() -> ToolBuild:
-    """The installed Mendel."""
+    """Give the version, commit and origin of the installed Mendel."""
     return tool_build(GitPrograms())

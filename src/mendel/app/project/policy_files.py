@@ -1,4 +1,4 @@
-"""Policy files: YAML, read whole or refused."""
+"""Read and check policy files in YAML."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["checked_policy", "read_policy_file"]
 
 def read_policy_file(path: Path) -> dict[str, Any]:
     """
-    The policy that *path* holds.
+    Read the policy in the file *path*.
 
     Raises:
-        InvalidPolicy: Not YAML, or a key or value that no room understands.
+        InvalidPolicy: The file is not YAML, a section or key is unknown, or a value is invalid.
     """
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidPolicy(f"{path} is not YAML: {error}.") from error
+        raise InvalidPolicy(f"The policy file {path} is not YAML: {error}.") from error
     return checked_policy(body or {}, at=str(path))

@@ -1,4 +1,4 @@
-"""The policy sections of project files, as the rooms that act on them read them; and the schema of the whole."""
+"""Check the policy sections of mlserver.yaml, and build the JSON Schema of mlserver.yaml."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FAULT = re.compile(r"`(?:key in )?\$\.?([^`]*)`")
 
 
 def mlserver_schema() -> dict[str, Any]:
-    """The whole JSON Schema of ``mlserver.yaml``."""
+    """Give the JSON Schema of ``mlserver.yaml``, including its policy sections."""
     return project_schema(POLICIES)
 
 
 def require_policies(project: Project) -> None:
     """
-    Let every room read its section of every classifier.
+    Check the policy sections of every classifier of *project*.
 
     Raises:
-        InvalidProject: A key or value that the room does not understand; with its line.
+        InvalidProject: A key is unknown or a value is invalid; the error names the line in mlserver.yaml.
     """
     for classifier in project.classifiers:
         for section in POLICIES:
@@ -44,7 +44,11 @@ def _read(classifier: Classifier, section: str) -> None:
 
 
 def _located(document: YamlDocument, section: Place, error: InvalidPolicy) -> InvalidProject:
-    """The error at the nearest line that its sentence tells: ``section.key: unknown key 'x'``, or a path in it."""
+    """
+    Convert *error* to an error with a line number in mlserver.yaml.
+
+    The line is found from the key that the message names, as in ``section.key: unknown key 'x'``.
+    """
     at, _, said = error.message.partition(": ")
     named = [found.group(1) for pattern in (_UNKNOWN, _FAULT) if (found := pattern.search(said))]
     inner = [part for text in (at, *named) for part in re.findall(r"[^.\[\]]+", text)]

@@ -1,4 +1,4 @@
-"""Writing the files of a new project: all of them or none, and nothing over what is there."""
+"""Write the files of a new project: either all files or none, without overwriting existing files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ _CI_FILES = {"github": GITHUB_FILE, "gitlab": GITLAB_FILE}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a project stands or will: its directory, its repository's root and what the repository is called."""
+    """
+    The location of a project.
+
+    ``root`` is the project's directory, ``top`` the root of its git repository, ``directory`` the path of ``root``
+    below ``top`` (empty if they are equal), and ``repository`` the name of the repository.
+    """
 
     root: Path
     top: Path
@@ -43,7 +48,13 @@ class Place:
 
     @classmethod
     def of(cls, root: Path, project: Project | None = None) -> Place:
-        """The place of *project*, or of one to be at *root*; outside of a repository its own directory is the root."""
+        """
+        Find the location of the project at *root*, which need not exist yet.
+
+        Args:
+            project: The project at *root*; None for a project that is not created yet. Outside a git repository, *root*
+                counts as the root of the repository.
+        """
         tree = _work_tree(root)
         if tree is None:
             name = root.resolve().name if project is None else repository_name(project, None)
@@ -54,7 +65,7 @@ class Place:
 
 
 def _work_tree(root: Path) -> WorkTree | None:
-    """The checkout around *root* or, before it is made, around what it will be made in; without git there is none."""
+    """Give the git working tree that contains *root* or its nearest existing parent; None without git or repository."""
     there = next(place for place in (root, *root.parents) if place.is_dir())
     try:
         tree = GitPrograms().work_tree(there)
@@ -68,22 +79,25 @@ def _work_tree(root: Path) -> WorkTree | None:
 
 def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: ToolBuild, url: str | None) -> NewFile:
     """
-    The workflow for *kind* (github, gitlab), relative to the repository's root.
+    Build the CI workflow file for *kind* (``github`` or ``gitlab``), with its path below the repository's root.
+
+    Args:
+        url: The URL from which the workflow installs Mendel; None uses the origin of the installed Mendel.
 
     Raises:
-        InvalidValue: Nobody knows where the tool is installed from, or the address holds credentials, or the configured
-            registry lacks something.
+        InvalidValue: The URL is unknown or contains credentials, or the registry in *deployment* is incomplete.
     """
     source = url or tool.url
     if source is None:
         raise InvalidValue(
-            "It is not known from which repository this tool can be installed.", remedy="Name it: --tool-url URL."
+            "The repository from which the workflow can install Mendel is unknown.",
+            remedy="Name the repository with --tool-url URL.",
         )
     if holds_credentials(source):
         raise InvalidValue(
-            f"The address of the tool holds a user or a password, and a workflow is read by many: "
+            f"The URL from which the workflow would install Mendel contains a user name or a password: "
             f"{without_credentials(source)}.",
-            remedy="Name it without, and let the workflow's own settings of git log in.",
+            remedy="Give the URL without credentials, and configure git's login in the CI system.",
         )
     pipeline = CiWorkflowInputs(
         registry=deployment.registry,
@@ -97,17 +111,21 @@ def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: 
 
 def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Path, ...]:
     """
-    Write each file below its directory; looks at all of them before it writes one.
+    Write each file below its directory, after checking that none exists.
+
+    Args:
+        force: True overwrites existing files.
 
     Raises:
-        AlreadyExists: Some are there, and *force* is not given; nothing was written.
-        StoreUnavailable: The disk does not take one; those that were not there before are gone again.
+        AlreadyExists: A file exists, and *force* is False; no file was written.
+        StoreUnavailable: A file cannot be written; new files that were already written are deleted.
     """
     targets = [directory / file.path for directory, file in files]
     there = [str(target) for target in targets if os.path.lexists(target)]
     if there and not force:
         raise AlreadyExists(
-            f"Nothing was written, because there already is: {', '.join(there)}.", remedy="--force overwrites."
+            f"No file was written, because these files exist already: {', '.join(there)}.",
+            remedy="Give --force to overwrite them.",
         )
     with ExitStack() as undo:
         for target, (_, file) in zip(targets, files, strict=True):
@@ -119,5 +137,5 @@ def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Pa
 
 
 def _forget(target: Path) -> None:
-    with suppress(OSError):  # what ended the writing is told
+    with suppress(OSError):  # the error that ended the writing is raised instead
         target.unlink()

@@ -1,4 +1,4 @@
-"""`mendel train`: the release at HEAD, trained in a process of its own, judged and registered."""
+"""Train the release at HEAD in a separate process, register the version, and judge it, for `mendel train`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,17 @@ _LEAST_ROWS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest:
-    """What shall be trained; ``holdout`` is the share of rows kept out to judge it."""
+    """
+    The arguments of ``mendel train``.
+
+    Attributes:
+        data: The file with the training rows (Parquet or CSV).
+        target: The column to predict; None uses ``monitoring.target`` of mlserver.yaml.
+        holdout: The share of rows that are not trained on but used to judge the version, a fraction.
+        seed: The seed of the random split and of the training.
+        classifier: The classifier to train; None uses the only classifier.
+        path: The directory of the project; None uses the project that contains the working directory.
+    """
 
     data: Path
     target: str | None = None
@@ -53,10 +63,10 @@ class TrainingRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
     """
-    What was registered.
+    The result of a training.
 
-    ``verdict`` is that of the gates of a first deployment, or ``not judged`` where a version is in production: what
-    shall replace one is judged against it, by the retrain playbook.
+    ``verdict`` is the verdict of the gates for a first deployment. It is ``not judged`` when the model has a production
+    version, because only the retrain playbook compares versions, or when no rows were held out.
     """
 
     ref: VersionRef
@@ -70,7 +80,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """One training: who, on what, and where its files are."""
+    """The inputs of one training and the paths of its files."""
 
     request: TrainingRequest
     project: Project
@@ -97,12 +107,12 @@ class _Job:
 
 def train_release(request: TrainingRequest, client: Client, settings: Settings) -> Trained:
     """
-    Train, judge, register.
+    Train the classifier's release at HEAD, register the version, and judge a first deployment.
 
     Raises:
-        Conflict: HEAD is not on a clean release of the classifier.
-        InvalidInput: The table lacks the target, or rows.
-        RunnerError: The project's code failed; carries the end of its log.
+        Conflict: HEAD is not a release of the classifier, or files have changed since the release.
+        InvalidInput: The table lacks the target column, or has too few rows.
+        RunnerError: The project's code failed; the error contains the end of the log.
     """
     project = load_project(request.path or Path.cwd())
     classifier = chosen_classifier(project, request.classifier)
@@ -110,7 +120,9 @@ def train_release(request: TrainingRequest, client: Client, settings: Settings) 
     monitoring = from_mapping(MonitoringPolicy, classifier.monitoring, at="monitoring")
     target = request.target or monitoring.target
     if target is None:
-        raise InvalidInput("No target is known.", remedy="Give --target, or set monitoring.target in mlserver.yaml.")
+        raise InvalidInput(
+            "The target column is unknown.", remedy="Give --target, or set monitoring.target in mlserver.yaml."
+        )
     policy = checked_policy(classifier.policy, at=str(project.file))
     with tempfile.TemporaryDirectory(prefix="mendel-train-") as scratch:
         job = _Job(
@@ -150,26 +162,32 @@ def train_release(request: TrainingRequest, client: Client, settings: Settings) 
 
 def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
     """
-    The release tag at HEAD, and the full commit.
+    Give the release tag of *classifier* at HEAD, and the full commit.
 
     Raises:
-        Conflict: HEAD is on no release of *classifier*, or files changed since.
+        Conflict: HEAD is not a release of *classifier*, or files have changed since the release.
     """
     seen = read_repository_state(project, GitPrograms())
     release = seen.newest.get(classifier)
-    remedy = f"Commit, then: mendel tag patch --classifier {classifier}"
+    remedy = f"Commit the changes, then run: mendel tag patch --classifier {classifier}"
     if release is None or release.behind != 0:
-        raise Conflict(f"HEAD is on no release of {classifier}.", remedy=remedy)
+        raise Conflict(f"HEAD is not a release of classifier {classifier}.", remedy=remedy)
     if seen.work_tree is not None and seen.work_tree.changed:
-        raise Conflict(f"Files changed since {release.tag}: {', '.join(seen.work_tree.changed[:5])}.", remedy=remedy)
+        changed = ", ".join(seen.work_tree.changed[:5])
+        raise Conflict(f"Files have changed since release {release.tag}: {changed}.", remedy=remedy)
     return str(release.tag), release.commit
 
 
 def _split(table: Table, target: str, *, share: float, seed: int) -> tuple[Table, Table]:
     if target not in table:
-        raise InvalidInput(f"The table has no column {target!r}.", remedy=f"It has {', '.join(table.names)}.")
+        raise InvalidInput(
+            f"The training table has no target column {target!r}.",
+            remedy=f"Choose one of its columns: {', '.join(table.names)}.",
+        )
     if len(table) < _LEAST_ROWS:
-        raise InvalidInput(f"{len(table)} rows are too few to train on.", remedy=f"Give at least {_LEAST_ROWS}.")
+        raise InvalidInput(
+            f"The training table has only {len(table)} rows.", remedy=f"Give at least {_LEAST_ROWS} rows."
+        )
     order = np.random.default_rng(seed).permutation(len(table))
     kept = round(len(table) * share)
     return table.take(np.sort(order[kept:])), table.take(np.sort(order[:kept]))
@@ -217,7 +235,7 @@ def _registration(job: _Job, training: Table, result: TrainResult) -> Registrati
 def _judged(
     job: _Job, runner: SubprocessRunner, client: Client, *, ref: VersionRef, result: TrainResult, holdout: Table
 ) -> GateReport | None:
-    """Judge a first deployment on the rows that were kept out; without any there is nothing to judge on."""
+    """Judge a first deployment on the *holdout* rows and store the gate report; give None without holdout rows."""
     if not len(holdout):
         return None
     replayed = runner.replay(
