@@ -12,5 +12,5 @@ def utc_now() -> datetime:
 
 
 def steady_time() -> timedelta:
-    """Give the reading of a monotonic clock, which setting the machine's clock does not change; use differences only."""
+    """Give the reading of a monotonic clock, which setting the machine's clock does not change; compare readings."""
     return timedelta(seconds=time.monotonic())

@@ -38,10 +38,10 @@ def load_predictor(directory: Path, *, digest: Digest | None, project: Project |
 
 def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
     """
-    Load the predictor of the artefact in *directory*, whose content the caller trusts and *mlmodel* describes.
+    Load the predictor of the artefact in *directory* without checking its digest.
 
     Raises:
-        ModelNotLoadable: As :func:`load_predictor`.
+        ModelNotLoadable: As for :func:`load_predictor`.
     """
     flavour = flavour_of(mlmodel)
     differing = differing_libraries(flavour.describe(mlmodel).versions)

@@ -1,4 +1,4 @@
-"""Rows as CSV, which MLflow's scoring clients send."""
+"""Read rows from CSV, which MLflow's scoring clients send."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NULLS: Final = frozenset({"", "nan"})
 
 def parse_csv(body: bytes, signature: Signature | None) -> Matrix:
     """
-    Read a header line and rows. The type of a column says what its cells are; an empty cell is null.
+    Read a CSV body with a header line; cells are converted to the column types of the signature, empty cells are null.
 
-    Without a signature a cell that is a number is one, and any other is text.
+    Without a signature, a cell that looks like a number becomes a number, and any other cell becomes text.
 
     Raises:
         InvalidRequest: The body is not CSV in UTF-8, names a column twice, or a row has another number of cells.

@@ -78,7 +78,7 @@ def _packed(ids: list[Any]) -> bytes:
 
 
 def _answers(values: list[Any]) -> list[Any]:
-    """Refuse whole numbers that the prediction log cannot hold."""
+    """Raise InvalidRequest if a prediction is a whole number beyond 64 bits, which the prediction log cannot store."""
     if any(type(value) is int and abs(value) > _LARGEST for value in values):
         raise InvalidRequest("'predictions' contains a whole number beyond 64 bits.")
     return values

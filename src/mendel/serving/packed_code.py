@@ -1,4 +1,4 @@
-"""Pack the caller's own modules with an artefact, and import them where the artefact is loaded."""
+"""Store the caller's own Python modules in an artefact, and import them when the artefact is loaded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def is_packed(directory: Path, module: str) -> bool:
 @contextmanager
 def packed_code_opened(directory: Path, mlmodel: Mlmodel) -> Iterator[None]:
     """
-    While open, imports of this thread find the modules that the artefact in *directory* packs.
+    Let imports in this thread find the modules stored in the artefact in *directory* while the context is open.
 
     Every artefact has its own modules: two versions may pack different modules of one name.
 
@@ -103,7 +103,7 @@ def _files(given: Path) -> Iterator[tuple[str, Path]]:
         if leads_out or not (path.is_file() or path.is_dir()) or (path.is_symlink() and path.is_dir()):
             raise InvalidInput(
                 f"code_paths: {path} is a link that leads out of {given}, a link to a directory, or a special file.",
-                remedy="Replace it by a copy.",
+                remedy="Replace the link by a copy of its target.",
             )
         if path.is_file() and path.suffix != ".pyc":
             yield f"{root.name}/{inside.as_posix()}", path

@@ -111,10 +111,10 @@ def event_time_of(text: Any) -> datetime | None:
 
 def key_of(value: Any) -> str | None:
     """
-    Read what makes the choice of a route sticky.
+    Read the key of a request: requests with the same key go to the same version of a canary.
 
     Raises:
-        InvalidRequest: It is neither text nor a number.
+        InvalidRequest: The key is neither text nor a number.
     """
     if value is None or isinstance(value, str):
         return value
@@ -125,10 +125,10 @@ def key_of(value: Any) -> str | None:
 
 def model_name_of(value: Any) -> str | None:
     """
-    Read the name of a model, as a message gives it.
+    Check that the name of a model in a request is text.
 
     Raises:
-        InvalidRequest: It is not text.
+        InvalidRequest: The name is not text.
     """
     if value is None or isinstance(value, str):
         return value
@@ -136,7 +136,7 @@ def model_name_of(value: Any) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Give the beginning of *value* as Python writes it, for an answer to the caller who sent it."""
+    """Give the beginning of ``repr(value)``, for an error message to the caller who sent the value."""
     return _SHOWN.repr(value)
 
 

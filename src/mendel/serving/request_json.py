@@ -1,4 +1,4 @@
-"""JSON of callers: read within bounds, and refused in words that name the feature where one is at fault."""
+"""Decode JSON from callers, with a limit on its depth; errors name the feature that contains NaN or Infinity."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _decode = msgspec.json.Decoder().decode
 
 def read_json(body: bytes | str) -> Any:
     """
-    Read any JSON; NaN and infinities are none. A byte order mark before it is skipped.
+    Decode JSON; a byte order mark at the beginning is skipped.
 
     Raises:
-        InvalidRequest: The body is not JSON, or is nested deeper than 64 levels; see :func:`malformed`.
+        InvalidRequest: The body is not JSON, contains NaN or Infinity, or is nested deeper than 64 levels.
     """
     text = without_mark(body)
     try:
@@ -48,7 +48,7 @@ def check_depth(document: Any, text: bytes | str) -> None:
     Check that *document*, which was read from *text*, has at most 64 levels of lists and objects.
 
     Raises:
-        InvalidRequest: It has more. What walks over such a document later would run out of stack.
+        InvalidRequest: The document has more levels, which would overflow the stack of recursive functions.
     """
     opened = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
     if opened > MAX_DEPTH:
@@ -56,7 +56,7 @@ def check_depth(document: Any, text: bytes | str) -> None:
 
 
 def check_levels(document: Any) -> None:
-    """Check what :func:`check_depth` does, whatever the document was read from."""
+    """Check that *document*, decoded from any format, has at most 64 levels of lists and objects."""
     level = [document] if isinstance(document, _CONTAINERS) else []
     for _ in range(MAX_DEPTH):
         level = [
@@ -71,7 +71,7 @@ def check_levels(document: Any) -> None:
 
 def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
     """
-    Describe a *body* that raised *error*: a NaN or an infinity, which many clients write, by its feature's name.
+    Build the error for a *body* that is not JSON; if the body contains NaN or Infinity, the error names the feature.
 
     >>> print(malformed('{"records": [{"age": NaN}]}', ValueError("invalid character")))
     Feature 'age' is nan, not a finite number.
@@ -90,7 +90,7 @@ def malformed(body: bytes | str, error: Exception) -> InvalidRequest:
 
 
 def _floats(document: Any) -> Iterator[tuple[str | None, float]]:
-    """Every float in *document*, with the nearest key of an object above it."""
+    """Yield every float in *document* with the key of the innermost object that contains it."""
     waiting: list[tuple[str | None, Any]] = [(None, document)]
     while waiting:
         feature, node = waiting.pop()

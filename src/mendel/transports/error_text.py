@@ -1,4 +1,4 @@
-"""The text of an error as a door sends it: bounded, because it may quote what the caller sent."""
+"""Limit the length of error messages in answers, because they may quote long input of the caller."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from mendel.errors import MendelError
 
 _MOST_BYTES: Final = 2_000
-"""Percent-encoded still below the 8 KiB that gRPC clients take as trailing metadata."""
+"""The largest message in bytes; percent-encoded, it stays below the 8 KiB that gRPC clients accept as metadata."""
 
 
 def text_of(error: MendelError) -> str:

@@ -24,7 +24,7 @@ from mendel.serving.packed_code import BY_VALUE
 _INSTALLED_BELOW: Final = frozenset({"site-packages", "dist-packages"})
 _STANDARD: Final = sys.stdlib_module_names
 _REGISTERED: Final = threading.RLock()
-"""Guards cloudpickle's list of modules to pickle by value, which belongs to the whole process."""
+"""Locks cloudpickle's list of modules to pickle by value, which all threads share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def _same_minor(one: str, other: str) -> bool:
 
 
 class _UsedNames:
-    """Records, while a model is pickled, which modules its classes and functions belong to."""
+    """Records the modules of the classes and functions in a model while the model is pickled."""
 
     def __init__(self) -> None:
         self.modules: set[str] = set()

@@ -1,4 +1,4 @@
-"""Messages that are not of their method's type: refused as the caller's mistake, not as a fault of the server."""
+"""Answer gRPC messages that cannot be decoded with INVALID_ARGUMENT instead of an error of the server."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class RestApplication:
             )
 
     async def _supervised(self, request: Request, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, Response]:
-        """Give a response whatever happens: 500 for an unexpected exception, whose place the log has under its id."""
+        """Answer a request; an unexpected exception gives 500, and the log records its location and correlation id."""
         pattern = ""
         try:
             if len(headers) != len(request.headers) and (repeated := repeated_header(headers)):

@@ -1,4 +1,4 @@
-"""Bodies that callers compressed: decoded within the bound on bodies."""
+"""Decompress request bodies (gzip, deflate), with a limit on the decompressed size."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CHUNK: Final = 1 << 20
 
 def encoding_of(header: str | None) -> str | None:
     """
-    Read ``Content-Encoding``; None is a body as it is.
+    Read the header ``Content-Encoding``; None means an uncompressed body.
 
     Raises:
-        UnsupportedContent: The encoding is another than gzip and deflate, or several are stacked.
+        UnsupportedContent: The encoding is not gzip or deflate, or there are several encodings.
 
     >>> encoding_of("x-gzip"), encoding_of("identity"), encoding_of(None)
     ('gzip', None, None)
@@ -38,8 +38,8 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     Decompress *body*. Blocks for as long as that takes; call it in a thread.
 
     Raises:
-        TooLarge: It has more than *limit* bytes; no more than one piece beyond them is made.
-        InvalidRequest: It is not compressed so, or is cut off.
+        TooLarge: The decompressed body has more than *limit* bytes; the rest is not decompressed.
+        InvalidRequest: The body does not have the stated encoding, or ends too early.
     """
     parts, size = [], 0
     try:
@@ -51,12 +51,12 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
                     f"The decompressed request body has more than {limit} bytes.", remedy="Send fewer rows per request."
                 )
     except zlib.error as error:
-        raise InvalidRequest(f"The body is not {encoding}.") from error
+        raise InvalidRequest(f"The request body is not valid {encoding} data.") from error
     return b"".join(parts)
 
 
 def _deflate(body: bytes) -> zlib._Decompress:
-    """Of zlib's format as RFC 9110 says, or of the bare format that some clients send."""
+    """Decompress deflate data, either in zlib's format, as RFC 9110 defines, or raw, as some clients send them."""
     wrapped = len(body) > 1 and body[0] & 0x0F == _ZLIB_METHOD and not (body[0] << 8 | body[1]) % 31
     return zlib.decompressobj(zlib.MAX_WBITS if wrapped else _RAW_DEFLATE)
 
@@ -78,4 +78,4 @@ def _pieces(member: zlib._Decompress, compressed: bytes) -> Iterator[bytes]:
         yield piece
         compressed = member.unconsumed_tail
         if not piece and not compressed and not member.eof:
-            raise InvalidRequest("The compressed body is cut off.")
+            raise InvalidRequest("The compressed request body ends too early.")

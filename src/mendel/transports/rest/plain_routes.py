@@ -21,7 +21,7 @@ async def predict_proba(context: RestContext, request: Request) -> Response:
 
 
 async def invocations(context: RestContext, request: Request) -> Response:
-    """Predict for an MLflow scoring body, JSON or CSV; ``?model=`` names one of several models."""
+    """Predict the rows of an MLflow scoring request, JSON or CSV; ``?model=`` names the model."""
     request.model = request.query.get("model")
     if request.content_type != _CSV:
         return await _infer(context, request, proba=False)
