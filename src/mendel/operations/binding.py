@@ -13,17 +13,12 @@ from mendel.operations.operation import Operation, Parameter, Place
 from mendel.values import check_integer, check_text, from_builtins, read_json, to_json, unknown_key_message
 
 Q = TypeVar("Q")
-_PLACE_NAMES = {place: place.value for place in Place} | {Place.PATH: "path parameter", Place.QUERY: "query parameter"}
+_PLACES = {place: place.value for place in Place} | {Place.PATH: "path parameter", Place.QUERY: "query parameter"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """
-    The parts of an HTTP request.
-
-    ``path`` has the values of the path's placeholders, percent-decoded; header names are in lower case; ``texts`` and
-    ``files`` are the fields of a multipart form.
-    """
+    """The parts of an HTTP request: decoded path placeholders, headers by lower-case name, fields of a form."""
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -74,18 +69,14 @@ def read_request(operation: Operation[Q, Any], message: Message) -> Q:
         if one.wire in held[one.place]:
             given[one.name] = _value(one, held[one.place][one.wire], tolerant=operation.body.tolerant)
         elif one.default is MISSING:
-            raise InvalidValue(
-                f"The request has no {_PLACE_NAMES[one.place]} {one.wire!r}.", remedy=f"Send {one.wire!r}."
-            )
+            raise InvalidValue(f"The request has no {_PLACES[one.place]} {one.wire!r}.")
     return operation.request(**given)
 
 
 def _query(operation: Operation[Any, Any], message: Message) -> Mapping[str, Any]:
     lists = {one.wire for one in operation.at(Place.QUERY) if one.kind == tuple[str, ...]}
     if twice := next((name for name, values in message.query.items() if len(values) > 1 and name not in lists), None):
-        raise InvalidValue(
-            f"The query parameter {twice!r} is given {len(message.query[twice])} times.", remedy="Give it once."
-        )
+        raise InvalidValue(f"The query parameter {twice!r} is given {len(message.query[twice])} times; give it once.")
     return {name: values if name in lists else values[0] for name, values in message.query.items()}
 
 
@@ -124,7 +115,5 @@ def _value(one: Parameter, raw: Any, *, tolerant: bool) -> Any:
     try:
         found = from_builtins(document, kind, strict=not textual)
     except InvalidValue as error:
-        raise InvalidValue(
-            f"The {_PLACE_NAMES[one.place]} {one.wire!r} is invalid: {error.__cause__ or error}."
-        ) from error
+        raise InvalidValue(f"The {_PLACES[one.place]} {one.wire!r} is invalid: {error.__cause__ or error}.") from error
     return check_integer(found) if isinstance(found, int) else found

@@ -17,17 +17,8 @@ from mendel.values import to_builtins
 _PLACES = (Place.PATH, Place.QUERY, Place.HEADER)
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _SECURITY = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key in the header `Authorization: Bearer KEY`.",
-    },
-    "key": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-API-Key",
-        "description": "An API key in the header `X-API-Key: KEY`.",
-    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "API key in `Authorization: Bearer KEY`."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "API key in `X-API-Key: KEY`."},
 }
 
 

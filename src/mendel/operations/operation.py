@@ -30,9 +30,7 @@ class BodyKind:
     The format of a request body.
 
     Attributes:
-        max_bytes: The largest size of the body.
-        media_types: The accepted media types; Mendel's client sends the first. The value is the type of the body, or
-            None if the fields of the request describe the body.
+        media_types: The accepted types, with the class of the body or None if the request's fields describe the body.
         tolerant: When True, unknown keys are ignored, because servers with another version of Mendel may send them.
     """
 
@@ -65,12 +63,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """
-    A field of a request.
-
-    ``name`` is its name in Python, ``wire`` its name in the HTTP message, ``kind`` its type; ``default`` is ``MISSING``
-    for a required field.
-    """
+    """A field of a request; ``wire`` is its name in the HTTP message; ``default`` is ``MISSING`` if it is required."""
 
     name: str
     wire: str
@@ -86,17 +79,13 @@ class Operation(Generic[Q, R]):
 
     Attributes:
         name: The name of the operation and of the client's method, and the ``operationId`` in OpenAPI.
-        path: The path below ``/api/v1``, or below ``/`` for an operation without a scope. A placeholder in braces is a
-            field of the request.
+        path: The path below ``/api/v1``, or below ``/`` without a scope; placeholders in braces are request fields.
         scope: The scope that the caller's API key needs; None means that no key is needed.
-        request: A frozen dataclass. A field with :class:`Header` is a header, and a file is a form field. A field named
-            in the path is in the path; any other field is in the query of a GET, else in the body. The field ``body``
-            is the whole body.
+        request: A dataclass. Fields with :class:`Header` are headers, fields named in the path are in the path, files
+            are in a form, and other fields are in the query of a GET, else in the body; ``body`` is the whole body.
         response: The type of the result. None answers with 204; text and bytes are sent unchanged, other types as JSON.
-        act: The function that runs the operation.
         errors: The errors that the operation may raise besides :attr:`common_errors`.
-        ready: For a long poll: tells whether the request can be answered now. The request then has a field ``wait``,
-            the longest wait in seconds. None for other operations.
+        ready: Tells whether a long poll can be answered now; its request has a field ``wait``, in seconds.
         inline: True runs the operation on the event loop instead of in a thread.
     """
 
@@ -168,12 +157,7 @@ class Operation(Generic[Q, R]):
 def operation(
     method: str, path: str, *, scope: Scope | None, **particulars: Any
 ) -> Callable[[Callable[[Call, Q], R]], Operation[Q, R]]:
-    """
-    Make an operation of the decorated function, from its name, its annotated types and its docstring.
-
-    Args:
-        particulars: Further fields of :class:`Operation`.
-    """
+    """Make an operation from the decorated function's name, types and docstring; *particulars* are further fields."""
 
     def describe(act: Callable[[Call, Q], R]) -> Operation[Q, R]:
         _, request, response = get_type_hints(act, include_extras=True).values()

@@ -394,7 +394,7 @@ class TestClient:
         """An answer that no hub gives, as of a proxy, is HubUnavailable with the status."""
         client = hub.client()
         client._http._transport._app = plain_502
-        with pytest.raises(HubUnavailable, match=r"not a hub: it answered 502 <h1>Bad gateway</h1>"):
+        with pytest.raises(HubUnavailable, match=r"not a hub; its answer was 502 <h1>Bad gateway</h1>"):
             client.models()
 
     def test_long_answers_arrive_whole(self, hub):
