@@ -161,7 +161,7 @@ class TestKeys:
                 lambda: narrow.pause_healing(reason="x"),
                 lambda: narrow.add_key(["admin"], label="more"),
             ):
-                with pytest.raises(Forbidden, match="may not"):
+                with pytest.raises(Forbidden, match="lacks the scope"):
                     forbidden()
             if scope is Scope.READ:
                 assert narrow.version(ref) == client.version(ref)

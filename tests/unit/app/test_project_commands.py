@@ -83,7 +83,7 @@ class TestVersion:
         said = mendel("version", "--detailed")
         assert said.code == 0
         assert said.out.startswith(f"mendel {__version__}, commit ")
-        assert "holds no mlserver.yaml" in said.err
+        assert "contains no mlserver.yaml" in said.err
 
     def test_of_each_classifier(self, mendel, several, git):
         """--detailed tells version, tag, commit, branch and changes, of all classifiers or of one."""
