@@ -45,7 +45,7 @@ class RepositoryEntry:
 
 
 async def server_metadata(context: RestContext, _: Request) -> Response:
-    """Name, version and extensions of the server; ``model_repository`` only where it loads and unloads on request."""
+    """Answer with the name, version and protocol extensions of the server."""
     kernel = context.kernel
     repository = ("model_repository",) if kernel.policy.repository_control == "explicit" else ()
     extensions = ("binary_tensor_data", *repository)
@@ -58,13 +58,13 @@ async def live(_: RestContext, __: Request) -> Response:
 
 
 async def ready(context: RestContext, _: Request) -> Response:
-    """Every deployed model had served, or had failed to load here; each model then answers for itself."""
+    """Answer 200 once every deployed model has been loaded or has failed to load on this server, else 503."""
     state = context.kernel.readiness()
     return json_response({"ready": state.ready}, status=200 if state.ready else 503)
 
 
 async def model_ready(context: RestContext, request: Request) -> Response:
-    """The model, or that version of it, answers; 503 with the reason where it does not."""
+    """Answer 200 when the model, or the named version of the model, can predict; else 503 with the reason."""
     try:
         served = context.kernel.served(request.params["name"], version_number(request.params.get("version")))
     except NotReady as error:
@@ -113,7 +113,7 @@ async def repository_index(context: RestContext, _: Request) -> Response:
 
 
 async def repository_load(context: RestContext, request: Request) -> Response:
-    """Load what is desired of a model, or what lies at ``parameters.model_path``, in every process of the server."""
+    """Load a model's deployed versions, or the model at ``parameters.model_path``, in every process of the server."""
     control = context.kernel.repository_control()
     request.model = request.params["name"]
     await control.load(ModelName(request.model), path=await _model_path(context, request))
@@ -121,7 +121,7 @@ async def repository_load(context: RestContext, request: Request) -> Response:
 
 
 async def repository_unload(context: RestContext, request: Request) -> Response:
-    """Free a model's memory in every process of the server."""
+    """Unload a model in every process of the server."""
     control = context.kernel.repository_control()
     request.model = request.params["name"]
     await control.unload(ModelName(request.model))
