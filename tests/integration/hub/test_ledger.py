@@ -166,7 +166,7 @@ class TestKeys:
             if scope is Scope.READ:
                 assert narrow.version(ref) == client.version(ref)
             else:
-                with pytest.raises(Forbidden, match="may not read"):
+                with pytest.raises(Forbidden, match="lacks the scope 'read'"):
                     narrow.version(ref)
         assert client.deployment(model).generation == 0
 

@@ -270,7 +270,7 @@ class Oracle:
     [
         ({"model": Oracle()}, r"Oracle cannot be registered.*scikit-learn"),
         ({"model": LogisticRegression}, r"LogisticRegression cannot be registered"),
-        ({"flavor": "onnx"}, r"'onnx'.*its flavour is 'sklearn'"),
+        ({"flavor": "onnx"}, r"'onnx'.*Its flavour is 'sklearn'"),
     ],
 )
 def test_what_cannot_be_registered_is_said(client, baseline, changes, said):
