@@ -54,7 +54,7 @@ class BulkheadPolicy:
             remaining_seconds: The time until the call's deadline.
 
         >>> BulkheadPolicy(max_queue=2).refusal(waiting=2, expected_wait=timedelta(0), remaining_seconds=1.0).reason
-        '2 requests wait'
+        '2 requests already wait'
         """
         if waiting >= self.max_queue:
             return Rejected(retry_after=expected_wait, reason=f"{waiting} requests already wait")

@@ -30,7 +30,8 @@ def model_directory(path: str, roots: Sequence[Path]) -> Path:
             return found
     where = ", ".join(map(str, roots)) or "it is empty"
     raise Forbidden(
-        "The model path is not a directory below serving.model_roots.", remedy=f"Give a directory below it ({where})."
+        "The model path is not a directory below a root in serving.model_roots.",
+        remedy=f"Give a directory below one of the roots ({where}).",
     )
 
 
