@@ -106,6 +106,8 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ModelFailed("The model answered a whole number that does not fit in 64 bits.")
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, list | tuple):

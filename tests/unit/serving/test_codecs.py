@@ -175,6 +175,13 @@ def test_numbers_beside_truth_values_stay_one_matrix_and_two_kinds():
     assert holes.table()["ok"].tolist() == [True, None]
 
 
+@pytest.mark.parametrize("answer", [2**64, -(2**63) - 1, [1, 2**80]])
+def test_a_whole_number_beyond_64_bits_is_the_models_fault(answer):
+    """What no door can carry is refused as an answer of the model."""
+    with pytest.raises(ModelFailed, match="64 bits"):
+        per_row([answer], 1)
+
+
 def test_the_bound_on_rows_holds():
     """One row more than the bound is TooLarge."""
     narrow = codec(("a", ColumnType.DOUBLE, True), max_rows=2)
