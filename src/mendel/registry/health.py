@@ -44,7 +44,7 @@ class HealthReport:
 
 
 def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:
-    """Compute from *snapshots* the means that decide the health."""
+    """Average the error rate, the p95 latency and the out-of-distribution rate over *snapshots*."""
     return HealthMetrics(
         avg_error_rate=_value(snapshots, "error_rate"),
         avg_latency_p95_ms=_value(snapshots, "latency_p95_ms"),

@@ -192,8 +192,8 @@ def require_same_release(image: VersionImage | None, release_tag: str | None) ->
     known = None if image is None else image.release_tag
     if image is not None and None not in {known, release_tag} and known != release_tag:
         raise Conflict(
-            f"The image {image.reference} belongs to the release {known}, but the version belongs to {release_tag}.",
-            remedy="Give an image of the version's release, or register a version of the image's release.",
+            f"The image {image.reference} is of release {known}, but the model version is of release {release_tag}.",
+            remedy=f"Give an image of release {release_tag}.",
         )
 
 

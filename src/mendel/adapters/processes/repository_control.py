@@ -80,8 +80,8 @@ class RepositoryRequests:
 
     Args:
         roots: The directories below which models may be loaded by path.
-        workers: Gives every running worker.
-        tell: Tells all workers the desired state anew.
+        workers: A function that returns all running workers.
+        tell: A function that sends the current desired state of the server to all workers again.
     """
 
     def __init__(

@@ -129,7 +129,7 @@ def list_images(*, classifier: Built = None, path: ProjectPath = None) -> Result
     """
     List this project's images.
 
-    The list holds images in the project's own layout, and images in docker and podman if those answer.
+    The list holds the images in the OCI layout directory of the project, and the images in docker and podman.
     """
     from mendel.app.images.image_list import project_images  # noqa: PLC0415 - help must be quick
 
@@ -225,7 +225,7 @@ def run(
 @ended_tidily()
 def verify(
     image: Annotated[
-        str, argument("IMAGE", "Image reference or digest, in the project's own layout or in a registry.")
+        str, argument("IMAGE", "Reference or digest of an image that was built here or is in a registry.")
     ],
     *,
     rebuild: Annotated[

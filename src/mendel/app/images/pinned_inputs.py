@@ -42,7 +42,8 @@ def environment_for(
     Read the pins of *source* from its lock, or make new ones.
 
     Raises:
-        StaleLock: The lock does not match the project, or this Mendel would build other bytes from it.
+        StaleLock: The lock does not match the project, or the installed version of Mendel would build an image with
+            other bytes from the lock than the version that wrote the lock.
         Conflict: A release without a lock was made with another Mendel than the installed one, and *force* is off.
         BuildRefused: The project has no lock, and its requirements cannot be pinned.
     """

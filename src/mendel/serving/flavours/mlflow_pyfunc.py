@@ -26,7 +26,7 @@ _EXTRA: Final = "pyfunc"
 
 
 class PyfuncFlavour:
-    """Writes a ``mlflow.pyfunc.PythonModel``; reads every artefact that MLflow can load, with MLflow."""
+    """Writes objects of type ``mlflow.pyfunc.PythonModel``; uses MLflow to load any artefact that MLflow supports."""
 
     name = PYTHON_FUNCTION
 
