@@ -99,7 +99,7 @@ def test_a_directory_of_a_newer_schema_is_refused(empty):
         database.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     database.close()
     for command in ("models", "hub", "up"):
-        assert "schema 99" in empty.refused(command)
+        assert "schema version 99" in empty.refused(command)
     with sqlite3.connect(empty.data.database) as database:
         found = database.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()
     database.close()

@@ -244,7 +244,7 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         ("function", "says"),
-        [("fail", "no such luck"), ("absent", "no function 'absent'"), ("nothing", "has no predict")],
+        [("fail", "no such luck"), ("absent", "no function 'absent'"), ("nothing", "has no method predict")],
     )
     def test_what_went_wrong_is_told(self, lab, function, says):
         """An error of the project, a wrong name and a function without a model end the job; the log says the same."""

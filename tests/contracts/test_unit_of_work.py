@@ -380,7 +380,7 @@ class TestLeases:
         """Who gave its lease back changes nothing under it."""
         lease = acquire(unit, "a", EPOCH)
         unit.write(lambda tx: tx.store(Leases).release(lease))
-        with pytest.raises(Fenced, match="nobody"):
+        with pytest.raises(Fenced, match="no process holds the lease"):
             unit.fenced(lease).write(lambda tx: tx.append(happened("e1")))
 
     def test_takeovers_race_with_writers(self, unit):

@@ -188,7 +188,7 @@ async def test_validation_holds_answers_to_one_per_row(open_project, everywhere)
 async def test_validation_holds_probabilities_to_one_per_class(open_project, everywhere):
     """Three probabilities for two classes are the model's fault; so are rows of different lengths, validated or not."""
     odd = PROBA.replace("column_stack([1 - p, p])", "column_stack([1 - p, p, p])")
-    assert "of 2 classes" in (await everywhere(await open_project(odd), ROWS, proba=True)).message
+    assert "the model has 2 classes" in (await everywhere(await open_project(odd), ROWS, proba=True)).message
     world = await open_project(odd, "api: {response_validation: false}")
     assert len((await everywhere(world, ROWS, proba=True)).body["probabilities"][0]) == 3
     ragged = PROBA.replace("return np.column_stack([1 - p, p])", "return [[1.0], [0.5, 0.5]]")

@@ -101,7 +101,7 @@ class TestPromoting:
         assert caught.value.reasons == (
             f"Policy compliance of {model}@1 is not approved.",
             f"The bias check of {model}@1 is not approved.",
-            f"{model}@1 has no gate report.",
+            f"The version {model}@1 has no gate report.",
         )
         assert f"mendel approve {model}@1" in caught.value.remedy
         assert client.deployment(model).generation == 0

@@ -181,7 +181,7 @@ def test_what_is_not_there_is_said(docker_registry: Any, layout: Layout) -> None
     """A name or a platform that the registry lacks is an ImageNotFound that names it."""
     with docker_registry.client() as registries:
         reference = ImageReference.parse(f"{docker_registry.host}/a/b:v9")
-        with pytest.raises(ImageNotFound, match="no a/b under v9"):
+        with pytest.raises(ImageNotFound, match="no image a/b with tag or digest v9"):
             pull(registries, reference, AMD, layout, on_progress=ignore_progress)
 
 

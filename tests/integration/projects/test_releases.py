@@ -133,7 +133,7 @@ def test_foreign_and_lightweight_tags_are_no_releases(checkout):
     checkout.git("tag", "sentiment-v0.0.1-mlserver-762e7f2")
     checkout.git("tag", "-a", "-m", "a tree", "tree-v0.0.1-mlserver-762e7f2", "HEAD^{tree}")
     assert states(checkout)["sentiment"] is ReleaseState.NO_TAGS
-    assert reasons(checkout) == ("the tag sentiment-v0.0.1-mlserver-762e7f2 exists already",)
+    assert reasons(checkout) == ("the git tag sentiment-v0.0.1-mlserver-762e7f2 already exists",)
 
 
 def test_detached_head_is_a_place_like_any(checkout):

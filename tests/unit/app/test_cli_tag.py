@@ -150,7 +150,7 @@ class TestTagging:
         said = mendel("tag", "patch", "--path", several.path)
         assert said.code == 1
         assert said.err.splitlines() == [
-            "error: The project has 2 classifiers: sentiment, sentiment-vip.",
+            "error: The project has 2 classifiers, and none was named: sentiment, sentiment-vip.",
             "  Name a classifier with --classifier.",
         ]
         assert several.tags == []

@@ -257,9 +257,9 @@ def undeploy(
     directory: Directory = None,
 ) -> Result:
     """
-    Take the production version of a model out of production; the model then serves nothing.
+    Take a model out of production.
 
-    The version moves to sandbox, whether or not a server could ever load it.
+    The model then serves nothing. Its production version moves to sandbox, whether or not a server could ever load it.
     """
     with hub(directory) as client:
         deployment = client.undeploy(model, reason=reason, deprecate=deprecate, generation=generation)

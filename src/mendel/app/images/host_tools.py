@@ -28,7 +28,13 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
 }
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "build": ("deflate", "packaging", "pip"),
+    "catboost": ("catboost",),
     "hub": ("sqlalchemy", "dbos", "mlflow"),
+    "lightgbm": ("lightgbm",),
+    "onnx": ("onnxruntime",),
+    "pyfunc": ("mlflow", "pandas"),
+    "pytorch": ("torch",),
+    "xgboost": ("xgboost",),
 }
 
 
