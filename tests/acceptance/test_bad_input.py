@@ -185,7 +185,7 @@ def stats(installation):
 def test_a_version_that_cannot_be_loaded_changes_nothing_for_users(live, tmp_path):
     """When a promoted version cannot be loaded, the old one answers everything, an incident opens, and it returns."""
     live.write_version(tmp_path / "broken", 3)
-    (tmp_path / "broken" / "model.joblib").write_bytes(b"no pickle at all")
+    (tmp_path / "broken" / "model.pkl").write_bytes(b"no pickle at all")
     policy = tmp_path / "policy.yaml"
     policy.write_text(json.dumps(CONVERGE))
     live.ok("policy", "set", MODEL, str(policy))
@@ -220,7 +220,7 @@ def test_the_control_plane_never_unpickles(live, tmp_path):
     """A poisoned pickle that is registered, promoted, mirrored and monitored runs in workers, never in the hub."""
     witness = tmp_path / "witness"
     live.write_version(tmp_path / "poisoned", 4)
-    joblib.dump(Poison(witness), tmp_path / "poisoned" / "model.joblib")
+    joblib.dump(Poison(witness), tmp_path / "poisoned" / "model.pkl")
     with live.client() as client, live.doors() as doors:
         poisoned = live.register(client, tmp_path / "poisoned")
         live.ok("promote", f"{MODEL}@{poisoned}")
