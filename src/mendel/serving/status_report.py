@@ -22,7 +22,7 @@ def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSin
     Ready from the moment on in which each deployed model had either served or failed to load here.
 
     A model that cannot be loaded, a promotion that does not load, or a log that takes nothing degrades the server; it
-    does not make the server unready. A server on which none of the deployed models serves is ``unavailable``.
+    does not make the server unready.
     """
     if state != "serving":
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
@@ -32,8 +32,6 @@ def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSin
     checks = tuple(_model_check(name, deployments) for name in sorted(known))
     if deployments.starting() is not None:
         return Readiness(state="starting", checks=checks)
-    if checks and not any(check.passed for check in checks):
-        return Readiness(state="unavailable", checks=checks)
     lagging = any(report.error is not None for report in deployments.convergence.values())
     sound = all(check.passed for check in checks) and not lagging and not _log_trouble(sink)
     return Readiness(state="ready" if sound else "degraded", checks=checks)

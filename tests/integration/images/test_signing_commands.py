@@ -26,7 +26,7 @@ def model(tmp_path):
 def test_from_key_to_refusal(mendel, model):
     """A key is made, a model signed and verified; once changed, the refusal names the file and exits with 1."""
     assert "private key, not encrypted" in mendel("signing-key", "new", "k").stdout
-    assert "signs 1 files" in mendel("sign", "model", "bert", "--key", "k").stdout
+    assert "signature of 1 files" in mendel("sign", "model", "bert", "--key", "k").stdout
     verified = mendel("verify-model", "bert", "--key", "k.pub", "--json")
     assert json.loads(verified.stdout)["files"] == ["model.joblib"]
     (model / "model.joblib").write_text("poison")

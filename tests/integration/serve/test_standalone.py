@@ -162,11 +162,11 @@ def test_a_taken_rest_port_of_the_project_is_an_error(alone, project):
 
 
 def test_a_predictor_that_cannot_be_built_is_not_ready_and_alive(alone, project, check_alive):
-    """Health is 503 with the predictor's own words, the process lives, and SIGTERM ends it with 0."""
+    """The model is not ready, in the predictor's own words; the process lives, and SIGTERM ends it with 0."""
     write(project, "server: {host: 127.0.0.1}", kind="Broken")
     server = alone()
     server.until(server.address)
-    status, told = server.until(lambda: try_health(server, "weights"))
+    status, told = server.until(lambda: try_model(server, "sum", "weights"))
     assert status == 503
     assert "Building classifier 'sum' failed with RuntimeError: the weights are gone" in str(told)
     assert server.ask("POST", "/predict", ROWS)[0] == 503
@@ -294,7 +294,7 @@ def test_a_changed_version_is_not_served(alone, tmp_path, carried):
     (carried / "artifact" / "MLmodel").write_text("flavors: {}")
     server = alone("--artifact", str(carried), cwd=tmp_path)
     server.until(server.address)
-    assert "digest" in str(server.until(lambda: try_health(server, "digest")))
+    assert server.until(lambda: try_model(server, "credit", "digest"))[0] == 503
 
 
 def test_a_version_directory_reads_as_it_was_written(tmp_path, carried):
@@ -364,8 +364,18 @@ def ask_zmq(port, data):
 
 
 def try_health(server, part):
+    """What /health says once *part* is in it."""
+    return _tried(server, "/health", part)
+
+
+def try_model(server, model, part):
+    """What the readiness of a model says once *part* is in it."""
+    return _tried(server, f"/v2/models/{model}/ready", part)
+
+
+def _tried(server, path, part):
     try:
-        status, told = server.ask("GET", "/health", timeout=2)
+        status, told = server.ask("GET", path, timeout=2)
     except (OSError, http.client.HTTPException):
         return None
     return (status, told) if part in str(told) else None
