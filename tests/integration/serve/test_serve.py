@@ -256,6 +256,7 @@ def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp
     for thread in threads:
         thread.start()
     server.until(lambda: server.active() == 6)
+    server.until(lambda: [line.version_serving for line in hub.reports[-1].convergence] == [1])
     server.process.send_signal(signal.SIGTERM)
     server.until(server.closed)
     server.until(lambda: hub.reports[-1].leaving)
