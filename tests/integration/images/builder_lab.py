@@ -123,7 +123,9 @@ class Lab:
 
     def plan(self, code: str, *, artifacts: tuple[str, ...] = (), class_name: str = "Model") -> ImagePlan:
         (self.room / "project").mkdir(exist_ok=True, parents=True)
-        (self.room / "project" / "model.py").write_text(code, encoding="utf-8")
+        model = self.room / "project" / "model.py"
+        if not model.exists() or model.read_text(encoding="utf-8") != code:  # another build may be reading it
+            model.write_text(code, encoding="utf-8")
         wheels = self.room / "wheels"
         return ImagePlan(
             classifier="credit",
