@@ -6,20 +6,24 @@ import http.client
 import socket
 from contextlib import closing
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mendel.errors import PortInUse
 
 _ANSWER_SECONDS = 2.0
 
 
-def is_ready(url: str) -> bool:
-    """Whether the server at *url* reports on ``/health`` that it is ready."""
+def is_ready(url: str, model: str = "") -> bool:
+    """
+    Tell whether the server at *url* says that *model* is ready; without a model, that the server is.
+
+    A server is ready also when its models cannot be loaded.
+    """
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_SECONDS)
     with closing(connection):
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", f"/v2/models/{quote(model)}/ready" if model else "/health")
             return connection.getresponse().status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False

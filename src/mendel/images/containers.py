@@ -36,6 +36,7 @@ class RunRequest:
         environment: Variables for the container; they override those of :func:`container_environment`.
         volumes: ``source:target`` or ``source:target:ro``, as the engine reads them.
         digest, tag: The image's digest and release tag, which the server reports in its answers; may be empty.
+        model: The model that must be ready; empty waits for the server alone.
         ready_within: How long the server may take to become ready.
     """
 
@@ -49,6 +50,7 @@ class RunRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     digest: Digest | None = None
     tag: str = ""
+    model: str = ""
     ready_within: timedelta = timedelta(seconds=60)
 
     def __post_init__(self) -> None:

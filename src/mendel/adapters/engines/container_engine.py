@@ -195,7 +195,7 @@ class EngineProgram(ContainerRunner):
         deadline = time.monotonic() + request.ready_within.total_seconds()
         looks = 0
         while time.monotonic() < deadline:
-            ready, looks = is_ready(request.url), looks + 1
+            ready, looks = is_ready(request.url, request.model), looks + 1
             if (ready or looks % _LOOKS_AT_STATE == 0) and not self.is_running(request.name):
                 raise self._not_ready(request, "ended before it was ready")
             if ready:

@@ -184,7 +184,7 @@ class MemoryContainerRunner(ContainerRunner):
         while time.monotonic() < deadline:
             if not started.runs:
                 raise self._not_ready(request, started, "ended before it was ready")
-            if is_ready(request.url):
+            if is_ready(request.url, request.model):
                 return
             time.sleep(_LOOK_SECONDS)
         raise self._not_ready(request, started, f"was not ready within {request.ready_within.total_seconds():g} s")

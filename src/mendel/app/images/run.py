@@ -80,6 +80,7 @@ def run(request: RunImageRequest, *, on_progress: OnProgress = ignore_progress) 
         labels={CLASSIFIER: classifier.name},
         digest=image.digest,
         tag=image.labels.get(RELEASE, ""),
+        model=str(classifier.name),
     )
     return Running(container=runner.run(container), image=image, runner=runner)
 
