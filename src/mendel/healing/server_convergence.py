@@ -58,7 +58,7 @@ def convergence_of(deployment: Deployment, availability: Availability) -> Deploy
     """
     reporting = availability.reporting
     failed = [line for _, line in reporting if has_failed(line, deployment)]
-    loading = [line for _, line in reporting if _is_loading(line, deployment)]
+    undecided = [line for _, line in reporting if not _has_received(line, deployment) or _is_loading(line, deployment)]
     serving = sum(line.generation_serving >= deployment.generation for _, line in reporting)
     return DeploymentConvergence(
         generation=deployment.generation,
@@ -67,7 +67,7 @@ def convergence_of(deployment: Deployment, availability: Availability) -> Deploy
         failures=tuple(
             f"{server.name}: {load_error(line)}" for server, line in reporting if has_failed(line, deployment)
         ),
-        version_failed=any(line.version_at_fault for line in failed) and not serving and not loading,
+        version_failed=any(line.version_at_fault for line in failed) and not serving and not undecided,
         elsewhere=tuple(
             f"{server.name}: {word}"
             for word, held in (
@@ -95,9 +95,12 @@ def load_error(line: ModelConvergence) -> str:
     return line.error or "the version could not be loaded"
 
 
+def _has_received(line: ModelConvergence, deployment: Deployment) -> bool:
+    return line.generation_desired >= deployment.generation
+
+
 def _is_loading(line: ModelConvergence, deployment: Deployment) -> bool:
-    received = line.generation_desired >= deployment.generation
-    return received and line.generation_serving < deployment.generation and line.error is None
+    return _has_received(line, deployment) and line.generation_serving < deployment.generation and line.error is None
 
 
 _SHOWN = 3

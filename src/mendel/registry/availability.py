@@ -42,8 +42,14 @@ class Availability:
 
     @property
     def all_silent(self) -> bool:
-        """Whether servers have the model, but none of them reports and none of them is unknown."""
-        return bool(self.silent) and not self.reporting and not self.unknown
+        """
+        Whether servers have the model, but none of them reports and none of them is unknown.
+
+        A server that was silent before another server was stopped is an old one, and no outage.
+        """
+        stopped = max((server.received_at for server, _ in self.stopped), default=None)
+        silent = [server for server, _ in self.silent if stopped is None or server.received_at > stopped]
+        return bool(silent) and not self.reporting and not self.unknown
 
     @property
     def served(self) -> bool:

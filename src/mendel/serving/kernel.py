@@ -210,6 +210,8 @@ class Kernel:
             scope: None when the route needs no key.
             remedy: The advice for a caller without a key: how to send a key over this protocol.
         """
+        if credential is not None and scope is not None and self._deployments.revision is None:
+            raise NotReady("The server is starting and does not know the API keys yet.", retry_after=_SOON)
         authorize(self._keys, credential, scope, remedy=remedy)
 
     async def infer(self, call: InferenceCall) -> InferenceAnswer:

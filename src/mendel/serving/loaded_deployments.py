@@ -259,7 +259,8 @@ class LoadedDeployments:
         before = resident_bytes()
         self._swap(LoadedDeployment(deployment=deployment, versions={}))
         self.convergence[model] = _report(deployment, self.table[model], _Failures())
-        await asyncio.gather(*(task for task, whose in self._retiring.items() if whose == model))
+        if retiring := [task for task, whose in self._retiring.items() if whose == model]:
+            await asyncio.wait(retiring)  # cancelling this wait must not cancel them
         await asyncio.to_thread(return_free_memory)
         after = resident_bytes()
         self._freed[model] = None if before is None or after is None else max(0, before - after)

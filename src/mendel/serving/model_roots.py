@@ -47,7 +47,10 @@ def model_from_directory(model: ModelName, directory: Path, *, generation: int, 
         flavour = flavour_of(mlmodel)
     except ModelNotLoadable as error:
         raise InvalidRequest(error.message, remedy=error.remedy) from error
-    digest = tree_digest(directory, exclude=("data",))
+    try:
+        digest = tree_digest(directory, exclude=("data",))
+    except OSError as error:
+        raise InvalidRequest(f"The model directory cannot be read: {error.strerror}.") from error
     return unregistered_model(
         model,
         digest,

@@ -20,10 +20,11 @@ from mendel.adapters.processes.worker_messages import (
 )
 from mendel.adapters.processes.worker_pool import Worker
 from mendel.durable import Clock
-from mendel.errors import AlreadyExists, MendelError, ModelNotFound, NotReady
+from mendel.errors import AlreadyExists, InvalidRequest, MendelError, ModelNotFound, NotReady
 from mendel.serving import model_directory, model_from_directory
 from mendel.values import ModelName
 
+_LONGEST_PATH: Final = 4096
 _KINDS: Final = (
     tree.AlreadyExists,
     tree.Forbidden,
@@ -47,6 +48,8 @@ class RepositoryCalls:
         self._waiting: dict[int, asyncio.Future[RepositoryResult]] = {}
 
     async def load(self, model: ModelName, *, path: str | None = None) -> None:
+        if len(path or "") > _LONGEST_PATH:
+            raise InvalidRequest(f"The model path has more than {_LONGEST_PATH} characters.")
         await self._ask(RepositoryAction.LOAD, model, path or "")
 
     async def unload(self, model: ModelName) -> int | None:

@@ -12,6 +12,8 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 _KNOWN: Final = "gzip, deflate, identity"
 _ZLIB_METHOD: Final = 8
+_MOST_MEMBERS: Final = 100
+"""What follows a member is copied, so that many empty members would cost time without bound."""
 _CHUNK: Final = 1 << 20
 
 
@@ -64,12 +66,13 @@ def _deflate(body: bytes) -> zlib._Decompress:
 def _members(body: bytes) -> Iterator[bytes]:
     """Decompress the members of a gzip file, which follow each other."""
     rest = body
-    while True:
+    for _ in range(_MOST_MEMBERS):
         member = zlib.decompressobj(_GZIP)
         yield from _pieces(member, rest)
         rest = member.unused_data
         if not rest:
             return
+    raise InvalidRequest(f"The compressed request body has more than {_MOST_MEMBERS} gzip members.")
 
 
 def _pieces(member: zlib._Decompress, compressed: bytes) -> Iterator[bytes]:

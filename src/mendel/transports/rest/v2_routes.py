@@ -60,7 +60,9 @@ async def live(_: RestContext, __: Request) -> Response:
 async def ready(context: RestContext, _: Request) -> Response:
     """Answer 200 once every deployed model has been loaded or has failed to load on this server, else 503."""
     state = context.kernel.readiness()
-    return json_response({"ready": state.ready}, status=200 if state.ready else 503)
+    if state.ready:
+        return json_response({"ready": True})
+    return json_response({"ready": False}, status=503, headers=((b"retry-after", b"1"),))
 
 
 async def model_ready(context: RestContext, request: Request) -> Response:
