@@ -14,12 +14,14 @@ from mendel.registry.registration import PendingRegistration, Registration
 from mendel.registry.version_records import VersionRecord
 from mendel.values import Digest, Stage, VersionRef, from_json, read_json, to_json
 from mendel.values.directory_trees import file_digest, tree_digest
-from mendel.values.parity import ParityReport
+from mendel.values.parity import PARITY_FILE, ParityReport
 
 DATA_DIRECTORY = "data"
 _REFERENCE = "mendel/reference.json"
-_PARITY = "mendel/parity.json"
-_COMPARED = ("flavor", "task", "metrics", "tags", "description", "owner", "team", "framework", "expectations")
+_COMPARED = (
+    *("flavor", "task", "metrics", "tags", "description", "owner", "team", "framework", "expectations"),
+    *("parent", "improvement"),
+)
 """Beside the files, what two registrations with one idempotency key must have alike."""
 
 
@@ -68,13 +70,13 @@ def parity_of(tree: Path) -> ParityReport | None:
     Raises:
         InvalidInput: The file cannot be read.
     """
-    path = tree / _PARITY
+    path = tree / PARITY_FILE
     if not path.is_file():
         return None
     try:
         return from_json(path.read_bytes(), ParityReport)
     except MendelError as error:
-        raise InvalidInput(f"{_PARITY} of the artefact cannot be read: {error}") from error
+        raise InvalidInput(f"{PARITY_FILE} of the artefact cannot be read: {error}") from error
 
 
 def require_parity_of_candidate(stage: Stage, parity: ParityReport | None) -> None:
@@ -126,20 +128,7 @@ def _differences(
         "data": standing.data_digest != pending.data_digest,
     }
     if isinstance(standing, VersionRecord):
-        found |= {
-            name.replace("_", " "): getattr(standing, name) != getattr(request, name)
-            for name in (
-                "flavor",
-                "task",
-                "metrics",
-                "tags",
-                "description",
-                "owner",
-                "team",
-                "framework",
-                "expectations",
-            )
-        }
+        found |= {name.replace("_", " "): getattr(standing, name) != getattr(request, name) for name in _COMPARED}
         found["metadata"] = _without_time(standing.metadata) != _without_time(request.metadata)
     return tuple(name for name, differs in found.items() if differs)
 

@@ -89,6 +89,8 @@ def packed_code_opened(directory: Path, mlmodel: Mlmodel) -> Iterator[None]:
 
 
 def _files(given: Path) -> Iterator[tuple[str, Path]]:
+    if given.is_symlink():
+        raise InvalidInput(f"code_paths: {given} is a link.", remedy="Give the file or directory that the link names.")
     root = given.resolve()
     if not root.exists():
         raise InvalidInput(f"code_paths: {given} does not exist.", remedy="Give existing files and directories.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mendel.errors import MendelError
@@ -12,6 +13,8 @@ def signature_text(inputs: str | None, outputs: str | None, params: str | None) 
     """
     Write the text of MLflow's ``str(ModelSignature)`` from the JSON texts that an ``MLmodel`` holds.
 
+    A text that MLflow could not read is written as it is.
+
     >>> print(signature_text('[{"type": "double", "name": "age", "required": true}]', None, None))
     inputs:
       ['age': double (required)]
@@ -21,27 +24,17 @@ def signature_text(inputs: str | None, outputs: str | None, params: str | None) 
       None
     <BLANKLINE>
     """
-    return f"inputs: \n  {_schema(inputs)}\noutputs: \n  {_schema(outputs)}\nparams: \n  {_params(params)}\n"
+    shown = _section(inputs, _column), _section(outputs, _column), _section(params, _param)
+    return "inputs: \n  {}\noutputs: \n  {}\nparams: \n  {}\n".format(*shown)
 
 
-def _schema(text: str | None) -> str:
-    columns = _read(text)
-    return "None" if columns is None else f"[{', '.join(map(_column, columns))}]"
-
-
-def _params(text: str | None) -> str:
-    params = _read(text)
-    return "None" if params is None else f"[{', '.join(map(_param, params))}]"
-
-
-def _read(text: str | None) -> list[dict[str, Any]] | None:
+def _section(text: str | None, shown: Callable[[dict[str, Any]], str]) -> str:
     if text is None:
-        return None
+        return "None"
     try:
-        read = read_json(text)
-    except MendelError:
-        return None
-    return read if isinstance(read, list) else None
+        return f"[{', '.join(map(shown, read_json(text)))}]"
+    except (MendelError, AttributeError, TypeError):
+        return text
 
 
 def _column(column: dict[str, Any]) -> str:

@@ -109,7 +109,7 @@ class _RecordHandler(logging.Handler):
         try:
             told = _text_of(record)
         except Exception:  # noqa: BLE001 - the caller's arguments do not fit its template
-            told = record.msg
+            told = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         event: Event = {"event": told, "logger": record.name}
         if record.exc_info:
             event["exc_info"] = record.exc_info

@@ -118,7 +118,8 @@ class AnsweringSession:
     def _probabilities(self, rows: Any) -> NDArray[Any]:
         (answers,) = self._run(rows, self._outputs[1:2])
         if isinstance(answers, list):
-            return np.array([[row[key] for key in sorted(row)] for row in answers])
+            order = sorted(answers[0]) if self.classes_ is None else self.classes_
+            return np.array([[row[key] for key in order] for row in answers])
         return np.asarray(answers)
 
     def _run(self, rows: Any, outputs: Sequence[str]) -> list[Any]:

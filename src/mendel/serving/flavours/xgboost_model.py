@@ -34,7 +34,7 @@ class XgboostFlavour:
         return is_of(model, "xgboost", "Booster") or (is_of(model, "xgboost", *_WRAPPERS) and _is_stored_whole(model))
 
     def accepts(self, model: object) -> bool:
-        return is_of(model, "xgboost", "Booster", *_WRAPPERS)
+        return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
         """Give a wrapper as it is, and a Booster with a ``predict`` that takes frames and arrays."""
