@@ -72,7 +72,7 @@ class Details(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _VersionInfo:
-    framework: str = "sklearn"
+    framework: str = ""
     owner: str = ""
     team: str = ""
     description: str = ""
@@ -158,7 +158,7 @@ class ModelRegistering(ABC):
 
         _require_fitted(model)
         flags = _flags(details.get("governance"))
-        training = _training(details.get("training_data"))
+        training = _training(details)
         request = _completed(request, details, training)
         with tempfile.TemporaryDirectory(prefix="mendel-register-") as scratch:
             tree = Path(scratch) / "artifact"
@@ -168,7 +168,7 @@ class ModelRegistering(ABC):
                 signature=_signature(details.get("signature")),
                 input_example=details.get("input_example"),
                 task=request.task,
-                training=_features(training, details),
+                training=None if training is None else _features(training, details),
                 code_paths=details.get("code_paths") or (),
                 flavor=request.flavor,
             )
@@ -200,7 +200,7 @@ def _task(model: Any, model_type: str) -> str:
 
     if model_type in list(Task):
         return model_type
-    classifies = hasattr(model, "classes_") or (hasattr(model, "get_params") and not is_regressor(model))
+    classifies = hasattr(model, "classes_") or (hasattr(model, "__sklearn_tags__") and not is_regressor(model))
     return (Task.CLASSIFICATION if classifies else Task.REGRESSION).value
 
 
@@ -208,7 +208,7 @@ def _require_fitted(model: Any) -> None:
     from sklearn.exceptions import NotFittedError  # noqa: PLC0415 - heavy
     from sklearn.utils.validation import check_is_fitted  # noqa: PLC0415
 
-    if not hasattr(model, "get_params"):
+    if not hasattr(model, "__sklearn_tags__"):
         return
     try:
         check_is_fitted(model)
@@ -239,48 +239,63 @@ def _signature(given: Any) -> Signature | None:
     return Signature.from_mlflow(document)
 
 
-def _training(given: Any) -> Table | None:
-    from mendel.serving import as_table  # noqa: PLC0415 - heavy
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """
+    The training data.
 
+    Attributes:
+        own: In the caller's own container: a data frame, a Table, or an array.
+        table: The same rows as a Table.
+    """
+
+    own: Any
+    table: Table
+
+
+def _training(details: Details) -> _Training | None:
+    from mendel.values.data_frames import as_table, is_frame  # noqa: PLC0415 - numpy is heavy
+
+    given = details.get("training_data")
     if given is None:
-        return None
-    if isinstance(given, str | Path):
-        from mendel.adapters.arrow import read_table  # noqa: PLC0415 - needs mendel[hub]
-
-        return read_table(Path(given))
-    return as_table(given)
-
-
-def _features(training: Table | None, details: Details) -> Table | None:
-    """Give the columns of the training data that are features; None without training data."""
-    target = details.get("target")
-    if training is None:
-        if target is not None:
+        if details.get("target") is not None:
             raise InvalidInput(
                 "The argument target was given without training_data.",
                 remedy="Give training_data, or leave target out.",
             )
         return None
-    signature = _signature(details.get("signature"))
+    if isinstance(given, str | Path):
+        from mendel.adapters.arrow import read_frame  # noqa: PLC0415 - needs mendel[hub]
+
+        given = read_frame(Path(given))
+    table = as_table(given)
+    return _Training(table if isinstance(given, Mapping) and not is_frame(given) else given, table)
+
+
+def _features(training: _Training, details: Details) -> Any:
+    """Give the features of the training data in the caller's own container."""
+    from mendel.values.data_frames import without_column  # noqa: PLC0415 - numpy is heavy
+
+    target, signature, names = details.get("target"), _signature(details.get("signature")), training.table.names
     needed = (*(() if target is None else (target,)), *(() if signature is None else signature.names))
-    if lacking := [name for name in needed if name not in training]:
+    if lacking := [name for name in needed if name not in names]:
         raise InvalidInput(
             f"The training data lack the columns {', '.join(map(repr, lacking))}.",
-            remedy=f"Choose from their columns: {', '.join(training.names)}.",
+            remedy=f"Choose from their columns: {', '.join(names)}.",
         )
-    return training if target is None else training.without(target)
+    return training.own if target is None else without_column(training.own, target)
 
 
-def _kept(training: Table | None, directory: Path) -> Path | None:
+def _kept(training: _Training | None, directory: Path) -> Path | None:
     if training is None:
         return None
     from mendel.adapters.arrow import write_table  # noqa: PLC0415 - needs mendel[hub]
 
-    write_table(training, directory / "training.parquet")
+    write_table(training.table, directory / "training.parquet")
     return directory
 
 
-def _completed(request: Registration, details: Details, training: Table | None) -> Registration:
+def _completed(request: Registration, details: Details, training: _Training | None) -> Registration:
     from mendel.retraining import fingerprint  # noqa: PLC0415 - heavy
 
     info = from_mapping(_VersionInfo, details.get("version_info") or {}, at="version_info", error=InvalidInput)
@@ -288,14 +303,14 @@ def _completed(request: Registration, details: Details, training: Table | None) 
         request,
         idempotency_key=details.get("idempotency_key"),
         release_tag=details.get("release"),
-        training_fingerprint=None if training is None else fingerprint(training).digest,
+        training_fingerprint=None if training is None else fingerprint(training.table).digest,
         metrics=_metrics(details.get("metrics")),
         tags=info.tags or {},
         description=info.description,
         owner=info.owner,
         team=info.team,
-        framework=info.framework,
-        provenance=_provenance(None if training is None else len(training)),
+        framework=info.framework or request.flavor,
+        provenance=_provenance(None if training is None else len(training.table)),
         expectations=from_mapping(
             Expectations, details.get("expectations") or {}, at="expectations", error=InvalidInput
         ),

@@ -1,7 +1,7 @@
 """Drift and quality: profiles of rows, statistics that compare them with a reference, and quality metrics."""
 
 from mendel.drift.comparison import compare
-from mendel.drift.dataframe_drift import DriftDetection, DriftDetector, as_table
+from mendel.drift.dataframe_drift import DriftDetection, DriftDetector
 from mendel.drift.drift_report import (
     DataQuality,
     DriftReading,
@@ -46,7 +46,6 @@ __all__ = [
     "Reference",
     "Task",
     "as_numbers",
-    "as_table",
     "bootstrap",
     "category_name",
     "compare",

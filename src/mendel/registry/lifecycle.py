@@ -84,7 +84,9 @@ class Lifecycle:
             record = require_version(store, ref)
             if record.parity is None or record.parity.admits(None):
                 raise Conflict(f"The answers of {ref} do not differ from the model's own; there is nothing to accept.")
-            accepted = AcceptedDifference(difference=record.parity.reason, by=by, at=now, reason=reason)
+            accepted = AcceptedDifference(
+                difference=record.parity.reason, id=record.parity.difference_id, by=by, at=now, reason=reason
+            )
             changed = replace(record, accepted=accepted)
             store.replace_version(changed)
             tx.append(

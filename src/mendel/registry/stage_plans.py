@@ -261,7 +261,7 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
 
 
 def _require_parity(record: VersionRecord) -> None:
-    accepted = None if record.accepted is None else record.accepted.difference
+    accepted = None if record.accepted is None else record.accepted.id
     if record.parity is not None and not record.parity.admits(accepted):
         raise Conflict(
             f"{record.ref} cannot leave development: served answers differ from the model's own "

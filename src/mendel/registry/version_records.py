@@ -122,9 +122,14 @@ class Improvement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedDifference:
-    """The difference between served answers and the model's own answers that a person accepted, and why."""
+    """
+    The difference between served answers and the model's own answers that a person accepted, and why.
+
+    ``difference`` is the first of the differences in words, ``id`` the digest of all of them.
+    """
 
     difference: str
+    id: str
     by: str
     at: datetime
     reason: str
@@ -219,5 +224,5 @@ class VersionRecord:
             lock_digest=self.lock_digest,
             training_fingerprint=self.training_fingerprint,
             image_digest=None if self.image is None else self.image.digest,
-            accepted_difference=None if self.accepted is None else self.accepted.difference,
+            accepted_difference=None if self.accepted is None else self.accepted.id,
         )

@@ -25,7 +25,6 @@ from mendel.retraining.replay_timing import timed_rounds
 from mendel.serving import (
     Predictor,
     TrainedClassifier,
-    as_table,
     frame_of,
     infer_signature,
     load_predictor,
@@ -34,6 +33,7 @@ from mendel.serving import (
     write_artifact,
 )
 from mendel.values import Measured, Table
+from mendel.values.data_frames import as_table
 
 if TYPE_CHECKING:
     import pandas as pd

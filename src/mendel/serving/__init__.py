@@ -1,7 +1,7 @@
 """Inference for REST, gRPC and ZMQ: load model versions, check requests, batch them, predict, and log predictions."""
 
 from mendel.serving.artifact_loading import load_predictor
-from mendel.serving.artifact_writer import outputs_of, write_artifact
+from mendel.serving.artifact_writer import check_predictor, outputs_of, write_artifact
 from mendel.serving.csv_rows import parse_csv
 from mendel.serving.entities import (
     AnswerMetadata,
@@ -24,6 +24,7 @@ from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour
 from mendel.serving.flavours.project_classifier import TrainedClassifier
 from mendel.serving.input_codec import frame_of
 from mendel.serving.kernel import Kernel
+from mendel.serving.loaded_version import predict_example
 from mendel.serving.metrics import count_swap, render, version_counters
 from mendel.serving.mlmodel import Mlmodel, read_mlmodel
 from mendel.serving.model_roots import model_directory, model_from_directory
@@ -51,7 +52,7 @@ from mendel.serving.predictor import Outputs, Predictor, PredictorDescriptor
 from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
 from mendel.serving.routing import version_number
 from mendel.serving.row_batches import Frame
-from mendel.serving.signature_inference import as_table, infer_signature
+from mendel.serving.signature_inference import infer_signature
 from mendel.serving.single_process import LocalBreakers, LocalCounters
 from mendel.serving.tensors import from_raw, to_raw
 from mendel.serving.unregistered_version import (
@@ -118,10 +119,10 @@ __all__ = [
     "TrainedClassifier",
     "VersionStatus",
     "answer_parameters",
-    "as_table",
     "carries_code",
     "check_depth",
     "check_levels",
+    "check_predictor",
     "count_swap",
     "event_time_of",
     "flavour_for",
@@ -142,6 +143,7 @@ __all__ = [
     "parse_csv",
     "parse_plain",
     "plain_answer",
+    "predict_example",
     "read_json",
     "read_mlmodel",
     "read_version_directory",

@@ -64,7 +64,10 @@ def _contract(directory: Path, mlmodel: Mlmodel, predictor: Predictor) -> InputC
     contract = read_contract(directory)
     if contract is not None or mlmodel.signature is None or not mlmodel.signature.inputs:
         return contract
-    names, numeric = fitted_names(predictor.model), all(column.type.numeric for column in mlmodel.signature.inputs)
+    names, numeric = (
+        fitted_names(predictor.model, mlmodel.signature.names),
+        all(column.type.numeric for column in mlmodel.signature.inputs),
+    )
     by_place = names is None or (numeric and answers_arrays_alike(predictor.model))
     contract = InputContract.of_signature(mlmodel.signature, Container.ARRAY if by_place else Container.FRAME)
     if names is None or set(names) != set(contract.names):

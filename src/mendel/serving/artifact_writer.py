@@ -11,8 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from mendel.drift import Reference, input_name
+from mendel.errors import InvalidInput
 from mendel.projects import Project
 from mendel.serving.artifact_loading import load_described
+from mendel.serving.entities import Matrix
 from mendel.serving.estimator_parts import answers_arrays_alike
 from mendel.serving.flavours.flavour_table import flavour_for
 from mendel.serving.flavours.project_classifier import TrainedClassifier
@@ -23,10 +25,10 @@ from mendel.serving.packed_code import pack_code, with_code
 from mendel.serving.parity import check_parity, write_parity
 from mendel.serving.prediction_records import class_names, prediction_column
 from mendel.serving.predictor import Predictor
-from mendel.serving.probe_rows import OwnRows, Probe, take_probe, write_probe
+from mendel.serving.probe_rows import MOST_ROWS, OwnRows, Probe, take_probe, write_probe
 from mendel.serving.response_format import ResponseFormat
 from mendel.serving.row_batches import Frame
-from mendel.serving.signature_inference import as_table, infer_contract, output_text
+from mendel.serving.signature_inference import infer_contract, output_text
 from mendel.values import Digest, Signature, Table, to_json
 from mendel.values.directory_trees import tree_digest
 from mendel.values.parity import ParityReport, ParityStatus
@@ -50,8 +52,8 @@ def write_artifact(
     """
     Write the artefact of *model*, which a flavour of the table must recognise.
 
-    Where rows are given, the written artefact is loaded once, and its answers to the probe rows are compared with the
-    answers of *model* itself; the result is written beside them.
+    Where rows are given, the written artefact is loaded, and its answers to the probe rows are compared with those
+    of *model* itself; the result is written beside them.
 
     Args:
         model: A fitted estimator, or a :class:`~mendel.serving.flavours.project_classifier.TrainedClassifier`, whose
@@ -73,7 +75,7 @@ def write_artifact(
         Unsupported: No flavour in ``FLAVOURS`` recognises the model.
         InvalidValue: The directory holds a file that does not belong to the model.
         InvalidInput: The model cannot be pickled, a code path cannot be packed, or the signature or the rows contradict
-            the names that the model was fitted on.
+            the names that the model was fitted on, or the model cannot answer the rows.
         ModelNotLoadable: The written artefact cannot be loaded.
     """
     flavour = flavour_for(model, flavor)
@@ -98,7 +100,7 @@ def write_artifact(
         mlmodel = replace(mlmodel, signature=replace(signature, outputs_text=output_text(probe.predictions)))
         write_mlmodel(directory, mlmodel, task=task)
     if training is not None:
-        _write_reference(directory, as_table(training), predictor)
+        _write_reference(directory, OwnRows(training, contract).table(), predictor)
     predictor.close()
     return tree_digest(directory, exclude=("data",))
 
@@ -117,23 +119,22 @@ def _prove(  # noqa: PLR0917 - what is written, where, and what proves it
         probe = _probe_of_project(predictor, contract, rows)
     else:
         probe = take_probe(model, contract, rows)
-        predictor, contract = _fastest(model, directory, mlmodel, contract, probe)
-    report = _checked(predictor, contract, probe)
+        predictor = _fastest(model, directory, mlmodel, contract, probe)
+    report = check_predictor(predictor, probe)
     write_probe(directory, probe)
     write_parity(directory, report)
     return predictor, probe
 
 
-def _fastest(
-    model: Any, directory: Path, mlmodel: Mlmodel, contract: InputContract, probe: Probe
-) -> tuple[Predictor, InputContract]:
+def _fastest(model: Any, directory: Path, mlmodel: Mlmodel, contract: InputContract, probe: Probe) -> Predictor:
     """Prefer an array to a frame, which costs time per request, where the model's answers are proven to be the same."""
     if contract.container is Container.FRAME and contract.numeric and answers_arrays_alike(model):
         by_place = replace(contract, container=Container.ARRAY)
         predictor = _loaded(directory, mlmodel, by_place)
-        if _checked(predictor, by_place, probe).status is ParityStatus.PASSED:
-            return predictor, by_place
-    return _loaded(directory, mlmodel, contract), contract
+        if check_predictor(predictor, probe).status is ParityStatus.PASSED:
+            return predictor
+        predictor.close()
+    return _loaded(directory, mlmodel, contract)
 
 
 def _loaded(directory: Path, mlmodel: Mlmodel, contract: InputContract, project: Project | None = None) -> Predictor:
@@ -146,25 +147,36 @@ def _probe_of_project(predictor: Predictor, contract: InputContract, rows: Any) 
     if predictor.descriptor.response != ResponseFormat():
         return Probe(unmeasured="the project lets its predictor answer in its own format (api.response_format)")
     container = Container.FRAME if predictor.descriptor.dataframe else Container.ARRAY
-    return take_probe(predictor.model, replace(contract, container=container), rows)
+    try:
+        return take_probe(predictor.model, replace(contract, container=container), rows)
+    except InvalidInput as error:
+        return Probe(unmeasured=error.message)
 
 
-def _checked(predictor: Predictor, contract: InputContract, probe: Probe) -> ParityReport:
-    codec = InputCodec(contract, order=None, max_rows=max(len(probe.rows), 1))
+def check_predictor(predictor: Predictor, probe: Probe | None) -> ParityReport:
+    """Compare the answers of *predictor*, in this process and through its codec, with the answers in *probe*."""
+    codec = InputCodec(predictor.descriptor.contract, order=predictor.descriptor.order, max_rows=MOST_ROWS * 2)
     return check_parity(probe, codec, predictor.predict, steady=time.perf_counter)
 
 
 def _write_golden(directory: Path, contract: InputContract, example: OwnRows) -> None:
     rows = [example.wire_row(place) for place in range(min(GOLDEN_ROWS, len(example)))]
+    try:
+        InputCodec(contract, order=None, max_rows=GOLDEN_ROWS).decode(Matrix(rows=rows, columns=contract.names))
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"The input example does not have the types of the training data: {error.message}",
+            remedy="Give rows as the model was fitted on them, or leave input_example out.",
+        ) from error
     (directory / INPUT_EXAMPLE).write_bytes(to_json({"columns": list(contract.names), "data": rows}))
 
 
 def _write_reference(directory: Path, features: Table, predictor: Predictor) -> None:
     contract = predictor.descriptor.contract
-    if contract is not None:
-        features = features.select(contract.names)
     answers = outputs_of(predictor, frame_of(features, contract))
-    times = () if contract is None else (c.name for c in contract.columns if c.content is Content.DATETIME)
+    times = (
+        () if contract is None else (c.name for c in contract.columns if c.content in {Content.DATETIME, Content.DATE})
+    )
     inputs = {input_name(name): column for name, column in features.without(*times).columns.items()}
     path = directory / REFERENCE
     path.parent.mkdir(exist_ok=True)

@@ -6,21 +6,34 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 _BY_NAME: Final = frozenset({"ColumnTransformer", "FunctionTransformer"})
+_NAME_ARRAYS: Final = frozenset({"lightgbm", "xgboost", "catboost", "mendel"})
+"""The libraries that name the columns of an array themselves; ``mendel`` for our own wrappers of their boosters."""
 _GENERATED_NAMES: Final = ("Column_{}", "f{}", "{}")
-"""How libraries name the columns of an array."""
 
 
-def fitted_names(model: Any) -> tuple[str, ...] | None:
-    """Give the names of the columns that *model* was fitted on; None for a model that was fitted on an array."""
+def fitted_names(model: Any, given: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """
+    Give the names of the columns that *model* was fitted on; None for a model that was fitted on an array.
+
+    Args:
+        given: The names of the columns of a frame that comes with the model. LightGBM, XGBoost and CatBoost name the
+            columns of an array themselves: such names count only if the frame has the same names. LightGBM also writes
+            a space in a name as an underscore.
+    """
+    library = type(model).__module__.partition(".")[0]
     for attribute in ("feature_names_in_", "feature_names_"):
         try:
             names = getattr(model, attribute, None)
-        except Exception:  # noqa: BLE001, S112 - a property of an unknown model: the next attribute may answer
+        except (AttributeError, ValueError, RuntimeError):  # XGBoost and CatBoost raise for a model without names
             continue
-        if names is None or isinstance(names, str) or not len(names):
+        if names is None or isinstance(names, str) or not len(names) or not all(isinstance(n, str) for n in names):
             continue
-        if all(isinstance(name, str) for name in names) and not _generated(names):
-            return tuple(map(str, names))
+        found = tuple(map(str, names))
+        if library in {"lightgbm", "mendel"}:
+            spelt = {name.replace(" ", "_"): name for name in given}
+            found = tuple(spelt.get(name, name) for name in found)
+        if set(found) == set(given) or not _generated(library, found):
+            return found
     return None
 
 
@@ -61,6 +74,8 @@ def estimator_parts(model: Any) -> list[Any]:
     return list(found.values())
 
 
-def _generated(names: Sequence[str]) -> bool:
-    """Tell whether a library made the names because the model was fitted on an array."""
-    return any(all(name == made.format(place) for place, name in enumerate(names)) for made in _GENERATED_NAMES)
+def _generated(library: str, names: Sequence[str]) -> bool:
+    """Tell whether *library* made the names because the model was fitted on an array."""
+    return library in _NAME_ARRAYS and any(
+        all(name == made.format(place) for place, name in enumerate(names)) for made in _GENERATED_NAMES
+    )

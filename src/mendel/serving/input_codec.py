@@ -167,6 +167,8 @@ class _Columns:
                 raise KeyError
             values = self._get(row)
             return values if len(self.names) > 1 else (values,)
+        if type(row) not in {list, tuple} or len(row) != len(self.names):
+            raise KeyError
         return row if order is None else [row[place] for place in order]
 
     def _checked(self, row: Any, place: int, order: tuple[int, ...] | None) -> list[Any]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.errors import MendelError, ModelNotLoadable
+from mendel.errors import ModelNotLoadable
+from mendel.serving.artifact_values import read_value, write_value
 from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Shape
-from mendel.values import ColumnSpec, ColumnType, Signature, from_json, to_json
+from mendel.values import ColumnSpec, ColumnType, Signature
+from mendel.values.data_frames import is_null
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,20 +103,18 @@ class ContractColumn:
         return ColumnSpec(name=self.name, type=kind, required=not self.nullable)
 
     @property
-    def held_as(self) -> str:  # noqa: PLR0911 - a table
+    def held_as(self) -> str:
         """The numpy type in which a batch holds the column; see :class:`~mendel.serving.row_batches.Shape`."""
         if self.dtype in _WHOLE_DTYPES:
             return np.dtype(self.dtype).str.lstrip("<|")
+        if self.dtype == "float32":
+            return "f4"
+        if self.content is Content.FLOAT or self.dtype == "float64":
+            return DOUBLE
         match self.content:
-            case Content.FLOAT if self.dtype == "float32":
-                return "f4"
-            case Content.FLOAT:
-                return DOUBLE
             case Content.BOOLEAN if not self.nullable:
                 return "?"
-            case Content.INTEGER if not self.nullable and self.dtype != "object":
-                return "i8"
-            case Content.DATETIME:
+            case Content.DATETIME if self.dtype != "object":
                 return TIMES
             case _:
                 return OBJECT
@@ -183,12 +183,11 @@ class InputContract:
             array_dtype="float64" if numeric and nullable else None,
         )
 
-    def model_input(self, frame: Frame) -> Any:
-        """Give what the model's ``predict`` receives for a batch."""
-        return self.frame(frame) if self.container is Container.FRAME else self.array(frame)
-
     def array(self, frame: Frame) -> NDArray[Any]:
         """Give the array that the model receives, of shape (rows, columns)."""
+        if any(column.missing != "None" for column in self.columns):
+            columns = map(_with_missing, self.columns, frame.columns)
+            return np.column_stack([values.astype(object) for values in columns])
         matrix = frame.matrix
         return matrix if self.array_dtype is None else matrix.astype(self.array_dtype, copy=False)
 
@@ -210,16 +209,25 @@ class InputContract:
 
 def _column_of_spec(spec: ColumnSpec) -> ContractColumn:
     content, dtype = _CONTENTS[spec.type]
-    if content is Content.INTEGER and not spec.required:
+    column = ContractColumn(name=spec.name, dtype=dtype, content=content)
+    return column if spec.required else nullable_column(column)
+
+
+def nullable_column(column: ContractColumn) -> ContractColumn:
+    """Give *column* so that it takes nulls: with the dtype that pandas gives such a column when it holds a null."""
+    if column.nullable:
+        return column
+    dtype = column.dtype
+    if dtype in _WHOLE_DTYPES:
         dtype = "float64"
-    return ContractColumn(name=spec.name, dtype=dtype, content=content, nullable=not spec.required)
+    elif dtype == "bool":
+        dtype = "object"
+    return replace(column, dtype=dtype, nullable=True)
 
 
 def write_contract(directory: Path, contract: InputContract) -> None:
     """Write *contract* into the artefact in *directory*."""
-    path = directory / CONTRACT_FILE
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(to_json(contract))
+    write_value(directory, CONTRACT_FILE, contract)
 
 
 def read_contract(directory: Path) -> InputContract | None:
@@ -229,13 +237,7 @@ def read_contract(directory: Path) -> InputContract | None:
     Raises:
         ModelNotLoadable: The file is not a contract.
     """
-    path = directory / CONTRACT_FILE
-    if not path.is_file():
-        return None
-    try:
-        return from_json(path.read_bytes(), InputContract)
-    except MendelError as error:
-        raise ModelNotLoadable(f"{CONTRACT_FILE} of the artefact cannot be read: {error}") from error
+    return read_value(directory, CONTRACT_FILE, InputContract)
 
 
 def require_pandas() -> Any:
@@ -267,7 +269,7 @@ def pandas_column(column: ContractColumn, values: NDArray[Any]) -> Any:
     if column.dtype == INFERRED:
         return pd.Series(values)
     if column.dtype == "object":
-        return pd.Series(_python_objects(pd, column, values), dtype=object)
+        return pd.Series(_with_missing(column, values), dtype=object)
     if values.dtype == object or not _is_numpy(column.dtype):
         return pd.array(list(values), dtype=column.dtype)
     return values.astype(column.dtype, copy=False)
@@ -279,14 +281,13 @@ def _times(pd: Any, dtype: str, values: NDArray[Any]) -> Any:
     return index.tz_localize("UTC").tz_convert(zone) if zone else index
 
 
-def _python_objects(pd: Any, column: ContractColumn, values: NDArray[Any]) -> NDArray[Any]:
-    missing = {"nan": np.nan, "NA": pd.NA}.get(column.missing)
-    if column.content is Content.DATETIME:
-        return np.array([missing if time is None else time for time in values.tolist()], dtype=object)
+def _with_missing(column: ContractColumn, values: NDArray[Any]) -> NDArray[Any]:
+    """Give the values of an ``object`` column with the kind of null that the model was fitted on."""
+    missing = require_pandas().NA if column.missing == "NA" else np.nan if column.missing == "nan" else None
     if values.dtype != object:
         values = values.astype(object)
-    gone = [value is None or value != value for value in values]  # noqa: PLR0124 - NaN is null
-    if missing is not None or any(gone):
+    gone = [is_null(value) for value in values]
+    if any(gone):
         values = values.copy()
         values[gone] = missing
     return values

@@ -32,7 +32,7 @@ from mendel.serving.prediction_outputs import flat_classes
 from mendel.serving.prediction_records import RecordedVersion
 from mendel.serving.predictor import Outputs, PredictorDescriptor
 from mendel.serving.probe_rows import read_probe
-from mendel.serving.row_batches import assemble
+from mendel.serving.row_batches import Frame, assemble
 from mendel.serving.unregistered_version import is_registered, version_ref
 from mendel.values import ModelName, ReleaseTag, ServedVersion
 from mendel.values.directory_trees import tree_files
@@ -90,8 +90,12 @@ def load_artifact(directory: Path, served: ServedVersion, context: KernelContext
     backend = context.load_backend(directory, digest=served.artifact_digest, project=context.project)
     try:
         codec = codec_of(served, backend.descriptor, context.policy)
-        answered = _warm_up(directory, codec, backend)
-        _require_parity(directory, codec, backend, context.steady, served.accepted_difference)
+
+        def predict(frame: Frame) -> Outputs:
+            return backend.predict(frame, math.inf)
+
+        answered = predict_example(directory, codec, predict)
+        _require_parity(directory, codec, predict, steady=context.steady, accepted=served.accepted_difference)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
     except BaseException:
@@ -132,7 +136,13 @@ def footprint(directory: Path) -> int:
     return sum(path.stat().st_size for _, path in tree_files(directory, exclude=("data",)))
 
 
-def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> Outputs | None:
+def predict_example(directory: Path, codec: InputCodec, predict: Callable[[Frame], Outputs]) -> Outputs | None:
+    """
+    Predict the input example of the artefact in *directory*; None without an input example.
+
+    Raises:
+        ModelNotLoadable: The example cannot be read or predicted.
+    """
     path = directory / INPUT_EXAMPLE
     if not path.is_file():
         return None
@@ -140,7 +150,7 @@ def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> Outputs | 
         document = json.loads(path.read_bytes())
         rows = document["data"] if "data" in document else document["inputs"]
         columns = tuple(document["columns"]) if "columns" in document else None
-        return backend.predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]), math.inf)
+        return predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]))
     except (ModelError, InvalidInput) as error:
         raise ModelNotLoadable(f"The model cannot predict its input example ({INPUT_EXAMPLE}): {error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -148,9 +158,14 @@ def _warm_up(directory: Path, codec: InputCodec, backend: Backend) -> Outputs | 
 
 
 def _require_parity(
-    directory: Path, codec: InputCodec, backend: Backend, steady: Callable[[], float], accepted: str | None
+    directory: Path,
+    codec: InputCodec,
+    predict: Callable[[Frame], Outputs],
+    *,
+    steady: Callable[[], float],
+    accepted: str | None,
 ) -> None:
-    report = check_parity(read_probe(directory), codec, lambda frame: backend.predict(frame, math.inf), steady=steady)
+    report = check_parity(read_probe(directory), codec, predict, steady=steady)
     if not report.admits(accepted):
         raise ModelNotLoadable(
             f"The version does not answer its probe rows as the fitted model did: {report.reason}.",

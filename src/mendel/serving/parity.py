@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from mendel.errors import InvalidInput, ModelError
+from mendel.serving.artifact_values import write_value
 from mendel.serving.entities import Records
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.predictor import Outputs
 from mendel.serving.probe_rows import Probe
 from mendel.serving.row_batches import Frame, assemble
-from mendel.values import to_json
-from mendel.values.parity import ParityReport, ParityStatus
+from mendel.values.parity import PARITY_FILE, ParityReport, ParityStatus
 
-PARITY_FILE: Final = "mendel/parity.json"
 SINGLES_FOR_S: Final = 0.1
 LEAST_SINGLES: Final = 8
 _SMALLEST: Final = 1e-9
-"""Floats nearer to each other than this are equal."""
+"""Probabilities nearer to each other than this are equal; predictions, than this times the largest of them."""
 
 
 def check_parity(
@@ -31,15 +31,16 @@ def check_parity(
     predict: Callable[[Frame], Outputs],
     *,
     steady: Callable[[], float],
-    every_row: bool = False,
 ) -> ParityReport:
     """
     Send the probe rows through decoding and predicting, all together and one by one, and compare the answers.
 
+    A null is sent as null in company, and left out of a row that is sent alone; rows that are likely to go wrong come
+    first.
+
     Args:
         predict: Answers a batch as requests are answered.
         steady: Counts seconds; single rows are asked for 0.1 s, at least 8 of them.
-        every_row: Ask every row alone, however long that takes.
     """
     if probe is None:
         return ParityReport.not_measured("the version has no probe rows")
@@ -48,19 +49,37 @@ def check_parity(
     comparison = _Comparison(probe)
     # what a caller sends is JSON text
     records = json.loads(json.dumps([dict(zip(probe.columns, row, strict=True)) for row in probe.rows]))
-    rows = len(records)
-    if difference := comparison.ask(codec, predict, records, range(rows)):
-        return ParityReport(status=ParityStatus.DIFFERS, reason=difference, rows=rows)
-    began, singles = steady(), 0
+    rows, singles = len(records), 0
+    differences = comparison.ask(codec, predict, records, range(rows))
+    began = steady()
     for place in range(rows):
-        if not every_row and singles >= LEAST_SINGLES and steady() - began > SINGLES_FOR_S:
+        if singles >= LEAST_SINGLES and steady() - began > SINGLES_FOR_S:
             break
-        if difference := comparison.ask(codec, predict, [records[place]], [place]):
-            return ParityReport(
-                status=ParityStatus.DIFFERS, reason=f"asked alone, {difference}", rows=rows, singles=singles
-            )
+        alone = {name: value for name, value in records[place].items() if value is not None}
+        if not any(found.place == place for found in differences):
+            differences += [replace(found, alone=True) for found in comparison.ask(codec, predict, [alone], [place])]
         singles += 1
-    return ParityReport(status=ParityStatus.PASSED, rows=rows, singles=singles)
+    if not differences:
+        return ParityReport(status=ParityStatus.PASSED, rows=rows, singles=singles)
+    return ParityReport(
+        status=ParityStatus.DIFFERS,
+        reason=f"{differences[0]} ({len(differences)} of {rows} rows differ)",
+        rows=rows,
+        singles=singles,
+        difference_id=hashlib.sha256("\n".join(map(str, differences)).encode()).hexdigest(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Difference:
+    """A probe row whose served answer is not the model's own; numbers are shown to six digits."""
+
+    place: int
+    what: str
+    alone: bool = False
+
+    def __str__(self) -> str:
+        return f"{'asked alone, ' if self.alone else ''}row {self.place}{self.what}"
 
 
 def write_parity(directory: Path, report: ParityReport) -> None:
@@ -70,49 +89,56 @@ def write_parity(directory: Path, report: ParityReport) -> None:
     Of the rows asked alone the file counts those that are always asked: the others depend on the time they take.
     """
     report = replace(report, singles=min(report.singles, LEAST_SINGLES))
-    path = directory / PARITY_FILE
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(to_json(report))
+    write_value(directory, PARITY_FILE, report)
 
 
 class _Comparison:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
+        self._smallest = _SMALLEST * max((abs(n) for n in _numbers(probe.predictions)), default=1.0)
 
     def ask(
         self, codec: InputCodec, predict: Callable[[Frame], Outputs], records: list[Any], places: Sequence[int]
-    ) -> str | None:
-        """Give the first difference in the rows at *places*; None where there is none."""
+    ) -> list[_Difference]:
+        """Give the differences in the rows at *places*."""
         try:
             outputs = predict(assemble([codec.decode(Records(rows=records))]))
-        except (ModelError, InvalidInput) as error:
-            return f"row {places[0]} is refused: {error}"
-        for at, place in enumerate(places):
-            expected, found = self._probe.predictions[place], outputs.predictions[at]
-            if not self._same(expected, found) and not self._tied(place):
-                return f"row {place}, prediction: the model answered {_shown(expected)}, served is {_shown(found)}"
-            if self._probe.probabilities is None:
-                continue
-            given = None if outputs.probabilities is None else outputs.probabilities[at]
-            if not self._same(self._probe.probabilities[place], given):
-                return (
-                    f"row {place}, probabilities: the model answered {_shown(self._probe.probabilities[place])}, "
-                    f"served is {_shown(given)}"
-                )
-        return None
+        except InvalidInput as error:
+            return [_Difference(place=places[0], what=f" is refused: feature {getattr(error, 'feature', None)!r}")]
+        except ModelError as error:
+            if isinstance(error.__cause__, MemoryError | OSError):
+                raise  # the fault of the machine, not a difference
+            return [_Difference(place=places[0], what=f" fails with {type(error.__cause__ or error).__name__}")]
+        found = (self._difference(outputs, at, place) for at, place in enumerate(places))
+        return [difference for difference in found if difference is not None]
 
-    def _same(self, expected: Any, found: Any) -> bool:
+    def _difference(self, outputs: Outputs, at: int, place: int) -> _Difference | None:
+        expected, found = self._probe.predictions[place], outputs.predictions[at]
+        if not self._same(expected, found, self._smallest) and not self._tied(place):
+            return _Difference(place=place, what=_told("prediction", expected, found))
+        if self._probe.probabilities is None:
+            return None
+        own, given = self._probe.probabilities[place], outputs.probabilities and outputs.probabilities[at]
+        if self._same(own, given, _SMALLEST):
+            return None
+        return _Difference(place=place, what=_told("probabilities", own, given))
+
+    def _same(self, expected: Any, found: Any, smallest: float) -> bool:
         if isinstance(expected, list | tuple) and isinstance(found, list | tuple):
-            return len(expected) == len(found) and all(map(self._same, expected, found))
+            return len(expected) == len(found) and all(
+                self._same(*pair, smallest) for pair in zip(expected, found, strict=True)
+            )
         if isinstance(expected, dict) and isinstance(found, dict):
-            return expected.keys() == found.keys() and all(self._same(expected[key], found[key]) for key in expected)
+            return expected.keys() == found.keys() and all(
+                self._same(expected[key], found[key], smallest) for key in expected
+            )
         numbers = (int, float)
         if isinstance(expected, bool) or isinstance(found, bool):
             return expected is found
         if isinstance(expected, numbers) and isinstance(found, numbers):
             if isinstance(expected, int) and isinstance(found, int):
                 return expected == found
-            return math.isclose(expected, found, rel_tol=self._probe.tolerance, abs_tol=_SMALLEST)
+            return math.isclose(expected, found, rel_tol=self._probe.tolerance, abs_tol=smallest)
         return bool(expected == found)
 
     def _tied(self, place: int) -> bool:
@@ -122,6 +148,24 @@ class _Comparison:
         return len(scores) > 1 and scores[0] - scores[1] < self._probe.tolerance
 
 
+def _told(what: str, expected: Any, found: Any) -> str:
+    return f", {what}: the model answered {_shown(expected)}, served is {_shown(found)}"
+
+
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    text = json.dumps(_rounded(value), default=str)
     return text if len(text) <= 200 else f"{text[:197]}..."  # noqa: PLR2004 - enough to recognise it by
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _numbers(values: Sequence[Any]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            yield float(value)

@@ -15,6 +15,7 @@ from mendel.serving.prediction_outputs import flat_classes
 from mendel.serving.predictor import Outputs
 from mendel.serving.row_batches import Frame, objects
 from mendel.values import ModelName, ServedVersion
+from mendel.values.table import is_exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def prediction_column(values: Sequence[Any]) -> NDArray[Any]:
 
     The column is ``float64`` when all values are numbers, else ``object``; lists and dicts become JSON text.
     """
-    if all(type(value) in {int, float} for value in values):
+    if all(type(value) in {int, float} and is_exact(value) for value in values):
         return np.array(values, dtype=np.float64)
     return objects([_scalar(value) for value in values])
 

@@ -90,14 +90,17 @@ class Predictor:
 
     def with_contract(self, contract: InputContract | None) -> Predictor:
         """Give a predictor of the same model whose input is converted by *contract*."""
-        dataframe, order = self.descriptor.dataframe, self.descriptor.order
+        dataframe, order, adapter = self.descriptor.dataframe, self.descriptor.order, self.descriptor.adapter
         if dataframe is None:
             names = fitted_names(self.model)
             order = order or names
             dataframe = names is not None if contract is None else contract.container is Container.FRAME
             if names is not None and not dataframe:
                 forget_names(self.model)
-        return Predictor(self.model, replace(self.descriptor, contract=contract, dataframe=dataframe, order=order))
+            if names is None and contract is None:
+                adapter = "ndarray"  # nothing says which feature of a record comes first
+        descriptor = replace(self.descriptor, contract=contract, dataframe=dataframe, order=order, adapter=adapter)
+        return Predictor(self.model, descriptor)
 
     def predict(self, frame: Frame) -> Outputs:
         """

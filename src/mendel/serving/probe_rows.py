@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from mendel.errors import MendelError, ModelNotLoadable
-from mendel.serving.input_contract import Content, ContractColumn, InputContract
+from mendel.errors import InvalidInput
+from mendel.serving.artifact_values import read_value, write_value
+from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, require_pandas
 from mendel.serving.prediction_outputs import per_row, probabilities_per_row
-from mendel.serving.signature_inference import as_array, as_pandas, is_null
-from mendel.values import Table, from_json, to_json
+from mendel.serving.signature_inference import as_pandas
+from mendel.values import Table
+from mendel.values.data_frames import as_array, as_table, is_frame, is_null
 
 PROBE_FILE: Final = "mendel/probe.json"
 MOST_ROWS: Final = 64
+UNSEEN: Final = "a text that no training row has"
 _ORDINARY: Final = 8
 _DOUBLE_TOLERANCE, _SINGLE_TOLERANCE = 1e-6, 1e-4
 
@@ -52,25 +57,57 @@ def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:
 
     Args:
         rows: The training features or the input example, as the caller has them.
+
+    Raises:
+        InvalidInput: *model* cannot answer them.
     """
     own = OwnRows(rows, contract)
     chosen = hard_rows(own, contract)
-    wire = tuple(map(own.wire_row, chosen))
-    tolerance = _SINGLE_TOLERANCE if _single_precision(contract) else _DOUBLE_TOLERANCE
+    x, wire = own.take(chosen), list(map(own.wire_row, chosen))
     try:
-        first, second = (answers_of(model, own.take(chosen)) for _ in range(2))
-    except Exception as error:  # noqa: BLE001 - the caller's model may raise anything
-        return Probe(unmeasured=f"the model raised {type(error).__name__} for its own training rows")
+        first, second = answers_of(model, x), answers_of(model, own.take(chosen))
+    except Exception as error:
+        raise InvalidInput(
+            f"The model cannot answer the rows that were given with it: {type(error).__name__}: {str(error)[:500]}",
+            remedy="Give training_data or input_example as the model's own predict takes rows.",
+        ) from error
     if first != second:
         return Probe(columns=contract.names, unmeasured="not reproducible: asked twice, the model answers differently")
     predictions, probabilities = first
+    for sent, answer, scores in tuple(_unseen_categories(model, contract, x, wire)):
+        wire.append(sent)
+        predictions.append(answer)
+        if probabilities is not None:
+            probabilities.append(scores)
     return Probe(
         columns=contract.names,
-        rows=wire,
+        rows=tuple(wire),
         predictions=tuple(predictions),
         probabilities=None if probabilities is None else tuple(probabilities),
-        tolerance=tolerance,
+        tolerance=_SINGLE_TOLERANCE if _single_precision(contract) else _DOUBLE_TOLERANCE,
     )
+
+
+def _unseen_categories(
+    model: Any, contract: InputContract, x: Any, wire: Sequence[tuple[Any, ...]]
+) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """
+    Give the first row with a text that no training row has, once per column of text: as sent, and as answered.
+
+    A model that refuses such a text refuses it in production, too, and has no such probe row.
+    """
+    if not hasattr(x, "iloc") or not wire:
+        return
+    texts = [place for place, column in enumerate(contract.columns) if column.content is Content.TEXT]
+    for place in [at for at in texts if contract.columns[at].categories is None][:_ORDINARY]:
+        odd = x.iloc[[0]].copy()
+        odd.isetitem(place, [UNSEEN])
+        odd = odd.astype({odd.columns[place]: x.dtypes.iloc[place]})
+        try:
+            (answer,), scores = answers_of(model, odd)
+        except Exception:  # noqa: BLE001, S112 - how the model refuses a text that it does not know
+            continue
+        yield (*wire[0][:place], UNSEEN, *wire[0][place + 1 :]), answer, None if scores is None else scores[0]
 
 
 def answers_of(model: Any, x: Any) -> tuple[list[Any], list[Any] | None]:
@@ -84,19 +121,37 @@ def answers_of(model: Any, x: Any) -> tuple[list[Any], list[Any] | None]:
 
 
 class OwnRows:
-    """The caller's rows in the caller's own container, with the columns that the model was fitted on."""
+    """
+    The caller's rows in the container and with the columns that the model was fitted on.
+
+    Raises:
+        InvalidInput: A column that the model was fitted on is missing.
+    """
 
     def __init__(self, rows: Any, contract: InputContract) -> None:
         self._contract = contract
         self._rows: Any
         if isinstance(rows, Table):
-            self._rows = rows.select(contract.names)
-        elif hasattr(rows, "columns"):
+            pandas = require_pandas()
+            series = {name: pandas.Series(rows[name], dtype=rows[name].dtype) for name in rows.names}
+            rows = pandas.DataFrame(series)
+        if is_frame(rows):
             frame = as_pandas(rows)
             by_name = {str(name): name for name in frame.columns}
-            self._rows = frame[[by_name[name] for name in contract.names]]
+            if lacking := [name for name in contract.names if name not in by_name]:
+                raise InvalidInput(
+                    f"The rows lack {lacking[0]!r}: the model was fitted on {', '.join(contract.names[:20])}.",
+                    remedy="Give rows with the columns that the model was fitted on.",
+                )
+            chosen = frame[[by_name[name] for name in contract.names]]
+            self._rows = chosen if contract.container is Container.FRAME else chosen.to_numpy()
         else:
             self._rows = as_array(rows)
+            if self._rows.shape[1] != len(contract.columns):
+                raise InvalidInput(
+                    f"The rows have {self._rows.shape[1]} columns; the model was fitted on {len(contract.columns)}.",
+                    remedy="Give rows with the columns that the model was fitted on.",
+                )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -107,13 +162,14 @@ class OwnRows:
         return tuple(map(self._column, range(len(self._contract.columns))))
 
     def _column(self, place: int) -> list[Any]:
-        if isinstance(self._rows, Table):
-            values: list[Any] = self._rows[self._contract.names[place]].tolist()
-        elif hasattr(self._rows, "iloc"):
-            values = self._rows.iloc[:, place].tolist()
-        else:
-            values = self._rows[:, place].tolist()
+        column = self._rows.iloc[:, place] if hasattr(self._rows, "iloc") else self._rows[:, place]
+        values: list[Any] = column.tolist()
         return values
+
+    def table(self) -> Table:
+        """Give the rows as a Table, with the names and the order of the contract."""
+        table = as_table(self._rows)
+        return Table(dict(zip(self._contract.names, table.columns.values(), strict=True)))
 
     def wire_row(self, place: int) -> tuple[Any, ...]:
         """Give a row as a caller writes it in JSON."""
@@ -121,29 +177,21 @@ class OwnRows:
 
     def take(self, places: Sequence[int]) -> Any:
         """Give the rows at *places* as the model takes them."""
-        if isinstance(self._rows, Table):
-            from mendel.serving.input_codec import frame_of  # noqa: PLC0415 - it needs this room's codec
-
-            frame = frame_of(self._rows.take(np.array(places)), self._contract)
-            return self._contract.model_input(frame)
         return self._rows.iloc[list(places)] if hasattr(self._rows, "iloc") else self._rows[list(places)]
 
 
 def hard_rows(own: OwnRows, contract: InputContract) -> list[int]:
     """
-    Choose the places of the rows that are likely to go wrong, and some ordinary rows.
+    Choose the places of at most :data:`MOST_ROWS` rows: first those that are likely to go wrong, then ordinary rows.
 
-    Per column: the first null, the smallest, the largest and the first fractional number, the first row of each of the
-    rarest and the commonest categories; until :data:`MOST_ROWS` are chosen.
+    Per column: the first null, the smallest and the largest number or time, and the first row of the rarest and of the
+    commonest category. The columns take turns, so that a table of many columns has a hard row of each.
     """
     rows = len(own)
-    chosen = dict.fromkeys(range(min(_ORDINARY, rows)))
-    for place, column in enumerate(contract.columns):
-        chosen |= dict.fromkeys(_hard_places(column, own.columns[place]))
-        if len(chosen) >= MOST_ROWS:
-            break
+    hard = [_hard_places(column, own.columns[place]) for place, column in enumerate(contract.columns)]
+    by_turns = [place for turn in zip_longest(*hard) for place in turn if place is not None]
     spread = np.linspace(0, rows - 1, num=min(_ORDINARY, rows)).astype(int).tolist() if rows else []
-    return sorted([*chosen, *(place for place in spread if place not in chosen)][:MOST_ROWS])
+    return list(dict.fromkeys([*by_turns[: MOST_ROWS - 2 * _ORDINARY], *range(min(_ORDINARY, rows)), *spread]))
 
 
 def _hard_places(column: ContractColumn, values: list[Any]) -> list[int]:
@@ -152,16 +200,12 @@ def _hard_places(column: ContractColumn, values: list[Any]) -> list[int]:
     if not present:
         return places
     if column.content in {Content.TEXT, Content.BOOLEAN, Content.MIXED} or column.categories is not None:
-        first: dict[str, int] = {}
-        counts: dict[str, int] = {}
-        for place in present:
-            text = repr(values[place])
-            first.setdefault(text, place)
-            counts[text] = counts.get(text, 0) + 1
-        by_count = sorted(first, key=lambda text: (counts[text], text))
-        return [*places, *(first[text] for text in {by_count[0]: 0, by_count[-1]: 0})]
-    ordered = sorted(present, key=lambda place: values[place])
-    return [*places, ordered[0], ordered[-1]]
+        texts = [repr(values[place]) for place in present]
+        counts = Counter(texts)
+        rarest = min(counts, key=lambda text: (counts[text], text))
+        commonest = max(counts, key=lambda text: (counts[text], text))
+        return [*places, present[texts.index(rarest)], present[texts.index(commonest)]]
+    return [*places, min(present, key=values.__getitem__), max(present, key=values.__getitem__)]
 
 
 def wire_value(value: Any) -> Any:
@@ -183,9 +227,7 @@ def _single_precision(contract: InputContract) -> bool:
 
 def write_probe(directory: Path, probe: Probe) -> None:
     """Write *probe* into the artefact in *directory*."""
-    path = directory / PROBE_FILE
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(to_json(probe))
+    write_value(directory, PROBE_FILE, probe)
 
 
 def read_probe(directory: Path) -> Probe | None:
@@ -195,10 +237,4 @@ def read_probe(directory: Path) -> Probe | None:
     Raises:
         ModelNotLoadable: The file is not a probe.
     """
-    path = directory / PROBE_FILE
-    if not path.is_file():
-        return None
-    try:
-        return from_json(path.read_bytes(), Probe)
-    except MendelError as error:
-        raise ModelNotLoadable(f"{PROBE_FILE} of the artefact cannot be read: {error}") from error
+    return read_value(directory, PROBE_FILE, Probe)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.values import Table
+from mendel.values.data_frames import shortest_decimals
 from mendel.values.table import EXACT_TO, is_exact
 
 DOUBLE: Final = "f8"
@@ -116,28 +117,6 @@ class Frame:
         with np.errstate(over="ignore"):
             narrow = values.astype(self.shape.sent_as)
         return np.where(narrow == values, shortest_decimals(narrow), values)
-
-
-def shortest_decimals(values: NDArray[Any]) -> NDArray[np.float64]:
-    """
-    Convert half or single precision to the ``float64`` of the shortest decimal that stands for each value.
-
-    >>> shortest_decimals(np.array([0.1, np.nan, -2.5e-7], dtype=np.float32)).tolist()
-    [0.1, nan, -2.5e-07]
-    """
-    exact = values.astype(np.float64)
-    result = exact.copy()
-    pending = np.isfinite(exact) & (exact != 0)
-    with np.errstate(all="ignore"):
-        magnitude = np.where(pending, np.floor(np.log10(np.abs(np.where(pending, exact, 1.0)))), 0.0)
-        for digits in range(*((3, 6) if values.dtype.itemsize == 2 else (6, 10))):  # noqa: PLR2004 - half precision
-            shift = digits - 1 - magnitude
-            scale = 10.0 ** np.abs(shift)
-            rounded = np.where(shift >= 0, np.rint(exact * scale) / scale, np.rint(exact / scale) * scale)
-            found = pending & (rounded.astype(values.dtype) == values)
-            result[found] = rounded[found]
-            pending &= ~found
-    return result
 
 
 def _frame_of_floats(shape: Shape, matrix: NDArray[np.float64]) -> Frame:

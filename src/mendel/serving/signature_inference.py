@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from mendel.errors import InvalidInput, InvalidValue
+from mendel.errors import InvalidInput
 from mendel.serving.estimator_parts import fitted_names
-from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract
-from mendel.serving.row_batches import objects, shortest_decimals
+from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, nullable_column
+from mendel.serving.value_decoding import zone_of
 from mendel.values import ColumnType, Signature, Table
-from mendel.values.table import EXACT_TO, is_exact
+from mendel.values.data_frames import as_array, is_frame, is_null, require_distinct_columns
 
 _SCALARS: Final = {
     bool: Content.BOOLEAN,
@@ -34,7 +34,6 @@ _NUMPY_KINDS: Final = {
     "M": Content.DATETIME,
     "U": Content.TEXT,
 }
-_TWO_AXES: Final = 2
 
 
 def infer_contract(model: Any, *, signature: Signature | None, rows: Any) -> InputContract | None:
@@ -52,21 +51,36 @@ def infer_contract(model: Any, *, signature: Signature | None, rows: Any) -> Inp
         InvalidInput: *signature* or *rows* contradicts the names of the model, or a column has a type without an
             equivalent in JSON.
     """
-    names = fitted_names(model)
     if rows is None:
         if signature is None or not signature.inputs:
             return None
+        names = fitted_names(model, signature.names)
         contract = InputContract.of_signature(signature, Container.FRAME if names else Container.ARRAY)
         return _in_order(contract, names, "The signature")
     contract = contract_of(rows)
-    if names is not None and not _is_frame(rows) and len(names) == len(contract.columns):
+    named = isinstance(rows, Table) or is_frame(rows)
+    names = fitted_names(model, contract.names if named else ())
+    if names is not None and not named and len(names) == len(contract.columns):
         contract = _renamed(contract, names)
     elif names is not None:
         contract = _in_order(contract, names, "The training data or input example", may_have_more=True)
     if signature is not None and signature.inputs:
         contract = _narrowed(contract, signature, model_names=names)
     container = Container.FRAME if names is not None else contract.container
+    if names is None and (width := _fitted_width(model)) is not None:
+        if width != len(contract.columns):
+            raise InvalidInput(
+                f"The rows have {len(contract.columns)} columns: the model was fitted on an array of {width} columns.",
+                remedy="Give the columns that the model was fitted on.",
+            )
+        container = Container.ARRAY
     return InputContract(container=container, columns=contract.columns, array_dtype=contract.array_dtype)
+
+
+def _fitted_width(model: Any) -> int | None:
+    """Give the number of columns of the array that *model* was fitted on; None where the model does not say."""
+    width = getattr(model, "n_features_in_", None)
+    return width if isinstance(width, int) else None
 
 
 def contract_of(rows: Any) -> InputContract:
@@ -79,14 +93,15 @@ def contract_of(rows: Any) -> InputContract:
     if isinstance(rows, Table):
         columns = tuple(_numpy_column(name, rows[name]) for name in rows.names)
         return InputContract(container=Container.ARRAY, columns=columns)
-    if _is_frame(rows):
+    if is_frame(rows):
         frame = as_pandas(rows)
         return InputContract(
             container=Container.FRAME, columns=tuple(_series_column(str(name), frame[name]) for name in frame.columns)
         )
     array = as_array(rows)
     columns = tuple(_numpy_column(f"x{place}", array[:, place]) for place in range(array.shape[1]))
-    return InputContract(container=Container.ARRAY, columns=columns, array_dtype=array.dtype.name)
+    array_dtype = "object" if array.dtype.kind == "U" else array.dtype.name
+    return InputContract(container=Container.ARRAY, columns=columns, array_dtype=array_dtype)
 
 
 def infer_signature(features: Any, outputs: Any = None) -> Signature:
@@ -126,52 +141,10 @@ def as_pandas(rows: Any) -> Any:
     Give a pandas frame of *rows*, which is a pandas or polars frame.
 
     Raises:
-        InvalidInput: A column is named twice.
+        InvalidInput: Two columns have one name.
     """
-    frame = rows if hasattr(rows, "iloc") else rows.to_pandas()
-    names = [str(name) for name in frame.columns]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidInput(f"The frame has two columns named {twice!r}.", remedy="Rename or drop one of them.")
-    return frame
-
-
-def as_array(rows: Any) -> np.ndarray[Any, Any]:
-    """
-    Give an array of shape (rows, columns).
-
-    Raises:
-        InvalidValue: *rows* has another number of axes.
-    """
-    dense = rows.toarray() if hasattr(rows, "toarray") else rows
-    try:
-        array = np.asarray(dense)
-    except ValueError as error:
-        raise InvalidValue(f"The features are not rows by columns: {error}.") from error
-    if array.ndim != _TWO_AXES:
-        raise InvalidValue(f"Features of shape {array.shape} are not rows by columns.")
-    return array
-
-
-def as_table(features: Any) -> Table:
-    """Give a Table of a Table, a frame, or an array of shape (rows, columns)."""
-    if isinstance(features, Table):
-        return features
-    if _is_frame(features):
-        frame = as_pandas(features)
-        return Table({str(name): _table_column(_values(frame[name])) for name in frame.columns})
-    array = as_array(features)
-    return Table({f"x{place}": _table_column(array[:, place]) for place in range(array.shape[1])})
-
-
-def is_null(value: object) -> bool:
-    """Tell whether *value* is None, NaN, NaT or pandas' NA."""
-    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
-        return True
-    return isinstance(value, float | np.floating | Decimal) and value != value  # noqa: PLR0124 - NaN
-
-
-def _is_frame(rows: Any) -> bool:
-    return hasattr(rows, "columns") and not isinstance(rows, Table) and not isinstance(rows, Mapping)
+    require_distinct_columns(rows)
+    return rows if hasattr(rows, "iloc") else rows.to_pandas()
 
 
 def _series_column(name: str, series: Any) -> ContractColumn:
@@ -181,10 +154,13 @@ def _series_column(name: str, series: Any) -> ContractColumn:
     if text == "category":
         categories = dtype.categories
         values = categories.tolist()
+        content = _content_of(name, values)
+        if content in {Content.DATETIME, Content.DATE, Content.DECIMAL}:
+            raise _unsupported(name, f"categories of type {categories.dtype}")
         return ContractColumn(
             name=name,
             dtype="category",
-            content=_content_of(name, values),
+            content=content,
             nullable=nullable,
             categories=tuple(values),
             categories_dtype=str(categories.dtype),
@@ -196,6 +172,8 @@ def _series_column(name: str, series: Any) -> ContractColumn:
     if text.startswith(("string", "str", "large_string")):
         return ContractColumn(name=name, dtype=text, content=Content.TEXT, nullable=nullable)
     if text.startswith(("Sparse", "period", "interval", "timedelta", "complex")) or kind not in _NUMPY_KINDS:
+        raise _unsupported(name, text)
+    if kind == "M" and zone_of(text) is None:
         raise _unsupported(name, text)
     return ContractColumn(name=name, dtype=text, content=_NUMPY_KINDS[kind], nullable=nullable)
 
@@ -304,7 +282,7 @@ def _narrowed(contract: InputContract, signature: Signature, *, model_names: tup
                 f"The signature says that {name!r} is {spec.type}, and the data hold {column.dtype}.",
                 remedy="Leave the signature out, or correct it.",
             )
-        columns.append(replace(column, nullable=column.nullable or not spec.required))
+        columns.append(column if spec.required else nullable_column(column))
     return InputContract(container=contract.container, columns=tuple(columns), array_dtype=contract.array_dtype)
 
 
@@ -313,38 +291,3 @@ def _disagree(kind: ColumnType, column: ContractColumn) -> bool:
     if mine == kind or (mine.numeric and kind.numeric) or column.content in {Content.MIXED, Content.DECIMAL}:
         return False
     return {mine, kind} != {ColumnType.STRING, ColumnType.DATETIME}
-
-
-def _values(series: Any) -> np.ndarray[Any, Any]:
-    values: np.ndarray[Any, Any] = series.to_numpy(dtype=None if str(series.dtype) in _PLAIN else object)
-    return values
-
-
-_PLAIN: Final = frozenset({"float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64"})
-
-
-def _table_column(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if column.dtype.kind == "f":
-        return column if column.dtype == np.float64 else shortest_decimals(column)
-    if column.dtype.kind in "iu":
-        exact = not len(column) or max(abs(int(column.max())), abs(int(column.min()))) <= EXACT_TO
-        return column.astype(np.float64) if exact else column.astype(object)
-    if column.dtype.kind == "b":
-        return column
-    values = [None if is_null(value) else _plain(value) for value in column.tolist()]
-    kinds = {type(value) for value in values} - {type(None)}
-    if kinds and kinds <= {int, float} and all(map(is_exact, values)):
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    if kinds == {bool} and None not in values:
-        return np.array(values, dtype=np.bool_)
-    return objects(values)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, bool | int | float | str):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mendel.serving.input_contract import Content, ContractColumn
 
@@ -17,6 +18,7 @@ Decode = Callable[[Any], Any]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NANOSECOND_YEARS: Final = (1678, 2261)
+_FIXED_OFFSET: Final = re.compile(r"UTC([+-])(\d\d):(\d\d)")
 _LARGEST_DECIMAL: Final = 400
 
 
@@ -52,7 +54,7 @@ def wanted(column: ContractColumn) -> str:  # noqa: PLR0911 - a table
 
 
 def _float(column: ContractColumn) -> Decode:
-    single = column.dtype == "float32"
+    largest = _LARGEST.get(column.dtype, math.inf)
 
     def decode(value: Any) -> float:
         if type(value) is not float and type(value) is not int:
@@ -61,15 +63,15 @@ def _float(column: ContractColumn) -> Decode:
             number = float(value)
         except OverflowError:
             raise WrongValue("not a finite number") from None
-        if not math.isfinite(number) or (single and abs(number) > _LARGEST_SINGLE):
+        if not math.isfinite(number) or abs(number) > largest:
             raise WrongValue("not a finite number")
         return number
 
     return decode
 
 
-_LARGEST_SINGLE: Final = 3.4028235677973366e38
-"""Below this magnitude a number rounds to a finite single-precision number."""
+_LARGEST: Final = {"float16": 65519.0, "float32": 3.4028235677973362e38}
+"""Up to this magnitude a number rounds to a finite number of the type."""
 
 
 def _integer(column: ContractColumn) -> Decode:
@@ -114,9 +116,8 @@ def _text(column: ContractColumn) -> Decode:
 
 
 def _datetime(column: ContractColumn) -> Decode:
-    parts = column.dtype.removeprefix("datetime64[").removesuffix("]").split(", ")
-    zone = ZoneInfo(parts[1]) if len(parts) > 1 and not parts[1].startswith(("+", "-", "UTC", "utc")) else UTC
-    bounded = parts[0] == "ns"
+    zone = zone_of(column.dtype) or UTC
+    bounded = column.dtype.startswith("datetime64[ns")
     as_object = column.dtype == "object"
 
     def decode(value: Any) -> Any:
@@ -129,6 +130,28 @@ def _datetime(column: ContractColumn) -> Decode:
             raise WrongValue from None
 
     return decode
+
+
+def zone_of(dtype: str) -> tzinfo | None:
+    """
+    Give the zone of a dtype of pandas, UTC for a dtype without a zone; None for a dtype of another library or zone.
+
+    >>> zone_of("datetime64[ns, UTC+02:00]"), zone_of("datetime64[us]")
+    (datetime.timezone(datetime.timedelta(seconds=7200)), datetime.timezone.utc)
+    """
+    unit, _, name = dtype.removeprefix("datetime64[").removesuffix("]").partition(", ")
+    if unit not in {"s", "ms", "us", "ns"}:
+        return None
+    if name in {"", "UTC"}:
+        return UTC
+    if fixed := _FIXED_OFFSET.fullmatch(name):
+        sign, hours, minutes = fixed.groups()
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-offset if sign == "-" else offset)
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def _moment(value: Any, zone: Any) -> datetime:
@@ -168,7 +191,7 @@ def _decimal(column: ContractColumn) -> Decode:
             number = Decimal(text)
         except (InvalidOperation, ValueError):
             raise WrongValue from None
-        if not number.is_finite():
+        if not number.is_finite() or not math.isfinite(float(number)):
             raise WrongValue("not a finite number")
         return number
 
@@ -183,6 +206,8 @@ def _mixed(column: ContractColumn) -> Decode:
             raise WrongValue
         if type(value) is float and not math.isfinite(value):
             raise WrongValue("not a finite number")
+        if type(value) is int and not -(1 << 63) <= value < 1 << 64:
+            raise WrongValue("not a number of 64 bits")
         return value
 
     return decode

@@ -71,8 +71,8 @@ class ServedVersion:
     The facts about a version that a server needs to load it and to describe it in answers.
 
     ``image_digest`` is the digest of the image that the registry recorded for the version, even when the version is
-    served without an image. ``accepted_difference`` is the difference between served answers and the model's own
-    answers that a person accepted.
+    served without an image. ``accepted_difference`` is the digest of the differences between served answers and the
+    model's own answers that a person accepted.
     """
 
     number: int

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+PARITY_FILE: Final = "mendel/parity.json"
+"""The file of an artefact that holds the result of the check at registration."""
 
 
 class ParityStatus(StrEnum):
@@ -21,6 +25,7 @@ class ParityReport:
 
     Attributes:
         reason: Why parity was not measured, or the first difference: its row, its column and both values.
+        difference_id: The digest of all differences; empty where there is none.
         rows: Probe rows that were answered all together.
         singles: Probe rows that were answered alone, too; in the file of a version at most 8 are counted.
     """
@@ -29,10 +34,16 @@ class ParityReport:
     reason: str = ""
     rows: int = 0
     singles: int = 0
+    difference_id: str = ""
 
     def admits(self, accepted: str | None) -> bool:
-        """Tell whether a version with this report may serve, given the difference that a person accepted, if any."""
-        return self.status is not ParityStatus.DIFFERS or self.reason == accepted
+        """
+        Tell whether a version with this report may serve.
+
+        Args:
+            accepted: The ``difference_id`` of the differences that a person accepted, or None.
+        """
+        return self.status is not ParityStatus.DIFFERS or self.difference_id == accepted
 
     @classmethod
     def not_measured(cls, reason: str) -> ParityReport:

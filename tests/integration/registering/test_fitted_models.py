@@ -21,7 +21,8 @@ from mendel.adapters.arrow import read_table, write_table
 from mendel.app.directory import DataDirectory
 from mendel.errors import AlreadyExists, InvalidInput, InvalidValue, Unsupported, VersionNotFound
 from mendel.retraining import fingerprint
-from mendel.serving import as_table, infer_signature
+from mendel.serving import infer_signature
+from mendel.values.data_frames import as_table
 
 CONTRIBUTOR = "0x" + "a1" * 20
 FRAME = pd.DataFrame({"age": [31.0, 42.0, 25.0, 60.0] * 10, "income": [1.0, 3.0, 2.0, 5.0] * 10})

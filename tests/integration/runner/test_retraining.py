@@ -25,8 +25,8 @@ from mendel.errors import Conflict
 from mendel.projects import code_digest, files_below, load_project
 from mendel.registry import ProjectSource, Registration, Registry
 from mendel.retraining import CodeSource, Limits, Ready, Retraining, Runner, TrainJob, may_start
-from mendel.serving import as_table
 from mendel.values import ModelName, Stage, Table, VersionRef, to_micros
+from mendel.values.data_frames import as_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 """The example trains on arrays and is measured on frames; in a process of its own nobody sees scikit-learn's remark."""

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 import mendel
-from mendel.drift import Reference, as_table
+from mendel.drift import Reference
 from mendel.errors import EmptyWindow, InvalidValue
 from mendel.values import Table
+from mendel.values.data_frames import as_table
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from mendel.serving import (
     Matrix,
     Records,
     TrainedClassifier,
-    as_table,
     frame_of,
     infer_signature,
     load_predictor,
@@ -36,6 +35,7 @@ from mendel.serving.input_codec import InputCodec
 from mendel.serving.project_imports import ProjectModules
 from mendel.serving.row_batches import assemble
 from mendel.values import ColumnType, Table
+from mendel.values.data_frames import as_table
 from mendel.values.directory_trees import tree_digest
 
 RNG = np.random.default_rng(0)

@@ -28,15 +28,27 @@ from mendel.serving import InferenceCall, Records, Tensor, Tensors, infer_signat
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.input_contract import Content, read_contract, write_contract
+from mendel.serving.mlmodel import read_mlmodel
 from mendel.serving.parity import check_parity
 from mendel.serving.predictor import Predictor
-from mendel.serving.probe_rows import read_probe, wire_value
+from mendel.serving.probe_rows import UNSEEN, read_probe, wire_value
 from mendel.serving.row_batches import Frame, assemble
 from mendel.serving.v2_metadata import output_specs, output_tensors
-from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Route, ServedVersion, VersionUuid
+from mendel.values import (
+    Deployment,
+    DesiredModel,
+    DesiredState,
+    ModelName,
+    Route,
+    ServedVersion,
+    Signature,
+    VersionUuid,
+)
 from mendel.values.parity import ParityStatus
-from support.served_models import Shelf, new_kernel, write_project
+from support.doors import connect, open_world
+from support.served_models import Shelf, make_kernel, new_kernel, shelf, write_project
 
+__all__ = ["connect", "make_kernel", "open_world", "shelf"]
 RNG = np.random.default_rng(0)
 ROWS = 100
 AB = pd.DataFrame({"a": RNG.normal(size=ROWS), "b": RNG.normal(size=ROWS)})
@@ -177,9 +189,7 @@ def test_pandas_output_is_kept(tmp_path):
     model = make_pipeline(
         StandardScaler().set_output(transform="pandas"), FunctionTransformer(lambda x: x[["a"]]), LogisticRegression()
     ).fit(AB, POSITIVE)
-    from mendel.serving.artifact_writer import infer_contract  # noqa: PLC0415
-
-    assert infer_contract(model, signature=None, rows=AB).names == ("a", "b")
+    agrees(model, AB, tmp_path / "a")
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
@@ -441,3 +451,181 @@ async def test_outputs_are_announced_as_they_are_answered(outcome, datatype, sha
         announced = output_specs(version)
     assert (announced[0].datatype, list(announced[0].shape)) == (datatype, shape)
     assert [(t.datatype, t.shape[1:]) for t in answered] == [(s.datatype, s.shape[1:]) for s in announced]
+
+
+@pytest.mark.parametrize("names", [("f0", "f1"), ("0", "1"), ("Column_0", "Column_1")], ids=lambda names: names[0])
+def test_names_that_look_made_are_names(names, tmp_path):
+    """A frame whose columns are called like those of an array is put in the model's order all the same."""
+    frame = AB.set_axis(list(names), axis=1)
+    model = LogisticRegression().fit(frame, POSITIVE)
+    agrees(model, frame, tmp_path / "a", training=frame[[names[1], names[0]]])
+
+
+@pytest.mark.parametrize(
+    ("column", "sent"),
+    [
+        (pd.Series([1, 2, 3, 4]), 3),
+        (pd.Series([True, False, True, False]), True),
+        (pd.Series([1.5, 2.5, 3.5, 4.5], dtype="float32"), 1.5),
+        (pd.array([2**63, 1, 2, 3], dtype="UInt64"), 2**63),
+        (pd.array([1, 2, 3, 4], dtype="Int16"), 4),
+        (pd.Series([datetime(2024, 1, 1), datetime(2024, 1, 2)] * 2, dtype=object), "2024-01-02T00:00:00"),
+    ],
+    ids=["int64", "bool", "float32", "UInt64", "Int16", "datetime objects"],
+)
+@pytest.mark.parametrize("optional", [False, True], ids=["required", "optional by signature"])
+def test_every_type_takes_its_values_and_its_nulls(column, sent, optional, tmp_path):
+    """A value of the type is taken; a null is taken where the signature allows it, and is never 0 or False."""
+    frame = pd.DataFrame({"c": column})
+    signature = infer_signature(frame)
+    if optional:
+        spec = replace(signature.inputs[0], required=False)
+        signature = Signature.of_columns((spec,))
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame, signature=signature)
+    (told,) = ask(answering, [{"c": sent}])
+    assert told.split()[1] not in {"nan", "None", "<NA>"}
+    if not optional:
+        return
+    (told,) = ask(answering, [{"c": None}])
+    assert told.split()[1] in {"nan", "None", "<NA>", "NaT"}
+
+
+@pytest.mark.parametrize("sent", ["1e400", "-1e400", "NaN", "Infinity", "1" * 500])
+def test_a_decimal_is_finite_as_a_number(sent, tmp_path):
+    """What would be infinite for the model is refused."""
+    frame = pd.DataFrame({"c": pd.Series([Decimal("1.10"), Decimal("2.25")], dtype=object)})
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
+    with pytest.raises(InvalidRequest, match="'c'"):
+        ask(answering, [{"c": sent}])
+
+
+def test_text_without_a_zone_is_in_the_zone_of_the_column(tmp_path):
+    """Also where the zone is a fixed offset."""
+    frame = pd.DataFrame({"c": pd.to_datetime(["2024-01-01T10:00+01:00", "2024-01-02T10:00+01:00"])})
+    answering = served(Seen().fit(frame), tmp_path / "a", training=frame)
+    assert ask(answering, [{"c": "2024-01-01T10:00"}]) == Seen().fit(frame).predict(frame).tolist()[:1]
+
+
+def test_an_array_of_text_is_an_array_of_objects(tmp_path):
+    """A model that was fitted on an array of text answers text."""
+    rows = np.array([["x", "y"], ["y", "x"]] * 10)
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(rows, [0, 1] * 10)
+    answering = served(model, tmp_path / "a", training=rows)
+    assert ask(answering, [{"x0": "x", "x1": "y"}, {"x0": "y", "x1": "x"}]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        (AB.assign(a=np.nan)[:2], "null"),
+        (AB.rename(columns={"a": "c"})[:2], "'a'"),
+        (np.zeros((2, 3)), "3 columns"),
+    ],
+    ids=["null", "name", "width"],
+)
+def test_an_example_that_is_not_like_the_training_data_is_refused(example, says, tmp_path):
+    """An input example that a server could not predict is refused when the model is registered."""
+    model = LogisticRegression().fit(AB, POSITIVE)
+    with pytest.raises(InvalidInput, match=says):
+        write_artifact(model, tmp_path / "a", training=AB, input_example=example)
+
+
+def test_a_model_of_an_array_gets_an_array_from_a_frame(tmp_path):
+    """A model that was fitted on an array and registered with a frame is handed an array, and its width is checked."""
+    model = make_pipeline(FunctionTransformer(lambda x: x[:, :1]), LogisticRegression()).fit(AB.to_numpy(), POSITIVE)
+    answering = served(model, tmp_path / "a", input_example=AB[:5])
+    assert ask(answering, on_the_wire(AB)) == model.predict(AB.to_numpy()).tolist()
+    with pytest.raises(InvalidInput, match="2 columns"):
+        write_artifact(LogisticRegression().fit(AB.to_numpy(), POSITIVE), tmp_path / "b", training=AB.assign(c=1.0))
+
+
+def test_small_answers_are_compared_by_their_size(tmp_path):
+    """Answers around 1e-10 that are swapped are a difference."""
+    predictor, codec = served(LinearRegression().fit(AB, AB["a"] * 1e-10), tmp_path / "a", training=AB)
+
+    def negated(frame):
+        outputs = predictor.predict(frame)
+        return replace(outputs, predictions=[-value for value in outputs.predictions])
+
+    report = check_parity(read_probe(tmp_path / "a"), codec, negated, steady=time.perf_counter)
+    assert report.status is ParityStatus.DIFFERS
+
+
+def test_accepting_one_difference_accepts_no_other(tmp_path):
+    """A report admits exactly the differences that were accepted."""
+    predictor, codec = served(LinearRegression().fit(AB, AB["a"]), tmp_path / "a", training=AB)
+
+    def shifted(by, rows):
+        def predict(frame):
+            outputs = predictor.predict(frame)
+            return replace(
+                outputs,
+                predictions=[value + by if place < rows else value for place, value in enumerate(outputs.predictions)],
+            )
+
+        return check_parity(read_probe(tmp_path / "a"), codec, predict, steady=time.perf_counter)
+
+    accepted = shifted(1.0, 1).difference_id
+    assert shifted(1.0, 1).admits(accepted)
+    assert not shifted(1.0, 2).admits(accepted)
+    assert not shifted(2.0, 1).admits(accepted)
+
+
+def test_probe_rows_hold_what_goes_wrong(tmp_path):
+    """A null, the extremes and a text that nobody trained on are among the probe rows, the hard ones first."""
+    frame = pd.DataFrame({"n": [*range(90), np.nan, 1e6], "t": ["x"] * 91 + ["rare"]})
+    model = make_pipeline(
+        ColumnTransformer(
+            [("n", SimpleImputer(), ["n"]), ("t", OneHotEncoder(handle_unknown="ignore"), ["t"])],
+        ),
+        LinearRegression(),
+    ).fit(frame, np.arange(92.0))  # fmt: skip
+    served(model, tmp_path / "a", training=frame)
+    probe = read_probe(tmp_path / "a")
+    assert {row[0] for row in probe.rows[:4]} >= {None, 1e6, 0.0}
+    assert {"x", "rare", UNSEEN} <= {row[1] for row in probe.rows}
+
+
+async def test_probe_rows_pass_every_door(open_world, connect, shelf, tmp_path):
+    """The hard rows of a version get the model's own answers over REST, v2 JSON, gRPC and ZMQ."""
+    frame = FAULTY.assign(member=[True, False] * 20, city=["Ulm", "Bonn"] * 20)
+    model = make_pipeline(
+        ColumnTransformer(
+            [("zip", make_pipeline(FunctionTransformer(digits), OneHotEncoder(handle_unknown="ignore")), ["zip"]),
+             ("age", SimpleImputer(strategy="mean", add_indicator=True), ["age"]),
+             ("city", OneHotEncoder(handle_unknown="ignore"), ["city"]),
+             ("rest", "passthrough", ["x", "member"])]
+        ),
+        LinearRegression(),
+    ).fit(frame, frame["x"] + frame["age"].fillna(1000.0) + frame["zip"] / 1e4 + frame["member"])  # fmt: skip
+    digest = write_artifact(model, tmp_path / "hard", training=frame)
+    probe, world = read_probe(tmp_path / "hard"), await open_world()
+    served_as = ServedVersion(
+        number=1,
+        uuid=VersionUuid(f"m-{1:032x}"),
+        artifact_digest=digest,
+        flavor="sklearn",
+        signature=read_mlmodel(tmp_path / "hard").signature,
+        task="regression",
+        registered_at=datetime.now(UTC),
+    )
+    shelf.trees[digest], shelf.served["hard", 1] = tmp_path / "hard", served_as
+    (line,) = await world.apply(
+        Deployment(model=ModelName("hard"), generation=1, routes=(Route(version=1, share=1.0),))
+    )
+    assert line.error is None
+    records = [dict(zip(probe.columns, row, strict=True)) for row in probe.rows]
+    for door in ("rest", "grpc", "zmq"):
+        client = connect(door, world)
+        together = (await client.predict("hard", {"records": records})).body["predictions"]
+        assert together == pytest.approx(list(probe.predictions)), door
+        for record, expected in list(zip(records, probe.predictions, strict=True))[:6]:
+            assert (await client.predict("hard", {"records": [record]})).body["predictions"] == pytest.approx(
+                [expected]
+            )
+    tensors = [
+        {"name": name, "datatype": datatype, "shape": [len(records)], "data": [record[name] for record in records]}
+        for name, datatype in (("zip", "INT64"), ("x", "FP64"), ("member", "BOOL"), ("city", "BYTES"), ("age", "FP64"))
+    ]
+    response = await connect("rest", world).http.post("/v2/models/hard/infer", json={"inputs": tensors})
+    assert response.json()["outputs"][0]["data"] == pytest.approx(list(probe.predictions))

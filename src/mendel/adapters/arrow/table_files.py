@@ -10,6 +10,7 @@ from mendel.values import Table
 from mendel.values.atomic_files import replacing, translated_disk_errors
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa  # type: ignore[import-untyped]
 
 
@@ -21,19 +22,34 @@ def read_table(path: Path) -> Table:
         InvalidInput: The file has another extension, or its content does not match the extension.
         StoreUnavailable: The file cannot be opened.
     """
+    from mendel.adapters.arrow.arrow_columns import from_arrow  # noqa: PLC0415 - heavy
+
+    return from_arrow(_read(path))
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """
+    Read a file as :func:`read_table` does, into the pandas frame that pandas' own readers give.
+
+    Raises:
+        InvalidInput, StoreUnavailable: As for :func:`read_table`.
+    """
+    frame: pd.DataFrame = _read(path).to_pandas()
+    return frame
+
+
+def _read(path: Path) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 - heavy
     import pyarrow.csv  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
     import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
-
-    from mendel.adapters.arrow.arrow_columns import from_arrow  # noqa: PLC0415 - heavy
 
     kind = _kind(path)
     try:
         with translated_disk_errors(path, act="read"), path.open("rb") as file:
             if kind == "parquet":
-                return from_arrow(pyarrow.parquet.read_table(file))
+                return pyarrow.parquet.read_table(file)
             packed = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
-            return from_arrow(pyarrow.csv.read_csv(packed, convert_options=_lenient()))
+            return pyarrow.csv.read_csv(packed, convert_options=_lenient())
     except pa.ArrowException as error:
         raise InvalidInput(f"The file {path.name} cannot be read as {kind}: {error}.") from error
 

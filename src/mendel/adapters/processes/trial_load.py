@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Final
 from mendel.errors import MendelError, Unsupported
 
 _PATIENCE: Final = timedelta(minutes=5)
+_MOST_EXAMPLES: Final = 10_000
 _MODULE: Final = "mendel.adapters.processes.trial_load"
 _REMEDY: Final = (
     "Pass the files and directories of the model's own modules as code_paths=, or serve the model as a project."
@@ -58,19 +58,18 @@ def main() -> None:
 
 
 def _try(directory: Path) -> None:
-    from mendel.serving import Matrix, load_predictor  # noqa: PLC0415 - in the child only
+    """Load, predict the input example, and write the parity that this process finds in place of the caller's."""
+    from mendel.serving import check_predictor, load_predictor, predict_example  # noqa: PLC0415 - in the child only
     from mendel.serving.input_codec import InputCodec  # noqa: PLC0415
-    from mendel.serving.mlmodel import INPUT_EXAMPLE  # noqa: PLC0415
-    from mendel.serving.row_batches import assemble  # noqa: PLC0415
+    from mendel.serving.parity import write_parity  # noqa: PLC0415
+    from mendel.serving.probe_rows import read_probe  # noqa: PLC0415
 
     predictor = load_predictor(directory, digest=None, project=None)
-    if not (directory / INPUT_EXAMPLE).is_file():
-        return
-    example = json.loads((directory / INPUT_EXAMPLE).read_bytes())
     descriptor = predictor.descriptor
-    codec = InputCodec(descriptor.contract, order=descriptor.order, max_rows=len(example["data"]))
-    rows = codec.decode(Matrix(rows=example["data"], columns=tuple(example["columns"])))
-    predictor.predict(assemble([rows]))
+    codec = InputCodec(descriptor.contract, order=descriptor.order, max_rows=_MOST_EXAMPLES)
+    predict_example(directory, codec, predictor.predict)
+    if (probe := read_probe(directory)) is not None:
+        write_parity(directory, check_predictor(predictor, probe))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""Values that stand as JSON beside the model in an artefact: contract, probe rows, parity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from mendel.errors import MendelError, ModelNotLoadable
+from mendel.values import from_json, to_json
+
+T = TypeVar("T")
+
+
+def write_value(directory: Path, name: str, value: object) -> None:
+    """Write *value* as the file *name* of the artefact in *directory*."""
+    path = directory / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(to_json(value))
+
+
+def read_value(directory: Path, name: str, kind: type[T]) -> T | None:
+    """
+    Read the file *name* of the artefact in *directory*; None if the artefact has no such file.
+
+    Raises:
+        ModelNotLoadable: The file does not hold a *kind*.
+    """
+    path = directory / name
+    if not path.is_file():
+        return None
+    try:
+        return from_json(path.read_bytes(), kind)
+    except MendelError as error:
+        raise ModelNotLoadable(f"{name} of the artefact cannot be read: {error}") from error
