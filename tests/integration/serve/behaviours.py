@@ -16,7 +16,7 @@ class Obedient:
 
     Where a ``hold`` is not 0 it waits until the file that the variable FREE names is there, at most so many seconds.
 
-    With ``refuse`` it fails always, its golden input included.
+    With ``refuse`` it fails in every server, its golden input included, like a model that lacks a file there.
     """
 
     def __init__(self, answer=1, refuse=False):
@@ -32,7 +32,7 @@ class Obedient:
 
     def predict(self, features):
         rows = np.asarray(features, dtype=float)
-        if self.refuse or (rows[:, 1] == 1).any():
+        if (self.refuse and "FREE" in os.environ) or (rows[:, 1] == 1).any():
             raise RuntimeError("told to fail")
         if (rows[:, 1] == 2).any():
             os.kill(os.getpid(), signal.SIGKILL)

@@ -218,7 +218,8 @@ def test_a_version_that_fails_its_golden_input_never_serves(serve, hub, artifact
     one, bad = artifact(1), artifact(2, refuse=True)
     hub.deploy(one)
     server = serve().ready()
-    server.until((server.directory / "settled.json").exists)
+    settled = server.directory / "settled.json"
+    server.until(lambda: settled.exists() and '"credit"' in settled.read_text())
     hub.deploy(one, bad)
     server.until(lambda: any(line.failed_version == 2 for r in hub.reports[-3:] for line in r.convergence))
     for victim in server.workers():
