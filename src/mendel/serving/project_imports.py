@@ -33,6 +33,7 @@ class ProjectModules:
         self._root = root.resolve()
         self._finder = _Finder(self)
         self._own: dict[str, ModuleType] = {}
+        self._open = False
         self._builtins = {**vars(builtins), "__import__": self._import}
 
     def load(self, name: str) -> ModuleType:
@@ -42,8 +43,16 @@ class ProjectModules:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Let imports and unpickling in this thread find the project's modules while the context is open."""
+        """
+        Let imports and unpickling in this thread find the project's modules while the context is open.
+
+        The context may be opened again inside itself, as every import statement of a project's module does: a package
+        whose import is not finished must stay in ``sys.modules``, or its parts would import it anew without end.
+        """
         with _SWAP:
+            if self._open:  # by this thread, which holds the lock
+                yield
+                return
             foreign = {
                 name: module for name, module in list(sys.modules.items()) if self._claims(name)
             }  # list(): other threads may import meanwhile
@@ -51,9 +60,11 @@ class ProjectModules:
                 del sys.modules[name]
             sys.modules.update(self._own)
             sys.meta_path = [self._finder, *sys.meta_path]  # a new list: another thread may iterate over the old one
+            self._open = True
             try:
                 yield
             finally:
+                self._open = False
                 sys.meta_path = [finder for finder in sys.meta_path if finder is not self._finder]
                 self._own.update(
                     {name: sys.modules.pop(name) for name in list(sys.modules) if name in self._finder.found}
