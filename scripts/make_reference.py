@@ -27,8 +27,8 @@ MEANINGS = {
     "directory": "The data directory.",
     "hub.host": "The address the hub listens on.",
     "hub.port": "The port the hub listens on; 0 chooses a free port.",
-    "serving.host": "The address every door listens on.",
-    "serving.workers": "Worker processes; 0 is one per core, at most `max_workers`.",
+    "serving.host": "The address that REST, gRPC and ZMQ listen on.",
+    "serving.workers": "The number of worker processes; 0 means one per core, at most `max_workers`.",
     "serving.max_workers": "The largest number of worker processes.",
     "serving.max_batch_rows": "The largest number of rows in one call of `predict`.",
     "serving.max_rows": "The largest number of rows in one request.",
@@ -40,7 +40,9 @@ MEANINGS = {
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
         "calls end with an error."
     ),
-    "serving.model_roots": "The directories below which a model may be loaded by path; empty: no path is accepted.",
+    "serving.model_roots": (
+        "The directories from which clients may load a model by path; if the list is empty, such calls are refused."
+    ),
     "serving.load_timeout": "The time in which a version must load; a longer load has failed.",
     "serving.logging_required": "Whether a request ends with an error if its rows cannot be logged.",
     "serving.request_timeout": "How long a request may take, if the client sets no shorter deadline.",
@@ -73,14 +75,17 @@ MEANINGS = {
     ),
     "monitoring.effects.js": "The smallest Jensen-Shannon distance of a category feature that counts as drift.",
     "monitoring.effects.psi": (
-        "If set, the smallest population stability index (over about ten groups) that also must be exceeded."
+        "If set, a feature counts as drifted only if its population stability index (over about ten groups) is also "
+        "above this value."
     ),
-    "monitoring.effects.kl": "If set, the smallest KL divergence that also must be exceeded.",
+    "monitoring.effects.kl": (
+        "If set, a feature counts as drifted only if its KL divergence is also above this value."
+    ),
     "monitoring.features.NAME.type": "The type of the feature; the default is inferred from the training data.",
-    "monitoring.features.NAME.log": "Accepted but without effect; use `spool.features` in the settings.",
-    "monitoring.reference": "Accepted but without effect.",
-    "retraining.triggers": "Accepted but without effect: `healing.remedies` decides when a retraining starts.",
-    "retraining.schedule": "Accepted but without effect.",
+    "monitoring.features.NAME.log": "This key has no effect; use `spool.features` in the settings.",
+    "monitoring.reference": "This key has no effect.",
+    "retraining.triggers": "This key has no effect: `healing.remedies` decides when a retraining starts.",
+    "retraining.schedule": "This key has no effect.",
     "retraining.limits.memory": "The largest memory of one job, for example `4GiB`.",
     "retraining.limits.time": "The longest time of one job.",
     "gates.profile": "A named set of bounds; the keys below override single bounds of the profile.",
@@ -199,18 +204,20 @@ def settings_page() -> str:
     for door in DOORS:
         several = door.ports.several
         MEANINGS[f"serving.{door.ports.key}"] = (
-            f"{'Ports' if several else 'Port'} of the {door.title} door; 0 takes a free one"
-            f"{'' if several else ', `off` opens no such door'}."
+            f"{'Ports' if several else 'Port'} of the {door.title} server; 0 chooses a free port"
+            f"{'' if several else f', `off` switches {door.title} off'}."
         )
     assert others.keys() == OTHER_VARIABLES, "a variable has no meaning here"  # noqa: S101
     return "\n".join(
         [
             "# Settings\n",
             NOTE,
-            "A flag wins over the environment, the environment over `mendel.yaml`, the file over the default.",
-            "`serving.workers` is `MENDEL_SERVING__WORKERS` in the environment, `workers` below `serving` in the file.",
-            "`mendel config show` prints every effective value and where it came from.",
-            "In the file, `${NAME}` and `${NAME:default}` are filled in from the environment.\n",
+            "A command-line flag overrides an environment variable.",
+            "An environment variable overrides the settings file `mendel.yaml`; the file overrides the default.",
+            "For example, the key `serving.workers` is the environment variable `MENDEL_SERVING__WORKERS`,",
+            "and `workers` in the section `serving` of the file.",
+            "`mendel config show` prints the value of every setting, and its source.",
+            "In the file, `${NAME}` is replaced by the environment variable `NAME`; `${NAME:text}` gives a default.\n",
             _keys(Settings, "", {}),
             "## Other environment variables\n",
             _table(("Variable", "Meaning"), [(f"`{name}`", text) for name, text in sorted(others.items())]),
@@ -328,12 +335,13 @@ def http_page() -> str:
             "# Routes\n",
             NOTE,
             "## The hub\n",
-            "A key stands in `Authorization: Bearer KEY` or `X-API-Key: KEY`; `admin` includes every scope.",
+            "Clients send their API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+            "A key has one or more scopes, which are its rights; the scope `admin` includes all others.",
             "Errors are problem documents (RFC 9457) with a `remedy`.",
             "The name of an operation is also the name of its method in the Python client.",
-            "`/openapi.json` describes every request, response and error; `/docs` shows it.",
-            "JSON is refused when it is nested deeper than 64 levels, or holds an integer beyond 64 bits,",
-            "a text beyond 100,000 characters or the character NUL.\n",
+            "`/openapi.json` describes every request, response and error; `/docs` shows this description as a page.",
+            "The hub answers 400 if JSON is nested deeper than 64 levels, or contains an integer beyond 64 bits,",
+            "a text longer than 100,000 characters, or the character NUL.\n",
             *_hub_routes(),
             "## A server, REST\n",
             _table(("Method", "Path", "Scope", "What"), rest),
@@ -381,7 +389,7 @@ def errors_page() -> str:
             "# Errors\n",
             NOTE,
             "Every error says what happened, to which thing, and what to do.",
-            "The status is the one that the hub answers with.\n",
+            "The table gives the HTTP status with which the hub reports the error.\n",
             f"```text\n{inspect.cleandoc(drawn)}\n```\n",
             _table(("Error", "Status", "What happened"), rows),
         ]
@@ -399,8 +407,8 @@ def events_page() -> str:
             "# Events\n",
             NOTE,
             "Every change appends one event to the ledger in its own transaction.",
-            "Each has a sequence number, a time, a subject, an actor, data, and the hash of the entry before.",
-            "`mendel ledger show` prints them; `GET /api/v1/events` gives them after any sequence number.\n",
+            "An event has a sequence number, a time, a subject, an actor, data, and the hash of the event before.",
+            "`mendel ledger show` prints the events; `GET /api/v1/events` returns events after a sequence number.\n",
             _table(("Event", "Appended by"), [(f"`{name}`", f"`{room}`") for name, room in sorted(_events().items())]),
         ]
     )
