@@ -113,7 +113,7 @@ class ModelRegistering(ABC):
         request = Registration(
             model=_name(details, model_type, baseline=True),
             flavor=_flavor(model, details.get("flavor")),
-            task=_task(model, model_type),
+            task=task_of(model, model_type),
             metadata=_metadata(details, model_type, baseline=True),
         )
         return self._register_model(model, request, details)
@@ -145,7 +145,7 @@ class ModelRegistering(ABC):
         request = Registration(
             model=_name(details, model_type, baseline=False),
             flavor=_flavor(model, details.get("flavor")),
-            task=_task(model, model_type),
+            task=task_of(model, model_type),
             metadata=_metadata(details, model_type, baseline=False),
             improvement=Improvement(
                 baseline=baseline.ref, contributor=contributor, delta_metrics=_metrics(delta_metrics), claimed=True
@@ -195,13 +195,22 @@ def _flavor(model: Any, forced: str | None) -> str:
     return flavour_for(model, forced).name
 
 
-def _task(model: Any, model_type: str) -> str:
+def task_of(model: Any, model_type: str) -> str:
+    """Give *model_type* where it is a task; else the task of the answers of *model*: classes or numbers."""
     from sklearn.base import is_regressor  # noqa: PLC0415 - heavy
 
     if model_type in list(Task):
         return model_type
-    classifies = hasattr(model, "classes_") or (hasattr(model, "__sklearn_tags__") and not is_regressor(model))
-    return (Task.CLASSIFICATION if classifies else Task.REGRESSION).value
+    classes = getattr(model, "classes_", None)  # empty for CatBoost models without classes
+    scores = not hasattr(model, "__sklearn_tags__") or is_regressor(model) or _ranks(model)
+    return (Task.REGRESSION if scores and (classes is None or not len(classes)) else Task.CLASSIFICATION).value
+
+
+def _ranks(model: Any) -> bool:
+    """Tell whether *model*, or the last step of a pipeline, is a ranker; scikit-learn has no type for rankers."""
+    while steps := getattr(model, "steps", None):
+        model = steps[-1][1]
+    return any(base.__name__.endswith("Ranker") for base in type(model).__mro__)
 
 
 def _require_fitted(model: Any) -> None:

@@ -13,19 +13,21 @@ import numpy as np
 
 from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving.entities import Input, Matrix, Records, Tensors
-from mendel.serving.input_contract import ContractColumn, InputContract
+from mendel.serving.input_contract import MICROS, NANOS, ContractColumn, InputContract
 from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Rows, Shape, assemble
 from mendel.serving.tensors import matrix_of
 from mendel.serving.value_decoding import Decode, WrongValue, decoder_of, wanted
 from mendel.values import Table
 
 RECORDS, LISTS = "objects of features", "lists of values"
+_NAT = np.iinfo(np.int64).min
 _NUMBERS = frozenset({int, float})
 _STRUCT_CODES = {
     "f8": "d",
     "f4": "f",
     "?": "?",
-    "M8[us]": "q",
+    MICROS: "q",
+    NANOS: "q",
     "i1": "b",
     "i2": "h",
     "i4": "i",
@@ -35,7 +37,7 @@ _STRUCT_CODES = {
     "u4": "I",
     "u8": "Q",
 }
-_NULLS = {"f8": math.nan, "f4": math.nan, "M8[us]": np.iinfo(np.int64).min}
+_NULLS = {"f8": math.nan, "f4": math.nan, MICROS: _NAT, NANOS: _NAT}
 _PRECISION = {"FP32": "f4", "FP16": "f2"}
 
 

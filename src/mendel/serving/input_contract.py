@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONTRACT_FILE: Final = "mendel/input_contract.json"
-TIMES: Final = "M8[us]"
+MICROS: Final = "M8[us]"
+NANOS: Final = "M8[ns]"
 INFERRED: Final = "inferred"
-"""The dtype of a text column of which only the signature is known: the one that pandas infers."""
+"""The dtype of a text column of which only the signature is known: the one that pandas gives a column of text."""
 _WHOLE_DTYPES: Final = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -115,14 +116,19 @@ class ContractColumn:
             case Content.BOOLEAN if not self.nullable:
                 return "?"
             case Content.DATETIME if self.dtype != "object":
-                return TIMES
+                return NANOS if self.dtype.startswith("datetime64[ns") else MICROS
             case _:
                 return OBJECT
 
+    @property
+    def whole_dtype(self) -> str:
+        """The numpy type of whole numbers that the column can hold, as ``uint64``."""
+        kind = self.dtype.split("[", maxsplit=1)[0].lower()
+        return kind if kind in _WHOLE_DTYPES else "int64"
+
     def bounds(self) -> tuple[int, int]:
         """Give the smallest and the largest whole number that the column can hold."""
-        kind = self.dtype.split("[", maxsplit=1)[0].lower()
-        info = np.iinfo(kind if kind in _WHOLE_DTYPES else np.int64)
+        info = np.iinfo(self.whole_dtype)
         return int(info.min), int(info.max)
 
 
@@ -185,9 +191,10 @@ class InputContract:
 
     def array(self, frame: Frame) -> NDArray[Any]:
         """Give the array that the model receives, of shape (rows, columns)."""
-        if any(column.missing != "None" for column in self.columns):
+        kinds = {column.held_as for column in self.columns}
+        if any(column.missing != "None" for column in self.columns) or (NANOS in kinds and len(kinds) > 1):
             columns = map(_with_missing, self.columns, frame.columns)
-            return np.column_stack([values.astype(object) for values in columns])
+            return np.column_stack([_as_objects(values) for values in columns])
         matrix = frame.matrix
         return matrix if self.array_dtype is None else matrix.astype(self.array_dtype, copy=False)
 
@@ -267,7 +274,7 @@ def pandas_column(column: ContractColumn, values: NDArray[Any]) -> Any:
         codes = categories.get_indexer_for(pd.Index(values, dtype=object))
         return pd.Categorical.from_codes(codes, categories=categories, ordered=column.ordered)
     if column.dtype == INFERRED:
-        return pd.Series(values)
+        return pd.Series(values, dtype=pd.Series(["text"]).dtype)
     if column.dtype == "object":
         return pd.Series(_with_missing(column, values), dtype=object)
     if values.dtype == object or not _is_numpy(column.dtype):
@@ -284,13 +291,20 @@ def _times(pd: Any, dtype: str, values: NDArray[Any]) -> Any:
 def _with_missing(column: ContractColumn, values: NDArray[Any]) -> NDArray[Any]:
     """Give the values of an ``object`` column with the kind of null that the model was fitted on."""
     missing = require_pandas().NA if column.missing == "NA" else np.nan if column.missing == "nan" else None
-    if values.dtype != object:
-        values = values.astype(object)
+    values = _as_objects(values)
     gone = [is_null(value) for value in values]
     if any(gone):
         values = values.copy()
         values[gone] = missing
     return values
+
+
+def _as_objects(values: NDArray[Any]) -> NDArray[Any]:
+    """Give Python objects; of times in nanoseconds those of pandas, because numpy gives whole numbers."""
+    if values.dtype == NANOS:
+        objects: NDArray[Any] = require_pandas().DatetimeIndex(values).to_numpy(dtype=object)
+        return objects
+    return values.astype(object)
 
 
 def _is_numpy(dtype: str) -> bool:

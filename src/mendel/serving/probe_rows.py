@@ -163,7 +163,7 @@ class OwnRows:
 
     def _column(self, place: int) -> list[Any]:
         column = self._rows.iloc[:, place] if hasattr(self._rows, "iloc") else self._rows[:, place]
-        values: list[Any] = column.tolist()
+        values: list[Any] = list(column) if column.dtype.kind == "M" else column.tolist()
         return values
 
     def table(self) -> Table:
@@ -212,6 +212,8 @@ def wire_value(value: Any) -> Any:
     """Give *value* as a caller writes it in JSON; every kind of null is null."""
     if is_null(value):
         return None
+    if isinstance(value, np.datetime64):
+        return str(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Decimal):

@@ -26,8 +26,8 @@ class Shape:
     The columns of a request; requests of one shape may share a batch.
 
     Attributes:
-        dtypes: How each column is held, as numpy writes it: ``f8``, ``i8``, ``?``, ``M8[us]``, or ``O`` for Python
-            objects, where None is null.
+        dtypes: How each column is held, as numpy writes it: ``f8``, ``i8``, ``?``, ``M8[us]``, ``M8[ns]``, or ``O`` for
+            Python objects, where None is null.
         sent_as: ``f4`` or ``f2`` for numbers that the caller sent in single or half precision.
     """
 
@@ -93,7 +93,7 @@ class Frame:
         if self.floats is not None:
             return self.floats
         kinds = {column.dtype.kind for column in self.columns}
-        if kinds <= set("fiub"):
+        if kinds <= set("fiub") or kinds == {"M"}:
             return np.column_stack(self.columns)
         return np.column_stack([column.astype(object) for column in self.columns])
 
@@ -166,9 +166,16 @@ def _logged(column: NDArray[Any]) -> NDArray[Any]:
                 return column.astype(object)
             return column.astype(np.float64)
         case "M":
-            return objects([None if text == "NaT" else text for text in np.datetime_as_string(column).tolist()])
+            return objects([_logged_time(text) for text in np.datetime_as_string(column).tolist()])
         case _:
             return _plain_numbers(objects([_plain(value) for value in column.tolist()]))
+
+
+def _logged_time(text: str) -> str | None:
+    """Give the time with six digits of a second, or with nine where it is finer."""
+    if text == "NaT":
+        return None
+    return text.removesuffix("000") if len(text.partition(".")[2]) > 6 else text  # noqa: PLR2004 - microseconds
 
 
 def _counted(column: NDArray[Any]) -> NDArray[Any]:

@@ -93,13 +93,18 @@ def elements(shape: Sequence[int]) -> int:
 
 
 def datatype_of(values: Sequence[Any]) -> str:
-    """Give the datatype for a column of predictions: BOOL, INT64, FP64, or BYTES for any other values."""
+    """Give the datatype for a column of predictions: BOOL, INT64, UINT64, FP64, or BYTES for any other values."""
     kinds = set(map(type, values))
     if kinds == {bool}:
         return "BOOL"
     if kinds == {int}:
-        return "INT64"
+        fitting = (name for name in ("INT64", "UINT64") if _holds(np.iinfo(DTYPES[name]), values))
+        return next(fitting, "BYTES")
     return "FP64" if kinds and kinds <= {int, float, type(None)} else "BYTES"
+
+
+def _holds(kind: np.iinfo[Any], values: Sequence[int]) -> bool:
+    return kind.min <= min(values) and max(values) <= kind.max
 
 
 def matrix_of(given: Tensors, names: tuple[str, ...] | None) -> Matrix:

@@ -10,6 +10,7 @@ import msgspec
 
 from mendel.errors import InvalidRequest
 from mendel.serving.entities import InferenceAnswer, Tensor
+from mendel.serving.input_contract import Content, ContractColumn
 from mendel.serving.loaded_version import LoadedVersion
 from mendel.serving.tensors import datatype_of
 from mendel.values import ColumnType
@@ -70,9 +71,17 @@ def answer_parameters(answer: InferenceAnswer) -> dict[str, Any]:
 
 def input_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
     """Give the input tensors of a version, one per feature; empty when the version has no signature."""
+    contract = version.artifact.descriptor.contract
+    if contract is not None and contract.columns:
+        return tuple(TensorSpec(column.name, _datatype(column), (-1,)) for column in contract.columns)
     signature = version.served.signature
     columns = () if signature is None else signature.inputs
     return tuple(TensorSpec(column.name, _DATATYPES[column.type], (-1,)) for column in columns)
+
+
+def _datatype(column: ContractColumn) -> str:
+    """Give the datatype that carries every value of *column*, and no whole number beyond its bounds."""
+    return column.whole_dtype.upper() if column.content is Content.INTEGER else _DATATYPES[column.spec.type]
 
 
 def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:

@@ -17,6 +17,14 @@ Decode = Callable[[Any], Any]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_BEYOND_MICROS: Final = re.compile(r"[.,]\d{6}(\d+)")
+_UNITS: Final = {
+    "s": (1_000_000_000, "a second"),
+    "ms": (1_000_000, "a millisecond"),
+    "us": (1_000, "a microsecond"),
+    "ns": (1, "a nanosecond"),
+}
+"""The nanoseconds and the name of each unit in which a column can hold times."""
 _NANOSECOND_YEARS: Final = (1678, 2261)
 _FIXED_OFFSET: Final = re.compile(r"UTC([+-])(\d\d):(\d\d)")
 _LARGEST_DECIMAL: Final = 400
@@ -117,19 +125,38 @@ def _text(column: ContractColumn) -> Decode:
 
 def _datetime(column: ContractColumn) -> Decode:
     zone = zone_of(column.dtype) or UTC
-    bounded = column.dtype.startswith("datetime64[ns")
     as_object = column.dtype == "object"
+    unit = "us" if as_object else _unit_of(column.dtype)
+    length, called = _UNITS[unit]
 
     def decode(value: Any) -> Any:
         try:
             moment = _moment(value, zone)
-            if bounded and not _NANOSECOND_YEARS[0] <= moment.year <= _NANOSECOND_YEARS[1]:
-                raise WrongValue
-            return moment.replace(tzinfo=None) if as_object else (moment - _EPOCH) // _MICROSECOND
+            nanos = (moment - _EPOCH) // _MICROSECOND * 1000 + _nanos_beyond(value)
         except (ValueError, OverflowError, TypeError):
             raise WrongValue from None
+        if unit == "ns" and not _NANOSECOND_YEARS[0] <= moment.year <= _NANOSECOND_YEARS[1]:
+            raise WrongValue
+        if nanos % length:
+            raise WrongValue(f"finer than {called}, the unit of the column")
+        return moment.replace(tzinfo=None) if as_object else nanos if unit == "ns" else nanos // 1000
 
     return decode
+
+
+def _nanos_beyond(value: Any) -> int:
+    """Give the nanoseconds of a time in text that its microseconds, which Python reads, leave out."""
+    beyond = _BEYOND_MICROS.search(value) if type(value) is str else None
+    if beyond is None:
+        return 0
+    digits = beyond[1].rstrip("0")
+    if len(digits) > 3:  # noqa: PLR2004 - nine digits of a second
+        raise WrongValue("finer than a nanosecond")
+    return int(digits.ljust(3, "0"))
+
+
+def _unit_of(dtype: str) -> str:
+    return dtype.removeprefix("datetime64[").removesuffix("]").partition(", ")[0]
 
 
 def zone_of(dtype: str) -> tzinfo | None:
@@ -139,8 +166,8 @@ def zone_of(dtype: str) -> tzinfo | None:
     >>> zone_of("datetime64[ns, UTC+02:00]"), zone_of("datetime64[us]")
     (datetime.timezone(datetime.timedelta(seconds=7200)), datetime.timezone.utc)
     """
-    unit, _, name = dtype.removeprefix("datetime64[").removesuffix("]").partition(", ")
-    if unit not in {"s", "ms", "us", "ns"}:
+    name = dtype.removeprefix("datetime64[").removesuffix("]").partition(", ")[2]
+    if _unit_of(dtype) not in _UNITS:
         return None
     if name in {"", "UTC"}:
         return UTC

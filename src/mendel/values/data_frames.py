@@ -92,7 +92,7 @@ def is_null(value: object) -> bool:
     """Tell whether *value* is None, NaN, NaT or pandas' NA; pandas' values are recognised by the name of their type."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
-    return isinstance(value, float | np.floating | Decimal) and value != value  # noqa: PLR0124 - NaN
+    return isinstance(value, float | np.floating | np.datetime64 | Decimal) and value != value  # noqa: PLR0124 - NaN, NaT
 
 
 def shortest_decimals(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from mendel.errors import InvalidValue, MendelError
 from mendel.values.json_codec import check_text, from_builtins, read_json
@@ -28,6 +28,15 @@ class ColumnType(StrEnum):
     def numeric(self) -> bool:
         """True for integer, long, float and double."""
         return self in {ColumnType.INTEGER, ColumnType.LONG, ColumnType.FLOAT, ColumnType.DOUBLE}
+
+
+_WHOLE: Final = (ColumnType.INTEGER, ColumnType.LONG)
+_NARROWER: Final = {
+    ColumnType.LONG: (ColumnType.INTEGER,),
+    ColumnType.FLOAT: _WHOLE,
+    ColumnType.DOUBLE: (*_WHOLE, ColumnType.FLOAT),
+}
+"""The other types whose every value a column of a type accepts; a double beyond 3.4e38 is no float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +71,8 @@ class Signature:
         Tell whether every request that is valid for *other* is valid for this signature too.
 
         A version whose signature accepts the production version's signature may replace that version. Both must have
-        the same columns, each pair of types must be equal or numeric, and no optional column may become required.
+        the same columns, no optional column may become required, and every value of a column's type in *other* must
+        fit its type here: a double takes a long, a long takes no double.
         """
         if not self.inputs or not other.inputs:
             return self.inputs_text == other.inputs_text
@@ -70,7 +80,7 @@ class Signature:
         if mine.keys() != theirs.keys():
             return False
         return all(
-            (mine[name].type == theirs[name].type or (mine[name].type.numeric and theirs[name].type.numeric))
+            (mine[name].type == theirs[name].type or theirs[name].type in _NARROWER.get(mine[name].type, ()))
             and (theirs[name].required or not mine[name].required)
             for name in mine
         )

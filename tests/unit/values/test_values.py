@@ -219,6 +219,27 @@ def test_a_signature_accepts_what_the_other_allows() -> None:
     assert Signature.from_mlflow(strict.to_mlflow()) == strict
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "accepted"),
+    [
+        ("double", "long", True),
+        ("double", "float", True),
+        ("float", "integer", True),
+        ("long", "integer", True),
+        ("long", "double", False),
+        ("integer", "float", False),
+        ("integer", "long", False),
+        ("float", "double", False),
+        ("boolean", "integer", False),
+        ("string", "datetime", False),
+    ],
+)
+def test_a_signature_accepts_narrower_numbers_only(mine: str, theirs: str, accepted: bool) -> None:
+    """A column takes the place of another when every value of the other is a value of its own."""
+    new, old = (Signature.of_columns((ColumnSpec(name="age", type=ColumnType(kind)),)) for kind in (mine, theirs))
+    assert new.accepts(old) is accepted
+
+
 def test_tables_refuse_ragged_columns_and_join_what_fits() -> None:
     """Columns have one length; concatenation fills what a table lacks."""
     with pytest.raises(ShapeMismatch):
