@@ -42,7 +42,7 @@ class _Part:
     due: float = 0.0
 
     def start(self, environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "mendel.app.cli", *self.arguments, "--parent", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "mendel.app.cli", *self.arguments, "--parent", str(os.getpid())]
         # In a group of its own, so that a terminal's Ctrl-C reaches only this supervisor, which stops the server first.
         self.process = subprocess.Popen(  # noqa: S603 - our own CLI
             command, env=environment, stdin=subprocess.DEVNULL, process_group=0

@@ -9,14 +9,21 @@ MODULE_LABEL = "com.classifier.predictor.module"
 CLASS_LABEL = "com.classifier.predictor.class"
 
 _IMPORT = """\
-import importlib, importlib.util, os, sys
+import importlib, importlib.util, os, pathlib, sys
 os.chdir(sys.argv[1])
-sys.path[0] = os.getcwd()
+if sys.path[:1] == [""]:
+    del sys.path[0]
 if importlib.util.find_spec("mendel") is None:
     sys.exit("Mendel is not installed in the image.")
 import mendel.app.server.healthcheck, mendel.app.cli
+try:
+    from mendel.serving.project_imports import ProjectModules
+    load = ProjectModules(pathlib.Path.cwd()).load
+except ImportError:  # an older Mendel in the image
+    sys.path.insert(0, os.getcwd())
+    load = importlib.import_module
 for module, name in zip(sys.argv[2::2], sys.argv[3::2]):
-    if not hasattr(importlib.import_module(module), name):
+    if not hasattr(load(module), name):
         sys.exit(f"{module} has no {name}.")
 """
 

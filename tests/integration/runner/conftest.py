@@ -113,10 +113,11 @@ def _git(directory: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
-    """The digits example with some naughty training functions beside its own, committed and tagged."""
+    """The digits example with naughty training functions and a file named like a standard module, released."""
     directory = tmp_path_factory.mktemp("project") / "digits"
     shutil.copytree(EXAMPLES / "digits", directory, ignore=shutil.ignore_patterns("__pycache__"))
     (directory / "naughty.py").write_text(NAUGHTY, encoding="utf-8")
+    (directory / "json.py").write_text("raise RuntimeError('imported instead of the standard library')\n")
     _git(directory, "init", "-q")
     _git(directory, "add", "-A")
     _git(directory, "commit", "-q", "-m", "release")
@@ -128,9 +129,9 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits(project):
     """All rows, shuffled, as the example's own script gives them."""
-    script = "import sys, numpy; sys.path.insert(0, '.'); import prepare; numpy.savez(sys.argv[1], *prepare.dataset())"
+    script = "import sys, numpy; sys.path.append('.'); import prepare; numpy.savez(sys.argv[1], *prepare.dataset())"
     file = project.parent / "digits.npz"
-    subprocess.run([sys.executable, "-c", script, str(file)], cwd=project, check=True)
+    subprocess.run([sys.executable, "-P", "-c", script, str(file)], cwd=project, check=True)
     pixels, even = np.load(file).values()
     return pd.DataFrame(pixels, columns=PIXELS).assign(even=even)
 

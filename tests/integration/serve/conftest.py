@@ -410,9 +410,10 @@ classifiers:
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of several plain predictors, in no repository."""
+    """A project of several plain predictors, in no repository; one of its files has the name of a standard module."""
     directory = tmp_path / "project"
     directory.mkdir()
+    (directory / "json.py").write_text("raise RuntimeError('imported instead of the standard library')")
     (directory / "models.py").write_text(MODELS)
     (directory / "mlserver.yaml").write_text(PROJECT)
     yield directory
@@ -489,7 +490,8 @@ def alone(project, tmp_path):
             ports["MENDEL_SERVING__REST_PORTS"] = str(port)
         told = {**os.environ, **ports, **environment}
         data = tmp_path / "data"
-        command = [sys.executable, "-m", "mendel.app.cli", "serve", "--directory", str(data), *arguments]
+        program = Path(sys.executable).with_name("mendel")
+        command = [program, "serve", "--directory", str(data), *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,

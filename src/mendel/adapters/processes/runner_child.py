@@ -74,6 +74,7 @@ def _work(order_file: Path, progress: int) -> None:
     from mendel.values import from_json, to_json  # noqa: PLC0415 - the watcher stays small
 
     order = from_json(order_file.read_bytes(), JobOrder)
+    _find_project_modules(Path.cwd())
     resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
 
     def on_progress(told: Progress) -> None:
@@ -83,6 +84,12 @@ def _work(order_file: Path, progress: int) -> None:
         finish(order, execute(order, find_function=_function, on_progress=on_progress))
     except InvalidInput as error:
         sys.exit(str(error))
+
+
+def _find_project_modules(project: Path) -> None:
+    """Let imports find the modules of *project* before installed packages and after the standard library."""
+    packages = (n for n, place in enumerate(sys.path) if Path(place).name in {"site-packages", "dist-packages"})
+    sys.path.insert(next(packages, len(sys.path)), str(project))
 
 
 def _function(name: str) -> Callable[..., Any]:

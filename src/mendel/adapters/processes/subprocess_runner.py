@@ -66,8 +66,8 @@ class SubprocessRunner(Runner):
     """
     Implements :class:`mendel.retraining.Runner`: exports each commit once; each job is a process group.
 
-    The job sees the exported project (its working directory and only ``PYTHONPATH``), a list of environment variables,
-    a home directory of its own, and its files. Memory is limited per process, time for the whole group. The group is
+    The job sees the exported project, which is its working directory, a list of environment variables, a home directory
+    of its own, and its files. Memory is limited per process, time for the whole group. The group is
     killed when the job ends, however it ends, and when this process dies.
 
     Args:
@@ -105,7 +105,7 @@ class SubprocessRunner(Runner):
         home = output / _HOME  # below the output directory, which is deleted with the job's files
         home.mkdir()
         project = home if order.project is None else Path(order.project)
-        environment = self._environment(order, project, str(home))
+        environment = self._environment(order, str(home))
         code = self._run(output, project, environment, limits, on_progress)
         shutil.rmtree(home, ignore_errors=True)
         found = finished(order)
@@ -135,7 +135,7 @@ class SubprocessRunner(Runner):
         with _pipe() as (lifeline, _held), _pipe() as (heard, told), log_file(output).open("wb") as log:
             ends = (lifeline.fileno(), told.fileno())
             child = subprocess.Popen(  # noqa: S603 - our own module, a list of arguments
-                [self._python, "-m", _CHILD, str(output / ORDER_FILE), *map(str, ends)],
+                [self._python, "-P", "-m", _CHILD, str(output / ORDER_FILE), *map(str, ends)],
                 cwd=project,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -153,11 +153,11 @@ class SubprocessRunner(Runner):
                 code = child.wait()
         return code if timely else _TIMED_OUT
 
-    def _environment(self, order: JobOrder, project: Path, home: str) -> dict[str, str]:
+    def _environment(self, order: JobOrder, home: str) -> dict[str, str]:
         """The job's environment. A replay gets one thread: more would add waits for a busy core to each timing."""
         alone = dict.fromkeys(_THREADS, "1") if order.kind == "replay" else {}
         passed = alone | {name: value for name, value in os.environ.items() if name in self._passed}
-        own = {"HOME": home, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+        own = {"HOME": home, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
         return {**passed, **own, "PYTHONUNBUFFERED": "1"}
 
 

@@ -37,8 +37,8 @@ def serve(settings: ServeSettings) -> int:
     cores = os.cpu_count() or 1
     environment = worker_environment(os.environ, workers=worker_count(settings.serving, cores), cores=cores)
     commands = ChildCommands(
-        worker=Command(arguments=(sys.executable, "-m", "mendel.app.server.worker"), environment=environment),
-        proxy=Command(arguments=(sys.executable, "-m", "mendel.app.server.door_proxy"), environment=environment),
+        worker=Command(arguments=(sys.executable, "-P", "-m", "mendel.app.server.worker"), environment=environment),
+        proxy=Command(arguments=(sys.executable, "-P", "-m", "mendel.app.server.door_proxy"), environment=environment),
     )
     system = SystemContext(
         clock=utc_now,

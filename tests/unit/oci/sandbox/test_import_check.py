@@ -35,6 +35,7 @@ def test_a_mendel_that_is_there_only_by_name_is_none(workshop, tmp_path: Path, f
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     _, option, program, _, *wanted = import_command(workshop.plan(labels={}))
-    command = [sys.executable, "-I", "-S", option, program, str(tmp_path), *wanted]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    command = [sys.executable, "-P", "-S", option, program, str(tmp_path), *wanted]
+    paths = {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode != 0, ended.stderr.strip().rpartition("\n")[2]) == (bool(said), said)
