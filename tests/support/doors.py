@@ -52,7 +52,9 @@ class World:
 
 
 def listening() -> socket.socket:
-    sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no TCP_NODELAY without it
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(2048)
     sock.setblocking(False)
     return sock
 

@@ -94,7 +94,6 @@ def faults():
     assert [line for line in lines if line["event"].endswith("_fault")] == []
 
 
-@pytest.mark.slow
 async def test_no_body_makes_a_fault_over_rest(world, connect, faults):
     """Every route answers each with a status of the 200s or 400s, and the connection goes on."""
     http = connect("rest", world, "root").http
@@ -262,7 +261,6 @@ def messages():
     yield from (b"\xff\xff", b"\x0a\x02\xff\xff", b"\x0a\xff\xff\xff\xff\x0f")
 
 
-@pytest.mark.slow
 async def test_no_message_makes_a_fault_over_grpc(world, connect, faults):
     """Each message gets OK or a status that blames the caller, what is no message of the method included."""
     channel = connect("grpc", world).channel
