@@ -10,22 +10,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mendel.errors import MendelError, ModelNotLoadable, NotSwappable
+from mendel.errors import MendelError, ModelNotLoadable, NotReady, NotSwappable
+from mendel.serving.entities import LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedArtifact, footprint, load_artifact
 from mendel.serving.process_memory import resident_bytes
 from mendel.values import Digest, ModelName, ServedVersion
 
 Fetch = Callable[[Digest], Path]
 _SLOW_S: Final = 2.0
-_Key = tuple[ModelName, int, Digest]
+_TICK_S: Final = 0.5
 
 
 @dataclass(slots=True, eq=False)
 class _Load:
-    """A load under way, or one whose result nobody has taken yet; ``began`` is a second of the steady clock."""
+    """
+    A load under way, or one whose result nobody has taken yet.
+
+    ``spent`` counts the seconds in which the process waited for the load since the last timeout.
+    """
 
     result: asyncio.Future[LoadedArtifact]
-    began: float
+    spent: float = 0.0
 
 
 class ArtifactLoads:
@@ -36,7 +41,8 @@ class ArtifactLoads:
     than 2 s goes on beside the following ones: a slow model keeps no other model waiting.
 
     A thread cannot be stopped. A load beyond ``policy.load_timeout`` has failed, and its thread runs on; a later
-    attempt to load the same artefact starts no second thread and takes the result of the first, once there is one.
+    attempt to load the same artefact starts no second thread and waits as long again for the result of the first. Time
+    in which the process was suspended does not count.
 
     Args:
         used_bytes: The footprint of all loaded versions, by which the memory budget goes; called in threads.
@@ -46,27 +52,36 @@ class ArtifactLoads:
         self._context = context
         self._used_bytes = used_bytes
         self._turn = asyncio.Lock()
-        self._loads: dict[_Key, _Load] = {}
-        self._reserved: dict[_Key, int] = {}
+        self._loads: dict[LoadKey, _Load] = {}
+        self._running: dict[LoadKey, asyncio.Future[LoadedArtifact]] = {}
+        self._trials: frozenset[LoadKey] = frozenset()
+        self._refused: dict[LoadKey, RefusedLoad] = {}
+        self._reserved: dict[LoadKey, int] = {}
         self._reserving = threading.Lock()
+
+    def restrict(self, *, trials: Collection[LoadKey], refused: Collection[RefusedLoad]) -> None:
+        """Run *trials* while no other load runs, and fail the *refused* loads without trying them."""
+        self._trials = frozenset(trials)
+        self._refused = {one.load: one for one in refused}
 
     async def load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
         """
         Load the artefact of *served*; a cancelled call can be repeated and takes up the same load.
 
         Raises:
-            ModelNotLoadable: The load takes longer than ``policy.load_timeout``, or the artefact cannot be loaded.
+            ModelNotLoadable: The load takes longer than ``policy.load_timeout``, the artefact cannot be loaded, or the
+                load is refused because it ended worker processes.
+            NotReady: The load is refused for now.
             NotSwappable: The artefact does not fit into the memory budget.
         """
-        context, key = self._context, (model, served.number, served.artifact_digest)
+        key = LoadKey(model=model, version=served.number, digest=served.artifact_digest)
         load = self._loads.get(key)
         if load is None:
-            await self._turn.acquire()
+            await self._take_turn(key)
             load = self._loads[key] = self._begin(key, served, fetch)
-        timeout = context.policy.load_timeout
-        left = load.began + timeout.total_seconds() - context.steady()
-        done, _ = await asyncio.wait([load.result], timeout=max(0.0, left))
-        if not done:
+        if not await self._ends_in_time(load):
+            load.spent = 0.0
+            timeout = self._context.policy.load_timeout
             raise ModelNotLoadable(
                 f"Loading version {served.number} of {model} takes longer than {timeout.total_seconds():g} s.",
                 remedy="Raise serving.load_timeout, or make the version load faster.",
@@ -74,21 +89,49 @@ class ArtifactLoads:
         del self._loads[key]
         return load.result.result()
 
+    async def _take_turn(self, key: LoadKey) -> None:
+        await self._turn.acquire()
+        try:
+            if key in self._trials and self._running:
+                await asyncio.wait(self._running.values(), timeout=self._context.policy.load_timeout.total_seconds())
+            self._check_allowed(key)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _check_allowed(self, key: LoadKey) -> None:
+        if (refused := self._refused.get(key)) is not None:
+            raise (ModelNotLoadable if refused.at_fault else NotReady)(refused.reason)
+
+    async def _ends_in_time(self, load: _Load) -> bool:
+        limit, steady = self._context.policy.load_timeout.total_seconds(), self._context.steady
+        while load.spent < limit and not load.result.done():
+            began = steady()
+            await asyncio.wait([load.result], timeout=min(_TICK_S, limit - load.spent))
+            load.spent += min(steady() - began, 2 * _TICK_S)
+        return load.result.done()
+
     def abandon(self, model: ModelName, *, keep: Collection[tuple[int, Digest]] = ()) -> None:
         """Give up the loads of *model*, except those of the versions *keep* (number, artefact digest)."""
-        for key in [key for key in self._loads if key[0] == model and key[1:] not in keep]:
+        for key in [key for key in self._loads if key.model == model and (key.version, key.digest) not in keep]:
             self._loads.pop(key).result.add_done_callback(_discard)
 
-    def _begin(self, key: _Key, served: ServedVersion, fetch: Fetch) -> _Load:
-        """Start the thread. The turn, which the caller took, ends with the load or after 2 s."""
+    def _begin(self, key: LoadKey, served: ServedVersion, fetch: Fetch) -> _Load:
+        """Start the thread. The turn, which the caller took, ends with the load or, except for a trial, after 2 s."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[LoadedArtifact] = loop.create_future()
         turn = _Once(self._turn.release)
         result.add_done_callback(lambda _: turn())
-        loop.call_later(_SLOW_S, turn)
+        limit = self._context.policy.load_timeout.total_seconds()
+        loop.call_later(limit if key in self._trials else _SLOW_S, turn)
+        self._running[key] = result
+        self._context.announce(frozenset(self._running))
 
         def finish(artifact: LoadedArtifact | None, error: MendelError | None) -> None:
             self._reserved.pop(key, None)
+            if self._running.get(key) is result:
+                del self._running[key]
+            self._context.announce(frozenset(self._running))
             if artifact is not None:
                 result.set_result(artifact)
             elif error is not None:
@@ -109,10 +152,10 @@ class ArtifactLoads:
                 if artifact is not None:
                     artifact.backend.kill()
 
-        threading.Thread(target=run, name=f"mendel-load-{key[0]}-{key[1]}", daemon=True).start()
-        return _Load(result=result, began=self._context.steady())
+        threading.Thread(target=run, name=f"mendel-load-{key.model}-{key.version}", daemon=True).start()
+        return _Load(result=result)
 
-    def _load_now(self, key: _Key, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
+    def _load_now(self, key: LoadKey, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
         directory = fetch(served.artifact_digest)
         self._reserve(key, footprint(directory))
         before = resident_bytes()
@@ -121,14 +164,14 @@ class ArtifactLoads:
         grown = None if before is None or after is None else max(0, after - before)
         return replace(artifact, memory_bytes=grown)
 
-    def _reserve(self, key: _Key, size: int) -> None:
+    def _reserve(self, key: LoadKey, size: int) -> None:
         budget = self._context.policy.memory_budget_bytes
         with self._reserving:
             used = self._used_bytes() + sum(self._reserved.values())
             if budget is not None and used + size > budget:
                 raise NotSwappable(
-                    f"Version {key[1]} of model {key[0]} has {size} bytes, the loaded versions have {used}, and "
-                    f"serving.memory_budget_bytes is {budget}.",
+                    f"Version {key.version} of model {key.model} has {size} bytes, the loaded versions have {used}, "
+                    f"and serving.memory_budget_bytes is {budget}.",
                     remedy="Raise serving.memory_budget_bytes.",
                 )
             self._reserved[key] = size

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mendel.serving.response_format import Body
-from mendel.values import ModelName, VersionUuid
+from mendel.values import Digest, ModelName, VersionUuid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,3 +252,21 @@ class KernelStatus:
     models: tuple[ModelStatus, ...] = ()
     logging: bool = False
     spool: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadKey:
+    """The version and artefact that a load brings into the process."""
+
+    model: ModelName
+    version: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedLoad:
+    """A load that this process must not try; ``at_fault`` is True if the version has shown that it cannot be loaded."""
+
+    load: LoadKey
+    reason: str
+    at_fault: bool = False

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,15 @@ from mendel.serving.authorization import Keys, authorize
 from mendel.serving.batch_execution import Outcome
 from mendel.serving.batching import PendingRequest
 from mendel.serving.correlation import correlation_id
-from mendel.serving.entities import InferenceAnswer, InferenceCall, KernelStatus, Readiness, ServerIdentity
+from mendel.serving.entities import (
+    InferenceAnswer,
+    InferenceCall,
+    KernelStatus,
+    LoadKey,
+    Readiness,
+    RefusedLoad,
+    ServerIdentity,
+)
 from mendel.serving.external_predictions import external_prediction_block
 from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployments
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
@@ -71,6 +79,7 @@ class Kernel:
         rng: For the choice of canary versions and for ids; processes must not share a seed.
         project: The project whose code versions of flavour ``mendel`` need; None when no project is hosted.
         repository: Loads and unloads models at a caller's request; None refuses such requests.
+        announce: Called with the loads that run, before a load begins and after a load has ended.
         identity: The project, code and image of this server, for the metadata of answers; None when unknown.
         steady: A monotonic clock in seconds, for latencies and deadlines.
     """
@@ -87,6 +96,7 @@ class Kernel:
         rng: random.Random,
         project: Project | None = None,
         repository: RepositoryControl | None = None,
+        announce: Callable[[frozenset[LoadKey]], None] = lambda _: None,
         identity: ServerIdentity | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -98,6 +108,7 @@ class Kernel:
         context = KernelContext(
             policy=policy,
             load_backend=load_backend,
+            announce=announce,
             sink=sink,
             counters=counters,
             breakers=breakers,
@@ -159,6 +170,14 @@ class Kernel:
             unloaded: The models that callers unloaded.
         """
         self._deployments.expect(models, unloaded=unloaded)
+
+    def restrict_loads(self, *, trials: Collection[LoadKey], refused: Collection[RefusedLoad]) -> None:
+        """
+        Run *trials* while no other load runs, and fail *refused* loads without trying them.
+
+        Holds for loads that begin after this call; each call replaces the call before.
+        """
+        self._deployments.restrict_loads(trials=trials, refused=refused)
 
     @property
     def convergence(self) -> tuple[ModelConvergence, ...]:

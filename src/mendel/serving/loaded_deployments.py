@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage
 from mendel.serving.artifact_loads import ArtifactLoads, Fetch
-from mendel.serving.entities import ImageIdentity
+from mendel.serving.entities import ImageIdentity, LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.metrics import LOAD_TIME, LOADED, Histogram, series
 from mendel.serving.process_memory import resident_bytes, return_free_memory
@@ -123,6 +123,10 @@ class LoadedDeployments:
         """
         self._expected = dict(models)
         self._unloaded = frozenset(unloaded)
+
+    def restrict_loads(self, *, trials: Collection[LoadKey], refused: Collection[RefusedLoad]) -> None:
+        """Run *trials* while no other load runs, and fail the *refused* loads without trying them."""
+        self._loads.restrict(trials=trials, refused=refused)
 
     def models(self) -> frozenset[ModelName] | None:
         """Every deployed model, loaded or not; None while nobody has said which are deployed."""

@@ -20,7 +20,7 @@ from mendel.projects import Project
 from mendel.serving.artifact_writer import REFERENCE
 from mendel.serving.batch_execution import BatchRun, Outcome
 from mendel.serving.batching import Lane, PendingRequest
-from mendel.serving.entities import AnswerMetadata, Matrix, ServerIdentity
+from mendel.serving.entities import AnswerMetadata, LoadKey, Matrix, ServerIdentity
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.input_contract import InputContract
 from mendel.serving.meters import VersionMeter
@@ -40,10 +40,17 @@ from mendel.values.directory_trees import tree_files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelContext:
-    """The objects that all versions of one kernel share; ``steady`` is a monotonic clock in seconds."""
+    """
+    The objects that all versions of one kernel share.
+
+    Attributes:
+        steady: A monotonic clock in seconds.
+        announce: Called with the loads that run, before a load begins and after a load has ended.
+    """
 
     policy: ServingPolicy
     load_backend: LoadBackend
+    announce: Callable[[frozenset[LoadKey]], None]
     sink: PredictionSink | None
     counters: CounterSlots
     breakers: BreakerView

@@ -16,15 +16,22 @@ class Obedient:
 
     Where a ``hold`` is not 0 it waits until the file that the variable FREE names is there, at most so many seconds.
 
-    With ``refuse`` it fails in every server, its golden input included, like a model that lacks a file there.
+    With ``refuse`` it fails in every server, its golden input included, like a model that lacks a file there. With
+    ``kill`` its load ends every worker by that signal, like a library that crashes there.
     """
 
-    def __init__(self, answer=1, refuse=False):
+    def __init__(self, answer=1, refuse=False, kill=0):
         self.answer = answer
         self.refuse = refuse
+        self.kill = kill
 
     def get_params(self, deep=True):
-        return {"answer": self.answer, "refuse": self.refuse}
+        return {"answer": self.answer, "refuse": self.refuse, "kill": self.kill}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if self.kill and "FREE" in os.environ:
+            os.kill(os.getpid(), self.kill)
 
     def fit(self, features, labels):
         self.classes_ = np.unique(labels)

@@ -229,6 +229,28 @@ def test_a_version_that_fails_its_golden_input_never_serves(serve, hub, artifact
     assert serve().ready().version() == 1
 
 
+def test_a_version_whose_load_kills_workers_is_refused_and_the_others_serve(serve, hub, artifact):
+    """After two deaths in its load the version is at fault; the former version and another model serve on."""
+    one, deadly = artifact(1), artifact(2, kill=int(signal.SIGSEGV))
+    hub.deploy(one)
+    hub.deploy(one, model="other")
+    server = serve().ready()
+    settled = server.directory / "settled.json"
+    server.until(lambda: settled.exists() and all(name in settled.read_text() for name in ('"credit"', '"other"')))
+    hub.deploy(one, deadly)
+
+    def failed():
+        report = hub.reports[-1]
+        return [line for line in report.convergence if report.ready and line.version_at_fault and line.version_serving]
+
+    (line,) = server.until(failed)
+    assert (line.model, line.failed_version, line.version_serving) == ("credit", 2, 1)
+    assert "ended the worker process: signal 11 (SIGSEGV)" in line.error
+    assert server.log.read_text().count("worker_ended") <= 4
+    for model in ("credit", "other"):
+        assert server.ask("GET", f"/v2/models/{model}/ready")[0] == 200
+
+
 def test_a_taken_port_ends_the_start_with_its_name(serve, hub, artifact):
     """A server whose port is taken says which, and how to go on, and leaves nothing behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

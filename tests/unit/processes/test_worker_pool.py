@@ -41,7 +41,7 @@ class Watched:
             size,
             launch=self._launch,
             heard=self._heard,
-            lost=self.lost.append,
+            lost=lambda worker, _code: self.lost.append(worker.slot),
             drain_timeout=timedelta(seconds=drain),
             rng=random.Random(1),
         )

@@ -13,7 +13,7 @@ import os
 import random
 import signal
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 from mendel.adapters.processes.child_processes import Child, Command
+from mendel.adapters.processes.deadly_loads import DeadlyLoads
 from mendel.adapters.processes.desired_state_feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
 from mendel.adapters.processes.listening_sockets import BoundDoor, bound_doors
@@ -36,6 +37,8 @@ from mendel.adapters.processes.shared_counters import SUPERVISOR_SLOT, CounterTo
 from mendel.adapters.processes.worker_messages import (
     BeginProxy,
     BeginWorker,
+    Desire,
+    Loading,
     Message,
     OpenDoors,
     RepositoryRequest,
@@ -230,7 +233,7 @@ class _Server:
                 1,
                 launch=partial(self._launch_proxy, door),
                 heard=lambda: None,
-                lost=lambda _: None,
+                lost=lambda _worker, _code: None,
                 drain_timeout=drain,
                 rng=system.rng,
             )
@@ -253,6 +256,7 @@ class _Server:
             tell=self._tell_desire,
             clock=system.clock,
         )
+        self._deadly_loads = DeadlyLoads(steady=lambda: system.micros() / 1e6)
         self._requests: set[asyncio.Task[None]] = set()
         source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
         self._feed = Feed(source, self._files, deliver=self._deliver, rng=system.rng)
@@ -338,6 +342,8 @@ class _Server:
             held_since = (held_since or now) if waiting else None
             closed, held = (timedelta(seconds=now - (since or now)) for since in (closed_since, held_since))
             self._open_doors(closed=closed, held=held)
+            if self._deadly_loads.end_pauses():
+                self._tell_desire()
 
     def _open_doors(self, *, closed: timedelta = timedelta(0), held: timedelta = timedelta(0)) -> None:
         for worker in workers_to_open(self._workers.workers, closed=closed, held=held):
@@ -346,7 +352,7 @@ class _Server:
     async def _launch(self, slot: int) -> Child:
         self._arbiter.welcome(slot)
         child = await self._launcher.worker(slot, workers=self._worker_count)
-        if (desire := self._state.desire()) is not None:
+        if (desire := self._desire_of(slot)) is not None:
             child.send(desire)
         return child
 
@@ -360,12 +366,23 @@ class _Server:
         self._on_status()
 
     def _tell_desire(self) -> None:
-        if (desire := self._state.desire()) is not None:
-            self._workers.tell(desire)
+        for worker in self._workers.workers:
+            if (desire := self._desire_of(worker.slot)) is not None:
+                worker.child.send(desire)
+
+    def _desire_of(self, slot: int) -> Desire | None:
+        if (desire := self._state.desire()) is None:
+            return None
+        self._deadly_loads.take(desire.state)
+        orders = self._deadly_loads.orders(slot)
+        return replace(desire, trials=orders.trials, refused=orders.refused)
 
     def _on_message(self, worker: Worker, message: Message) -> None:
         if isinstance(message, RepositoryResult):
             self._repository.take(worker.slot, message)
+        elif isinstance(message, Loading):
+            if self._deadly_loads.note_loading(worker.slot, frozenset(message.loads)):
+                self._tell_desire()
         elif isinstance(message, RepositoryRequest):
             task = asyncio.get_running_loop().create_task(self._carry_out(worker, message))
             self._requests.add(task)
@@ -378,10 +395,12 @@ class _Server:
         self._open_doors()
         self._state.review()
 
-    def _on_worker_lost(self, slot: int) -> None:
-        self._repository.lose(slot)
-        bury_gauges(self._launcher.run, slot)
-        self._arbiter.bury(slot)
+    def _on_worker_lost(self, worker: Worker, exit_code: int | None) -> None:
+        self._repository.lose(worker.slot)
+        bury_gauges(self._launcher.run, worker.slot)
+        self._arbiter.bury(worker.slot)
+        if self._deadly_loads.lose(worker.slot, exit_code, accepting=worker.status.accepting):
+            self._tell_desire()
 
     def _spool_notes(self) -> dict[str, Any]:
         if self._upload is None:

@@ -12,7 +12,7 @@ import msgspec
 from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidValue
 from mendel.predictions import SpoolPolicy
-from mendel.serving import ServerIdentity, ServingPolicy
+from mendel.serving import LoadKey, RefusedLoad, ServerIdentity, ServingPolicy
 from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, from_builtins, to_json
 
 MAX_LINE_BYTES: Final = 64 << 20
@@ -93,6 +93,8 @@ class Desire:
             the last attempt to fetch them; empty before the first error.
         unloaded: The deployed models that a caller of a door unloaded.
         directories: Where the artefacts of models lie that were loaded by path, by digest.
+        trials: Loads that ended a worker before: this worker runs each of them alone, and before it opens its doors.
+        refused: Loads that this worker must not try.
     """
 
     state: DesiredState
@@ -100,12 +102,21 @@ class Desire:
     awaited: dict[ModelName, str] = field(default_factory=dict)
     unloaded: tuple[ModelName, ...] = ()
     directories: dict[Digest, str] = field(default_factory=dict)
+    trials: tuple[LoadKey, ...] = ()
+    refused: tuple[RefusedLoad, ...] = ()
 
     @property
     def deployed(self) -> dict[ModelName, str | None]:
         """Every deployed model, with the reason where its artefacts cannot be fetched."""
         errors = {model: error or None for model, error in self.awaited.items()}
         return {**{model.deployment.model: None for model in self.state.models}, **errors}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Tells the supervisor which loads run in a worker; sent before a load begins and after a load has ended."""
+
+    loads: tuple[LoadKey, ...]
 
 
 class RepositoryAction(StrEnum):
@@ -185,7 +196,15 @@ class Status:
 
 
 Message = (
-    BeginWorker | BeginProxy | Desire | OpenDoors | RepositoryCommand | RepositoryRequest | RepositoryResult | Status
+    BeginWorker
+    | BeginProxy
+    | Desire
+    | Loading
+    | OpenDoors
+    | RepositoryCommand
+    | RepositoryRequest
+    | RepositoryResult
+    | Status
 )
 _KINDS: Final[Mapping[str, type[Message]]] = {kind.__name__: kind for kind in get_args(Message)}
 

@@ -104,7 +104,8 @@ class WorkerPool:
         launch: Starts a process on a slot and sends the first message.
         heard: Called after a worker's status message or its end.
         asked: Called with a worker and a message of it that is no status.
-        lost: Called with the slot of a dead worker before another worker uses the slot.
+        lost: Called with a worker that has ended, before another worker uses its slot, and with the exit code; None
+            instead of the code if the worker was told to end.
         drain_timeout: How long a worker may take to finish its requests before it is killed.
     """
 
@@ -116,7 +117,7 @@ class WorkerPool:
         launch: Callable[[int], Awaitable[Child]],
         heard: Callable[[], None],
         asked: Callable[[Worker, Message], None] = lambda _worker, _message: None,
-        lost: Callable[[int], None],
+        lost: Callable[[Worker, int | None], None],
         drain_timeout: timedelta,
         rng: random.Random,
     ) -> None:
@@ -147,11 +148,6 @@ class WorkerPool:
             await self._closed.wait()
             for job in jobs:
                 job.cancel()
-
-    def tell(self, message: Message) -> None:
-        """Send *message* to all workers."""
-        for worker in self.workers:
-            worker.child.send(message)
 
     def renew(self, vintage: int) -> None:
         """Replace every worker that started before restart epoch *vintage*."""
@@ -205,7 +201,7 @@ class WorkerPool:
         code = await worker.child.ended()
         line.worker = None
         line.serving.clear()
-        self._lost(line.slot)
+        self._lost(worker, None if line.ending.is_set() else code)
         log = _log.info if line.ending.is_set() else _log.error
         log(f"{self._role}_ended", slot=line.slot, pid=worker.child.pid, exit_code=code)
         self._heard()

@@ -31,6 +31,7 @@ from mendel.adapters.processes.shared_counters import SharedCounters
 from mendel.adapters.processes.worker_messages import (
     BeginWorker,
     Desire,
+    Loading,
     OpenDoors,
     RepositoryAction,
     RepositoryCommand,
@@ -86,6 +87,7 @@ class Worker:
         self._may_open = asyncio.Event()
         self._stop = asyncio.Event()
         self._accepting = False
+        self._trying = False
 
     async def run(self) -> None:
         """Run until SIGTERM or the end of the supervisor."""
@@ -142,6 +144,8 @@ class Worker:
         """The newest state takes the place of the one before at once, whatever still loads."""
         self._desire = desire
         self._kernel.expect(desire.deployed, unloaded=desire.unloaded)
+        self._kernel.restrict_loads(trials=desire.trials, refused=desire.refused)
+        self._trying = bool(desire.trials)
         if self._converging is not None:
             self._converging.cancel()
         self._converging = tasks.create_task(self._converge(desire))
@@ -153,6 +157,7 @@ class Worker:
         self._applied_base.set()
         for attempt in count():
             await self._kernel.apply(desire.state, self._fetch)
+            self._trying = False
             broken = [line for line in self._kernel.convergence if line.error is not None]
             if not broken:
                 return
@@ -203,7 +208,7 @@ class Worker:
         failing = [f"{check.name}: {check.detail}" for check in readiness.checks if not check.passed]
         return Status(
             accepting=self._accepting,
-            ready=readiness.ready,
+            ready=readiness.ready and (self._accepting or not self._trying),
             detail="; ".join(failing),
             revision=-1 if self._kernel.revision is None else self._kernel.revision,
             convergence=self._kernel.convergence,
@@ -270,6 +275,7 @@ async def work(channel: Channel) -> None:
             rng=random.Random(os.urandom(16)),  # noqa: S311 - routes and ids, no secrets
             project=project,
             repository=repository,
+            announce=lambda loads: channel.say(Loading(loads=tuple(loads))),
             identity=begin.identity,
         )
         async with kernel:
