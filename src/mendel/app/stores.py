@@ -27,7 +27,7 @@ from mendel.registry import ArtifactStore
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
     """
-    One set of stores, open; the data are found again when the set is opened later on the same directory.
+    An open set of stores; if the set is opened again with the same directory, it contains the same data.
 
     Attributes:
         state: The database of registry, deployments, incidents, ledger, outbox and keys, which change in one

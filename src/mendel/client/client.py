@@ -236,7 +236,8 @@ class Client(ModelRegistering):
 
         Args:
             deprecate: Deprecate the version instead of moving it to sandbox, so that it never serves again.
-            generation: The generation you saw; somebody else's change in between raises ``GenerationConflict``.
+            generation: The expected generation of the deployment; if the deployment was changed since, the method
+                raises ``GenerationConflict``. None skips the check.
         """
         request = lifecycle.Undeploy(
             model=ModelName(model),

@@ -34,8 +34,8 @@ class Details(TypedDict, total=False):
     metadata: Any further facts, as a mapping.
     signature: A Mendel signature, an MLflow ``ModelSignature``, or MLflow's mapping; without one, the signature is
         inferred from the training data, else from the input example, else the version has none.
-    input_example: Some rows of features as a DataFrame, a Table or an array; servers predict them when they load the
-        version.
+    input_example: Some rows of features as a DataFrame, a Table or an array; servers test with these rows whether
+        the loaded version can predict.
     code_paths: Files and directories with the model's own modules. They are stored in the artefact and can be imported
         where the model is loaded. Modules that are neither installed nor listed here are pickled with the model.
     name: The name of the model; by default ``hokusai_<type>_baseline`` or ``hokusai_<type>_improved``.
@@ -51,7 +51,7 @@ class Details(TypedDict, total=False):
     governance: The keys ``policy_compliant``, ``bias_check_passed``; flags that are true are approved in the caller's
         name after registering.
     release: The release tag of the version.
-    idempotency_key: Registering the same content twice with one key makes one version.
+    idempotency_key: If the same content was registered before with this key, that version is returned.
     """
 
     metadata: Mapping[str, Any] | None
@@ -254,7 +254,7 @@ class _Training:
     The training data.
 
     Attributes:
-        own: In the caller's own container: a data frame, a Table, or an array.
+        own: The rows as the caller gave them: a data frame, a Table, or an array.
         table: The same rows as a Table.
     """
 
@@ -282,7 +282,7 @@ def _training(details: Details) -> _Training | None:
 
 
 def _features(training: _Training, details: Details) -> Any:
-    """Give the features of the training data in the caller's own container."""
+    """Give the features of the training data in the type that the caller gave: a data frame, a Table or an array."""
     from mendel.values.data_frames import without_column  # noqa: PLC0415 - numpy is heavy
 
     target, signature, names = details.get("target"), _signature(details.get("signature")), training.table.names

@@ -138,7 +138,9 @@ def approve(call: Call, request: Approve) -> VersionRecord:
 def accept_difference(call: Call, request: AcceptDifference) -> VersionRecord:
     """Accept the difference between the served answers of a version and the model's own answers."""
     if not request.reason.strip():
-        raise InvalidInput("A difference is accepted with a reason only.", remedy="Say why in reason.")
+        raise InvalidInput(
+            "The acceptance of a difference needs a reason.", remedy="Give the reason in the field 'reason'."
+        )
     return call.hub.registry.lifecycle.accept_difference(request.ref, by=call.by, reason=request.reason)
 
 
@@ -219,7 +221,7 @@ def undeploy(call: Call, request: Undeploy) -> Deployment:
 
 def generation_of(if_match: str | None) -> int | None:
     """
-    The generation that the caller has seen.
+    Parse the header ``If-Match``: the generation of a deployment, in quotes; None without the header.
 
     Raises:
         InvalidInput: The header is not a generation in quotes.
@@ -228,5 +230,8 @@ def generation_of(if_match: str | None) -> int | None:
         return None
     digits = if_match.strip().strip('"')
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-        raise InvalidInput(f"If-Match {if_match[:40]!r} is not a generation.", remedy="Send a number in quotes.")
+        raise InvalidInput(
+            f"The header If-Match is {if_match[:40]!r}, which is not the generation of a deployment.",
+            remedy="Send the number of the generation in quotes.",
+        )
     return check_integer(int(digits))

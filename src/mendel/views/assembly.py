@@ -32,8 +32,8 @@ class ModelFacts:
     The stored facts of one model, without measurements.
 
     Attributes:
-        serving: The version in production; None without one.
-        since: When that version entered production; None without one.
+        serving: The version in production; None if no version is in production.
+        since: When that version entered production; None if no version is in production.
         open_severities: The severities of the model's unresolved incidents.
         waiting: The number of playbook runs that wait for approval.
     """

@@ -124,7 +124,7 @@ def _details(record: VersionRecord, born: str) -> str:
 
 
 def _libraries(record: VersionRecord) -> str:
-    """List the libraries that wrote the artefact; a library that is installed here in another version says so."""
+    """List the libraries that wrote the artefact, with the version installed here if it differs."""
     differing = {one.name: str(one) for one in differing_libraries(record.libraries)}
     return ", ".join(differing.get(name, f"{name} {number}") for name, number in record.libraries.items()) or UNKNOWN
 

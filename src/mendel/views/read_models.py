@@ -17,12 +17,12 @@ class ModelRow:
 
     Attributes:
         versions: The number of versions.
-        production: The number of the version in production; None without one.
+        production: The number of the version in production; None if no version is in production.
         generation: The deployment's generation.
         policy_hash: The hash of the policy in force.
         health: The health of the version in production, with its main measurements.
-        convergence: How far the servers have applied the deployment.
-        open_incidents: The number of unresolved incidents; ``worst`` is their highest severity, None without any.
+        convergence: How many servers serve the current deployment.
+        open_incidents: The number of unresolved incidents; ``worst`` is their highest severity, None without incidents.
         waiting: The number of playbook runs that wait for approval.
     """
 

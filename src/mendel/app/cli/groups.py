@@ -1,4 +1,4 @@
-"""The command line as click runs it: sections, nouns with verbs, and one way to print what a command returns."""
+"""Build the command line for click from commands (verbs), groups of commands (nouns) and sections of the help."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ Function = Callable[..., Result | Iterator[Result] | None]
 @dataclass(frozen=True)
 class Verb:
     """
-    One command; what its function returns is printed, as JSON where ``--json`` is given.
+    One command; the return value of its function is printed, as JSON if ``--json`` is given.
 
-    A function that returns nothing has no ``--json``. One that must know of it declares a parameter ``json``.
+    A command whose function returns nothing has no option ``--json``. A function that needs to know whether ``--json``
+    was given declares a parameter ``json``.
     """
 
     name: str
@@ -31,11 +32,11 @@ class Verb:
 
     @property
     def help(self) -> str:
-        """The line that lists show: the first one of the function's docstring."""
+        """The first line of the function's docstring, which the list of commands shows."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     def build(self, *, hidden: bool = False) -> click.Command:
-        """The command."""
+        """Build the click command; a hidden command works but does not appear in the help."""
         return click.Command(
             self.name,
             callback=self._run,
@@ -62,11 +63,11 @@ class Verb:
 @dataclass(frozen=True)
 class Noun:
     """
-    Commands on one kind of thing.
+    A group of commands on one kind of object, for example ``incidents``.
 
     Attributes:
-        alone: The verb that is meant where none is given.
-        of_id: The verb that is meant where an id is given in its place, for example ``runs INC-2026-1-1``.
+        alone: The verb that runs if no verb is given; None prints the help.
+        of_id: The verb that runs if an id is given instead of a verb, for example ``runs INC-2026-1-1``.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Noun:
     of_id: str | None = None
 
     def build(self, *, hidden: bool = False) -> click.Command:
-        """The group of the noun's commands."""
+        """Build the click group with the noun's commands."""
         return NounGroup(self, hidden=hidden)
 
 
@@ -89,7 +90,7 @@ class Section:
 
 
 class MendelGroup(click.Group):
-    """A group that makes a command when it is asked for, and suggests the nearest one when there is none."""
+    """A group that builds a command on demand, and suggests the most similar name for an unknown command."""
 
     def __init__(self, shown: Iterable[Verb | Noun], former: Iterable[Verb] = (), **more: Any) -> None:
         super().__init__(**more)
@@ -97,11 +98,11 @@ class MendelGroup(click.Group):
         self._former = {entry.name: entry for entry in former}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Every name, in the order of the table; former names last."""
+        """Give the names of all commands, in the order of the help; former names last."""
         return [*self._shown, *self._former]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command of that name, if there is one."""
+        """Build the command with the name *cmd_name*; None for an unknown name."""
         if cmd_name in self._shown:
             return self._shown[cmd_name].build()
         return self._former[cmd_name].build(hidden=True) if cmd_name in self._former else None
@@ -109,7 +110,7 @@ class MendelGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first word names, or an error with the nearest one."""
+        """Find the command that the first argument names; an unknown name is a usage error with a suggestion."""
         name = args[0]
         if name not in self.list_commands(ctx) and not name.startswith("-"):
             meant = ", ".join(map(repr, self._verbs(name) or get_close_matches(name, self._shown, n=1)))
@@ -119,17 +120,17 @@ class MendelGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def _verbs(self, name: str) -> list[str]:
-        """Nouns with the verb *name*, for who says ``pause`` in place of ``healing pause``."""
+        """Give the full commands that end with the verb *name*: ``healing pause`` for ``pause``."""
         nouns = [entry for entry in self._shown.values() if isinstance(entry, Noun)]
         return [f"{noun.name} {verb.name}" for noun in nouns for verb in noun.verbs if verb.name == name]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """One line for each command."""
+        """Write one help line for each command."""
         write_section(formatter, "Commands", tuple(self._shown.values()))
 
 
 class NounGroup(MendelGroup):
-    """The commands of a noun, and what the noun means without a verb."""
+    """The click group of a noun, which inserts the default verb if no verb is given."""
 
     def __init__(self, noun: Noun, *, hidden: bool) -> None:
         super().__init__(
@@ -143,7 +144,7 @@ class NounGroup(MendelGroup):
         self._noun = noun
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put in the verb that is meant."""
+        """Insert the default verb if the first argument is not a verb."""
         first = next(iter(args), "-")
         if self._noun.alone and first.startswith("-") and first not in ctx.help_option_names:
             args = [self._noun.alone, *args]
@@ -153,7 +154,7 @@ class NounGroup(MendelGroup):
 
 
 class RootGroup(MendelGroup):
-    """The whole command line, in sections; former names work and are not shown."""
+    """The whole command line, in sections; former names of commands work but are not shown in the help."""
 
     def __init__(self, sections: Sequence[Section], former: Iterable[Verb], **more: Any) -> None:
         entries = (entry for section in sections for entry in section.entries)
@@ -161,13 +162,13 @@ class RootGroup(MendelGroup):
         self._sections = sections
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """One line for each command, section by section."""
+        """Write one help line for each command, section by section."""
         for section in self._sections:
             write_section(formatter, section.title, section.entries)
 
 
 def write_section(formatter: click.HelpFormatter, title: str, entries: Sequence[Verb | Noun]) -> None:
-    """Write one line for each entry, never wrapped and never cut off."""
+    """Write one line for each entry, without wrapping or shortening long lines."""
     width = max(len(entry.name) for entry in entries)
     with formatter.section(title):
         for entry in entries:
@@ -175,4 +176,4 @@ def write_section(formatter: click.HelpFormatter, title: str, entries: Sequence[
 
 
 def _declare_json(json: AsJson = False) -> None:
-    """Declare the option that every command with a result has."""
+    """Declare the option ``--json`` for every command with a result."""

@@ -242,8 +242,8 @@ def verify(
     """
     Check an image's labels, contents and signature.
 
-    Labels are compared with the release tag, and every blob with its digest.
-    The attached documents (bill of materials, provenance, signature) must describe this image.
+    The command compares the labels with the release tag, and every stored file with its digest. The attached documents
+    (bill of materials, provenance, signature) must describe this image.
     """
     from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415

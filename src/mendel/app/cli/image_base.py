@@ -96,7 +96,7 @@ def _base_lines(made: MadeBase, base_image: str, recipe: BaseRecipe, target: Pat
 
 @contextmanager
 def _layout_for(target: Path, platforms: Sequence[Platform]) -> Iterator[Path]:
-    """The directory of the layout: *target* itself, or one that vanishes where an archive is asked for."""
+    """Give the directory for the image layout: *target*, or a temporary directory if *target* is a tar file."""
     if target.suffix != _ARCHIVE:
         yield target
         return
@@ -112,7 +112,7 @@ def _layout_for(target: Path, platforms: Sequence[Platform]) -> Iterator[Path]:
 
 
 def _project_root(path: Path | None) -> Path:
-    """The project's directory; a base can be made where there is no project, unless one was named."""
+    """Give the project's directory; without a project, the working directory, unless *path* was given."""
     from mendel.projects import find_project_file  # noqa: PLC0415 - help must be quick
 
     try:

@@ -83,7 +83,7 @@ SECTIONS = (
             Verb("approve", model.approve),
             Noun(
                 "parity",
-                "Compare served answers with the model's own.",
+                "Compare a version's answers with the fitted model's.",
                 (Verb("show", model.show_parity), Verb("accept", model.accept_parity)),
             ),
             Verb("stage", model.stage),
@@ -181,7 +181,7 @@ _PROGRAMS = {"mendel", "mlserver"}
 
 
 def command_line() -> click.Group:
-    """The command line as a click group."""
+    """Build the command line as a click group."""
     return RootGroup(
         SECTIONS, FORMER_NAMES, help="Releases, serves, watches and repairs machine-learning models in production."
     )
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command and group with its words, former names included: what documentation and errors may name."""
+    """Yield every command and group with the words of its name, including former names."""
     yield from _below(command_line(), ())
 
 

@@ -1,4 +1,4 @@
-"""Commands on models and their versions: train, register, approve, stage, promote, policy, and what there is."""
+"""Commands on models and their versions: train, register, approve, stage, promote, policy, list and show."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def approve(
 
 
 def show_parity(version: Version, *, directory: Directory = None) -> Result:
-    """Show whether served answers equal the model's own."""
+    """Show whether a version answers like the fitted model."""
     with hub(directory) as client:
         record = client.version(version)
     lines = [f"{record.ref}: parity {record.parity or 'not measured: the version has no probe rows'}"]
@@ -192,10 +192,12 @@ def show_parity(version: Version, *, directory: Directory = None) -> Result:
 def accept_parity(
     version: Version,
     *,
-    reason: Annotated[str, option("--reason", metavar="WHY", help="Why the difference is acceptable.")],
+    reason: Annotated[
+        str, option("--reason", metavar="WHY", help="Why the difference is acceptable; recorded in the ledger.")
+    ],
     directory: Directory = None,
 ) -> Result:
-    """Accept a version whose served answers differ."""
+    """Accept that a version answers unlike the fitted model."""
     with hub(directory) as client:
         record = client.accept_difference(version, reason=reason)
     return Result(record, [f"{record.ref}: the difference is accepted"])

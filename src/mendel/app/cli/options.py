@@ -53,7 +53,11 @@ Platforms = Annotated[
 
 
 def settings_of(directory: str | None, config: Path | None = None, **flags: object) -> Settings:
-    """The settings, with flags on top; a flag's name has ``__`` where its key has a dot."""
+    """
+    Read the settings; *flags* override all other sources.
+
+    The name of a flag is the key of the setting with ``__`` instead of a dot, for example ``hub__port``.
+    """
     from mendel.app.environment import system_environment  # noqa: PLC0415
     from mendel.app.settings import read_settings  # noqa: PLC0415 - help must be quick
 
@@ -63,7 +67,7 @@ def settings_of(directory: str | None, config: Path | None = None, **flags: obje
 
 @contextmanager
 def hub(directory: str | None) -> Iterator[Client]:
-    """A client of the hub that runs on the directory, else of the directory itself."""
+    """Open a client of the hub that runs with *directory*; if no hub runs, the client opens the directory itself."""
     from mendel.app.connect import connect  # noqa: PLC0415 - help must be quick
 
     with connect(directory=directory, actor=f"cli:{_user()}") as client:
@@ -79,7 +83,7 @@ def _user() -> str:
 
 @contextmanager
 def as_usage() -> Iterator[None]:
-    """A value that a flag cannot have is wrong usage."""
+    """Convert InvalidValue in the ``with`` block to a usage error, so that the command exits with 2."""
     try:
         yield
     except InvalidValue as error:
@@ -87,7 +91,7 @@ def as_usage() -> Iterator[None]:
 
 
 def parse_platforms(given: list[str] | None) -> tuple[Platform, ...]:
-    """The platforms of ``--platform``, each once."""
+    """Parse the values of ``--platform``; a repeated platform is returned once."""
     from mendel.images import Platform  # noqa: PLC0415 - help must be quick
 
     with as_usage():
@@ -95,7 +99,7 @@ def parse_platforms(given: list[str] | None) -> tuple[Platform, ...]:
 
 
 def parse_version(model: str | None, classifier: str | None) -> VersionRef | None:
-    """The version of ``--model``, which excludes ``--classifier``."""
+    """Parse the value of ``--model``; giving ``--model`` together with ``--classifier`` is a usage error."""
     from mendel.values import VersionRef  # noqa: PLC0415 - help must be quick
 
     if model is None:

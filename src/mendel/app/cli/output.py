@@ -1,4 +1,4 @@
-"""What commands print: lines and tables for people, JSON for programs, errors for both."""
+"""Print the results of commands: lines and tables for people, JSON for programs, and error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table with its rows; ``empty`` is printed in place of a table without rows."""
+    """A table with its rows; if the table has no rows, the text ``empty`` is printed instead."""
 
     title: str
     columns: Sequence[str]
@@ -31,11 +31,11 @@ class Grid:
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    What a command found or did.
+    The result of a command.
 
     Attributes:
-        value: For programs: printed as JSON where ``--json`` is given.
-        text: For people: lines and tables, read only when they are printed.
+        value: The value for programs, printed as JSON if ``--json`` is given.
+        text: The lines and tables for people; an iterator is read only when the lines are printed.
     """
 
     value: object
@@ -45,9 +45,9 @@ class Result:
 
 def emit(outcome: Result | Iterator[Result] | None, *, as_json: bool) -> int:
     """
-    Print what a command returned, and give its exit code.
+    Print the return value of a command, and give the exit code.
 
-    A command that yields is printed as it goes; its JSON is the list of the values.
+    If the command is a generator, each result is printed when it is yielded; the JSON is the list of all values.
     """
     if outcome is None:
         return 0
@@ -115,7 +115,7 @@ def _emit_rich(grid: Grid, cells: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def progress(text: str) -> Iterator[None]:
-    """Show that something longer than a moment is under way, on a terminal; say it once elsewhere."""
+    """Show *text* while the ``with`` block runs: with a moving indicator on a terminal, else as one line."""
     if not sys.stderr.isatty():
         warn(text)
         yield
@@ -129,9 +129,9 @@ def progress(text: str) -> Iterator[None]:
 @contextmanager
 def told_plainly() -> Iterator[None]:
     """
-    Turn errors into one clear sentence and exit code 1, wrong usage into 2, an interrupt into 130.
+    Print errors as one message and exit with 1; exit with 2 after wrong usage, and with 130 after Ctrl-C.
 
-    Anything that is not a :class:`MendelError` is a defect and keeps its traceback.
+    An exception that is not a :class:`MendelError` is a defect of Mendel and is printed with its traceback.
     """
     try:
         yield
@@ -162,10 +162,10 @@ def told_plainly() -> Iterator[None]:
 @contextmanager
 def ended_tidily() -> Iterator[None]:
     """
-    Let SIGTERM and SIGHUP unwind the command as an interrupt does, with exit codes 143 and 129.
+    Convert SIGTERM and SIGHUP to an exception that ends the command with the exit code 143 or 129.
 
-    Containers, scratch directories and programs that it started then go with it. What is ignored stays ignored, as
-    under ``nohup``.
+    The exception lets the command stop its containers and programs and delete its temporary directories. A signal that
+    the parent process ignores, for example under ``nohup``, stays ignored.
     """
 
     def end(number: int, _: object) -> None:
@@ -184,9 +184,9 @@ def ended_tidily() -> Iterator[None]:
 @contextmanager
 def following(text: str) -> Iterator[Callable[[TaskProgress], None]]:
     """
-    Show how far something long is: a moving line on a terminal, else one line for each thing begun.
+    Show the progress of a long task: a moving line on a terminal, else one line for each part of the task.
 
-    The yielded function takes what is reported.
+    The ``with`` statement gives the function that receives the progress reports.
     """
     if sys.stderr.isatty():
         from rich.console import Console  # noqa: PLC0415 - help must be quick

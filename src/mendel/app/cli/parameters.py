@@ -1,5 +1,5 @@
 """
-Parameters of commands, declared in the signature of the command's function and read into click's.
+Convert the parameters in the signature of a command's function to click parameters.
 
     def canary(version: Annotated[str, argument("NAME@N")], *, share: Annotated[float, option(help="...")] = 0.1): ...
 """
@@ -22,7 +22,7 @@ _SIMPLE = {str: click.STRING, int: click.INT, float: click.FLOAT, bool: click.BO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """An option or an argument, but for its name, type and default: those stand in the signature."""
+    """An option or an argument without name, type and default, which the function's signature gives."""
 
     kind: type[click.Option | click.Argument]
     flags: tuple[str, ...] = ()
@@ -34,10 +34,10 @@ class Declared:
 
 def argument(metavar: str, help: str | None = None, *, existing: bool = False) -> Declared:  # noqa: A002 - click's name
     """
-    A word that stands for itself; without a default in the signature it is required.
+    Declare a positional argument; the argument is required if the signature gives no default.
 
     Args:
-        existing: It is the path of a file that exists.
+        existing: When True, the value must be the path of an existing file.
     """
     return Declared(kind=click.Argument, existing=existing, more={"metavar": metavar, "help": help})
 
@@ -50,20 +50,20 @@ def option(
     **more: Any,
 ) -> Declared:
     """
-    A word with dashes; ``--`` and the parameter's name unless *flags* says otherwise.
+    Declare an option; its name is ``--`` and the parameter's name, unless *flags* gives other names.
 
     Args:
-        choices: The values it can have, written in any case.
-        bounds: The smallest and the largest number it can be.
-        existing: It is the path of a file that exists.
-        more: As :class:`click.Option` has them: help, metavar, hidden, envvar; ``show_default`` says in words which
-            default a None stands for.
+        choices: The allowed values; upper and lower case are equal.
+        bounds: The smallest and the largest allowed number.
+        existing: When True, the value must be the path of an existing file.
+        more: Further arguments of :class:`click.Option`: help, metavar, hidden, envvar; ``show_default`` describes the
+            default that None means.
     """
     return Declared(kind=click.Option, flags=flags, choices=choices, bounds=bounds, existing=existing, more=more)
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
-    """The parameters that *function* declares, in its order."""
+    """Yield a click parameter for each parameter that *function* declares, in the order of its signature."""
     plain = inspect.unwrap(function)
     hints = get_type_hints(
         SimpleNamespace(__annotations__={k: v for k, v in plain.__annotations__.items() if k != "return"}),

@@ -1,4 +1,4 @@
-"""Commands that prove: the ledger, and signatures of model directories."""
+"""Commands that verify the ledger, and sign and verify model directories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mendel lock`: pin what images are made of."""
+"""`mendel lock`: pin the requirements and base images of a project's images."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def init_github(*, tool_url: ToolUrl = None, path: ProjectPath = None, force: Fo
     """
     Write a GitHub workflow that builds release tags.
 
-    It makes, tries and pushes the image of every release tag.
+    The workflow builds, tests and pushes the image of every release tag.
     """
     return _write_workflow("github", tool_url, path, force=force)
 
@@ -74,7 +74,7 @@ def init_gitlab(*, tool_url: ToolUrl = None, path: ProjectPath = None, force: Fo
     """
     Write a GitLab pipeline that builds release tags.
 
-    It makes, tries and pushes the image of every release tag.
+    The pipeline builds, tests and pushes the image of every release tag.
     """
     return _write_workflow("gitlab", tool_url, path, force=force)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRequest:
-    """What to tag, and which obstacles to ignore."""
+    """The arguments of `mendel tag`: the classifiers, the part of the version to raise, and the checks to skip."""
 
     bump: Bump
     classifier: str | None
@@ -149,7 +149,7 @@ def _bump(text: str) -> Bump:
 
 
 def _project_to_tag(where: Path, git: Git) -> Project:
-    """The project; what stands against a release besides an invalid project file is said together with it."""
+    """Load the project; the error about an invalid project file also lists the other reasons against a release."""
     from mendel.app.project.project_file_schema import require_policies  # noqa: PLC0415
     from mendel.projects import find_project_file, load_project, repository_obstacles  # noqa: PLC0415
 
@@ -175,7 +175,7 @@ def _chosen(seen: RepositoryState, tool: ToolBuild, request: TagRequest) -> list
 
 
 def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
-    """All plans or none."""
+    """Plan the tags of all requested classifiers; if one tag is not allowed, raise an error with every reason."""
     from mendel.projects import TagPlan, TagRefused, plan_tag, untracked_digests  # noqa: PLC0415 - help must be quick
 
     names = _chosen(seen, tool, request)
@@ -198,7 +198,7 @@ def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[
 
 
 def _reasons(refused: Sequence[TagRefused], names: Sequence[str]) -> tuple[str, ...]:
-    """Each reason once; with the classifiers it concerns where it does not concern all."""
+    """List each reason once, with the affected classifiers if it does not affect all of them."""
     whom: dict[str, list[str]] = {}
     for one in refused:
         for reason in one.reasons:
@@ -210,7 +210,7 @@ def _reasons(refused: Sequence[TagRefused], names: Sequence[str]) -> tuple[str, 
 
 
 def _make(plans: Sequence[TagPlan], git: Git, tool: ToolBuild) -> Iterator[Result]:
-    """Make the tags one by one; if one cannot be made, name the ones before it."""
+    """Make the tags one by one; the error about a tag that cannot be made names the tags that were made before."""
     made: list[TagPlan] = []
     try:
         for plan in plans:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolVersion:
-    """What is installed; ``classifiers`` only where they were asked for."""
+    """The installed Mendel; ``classifiers`` is empty unless they were requested."""
 
     version: str
     commit: str | None
@@ -115,7 +115,7 @@ def _machine_rows(tool: ToolBuild, machine: Machine) -> Iterator[tuple[str, str,
 
 
 def _classifier_states(path: Path | None, classifier: str | None) -> tuple[ClassifierState, ...]:
-    """The state of each classifier; without a project or without git, none and a hint."""
+    """Give the state of each classifier; without a project or without git, print a hint and give an empty tuple."""
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.errors import ProjectNotFound, Unsupported  # noqa: PLC0415

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedClassifier:
-    """A configured classifier; ``source`` says whether the file of its predictor exists."""
+    """A configured classifier; ``source`` states whether the file of its predictor exists."""
 
     classifier: str
     predictor: str
@@ -48,11 +48,11 @@ class ClassifierState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table(Generic[T]):
     """
-    How a kind of result is printed.
+    The format in which results of one type are printed as a table.
 
     Attributes:
-        row: The cells of one result, as many as there are columns.
-        empty: What is printed in place of a table without rows.
+        row: Gives the cells of one result, one for each column.
+        empty: The text that is printed instead of a table without rows.
     """
 
     title: str
@@ -61,12 +61,12 @@ class Table(Generic[T]):
     empty: str
 
     def grid(self, found: Iterable[T], *, title: str | None = None) -> Grid:
-        """The table of what was found."""
+        """Make a table with one row for each item of *found*."""
         rows = [self.row(one) for one in found]
         return Grid(title=title or self.title, columns=self.columns, rows=rows, empty=self.empty)
 
     def result(self, found: Sequence[T], *, title: str | None = None) -> Result:
-        """What was found, as a command's result."""
+        """Make the result of a command: *found* as the value for JSON, and as a table for people."""
         return Result(found, (self.grid(found, title=title),))
 
 
@@ -161,7 +161,7 @@ def _number(value: float | None) -> str:
 
 
 def yes(fact: bool) -> str:
-    """The word for a fact."""
+    """Give ``yes`` or ``no``."""
     return "yes" if fact else "no"
 
 

@@ -93,10 +93,10 @@ def resolve_incident(
 
 def labels_of_file(path: Path, *, id_column: str, label_column: str, source: str) -> tuple[LabelRow, ...]:
     """
-    The labels of a CSV or Parquet file, in its order.
+    Read the labels of a CSV or Parquet file, in the order of the file.
 
     Raises:
-        InvalidInput: A column is missing, or an id is.
+        InvalidInput: A column or a prediction id is missing.
     """
     from mendel.adapters.arrow import read_table  # noqa: PLC0415 - help must be quick
     from mendel.app.clock import utc_now  # noqa: PLC0415

@@ -152,7 +152,7 @@ class Story:
         self._tell.act(1, "A release: tagged, trained, registered, promoted")
         self._tell.tell(f"Data: {world.source}.")
         stage.command("tag", "minor", "--allow-missing-mlserver", "--classifier", world.classifier)
-        with self._tell.waiting("Training version 1 in a process of its own ..."):
+        with self._tell.waiting("Training version 1 in a separate process ..."):
             stage.command("train", "--classifier", world.classifier, "--data", str(world.base))
         policy = self._write_policy(stage, world)
         stage.command("policy", "set", world.classifier, str(policy))
@@ -193,13 +193,13 @@ class Story:
 
     def _calm(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
         self._tell.act(2, "Traffic over REST, gRPC and ZMQ; labels arrive late")
-        with self._tell.waiting("Applications ask, labels follow ..."):
+        with self._tell.waiting("Applications send requests; labels follow ..."):
             sent = traffic.play(rows.take(280))
             traffic.settle()
         self._require_no_failure(traffic)
         self._findings.quality["calm"] = _accuracy(traffic.log)
-        self._tell.tell(f"{sent} rows answered over three doors, {traffic.tally.failed} failed.")
-        with self._tell.waiting("The monitor looks ..."):
+        self._tell.tell(f"{sent} rows answered over three protocols, {traffic.tally.failed} failed.")
+        with self._tell.waiting("The monitor checks the model ..."):
             told = stage.wait(lambda: self._nothing_to_do(stage, world), "the monitor to measure")
         self._tell.tell(told)
 
@@ -212,7 +212,7 @@ class Story:
     # -- 3 --
 
     def _drift(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
-        self._tell.act(3, f"An instrument is recalibrated: {len(world.shifted)} columns read differently")
+        self._tell.act(3, f"An instrument is recalibrated: {len(world.shifted)} columns have shifted values")
         began = datetime.now(UTC)
         incident: Incident | None = None
         announced = False
@@ -226,7 +226,7 @@ class Story:
             deployment = stage.ask(lambda client: client.deployment(world.classifier))
             return (deployment.production or 0) > 1
 
-        with self._tell.waiting("Recalibrated rows arrive; the monitor watches ..."):
+        with self._tell.waiting("Recalibrated rows arrive; the monitor checks them ..."):
             self._play_until(rows, traffic, promoted, budget=760, what="a promoted candidate")
         self._findings.quality["drifted"] = _accuracy(traffic.since(began))
         run = stage.ask(lambda client: client.runs(world.classifier))[-1]
@@ -243,7 +243,7 @@ class Story:
         quality = self._findings.quality
         self._tell.tell(
             f"Accuracy {quality['calm']:.3f} before, {quality['drifted']:.3f} while drifted, "
-            f"{quality['recovered']:.3f} after; servers swapped with {traffic.tally.failed} failed requests."
+            f"{quality['recovered']:.3f} after; {traffic.tally.failed} requests failed during the change of version."
         )
         resolved = stage.wait(lambda: self._resolved(stage, world, began), "the incident to resolve")
         self._tell.tell(f"{resolved.id} is resolved: {resolved.timeline[-1].text}")
@@ -251,7 +251,7 @@ class Story:
     # -- 4 --
 
     def _bad_version(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
-        self._tell.act(4, "Somebody promotes a bad version over an override")
+        self._tell.act(4, "A person promotes a bad version with an override")
         serving = stage.ask(lambda client: client.deployment(world.classifier)).production or 0
         with stage.client() as client:
             bad = register_faulting_version(client, world)
@@ -260,7 +260,8 @@ class Story:
         began = datetime.now(UTC)
         stage.command("promote", str(bad), "--override", "it looked fine on my laptop")
         self._tell.tell(
-            f"{bad} is in production by a recorded override; it could predict its input example.", good=False
+            f"{bad} is in production: the ledger records the override; the version could predict its input example.",
+            good=False,
         )
 
         rolled_back: list[datetime] = []
@@ -288,7 +289,7 @@ class Story:
         )
         tally = traffic.tally
         self._tell.tell(
-            f"{tally.model_faults} requests met the bad version's own faults, {tally.failed} failed otherwise."
+            f"{tally.model_faults} requests failed because of the bad version, {tally.failed} for other reasons."
         )
 
     def _first_bad(self, traffic: Traffic, began: datetime) -> datetime:
@@ -301,16 +302,16 @@ class Story:
     def _kill_the_hub(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
         self._tell.act(5, "The hub is killed in the middle of a playbook")
         before = len(stage.ask(lambda client: client.versions(world.classifier)))
-        with self._tell.waiting("The rollback's effect is watched ..."):
+        with self._tell.waiting("The effect of the rollback is measured ..."):
             self._play_until(rows, traffic, lambda: not self._running(stage, world), budget=0, what="playbooks to end")
-        with self._tell.waiting("A person asks for a fresh candidate ..."):
+        with self._tell.waiting("A person starts a retraining ..."):
             run = self._start_retraining(stage, world, rows, traffic)
-        with self._tell.waiting("A retraining is under way ..."):
+        with self._tell.waiting("A retraining runs ..."):
             stage.wait(lambda: self._in_the_middle(stage, run.id), "the training to begin")
         pid = stage.kill_hub()
         killed = datetime.now(UTC)
         self._tell.tell(
-            f"SIGKILL to the hub (pid {pid}) while {run.id} was training; servers go on answering.", good=False
+            f"SIGKILL to the hub (pid {pid}) while {run.id} was training; servers keep answering.", good=False
         )
         with self._tell.waiting("mendel up starts the hub again; the playbook resumes ..."):
             traffic.play(rows.take(60, recalibrated=True))
@@ -327,7 +328,7 @@ class Story:
     def _start_retraining(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> PlaybookRun:
         """Request a retraining repeatedly until there are enough labels; keep sending labelled rows meanwhile."""
         end, told = time.monotonic() + PATIENCE_S, ""
-        why = "a person asks for a fresh candidate"
+        why = "a person starts a retraining"
         while True:
             try:
                 return stage.ask(lambda client: client.start_playbook(world.classifier, "retrain", reason=why))
@@ -353,7 +354,7 @@ class Story:
         keys = [(e.event.type, e.event.subject, str(e.event.data.get("step", ""))) for e in entries]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise MendelError(f"The killed run did something twice: {twice}.")
+            raise MendelError(f"The killed run recorded a change twice: {twice}.")
         return f"each of its {len(keys)} recorded changes once"
 
     # -- 6 --
@@ -377,7 +378,7 @@ class Story:
         doors = ", ".join(f"{count} {door}" for door, count in sorted(tally.by_door.items()))
         self._tell.tell(
             f"Requests: {tally.sent} sent ({doors}), {tally.answered} answered, "
-            f"{tally.model_faults} met the bad version's faults, {tally.failed} failed."
+            f"{tally.model_faults} failed because of the bad version, {tally.failed} for other reasons."
         )
         self._tell.tell(f"Labels: {tally.labels} given.")
         if findings.bad_to_decision is not None and findings.decision_to_return is not None:
@@ -397,7 +398,9 @@ class Story:
         self._tell.tell(f"Done in {self._tell.elapsed:.0f} s.")
 
     def _keep(self, stage: Stage, world: World) -> None:
-        self._tell.tell(f"Left up in {self._directory}; try: mendel incidents --directory {stage.directory}")
+        self._tell.tell(
+            f"Hub and server keep running in {self._directory}; try: mendel incidents --directory {stage.directory}"
+        )
         self._tell.tell(f"The project is {world.project}. Stop with Ctrl-C.")
         if stage.process is not None:
             stage.process.wait()

@@ -135,7 +135,7 @@ def _with_rebuild(
 
 
 def _beside(bench: ImageWorkspace) -> Path:
-    """The images' own directory: on the same disk, base layers can be linked instead of copied."""
+    """Give a directory on the disk of the project's images, where base layers can be linked instead of copied."""
     bench.places.images.mkdir(parents=True, exist_ok=True)
     return bench.places.images
 

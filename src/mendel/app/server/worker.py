@@ -141,7 +141,7 @@ class Worker:
         self._may_open.set()
 
     def _take(self, desire: Desire, tasks: asyncio.TaskGroup) -> None:
-        """The newest state takes the place of the one before at once, whatever still loads."""
+        """Replace the desired state at once by a newer state, even if models of the former state are still loading."""
         self._desire = desire
         self._kernel.expect(desire.deployed, unloaded=desire.unloaded)
         self._kernel.restrict_loads(trials=desire.trials, refused=desire.refused)
@@ -151,7 +151,7 @@ class Worker:
         self._converging = tasks.create_task(self._converge(desire))
 
     async def _converge(self, desire: Desire) -> None:
-        """Apply *desire*, and again after a growing pause while something of it cannot be loaded."""
+        """Apply *desire*; if a version cannot be loaded, try again after a pause that grows with each failure."""
         if desire.base is not None and not self._applied_base.is_set():
             await self._kernel.apply(desire.base, self._fetch)
         self._applied_base.set()

@@ -17,7 +17,7 @@ _REFUSAL = "The message is not of the type that the method takes."
 
 
 class _Malformed:
-    """Stands for a message that could not be decoded."""
+    """Takes the place of a message that could not be decoded."""
 
 
 class MalformedMessages(_Interceptor):

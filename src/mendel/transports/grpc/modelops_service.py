@@ -61,13 +61,14 @@ class ModelOps(stubs.ModelOpsServicer):
             return pb.InferenceResponse(response_text=text, inference_time_ms=took, status="ok")
 
     async def LoadModel(self, request: pb.ModelLoadRequest, context: Any) -> pb.ModelLoadReply:  # noqa: N802
-        """Load what is desired of a model, or what lies at ``model_path``, in every process of the server."""
+        """Load a model's deployed versions, or the model at ``model_path``, in every process of the server."""
         async with answering(self._kernel, METHODS["LoadModel"], context) as call:
             call.model = request.model_name
             control = self._kernel.repository_control()
             if request.shards > 1 or request.load_params:
                 raise InvalidRequest(
-                    "A model is loaded whole and without parameters: leave shards and load_params out."
+                    "Models cannot be loaded in shards or with load_params.",
+                    remedy="Leave out the fields shards and load_params.",
                 )
             await control.load(ModelName(request.model_name), path=request.model_path or None)
             served = self._kernel.served(request.model_name)
@@ -79,7 +80,11 @@ class ModelOps(stubs.ModelOpsServicer):
             )
 
     async def UnloadModel(self, request: pb.ModelUnloadRequest, context: Any) -> pb.ModelUnloadReply:  # noqa: N802
-        """Free a model's memory in every process of the server, after what is in flight; ``force`` changes nothing."""
+        """
+        Unload a model in every process of the server, after its requests in flight have been answered.
+
+        The field ``force`` has no effect.
+        """
         async with answering(self._kernel, METHODS["UnloadModel"], context) as call:
             call.model = request.model_name
             control = self._kernel.repository_control()

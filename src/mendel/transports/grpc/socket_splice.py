@@ -23,7 +23,7 @@ class Splice:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Start to accept connections."""
+        """Start to accept connections; the caller must be in a running event loop."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Side(self._sides, self._join), sock=self._listening)
 

@@ -48,7 +48,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
             return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: pb.ServerReadyRequest, context: Any) -> pb.ServerReadyResponse:  # noqa: N802
-        """Every deployed model had served, or had failed to load here; each model then answers for itself."""
+        """Answer whether every deployed model has been loaded or has failed to load on this server."""
         async with answering(self._kernel, METHODS["ServerReady"], context):
             return pb.ServerReadyResponse(ready=self._kernel.readiness().ready)
 

@@ -76,7 +76,7 @@ class Gate:
                 remedy="Set hub.host or hub.url to that name to allow it.",
             )
         if b"%2f" in scope.get("raw_path", b"").lower():
-            return NotFound("The path contains an encoded slash (%2F), and no name contains a slash.")
+            return NotFound("The path contains an encoded slash (%2F), but names never contain a slash.")
         return None
 
 

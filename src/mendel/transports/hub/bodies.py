@@ -68,7 +68,9 @@ async def bounded_stream(request: Request, bound_bytes: int) -> AsyncGenerator[b
 
 async def _form(operation: Operation[Any, Any], request: Request) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise InvalidInput("The request body is not a form.", remedy="Send the Content-Type multipart/form-data.")
+        raise InvalidInput(
+            "The request body is not a multipart form.", remedy="Send the Content-Type multipart/form-data."
+        )
     parser = MultiPartParser(
         request.headers,
         _size_error_as_form_error(bounded_stream(request, operation.body.max_bytes)),

@@ -13,7 +13,7 @@ _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 _KNOWN: Final = "gzip, deflate, identity"
 _ZLIB_METHOD: Final = 8
 _MOST_MEMBERS: Final = 100
-"""What follows a member is copied, so that many empty members would cost time without bound."""
+"""The most members of a gzip body: the rest of the body is copied for each member, which costs time."""
 _CHUNK: Final = 1 << 20
 
 
@@ -32,12 +32,12 @@ def encoding_of(header: str | None) -> str | None:
         return None
     if encoding in {"gzip", "deflate"}:
         return encoding
-    raise UnsupportedContent("The Content-Encoding of the body is unknown.", remedy=f"Use one of {_KNOWN}.")
+    raise UnsupportedContent("The Content-Encoding of the body is not supported.", remedy=f"Use one of {_KNOWN}.")
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     """
-    Decompress *body*. Blocks for as long as that takes; call it in a thread.
+    Decompress *body*; call this function in a thread, because it blocks until the end.
 
     Raises:
         TooLarge: The decompressed body has more than *limit* bytes; the rest is not decompressed.
@@ -58,7 +58,7 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _deflate(body: bytes) -> zlib._Decompress:
-    """Decompress deflate data, either in zlib's format, as RFC 9110 defines, or raw, as some clients send them."""
+    """Make a decompressor for deflate data: in zlib's format as in RFC 9110, or raw as some clients send."""
     wrapped = len(body) > 1 and body[0] & 0x0F == _ZLIB_METHOD and not (body[0] << 8 | body[1]) % 31
     return zlib.decompressobj(zlib.MAX_WBITS if wrapped else _RAW_DEFLATE)
 

@@ -32,14 +32,14 @@ def status_of(error: MendelError) -> int:
 
 
 def retry_after(error: MendelError) -> tuple[tuple[bytes, bytes], ...]:
-    """The header Retry-After, in whole seconds, where *error* knows when to try again."""
+    """Give the header Retry-After, in whole seconds; empty if *error* states no time to try again."""
     if not isinstance(error, Unavailable) or error.retry_after is None:
         return ()
     return ((b"retry-after", str(max(1, math.ceil(error.retry_after.total_seconds()))).encode()),)
 
 
 def error_response(error: MendelError) -> Response:
-    """``{"error": "..."}``, with Retry-After where it is known."""
+    """Build the response ``{"error": "..."}``; with the header Retry-After if *error* states a time to try again."""
     headers = retry_after(error)
     if isinstance(error, tree.Unauthenticated):
         headers = ((b"www-authenticate", b"Bearer"),)

@@ -53,7 +53,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query parameters; of a repeated parameter, the last value."""
+        """The query parameters by name; a repeated parameter has its last value."""
         return dict(parse_qsl(self.query_string.decode("latin-1")))
 
     @property
@@ -66,7 +66,7 @@ class Request:
 
     @property
     def content_type(self) -> str:
-        """The media type of the body, without parameters; empty where the caller states none."""
+        """The media type of the body, without parameters; empty without the header ``Content-Type``."""
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
 
     async def body(self, limit: int) -> bytes:
@@ -109,7 +109,7 @@ def decimal(text: str) -> int | None:
 
 
 def repeated_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Name the first header that a request repeats and must not; None if there is no such header."""
+    """Give the name of the first header that occurs twice but may occur only once; None without such a header."""
     seen = set()
     for name, _ in headers:
         if name in seen and name in _SINGLE:

@@ -44,7 +44,7 @@ async def model_info(context: RestContext, request: Request) -> Response:
 
 
 async def info(context: RestContext, _: Request) -> Response:
-    """What this server is, the models it serves, and why it does not serve the others that are deployed."""
+    """Answer with the server's version, the served models, and the reason why other deployed models are not served."""
     kernel = context.kernel
     states = kernel.status().models
     return json_response(
@@ -132,7 +132,7 @@ class ModelInfo:
     A served model; ``metadata`` is the ``metadata`` section of its answers.
 
     Attributes:
-        other_libraries: The libraries that wrote the model in another version than the one that runs it here.
+        other_libraries: The libraries whose installed version differs from the version that wrote the model.
     """
 
     name: str

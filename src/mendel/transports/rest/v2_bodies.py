@@ -62,7 +62,7 @@ class V2Request:
     Attributes:
         outputs: The requested outputs; the value is True for binary, False for JSON, None for the default ``binary``.
             Empty requests all outputs.
-        binary: True when outputs are binary unless ``outputs`` says otherwise.
+        binary: True when outputs are sent as binary, unless ``outputs`` states another form for an output.
         key: The parameter ``key``: requests with the same key go to the same version; None without the parameter.
         event_time: The time of the predicted event; None when the request does not state it.
     """

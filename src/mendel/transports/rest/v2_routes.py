@@ -36,7 +36,11 @@ class ModelMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryEntry:
-    """A loaded version, whose ``reason`` is its roles; or a model without one, whose ``reason`` is the load error."""
+    """
+    A loaded version, or a model without a loaded version.
+
+    ``reason`` contains the roles of a loaded version, or the error of the failed load.
+    """
 
     name: str
     version: str
@@ -138,7 +142,10 @@ async def _model_path(context: RestContext, request: Request) -> str | None:
     parameters = document.get("parameters", {}) if isinstance(document, dict) else None
     path = parameters.get("model_path") if isinstance(parameters, dict) else None
     if not isinstance(parameters, dict) or not isinstance(path, str | None):
-        raise InvalidRequest('The body of a load call is not {"parameters": {"model_path": "..."}}, or empty.')
+        raise InvalidRequest(
+            "The body of the load request is invalid.",
+            remedy='Send an empty body, or {"parameters": {"model_path": "..."}}.',
+        )
     return path
 
 

@@ -178,21 +178,21 @@ def method_of(type_: str) -> Method:
         if method.type == type_:
             return method
     known = ", ".join(method.type for method in METHODS)
-    raise InvalidRequest(f"{shown(type_)} is not a type of message.", remedy=f"Choose one of {known}.")
+    raise InvalidRequest(f"The message type {shown(type_)} is unknown.", remedy=f"Choose one of {known}.")
 
 
 def rows_of(data: dict[str, Any]) -> Any:
     """
-    Give the plain JSON that an ``inference_request`` means.
+    Convert the data of an ``inference_request`` to plain JSON, the form of the REST route ``predict``.
 
     Raises:
-        InvalidRequest: It has neither inputs nor prompt.
+        InvalidRequest: The data have neither the field ``inputs`` nor the field ``prompt``.
     """
     prompt = data.get("prompt")
     if isinstance(prompt, str):
         return read_json(prompt)
     if "inputs" not in data:
-        raise InvalidRequest("The data of an inference_request needs the field 'inputs' or 'prompt'.")
+        raise InvalidRequest("The data of an inference_request need the field 'inputs' or 'prompt'.")
     inputs = data["inputs"]
     return inputs if isinstance(inputs, dict) and not _is_columns(inputs) else {**data, "inputs": inputs}
 
@@ -204,7 +204,7 @@ def _is_columns(inputs: dict[str, Any]) -> bool:
 def _required_model(data: dict[str, Any]) -> str:
     name = model_name_of(data.get("model_name"))
     if not name:
-        raise InvalidRequest("The message needs a model_name.")
+        raise InvalidRequest("The data of the message need the field 'model_name'.")
     return name
 
 

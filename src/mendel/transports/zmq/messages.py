@@ -75,13 +75,13 @@ def read_message(frame: bytes) -> Incoming:
     else:
         check_depth(envelope.data, text)
     if isinstance(envelope.request_id, int) and not _SMALLEST <= envelope.request_id <= _LARGEST:
-        raise InvalidRequest("The request_id is a whole number beyond 64 bits.")
+        raise InvalidRequest("The request_id is a whole number that does not fit in 64 bits.")
     return Incoming(type=envelope.type, request_id=envelope.request_id, api_key=envelope.api_key, data=envelope.data)
 
 
 def _check_like_json(data: object) -> None:
     """
-    Refuse what msgpack can say and JSON cannot, wherever it stands in *data*.
+    Raise an error if *data* contains a value, at any depth, that msgpack can represent and JSON cannot.
 
     Raises:
         InvalidRequest: A key is not text, or a value is binary, a time or an extension.
@@ -97,5 +97,6 @@ def _check_like_json(data: object) -> None:
             waiting.extend(node)
         elif not isinstance(node, _SCALARS):
             raise InvalidRequest(
-                f"The message holds a {type(node).__name__}, which JSON has not.", remedy="Write times as text."
+                f"The message contains a value of type {type(node).__name__}, which is not allowed.",
+                remedy="Send only values that JSON can represent, and write times as text.",
             )

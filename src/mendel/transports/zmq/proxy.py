@@ -88,7 +88,7 @@ class ZmqProxy:
                 await self._open.wait()
 
     async def _sent(self, workers: zmq.asyncio.Socket, message: list[Any]) -> bool:
-        """Send *message* to the next connected worker; give False when no worker is connected."""
+        """Send *message* to the next connected worker; returns False when no worker is connected."""
         while (worker := self._rotation.next()) is not None:
             serial = self._unanswered.give(worker, message)
             try:
@@ -124,7 +124,7 @@ class ZmqProxy:
             self._open.set()
 
     async def _answer_for_the_lost(self, callers: zmq.asyncio.Socket) -> None:
-        """Answer the messages of workers that do not report any more, and give those workers no further messages."""
+        """Answer with an error for workers that stopped reporting, and send those workers no more messages."""
         loop = asyncio.get_running_loop()
         last = loop.time()
         while True:

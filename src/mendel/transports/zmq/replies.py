@@ -62,7 +62,11 @@ class HeartbeatReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReply:
-    """``model_load_response``; ``memory_bytes`` is by how much resident memory grew, 0 where that was not measured."""
+    """
+    The data of a reply of type ``model_load_response``.
+
+    ``memory_bytes`` is the growth of resident memory during the load; 0 if the growth was not measured.
+    """
 
     model_id: str | None
     memory_bytes: int
@@ -71,7 +75,11 @@ class LoadReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadReply:
-    """``model_unload_response``; ``freed_bytes`` is None where that was not measured."""
+    """
+    The data of a reply of type ``model_unload_response``.
+
+    ``freed_bytes`` is the decrease of resident memory; None if the decrease was not measured.
+    """
 
     freed_bytes: int | None
     success: bool = True

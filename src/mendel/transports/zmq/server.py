@@ -88,7 +88,7 @@ class ZmqServer:
             await asyncio.sleep(_REPORT_EVERY_S)
 
     async def _receive(self, sock: zmq.asyncio.Socket) -> None:
-        """Receive messages until the proxy confirms that it will send no more."""
+        """Receive messages until the proxy confirms that no more messages will follow."""
         while True:
             *envelope, frame = await sock.recv_multipart()
             if not envelope and frame == CLOSED:
@@ -111,7 +111,7 @@ class ZmqServer:
         self._kernel.answered("ZMQ", call.endpoint, call.status, call.model, self._kernel.steady() - began)
 
     async def _answered(self, frame: bytes, call: _Call) -> tuple[str, object]:
-        """Give the type and the data of the reply to *frame*, whatever happens."""
+        """Give the type and the data of the reply to *frame*; an exception becomes an ``error`` reply."""
         try:
             answer = await self._answer(frame, call)
         except MendelError as error:
@@ -124,7 +124,7 @@ class ZmqServer:
         return answer
 
     def _written(self, answer: tuple[str, object], call: _Call, frame: bytes) -> bytes:
-        """Give the frame of the reply; an answer that its format cannot carry is a fault."""
+        """Encode the reply to *frame*; if the answer cannot be encoded, the reply is an error of the server."""
         timestamp = self._kernel.clock().timestamp()
         reply = Reply(type=answer[0], message_id=call.message_id, timestamp=timestamp, data=answer[1])
         try:
@@ -158,7 +158,7 @@ class _Call:
 
 
 def _fault(error: Exception, call: _Call) -> ErrorReply:
-    """Log an unexpected exception by type and place, and make the reply that names its line."""
+    """Log the type and code location of an unexpected exception, and make an error reply with the correlation id."""
     fault, correlation = fault_of(error), uuid4().hex
     _log.error("zmq_fault", type=call.endpoint, fault=fault.kind, at=fault.at, correlation_id=correlation)
     call.status = "internal"

@@ -7,16 +7,16 @@ from itertools import count
 from typing import Any, Final
 
 MAX_SILENCE_S: Final = 5.0
-"""A worker from which the proxy has heard nothing for so long does not answer any more; it reports twice a second."""
+"""Seconds without a report after which a worker counts as dead; a live worker reports twice a second."""
 
 _SOON: Final = timedelta(seconds=1)
 
 
 class UnansweredMessages:
     """
-    The unanswered messages of each worker, by a serial number that travels with a message and back with its answer.
+    The unanswered messages of each worker, by serial number; a worker returns the serial number with its answer.
 
-    Times are seconds of a clock that never goes back.
+    Times are seconds of a monotonic clock.
 
     >>> messages = UnansweredMessages()
     >>> messages.hear(b"1", 10.0); serial = messages.give(b"1", [b"caller", b"{}"])
@@ -36,25 +36,25 @@ class UnansweredMessages:
         self._heard[worker] = now
 
     def give(self, worker: bytes, message: list[Any]) -> bytes:
-        """Record that *worker* gets *message*; give the serial number that goes with the message."""
+        """Record that *message* is sent to *worker*; returns the serial number to send with the message."""
         serial = next(self._serials).to_bytes(8)
         self._given[serial] = (worker, message)
         return serial
 
     def answer(self, serial: bytes) -> bool:
-        """Record an answer; False when the caller has got an error already."""
+        """Record that the message *serial* was answered; returns False if the caller has already received an error."""
         return self._given.pop(serial, None) is not None
 
     def silent(self, now: float) -> list[bytes]:
-        """Give the workers that do not answer any more."""
+        """Give the workers that have not reported or answered for 5 s."""
         return [worker for worker, heard in self._heard.items() if now - heard >= MAX_SILENCE_S]
 
     def forgive(self, seconds: float) -> None:
-        """The proxy itself did not run for so long: nobody was silent in that time."""
+        """Extend every worker's deadline by *seconds*, in which the proxy itself did not run."""
         self._heard = {worker: heard + seconds for worker, heard in self._heard.items()}
 
     def lose(self, worker: bytes) -> list[list[Any]]:
-        """Forget *worker*; give its unanswered messages."""
+        """Remove *worker*; returns its unanswered messages."""
         self._heard.pop(worker, None)
         serials = [serial for serial, (whose, _) in self._given.items() if whose == worker]
         return [self._given.pop(serial)[1] for serial in serials]
@@ -71,6 +71,6 @@ def worker_lost(frame: bytes, timestamp: float) -> bytes:
         message_id = read_message(frame).request_id
     except InvalidRequest:
         message_id = None
-    error = NotReady("The worker that had this message stopped answering.", retry_after=_SOON)
+    error = NotReady("The worker process that received this message stopped answering.", retry_after=_SOON)
     reply = Reply(type="error", message_id=message_id, timestamp=timestamp, data=error_reply(error))
     return write_reply(reply, to=frame)

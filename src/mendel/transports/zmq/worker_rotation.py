@@ -1,4 +1,4 @@
-"""Choose the worker for the next ZMQ message, and the messages with which workers and proxy agree on the choice."""
+"""Choose the worker for the next ZMQ message, from the readiness that the workers report to the proxy."""
 
 from __future__ import annotations
 
