@@ -9,7 +9,7 @@ Every error Mendel raises, drawn as a tree.
     │   ├── InvalidPolicy         a policy document is invalid
     │   ├── InvalidRequest        a prediction request does not fit the signature; carries the first wrong feature
     │   ├── TooLarge              more rows or bytes than the limit allows
-    │   ├── UnsupportedContent    the request body is compressed or written in a way that this door does not read
+    │   ├── UnsupportedContent    the request body has a format or compression that the server cannot read
     │   ├── ShapeMismatch         arrays that must have equal shapes differ
     │   ├── EmptyWindow           a statistic is undefined because its window holds no observation
     │   └── ReferenceMismatch     profiles made against different references cannot be merged or compared
@@ -51,8 +51,8 @@ Every error Mendel raises, drawn as a tree.
     │   ├── Overloaded            a bulkhead is full; carries retry_after
     │   ├── BreakerOpen           the version fails too often; carries retry_after
     │   └── DeadlineExceeded
-    ├── Unsupported               the thing addressed does not offer the operation, such as predict_proba
-    ├── ModelError                the model itself is at fault
+    ├── Unsupported               the model or object does not support the operation, such as predict_proba
+    ├── ModelError                the model caused the error, not the caller and not the server
     │   ├── ModelFailed           the model raised an exception or returned an invalid answer
     │   └── ModelNotLoadable      the artefact cannot be read, or its code cannot be imported
     ├── BuildError
@@ -68,7 +68,7 @@ Every error Mendel raises, drawn as a tree.
         ├── SignatureInvalid      a signature does not match; carries every reason
         └── LedgerBroken          the hash chain is broken; carries the first wrong sequence number
 
-Errors carry what happened, to which thing, and what to do. They know no status codes: each door has its own table.
+Errors carry what happened, to which thing, and what to do. Errors have no status codes: each protocol has its own table of codes.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class TooLarge(InvalidInput):
 
 
 class UnsupportedContent(InvalidInput):
-    """The request body is compressed or written in a way that this door does not read."""
+    """The request body has a format or compression that the server cannot read."""
 
 
 class ShapeMismatch(InvalidInput):
@@ -208,7 +208,7 @@ class Conflict(MendelError):
 
 
 class AlreadyExists(Conflict):
-    """A different thing with the same name or key exists already."""
+    """Another object with the same name or key exists already."""
 
 
 class GenerationConflict(Conflict):
@@ -368,11 +368,11 @@ class DeadlineExceeded(Unavailable):
 
 
 class Unsupported(MendelError):
-    """The thing addressed does not offer the operation, such as ``predict_proba``."""
+    """The model or object does not support the operation, such as ``predict_proba``."""
 
 
 class ModelError(MendelError):
-    """The model itself is at fault, not the caller and not the server."""
+    """The model caused the error, not the caller and not the server."""
 
 
 class ModelFailed(ModelError):

@@ -66,7 +66,8 @@ def judge(text):
         int,
         told(
             text,
-            r"Requests: (\d+) sent \(.*\), (\d+) answered, (\d+) failed because of the bad version, (\d+) for other reasons\.",
+            r"Requests: (\d+) sent \(.*\), (\d+) answered, "
+            r"(\d+) failed because of the bad version, (\d+) for other reasons\.",
         ),
     )
     assert failed == 0

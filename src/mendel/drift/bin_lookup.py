@@ -1,4 +1,4 @@
-"""Find the cell of each number quickly."""
+"""Find the cell (histogram bin) of each number of an array."""
 
 from __future__ import annotations
 

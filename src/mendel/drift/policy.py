@@ -129,5 +129,5 @@ class MonitoringPolicy:
 
     @property
     def metric(self) -> str:
-        """The name of the primary metric, with the task's default."""
+        """The name of the primary metric; the task's default if the policy names no metric."""
         return self.primary_metric or ("f1" if self.task is Task.CLASSIFICATION else "rmse")

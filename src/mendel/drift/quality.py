@@ -153,7 +153,7 @@ def _interval(
 
 
 def _tries(chosen: Metric, outcomes: LabelledOutcomes) -> float | None:
-    """Give the number of rows of which the metric is a share; None for a metric that is no share of rows."""
+    """Give the number of rows of which the metric is a share; None for a metric that is not a share of rows."""
     if chosen.name == "accuracy":
         return len(outcomes)
     if outcomes.positive is None or chosen.name not in {"precision", "recall"}:

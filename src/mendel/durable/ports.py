@@ -127,7 +127,7 @@ class Ledger(Protocol):
 
 class Anchors(Protocol):
     """
-    Signed heads of the ledger, kept outside the database: they show whether entries were altered or cut off.
+    Signed anchors of ledger entries, stored outside the database: they reveal altered and deleted entries.
 
     Safe to share between threads.
     """
@@ -141,10 +141,10 @@ class Anchors(Protocol):
         """
 
     def trusted(self) -> tuple[str, ...]:
-        """The public keys (hex) whose signatures count; none before the first anchor."""
+        """Give the public keys (hex) whose signatures are trusted; empty before the first anchor."""
 
     def sign(self, unit: UnitOfWork, now: datetime) -> Anchor | None:
-        """Sign the head of the ledger and keep it; None when that head is kept already, or the ledger is empty."""
+        """Sign the newest ledger entry and store the anchor; None if it has an anchor, or the ledger is empty."""
 
 
 class Outbox(Protocol):

@@ -38,7 +38,7 @@ class Bounds:
         agreement: The smallest share of unchanged decisions.
         floor: The worst primary metric of a first deployment; None requires balanced accuracy above chance (R2 above
             0).
-        alpha: The probability of promoting a candidate that is no better, over all looks together.
+        alpha: The largest probability of promoting a candidate that is not better, over all its judgements together.
         power: The probability of promoting a candidate that is better by ``improvement``; sets the planned evaluation
             size.
         looks: The largest number of judgements of one candidate.

@@ -98,7 +98,7 @@ class Replays:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """
-    A candidate version and the gates' verdict; nothing that serves has changed.
+    A candidate version and the gates' verdict; the deployment has not changed.
 
     ``report`` is the digest of the gate report, which the registry stores with the version.
     """

@@ -27,7 +27,7 @@ ORDER_FILE, _OUTCOME_FILE = "order.json", "outcome.json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOrder:
     """
-    A job for the working process; paths are absolute.
+    The description of a job, which the job's process reads; paths are absolute.
 
     Attributes:
         kind: ``load``, ``train`` or ``replay``; the other fields depend on the kind.

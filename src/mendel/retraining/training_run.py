@@ -1,4 +1,4 @@
-"""A training run in durable steps: collect, train, register, replay, judge; nothing that serves is changed."""
+"""A training run in durable steps: collect, train, register, replay, judge; the deployment is not changed."""
 
 from __future__ import annotations
 
