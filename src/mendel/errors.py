@@ -68,7 +68,7 @@ Every error Mendel raises, drawn as a tree.
         ├── SignatureInvalid      a signature does not match; carries every reason
         └── LedgerBroken          the hash chain is broken; carries the first wrong sequence number
 
-Errors carry what happened, to which thing, and what to do. Errors have no status codes: each protocol has its own table of codes.
+An error states what happened, to which thing, and what to do. Each protocol has its own table of status codes.
 """
 
 from __future__ import annotations

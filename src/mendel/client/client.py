@@ -170,7 +170,7 @@ class Client(ModelRegistering):
         return self._call(lifecycle.approve, request)
 
     def accept_difference(self, ref: str | VersionRef, *, reason: str) -> VersionRecord:
-        """Accept the difference between the served answers of a version and the model's own answers."""
+        """Accept that the answers of a version differ from the answers of the fitted model."""
         one = _version(ref)
         request = lifecycle.AcceptDifference(model=one.model, number=one.number, reason=reason)
         return self._call(lifecycle.accept_difference, request)

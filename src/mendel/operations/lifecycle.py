@@ -36,7 +36,7 @@ class Approve(OneVersion):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptDifference(OneVersion):
-    """Accepts that the served answers of a version differ from the model's own answers, and says why."""
+    """The request to accept that a version's answers differ from the fitted model's answers, with the reason."""
 
     reason: str
 
@@ -136,7 +136,7 @@ def approve(call: Call, request: Approve) -> VersionRecord:
     errors=(VersionNotFound, Conflict, InvalidInput),
 )
 def accept_difference(call: Call, request: AcceptDifference) -> VersionRecord:
-    """Accept the difference between the served answers of a version and the model's own answers."""
+    """Accept that the answers of a version differ from the answers of the fitted model."""
     if not request.reason.strip():
         raise InvalidInput(
             "The acceptance of a difference needs a reason.", remedy="Give the reason in the field 'reason'."

@@ -27,7 +27,7 @@ def admit(
         serving: The production version that *candidate* would replace or serve beside.
         parent: The version of the same model that *candidate* was made from.
         gate: The newest gate record of *candidate*.
-        override: Stands in for a passing gate record, and for nothing else.
+        override: Replaces a passing gate record; all other checks still apply.
 
     Raises:
         PromotionRefused: Governance, gates or signature forbid it; the error carries every reason.

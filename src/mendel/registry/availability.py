@@ -45,7 +45,8 @@ class Availability:
         """
         Whether servers have the model, but none of them reports and none of them is unknown.
 
-        A server that was silent before another server was stopped is an old one, and no outage.
+        A silent server whose last report is older than the stop of another server is ignored, because it counts as a
+        former server.
         """
         stopped = max((server.received_at for server, _ in self.stopped), default=None)
         silent = [server for server, _ in self.silent if stopped is None or server.received_at > stopped]

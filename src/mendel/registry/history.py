@@ -20,7 +20,9 @@ class Override:
 
     def __post_init__(self) -> None:
         if not self.reason.strip() or not self.by.strip():
-            raise InvalidValue("The override of the gates has no reason, or no name of a person.", remedy="Give both.")
+            raise InvalidValue(
+                "The override of the gates needs a reason and the name of a person.", remedy="Give both."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ class Lifecycle:
 
     def accept_difference(self, ref: VersionRef, *, by: str, reason: str) -> VersionRecord:
         """
-        Record that a person accepts the difference between served answers and the model's own answers.
+        Record that a person accepts that the version's answers differ from the answers of the fitted model.
 
         Raises:
             VersionNotFound: The version does not exist.
@@ -83,7 +83,7 @@ class Lifecycle:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
             if record.parity is None or record.parity.admits(None):
-                raise Conflict(f"The answers of {ref} do not differ from the model's own; there is nothing to accept.")
+                raise Conflict(f"The answers of {ref} do not differ from the fitted model's: no difference to accept.")
             accepted = AcceptedDifference(
                 difference=record.parity.reason, id=record.parity.difference_id, by=by, at=now, reason=reason
             )

@@ -169,16 +169,16 @@ def require_finite(values: Mapping[str, float], what: str) -> None:
     Check that every one of *values* is a finite number.
 
     Args:
-        what: What a value is, for the message: ``metric``.
+        what: The kind of the values for the error message, for example ``metric``.
 
     Raises:
-        InvalidValue: One is not.
+        InvalidValue: A value is not finite.
     """
     for name, value in values.items():
         if not math.isfinite(value):
             raise InvalidValue(
                 f"The {what} {name!r} is {value}, not a finite number.",
-                remedy="Leave out what was not measured.",
+                remedy="Leave out values that were not measured.",
             )
 
 
@@ -208,10 +208,10 @@ class RegistrationMetadata:
 
     def beside(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """
-        Make the stored metadata: the maker's keys, and these keys, which take precedence.
+        Combine the caller's metadata with the fields of this class, which take precedence.
 
         Raises:
-            InvalidInput: JSON cannot hold a value that the maker gave.
+            InvalidInput: JSON cannot represent a value that the caller gave.
         """
         return {**plain_metadata(given or {}), **to_builtins(self)}
 

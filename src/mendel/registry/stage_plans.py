@@ -238,7 +238,7 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
 
     Raises:
         IllegalTransition: The transition is not allowed.
-        Conflict: The served answers of a version in development differ from the model's own answers and no person
+        Conflict: The answers of a version in development differ from the fitted model's answers and no person
             accepted that, or the transition is allowed only through promote, canary, roll_back or undeploy.
     """
     require_transition(record.stage, after)
@@ -264,9 +264,10 @@ def _require_parity(record: VersionRecord) -> None:
     accepted = None if record.accepted is None else record.accepted.id
     if record.parity is not None and not record.parity.admits(accepted):
         raise Conflict(
-            f"{record.ref} cannot leave development: served answers differ from the model's own "
+            f"{record.ref} cannot leave the stage development: its answers differ from the fitted model's "
             f"({record.parity.reason}).",
-            remedy=f"Correct the model, or accept the difference with: mendel parity accept {record.ref} --reason WHY",
+            remedy="Register a corrected model, or accept the difference with: "
+            f"mendel parity accept {record.ref} --reason WHY",
         )
 
 

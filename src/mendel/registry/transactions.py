@@ -43,6 +43,8 @@ class VersionFacts:
 
 class RegistryTransactions:
     """
+    Runs the transactions of the registry, and makes the events of their changes.
+
     Args:
         unit: Gives transactions with a :class:`RegistryStore`.
         new_id: Makes ids for events, and for registrations without an idempotency key.

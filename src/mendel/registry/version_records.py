@@ -43,7 +43,7 @@ class Governance:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """
-    The origin of a version, as stated by its maker.
+    The origin of a version, as stated by the caller that registered it.
 
     Attributes:
         git_dirty: Tracked files differed from the commit when the version was registered; None when unknown.
@@ -61,7 +61,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectations:
-    """The maker's expectations for production; the latency trigger compares with ``latency_p95_ms``."""
+    """The expected performance in production; the latency trigger compares measurements with ``latency_p95_ms``."""
 
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
@@ -123,7 +123,7 @@ class Improvement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedDifference:
     """
-    The difference between served answers and the model's own answers that a person accepted, and why.
+    The accepted difference between the version's answers and the fitted model's answers, with person and reason.
 
     ``difference`` is the first of the differences in words, ``id`` the digest of all of them.
     """
@@ -150,7 +150,7 @@ class VersionRecord:
         parity: The result of the parity check at registration; None for a version registered without probe rows.
         accepted: The difference that a person accepted; None when no difference was accepted.
         libraries: The versions of the libraries that wrote the artefact, by distribution; of Python as ``python``.
-        metadata: The maker's own keys.
+        metadata: Further facts that the caller gave at the registration.
     """
 
     ref: VersionRef

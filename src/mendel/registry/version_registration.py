@@ -81,14 +81,14 @@ def parity_of(tree: Path) -> ParityReport | None:
 
 def require_parity_of_candidate(stage: Stage, parity: ParityReport | None) -> None:
     """
-    Check that a version that starts in sandbox answers like its model.
+    Check that a version that is registered in the stage sandbox gives the same answers as the fitted model.
 
     Raises:
-        Conflict: Its answers differ.
+        Conflict: The answers differ.
     """
     if stage is not Stage.DEVELOPMENT and parity is not None and not parity.admits(None):
         raise Conflict(
-            f"The version cannot start in {stage}: served answers differ from the model's own ({parity.reason}).",
+            f"The version cannot start in {stage}: its answers differ from the fitted model's ({parity.reason}).",
             remedy="Register the version in development, or correct the model.",
         )
 
@@ -122,7 +122,7 @@ def begin_registration(
 def _differences(
     standing: VersionRecord | PendingRegistration, request: Registration, pending: PendingRegistration
 ) -> tuple[str, ...]:
-    """Name what *request* has other than the registration that used its key."""
+    """Name the fields in which *request* differs from the registration that used the same idempotency key."""
     found = {
         "artefact": standing.artifact_digest != pending.artifact_digest,
         "data": standing.data_digest != pending.data_digest,

@@ -1,4 +1,4 @@
-"""Files that are replaced whole: readers see the old content or the new, and a crash leaves one of them."""
+"""Replace files atomically: readers, also after a crash, see either the old content or the new content."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Literal
 from mendel.errors import StoreUnavailable
 
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some room on that disk and try again."),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Give yourself the right to write there."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free disk space and try again."),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "Change the permissions of the path, or choose another path."
+    ),
 }
 
 
 @contextmanager
 def translated_disk_errors(path: Path, *, act: Literal["read", "written"]) -> Iterator[None]:
     """
-    Turn operating-system errors about *path* into errors for people.
+    Convert operating-system errors of the ``with`` block to an error that names *path* and a remedy.
 
     Args:
-        act: What the block does with *path*; the message says that it cannot be done.
+        act: The verb of the message: "*path* cannot be read" or "*path* cannot be written".
 
     Raises:
-        StoreUnavailable: The disk is full or gone, or this user has no right to the path.
+        StoreUnavailable: The disk is full or not available, or this user has no permission for the path.
     """
     try:
         yield
@@ -40,18 +42,18 @@ def translated_disk_errors(path: Path, *, act: Literal["read", "written"]) -> It
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644, parents: bool = True, flush: bool = True) -> Iterator[Path]:
     """
-    Give an empty file beside *path* to fill; it takes the place of *path* when the block ends without an error.
+    Give an empty temporary file; when the ``with`` block ends without an error, the file replaces *path*.
 
-    Nobody but the owner can read the content before *mode* is set. A symbolic link at *path* is replaced, not followed.
-    Several writers may replace one file at once; the last one stays.
+    Until then, only the owner can read the file. A symbolic link at *path* is replaced, not followed. If several
+    writers replace a file at the same time, the last one wins.
 
     Args:
-        parents: Make the directory of *path* where there is none.
-        flush: Write the content through to the disk before the rename, so that a power cut leaves the old content or
-            the new; files that can be made again do without.
+        parents: Create the directory of *path* if it is missing.
+        flush: Flush the content to the disk before the replacement, so that a power loss leaves the old or the new
+            content. Not needed for files that can be made again.
 
     Raises:
-        StoreUnavailable: The disk refuses; *path* is as it was.
+        StoreUnavailable: The file cannot be written; *path* is unchanged.
     """
     with translated_disk_errors(path, act="written"):
         if parents:

@@ -1,4 +1,4 @@
-"""Convert what people hold rows in, data frames and arrays, to tables; pandas and polars are not imported."""
+"""Convert data frames and arrays to tables, without importing pandas or polars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_table(rows: Any, *, times: Literal["text", "micros"] = "text") -> Table:
         times: ``text`` for ISO 8601, ``micros`` for ``float64`` microseconds since 1970.
 
     Raises:
-        InvalidInput: Two columns have one name.
+        InvalidInput: Two columns have the same name.
         InvalidValue: *rows* has no columns.
     """
     if isinstance(rows, Table):
@@ -58,14 +58,14 @@ def without_column(rows: Any, name: str) -> Any:
 
 def require_distinct_columns(frame: Any) -> None:
     """
-    Check that no two columns of a data frame have one name.
+    Check that all columns of a data frame have different names.
 
     Raises:
-        InvalidInput: Two have; the message has the name.
+        InvalidInput: Two columns have the same name; the message gives the name.
     """
     names = [str(name) for name in frame.columns]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidInput(f"The frame has two columns named {twice!r}.", remedy="Rename or drop one of them.")
+        raise InvalidInput(f"The frame has two columns named {twice!r}.", remedy="Rename or drop one of the columns.")
 
 
 def as_array(rows: Any) -> NDArray[Any]:

@@ -16,9 +16,9 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 _TEXTUAL: tuple[type[str], ...] = (ModelName, VersionUuid, Digest)
 
 MAX_DEPTH = 64
-"""Levels of lists and objects in JSON that comes from outside."""
+"""The largest number of nested lists and objects in JSON from outside."""
 MAX_TEXT = 100_000
-"""Characters in one text of JSON that comes from outside."""
+"""The largest number of characters in one string of JSON from outside."""
 
 
 def _to_builtin(value: object) -> object:
@@ -88,7 +88,7 @@ def from_json(text: bytes | str, kind: type[T]) -> T:
 
 def read_json(text: bytes | str) -> Any:
     """
-    Decode JSON that comes from outside, and refuse what no part of Mendel can store or pass on.
+    Decode JSON from outside, and raise an error for values that Mendel cannot store.
 
     Raises:
         InvalidValue: The text is not JSON; it is nested deeper than 64 levels; an integer does not fit in 64 bits; a
@@ -110,15 +110,15 @@ def read_json(text: bytes | str) -> Any:
 
 def check_text(text: str) -> str:
     """
-    Give *text* back if it can be stored.
+    Return *text* unchanged after checking that it can be stored.
 
     Raises:
-        InvalidValue: It is longer than 100,000 characters, contains NUL, or is not Unicode (a lone surrogate).
+        InvalidValue: *text* is longer than 100,000 characters, contains NUL, or is not Unicode (a lone surrogate).
     """
     if len(text) > MAX_TEXT:
-        raise InvalidValue(f"A text has {len(text)} characters; the most is {MAX_TEXT}.")
+        raise InvalidValue(f"A text has {len(text)} characters; at most {MAX_TEXT} are allowed.")
     if "\0" in text:
-        raise InvalidValue("A text contains the character NUL (U+0000).", remedy="Remove it.")
+        raise InvalidValue("A text contains the character NUL (U+0000).", remedy="Remove the character.")
     if not text.isascii():
         try:
             text.encode()
@@ -129,10 +129,10 @@ def check_text(text: str) -> str:
 
 def check_integer(number: int) -> int:
     """
-    Give *number* back if it fits in 64 bits with a sign.
+    Return *number* unchanged after checking that it fits in a signed 64-bit integer.
 
     Raises:
-        InvalidValue: It does not.
+        InvalidValue: The number does not fit.
     """
     if not -(1 << 63) <= number < 1 << 63:
         raise InvalidValue("An integer does not fit in 64 bits: it must lie between -2^63 and 2^63 - 1.")
@@ -140,7 +140,7 @@ def check_integer(number: int) -> int:
 
 
 def _children(node: object) -> Iterable[object]:
-    """The values and keys inside *node*; it is checked itself if it is a scalar."""
+    """Give the keys and values inside *node*; if *node* is a string or integer, check it instead."""
     match node:
         case dict():
             return chain(node, node.values(), _NOT_EMPTY)
@@ -154,8 +154,8 @@ def _children(node: object) -> Iterable[object]:
 
 
 _NOT_EMPTY = (None,)
-"""Counts an empty list or object as a level, too."""
+"""An extra child, so that an empty list or object counts as a level, too."""
 
 
 def _too_deep() -> InvalidValue:
-    return InvalidValue(f"The JSON is nested deeper than {MAX_DEPTH} levels.", remedy="Send a flatter document.")
+    return InvalidValue(f"The JSON is nested deeper than {MAX_DEPTH} levels.", remedy="Send JSON with fewer levels.")

@@ -19,7 +19,7 @@ _ALSO_AS: Final = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryVersion:
     """
-    A library in the version that wrote a model and in the version that runs it.
+    The version of a library that wrote a model, and the version that is installed here.
 
     Attributes:
         running: None when the library is not installed.
@@ -46,7 +46,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def differing_libraries(written: Mapping[str, str]) -> tuple[LibraryVersion, ...]:
-    """Give each library of *written* that is installed here in another version; of Python the patch does not count."""
+    """List the libraries of *written* whose installed version differs; the patch version of Python is ignored."""
     compared = (
         LibraryVersion(name=name, written=number, running=installed_version(name)) for name, number in written.items()
     )

@@ -1,4 +1,4 @@
-"""Parity: whether a version answers its probe rows through Mendel as the fitted model answered them before."""
+"""Parity: whether a registered version gives the same answers to its probe rows as the fitted model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ class ParityStatus(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
     """
-    The result of comparing served answers with the answers of the fitted model.
+    The result of comparing the answers of a version with the answers of the fitted model.
 
     Attributes:
-        reason: Why parity was not measured, or the first difference: its row, its column and both values.
-        difference_id: The digest of all differences; empty where there is none.
-        rows: Probe rows that were answered all together.
-        singles: Probe rows that were answered alone, too; in the file of a version at most 8 are counted.
+        reason: Why parity was not measured, or the first difference: the row and both answers.
+        difference_id: The digest of all differences; empty without a difference.
+        rows: The number of probe rows that were sent in one request.
+        singles: The number of these rows that were also sent alone; at most 8 in the report that is stored with the
+            version.
     """
 
     status: ParityStatus

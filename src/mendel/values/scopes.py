@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """A right that an API key can hold; every route of every door declares the scope that it needs."""
+    """A right that an API key can hold; every route and every ZMQ message type declares the scope that it needs."""
 
     PREDICT = "predict"
     READ = "read"

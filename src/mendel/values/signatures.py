@@ -72,7 +72,7 @@ class Signature:
 
         A version whose signature accepts the production version's signature may replace that version. Both must have
         the same columns, no optional column may become required, and every value of a column's type in *other* must
-        fit its type here: a double takes a long, a long takes no double.
+        fit its type here: a long fits a double, but a double does not fit a long.
         """
         if not self.inputs or not other.inputs:
             return self.inputs_text == other.inputs_text

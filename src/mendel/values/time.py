@@ -15,9 +15,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time whose JSON must name its zone."""
+"""A time whose JSON text must contain a time zone."""
 _LONGEST = timedelta(days=365_250)
-"""A thousand years: no moment that Mendel computes from a duration and the present leaves the calendar."""
+"""The longest duration, a thousand years; added to the current time, it gives a valid date."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -32,7 +32,9 @@ def parse_duration(text: str) -> timedelta:
         raise InvalidValue(f"{text!r} is not a duration.", remedy="Write a number and ms, s, m, h or d: 30s, 5m, 7d.")
     seconds = float(found.group(1)) * _UNITS[found.group(2)]
     if seconds > _LONGEST.total_seconds():
-        raise InvalidValue(f"The duration {str(text)[:24]!r} is longer than 1000 years.", remedy="Write a shorter one.")
+        raise InvalidValue(
+            f"The duration {str(text)[:24]!r} is longer than 1000 years.", remedy="Write a shorter duration."
+        )
     return timedelta(seconds=seconds)
 
 
