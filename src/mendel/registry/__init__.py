@@ -68,6 +68,7 @@ from mendel.registry.stage_plans import (
     require_transition,
 )
 from mendel.registry.stage_transitions import MIRROR_ALIAS
+from mendel.registry.version_faults import VersionFault
 from mendel.registry.version_records import (
     Approval,
     Expectations,
@@ -129,6 +130,7 @@ __all__ = [
     "ServingWindow",
     "Snapshot",
     "StageChange",
+    "VersionFault",
     "VersionImage",
     "VersionRecord",
     "VersionStatus",

@@ -88,7 +88,7 @@ def require_parity_of_candidate(stage: Stage, parity: ParityReport | None) -> No
     """
     if stage is not Stage.DEVELOPMENT and parity is not None and not parity.admits(None):
         raise Conflict(
-            f"The version cannot start in {stage}: its answers differ from the fitted model's ({parity.reason}).",
+            f"The version cannot start in {stage}: its answers differ from the fitted model's ({parity.told}).",
             remedy="Register the version in development, or correct the model.",
         )
 

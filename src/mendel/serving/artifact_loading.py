@@ -53,6 +53,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
             raise
         raise ModelNotLoadable(
             error.message,
+            detail=error.detail,
             remedy=f"Install the package versions that wrote the artefact: {', '.join(map(str, differing))}.",
         ) from error
     predictor.descriptor = replace(predictor.descriptor, other_libraries=differing)

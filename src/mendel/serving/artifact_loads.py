@@ -13,6 +13,7 @@ from typing import Final
 from mendel.errors import MendelError, ModelNotLoadable, NotReady, NotSwappable
 from mendel.serving.entities import LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedArtifact, footprint, load_artifact
+from mendel.serving.model_faults import not_loadable
 from mendel.serving.process_memory import resident_bytes
 from mendel.values import Digest, ModelName, ServedVersion
 
@@ -144,7 +145,7 @@ class ArtifactLoads:
             except MendelError as failed:
                 error = failed
             except BaseException as failed:  # noqa: BLE001 - whatever the model's code raises is the model's fault
-                error = ModelNotLoadable(f"Loading the model raised {type(failed).__name__}: {failed}")
+                error = not_loadable("Loading the model", failed)
                 error.__cause__ = failed
             try:
                 loop.call_soon_threadsafe(finish, artifact, error)

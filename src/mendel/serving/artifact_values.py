@@ -31,4 +31,4 @@ def read_value(directory: Path, name: str, kind: type[T]) -> T | None:
     try:
         return from_json(path.read_bytes(), kind)
     except MendelError as error:
-        raise ModelNotLoadable(f"{name} of the artefact cannot be read: {error}") from error
+        raise ModelNotLoadable(f"{name} of the artefact cannot be read.", detail=str(error)) from error

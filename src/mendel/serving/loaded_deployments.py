@@ -61,12 +61,16 @@ class _Failures:
 
     version: int | None = None
     error: str | None = None
+    detail: str | None = None
+    difference_id: str = ""
     at_fault: bool = False
     vital: bool = False
 
     def note(self, version: int, error: MendelError, *, vital: bool) -> None:
         if self.version is None or (vital and not self.vital):
             self.version, self.error, self.vital = version, str(error), vital
+            self.detail = getattr(error, "detail", "") or None
+            self.difference_id = getattr(error, "difference_id", "")
             self.at_fault = is_at_fault(error)
 
 
@@ -389,7 +393,13 @@ def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConv
     if old.generation_desired == deployment.generation:
         return old
     return replace(
-        old, generation_desired=deployment.generation, failed_version=None, error=None, version_at_fault=False
+        old,
+        generation_desired=deployment.generation,
+        failed_version=None,
+        error=None,
+        detail=None,
+        difference_id="",
+        version_at_fault=False,
     )
 
 
@@ -402,5 +412,7 @@ def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _
         version_serving=hosted.deployment.production if serving and hosted is not None else None,
         failed_version=failures.version,
         error=failures.error,
+        detail=failures.detail,
+        difference_id=failures.difference_id,
         version_at_fault=failures.at_fault,
     )

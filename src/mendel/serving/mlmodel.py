@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from mendel.errors import ModelNotLoadable
+from mendel.serving.model_faults import not_loadable
 from mendel.values import Signature
 
 INPUT_EXAMPLE: Final = "input_example.json"
@@ -46,7 +47,7 @@ def read_mlmodel(directory: Path) -> Mlmodel:
     try:
         document = yaml.safe_load((directory / _FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelNotLoadable(f"The file {_FILE} of the artefact cannot be read: {error}.") from error
+        raise not_loadable(f"Reading the file {_FILE} of the artefact", error) from error
     if not isinstance(document, dict):
         raise ModelNotLoadable(f"The file {_FILE} of the artefact is not a YAML mapping.")
     flavors, signature, metadata = (document.get(section) for section in ("flavors", "signature", "metadata"))

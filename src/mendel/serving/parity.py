@@ -63,7 +63,8 @@ def check_parity(
         return ParityReport(status=ParityStatus.PASSED, rows=rows, singles=singles)
     return ParityReport(
         status=ParityStatus.DIFFERS,
-        reason=f"{differences[0]} ({len(differences)} of {rows} rows differ)",
+        reason=f"{differences[0].place_and_rule} ({len(differences)} of {rows} rows differ)",
+        detail=str(differences[0]),
         rows=rows,
         singles=singles,
         difference_id=hashlib.sha256("\n".join(map(str, differences)).encode()).hexdigest(),
@@ -72,14 +73,25 @@ def check_parity(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Difference:
-    """A probe row whose served answer is not the model's own; numbers are shown to six digits."""
+    """
+    A probe row whose served answer is not the model's own.
+
+    Attributes:
+        rule: What is not as it must be, without a value of a row or an answer.
+        values: Both answers, numbers to six digits; empty where the rule tells all.
+    """
 
     place: int
-    what: str
+    rule: str
+    values: str = ""
     alone: bool = False
 
+    @property
+    def place_and_rule(self) -> str:
+        return f"{'asked alone, ' if self.alone else ''}row {self.place} {self.rule}"
+
     def __str__(self) -> str:
-        return f"{'asked alone, ' if self.alone else ''}row {self.place}{self.what}"
+        return f"{self.place_and_rule}{self.values}"
 
 
 def write_parity(directory: Path, report: ParityReport) -> None:
@@ -104,24 +116,33 @@ class _Comparison:
         try:
             outputs = predict(assemble([codec.decode(Records(rows=records))]))
         except InvalidInput as error:
-            return [_Difference(place=places[0], what=f" is refused: feature {getattr(error, 'feature', None)!r}")]
+            feature = getattr(error, "feature", None)
+            return [_Difference(place=places[0], rule=f"is refused because of feature {feature!r}")]
         except ModelError as error:
             if isinstance(error.__cause__, MemoryError | OSError):
                 raise  # the fault of the machine, not a difference
-            return [_Difference(place=places[0], what=f" fails with {type(error.__cause__ or error).__name__}")]
+            return [_Difference(place=places[0], rule=f"fails with {type(error.__cause__ or error).__name__}")]
         found = (self._difference(outputs, at, place) for at, place in enumerate(places))
         return [difference for difference in found if difference is not None]
 
     def _difference(self, outputs: Outputs, at: int, place: int) -> _Difference | None:
         expected, found = self._probe.predictions[place], outputs.predictions[at]
         if not self._same(expected, found, self._smallest) and not self._tied(place):
-            return _Difference(place=place, what=_told("prediction", expected, found))
+            return self._told(place, "prediction", expected, found)
         if self._probe.probabilities is None:
             return None
         own, given = self._probe.probabilities[place], outputs.probabilities and outputs.probabilities[at]
         if self._same(own, given, _SMALLEST):
             return None
-        return _Difference(place=place, what=_told("probabilities", own, given))
+        return self._told(place, "probabilities", own, given)
+
+    @staticmethod
+    def _told(place: int, what: str, expected: Any, found: Any) -> _Difference:
+        return _Difference(
+            place=place,
+            rule=f"has another {what} than the fitted model gave",
+            values=f": the model answered {_shown(expected)}, served is {_shown(found)}",
+        )
 
     def _same(self, expected: Any, found: Any, smallest: float) -> bool:
         if isinstance(expected, list | tuple) and isinstance(found, list | tuple):
@@ -146,10 +167,6 @@ class _Comparison:
         rows = self._probe.probabilities
         scores = sorted((score for score in (rows[place] if rows else ()) if isinstance(score, float)), reverse=True)
         return len(scores) > 1 and scores[0] - scores[1] < self._probe.tolerance
-
-
-def _told(what: str, expected: Any, found: Any) -> str:
-    return f", {what}: the model answered {_shown(expected)}, served is {_shown(found)}"
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from mendel.errors import InvalidInput
 from mendel.serving.artifact_values import read_value, write_value
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, require_pandas
+from mendel.serving.model_faults import place_of
 from mendel.serving.prediction_outputs import per_row, probabilities_per_row
 from mendel.serving.signature_inference import as_pandas
 from mendel.values import Table
@@ -68,7 +69,7 @@ def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:
         first, second = answers_of(model, x), answers_of(model, own.take(chosen))
     except Exception as error:
         raise InvalidInput(
-            f"The model cannot answer the rows that were given with it: {type(error).__name__}: {str(error)[:500]}",
+            f"The model cannot answer the rows that were given with it: {place_of(error)}.",
             remedy="Give training_data or input_example as the model's own predict takes rows.",
         ) from error
     if first != second:

@@ -131,7 +131,10 @@ class ModelConvergence:
         generation_serving: The generation of the deployment that the server has loaded and serves.
         version_serving: The production version that the server serves; None when it serves none.
         failed_version: The version that could not be loaded; None when loading succeeded.
-        error: Why ``failed_version`` could not be loaded.
+        error: Why ``failed_version`` could not be loaded: the type of the fault and its place, without words of the
+            model or values of rows.
+        detail: Those words and values, for callers with the scope ``deploy``; None when ``error`` tells all.
+        difference_id: Names the differences of its answers from those of the fitted model; empty without any.
         version_at_fault: ``failed_version`` itself failed: its files were complete, and loading them or asking the
             loaded model failed. False if the server, its disk or a store failed, or if the reporter cannot tell.
     """
@@ -142,6 +145,8 @@ class ModelConvergence:
     version_serving: int | None
     failed_version: int | None = None
     error: str | None = None
+    detail: str | None = None
+    difference_id: str = ""
     version_at_fault: bool = False
 
 

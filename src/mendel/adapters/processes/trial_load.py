@@ -54,7 +54,7 @@ def main() -> None:
     try:
         _try(Path(sys.argv[1]))
     except MendelError as error:
-        sys.exit(error.message.replace("\n", " "))
+        sys.exit(f"{error.message} {getattr(error, 'detail', '')}".replace("\n", " "))
 
 
 def _try(directory: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mendel.errors import MendelError, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_faults import not_loadable
 from mendel.serving.predictor import Predictor
 from mendel.values import Signature
 
@@ -108,5 +109,4 @@ def translated_load_errors(doing: str) -> Iterator[None]:
             remedy="Install the package that provides it in the environment of this server.",
         ) from error
     except (Exception, SystemExit) as error:
-        first = (str(error).strip().splitlines() or ["without a message"])[0]
-        raise ModelNotLoadable(f"{doing} failed with {type(error).__name__}: {first[:500]}") from error
+        raise not_loadable(doing, error) from error

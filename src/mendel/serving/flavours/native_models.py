@@ -12,6 +12,7 @@ import numpy as np
 from mendel.errors import InvalidValue, ModelNotLoadable
 from mendel.serving.flavours.flavour import ArtifactDescription
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_faults import words_of
 from mendel.serving.packed_code import CODE
 from mendel.serving.predictor import Predictor, PredictorDescriptor
 
@@ -27,7 +28,8 @@ def required(module: str, *, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelNotLoadable(
-            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here: {error}.",
+            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here.",
+            detail=words_of(error),
             remedy=f'Install it in the environment of this server: pip install "mendel[{extra}]".',
         ) from error
 
