@@ -79,6 +79,7 @@ class RepositoryState:
         work_tree: The git checkout; None outside of a repository.
         newest: The newest release of each classifier that has a release.
         tag_names: The names of all tags, release tags and others.
+        tracked: The files of the project that git tracks, relative to the project.
         without_source: Classifiers whose predictor file is missing.
         untracked: Per classifier, the configured artefacts that git does not track, relative to the project.
         repository_name: The repository's name for tags and labels.
@@ -88,6 +89,7 @@ class RepositoryState:
     work_tree: WorkTree | None
     newest: Mapping[str, Release] = field(default_factory=dict)
     tag_names: frozenset[str] = frozenset()
+    tracked: frozenset[str] = frozenset()
     without_source: frozenset[str] = frozenset()
     untracked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repository_name: str
@@ -156,6 +158,7 @@ def read_repository_state(project: Project, git: Git) -> RepositoryState:
             for classifier, (release, tag) in newest.items()
         },
         tag_names=frozenset(tag.name for tag in tags),
+        tracked=tracked,
         without_source=without_source,
         untracked={c.name: tuple(_untracked(c, project.root, tracked)) for c in project.classifiers},
         repository_name=name,
@@ -232,6 +235,7 @@ def plan_tag(
     *,
     message: str | None = None,
     recorded: Mapping[str, Digest] | None = None,
+    against_build: Iterable[str] = (),
     allow_missing_tool: bool = False,
 ) -> TagPlan | TagRefused:
     """
@@ -239,11 +243,12 @@ def plan_tag(
 
     Args:
         recorded: The digests of untracked artefacts that the user allowed to release (see :func:`untracked_digests`).
+        against_build: The reasons for which the image of the release could not be built.
     """
     held = seen.newest.get(classifier)
     previous = None if held is None else held.tag.version
     tag = ReleaseTag(classifier, (previous or SemVer(0, 0, 0)).bumped(bump), tool.short)
-    reasons = [*_obstacles(seen, classifier, tag, recorded=recorded or {})]
+    reasons = [*_obstacles(seen, classifier, tag, recorded=recorded or {}), *against_build]
     if tool.commit is None and not allow_missing_tool:
         reasons.append(
             "the commit of the installed tool is unknown (--allow-missing-mlserver makes a release "

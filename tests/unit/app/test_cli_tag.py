@@ -304,6 +304,36 @@ class TestRefusals:
         assert several.tags == []
 
     @pytest.mark.parametrize(
+        ("outside", "how"),
+        [
+            *((file, "ignored") for file in ("mlserver.yaml", "a.py", "helper.py", "pkg/deep.py")),
+            *((file, "untracked") for file in ("mlserver.yaml", "helper.py")),
+            ("pkg/deep.py", "submodule"),
+        ],
+    )
+    def test_what_the_build_needs_is_in_the_commit(self, mendel, make, outside, how):
+        """An ignored, untracked or other repository's project file, predictor or import refuses the tag by its name."""
+        repository = make(SINGLE)
+        repository.write(a__py="import helper, pkg.deep\nclass A: ...\n", helper__py="")
+        (repository.path / "pkg").mkdir()
+        (repository.path / "pkg" / "deep.py").touch()
+        if how == "submodule":
+            repository.git("init", "-q", "pkg")
+            repository.git("-C", "pkg", "add", "-A")
+            repository.git("-C", "pkg", "commit", "-q", "-m", "of another repository")
+        repository.commit()
+        if how != "submodule":
+            repository.git("rm", "-q", "--cached", outside)
+            if how == "ignored":
+                (repository.path / ".gitignore").write_text(f"{outside}\n")
+                repository.git("add", ".gitignore")
+            repository.git("commit", "-q", "-m", "without a file")
+        said = mendel("tag", "patch", "--path", repository.path)
+        assert said.code == 1
+        assert f"git does not track these files, which the image needs: {outside}" in said.err
+        assert repository.tags == []
+
+    @pytest.mark.parametrize(
         ("words", "sentence"),
         [
             (["patch", "--classifier", "sentimental"], "the project has no classifier 'sentimental'"),

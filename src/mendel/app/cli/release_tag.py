@@ -176,6 +176,7 @@ def _chosen(seen: RepositoryState, tool: ToolBuild, request: TagRequest) -> list
 
 def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
     """Plan the tags of all requested classifiers; if one tag is not allowed, raise an error with every reason."""
+    from mendel.app.images.build_source import reasons_against_build  # noqa: PLC0415 - help must be quick
     from mendel.projects import TagPlan, TagRefused, plan_tag, untracked_digests  # noqa: PLC0415 - help must be quick
 
     names = _chosen(seen, tool, request)
@@ -187,6 +188,7 @@ def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[
             tool,
             message=request.message,
             recorded=untracked_digests(seen, [name]) if request.allow_untracked else None,
+            against_build=reasons_against_build(seen, name),
             allow_missing_tool=request.allow_missing_tool,
         )
         for name in names

@@ -10,19 +10,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mendel.errors import Conflict, InvalidInput, InvalidValue, ReleaseNotFound
+from mendel.errors import BuildRefused, Conflict, InvalidInput, InvalidValue, ReleaseNotFound
+from mendel.images.file_selection import select_files
 from mendel.projects import (
     Classifier,
     Git,
     Project,
+    RepositoryState,
     TagDetails,
     WorkTree,
     load_project,
     project_path,
     repository_name,
 )
-from mendel.values import EPOCH, ReleaseTag
+from mendel.values import EPOCH, Digest, ReleaseTag
 from mendel.values.directory_trees import file_digest
+
+_NO_DIGEST = Digest(f"sha256:{0:064}")  # where only the names of the files matter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,28 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         if tree.changed
         else "HEAD has no release tag of the classifier",
     )
+
+
+def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, ...]:
+    """
+    Give the reasons for which the image of *classifier* could not be built from the commit at HEAD.
+
+    The files are those that a build selects. Untracked artefacts are left out: a tag may record their digests.
+    """
+    if seen.work_tree is None or classifier not in seen.project.names or classifier in seen.without_source:
+        return ()
+    project = seen.project
+    try:
+        selection = select_files(
+            project, project.classifier(classifier), project.root, tracked=seen.tracked, hash_file=lambda _: _NO_DIGEST
+        )
+    except BuildRefused as error:
+        return error.reasons
+    recordable = frozenset(seen.untracked.get(classifier, ())).difference(selection.predictor)
+    outside = [name for name in selection.untracked if name not in recordable]
+    if not outside:
+        return ()
+    return (f"git does not track these files, which the image needs: {', '.join(outside[:5])}; commit them",)
 
 
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
