@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mendel.errors import BuildRefused, Conflict, InvalidInput, InvalidValue, ReleaseNotFound
-from mendel.images.file_selection import select_files
+from mendel.images.file_selection import FileSelection, select_files
 from mendel.projects import (
     Classifier,
     Git,
@@ -95,7 +95,7 @@ def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
     if not details.annotated:
         raise InvalidInput(
             f"The tag {tag} is not annotated, so the tag does not record the inputs of the release.",
-            remedy=f"Make a new release: mendel tag patch --classifier {tag.classifier}",
+            remedy=f"Annotate it: mendel tag --annotate --classifier {tag.classifier}, or make a new release.",
         )
     with tempfile.TemporaryDirectory(prefix="mendel-build-") as scratch:
         git.export(tree.top, details.commit, Path(scratch))
@@ -149,6 +149,15 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
     )
 
 
+def image_files(project: Project, classifier: Classifier, tracked: frozenset[str]) -> frozenset[str] | None:
+    """Give the files of the image of *classifier*, relative to the project; None when the image cannot be built."""
+    try:
+        selection = _selection(project, classifier, tracked)
+    except BuildRefused:
+        return None
+    return frozenset(file.path for file in (*selection.code, *selection.artifacts))
+
+
 def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, ...]:
     """
     Give the reasons for which the image of *classifier* could not be built from the commit at HEAD.
@@ -157,11 +166,8 @@ def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, 
     """
     if seen.work_tree is None or classifier not in seen.project.names or classifier in seen.without_source:
         return ()
-    project = seen.project
     try:
-        selection = select_files(
-            project, project.classifier(classifier), project.root, tracked=seen.tracked, hash_file=lambda _: _NO_DIGEST
-        )
+        selection = _selection(seen.project, seen.project.classifier(classifier), seen.tracked)
     except BuildRefused as error:
         return error.reasons
     recordable = frozenset(seen.untracked.get(classifier, ())).difference(selection.predictor)
@@ -169,6 +175,10 @@ def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, 
     if not outside:
         return ()
     return (f"git does not track these files, which the image needs: {', '.join(outside[:5])}; commit them",)
+
+
+def _selection(project: Project, classifier: Classifier, tracked: frozenset[str]) -> FileSelection:
+    return select_files(project, classifier, project.root, tracked=tracked, hash_file=lambda _: _NO_DIGEST)
 
 
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
