@@ -61,7 +61,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
 
 
 def _contract(directory: Path, mlmodel: Mlmodel, predictor: Predictor) -> InputContract | None:
-    """Give the artefact's contract; for an older artefact that of its signature, in the order of the fitted model."""
+    """Give the artefact's input contract; an older artefact's contract is made from its signature and model names."""
     contract = read_contract(directory)
     if contract is not None or mlmodel.signature is None or not mlmodel.signature.inputs:
         return contract

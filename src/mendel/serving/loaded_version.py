@@ -70,8 +70,8 @@ class LoadedArtifact:
     Attributes:
         reference: None when the artefact has no drift reference.
         footprint_bytes: The size of the artefact's files.
-        memory_bytes: By how much the resident memory of the process grew while the artefact was loaded; None where the
-            system does not tell. What requests took meanwhile is part of it.
+        memory_bytes: The growth of the process's resident memory during the load, including memory that requests took
+            meanwhile; None if the system does not report memory.
         answered: The answer to the input example; None without one.
     """
 

@@ -89,7 +89,7 @@ def series(family: Family, **labels: str) -> Series:
 
 
 def count_swap(counters: CounterSlots, model: ModelName) -> None:
-    """A server, all processes of it together, serves another production version of *model* than before."""
+    """Count one change of the production version of *model* on this server, once for all its processes."""
     counters.add(counters.reserve(series(SWAPS, model=str.__str__(model))))
 
 

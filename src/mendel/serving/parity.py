@@ -1,4 +1,4 @@
-"""Compare what a loaded version answers to its probe rows with what the fitted model answered."""
+"""Compare the answers of a loaded version to its probe rows with the answers of the fitted model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def check_parity(
     steady: Callable[[], float],
 ) -> ParityReport:
     """
-    Send the probe rows through decoding and predicting, all together and one by one, and compare the answers.
+    Decode and predict the probe rows like requests, first all rows together and then one by one; compare the answers.
 
-    A null is sent as null in company, and left out of a row that is sent alone; rows that are likely to go wrong come
-    first.
+    Nulls are sent as null in the request with all rows, and left out of the requests with one row. The rows that are
+    most likely to differ come first.
 
     Args:
-        predict: Answers a batch as requests are answered.
-        steady: Counts seconds; single rows are asked for 0.1 s, at least 8 of them.
+        predict: Predicts a batch in the same way as for requests.
+        steady: A monotonic clock in seconds; rows are sent one by one for 0.1 s, but at least 8 rows.
     """
     if probe is None:
         return ParityReport.not_measured("the version has no probe rows")
@@ -74,11 +74,11 @@ def check_parity(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Difference:
     """
-    A probe row whose served answer is not the model's own.
+    A probe row for which the version and the fitted model answer differently.
 
     Attributes:
-        rule: What is not as it must be, without a value of a row or an answer.
-        values: Both answers, numbers to six digits; empty where the rule tells all.
+        rule: How the answers differ, without values of the row or of the answers.
+        values: Both answers, with six digits; empty if the rule alone describes the difference.
     """
 
     place: int
@@ -88,7 +88,7 @@ class _Difference:
 
     @property
     def place_and_rule(self) -> str:
-        return f"{'asked alone, ' if self.alone else ''}row {self.place} {self.rule}"
+        return f"{'sent alone, ' if self.alone else ''}row {self.place} {self.rule}"
 
     def __str__(self) -> str:
         return f"{self.place_and_rule}{self.values}"
@@ -98,7 +98,7 @@ def write_parity(directory: Path, report: ParityReport) -> None:
     """
     Write the result of the check at registration into the artefact in *directory*.
 
-    Of the rows asked alone the file counts those that are always asked: the others depend on the time they take.
+    ``singles`` is limited to the 8 rows that are always sent alone, because further rows depend on the speed.
     """
     report = replace(report, singles=min(report.singles, LEAST_SINGLES))
     write_value(directory, PARITY_FILE, report)
@@ -112,7 +112,7 @@ class _Comparison:
     def ask(
         self, codec: InputCodec, predict: Callable[[Frame], Outputs], records: list[Any], places: Sequence[int]
     ) -> list[_Difference]:
-        """Give the differences in the rows at *places*."""
+        """Predict *records*, and give the rows whose answers differ; *places* are their positions in the probe."""
         try:
             outputs = predict(assemble([codec.decode(Records(rows=records))]))
         except InvalidInput as error:
@@ -141,7 +141,7 @@ class _Comparison:
         return _Difference(
             place=place,
             rule=f"has another {what} than the fitted model gave",
-            values=f": the model answered {_shown(expected)}, served is {_shown(found)}",
+            values=f": the fitted model answered {_shown(expected)}, the version answers {_shown(found)}",
         )
 
     def _same(self, expected: Any, found: Any, smallest: float) -> bool:

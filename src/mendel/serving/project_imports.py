@@ -46,8 +46,8 @@ class ProjectModules:
         """
         Let imports and unpickling in this thread find the project's modules while the context is open.
 
-        The context may be opened again inside itself, as every import statement of a project's module does: a package
-        whose import is not finished must stay in ``sys.modules``, or its parts would import it anew without end.
+        The context is reentrant, because every import statement of a project's module opens it again: a package whose
+        import is not finished must stay in ``sys.modules``, else its submodules would import it again without end.
         """
         with _SWAP:
             if self._open:  # by this thread, which holds the lock

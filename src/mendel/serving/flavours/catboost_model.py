@@ -32,7 +32,7 @@ class CatboostFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give *model* with one class per row, where CatBoost gives a list of one class."""
+        """Wrap *model* so that it answers one class per row; CatBoost itself may answer a list with one class."""
         return AnsweringClassifier(model) if is_of(model, "catboost", "CatBoostClassifier") else model
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -57,7 +57,7 @@ class CatboostFlavour:
         kind = str(section.get("model_type", "CatBoost"))
         catboost = required("catboost", extra=self.name)
         if kind not in _KINDS:
-            raise ModelNotLoadable(f"The artefact holds a {kind}; servers load {', '.join(_KINDS)} of catboost.")
+            raise ModelNotLoadable(f"The artefact contains a {kind}; servers can load {', '.join(_KINDS)} of catboost.")
         with translated_load_errors("Loading the model"):
             model = getattr(catboost, kind)()
             model.load_model(str(path), format=str(section.get("save_format", "cbm")))

@@ -55,22 +55,20 @@ class Flavour(Protocol):
         """Tell whether :meth:`write` takes *model*; no two flavours may recognise the same object."""
 
     def accepts(self, model: object) -> bool:
-        """Tell whether :meth:`write` takes *model* when the caller forces this flavour; true where it recognises it."""
+        """Tell whether :meth:`write` takes *model* when the caller names this flavour; true for recognised models."""
 
     def answering(self, model: Any) -> Any:
         """
-        Give the object whose ``predict`` answers a frame or an array as *model* answers its owner.
+        Give an object whose ``predict`` accepts a data frame or an array and gives the same answers as *model*.
 
-        That is *model* itself unless *model* wants a container of its own library, as a Booster does.
+        The object is *model* itself, unless *model* needs input of a type of its own library, such as a Booster.
         """
 
     def write(self, model: Any, directory: Path) -> Sections:
         """
         Write the files of *model* into the existing *directory*, and give the ``MLmodel`` sections that describe them.
 
-        The directory may hold ``code/``, whose modules need not be part of the files.
-
-        The same model gives the same bytes.
+        The directory may already contain the packed modules in ``code/``. The same model gives the same bytes.
 
         Raises:
             InvalidValue: The directory holds a file that does not belong to the model.

@@ -34,7 +34,7 @@ class LightgbmFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give a wrapper as it is, and a Booster with the names that it was fitted on."""
+        """Give a scikit-learn wrapper unchanged; wrap a Booster to add the column names that it was fitted on."""
         return AnsweringBooster(model) if is_of(model, "lightgbm", "Booster") else model
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -66,7 +66,7 @@ class LightgbmFlavour:
 
 
 class AnsweringBooster:
-    """A Booster with the attributes that tell what it was fitted on."""
+    """Wraps a Booster to add the attribute with the column names that it was fitted on."""
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster

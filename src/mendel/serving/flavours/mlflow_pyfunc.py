@@ -1,4 +1,4 @@
-"""The flavour ``python_function`` (pyfunc): whatever MLflow itself loads, run by MLflow."""
+"""The flavour ``python_function`` (pyfunc): models that MLflow loads and runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PyfuncFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give *model* with a ``predict`` of rows alone, in the columns and types that MLflow answers."""
+        """Wrap *model* so that ``predict`` takes only the rows, and converts the answers as MLflow does."""
         return AnsweringPythonModel(model)
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -68,7 +68,7 @@ class PyfuncFlavour:
 
 
 class AnsweringPyfunc:
-    """A model that MLflow has loaded. MLflow takes the columns of a signature as a frame, and never as an array."""
+    """A model that MLflow has loaded; MLflow requires a data frame for a signature with columns, never an array."""
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
         self._model = model
@@ -81,7 +81,7 @@ class AnsweringPyfunc:
 
 
 class AnsweringPythonModel:
-    """A PythonModel in the caller's process, asked as MLflow asks it."""
+    """Wraps a PythonModel that was not stored yet, and calls its ``predict`` as MLflow does."""
 
     def __init__(self, model: Any) -> None:
         context = required("mlflow.pyfunc", extra=_EXTRA).PythonModelContext(artifacts={}, model_config={})
@@ -105,7 +105,7 @@ def _rows_of(answers: Any) -> Any:
 
 @contextmanager
 def _path_restored() -> Iterator[None]:
-    """MLflow puts packed code in front of ``sys.path`` and leaves it there."""
+    """Restore ``sys.path`` at the end of the ``with`` block, because MLflow adds packed code and does not remove it."""
     before = list(sys.path)
     try:
         yield

@@ -74,7 +74,7 @@ class TorchFlavour:
 
 
 class AnsweringModule:
-    """A module that answers a frame or an array of shape (rows, features)."""
+    """Wraps a module so that ``predict`` accepts a data frame or an array of shape (rows, features)."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
@@ -89,7 +89,7 @@ class AnsweringModule:
 
 @contextmanager
 def _deprecations_ignored() -> Iterator[None]:
-    """TorchScript is deprecated in PyTorch, which still reads and writes it."""
+    """Ignore PyTorch's warnings that TorchScript is deprecated; PyTorch still reads and writes TorchScript."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
