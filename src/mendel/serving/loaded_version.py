@@ -303,7 +303,7 @@ class LoadedVersion:
             version=served.number,
             label=label_of(served),
             uuid=served.uuid,
-            generation=generation,
+            generation=max(generation, 0),
             deployed_at=now,
             task=served.task,
             classes=descriptor.classes,

@@ -35,9 +35,12 @@ def model_directory(path: str, roots: Sequence[Path]) -> Path:
     )
 
 
-def model_from_directory(model: ModelName, directory: Path, *, generation: int, now: datetime) -> DesiredModel:
+def model_from_directory(model: ModelName, directory: Path, *, attempt: int, now: datetime) -> DesiredModel:
     """
     Make the desired state that serves the unregistered artefact in *directory* under the name *model*.
+
+    Args:
+        attempt: Counts the loads of *model* by path, from 1.
 
     Raises:
         InvalidInput: The directory does not contain an artefact, or contains a symbolic link or a special file.
@@ -59,5 +62,5 @@ def model_from_directory(model: ModelName, directory: Path, *, generation: int, 
         now=now,
         flavor=flavour.name,
         signature=mlmodel.signature,
-        generation=generation,
+        generation=-attempt,
     )

@@ -31,7 +31,8 @@ class Deployment:
     The desired state of a model.
 
     Attributes:
-        generation: Grows by one with every change; writers compare and set it.
+        generation: Grows by one with every change; writers compare and set it. For a model that a caller loaded by
+            path it is negative and falls with every load, so that it is never the generation of a deployment.
         routes: The first route is production, a second route is the canary; the shares sum to 1. Empty when the model
             serves nothing.
         keep: Former production versions that stay loaded during the bake window, so that a rollback loads nothing.

@@ -155,18 +155,24 @@ class RepositoryRequests:
         return sum(freed) if freed else None
 
     async def _take_path(self, model: ModelName, path: str) -> None:
+        self._require_free(model)
+        directory = await asyncio.to_thread(model_directory, path, self._roots)
+        former = self._state.from_path.get(model)
+        attempt = 1 if former is None else 1 - former.desired.deployment.generation
+        now: datetime = self._clock()
+        desired = await asyncio.to_thread(model_from_directory, model, directory, attempt=attempt, now=now)
+        self._require_free(model)  # the hub may have deployed it meanwhile
+        self._state.from_path[model] = ModelFromPath(desired=desired, directory=directory)
+
+    def _require_free(self, model: ModelName) -> None:
         if self._state.is_deployed(model):
             raise AlreadyExists(
                 f"Model {model!r} is deployed; a load by path does not replace it.", remedy="Choose another name."
             )
-        directory = await asyncio.to_thread(model_directory, path, self._roots)
-        former = self._state.from_path.get(model)
-        generation = 1 if former is None else former.desired.deployment.generation + 1
-        now: datetime = self._clock()
-        desired = await asyncio.to_thread(model_from_directory, model, directory, generation=generation, now=now)
-        self._state.from_path[model] = ModelFromPath(desired=desired, directory=directory)
 
     def _put_back(self, model: ModelName, former: ModelFromPath | None, *, unloaded: bool) -> None:
+        if self._state.is_deployed(model):  # the hub deployed it meanwhile, which counts
+            return
         if former is None:
             self._state.from_path.pop(model, None)
         else:

@@ -86,6 +86,7 @@ class ServerState:
             self.vintage += 1
         self._delivery = delivery
         deployed = models_of(delivery.newest)
+        self.unloaded -= self.from_path.keys() & deployed.keys()
         self.from_path = {name: model for name, model in self.from_path.items() if name not in deployed}
         self.unloaded &= deployed.keys() | self.from_path.keys()
 
