@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import pickle
 import platform
+import re
 import sys
 import sysconfig
 import threading
@@ -22,6 +24,8 @@ from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import BY_VALUE
 
 _INSTALLED_BELOW: Final = frozenset({"site-packages", "dist-packages"})
+_ID: Final = re.compile(rb"(?=([0-9a-f]{32}))")
+"""A text that may be the id of a class."""
 _STANDARD: Final = sys.stdlib_module_names
 _REGISTERED: Final = threading.RLock()
 """Locks cloudpickle's list of modules to pickle by value, which all threads share."""
@@ -154,7 +158,25 @@ def _dump(model: Any, used: _UsedNames) -> bytes:
             remedy="Remove open files, connections, locks and generators from the model, "
             "or serve the model as a project.",
         ) from error
-    return buffer.getvalue()
+    return _with_steady_ids(buffer.getvalue())
+
+
+def _with_steady_ids(content: bytes) -> bytes:
+    """
+    Replace the random ids that cloudpickle gives to classes inside a pickle by ids that follow from *content*.
+
+    The ids let a process unpickle a class once. Their length stays the same, so the pickle stays valid.
+    """
+    from cloudpickle import cloudpickle  # noqa: PLC0415 - only when a model is written
+
+    known: Mapping[Any, str] = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", {})
+    ids = sorted({name.encode() for name in list(known.values())} & set(_ID.findall(content)), key=content.index)
+    digest = hashlib.sha256(functools.reduce(lambda rest, name: rest.replace(name, b""), ids, content))
+    for place, name in enumerate(ids):
+        numbered = digest.copy()
+        numbered.update(str(place).encode())
+        content = content.replace(name, numbered.hexdigest()[: len(name)].encode())
+    return content
 
 
 @contextmanager
