@@ -334,10 +334,10 @@ class Kernel:
         if self.policy.repository_control == "off":
             raise Forbidden(
                 "This server refuses to load or unload models on request: serving.repository_control is 'off'.",
-                remedy="Set it to explicit, or promote, deploy or roll back a version: servers load what is deployed.",
+                remedy="Set it to explicit, or deploy the model with 'mendel promote'.",
             )
         if self.repository is None:
-            raise Unsupported("This kernel loads and unloads nothing on request.")
+            raise Unsupported("This server cannot load or unload models on request.")
         return self.repository
 
     def memory_bytes(self, model: str, version: int | None = None) -> int:

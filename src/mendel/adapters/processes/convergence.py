@@ -37,7 +37,7 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
 
 
 def _told(least: ModelConvergence, failure: ModelConvergence) -> ModelConvergence:
-    """Give what *least* serves, and what *failure* wants and could not load."""
+    """Combine the versions that the slowest worker serves (*least*) with the load failure of any worker."""
     return replace(failure, generation_serving=least.generation_serving, version_serving=least.version_serving)
 
 
