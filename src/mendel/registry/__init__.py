@@ -15,7 +15,6 @@ from mendel.registry.history import (
 )
 from mendel.registry.lineage import Contributor, LineageEntry
 from mendel.registry.lookups import unknown_model
-from mendel.registry.mlmodel_file import Descriptor, read_descriptor
 from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
 from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
 from mendel.registry.registration import (
@@ -92,7 +91,6 @@ __all__ = [
     "Contributor",
     "Criterion",
     "CriterionReading",
-    "Descriptor",
     "Expectations",
     "Flag",
     "ForeignVersion",
@@ -158,7 +156,6 @@ __all__ = [
     "plan_rollback",
     "plan_transition",
     "policy_window",
-    "read_descriptor",
     "remedy_of",
     "require_transition",
     "serving_window",

@@ -44,7 +44,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
         ModelNotLoadable: As for :func:`load_predictor`.
     """
     flavour = flavour_of(mlmodel)
-    differing = differing_libraries(flavour.describe(mlmodel).versions)
+    differing = differing_libraries(mlmodel.libraries)
     try:
         with packed_code_opened(directory, mlmodel):
             predictor = flavour.load(directory, mlmodel, project)

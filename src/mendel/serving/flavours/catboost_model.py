@@ -11,7 +11,7 @@ from mendel.errors import ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, is_of, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import file_of, is_of, predictor_of, require_empty, required
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
@@ -48,7 +48,7 @@ class CatboostFlavour:
         return {self.name: section, PYTHON_FUNCTION: python_function("mlflow.catboost", data=_FILE)}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, catboost=mlmodel.flavors[self.name].get("catboost_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,13 +28,11 @@ class ArtifactDescription:
         flavour: The name of the flavour that loads the artefact.
         signature: The model signature; None when the artefact has none.
         classes: The classes in the order of the probabilities; None when the artefact does not state them.
-        versions: The version of each Python distribution that wrote the artefact, by name.
     """
 
     flavour: str
     signature: Signature | None = None
     classes: tuple[Any, ...] | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Flavour(Protocol):

@@ -14,7 +14,7 @@ from typing import Any, Final
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import predictor_of, require_empty, required
 from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, require_same_python
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import is_packed
@@ -54,7 +54,7 @@ class PyfuncFlavour:
         return {self.name: python_function("mlflow.pyfunc.model", **keys)}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, cloudpickle=mlmodel.flavors[self.name].get("cloudpickle_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project

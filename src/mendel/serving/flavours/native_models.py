@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from mendel.errors import InvalidValue, ModelNotLoadable
-from mendel.serving.flavours.flavour import ArtifactDescription
-from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.model_faults import words_of
 from mendel.serving.packed_code import CODE
 from mendel.serving.predictor import Predictor, PredictorDescriptor
@@ -62,15 +60,6 @@ def file_of(directory: Path, section: Mapping[str, Any], key: str, default: str)
     if not path.is_relative_to(directory.resolve()):
         raise ModelNotLoadable("The MLmodel of the artefact names a model file outside the artefact's directory.")
     return path
-
-
-def described(flavour: str, mlmodel: Mlmodel, **versions: str | None) -> ArtifactDescription:
-    """Describe an artefact by its signature and the *versions*, by distribution, that its section states."""
-    return ArtifactDescription(
-        flavour=flavour,
-        signature=mlmodel.signature,
-        versions={name.replace("_", "-"): str(number) for name, number in versions.items() if number is not None},
-    )
 
 
 def predictor_of(model: Any, *, named: object | None = None) -> Predictor:

@@ -13,7 +13,7 @@ import numpy as np
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import file_of, predictor_of, require_empty, required
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
@@ -59,7 +59,7 @@ class TorchFlavour:
         return {self.name: section, PYTHON_FUNCTION: loader}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, torch=mlmodel.flavors[self.name].get("pytorch_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
