@@ -43,6 +43,10 @@ MEANINGS = {
     "serving.model_roots": (
         "The directories from which clients may load a model by path; if the list is empty, such calls are refused."
     ),
+    "serving.accelerate": (
+        "With `onnx`, scikit-learn models are converted to ONNX graphs, which answer in the models' place where their "
+        "answers are proven equal (docs/right-answers.md)."
+    ),
     "serving.load_timeout": "The time in which a version must load; a longer load has failed.",
     "serving.logging_required": "Whether a request ends with an error if its rows cannot be logged.",
     "serving.request_timeout": "How long a request may take, if the client sets no shorter deadline.",

@@ -99,7 +99,7 @@ def load(request, workshop):
     def load_(kind: str, expect: Digest | None = None) -> Backend:
         directory, digest = workshop.artifact(kind)
         digest = expect or digest
-        loaded.append(BACKENDS[request.param](directory, digest=digest, project=workshop.project))
+        loaded.append(BACKENDS[request.param]()(directory, digest=digest, project=workshop.project))
         return loaded[-1]
 
     yield load_

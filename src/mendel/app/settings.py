@@ -97,6 +97,7 @@ class ServingSettings:
     memory_budget_bytes: int | None = None
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
+    accelerate: Literal["off", "onnx"] = "off"
     logging_required: bool = False
     request_timeout: timedelta = timedelta(seconds=30)
     load_timeout: timedelta = timedelta(minutes=5)
@@ -243,14 +244,14 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _with_off(tree: dict[str, Any]) -> dict[str, Any]:
-    """Replace a port ``off`` by None, and ``repository_control`` False, which YAML reads for ``off``, by ``off``."""
+    """Replace a port ``off`` by None, and False, which YAML reads for ``off``, by ``off`` where that is a value."""
     serving = tree.get("serving")
     if not isinstance(serving, dict):
         return tree
     single = [door.ports.key for door in DOORS if not door.ports.several]
     closed = dict.fromkeys(key for key in single if serving.get(key) is False or serving.get(key) == "off")
-    control = {"repository_control": "off"} if serving.get("repository_control") is False else {}
-    return {**tree, "serving": {**serving, **closed, **control}}
+    off = {key: "off" for key in ("repository_control", "accelerate") if serving.get(key) is False}
+    return {**tree, "serving": {**serving, **closed, **off}}
 
 
 def _listed(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Inference for REST, gRPC and ZMQ: load model versions, check requests, batch them, predict, and log predictions."""
 
+from mendel.serving.acceleration.proof import accelerated
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.artifact_writer import check_predictor, outputs_of, write_artifact
 from mendel.serving.csv_rows import parse_csv
@@ -50,7 +51,8 @@ from mendel.serving.ports import (
     RepositoryControl,
     Series,
 )
-from mendel.serving.predictor import Outputs, Predictor, PredictorDescriptor
+from mendel.serving.predictor import Acceleration, Outputs, Predictor, PredictorDescriptor
+from mendel.serving.probe_rows import read_probe
 from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
 from mendel.serving.routing import version_number
 from mendel.serving.row_batches import Frame
@@ -85,6 +87,7 @@ __all__ = [
     "FLAVOURS",
     "PREDICT",
     "PROBA",
+    "Acceleration",
     "AnswerMetadata",
     "Backend",
     "BreakerView",
@@ -122,6 +125,7 @@ __all__ = [
     "Tensors",
     "TrainedClassifier",
     "VersionStatus",
+    "accelerated",
     "answer_parameters",
     "carries_code",
     "check_depth",
@@ -150,6 +154,7 @@ __all__ = [
     "predict_example",
     "read_json",
     "read_mlmodel",
+    "read_probe",
     "read_version_directory",
     "render",
     "shown",

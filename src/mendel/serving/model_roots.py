@@ -1,4 +1,4 @@
-"""Find artefacts that clients load by path, only below the directories in ``serving.model_roots``."""
+"""Models that callers of the doors load by path: below configured directories only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mendel.values.directory_trees import tree_digest
 
 def model_directory(path: str, roots: Sequence[Path]) -> Path:
     """
-    Find the directory *path*, absolute or relative to one of *roots*, with every symbolic link resolved.
+    The directory that *path* names, absolute or relative to one of *roots*, with every symbolic link resolved.
 
     Raises:
-        Forbidden: *path* is not a directory below one of *roots*; the message does not reveal whether it exists.
+        Forbidden: It is no directory below one of *roots*; the message does not tell whether it exists elsewhere.
     """
     for root in roots:
         try:
@@ -30,20 +30,17 @@ def model_directory(path: str, roots: Sequence[Path]) -> Path:
             return found
     where = ", ".join(map(str, roots)) or "it is empty"
     raise Forbidden(
-        "The model path is not a directory below one of the directories in serving.model_roots.",
-        remedy=f"Give a directory below a directory in serving.model_roots ({where}).",
+        "The model path is not a directory below a root in serving.model_roots.",
+        remedy=f"Give a directory below one of the roots ({where}).",
     )
 
 
-def model_from_directory(model: ModelName, directory: Path, *, attempt: int, now: datetime) -> DesiredModel:
+def model_from_directory(model: ModelName, directory: Path, *, generation: int, now: datetime) -> DesiredModel:
     """
-    Make the desired state that serves the unregistered artefact in *directory* under the name *model*.
-
-    Args:
-        attempt: Counts the loads of *model* by path, from 1.
+    The desired state of the artefact in *directory* under the name *model*; no registry knows the version.
 
     Raises:
-        InvalidInput: The directory does not contain an artefact, or contains a symbolic link or a special file.
+        InvalidInput: The directory holds no artefact that servers load, or a symbolic link, or a special file.
     """
     try:
         mlmodel = read_mlmodel(directory)
@@ -62,5 +59,5 @@ def model_from_directory(model: ModelName, directory: Path, *, attempt: int, now
         now=now,
         flavor=flavour.name,
         signature=mlmodel.signature,
-        generation=-attempt,
+        generation=generation,
     )

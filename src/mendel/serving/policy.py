@@ -31,6 +31,7 @@ class ServingPolicy:
         log_payloads: When True, the server's log contains the rows of requests and answers.
         repository_control: ``explicit`` lets callers load and unload models; ``off`` refuses such requests.
         model_roots: The directories below which callers may load models by path; empty refuses every path.
+        accelerate: ``onnx`` converts models to ONNX graphs, which answer where their answers are proven equal.
         logging_required: When True, a request fails if its rows cannot be logged; otherwise its answer contains
             ``logged: false``.
     """
@@ -48,6 +49,7 @@ class ServingPolicy:
     max_shadow_queue: int = 64
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
+    accelerate: Literal["off", "onnx"] = "off"
     logging_required: bool = False
     correlation_ids: bool = True
     log_payloads: bool = False

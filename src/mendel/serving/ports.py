@@ -25,7 +25,7 @@ class Backend(Protocol):
 
     @property
     def descriptor(self) -> PredictorDescriptor:
-        """The description of the predictor; it never changes."""
+        """The description of the predictor; only ``acceleration`` may change."""
 
     @property
     def died(self) -> str | None:
@@ -46,6 +46,13 @@ class Backend(Protocol):
             ModelFailed: The model raised an exception (SystemExit included), did not return one answer per row, or
                 returned a value that JSON cannot represent. The next call may succeed, unless ``died`` is set.
             DeadlineExceeded: The backend stopped the call at *deadline*.
+        """
+
+    def checked(self) -> None:
+        """
+        Note that the artefact has passed the checks of its load; called at most once, and not after :meth:`kill`.
+
+        The backend may now prepare quicker answers in a thread of its own; they must equal those before.
         """
 
     def kill(self) -> None:
@@ -159,27 +166,26 @@ class RepositoryControl(Protocol):
     """
     Loads and unloads models in every process of the server, at the request of a caller with the scope ``deploy``.
 
-    Loading and unloading never change the deployments. Both calls return after every process has loaded or unloaded the
-    model. An unloaded model stays unloaded, and a model loaded by path stays loaded, until the opposite call or until
-    the server stops.
+    It never changes which versions are desired, and both calls return after every process has converged. An unload, and
+    a model that was loaded by path, hold until the opposite call or until the server ends.
     """
 
     async def load(self, model: ModelName, *, path: str | None = None) -> None:
         """
-        Load the deployed versions of *model*, or the artefact in the directory *path* under the name *model*.
+        Load what is desired of *model*, or the artefact in the directory *path* under that name.
 
         Raises:
             ModelNotFound: No such model is deployed or was loaded by path.
-            Forbidden: *path* is not a directory below ``serving.model_roots``.
-            AlreadyExists: *path* is given, and a model with this name is deployed.
-            NotReady: A process could not load the model; the message gives the reason. Nothing else has changed.
+            Forbidden: *path* is no directory below ``serving.model_roots``.
+            AlreadyExists: *path* is given, and a model of that name is deployed.
+            NotReady: A process could not load it; says why. Nothing else has changed.
         """
 
     async def unload(self, model: ModelName) -> int | None:
         """
-        Unload *model*; a model that was loaded by path is then no longer known.
+        Free *model*'s memory. A model that was loaded by path is then unknown.
 
-        Returns the decrease of the processes' resident memory in bytes; None if it cannot be measured.
+        Gives by how many bytes the resident memory of the processes shrank; None where that cannot be measured.
 
         Raises:
             ModelNotFound: No such model is deployed or was loaded by path.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -41,6 +41,22 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acceleration:
+    """
+    Whether an ONNX graph answers in place of the loaded model (``serving.accelerate``).
+
+    Attributes:
+        accelerated: False while the loaded model answers.
+        reason: Why the loaded model answers; empty otherwise.
+        libraries: The versions of the libraries that made and run the graph.
+    """
+
+    accelerated: Literal["onnx", False]
+    reason: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorDescriptor:
     """
     The properties of a predictor, as values that can be sent to another process.
@@ -59,7 +75,8 @@ class PredictorDescriptor:
         endpoints: The methods that callers may use: ``predict``, ``predict_proba`` or both.
         adapter: The form of rows whose features have no names: see :class:`mendel.serving.input_codec.InputCodec`.
         response: The conversion of the model's return value to an answer.
-        other_libraries: The libraries whose installed version differs from the version that wrote the model.
+        other_libraries: The libraries that wrote the model in another version than the installed one.
+        acceleration: None where ``serving.accelerate`` is ``off``.
     """
 
     class_name: str
@@ -74,6 +91,7 @@ class PredictorDescriptor:
     adapter: Literal["records", "ndarray", "auto"] = "auto"
     response: ResponseFormat = field(default_factory=ResponseFormat)
     other_libraries: tuple[LibraryVersion, ...] = ()
+    acceleration: Acceleration | None = None
 
 
 class Predictor:
@@ -113,7 +131,7 @@ class Predictor:
             ModelFailed: The model raised an exception, or did not return one answer per row.
         """
         rows = len(frame)
-        x = self._model_input(frame)
+        x = self.model_input(frame)
         response, classes = self.descriptor.response, self.descriptor.classes
         if response.one_request_per_call:
             return self._returned_as_is(x, rows)
@@ -154,7 +172,8 @@ class Predictor:
         except ModelFailed as error:
             warnings.warn(f"Closing the model {self.descriptor.class_name}: {error}", RuntimeWarning, stacklevel=2)
 
-    def _model_input(self, frame: Frame) -> Any:
+    def model_input(self, frame: Frame) -> Any:
+        """Give the rows of *frame* in the container that the model takes."""
         contract = self.descriptor.contract
         if contract is not None and contract.columns:
             return contract.frame(frame) if self.descriptor.dataframe else contract.array(frame)

@@ -1,4 +1,4 @@
-"""Probe rows: unusual rows of the training data, with the answers of the fitted model before it was stored."""
+"""Probe rows: hard rows of the training data, and what the fitted model answered to them before Mendel touched it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import numpy as np
 from mendel.errors import InvalidInput
 from mendel.serving.artifact_values import read_value, write_value
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, require_pandas
-from mendel.serving.model_faults import place_of
 from mendel.serving.prediction_outputs import per_row, probabilities_per_row
 from mendel.serving.signature_inference import as_pandas
 from mendel.values import Table
@@ -34,14 +33,14 @@ _DOUBLE_TOLERANCE, _SINGLE_TOLERANCE = 1e-6, 1e-4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """
-    The probe rows of a version in the form of a JSON request, and the answers of the fitted model.
+    The probe rows of a version, as they go over the wire, and the answers of the fitted model.
 
     Attributes:
         rows: One list of values per row, in the order of ``columns``.
         predictions: One answer per row.
-        probabilities: One list per row; None if the model gives no probabilities.
-        tolerance: The largest relative difference at which two floats count as equal.
-        unmeasured: Why there are no answers; empty if there are answers. Without answers, ``rows`` may be empty.
+        probabilities: One list per row; None where the model gives none.
+        tolerance: The largest relative difference between two floats that are equal.
+        unmeasured: Why there are no answers; then ``rows`` may be empty.
     """
 
     columns: tuple[str, ...] = ()
@@ -54,13 +53,13 @@ class Probe:
 
 def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:
     """
-    Choose probe rows from *rows*, and let *model*, the caller's object, predict them without conversion.
+    Choose probe rows of *rows* and let *model*, the caller's own object, answer them as they are.
 
     Args:
-        rows: The training features or the input example, as the caller gave them.
+        rows: The training features or the input example, as the caller has them.
 
     Raises:
-        InvalidInput: *model* cannot predict the rows.
+        InvalidInput: *model* cannot answer them.
     """
     own = OwnRows(rows, contract)
     chosen = hard_rows(own, contract)
@@ -69,11 +68,11 @@ def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:
         first, second = answers_of(model, x), answers_of(model, own.take(chosen))
     except Exception as error:
         raise InvalidInput(
-            f"The model cannot predict its training data or input example: {place_of(error)}.",
-            remedy="Give training_data or input_example in the form that the model's predict takes.",
+            f"The model cannot answer the rows that were given with it: {type(error).__name__}: {str(error)[:500]}",
+            remedy="Give training_data or input_example as the model's own predict takes rows.",
         ) from error
     if first != second:
-        return Probe(columns=contract.names, unmeasured="the model gives different answers to the same rows")
+        return Probe(columns=contract.names, unmeasured="not reproducible: asked twice, the model answers differently")
     predictions, probabilities = first
     for sent, answer, scores in tuple(_unseen_categories(model, contract, x, wire)):
         wire.append(sent)
@@ -93,9 +92,9 @@ def _unseen_categories(
     model: Any, contract: InputContract, x: Any, wire: Sequence[tuple[Any, ...]]
 ) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
     """
-    For each text column, yield the first row with a text that no training row has, with the model's answer.
+    Give the first row with a text that no training row has, once per column of text: as sent, and as answered.
 
-    A text column is skipped if the model raises an error for such a text.
+    A model that refuses such a text refuses it in production, too, and has no such probe row.
     """
     if not hasattr(x, "iloc") or not wire:
         return
@@ -112,7 +111,7 @@ def _unseen_categories(
 
 
 def answers_of(model: Any, x: Any) -> tuple[list[Any], list[Any] | None]:
-    """Give the predictions of *model* for the rows *x*, and the probabilities or None, as JSON values."""
+    """Ask *model* for the rows of *x*: its predictions, and its probabilities where it gives any, as JSON values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = len(x)
@@ -123,7 +122,7 @@ def answers_of(model: Any, x: Any) -> tuple[list[Any], list[Any] | None]:
 
 class OwnRows:
     """
-    The caller's rows as the data frame or array, and with the columns, that the model was fitted on.
+    The caller's rows in the container and with the columns that the model was fitted on.
 
     Raises:
         InvalidInput: A column that the model was fitted on is missing.
@@ -173,20 +172,20 @@ class OwnRows:
         return Table(dict(zip(self._contract.names, table.columns.values(), strict=True)))
 
     def wire_row(self, place: int) -> tuple[Any, ...]:
-        """Give the row at *place* as the JSON values of a request."""
+        """Give a row as a caller writes it in JSON."""
         return tuple(wire_value(column[place]) for column in self.columns)
 
     def take(self, places: Sequence[int]) -> Any:
-        """Give the rows at *places* in the form that the model takes."""
+        """Give the rows at *places* as the model takes them."""
         return self._rows.iloc[list(places)] if hasattr(self._rows, "iloc") else self._rows[list(places)]
 
 
 def hard_rows(own: OwnRows, contract: InputContract) -> list[int]:
     """
-    Choose the positions of at most :data:`MOST_ROWS` rows: first unusual rows, then ordinary rows.
+    Choose the places of at most :data:`MOST_ROWS` rows: first those that are likely to go wrong, then ordinary rows.
 
-    The unusual rows of a column contain its first null, its smallest and largest number or time, and its rarest and
-    most frequent category. The columns take turns, so that each column of a wide table has an unusual row.
+    Per column: the first null, the smallest and the largest number or time, and the first row of the rarest and of the
+    commonest category. The columns take turns, so that a table of many columns has a hard row of each.
     """
     rows = len(own)
     hard = [_hard_places(column, own.columns[place]) for place, column in enumerate(contract.columns)]
@@ -210,7 +209,7 @@ def _hard_places(column: ContractColumn, values: list[Any]) -> list[int]:
 
 
 def wire_value(value: Any) -> Any:
-    """Convert *value* to the JSON value of a request; every kind of null becomes None."""
+    """Give *value* as a caller writes it in JSON; every kind of null is null."""
     if is_null(value):
         return None
     if isinstance(value, np.datetime64):

@@ -68,8 +68,10 @@ class TestPrecedence:
                 read_settings(**missing)
 
     def test_an_empty_file_is_every_default(self, elsewhere):
-        """A file that says nothing changes nothing."""
+        """A file that says nothing, or the defaults, changes nothing; YAML reads off as a truth value."""
         written(elsewhere, "# nothing\n")
+        assert read_settings(environment={}) == Settings()
+        written(elsewhere, "serving: {accelerate: off, repository_control: off}\n")
         assert read_settings(environment={}) == Settings()
 
 
@@ -85,6 +87,7 @@ TEXTS = {
 }
 CHOICES = {
     "serving.repository_control": ("explicit", "explicit"),
+    "serving.accelerate": ("onnx", "onnx"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),
 }
 """A value that a key takes, where its type takes few, or where a tuple holds text."""

@@ -23,12 +23,12 @@ class ThreadBackend:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+        self.predictor = predictor
         self._died: str | None = None
 
     @property
     def descriptor(self) -> PredictorDescriptor:
-        return self._predictor.descriptor
+        return self.predictor.descriptor
 
     @property
     def died(self) -> str | None:
@@ -40,13 +40,16 @@ class ThreadBackend:
         if self._died is not None:
             raise ModelFailed(self._died)
         try:
-            return self._predictor.predict(frame)
+            return self.predictor.predict(frame)
         except MendelError:
             raise
         except BaseException as error:
             raise ModelFailed(f"The model raised {type(error).__name__}: {error}") from error
 
+    def checked(self) -> None:
+        """Do nothing: this backend stays as it is."""
+
     def kill(self) -> None:
         if self._died is None:
             self._died = "The model was unloaded, so it can no longer predict."
-            self._predictor.close()
+            self.predictor.close()

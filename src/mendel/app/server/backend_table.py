@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from mendel.adapters.threads import load_in_thread
+from mendel.adapters.threads import AcceleratedLoads, load_in_thread
 from mendel.serving import LoadBackend
 
-BACKENDS: Final[Mapping[str, LoadBackend]] = {"thread": load_in_thread}
-"""The functions that load an artefact into a backend, by the name of the kind."""
+BACKENDS: Final[Mapping[str, Callable[[], LoadBackend]]] = {
+    "thread": lambda: load_in_thread,
+    "accelerated": AcceleratedLoads,
+}
+"""By the name of the kind: gives a function that loads artefacts into backends of one process."""

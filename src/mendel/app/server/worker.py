@@ -267,7 +267,7 @@ async def work(channel: Channel) -> None:
         repository = RepositoryCalls(channel)
         kernel = Kernel(
             begin.policy,
-            load_backend=BACKENDS["thread"],
+            load_backend=BACKENDS["thread" if begin.policy.accelerate == "off" else "accelerated"](),
             sink=spool,
             counters=counters,
             breakers=breakers,

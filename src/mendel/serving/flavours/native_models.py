@@ -1,4 +1,4 @@
-"""Functions that several flavours share: import a library, check files, and describe a model with ``predict``."""
+"""What the flavours outside the base install share: their packages, and the description of a model with predict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mendel.errors import InvalidValue, ModelNotLoadable
-from mendel.serving.model_faults import words_of
+from mendel.serving.flavours.flavour import ArtifactDescription
+from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import CODE
 from mendel.serving.predictor import Predictor, PredictorDescriptor
 
@@ -20,30 +21,29 @@ def required(module: str, *, extra: str) -> Any:
     Import *module*, which a flavour needs.
 
     Raises:
-        ModelNotLoadable: The module is not installed; the remedy names the extra of Mendel.
+        ModelNotLoadable: It is not installed; the remedy names the extra of Mendel.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelNotLoadable(
-            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here.",
-            detail=words_of(error),
+            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here: {error}.",
             remedy=f'Install it in the environment of this server: pip install "mendel[{extra}]".',
         ) from error
 
 
 def is_of(model: object, package: str, *names: str) -> bool:
-    """Tell whether the class of *model* is one of the classes *names* of *package*; subclasses do not count."""
+    """Tell whether *model* is an object of one of the classes *names* of *package*; a subclass of a user is not."""
     kind = type(model)
     return kind.__module__.partition(".")[0] == package and (not names or kind.__name__ in names)
 
 
 def require_empty(directory: Path) -> None:
     """
-    Check that *directory* is empty or contains only packed code.
+    Check that *directory* holds nothing but packed code.
 
     Raises:
-        InvalidValue: The directory contains other files.
+        InvalidValue: It does.
     """
     if any(path.name != CODE for path in directory.iterdir()):
         raise InvalidValue(f"Directory {directory} is not empty.", remedy="Give an empty directory.")
@@ -62,12 +62,21 @@ def file_of(directory: Path, section: Mapping[str, Any], key: str, default: str)
     return path
 
 
+def described(flavour: str, mlmodel: Mlmodel, **versions: str | None) -> ArtifactDescription:
+    """Describe an artefact by its signature and the *versions*, by distribution, that its section states."""
+    return ArtifactDescription(
+        flavour=flavour,
+        signature=mlmodel.signature,
+        versions={name.replace("_", "-"): str(number) for name, number in versions.items() if number is not None},
+    )
+
+
 def predictor_of(model: Any, *, named: object | None = None) -> Predictor:
     """
     Give a predictor of *model*.
 
     Args:
-        named: The object whose class appears in the metadata of answers; None means *model*.
+        named: The object whose class answers name; *model* itself when None.
     """
     kind = type(model if named is None else named)
     descriptor = PredictorDescriptor(

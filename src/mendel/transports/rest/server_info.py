@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mendel.serving import Kernel, ModelStatus
+from mendel.serving import Acceleration, Kernel, ModelStatus
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope, to_builtins
@@ -133,6 +133,7 @@ class ModelInfo:
 
     Attributes:
         other_libraries: The libraries whose installed version differs from the version that wrote the model.
+        acceleration: Whether an ONNX graph answers; None where ``serving.accelerate`` is ``off``.
     """
 
     name: str
@@ -142,6 +143,7 @@ class ModelInfo:
     features: tuple[FeatureInfo, ...]
     metadata: Mapping[str, Any]
     other_libraries: tuple[LibraryVersion, ...] = ()
+    acceleration: Acceleration | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +184,7 @@ def _model_info(kernel: Kernel, model: str | None) -> ModelInfo:
         features=tuple(FeatureInfo(name=c.name, type=c.type.value, required=c.required) for c in columns),
         metadata=version.metadata.document,
         other_libraries=version.artifact.descriptor.other_libraries,
+        acceleration=version.artifact.descriptor.acceleration,
     )
 
 

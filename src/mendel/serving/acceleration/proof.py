@@ -1,0 +1,110 @@
+"""Convert a loaded model, and prove that the graph gives the model's answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.random import Generator
+
+from mendel.errors import InvalidInput, ModelError, Unsupported
+from mendel.serving.acceleration.accelerated_predictor import AcceleratedPredictor, GraphInputs, ProvenRange
+from mendel.serving.acceleration.onnx_conversion import ConvertedModel, convert_model, divide_model
+from mendel.serving.acceleration.proof_rows import proof_rows
+from mendel.serving.entities import Records
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.input_contract import InputContract
+from mendel.serving.parity import LEAST_SINGLES, first_difference
+from mendel.serving.predictor import Outputs, Predictor
+from mendel.serving.probe_rows import Probe
+from mendel.serving.row_batches import Frame, assemble
+
+_NEEDED: Final = ("onnx", "onnxruntime")
+_ROWS_AT_ONCE: Final = 2500
+"""Small enough that requests to the same process do not wait for a comparison."""
+
+
+def accelerated(
+    original: Predictor,
+    probe: Probe | None,
+    *,
+    rng: Generator,
+    going_on: Callable[[], bool] = lambda: True,
+    convert: Callable[..., ConvertedModel] = convert_model,
+) -> AcceleratedPredictor:
+    """
+    Give a predictor that answers with an ONNX graph as *original* answers.
+
+    The graph has answered the probe rows, together and alone, and the rows of
+    :func:`~mendel.serving.acceleration.proof_rows.proof_rows` as the loaded model did: equal labels, and numbers within
+    the tolerance of *probe*.
+
+    Args:
+        going_on: Asked between the steps; the proof ends when it gives False.
+
+    Raises:
+        Unsupported: The answers differ, or cannot be compared; the message is a part of a sentence.
+    """
+    if absent := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise Unsupported(f'the package {absent[0]!r} is not installed: pip install "mendel[onnx]"')
+    contract = original.descriptor.contract
+    if contract is None or not contract.columns:
+        raise Unsupported("the version has no input contract")
+    if probe is None or probe.unmeasured or not probe.rows:
+        raise Unsupported(f"no probe rows: {probe.unmeasured}" if probe and probe.unmeasured else "no probe rows")
+    divided, converted = divide_model(original.model), convert(original.model, contract)
+    asked = _probe_frame(probe, contract)
+    rows = proof_rows(divided, contract, converted.known_texts, asked, model_input=original.model_input, rng=rng)
+    proven = _range_of(GraphInputs(contract).of(rows).numbers)
+    made = AcceleratedPredictor(original, contract, converted, proven)
+    alone = [asked.part(slice(place, place + 1)) for place in range(min(LEAST_SINGLES, len(asked)))]
+    for frame in (asked, *alone):
+        _require_equal(_answers(original, frame), made.predict(frame), probe.tolerance, "on the probe rows")
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        if not going_on():
+            raise Unsupported("the comparison took too long, or the version was unloaded")
+        frame = rows.part(slice(at, at + _ROWS_AT_ONCE))
+        _require_equal(
+            _answers(original, frame), made.of_graph(frame), probe.tolerance, "beside a threshold or an extreme"
+        )
+    return made
+
+
+def _probe_frame(probe: Probe, contract: InputContract) -> Frame:
+    codec = InputCodec(contract, order=None, max_rows=len(probe.rows))
+    # what a caller sends is JSON text
+    records = json.loads(json.dumps([dict(zip(probe.columns, row, strict=True)) for row in probe.rows]))
+    try:
+        return assemble([codec.decode(Records(rows=records))])
+    except InvalidInput as error:
+        raise Unsupported("the server refuses the probe rows") from error
+
+
+def _range_of(numbers: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> ProvenRange:
+    """Give the range of each column; a column of nulls alone has an empty range."""
+    return ProvenRange(
+        lowest=np.nan_to_num(np.fmin.reduce(numbers), nan=np.inf),
+        highest=np.nan_to_num(np.fmax.reduce(numbers), nan=-np.inf),
+    )
+
+
+def _answers(original: Predictor, frame: Frame) -> Outputs:
+    try:
+        return original.predict(frame)
+    except ModelError as error:
+        raise Unsupported("the model refuses rows that it could get") from error
+
+
+def _require_equal(expected: Outputs, found: Outputs, tolerance: float, where: str) -> None:
+    if expected.predictions == found.predictions and expected.probabilities == found.probabilities:
+        return
+    known = Probe(
+        predictions=tuple(expected.predictions),
+        probabilities=None if expected.probabilities is None else tuple(expected.probabilities),
+        tolerance=tolerance,
+    )
+    if difference := first_difference(known, found):
+        raise Unsupported(f"the converted model answers otherwise {where}: {difference}")
