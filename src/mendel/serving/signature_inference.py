@@ -16,7 +16,7 @@ from mendel.serving.estimator_parts import fitted_names
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, nullable_column
 from mendel.serving.value_decoding import zone_of
 from mendel.values import ColumnType, Signature, Table
-from mendel.values.data_frames import as_array, is_frame, is_null, require_distinct_columns
+from mendel.values.data_frames import arrays_in, as_array, is_frame, is_null, require_distinct_columns
 
 _SCALARS: Final = {
     bool: Content.BOOLEAN,
@@ -206,6 +206,8 @@ def _object_column(name: str, values: list[Any]) -> ContractColumn:
 
 def _content_of(name: str, values: list[Any]) -> Content:
     kinds = {type(value.item()) if isinstance(value, np.generic) else type(value) for value in values}
+    if kinds & {list, tuple, np.ndarray}:
+        raise arrays_in(name)
     if any(issubclass(kind, datetime) for kind in kinds):
         if all(issubclass(kind, datetime) for kind in kinds):
             return Content.DATETIME

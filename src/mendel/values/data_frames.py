@@ -26,18 +26,33 @@ def as_table(rows: Any, *, times: Literal["text", "micros"] = "text") -> Table:
         times: ``text`` for ISO 8601, ``micros`` for ``float64`` microseconds since 1970.
 
     Raises:
-        InvalidInput: Two columns have the same name.
+        InvalidInput: Two columns have the same name, or the values of a column are arrays.
         InvalidValue: *rows* has no columns.
     """
     if isinstance(rows, Table):
         return rows
     if isinstance(rows, Mapping):
-        return Table({str(name): _column(_values(column), times) for name, column in rows.items()})
+        return Table({str(name): _column(_flat(str(name), column), times) for name, column in rows.items()})
     if is_frame(rows):
         require_distinct_columns(rows)
-        return Table({str(name): _column(_values(rows[name]), times) for name in rows.columns})
+        return Table({str(name): _column(_flat(str(name), rows[name]), times) for name in rows.columns})
     array = as_array(rows)
     return Table({f"x{place}": _column(array[:, place], times) for place in range(array.shape[1])})
+
+
+def arrays_in(name: str) -> InvalidInput:
+    """Give the error for the column *name*, whose values are lists or arrays."""
+    return InvalidInput(
+        f"The values of column {name!r} are lists or arrays, which requests cannot represent.",
+        remedy="Give each element a column of its own before fitting.",
+    )
+
+
+def _flat(name: str, column: Any) -> NDArray[Any]:
+    values = _values(column)
+    if values.ndim != 1:
+        raise arrays_in(name)
+    return values
 
 
 def is_frame(rows: Any) -> bool:

@@ -123,5 +123,11 @@ def _text(given: Any) -> str | None:
 
 
 def _column(document: dict[str, Any]) -> ColumnSpec:
+    kind = document.get("type")
+    if isinstance(kind, str) and kind not in list(ColumnType):
+        raise InvalidValue(
+            f"Column {document.get('name')!r} of the signature has the type {kind!r}, which requests cannot represent.",
+            remedy=f"Use columns of the types {', '.join(ColumnType)}.",
+        )
     known = {key: document[key] for key in ("name", "type", "required") if key in document}
     return from_builtins(known, ColumnSpec)

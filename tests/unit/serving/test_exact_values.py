@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from mendel.errors import InvalidRequest
+from mendel.errors import InvalidInput, InvalidRequest, InvalidValue
 from mendel.protos import open_inference_pb2 as v2
 from mendel.serving import Records, Tensor, Tensors, write_artifact
 from mendel.serving.artifact_loading import load_predictor
@@ -25,6 +26,7 @@ from mendel.serving.probe_rows import read_probe
 from mendel.serving.row_batches import assemble
 from mendel.serving.tensors import datatype_of
 from mendel.values import ColumnSpec, ColumnType, Deployment, ModelName, Route, ServedVersion, Signature, VersionUuid
+from mendel.values.data_frames import as_table
 from support.doors import connect, open_world
 from support.served_models import make_kernel, shelf
 
@@ -180,3 +182,35 @@ def test_tensors_of_one_request_are_columns(tmp_path):
         )
     )
     assert predictor.predict(assemble([codec.decode(given)])).predictions == [number % 1000 for number in IDS]
+
+
+LISTS = pd.DataFrame({"vector": [[1.0, 2.0], [3.0, 4.0]]})
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        LISTS,
+        LISTS.assign(vector=[np.array([1.0, 2.0]), np.array([3.0, 4.0])]),
+        pl.DataFrame({"vector": [[1.0, 2.0], [3.0, 4.0]]}),
+        pl.DataFrame({"vector": [[1.0, 2.0], [3.0, 4.0]]}, schema={"vector": pl.Array(pl.Float64, 2)}),
+    ],
+    ids=["lists", "arrays", "polars lists", "polars arrays"],
+)
+def test_a_column_of_arrays_is_refused_by_name(training, tmp_path):
+    """A column type for arrays does not exist; the error names the column and the way out."""
+    with pytest.raises(InvalidInput, match=r"column 'vector' are lists or arrays.*each element a column"):
+        write_artifact(Digits().fit(LISTS), tmp_path / "a", training=training)
+
+
+def test_a_table_has_no_column_of_arrays():
+    """A mapping of names to columns is refused in the same words."""
+    with pytest.raises(InvalidInput, match=r"column 'vector' are lists or arrays"):
+        as_table({"vector": np.ones((2, 2))})
+
+
+def test_a_signature_with_arrays_is_refused_by_name():
+    """MLflow's column type for arrays is named together with its column."""
+    inputs = json.dumps([{"name": "vector", "type": "array", "items": {"type": "double"}, "required": True}])
+    with pytest.raises(InvalidValue, match=r"'vector' of the signature has the type 'array'"):
+        Signature.from_mlflow({"inputs": inputs})
