@@ -54,7 +54,7 @@ Every error Mendel raises, drawn as a tree.
     ├── Unsupported               the model or object does not support the operation, such as predict_proba
     ├── ModelError                the model caused the error, not the caller and not the server
     │   ├── ModelFailed           the model raised an exception or returned an invalid answer
-    │   └── ModelNotLoadable      the artefact cannot be read, or its code cannot be imported
+    │   └── ModelNotLoadable      the artefact cannot be read or imported, or answers differently than the fitted model
     ├── BuildError
     │   ├── ImageNotVerified      the predictor cannot be imported in the image; carries the end of the import's log
     │   └── ProgramFailed         docker, podman, pip or another program ended with an error; carries the end of its log
@@ -372,7 +372,17 @@ class Unsupported(MendelError):
 
 
 class ModelError(MendelError):
-    """The model caused the error, not the caller and not the server."""
+    """
+    The model caused the error, not the caller and not the server.
+
+    Args:
+        detail: The message of an exception of the model's code, or values of training rows; empty without either. It
+            must not be logged, and only callers with the scope ``deploy`` may receive it.
+    """
+
+    def __init__(self, message: str, *, detail: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.detail = detail
 
 
 class ModelFailed(ModelError):
@@ -380,7 +390,16 @@ class ModelFailed(ModelError):
 
 
 class ModelNotLoadable(ModelError):
-    """The artefact cannot be read, or its code cannot be imported."""
+    """
+    The artefact cannot be read, its code cannot be imported, or its answers differ from the fitted model's.
+
+    Args:
+        difference_id: The id of the differences from the fitted model's answers; empty without a difference.
+    """
+
+    def __init__(self, message: str, *, detail: str = "", difference_id: str = "", remedy: str = "") -> None:
+        super().__init__(message, detail=detail, remedy=remedy)
+        self.difference_id = difference_id
 
 
 class BuildError(MendelError):

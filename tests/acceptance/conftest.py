@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
-from mendel.app.demo.door_clients import DoorClients
+from mendel.app.demo.door_clients import CLIENTS, DoorClients
 from mendel.app.directory import DataDirectory
 from mendel.registry import Registration
 from mendel.serving import write_artifact
@@ -35,8 +35,10 @@ from support.waiting import until
 HOST = "127.0.0.1"
 MENDEL = (sys.executable, "-m", "mendel.app.cli")
 MODEL = "credit"
+REOPEN_S = 0.05
+"""What a caller waits before it opens a door again that did not answer."""
 QUICK = {
-    "MENDEL_SERVING__WORKERS": "2",
+    "MENDEL_SERVING__WORKERS": "1",
     "MENDEL_SERVING__REPORT_EVERY": "500ms",
     "MENDEL_SERVING__DRAIN_TIMEOUT": "5s",
     "MENDEL_SPOOL__SEAL_AFTER": "500ms",
@@ -182,6 +184,11 @@ class Installation:
         ports = {name: (port,) for name, port in self.ports.items()}
         return DoorClients(HOST, ports, MODEL)
 
+    def door(self, place):
+        """A client of one door: REST, gRPC or ZMQ."""
+        client = CLIENTS[place]
+        return client(HOST, self.ports[client.name], MODEL)
+
     def serves(self, version):
         """Wait until *version* is what answers."""
         with self.doors() as doors:
@@ -235,7 +242,7 @@ class Load:
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self.acknowledged, self.versions, self.failures, self.unlogged = [], Counter(), [], 0
-        self._threads = [threading.Thread(target=self._run, args=(place,)) for place in range(3)]
+        self._threads = [threading.Thread(target=self._run, args=(place,)) for place in range(len(CLIENTS))]
 
     def __enter__(self):
         for thread in self._threads:
@@ -260,17 +267,15 @@ class Load:
     def _run(self, place):
         number = place
         while not self._stop.is_set():
-            with ExitStack() as closing:
-                doors = closing.enter_context(self._installation.doors())
-                door = doors.all[place]
+            with closing(self._installation.door(place)) as door:
                 if door.name == "zmq":
                     door._socket.rcvtimeo = 3000  # a message that a dying front took is never answered
                 while not self._stop.is_set():
-                    number += 3
+                    number += len(CLIENTS)
                     if not self._ask(door, number):
                         break
                     time.sleep(self._pause)
-            time.sleep(self._pause)
+            self._stop.wait(REOPEN_S)
 
     def _ask(self, door, number):
         answer = door.predict(Installation.row(number))

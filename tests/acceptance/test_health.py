@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import signal
 from datetime import timedelta
@@ -30,13 +29,24 @@ class SlowPickle:
         return eval, (code, {"b": self._model})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def house(two_versions):
-    """A hub, no server, and version 1 in production."""
+    """A hub, and version 1 in production; every test leaves a server that serves the production version."""
     hub = two_versions.start("hub")
     two_versions.until(lambda: two_versions.data.hub() is not None, process=hub)
-    yield two_versions
-    two_versions.close()
+    set_policy(two_versions, PATIENT)
+    return two_versions
+
+
+@pytest.fixture
+def server(house):
+    """The server that the test before left, or a new one."""
+    _, *servers = house.running
+    running = [process for process in servers if process.poll() is None]
+    process = running[0] if running else house.start("serve")
+    with house.client() as client:
+        house.serves(client.deployment(MODEL).production)
+    return process
 
 
 def set_policy(house, policy):
@@ -48,83 +58,10 @@ def unresolved(client):
     return [one for one in client.incidents(MODEL) if one.status.unresolved]
 
 
-def test_a_server_that_is_stopped_is_no_incident_and_one_that_is_killed_is(house):
-    """After SIGTERM a server is stopped and nothing opens; after SIGKILL it is silent; nothing is rolled back."""
-    set_policy(house, PATIENT)
-    with house.client() as client:
-        server = house.start("serve")
-        house.serves(1)
-        assert house.stop(server) == 0
-        house.until(lambda: "Every server was stopped" in "".join(client.health(MODEL).reasons))
-        (state,) = client.servers()
-        assert state.report.leaving
-        house.until(lambda: house.now() - state.received_at > timedelta(seconds=8))
-        assert client.incidents(MODEL) == ()
-
-        server = house.start("serve")
-        house.serves(1)
-        server.send_signal(signal.SIGKILL)
-        (incident,) = house.until(lambda: unresolved(client))
-        assert (incident.title, incident.resource_type) == (f"Silent server: {state.name}", "server")
-        server = house.start("serve")
-        house.until(lambda: not unresolved(client))
-        assert client.deployment(MODEL).production == 1
-        house.stop(server)
-
-
-def test_a_version_that_loads_slowly_is_not_rolled_back(house, trees, tmp_path):
-    """A load beyond converge_within is an incident about the server, at the promotion and at the next start."""
-    tree = tmp_path / "slow"
-    house.write_version(tree, 3)
-    (model,) = [path for path in tree.iterdir() if path.suffix in {".joblib", ".pkl", ".skops"}]
-    model.write_bytes(pickle.dumps(SlowPickle(model.read_bytes())))
-    set_policy(house, PATIENT)
-    with house.client() as client:
-        server = house.start("serve")
-        house.serves(1)
-        set_policy(house, QUICK)
-        slow = house.register(client, tree)
-        house.ok("promote", f"{MODEL}@{slow}")
-        for _ in range(2):
-            (incident,) = house.until(lambda: unresolved(client))
-            assert incident.cause is Cause.NOT_CONVERGING
-            assert incident.title.startswith("Slow start: ")
-            house.serves(slow)
-            house.until(lambda: not unresolved(client))
-            assert client.deployment(MODEL).production == slow
-            assert house.stop(server) == 0
-            server = house.start("serve")
-        house.serves(slow)
-        house.stop(server)
-        assert all(one.server for one in client.incidents(MODEL) if one.ref.number == slow)
-        assert all(one.status is IncidentStatus.RESOLVED for one in client.incidents(MODEL))
-
-
-def test_an_undeployed_model_serves_nothing(house):
-    """`mendel undeploy` takes the model from the servers; promoted again, it answers again."""
-    set_policy(house, PATIENT)
-    with house.client() as client:
-        server = house.start("serve")
-        serving = client.deployment(MODEL).production
-        house.serves(serving)
-        assert "serves nothing" in house.ok("undeploy", MODEL, "--reason", "maintenance")
-        with house.doors() as doors:
-            for door in doors.all:
-                house.until(lambda door=door: not door.predict(house.row(0)).ok)
-        assert client.version(f"{MODEL}@{serving}").stage is Stage.SANDBOX
-        assert unresolved(client) == []
-        house.ok("promote", f"{MODEL}@{serving}")
-        house.serves(serving)
-        house.stop(server)
-
-
-def test_a_hub_that_wakes_from_a_pause_blames_nobody(house):
+def test_a_hub_that_wakes_from_a_pause_blames_nobody(house, server):
     """A hub that was stopped for longer than servers may be silent listens first, and finds that nothing is wrong."""
-    set_policy(house, PATIENT)
-    (hub,) = house.running
+    hub, *_ = house.running
     with house.client() as client:
-        server = house.start("serve")
-        house.serves(client.deployment(MODEL).production)
         before = {one.id for one in client.incidents(MODEL)}
         paused = house.now()
         hub.send_signal(signal.SIGSTOP)
@@ -133,17 +70,67 @@ def test_a_hub_that_wakes_from_a_pause_blames_nobody(house):
         woke = house.now()
         house.until(lambda: any(state.received_at > woke + timedelta(seconds=5) for state in client.servers()))
         assert {one.id for one in client.incidents(MODEL)} == before
-        house.stop(server)
+    assert server.poll() is None
 
 
-def test_ctrl_c_lets_the_server_say_goodbye_to_the_hub(two_versions):
-    """Ctrl-C in a terminal reaches every process of `mendel up`; the hub hears that the server stops all the same."""
-    up = two_versions.start("up")
-    two_versions.until(lambda: two_versions.data.hub() is not None and bool(two_versions.data.server_ports()))
-    with two_versions.client() as client:
-        two_versions.serves(client.deployment(MODEL).production)
-    os.killpg(up.pid, signal.SIGINT)
-    assert up.wait(timeout=60) == 0
-    with two_versions.client() as client:
-        assert any(state.report.leaving for state in client.servers())
+def test_an_undeployed_model_serves_nothing(house, server):
+    """`mendel undeploy` takes the model from the servers; promoted again, it answers again."""
+    with house.client() as client:
+        serving = client.deployment(MODEL).production
+        assert "serves nothing" in house.ok("undeploy", MODEL, "--reason", "maintenance")
+        with house.doors() as doors:
+            for door in doors.all:
+                house.until(lambda door=door: not door.predict(house.row(0)).ok)
+        assert client.version(f"{MODEL}@{serving}").stage is Stage.SANDBOX
         assert unresolved(client) == []
+        house.ok("promote", f"{MODEL}@{serving}")
+        house.serves(serving)
+    assert server.poll() is None
+
+
+def test_a_server_that_is_stopped_is_no_incident_and_one_that_is_killed_is(house, server):
+    """After SIGTERM a server is stopped and nothing opens; after SIGKILL it is silent; nothing is rolled back."""
+    with house.client() as client:
+        before = {one.id for one in client.incidents(MODEL)}
+        assert house.stop(server) == 0
+        house.until(lambda: "Every server was stopped" in "".join(client.health(MODEL).reasons))
+        (state,) = client.servers()
+        assert state.report.leaving
+        house.until(lambda: house.now() - state.received_at > timedelta(seconds=8))
+        assert {one.id for one in client.incidents(MODEL)} == before
+
+        server = house.start("serve")
+        house.serves(1)
+        server.send_signal(signal.SIGKILL)
+        (incident,) = house.until(lambda: unresolved(client))
+        assert (incident.title, incident.resource_type) == (f"Silent server: {state.name}", "server")
+        house.start("serve")
+        house.until(lambda: not unresolved(client))
+        assert client.deployment(MODEL).production == 1
+
+
+def test_a_version_that_loads_slowly_is_not_rolled_back(house, server, trees, tmp_path):
+    """A load beyond converge_within is an incident about the server, at the promotion and at the next start."""
+    tree = tmp_path / "slow"
+    house.write_version(tree, 3)
+    (model,) = [path for path in tree.iterdir() if path.suffix in {".joblib", ".pkl", ".skops"}]
+    model.write_bytes(pickle.dumps(SlowPickle(model.read_bytes())))
+    set_policy(house, QUICK)
+    with house.client() as client:
+        slow = house.register(client, tree)
+
+        def require_slow_start():
+            (incident,) = house.until(lambda: unresolved(client))
+            assert incident.cause is Cause.NOT_CONVERGING
+            assert incident.title.startswith("Slow start: ")
+            house.serves(slow)
+            house.until(lambda: not unresolved(client))
+            assert client.deployment(MODEL).production == slow
+
+        house.ok("promote", f"{MODEL}@{slow}")
+        require_slow_start()
+        assert house.stop(server) == 0
+        house.start("serve")
+        require_slow_start()
+        assert all(one.server for one in client.incidents(MODEL) if one.ref.number == slow)
+        assert all(one.status is IncidentStatus.RESOLVED for one in client.incidents(MODEL))

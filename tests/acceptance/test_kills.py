@@ -307,6 +307,7 @@ def server_answers(installation):
 
 def kill_under_traffic(installation, load, rng, enough):
     """Kill hub and server until *enough* says so of the number of kills, under all that users do; hold what is left."""
+    installation.settings["MENDEL_SERVING__WORKERS"] = "2"
     hub = Kept(installation, hub_answers(installation), "hub")
     hub.await_ready()
     with installation.over_http() as client:
@@ -366,8 +367,8 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_long(two_versions, load
         sys.stdout.write(f"{told}\n")
 
 
-def stop_at(installation, traffic, moment):
-    """Start `mendel up`, wait until it is in *moment*, and stop it; it ends with 0."""
+def stop_at(installation, traffic, moment, stop):
+    """Start `mendel up`, wait until it is in *moment*, and *stop* it; it ends with 0."""
     process, before = installation.start("up"), len(traffic.acknowledged)
     moments = {
         "it holds the directory": partial(installation.locked, installation.directory / "up.lock"),
@@ -377,13 +378,22 @@ def stop_at(installation, traffic, moment):
         "it has answered a while": lambda: len(traffic.acknowledged) > before + 300,
     }
     installation.until(moments[moment], process=process)
-    assert installation.stop(process) == 0, installation.log.read_text()[-4000:]
+    assert stop(process) == 0, installation.log.read_text()[-4000:]
+
+
+def ctrl_c(process):
+    """SIGINT to its process group, as a terminal sends it, and the exit code."""
+    os.killpg(process.pid, signal.SIGINT)
+    return process.wait(timeout=60)
 
 
 @pytest.mark.slow(60)
 @pytest.mark.timeout(300)
 def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
-    """`mendel up` told to stop, at any point of its start or while it answers, ends with 0 and loses nothing."""
+    """
+    `mendel up` told to stop, at any point of its start or while it answers, ends with 0 and loses nothing; also when
+    Ctrl-C in a terminal reaches every process of it, the hub hears that the server stops.
+    """
     installation = install()
     with installation.client() as client:
         installation.register(client, trees / "1")
@@ -392,8 +402,11 @@ def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
     labeller = Labeller(installation, traffic, rng)
     with traffic, BackgroundJob(labeller):
         for moment in ("it holds the directory", "the hub has its port", "the server has its ports", "it answers"):
-            stop_at(installation, traffic, moment)
-        stop_at(installation, traffic, "it has answered a while")
+            stop_at(installation, traffic, moment, installation.stop)
+        stop_at(installation, traffic, "it has answered a while", ctrl_c)
+    with installation.client() as client:
+        assert [state.report.leaving for state in client.servers()] == [True]
+        assert [one for one in client.incidents(MODEL) if one.status.unresolved] == []
     assert len(traffic.acknowledged) > 30
     assert labeller.acknowledged
     ship_everything(installation)

@@ -13,6 +13,7 @@ SWAPS = 10
 @pytest.mark.timeout(180)
 def test_swapping_back_and_forth_under_load_fails_no_request(two_versions, load):
     """Ten promotions back and forth under load over every door: each takes effect, and no request fails."""
+    two_versions.settings["MENDEL_SERVING__WORKERS"] = "2"
     with two_versions.up(), two_versions.client() as client:
         two_versions.serves(1)
         with load(two_versions) as traffic:

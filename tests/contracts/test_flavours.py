@@ -175,7 +175,7 @@ def test_an_artefact_is_described_without_being_loaded(flavour, sample, artifact
     assert described.signature is not None
     assert described.signature.names == ("a", "b", "c")
     assert described.classes == (sample.classes if sample.told else None)
-    assert described.versions.items() >= (sample.written_with or {}).items()
+    assert mlmodel.libraries.items() >= (sample.written_with or {}).items()
 
 
 @pytest.mark.parametrize("sample", sorted({*SAMPLES} - {"project_classifier", "estimator"}), indirect=True)

@@ -157,6 +157,30 @@ class TestHistory:
         assert (found[-1].id, found[-1].parents) == (first, ())
         assert sorted(commit.id for commit in found) == sorted({merged, main, side, first})
 
+    def test_what_a_commit_touched(self, git, repository):
+        """Added, changed, removed and renamed files by their paths; nothing for an empty commit or a plain merge."""
+        first = git.resolve(repository.top, "HEAD")
+        write(repository.top, "b.py", "B = 2\n")
+        write(repository.top, "models/größe 1/neu é.py", "N = 1\n")
+        repository.add("b.py", "models/größe 1/neu é.py")
+        second = repository.commit(at=START + timedelta(hours=1))
+        (repository.top / "models/größe 1/neu é.py").rename(repository.top / "c.py")
+        repository.add("c.py", "models/größe 1/neu é.py")
+        third = repository.commit(at=START + timedelta(hours=2))
+        repository.start_branch("side")
+        side = repository.commit(at=START + timedelta(hours=3))
+        repository.checkout("main")
+        merged = repository.commit(at=START + timedelta(hours=4), merge=(side,))
+        told = git.touched(repository.top, [second, third, side, merged, first])
+        assert {commit: told[commit] for commit in (second, third, side, merged)} == {
+            second: ("b.py", "models/größe 1/neu é.py"),
+            third: ("c.py", "models/größe 1/neu é.py"),
+            side: (),
+            merged: (),
+        }
+        assert "b.py" in told[first]
+        assert git.touched(repository.top, []) == {}
+
     def test_the_time_of_a_commit(self, git, repository):
         """Committed at noon in Tokyo is told in UTC; a commit that is not there is refused."""
         tokyo = datetime.fromisoformat("2026-04-01T12:00:00+09:00")
@@ -231,6 +255,20 @@ class TestTags:
             made = list(pool.map(make, range(8)))
         assert made.count(True) == 1
         assert git.tag(repository.top, "v1").message == f"{made.index(True)}\n"
+
+    def test_a_lightweight_tag_is_annotated_where_it_stands(self, git, repository):
+        """It keeps its commit and gets the message; an annotated tag is kept, a tag that is not there is refused."""
+        commit = git.resolve(repository.top, "HEAD")
+        repository.tag("light", commit=commit, at=START)
+        repository.commit(at=START + timedelta(hours=1))
+        git.annotate_tag(repository.top, "light", message="Release\n\nTool-Version: 1\n")
+        made = git.tag(repository.top, "light")
+        assert (made.commit, made.annotated, made.trailers) == (commit, True, {"Tool-Version": ("1",)})
+        with pytest.raises(AlreadyExists):
+            git.annotate_tag(repository.top, "light", message="again\n")
+        assert git.tag(repository.top, "light") == made
+        with pytest.raises(ReleaseNotFound):
+            git.annotate_tag(repository.top, "absent", message="x\n")
 
     def test_names_that_git_does_not_take(self, git, repository):
         """They are refused, and no tag is there."""

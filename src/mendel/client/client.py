@@ -46,6 +46,7 @@ from mendel.registry import (
     RolledBack,
     ServerState,
     Snapshot,
+    VersionFault,
     VersionImage,
     VersionRecord,
 )
@@ -156,6 +157,10 @@ class Client(ModelRegistering):
     def history(self, model: str) -> tuple[ProductionPeriod, ...]:
         """List the periods in production of the versions of *model*, with the caller who promoted each."""
         return self._call(lifecycle.history, _model(model))
+
+    def version_faults(self, ref: str | VersionRef) -> tuple[VersionFault, ...]:
+        """List why servers cannot load a version, and how its answers differ, with the values of the probe rows."""
+        return self._call(models.version_faults, _version(ref))
 
     def card(self, ref: str | VersionRef) -> str:
         """Get the model card of a version as Markdown."""

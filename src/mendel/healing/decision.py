@@ -69,7 +69,7 @@ class Propose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observe:
-    """Take no action; ``escalate`` asks for a person, since healing has nothing left to try."""
+    """Take no action; ``escalate`` asks a person to act, because healing has no further remedy."""
 
     rule: Rule
     reasons: tuple[str, ...]
@@ -79,7 +79,7 @@ class Observe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Do nothing yet; ``until`` is None if a change ends the wait, not a time."""
+    """Do nothing yet; ``until`` is the end of the wait, or None if a change ends it and not a time."""
 
     until: datetime | None
     rule: Rule
@@ -93,7 +93,7 @@ Decision = Act | Propose | Observe | Wait
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """
-    The facts that a decision needs beside the incident and the policy.
+    The facts that a decision needs besides the incident and the policy.
 
     Attributes:
         playbook: The remedy's playbook; None if the cause has none or no playbook has that name.
@@ -121,9 +121,10 @@ def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetim
     """
     Decide what to do about *incident*.
 
-    The first rule that holds decides, in this order: kill switch, escalation, no remedy, what was tried before, no
-    evidence against the version, nothing to return to, autonomy, one run per model, and then what may be waited for
-    (cooldown, flap damping, runs a day, labels). A decision to act names the evidence in its reasons.
+    The first applicable rule decides, in this order: healing is paused; the incident is escalated; no remedy; earlier
+    runs for the incident; no evidence against the version; no version to roll back to; autonomy; another run of the
+    model; and last the reasons to wait (cooldown, flap damping, runs per day, labels). The reasons of a decision to act
+    name the evidence.
     """
     if facts.pause is not None:
         why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"
@@ -212,7 +213,7 @@ def _impossible(incident: Incident, facts: Facts, playbook: Playbook) -> Decisio
 
 
 def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime) -> Iterator[Wait]:
-    """Every reason to wait before acting, in the order of the rules."""
+    """Yield every reason to wait before acting, in the order of the rules."""
     if playbook.harmless:
         return
     acted = [run for run in facts.runs if run.started_at is not None and not run.document.harmless]

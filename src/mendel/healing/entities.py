@@ -47,10 +47,10 @@ class Cause(StrEnum):
     @property
     def family(self) -> str:
         """
-        The family of the cause: ``version``, ``world`` or ``servers`` is at fault.
+        The family of the cause: a fault of the ``version``, a change of the data (``world``), or a fault of servers.
 
-        Signals of one family on one version belong to one incident, in whatever order they come. So do the signals
-        about one server, on whatever version.
+        Signals of one family about one version belong to one incident, in whatever order they arrive. Signals about one
+        server belong to one incident, whatever version they concern.
         """
         if self in {Cause.DRIFT, Cause.QUALITY, Cause.OOD}:
             return "world"
@@ -82,7 +82,7 @@ class Signal:
 
     Attributes:
         reasons: One sentence for each bound that was crossed.
-        since: When the change began, as far as the evidence tells.
+        since: When the change began, as far as the evidence shows.
         only_since_version: For quality: low since this version's first labelled rows, while its inputs did not drift.
         served_before: For a failure to load: servers have served the version.
         server: The server that the signal is about; None if it is about the version.
@@ -102,7 +102,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One reading of a look at a model, as a text for users, whether or not the bound was crossed."""
+    """One reading of a check of a model, as a text for users, whether or not it crossed its bound."""
 
     kind: SignalKind
     text: str
@@ -112,7 +112,7 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookResult:
     """
-    The result of one look at a model.
+    The result of one check of a model.
 
     Attributes:
         ref: The version in production; None if the model has none.
@@ -195,12 +195,13 @@ class IncidentContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """
-    An open question about one model version, or about the server that shall serve it.
+    A problem of one model version, or of a server that does not serve its versions.
 
     Attributes:
-        server: The server in question; None if the version is. ``ref`` is then the first version that the server lacks.
-        cause: The first cause found; later signals of its family join the incident.
-        kinds: Every kind of signal that joined.
+        server: The server with the problem; ``ref`` is then the first version that the server does not serve. None for
+            a problem of the version ``ref``.
+        cause: The first cause found; later signals of its family are added to the incident.
+        kinds: The kinds of all signals of the incident.
         repeats: How often further signals joined the incident.
         last_seen: Time of the newest signal.
         since: When the change began, as far as the evidence shows; a retraining learns from the rows after it.
@@ -230,11 +231,11 @@ class Incident:
 
     @property
     def resource_id(self) -> str:
-        """The version in question, ``<name>/<version>``, or the server in question."""
+        """The server that the incident is about, else the version as ``<name>/<version>``."""
         return self.server or f"{self.ref.model}/{self.ref.number}"
 
     def noting(self, entry: TimelineEntry) -> Incident:
-        """The same incident with *entry* at the end of its timeline."""
+        """Give the same incident with *entry* at the end of its timeline."""
         return replace(self, timeline=(*self.timeline, entry))
 
 

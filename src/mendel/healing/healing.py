@@ -135,10 +135,10 @@ class Healing(IncidentDecisions):
 
     def settle(self, workflows: Workflows, now: datetime) -> tuple[PlaybookRun, ...]:
         """
-        Fail the runs whose workflow ended without ending its run; such a run would block all others of its model.
+        Mark runs as failed whose workflow ended without ending the run, because such a run blocks its model.
 
         Returns:
-            The runs that this call failed.
+            The runs that this call marked as failed.
         """
 
         def lost(run: PlaybookRun) -> str | None:

@@ -28,7 +28,7 @@ class HealingFacts:
     Facts about one model at one time.
 
     Attributes:
-        production: The version on the first route.
+        production: The production version; None if the model has none.
         return_to: The version that a rollback would return to production.
         tenures: Every period in production, oldest first.
     """

@@ -77,7 +77,7 @@ class IncidentDecisions:
 
     def respond_to(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
         """
-        Act on the result of a look: open or join incidents, resolve those whose signal is gone, and decide again.
+        Act on the result of a check: open, extend or resolve incidents, and decide again about open incidents.
 
         Returns:
             Every incident of the model that is open now.
@@ -88,7 +88,7 @@ class IncidentDecisions:
 
     def notice(self, signals: Sequence[Signal], now: datetime) -> tuple[Incident, ...]:
         """
-        Open an incident for each diagnosis of *signals*, or join the incident that is open, and decide what to do.
+        Open an incident for each diagnosis of *signals*, or add the signals to an open incident; then decide about it.
 
         Returns:
             The incidents that the signals belong to.

@@ -46,7 +46,7 @@ class Monitor:
     """
     Checks models and reports signals; changes nothing.
 
-    A monitor follows the servers' reports from look to look, and caches the references and baselines of versions.
+    A monitor remembers the servers' reports between checks, and caches the references and baselines of versions.
     """
 
     def __init__(self, registry: Registry, log: Log, watch: ServerWatch) -> None:
@@ -57,7 +57,7 @@ class Monitor:
         self._baselines: dict[VersionRef, Quality] = {}
 
     def look(self, model: ModelName, now: datetime) -> tuple[Signal, ...]:
-        """The signals of :meth:`check_counters`."""
+        """Give the signals of :meth:`check_counters`."""
         return self.check_counters(model, now).signals
 
     def check_counters(self, model: ModelName, now: datetime) -> LookResult:
@@ -65,7 +65,7 @@ class Monitor:
         Run the fast checks, of counters and convergence: a few reads of the database, meant for every second.
 
         Raises:
-            ModelNotFound: No such model.
+            ModelNotFound: The model has no version.
         """
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
@@ -93,7 +93,7 @@ class Monitor:
         )
 
     def _with_past(self, look: LookResult) -> LookResult:
-        """Note with a failure to load that the version has served before: then something else than it has changed."""
+        """Mark a load failure if the version was served before, because then the version is not the cause."""
         ref = look.ref
         if ref is None or all(signal.kind is not SignalKind.LOAD_FAILURE for signal in look.signals):
             return look
@@ -111,7 +111,7 @@ class Monitor:
         """
         Set the time when the share of OOD rows began to rise; a retraining uses the rows after it.
 
-        If the log does not show the rise yet, it is dated to now: too late a date never counts old rows as new.
+        If the log does not show the rise yet, the current time is set: a late time never counts old rows as new.
         """
         ref = look.ref
         if ref is None or all(signal.kind is not SignalKind.OOD for signal in look.signals):
@@ -127,7 +127,7 @@ class Monitor:
         Run the slow checks: compare recent inputs with the version's reference, and its quality with its baseline.
 
         Raises:
-            ModelNotFound: No such model.
+            ModelNotFound: The model has no version.
             StoreUnavailable: The prediction log does not answer; drift and quality are then unknown.
         """
         deployment = self._registry.lifecycle.deployment(model)

@@ -53,7 +53,7 @@ class Step:
     One action of a playbook.
 
     Attributes:
-        when: Fact -> accepted values; the step is skipped unless every named fact has one of its values.
+        when: The accepted values for each named fact; the step is skipped unless every named fact has such a value.
         timeout: The longest wait of a waiting action; None takes the policy's bound.
         retries: How often the action is retried while a service is unavailable.
         requires: ``approval`` holds the run before this step until a person approves.
@@ -93,7 +93,7 @@ class Playbook:
     harmless: bool = False
 
     def preview(self) -> tuple[str, ...]:
-        """The steps of a run, one line each, for a dry run."""
+        """Describe the steps of a run, one line each, for a dry run."""
         return tuple(
             step.name
             + "".join(f", if {fact} is {' or '.join(accepted)}" for fact, accepted in step.when.items())

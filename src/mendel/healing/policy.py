@@ -72,16 +72,19 @@ class HealingPolicy:
     The section ``healing`` of a policy.
 
     Attributes:
-        remedies: Cause -> playbook, overriding the default table; ``none`` only observes.
+        remedies: The playbook for each cause, if it differs from the default remedy; ``none`` starts no playbook.
         cooldown: How long after a run's end no other run starts on the model. A rollback does not wait, unless another
             rollback put the serving version into production within this time (flap damping).
-        max_runs_per_day: Most runs of one model within any 24 hours, harmless ones not counted.
-        bake: How long after its promotion a version counts as new. A new version is held at fault if it cannot be
+        max_runs_per_day: The largest number of runs of one model within 24 hours; runs that change nothing, such as
+            ``notify``, are not counted.
+        bake: How long after its promotion a version counts as new. A new version counts as faulty if it cannot be
             loaded, or if its quality is low from its first rows on.
-        quality_floor: The primary metric may not fall below this; None: the baseline's margin decides.
+        quality_floor: The worst allowed value of the primary metric; None compares only with the version's quality at
+            registration (``monitoring.quality_margin``).
         converge_within: How long a server may take to serve a deployment that it has received.
         effect_within: How long a signal may take to go away after a playbook changed something.
-        profile: ``classic``: every trigger rolls back, except those about servers.
+        profile: With ``classic``, the remedy for every cause is a rollback, except for causes about servers; with
+            ``default``, each cause has its own remedy.
     """
 
     autonomy: Autonomy = field(default_factory=Autonomy)
@@ -116,7 +119,7 @@ class HealingPolicy:
         """
         Read the section ``healing`` of a policy document; without the section, every default applies.
 
-        The profile may stand in the section ``rollback`` instead.
+        The profile may also be set in the section ``rollback``.
         """
         beside = {key: value for key, value in (body.get("rollback") or {}).items() if key == "profile"}
         return from_mapping(cls, {**beside, **(body.get("healing") or {})}, at="healing")

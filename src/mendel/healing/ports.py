@@ -25,7 +25,7 @@ class Training(Protocol):
     def supply(
         self, model: ModelName, document: PolicyDocument, now: datetime, *, since: datetime | None = None
     ) -> LabelSupply:
-        """The labels that a retraining of *model* could use now, of rows answered *since*."""
+        """Give the labels that a retraining of *model* could use now, for rows predicted since *since*."""
 
 
 class EffectMonitor(Protocol):
@@ -107,7 +107,7 @@ class HealingStore(Protocol):
         limit: int = 1000,
     ) -> tuple[PlaybookRun, ...]:
         """
-        Runs, oldest first: of *model*, of *incident*; those not over, and those made at or after *since*.
+        Give runs of *model* and *incident*, oldest first: unfinished runs, and runs made at or after *since*.
 
         At most the newest *limit* runs are returned.
         """

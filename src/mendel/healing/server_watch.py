@@ -44,12 +44,12 @@ class ServerWatch:
     """
     Tracks the reports of all servers; threads may share it.
 
-    Only time between regular looks counts. After a longer gap (the process was stopped or the machine was suspended),
+    Only time between regular checks counts. After a longer gap (the process was stopped or the machine was suspended),
     every server is unknown until its next report, and the gap adds to no delay.
 
     Args:
         steady: Gives the monotonic time.
-        longest_gap: The longest pause between two looks that still counts as regular.
+        longest_gap: The longest pause between two checks that still counts as regular.
     """
 
     def __init__(self, steady: Callable[[], timedelta], *, longest_gap: timedelta) -> None:
@@ -101,7 +101,7 @@ class ServerWatch:
             return NOTHING if known is None else seen.heard - known.since
 
     def lacks(self, server: ServerState) -> Iterable[timedelta]:
-        """Give the time since the first such report for each model that *server* received but does not serve."""
+        """Give, for each model that *server* received but does not serve, the time since the first report of this."""
         with self._mutex:
             seen = self._seen[server.name]
             heard = seen.heard

@@ -15,9 +15,12 @@ _LEGAL = re.compile(r"_|__|-+")
 _CODES = {"-": "d", "_": "u"}
 
 
-def image_tags(version: SemVer | None, commit: str | None) -> tuple[str, ...]:
+def image_tags(version: SemVer | None, commit: str | None, *, latest: bool = True) -> tuple[str, ...]:
     """
     Give the tags of an image: of a release, or of a working tree when *version* is None.
+
+    Args:
+        latest: False for a release that is not the newest of its classifier.
 
     >>> image_tags(SemVer(1, 2, 0), "0123456789abcdef")
     ('latest', 'v1.2.0', 'v1.2.0-0123456')
@@ -25,7 +28,7 @@ def image_tags(version: SemVer | None, commit: str | None) -> tuple[str, ...]:
     ('latest', 'untagged', 'untagged-0123456')
     """
     name = "untagged" if version is None else f"v{version}"
-    return ("latest", name, *(() if commit is None else (f"{name}-{commit[:_SHORT]}",)))
+    return (*(("latest",) if latest else ()), name, *(() if commit is None else (f"{name}-{commit[:_SHORT]}",)))
 
 
 def model_tags(number: int, version: SemVer | None, commit: str | None) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from mendel.errors import (
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import BodyKind, operation
 from mendel.operations.requests import Nothing, OneModel, OneVersion
-from mendel.registry import LineageEntry, Registered, Registration, VersionImage, VersionRecord
+from mendel.registry import LineageEntry, Registered, Registration, VersionFault, VersionImage, VersionRecord
 from mendel.values import Digest, ModelName, Scope, VersionUuid
 from mendel.values.directory_trees import pack_tree, unpack_tree
 from mendel.views import ModelView, card_of, render_card
@@ -75,31 +75,38 @@ def models(call: Call, _: Nothing) -> tuple[ModelName, ...]:
 @operation("GET", "/models/{model}", scope=Scope.READ, errors=(ModelNotFound,))
 def model(call: Call, request: OneModel) -> ModelView:
     """Show a model: its versions, deployment, health, policy, incidents and runs."""
-    return call.read(lambda views: views.model(request.model, call.hub.clock()))
+    found = call.read(lambda views: views.model(request.model, call.hub.clock()))
+    return replace(found, versions=tuple(record.public for record in found.versions))
 
 
 @operation("GET", "/models/{model}/versions", scope=Scope.READ, errors=(ModelNotFound,))
 def versions(call: Call, request: OneModel) -> tuple[VersionRecord, ...]:
     """List the versions of a model, oldest first."""
-    return call.hub.registry.versions.of(request.model)
+    return tuple(record.public for record in call.hub.registry.versions.of(request.model))
 
 
 @operation("GET", "/models/{model}/versions/{number}", scope=Scope.READ, errors=(VersionNotFound,))
 def version(call: Call, request: OneVersion) -> VersionRecord:
     """Show a version."""
-    return call.hub.registry.versions.get(request.ref)
+    return call.hub.registry.versions.get(request.ref).public
+
+
+@operation("GET", "/models/{model}/versions/{number}/faults", scope=Scope.DEPLOY, errors=(VersionNotFound,))
+def version_faults(call: Call, request: OneVersion) -> tuple[VersionFault, ...]:
+    """Show why servers cannot load a version, and how its answers differ, with the values of the probe rows."""
+    return call.hub.registry.performance.faults(request.ref)
 
 
 @operation("GET", "/versions/by-uuid/{uuid}", scope=Scope.READ, errors=(VersionNotFound,))
 def get_model_by_uuid(call: Call, request: OneUuid) -> VersionRecord:
     """Show the version with a uuid."""
-    return call.hub.registry.versions.by_uuid(request.uuid)
+    return call.hub.registry.versions.by_uuid(request.uuid).public
 
 
 @operation("GET", "/versions/by-image/{digest}", scope=Scope.READ)
 def versions_by_image(call: Call, request: OneDigest) -> tuple[VersionRecord, ...]:
     """List the versions whose recorded image has a digest."""
-    return call.hub.registry.versions.by_image(request.digest)
+    return tuple(record.public for record in call.hub.registry.versions.by_image(request.digest))
 
 
 @operation("GET", "/models/{model}/lineage", scope=Scope.READ, errors=(ModelNotFound,))

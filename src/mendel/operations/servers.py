@@ -76,7 +76,7 @@ def put_segment(call: Call, request: PutSegment) -> None:
 @operation("GET", "/servers", scope=Scope.READ)
 def servers(call: Call, _: Nothing) -> tuple[ServerState, ...]:
     """List the servers with their last reports."""
-    return call.hub.registry.performance.servers()
+    return tuple(server.public for server in call.hub.registry.performance.servers())
 
 
 @operation("POST", "/servers/{server}/reports", scope=Scope.LABEL, body=REPORT)

@@ -213,7 +213,7 @@ def object_column(values: list[Any]) -> Column:
 
 def mint_ids(count: int, *, micros: int, randbytes: Callable[[int], bytes]) -> bytes:
     """
-    Make *count* UUIDv7s at once, packed; *randbytes* gives chance (``os.urandom``, ``random.Random(0).randbytes``).
+    Make *count* UUIDv7s at once, packed; *randbytes* gives random bytes, for example ``os.urandom``.
 
     >>> import random
     >>> packed = mint_ids(2, micros=1_700_000_000_000_000, randbytes=random.Random(0).randbytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -151,6 +151,17 @@ class Git(Protocol):
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
         """Give every commit reachable from HEAD, children before parents; empty before the first commit."""
 
+    def touched(self, top: Path, commits: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """
+        Give, for each of *commits*, the files that it changed, added or removed, with one git process.
+
+        Paths are relative to *top* and sorted; a renamed file counts under both names. A merge changed the files that
+        differ from all of its parents.
+
+        Args:
+            commits: Full ids from :meth:`ancestry`.
+        """
+
     def tracked(self, directory: Path) -> tuple[str, ...]:
         """
         List the tracked files below *directory*, staged ones included, relative to it and sorted; empty outside of a
@@ -166,6 +177,15 @@ class Git(Protocol):
         Raises:
             AlreadyExists: The repository has a tag of this name; that tag is unchanged.
             InvalidProject: Git does not accept the name, or the repository has no such commit.
+        """
+
+    def annotate_tag(self, top: Path, name: str, *, message: str) -> None:
+        """
+        Replace the lightweight tag *name* by an annotated tag on the same commit, with *message* unchanged.
+
+        Raises:
+            AlreadyExists: The tag is annotated already; it is unchanged.
+            ReleaseNotFound: The repository has no tag of this name that points to a commit.
         """
 
     def resolve(self, repository: Path, revision: str) -> str:

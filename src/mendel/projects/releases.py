@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,6 +29,13 @@ from mendel.values.directory_trees import file_digest
 
 _WILD = re.compile(r"[*?\[]")
 _NEVER_RELEASED = frozenset({".git", ".mendel", ".venv", "__pycache__"})
+_MOST_COMMITS_READ = 1000
+
+ImageFiles = Callable[[Project, Classifier, frozenset[str]], frozenset[str] | None]
+"""
+Gives the files of a classifier's image from the project, the classifier and the tracked files, all paths relative to
+the project; None when no image can be built.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +68,16 @@ class Release:
     """
     A release of a classifier in the repository.
 
-    ``behind`` counts the commits of HEAD's history that the release lacks; None when the release is not in that
-    history, or the history is incomplete.
+    Attributes:
+        behind: The number of commits of HEAD's history that the release lacks and that touch files of the classifier's
+            image; None when the release is not in that history, or the history is incomplete.
+        annotated: False for a lightweight tag, which records no inputs and cannot be built.
     """
 
     tag: ReleaseTag
     commit: str
     behind: int | None
+    annotated: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +88,10 @@ class RepositoryState:
     Attributes:
         project: The project as configured in the working tree.
         work_tree: The git checkout; None outside of a repository.
-        newest: The newest release of each classifier that has a release.
+        newest: The release with the highest version of each classifier that has a release: in HEAD's history if one is
+            there, else anywhere.
         tag_names: The names of all tags, release tags and others.
+        tracked: The files of the project that git tracks, relative to the project.
         without_source: Classifiers whose predictor file is missing.
         untracked: Per classifier, the configured artefacts that git does not track, relative to the project.
         repository_name: The repository's name for tags and labels.
@@ -88,6 +101,7 @@ class RepositoryState:
     work_tree: WorkTree | None
     newest: Mapping[str, Release] = field(default_factory=dict)
     tag_names: frozenset[str] = frozenset()
+    tracked: frozenset[str] = frozenset()
     without_source: frozenset[str] = frozenset()
     untracked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repository_name: str
@@ -99,6 +113,7 @@ class ReleaseState(StrEnum):
     READY = "Ready"
     BEHIND = "Behind"
     TOOL_CHANGED = "Tool changed"
+    LIGHTWEIGHT = "lightweight"
     ELSEWHERE = "Not in this history"
     UNTOLD = "Shallow clone"
     NO_TAGS = "No tags"
@@ -119,11 +134,11 @@ class StatusRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagPlan:
-    """The release tag to create, and the commit to tag."""
+    """The release tag to create, and the commit to tag; ``bump`` is None when the version was given."""
 
     tag: ReleaseTag
     previous: SemVer | None
-    bump: Bump
+    bump: Bump | None
     commit: str
     message: str
     top: Path
@@ -137,25 +152,45 @@ class TagRefused:
     reasons: tuple[str, ...]
 
 
-def read_repository_state(project: Project, git: Git) -> RepositoryState:
-    """Read the repository around *project* once; the number of git processes does not depend on the number of tags."""
+def read_repository_state(project: Project, git: Git, image_files: ImageFiles | None = None) -> RepositoryState:
+    """
+    Read the repository around *project* once; the number of git processes does not depend on the number of tags.
+
+    Args:
+        image_files: Tells which files count for :attr:`Release.behind`; without it every commit counts.
+    """
     work_tree = git.work_tree(project.root)
     name = repository_name(project, None if work_tree is None else work_tree.origin)
     without_source = frozenset(c.name for c in project.classifiers if c.predictor.source(project.root) is None)
     if work_tree is None:
         return RepositoryState(project=project, work_tree=None, repository_name=name, without_source=without_source)
     tags = git.tags(work_tree.top)
+    history = git.ancestry(work_tree.top)
+    commits = {commit.id for commit in history}
     newest = newest_releases(tags, project.names)
-    behind = commits_behind(git.ancestry(work_tree.top), [tag.commit for _, tag in newest.values()])
+    newest |= newest_releases((tag for tag in tags if tag.commit in commits), project.names)
     tracked = frozenset(git.tracked(project.root))
+    lacking = lacking_commits(history, [tag.commit for _, tag in newest.values()])
+    touched = _touched(git, work_tree, lacking.values()) if image_files is not None else None
+
+    def behind(name: str, commit: str) -> int | None:
+        later = lacking.get(commit)
+        if not later or touched is None or image_files is None:
+            return None if later is None else len(later)
+        files = image_files(project, project.classifier(name), tracked)
+        return sum(files is None or _counts(touched[one], files, tracked) for one in later)
+
     return RepositoryState(
         project=project,
         work_tree=work_tree,
         newest={
-            classifier: Release(tag=release, commit=tag.commit, behind=behind.get(tag.commit))
+            classifier: Release(
+                tag=release, commit=tag.commit, behind=behind(classifier, tag.commit), annotated=tag.annotated
+            )
             for classifier, (release, tag) in newest.items()
         },
         tag_names=frozenset(tag.name for tag in tags),
+        tracked=tracked,
         without_source=without_source,
         untracked={c.name: tuple(_untracked(c, project.root, tracked)) for c in project.classifiers},
         repository_name=name,
@@ -164,53 +199,72 @@ def read_repository_state(project: Project, git: Git) -> RepositoryState:
 
 def newest_releases(tags: Iterable[GitTag], names: Iterable[str]) -> dict[str, tuple[ReleaseTag, GitTag]]:
     """
-    Find the newest release of each classifier in *names* among the annotated tags.
+    Find the release with the highest version of each classifier in *names* among *tags*.
 
-    The highest version wins; among tags with equal versions, the tag made last.
+    Among tags with equal versions, an annotated tag wins, then the tag made last.
     """
     wanted, newest = frozenset(names), dict[str, tuple[ReleaseTag, GitTag]]()
     for tag in tags:
-        if not tag.annotated or "-mlserver-" not in tag.name:
+        if "-mlserver-" not in tag.name:
             continue
         try:
             release = ReleaseTag.parse(tag.name)
         except InvalidValue:
             continue
         held = newest.get(release.classifier)
-        if release.classifier in wanted and (
-            held is None or (release.version, tag.made) >= (held[0].version, held[1].made)
-        ):
+        if release.classifier in wanted and (held is None or _rank(release, tag) >= _rank(*held)):
             newest[release.classifier] = (release, tag)
     return newest
 
 
-def commits_behind(ancestry: Iterable[Commit], commits: Iterable[str]) -> dict[str, int]:
-    """
-    Count, for each of *commits*, the commits of HEAD's history that are not among its ancestors.
+def _rank(release: ReleaseTag, tag: GitTag) -> tuple[SemVer, bool, datetime]:
+    return release.version, tag.annotated, tag.made
 
-    One walk serves all *commits*: a bit mask at each commit of the history tells which of *commits* are or descend from
-    that commit.
+
+def lacking_commits(history: Iterable[Commit], releases: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """
+    Find, for each commit in *releases*, the commits of HEAD's history that are not among its ancestors.
+
+    One walk serves all *releases*: a bit mask at each commit of the history tells which of *releases* are or descend
+    from that commit.
 
     Args:
-        ancestry: HEAD's history, children before parents.
-        commits: Full commit ids, in any order.
+        history: HEAD's history, children before parents.
+        releases: Full commit ids, in any order.
 
     Returns:
-        The count per commit; a commit outside of *ancestry* is left out.
+        The full ids per release; a release outside of *history* is left out.
     """
-    bits = {commit: 1 << place for place, commit in enumerate(dict.fromkeys(commits))}
-    carried, seen, groups = dict[str, int](), set[str](), Counter[int]()
-    for commit in ancestry:
+    bits = {commit: 1 << place for place, commit in enumerate(dict.fromkeys(releases))}
+    carried, seen, groups = dict[str, int](), set[str](), defaultdict[int, list[str]](list)
+    for commit in history:
         mask = carried.pop(commit.id, 0) | bits.get(commit.id, 0)
         seen.add(commit.id)
-        groups[mask] += 1
+        groups[mask].append(commit.id)
         for parent in commit.parents:
             carried[parent] = carried.get(parent, 0) | mask
     return {
-        commit: sum(count for mask, count in groups.items() if not mask & bit)
+        commit: tuple(one for mask, group in groups.items() if not mask & bit for one in group)
         for commit, bit in bits.items()
         if commit in seen
     }
+
+
+def _touched(git: Git, work_tree: WorkTree, lacking: Iterable[Sequence[str]]) -> Mapping[str, frozenset[str]] | None:
+    """The files that each lacking commit changed, relative to the project; None if there are too many."""
+    commits = dict.fromkeys(commit for one in lacking for commit in one)
+    if len(commits) > _MOST_COMMITS_READ:
+        return None
+    prefix = f"{work_tree.prefix}/" if work_tree.prefix else ""
+    return {
+        commit: frozenset(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
+        for commit, paths in (git.touched(work_tree.top, list(commits)) if commits else {}).items()
+    }
+
+
+def _counts(touched: frozenset[str], files: frozenset[str], tracked: frozenset[str]) -> bool:
+    """A file that is gone counts too, because an image of the former release may contain it."""
+    return any(path in files or path not in tracked for path in touched)
 
 
 def untracked_digests(seen: RepositoryState, classifiers: Iterable[str]) -> dict[str, Digest]:
@@ -227,23 +281,31 @@ def release_status(seen: RepositoryState, tool: ToolBuild) -> tuple[StatusRow, .
 def plan_tag(
     seen: RepositoryState,
     classifier: str,
-    bump: Bump,
+    bump: Bump | SemVer,
     tool: ToolBuild,
     *,
     message: str | None = None,
     recorded: Mapping[str, Digest] | None = None,
+    against_build: Iterable[str] = (),
     allow_missing_tool: bool = False,
 ) -> TagPlan | TagRefused:
     """
     Plan the next release of *classifier*, or give every reason against it.
 
     Args:
+        bump: The part of the version to raise, or the version itself.
         recorded: The digests of untracked artefacts that the user allowed to release (see :func:`untracked_digests`).
+        against_build: The reasons for which the image of the release could not be built.
     """
     held = seen.newest.get(classifier)
     previous = None if held is None else held.tag.version
-    tag = ReleaseTag(classifier, (previous or SemVer(0, 0, 0)).bumped(bump), tool.short)
-    reasons = [*_obstacles(seen, classifier, tag, recorded=recorded or {})]
+    version = bump if isinstance(bump, SemVer) else (previous or SemVer(0, 0, 0)).bumped(bump)
+    tag = ReleaseTag(classifier, version, tool.short)
+    reasons = [
+        *_not_here(seen, classifier, held, given=isinstance(bump, SemVer)),
+        *_obstacles(seen, classifier, tag, recorded=recorded or {}),
+        *against_build,
+    ]
     if tool.commit is None and not allow_missing_tool:
         reasons.append(
             "the commit of the installed tool is unknown (--allow-missing-mlserver makes a release "
@@ -254,10 +316,19 @@ def plan_tag(
     return TagPlan(
         tag=tag,
         previous=previous,
-        bump=bump,
+        bump=None if isinstance(bump, SemVer) else bump,
         commit=seen.work_tree.head,
         message=_message(seen, tag, tool, message, recorded or {}),
         top=seen.work_tree.top,
+    )
+
+
+def annotation(seen: RepositoryState, tag: ReleaseTag, message: str | None) -> str:
+    """Give the message of the annotated tag that replaces the lightweight *tag*."""
+    tree = seen.work_tree
+    return with_trailers(
+        message or f"Release {tag.classifier} {tag.version}",
+        [(REPOSITORY_NAME, seen.repository_name), (REPOSITORY_URL, None if tree is None else tree.origin)],
     )
 
 
@@ -265,7 +336,11 @@ def _row(name: str, seen: RepositoryState, tool: ToolBuild) -> StatusRow:
     release, shallow = seen.newest.get(name), seen.work_tree is not None and seen.work_tree.shallow
     state = _state(release, tool, shallow=shallow)
     again = f"mlserver tag --classifier {name} <major|minor|patch>"
-    action = {ReleaseState.READY: "-", ReleaseState.UNTOLD: "git fetch --unshallow --tags"}.get(state, again)
+    action = {
+        ReleaseState.READY: "-",
+        ReleaseState.UNTOLD: "git fetch --unshallow --tags",
+        ReleaseState.LIGHTWEIGHT: f"mlserver tag --annotate --classifier {name}",
+    }.get(state, again)
     behind = 0 if release is None else release.behind or 0
     return StatusRow(
         classifier=name,
@@ -288,6 +363,8 @@ def _state(release: Release | None, tool: ToolBuild, *, shallow: bool) -> Releas
     match release:
         case None:
             return ReleaseState.UNTOLD if shallow else ReleaseState.NO_TAGS
+        case Release(annotated=False):
+            return ReleaseState.LIGHTWEIGHT
         case Release(behind=0):
             changed = tool.commit is not None and not _same_tool(release, tool)
             return ReleaseState.TOOL_CHANGED if changed else ReleaseState.READY
@@ -326,10 +403,25 @@ def _obstacles(
         yield f"the predictor file of {predictor.module!r} is missing"
     if left := [path for path in seen.untracked.get(classifier, ()) if path not in recorded]:
         yield f"git does not track these artefacts: {_listed(left)} (--allow-untracked records their digests)"
-    if seen.work_tree is not None and seen.work_tree.shallow and classifier not in seen.newest:
-        yield "the clone is shallow and may lack earlier releases (run: git fetch --unshallow --tags)"
     if str(tag) in seen.tag_names:
         yield f"the git tag {tag} already exists"
+    else:
+        same = [name for name in sorted(seen.tag_names) if name.startswith(f"{classifier}-v{tag.version}-mlserver-")]
+        if same:
+            yield f"version {tag.version} of {classifier} is already released as {same[0]} (--version chooses another)"
+
+
+def _not_here(seen: RepositoryState, classifier: str, held: Release | None, *, given: bool) -> Iterator[str]:
+    """Yield the reason why the next version cannot be told from HEAD's history."""
+    if given or (held is not None and held.behind is not None) or seen.work_tree is None:
+        return
+    if seen.work_tree.shallow:
+        yield "the clone is shallow and may lack earlier releases (run: git fetch --unshallow --tags)"
+    elif held is not None:
+        yield (
+            f"HEAD's history has no release of {classifier}, but another branch has {held.tag} "
+            "(--version X.Y.Z chooses the version)"
+        )
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

@@ -15,7 +15,6 @@ from mendel.registry.history import (
 )
 from mendel.registry.lineage import Contributor, LineageEntry
 from mendel.registry.lookups import unknown_model
-from mendel.registry.mlmodel_file import Descriptor, read_descriptor
 from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
 from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
 from mendel.registry.registration import (
@@ -68,6 +67,7 @@ from mendel.registry.stage_plans import (
     require_transition,
 )
 from mendel.registry.stage_transitions import MIRROR_ALIAS
+from mendel.registry.version_faults import VersionFault
 from mendel.registry.version_records import (
     Approval,
     Expectations,
@@ -91,7 +91,6 @@ __all__ = [
     "Contributor",
     "Criterion",
     "CriterionReading",
-    "Descriptor",
     "Expectations",
     "Flag",
     "ForeignVersion",
@@ -129,6 +128,7 @@ __all__ = [
     "ServingWindow",
     "Snapshot",
     "StageChange",
+    "VersionFault",
     "VersionImage",
     "VersionRecord",
     "VersionStatus",
@@ -156,7 +156,6 @@ __all__ = [
     "plan_rollback",
     "plan_transition",
     "policy_window",
-    "read_descriptor",
     "remedy_of",
     "require_transition",
     "serving_window",

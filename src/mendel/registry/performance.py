@@ -22,6 +22,7 @@ from mendel.registry.serving_metrics import (
 from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
 from mendel.registry.stage_transitions import deployment_of
 from mendel.registry.transactions import RegistryTransactions
+from mendel.registry.version_faults import VersionFault, version_faults
 from mendel.values import ModelName, ServerReport, VersionRef, Window
 
 
@@ -40,6 +41,15 @@ class Performance:
     def servers(self) -> tuple[ServerState, ...]:
         """Give the newest report of every server, by server name."""
         return self._transactions.read(lambda store: store.servers())
+
+    def faults(self, ref: VersionRef) -> tuple[VersionFault, ...]:
+        """
+        Give why servers could not load *ref*, and how its answers differ from those of the fitted model.
+
+        Raises:
+            VersionNotFound: The version does not exist.
+        """
+        return self._transactions.read(lambda store: version_faults(require_version(store, ref), store.servers()))
 
     def prune_reports(self, before: datetime) -> None:
         """Delete the counters that are not needed for windows starting at or after *before*."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mendel.errors import InvalidValue
@@ -65,6 +65,12 @@ class ServerState:
     @property
     def name(self) -> str:
         return self.report.server
+
+    @property
+    def public(self) -> ServerState:
+        """The state without words of models and values of probe rows, for callers with the scope ``read``."""
+        lines = tuple(replace(line, detail=None) for line in self.report.convergence)
+        return replace(self, report=replace(self.report, convergence=lines))
 
 
 def is_newer(report: ServerReport, last: ServerReport) -> bool:

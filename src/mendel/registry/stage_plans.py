@@ -265,7 +265,7 @@ def _require_parity(record: VersionRecord) -> None:
     if record.parity is not None and not record.parity.admits(accepted):
         raise Conflict(
             f"{record.ref} cannot leave the stage development: its answers differ from the fitted model's "
-            f"({record.parity.reason}).",
+            f"({record.parity.told}).",
             remedy="Register a corrected model, or accept the difference with: "
             f"mendel parity accept {record.ref} --reason WHY",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -193,6 +193,11 @@ class VersionRecord:
     def status(self) -> VersionStatus:
         """Always ready: an unfinished registration has no version record."""
         return VersionStatus.READY
+
+    @property
+    def public(self) -> VersionRecord:
+        """The record without values of probe rows or their answers, for callers with the scope ``read``."""
+        return replace(self, parity=self.parity and self.parity.public)
 
     @property
     def model(self) -> ModelName:

@@ -8,12 +8,12 @@ from typing import Any
 
 from mendel.errors import AlreadyExists, Conflict, InvalidInput, MendelError
 from mendel.registry.lookups import require_version
-from mendel.registry.mlmodel_file import Descriptor
 from mendel.registry.ports import Publication, Published, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registration
 from mendel.registry.version_records import VersionRecord
 from mendel.values import Digest, Stage, VersionRef, from_json, read_json, to_json
 from mendel.values.directory_trees import file_digest, tree_digest
+from mendel.values.mlmodel_file import Mlmodel
 from mendel.values.parity import PARITY_FILE, ParityReport
 
 DATA_DIRECTORY = "data"
@@ -25,19 +25,19 @@ _COMPARED = (
 """Beside the files, what two registrations with one idempotency key must have alike."""
 
 
-def require_flavor(descriptor: Descriptor, flavor: str) -> Descriptor:
+def require_flavor(mlmodel: Mlmodel, flavor: str) -> Mlmodel:
     """
-    Check that *descriptor* contains *flavor*, and return it.
+    Check that *mlmodel* contains *flavor*, and return it.
 
     Raises:
         InvalidInput: The ``MLmodel`` file has no such flavour.
     """
-    if flavor not in descriptor.flavors:
+    if flavor not in mlmodel.flavors:
         raise InvalidInput(
             f"The artefact has no flavour {flavor!r}.",
-            remedy=f"Choose a flavour from the artefact's MLmodel file: {', '.join(descriptor.flavors)}.",
+            remedy=f"Choose a flavour from the artefact's MLmodel file: {', '.join(mlmodel.names)}.",
         )
-    return descriptor
+    return mlmodel
 
 
 def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
@@ -88,7 +88,7 @@ def require_parity_of_candidate(stage: Stage, parity: ParityReport | None) -> No
     """
     if stage is not Stage.DEVELOPMENT and parity is not None and not parity.admits(None):
         raise Conflict(
-            f"The version cannot start in {stage}: its answers differ from the fitted model's ({parity.reason}).",
+            f"The version cannot start in {stage}: its answers differ from the fitted model's ({parity.told}).",
             remedy="Register the version in development, or correct the model.",
         )
 
@@ -177,7 +177,7 @@ def publication_of(request: Registration, pending: PendingRegistration) -> Publi
 def version_record(
     request: Registration,
     pending: PendingRegistration,
-    descriptor: Descriptor,
+    mlmodel: Mlmodel,
     published: Published,
     *,
     reference_digest: Digest | None,
@@ -191,10 +191,10 @@ def version_record(
         run_id=published.run_id,
         stage=request.stage,
         flavor=request.flavor,
-        flavors=descriptor.flavors,
-        libraries=descriptor.libraries,
+        flavors=mlmodel.names,
+        libraries=mlmodel.libraries,
         task=request.task,
-        signature=request.signature or descriptor.signature,
+        signature=request.signature or mlmodel.signature,
         artifact_digest=pending.artifact_digest,
         data_digest=pending.data_digest,
         reference_digest=reference_digest,

@@ -11,7 +11,6 @@ from mendel.durable import Clock, Transaction
 from mendel.errors import ArtifactNotFound, Conflict, VersionNotFound
 from mendel.registry.lineage import Contributor, LineageEntry, contributors_of, lineage_of
 from mendel.registry.lookups import require_model, require_version
-from mendel.registry.mlmodel_file import read_descriptor
 from mendel.registry.ports import ArtifactStore, ForeignVersion, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registered, Registration, require_same_release
 from mendel.registry.transactions import ModelLocks, RegistryTransactions
@@ -31,6 +30,7 @@ from mendel.registry.version_registration import (
 )
 from mendel.values import Digest, ModelName, VersionRef, VersionUuid
 from mendel.values.directory_trees import tree_digest
+from mendel.values.mlmodel_file import read_mlmodel_file
 
 _ABANDONED = timedelta(hours=1)
 
@@ -66,7 +66,7 @@ class Versions:
             AlreadyExists: The idempotency key was used for other content.
             StoreUnavailable: The artefact store does not answer.
         """
-        descriptor = require_flavor(read_descriptor(tree), request.flavor)
+        mlmodel = require_flavor(read_mlmodel_file(tree), request.flavor)
         parity = parity_of(tree)
         require_parity_of_candidate(request.stage, parity)
         pending = PendingRegistration(
@@ -84,7 +84,7 @@ class Versions:
         record = version_record(
             request,
             pending,
-            descriptor,
+            mlmodel,
             published,
             reference_digest=reference_digest_of(tree),
             parity=parity,

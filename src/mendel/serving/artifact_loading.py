@@ -44,7 +44,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
         ModelNotLoadable: As for :func:`load_predictor`.
     """
     flavour = flavour_of(mlmodel)
-    differing = differing_libraries(flavour.describe(mlmodel).versions)
+    differing = differing_libraries(mlmodel.libraries)
     try:
         with packed_code_opened(directory, mlmodel):
             predictor = flavour.load(directory, mlmodel, project)
@@ -53,6 +53,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
             raise
         raise ModelNotLoadable(
             error.message,
+            detail=error.detail,
             remedy=f"Install the package versions that wrote the artefact: {', '.join(map(str, differing))}.",
         ) from error
     predictor.descriptor = replace(predictor.descriptor, other_libraries=differing)
@@ -60,7 +61,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
 
 
 def _contract(directory: Path, mlmodel: Mlmodel, predictor: Predictor) -> InputContract | None:
-    """Give the artefact's contract; for an older artefact that of its signature, in the order of the fitted model."""
+    """Give the artefact's input contract; an older artefact's contract is made from its signature and model names."""
     contract = read_contract(directory)
     if contract is not None or mlmodel.signature is None or not mlmodel.signature.inputs:
         return contract

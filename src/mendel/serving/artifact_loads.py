@@ -1,4 +1,4 @@
-"""Loads of artefacts in threads, bounded in time and memory."""
+"""Load artefacts in threads, with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final
 from mendel.errors import MendelError, ModelNotLoadable, NotReady, NotSwappable
 from mendel.serving.entities import LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedArtifact, footprint, load_artifact
+from mendel.serving.model_faults import not_loadable
 from mendel.serving.process_memory import resident_bytes
 from mendel.values import Digest, ModelName, ServedVersion
 
@@ -24,7 +25,7 @@ _TICK_S: Final = 0.5
 @dataclass(slots=True, eq=False)
 class _Load:
     """
-    A load under way, or one whose result nobody has taken yet.
+    A load that runs, or that has ended and whose result was not fetched yet.
 
     ``spent`` counts the seconds in which the process waited for the load since the last timeout.
     """
@@ -37,15 +38,15 @@ class ArtifactLoads:
     """
     The loads of one process.
 
-    Loads run one after the other, so that many models at once leave the processor to requests. A load that takes longer
-    than 2 s goes on beside the following ones: a slow model keeps no other model waiting.
+    Loads run one after the other, so that requests get processor time while many models load. When a load has taken
+    2 s, the next load starts beside it, so that a slow model does not delay other models.
 
-    A thread cannot be stopped. A load beyond ``policy.load_timeout`` has failed, and its thread runs on; a later
-    attempt to load the same artefact starts no second thread and waits as long again for the result of the first. Time
-    in which the process was suspended does not count.
+    A load that takes longer than ``policy.load_timeout`` counts as failed. Its thread cannot be stopped and continues;
+    a later attempt to load the same artefact starts no second thread, and waits for the first thread until the timeout
+    has passed again. Time in which the process was suspended does not count.
 
     Args:
-        used_bytes: The footprint of all loaded versions, by which the memory budget goes; called in threads.
+        used_bytes: Gives the size of all loaded versions, which counts against the memory budget; called in threads.
     """
 
     def __init__(self, context: KernelContext, *, used_bytes: Callable[[], int]) -> None:
@@ -66,7 +67,7 @@ class ArtifactLoads:
 
     async def load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
         """
-        Load the artefact of *served*; a cancelled call can be repeated and takes up the same load.
+        Load the artefact of *served*; if the call is cancelled, the load continues, and the next call gets its result.
 
         Raises:
             ModelNotLoadable: The load takes longer than ``policy.load_timeout``, the artefact cannot be loaded, or the
@@ -112,12 +113,12 @@ class ArtifactLoads:
         return load.result.done()
 
     def abandon(self, model: ModelName, *, keep: Collection[tuple[int, Digest]] = ()) -> None:
-        """Give up the loads of *model*, except those of the versions *keep* (number, artefact digest)."""
+        """Discard the results of the loads of *model*, except of the versions *keep* (number, artefact digest)."""
         for key in [key for key in self._loads if key.model == model and (key.version, key.digest) not in keep]:
             self._loads.pop(key).result.add_done_callback(_discard)
 
     def _begin(self, key: LoadKey, served: ServedVersion, fetch: Fetch) -> _Load:
-        """Start the thread. The turn, which the caller took, ends with the load or, except for a trial, after 2 s."""
+        """Start the thread of a load; the next load may start when this one ends or, except for a trial, after 2 s."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[LoadedArtifact] = loop.create_future()
         turn = _Once(self._turn.release)
@@ -144,7 +145,7 @@ class ArtifactLoads:
             except MendelError as failed:
                 error = failed
             except BaseException as failed:  # noqa: BLE001 - whatever the model's code raises is the model's fault
-                error = ModelNotLoadable(f"Loading the model raised {type(failed).__name__}: {failed}")
+                error = not_loadable("Loading the model", failed)
                 error.__cause__ = failed
             try:
                 loop.call_soon_threadsafe(finish, artifact, error)
@@ -178,7 +179,7 @@ class ArtifactLoads:
 
 
 class _Once:
-    """Calls *act* at the first call of two."""
+    """Calls *act* at the first call, and does nothing at later calls."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act: Callable[[], None] | None = act

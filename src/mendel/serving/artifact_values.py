@@ -1,4 +1,4 @@
-"""Values that stand as JSON beside the model in an artefact: contract, probe rows, parity."""
+"""Write and read the JSON files beside the model in an artefact: input contract, probe rows and parity report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_value(directory: Path, name: str, kind: type[T]) -> T | None:
     Read the file *name* of the artefact in *directory*; None if the artefact has no such file.
 
     Raises:
-        ModelNotLoadable: The file does not hold a *kind*.
+        ModelNotLoadable: The file does not contain a value of the type *kind*.
     """
     path = directory / name
     if not path.is_file():
@@ -31,4 +31,4 @@ def read_value(directory: Path, name: str, kind: type[T]) -> T | None:
     try:
         return from_json(path.read_bytes(), kind)
     except MendelError as error:
-        raise ModelNotLoadable(f"{name} of the artefact cannot be read: {error}") from error
+        raise ModelNotLoadable(f"{name} of the artefact cannot be read.", detail=str(error)) from error

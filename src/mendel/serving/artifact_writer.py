@@ -1,4 +1,4 @@
-"""Write an artefact's directory as MLflow would, and prove that it answers like the fitted model."""
+"""Write an artefact in MLflow's format, and check that the artefact gives the same answers as the fitted model."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def write_artifact(
     """
     Write the artefact of *model*, which a flavour of the table must recognise.
 
-    Where rows are given, the written artefact is loaded, and its answers to the probe rows are compared with those
-    of *model* itself; the result is written beside them.
+    If rows are given, the written artefact is loaded, its answers to the probe rows are compared with the answers of
+    *model*, and the parity report is written into the artefact.
 
     Args:
         model: A fitted estimator, or a :class:`~mendel.serving.flavours.project_classifier.TrainedClassifier`, whose
@@ -62,8 +62,8 @@ def write_artifact(
         signature: None infers the signature from *training*, or from *input_example* without *training*.
         input_example: Rows that a server predicts once when it loads the model; at most 5 are kept. None takes the
             first rows of *training*.
-        training: The features of the training rows, without the target, in the caller's own container. The drift
-            reference is computed from them and from the model's predictions for them. None writes no reference.
+        training: The features of the training rows, without the target, as the caller gave them. The drift reference
+            is computed from these rows and the model's predictions. None writes no reference.
         project: The project of the classifier; None for an estimator.
         code_paths: Files and directories with the model's own modules, packed as ``code/``.
         flavor: The flavour that writes the model; None takes the one that recognises the model's type.
@@ -113,7 +113,7 @@ def _prove(  # noqa: PLR0917 - what is written, where, and what proves it
     rows: Any,
     project: Project | None,
 ) -> tuple[Predictor, Probe]:
-    """Write contract, probe and parity; gives the predictor as servers load it."""
+    """Write the input contract, the probe rows and the parity report; returns the predictor as servers load it."""
     if isinstance(model, TrainedClassifier):
         predictor = _loaded(directory, mlmodel, contract, project)
         probe = _probe_of_project(predictor, contract, rows)
@@ -127,7 +127,7 @@ def _prove(  # noqa: PLR0917 - what is written, where, and what proves it
 
 
 def _fastest(model: Any, directory: Path, mlmodel: Mlmodel, contract: InputContract, probe: Probe) -> Predictor:
-    """Prefer an array to a frame, which costs time per request, where the model's answers are proven to be the same."""
+    """Pass arrays instead of data frames, which is faster, if the model gives the same answers to the probe rows."""
     if contract.container is Container.FRAME and contract.numeric and answers_arrays_alike(model):
         by_place = replace(contract, container=Container.ARRAY)
         predictor = _loaded(directory, mlmodel, by_place)
@@ -143,7 +143,7 @@ def _loaded(directory: Path, mlmodel: Mlmodel, contract: InputContract, project:
 
 
 def _probe_of_project(predictor: Predictor, contract: InputContract, rows: Any) -> Probe:
-    """Let the predictor class of the release answer the rows as they are, before they meet the codec."""
+    """Get the expected answers from the release's predictor class, which receives the rows without conversion."""
     if predictor.descriptor.response != ResponseFormat():
         return Probe(unmeasured="the project lets its predictor answer in its own format (api.response_format)")
     container = Container.FRAME if predictor.descriptor.dataframe else Container.ARRAY
@@ -154,7 +154,7 @@ def _probe_of_project(predictor: Predictor, contract: InputContract, rows: Any) 
 
 
 def check_predictor(predictor: Predictor, probe: Probe | None) -> ParityReport:
-    """Compare the answers of *predictor*, in this process and through its codec, with the answers in *probe*."""
+    """Send the probe rows as requests to *predictor*, and compare its answers with the expected answers in *probe*."""
     codec = InputCodec(predictor.descriptor.contract, order=predictor.descriptor.order, max_rows=MOST_ROWS * 2)
     return check_parity(probe, codec, predictor.predict, steady=time.perf_counter)
 
@@ -166,7 +166,7 @@ def _write_golden(directory: Path, contract: InputContract, example: OwnRows) ->
     except InvalidInput as error:
         raise InvalidInput(
             f"The input example does not have the types of the training data: {error.message}",
-            remedy="Give rows as the model was fitted on them, or leave input_example out.",
+            remedy="Give an input example with the types of the training data, or leave input_example out.",
         ) from error
     (directory / INPUT_EXAMPLE).write_bytes(to_json({"columns": list(contract.names), "data": rows}))
 
@@ -184,7 +184,7 @@ def _write_reference(directory: Path, features: Table, predictor: Predictor) -> 
 
 
 def outputs_of(predictor: Predictor, frame: Frame) -> dict[str, np.ndarray[Any, Any]]:
-    """The columns that the prediction log has of an answer: ``prediction`` and, where there are, ``proba.<class>``."""
+    """Give the answers as columns of the prediction log: ``prediction`` and, with probabilities, ``proba.<class>``."""
     answered = predictor.predict(frame)
     columns = {"prediction": prediction_column(answered.predictions)}
     if answered.matrix is not None:

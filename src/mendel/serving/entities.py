@@ -176,11 +176,10 @@ class Check:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
     """
-    Whether requests are welcome, and which checks say no.
+    Whether the server is ready for requests, with the checks that failed.
 
-    A server is ready from the moment on in which each deployed model had either served or failed to load here. Each
-    model then answers for itself: a model whose check fails degrades the server and does not make the server unready.
-    Convergence on the desired state is reported apart.
+    A server becomes ready when each deployed model has been loaded or has failed to load. After that, a model whose
+    check fails makes the server degraded, but not unready. The convergence on the desired state is reported separately.
     """
 
     state: str
@@ -188,7 +187,7 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether the server has started and does not drain."""
+        """Whether the server has started and is not stopping."""
         return self.state in {"ready", "degraded"}
 
 
@@ -219,8 +218,8 @@ class ModelStatus:
     One deployed model on this kernel.
 
     Attributes:
-        ready: Every version on a route is loaded and lives, and the server has started.
-        unloaded: A caller of a door unloaded the model.
+        ready: Every version that receives traffic is loaded and runs, and the server has started.
+        unloaded: The model was unloaded at the request of a client.
         generation_desired: None while this process waits for the model's artefact.
         failed_version: The version that could not be loaded.
         error: Why a version could not be loaded, or why the model does not serve.

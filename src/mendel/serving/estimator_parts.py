@@ -1,4 +1,4 @@
-"""What a fitted estimator tells about its input: column names, and whether an array is as good as a frame."""
+"""Find the column names of a fitted estimator, and whether it accepts an array instead of a data frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def fitted_names(model: Any, given: Sequence[str] = ()) -> tuple[str, ...] | Non
     Give the names of the columns that *model* was fitted on; None for a model that was fitted on an array.
 
     Args:
-        given: The names of the columns of a frame that comes with the model. LightGBM, XGBoost and CatBoost name the
-            columns of an array themselves: such names count only if the frame has the same names. LightGBM also writes
-            a space in a name as an underscore.
+        given: The column names of the data frame that the caller gave with the model. LightGBM, XGBoost and CatBoost
+            invent names for the columns of an array: invented names count only if the data frame has the same names.
+            LightGBM also replaces spaces in names by underscores.
     """
     library = type(model).__module__.partition(".")[0]
     for attribute in ("feature_names_in_", "feature_names_"):
@@ -39,10 +39,10 @@ def fitted_names(model: Any, given: Sequence[str] = ()) -> tuple[str, ...] | Non
 
 def answers_arrays_alike(model: Any) -> bool:
     """
-    Tell whether *model* converts a frame of numbers to an array itself, before anything else.
+    Tell whether *model* first converts a numeric data frame to an array, so that it may receive the array directly.
 
-    True for scikit-learn's own estimators, except where a part selects columns by name, calls a function of the user,
-    or is configured to pass frames on.
+    True for scikit-learn's own estimators, unless a part of *model* selects columns by name, calls a function of the
+    user, or is configured to output data frames.
     """
     return all(
         type(part).__module__.partition(".")[0] == "sklearn"
@@ -75,7 +75,7 @@ def estimator_parts(model: Any) -> list[Any]:
 
 
 def _generated(library: str, names: Sequence[str]) -> bool:
-    """Tell whether *library* made the names because the model was fitted on an array."""
+    """Tell whether *library* invented the column names because the model was fitted on an array."""
     return library in _NAME_ARRAYS and any(
         all(name == made.format(place) for place, name in enumerate(names)) for made in _GENERATED_NAMES
     )

@@ -48,10 +48,10 @@ class InputCodec:
     Without a contract the columns are those of the request, and only their consistency is checked.
 
     Args:
-        order: The order of the columns where there is no contract (``api.feature_order``).
-        max_rows: The most rows of one request.
-        forms: The forms of rows that are accepted where neither a contract nor *order* names the features: a model
-            that takes an array cannot use an object of features, and a model that takes names cannot use a list.
+        order: The order of the columns for a version without a contract (``api.feature_order``).
+        max_rows: The largest number of rows in one request.
+        forms: The accepted forms of rows if neither a contract nor *order* names the features: a model that takes an
+            array cannot use objects of features, and a model that takes names cannot use lists of values.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class InputCodec:
 
 
 def _sent_as(given: Input) -> str | None:
-    """Give the coarsest precision of the tensors of a request; None where all of them are exact."""
+    """Give the lowest precision among the tensors of a request; None if no tensor has half or single precision."""
     if not isinstance(given, Tensors):
         return None
     found = {_PRECISION[tensor.datatype] for tensor in given.tensors if tensor.datatype in _PRECISION}
@@ -118,7 +118,7 @@ def _sent_as(given: Input) -> str | None:
 
 
 def frame_of(table: Table, contract: InputContract | None) -> Frame:
-    """Give the rows of *table* as the inference path hands them to a predictor, checked like those of a request."""
+    """Check and convert the rows of *table* like the rows of a request; gives the batch for a predictor."""
     names = table.names if contract is None or not contract.columns else contract.names
     columns = [[None if value != value else value for value in table[name].tolist()] for name in names]  # noqa: PLR0124 - NaN is null
     codec = InputCodec(contract, order=names, max_rows=max(len(table), 1))
@@ -126,7 +126,7 @@ def frame_of(table: Table, contract: InputContract | None) -> Frame:
 
 
 class _Columns:
-    """The columns of a contract, with what decoding a row needs made ready once."""
+    """The columns of a contract, with decoders that are prepared once for all rows."""
 
     def __init__(self, contract: InputContract) -> None:
         self.specs = contract.columns
@@ -226,7 +226,7 @@ class _Columns:
 
 
 def _without_nan(rows: list[Any]) -> list[Any]:
-    """Give the rows of a tensor with null in the place of NaN."""
+    """Give the rows of a tensor with NaN replaced by null."""
     return [
         [None if value != value else value for value in row] if isinstance(row, list) else row  # noqa: PLR0124 - NaN
         for row in rows

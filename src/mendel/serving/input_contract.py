@@ -72,16 +72,16 @@ _CONTENTS: Final = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContractColumn:
     """
-    One feature as the model was fitted on it.
+    One column that the model was fitted on.
 
     Attributes:
-        dtype: As pandas writes it: ``float64``, ``int64``, ``Int64``, ``category``, ``datetime64[ns, UTC]``,
-            ``object``.
-        nullable: The training rows hold a null, so requests may, too.
-        missing: How an ``object`` column writes a null: ``None``, ``nan`` or ``NA``.
-        categories: Of a ``category`` column, in order; None for any other dtype.
+        dtype: The type of the column, as pandas writes it: ``float64``, ``int64``, ``Int64``, ``category``,
+            ``datetime64[ns, UTC]``, ``object``.
+        nullable: True if the training rows contain a null; requests may then contain nulls, too.
+        missing: The null of an ``object`` column: ``None``, ``nan`` or ``NA``.
+        categories: The categories of a ``category`` column, in order; None for any other dtype.
         categories_dtype: The dtype of the categories.
-        ordered: The categories have an order.
+        ordered: True if the categories are ordered, as in pandas.
     """
 
     name: str
@@ -105,7 +105,7 @@ class ContractColumn:
 
     @property
     def held_as(self) -> str:
-        """The numpy type in which a batch holds the column; see :class:`~mendel.serving.row_batches.Shape`."""
+        """The numpy type with which a batch stores the column; see :class:`~mendel.serving.row_batches.Shape`."""
         if self.dtype in _WHOLE_DTYPES:
             return np.dtype(self.dtype).str.lstrip("<|")
         if self.dtype == "float32":
@@ -135,11 +135,12 @@ class ContractColumn:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputContract:
     """
-    What a model's ``predict`` receives.
+    The form of the rows that a model's ``predict`` receives.
 
     Attributes:
-        columns: In the order in which the model was fitted.
-        array_dtype: The numpy type of the array; None for a frame, and for an array that takes its columns' type.
+        columns: The columns, in the order in which the model was fitted.
+        array_dtype: The numpy type of the array; None for a data frame, and for an array whose type follows from its
+            columns.
     """
 
     container: Container
@@ -152,7 +153,7 @@ class InputContract:
 
     @property
     def shape(self) -> Shape:
-        """How a batch holds the columns."""
+        """The names and numpy types with which a batch stores the columns."""
         return Shape(self.names, tuple(column.held_as for column in self.columns))
 
     @property
@@ -162,9 +163,9 @@ class InputContract:
 
     def announced(self, given: Signature | None) -> Signature:
         """
-        Give the signature that callers see: *given*, with its columns in the order of the contract.
+        Give the signature that clients see: *given*, with its columns in the order of the contract.
 
-        A list of values in a request is read in that order.
+        Clients that send lists of values must use this order.
         """
         if given is None or not given.inputs:
             return given or Signature.of_columns(tuple(column.spec for column in self.columns))
@@ -180,7 +181,7 @@ class InputContract:
 
     @classmethod
     def of_signature(cls, signature: Signature, container: Container = Container.ARRAY) -> InputContract:
-        """Give the contract of a version that has a signature only; a nullable whole number is a float there."""
+        """Make the contract of a version that has only a signature; a nullable column of whole numbers is a float."""
         numeric = all(spec.type.numeric or spec.type is ColumnType.BOOLEAN for spec in signature.inputs)
         nullable = any(spec.type is ColumnType.BOOLEAN and not spec.required for spec in signature.inputs)
         return cls(
@@ -221,7 +222,7 @@ def _column_of_spec(spec: ColumnSpec) -> ContractColumn:
 
 
 def nullable_column(column: ContractColumn) -> ContractColumn:
-    """Give *column* so that it takes nulls: with the dtype that pandas gives such a column when it holds a null."""
+    """Make *column* nullable, with the dtype that pandas gives to such a column if it contains a null."""
     if column.nullable:
         return column
     dtype = column.dtype
@@ -252,13 +253,13 @@ def require_pandas() -> Any:
     Import pandas.
 
     Raises:
-        ModelNotLoadable: It is not installed.
+        ModelNotLoadable: pandas is not installed.
     """
     try:
         import pandas as pd  # noqa: PLC0415 - only for models that were fitted on a frame
     except ImportError as error:
         raise ModelNotLoadable(
-            "The model was fitted on a pandas frame, and pandas is not installed here.",
+            "The model was fitted on a pandas data frame, but pandas is not installed here.",
             remedy="Install pandas in the environment of this server.",
         ) from error
     return pd
@@ -300,7 +301,7 @@ def _with_missing(column: ContractColumn, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _as_objects(values: NDArray[Any]) -> NDArray[Any]:
-    """Give Python objects; of times in nanoseconds those of pandas, because numpy gives whole numbers."""
+    """Convert to Python objects; times in nanoseconds to pandas objects, because numpy would give whole numbers."""
     if values.dtype == NANOS:
         objects: NDArray[Any] = require_pandas().DatetimeIndex(values).to_numpy(dtype=object)
         return objects

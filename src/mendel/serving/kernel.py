@@ -181,12 +181,12 @@ class Kernel:
 
     @property
     def convergence(self) -> tuple[ModelConvergence, ...]:
-        """How far each deployed model has converged now."""
+        """Give the current state of each deployed model: versions desired, versions served, and load errors."""
         return tuple(self._deployments.convergence.values())
 
     @property
     def revision(self) -> int | None:
-        """The revision of the desired state that every model has tried to reach last; None before the first."""
+        """The revision of the desired state that was last applied to every model; None before the first."""
         return self._deployments.revision
 
     async def load(self, model: ModelName) -> ModelConvergence:
@@ -203,7 +203,7 @@ class Kernel:
         Unload *model* in this process when its requests in flight have ended; :meth:`load` loads the model again.
 
         Returns:
-            By how many bytes the resident memory of the process shrank; None where the system does not tell.
+            The decrease of the process's resident memory in bytes; None if the system does not report it.
 
         Raises:
             ModelNotFound: No such model is deployed.
@@ -329,22 +329,22 @@ class Kernel:
 
         Raises:
             Forbidden: ``serving.repository_control`` is ``off``.
-            Unsupported: This kernel belongs to no server whose processes could converge.
+            Unsupported: This kernel does not belong to a server, so it cannot load or unload models.
         """
         if self.policy.repository_control == "off":
             raise Forbidden(
                 "This server refuses to load or unload models on request: serving.repository_control is 'off'.",
-                remedy="Set it to explicit, or promote, deploy or roll back a version: servers load what is deployed.",
+                remedy="Set it to explicit, or deploy the model with 'mendel promote'.",
             )
         if self.repository is None:
-            raise Unsupported("This kernel loads and unloads nothing on request.")
+            raise Unsupported("This server cannot load or unload models on request.")
         return self.repository
 
     def memory_bytes(self, model: str, version: int | None = None) -> int:
         """
-        By how much resident memory grew while the loaded versions of *model*, or this one, were loaded.
+        Give the growth of resident memory while the versions of *model*, or only *version*, were loaded.
 
-        The sum over all processes that share the counters; 0 also where the system does not tell.
+        The result is the sum over all processes that share the counters; 0 if the system does not report memory.
         """
         wanted = {"model": str(model)} if version is None else {"model": str(model), "version": str(version)}
         totals = self.counters.totals().items()

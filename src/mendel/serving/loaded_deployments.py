@@ -61,18 +61,22 @@ class _Failures:
 
     version: int | None = None
     error: str | None = None
+    detail: str | None = None
+    difference_id: str = ""
     at_fault: bool = False
     vital: bool = False
 
     def note(self, version: int, error: MendelError, *, vital: bool) -> None:
         if self.version is None or (vital and not self.vital):
             self.version, self.error, self.vital = version, str(error), vital
+            self.detail = getattr(error, "detail", "") or None
+            self.difference_id = getattr(error, "difference_id", "")
             self.at_fault = is_at_fault(error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """The state that was desired last, and how its artefacts are fetched."""
+    """The newest desired state, with the function that fetches its artefacts."""
 
     fetch: Fetch
     models: Mapping[ModelName, DesiredModel]
@@ -80,7 +84,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Aim:
-    """The task in which one model converges on *desired*, or frees its memory where it is *unloaded* by request."""
+    """The task that loads the versions of *desired* for one model, or unloads a model that a client unloaded."""
 
     desired: DesiredModel
     unloaded: bool
@@ -91,10 +95,10 @@ class LoadedDeployments:
     """
     The loaded versions of one process.
 
-    Each model converges in a task of its own: a model that loads slowly, or for which a newer deployment comes while it
-    loads, keeps no other model waiting.
+    Each model converges in a separate task, so that a slow load, or a newer deployment during a load, does not delay
+    other models.
 
-    ``table`` is one reference: whoever took it sees one state, before a swap or after.
+    ``table`` is replaced as a whole: code that holds a reference sees one consistent state.
     """
 
     def __init__(self, context: KernelContext) -> None:
@@ -115,11 +119,11 @@ class LoadedDeployments:
 
     def expect(self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = ()) -> None:
         """
-        Know all deployed models before they can be applied.
+        Declare all deployed models before :meth:`apply` loads them.
 
         Args:
-            models: Every deployed model; with the reason where its artefact cannot be fetched.
-            unloaded: Those that are not to be loaded, because a caller of a door unloaded them.
+            models: Every deployed model, with the error if its artefact could not be fetched, else None.
+            unloaded: The models that must not be loaded, because a client unloaded them.
         """
         self._expected = dict(models)
         self._unloaded = frozenset(unloaded)
@@ -129,16 +133,16 @@ class LoadedDeployments:
         self._loads.restrict(trials=trials, refused=refused)
 
     def models(self) -> frozenset[ModelName] | None:
-        """Every deployed model, loaded or not; None while nobody has said which are deployed."""
+        """Give every deployed model, loaded or not; None before the desired state has arrived."""
         if self._expected is None and self._wanted is None:
             return None
         return frozenset(self._expected or ()) | frozenset(() if self._wanted is None else self._wanted.models)
 
     def starting(self) -> str | None:
         """
-        Why this process has not started to serve; None from the moment on in which it had.
+        Explain why this process has not started to serve; None once it has started.
 
-        It has once each deployed model either serves or has failed to load here, or is not to be loaded.
+        It has started when each deployed model is loaded, has failed to load, or was unloaded by a client.
         """
         if self._started:
             return None
@@ -153,7 +157,7 @@ class LoadedDeployments:
         return None
 
     def why_not_serving(self, model: str) -> str | None:
-        """Why the deployed *model* does not serve here: it failed to load, or died; None while it serves or loads."""
+        """Explain why the deployed *model* failed to load or stopped; None while it serves or loads."""
         hosted = self.table.get(model)
         if hosted is not None:
             return hosted.died
@@ -174,7 +178,7 @@ class LoadedDeployments:
         """
         Converge on *state*; models that it no longer names are drained and closed.
 
-        A call during another one takes its place at once; both return when every model has converged on the newest.
+        A newer call replaces a running call at once; both calls return when every model has reached the newest state.
         """
         models = {desired.deployment.model: desired for desired in state.models}
         wanted = self._wanted = _Wanted(fetch=fetch, models=models)
@@ -195,9 +199,9 @@ class LoadedDeployments:
 
     async def unload(self, model: ModelName) -> int | None:
         """
-        Give the memory of *model* back; what is desired of it stays, and :meth:`load` brings it again.
+        Unload *model* without changing its desired state; :meth:`load` loads it again.
 
-        Gives by how many bytes the resident memory of the process shrank; None where that cannot be measured.
+        Returns the decrease of the process's resident memory in bytes; None if it cannot be measured.
         """
         desired, fetch = self._desired(model)
         self._unloaded |= {model}
@@ -206,7 +210,7 @@ class LoadedDeployments:
         return self._freed.get(model)
 
     async def load(self, model: ModelName) -> ModelConvergence:
-        """Bring back what is desired of *model*; raises nothing for a version that fails, which convergence reports."""
+        """Load the deployed versions of *model* again; the result reports a version that failed."""
         desired, fetch = self._desired(model)
         self._unloaded -= {model}
         self._aim(desired, fetch)
@@ -214,7 +218,7 @@ class LoadedDeployments:
         return self.convergence[model]
 
     async def close(self) -> None:
-        """Retire everything and wait for it."""
+        """Unload all versions, and wait until their requests in flight have ended."""
         for name, aim in self._aims.items():
             aim.task.cancel()
             self._loads.abandon(name)
@@ -233,7 +237,7 @@ class LoadedDeployments:
         return self._wanted.models[model], self._wanted.fetch
 
     def _aim(self, desired: DesiredModel, fetch: Fetch) -> None:
-        """Let the model converge on *desired*; a task that aims at something else ends."""
+        """Start the task that loads *desired*; a running task for an older desired state ends."""
         model = desired.deployment.model
         unloaded = model in self._unloaded
         old = self._aims.get(model)
@@ -247,7 +251,7 @@ class LoadedDeployments:
         self._aims[model] = _Aim(desired=desired, unloaded=unloaded, task=task)
 
     async def _reached(self, model: ModelName | None = None) -> None:
-        """Wait until *model*, or every model, has reached its newest aim."""
+        """Wait until *model*, or every model, has reached its newest desired state."""
 
         def aims() -> tuple[asyncio.Task[None], ...]:
             return tuple(aim.task for name, aim in self._aims.items() if model in {None, name})
@@ -340,7 +344,7 @@ class LoadedDeployments:
 
 
 def _added(versions: Mapping[int, LoadedVersion], to: LoadedDeployment | None) -> tuple[LoadedVersion, ...]:
-    """Those of *versions* that the deployment *to* does not hold."""
+    """Give the *versions* that the deployment *to* does not contain."""
     held = set() if to is None else set(map(id, to.versions.values()))
     return tuple(version for version in versions.values() if id(version) not in held)
 
@@ -378,7 +382,7 @@ def is_at_fault(error: MendelError) -> bool:
 
 
 def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConvergence:
-    """The convergence of a model at the moment in which *deployment* came; a failure belongs to its own generation."""
+    """Give the state of a model when *deployment* arrives; a load failure of an earlier generation is dropped."""
     if old is None:
         return ModelConvergence(
             model=deployment.model,
@@ -389,7 +393,13 @@ def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConv
     if old.generation_desired == deployment.generation:
         return old
     return replace(
-        old, generation_desired=deployment.generation, failed_version=None, error=None, version_at_fault=False
+        old,
+        generation_desired=deployment.generation,
+        failed_version=None,
+        error=None,
+        detail=None,
+        difference_id="",
+        version_at_fault=False,
     )
 
 
@@ -402,5 +412,7 @@ def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _
         version_serving=hosted.deployment.production if serving and hosted is not None else None,
         failed_version=failures.version,
         error=failures.error,
+        detail=failures.detail,
+        difference_id=failures.difference_id,
         version_at_fault=failures.at_fault,
     )

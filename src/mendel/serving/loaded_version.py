@@ -25,6 +25,7 @@ from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.input_contract import InputContract
 from mendel.serving.meters import VersionMeter
 from mendel.serving.mlmodel import INPUT_EXAMPLE
+from mendel.serving.model_faults import not_loadable
 from mendel.serving.parity import check_parity
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import Backend, BreakerView, CounterSlots, LoadBackend, PredictionSink
@@ -69,8 +70,8 @@ class LoadedArtifact:
     Attributes:
         reference: None when the artefact has no drift reference.
         footprint_bytes: The size of the artefact's files.
-        memory_bytes: By how much the resident memory of the process grew while the artefact was loaded; None where the
-            system does not tell. What requests took meanwhile is part of it.
+        memory_bytes: The growth of the process's resident memory during the load, including memory that requests took
+            meanwhile; None if the system does not report memory.
         answered: The answer to the input example; None without one.
     """
 
@@ -102,7 +103,7 @@ def load_artifact(directory: Path, served: ServedVersion, context: KernelContext
             return backend.predict(frame, math.inf)
 
         answered = predict_example(directory, codec, predict)
-        _require_parity(directory, codec, predict, steady=context.steady, accepted=served.accepted_difference)
+        _require_parity(directory, codec, predict, steady=context.steady, served=served)
         path = directory / REFERENCE
         reference = Reference.from_json(path.read_bytes()) if path.is_file() else None
         backend.checked()
@@ -159,10 +160,15 @@ def predict_example(directory: Path, codec: InputCodec, predict: Callable[[Frame
         rows = document["data"] if "data" in document else document["inputs"]
         columns = tuple(document["columns"]) if "columns" in document else None
         return predict(assemble([codec.decode(Matrix(rows=rows, columns=columns))]))
-    except (ModelError, InvalidInput) as error:
-        raise ModelNotLoadable(f"The model cannot predict its input example ({INPUT_EXAMPLE}): {error}") from error
+    except InvalidInput as error:
+        raise ModelNotLoadable(
+            f"The input example {INPUT_EXAMPLE} is refused because of feature {getattr(error, 'feature', None)!r}.",
+            detail=str(error),
+        ) from error
+    except ModelError as error:
+        raise not_loadable(f"Predicting the input example {INPUT_EXAMPLE}", error.__cause__ or error) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelNotLoadable(f"The input example {INPUT_EXAMPLE} cannot be read: {error}.") from error
+        raise not_loadable(f"Reading the input example {INPUT_EXAMPLE}", error) from error
 
 
 def _require_parity(
@@ -171,13 +177,16 @@ def _require_parity(
     predict: Callable[[Frame], Outputs],
     *,
     steady: Callable[[], float],
-    accepted: str | None,
+    served: ServedVersion,
 ) -> None:
     report = check_parity(read_probe(directory), codec, predict, steady=steady)
-    if not report.admits(accepted):
+    if not report.admits(served.accepted_difference):
         raise ModelNotLoadable(
-            f"The version does not answer its probe rows as the fitted model did: {report.reason}.",
-            remedy="Load the version with the packages that the model was fitted with, or register the model again.",
+            f"The answers differ from those of the fitted model: {report.reason}.",
+            detail=report.detail,
+            difference_id=report.difference_id,
+            remedy=f"See the answers with: mendel parity show NAME@{served.number}; load the version with the packages "
+            "that the model was fitted with, or accept the difference with: mendel parity accept.",
         )
 
 
@@ -295,7 +304,7 @@ class LoadedVersion:
             version=served.number,
             label=label_of(served),
             uuid=served.uuid,
-            generation=generation,
+            generation=max(generation, 0),
             deployed_at=now,
             task=served.task,
             classes=descriptor.classes,

@@ -70,7 +70,7 @@ class VersionMeter:
         self._counters.add(self._queued, -count)
 
     def memory(self, grown_bytes: int) -> None:
-        """Loading the version took so many bytes; negative when they were given back."""
+        """Record that loading the version took *grown_bytes* of memory; a negative number when memory was freed."""
         self._counters.add(self._memory, grown_bytes)
 
     def shed(self) -> None:

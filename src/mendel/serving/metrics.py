@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mendel.serving.ports import CounterSlots, Series
+from mendel.serving.unregistered_version import UNREGISTERED
 from mendel.values import LATENCY_BOUNDS_MS, ModelName, VersionCounters
 
 Totals = Mapping[Series, tuple[int, ...]]
@@ -89,7 +90,7 @@ def series(family: Family, **labels: str) -> Series:
 
 
 def count_swap(counters: CounterSlots, model: ModelName) -> None:
-    """A server, all processes of it together, serves another production version of *model* than before."""
+    """Count one change of the production version of *model* on this server, once for all its processes."""
     counters.add(counters.reserve(series(SWAPS, model=str.__str__(model))))
 
 
@@ -112,15 +113,19 @@ class Histogram:
 
 
 def version_counters(totals: Totals) -> tuple[VersionCounters, ...]:
-    """Give the counters of each version that a server reports to the hub, sorted by model and version."""
+    """Give the counters of each registered version, which a server reports to the hub, by model and version."""
     found: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0]))
     for line, cells in totals.items():
         labels = dict(line.labels)
-        if line.name in {OUTCOMES.name, LATENCY.name, ROWS.name, OOD_ROWS.name} and "version" in labels:
+        if line.name in {OUTCOMES.name, LATENCY.name, ROWS.name, OOD_ROWS.name} and _is_registered(labels):
             kind = labels.get("status", line.name) if line.name == OUTCOMES.name else line.name
             mine = found[labels["model"], labels["version"]]
             mine[kind] = _added(mine[kind], cells)
     return tuple(_version_counters(model, int(number), counts) for (model, number), counts in sorted(found.items()))
+
+
+def _is_registered(labels: Mapping[str, str]) -> bool:
+    return labels.get("version", str(UNREGISTERED)) != str(UNREGISTERED)
 
 
 def _version_counters(model: str, number: int, counts: Mapping[str, list[int]]) -> VersionCounters:

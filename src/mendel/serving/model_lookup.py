@@ -43,7 +43,7 @@ class ModelLookup:
             if not known:
                 raise NotReady("No model is deployed on this server yet.", retry_after=_SOON)
             raise InvalidRequest(
-                "The request names no model, and this server serves several.",
+                "The request names no model, and this server serves several models.",
                 remedy=f"Name one of the models: {', '.join(sorted(known))}.",
             )
         hosted = table.get(name)
@@ -75,8 +75,8 @@ class ModelLookup:
             number: The number of a version; None when the model has no production version, which raises NotReady.
 
         Raises:
-            VersionNotFound: It is not deployed.
-            NotReady: It is deployed and not loaded, none is in production (None), or the server is starting.
+            VersionNotFound: The version is not deployed.
+            NotReady: The version is not loaded yet, the model has no production version, or the server is starting.
         """
         model = hosted.deployment.model
         version = None if number is None else hosted.versions.get(number)

@@ -1,4 +1,4 @@
-"""Models that callers of the doors load by path: below configured directories only."""
+"""Find artefacts that clients load by path, only below the directories in ``serving.model_roots``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mendel.values.directory_trees import tree_digest
 
 def model_directory(path: str, roots: Sequence[Path]) -> Path:
     """
-    The directory that *path* names, absolute or relative to one of *roots*, with every symbolic link resolved.
+    Find the directory *path*, absolute or relative to one of *roots*, with every symbolic link resolved.
 
     Raises:
-        Forbidden: It is no directory below one of *roots*; the message does not tell whether it exists elsewhere.
+        Forbidden: *path* is not a directory below one of *roots*; the message does not reveal whether it exists.
     """
     for root in roots:
         try:
@@ -30,17 +30,20 @@ def model_directory(path: str, roots: Sequence[Path]) -> Path:
             return found
     where = ", ".join(map(str, roots)) or "it is empty"
     raise Forbidden(
-        "The model path is not a directory below a root in serving.model_roots.",
-        remedy=f"Give a directory below one of the roots ({where}).",
+        "The model path is not a directory below one of the directories in serving.model_roots.",
+        remedy=f"Give a directory below a directory in serving.model_roots ({where}).",
     )
 
 
-def model_from_directory(model: ModelName, directory: Path, *, generation: int, now: datetime) -> DesiredModel:
+def model_from_directory(model: ModelName, directory: Path, *, attempt: int, now: datetime) -> DesiredModel:
     """
-    The desired state of the artefact in *directory* under the name *model*; no registry knows the version.
+    Make the desired state that serves the unregistered artefact in *directory* under the name *model*.
+
+    Args:
+        attempt: Counts the loads of *model* by path, from 1.
 
     Raises:
-        InvalidInput: The directory holds no artefact that servers load, or a symbolic link, or a special file.
+        InvalidInput: The directory does not contain an artefact, or contains a symbolic link or a special file.
     """
     try:
         mlmodel = read_mlmodel(directory)
@@ -59,5 +62,5 @@ def model_from_directory(model: ModelName, directory: Path, *, generation: int, 
         now=now,
         flavor=flavour.name,
         signature=mlmodel.signature,
-        generation=generation,
+        generation=-attempt,
     )

@@ -25,7 +25,7 @@ _LEFT_OUT: Final = frozenset({"__pycache__"})
 
 def pack_code(paths: Sequence[str | Path], directory: Path) -> None:
     """
-    Copy *paths* below ``code/`` of the artefact in *directory*, each under its own last name, as MLflow does.
+    Copy the files and directories *paths* into ``code/`` of the artefact in *directory*, as MLflow does.
 
     ``["features.py", "lib/encoders"]`` makes the modules ``features`` and ``encoders`` importable. Hidden files and
     byte-code are left out.
@@ -38,11 +38,11 @@ def pack_code(paths: Sequence[str | Path], directory: Path) -> None:
         raise InvalidInput("code_paths is a single path.", remedy=f"Give a list: [{str(paths)!r}].")
     files = [(name, path) for given in paths for name, path in _files(Path(given))]
     if twice := _twice([Path(given).resolve().name for given in paths]):
-        raise InvalidInput(f"code_paths contains two paths named {twice!r}.", remedy="Rename one of them.")
+        raise InvalidInput(f"code_paths contains two paths named {twice!r}.", remedy="Rename one of the two.")
     if len(files) > _MAX_FILES or sum(path.stat().st_size for _, path in files) > _MAX_BYTES:
         raise InvalidInput(
             f"code_paths contains more than {_MAX_FILES} files or {_MAX_BYTES >> 20} MiB.",
-            remedy="Give the directories of the model's own modules only.",
+            remedy="Give only the directories that contain the model's modules.",
         )
     for name, path in files:
         target = directory / CODE / name
@@ -51,13 +51,13 @@ def pack_code(paths: Sequence[str | Path], directory: Path) -> None:
 
 
 def with_code(flavors: Mapping[str, Mapping[str, Any]], directory: Path) -> dict[str, dict[str, Any]]:
-    """Give *flavors*, each naming ``code/`` if the artefact in *directory* has that directory."""
+    """Add the directory ``code/`` to each section of *flavors*, if the artefact in *directory* has packed code."""
     packed = (directory / CODE).is_dir()
     return {name: {**section, **({CODE: CODE} if packed else {})} for name, section in flavors.items()}
 
 
 def carries_code(mlmodel: Mlmodel) -> bool:
-    """Tell whether the artefact has code of the caller, packed or inside its pickle."""
+    """Tell whether the artefact contains the caller's code, packed in ``code/`` or inside its pickle."""
     return any(section.get(CODE) or section.get(BY_VALUE) for section in mlmodel.flavors.values())
 
 
@@ -72,7 +72,7 @@ def packed_code_opened(directory: Path, mlmodel: Mlmodel) -> Iterator[None]:
     """
     Let imports in this thread find the modules stored in the artefact in *directory* while the context is open.
 
-    Every artefact has its own modules: two versions may pack different modules of one name.
+    Every artefact uses its own modules: two versions may pack different modules with the same name.
 
     Raises:
         ModelNotLoadable: The MLmodel names a code directory that is missing or outside the artefact.

@@ -1,4 +1,4 @@
-"""Compare what a loaded version answers to its probe rows with what the fitted model answered."""
+"""Compare the answers of a loaded version to its probe rows with the answers of the fitted model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def check_parity(
     steady: Callable[[], float],
 ) -> ParityReport:
     """
-    Send the probe rows through decoding and predicting, all together and one by one, and compare the answers.
+    Decode and predict the probe rows like requests, first all rows together and then one by one; compare the answers.
 
-    A null is sent as null in company, and left out of a row that is sent alone; rows that are likely to go wrong come
-    first.
+    Nulls are sent as null in the request with all rows, and left out of the requests with one row. The rows that are
+    most likely to differ come first.
 
     Args:
-        predict: Answers a batch as requests are answered.
-        steady: Counts seconds; single rows are asked for 0.1 s, at least 8 of them.
+        predict: Predicts a batch in the same way as for requests.
+        steady: A monotonic clock in seconds; rows are sent one by one for 0.1 s, but at least 8 rows.
     """
     if probe is None:
         return ParityReport.not_measured("the version has no probe rows")
@@ -63,7 +63,8 @@ def check_parity(
         return ParityReport(status=ParityStatus.PASSED, rows=rows, singles=singles)
     return ParityReport(
         status=ParityStatus.DIFFERS,
-        reason=f"{differences[0]} ({len(differences)} of {rows} rows differ)",
+        reason=f"{differences[0].place_and_rule} ({len(differences)} of {rows} rows differ)",
+        detail=str(differences[0]),
         rows=rows,
         singles=singles,
         difference_id=hashlib.sha256("\n".join(map(str, differences)).encode()).hexdigest(),
@@ -72,14 +73,25 @@ def check_parity(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Difference:
-    """A probe row whose served answer is not the model's own; numbers are shown to six digits."""
+    """
+    A probe row for which the version and the fitted model answer differently.
+
+    Attributes:
+        rule: How the answers differ, without values of the row or of the answers.
+        values: Both answers, with six digits; empty if the rule alone describes the difference.
+    """
 
     place: int
-    what: str
+    rule: str
+    values: str = ""
     alone: bool = False
 
+    @property
+    def place_and_rule(self) -> str:
+        return f"{'sent alone, ' if self.alone else ''}row {self.place} {self.rule}"
+
     def __str__(self) -> str:
-        return f"{'asked alone, ' if self.alone else ''}row {self.place}{self.what}"
+        return f"{self.place_and_rule}{self.values}"
 
 
 def first_difference(expected: Probe, outputs: Outputs) -> str | None:
@@ -93,7 +105,7 @@ def write_parity(directory: Path, report: ParityReport) -> None:
     """
     Write the result of the check at registration into the artefact in *directory*.
 
-    Of the rows asked alone the file counts those that are always asked: the others depend on the time they take.
+    ``singles`` is limited to the 8 rows that are always sent alone, because further rows depend on the speed.
     """
     report = replace(report, singles=min(report.singles, LEAST_SINGLES))
     write_value(directory, PARITY_FILE, report)
@@ -107,28 +119,37 @@ class _Comparison:
     def ask(
         self, codec: InputCodec, predict: Callable[[Frame], Outputs], records: list[Any], places: Sequence[int]
     ) -> list[_Difference]:
-        """Give the differences in the rows at *places*."""
+        """Predict *records*, and give the rows whose answers differ; *places* are their positions in the probe."""
         try:
             outputs = predict(assemble([codec.decode(Records(rows=records))]))
         except InvalidInput as error:
-            return [_Difference(place=places[0], what=f" is refused: feature {getattr(error, 'feature', None)!r}")]
+            feature = getattr(error, "feature", None)
+            return [_Difference(place=places[0], rule=f"is refused because of feature {feature!r}")]
         except ModelError as error:
             if isinstance(error.__cause__, MemoryError | OSError):
                 raise  # the fault of the machine, not a difference
-            return [_Difference(place=places[0], what=f" fails with {type(error.__cause__ or error).__name__}")]
+            return [_Difference(place=places[0], rule=f"fails with {type(error.__cause__ or error).__name__}")]
         found = (self.difference(outputs, at, place) for at, place in enumerate(places))
         return [difference for difference in found if difference is not None]
 
     def difference(self, outputs: Outputs, at: int, place: int) -> _Difference | None:
         expected, found = self._probe.predictions[place], outputs.predictions[at]
         if not self._same(expected, found, self._smallest) and not self._tied(place):
-            return _Difference(place=place, what=_told("prediction", expected, found))
+            return self._told(place, "prediction", expected, found)
         if self._probe.probabilities is None:
             return None
         own, given = self._probe.probabilities[place], outputs.probabilities and outputs.probabilities[at]
         if self._same(own, given, _SMALLEST):
             return None
-        return _Difference(place=place, what=_told("probabilities", own, given))
+        return self._told(place, "probabilities", own, given)
+
+    @staticmethod
+    def _told(place: int, what: str, expected: Any, found: Any) -> _Difference:
+        return _Difference(
+            place=place,
+            rule=f"has another {what} than the fitted model gave",
+            values=f": the fitted model answered {_shown(expected)}, the version answers {_shown(found)}",
+        )
 
     def _same(self, expected: Any, found: Any, smallest: float) -> bool:
         if isinstance(expected, list | tuple) and isinstance(found, list | tuple):
@@ -153,10 +174,6 @@ class _Comparison:
         rows = self._probe.probabilities
         scores = sorted((score for score in (rows[place] if rows else ()) if isinstance(score, float)), reverse=True)
         return len(scores) > 1 and scores[0] - scores[1] < self._probe.tolerance
-
-
-def _told(what: str, expected: Any, found: Any) -> str:
-    return f", {what}: the model answered {_shown(expected)}, served is {_shown(found)}"
 
 
 def _shown(value: Any) -> str:

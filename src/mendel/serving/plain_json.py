@@ -173,7 +173,7 @@ def _split(split: Mapping[str, Any]) -> Input:
     if not isinstance(rows, list) or not (columns is None or isinstance(columns, list)):
         raise InvalidRequest("'dataframe_split' needs the keys 'columns' and 'data', each with a list.")
     if columns is not None and not all(isinstance(name, str | int) for name in columns):
-        raise InvalidRequest("The columns of 'dataframe_split' must be texts.")
+        raise InvalidRequest("The 'columns' of 'dataframe_split' must be text.")
     return Matrix(rows=rows, columns=None if columns is None else tuple(map(str, columns)))
 
 

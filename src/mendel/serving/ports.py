@@ -166,26 +166,27 @@ class RepositoryControl(Protocol):
     """
     Loads and unloads models in every process of the server, at the request of a caller with the scope ``deploy``.
 
-    It never changes which versions are desired, and both calls return after every process has converged. An unload, and
-    a model that was loaded by path, hold until the opposite call or until the server ends.
+    Loading and unloading never change the deployments. Both calls return after every process has loaded or unloaded the
+    model. An unloaded model stays unloaded, and a model loaded by path stays loaded, until the opposite call or until
+    the server stops.
     """
 
     async def load(self, model: ModelName, *, path: str | None = None) -> None:
         """
-        Load what is desired of *model*, or the artefact in the directory *path* under that name.
+        Load the deployed versions of *model*, or the artefact in the directory *path* under the name *model*.
 
         Raises:
             ModelNotFound: No such model is deployed or was loaded by path.
-            Forbidden: *path* is no directory below ``serving.model_roots``.
-            AlreadyExists: *path* is given, and a model of that name is deployed.
-            NotReady: A process could not load it; says why. Nothing else has changed.
+            Forbidden: *path* is not a directory below ``serving.model_roots``.
+            AlreadyExists: *path* is given, and a model with this name is deployed.
+            NotReady: A process could not load the model; the message gives the reason. Nothing else has changed.
         """
 
     async def unload(self, model: ModelName) -> int | None:
         """
-        Free *model*'s memory. A model that was loaded by path is then unknown.
+        Unload *model*; a model that was loaded by path is then no longer known.
 
-        Gives by how many bytes the resident memory of the processes shrank; None where that cannot be measured.
+        Returns the decrease of the processes' resident memory in bytes; None if it cannot be measured.
 
         Raises:
             ModelNotFound: No such model is deployed or was loaded by path.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mendel.errors import ModelFailed
 
 MOST_DENSE: Final = 10_000_000
-"""The most elements of a sparse answer that is made dense."""
+"""The largest number of elements of a sparse answer that is converted to a dense array."""
 
 
 def per_row(output: Any, rows: int) -> list[Any]:
@@ -107,7 +107,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ModelFailed("The model answered a whole number that does not fit in 64 bits.")
+        raise ModelFailed("The model returned a whole number that does not fit in 64 bits.")
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, list | tuple):
@@ -136,7 +136,7 @@ def _foreign(value: Any) -> Any:
 
 def _dense(value: Any) -> Any:
     if math.prod(value.shape) > MOST_DENSE:
-        raise ModelFailed(f"The model answered a sparse matrix of shape {value.shape}, too large to send.")
+        raise ModelFailed(f"The model returned a sparse matrix of shape {value.shape}, which is too large to send.")
     return _array(value.toarray())
 
 

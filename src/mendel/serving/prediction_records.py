@@ -96,7 +96,7 @@ def block_of(whose: RecordedVersion, origins: Sequence[RequestOrigin], executed:
 
 
 def class_names(classes: Sequence[Any], width: int) -> tuple[str, ...]:
-    """Text of each class; its place, where the predictor does not name them."""
+    """Give the text of each class; if the predictor lists no classes, the position of each class."""
     names = flat_classes(tuple(classes))
     return names if len(names) == width else tuple(map(str, range(width)))
 

@@ -75,7 +75,7 @@ class PredictorDescriptor:
         endpoints: The methods that callers may use: ``predict``, ``predict_proba`` or both.
         adapter: The form of rows whose features have no names: see :class:`mendel.serving.input_codec.InputCodec`.
         response: The conversion of the model's return value to an answer.
-        other_libraries: The libraries that wrote the model in another version than the installed one.
+        other_libraries: The libraries whose installed version differs from the version that wrote the model.
         acceleration: None where ``serving.accelerate`` is ``off``.
     """
 

@@ -1,4 +1,4 @@
-"""Probe rows: hard rows of the training data, and what the fitted model answered to them before Mendel touched it."""
+"""Probe rows: unusual rows of the training data, with the answers of the fitted model before it was stored."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 from mendel.errors import InvalidInput
 from mendel.serving.artifact_values import read_value, write_value
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, require_pandas
+from mendel.serving.model_faults import place_of
 from mendel.serving.prediction_outputs import per_row, probabilities_per_row
 from mendel.serving.signature_inference import as_pandas
 from mendel.values import Table
@@ -33,14 +34,14 @@ _DOUBLE_TOLERANCE, _SINGLE_TOLERANCE = 1e-6, 1e-4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """
-    The probe rows of a version, as they go over the wire, and the answers of the fitted model.
+    The probe rows of a version in the form of a JSON request, and the answers of the fitted model.
 
     Attributes:
         rows: One list of values per row, in the order of ``columns``.
         predictions: One answer per row.
-        probabilities: One list per row; None where the model gives none.
-        tolerance: The largest relative difference between two floats that are equal.
-        unmeasured: Why there are no answers; then ``rows`` may be empty.
+        probabilities: One list per row; None if the model gives no probabilities.
+        tolerance: The largest relative difference at which two floats count as equal.
+        unmeasured: Why there are no answers; empty if there are answers. Without answers, ``rows`` may be empty.
     """
 
     columns: tuple[str, ...] = ()
@@ -53,13 +54,13 @@ class Probe:
 
 def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:
     """
-    Choose probe rows of *rows* and let *model*, the caller's own object, answer them as they are.
+    Choose probe rows from *rows*, and let *model*, the caller's object, predict them without conversion.
 
     Args:
-        rows: The training features or the input example, as the caller has them.
+        rows: The training features or the input example, as the caller gave them.
 
     Raises:
-        InvalidInput: *model* cannot answer them.
+        InvalidInput: *model* cannot predict the rows.
     """
     own = OwnRows(rows, contract)
     chosen = hard_rows(own, contract)
@@ -68,11 +69,11 @@ def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:
         first, second = answers_of(model, x), answers_of(model, own.take(chosen))
     except Exception as error:
         raise InvalidInput(
-            f"The model cannot answer the rows that were given with it: {type(error).__name__}: {str(error)[:500]}",
-            remedy="Give training_data or input_example as the model's own predict takes rows.",
+            f"The model cannot predict its training data or input example: {place_of(error)}.",
+            remedy="Give training_data or input_example in the form that the model's predict takes.",
         ) from error
     if first != second:
-        return Probe(columns=contract.names, unmeasured="not reproducible: asked twice, the model answers differently")
+        return Probe(columns=contract.names, unmeasured="the model gives different answers to the same rows")
     predictions, probabilities = first
     for sent, answer, scores in tuple(_unseen_categories(model, contract, x, wire)):
         wire.append(sent)
@@ -92,9 +93,9 @@ def _unseen_categories(
     model: Any, contract: InputContract, x: Any, wire: Sequence[tuple[Any, ...]]
 ) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
     """
-    Give the first row with a text that no training row has, once per column of text: as sent, and as answered.
+    For each text column, yield the first row with a text that no training row has, with the model's answer.
 
-    A model that refuses such a text refuses it in production, too, and has no such probe row.
+    A text column is skipped if the model raises an error for such a text.
     """
     if not hasattr(x, "iloc") or not wire:
         return
@@ -111,7 +112,7 @@ def _unseen_categories(
 
 
 def answers_of(model: Any, x: Any) -> tuple[list[Any], list[Any] | None]:
-    """Ask *model* for the rows of *x*: its predictions, and its probabilities where it gives any, as JSON values."""
+    """Give the predictions of *model* for the rows *x*, and the probabilities or None, as JSON values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = len(x)
@@ -122,7 +123,7 @@ def answers_of(model: Any, x: Any) -> tuple[list[Any], list[Any] | None]:
 
 class OwnRows:
     """
-    The caller's rows in the container and with the columns that the model was fitted on.
+    The caller's rows as the data frame or array, and with the columns, that the model was fitted on.
 
     Raises:
         InvalidInput: A column that the model was fitted on is missing.
@@ -172,20 +173,20 @@ class OwnRows:
         return Table(dict(zip(self._contract.names, table.columns.values(), strict=True)))
 
     def wire_row(self, place: int) -> tuple[Any, ...]:
-        """Give a row as a caller writes it in JSON."""
+        """Give the row at *place* as the JSON values of a request."""
         return tuple(wire_value(column[place]) for column in self.columns)
 
     def take(self, places: Sequence[int]) -> Any:
-        """Give the rows at *places* as the model takes them."""
+        """Give the rows at *places* in the form that the model takes."""
         return self._rows.iloc[list(places)] if hasattr(self._rows, "iloc") else self._rows[list(places)]
 
 
 def hard_rows(own: OwnRows, contract: InputContract) -> list[int]:
     """
-    Choose the places of at most :data:`MOST_ROWS` rows: first those that are likely to go wrong, then ordinary rows.
+    Choose the positions of at most :data:`MOST_ROWS` rows: first unusual rows, then ordinary rows.
 
-    Per column: the first null, the smallest and the largest number or time, and the first row of the rarest and of the
-    commonest category. The columns take turns, so that a table of many columns has a hard row of each.
+    The unusual rows of a column contain its first null, its smallest and largest number or time, and its rarest and
+    most frequent category. The columns take turns, so that each column of a wide table has an unusual row.
     """
     rows = len(own)
     hard = [_hard_places(column, own.columns[place]) for place, column in enumerate(contract.columns)]
@@ -209,7 +210,7 @@ def _hard_places(column: ContractColumn, values: list[Any]) -> list[int]:
 
 
 def wire_value(value: Any) -> Any:
-    """Give *value* as a caller writes it in JSON; every kind of null is null."""
+    """Convert *value* to the JSON value of a request; every kind of null becomes None."""
     if is_null(value):
         return None
     if isinstance(value, np.datetime64):

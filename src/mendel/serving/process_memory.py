@@ -12,7 +12,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int | None:
-    """Resident bytes of this process now; None where the system does not tell (it does on Linux)."""
+    """Give the resident memory of this process in bytes; None if the system does not report it (Linux does)."""
     try:
         return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -20,7 +20,7 @@ def resident_bytes() -> int | None:
 
 
 def return_free_memory() -> None:
-    """Collect garbage, and return to the system what the C library keeps of freed memory, where it can (glibc)."""
+    """Collect garbage, and with glibc return freed memory to the operating system."""
     gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

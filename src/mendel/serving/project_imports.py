@@ -46,8 +46,12 @@ class ProjectModules:
         """
         Let imports and unpickling in this thread find the project's modules while the context is open.
 
-        The context may be opened again inside itself, as every import statement of a project's module does: a package
-        whose import is not finished must stay in ``sys.modules``, or its parts would import it anew without end.
+        The context is reentrant, because every import statement of a project's module opens it again: a package whose
+        import is not finished must stay in ``sys.modules``, else its submodules would import it again without end.
+
+        Contexts of several threads are open one after the other, for as long as each takes. A lock for the changes of
+        ``sys.modules`` alone would not do: unpickling looks every class up in ``sys.modules``, which all threads share,
+        and two versions may have different modules of one name.
         """
         with _SWAP:
             if self._open:  # by this thread, which holds the lock

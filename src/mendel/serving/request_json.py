@@ -103,4 +103,4 @@ def _floats(document: Any) -> Iterator[tuple[str | None, float]]:
 
 
 def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.", remedy="Send a flatter document.")
+    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.", remedy="Send JSON with fewer levels.")

@@ -26,8 +26,8 @@ class Shape:
     The columns of a request; requests of one shape may share a batch.
 
     Attributes:
-        dtypes: How each column is held, as numpy writes it: ``f8``, ``i8``, ``?``, ``M8[us]``, ``M8[ns]``, or ``O`` for
-            Python objects, where None is null.
+        dtypes: The numpy type with which each column is stored: ``f8``, ``i8``, ``?``, ``M8[us]``, ``M8[ns]``, or ``O``
+            for Python objects, where None is null.
         sent_as: ``f4`` or ``f2`` for numbers that the caller sent in single or half precision.
     """
 
@@ -62,8 +62,8 @@ class Rows:
     The checked rows of one request.
 
     Attributes:
-        packed: For packed shapes the rows one after another, each of ``shape.row_dtype``.
-        objects: For the other shapes one sequence of values per row.
+        packed: The bytes of all rows, each of ``shape.row_dtype``, if the shape is packed; else empty.
+        objects: One sequence of values per row, if the shape is not packed.
     """
 
     shape: Shape
@@ -88,7 +88,7 @@ class Frame:
         """
         The batch as one array of shape (rows, columns).
 
-        Its type is the common type of the columns; ``object`` where they have none, with dates as ``datetime``.
+        Its type is the common type of the columns; without a common type, ``object`` with dates as ``datetime``.
         """
         if self.floats is not None:
             return self.floats
@@ -99,7 +99,7 @@ class Frame:
 
     @cached_property
     def logged(self) -> NDArray[np.float64] | tuple[NDArray[Any], ...]:
-        """The features for the prediction log: one matrix where all are ``float64``, else one column per feature."""
+        """The features for the prediction log: one matrix if all are ``float64``, else one column per feature."""
         if self.floats is not None:
             return self._as_sent(self.floats)
         return tuple(_logged(self._as_sent(column)) for column in self.columns)
@@ -110,7 +110,7 @@ class Frame:
         return Frame(self.shape, tuple(column[rows] for column in self.columns), floats)
 
     def table(self) -> Table:
-        """Give the features by name as :class:`~mendel.values.Table` holds them: every number is ``float64``."""
+        """Give the features as a :class:`~mendel.values.Table`, in which every number is ``float64``."""
         if self.floats is not None:
             return Table(dict(zip(self.shape.names, self._as_sent(self.floats).T, strict=True)))
         columns = map(_counted, map(self._as_sent, self.columns))
@@ -129,7 +129,7 @@ def _frame_of_floats(shape: Shape, matrix: NDArray[np.float64]) -> Frame:
 
 
 def assemble(parts: Sequence[Rows]) -> Frame:
-    """Put the rows of *parts*, which have one shape, together in order."""
+    """Join the rows of *parts*, which all have the same shape, in order."""
     shape = parts[0].shape
     if shape.packed:
         buffer = bytearray().join(part.packed for part in parts)
@@ -142,7 +142,7 @@ def assemble(parts: Sequence[Rows]) -> Frame:
 
 
 def objects(values: Sequence[Any]) -> NDArray[Any]:
-    """Make a column of *values* as they are, lists among them included."""
+    """Make a column of type ``object`` whose elements are *values*; a list stays one element."""
     return np.fromiter(values, dtype=object, count=len(values))
 
 
@@ -177,7 +177,7 @@ def _logged(column: NDArray[Any]) -> NDArray[Any]:
 
 
 def _logged_time(text: str) -> str | None:
-    """Give the time with six digits of a second, or with nine where it is finer."""
+    """Give the time with six digits after the second, or with nine if it is more precise."""
     if text == "NaT":
         return None
     return text.removesuffix("000") if len(text.partition(".")[2]) > 6 else text  # noqa: PLR2004 - microseconds
@@ -196,7 +196,7 @@ def _plain(value: Any) -> Any:
 
 
 def _plain_numbers(column: NDArray[Any]) -> NDArray[Any]:
-    """Give a column of numbers and nulls as ``float64`` where every number is exact as such; others as they are."""
+    """Convert a column of numbers and nulls to ``float64`` if no number changes; give other columns unchanged."""
     values = column.tolist()
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds or not kinds <= {int, float} or not all(map(is_exact, values)):

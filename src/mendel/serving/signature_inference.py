@@ -1,4 +1,4 @@
-"""Infer the input contract of a model: the model's own names, a given signature, the training rows, the example."""
+"""Infer the input contract of a model from its column names, a given signature, the training rows or the example."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _NUMPY_KINDS: Final = {
 
 def infer_contract(model: Any, *, signature: Signature | None, rows: Any) -> InputContract | None:
     """
-    Infer what *model* was fitted on.
+    Infer the columns, types and container that *model* was fitted on.
 
     Args:
         signature: The signature that the caller gave, or None.
         rows: The training features, else the input example: a frame, a Table, or an array; None for neither.
 
     Returns:
-        None when nothing names the columns or their types.
+        The contract; None if neither *model*, *signature* nor *rows* gives the columns.
 
     Raises:
         InvalidInput: *signature* or *rows* contradicts the names of the model, or a column has a type without an
@@ -70,7 +70,7 @@ def infer_contract(model: Any, *, signature: Signature | None, rows: Any) -> Inp
     if names is None and (width := _fitted_width(model)) is not None:
         if width != len(contract.columns):
             raise InvalidInput(
-                f"The rows have {len(contract.columns)} columns: the model was fitted on an array of {width} columns.",
+                f"The rows have {len(contract.columns)} columns, but the model was fitted on {width} columns.",
                 remedy="Give the columns that the model was fitted on.",
             )
         container = Container.ARRAY
@@ -78,7 +78,7 @@ def infer_contract(model: Any, *, signature: Signature | None, rows: Any) -> Inp
 
 
 def _fitted_width(model: Any) -> int | None:
-    """Give the number of columns of the array that *model* was fitted on; None where the model does not say."""
+    """Give the number of columns of the array that *model* was fitted on; None if *model* does not state it."""
     width = getattr(model, "n_features_in_", None)
     return width if isinstance(width, int) else None
 
@@ -119,7 +119,7 @@ def infer_signature(features: Any, outputs: Any = None) -> Signature:
 
 
 def output_type(column: np.ndarray[Any, Any]) -> ColumnType:
-    """Give the type of a column of answers in MLflow's terms."""
+    """Give MLflow's type for a column of answers."""
     kinds = {"b": ColumnType.BOOLEAN, "i": ColumnType.LONG, "u": ColumnType.LONG, "f": ColumnType.DOUBLE}
     if column.dtype.kind == "O" and {type(value) for value in column.ravel().tolist()} - {type(None)} == {bool}:
         return ColumnType.BOOLEAN
@@ -141,7 +141,7 @@ def as_pandas(rows: Any) -> Any:
     Give a pandas frame of *rows*, which is a pandas or polars frame.
 
     Raises:
-        InvalidInput: Two columns have one name.
+        InvalidInput: Two columns have the same name.
     """
     require_distinct_columns(rows)
     return rows if hasattr(rows, "iloc") else rows.to_pandas()
@@ -227,7 +227,7 @@ def _content_of(name: str, values: list[Any]) -> Content:
 
 def _unsupported(name: str, kind: str) -> InvalidInput:
     return InvalidInput(
-        f"Column {name!r} holds {kind}, which a request cannot carry.",
+        f"Column {name!r} contains {kind}, which requests cannot represent.",
         remedy="Convert the column to numbers, text, booleans or times before fitting.",
     )
 
@@ -261,28 +261,29 @@ def _in_order(
 
 
 def _narrowed(contract: InputContract, signature: Signature, *, model_names: tuple[str, ...] | None) -> InputContract:
-    """Check the caller's signature against the contract, and take from the signature which columns may be null."""
+    """Check that the caller's signature fits the contract, and make the columns nullable that are optional in it."""
     specs = {spec.name: spec for spec in signature.inputs}
     if model_names is not None and set(specs) != set(model_names):
         wrong = min(set(specs) ^ set(model_names))
         raise InvalidInput(
-            f"The signature and the model disagree about {wrong!r}: the model was fitted on "
+            f"Column {wrong!r} is only in the signature or only in the model; the model was fitted on "
             f"{', '.join(model_names[:20])}.",
-            remedy="Use the names that the model was fitted on.",
+            remedy="Give a signature with the names that the model was fitted on.",
         )
     given = {column.name: column for column in contract.columns}
     order = contract.names if model_names is not None else signature.names
     if lacking := [name for name in order if name not in given]:
         raise InvalidInput(
-            f"The training data lack {', '.join(map(repr, lacking))}.", remedy=f"They have {', '.join(contract.names)}."
+            f"The training data lack the columns {', '.join(map(repr, lacking))} of the signature.",
+            remedy=f"The training data have the columns {', '.join(contract.names)}.",
         )
     columns = []
     for name in order:
         column, spec = given[name], specs[name]
         if _disagree(spec.type, column):
             raise InvalidInput(
-                f"The signature says that {name!r} is {spec.type}, and the data hold {column.dtype}.",
-                remedy="Leave the signature out, or correct it.",
+                f"Column {name!r} has the type {spec.type} in the signature, but {column.dtype} in the data.",
+                remedy="Correct the signature, or leave it out.",
             )
         columns.append(column if spec.required else nullable_column(column))
     return InputContract(container=contract.container, columns=tuple(columns), array_dtype=contract.array_dtype)

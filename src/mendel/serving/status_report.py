@@ -19,10 +19,10 @@ _PHASES = {BreakerPhase.CLOSED: 0.0, BreakerPhase.OPEN: 1.0, BreakerPhase.HALF_O
 
 def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSink | None) -> Readiness:
     """
-    Ready from the moment on in which each deployed model had either served or failed to load here.
+    Compute the readiness: a server becomes ready when each deployed model has been loaded or has failed to load.
 
-    A model that cannot be loaded, a promotion that does not load, or a log that takes nothing degrades the server; it
-    does not make the server unready.
+    A model or a new version that cannot be loaded, or a prediction log that accepts no rows, makes the server degraded,
+    but not unready.
     """
     if state != "serving":
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
@@ -44,7 +44,7 @@ def status_of(
     sink: PredictionSink | None,
     active: int,
 ) -> KernelStatus:
-    """What is loaded, queued and running."""
+    """Give the loaded versions with their queued and running requests."""
     models = tuple(_model_status(name, deployments, breakers) for name in sorted(deployments.models() or ()))
     spool = to_builtins(sink.condition) if isinstance(sink, Spool) else {}
     return KernelStatus(
@@ -92,8 +92,8 @@ def _model_status(name: ModelName, deployments: LoadedDeployments, breakers: Bre
         model=name,
         ready=hosted is not None and hosted.serving and deployments.starting() is None,
         unloaded=deployments.is_unloaded(name),
-        generation_desired=None if report is None else report.generation_desired,
-        generation_serving=0 if report is None else report.generation_serving,
+        generation_desired=None if report is None or report.generation_desired < 0 else report.generation_desired,
+        generation_serving=0 if report is None else max(report.generation_serving, 0),
         version_serving=None if report is None else report.version_serving,
         versions=versions,
         failed_version=None if report is None else report.failed_version,

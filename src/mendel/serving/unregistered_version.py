@@ -74,7 +74,7 @@ def unregistered_model(
     signature: Signature | None = None,
     generation: int = 1,
 ) -> DesiredModel:
-    """The desired state of *model* with all traffic on an artefact that no registry knows."""
+    """Make the desired state of *model* with all traffic on an artefact that is not registered."""
     served = ServedVersion(
         number=UNREGISTERED,
         uuid=_NO_UUID,
@@ -89,7 +89,7 @@ def unregistered_model(
 
 
 def single_version_model(model: ModelName, served: ServedVersion, *, generation: int = 1) -> DesiredModel:
-    """*model* with all its traffic on one version."""
+    """Make the desired state of *model* with all traffic on one version."""
     route = Route(version=served.number, share=1.0)
     deployment = Deployment(model=model, generation=generation, routes=(route,))
     return DesiredModel(deployment=deployment, versions=(served,))

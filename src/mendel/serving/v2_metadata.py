@@ -80,7 +80,7 @@ def input_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
 
 
 def _datatype(column: ContractColumn) -> str:
-    """Give the datatype that carries every value of *column*, and no whole number beyond its bounds."""
+    """Give the v2 datatype of *column*; whole numbers get the datatype of the column's integer type."""
     return column.whole_dtype.upper() if column.content is Content.INTEGER else _DATATYPES[column.spec.type]
 
 
@@ -104,7 +104,11 @@ def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
 
 
 def _probabilities(rows: list[Any]) -> Tensor:
-    """One row per answer; several outputs are a third axis where all have equally many classes, else side by side."""
+    """
+    Make the tensor of probabilities, one row per answer.
+
+    Several outputs become a third axis if they have the same number of classes; else their columns are joined.
+    """
     shape: tuple[int, ...] = (len(rows), len(rows[0]))
     if rows[0] and isinstance(rows[0][0], list):
         widths = [len(output) for output in rows[0]]

@@ -1,4 +1,4 @@
-"""Decode one value of a request by its column of the input contract alone, never by the values beside it."""
+"""Decode one value of a request; the result depends only on the value and on its column in the input contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from mendel.serving.input_contract import Content, ContractColumn
 
 Decode = Callable[[Any], Any]
-"""Gives the value as a batch holds it; raises WrongValue. None never reaches it."""
+"""Converts a value other than None to the form that a batch stores; raises WrongValue."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -31,7 +31,7 @@ _LARGEST_DECIMAL: Final = 400
 
 
 class WrongValue(Exception):
-    """The value does not fit the column; the text completes "Feature X of row N is V; ..."."""
+    """The value does not fit the column; the text is the end of the message "Feature X of row N is V; ..."."""
 
 
 def decoder_of(column: ContractColumn) -> Decode:
@@ -40,7 +40,7 @@ def decoder_of(column: ContractColumn) -> Decode:
 
 
 def wanted(column: ContractColumn) -> str:  # noqa: PLR0911 - a table
-    """Say what a value of *column* must be."""
+    """Describe the values that *column* accepts, for an error message."""
     match column.content:
         case Content.FLOAT:
             return "a number"
@@ -54,7 +54,7 @@ def wanted(column: ContractColumn) -> str:  # noqa: PLR0911 - a table
         case Content.DATETIME:
             return "a time, in ISO 8601 or in seconds since 1970"
         case Content.DATE:
-            return "a date as 2024-01-31"
+            return "a date, for example 2024-01-31"
         case Content.DECIMAL:
             return "a decimal number, as text or number"
         case _:
@@ -145,7 +145,7 @@ def _datetime(column: ContractColumn) -> Decode:
 
 
 def _nanos_beyond(value: Any) -> int:
-    """Give the nanoseconds of a time in text that its microseconds, which Python reads, leave out."""
+    """Give the nanoseconds below the last full microsecond of a time in text, which Python does not read."""
     beyond = _BEYOND_MICROS.search(value) if type(value) is str else None
     if beyond is None:
         return 0

@@ -31,7 +31,8 @@ class Deployment:
     The desired state of a model.
 
     Attributes:
-        generation: Grows by one with every change; writers compare and set it.
+        generation: Grows by one with every change; writers compare and set it. For a model that a caller loaded by
+            path it is negative and falls with every load, so that it is never the generation of a deployment.
         routes: The first route is production, a second route is the canary; the shares sum to 1. Empty when the model
             serves nothing.
         keep: Former production versions that stay loaded during the bake window, so that a rollback loads nothing.
@@ -131,7 +132,10 @@ class ModelConvergence:
         generation_serving: The generation of the deployment that the server has loaded and serves.
         version_serving: The production version that the server serves; None when it serves none.
         failed_version: The version that could not be loaded; None when loading succeeded.
-        error: Why ``failed_version`` could not be loaded.
+        error: Why ``failed_version`` could not be loaded: the type of the fault and its place, without words of the
+            model or values of rows.
+        detail: Those words and values, for callers with the scope ``deploy``; None when ``error`` tells all.
+        difference_id: Names the differences of its answers from those of the fitted model; empty without any.
         version_at_fault: ``failed_version`` itself failed: its files were complete, and loading them or asking the
             loaded model failed. False if the server, its disk or a store failed, or if the reporter cannot tell.
     """
@@ -142,6 +146,8 @@ class ModelConvergence:
     version_serving: int | None
     failed_version: int | None = None
     error: str | None = None
+    detail: str | None = None
+    difference_id: str = ""
     version_at_fault: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -24,7 +24,8 @@ class ParityReport:
     The result of comparing the answers of a version with the answers of the fitted model.
 
     Attributes:
-        reason: Why parity was not measured, or the first difference: the row and both answers.
+        reason: Why parity was not measured, or the first difference: its row and what differs, without values.
+        detail: The first difference with both answers, for callers with the scope ``deploy``; empty without any.
         difference_id: The digest of all differences; empty without a difference.
         rows: The number of probe rows that were sent in one request.
         singles: The number of these rows that were also sent alone; at most 8 in the report that is stored with the
@@ -33,6 +34,7 @@ class ParityReport:
 
     status: ParityStatus
     reason: str = ""
+    detail: str = ""
     rows: int = 0
     singles: int = 0
     difference_id: str = ""
@@ -45,6 +47,16 @@ class ParityReport:
             accepted: The ``difference_id`` of the differences that a person accepted, or None.
         """
         return self.status is not ParityStatus.DIFFERS or self.difference_id == accepted
+
+    @property
+    def told(self) -> str:
+        """The reason, with both values of the first difference; only callers with the scope ``deploy`` get it."""
+        return self.detail or self.reason
+
+    @property
+    def public(self) -> ParityReport:
+        """The report without values of probe rows or their answers."""
+        return replace(self, detail="")
 
     @classmethod
     def not_measured(cls, reason: str) -> ParityReport:

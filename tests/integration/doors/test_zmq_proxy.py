@@ -112,6 +112,20 @@ async def test_a_proxy_that_is_started_anew_finds_the_workers(server, serving, c
             await stack.aclose()
 
 
+@pytest.mark.parametrize("part", ["proxy", "worker"])
+async def test_a_part_whose_loop_has_ended_ends(part, server, serving):
+    """Where the sockets fail, the process of a proxy or a worker does not go on: its supervisor replaces it."""
+    broken = server.proxy() if part == "proxy" else server.worker(await serving())
+
+    async def run() -> None:
+        async with broken:
+            broken._context.destroy(linger=0)
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup):
+        await asyncio.wait_for(run(), 10)
+
+
 async def test_the_messages_of_a_worker_that_stops_answering_are_answered(server, connect):
     """A worker that reports once and then hangs: its caller gets ``unavailable`` with a time to come back."""
     context = zmq.asyncio.Context()

@@ -17,7 +17,13 @@ import pytest
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.registry.credentials import Login
 from mendel.adapters.oci.registry.pull import pull
-from mendel.adapters.oci.registry.push import list_tags, publish, read_attachment, remote_attachments
+from mendel.adapters.oci.registry.push import (
+    list_tags,
+    publish,
+    read_attachment,
+    remote_attachments,
+    without_older_latest,
+)
 from mendel.errors import AlreadyExists, ImageNotFound, RegistryUnavailable, Unauthenticated
 from mendel.images import Platform, ignore_progress
 from mendel.images.manifests import CONFIG, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
@@ -97,6 +103,25 @@ def test_a_second_push_pushes_nothing(running: Any, layout: Layout) -> None:
         )
     assert push.pushed_bytes == len(code) + 7
     assert time.monotonic() - started < 1
+
+
+def test_latest_stays_at_the_newest_release(docker_registry: Any, layout: Layout) -> None:
+    """An older release and an untagged image leave ``latest`` alone; the newest release takes it."""
+    place, made = f"{docker_registry.host}/risk/old", image_in(layout, b"any")
+    with docker_registry.client() as registries:
+
+        def wanted(*tags: str) -> tuple[str, ...]:
+            kept = without_older_latest([f"{place}:{tag}" for tag in tags], registries)
+            return tuple(name.rpartition(":")[2] for name in kept)
+
+        assert wanted("latest", "v1.9.0") == ("latest", "v1.9.0")
+        publish(
+            layout, made, [f"{place}:{tag}" for tag in ("v1.10.0", "v1.10.0-abcdef1", "latest")], registries=registries
+        )
+        assert wanted("latest", "v1.9.0", "v1.9.0-abcdef1") == ("v1.9.0", "v1.9.0-abcdef1")
+        assert wanted("latest", "untagged") == ("untagged",)
+        assert wanted("latest", "v1.10.0") == ("latest", "v1.10.0")
+        assert wanted("latest", "v2.0.0") == ("latest", "v2.0.0")
 
 
 def test_a_version_tag_does_not_move(docker_registry: Any, layout: Layout) -> None:

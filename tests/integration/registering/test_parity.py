@@ -67,7 +67,7 @@ def test_a_difference_keeps_a_version_in_development_until_a_person_accepts_it(c
     result = client.register_baseline(
         model=Forgetful().fit(FRAME), model_type="regression", name="differs", training_data=FRAME
     )
-    with pytest.raises(Conflict, match=r"row 0, prediction: the model answered 1\.0, served is 0\.0"):
+    with pytest.raises(Conflict, match=r"row 0 has another prediction .* answered 1\.0, the version answers 0\.0"):
         client.change_stage(result.model_id, "sandbox")
     with pytest.raises(InvalidInput, match="reason"):
         client.accept_difference(result.model_id, reason=" ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -25,27 +26,35 @@ def artifacts(mlflow_directory):
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
-    yield engine
-    engine.dispose()
+def open_engine_at():
+    """Opens databases, and closes them after the test."""
+    with ExitStack() as closing:
+
+        def open_at(path):
+            engine = open_engine(path)
+            closing.callback(engine.dispose)
+            prepare_schema(engine)
+            return engine
+
+        yield open_at
 
 
 @pytest.fixture
-def unit(engine):
-    return SqlUnitOfWork(engine, STORES, rng=random.Random(0))
+def engine(open_engine_at, tmp_path):
+    return open_engine_at(tmp_path / "mendel.db")
 
 
-@pytest.fixture
-def registry(unit, artifacts):
+def registry_over(engine, artifacts):
+    unit = SqlUnitOfWork(engine, STORES, rng=random.Random(0))
     return Registry(unit, artifacts, lambda: datetime.now(UTC), lambda: uuid4().hex)
 
 
 @pytest.fixture
-def tree(tmp_path):
-    directory = tmp_path / "tree"
-    directory.mkdir()
-    (directory / "MLmodel").write_text("flavors: {sklearn: {}}\n")
-    (directory / "model.joblib").write_bytes(b"weights")
-    return directory
+def registry(engine, artifacts):
+    return registry_over(engine, artifacts)
+
+
+@pytest.fixture
+def open_registry(open_engine_at, artifacts):
+    """Opens the registry of a database that is there."""
+    return lambda path: registry_over(open_engine_at(path), artifacts)

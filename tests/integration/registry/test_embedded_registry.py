@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import signal
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,20 @@ from mendel.values import Deployment, ModelName, Stage, VersionRef
 
 
 @pytest.fixture
+def tree(tmp_path):
+    return write_tree(tmp_path / "tree")
+
+
+@pytest.fixture
 def model(request):
     return ModelName(request.node.name.split("[")[0].removeprefix("test_")[:60])
+
+
+def write_tree(directory):
+    directory.mkdir()
+    (directory / "MLmodel").write_text("flavors: {sklearn: {}}\n")
+    (directory / "model.joblib").write_bytes(b"weights")
+    return directory
 
 
 def ready(registry, model, tree):
@@ -58,21 +69,22 @@ def test_a_version_is_an_mlflow_version(registry, artifacts, model, tree):
 
 @pytest.mark.slow
 def test_mlflow_loads_what_was_registered(registry, artifacts, model, tmp_path):
-    """A scikit-learn model that MLflow saved loads through models:/ and predicts as before, in its own process."""
+    """A scikit-learn model that MLflow saved loads through models:/ and predicts as before, in other processes."""
     script = """
         import sys, warnings
         warnings.simplefilter("ignore")
         import mlflow, mlflow.sklearn, numpy
         from sklearn.linear_model import LogisticRegression
-        verb, where, uri = sys.argv[1:4]
+        verb, uri, *places = sys.argv[1:]
         rows = numpy.array([[0.0], [1.0], [2.0], [3.0]])
         if verb == "save":
             model = LogisticRegression().fit(rows, [0, 0, 1, 1])
             how = {"pip_requirements": ["scikit-learn"], "serialization_format": "cloudpickle"}
-            mlflow.sklearn.save_model(model, where, **how)
+            mlflow.sklearn.save_model(model, *places, **how)
         else:
             mlflow.set_tracking_uri(uri)
-            print(mlflow.sklearn.load_model(where).predict(rows).tolist())
+            for place in places:
+                print(mlflow.sklearn.load_model(place).predict(rows).tolist())
     """
 
     def mlflow(*arguments):
@@ -87,11 +99,10 @@ def test_mlflow_loads_what_was_registered(registry, artifacts, model, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    mlflow("save", str(tmp_path / "saved"), "-")
+    mlflow("save", "-", str(tmp_path / "saved"))
     record = registry.versions.register(Registration(model=model, flavor="sklearn", task="binary"), tmp_path / "saved")
-    uri = artifacts._uri
-    assert mlflow("load", f"models:/{record.uuid}", uri) == "[0, 0, 1, 1]"
-    assert mlflow("load", f"models:/{model}/1", uri) == "[0, 0, 1, 1]"
+    loaded = mlflow("load", artifacts._uri, f"models:/{record.uuid}", f"models:/{model}/1")
+    assert loaded.split("\n") == ["[0, 0, 1, 1]"] * 2
 
 
 def test_a_poisoned_pickle_never_runs(registry, model, tree, tmp_path):
@@ -173,19 +184,18 @@ class TestConstraints:
 
 
 KILLED = """
-    import os, random, signal, sys
+    import os, random, signal, sys, traceback
     from datetime import UTC, datetime
     from pathlib import Path
+
+    import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
     from mendel.adapters.mlflow import MlflowArtifacts
     from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
     from mendel.adapters.sql.registry import STORES
     from mendel.registry import Registration, Registry
     from mendel.values import ModelName
 
-    database, mlflow, tree, model, point = sys.argv[1:]
-    artifacts = MlflowArtifacts(f"sqlite:///{mlflow}/mlflow.db", Path(mlflow) / "artifacts")
-    engine = open_engine(Path(database))
-    unit = SqlUnitOfWork(engine, STORES, rng=random.Random(0))
+    root, mlflow, tree, *points = sys.argv[1:]
 
     def killing(owner, name, *, after):
         inner = getattr(owner, name)
@@ -195,13 +205,30 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
         setattr(owner, name, wrapped)
 
-    registry = Registry(unit, artifacts, lambda: datetime.now(UTC), lambda: os.urandom(8).hex())
-    name, _, when = point.partition(":")
-    owner = registry.versions if name == "_end" else artifacts if hasattr(artifacts, name) else artifacts._client
-    killing(owner, name, after=when == "after")
-    registry.versions.register(
-        Registration(model=ModelName(model), flavor="sklearn", task="binary", idempotency_key="k"), Path(tree)
-    )
+    def register(point):
+        artifacts = MlflowArtifacts(f"sqlite:///{mlflow}/mlflow.db", Path(mlflow) / "artifacts")
+        engine = open_engine(Path(root) / f"{point}.db")
+        prepare_schema(engine)
+        unit = SqlUnitOfWork(engine, STORES, rng=random.Random(0))
+        registry = Registry(unit, artifacts, lambda: datetime.now(UTC), lambda: os.urandom(8).hex())
+        name, _, when = point.partition(":")
+        owner = registry.versions if name == "_end" else artifacts if hasattr(artifacts, name) else artifacts._client
+        killing(owner, name, after=when == "after")
+        model = "killed-" + point.replace(":", "-").replace("_", "-").strip("-")
+        registry.versions.register(
+            Registration(model=ModelName(model), flavor="sklearn", task="binary", idempotency_key="k"), Path(tree)
+        )
+
+    for point in points:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                register(point)
+            except Exception:
+                traceback.print_exc()
+            os._exit(1)
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert ended == -signal.SIGKILL, f"{point} ended with {ended}"
 """
 POINTS = [
     "publish:before",
@@ -214,23 +241,32 @@ POINTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, artifacts, mlflow_directory):
+    """
+    A directory with a database for each point, at which a process was killed while it registered the tree ``tree``.
+
+    The processes are forked from one, so that MLflow is imported once.
+    """
+    root = tmp_path_factory.mktemp("killed")
+    write_tree(root / "tree")
+    artifacts.open()
+    program = [sys.executable, "-c", textwrap.dedent(KILLED), root, mlflow_directory, root / "tree", *POINTS]
+    done = subprocess.run(program, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_while_registering(registry, mlflow_directory, tmp_path, tree, point):
+def test_killed_while_registering(killed, open_registry, artifacts, tree, point):
     """Killed at any point, nothing is listed; the same call again ends as if nothing had happened."""
-    model = ModelName("killed-" + point.replace(":", "-").replace("_", "-").lower().strip("-"))
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path / "mendel.db", mlflow_directory, tree, model, point],
-        capture_output=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    model = ModelName("killed-" + point.replace(":", "-").replace("_", "-").strip("-"))
+    registry = open_registry(killed / f"{point}.db")
     assert model not in registry.versions.models()
     request = Registration(model=model, flavor="sklearn", task="binary", idempotency_key="k")
     record = registry.versions.register(request, tree)
     assert registry.versions.register(request, tree) == record
-    artifacts = registry.versions._artifacts
     assert (
         [int(v.version) for v in artifacts._client.search_model_versions(f"name='{model}'")] == [1] == [record.number]
     )

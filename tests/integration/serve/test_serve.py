@@ -88,7 +88,7 @@ def test_a_stopped_worker_is_replaced(serve, hub, artifact):
     server.until(lambda: not alive(victim), seconds=20)
     server.until(lambda: server.version() == 1)
     assert victim not in server.workers()
-    assert "has not turned for" in server.log.read_text()
+    assert "event loop has not run for" in server.log.read_text()
 
 
 def test_a_busy_worker_is_left_alone(serve, hub, artifact):

@@ -100,8 +100,8 @@ class TestStatus:
         assert rows["sentiment-vip"]["status"] == "No tags"
         ready = next(line for line in mendel("tag", "--path", several.path).out.splitlines() if " sentiment " in line)
         assert cells(ready) == ["sentiment", "0.1.0", f"{tool} ✓", "Ready", "-"]
-        several.commit()
-        several.commit()
+        several.write(a__py="class A: x = 1\n").commit()
+        several.write(a__py="class A: x = 2\n").commit()
         rows = {row["classifier"]: row for row in status(mendel, several)}
         assert rows["sentiment"]["status"] == "2 commits behind"
         assert rows["sentiment"]["action"] == "mlserver tag --classifier sentiment <major|minor|patch>"
@@ -187,9 +187,8 @@ class TestByHand:
     """Tags that people made, moved or misspelt."""
 
     def test_what_is_no_release_is_none(self, mendel, several, tool):
-        """Lightweight, malformed, misspelt and foreign tags are not seen, and do not disturb."""
+        """Malformed, misspelt and foreign tags are not seen, and do not disturb."""
         head = several.git("rev-parse", "HEAD")
-        several.git("tag", f"sentiment-v3.0.0-mlserver-{tool}")
         for name in (
             f"sentiment-v03.0.0-mlserver-{tool}",
             f"sentiment-v3.0-mlserver-{tool}",
@@ -202,10 +201,70 @@ class TestByHand:
         assert mendel("tag", "major", "--classifier", "sentiment", "--path", several.path).code == 0
         assert status(mendel, several)[0]["version"] == "1.0.0"
 
+    def test_a_lightweight_tag_counts_and_is_annotated(self, mendel, several, tool):
+        """It is shown as what it is, raises the next version, and becomes an annotated tag on its own commit."""
+        name = f"sentiment-v3.0.0-mlserver-{tool}"
+        several.git("tag", name)
+        row = status(mendel, several)[0]
+        assert (row["version"], row["status"]) == ("3.0.0", "lightweight")
+        planned = json.loads(mendel("tag", "patch", "--dry-run", "--json", "--all", "--path", several.path).out)
+        assert planned[0]["version"] == "3.0.1"
+        head = several.git("rev-parse", "HEAD")
+        several.write(a__py="class A: x = 1\n").commit()
+        assert row["action"] == "mlserver tag --annotate --classifier sentiment"
+        said = mendel("tag", "--annotate", "--classifier", "sentiment", "--path", several.path)
+        assert (said.code, said.out) == (0, f"✓ Annotated tag: {name}\n")
+        assert several.git("cat-file", "-t", name) == "tag"
+        assert several.git("rev-parse", f"{name}^{{commit}}") == head
+        assert "Repository-Name: repository" in several.git("tag", "-l", "--format=%(contents)", name)
+        assert status(mendel, several)[0]["status"] == "1 commits behind"
+        again = mendel("tag", "--annotate", "--classifier", "sentiment", "--path", several.path)
+        assert (again.code, again.out) == (0, "")
+
+    def test_commits_elsewhere_do_not_make_it_stale(self, mendel, several):
+        """Only commits that touch files of the image count; a file that is gone counts too."""
+        several.write(helper__py="", README__md="one").commit()
+        mendel("tag", "minor", "--all", "--path", several.path)
+        several.write(README__md="two").commit()
+        several.commit()
+        assert {row["status"] for row in status(mendel, several)} == {"Ready"}
+        several.git("rm", "-q", "helper.py")
+        several.commit()
+        assert {row["status"] for row in status(mendel, several)} == {"1 commits behind"}
+
+    def test_a_hotfix_branch_goes_on_from_its_own_release(self, mendel, several, tool):
+        """The next version is told by HEAD's history, not by what other branches released."""
+        mendel("tag", "major", "--classifier", "sentiment", "--path", several.path)
+        first = several.git("rev-parse", "HEAD")
+        several.write(a__py="class A: x = 1\n").commit()
+        mendel("tag", "major", "--classifier", "sentiment", "--path", several.path)
+        several.git("checkout", "-q", "-b", "hotfix", first)
+        several.write(a__py="class A: x = 2\n").commit()
+        assert mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path).code == 0
+        several.git("checkout", "-q", "-b", "other", first)
+        several.write(a__py="class A: x = 3\n").commit()
+        taken = mendel("tag", "--version", "2.0.0", "--classifier", "sentiment", "--path", several.path)
+        assert f"the git tag sentiment-v2.0.0-mlserver-{tool} already exists" in taken.err
+        given = mendel("tag", "--version", "1.4.0", "--classifier", "sentiment", "--path", several.path)
+        assert "  Version: 1.0.0 → 1.4.0 (given)" in given.out
+        assert sorted(several.tags) == [f"sentiment-v{v}-mlserver-{tool}" for v in ("1.0.0", "1.0.1", "1.4.0", "2.0.0")]
+
+    def test_a_history_without_releases_asks_for_the_version(self, mendel, several, tool):
+        """Where only another branch has a release, none is guessed; and no version is released twice."""
+        several.git("checkout", "-q", "-b", "other")
+        several.write(a__py="class A: x = 1\n").commit()
+        several.git("tag", "-a", "-m", "x", "sentiment-v1.0.0-mlserver-b5dff2a")
+        several.git("checkout", "-q", "main")
+        said = mendel("tag", "patch", "--classifier", "sentiment", "--path", several.path)
+        assert "another branch has sentiment-v1.0.0-mlserver-b5dff2a (--version X.Y.Z chooses the version)" in said.err
+        twice = mendel("tag", "--version", "1.0.0", "--classifier", "sentiment", "--path", several.path)
+        assert "version 1.0.0 of sentiment is already released as sentiment-v1.0.0-mlserver-b5dff2a" in twice.err
+        assert mendel("tag", "--version", "1.0", "--classifier", "sentiment", "--path", several.path).code == 2
+
     def test_a_tag_on_another_commit_counts_from_there(self, mendel, several, tool):
         """A release made by hand on an older commit is behind; moved to HEAD, it is Ready."""
         first = several.git("rev-parse", "HEAD")
-        several.commit()
+        several.write(a__py="class A: x = 1\n").commit()
         name = f"sentiment-v1.0.0-mlserver-{tool}"
         several.git("tag", "-a", "-m", "x", name, first)
         assert status(mendel, several)[0]["status"] == "1 commits behind"
@@ -304,6 +363,36 @@ class TestRefusals:
         assert several.tags == []
 
     @pytest.mark.parametrize(
+        ("outside", "how"),
+        [
+            *((file, "ignored") for file in ("mlserver.yaml", "a.py", "helper.py", "pkg/deep.py")),
+            *((file, "untracked") for file in ("mlserver.yaml", "helper.py")),
+            ("pkg/deep.py", "submodule"),
+        ],
+    )
+    def test_what_the_build_needs_is_in_the_commit(self, mendel, make, outside, how):
+        """An ignored, untracked or other repository's project file, predictor or import refuses the tag by its name."""
+        repository = make(SINGLE)
+        repository.write(a__py="import helper, pkg.deep\nclass A: ...\n", helper__py="")
+        (repository.path / "pkg").mkdir()
+        (repository.path / "pkg" / "deep.py").touch()
+        if how == "submodule":
+            repository.git("init", "-q", "pkg")
+            repository.git("-C", "pkg", "add", "-A")
+            repository.git("-C", "pkg", "commit", "-q", "-m", "of another repository")
+        repository.commit()
+        if how != "submodule":
+            repository.git("rm", "-q", "--cached", outside)
+            if how == "ignored":
+                (repository.path / ".gitignore").write_text(f"{outside}\n")
+                repository.git("add", ".gitignore")
+            repository.git("commit", "-q", "-m", "without a file")
+        said = mendel("tag", "patch", "--path", repository.path)
+        assert said.code == 1
+        assert f"git does not track these files, which the image needs: {outside}" in said.err
+        assert repository.tags == []
+
+    @pytest.mark.parametrize(
         ("words", "sentence"),
         [
             (["patch", "--classifier", "sentimental"], "the project has no classifier 'sentimental'"),
@@ -328,10 +417,14 @@ class TestRefusals:
         project.mkdir()
         (project / "mlserver.yaml").write_text(SINGLE)
         (project / "a.py").write_text("class A: ...\n")
-        assert "No tags" in mendel("tag", "--path", project).out
-        said = mendel("tag", "patch", "--path", project)
-        assert said.code == 1
-        assert "is not in a git repository" in said.err
+        for words in ([], ["patch"], ["--annotate"]):
+            said = mendel("tag", *words, "--path", project)
+            assert (said.code, said.out) == (1, "")
+            assert "is not in a git repository" in said.err
+        Repository.git(type("At", (), {"path": project})(), "init", "-q")
+        said = mendel("tag", "--path", project)
+        assert (said.code, said.out) == (1, "")
+        assert "has no commit yet" in said.err
 
     @pytest.mark.parametrize(
         ("yaml", "said"),

@@ -21,6 +21,7 @@ def test_tags_of_a_release_and_of_none():
     assert image_tags(SemVer(1, 10, 0), "abcdef0123") == ("latest", "v1.10.0", "v1.10.0-abcdef0")
     assert image_tags(None, "abcdef0123") == ("latest", "untagged", "untagged-abcdef0")
     assert image_tags(None, None) == ("latest", "untagged")
+    assert image_tags(SemVer(1, 9, 0), "abcdef0123", latest=False) == ("v1.9.0", "v1.9.0-abcdef0")
 
 
 def test_tags_of_a_registered_version_never_move_those_of_a_release():

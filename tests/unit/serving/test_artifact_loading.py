@@ -251,12 +251,12 @@ class P:
     ],
 )
 def test_code_that_cannot_be_built_says_why(tmp_path, code, says):
-    """A project's broken code is a ModelNotLoadable that names the reason."""
+    """A project's broken code is a ModelNotLoadable that names the reason; the code's own words are its detail."""
     found = project(tmp_path / "project", code, p="P")
     write_artifact(TrainedClassifier(name="p"), tmp_path / "artefact", project=found)
     with pytest.raises(ModelNotLoadable) as caught:
         load_predictor(tmp_path / "artefact", digest=None, project=found)
-    assert says in str(caught.value)
+    assert says in f"{caught.value} {caught.value.detail}"
 
 
 def test_closing_closes_the_model_once_and_forgives_it(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 import textwrap
 
@@ -10,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import yaml
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -97,6 +99,54 @@ def test_a_lambda_is_pickled_with_the_model(tmp_path):
     assert carries_code(read_mlmodel(tmp_path / "a"))
     assert answers(tmp_path / "a")[1] == model.predict(X).tolist()
     require_loadable_elsewhere(tmp_path / "a")
+
+
+SCRIPT = """
+import hashlib
+from typing import Generic, TypeVar
+from mendel.serving.flavours.pickled_model import pickled_model
+
+T = TypeVar("T")
+
+class Part(Generic[T]):
+    def go(self, x):
+        return x * 2
+
+class Model(Part[int]):
+    parts = (Part(), Part())
+
+content = pickled_model(Model(), packed=lambda _: False).content
+print(hashlib.sha256(content).hexdigest())
+"""
+
+
+def test_a_class_of_a_script_is_the_same_bytes_in_every_run():
+    """Two runs of one script give one digest: nothing in the pickle is random."""
+    runs = [subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    first, second = (run.communicate(timeout=120)[0].strip() for run in runs)
+    assert first == second != ""
+
+
+def test_classes_of_two_models_of_one_process_stay_apart(tmp_path):
+    """A class that was changed and pickled again under its name is another class, whatever else was loaded."""
+    answered = []
+    for factor in (1.0, 2.0):
+
+        class Model(BaseEstimator):
+            def __init__(self, factor=factor):
+                self.factor = factor
+
+            def fit(self, x, y=None):
+                return self
+
+            def predict(self, x, by=factor):
+                return np.asarray(x)[:, 0] * by
+
+        Model.__module__ = "__main__"
+        write_artifact(Model().fit(X), tmp_path / str(factor), training=TABLE)
+        answered.append(answers(tmp_path / str(factor))[1])
+    assert np.allclose(answered[0], X[:, 0])
+    assert np.allclose(answered[1], 2 * X[:, 0])
 
 
 def test_a_model_of_installed_classes_carries_no_code(tmp_path):

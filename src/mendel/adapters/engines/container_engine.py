@@ -187,7 +187,7 @@ class EngineProgram(ContainerRunner):
         if runs or not ours:
             raise AlreadyExists(
                 f"Container {name} is running." if runs else f"Container {name} exists and was not created by Mendel.",
-                remedy=f"Choose another name, or remove the container: {self.name} rm --force {name}",
+                remedy=f"Choose another --name, or remove the container: {self.name} rm --force {name}",
             )
         self._remove(name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +86,18 @@ class GitPrograms(Git):
         commits = (line.split() for line in listed.stdout.decode().splitlines())
         return tuple(Commit(id=own, parents=tuple(parents)) for own, *parents in commits)
 
+    def touched(self, top: Path, commits: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        options = ("--stdin", "--root", "-r", "-c", "-z", "--no-renames", "--name-only")
+        told = self._run(top, "diff-tree", *options, given="".join(f"{one}\n" for one in commits).encode()).stdout
+        found: dict[str, list[str]] = {commit: [] for commit in commits}
+        current: list[str] = []
+        for name in map(os.fsdecode, told.split(b"\0")):
+            if name in found:
+                current = found[name]
+            elif name:
+                current.append(name)
+        return {commit: tuple(sorted(paths)) for commit, paths in found.items()}
+
     def tracked(self, directory: Path) -> tuple[str, ...]:
         listed = self._run(directory, "ls-files", "-z", check=False)
         if listed.returncode:
@@ -100,6 +112,15 @@ class GitPrograms(Git):
             raise AlreadyExists(f"The git tag {name} already exists.", remedy="Run mendel tag to see the newest tag.")
         if made.returncode:
             raise _refused(top, made)
+
+    def annotate_tag(self, top: Path, name: str, *, message: str) -> None:
+        found = self.tag(top, name)
+        if found is None:
+            raise ReleaseNotFound(f"The git repository {top} has no tag {name}.", remedy="List the tags: git tag")
+        if found.annotated:
+            raise AlreadyExists(f"The git tag {name} is annotated already.")
+        arguments = ("tag", "--annotate", "--force", "--cleanup=verbatim", "--file=-", name, found.commit)
+        self._run(top, *arguments, given=message.encode())
 
     def resolve(self, repository: Path, revision: str) -> str:
         """If a tag and a branch have the same name, the tag is used."""

@@ -174,7 +174,10 @@ class MemoryContainerRunner(ContainerRunner):
         if found is None:
             return
         if found.runs:
-            raise AlreadyExists(f"Container {name} is running.", remedy="Choose another name, or stop the container.")
+            raise AlreadyExists(
+                f"Container {name} is running.",
+                remedy="Choose another --name, or stop the container.",
+            )
         if found.labels.get(RUN_LABEL) != "1":
             raise AlreadyExists(f"Container {name} exists and was not created by Mendel.")
         del self._running[name]

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,6 +137,27 @@ class MemoryRepository:
             remedy="Fetch the tags with 'git fetch --tags', or list the known releases with 'mendel tag'.",
         )
 
+    def annotate(self, name: str, *, at: datetime, message: str) -> None:
+        """Replace a lightweight tag by an annotated one; see :meth:`mendel.projects.Git.annotate_tag`."""
+        with self._lock:
+            found = self._tags.get(name)
+            if found is None:
+                raise ReleaseNotFound(
+                    f"The git repository {self.top} has no tag {name}.", remedy="List the tags: git tag"
+                )
+            if found.annotated:
+                raise AlreadyExists(f"The git tag {name} is annotated already.")
+            del self._tags[name]
+            self.tag(name, commit=found.commit, at=at, message=message)
+
+    def touched(self, commit: str) -> tuple[str, ...]:
+        """The files in which *commit* differs from all of its parents, or all files of a first commit."""
+        with self._lock:
+            own = self._commits[commit]
+            before = [self._commits[parent].files for parent in own.parents] or [{}]
+            paths = sorted({*own.files, *(path for files in before for path in files)})
+            return tuple(p for p in paths if all(own.files.get(p) != files.get(p) for files in before))
+
     def details(self) -> tuple[TagDetails, ...]:
         """Every tag, sorted by name."""
         with self._lock:
@@ -240,6 +261,10 @@ class MemoryGit(Git):
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
         return tuple(self._at(top).ancestry())
 
+    def touched(self, top: Path, commits: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        repository = self._at(top)
+        return {commit: repository.touched(commit) for commit in commits}
+
     def tracked(self, directory: Path) -> tuple[str, ...]:
         found = self._around(directory)
         if found is None:
@@ -250,6 +275,9 @@ class MemoryGit(Git):
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         self._at(top).tag(name, commit=commit, at=self._clock(), message=message)
+
+    def annotate_tag(self, top: Path, name: str, *, message: str) -> None:
+        self._at(top).annotate(name, at=self._clock(), message=message)
 
     def resolve(self, repository: Path, revision: str) -> str:
         return self._at(repository).resolve(revision)

@@ -28,23 +28,17 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
     broken = next((line for line in lines if line.error is not None and line.generation_desired == desired), None)
     absent = next((v for v in model.versions if v.artifact_digest in delivery.missing), None)
     if absent is not None:
-        return replace(
-            least,
-            generation_desired=desired,
-            failed_version=absent.number,
-            error=delivery.missing[absent.artifact_digest],
-            version_at_fault=False,
-        )
+        missing = delivery.missing[absent.artifact_digest]
+        return _told(least, replace(nowhere, failed_version=absent.number, error=missing))
     if broken is None:
-        return replace(least, generation_desired=desired, failed_version=None, error=None, version_at_fault=False)
+        return _told(least, nowhere)
     served = any(line.version_serving == broken.failed_version for line in lines)
-    return replace(
-        least,
-        generation_desired=desired,
-        failed_version=broken.failed_version,
-        error=broken.error,
-        version_at_fault=broken.version_at_fault and not served,
-    )
+    return _told(least, replace(broken, version_at_fault=broken.version_at_fault and not served))
+
+
+def _told(least: ModelConvergence, failure: ModelConvergence) -> ModelConvergence:
+    """Combine the versions that the slowest worker serves (*least*) with the load failure of any worker."""
+    return replace(failure, generation_serving=least.generation_serving, version_serving=least.version_serving)
 
 
 def _line_of(status: Status, model: ModelName) -> ModelConvergence | None:

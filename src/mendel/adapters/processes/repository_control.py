@@ -1,4 +1,4 @@
-"""Load and unload calls of the doors: from one worker to the supervisor, and from there to every worker."""
+"""Pass requests to load or unload a model from one worker to the supervisor, and from there to every worker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RepositoryCalls:
     Implements :class:`mendel.serving.RepositoryControl` in a worker.
 
     Args:
-        channel: Leads to the supervisor.
+        channel: The message channel to the supervisor.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -76,10 +76,10 @@ class RepositoryCalls:
 
 class RepositoryRequests:
     """
-    Carries out the workers' requests, in the supervisor.
+    Executes the workers' requests, in the supervisor.
 
-    A request is answered when every worker that runs has carried it out or has ended. A worker that starts later starts
-    from what the request left.
+    A request is answered when every running worker has executed the request or has ended. A worker that starts later
+    starts with the state after the request.
 
     Args:
         roots: The directories below which models may be loaded by path.
@@ -106,7 +106,7 @@ class RepositoryRequests:
         self._turns: dict[ModelName, asyncio.Lock] = {}
 
     async def carry_out(self, request: RepositoryRequest) -> RepositoryResult:
-        """Load or unload in every worker; an error stands in the result."""
+        """Load or unload a model in every worker; an error is part of the result."""
         try:
             async with self._turns.setdefault(request.model, asyncio.Lock()):
                 if request.action is RepositoryAction.UNLOAD:
@@ -119,13 +119,13 @@ class RepositoryRequests:
         return RepositoryResult(number=request.number)
 
     def take(self, slot: int, result: RepositoryResult) -> None:
-        """The worker of *slot* has carried out a command."""
+        """Record that the worker of *slot* has executed a command."""
         waiting = self._waiting.get((result.number, slot))
         if waiting is not None and not waiting.done():
             waiting.set_result(result)
 
     def lose(self, slot: int) -> None:
-        """The worker of *slot* has ended; nothing waits for it any more."""
+        """Record that the worker of *slot* has ended, so that no command waits for it."""
         for (_, whose), waiting in self._waiting.items():
             if whose == slot and not waiting.done():
                 waiting.set_result(None)
@@ -155,18 +155,24 @@ class RepositoryRequests:
         return sum(freed) if freed else None
 
     async def _take_path(self, model: ModelName, path: str) -> None:
+        self._require_free(model)
+        directory = await asyncio.to_thread(model_directory, path, self._roots)
+        former = self._state.from_path.get(model)
+        attempt = 1 if former is None else 1 - former.desired.deployment.generation
+        now: datetime = self._clock()
+        desired = await asyncio.to_thread(model_from_directory, model, directory, attempt=attempt, now=now)
+        self._require_free(model)  # the hub may have deployed it meanwhile
+        self._state.from_path[model] = ModelFromPath(desired=desired, directory=directory)
+
+    def _require_free(self, model: ModelName) -> None:
         if self._state.is_deployed(model):
             raise AlreadyExists(
                 f"Model {model!r} is deployed; a load by path does not replace it.", remedy="Choose another name."
             )
-        directory = await asyncio.to_thread(model_directory, path, self._roots)
-        former = self._state.from_path.get(model)
-        generation = 1 if former is None else former.desired.deployment.generation + 1
-        now: datetime = self._clock()
-        desired = await asyncio.to_thread(model_from_directory, model, directory, generation=generation, now=now)
-        self._state.from_path[model] = ModelFromPath(desired=desired, directory=directory)
 
     def _put_back(self, model: ModelName, former: ModelFromPath | None, *, unloaded: bool) -> None:
+        if self._state.is_deployed(model):  # the hub deployed it meanwhile, which counts
+            return
         if former is None:
             self._state.from_path.pop(model, None)
         else:
@@ -175,7 +181,7 @@ class RepositoryRequests:
         self._tell()
 
     async def _command(self, action: RepositoryAction, model: ModelName) -> list[RepositoryResult]:
-        """Tell every worker, and wait for all of them."""
+        """Send the command to every worker, and wait for all results."""
         self._tell()
         number = next(self._numbers)
         command = RepositoryCommand(number=number, action=action, model=model)

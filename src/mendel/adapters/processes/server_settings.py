@@ -57,7 +57,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if (self.hub is None) == (self.desired_file is None) or (self.desired_file is None) != (self.artifacts is None):
             raise InvalidSettings(
-                "The settings of a server name neither a hub nor a file of the desired state, or both.",
+                "The settings of a server must give either a hub or a file of the desired state.",
                 remedy="Set either hub, or desired_file together with artifacts.",
             )
         if not any(door.ports and door.health_path for door in self.doors):

@@ -35,7 +35,7 @@ class ServerEpoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFromPath:
-    """A model that a caller of a door loaded from a directory; the hub does not know it."""
+    """A model that a client loaded from a directory; the hub does not know the model."""
 
     desired: DesiredModel
     directory: Path
@@ -45,7 +45,7 @@ class ServerState:
     """
     The newest delivery and the state that all workers serve; messages to workers and reports are made from both.
 
-    Callers of the doors may unload deployed models and load models by path; both hold until the server ends.
+    Clients may unload deployed models and load models by path; both stay in effect until the server stops.
 
     Args:
         statuses: Gives the statuses of all running workers.
@@ -86,6 +86,7 @@ class ServerState:
             self.vintage += 1
         self._delivery = delivery
         deployed = models_of(delivery.newest)
+        self.unloaded -= self.from_path.keys() & deployed.keys()
         self.from_path = {name: model for name, model in self.from_path.items() if name not in deployed}
         self.unloaded &= deployed.keys() | self.from_path.keys()
 

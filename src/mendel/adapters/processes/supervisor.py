@@ -331,7 +331,7 @@ class _Server:
             await asyncio.sleep(self._settings.fold_every.total_seconds())
 
     async def _keep_a_door_open(self) -> None:
-        """Tell workers to open their doors; if none is ready, one of them, so that health checks get an answer."""
+        """Tell ready workers to open their doors; if none is ready, tell one, so that health checks get an answer."""
         loop = asyncio.get_running_loop()
         closed_since = held_since = None
         while True:

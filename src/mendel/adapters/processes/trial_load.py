@@ -54,11 +54,11 @@ def main() -> None:
     try:
         _try(Path(sys.argv[1]))
     except MendelError as error:
-        sys.exit(error.message.replace("\n", " "))
+        sys.exit(f"{error.message} {getattr(error, 'detail', '')}".replace("\n", " "))
 
 
 def _try(directory: Path) -> None:
-    """Load, predict the input example, and write the parity that this process finds in place of the caller's."""
+    """Load the artefact, predict its input example, and replace its parity report by the result of this process."""
     from mendel.serving import check_predictor, load_predictor, predict_example  # noqa: PLC0415 - in the child only
     from mendel.serving.input_codec import InputCodec  # noqa: PLC0415
     from mendel.serving.parity import write_parity  # noqa: PLC0415

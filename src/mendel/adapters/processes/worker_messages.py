@@ -91,8 +91,8 @@ class Desire:
     Attributes:
         awaited: The deployed models that ``state`` lacks because their artefacts are missing, each with the error of
             the last attempt to fetch them; empty before the first error.
-        unloaded: The deployed models that a caller of a door unloaded.
-        directories: Where the artefacts of models lie that were loaded by path, by digest.
+        unloaded: The deployed models that a client unloaded.
+        directories: The artefact directories of the models that were loaded by path, by digest.
         trials: Loads that ended a worker before: this worker runs each of them alone, and before it opens its doors.
         refused: Loads that this worker must not try.
     """
@@ -107,7 +107,7 @@ class Desire:
 
     @property
     def deployed(self) -> dict[ModelName, str | None]:
-        """Every deployed model, with the reason where its artefacts cannot be fetched."""
+        """Give every deployed model, with the error if its artefacts could not be fetched, else None."""
         errors = {model: error or None for model, error in self.awaited.items()}
         return {**{model.deployment.model: None for model in self.state.models}, **errors}
 
@@ -120,7 +120,7 @@ class Loading:
 
 
 class RepositoryAction(StrEnum):
-    """What a caller of a door asks of the model repository."""
+    """The request of a client: load or unload a model."""
 
     LOAD = "load"
     UNLOAD = "unload"
@@ -155,8 +155,8 @@ class RepositoryResult:
     Answers a :class:`RepositoryRequest` or a :class:`RepositoryCommand`.
 
     Attributes:
-        error: Why it was not carried out; ``kind`` is the name of the error's class.
-        freed_bytes: By how much the resident memory shrank; None where that was not measured.
+        error: Why the request or command failed; ``kind`` is the name of the error's class.
+        freed_bytes: The decrease of resident memory; None if the decrease was not measured.
     """
 
     number: int
@@ -181,7 +181,7 @@ class Status:
 
     Attributes:
         accepting: Whether the worker's doors are open.
-        ready: Whether each deployed model had either served or failed to load in this worker.
+        ready: Whether each deployed model has been loaded or has failed to load in this worker.
         detail: The failed readiness checks; empty if none failed.
         revision: The revision of the desired state that the worker applied last; -1 before the first.
         spool: The state of the worker's spool.

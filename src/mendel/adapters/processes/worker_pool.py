@@ -73,13 +73,13 @@ def workers_to_open(workers: Sequence[Worker], *, closed: timedelta, held: timed
     """
     Choose the workers that must open their doors now.
 
-    Every ready worker opens, except while another worker that is not ready has open doors: callers of a starting server
-    get 503 from every worker, and not from some. When no worker has open doors for 2 s, a worker whose event loop runs
-    opens although it is not ready: it answers every call with 503 and the reason, so that no caller waits for a load.
+    Every ready worker opens its doors, unless a worker that is not ready has open doors: then callers of a starting
+    server get 503 from every worker, and not only from some. If no worker has had open doors for 2 s, a worker that is
+    not ready opens its doors: it answers every call with 503 and the reason, so that no caller waits for a load.
 
     Args:
         closed: For how long no worker has had open doors.
-        held: For how long a ready worker has waited for one that is not ready; after 30 s it opens.
+        held: For how long a ready worker has waited for a worker that is not ready; after 30 s the ready worker opens.
     """
     if any(worker.status.accepting and not worker.status.ready for worker in workers) and held < _HELD:
         return ()
@@ -103,7 +103,7 @@ class WorkerPool:
         role: The name of a worker in the log.
         launch: Starts a process on a slot and sends the first message.
         heard: Called after a worker's status message or its end.
-        asked: Called with a worker and a message of it that is no status.
+        asked: Called with a worker and a message of this worker that is not a status.
         lost: Called with a worker that has ended, before another worker uses its slot, and with the exit code; None
             instead of the code if the worker was told to end.
         drain_timeout: How long a worker may take to finish its requests before it is killed.
@@ -229,7 +229,7 @@ class WorkerPool:
                     worker.heard = None if worker.heard is None else worker.heard + slept
                 silence = worker.silent_since(last)
                 if silence is not None:
-                    reason = f"its loop has not turned for {silence.total_seconds():.0f} s"
+                    reason = f"its event loop has not run for {silence.total_seconds():.0f} s"
                     _log.error(f"{self._role}_killed", slot=line.slot, pid=worker.child.pid, reason=reason)
                     worker.child.signal(signal.SIGKILL)
 

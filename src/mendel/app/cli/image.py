@@ -27,6 +27,9 @@ Built = Annotated[
 BuiltModel = Annotated[
     str | None, option("--model", metavar="NAME@N", help="Use the image built from this registered version.")
 ]
+MoveLatest = Annotated[
+    bool, option("--latest", help="Move the tag latest to this image even if a newer release exists.")
+]
 
 
 @ended_tidily()
@@ -87,6 +90,7 @@ def build(
     sign: Annotated[
         Path | None, option(metavar="KEY", help="Sign the image with the private key in this file.")
     ] = None,
+    latest: MoveLatest = False,
     path: ProjectPath = None,
     json: AsJson = False,
 ) -> Result:
@@ -115,6 +119,7 @@ def build(
         use_cache=not no_cache,
         dry_run=dry_run,
         force=force,
+        latest=latest,
         sign=sign,
     )
     announce = (lambda _: None) if json else say
@@ -149,6 +154,7 @@ def push(
     force: Annotated[
         bool, option("--force", help="Overwrite version tags that name another image in the registry.")
     ] = False,
+    latest: MoveLatest = False,
     path: ProjectPath = None,
 ) -> Result:
     """Push the images and tags that 'mendel build' made."""
@@ -156,7 +162,13 @@ def push(
     from mendel.app.images.push import push as push_images  # noqa: PLC0415
 
     request = PushRequest(
-        registry=registry, what=classifier, model=parse_version(model, classifier), every=every, path=path, force=force
+        registry=registry,
+        what=classifier,
+        model=parse_version(model, classifier),
+        every=every,
+        path=path,
+        force=force,
+        latest=latest,
     )
     with following("Pushing ...") as on_progress:
         published = push_images(request, on_progress=on_progress)
@@ -171,6 +183,9 @@ def run(
     port: Annotated[
         int | None,
         option(metavar="PORT", help="The port of this machine to listen on.", show_default="the project's server.port"),
+    ] = None,
+    name: Annotated[
+        str | None, option(metavar="NAME", help="The container's name.", show_default="the classifier's name")
     ] = None,
     detach: Annotated[bool, option("--detach", "-d", help="Return and leave the container running.")] = False,
     env: Annotated[
@@ -206,16 +221,17 @@ def run(
         model=parse_version(model, classifier),
         path=path,
         port=port,
+        name=name,
         runner=runner,
         environment=dict(_variable(text) for text in env or ()),
         volumes=tuple(volume or ()),
     )
     with following("Starting ...") as on_progress:
         started = run_image(request, on_progress=on_progress)
-    name = started.container.name
-    text = [f"✓ {name} is ready: {started.container.url}", f"  {started.image.references[0]} {started.image.digest}"]
+    made = started.container.name
+    text = [f"✓ {made} is ready: {started.container.url}", f"  {started.image.references[0]} {started.image.digest}"]
     if detach:
-        text.append(f"  Stop it with: {started.runner.name} stop {name}")
+        text.append(f"  Stop it with: {started.runner.name} stop {made}")
     emit(Result(started.container, text), as_json=json)
     sys.stdout.flush()
     if not detach:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,12 @@ from mendel.app.cli.options import ClassifierName, Directory, Model, ProjectPath
 from mendel.app.cli.output import Result, progress, warn
 from mendel.app.cli.parameters import argument, option
 from mendel.app.cli.tables import HISTORY, MODELS, VERSIONS
+from mendel.errors import Forbidden
 
 if TYPE_CHECKING:
     from mendel.app.project.artifact_registration import RegisteredArtifact
     from mendel.app.project.training import Trained
-    from mendel.registry import PolicyDocument, VersionRecord
+    from mendel.registry import PolicyDocument, VersionFault, VersionRecord
     from mendel.views import ModelView
 
 
@@ -183,10 +185,14 @@ def show_parity(version: Version, *, directory: Directory = None) -> Result:
     """Show whether a version answers like the fitted model."""
     with hub(directory) as client:
         record = client.version(version)
+        faults: tuple[VersionFault, ...] = ()
+        with suppress(Forbidden):
+            faults = client.version_faults(version)
     lines = [f"{record.ref}: parity {record.parity or 'not measured: the version has no probe rows'}"]
     if record.accepted is not None:
         lines.append(f"accepted by {record.accepted.by}: {record.accepted.reason}")
-    return Result({"parity": record.parity, "accepted": record.accepted}, lines)
+    lines += [f"  {fault.where}: {fault.detail or fault.fault}" for fault in faults]
+    return Result({"parity": record.parity, "accepted": record.accepted, "faults": faults}, lines)
 
 
 def accept_parity(

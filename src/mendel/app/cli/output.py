@@ -144,19 +144,24 @@ def told_plainly() -> Iterator[None]:
         warn("The command was aborted; nothing was changed.")
         raise SystemExit(1) from error
     except MendelError as error:
-        warn(f"error: {error.message}")
-        for reason in getattr(error, "reasons", ()):
-            warn(f"  - {reason}")
-        if error.remedy:
-            warn(f"  {error.remedy}")
-        if tail := getattr(error, "log_tail", ""):
-            warn(tail.rstrip())
+        _warn_of(error)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         raise SystemExit(130) from error
     except BrokenPipeError as error:
         sys.stderr.close()
         raise SystemExit(141) from error
+
+
+def _warn_of(error: MendelError) -> None:
+    warn(f"error: {error.message}")
+    for reason in getattr(error, "reasons", ()):
+        warn(f"  - {reason}")
+    for told in (getattr(error, "detail", ""), error.remedy):
+        if told:
+            warn(f"  {told}")
+    if tail := getattr(error, "log_tail", ""):
+        warn(tail.rstrip())
 
 
 @contextmanager

@@ -18,14 +18,16 @@ from mendel.errors import InvalidProject, ReleaseRefused
 
 if TYPE_CHECKING:
     from mendel.projects import Git, Project, RepositoryState, TagPlan, TagRefused, ToolBuild
-    from mendel.values import Bump
+    from mendel.values import Bump, SemVer
+
+_MOST_TAGS_IN_ONE_PUSH = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRequest:
     """The arguments of `mendel tag`: the classifiers, the part of the version to raise, and the checks to skip."""
 
-    bump: Bump
+    bump: Bump | SemVer
     classifier: str | None
     every: bool
     message: str | None
@@ -57,6 +59,12 @@ def tag(
     *,
     classifier: ClassifierName = None,
     every: Annotated[bool, option("--all", help="Tag every classifier whose status is not Ready.")] = False,
+    version: Annotated[
+        str | None, option("--version", metavar="X.Y.Z", help="Release this version instead of the next one.")
+    ] = None,
+    annotate: Annotated[
+        bool, option("--annotate", help="Make annotated tags of the newest releases that are lightweight tags.")
+    ] = False,
     message: Annotated[str | None, option("--message", "-m", metavar="TEXT", help="The message of the tag.")] = None,
     dry_run: DryRun = False,
     allow_untracked: Annotated[
@@ -77,34 +85,40 @@ def tag(
     Without an argument, print the status of every classifier.
     """
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.build_source import image_files  # noqa: PLC0415
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.projects import load_project, read_repository_state  # noqa: PLC0415
 
     where, git, tool = path or Path.cwd(), GitPrograms(), this_tool()
-    if bump is None:
+    if sum(given is not None for given in (bump, version)) + annotate > 1:
+        raise click.BadParameter("give one of: major, minor or patch; --version; --annotate")
+    if annotate:
+        return _annotate(read_repository_state(load_project(where), git), git, classifier, message)
+    if bump is None and version is None:
         if every or dry_run or allow_untracked or allow_missing_mlserver or message is not None:
             raise click.BadParameter("the part of the version to raise is missing; give major, minor or patch")
-        return _status(read_repository_state(load_project(where), git), tool, classifier)
+        return _status(read_repository_state(load_project(where), git, image_files), tool, classifier)
     request = TagRequest(
-        bump=_bump(bump),
+        bump=_bump(bump) if version is None else _version(version),
         classifier=classifier,
         every=every,
         message=message,
         allow_untracked=allow_untracked,
         allow_missing_tool=allow_missing_mlserver,
     )
-    seen = read_repository_state(_project_to_tag(where, git), git)
+    seen = read_repository_state(_project_to_tag(where, git), git, image_files)
     for hint in seen.project.hints:
         warn(f"hint: {hint}")
     plans = _plans(seen, request, tool)
     if dry_run:
-        return (Result(_report(plan, made=False), _plan_lines(plan, tool, made=False)) for plan in plans)
-    return _make(plans, git, tool)
+        return (Result(_report(plan, made=False), _plan_lines(plan, tool)) for plan in plans)
+    return _make(plans, git, tool, seen.project)
 
 
 def _status(seen: RepositoryState, tool: ToolBuild, classifier: str | None) -> Result:
     from mendel.projects import release_status, shown_classifiers  # noqa: PLC0415 - help must be quick
 
+    _in_repository(seen)
     shown = {one.name for one in shown_classifiers(seen.project, classifier)}
     rows = tuple(row for row in release_status(seen, tool) if row.classifier in shown)
     for hint in seen.project.hints:
@@ -113,19 +127,31 @@ def _status(seen: RepositoryState, tool: ToolBuild, classifier: str | None) -> R
     return Result(found, [RELEASES.grid(rows), f" Current MLServer commit: {tool.short}"])
 
 
-def _plan_lines(plan: TagPlan, tool: ToolBuild, *, made: bool) -> Iterator[str]:
+def _plan_lines(plan: TagPlan, tool: ToolBuild) -> Iterator[str]:
+    yield f"Would create tag: {plan.tag}"
+    yield from _details(plan, tool)
+
+
+def _made_lines(plan: TagPlan, tool: ToolBuild, project: Project, *, alone: bool) -> Iterator[str]:
+    """What was made and what comes next. GitHub starts no workflow when a push brings more than three tags."""
     name = plan.tag.classifier
-    yield f"{'✓ Created' if made else 'Would create'} tag: {plan.tag}"
+    yield f"✓ Created tag: {plan.tag}"
+    yield from _details(plan, tool)
     yield ""
-    yield f"  Version: {plan.previous or 'none'} → {plan.tag.version} ({plan.bump} bump)"
+    yield "Next steps:"
+    yield f"  1. Push tags to remote: git push {'--tags' if alone else f'origin {plan.tag}'}"
+    yield f"  2. Build container: mlserver build --classifier {name}"
+    yield f"  3. Push to registry: mlserver push --classifier {name} --registry <url>"
+    if project.classifier(name).retraining:
+        yield f"  Or train a version of this release: mendel train --classifier {name} --data <file>"
+
+
+def _details(plan: TagPlan, tool: ToolBuild) -> Iterator[str]:
+    yield ""
+    how = "given" if plan.bump is None else f"{plan.bump} bump"
+    yield f"  Version: {plan.previous or 'none'} → {plan.tag.version} ({how})"
     yield f"  MLServer commit: {tool.short}{'' if plan.tag.reproducible else ' (not reproducible)'}"
     yield f"  Classifier commit: {plan.commit[:8]}"
-    if made:
-        yield ""
-        yield "Next steps:"
-        yield "  1. Push tags to remote: git push --tags"
-        yield f"  2. Build container: mlserver build --classifier {name}"
-        yield f"  3. Push to registry: mlserver push --classifier {name} --registry <url>"
 
 
 def _report(plan: TagPlan, *, made: bool) -> TagReport:
@@ -140,7 +166,47 @@ def _report(plan: TagPlan, *, made: bool) -> TagReport:
     )
 
 
-def _bump(text: str) -> Bump:
+def _in_repository(seen: RepositoryState) -> Path:
+    """The root of the checkout; outside of a repository, or before its first commit, there are no releases."""
+    if seen.work_tree is None:
+        raise ReleaseRefused(
+            f"The project {seen.project.root} is not in a git repository, so it has no releases.",
+            remedy="Run: git init && git add -A && git commit",
+        )
+    if seen.work_tree.head is None:
+        raise ReleaseRefused(
+            f"The repository {seen.work_tree.top} has no commit yet, so it has no releases.",
+            remedy="Run: git add -A && git commit",
+        )
+    return seen.work_tree.top
+
+
+def _annotate(seen: RepositoryState, git: Git, classifier: str | None, message: str | None) -> Iterator[Result]:
+    """Annotate the newest release of each shown classifier if its tag is lightweight."""
+    from mendel.projects import annotation, shown_classifiers  # noqa: PLC0415 - help must be quick
+
+    top = _in_repository(seen)
+    shown = {one.name for one in shown_classifiers(seen.project, classifier)}
+    light = [release for name, release in seen.newest.items() if name in shown and not release.annotated]
+    if not light:
+        warn("The newest release of every classifier is an annotated tag already.")
+    for release in light:
+        name = str(release.tag)
+        git.annotate_tag(top, name, message=annotation(seen, release.tag, message))
+        yield Result({"tag": name, "commit": release.commit}, [f"✓ Annotated tag: {name}"])
+
+
+def _version(text: str) -> SemVer:
+    from mendel.errors import InvalidValue  # noqa: PLC0415 - help must be quick
+    from mendel.values import SemVer  # noqa: PLC0415
+
+    try:
+        return SemVer.parse(text)
+    except InvalidValue as error:
+        raise click.BadParameter(f"{text!r} is not a version; write three numbers, such as 1.4.0") from error
+
+
+def _bump(text: str | None) -> Bump:
     from mendel.values import Bump  # noqa: PLC0415 - help must be quick
 
     if text not in list(Bump):
@@ -176,6 +242,7 @@ def _chosen(seen: RepositoryState, tool: ToolBuild, request: TagRequest) -> list
 
 def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
     """Plan the tags of all requested classifiers; if one tag is not allowed, raise an error with every reason."""
+    from mendel.app.images.build_source import reasons_against_build  # noqa: PLC0415 - help must be quick
     from mendel.projects import TagPlan, TagRefused, plan_tag, untracked_digests  # noqa: PLC0415 - help must be quick
 
     names = _chosen(seen, tool, request)
@@ -187,6 +254,7 @@ def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[
             tool,
             message=request.message,
             recorded=untracked_digests(seen, [name]) if request.allow_untracked else None,
+            against_build=reasons_against_build(seen, name),
             allow_missing_tool=request.allow_missing_tool,
         )
         for name in names
@@ -209,7 +277,7 @@ def _reasons(refused: Sequence[TagRefused], names: Sequence[str]) -> tuple[str, 
     )
 
 
-def _make(plans: Sequence[TagPlan], git: Git, tool: ToolBuild) -> Iterator[Result]:
+def _make(plans: Sequence[TagPlan], git: Git, tool: ToolBuild, project: Project) -> Iterator[Result]:
     """Make the tags one by one; the error about a tag that cannot be made names the tags that were made before."""
     made: list[TagPlan] = []
     try:
@@ -217,7 +285,8 @@ def _make(plans: Sequence[TagPlan], git: Git, tool: ToolBuild) -> Iterator[Resul
             git.create_tag(plan.top, str(plan.tag), commit=plan.commit, message=plan.message)
             made.append(plan)
             hint = _workflow_hint(plan.top) if plan is plans[-1] else ()
-            yield Result(_report(plan, made=True), chain(_plan_lines(plan, tool, made=True), hint))
+            lines = _made_lines(plan, tool, project, alone=len(plans) <= _MOST_TAGS_IN_ONE_PUSH)
+            yield Result(_report(plan, made=True), chain(lines, hint))
     finally:
         if made and len(made) < len(plans):
             warn(f"These tags were made before the error: {', '.join(str(plan.tag) for plan in made)}.")

@@ -60,6 +60,7 @@ class BuildRequest:
         model: A registered version to build. The image holds its artefact and the code of its release.
         load: Load the image into docker or podman; None loads the image only if one of them answers.
         output: Also write the image to this tar file, for ``docker load`` and ``podman load``.
+        latest: Move the tag ``latest`` to the image even if a newer release of the classifier exists.
         force: Build with the installed Mendel even if the release tag (without a lock) or the lock was made with
             another one. The labels of the image name the installed Mendel.
         sign: The private key file that signs the image; None leaves the image unsigned.
@@ -76,6 +77,7 @@ class BuildRequest:
     load: bool | None = None
     use_cache: bool = True
     dry_run: bool = False
+    latest: bool = False
     force: bool = False
     sign: Path | None = None
 
@@ -205,7 +207,7 @@ def drafted(
             runtime=pinned.runtime,
             lock=pinned.lock,
             name=name,
-            tags=_tags(source, version),
+            tags=_tags(source, version, latest=request.latest),
             engine=request.engine,
             version=registered,
         )
@@ -215,7 +217,10 @@ def drafted(
             wheels=pinned.wheels,
             lines=describe_plan(plan, selection, found=pinned.found),
             model=None if version is None else version.facts,
-            hints=(*selection.hints, *hints, *pinned.hints, *_untagged(source), *_unused(request, source)),
+            hints=(
+                *(*selection.hints, *hints, *pinned.hints, *_untagged(source), *_unused(request, source)),
+                *_older(source, latest=request.latest),
+            ),
         )
 
 
@@ -263,15 +268,21 @@ def _name(request: BuildRequest, source: Source) -> tuple[ImageName, tuple[str, 
     )
 
 
-def _tags(source: Source, version: VersionTree | None) -> tuple[str, ...]:
+def _tags(source: Source, version: VersionTree | None, *, latest: bool) -> tuple[str, ...]:
     released: SemVer | None = None if source.release is None else source.release.tag.version
     if version is not None:
         return model_tags(version.ref.number, released, source.commit)
-    return image_tags(released, source.commit)
+    return image_tags(released, source.commit, latest=latest or source.release is None or source.release.newest)
 
 
 def _registered(version: VersionTree) -> RegisteredVersion:
     return RegisteredVersion(ref=version.ref, artifact=version.digest, files=version_files(version.directory))
+
+
+def _older(source: Source, *, latest: bool) -> tuple[str, ...]:
+    if latest or source.release is None or source.release.newest:
+        return ()
+    return ("A newer release exists, so the tag latest stays where it is; --latest moves it to this image.",)
 
 
 def _untagged(source: Source) -> tuple[str, ...]:

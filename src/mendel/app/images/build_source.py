@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mendel.errors import Conflict, InvalidInput, InvalidValue, ReleaseNotFound
+from mendel.errors import BuildRefused, Conflict, InvalidInput, InvalidValue, ReleaseNotFound
+from mendel.images.file_selection import FileSelection, select_files
 from mendel.projects import (
     Classifier,
     Git,
+    GitTag,
     Project,
+    RepositoryState,
     TagDetails,
     WorkTree,
     load_project,
+    newest_releases,
     project_path,
     repository_name,
 )
-from mendel.values import EPOCH, ReleaseTag
+from mendel.values import EPOCH, Digest, ReleaseTag
 from mendel.values.directory_trees import file_digest
+
+_NO_DIGEST = Digest(f"sha256:{0:064}")  # where only the names of the files matter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseFacts:
-    """The facts of a release, read only from its tag and commit."""
+    """
+    The facts of a release, read only from its tag and commit.
+
+    Attributes:
+        newest: False if the repository has an annotated tag of a higher version of the classifier.
+    """
 
     tag: ReleaseTag
     details: TagDetails
+    newest: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +103,7 @@ def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
     if not details.annotated:
         raise InvalidInput(
             f"The tag {tag} is not annotated, so the tag does not record the inputs of the release.",
-            remedy=f"Make a new release: mendel tag patch --classifier {tag.classifier}",
+            remedy=f"Annotate it: mendel tag --annotate --classifier {tag.classifier}, or make a new release.",
         )
     with tempfile.TemporaryDirectory(prefix="mendel-build-") as scratch:
         git.export(tree.top, details.commit, Path(scratch))
@@ -102,7 +114,13 @@ def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
                 remedy=f"Choose one of its classifiers: {', '.join(there.names)}.",
             )
         _bring_untracked(details, project.root, there.root)
-        yield _release_source(there, tag, details, git.commit_time(tree.top, details.commit), tracked=None)
+        newest = _is_newest(tag, git.tags(tree.top))
+        yield _release_source(
+            there,
+            ReleaseFacts(tag=tag, details=details, newest=newest),
+            git.commit_time(tree.top, details.commit),
+            tracked=None,
+        )
 
 
 def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
@@ -125,9 +143,7 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
     tracked = frozenset(git.tracked(project.root))
     found = _release_at_head(tree, classifier.name, git)
     if found is not None and not tree.changed:
-        tag, details = found
-        when = git.commit_time(tree.top, tree.head)
-        return _release_source(project, tag, details, when, tracked=tracked)
+        return _release_source(project, found, git.commit_time(tree.top, tree.head), tracked=tracked)
     return Source(
         project=project,
         classifier=classifier,
@@ -143,6 +159,38 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         if tree.changed
         else "HEAD has no release tag of the classifier",
     )
+
+
+def image_files(project: Project, classifier: Classifier, tracked: frozenset[str]) -> frozenset[str] | None:
+    """Give the files of the image of *classifier*, relative to the project; None when the image cannot be built."""
+    try:
+        selection = _selection(project, classifier, tracked)
+    except BuildRefused:
+        return None
+    return frozenset(file.path for file in (*selection.code, *selection.artifacts))
+
+
+def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, ...]:
+    """
+    Give the reasons for which the image of *classifier* could not be built from the commit at HEAD.
+
+    The files are those that a build selects. Untracked artefacts are left out: a tag may record their digests.
+    """
+    if seen.work_tree is None or classifier not in seen.project.names or classifier in seen.without_source:
+        return ()
+    try:
+        selection = _selection(seen.project, seen.project.classifier(classifier), seen.tracked)
+    except BuildRefused as error:
+        return error.reasons
+    recordable = frozenset(seen.untracked.get(classifier, ())).difference(selection.predictor)
+    outside = [name for name in selection.untracked if name not in recordable]
+    if not outside:
+        return ()
+    return (f"git does not track these files, which the image needs: {', '.join(outside[:5])}; commit them",)
+
+
+def _selection(project: Project, classifier: Classifier, tracked: frozenset[str]) -> FileSelection:
+    return select_files(project, classifier, project.root, tracked=tracked, hash_file=lambda _: _NO_DIGEST)
 
 
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
@@ -162,13 +210,14 @@ def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
 
 
 def _release_source(
-    project: Project, tag: ReleaseTag, details: TagDetails, created: datetime, *, tracked: frozenset[str] | None
+    project: Project, release: ReleaseFacts, created: datetime, *, tracked: frozenset[str] | None
 ) -> Source:
+    details = release.details
     return Source(
         project=project,
-        classifier=project.classifier(tag.classifier),
+        classifier=project.classifier(release.tag.classifier),
         tracked=tracked,
-        release=ReleaseFacts(tag=tag, details=details),
+        release=release,
         commit=details.commit,
         created=created.astimezone(UTC),
         repository=details.repository_name or repository_name(project, details.repository_url),
@@ -177,13 +226,20 @@ def _release_source(
     )
 
 
-def _release_at_head(tree: WorkTree, classifier: str, git: Git) -> tuple[ReleaseTag, TagDetails] | None:
+def _release_at_head(tree: WorkTree, classifier: str, git: Git) -> ReleaseFacts | None:
     """The highest of the classifier's annotated releases on HEAD."""
-    tags = [release_of(tag.name) for tag in git.tags(tree.top) if tag.annotated and tag.commit == tree.head]
-    own = [tag for tag in tags if tag is not None and tag.classifier == classifier]
-    newest = max(own, key=lambda tag: tag.version, default=None)
-    details = None if newest is None else git.tag(tree.top, str(newest))
-    return None if newest is None or details is None else (newest, details)
+    tags = git.tags(tree.top)
+    found = newest_releases((tag for tag in tags if tag.annotated and tag.commit == tree.head), [classifier])
+    if classifier not in found:
+        return None
+    release, _ = found[classifier]
+    details = git.tag(tree.top, str(release))
+    return None if details is None else ReleaseFacts(tag=release, details=details, newest=_is_newest(release, tags))
+
+
+def _is_newest(release: ReleaseTag, tags: Iterable[GitTag]) -> bool:
+    newest = newest_releases((tag for tag in tags if tag.annotated), [release.classifier])
+    return release.classifier not in newest or newest[release.classifier][0].version <= release.version
 
 
 def _bring_untracked(details: TagDetails, origin: Path, into: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mendel.adapters.oci.layout.image_config import BASE_NAME
 from mendel.adapters.oci.layout.layout_images import LayoutImages
-from mendel.adapters.oci.registry.push import Published, publish
+from mendel.adapters.oci.registry.push import Published, publish, without_older_latest
 from mendel.app.images.build_source import release_of
 from mendel.app.images.cache_directories import places_of
 from mendel.app.images.image_choice import image_of, newest_image
@@ -31,6 +31,7 @@ class PushRequest:
         model: The registered version whose image to push.
         every: Push the newest image of every classifier.
         force: Overwrite version tags that name another image in the registry.
+        latest: Move the tag ``latest`` even if the registry has a newer release.
     """
 
     registry: str | None = None
@@ -39,11 +40,12 @@ class PushRequest:
     every: bool = False
     path: Path | None = None
     force: bool = False
+    latest: bool = False
 
 
 def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> tuple[Published, ...]:
     """
-    Push exactly the tags that ``build`` made.
+    Push exactly the tags that ``build`` made, but move ``latest`` to the newest release only.
 
     Raises:
         ImageNotFound: The requested image was not built.
@@ -59,6 +61,8 @@ def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> 
     with bench.registries() as registries, bench.layout.growing():  # no build takes away what is being sent
         for image in chosen:
             references = _references(image, registry)
+            if not request.latest:
+                references = without_older_latest(references, registries)
             base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
             siblings = [name for other in images if registry is not None for name in _references(other, registry)[:1]]
             published.append(

@@ -27,6 +27,7 @@ class RunImageRequest:
     Attributes:
         what: A classifier or a full release tag; None stands for the only classifier, else ``default_classifier``.
         model: The registered version whose image to run.
+        name: The container's name; None makes one from the classifier's name.
         port: The port of this machine to listen on; None stands for the project's ``server.port``.
         runner: ``docker`` or ``podman``; None stands for the first that answers.
     """
@@ -34,6 +35,7 @@ class RunImageRequest:
     what: str | None = None
     model: VersionRef | None = None
     path: Path | None = None
+    name: str | None = None
     port: int | None = None
     runner: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +76,7 @@ def run(request: RunImageRequest, *, on_progress: OnProgress = ignore_progress) 
     container = RunRequest(
         image=image.references[0],
         host_port=request.port or classifier.server.port,
-        name=_container_name(project, classifier),
+        name=request.name or _container_name(project, classifier),
         environment=request.environment,
         volumes=request.volumes,
         labels={CLASSIFIER: classifier.name},

@@ -11,10 +11,11 @@ from mendel.app.project.training import release_at_head
 from mendel.client.client import Client
 from mendel.errors import InvalidInput, NotFound
 from mendel.projects import chosen_classifier, code_digest, load_project
-from mendel.registry import Descriptor, ProjectSource, Registration, VersionRecord, read_descriptor
+from mendel.registry import ProjectSource, Registration, VersionRecord
 from mendel.serving import FLAVOURS
 from mendel.values import ModelName, VersionRef
 from mendel.values.directory_trees import tree_digest
+from mendel.values.mlmodel_file import Mlmodel, read_mlmodel_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def register_artifact(request: ArtifactRequest, client: Client) -> RegisteredArt
             f"The directory {request.tree} does not exist.",
             remedy="Give a directory with a file MLmodel, or a version as NAME@N.",
         )
-    told = read_descriptor(request.tree)
+    told = read_mlmodel_file(request.tree)
     delivery = None if request.image is None else find_image(request.image, path=request.path)
     if delivery is not None:
         delivery.require_artifact(tree_digest(request.tree, exclude=("data",)))
@@ -128,17 +129,17 @@ def _of_project(registration: Registration, request: ArtifactRequest, name: str)
     )
 
 
-def _name(request: ArtifactRequest, told: Descriptor) -> ModelName:
+def _name(request: ArtifactRequest, told: Mlmodel) -> ModelName:
     return ModelName(request.name or told.classifier or _missing("model", "--name"))
 
 
-def _flavor(told: Descriptor) -> str:
+def _flavor(told: Mlmodel) -> str:
     known = [flavour.name for flavour in FLAVOURS]
     for flavor in known:
         if flavor in told.flavors:
             return flavor
     raise InvalidInput(
-        f"The artefact has the flavours {', '.join(told.flavors)}, and servers can load none of them.",
+        f"The artefact has the flavours {', '.join(told.names)}, and servers can load none of them.",
         remedy=f"Give an artefact with the flavour {' or '.join(known)}.",
     )
 

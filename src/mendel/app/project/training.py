@@ -13,6 +13,7 @@ from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
+from mendel.app.images.build_source import image_files
 from mendel.app.images.lockfile import read_lock
 from mendel.app.project.policy_files import checked_policy
 from mendel.app.settings import Settings
@@ -167,11 +168,16 @@ def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
     Raises:
         Conflict: HEAD is not a release of *classifier*, or files have changed since the release.
     """
-    seen = read_repository_state(project, GitPrograms())
+    seen = read_repository_state(project, GitPrograms(), image_files)
     release = seen.newest.get(classifier)
     remedy = f"Commit the changes, then run: mendel tag patch --classifier {classifier}"
     if release is None or release.behind != 0:
         raise Conflict(f"HEAD is not a release of classifier {classifier}.", remedy=remedy)
+    if not release.annotated:
+        raise Conflict(
+            f"The release tag {release.tag} is not annotated.",
+            remedy=f"Run: mendel tag --annotate --classifier {classifier}",
+        )
     if seen.work_tree is not None and seen.work_tree.changed:
         changed = ", ".join(seen.work_tree.changed[:5])
         raise Conflict(f"Files have changed since release {release.tag}: {changed}.", remedy=remedy)

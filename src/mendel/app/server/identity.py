@@ -106,7 +106,7 @@ def _checkout(project: Project, classifier: str | None, git: Git) -> tuple[str, 
         name = repository_name(project, tree.origin)
         if tree.changed:
             return name, f"{tree.head}-dirty", None
-        here = [tag for tag in git.tags(tree.top) if tag.commit == tree.head]
+        here = [tag for tag in git.tags(tree.top) if tag.annotated and tag.commit == tree.head]
     except (Unsupported, InvalidProject):
         return repository_name(project, None), None, None
     found = newest_releases(here, [classifier] if classifier else [])

@@ -11,7 +11,7 @@ from mendel.errors import ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, is_of, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import file_of, is_of, predictor_of, require_empty, required
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
@@ -32,7 +32,7 @@ class CatboostFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give *model* with one class per row, where CatBoost gives a list of one class."""
+        """Wrap *model* so that it answers one class per row; CatBoost itself may answer a list with one class."""
         return AnsweringClassifier(model) if is_of(model, "catboost", "CatBoostClassifier") else model
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -48,7 +48,7 @@ class CatboostFlavour:
         return {self.name: section, PYTHON_FUNCTION: python_function("mlflow.catboost", data=_FILE)}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, catboost=mlmodel.flavors[self.name].get("catboost_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
@@ -57,7 +57,7 @@ class CatboostFlavour:
         kind = str(section.get("model_type", "CatBoost"))
         catboost = required("catboost", extra=self.name)
         if kind not in _KINDS:
-            raise ModelNotLoadable(f"The artefact holds a {kind}; servers load {', '.join(_KINDS)} of catboost.")
+            raise ModelNotLoadable(f"The artefact contains a {kind}; servers can load {', '.join(_KINDS)} of catboost.")
         with translated_load_errors("Loading the model"):
             model = getattr(catboost, kind)()
             model.load_model(str(path), format=str(section.get("save_format", "cbm")))

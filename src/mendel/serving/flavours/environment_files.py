@@ -27,8 +27,8 @@ def write_environment(directory: Path, distributions: Iterable[str], modules: It
     Write the environment files into *directory*.
 
     Args:
-        distributions: What loading the model needs, by distribution name; a distribution that is not installed is left
-            out.
+        distributions: The names of the distributions that loading the model needs; distributions that are not installed
+            are left out.
         modules: Top-level modules that the model imports; their distributions are added.
     """
     names = {*distributions, *(name for module in modules for name in _distributions_of(module))}

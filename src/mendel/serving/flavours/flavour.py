@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mendel.errors import MendelError, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_faults import not_loadable
 from mendel.serving.predictor import Predictor
 from mendel.values import Signature
 
@@ -27,13 +28,11 @@ class ArtifactDescription:
         flavour: The name of the flavour that loads the artefact.
         signature: The model signature; None when the artefact has none.
         classes: The classes in the order of the probabilities; None when the artefact does not state them.
-        versions: The version of each Python distribution that wrote the artefact, by name.
     """
 
     flavour: str
     signature: Signature | None = None
     classes: tuple[Any, ...] | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Flavour(Protocol):
@@ -54,22 +53,20 @@ class Flavour(Protocol):
         """Tell whether :meth:`write` takes *model*; no two flavours may recognise the same object."""
 
     def accepts(self, model: object) -> bool:
-        """Tell whether :meth:`write` takes *model* when the caller forces this flavour; true where it recognises it."""
+        """Tell whether :meth:`write` takes *model* when the caller names this flavour; true for recognised models."""
 
     def answering(self, model: Any) -> Any:
         """
-        Give the object whose ``predict`` answers a frame or an array as *model* answers its owner.
+        Give an object whose ``predict`` accepts a data frame or an array and gives the same answers as *model*.
 
-        That is *model* itself unless *model* wants a container of its own library, as a Booster does.
+        The object is *model* itself, unless *model* needs input of a type of its own library, such as a Booster.
         """
 
     def write(self, model: Any, directory: Path) -> Sections:
         """
         Write the files of *model* into the existing *directory*, and give the ``MLmodel`` sections that describe them.
 
-        The directory may hold ``code/``, whose modules need not be part of the files.
-
-        The same model gives the same bytes.
+        The directory may already contain the packed modules in ``code/``. The same model gives the same bytes.
 
         Raises:
             InvalidValue: The directory holds a file that does not belong to the model.
@@ -108,5 +105,4 @@ def translated_load_errors(doing: str) -> Iterator[None]:
             remedy="Install the package that provides it in the environment of this server.",
         ) from error
     except (Exception, SystemExit) as error:
-        first = (str(error).strip().splitlines() or ["without a message"])[0]
-        raise ModelNotLoadable(f"{doing} failed with {type(error).__name__}: {first[:500]}") from error
+        raise not_loadable(doing, error) from error

@@ -56,7 +56,7 @@ def flavour_for(model: object, forced: str | None = None) -> Flavour:
         forced: The name of a flavour that must accept *model*; None takes the flavour that recognises the model's type.
 
     Raises:
-        Unsupported: No flavour in :data:`FLAVOURS` recognises the model, or the forced one does not accept it.
+        Unsupported: No flavour in :data:`FLAVOURS` recognises the model, or the forced flavour does not accept it.
     """
     found = next((flavour for flavour in FLAVOURS if flavour.recognises(model)), None)
     if forced is not None:

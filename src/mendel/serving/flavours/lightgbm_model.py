@@ -9,7 +9,7 @@ from typing import Any, Final
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, is_of, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import file_of, is_of, predictor_of, require_empty, required
 from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, unpickled_model
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import is_packed
@@ -34,7 +34,7 @@ class LightgbmFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give a wrapper as it is, and a Booster with the names that it was fitted on."""
+        """Give a scikit-learn wrapper unchanged; wrap a Booster to add the column names that it was fitted on."""
         return AnsweringBooster(model) if is_of(model, "lightgbm", "Booster") else model
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -52,7 +52,7 @@ class LightgbmFlavour:
         return {self.name: section, PYTHON_FUNCTION: python_function("mlflow.lightgbm", data=section["data"])}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, lightgbm=mlmodel.flavors[self.name].get("lgb_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
@@ -66,7 +66,7 @@ class LightgbmFlavour:
 
 
 class AnsweringBooster:
-    """A Booster with the attributes that tell what it was fitted on."""
+    """Wraps a Booster to add the attribute with the column names that it was fitted on."""
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster

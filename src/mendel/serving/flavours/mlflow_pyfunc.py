@@ -1,4 +1,4 @@
-"""The flavour ``python_function`` (pyfunc): whatever MLflow itself loads, run by MLflow."""
+"""The flavour ``python_function`` (pyfunc): models that MLflow loads and runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import predictor_of, require_empty, required
 from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, require_same_python
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import is_packed
@@ -41,7 +41,7 @@ class PyfuncFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give *model* with a ``predict`` of rows alone, in the columns and types that MLflow answers."""
+        """Wrap *model* so that ``predict`` takes only the rows, and converts the answers as MLflow does."""
         return AnsweringPythonModel(model)
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -54,7 +54,7 @@ class PyfuncFlavour:
         return {self.name: python_function("mlflow.pyfunc.model", **keys)}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, cloudpickle=mlmodel.flavors[self.name].get("cloudpickle_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
@@ -68,7 +68,7 @@ class PyfuncFlavour:
 
 
 class AnsweringPyfunc:
-    """A model that MLflow has loaded. MLflow takes the columns of a signature as a frame, and never as an array."""
+    """A model that MLflow has loaded; MLflow requires a data frame for a signature with columns, never an array."""
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
         self._model = model
@@ -81,7 +81,7 @@ class AnsweringPyfunc:
 
 
 class AnsweringPythonModel:
-    """A PythonModel in the caller's process, asked as MLflow asks it."""
+    """Wraps a PythonModel that was not stored yet, and calls its ``predict`` as MLflow does."""
 
     def __init__(self, model: Any) -> None:
         context = required("mlflow.pyfunc", extra=_EXTRA).PythonModelContext(artifacts={}, model_config={})
@@ -105,7 +105,7 @@ def _rows_of(answers: Any) -> Any:
 
 @contextmanager
 def _path_restored() -> Iterator[None]:
-    """MLflow puts packed code in front of ``sys.path`` and leaves it there."""
+    """Restore ``sys.path`` at the end of the ``with`` block, because MLflow adds packed code and does not remove it."""
     before = list(sys.path)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the flavours outside the base install share: their packages, and the description of a model with predict."""
+"""Functions that several flavours share: import a library, check files, and describe a model with ``predict``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from mendel.errors import InvalidValue, ModelNotLoadable
-from mendel.serving.flavours.flavour import ArtifactDescription
-from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_faults import words_of
 from mendel.serving.packed_code import CODE
 from mendel.serving.predictor import Predictor, PredictorDescriptor
 
@@ -21,29 +20,30 @@ def required(module: str, *, extra: str) -> Any:
     Import *module*, which a flavour needs.
 
     Raises:
-        ModelNotLoadable: It is not installed; the remedy names the extra of Mendel.
+        ModelNotLoadable: The module is not installed; the remedy names the extra of Mendel.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelNotLoadable(
-            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here: {error}.",
+            f"The model needs the package {module.partition('.')[0]!r}, which cannot be imported here.",
+            detail=words_of(error),
             remedy=f'Install it in the environment of this server: pip install "mendel[{extra}]".',
         ) from error
 
 
 def is_of(model: object, package: str, *names: str) -> bool:
-    """Tell whether *model* is an object of one of the classes *names* of *package*; a subclass of a user is not."""
+    """Tell whether the class of *model* is one of the classes *names* of *package*; subclasses do not count."""
     kind = type(model)
     return kind.__module__.partition(".")[0] == package and (not names or kind.__name__ in names)
 
 
 def require_empty(directory: Path) -> None:
     """
-    Check that *directory* holds nothing but packed code.
+    Check that *directory* is empty or contains only packed code.
 
     Raises:
-        InvalidValue: It does.
+        InvalidValue: The directory contains other files.
     """
     if any(path.name != CODE for path in directory.iterdir()):
         raise InvalidValue(f"Directory {directory} is not empty.", remedy="Give an empty directory.")
@@ -62,21 +62,12 @@ def file_of(directory: Path, section: Mapping[str, Any], key: str, default: str)
     return path
 
 
-def described(flavour: str, mlmodel: Mlmodel, **versions: str | None) -> ArtifactDescription:
-    """Describe an artefact by its signature and the *versions*, by distribution, that its section states."""
-    return ArtifactDescription(
-        flavour=flavour,
-        signature=mlmodel.signature,
-        versions={name.replace("_", "-"): str(number) for name, number in versions.items() if number is not None},
-    )
-
-
 def predictor_of(model: Any, *, named: object | None = None) -> Predictor:
     """
     Give a predictor of *model*.
 
     Args:
-        named: The object whose class answers name; *model* itself when None.
+        named: The object whose class appears in the metadata of answers; None means *model*.
     """
     kind = type(model if named is None else named)
     descriptor = PredictorDescriptor(

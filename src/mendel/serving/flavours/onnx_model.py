@@ -57,7 +57,8 @@ class OnnxFlavour:
         require_empty(directory)
         if any(tensor.external_data for tensor in model.graph.initializer):
             raise InvalidInput(
-                "The ONNX model keeps its weights in other files.", remedy="Load it with load_external_data=True."
+                "The ONNX model stores its weights in separate files.",
+                remedy="Load the model with load_external_data=True, and register it again.",
             )
         (directory / _FILE).write_bytes(model.SerializeToString(deterministic=True))
         write_environment(directory, ("numpy", "onnx", "onnxruntime"))
@@ -90,8 +91,8 @@ class AnsweringSession:
     """
     An ONNX graph that takes rows of features: one tensor of shape (rows, features), or one input per feature.
 
-    The first output is the answer. Where that is a label per row, a second output with a number per class, a tensor or
-    one mapping per row, gives the probabilities.
+    The first output is the answer. If the answer is a label per row, the second output gives the probabilities: a
+    tensor with one number per class, or one mapping per row.
     """
 
     def __init__(self, source: str | bytes, classes: tuple[Any, ...] | None) -> None:
@@ -103,7 +104,9 @@ class AnsweringSession:
         self._inputs = self._session.get_inputs()
         self._outputs = [output.name for output in self._session.get_outputs()]
         if unknown := next((given for given in self._inputs if given.type not in _TYPES), None):
-            raise ModelNotLoadable(f"The ONNX input {unknown.name!r} is a {unknown.type}, which rows cannot fill.")
+            raise ModelNotLoadable(
+                f"The ONNX input {unknown.name!r} has the type {unknown.type}, which is not supported."
+            )
         if len(self._inputs) > 1:
             self.feature_names_in_ = [given.name for given in self._inputs]
         if classes is not None:

@@ -1,11 +1,13 @@
-"""Write and read the pickle of a model, with the classes and functions that only the caller's process can import."""
+"""Write and read the pickle of a model, including classes and functions that only the caller's process can import."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import pickle
 import platform
+import re
 import sys
 import sysconfig
 import threading
@@ -22,6 +24,8 @@ from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import BY_VALUE
 
 _INSTALLED_BELOW: Final = frozenset({"site-packages", "dist-packages"})
+_ID: Final = re.compile(rb"(?=([0-9a-f]{32}))")
+"""A text that may be the id of a class."""
 _STANDARD: Final = sys.stdlib_module_names
 _REGISTERED: Final = threading.RLock()
 """Locks cloudpickle's list of modules to pickle by value, which all threads share."""
@@ -46,11 +50,11 @@ def pickled_model(model: Any, *, packed: Callable[[str], bool]) -> PickledModel:
     """
     Pickle *model* so that a process without the caller's own modules can load it.
 
-    Classes and functions of ``__main__``, lambdas, and whatever belongs to a module that no distribution has installed
-    become part of the pickle.
+    The pickle contains the code of lambdas, of classes and functions of ``__main__``, and of classes and functions of
+    modules that no distribution has installed.
 
     Args:
-        packed: Tells whether a module, by its full name, is packed with the artefact and so stays out of the pickle.
+        packed: Tells whether the module with a full name is packed with the artefact; its code is not pickled.
 
     Raises:
         InvalidInput: A part of the model cannot be pickled.
@@ -77,7 +81,7 @@ def pickled_model(model: Any, *, packed: Callable[[str], bool]) -> PickledModel:
 
 
 def pickle_keys(pickled: PickledModel) -> dict[str, Any]:
-    """Give the keys of a flavour's section that tell of the code inside the pickle; none for a pickle without code."""
+    """Give the keys of a flavour's section that describe the code inside the pickle; empty without such code."""
     return {BY_VALUE: list(pickled.by_value)} if pickled.by_value else {}
 
 
@@ -101,13 +105,13 @@ def require_same_python(section: Mapping[str, Any], mlmodel: Mlmodel) -> None:
     Check that code inside the pickle that *section* describes was compiled by this minor version of Python.
 
     Raises:
-        ModelNotLoadable: It was not.
+        ModelNotLoadable: The code was compiled by another version of Python.
     """
     inside = section.get(BY_VALUE)
     written = mlmodel.flavors.get(PYTHON_FUNCTION, {}).get("python_version")
     if inside and written is not None and not _same_minor(str(written), platform.python_version()):
         raise ModelNotLoadable(
-            f"The model holds code ({', '.join(map(str, inside))}) that was pickled with Python {written}; "
+            f"The model contains code ({', '.join(map(str, inside))}) that was pickled with Python {written}; "
             f"this is Python {platform.python_version()}.",
             remedy="Register the model with this version of Python, or pass its modules as code_paths=.",
         )
@@ -154,7 +158,25 @@ def _dump(model: Any, used: _UsedNames) -> bytes:
             remedy="Remove open files, connections, locks and generators from the model, "
             "or serve the model as a project.",
         ) from error
-    return buffer.getvalue()
+    return _with_steady_ids(buffer.getvalue())
+
+
+def _with_steady_ids(content: bytes) -> bytes:
+    """
+    Replace the random ids that cloudpickle gives to classes inside a pickle by ids that follow from *content*.
+
+    The ids let a process unpickle a class once. Their length stays the same, so the pickle stays valid.
+    """
+    from cloudpickle import cloudpickle  # noqa: PLC0415 - only when a model is written
+
+    known: Mapping[Any, str] = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", {})
+    ids = sorted({name.encode() for name in list(known.values())} & set(_ID.findall(content)), key=content.index)
+    digest = hashlib.sha256(functools.reduce(lambda rest, name: rest.replace(name, b""), ids, content))
+    for place, name in enumerate(ids):
+        numbered = digest.copy()
+        numbered.update(str(place).encode())
+        content = content.replace(name, numbered.hexdigest()[: len(name)].encode())
+    return content
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class ProjectFlavour:
         return self.recognises(model)
 
     def answering(self, model: TrainedClassifier) -> TrainedClassifier:
-        """Give *model*: the class of the project answers, not this value."""
+        """Give *model* unchanged, because the project's predictor class gives the answers."""
         return model
 
     def write(self, model: TrainedClassifier, directory: Path) -> Sections:

@@ -13,7 +13,7 @@ from mendel.errors import ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Flavour, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, predictor_of, require_empty
+from mendel.serving.flavours.native_models import file_of, predictor_of, require_empty
 from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, unpickled_model
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import CODE, is_packed
@@ -65,11 +65,8 @@ class SklearnFlavour:
         return {self.name: estimator, PYTHON_FUNCTION: loader}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        """Give the signature and the versions of scikit-learn and Python; only the loaded model knows its classes."""
-        python = mlmodel.flavors.get(PYTHON_FUNCTION, {}).get("python_version")
-        return described(
-            self.name, mlmodel, scikit_learn=mlmodel.flavors[self.name].get("sklearn_version"), python=python
-        )
+        """Give the signature; only the loaded model knows its classes."""
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project

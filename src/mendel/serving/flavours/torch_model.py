@@ -13,7 +13,7 @@ import numpy as np
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import file_of, predictor_of, require_empty, required
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
@@ -59,7 +59,7 @@ class TorchFlavour:
         return {self.name: section, PYTHON_FUNCTION: loader}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, torch=mlmodel.flavors[self.name].get("pytorch_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
@@ -74,7 +74,7 @@ class TorchFlavour:
 
 
 class AnsweringModule:
-    """A module that answers a frame or an array of shape (rows, features)."""
+    """Wraps a module so that ``predict`` accepts a data frame or an array of shape (rows, features)."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
@@ -89,7 +89,7 @@ class AnsweringModule:
 
 @contextmanager
 def _deprecations_ignored() -> Iterator[None]:
-    """TorchScript is deprecated in PyTorch, which still reads and writes it."""
+    """Ignore PyTorch's warnings that TorchScript is deprecated; PyTorch still reads and writes TorchScript."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -10,7 +10,7 @@ from mendel.errors import ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
-from mendel.serving.flavours.native_models import described, file_of, is_of, predictor_of, require_empty, required
+from mendel.serving.flavours.native_models import file_of, is_of, predictor_of, require_empty, required
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
@@ -26,10 +26,10 @@ class XgboostFlavour:
 
     def recognises(self, model: object) -> bool:
         """
-        Tell whether *model* is a Booster or a wrapper that XGBoost's own format stores whole.
+        Tell whether *model* is a Booster, or a scikit-learn wrapper that XGBoost's format can store completely.
 
-        That format loses a value that stands for a missing one, and an objective that is a function; such a wrapper is
-        pickled by the flavour ``sklearn``.
+        XGBoost's format loses the parameter ``missing`` and an objective that is a function; the flavour ``sklearn``
+        pickles such wrappers.
         """
         return is_of(model, "xgboost", "Booster") or (is_of(model, "xgboost", *_WRAPPERS) and _is_stored_whole(model))
 
@@ -37,7 +37,7 @@ class XgboostFlavour:
         return self.recognises(model)
 
     def answering(self, model: Any) -> Any:
-        """Give a wrapper as it is, and a Booster with a ``predict`` that takes frames and arrays."""
+        """Give a scikit-learn wrapper unchanged; wrap a Booster so that ``predict`` accepts data frames and arrays."""
         return AnsweringBooster(model) if is_of(model, "xgboost", "Booster") else model
 
     def write(self, model: Any, directory: Path) -> Sections:
@@ -55,7 +55,7 @@ class XgboostFlavour:
         return {self.name: section, PYTHON_FUNCTION: python_function("mlflow.xgboost", data=_FILE)}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
-        return described(self.name, mlmodel, xgboost=mlmodel.flavors[self.name].get("xgb_version"))
+        return ArtifactDescription(flavour=self.name, signature=mlmodel.signature)
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
@@ -65,7 +65,7 @@ class XgboostFlavour:
         xgboost = required("xgboost", extra=self.name)
         if kind not in {"Booster", *_WRAPPERS}:
             raise ModelNotLoadable(
-                f"The artefact holds a {kind}; servers load {', '.join(('Booster', *_WRAPPERS))} of xgboost."
+                f"The artefact contains a {kind}; servers can load {', '.join(('Booster', *_WRAPPERS))} of xgboost."
             )
         with translated_load_errors("Loading the model"):
             model = getattr(xgboost, kind)()
@@ -74,7 +74,7 @@ class XgboostFlavour:
 
 
 class AnsweringBooster:
-    """A Booster that answers a frame or an array, as its owner asks it with a DMatrix."""
+    """Wraps a Booster, which needs a DMatrix, so that ``predict`` accepts data frames and arrays."""
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster

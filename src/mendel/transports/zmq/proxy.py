@@ -13,6 +13,7 @@ from typing import Any, Self
 import zmq
 import zmq.asyncio
 
+from mendel.transports.zmq.lasting_tasks import LastingTasks
 from mendel.transports.zmq.unanswered_messages import UnansweredMessages, worker_lost
 from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, STILL_CLOSING, WorkerRotation
 
@@ -27,6 +28,8 @@ class ZmqProxy:
     A message goes to the next worker that reported to be ready (:mod:`mendel.transports.zmq.worker_rotation`). Workers
     that are closing get no messages. Messages wait in the proxy while no worker is connected. When a worker dies or
     hangs, the callers of its messages get an error ``unavailable`` after 5 s.
+
+    If the proxy can no longer pass messages, the task that entered it is cancelled, and leaving it raises the cause.
 
     Args:
         listener: A listening TCP socket; the proxy closes it.
@@ -47,7 +50,7 @@ class ZmqProxy:
         self._listener, self._worker_address = listener, worker_address
         self._max_message_bytes = max_message_bytes
         self._context: zmq.asyncio.Context | None = None
-        self._passing: asyncio.Future[tuple[None, None, None]] | None = None
+        self._passing = LastingTasks()
         self._rotation = WorkerRotation()
         self._unanswered = UnansweredMessages()
         self._open = asyncio.Event()
@@ -67,19 +70,24 @@ class ZmqProxy:
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self._passing = asyncio.gather(
-            self._hand_out(callers, workers), self._hand_back(workers, callers), self._answer_for_the_lost(callers)
-        )
+        await self._passing.__aenter__()
+        for job in (
+            self._hand_out(callers, workers),
+            self._hand_back(workers, callers),
+            self._answer_for_the_lost(callers),
+        ):
+            self._passing.start(job)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._passing is None or self._context is None:
+        if self._context is None:
             return
-        self._passing.cancel()
-        await asyncio.gather(self._passing, return_exceptions=True)
-        self._context.destroy(linger=0)
+        try:
+            await self._passing.__aexit__(kind, error, trace)
+        finally:
+            self._context.destroy(linger=0)
 
     async def _hand_out(self, callers: zmq.asyncio.Socket, workers: zmq.asyncio.Socket) -> None:
         while True:

@@ -16,6 +16,7 @@ from mendel.errors import MendelError
 from mendel.resilience import fault_of
 from mendel.serving import Kernel
 from mendel.transports.zmq.errors import error_reply
+from mendel.transports.zmq.lasting_tasks import LastingTasks
 from mendel.transports.zmq.message_types import MessageContext, MessageCounts, method_of
 from mendel.transports.zmq.messages import read_message, write_reply
 from mendel.transports.zmq.replies import ErrorReply, Reply
@@ -47,8 +48,8 @@ class ZmqServer:
         self._counts = MessageCounts()
         self._replies: set[asyncio.Task[None]] = set()
         self._context: zmq.asyncio.Context | None = None
+        self._tasks = LastingTasks()
         self._receiving: asyncio.Task[None] | None = None
-        self._reporting: asyncio.Task[None] | None = None
         self._socket: zmq.asyncio.Socket | None = None
         self._closing = False
 
@@ -58,27 +59,33 @@ class ZmqServer:
         sock.set(zmq.SNDHWM, _HIGH_WATER)
         sock.set(zmq.LINGER, _LINGER_MS)
         sock.connect(self._proxy_address)
-        self._receiving = asyncio.create_task(self._receive(sock))
-        self._reporting = asyncio.create_task(self._report_readiness(sock))
+        await self._tasks.__aenter__()
+        self._receiving = self._tasks.start(self._receive(sock), may_end=lambda: self._closing)
+        self._tasks.start(self._report_readiness(sock))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._receiving is None or self._reporting is None or self._socket is None or self._context is None:
+        if self._receiving is None or self._socket is None or self._context is None:
             return
         self._closing = True
-        await self._socket.send(CLOSING)
-        await asyncio.wait([self._receiving], timeout=_CLOSE_TIMEOUT_S)
-        self._receiving.cancel()
-        await asyncio.gather(self._receiving, return_exceptions=True)
+        try:
+            if not self._receiving.done():
+                await self._close_politely(self._socket, self._receiving)
+            for reply in self._replies:
+                reply.cancel()
+            await asyncio.gather(*self._replies, return_exceptions=True)
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            self._context.destroy(linger=_LINGER_MS)
+
+    async def _close_politely(self, sock: zmq.asyncio.Socket, receiving: asyncio.Task[None]) -> None:
+        """Take no more messages, and answer those that were taken."""
+        await sock.send(CLOSING)
+        await asyncio.wait([receiving], timeout=_CLOSE_TIMEOUT_S)
         if self._replies:
             await asyncio.wait(self._replies, timeout=self._kernel.policy.drain_timeout.total_seconds())
-        self._reporting.cancel()
-        for reply in self._replies:
-            reply.cancel()
-        await asyncio.gather(self._reporting, *self._replies, return_exceptions=True)
-        self._context.destroy(linger=_LINGER_MS)
 
     async def _report_readiness(self, sock: zmq.asyncio.Socket) -> None:
         """Report the readiness twice a second, because a restarted proxy does not know its workers."""

@@ -17,7 +17,7 @@ from mendel.errors import AlreadyExists, Corrupt, DigestMismatch, InvalidValue
 from mendel.images import OnProgress, ignore_progress
 from mendel.images.manifests import INDEXES, Descriptor, Manifest, parse_json
 from mendel.images.references import DEFAULT_TAG, ImageReference
-from mendel.values import Digest
+from mendel.values import Digest, SemVer
 
 _MOVING: Final = (DEFAULT_TAG, "untagged")
 _MAX_ATTACHMENT_BYTES: Final = 64 << 20
@@ -96,6 +96,25 @@ def publish(
         skipped=sum(not one.sent_bytes and not one.mounted for one in sent),
         references=tuple(references),
     )
+
+
+def without_older_latest(references: Sequence[str], registries: RegistryClients) -> tuple[str, ...]:
+    """
+    Drop the tag ``latest`` from *references* where the repository in the registry has a newer release.
+
+    An image without a version tag is older than every release.
+    """
+    kept = []
+    given = (_version(ImageReference.parse(text).tag or "") for text in references)
+    own = max((version for version in given if version is not None), default=None)
+    for text in references:
+        reference = ImageReference.parse(text)
+        if (reference.tag or DEFAULT_TAG) == DEFAULT_TAG:
+            there = map(_version, registries.at(reference.host).tags(reference.path))
+            if any(version is not None and (own is None or version > own) for version in there):
+                continue
+        kept.append(text)
+    return tuple(kept)
 
 
 def list_tags(registries: RegistryClients, repository: str) -> tuple[str, ...]:
@@ -237,6 +256,14 @@ def _targets(references: Sequence[str]) -> tuple[_Target, ...]:
         _Target(host=host, path=path, tags=tuple(sorted(dict.fromkeys(names), key=_order)))
         for (host, path), names in tags.items()
     )
+
+
+def _version(tag: str) -> SemVer | None:
+    """The version of a release's tag ``vX.Y.Z``; None for every other tag."""
+    try:
+        return SemVer.parse(tag[1:]) if tag.startswith("v") else None
+    except InvalidValue:
+        return None
 
 
 def _order(tag: str) -> tuple[int, str]:

@@ -1,0 +1,30 @@
+"""Tell what a model's code or files raised without the exception's words, which may quote training rows."""
+
+from __future__ import annotations
+
+from mendel.errors import ModelNotLoadable
+from mendel.resilience import fault_of
+
+_LONGEST = 2000
+
+
+def not_loadable(doing: str, error: BaseException, *, remedy: str = "") -> ModelNotLoadable:
+    """
+    Give the error for *error*: its type and place in the message, and its words in the detail.
+
+    >>> not_loadable("Reading the model", ValueError("age 41 is unknown")).message
+    'Reading the model failed with ValueError.'
+    """
+    return ModelNotLoadable(f"{doing} failed with {place_of(error)}.", detail=words_of(error), remedy=remedy)
+
+
+def place_of(error: BaseException) -> str:
+    """Give the type of *error* and, as ``module:line function``, where it was raised."""
+    fault = fault_of(error)
+    place = fault.at.partition(" < ")[0]
+    return f"{fault.kind} at {place}" if place else fault.kind
+
+
+def words_of(error: BaseException) -> str:
+    """Give the type and the words of *error*, cut where they are long."""
+    return f"{type(error).__name__}: {error}"[:_LONGEST]
