@@ -1,8 +1,9 @@
 """
 Restarts of servers under delays of every kind, simulated: one world per restart, over memory, by a clock of its own.
 
-Every version of these worlds is healthy, except where a world says so. Whatever healing says of a version is then
-wrong, and so is every rollback; an incident about a server that received a deployment and lacks it for 30 s is right.
+Every version of the restarts is healthy, though loads of it may fail. Whatever healing says of a version is then wrong,
+and so is every rollback; an incident about a server that received a deployment and lacks it for 30 s is right. The
+worlds of the faults hold a version that really cannot be loaded: it must be found out, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,19 +27,50 @@ from mendel.values import (
 SECOND = timedelta(seconds=1)
 LATE = 30
 """After how many seconds an incident about a server shall open (``healing.converge_within``)."""
+PAUSES = (2.0, 5.0, 15.0, 60.0)
+"""After how many seconds a server tries a failed load again."""
 GRACE = 8
 """How many seconds more it may take: two reports, one look, and the machine is busy."""
 
 
 @dataclass
 class Line:
-    """What a server has of one model."""
+    """
+    What a server has of one model.
+
+    ``routes`` are the versions that shall get traffic, production first; ``serving`` is the newest generation that was
+    served whole, and ``version`` the production version that is served.
+    """
 
     generation: int
-    version: int
-    received: float
+    routes: tuple[int, ...]
     left: float
-    serving: tuple[int, int] | None = None
+    loaded: set[int] = field(default_factory=set)
+    serving: int = 0
+    version: int | None = None
+    failed: int | None = None
+    error: tuple[str, bool] | None = None
+    failed_loads: int = 1
+    retry_at: float = 0.0
+
+    @property
+    def missing(self) -> int | None:
+        """The version to load next."""
+        return next((version for version in self.routes if version not in self.loaded), None)
+
+    def fail(self, error: tuple[str, bool], now: float) -> None:
+        """A load of the missing version failed; it is tried again after a pause."""
+        again = self.error is not None and (self.failed, self.error[1]) == (self.missing, error[1])
+        self.failed_loads = self.failed_loads + 1 if again else 1
+        self.failed, self.error = self.missing, error
+        self.retry_at = now + PAUSES[min(self.failed_loads, len(PAUSES)) - 1]
+
+    def succeed(self) -> None:
+        """The missing version is loaded."""
+        self.loaded.add(self.missing or 0)
+        self.version = self.routes[0]
+        if self.missing is None:
+            self.serving, self.failed, self.error, self.failed_loads = self.generation, None, None, 1
 
 
 @dataclass
@@ -55,6 +87,9 @@ class SimulatedServer:
     deaf_until: float = 0.0
     mute_until: float = 0.0
     no_store_until: float = 0.0
+    no_library_until: float = 0.0
+    hiccups: int = 0
+    load_kills: int = 0
     clock_ahead: timedelta = timedelta(0)
     lines: dict[ModelName, Line] = field(default_factory=dict)
     lacking: dict[ModelName, float] = field(default_factory=dict)
@@ -86,45 +121,65 @@ class SimulatedServer:
             known = self.lines.get(model)
             if deployment.production is None or (known and known.generation == deployment.generation):
                 continue
-            same = known is not None and known.serving is not None and known.serving[1] == deployment.production
-            self.lines[model] = Line(
-                generation=deployment.generation,
-                version=deployment.production,
-                received=now,
-                left=0.0 if same else self.load_seconds,
-                serving=known.serving if known else None,
-            )
+            routes = tuple(route.version for route in deployment.routes)
+            line = Line(generation=deployment.generation, routes=routes, left=self.load_seconds)
+            if known is not None:
+                line.loaded, line.serving, line.version = known.loaded, known.serving, known.version
+                if line.missing is None:
+                    line.serving, line.version = line.generation, routes[0]
+            self.lines[model] = line
 
     def _load(self, seconds: float) -> None:
         for line in self.lines.values():
-            if line.serving == (line.generation, line.version) or self._error(line) is not None:
+            if line.missing is None or self.world.now < line.retry_at:
                 continue
             line.left -= seconds
-            if line.left <= 0 and line.version not in self.world.bad_versions:
-                line.serving = (line.generation, line.version)
+            error = self._trouble(line)
+            if error is not None:
+                line.fail(error, self.world.now)
+            elif line.left <= 0:
+                line.succeed()
+            if error is not None or line.left <= 0:
+                line.left = self.load_seconds
             return
 
-    def _error(self, line: Line) -> tuple[str, bool] | None:
-        if line.left <= 0 and line.version in self.world.bad_versions:
+    def _trouble(self, line: Line) -> tuple[str, bool] | None:
+        """Why the load fails now, and whether the server calls that the version's fault."""
+        if self.world.now < self.no_store_until:
+            return "The hub does not answer", False
+        if line.left > 0:
+            return None
+        if line.missing in self.world.bad_versions:
             return "bad pickle", True
-        return ("The hub does not answer", False) if self.world.now < self.no_store_until else None
+        if self.world.now < self.no_library_until:
+            return "No module named 'numpy'", True
+        return self._passing_trouble()
+
+    def _passing_trouble(self) -> tuple[str, bool] | None:
+        if self.hiccups > 0:
+            self.hiccups -= 1
+            return "unexpected end of file", True
+        if self.load_kills > 0:
+            self.load_kills -= 1
+            return "Loading ended the worker process: signal 9 (SIGKILL)", False
+        return None
 
     def report(self, *, leaving: bool = False) -> None:
         """Send a report, which a busy machine may lose."""
         world, lines = self.world, []
         self.seq += 1
         for model, line in self.lines.items():
-            served = line.serving
-            error = None if served == (line.generation, line.version) else self._error(line)
+            text, at_fault = line.error or (None, False)
             lines.append(
                 ModelConvergence(
                     model=model,
                     generation_desired=line.generation,
-                    generation_serving=served[0] if served else 0,
-                    version_serving=served[1] if served else None,
-                    failed_version=line.version if error else None,
-                    error=error[0] if error else None,
-                    version_at_fault=bool(error and error[1]),
+                    generation_serving=line.serving,
+                    version_serving=line.version,
+                    failed_version=line.failed,
+                    error=text,
+                    version_at_fault=at_fault,
+                    failed_loads=line.failed_loads,
                 )
             )
         if world.rng.random() < world.reports_lost:
@@ -148,11 +203,11 @@ class SimulatedServer:
 
     def _counters(self) -> Iterable[VersionCounters]:
         for model, line in self.lines.items():
-            if line.serving is not None:
+            if line.version is not None:
                 count = 20 * self.seq
                 yield VersionCounters(
                     model=model,
-                    version=line.serving[1],
+                    version=line.version,
                     requests=count,
                     rows=count,
                     latency=(count, *([0] * 24)),
@@ -161,7 +216,7 @@ class SimulatedServer:
     def _note_lacks(self) -> None:
         now = self.world.now
         for model, line in self.lines.items():
-            if line.serving and line.serving[0] == line.generation:
+            if line.serving == line.generation:
                 self.lacking.pop(model, None)
             else:
                 since = self.lacking.setdefault(model, now)
@@ -200,17 +255,29 @@ class World:
         """Start the hub anew: it remembers what is stored."""
         self.monitor = Monitor(self.house.registry, None, self.make_watch(self.house))
 
-    def promote(self, *, bad: bool = False) -> None:
-        """Promote a new version of the first model."""
+    def new_version(self, *, bad: bool = False) -> VersionRef:
+        """Register a new version of the first model."""
         model = self.models[0]
         number = 1 + max(record.number for record in self.house.registry.versions.of(model))
         self.fresh += 1
         self.house.add_version(number, model=model, uuid=VersionUuid(f"m-{self.fresh:032x}"))
-        self.house.registry.lifecycle.promote(VersionRef(model, number), by="ann")
         if bad:
             self.bad_versions.add(number)
-        else:
-            self.expected[model] = number
+        return VersionRef(model, number)
+
+    def promote(self, *, bad: bool = False) -> VersionRef:
+        """Promote a new version of the first model."""
+        ref = self.new_version(bad=bad)
+        self.house.registry.lifecycle.promote(ref, by="ann")
+        if not bad:
+            self.expected[ref.model] = ref.number
+        return ref
+
+    def canary(self, *, bad: bool = False) -> VersionRef:
+        """Give a tenth of the first model's traffic to a new version."""
+        ref = self.new_version(bad=bad)
+        self.house.registry.lifecycle.canary(ref.model, ref.number, 0.1, by="ann")
+        return ref
 
     def run(self, seconds: float, *, step: float = 1.0) -> None:
         """Let time pass; servers work and report, the hub looks at every model."""
@@ -260,7 +327,7 @@ def restart(house, make_watch, seed: int, delay: Delay) -> Outcome:
     delay.play(world)
     world.run(20)
     found = world.incidents()
-    blamed = [incident for incident in found if incident.server is None]
+    blamed = [incident for incident in found if incident.cause.family != "servers"]
     production = {model: house.registry.lifecycle.deployment(model).production for model in world.models}
     lack = max(server.longest_lack for server in world.servers)
     due = lack > LATE + GRACE and not delay.blinds_hub
@@ -268,7 +335,7 @@ def restart(house, make_watch, seed: int, delay: Delay) -> Outcome:
         about_servers=len(found) - len(blamed),
         wrong_incidents=len(blamed),
         wrong_rollbacks=sum(production[model] != world.expected[model] for model in world.models),
-        missed=int(due and not any(incident.server for incident in found)),
+        missed=int(due and len(found) == len(blamed)),
         still_open=sum(incident.status.unresolved for incident in found),
         longest_lack=lack,
     )
@@ -387,6 +454,52 @@ def _promotion_while_loading(world: World) -> None:
     world.run(110)
 
 
+def _hiccups(world: World) -> None:
+    for server in world.servers:
+        server.hiccups = world.rng.randint(1, len(world.models))
+        server.load_seconds = world.rng.uniform(0.5, 10)
+        server.stop(graceful=world.rng.random() < 0.5, down_for=world.rng.uniform(1, 30))
+    if world.rng.random() < 0.7:
+        world.promote()
+    world.run(60 + world.servers[0].load_seconds * len(world.models) * 2)
+
+
+def _hiccup_of_a_promotion(world: World) -> None:
+    for server in world.servers:
+        server.hiccups, server.load_seconds = 1, world.rng.uniform(0.5, 20)
+    world.promote()
+    world.run(80)
+
+
+def _hiccup_of_a_canary(world: World) -> None:
+    for server in world.servers:
+        server.hiccups, server.load_seconds = 1, world.rng.uniform(0.5, 20)
+    world.canary()
+    world.run(80)
+
+
+def _library_lost(world: World) -> None:
+    for server in world.servers:
+        server.no_library_until = world.now + world.rng.uniform(40, 90)
+        server.stop(graceful=world.rng.random() < 0.5, down_for=world.rng.uniform(1, 10))
+    world.run(180)
+
+
+def _library_lost_on_one(world: World) -> None:
+    world.servers[0].no_library_until = world.now + world.rng.uniform(40, 90)
+    world.servers[0].load_seconds = world.rng.uniform(0.5, 5)
+    world.promote() if world.rng.random() < 0.5 else world.canary()
+    world.run(180)
+
+
+def _memory_short(world: World) -> None:
+    for server in world.servers:
+        server.load_kills = world.rng.randint(1, 3)
+        server.stop(graceful=False, down_for=world.rng.uniform(1, 10))
+    world.promote()
+    world.run(150)
+
+
 DELAYS: Sequence[Delay] = (
     Delay("graceful stop and start", lambda world: _plain(world, graceful=True)),
     Delay("killed and started", lambda world: _plain(world, graceful=False)),
@@ -406,7 +519,120 @@ DELAYS: Sequence[Delay] = (
     Delay("cut off from the hub", _cut_off, blinds_hub=True),
     Delay("promotion while down", _promotion_while_down),
     Delay("promotion while loading", _promotion_while_loading),
+    Delay("first loads fail at a restart", _hiccups),
+    Delay("first load of a promotion fails", _hiccup_of_a_promotion, servers=2),
+    Delay("first load of a canary fails", _hiccup_of_a_canary),
+    Delay("library lost at a restart", _library_lost),
+    Delay("library lost on one of three", _library_lost_on_one, servers=3),
+    Delay("loads killed for lack of memory", _memory_short),
 )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    One way in which a version that cannot be loaded comes to servers.
+
+    ``bring`` does so and gives the version; ``within`` is the time in seconds in which the version must be found out.
+    """
+
+    name: str
+    bring: Callable[[World], VersionRef]
+    servers: int = 1
+    within: float = 60
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What healing made of a version that cannot be loaded; ``seconds`` is None if the version was not undone."""
+
+    seconds: float | None
+    blamed: tuple[VersionRef, ...]
+    wrong_rollbacks: int
+
+
+def convict(house, make_watch, seed: int, fault: Fault) -> tuple[VersionRef, Verdict]:
+    """Bring a bad version into a world by *fault*, and judge what healing made of it."""
+    world = World(house, make_watch, random.Random(seed), servers=fault.servers)
+    world.run(world.rng.uniform(10, 40))
+    bad = fault.bring(world)
+    began, seconds = world.now, None
+    while world.now < began + 240:
+        world.run(1)
+        routed = {route.version for route in house.registry.lifecycle.deployment(bad.model).routes}
+        if seconds is None and bad.number not in routed:
+            seconds = world.now - began
+    production = {model: house.registry.lifecycle.deployment(model).production for model in world.models}
+    blamed = [incident.ref for incident in world.incidents() if incident.cause.family != "servers"]
+    wrong = sum(production[model] != world.expected[model] for model in world.models)
+    return bad, Verdict(seconds=seconds, blamed=tuple(blamed), wrong_rollbacks=wrong)
+
+
+def _bad_after_slow_loads(world: World) -> VersionRef:
+    for server in world.servers:
+        server.load_seconds = world.rng.uniform(10, 25)
+    return world.promote(bad=True)
+
+
+def _bad_while_down(world: World) -> VersionRef:
+    for server in world.servers:
+        server.stop(graceful=world.rng.random() < 0.5, down_for=world.rng.uniform(5, 30))
+    return world.promote(bad=True)
+
+
+def _bad_while_busy(world: World) -> VersionRef:
+    world.reports_lost, world.look_every = 0.3, world.rng.uniform(1, 4)
+    return world.promote(bad=True)
+
+
+def _bad_while_the_hub_pauses(world: World) -> VersionRef:
+    bad = world.promote(bad=True)
+    world.run(3)
+    world.hub_away_until = world.now + world.rng.uniform(10, 60)
+    return bad
+
+
+def _bad_and_then_the_clock(world: World) -> VersionRef:
+    bad = world.promote(bad=True)
+    world.run(world.rng.uniform(1, 20))
+    world.house.clock.set(timedelta(seconds=world.rng.choice([-1, 1]) * world.rng.uniform(30, 7200)))
+    return bad
+
+
+FAULTS: Sequence[Fault] = (
+    Fault("promoted", lambda world: world.promote(bad=True)),
+    Fault("promoted on three servers", lambda world: world.promote(bad=True), servers=3),
+    Fault("promoted, loads are slow", _bad_after_slow_loads, within=100),
+    Fault("promoted while down", _bad_while_down, servers=2, within=100),
+    Fault("promoted on a busy machine", _bad_while_busy, servers=2, within=120),
+    Fault("promoted, then the hub pauses", _bad_while_the_hub_pauses, within=140),
+    Fault("promoted, then the clock is set", _bad_and_then_the_clock, within=80),
+    Fault("canary", lambda world: world.canary(bad=True)),
+    Fault("canary on three servers", lambda world: world.canary(bad=True), servers=3),
+)
+
+
+def fault_table(verdicts: Iterable[tuple[Fault, VersionRef, Verdict]]) -> str:
+    """The verdicts by fault, for people."""
+    by_name: dict[str, list[tuple[VersionRef, Verdict]]] = {}
+    for fault, bad, verdict in verdicts:
+        by_name.setdefault(fault.name, []).append((bad, verdict))
+    heads = ("bad versions", "undone", "slowest", "others blamed", "wrong rollbacks")
+
+    def row(name: str, found: Sequence[tuple[VersionRef, Verdict]]) -> str:
+        undone = [verdict.seconds for _, verdict in found if verdict.seconds is not None]
+        cells = (
+            len(found),
+            len(undone),
+            f"{max(undone, default=0):.0f} s",
+            sum(ref != bad for bad, verdict in found for ref in verdict.blamed),
+            sum(verdict.wrong_rollbacks for _, verdict in found),
+        )
+        return f"{name:<33}" + "".join(f"{cell:>17}" for cell in cells)
+
+    everything = [one for found in by_name.values() for one in found]
+    lines = [f"{'':<33}" + "".join(f"{head:>17}" for head in heads)]
+    return "\n".join([*lines, *(row(name, found) for name, found in by_name.items()), row("all", everything)])
 
 
 def table(outcomes: Iterable[tuple[Delay, Outcome]]) -> str:
@@ -426,8 +652,8 @@ def table(outcomes: Iterable[tuple[Delay, Outcome]]) -> str:
             sum(one.missed for one in found),
             sum(one.still_open for one in found),
         )
-        return f"{name:<30}" + "".join(f"{cell:>17}" for cell in cells)
+        return f"{name:<33}" + "".join(f"{cell:>17}" for cell in cells)
 
     everything = [one for found in by_name.values() for one in found]
-    lines = [f"{'':<30}" + "".join(f"{head:>17}" for head in heads)]
+    lines = [f"{'':<33}" + "".join(f"{head:>17}" for head in heads)]
     return "\n".join([*lines, *(row(name, found) for name, found in by_name.items()), row("all", everything)])

@@ -13,7 +13,7 @@ from mendel.healing.healing_facts import ACTOR, actor_of
 from mendel.healing.incident_journal import Journal
 from mendel.healing.playbooks import Action
 from mendel.healing.ports import EffectMonitor, HealingStore
-from mendel.healing.server_convergence import convergence_of
+from mendel.healing.server_convergence import canary_of, convergence_of
 from mendel.registry import Registry, availability_of
 from mendel.values import Stage, VersionRef, from_micros, to_micros
 
@@ -47,6 +47,7 @@ class Actions:
         self._clock = clock
         self._by_name: Mapping[Action, Callable[[Playing], Done]] = {
             Action.ROLL_BACK: self._roll_back,
+            Action.END_CANARY: self._end_canary,
             Action.AWAIT_CONVERGENCE: self._await_convergence,
             Action.RETRAIN: self._train,
             Action.PROMOTE_CANDIDATE: self._promote_candidate,
@@ -86,6 +87,26 @@ class Actions:
         taken_back = {"taken_back": True} if leaving != playing.run.ref.number else {}
         text = f"Model rollback executed: {model} from {facts['from']} to {facts['to']}"
         return Done(text=text, facts={**facts, "serving": facts["to"], **taken_back})
+
+    def _end_canary(self, playing: Playing) -> Done:
+        ref = playing.run.ref
+
+        def seen() -> Payload:
+            return {"canary": canary_of(self._registry.lifecycle.deployment(ref.model))}
+
+        canary = playing.once("canary", seen)["canary"]
+        if canary != ref.number:
+            raise Refused(f"{ref} is not the canary of {ref.model}.")
+
+        def end() -> Payload:
+            self._registry.lifecycle.transition(
+                ref, Stage.SANDBOX, by=actor_of(playing.run.id), reason=_because(playing), step=playing.key
+            )
+            return self._changed(self._registry.lifecycle.deployment(ref.model))
+
+        facts = playing.once("", end)
+        text = f"the canary {ref} was moved to sandbox; production gets all the traffic"
+        return Done(text=text, facts={**facts, "effect": EffectState.GONE.value, "watched": text})
 
     def _await_convergence(self, playing: Playing) -> Done:
         span = playing.step.timeout or playing.policy.converge_within

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mendel.healing.entities import Cause, Signal, SignalKind
@@ -29,11 +29,13 @@ class Circumstances:
         newly_promoted: The version has been in production for less than the bake window.
         former: Another version served before this one.
         drifting: The version has an open incident of drift or OOD.
+        canary: The version is the canary.
     """
 
     newly_promoted: bool
     former: bool
     drifting: bool = False
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +81,18 @@ def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
     Find the cause that *signal* indicates.
 
     Low quality is a regression only for a newly promoted version that was bad from its first labelled rows on, while
-    its inputs did not drift. A failure to load is the version's fault while the version is new and has served nowhere;
-    else servers could load the version before, so the servers are at fault.
+    its inputs did not drift. A failure to load is the version's fault while the version is new, or the canary, and has
+    served nowhere; else servers could load the version before, so the servers are at fault.
     """
     if signal.kind is SignalKind.QUALITY:
         only_here = signal.only_since_version and circumstances.newly_promoted and circumstances.former
         return Cause.REGRESSION if only_here and not circumstances.drifting else Cause.QUALITY
     if signal.kind is SignalKind.LOAD_FAILURE:
-        new = circumstances.newly_promoted and not signal.served_before
-        return Cause.LOAD_FAILURE if new else Cause.SERVERS
+        if signal.served_before:
+            return Cause.SERVERS
+        if circumstances.canary:
+            return Cause.CANARY_LOAD_FAILURE
+        return Cause.LOAD_FAILURE if circumstances.newly_promoted else Cause.SERVERS
     return _PLAIN[signal.kind]
 
 
@@ -99,11 +104,7 @@ def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[D
     not blamed on the version.
     """
     moved = any(signal.kind in {SignalKind.DRIFT, SignalKind.OOD} for signal in signals)
-    known = Circumstances(
-        newly_promoted=circumstances.newly_promoted,
-        former=circumstances.former,
-        drifting=circumstances.drifting or moved,
-    )
+    known = replace(circumstances, drifting=circumstances.drifting or moved)
     families: dict[str, list[tuple[Cause, Signal]]] = {}
     for signal in signals:
         cause = cause_of(signal, known)

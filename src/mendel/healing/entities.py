@@ -30,6 +30,7 @@ class Cause(StrEnum):
     ``regression``: quality is low since this version; ``quality``: quality fell while the version served.
     ``not_converging``: a server received a deployment and does not serve it in time, and no server showed that the
     version failed.
+    ``canary_load_failure``: the canary cannot be loaded; the production version serves.
     ``servers``: servers fail to load a version that they served before, or do not report; another version would not
     help.
     """
@@ -38,6 +39,7 @@ class Cause(StrEnum):
     LATENCY = "latency"
     REGRESSION = "regression"
     LOAD_FAILURE = "load_failure"
+    CANARY_LOAD_FAILURE = "canary_load_failure"
     NOT_CONVERGING = "not_converging"
     DRIFT = "drift"
     QUALITY = "quality"
@@ -116,6 +118,7 @@ class LookResult:
 
     Attributes:
         ref: The version in production; None if the model has none.
+        canary: The version that gets a share of the traffic beside it; None if the model has none.
         looked: Every reading, or the reason why it is missing.
         clear: Kinds that were measured within bounds: the signals of incidents of these kinds are gone.
     """
@@ -123,6 +126,7 @@ class LookResult:
     model: ModelName
     ref: VersionRef | None
     at: datetime
+    canary: VersionRef | None = None
     looked: tuple[Finding, ...] = ()
     signals: tuple[Signal, ...] = ()
     clear: tuple[SignalKind, ...] = ()

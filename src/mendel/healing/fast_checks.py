@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mendel.healing.entities import Evidence, Finding, Signal, SignalKind
-from mendel.healing.server_convergence import DeploymentConvergence, convergence_of, has_failed, load_error
+from mendel.healing.server_convergence import DeploymentConvergence, canary_of, convergence_of
 from mendel.registry import Availability, Criterion, CriterionReading, RollbackCheck
 from mendel.values import Deployment, Measured, ModelConvergence, Severity, VersionRef, to_json
 
@@ -105,7 +105,6 @@ def findings_of_servers(
     deployment: Deployment,
     available: Availability,
     delays: ServerDelays,
-    ref: VersionRef,
     *,
     policy_hash: str,
     now: datetime,
@@ -113,12 +112,17 @@ def findings_of_servers(
     """
     Make signals about a version that failed to load, and about servers that are late or silent.
 
+    The deployment must have a production version.
+
     A server that is starting, was just stopped, or has unknown presence causes no signal.
     """
     found = convergence_of(deployment, available)
+    ref = VersionRef(deployment.model, deployment.routes[0].version)
     looked = (Finding(kind=SignalKind.NOT_CONVERGING, text=str(found), measured=found.servers > 0),)
 
-    def signal(kind: SignalKind, severity: Severity, reason: Sequence[str], server: str | None = None) -> Signal:
+    def signal(
+        kind: SignalKind, severity: Severity, reason: Sequence[str], server: str | None = None, ref: VersionRef = ref
+    ) -> Signal:
         readings: dict[str, Any] = {"servers": found.servers, "following": found.serving, "server": server}
         evidence = Evidence(policy_hash=policy_hash, readings=readings, generation=found.generation)
         severity = severity if available.served else Severity.CRITICAL
@@ -128,9 +132,11 @@ def findings_of_servers(
 
     late = [(server, line) for server, line in available.reporting if server.name in delays.late]
     signals = []
-    if found.version_failed and any(line.version_at_fault for _, line in late):
+    if (found.version_failed or found.canary_failed) and any(line.version_at_fault for _, line in late):
         reasons = [f"The version cannot be loaded by {one}" for one in found.failures]
-        signals.append(signal(SignalKind.LOAD_FAILURE, Severity.HIGH, reasons))
+        canary = canary_of(deployment)
+        blamed = ref if found.version_failed or canary is None else VersionRef(ref.model, canary)
+        signals.append(signal(SignalKind.LOAD_FAILURE, Severity.HIGH, reasons, ref=blamed))
     else:
         for server, line in late:
             reason = f"{server.name} {_delay(line, deployment, ref)}"
@@ -145,8 +151,11 @@ def findings_of_servers(
 def _delay(line: ModelConvergence, deployment: Deployment, ref: VersionRef) -> str:
     if line.generation_desired < deployment.generation:
         return f"has not received generation {deployment.generation} of {ref.model}"
-    why = load_error(line) if has_failed(line, deployment) else "it is still loading"
-    return f"received generation {deployment.generation} of {ref.model} and does not serve {ref}: {why}"
+    canary = canary_of(deployment)
+    only_canary = canary is not None and line.version_serving == deployment.production
+    missing = f"the canary {VersionRef(ref.model, canary)}" if canary is not None and only_canary else str(ref)
+    why = line.error or "it is still loading"
+    return f"received generation {deployment.generation} of {ref.model} and does not serve {missing}: {why}"
 
 
 def _clear(found: DeploymentConvergence, available: Availability, delays: ServerDelays) -> tuple[SignalKind, ...]:
@@ -156,7 +165,8 @@ def _clear(found: DeploymentConvergence, available: Availability, delays: Server
     An incident about a server covers all models on that server. The incident is therefore over only when the servers of
     this model serve all their models, or were stopped.
     """
-    followed = found.converged and not any(server.name in delays.behind for server, _ in available.reporting)
+    served = found.converged or (not found.servers and bool(found.unloaded))
+    followed = served and not any(server.name in delays.behind for server, _ in available.reporting)
     stopped = bool(available.stopped) and not (available.reporting or available.silent or available.unknown)
     if followed or stopped:
         return _CONVERGENCE

@@ -9,6 +9,7 @@ from typing import Any
 
 from mendel.healing.causes import Circumstances
 from mendel.healing.policy import HealingPolicy
+from mendel.healing.server_convergence import canary_of
 from mendel.registry import PolicyDocument, ProductionPeriod, Registry
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName, Stage, VersionRef
@@ -29,6 +30,7 @@ class HealingFacts:
 
     Attributes:
         production: The production version; None if the model has none.
+        canary: The version on the second route; None without a canary.
         return_to: The version that a rollback would return to production.
         tenures: Every period in production, oldest first.
     """
@@ -42,6 +44,7 @@ class HealingFacts:
     tenures: tuple[ProductionPeriod, ...]
     document: PolicyDocument
     policy: HealingPolicy
+    canary: VersionRef | None = None
     supply: LabelSupply | None = None
 
     @property
@@ -68,6 +71,7 @@ class HealingFacts:
             newly_promoted=tenure is not None and self.at < tenure.start + self.policy.bake,
             former=self.return_to is not None,
             drifting=drifting,
+            canary=ref == self.canary,
         )
 
 
@@ -92,6 +96,7 @@ def read_healing_facts(registry: Registry, model: ModelName, now: datetime) -> H
         tenures=tenures,
         document=document,
         policy=HealingPolicy.of(document.body),
+        canary=None if (canary := canary_of(deployment)) is None else VersionRef(model, canary),
     )
 
 

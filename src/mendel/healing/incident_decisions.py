@@ -121,7 +121,7 @@ class IncidentDecisions:
             for incident in store.open_incidents(look.model):
                 how = _answer(incident, look)
                 runs = [run for run in store.runs(look.model, incident=incident.id) if not run.state.over]
-                if how is not None and look.ref != incident.ref and all(run.state.waiting for run in runs):
+                if how is not None and not _serves(incident, look) and all(run.state.waiting for run in runs):
                     for run in runs:
                         self._journal.stop(tx, run, RunState.CANCELLED, how, now=now, by=ACTOR)
                     runs = []
@@ -321,12 +321,20 @@ def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | Non
 
 def _answer(incident: Incident, look: LookResult) -> str | None:
     """Explain why *look* shows that *incident* is over; None if it is not over."""
-    if look.ref != incident.ref:
-        return f"{incident.ref} is no longer in production" if look.ref is not None else "no version is in production"
+    if not _serves(incident, look):
+        if look.ref is None:
+            return "no version is in production"
+        canary = incident.cause is Cause.CANARY_LOAD_FAILURE
+        return f"{incident.ref} is no longer {'the canary' if canary else 'in production'}"
     if set(incident.kinds) <= set(look.clear):
         told = "; ".join(one.text for one in look.looked if one.kind in incident.kinds)
         return f"the signal is gone: {told}"
     return None
+
+
+def _serves(incident: Incident, look: LookResult) -> bool:
+    """Whether the incident's version is in production or the canary at the time of *look*."""
+    return incident.ref in {look.ref, look.canary}
 
 
 def _digests(incident: Incident) -> tuple[str, ...]:

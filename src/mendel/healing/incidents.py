@@ -21,7 +21,7 @@ from mendel.healing.playbook_runs import (
     RunState,
     StepState,
 )
-from mendel.values import Severity
+from mendel.values import Severity, Stage, VersionRef
 
 _MAX_REASONS = 100
 _MAX_EVIDENCE = 20
@@ -41,7 +41,7 @@ def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: 
         description=f"{first.ref}: {told}",
         context=IncidentContext(
             model_version=str(first.ref.number),
-            stage="" if facts.stage is None else facts.stage.value,
+            stage=_stage(first.ref, facts),
             reasons=diagnosis.reasons,
             avg_error_rate=_reading(diagnosis, SignalKind.FAULTS, "value"),
             avg_ood_rate=_reading(diagnosis, SignalKind.OOD, "value"),
@@ -59,11 +59,19 @@ def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: 
     )
 
 
+def _stage(ref: VersionRef, facts: HealingFacts) -> str:
+    if ref == facts.canary:
+        return Stage.CANARY.value
+    return "" if facts.stage is None else facts.stage.value
+
+
 def _title(diagnosis: Diagnosis) -> str:
     ref = diagnosis.signals[0].ref
     if diagnosis.server is not None:
         slow = SignalKind.UNAVAILABLE not in diagnosis.kinds
         return f"{'Slow start' if slow else 'Silent server'}: {diagnosis.server}"
+    if diagnosis.cause is Cause.CANARY_LOAD_FAILURE:
+        return f"Canary cannot be loaded: {ref}"
     if SignalKind.LOAD_FAILURE in diagnosis.kinds:
         return f"Version cannot be loaded: {ref}"
     names = {Cause.DRIFT: "Input drift", Cause.OOD: "Out-of-distribution input"}

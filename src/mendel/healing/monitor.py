@@ -33,7 +33,7 @@ from mendel.healing.fast_checks import (
     told,
 )
 from mendel.healing.policy import HealingPolicy
-from mendel.healing.server_convergence import convergence_of
+from mendel.healing.server_convergence import canary_of, convergence_of
 from mendel.healing.server_watch import ServerWatch
 from mendel.registry import Availability, PolicyDocument, Registry
 from mendel.values import EPOCH, Deployment, Measured, ModelName, Table, VersionRef, Window, from_mapping
@@ -70,15 +70,15 @@ class Monitor:
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
             return LookResult(model=model, ref=None, at=now)
-        ref = VersionRef(model, deployment.production)
+        ref, canary = VersionRef(model, deployment.production), _canary(deployment)
         document = self._registry.policies.of(model)
         available = self._availability(model, document, now)
         delays = self._delays(deployment, available, HealingPolicy.of(document.body).converge_within)
         check = self._registry.performance.check_rollback_triggers(model, now=now)
-        seen = [findings_of_servers(deployment, available, delays, ref, policy_hash=document.hash, now=now)]
+        seen = [findings_of_servers(deployment, available, delays, policy_hash=document.hash, now=now)]
         if check.version == ref.number:
             seen.append(findings_of_check(check, ref, generation=deployment.generation, now=now))
-        return self._dated(self._with_past(_look_result(ref, now, seen)), document)
+        return self._dated(self._with_past(_look_result(ref, canary, now, seen)), document)
 
     def _availability(self, model: ModelName, document: PolicyDocument, now: datetime) -> Availability:
         servers = self._watch.look(self._registry.performance.servers, now)
@@ -94,14 +94,16 @@ class Monitor:
 
     def _with_past(self, look: LookResult) -> LookResult:
         """Mark a load failure if the version was served before, because then the version is not the cause."""
-        ref = look.ref
-        if ref is None or all(signal.kind is not SignalKind.LOAD_FAILURE for signal in look.signals):
-            return look
-        served = self._watch.has_served(ref.model, ref.number) or self._has_answered(ref, look.at)
-        signals = (
-            replace(one, served_before=served) if one.kind is SignalKind.LOAD_FAILURE else one for one in look.signals
+        signals = tuple(
+            replace(one, served_before=self._has_served(one.ref, look.at))
+            if one.kind is SignalKind.LOAD_FAILURE
+            else one
+            for one in look.signals
         )
-        return replace(look, signals=tuple(signals))
+        return replace(look, signals=signals)
+
+    def _has_served(self, ref: VersionRef, now: datetime) -> bool:
+        return self._watch.has_served(ref.model, ref.number) or self._has_answered(ref, now)
 
     def _has_answered(self, ref: VersionRef, now: datetime) -> bool:
         counted = self._registry.performance.snapshot(ref, Window(EPOCH, now))
@@ -146,7 +148,7 @@ class Monitor:
             drift = Findings(looked=(Finding(kind=SignalKind.DRIFT, text=text, measured=False),))
         moved = any(report.drift_detected for report in reports)
         quality = self._quality(ref, document, policy, span[-1], now, moved=moved)
-        return _look_result(ref, now, [drift, quality])
+        return _look_result(ref, _canary(deployment), now, [drift, quality])
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """
@@ -269,13 +271,19 @@ def _monitoring(document: PolicyDocument) -> MonitoringPolicy:
     return from_mapping(MonitoringPolicy, document.section("monitoring"), at="monitoring")
 
 
-def _look_result(ref: VersionRef, now: datetime, seen: Sequence[Findings]) -> LookResult:
+def _canary(deployment: Deployment) -> VersionRef | None:
+    number = canary_of(deployment)
+    return None if number is None else VersionRef(deployment.model, number)
+
+
+def _look_result(ref: VersionRef, canary: VersionRef | None, now: datetime, seen: Sequence[Findings]) -> LookResult:
     raised = {signal.kind for one in seen for signal in one.signals}
     clear = dict.fromkeys(kind for one in seen for kind in one.clear if kind not in raised)
     return LookResult(
         model=ref.model,
         ref=ref,
         at=now,
+        canary=canary,
         looked=tuple(looked for one in seen for looked in one.looked),
         signals=tuple(signal for one in seen for signal in one.signals),
         clear=tuple(clear),

@@ -21,6 +21,7 @@ class Action(StrEnum):
     """The actions of playbooks."""
 
     ROLL_BACK = "roll_back"
+    END_CANARY = "end_canary"
     AWAIT_CONVERGENCE = "await_convergence"
     RETRAIN = "retrain"
     PROMOTE_CANDIDATE = "promote_candidate"
@@ -33,7 +34,7 @@ class Action(StrEnum):
     @property
     def live(self) -> bool:
         """Whether the action changes the served version, so that a pause holds it."""
-        return self in {Action.ROLL_BACK, Action.PROMOTE_CANDIDATE}
+        return self in {Action.ROLL_BACK, Action.END_CANARY, Action.PROMOTE_CANDIDATE}
 
 
 CONDITIONS: Mapping[str, str] = {
@@ -41,7 +42,8 @@ CONDITIONS: Mapping[str, str] = {
     "severity": "the incident's severity",
     "profile": "the policy's profile",
     "verdict": "the gates' verdict: pass, fail or undecided",
-    "converged": "whether the servers serve the deployment: yes, no, failed (version not loadable) or unobserved",
+    "converged": "whether the servers serve the deployment: yes, no, failed (version not loadable), unloaded (by "
+    "request) or unobserved",
     "effect": "the incident's signals after the playbook: gone, persists or not_measured",
 }
 """The facts that a step's ``when`` may use, with their meanings."""

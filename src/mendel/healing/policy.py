@@ -53,6 +53,7 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.LATENCY: "model_rollback",
     Cause.REGRESSION: "model_rollback",
     Cause.LOAD_FAILURE: "model_rollback",
+    Cause.CANARY_LOAD_FAILURE: "end_canary",
     Cause.NOT_CONVERGING: "notify",
     Cause.DRIFT: "retrain",
     Cause.QUALITY: "retrain",
@@ -83,8 +84,8 @@ class HealingPolicy:
             registration (``monitoring.quality_margin``).
         converge_within: How long a server may take to serve a deployment that it has received.
         effect_within: How long a signal may take to go away after a playbook changed something.
-        profile: With ``classic``, the remedy for every cause is a rollback, except for causes about servers; with
-            ``default``, each cause has its own remedy.
+        profile: With ``classic``, the remedy for every cause is a rollback, except for causes about servers and
+            canaries; with ``default``, each cause has its own remedy.
     """
 
     autonomy: Autonomy = field(default_factory=Autonomy)
@@ -109,7 +110,7 @@ class HealingPolicy:
 
     def remedy(self, cause: Cause) -> str | None:
         """The playbook for *cause*; None if healing only observes."""
-        classic = self.profile == "classic" and cause.family != "servers"
+        classic = self.profile == "classic" and cause.family != "servers" and cause is not Cause.CANARY_LOAD_FAILURE
         default = "model_rollback" if classic else REMEDIES[cause]
         name = self.remedies.get(cause.value, default)
         return None if name == NO_REMEDY else name

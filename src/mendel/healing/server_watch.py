@@ -84,12 +84,12 @@ class ServerWatch:
         Give for how long *server* has reported that it received its generation of *model* but does not serve it.
 
         If the server has not received *generation*, the time since its first report after *generation* was wanted is
-        given.
+        given. Time in which a caller keeps the model unloaded does not count.
         """
         with self._mutex:
             seen = self._seen[server.name]
             line = next((one for one in server.report.convergence if one.model == model), None)
-            if seen.heard is None or line is None:
+            if seen.heard is None or line is None or line.unloaded:
                 return NOTHING
             if line.generation_desired < generation:
                 known = seen.awaits.get(model)
@@ -142,7 +142,7 @@ class ServerWatch:
             known.lacks = {
                 line.model: _Lack(line.generation_desired, _since(known, line.model, line.generation_desired))
                 for line in report.convergence
-                if line.generation_serving < line.generation_desired
+                if line.generation_serving < line.generation_desired and not line.unloaded
             }
 
     def _presence(self, server: ServerState, silence: timedelta) -> Presence:

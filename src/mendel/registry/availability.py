@@ -62,16 +62,20 @@ class Availability:
         """
         Give the load error of the first reporting server, if every reporting server failed and serves no version.
 
-        None if a server serves or loads the model, or if no server reports.
+        None if a server serves or loads the model, or if no server reports. Servers on which a caller unloaded the
+        model do not count.
         """
-        if self.reporting and not self.served and all(line.error is not None for _, line in self.reporting):
-            return f"No server can load the model: {self.reporting[0][1].error}"
+        asked = [line for _, line in self.reporting if not line.unloaded]
+        if asked and not self.served and all(line.error is not None for line in asked):
+            return f"No server can load the model: {asked[0].error}"
         return None
 
     def failure_of(self, version: int | None) -> str | None:
-        """Give :attr:`load_error` if *version* itself failed on a server; None if the servers may be at fault."""
-        blamed = any(line.version_at_fault and line.failed_version == version for _, line in self.reporting)
-        return self.load_error if blamed else None
+        """
+        Give :attr:`load_error` if a repeated load shows that *version* is at fault; None if servers may be at fault.
+        """
+        failed = [line for _, line in self.reporting if line.failed_version == version]
+        return self.load_error if any(line.version_at_fault and line.failed_loads > 1 for line in failed) else None
 
     @property
     def outage(self) -> str | None:
@@ -88,7 +92,9 @@ class Availability:
             return None
         if self.reporting:
             loading = [
-                server.name for server, line in self.reporting if line.generation_serving < line.generation_desired
+                server.name
+                for server, line in self.reporting
+                if line.generation_serving < line.generation_desired and not line.unloaded
             ]
             return f"No server serves the model yet; loading: {', '.join(loading)}" if loading else _UNLOADED
         if self.unknown:

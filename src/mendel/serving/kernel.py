@@ -370,7 +370,8 @@ class Kernel:
             raise NotReady(f"The server is {self._state}.", retry_after=_SOON)
         hosted = self._lookup.deployment(call.model)
         if call.version is None and hosted.deployment.routes:
-            version = self._lookup.version(hosted, choose_version(hosted.deployment, call.key, self._rng))
+            chosen = choose_version(hosted.deployment, call.key, self._rng)
+            version = self._lookup.version(hosted, hosted.answering(chosen))
         else:
             version = self._lookup.version(hosted, call.version)
         _check_supported(version, call)

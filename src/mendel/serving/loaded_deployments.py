@@ -21,6 +21,8 @@ from mendel.values import Deployment, DesiredModel, DesiredState, ModelConvergen
 _OF_PROJECT: Final = "mendel"
 _NAMED: Final = 5
 """So many models that are still loading are named."""
+_REPEATED_S: Final = 1.0
+"""A failure counts again if the attempt ends so much later than the one before; the pause before a retry is longer."""
 _MACHINE_FAULTS: Final = (MemoryError, ConnectionError, TimeoutError)
 _MACHINE_ERRNOS: Final = frozenset(
     (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
@@ -41,22 +43,34 @@ class LoadedDeployment:
 
     @property
     def serving(self) -> bool:
-        """True when every version that receives traffic is loaded and its backend runs."""
-        return all(route.version in self.versions for route in self.deployment.routes) and self.died is None
+        """True when the production version is loaded and its backend runs; without a canary, it gets all traffic."""
+        production = self.deployment.production
+        return production is None or (production in self.versions and self.died is None)
+
+    @property
+    def complete(self) -> bool:
+        """True when every version that shall receive traffic is loaded."""
+        return all(route.version in self.versions for route in self.deployment.routes)
 
     @property
     def died(self) -> str | None:
-        """Why the backend of a version that receives traffic stopped; None while all these backends run."""
-        routed = (self.versions.get(route.version) for route in self.deployment.routes)
-        return next((died for version in routed if version and (died := version.artifact.backend.died)), None)
+        """Why the backend of the production version stopped; None while it runs."""
+        production = self.versions.get(self.deployment.production or 0)
+        return None if production is None else production.artifact.backend.died
+
+    def answering(self, number: int) -> int:
+        """Give version *number* of a route, or the production version while *number* is not loaded or has died."""
+        version = self.versions.get(number)
+        runs = version is not None and version.artifact.backend.died is None
+        return number if runs else self.deployment.production or number
 
 
 @dataclass(slots=True)
 class _Failures:
     """
-    The load failure of a model that is reported.
+    The load failure of a model that is reported: that of the production version, else of another one.
 
-    ``vital`` is True when the failed version should receive traffic, so that the old versions must keep serving.
+    ``vital`` is True for the production version: the old versions must then keep serving.
     """
 
     version: int | None = None
@@ -67,7 +81,7 @@ class _Failures:
     vital: bool = False
 
     def note(self, version: int, error: MendelError, *, vital: bool) -> None:
-        if self.version is None or (vital and not self.vital):
+        if self.version is None or vital:
             self.version, self.error, self.vital = version, str(error), vital
             self.detail = getattr(error, "detail", "") or None
             self.difference_id = getattr(error, "difference_id", "")
@@ -106,6 +120,7 @@ class LoadedDeployments:
         self._loads = ArtifactLoads(context, used_bytes=self._used_bytes)
         self._aims: dict[ModelName, _Aim] = {}
         self._retiring: dict[asyncio.Task[None], ModelName] = {}
+        self._failed_at: dict[ModelName, float] = {}
         self._unloaded: frozenset[ModelName] = frozenset()
         self._freed: dict[ModelName, int | None] = {}
         self._wanted: _Wanted | None = None
@@ -213,6 +228,8 @@ class LoadedDeployments:
         """Load the deployed versions of *model* again; the result reports a version that failed."""
         desired, fetch = self._desired(model)
         self._unloaded -= {model}
+        if model in self.convergence:
+            self.convergence[model] = replace(self.convergence[model], unloaded=False)
         self._aim(desired, fetch)
         await self._reached(model)
         return self.convergence[model]
@@ -266,7 +283,13 @@ class LoadedDeployments:
         deployment, model = desired.deployment, desired.deployment.model
         before = resident_bytes()
         self._swap(LoadedDeployment(deployment=deployment, versions={}))
-        self.convergence[model] = _report(deployment, self.table[model], _Failures())
+        self.convergence[model] = ModelConvergence(
+            model=model,
+            generation_desired=deployment.generation,
+            generation_serving=0,
+            version_serving=None,
+            unloaded=True,
+        )
         if retiring := [task for task, whose in self._retiring.items() if whose == model]:
             await asyncio.wait(retiring)  # cancelling this wait must not cancel them
         await asyncio.to_thread(return_free_memory)
@@ -275,43 +298,66 @@ class LoadedDeployments:
 
     async def _converge(self, desired: DesiredModel, fetch: Fetch) -> None:
         deployment, model = desired.deployment, desired.deployment.model
-        old = self.table.get(model)
-        versions, failures = await self._gather(desired, old, fetch)
+        versions, failures = await self._gather(desired, fetch)
         if failures.vital:
-            self._retire(model, _added(versions, old))
-            self.convergence[model] = _report(deployment, old, failures)
-            return
-        hosted = LoadedDeployment(deployment=deployment, versions=versions)
+            self._retire(model, _added(versions, self.table.get(model)))
+        else:
+            self._serve(desired, versions)
+        before = self.convergence.get(model)
+        line = _report(deployment, self.table.get(model), failures, before=before)
+        self.convergence[model] = replace(line, failed_loads=self._failed_loads(line, before))
+
+    def _failed_loads(self, line: ModelConvergence, before: ModelConvergence | None) -> int:
+        """How often in a row the version has failed like this; attempts that follow at once count as one."""
+        now, model = self._context.steady(), line.model
+        same = before is not None and before.error is not None and line.error is not None
+        if before is None or not same or _blame(before) != _blame(line):
+            self._failed_at[model] = now
+            return 1
+        if now - self._failed_at.get(model, now) < _REPEATED_S:
+            return before.failed_loads
+        self._failed_at[model] = now
+        return before.failed_loads + 1
+
+    def _serve(self, desired: DesiredModel, versions: Mapping[int, LoadedVersion]) -> None:
         now = self._context.clock()
         for number, version in versions.items():
-            version.serve_as(deployment.generation, now, desired.version(number))
-        self._swap(hosted)
-        self.convergence[model] = _report(deployment, hosted, failures)
+            version.serve_as(desired.deployment.generation, now, desired.version(number))
+        self._swap(LoadedDeployment(deployment=desired.deployment, versions=versions))
 
-    async def _gather(
-        self, desired: DesiredModel, old: LoadedDeployment | None, fetch: Fetch
-    ) -> tuple[dict[int, LoadedVersion], _Failures]:
-        """Give every version that the deployment names; load the versions that are not loaded yet."""
+    async def _gather(self, desired: DesiredModel, fetch: Fetch) -> tuple[dict[int, LoadedVersion], _Failures]:
+        """
+        Give every version that the deployment names; load the versions that are not loaded yet, production first.
+
+        While nothing serves, the production version serves as soon as it is loaded.
+        """
+        deployment, model = desired.deployment, desired.deployment.model
         versions: dict[int, LoadedVersion] = {}
         failures = _Failures()
-        routed = {route.version for route in desired.deployment.routes}
-        for number in desired.deployment.versions:
-            there = None if old is None else old.versions.get(number)
+        for number in deployment.versions:
+            vital = number == deployment.production
             try:
-                served = desired.version(number)
-                if there is not None and there.served.artifact_digest == served.artifact_digest:
-                    versions[number] = there
-                else:
-                    _check_swappable(old, served, self._context.identity.image)
-                    versions[number] = await self._load(desired.deployment.model, served, fetch)
+                versions[number] = await self._version(desired, number, fetch)
             except MendelError as error:
-                failures.note(number, error, vital=number in routed)
-                if failures.vital:
+                failures.note(number, error, vital=vital)
+                if vital:
                     break
             except asyncio.CancelledError:
-                self._retire(desired.deployment.model, _added(versions, old))
+                self._retire(model, _added(versions, self.table.get(model)))
                 raise
+            hosted = self.table.get(model)
+            if vital and len(deployment.versions) > 1 and (hosted is None or not hosted.serving):
+                self._serve(desired, dict(versions))
+                self.convergence[model] = replace(self.convergence[model], version_serving=number)
         return versions, failures
+
+    async def _version(self, desired: DesiredModel, number: int, fetch: Fetch) -> LoadedVersion:
+        old, served = self.table.get(desired.deployment.model), desired.version(number)
+        there = None if old is None else old.versions.get(number)
+        if there is not None and there.served.artifact_digest == served.artifact_digest:
+            return there
+        _check_swappable(old, served, self._context.identity.image)
+        return await self._load(desired.deployment.model, served, fetch)
 
     async def _load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedVersion:
         context = self._context
@@ -400,15 +446,18 @@ def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConv
         detail=None,
         difference_id="",
         version_at_fault=False,
+        failed_loads=1,
     )
 
 
-def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _Failures) -> ModelConvergence:
+def _report(
+    deployment: Deployment, hosted: LoadedDeployment | None, failures: _Failures, *, before: ModelConvergence | None
+) -> ModelConvergence:
     serving = hosted is not None and hosted.serving and bool(hosted.deployment.routes)
     return ModelConvergence(
         model=deployment.model,
         generation_desired=deployment.generation,
-        generation_serving=0 if hosted is None else hosted.deployment.generation,
+        generation_serving=_generation(hosted, 0 if before is None else before.generation_serving),
         version_serving=hosted.deployment.production if serving and hosted is not None else None,
         failed_version=failures.version,
         error=failures.error,
@@ -416,3 +465,14 @@ def _report(deployment: Deployment, hosted: LoadedDeployment | None, failures: _
         difference_id=failures.difference_id,
         version_at_fault=failures.at_fault,
     )
+
+
+def _generation(hosted: LoadedDeployment | None, before: int) -> int:
+    """The newest generation of which every version that shall receive traffic was loaded."""
+    if hosted is None:
+        return 0
+    return hosted.deployment.generation if hosted.complete else min(before, hosted.deployment.generation - 1)
+
+
+def _blame(line: ModelConvergence) -> tuple[int | None, bool]:
+    return line.failed_version, line.version_at_fault

@@ -129,7 +129,7 @@ class ModelConvergence:
 
     Attributes:
         generation_desired: The generation of the deployment that the server received last.
-        generation_serving: The generation of the deployment that the server has loaded and serves.
+        generation_serving: The newest generation of which the server serves every version that gets traffic.
         version_serving: The production version that the server serves; None when it serves none.
         failed_version: The version that could not be loaded; None when loading succeeded.
         error: Why ``failed_version`` could not be loaded: the type of the fault and its place, without words of the
@@ -138,6 +138,9 @@ class ModelConvergence:
         difference_id: Names the differences of its answers from those of the fitted model; empty without any.
         version_at_fault: ``failed_version`` itself failed: its files were complete, and loading them or asking the
             loaded model failed. False if the server, its disk or a store failed, or if the reporter cannot tell.
+        failed_loads: How many loads of ``failed_version`` have failed in a row, all at fault or all not; 1 also if the
+            reporter does not count.
+        unloaded: A caller of the server unloaded the model; the server serves none of its versions.
     """
 
     model: ModelName
@@ -149,6 +152,8 @@ class ModelConvergence:
     detail: str | None = None
     difference_id: str = ""
     version_at_fault: bool = False
+    failed_loads: int = 1
+    unloaded: bool = False
 
 
 LATENCY_BOUNDS_MS: tuple[float, ...] = (

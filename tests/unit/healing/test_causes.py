@@ -74,8 +74,9 @@ def test_faults_and_drift_are_two_origins():
 
 @pytest.mark.parametrize("cause", Cause)
 def test_classic_rolls_back_for_everything_but_servers(cause):
-    """Under the profile classic every trigger rolls back, except those that servers cause."""
-    remedy = "notify" if cause.family == "servers" else "model_rollback"
+    """Under the profile classic every trigger rolls back, except those of servers, and a canary is ended."""
+    others = {Cause.NOT_CONVERGING: "notify", Cause.SERVERS: "notify", Cause.CANARY_LOAD_FAILURE: "end_canary"}
+    remedy = others.get(cause, "model_rollback")
     assert HealingPolicy.of({"rollback": {"profile": "classic"}}).remedy(cause) == remedy
 
 
@@ -83,6 +84,13 @@ def test_a_version_that_has_served_is_not_at_fault_when_it_cannot_be_loaded():
     """What served before fails to load because of what has changed since: the server, its disk, its packages."""
     assert cause_of(signal("load_failure"), NEW) is Cause.LOAD_FAILURE
     assert cause_of(signal("load_failure", served_before=True), NEW) is Cause.SERVERS
+
+
+def test_a_canary_that_cannot_be_loaded_has_a_cause_of_its_own():
+    """A canary is never in production; the production version is not blamed for it."""
+    canary = Circumstances(newly_promoted=False, former=True, canary=True)
+    assert cause_of(signal("load_failure"), canary) is Cause.CANARY_LOAD_FAILURE
+    assert cause_of(signal("load_failure", served_before=True), canary) is Cause.SERVERS
 
 
 def test_a_policy_may_name_other_remedies():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 
 import pytest
 
-from mendel.healing import Cause
-from support.restarts import DELAYS, World, restart, table
+from support.restarts import DELAYS, FAULTS, convict, fault_table, restart, table
 
 
 @pytest.mark.parametrize("delay", DELAYS, ids=lambda delay: delay.name)
@@ -20,16 +18,35 @@ def test_a_restart_blames_nobody(make_house, make_watch, delay):
     assert outcome.still_open == 0
 
 
-@pytest.mark.parametrize("servers", [1, 3])
-def test_a_bad_version_is_found_out_all_the_same(make_house, make_watch, servers):
-    """A version that every server tries and none can load is rolled back, once, and its incident names it."""
-    world = World(make_house(), make_watch, random.Random(1), servers=servers)
-    world.run(20)
-    world.promote(bad=True)
-    world.run(60)
-    (incident,) = world.incidents()
-    assert incident.cause is Cause.LOAD_FAILURE
-    assert world.house.registry.lifecycle.deployment(world.models[0]).production == 2
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_bad_version_is_found_out_all_the_same(make_house, make_watch, fault):
+    """A version that every server tries and none can load is undone in time; incidents name it and no other version."""
+    bad, verdict = convict(make_house(), make_watch, 5, fault)
+    assert set(verdict.blamed) == {bad}
+    assert verdict.wrong_rollbacks == 0
+    assert verdict.seconds is not None, verdict
+    assert verdict.seconds <= fault.within
+
+
+@pytest.mark.soak
+def test_bad_versions_are_found_out_by_the_hundred(make_house, make_watch, soak_seconds, capsys):
+    """At least 100 bad versions, each undone in time, and no other version is blamed or rolled back."""
+    verdicts, end, number = [], time.monotonic() + soak_seconds, 0
+    while number < 100 or time.monotonic() < end:
+        fault = FAULTS[number % len(FAULTS)]
+        verdicts.append((fault, *convict(make_house(), make_watch, number, fault)))
+        number += 1
+    with capsys.disabled():
+        sys.stdout.write(f"\n{fault_table(verdicts)}\n")
+    wrong = [
+        (fault.name, bad, verdict)
+        for fault, bad, verdict in verdicts
+        if set(verdict.blamed) != {bad}
+        or verdict.wrong_rollbacks
+        or verdict.seconds is None
+        or verdict.seconds > fault.within
+    ]
+    assert not wrong
 
 
 @pytest.mark.soak

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import pytest
 
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
-from mendel.healing import Cause, IncidentStatus, Monitor, SignalKind, load_playbooks
+from mendel.healing import Cause, IncidentStatus, Monitor, SignalKind, convergence_of, load_playbooks
 from mendel.predictions import PredictionLog
-from mendel.registry import RegistryStore
+from mendel.registry import RegistryStore, availability_of
 from mendel.values import ModelConvergence, ModelName, ServerReport, Severity, VersionRef
 
 MODEL = ModelName("credit")
 SECOND = timedelta(seconds=1)
+START = datetime(2026, 3, 1, tzinfo=UTC)
 LOADING = {"serving": 2, "number": 2}
-BROKEN = {"serving": 2, "error": "bad pickle", "at_fault": True}
+BROKEN = {"serving": 2, "error": "bad pickle", "at_fault": True, "failed_loads": 2}
+ONCE = {**BROKEN, "failed_loads": 1}
 
 
 @pytest.fixture
@@ -143,6 +146,26 @@ class TestLoadFailures:
         assert (incident.cause, incident.title) == (Cause.LOAD_FAILURE, "Version cannot be loaded: credit@3")
         assert third.registry.lifecycle.deployment(MODEL).production == 2
 
+    def test_a_failure_that_did_not_repeat_is_no_evidence(self, third, monitor):
+        """One load that failed opens an incident about the server; the second one is evidence against the version."""
+        (signal,) = third.pass_time(monitor, 36 * SECOND, ONCE)
+        assert (signal.kind, signal.server) == (SignalKind.NOT_CONVERGING, "s1")
+        assert signal.reasons[0].endswith("does not serve credit@3: bad pickle")
+        (signal,) = third.pass_time(monitor, 2 * SECOND, BROKEN)
+        assert signal.kind is SignalKind.LOAD_FAILURE
+
+    def test_two_servers_that_fail_once_are_evidence(self, third, monitor):
+        """The same failure on two servers is a repetition, once both had the time to try again."""
+        signals = third.pass_time(monitor, 36 * SECOND, ONCE, {"server": "s2", **ONCE})
+        assert {signal.kind for signal in signals} == {SignalKind.LOAD_FAILURE}
+
+    def test_a_model_that_nobody_serves_waits_for_the_second_load(self, third, monitor):
+        """The first failed load of a version that no server serves is no reason for an urgent rollback."""
+        nothing = {"serving": 0, "version_serving": None}
+        assert third.pass_time(monitor, 4 * SECOND, {**ONCE, **nothing}) == ()
+        signals = third.pass_time(monitor, 2 * SECOND, {**BROKEN, **nothing})
+        assert [(one.kind, one.severity) for one in signals] == [(SignalKind.LOAD_FAILURE, Severity.CRITICAL)]
+
     def test_a_version_that_another_server_serves_is_not_at_fault(self, third, monitor):
         """What one server serves and another cannot load is a question about the other server."""
         third.report(number=3)
@@ -179,6 +202,7 @@ class TestLoadFailures:
         third.report(number=3, requests=10)
         monitor.look(MODEL, third.clock())
         again = {"epoch": "f", "serving": 0, "version_serving": None, "error": "no module numpy", "at_fault": True}
+        again["failed_loads"] = 3
         signals = third.pass_time(monitor, 36 * SECOND, again)
         assert {signal.kind for signal in signals} == {SignalKind.LOAD_FAILURE}
         (incident,) = act_on(third, signals)
@@ -199,6 +223,83 @@ class TestLoadFailures:
         steps = {step.name: step for step in load_playbooks()["retrain"].steps}
         assert steps["take_back"].applies({"converged": "failed"})
         assert not steps["take_back"].applies({"converged": "no"})
+
+
+class TestCanaries:
+    @pytest.fixture
+    def canary(self, house):
+        """Version 3 gets a tenth of the traffic, generation 3."""
+        house.add_version(3)
+        house.registry.lifecycle.canary(MODEL, 3, 0.1, by="ann")
+        return house
+
+    FAILED: ClassVar = {"serving": 2, "error": "bad pickle", "failed_version": 3}
+
+    def test_a_canary_that_cannot_be_loaded_is_ended(self, canary, monitor):
+        """The incident names the canary and its own error; production stays, and nothing else is blamed."""
+        signals = canary.pass_time(monitor, 36 * SECOND, {**self.FAILED, "at_fault": True, "failed_loads": 2})
+        assert [(one.kind, one.ref) for one in signals] == [(SignalKind.LOAD_FAILURE, VersionRef(MODEL, 3))]
+        (incident,) = act_on(canary, signals)
+        assert (incident.cause, incident.title) == (Cause.CANARY_LOAD_FAILURE, "Canary cannot be loaded: credit@3")
+        assert "bad pickle" in incident.description
+        deployment = canary.registry.lifecycle.deployment(MODEL)
+        assert [(route.version, route.share) for route in deployment.routes] == [(2, 1.0)]
+        assert canary.registry.versions.get(VersionRef(MODEL, 3)).stage == "sandbox"
+        (after,) = canary.store(lambda store: store.incidents())
+        assert after.status is IncidentStatus.RESOLVED
+        assert [run.playbook for run in canary.store(lambda store: store.runs(MODEL, since=START))] == ["end_canary"]
+
+    @pytest.mark.parametrize("fault", [{}, {"at_fault": True}], ids=["of the machine", "seen once"])
+    def test_a_canary_without_evidence_stays(self, canary, monitor, fault):
+        """The server is told of, with the canary's error; the canary is not ended."""
+        signals = canary.pass_time(monitor, 36 * SECOND, {**self.FAILED, **fault})
+        assert [(one.kind, one.server) for one in signals] == [(SignalKind.NOT_CONVERGING, "s1")]
+        assert signals[0].reasons[0].endswith("does not serve the canary credit@3: bad pickle")
+        act_on(canary, signals)
+        assert len(canary.registry.lifecycle.deployment(MODEL).routes) == 2
+
+    def test_a_canary_that_loads_after_all_ends_its_incident(self, canary, monitor):
+        """A policy that only observes leaves the canary; once a server has loaded the canary, the incident is over."""
+        canary.policy(autonomy={"rollback": "observe"})
+        canary.pass_time(monitor, 36 * SECOND, {**self.FAILED, "at_fault": True, "failed_loads": 2})
+        canary.healing.respond_to(monitor.check_counters(MODEL, canary.clock()), canary.clock())
+        (incident,) = canary.store(lambda store: store.open_incidents())
+        assert incident.cause is Cause.CANARY_LOAD_FAILURE
+        canary.clock.advance(2 * SECOND)
+        canary.report()
+        canary.healing.respond_to(monitor.check_counters(MODEL, canary.clock()), canary.clock())
+        assert canary.store(lambda store: store.open_incidents()) == ()
+        assert len(canary.registry.lifecycle.deployment(MODEL).routes) == 2
+
+    def test_a_canary_that_has_served_is_not_blamed(self, canary, monitor):
+        """A canary that answered requests, and cannot be loaded after a restart, is not what changed."""
+        canary.report(number=3, requests=10, version_serving=2)
+        again = {**self.FAILED, "epoch": "f", "at_fault": True, "failed_loads": 2}
+        (incident,) = act_on(canary, canary.pass_time(monitor, 36 * SECOND, again))
+        assert incident.cause is Cause.SERVERS
+        assert len(canary.registry.lifecycle.deployment(MODEL).routes) == 2
+
+
+class TestUnloadedModels:
+    def test_an_unloaded_model_is_neither_converged_nor_an_incident(self, house, monitor):
+        """A model that a caller unloaded is told as unloaded, for as long as the caller wants."""
+        unloaded = {"serving": 0, "version_serving": None, "unloaded": True}
+        assert house.pass_time(monitor, 120 * SECOND, unloaded) == ()
+        seen = monitor.check_counters(MODEL, house.clock())
+        assert "s1: unloaded by request" in seen.looked[0].text
+        available = availability_of(MODEL, house.registry.performance.servers(), 10 * SECOND, house.clock())
+        found = convergence_of(house.registry.lifecycle.deployment(MODEL), available)
+        assert (found.state, found.converged, found.servers) == ("unloaded", False, 0)
+        health = house.registry.performance.health(MODEL)
+        assert (health.health_status, health.reasons) == ("unknown", ("No server has the model loaded",))
+
+    def test_other_servers_are_judged_without_it(self, house, monitor):
+        """A server without the model delays and proves nothing for the servers that have it."""
+        unloaded = {"serving": 0, "version_serving": None, "unloaded": True}
+        assert house.pass_time(monitor, 36 * SECOND, unloaded, {"server": "s2"}) == ()
+        assert monitor.check_counters(MODEL, house.clock()).looked[0].text == (
+            "1 of 1 servers serve generation 2; s1: unloaded by request"
+        )
 
 
 class TestAbsence:

@@ -75,12 +75,8 @@ def desire() -> Callable[..., DesiredState]:
     def make(*digests: Digest, revision: int, generation: int = 1, model: str = "credit", **deployment):
         numbers = {number: digest for number, digest in enumerate(digests, start=1) if digest is not None}
         routed = deployment.pop("production", max(numbers))
-        wanted = Deployment(
-            model=ModelName(model),
-            generation=generation,
-            routes=(Route(version=routed, share=1.0),),
-            **deployment,
-        )
+        routes = deployment.pop("routes", (Route(version=routed, share=1.0),))
+        wanted = Deployment(model=ModelName(model), generation=generation, routes=routes, **deployment)
         versions = tuple(
             ServedVersion(
                 number=number,

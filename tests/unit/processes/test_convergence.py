@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.adapters.processes.convergence import fold_convergence, settle
-from mendel.adapters.processes.desired_state_feed import Delivery
+from mendel.adapters.processes.desired_state_feed import Delivery, servable
 from mendel.adapters.processes.server_settings import share_of, worker_count
 from mendel.adapters.processes.worker_messages import BeginProxy, Desire, Status, from_line, to_line
 from mendel.resilience import BulkheadPolicy
 from mendel.serving import ServingPolicy
-from mendel.values import DesiredState, Digest, ModelConvergence, ModelName
+from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Route
 
 ONE, TWO = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
 NOTHING = DesiredState(revision=-1, key_hashes={})
@@ -59,6 +59,40 @@ def test_a_version_is_at_fault_only_where_no_worker_serves_it(desire):
     assert fold_convergence(delivery(state), [failed, failed])[0].version_at_fault
     assert not fold_convergence(delivery(state), [failed, status(2, 2)])[0].version_at_fault
     assert not fold_convergence(delivery(state, {TWO: "no route to host"}), [failed])[0].version_at_fault
+
+
+def test_failed_loads_are_those_of_the_worker_that_tried_most(desire):
+    """A failure that one worker saw twice is seen twice by the server; one that not all call a fault is none."""
+    state = desire(ONE, TWO, revision=2, generation=2)
+    broken = status(1, 1, "bad pickle")
+
+    def failed(loads, at_fault=True):
+        line = replace(broken.convergence[0], version_at_fault=at_fault, failed_loads=loads)
+        return replace(broken, convergence=(line,))
+
+    (line,) = fold_convergence(delivery(state), [failed(1), failed(3)])
+    assert (line.failed_loads, line.version_at_fault) == (3, True)
+    assert not fold_convergence(delivery(state), [failed(1), failed(3, at_fault=False)])[0].version_at_fault
+
+
+def test_a_model_that_one_worker_unloaded_is_unloaded(desire):
+    """An unload by a caller is told, whichever worker was faster."""
+    state = desire(ONE, TWO, revision=2, generation=2)
+    unloaded = replace(status(0), convergence=(replace(status(0).convergence[0], unloaded=True),))
+    (line,) = fold_convergence(delivery(state), [status(2, 2), unloaded])
+    assert (line.unloaded, line.generation_serving) == (True, 0)
+
+
+def test_a_canary_whose_artefact_is_missing_is_told_and_production_serves(desire):
+    """A server that serves production alone is not yet at the generation of the canary."""
+    canary = (Route(version=1, share=0.9), Route(version=2, share=0.1))
+    newest = desire(ONE, TWO, revision=2, generation=2, routes=canary)
+    alone = servable(newest, NOTHING, {ONE})
+    (served,) = alone.models
+    assert (served.deployment.routes, served.deployment.generation) == ((Route(version=1, share=1.0),), 2)
+    offered = Delivery(newest=newest, servable=alone, missing={TWO: "no route to host"})
+    (line,) = fold_convergence(offered, [status(2, 1)])
+    assert (line.generation_serving, line.version_serving, line.failed_version) == (1, 1, 2)
 
 
 def test_a_missing_artefact_is_an_error_of_its_version(desire):

@@ -18,7 +18,7 @@ NOW = EPOCH + timedelta(days=1)
 DEPLOYMENT = Deployment(model=CREDIT, generation=3, routes=(Route(version=2, share=1.0),))
 
 
-def server(name, ago, *, model=CREDIT, serving=2, error=None, at_fault=False, leaving=False):
+def server(name, ago, *, model=CREDIT, serving=2, error=None, at_fault=False, loads=1, leaving=False):
     line = ModelConvergence(
         model=model,
         generation_desired=3,
@@ -27,6 +27,7 @@ def server(name, ago, *, model=CREDIT, serving=2, error=None, at_fault=False, le
         failed_version=None if error is None else 2,
         error=error,
         version_at_fault=at_fault,
+        failed_loads=loads,
     )
     report = ServerReport(
         server=name,
@@ -79,7 +80,10 @@ def test_only_a_version_that_failed_itself_is_blamed():
     """What no server can load is an outage; it is the version's failure only where a server says so of this version."""
     lost = availability_of(CREDIT, [server("s1", SECOND, serving=None, error="no disk")], SILENCE, NOW)
     assert (lost.outage, lost.failure_of(2)) == ("No server can load the model: no disk", None)
-    bad = availability_of(CREDIT, [server("s1", SECOND, serving=None, error="bad", at_fault=True)], SILENCE, NOW)
+    failing = {"serving": None, "error": "bad", "at_fault": True}
+    once = availability_of(CREDIT, [server(name, SECOND, **failing) for name in ("s1", "s2")], SILENCE, NOW)
+    assert (once.outage, once.failure_of(2)) == ("No server can load the model: bad", None), "nobody has tried again"
+    bad = availability_of(CREDIT, [server("s1", SECOND, loads=2, **failing)], SILENCE, NOW)
     assert bad.failure_of(2) == "No server can load the model: bad"
     assert bad.failure_of(3) is None, "another version of the deployment failed"
 

@@ -333,7 +333,7 @@ class TestCheck:
         assert (check.should_roll_back, check.version, check.severity) == (False, None, None)
 
     def test_a_version_that_no_server_can_load_is_critical(self, served, registry):
-        """Where no server serves a version that failed itself, that is a trigger; a disk that failed is none."""
+        """Where no server serves a version that failed itself, twice, that is a trigger; a disk is none."""
         failed = ModelConvergence(
             model=served.model,
             generation_desired=1,
@@ -348,6 +348,8 @@ class TestCheck:
         assert not registry.performance.check_rollback_triggers(served.model).should_roll_back
         assert registry.performance.health(served.model).health_status is Health.CRITICAL
         server.report(convergence=failed, ready=False)
+        assert not registry.performance.check_rollback_triggers(served.model).should_roll_back, "seen once"
+        server.report(convergence=replace(failed, failed_loads=2), ready=False)
         check = registry.performance.check_rollback_triggers(served.model)
         assert (check.severity, check.reasons) == (Severity.CRITICAL, ("No server can load the model: bad pickle",))
         assert registry.performance.health(served.model).health_status is Health.CRITICAL

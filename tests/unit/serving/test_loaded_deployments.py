@@ -1,13 +1,21 @@
-"""Whose fault a failed load is."""
+"""Whose fault a failed load is, and what serves beside it."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
+from itertools import count
 
 import pytest
 
 from mendel.errors import DigestMismatch, ModelFailed, ModelNotLoadable, NotSwappable
+from mendel.serving import InferenceCall, Matrix
 from mendel.serving.loaded_deployments import is_at_fault
+from mendel.values import ModelName, Route
+from support.waiting import until_async
+
+CANARY = (Route(version=1, share=0.5), Route(version=2, share=0.5))
 
 
 def caused(cause):
@@ -46,3 +54,93 @@ def test_a_version_is_at_fault_for_what_its_own_load_raised(error):
 def test_a_version_is_not_at_fault_for_its_machine(error):
     """A disk, memory or network that failed says nothing about the version, however deep the cause lies."""
     assert not is_at_fault(error)
+
+
+def line_of(kernel, model="sum"):
+    return next(line for line in kernel.convergence if line.model == model)
+
+
+async def answered(kernel, calls=20):
+    """The versions that answer."""
+    call = InferenceCall(model="sum", input=Matrix(rows=[[1.0, 2.0, 3.0]]), door="rest")
+    return {(await kernel.infer(call)).metadata.version for _ in range(calls)}
+
+
+async def test_a_canary_that_cannot_be_loaded_leaves_its_share_to_production(make_kernel, shelf, at):
+    """On a fresh server production serves everything, and the canary is reported with its own error."""
+    shelf.put("sum", 1)
+    canary = shelf.put("sum", 2, bias=2)
+    tree = shelf.trees.pop(canary.artifact_digest)
+    async with make_kernel() as kernel:
+        state = shelf.desire(at("sum", routes=CANARY, generation=3))
+        await kernel.apply(state, shelf.fetch)
+        line = line_of(kernel)
+        assert (line.version_serving, line.generation_serving, line.failed_version) == (1, 0, 2)
+        assert "No artefact" in line.error
+        assert kernel.readiness().ready
+        assert await answered(kernel) == {1}
+        shelf.trees[canary.artifact_digest] = tree
+        await kernel.apply(state, shelf.fetch)
+        assert (line_of(kernel).generation_serving, line_of(kernel).error) == (3, None)
+        assert await answered(kernel) == {1, 2}
+
+
+async def test_production_serves_while_the_canary_loads(make_kernel, shelf, at):
+    """A fresh server does not wait for a slow canary."""
+    shelf.put("sum", 1)
+    canary, gate = shelf.put("sum", 2, bias=2), threading.Event()
+
+    def fetch(digest):
+        assert digest != canary.artifact_digest or gate.wait(30)
+        return shelf.fetch(digest)
+
+    async with make_kernel() as kernel:
+        task = asyncio.create_task(kernel.apply(shelf.desire(at("sum", routes=CANARY)), fetch))
+        await until_async(lambda: kernel.models() != ())
+        assert await answered(kernel) == {1}
+        assert (line_of(kernel).version_serving, line_of(kernel).generation_serving) == (1, 0)
+        gate.set()
+        await task
+        assert await answered(kernel) == {1, 2}
+        assert line_of(kernel).generation_serving == 1
+
+
+async def test_a_promotion_that_cannot_be_loaded_leaves_the_former_version_serving(make_kernel, shelf, at):
+    """The production version is vital: without it, the deployment before serves on, its canary included."""
+    for number in (1, 2):
+        shelf.put("sum", number, bias=number)
+    broken = shelf.put("sum", 3, kind="broken")
+    async with make_kernel() as kernel:
+        await kernel.apply(shelf.desire(at("sum", routes=CANARY)), shelf.fetch)
+        await kernel.apply(shelf.desire(at("sum", 3, generation=2)), shelf.fetch)
+        line = line_of(kernel)
+        assert (line.failed_version, line.generation_serving) == (broken.number, 1)
+        assert await answered(kernel) == {1, 2}
+
+
+async def test_failed_loads_are_counted_and_attempts_at_once_count_as_one(make_kernel, shelf, at):
+    """A failure that repeats after a pause is counted; success or another generation begins at 1 again."""
+    shelf.put("sum", 1, kind="broken")
+    seconds = count(step=60)
+    async with make_kernel(steady=lambda: next(seconds)) as kernel:
+        for expected in (1, 2, 3):
+            await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+            assert line_of(kernel).failed_loads == expected
+        await kernel.apply(shelf.desire(at("sum", generation=2)), shelf.fetch)
+        assert line_of(kernel).failed_loads == 1
+    async with make_kernel(steady=lambda: 7.0) as kernel:
+        for _ in range(3):
+            await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        assert line_of(kernel).failed_loads == 1
+
+
+async def test_an_unloaded_model_says_so(make_kernel, shelf, at):
+    """An unload is neither a failure nor a generation that serves; a load ends it."""
+    shelf.put("sum", 1)
+    async with make_kernel() as kernel:
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        await kernel.unload(ModelName("sum"))
+        line = line_of(kernel)
+        assert (line.unloaded, line.generation_serving, line.version_serving, line.error) == (True, 0, None, None)
+        assert not (await kernel.load(ModelName("sum"))).unloaded
+        assert line_of(kernel).generation_serving == 1

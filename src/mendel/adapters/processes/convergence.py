@@ -15,7 +15,8 @@ def fold_convergence(delivery: Delivery, statuses: Sequence[Status]) -> tuple[Mo
     Give each desired model's convergence: the generation that the slowest worker serves, and any error.
 
     A missing artefact, or an error of one worker, is reported as an error of the model. ``version_at_fault`` is set
-    only if no worker serves the version.
+    only if every worker that failed says so, and no worker serves the version. A model that one worker has unloaded is
+    unloaded.
     """
     return tuple(_fold_model(model, delivery, statuses) for model in delivery.newest.models)
 
@@ -25,20 +26,40 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
     nowhere = ModelConvergence(model=name, generation_desired=desired, generation_serving=0, version_serving=None)
     lines = [_line_of(status, name) or nowhere for status in statuses] or [nowhere]
     least = min(lines, key=lambda line: line.generation_serving)
-    broken = next((line for line in lines if line.error is not None and line.generation_desired == desired), None)
+    least = replace(
+        least,
+        generation_serving=min(least.generation_serving, _most(model, delivery)),
+        unloaded=any(line.unloaded for line in lines),
+    )
     absent = next((v for v in model.versions if v.artifact_digest in delivery.missing), None)
     if absent is not None:
         missing = delivery.missing[absent.artifact_digest]
         return _told(least, replace(nowhere, failed_version=absent.number, error=missing))
-    if broken is None:
+    broken = [line for line in lines if line.error is not None and line.generation_desired == desired]
+    if not broken:
         return _told(least, nowhere)
-    served = any(line.version_serving == broken.failed_version for line in lines)
-    return _told(least, replace(broken, version_at_fault=broken.version_at_fault and not served))
+    worst = next((line for line in broken if line.failed_version == model.deployment.production), broken[0])
+    same = [line for line in broken if line.failed_version == worst.failed_version]
+    served = any(line.generation_serving >= desired or line.version_serving == worst.failed_version for line in lines)
+    at_fault = all(line.version_at_fault for line in same) and not served
+    return _told(least, replace(worst, version_at_fault=at_fault, failed_loads=max(line.failed_loads for line in same)))
 
 
 def _told(least: ModelConvergence, failure: ModelConvergence) -> ModelConvergence:
     """Combine the versions that the slowest worker serves (*least*) with the load failure of any worker."""
-    return replace(failure, generation_serving=least.generation_serving, version_serving=least.version_serving)
+    return replace(
+        failure,
+        generation_serving=least.generation_serving,
+        version_serving=least.version_serving,
+        unloaded=least.unloaded,
+    )
+
+
+def _most(model: DesiredModel, delivery: Delivery) -> int:
+    """The newest generation that can be served: not the desired one while its canary's artefact is missing."""
+    desired, given = model.deployment, models_of(delivery.servable).get(model.deployment.model)
+    partly = given is not None and given.deployment.routes != desired.routes
+    return desired.generation - 1 if partly else desired.generation
 
 
 def _line_of(status: Status, model: ModelName) -> ModelConvergence | None:

@@ -46,7 +46,8 @@ def servable(newest: DesiredState, former: DesiredState, present: Collection[Dig
     Give the part of *newest* that can be served with the artefacts *present*.
 
     A model with a missing artefact keeps its deployment in *former*, or is omitted without one. Versions that are kept
-    only for a rollback are not required.
+    only for a rollback are not required. If *former* does not serve the production version, this version serves alone
+    until the canary and the other versions are present.
     """
     before = {model.deployment.model: model for model in former.models}
     models = []
@@ -54,14 +55,26 @@ def servable(newest: DesiredState, former: DesiredState, present: Collection[Dig
         kept = _without_missing_spares(model, present)
         if all(version.artifact_digest in present for version in kept.versions):
             models.append(kept)
-        elif model.deployment.model in before:
-            models.append(before[model.deployment.model])
+            continue
+        old, alone = before.get(model.deployment.model), _production_alone(kept)
+        new = old is None or old.deployment.production != model.deployment.production
+        if new and alone.versions and alone.versions[0].artifact_digest in present:
+            models.append(alone)
+        elif old is not None:
+            models.append(old)
     return replace(newest, models=tuple(models))
 
 
 def _without_missing_spares(model: DesiredModel, present: Collection[Digest]) -> DesiredModel:
     here = {version.number for version in model.versions if version.artifact_digest in present}
     deployment = replace(model.deployment, keep=tuple(v for v in model.deployment.keep if v in here))
+    versions = tuple(version for version in model.versions if version.number in deployment.versions)
+    return DesiredModel(deployment=deployment, versions=versions)
+
+
+def _production_alone(model: DesiredModel) -> DesiredModel:
+    routes = tuple(replace(route, share=1.0) for route in model.deployment.routes[:1])
+    deployment = replace(model.deployment, routes=routes, keep=(), shadow=None, fallback=None)
     versions = tuple(version for version in model.versions if version.number in deployment.versions)
     return DesiredModel(deployment=deployment, versions=versions)
 
