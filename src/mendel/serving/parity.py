@@ -95,10 +95,10 @@ class _Difference:
 
 
 def first_difference(expected: Probe, outputs: Outputs) -> str | None:
-    """Give the first row in which *outputs* differ from the answers of *expected*; None if no row differs."""
+    """Give the first row in which *outputs* differ from *expected*, and what differs, without values; None if none."""
     comparison = _Comparison(expected)
     found = (comparison.difference(outputs, place, place) for place in range(len(expected.predictions)))
-    return next((str(difference) for difference in found if difference is not None), None)
+    return next((difference.place_and_rule for difference in found if difference is not None), None)
 
 
 def write_parity(directory: Path, report: ParityReport) -> None:

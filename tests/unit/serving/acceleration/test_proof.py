@@ -127,7 +127,7 @@ class TestDeclined:
         for original, name in ((boosting, "a"), (scaled, "b")):
             with pytest.raises(
                 Unsupported,
-                match=r"the converted model answers otherwise beside a threshold or an extreme: row \d+, pr",
+                match=r"the converted model answers otherwise beside a threshold or an extreme: row \d+ has another pr",
             ):
                 quick(original, tmp_path / name)
 
