@@ -69,6 +69,7 @@ from mendel.images.lockfile import (
     RuntimePin,
     WheelPin,
 )
+from mendel.images.manifest_check import check_files
 from mendel.images.ports import (
     BaseRoot,
     Bases,
@@ -162,6 +163,7 @@ __all__ = [
     "apt_packages",
     "base_reference",
     "build_context",
+    "check_files",
     "check_labels",
     "compare_images",
     "container_environment",

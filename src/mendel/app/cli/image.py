@@ -31,6 +31,9 @@ MoveLatest = Annotated[
     bool, option("--latest", help="Move the tag latest to this image even if a newer release exists.")
 ]
 
+_UNPROVED = 3
+"""The exit code of ``verify`` for an image that is neither proved nor contradicted."""
+
 
 @ended_tidily()
 def build(
@@ -258,8 +261,10 @@ def verify(
     """
     Check an image's labels, contents and signature.
 
-    The command compares the labels with the release tag, and every stored file with its digest. The attached documents
-    (bill of materials, provenance, signature) must describe this image.
+    The command compares the labels with the release tag, every file of the project with the image's list of files, and
+    every stored blob with its digest. The attached documents (bill of materials, provenance, signature) must describe
+    this image. Exit code 0: proved by a signature (--key) or a rebuild; 1: contradicted; 3: not contradicted, not
+    proved.
     """
     from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415
@@ -267,8 +272,8 @@ def verify(
     request = VerifyRequest(image=image, path=path, rebuild=rebuild, key=key)
     with following("Verifying ...") as on_progress:
         verdict = verify_image(request, on_progress=on_progress)
-    found = {"holds": verdict.holds, "verdict": verdict}
-    return Result(found, _verdict_lines(verdict), exit_code=0 if verdict.holds else 1)
+    found = {"holds": verdict.holds, "unproved": verdict.unproved, "verdict": verdict}
+    return Result(found, _verdict_lines(verdict), exit_code=_exit_code(verdict))
 
 
 def clean(
@@ -360,13 +365,28 @@ def _verdict_lines(verdict: ImageVerdict) -> Iterator[str]:
     yield f"  release    {verdict.release or 'none'}"
     yield f"  labels     {'match the release' if not verdict.label_faults else ''}".rstrip()
     yield from (f"    ✗ {fault}" for fault in verdict.label_faults)
+    if verdict.listed:
+        yield f"  files      {'as the image lists them' if not verdict.file_faults else ''}".rstrip()
+    yield from (f"    ✗ {fault}" for fault in verdict.file_faults)
     for finding in verdict.documents.findings:
         yield f"  {finding.document:<10} {finding.verdict.value}: {finding.says}"
     if verdict.rebuilt is not None:
         same = verdict.rebuilt == verdict.digest
         yield f"  rebuilt    {'the same digest' if same else verdict.rebuilt}"
         yield from (f"    ✗ {difference}" for difference in verdict.differences)
-    yield "✓ The image is verified." if verdict.holds else "✗ The image is not verified."
+    if verdict.contradicted:
+        yield "✗ The image is not verified."
+    elif not verdict.unproved:
+        yield "✓ The image is verified."
+    else:
+        yield "? Nothing contradicts the image, but these claims are unproved:"
+        yield from (f"    - {claim}" for claim in verdict.unproved)
+
+
+def _exit_code(verdict: ImageVerdict) -> int:
+    if verdict.contradicted:
+        return 1
+    return _UNPROVED if verdict.unproved else 0
 
 
 def _variable(text: str) -> tuple[str, str]:

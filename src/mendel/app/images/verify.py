@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
+from mendel.adapters.oci.layers.container_files import files_below
 from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.image_contents import read_contents
 from mendel.adapters.oci.layout.layout import Layout, verify_blob
@@ -14,6 +15,7 @@ from mendel.adapters.oci.registry.client import RegistryClients
 from mendel.adapters.oci.registry.pull import pull
 from mendel.adapters.oci.registry.push import read_attachment, remote_attachments
 from mendel.app.images.attestations import AttachmentReport, verify_attachments
+from mendel.app.images.attestations import Verdict as DocumentVerdict
 from mendel.app.images.build import BuildRequest, drafted
 from mendel.app.images.build_source import release_of
 from mendel.app.images.cache_directories import places_of, this_platform
@@ -21,11 +23,14 @@ from mendel.app.images.image_choice import MODEL, RELEASE
 from mendel.app.images.workspace import OCI, ImageWorkspace
 from mendel.errors import ImageNotFound, InvalidInput
 from mendel.images import (
+    APP,
+    MANIFEST,
     Difference,
     ImageContents,
     OnProgress,
     Platform,
     TaskProgress,
+    check_files,
     check_labels,
     compare_images,
     ignore_progress,
@@ -60,6 +65,8 @@ class ImageVerdict:
 
     Attributes:
         label_faults: How the labels differ from the release tag that they name.
+        file_faults: How the project's files in the image differ from the list of files that the image contains.
+        listed: The image contains a list of its files, so that ``file_faults`` says something.
         documents: The findings about the attached documents.
         rebuilt: The digest of the rebuild; None if no rebuild was requested.
         differences: The inputs that differ between the image and its rebuild.
@@ -69,20 +76,45 @@ class ImageVerdict:
     digest: Digest
     release: str | None
     label_faults: tuple[str, ...]
+    file_faults: tuple[str, ...] = ()
+    listed: bool = True
     documents: AttachmentReport
     rebuilt: Digest | None = None
     differences: tuple[Difference, ...] = ()
 
     @property
+    def contradicted(self) -> bool:
+        """Whether a label, a file, a document or the rebuild contradicts what the image says of itself."""
+        differs = self.rebuilt is not None and self.rebuilt != self.digest
+        return bool(self.label_faults or self.file_faults or self.documents.broken) or differs
+
+    @property
+    def unproved(self) -> tuple[str, ...]:
+        """
+        The claims that nothing proves; empty with a signature by the given key or a rebuild with equal digest.
+
+        Labels, lists and documents prove nothing alone: who changes an image can change them as well.
+        """
+        if self.documents.signed or self.rebuilt == self.digest:
+            return ()
+        told = {finding.document: finding for finding in self.documents.findings}
+        absent = [name for name in ("sbom", "provenance") if told[name].verdict is DocumentVerdict.ABSENT]
+        return (
+            "who built the image: no signature was checked with a key (--key PUB)",
+            "that the release's code gives this image: it was not built again (--rebuild)",
+            *(() if self.listed else (f"that the files are the project's: the image contains no {MANIFEST}",)),
+            *(f"what the {name} would say: the image has none" for name in absent),
+        )
+
+    @property
     def holds(self) -> bool:
-        """Whether labels, documents and, if requested, the rebuild are all right."""
-        same = self.rebuilt is None or self.rebuilt == self.digest
-        return not self.label_faults and not self.documents.broken and same
+        """Whether nothing contradicts the image, and a signature or a rebuild proves it."""
+        return not self.contradicted and not self.unproved
 
 
 def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress) -> ImageVerdict:
     """
-    Verify the image's blobs, labels and attached documents.
+    Verify the image's blobs, labels, files and attached documents.
 
     Raises:
         ImageNotFound: Neither the project nor a registry has the image.
@@ -100,6 +132,8 @@ def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress)
         on_progress(TaskProgress(doing="checking blobs"))
         _check_blobs(layout, image.digest)
         contents = read_contents(layout, image.digest)
+        on_progress(TaskProgress(doing="checking files"))
+        found = files_below(layout, _layers(layout, image.digest, contents), str(APP))
         labels = (contents.config.get("config") or {}).get("Labels") or {}
         text = labels.get(RELEASE)
         verdict = ImageVerdict(
@@ -107,6 +141,8 @@ def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress)
             digest=image.digest,
             release=text,
             label_faults=check_labels(labels, commit=_commit(project, text)),
+            file_faults=() if contents.manifest is None else check_files(contents.manifest, found),
+            listed=contents.manifest is not None,
             documents=verify_attachments(layout, image.digest, request.key),
         )
         return _with_rebuild(verdict, contents, project, bench, on_progress) if request.rebuild else verdict
@@ -163,6 +199,11 @@ def _check_blobs(layout: Layout, digest: Digest) -> None:
     manifest = layout.manifest(digest)
     for blob in (manifest.config, *manifest.layers):
         verify_blob(layout, blob.digest)
+
+
+def _layers(layout: Layout, digest: Digest, contents: ImageContents) -> list[tuple[Descriptor, Digest]]:
+    diff_ids = (layer.diff_id for layer in contents.layers)
+    return list(zip(layout.manifest(digest).layers, diff_ids, strict=True))
 
 
 def _commit(project: Project, tag: str | None) -> str | None:

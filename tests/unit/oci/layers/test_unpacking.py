@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mendel.adapters.oci.layers.container_files import files_below
 from mendel.adapters.oci.layers.unpacking import measure, read_only_copy, unpack
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.sandbox.unpacked_layers import UnpackedLayers
@@ -212,3 +213,46 @@ def test_a_copy_shares_its_files(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     read_only_copy(tmp_path / "one", tmp_path / "two")
     assert (tmp_path / "one/d/f").samefile(tmp_path / "two/d/f")
+
+
+STACKS: dict[str, list[Content]] = {
+    "one": [{"app": None, "app/model.py": b"1", "app/pkg/deep.py": b"2", "etc/app/x": b"3"}],
+    "upper_wins": [{"app/model.py": b"1", "app/b.py": b"1"}, {"app/model.py": b"2"}],
+    "whiteouts": [
+        {"app/a.py": b"1", "app/pkg/b.py": b"2", "app/pkg2/c.py": b"3"},
+        {"app/.wh.a.py": b"", "app/.wh.pkg": b""},
+    ],
+    "opaque": [{"app/pkg/b.py": b"2", "app/c.py": b"3"}, {"app/pkg/.wh..wh..opq": b"", "app/pkg/d.py": b"4"}],
+    "all_gone": [{"app/a.py": b"1"}, {".wh.app": b""}],
+    "file_for_directory": [{"app/pkg/b.py": b"2"}, {"app/pkg": b"a file"}],
+    "directory_for_file": [{"app/pkg": b"a file"}, {"app/pkg": None, "app/pkg/b.py": b"2"}],
+    "dotted": [{"./app/./a.py": b"1"}, {"./app/.wh.b.py": b"", "app//c.py": b"2"}],
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_files_are_read_as_they_would_be_unpacked(layout: Layout, tmp_path: Path, stack: str) -> None:
+    """Reading a directory of stacked layers gives the files that unpacking them leaves there."""
+    seen = stacked(layout, tmp_path / "root", *STACKS[stack])
+    files = {name.removeprefix("app/"): text for name, text in seen.items() if name.startswith("app/") and text != "/"}
+    read = files_below(layout, [layer_in(layout, content) for content in STACKS[stack]], "/app")
+    assert read == {name: Digest(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}") for name, text in files.items()}
+
+
+def test_links_are_no_files(layout: Layout) -> None:
+    """A link in the directory or in its place is told; a file that is written through a link counts where it lands."""
+    layers = [
+        layer_in(layout, {"app/a.py": b"1", "app/b.py": "a.py", "opt/way": "../app", "loop": "loop"}),
+        layer_in(layout, {"opt/way/c.py": b"2", "loop/d.py": b"3"}),
+    ]
+    read = files_below(layout, layers, "/app")
+    assert {name: digest is None for name, digest in read.items()} == {"a.py": False, "b.py": True, "c.py": False}
+    layers.append(layer_in(layout, {"app": "/elsewhere"}))
+    assert files_below(layout, layers, "/app") == {".": None}
+
+
+def test_a_layer_with_another_content_than_stated_is_refused(layout: Layout) -> None:
+    """The digest of the uncompressed content is checked, too."""
+    layer, _ = layer_in(layout, {"app/a.py": b"1"})
+    with pytest.raises(DigestMismatch):
+        files_below(layout, [(layer, Digest(f"sha256:{0:064}"))], "/app")

@@ -77,9 +77,12 @@ class _Hashing:
 
 
 @contextmanager
-def _unpacked(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Hashing]:
+def uncompressed(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Iterator[_Hashing]:
     """
     Open the uncompressed tar of a layer; on normal exit the rest is read and its digest checked against *diff_id*.
+
+    Raises:
+        DigestMismatch, Corrupt, Unsupported: As in :func:`measure`.
     """
     if layer.media_type.endswith("zstd"):
         raise Unsupported(
@@ -110,7 +113,7 @@ def measure(blobs: Blobs, layer: Descriptor, diff_id: Digest) -> Compressed:
         Corrupt: The layer is damaged.
         Unsupported: The layer is compressed with zstd.
     """
-    with _unpacked(blobs, layer, diff_id) as stream:
+    with uncompressed(blobs, layer, diff_id) as stream:
         while stream.read():
             pass
     return Compressed(digest=layer.digest, size=layer.size, diff_id=diff_id, unpacked_bytes=stream.size)
@@ -126,7 +129,7 @@ def unpack(blobs: Blobs, layer: Descriptor, diff_id: Digest, into: Path) -> int:
     Raises:
         DigestMismatch, Corrupt, Unsupported: As in :func:`measure`.
     """
-    with _unpacked(blobs, layer, diff_id) as stream:
+    with uncompressed(blobs, layer, diff_id) as stream:
         tree = _Tree(into)
         with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", bufsize=_PIECE_BYTES) as archive:
             for entry in archive:
