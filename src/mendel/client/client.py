@@ -138,7 +138,7 @@ class Client(ModelRegistering):
         return self._call(models.get_model_by_uuid, models.OneUuid(uuid=VersionUuid(uuid)))
 
     def versions_by_image(self, digest: str) -> tuple[VersionRecord, ...]:
-        """List the versions whose recorded image has the digest *digest*; empty if there is none."""
+        """List the versions whose recorded image has the digest *digest*; empty for an unknown image."""
         return self._call(models.versions_by_image, models.OneDigest(digest=Digest(digest)))
 
     def record_image(self, ref: str | VersionRef, image: VersionImage) -> VersionRecord:

@@ -32,7 +32,7 @@ class Details(TypedDict, total=False):
     The optional keyword arguments of ``register_baseline`` and ``register_improved_model``.
 
     metadata: Any further facts, as a mapping.
-    signature: A Mendel signature, an MLflow ``ModelSignature``, or MLflow's mapping; without one, the signature is
+    signature: A Mendel signature, an MLflow ``ModelSignature``, or MLflow's mapping; by default, the signature is
         inferred from the training data, else from the input example, else the version has none.
     input_example: Some rows of features as a DataFrame, a Table or an array; servers test with these rows whether
         the loaded version can predict.

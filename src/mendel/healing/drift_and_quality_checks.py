@@ -194,7 +194,7 @@ def findings_of_drift(
 
 def quality_of(table: Table, policy: MonitoringPolicy) -> Quality | None:
     """
-    The quality of the labelled predictions that callers received (no shadow rows); None without any.
+    Compute the quality of the labelled predictions that callers received (no shadow rows); None without such rows.
 
     The random generator is seeded: equal rows give equal intervals.
     """

@@ -61,7 +61,7 @@ class HealingFacts:
         return max((tenure.end or tenure.start for tenure in self.tenures), default=None)
 
     def tenure(self, ref: VersionRef) -> ProductionPeriod | None:
-        """Find the newest production period of *ref*; None if there is none."""
+        """Find the newest production period of *ref*; None if *ref* was never in production."""
         return next((one for one in reversed(self.tenures) if one.version == ref.number), None)
 
     def circumstances(self, ref: VersionRef, *, drifting: bool) -> Circumstances:

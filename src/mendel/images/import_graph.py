@@ -48,8 +48,8 @@ def module_files(directory: Path, name: str) -> tuple[tuple[str, ...], bool]:
 
     The search follows Python's order in each directory: package, compiled module, module, directory without
     ``__init__.py``. The ``__init__.py`` of parent packages are included. Installed packages are ignored: the project
-    comes first on ``sys.path``. Only a directory without ``__init__.py`` would lose to an installed package; including
-    its files is harmless.
+    comes first on ``sys.path``. Only a directory without ``__init__.py`` would be
+    replaced by an installed package; including its files is harmless.
     """
     found: list[str] = []
     place, inside = directory, ""
@@ -200,7 +200,11 @@ def _imports(tree: ast.Module, package: str) -> Iterator[_ImportedName]:
 
 
 def _named(name: str, more: list[ast.expr], package: str) -> str | None:
-    """Give the module that ``import_module(name, package)`` imports; a *package* that is no literal counts as ours."""
+    """
+    Give the module that ``import_module(name, package)`` imports.
+
+    If the argument *package* of the call is not a literal, the package of the importing module is used.
+    """
     bare = name.lstrip(".")
     given = more[0].value if more and isinstance(more[0], ast.Constant) and isinstance(more[0].value, str) else package
     return _absolute(given, len(name) - len(bare), bare)

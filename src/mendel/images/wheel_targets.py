@@ -29,7 +29,8 @@ def marker_environment(base: BasePin, platform: Platform) -> dict[str, str]:
     """
     Make the environment for evaluating markers on *base*.
 
-    The pin has only the minor Python version, so the first patch release is assumed; an unneeded backport does no harm.
+    The pin has only the minor Python version, so the first patch release is assumed; an additional backport package
+    does no harm.
     """
     full = f"{base.python}.0"
     return {

@@ -185,7 +185,7 @@ class Observability:
         metrics_endpoint: The path of the metrics.
         structured_logging: Whether requests are logged as JSON.
         log_payloads: Whether request bodies are logged too.
-        correlation_ids: Whether the server assigns a correlation id to a request without one.
+        correlation_ids: Whether the server assigns a correlation id to a request that has no correlation id.
     """
 
     metrics: bool = True

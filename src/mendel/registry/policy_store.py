@@ -47,7 +47,7 @@ class Policies:
         return self._transactions.write(work)
 
     def of(self, model: ModelName) -> PolicyDocument:
-        """Give the newest policy of *model*; without one, version 0 with an empty body, so that all defaults apply."""
+        """Give the newest policy of *model*; without a policy, version 0 with an empty body: all defaults apply."""
         return self._transactions.read(lambda store: current_policy(store, model))
 
     def history(self, model: ModelName) -> tuple[PolicyDocument, ...]:

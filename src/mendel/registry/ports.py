@@ -40,7 +40,7 @@ class RegistryStore(Protocol):
         """Every model that has a version, by name."""
 
     def pending(self, model: ModelName, key: str) -> PendingRegistration | None:
-        """Find the unfinished registration with *key*; None if there is none."""
+        """Find the unfinished registration with *key*; None if no such registration exists."""
 
     def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
         """Give the unfinished registrations requested before *moment*, oldest first."""
@@ -58,10 +58,10 @@ class RegistryStore(Protocol):
         """Find the version with *uuid* through an index; None if it does not exist."""
 
     def version_by_key(self, model: ModelName, key: str) -> VersionRecord | None:
-        """Find the version that was registered with idempotency key *key*; None if there is none."""
+        """Find the version that was registered with idempotency key *key*; None if no such version exists."""
 
     def version_by_digest(self, digest: Digest) -> VersionRecord | None:
-        """Find a version whose served files have *digest*; None if there is none."""
+        """Find a version whose served files have *digest*; None if no such version exists."""
 
     def versions_by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
         """Give every version of any model contained in the image *digest*, by model and number."""
@@ -117,7 +117,7 @@ class RegistryStore(Protocol):
         """
 
     def close_tenure(self, model: ModelName, *, end: datetime, event: str) -> None:
-        """End the open production period; no error if there is none."""
+        """End the open production period; no error if no period is open."""
 
     def gate_records(self, ref: VersionRef) -> tuple[GateRecord, ...]:
         """Give the gate records of *ref* in the order they were added."""
@@ -140,7 +140,7 @@ class RegistryStore(Protocol):
         """Give every API key that is not revoked, oldest first."""
 
     def key(self, digest: str) -> ApiKey | None:
-        """Find the API key with this SHA-256 (hex); None if there is none."""
+        """Find the API key with this SHA-256 (hex); None if no such key exists."""
 
     def add_key(self, key: ApiKey) -> None:
         """Insert an API key."""

@@ -51,7 +51,7 @@ class RollbackCheck:
     The result of checking the rollback triggers for the production version.
 
     Attributes:
-        version: The number of the version in production; None without one.
+        version: The number of the version in production; None if no version is in production.
         should_roll_back: Whether a measurement is above its bound.
         reasons: One sentence for each measurement above its bound.
         evidence: The readings of all criteria, measured or not.

@@ -128,7 +128,7 @@ def entering(plan: Plan, state: ModelState, stage: Stage) -> VersionRecord:
 
 
 def newest_gate(store: RegistryStore, ref: VersionRef) -> GateRecord | None:
-    """Find the newest gate record of *ref*, which decides about promotion; None if there is none."""
+    """Find the newest gate record of *ref*, which decides about promotion; None if *ref* was never judged."""
     records = store.gate_records(ref)
     return records[-1] if records else None
 

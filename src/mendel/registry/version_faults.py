@@ -1,4 +1,4 @@
-"""What went wrong with a version at its registration and on servers, with words and values that only some may see."""
+"""The faults of a version at its registration and on servers, with details for callers with the scope ``deploy``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class VersionFault:
 
     Attributes:
         where: The name of the server, or ``registration``.
-        fault: The type of the fault and its place.
-        detail: The words of the model, or both values of the first difference; empty where ``fault`` tells all.
+        fault: The type of the exception and its code location, or the first row that differs.
+        detail: The message of the exception, or both answers of the first difference; empty if ``fault`` says
+            everything.
     """
 
     where: str
@@ -26,7 +27,7 @@ class VersionFault:
 
 
 def version_faults(record: VersionRecord, servers: Sequence[ServerState]) -> tuple[VersionFault, ...]:
-    """Give what the registration of *record* found, and what each server reported last that could not load it."""
+    """Give the parity difference found at registration, and the last report of each server that could not load it."""
     return (
         *_difference(record),
         *(

@@ -58,14 +58,14 @@ def data_digest_of(tree: Path, data: Path | None) -> Digest | None:
 
 
 def reference_digest_of(tree: Path) -> Digest | None:
-    """Hash the drift reference in *tree*; None without one."""
+    """Hash the drift reference in *tree*; None if *tree* has no drift reference."""
     path = tree / _REFERENCE
     return file_digest(path) if path.is_file() else None
 
 
 def parity_of(tree: Path) -> ParityReport | None:
     """
-    Read the result of the parity check in *tree*; None without one.
+    Read the result of the parity check in *tree*; None if *tree* has no such result.
 
     Raises:
         InvalidInput: The file cannot be read.

@@ -197,7 +197,7 @@ class Versions:
         return found
 
     def by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
-        """Give every version in the image *digest*, by model and number; empty if there is none."""
+        """Give every version in the image *digest*, by model and number; empty for an unknown image."""
         return self._transactions.read(lambda store: store.versions_by_image(digest))
 
     def foreign(self, model: ModelName) -> tuple[ForeignVersion, ...]:

@@ -166,7 +166,7 @@ class Kernel:
         Until they are loaded, requests for *models* fail with NotReady instead of ModelNotFound.
 
         Args:
-            models: Every deployed model, with the error of the last attempt to fetch its artefact; None without one.
+            models: Every deployed model, with the error of the last attempt to fetch its artefact, else None.
             unloaded: The models that callers unloaded.
         """
         self._deployments.expect(models, unloaded=unloaded)
@@ -320,7 +320,7 @@ class Kernel:
         return tuple(hosted for _, hosted in sorted(self._deployments.table.items()))
 
     def deployed(self, model: str) -> LoadedDeployment:
-        """Give the deployment of *model*; raises ModelNotFound or NotReady without one."""
+        """Give the deployment of *model*; raises ModelNotFound or NotReady if *model* is not served."""
         return self._lookup.deployment(model)
 
     def repository_control(self) -> RepositoryControl:

@@ -72,7 +72,7 @@ class LoadedArtifact:
         footprint_bytes: The size of the artefact's files.
         memory_bytes: The growth of the process's resident memory during the load, including memory that requests took
             meanwhile; None if the system does not report memory.
-        answered: The answer to the input example; None without one.
+        answered: The answer to the input example; None if the artefact has no input example.
     """
 
     backend: Backend

@@ -1,4 +1,4 @@
-"""Tell what a model's code or files raised without the exception's words, which may quote training rows."""
+"""Describe exceptions of a model's code without their messages, which may contain values of training rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 2000
 
 def not_loadable(doing: str, error: BaseException, *, remedy: str = "") -> ModelNotLoadable:
     """
-    Give the error for *error*: its type and place in the message, and its words in the detail.
+    Convert *error* to ModelNotLoadable: type and code location in the message, the full text in ``detail``.
 
     >>> not_loadable("Reading the model", ValueError("age 41 is unknown")).message
     'Reading the model failed with ValueError.'
@@ -19,12 +19,12 @@ def not_loadable(doing: str, error: BaseException, *, remedy: str = "") -> Model
 
 
 def place_of(error: BaseException) -> str:
-    """Give the type of *error* and, as ``module:line function``, where it was raised."""
+    """Give the type of *error* and the code location, written as ``module:line function``."""
     fault = fault_of(error)
     place = fault.at.partition(" < ")[0]
     return f"{fault.kind} at {place}" if place else fault.kind
 
 
 def words_of(error: BaseException) -> str:
-    """Give the type and the words of *error*, cut where they are long."""
+    """Give the type and the message of *error*, shortened if they are long."""
     return f"{type(error).__name__}: {error}"[:_LONGEST]

@@ -132,15 +132,16 @@ class ModelConvergence:
         generation_serving: The newest generation of which the server serves every version that gets traffic.
         version_serving: The production version that the server serves; None when it serves none.
         failed_version: The version that could not be loaded; None when loading succeeded.
-        error: Why ``failed_version`` could not be loaded: the type of the fault and its place, without words of the
-            model or values of rows.
-        detail: Those words and values, for callers with the scope ``deploy``; None when ``error`` tells all.
-        difference_id: Names the differences of its answers from those of the fitted model; empty without any.
-        version_at_fault: ``failed_version`` itself failed: its files were complete, and loading them or asking the
-            loaded model failed. False if the server, its disk or a store failed, or if the reporter cannot tell.
-        failed_loads: How many loads of ``failed_version`` have failed in a row, all at fault or all not; 1 also if the
-            reporter does not count.
-        unloaded: A caller of the server unloaded the model; the server serves none of its versions.
+        error: Why ``failed_version`` could not be loaded: the type and the code location of the exception, without its
+            message and without values of rows.
+        detail: The full message, for callers with the scope ``deploy``; None if ``error`` already contains everything.
+        difference_id: The digest of the differences between its answers and the fitted model's; else empty.
+        version_at_fault: True if ``failed_version`` itself failed: its files were complete, but could not be loaded, or
+            the loaded model could not predict. False if the server, its disk or a store failed, or if the cause is
+            unknown.
+        failed_loads: The number of consecutive failed loads of ``failed_version`` with the same ``version_at_fault``;
+            1 if the reporter does not count.
+        unloaded: True if a client unloaded the model; the server then serves none of its versions.
     """
 
     model: ModelName

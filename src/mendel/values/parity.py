@@ -25,7 +25,7 @@ class ParityReport:
 
     Attributes:
         reason: Why parity was not measured, or the first difference: its row and what differs, without values.
-        detail: The first difference with both answers, for callers with the scope ``deploy``; empty without any.
+        detail: The first difference with both answers, for callers with the scope ``deploy``; else empty.
         difference_id: The digest of all differences; empty without a difference.
         rows: The number of probe rows that were sent in one request.
         singles: The number of these rows that were also sent alone; at most 8 in the report that is stored with the

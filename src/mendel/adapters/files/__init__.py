@@ -1,4 +1,4 @@
-"""Store sealed prediction segments and signed ledger heads as files on the local disk."""
+"""Store sealed prediction segments and signed ledger anchors as files on the local disk."""
 
 from mendel.adapters.files.anchors import FileAnchors
 from mendel.adapters.files.segment_inbox import FileInbox

@@ -1,4 +1,4 @@
-"""Signed heads of the ledger, stored as files outside the database."""
+"""Signed anchors of the ledger, stored as files outside the database."""
 
 from __future__ import annotations
 

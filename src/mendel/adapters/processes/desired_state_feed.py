@@ -107,14 +107,14 @@ class StateFiles:
         self.artifacts.mkdir(parents=True, exist_ok=True)
 
     def desired(self) -> DesiredState | None:
-        """Read the last state from the hub; None if there is none."""
+        """Read the last state that the hub sent; None before the first state."""
         return self._read("desired.json")
 
     def keep_desired(self, state: DesiredState) -> None:
         self._keep("desired.json", state)
 
     def settled(self) -> DesiredState | None:
-        """Read the last state that all workers served; None if there is none."""
+        """Read the last state that all workers served; None if no state was served by all workers yet."""
         return self._read("settled.json")
 
     def keep_settled(self, state: DesiredState) -> None:

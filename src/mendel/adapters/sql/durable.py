@@ -213,7 +213,7 @@ class SqlSteps:
         self._connection = connection
 
     def result(self, key: StepKey) -> Payload | None:
-        """Read the result stored under *key*; None if there is none."""
+        """Read the result stored under *key*; None if no result is stored."""
         here = (steps.c.workflow_id == key.workflow_id) & (steps.c.step == key.step)
         text = self._connection.execute(select(steps.c.result).where(here)).scalar()
         return None if text is None else _payload(text)

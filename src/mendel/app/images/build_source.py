@@ -76,7 +76,7 @@ class Source:
 
 
 def release_of(text: str) -> ReleaseTag | None:
-    """*text* as a release tag, or None if it is the name of a classifier."""
+    """Parse *text* as a release tag; None if *text* is the name of a classifier."""
     try:
         return ReleaseTag.parse(text)
     except InvalidValue:

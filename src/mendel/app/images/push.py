@@ -98,7 +98,7 @@ def _chosen(request: PushRequest, project: Project, images: tuple[ImageRecord, .
 
 
 def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
-    """The names of *image*, with *registry* in front in place of any host."""
+    """Give the names of *image* in *registry*: a registry host at the beginning of a name is replaced."""
     if registry is None:
         if not all(names_host(name) for name in image.references):
             raise InvalidInput(
@@ -112,7 +112,7 @@ def _references(image: ImageRecord, registry: str | None) -> tuple[str, ...]:
 
 
 def _below(place: str, name: str) -> str:
-    """*name* with the registry *place* in front, in place of any host."""
+    """Give *name* in the registry *place*: a registry host at the beginning of *name* is replaced."""
     if name.startswith(f"{place}/"):
         return name
     return f"{place}/{name.partition('/')[2] if names_host(name) else name}"

@@ -187,7 +187,7 @@ def log_style(project: Project | None, options: ServeOptions) -> LogStyle:
 
 def find_project(path: Path | None) -> Project | None:
     """
-    Load the project at *path*; None loads the project that contains the working directory, or gives None without one.
+    Load the project at *path*. Without *path*, load the project that contains the working directory, if any.
 
     Raises:
         ProjectNotFound: *path* is not None and not a project.

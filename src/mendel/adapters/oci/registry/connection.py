@@ -93,7 +93,7 @@ class ConnectionPool:
 
 
 def cause_of(error: BaseException, kind: type[E]) -> E | None:
-    """Find the first error of *kind* in the causes and contexts of *error*; None if there is none."""
+    """Find the first error of *kind* in the causes and contexts of *error*; None if no such error occurs."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, kind):
         found = found.__cause__ or found.__context__
