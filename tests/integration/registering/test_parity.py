@@ -92,7 +92,7 @@ def test_a_model_that_never_answers_twice_alike_is_not_measured(client):
     )
     parity = client.version(result.model_id).parity
     assert parity.status is ParityStatus.NOT_MEASURED
-    assert "not reproducible" in parity.reason
+    assert "different answers to the same rows" in parity.reason
     assert str(parity).startswith("not measured")
 
 
@@ -161,7 +161,7 @@ def test_training_data_that_lack_a_column_of_the_model_are_refused(client, data)
 
 def test_a_model_that_cannot_answer_its_own_rows_is_refused(client):
     """What a server could not answer either is no version."""
-    with pytest.raises(InvalidInput, match="cannot answer the rows"):
+    with pytest.raises(InvalidInput, match="cannot predict its training data"):
         client.register_baseline(
             model=Broken().fit(FRAME), model_type="regression", name="broken", input_example=FRAME[:3]
         )
