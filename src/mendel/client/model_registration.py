@@ -196,7 +196,7 @@ def _flavor(model: Any, forced: str | None) -> str:
 
 
 def task_of(model: Any, model_type: str) -> str:
-    """Give *model_type* where it is a task; else the task of the answers of *model*: classes or numbers."""
+    """Give *model_type* if it is the name of a task, else the task that the answers of *model* show."""
     from sklearn.base import is_regressor  # noqa: PLC0415 - heavy
 
     if model_type in list(Task):

@@ -90,7 +90,7 @@ def quality_signal(
         reference: The quality on held-out rows when the version was made.
         window: The current quality.
         policy: The primary metric and its margin.
-        floor: The worst value that is tolerated whatever the reference's quality.
+        floor: The worst tolerated value, independent of the reference's quality.
     """
     chosen, now, before = metric(policy.metric), window[policy.metric], reference[policy.metric]
     sign = 1.0 if chosen.higher_is_better else -1.0

@@ -62,7 +62,7 @@ class Monitor:
 
     def check_counters(self, model: ModelName, now: datetime) -> LookResult:
         """
-        Run the fast checks, of counters and convergence: a few reads of the database, meant for every second.
+        Check the counters and the convergence of the servers; this check is fast enough to run every second.
 
         Raises:
             ModelNotFound: The model has no version.

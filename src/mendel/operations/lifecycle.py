@@ -63,7 +63,7 @@ class Promote(OneVersion):
 
     Attributes:
         override: The reason to promote without a passing gate report; None requires a passing report.
-        if_match: The expected generation of the deployment, in quotes; None promotes whatever the generation is.
+        if_match: The expected generation of the deployment, in quotes; None promotes at any generation.
     """
 
     reason: str = ""

@@ -412,7 +412,7 @@ def _obstacles(
 
 
 def _not_here(seen: RepositoryState, classifier: str, held: Release | None, *, given: bool) -> Iterator[str]:
-    """Yield the reason why the next version cannot be told from HEAD's history."""
+    """Yield the reason why the next version cannot be computed from HEAD's history."""
     if given or (held is not None and held.behind is not None) or seen.work_tree is None:
         return
     if seen.work_tree.shallow:

@@ -166,7 +166,7 @@ class Registered:
 
 def require_finite(values: Mapping[str, float], what: str) -> None:
     """
-    Check that every one of *values* is a finite number.
+    Check that all *values* are finite numbers.
 
     Args:
         what: The kind of the values for the error message, for example ``metric``.

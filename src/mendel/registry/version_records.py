@@ -149,7 +149,8 @@ class VersionRecord:
         image: The container image that contains the version, or None.
         parity: The result of the parity check at registration; None for a version registered without probe rows.
         accepted: The difference that a person accepted; None when no difference was accepted.
-        libraries: The versions of the libraries that wrote the artefact, by distribution; of Python as ``python``.
+        libraries: The versions of the libraries that wrote the artefact, by distribution name; the version of Python
+            has the key ``python``.
         metadata: Further facts that the caller gave at the registration.
     """
 

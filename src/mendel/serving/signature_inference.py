@@ -265,9 +265,9 @@ def _narrowed(contract: InputContract, signature: Signature, *, model_names: tup
     specs = {spec.name: spec for spec in signature.inputs}
     if model_names is not None and set(specs) != set(model_names):
         wrong = min(set(specs) ^ set(model_names))
+        fault = f"has the column {wrong!r}, which the model lacks" if wrong in specs else f"lacks the column {wrong!r}"
         raise InvalidInput(
-            f"Column {wrong!r} is only in the signature or only in the model; the model was fitted on "
-            f"{', '.join(model_names[:20])}.",
+            f"The signature {fault}; the model was fitted on {', '.join(model_names[:20])}.",
             remedy="Give a signature with the names that the model was fitted on.",
         )
     given = {column.name: column for column in contract.columns}

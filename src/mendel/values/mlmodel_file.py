@@ -59,7 +59,7 @@ class Mlmodel:
 
     @property
     def libraries(self) -> dict[str, str]:
-        """The versions of the libraries that wrote the artefact, by distribution; of Python as ``python``."""
+        """The versions of Python (key ``python``) and of the libraries that wrote the artefact, by distribution."""
         return {
             name: check_text(str(number))
             for (flavor, key), name in _LIBRARIES.items()

@@ -81,7 +81,7 @@ class EngineProgram(ContainerRunner):
 
     Args:
         name: ``docker`` or ``podman``.
-        environment: All environment variables of the engine; None passes on Mendel's own.
+        environment: All environment variables of the engine; None passes Mendel's own environment variables.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:
@@ -174,7 +174,7 @@ class EngineProgram(ContainerRunner):
         Select the user's variables to pass through the engine's environment, since process lists show command-line
         values.
 
-        A variable that the engine itself uses with another value (such as ``PATH``) goes on the command line.
+        A variable that the engine itself uses with another value (such as ``PATH``) is passed on the command line.
         """
         own = self.program.environment
         return {name: value for name, value in request.environment.items() if own.get(name, value) == value}

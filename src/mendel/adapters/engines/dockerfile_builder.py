@@ -54,7 +54,7 @@ class DockerfileEngine(BuildEngine):
         name: ``docker``, ``podman`` or ``buildah``.
         needs: Debian packages, and Python distributions to compile; the builder sets ``base`` and ``pip_wheel``.
         volumes: Mounts ``source:target:ro`` for the build steps of podman and buildah, such as pip's configuration.
-        environment: All environment variables of the engine; None passes on Mendel's own.
+        environment: All environment variables of the engine; None passes Mendel's own environment variables.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class EngineImages(ImageStore):
         repository: The repository name in the images' label.
         origin: The repository's remote URL without credentials, which separates repositories of the same name; None
             without a remote.
-        environment: All environment variables of the engine; None passes on Mendel's own.
+        environment: All environment variables of the engine; None passes Mendel's own environment variables.
     """
 
     def __init__(

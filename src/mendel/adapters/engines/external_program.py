@@ -56,7 +56,7 @@ class Program:
     Every run gets its own process session, so that Ctrl-C interrupts Mendel only; Mendel then ends the program.
 
     Args:
-        environment: All environment variables of the program; None passes on Mendel's own.
+        environment: All environment variables of the program; None passes Mendel's own environment variables.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:

@@ -55,8 +55,8 @@ class BuildRequest:
     The options of ``mendel build``.
 
     Attributes:
-        what: A classifier's name, to build the working tree; or a full release tag, to build that release. None stands
-            for the project's only classifier.
+        what: A classifier's name, to build the working tree; or a full release tag, to build that release. None means
+            the project's only classifier.
         model: A registered version to build. The image holds its artefact and the code of its release.
         load: Load the image into docker or podman; None loads the image only if one of them answers.
         output: Also write the image to this tar file, for ``docker load`` and ``podman load``.

@@ -97,7 +97,7 @@ class Locking:
 
         Args:
             platforms: Platforms to pin in addition to those of *former*.
-            classifiers: The classifiers to pin again; None stands for all. Other classifiers keep their pins if their
+            classifiers: The classifiers to pin again; None means all. Other classifiers keep their pins if their
                 inputs are unchanged; otherwise they are pinned again too, because one lock pins one Mendel for all.
             former: The former lock; its pins are kept if they still satisfy the requirements.
             upgrade: Pin the newest versions instead of keeping pins of *former*.

@@ -25,9 +25,9 @@ class PushRequest:
     The options of ``mendel push``.
 
     Attributes:
-        registry: ``host/path`` to put in front of every name. None stands for ``deployment.registry``, or for the names
+        registry: ``host/path`` to put in front of every name. None means ``deployment.registry``, or for the names
             as they are if that setting is empty.
-        what: A classifier, or a full release tag; None stands for the project's only classifier.
+        what: A classifier, or a full release tag; None means the project's only classifier.
         model: The registered version whose image to push.
         every: Push the newest image of every classifier.
         force: Overwrite version tags that name another image in the registry.

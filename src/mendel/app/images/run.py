@@ -25,11 +25,11 @@ class RunImageRequest:
     The options of ``mendel run``.
 
     Attributes:
-        what: A classifier or a full release tag; None stands for the only classifier, else ``default_classifier``.
+        what: A classifier or a full release tag; None means the only classifier, else ``default_classifier``.
         model: The registered version whose image to run.
         name: The container's name; None makes one from the classifier's name.
-        port: The port of this machine to listen on; None stands for the project's ``server.port``.
-        runner: ``docker`` or ``podman``; None stands for the first that answers.
+        port: The port of this machine to listen on; None means the project's ``server.port``.
+        runner: ``docker`` or ``podman``; None means the first that answers.
     """
 
     what: str | None = None

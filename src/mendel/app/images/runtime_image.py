@@ -46,7 +46,7 @@ def build_runtime(
     At run time ``MENDEL_URL`` names its hub, and ``MENDEL_KEY`` holds its key.
 
     Args:
-        base_image: A base image, as in ``build.base_image``; None stands for the default of that setting.
+        base_image: A base image, as in ``build.base_image``; None means the default of that setting.
 
     Raises:
         BuildRefused, ImageNotFound, WheelNotFound: The base image or a wheel is not available.

@@ -32,7 +32,7 @@ class UnpackedLayers:
     Directories of unpacked layers, by the digests of the layers.
 
     A directory gets its name when it is complete. Users of a directory hold a shared lock. When a directory is added,
-    the least recently used ones that nobody has locked are deleted until both bounds hold.
+    the least recently used unlocked directories are deleted until both limits are met.
     """
 
     def __init__(self, directory: Path, *, most: int = 8, max_bytes: int = 16 << 30) -> None:
