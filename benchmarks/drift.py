@@ -1,10 +1,10 @@
 """
-Drift over a million rows of twenty features, beside the peers that are installed here.
+Measure the time of drift detection over a million rows of twenty features, and the same for other installed libraries.
 
     python benchmarks/drift.py [--rows 1000000] [--features 20]
 
-Prints one table: the median of five runs, in milliseconds. Peers run on the same arrays, per column, with their own
-defaults; those that are not installed are named as such. None of it is a test.
+The script prints one table with the median of five runs in milliseconds. The other libraries run on the same arrays,
+column by column, with their default settings; the table names libraries that are not installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PEER_RUNS = 1
 
 
 def timed(work: Callable[[], object], runs: int) -> float:
-    """The median time of *work* in milliseconds."""
+    """Give the median time of *work* in milliseconds."""
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -40,13 +40,13 @@ def timed(work: Callable[[], object], runs: int) -> float:
 
 
 def rows_of(rng: np.random.Generator, rows: int, features: int) -> Table:
-    """Half of the features normal, half log-normal: with and without a long tail."""
+    """Make rows in which half of the features are normal and half are log-normal, with a long tail."""
     kinds = (rng.standard_normal, rng.lognormal)
     return Table({f"f{n}": kinds[n % 2](size=rows) for n in range(features)})
 
 
 def own(reference_rows: Table, current: Table) -> list[tuple[str, str, float]]:
-    """Our own road, step by step."""
+    """Time Mendel's drift detection step by step."""
     policy = MonitoringPolicy()
     reference = Reference.fit(reference_rows)
     profile = Profile.of(reference, current)

@@ -1,12 +1,12 @@
 """
-Images of a project with numpy, scipy and scikit-learn: built, built again, pushed, beside `buildah bud`.
+Measure the time to build, rebuild and push the image of a project with numpy, scipy and scikit-learn.
 
     python benchmarks/images.py [--runs 5]
 
-Prints one table: the median of several runs of the whole command, in seconds, and sizes. Wheels are fetched before
-anything is timed. The peer builds the rendered Dockerfile of the same plan; what `buildah build` itself took is told,
-without what Mendel does around it, while ours is the whole command, with the import in the unpacked image.
-Needs root, mmdebstrap, buildah and docker-registry (scripts/install_test_programs.sh). None of it is a test.
+The script prints one table: the median of several runs of the whole command in seconds, and the sizes. Wheels are
+fetched before the measurement. For comparison, `buildah build` builds the Dockerfile of the same plan: its row contains
+only the time of buildah, while Mendel's row contains the whole command, including the import in the unpacked image.
+Needs root, mmdebstrap, buildah and docker-registry (scripts/install_test_programs.sh).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-How long registering a fitted model takes, and the parity check at load, per kind of model.
+Measure the time to register a fitted model, and the time of the parity check at load, for each kind of model.
 
     .venv/bin/python benchmarks/registering.py
 

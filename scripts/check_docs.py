@@ -1,9 +1,8 @@
 """
-Check what people are told: every page of the documentation, and every message in the source.
+Check the texts for users: every page of the documentation, and every message in the source.
 
-Each relative link leads somewhere; each command, flag, key, extra and environment variable exists; the Python that is
-marked runs. A Python block that follows a line ``<!-- run -->`` is run in a directory of its own; ``--fast`` leaves
-that out.
+Each relative link must lead to a file; each command, flag, key, extra and environment variable must exist. A Python
+block that follows a line ``<!-- run -->`` is run in an empty directory; ``--fast`` does not run these blocks.
 """
 
 from __future__ import annotations

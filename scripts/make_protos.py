@@ -2,7 +2,7 @@
 """
 Generate the stubs in ``src/mendel/protos`` from the ``.proto`` files beside them.
 
-Run it with the development environment after a ``.proto`` changed; ``--check`` only says whether that was forgotten.
+Run the script with the development environment after a change of a ``.proto``; ``--check`` only reports stale stubs.
 """
 
 from __future__ import annotations

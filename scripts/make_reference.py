@@ -1,7 +1,7 @@
 """
 Write ``docs/reference/*.md`` from the code: commands, policy and settings keys, routes, errors, events, metrics.
 
-Run it after one of them changed; ``--check`` only says whether that was forgotten.
+Run the script after a change of the code; ``--check`` only reports whether a page is out of date.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
-Run every test in parts: side by side what can be, then, alone, what races real processes; one line tells the end.
+Run every test: first most tests in parallel, then the tests marked ``race`` alone; the last line gives the result.
 
     python scripts/run_tests.py [PYTEST OPTIONS]
 
-Only a test that is marked ``race`` may be tried a second time, once, in a process of its own; the run fails if more
-than three needed that. It also fails when a part did not come to its end, could not collect, or when nothing ran.
-``MENDEL_TEST_WORKERS`` says how many tests run side by side, or ``auto`` for one per core. Where it says nothing there
-are 3: many tests wait for processes, so two do not fill two cores.
+Only a test that is marked ``race`` may be tried a second time, once, in a separate process; the run fails if more than
+three tests need a second try. The run also fails if pytest did not end normally, could not collect the tests, or ran no
+test. ``MENDEL_TEST_WORKERS`` sets the number of parallel tests; ``auto`` means one per core. The default is 3, because
+many tests wait for processes, so that two tests do not use two cores fully.
 """
 
 from __future__ import annotations
