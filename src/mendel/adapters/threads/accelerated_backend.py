@@ -1,4 +1,4 @@
-"""Run the predictor in the calling thread; replace the model by an ONNX graph that is proven to answer equally."""
+"""Run the predictor in the calling thread; use an ONNX graph instead of the model if both give equal answers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _log = structlog.get_logger("mendel.acceleration")
 _PATIENCE: Final = timedelta(minutes=2)
 _FAREWELL: Final = timedelta(seconds=5)
 _SEED: Final = 0
-"""Every process compares the same rows, and so decides alike."""
+"""The seed of the compared rows, so that every process compares the same rows and makes the same decision."""
 
 
 class AcceleratedLoads:
     """
     Implements :class:`mendel.serving.LoadBackend` for ``serving.accelerate: onnx``.
 
-    A version serves with its loaded model as soon as the model has passed the checks of its load. A thread then
-    converts the model and compares; one at a time, and never while another artefact is being loaded, so that no model
-    becomes ready later for it.
+    A version is served with its loaded model as soon as the model has passed the checks of the load. Then a thread
+    converts the model and compares the answers: one model at a time, and never while an artefact is being loaded, so
+    that no model becomes ready later.
     """
 
     def __init__(self, *, steady: Callable[[], float] = time.monotonic) -> None:
@@ -51,11 +51,11 @@ class AcceleratedLoads:
         return AcceleratedBackend(predictor, directory, self)
 
     def end_load(self) -> None:
-        """Count one load less."""
+        """Record that a load has ended, so that waiting comparisons may start."""
         self._count(-1)
 
     def accelerate(self, backend: AcceleratedBackend, directory: Path) -> None:
-        """Replace the predictor of *backend*, or note why not; ends early when the backend is killed."""
+        """Replace the predictor of *backend*, or record the reason against it; ends early if the backend is killed."""
         with self._change:
             self._change.wait_for(lambda: backend.died is not None or not (self._comparing or self._loading))
             if backend.died is not None:
@@ -76,7 +76,7 @@ class AcceleratedLoads:
                 self._change.notify_all()
 
     def notice(self) -> None:
-        """Let waiting comparisons see that a backend was killed."""
+        """Wake the waiting comparisons after a backend was killed."""
         self._count(0)
 
     def _count(self, more: int) -> None:
@@ -86,7 +86,7 @@ class AcceleratedLoads:
 
 
 class AcceleratedBackend(ThreadBackend):
-    """A :class:`ThreadBackend` whose predictor is replaced once; a running call ends with the predictor it has."""
+    """A :class:`ThreadBackend` whose predictor is replaced once; running calls finish with the former predictor."""
 
     def __init__(self, predictor: Predictor, directory: Path, loads: AcceleratedLoads) -> None:
         super().__init__(_declined(predictor, "the graph has not been compared with the model yet"))
@@ -103,7 +103,7 @@ class AcceleratedBackend(ThreadBackend):
         self._thread.start()
 
     def kill(self) -> None:
-        """Wait a moment for the comparison, too: a process that ends within a call of onnxruntime is aborted."""
+        """Also wait briefly for the comparison, because a process that ends during a call of onnxruntime crashes."""
         super().kill()
         self._end_load()
         self._loads.notice()

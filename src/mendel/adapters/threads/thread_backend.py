@@ -47,7 +47,7 @@ class ThreadBackend:
             raise ModelFailed(f"The model raised {type(error).__name__}: {error}") from error
 
     def checked(self) -> None:
-        """Do nothing: this backend stays as it is."""
+        """Do nothing, because this backend never replaces its predictor."""
 
     def kill(self) -> None:
         if self._died is None:

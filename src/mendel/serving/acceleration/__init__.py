@@ -1,1 +1,1 @@
-"""Convert loaded scikit-learn models to ONNX graphs, and prove that the graphs give the models' answers."""
+"""Convert loaded scikit-learn models to ONNX graphs, and check that the graphs give the same answers as the models."""

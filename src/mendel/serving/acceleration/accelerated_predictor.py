@@ -1,4 +1,4 @@
-"""Answer with an ONNX graph where it is proven, and with the loaded model elsewhere."""
+"""Answer with an ONNX graph for rows on which the graph was compared with the model, else with the loaded model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mendel.serving.row_batches import Frame
 from mendel.values.library_versions import installed_version
 
 _ROWS_AT_ONCE: Final = 1000
-"""A graph holds a number per row, tree and class at once."""
+"""The largest number of rows in one call of the graph, which needs memory for each row, tree and class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,13 +29,13 @@ class ProvenRange:
     highest: NDArray[np.float64]
 
     def holds(self, numbers: NDArray[np.float64]) -> bool:
-        """Tell whether every value is in the range; NaN is, because only columns with nulls can hold it."""
+        """Tell whether every value is in the range; NaN counts as inside, because only nullable columns contain NaN."""
         return not ((numbers < self.lowest) | (numbers > self.highest)).any()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GraphInput:
-    """The rows of a batch as the graph takes them: doubles, and texts or None."""
+    """The rows of a batch in the form that the graph takes: doubles, and texts or None."""
 
     numbers: NDArray[np.float64]
     texts: NDArray[Any]
@@ -95,8 +95,8 @@ class AcceleratedPredictor(Predictor):
     """
     A predictor whose answers come from an ONNX graph.
 
-    A batch with a value outside the proven range, or with a text that the model refuses or that is null, is answered by
-    the loaded model, errors included.
+    The loaded model answers a batch with a number outside the compared range, with a null text, or with a text that the
+    model refuses; errors are those of the loaded model.
 
     Args:
         original: The predictor of the loaded model.
@@ -134,7 +134,7 @@ class AcceleratedPredictor(Predictor):
         )
 
     def of_graph(self, frame: Frame) -> Outputs:
-        """Give the answers of the graph, wherever the rows lie."""
+        """Give the answers of the graph, even for rows outside the compared range."""
         return self._answered(self.graph_input(frame))
 
     def _answered(self, given: GraphInput) -> Outputs:

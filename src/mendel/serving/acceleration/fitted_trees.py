@@ -19,7 +19,7 @@ _IDENTITY_LOSSES: Final = frozenset({"squared_error", "absolute_error", "huber",
 
 
 class Link(StrEnum):
-    """What turns the sum of the trees into the answer."""
+    """The function that converts the sum of the trees to the answer."""
 
     MEAN = "mean"
     SUM = "sum"
@@ -33,10 +33,10 @@ class Tree:
     One binary tree; every array has an entry per node, node 0 is the root.
 
     Attributes:
-        left: The child for values up to the threshold; of a leaf without meaning.
-        missing_left: Whether a missing value goes left.
-        values: Of shape (nodes, outputs).
-        output: The output to which a tree with one value adds.
+        left: The child for values up to the threshold; without meaning for a leaf.
+        missing_left: Whether a missing value goes to the left child.
+        values: The values of the nodes, of shape (nodes, outputs).
+        output: The output to which a tree with one value per leaf is added.
     """
 
     left: NDArray[np.int64]
@@ -55,8 +55,8 @@ class TreeEnsemble:
     The trees of a model.
 
     Attributes:
-        single_precision: The model rounds its input to ``float32`` before it compares.
-        start: What is added to the sum of the trees, per output.
+        single_precision: True if the model rounds its input to ``float32`` before it compares.
+        start: The number that is added to the sum of the trees, for each output.
         classes: None for a regressor.
     """
 

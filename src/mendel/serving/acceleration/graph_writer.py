@@ -40,8 +40,8 @@ class GraphWriter:
     Collects nodes and constants.
 
     Attributes:
-        known_texts: By the place of a text column in the input: the texts outside of which the graph answers wrongly,
-            because the model refuses them.
+        known_texts: By the position of a text column in the input: the texts that the model accepts. For other texts,
+            the graph would answer, although the model raises an error.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class GraphWriter:
         self.known_texts: dict[int, AbstractSet[str]] = {}
 
     def inputs(self, numbers: int, texts: int) -> None:
-        """Declare the inputs, with so many columns each; an input without columns does not exist."""
+        """Declare the inputs with the given numbers of columns; an input without columns is left out."""
         self._widths |= {name: width for name, width in ((NUMBERS, numbers), (TEXTS, texts)) if width}
 
     def add(self, operator: str, *given: str, domain: str = "", **attributes: Any) -> str:
@@ -76,7 +76,7 @@ class GraphWriter:
 
     def numbers(self, columns: Columns) -> str:
         """
-        Give one tensor of *columns*, which have one source.
+        Give one tensor of *columns*, which all come from the same tensor.
 
         Raises:
             Unsupported: A column is text.

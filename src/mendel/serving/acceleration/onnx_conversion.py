@@ -24,11 +24,11 @@ _ACTIVATIONS: Final = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DividedModel:
     """
-    A model as the steps before its last estimator, and that estimator.
+    A model, divided into the steps before its last estimator, and the last estimator.
 
     Attributes:
-        before: A pipeline of transformers; None without any.
-        trees: The trees of the last estimator; None for one without trees.
+        before: A pipeline of the transformers before the last estimator; None without transformers.
+        trees: The trees of the last estimator; None for an estimator without trees.
     """
 
     before: Any | None
@@ -42,7 +42,7 @@ class ConvertedModel:
     An ONNX graph.
 
     Attributes:
-        known_texts: By the name of a text column: the only texts that the graph may get.
+        known_texts: By the name of a text column: the only texts that may be passed to the graph.
     """
 
     graph: bytes
@@ -50,7 +50,7 @@ class ConvertedModel:
 
 
 def is_text(column: ContractColumn) -> bool:
-    """Tell whether a graph takes *column* as texts; it takes every other column as doubles."""
+    """Tell whether a graph takes *column* as text; graphs take every other column as doubles."""
     return column.content is Content.TEXT
 
 
@@ -59,7 +59,7 @@ def divide_model(model: Any) -> DividedModel:
     Divide *model*.
 
     Raises:
-        Unsupported: Its trees are not converted.
+        Unsupported: The trees of *model* cannot be converted.
     """
     steps = list(model.steps) if is_of(model, "sklearn", "Pipeline") else [("model", model)]
     last = steps[-1][1]
@@ -123,7 +123,7 @@ def _outputs(graph: GraphWriter, divided: DividedModel, given: str) -> list[str]
 
 
 def _labels(classes: Any) -> NDArray[Any]:
-    """Give the classes in a type that ONNX has and that JSON writes like theirs."""
+    """Convert the classes to a type that ONNX supports, without changing their JSON form."""
     kind = getattr(getattr(classes, "dtype", None), "kind", "")
     if kind == "i":
         return np.asarray(classes, dtype=np.int64)

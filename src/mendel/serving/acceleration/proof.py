@@ -1,4 +1,4 @@
-"""Convert a loaded model, and prove that the graph gives the model's answers."""
+"""Convert a loaded model, and check that the graph gives the same answers as the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mendel.serving.row_batches import Frame, assemble
 
 _NEEDED: Final = ("onnx", "onnxruntime")
 _ROWS_AT_ONCE: Final = 2500
-"""Small enough that requests to the same process do not wait for a comparison."""
+"""The number of rows compared at once: small, so that requests to the same process do not wait for a comparison."""
 
 
 def accelerated(
@@ -36,14 +36,14 @@ def accelerated(
     convert: Callable[..., ConvertedModel] = convert_model,
 ) -> AcceleratedPredictor:
     """
-    Give a predictor that answers with an ONNX graph as *original* answers.
+    Make a predictor that answers with an ONNX graph, after comparing the graph with *original*.
 
-    The graph has answered the probe rows, together and alone, and the rows of
-    :func:`~mendel.serving.acceleration.proof_rows.proof_rows` as the loaded model did: equal labels, and numbers within
-    the tolerance of *probe*.
+    For the probe rows, in one batch and one by one, and for the rows of
+    :func:`~mendel.serving.acceleration.proof_rows.proof_rows`, the graph must give equal labels, and numbers within the
+    tolerance of *probe*.
 
     Args:
-        going_on: Asked between the steps; the proof ends when it gives False.
+        going_on: Called between the steps; the comparison ends when the function returns False.
 
     Raises:
         Unsupported: The answers differ, or cannot be compared; the message is a part of a sentence.
@@ -84,7 +84,7 @@ def _probe_frame(probe: Probe, contract: InputContract) -> Frame:
 
 
 def _range_of(numbers: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> ProvenRange:
-    """Give the range of each column; a column of nulls alone has an empty range."""
+    """Give the range of each column; a column that contains only nulls has an empty range."""
     return ProvenRange(
         lowest=np.nan_to_num(np.fmin.reduce(numbers), nan=np.inf),
         highest=np.nan_to_num(np.fmax.reduce(numbers), nan=-np.inf),

@@ -1,4 +1,4 @@
-"""Rows on which a converted model could differ: at and beside the thresholds of its trees, and extremes."""
+"""Make rows for which a converted model could answer differently: near the thresholds of its trees, and extremes."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def proof_rows(
     """
     Make :data:`PROOF_ROWS` rows for a model that *contract* describes.
 
-    Rows are drawn around those of *probe*: with values of other rows, values up to ten times the span outside of them,
-    nulls in columns that may be null, and texts that no row has. Where the trees of the model see the columns as they
-    are, values are then put at the thresholds, at the next numbers in double and in single precision, and where
-    rounding to single precision turns to the other side of the threshold. Where other steps come first, each threshold
-    is approached along the line between two rows on either side of it, down to neighbouring numbers.
+    The rows are drawn from the rows of *probe*: with values of other rows, values outside the range by up to ten times
+    its width, nulls in nullable columns, and texts that no row has. If the trees of the model receive the columns
+    unchanged, values are then set to the thresholds, to the next numbers in double and in single precision, and to the
+    numbers at which rounding to single precision crosses the threshold. If other steps come before the trees, each
+    threshold is approached along the line between two rows on its two sides, down to neighbouring numbers.
 
     Args:
-        known_texts: By the name of a column: the only texts that the column may hold.
-        model_input: Gives rows in the container that the model takes.
+        known_texts: By the name of a column: the only texts that the column may contain.
+        model_input: Converts rows to the data frame or array that the model takes.
     """
     draw = _Draw(divided, contract, known_texts, probe, rng)
     trees, before = divided.trees, divided.before
@@ -98,7 +98,7 @@ class _Draw:
         return Frame(self._shape, columns, np.column_stack(columns) if self._shape.all_floats else None)
 
     def around(self, rows: int, more: Mapping[int, NDArray[np.float64]] | None = None) -> Drawn:
-        """Draw rows around the probe rows; *more* holds values by the place of the column that widen its range."""
+        """Draw rows around the probe rows; *more* gives further values by the position of their column."""
         places = self._rng.integers(0, len(self._probe), rows)
         drawn = []
         for place, column in enumerate(self._columns):
@@ -111,7 +111,7 @@ class _Draw:
         return drawn
 
     def at(self, columns: NDArray[np.int64], values: NDArray[np.float64]) -> Drawn:
-        """Draw rows, half of them with a threshold in one column and half with thresholds in all."""
+        """Draw rows: one half with a threshold in one column, the other half with thresholds in all columns."""
         by_column = {int(column): values[columns == column] for column in np.unique(columns)}
         drawn = self.around(PROOF_ROWS, by_column)
         rows = np.arange(PROOF_ROWS)
@@ -123,7 +123,7 @@ class _Draw:
         return drawn
 
     def across(self, columns: NDArray[np.int64], values: NDArray[np.float64], seen: Seen) -> Drawn:
-        """Draw rows, and halve the way between two of them on either side of a threshold until they are neighbours."""
+        """Draw pairs of rows on the two sides of a threshold, and halve their distance until they are neighbours."""
         drawn = self.around(PROOF_ROWS)
         made = seen(self.frame(drawn))
         low, high, kept = [], [], []
@@ -191,7 +191,7 @@ def _held(column: ContractColumn, drawn: NDArray[Any]) -> NDArray[Any]:
 
 
 def _beside(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give, one row each: the values, and the numbers beside them at which comparing may turn."""
+    """Give the values, and the neighbouring numbers for which a comparison can differ: one row for each kind."""
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
         down = np.where(single.astype(np.float64) <= values, single, np.nextafter(single, np.float32(-np.inf)))
@@ -214,7 +214,7 @@ def _beside(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _between(first: Drawn, last: Drawn, share: NDArray[np.float64]) -> Drawn:
-    """Give the rows at *share* of the way; a text or a null does not change gradually."""
+    """Give the rows at the fraction *share* between two rows; a text or a null is taken from one of the two rows."""
     mixed = []
     for one, other in zip(first, last, strict=True):
         sudden = np.where(share < 0.5, one, other)  # noqa: PLR2004 - half of the way

@@ -1,4 +1,4 @@
-"""Write fitted transformers of scikit-learn as nodes that calculate in double precision, step by step as they do."""
+"""Write fitted scikit-learn transformers as graph nodes that do the same calculations in double precision."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mendel.values.data_frames import is_null
 
 def transformed(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     """
-    Write the fitted transformer *part* over *columns* and give what it makes of them.
+    Write the fitted transformer *part* over *columns*, and give the transformed columns.
 
     Raises:
-        Unsupported: Its kind, or a setting of it, is not converted.
+        Unsupported: The type or a setting of *part* cannot be converted.
     """
     write = _WRITERS.get(type(part).__name__)
     if write is None or not is_of(part, "sklearn"):
@@ -46,7 +46,7 @@ def _by_column(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
 
 
 def _by_source(columns: Columns) -> list[Columns]:
-    """Cut *columns* where their source changes."""
+    """Split *columns* into groups of neighbours that come from the same tensor."""
     cut: list[Columns] = []
     for column in columns:
         if cut and cut[-1][-1].tensor == column.tensor:

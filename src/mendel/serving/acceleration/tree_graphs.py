@@ -18,7 +18,7 @@ from mendel.serving.acceleration.fitted_trees import Link, Tree, TreeEnsemble
 from mendel.serving.acceleration.graph_writer import GraphWriter
 
 MOST_NODES: Final = 1_000_000
-"""A conversion takes some 300 bytes per node for a moment."""
+"""The largest number of nodes; the conversion needs about 300 bytes of memory per node."""
 
 
 def tree_answer(graph: GraphWriter, ensemble: TreeEnsemble, given: str) -> str:
@@ -49,7 +49,7 @@ def tree_answer(graph: GraphWriter, ensemble: TreeEnsemble, given: str) -> str:
 
 
 def two_shares(graph: GraphWriter, total: str) -> str:
-    """Give the probabilities of both classes for the log odds *total* of the second."""
+    """Give the probabilities of both classes from *total*, the log odds of the second class."""
     share = graph.add("Sigmoid", total)
     return graph.add("Concat", graph.add("Sub", graph.constant(1.0), share), share, axis=1)
 
@@ -58,7 +58,7 @@ def _sum_of_trees(graph: GraphWriter, ensemble: TreeEnsemble, given: str) -> str
     """
     Sum the values of the leaves that each row reaches, per output.
 
-    The operator gives one number per leaf. Where a leaf has several, the trees give the numbers of their leaves, by
+    The operator gives one number per leaf. If a leaf has several values, the operator gives the index of the leaf, by
     which the values are looked up.
     """
     trees, outputs = ensemble.trees, len(ensemble.start)
@@ -105,7 +105,7 @@ def _ensemble(
 
 
 class _Splits:
-    """The splits of all trees one after another; a child is the number of a split or of a leaf."""
+    """The splits of all trees in one list; a child is the index of a split or of a leaf."""
 
     def __init__(self, trees: Sequence[Tree]) -> None:
         parts: list[tuple[NDArray[Any], ...]] = []

@@ -1,4 +1,4 @@
-"""Tasks that must run as long as a context is open: the end of one ends the context with an error."""
+"""Run tasks that must not end while a context is open; if a task ends early, the context ends with an error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class LastingTasks:
     """
     A context manager whose tasks run until :meth:`stop`.
 
-    If a task ends before, by an exception or because it was cancelled, the task that entered the context is cancelled,
-    and leaving the context raises an ExceptionGroup with the cause. A process must not go on without one of its loops.
+    If a task ends earlier, by an exception or a cancellation, the task that entered the context is cancelled. Leaving
+    the context then raises an ExceptionGroup with the cause. A process must not continue without one of its loops.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class LastingTasks:
         return task
 
     def stop(self) -> None:
-        """Cancel all tasks; their end is no error any more."""
+        """Cancel all tasks; from now on, the end of a task is not an error."""
         self._stopped = True
         for task in self._tasks:
             task.cancel()
