@@ -182,6 +182,7 @@ def test_other_content_is_not_loaded(load, workshop):
 
 
 def test_a_model_that_cannot_be_built_is_not_loadable(load):
-    """A constructor that ends the program is a ModelNotLoadable."""
-    with pytest.raises(ModelNotLoadable, match="no licence"):
+    """A constructor that ends the program is a ModelNotLoadable, with its words in the detail alone."""
+    with pytest.raises(ModelNotLoadable, match="failed with SystemExit") as caught:
         load("Quitting")
+    assert "no licence" in caught.value.detail

@@ -95,10 +95,10 @@ class _Difference:
 
 
 def first_difference(expected: Probe, outputs: Outputs) -> str | None:
-    """Give the first row in which *outputs* differ from *expected*, and what differs, without values; None if none."""
+    """Say without values how the first row of *outputs* differs from *expected*; None if no row differs."""
     comparison = _Comparison(expected)
     found = (comparison.difference(outputs, place, place) for place in range(len(expected.predictions)))
-    return next((difference.place_and_rule for difference in found if difference is not None), None)
+    return next((difference.rule for difference in found if difference is not None), None)
 
 
 def write_parity(directory: Path, report: ParityReport) -> None:

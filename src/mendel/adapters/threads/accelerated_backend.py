@@ -17,6 +17,7 @@ from mendel.adapters.threads.thread_backend import ThreadBackend
 from mendel.errors import Unsupported
 from mendel.projects import Project
 from mendel.serving import Acceleration, Predictor, accelerated, load_predictor, read_probe
+from mendel.serving.model_faults import place_of
 from mendel.values import Digest
 
 _log = structlog.get_logger("mendel.acceleration")
@@ -123,7 +124,7 @@ def _replace(backend: AcceleratedBackend, directory: Path, going_on: Callable[[]
     except Unsupported as declined:
         reason = declined.message
     except Exception as error:  # noqa: BLE001 - whatever a converter raises, the loaded model goes on answering
-        reason = f"the conversion failed with {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        reason = f"the conversion failed with {place_of(error)}"
     else:
         backend.predictor = quick
         _log.info("accelerated", artefact=directory.name, by="onnx")

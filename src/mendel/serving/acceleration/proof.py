@@ -107,4 +107,4 @@ def _require_equal(expected: Outputs, found: Outputs, tolerance: float, where: s
         tolerance=tolerance,
     )
     if difference := first_difference(known, found):
-        raise Unsupported(f"the converted model answers otherwise {where}: {difference}")
+        raise Unsupported(f"{where}, the converted model {difference}")
