@@ -82,13 +82,15 @@ class Lifecycle:
         def work(tx: Transaction) -> VersionRecord:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
-            if record.parity is None or record.parity.admits(None):
+            found = [one for one in (record.parity, record.served_parity) if one is not None and not one.admits(None)]
+            if not found:
                 raise Conflict(f"The answers of {ref} do not differ from the fitted model's: no difference to accept.")
-            accepted = AcceptedDifference(
-                difference=record.parity.reason, id=record.parity.difference_id, by=by, at=now, reason=reason
-            )
+            former = "" if record.accepted is None else record.accepted.id
+            ids = dict.fromkeys(" ".join((former, *(report.difference_id for report in found))).split())
+            accepted = AcceptedDifference(difference=found[-1].reason, id=" ".join(ids), by=by, at=now, reason=reason)
             changed = replace(record, accepted=accepted)
             store.replace_version(changed)
+            store.bump_revision()  # servers that refused the version load it now
             tx.append(
                 self._transactions.version_event(
                     "model.difference_accepted", record, by, now, difference=accepted.difference, reason=reason

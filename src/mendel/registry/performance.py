@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mendel.durable import Clock, Transaction
@@ -23,7 +24,8 @@ from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
 from mendel.registry.stage_transitions import deployment_of
 from mendel.registry.transactions import RegistryTransactions
 from mendel.registry.version_faults import VersionFault, version_faults
-from mendel.values import ModelName, ServerReport, VersionRef, Window
+from mendel.values import ModelConvergence, ModelName, ServerReport, VersionRef, Window
+from mendel.values.parity import ParityReport, ParityStatus
 
 
 class Performance:
@@ -36,7 +38,38 @@ class Performance:
     def record_server_report(self, report: ServerReport) -> None:
         """Store a server's report; a repeated report (same server, epoch and seq) is not counted again."""
         now = self._clock()
-        self._transactions.write(lambda tx: tx.store(RegistryStore).add_report(report, received_at=now))
+
+        def work(tx: Transaction) -> None:
+            store = tx.store(RegistryStore)
+            store.add_report(report, received_at=now)
+            for line in report.convergence:
+                if line.difference_id and line.failed_version is not None:
+                    self._record_difference(tx, VersionRef(line.model, line.failed_version), line, report.server)
+
+        self._transactions.write(work)
+
+    def _record_difference(self, tx: Transaction, ref: VersionRef, line: ModelConvergence, server: str) -> None:
+        """Keep what a server reported, because a person may accept the difference after the version was taken back."""
+        store = tx.store(RegistryStore)
+        record = store.version(ref)
+        if record is None:
+            return
+        known = () if record.served_parity is None else record.served_parity.difference_id.split()
+        ids = dict.fromkeys((*known, *line.difference_id.split()))
+        if len(ids) == len(known):
+            return
+        found = ParityReport(
+            status=ParityStatus.DIFFERS,
+            reason=line.error or "",
+            detail=line.detail or "",
+            difference_id=" ".join(ids),
+        )
+        store.replace_version(replace(record, served_parity=found))
+        tx.append(
+            self._transactions.version_event(
+                "model.difference_served", record, f"server:{server}", self._clock(), difference=found.reason
+            )
+        )
 
     def servers(self) -> tuple[ServerState, ...]:
         """Give the newest report of every server, by server name."""

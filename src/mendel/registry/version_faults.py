@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mendel.registry.snapshots import ServerState
 from mendel.registry.version_records import VersionRecord
+from mendel.values.parity import ParityReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,7 @@ class VersionFault:
     Why a version could not be loaded, or how its answers differ, for callers with the scope ``deploy``.
 
     Attributes:
-        where: The name of the server, or ``registration``.
+        where: The name of the server, ``a server``, or ``registration``.
         fault: The type of the exception and its code location, or the first row that differs.
         detail: The message of the exception, or both answers of the first difference; empty if ``fault`` says
             everything.
@@ -27,18 +28,22 @@ class VersionFault:
 
 
 def version_faults(record: VersionRecord, servers: Sequence[ServerState]) -> tuple[VersionFault, ...]:
-    """Give the parity difference found at registration, and the last report of each server that could not load it."""
-    return (
-        *_difference(record),
-        *(
-            VersionFault(where=server.name, fault=line.error or "", detail=line.detail or "")
-            for server in servers
-            for line in server.report.convergence
-            if (line.model, line.failed_version) == (record.model, record.number)
-        ),
+    """
+    Give the parity difference found at registration, and the last report of each server that could not load *record*.
+
+    If no server reports a fault now, the differences that servers reported before are given.
+    """
+    reported = tuple(
+        VersionFault(where=server.name, fault=line.error or "", detail=line.detail or "")
+        for server in servers
+        for line in server.report.convergence
+        if (line.model, line.failed_version) == (record.model, record.number)
     )
+    served = () if reported else _differences("a server", record.served_parity)
+    return (*_differences("registration", record.parity), *reported, *served)
 
 
-def _difference(record: VersionRecord) -> Iterator[VersionFault]:
-    if record.parity is not None and not record.parity.admits(None):
-        yield VersionFault(where="registration", fault=record.parity.reason, detail=record.parity.detail)
+def _differences(where: str, report: ParityReport | None) -> tuple[VersionFault, ...]:
+    if report is None or report.admits(None):
+        return ()
+    return (VersionFault(where=where, fault=report.reason, detail=report.detail),)

@@ -149,6 +149,7 @@ class VersionRecord:
         image: The container image that contains the version, or None.
         parity: The result of the parity check at registration; None for a version registered without probe rows.
         accepted: The difference that a person accepted; None when no difference was accepted.
+        served_parity: The differences that servers found when they loaded the version; None when none found any.
         libraries: The versions of the libraries that wrote the artefact, by distribution name; the version of Python
             has the key ``python``.
         metadata: Further facts that the caller gave at the registration.
@@ -189,6 +190,7 @@ class VersionRecord:
     governance: Governance = field(default_factory=Governance)
     parity: ParityReport | None = None
     accepted: AcceptedDifference | None = None
+    served_parity: ParityReport | None = None
 
     @property
     def status(self) -> VersionStatus:
@@ -198,7 +200,11 @@ class VersionRecord:
     @property
     def public(self) -> VersionRecord:
         """The record without values of probe rows or their answers, for callers with the scope ``read``."""
-        return replace(self, parity=self.parity and self.parity.public)
+        return replace(
+            self,
+            parity=self.parity and self.parity.public,
+            served_parity=self.served_parity and self.served_parity.public,
+        )
 
     @property
     def model(self) -> ModelName:

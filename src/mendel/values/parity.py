@@ -46,7 +46,10 @@ class ParityReport:
         Args:
             accepted: The ``difference_id`` of the differences that a person accepted, or None.
         """
-        return self.status is not ParityStatus.DIFFERS or self.difference_id == accepted
+        if self.status is not ParityStatus.DIFFERS:
+            return True
+        found = set(self.difference_id.split())
+        return bool(found) and found <= set((accepted or "").split())
 
     @property
     def told(self) -> str:
