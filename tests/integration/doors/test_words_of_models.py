@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -67,6 +68,20 @@ def written(kind, directory):
     return write_artifact(kind().fit(ROWS), directory, task="regression", **given)
 
 
+def put(shelf, kind, tmp_path):
+    digest = written(kind, tmp_path / "told")
+    shelf.trees[digest] = tmp_path / "told"
+    shelf.served["told", 1] = ServedVersion(
+        number=1,
+        uuid=VersionUuid(f"m-{1:032x}"),
+        artifact_digest=digest,
+        flavor="sklearn",
+        signature=None,
+        task="regression",
+        registered_at=datetime.now(UTC),
+    )
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -79,17 +94,7 @@ def written(kind, directory):
 async def test_a_model_that_cannot_be_loaded_quotes_no_row(fault, open_world, shelf, connect, tmp_path):
     """Every keyless answer, and every door, tells the type of the fault and its place; the report to the hub, all."""
     kind, says, detail = fault
-    digest = written(kind, tmp_path / "told")
-    shelf.trees[digest] = tmp_path / "told"
-    shelf.served["told", 1] = ServedVersion(
-        number=1,
-        uuid=VersionUuid(f"m-{1:032x}"),
-        artifact_digest=digest,
-        flavor="sklearn",
-        signature=None,
-        task="regression",
-        registered_at=datetime.now(UTC),
-    )
+    put(shelf, kind, tmp_path)
     world = await open_world()
     (line,) = await world.apply(deployed("told"))
     assert says in (line.error or "")
@@ -102,3 +107,16 @@ async def test_a_model_that_cannot_be_loaded_quotes_no_row(fault, open_world, sh
         answers[door] = (await connect(door, world).predict("told", {"records": [{"age": 1.0}]})).message
     assert [place for place, answer in answers.items() if SECRET in answer] == []
     assert says.split(" at ", maxsplit=1)[0] in answers[PLACES[0]]
+
+
+async def test_a_version_whose_difference_was_accepted_is_loaded(open_world, shelf, connect, tmp_path):
+    """Exactly the difference that the server reported lets the version serve, without a restart or a new deployment."""
+    put(shelf, Differing, tmp_path)
+    world = await open_world()
+    (line,) = await world.apply(deployed("told"))
+    assert (line.version_serving, line.version_at_fault) == (None, True)
+    for accepted, serving in (("another", None), (line.difference_id, 1)):
+        shelf.served["told", 1] = replace(shelf.served["told", 1], accepted_difference=accepted)
+        (line,) = await world.apply(deployed("told"))
+        assert line.version_serving == serving
+    assert (await connect("rest", world).predict("told", {"records": [{"age": 1.0}]})).body["predictions"] == [2.0]
