@@ -34,9 +34,9 @@ class GateResult:
     """
     The result of one gate.
 
-    A gate with ``binding`` false is for information only. ``value`` was compared with ``bound``; each is None if there
-    is no such number. ``interval`` is the confidence interval of the value if one of its ends decided. ``text``
-    explains the result; ``needs`` says what an undecided gate waits for.
+    A gate with ``binding`` false is for information only. ``value`` was compared with ``bound``; both are None for a
+    gate without numbers. ``interval`` is the confidence interval of the value, if the gate compared an end of the
+    interval with the bound. ``text`` explains the result; ``needs`` names the evidence that an undecided gate lacks.
     """
 
     gate: str

@@ -98,7 +98,7 @@ class Facts:
 
     Attributes:
         playbook: The remedy's playbook; None if the cause has none or no playbook has that name.
-        pause: The pause (kill switch) that holds for this model, if any.
+        pause: The pause of healing that applies to this model, if any.
         runs: Runs of this model, of any incident: at least those unfinished and those of the last day and cooldown.
         tried: Runs started for this incident.
         return_to: The version a rollback would bring back; None if no former version can serve.

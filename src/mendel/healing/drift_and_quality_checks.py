@@ -50,7 +50,7 @@ class Log(Protocol):
         """Predictions of the window, oldest first; only *columns*, where they are given."""
 
     def profile_rows(self, model: ModelName, version: int, reference_id: str, window: Window) -> tuple[ProfileRow, ...]:
-        """Give the profiles whose time grain starts in the window."""
+        """Give the profiles whose own time window starts in *window*."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,10 @@ def onset(log: Log, ref: VersionRef, reference: Reference, window: Window, polic
     """
     Estimate when the rows of *window* began to differ from the reference, as the most likely single change.
 
-    Of at most 64 grain starts t, the one that maximises n(t) * KL(t) over the rows after t is chosen: the
-    log-likelihood ratio of "equal to the reference before t, different after t" (Page 1954). The change is dated to the
-    end of that grain, because some rows of the grain may precede the change; in the newest grain it is dated to the
-    start. None if no grain can be measured.
+    A grain is the time window of one profile. Of at most 64 grain starts t, the function chooses the one that maximises
+    n(t) * KL(t) over the rows after t: the log-likelihood ratio of "equal to the reference before t, different after t"
+    (Page 1954). The result is the end of that grain, because some rows of the grain may precede the change; for the
+    newest grain, the result is its start. None if no grain can be measured.
     """
     policy = replace(policy, min_rows=min(policy.min_rows, _DATING_ROWS))
     grains: dict[datetime, list[Profile]] = {}

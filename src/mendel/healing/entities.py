@@ -245,7 +245,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A pause of healing (the kill switch): for one model, or for all if ``model`` is None."""
+    """A pause of healing: for one model, or for all models if ``model`` is None."""
 
     model: ModelName | None
     by: str

@@ -39,7 +39,7 @@ class Healing(IncidentDecisions):
         Start *playbook* on the production version at the request of a person or a schedule.
 
         Raises:
-            HealingPaused: The kill switch is on.
+            HealingPaused: Healing is paused for the model.
             AlreadyExists: Another run of the model is active.
             InvalidValue: No playbook has that name, or no version is in production.
             Conflict: The playbook retrains, and there are too few labels; the message says how many.
@@ -75,7 +75,7 @@ class Healing(IncidentDecisions):
         Raises:
             RunNotFound: No run has this id.
             Conflict: The run waits for no approval, or another run of the model is active.
-            HealingPaused: The kill switch is on.
+            HealingPaused: Healing is paused for the model.
         """
 
         def go_on(tx: Transaction) -> PlaybookRun:

@@ -22,11 +22,11 @@ class _FileList(msgspec.Struct):
 
 def check_files(manifest: bytes, found: Mapping[str, Digest | None]) -> tuple[str, ...]:
     """
-    Give a sentence for every file that is not as *manifest*, the content of ``mendel-manifest.json``, says.
+    Give a sentence for every file that differs from *manifest*, the content of ``mendel-manifest.json``.
 
     Args:
-        found: The digest of every file of the project in the image, by its path in ``/app``; None for what is not a
-            regular file.
+        found: The digest of every file of the project in the image, by its path in ``/app``; None for a path that is
+            not a regular file.
     """
     try:
         listed = {file.path: file.sha256 for file in msgspec.json.decode(manifest, type=_FileList).files}
@@ -34,7 +34,9 @@ def check_files(manifest: bytes, found: Mapping[str, Digest | None]) -> tuple[st
         return (f"{MANIFEST} of the image cannot be read: {error}",)
     read = Digest(f"sha256:{hashlib.sha256(manifest).hexdigest()}")
     hidden = (
-        () if found.get(MANIFEST) == read else (f"a container sees another {APP}/{MANIFEST} than the code layer has",)
+        ()
+        if found.get(MANIFEST) == read
+        else (f"{APP}/{MANIFEST} in a container differs from the file in the code layer",)
     )
     return (*hidden, *_faults(listed, found))
 
@@ -46,6 +48,6 @@ def _faults(listed: Mapping[str, str], found: Mapping[str, Digest | None]) -> It
         elif found[path] is None:
             yield f"{APP}/{path} is not a regular file"
         elif found[path] != digest:
-            yield f"{APP}/{path} is {found[path]}, but {MANIFEST} says {digest}"
+            yield f"{APP}/{path} is {found[path]}, but {MANIFEST} lists {digest}"
     for path in sorted(found.keys() - listed.keys() - {MANIFEST}):
         yield f"{APP}/{path} is not listed in {MANIFEST}"

@@ -173,7 +173,7 @@ class Predictor:
             warnings.warn(f"Closing the model {self.descriptor.class_name}: {error}", RuntimeWarning, stacklevel=2)
 
     def model_input(self, frame: Frame) -> Any:
-        """Give the rows of *frame* in the container that the model takes."""
+        """Convert the rows of *frame* to the data frame or array that the model takes."""
         contract = self.descriptor.contract
         if contract is not None and contract.columns:
             return contract.frame(frame) if self.descriptor.dataframe else contract.array(frame)

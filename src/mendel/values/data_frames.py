@@ -61,7 +61,7 @@ def is_frame(rows: Any) -> bool:
 
 
 def without_column(rows: Any, name: str) -> Any:
-    """Give *rows*, a data frame, a Table or an array, in the same container without one column."""
+    """Give *rows*, a data frame, a Table or an array, without one column, as an object of the same type."""
     if isinstance(rows, Table):
         return rows.without(name)
     if is_frame(rows):

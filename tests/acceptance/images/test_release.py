@@ -165,7 +165,7 @@ def test_what_was_built_is_what_a_registry_has(released, built, secured, surroun
     assert (done.returncode, verdict["holds"], verdict["verdict"]["digest"]) == (3, False, built["digest"])
     assert [claim.partition(":")[0] for claim in verdict["unproved"]] == [
         "who built the image",
-        "that the release's code gives this image",
+        "that the image was built from the code of the release",
     ]
     assert {one["document"] for one in verdict["verdict"]["documents"]["findings"]} >= {"sbom", "provenance"}
 

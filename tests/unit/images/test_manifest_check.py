@@ -23,7 +23,7 @@ FILES = {"model.py": CODE, "mendel-manifest.json": Digest(f"sha256:{hashlib.sha2
         ({"sitecustomize.py": OTHER}, ("/app/sitecustomize.py is not listed in mendel-manifest.json",)),
         (
             {"mendel-manifest.json": OTHER},
-            ("a container sees another /app/mendel-manifest.json than the code layer has",),
+            ("/app/mendel-manifest.json in a container differs from the file in the code layer",),
         ),
     ],
 )

@@ -32,7 +32,7 @@ MoveLatest = Annotated[
 ]
 
 _UNPROVED = 3
-"""The exit code of ``verify`` for an image that is neither proved nor contradicted."""
+"""The exit code of ``verify`` if no check fails, but nothing proves the image."""
 
 
 @ended_tidily()
@@ -261,10 +261,10 @@ def verify(
     """
     Check an image's labels, contents and signature.
 
-    The command compares the labels with the release tag, every file of the project with the image's list of files, and
-    every stored blob with its digest. The attached documents (bill of materials, provenance, signature) must describe
-    this image. Exit code 0: proved by a signature (--key) or a rebuild; 1: contradicted; 3: not contradicted, not
-    proved.
+    The command compares the labels with the release tag, the project files in the image with the image's list of files,
+    and every stored blob with its digest. The attached documents (bill of materials, provenance, signature) must
+    describe this image. The exit code is 0 if a signature (--key) or a rebuild proves the image, 1 if a check fails,
+    and 3 if no check fails but nothing proves the image.
     """
     from mendel.app.images.verify import VerifyRequest  # noqa: PLC0415 - help must be quick
     from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415

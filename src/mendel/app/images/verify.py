@@ -84,16 +84,16 @@ class ImageVerdict:
 
     @property
     def contradicted(self) -> bool:
-        """Whether a label, a file, a document or the rebuild contradicts what the image says of itself."""
+        """Whether a check failed: a label, a file, a document or the rebuild contradicts the image."""
         differs = self.rebuilt is not None and self.rebuilt != self.digest
         return bool(self.label_faults or self.file_faults or self.documents.broken) or differs
 
     @property
     def unproved(self) -> tuple[str, ...]:
         """
-        The claims that nothing proves; empty with a signature by the given key or a rebuild with equal digest.
+        The claims that nothing proves; empty with a signature by the given key, or a rebuild with the same digest.
 
-        Labels, lists and documents prove nothing alone: who changes an image can change them as well.
+        Labels, lists and documents alone prove nothing: a person who changes an image can change them, too.
         """
         if self.documents.signed or self.rebuilt == self.digest:
             return ()
@@ -101,9 +101,9 @@ class ImageVerdict:
         absent = [name for name in ("sbom", "provenance") if told[name].verdict is DocumentVerdict.ABSENT]
         return (
             "who built the image: no signature was checked with a key (--key PUB)",
-            "that the release's code gives this image: it was not built again (--rebuild)",
-            *(() if self.listed else (f"that the files are the project's: the image contains no {MANIFEST}",)),
-            *(f"what the {name} would say: the image has none" for name in absent),
+            "that the image was built from the code of the release: the image was not built again (--rebuild)",
+            *(() if self.listed else (f"that the files are the project's files: the image contains no {MANIFEST}",)),
+            *(f"the contents of the {name}: the image has no {name}" for name in absent),
         )
 
     @property

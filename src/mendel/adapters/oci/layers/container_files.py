@@ -1,4 +1,4 @@
-"""Read which files a container of an image sees in one directory, without unpacking the image."""
+"""List the files in one directory of an image as a container would see them, without unpacking the image."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def files_below(blobs: Blobs, layers: Iterable[tuple[Descriptor, Digest]], direc
     """
     Give the digest of every file that a container sees below *directory*, by its path relative to *directory*.
 
-    Links and special files have None, and so has ``.`` if *directory* itself is not a directory. Upper layers win,
-    whiteouts delete, and a file that a layer writes through a link of a lower layer counts where the link leads.
+    The digest is None for links and special files, and for ``.`` if *directory* itself is not a directory. Upper layers
+    override lower layers, whiteouts delete files, and a file that a layer writes through a link of a lower layer is
+    listed at the target of the link.
 
     Args:
         layers: Each layer, from the lowest to the highest, with the digest of its uncompressed content.
@@ -54,7 +55,7 @@ class _Stack:
         self._links: dict[str, str] = {}
 
     def add(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
-        """Add the next entry of the present layer."""
+        """Add the next entry of the current layer."""
         parent, _, name = posixpath.normpath(f"/{entry.name}").lstrip("/").rpartition("/")
         parent = self._resolved(parent)
         path = posixpath.join(parent, name)
@@ -76,7 +77,7 @@ class _Stack:
                 self._own[path] = _digest(archive.extractfile(entry)) if entry.isreg() else None
 
     def end_layer(self) -> None:
-        """Begin the next layer: whiteouts delete what is below their own layer only."""
+        """Begin the next layer; the whiteouts of a layer delete only files of lower layers."""
         self._lower |= self._own
         self._own = {}
 
