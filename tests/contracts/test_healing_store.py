@@ -70,7 +70,7 @@ def read(unit):
     return lambda work: unit.read(lambda tx: work(tx.store(HealingStore)))
 
 
-def incident(number=1, *, version=2, cause=Cause.FAULTS, model=CREDIT, status=IncidentStatus.OPEN):
+def incident(number=1, *, version=2, cause=Cause.FAULTS, model=CREDIT, status=IncidentStatus.OPEN, server=None):
     return Incident(
         id=f"INC-2026-{number}",
         ref=VersionRef(model, version),
@@ -91,6 +91,7 @@ def incident(number=1, *, version=2, cause=Cause.FAULTS, model=CREDIT, status=In
         evidence=(Evidence(policy_hash="h", digests=("sha256:d",), readings={"value": 0.08, "names": ["a"]}),),
         timeline=(TimelineEntry(at=NOW, kind="opened", text="faults"),),
         status=status,
+        server=server,
     )
 
 
@@ -170,6 +171,16 @@ def test_one_open_incident_of_a_version_and_cause(write, read):
     with pytest.raises(AlreadyExists):
         write(lambda s: s.put_incident(incident(1)))
     assert [one.id for one in read(lambda s: s.open_incidents())] == ["INC-2026-3", "INC-2026-4", "INC-2026-5"]
+
+
+def test_one_open_incident_of_a_server_and_cause(write, read):
+    """Two servers may have an open incident about one version and cause, each of them one."""
+    write(lambda s: s.add_incident(incident(1, cause=Cause.SERVERS, server="s1")))
+    write(lambda s: s.add_incident(incident(2, cause=Cause.SERVERS, server="s2")))
+    write(lambda s: s.add_incident(incident(3, cause=Cause.SERVERS)))
+    with pytest.raises(AlreadyExists, match="INC-2026-2"):
+        write(lambda s: s.add_incident(incident(4, cause=Cause.SERVERS, server="s2")))
+    assert [one.server for one in read(lambda s: s.open_incidents())] == ["s1", "s2", None]
 
 
 def test_an_id_is_given_once(write):

@@ -98,18 +98,20 @@ def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
 
 def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[Diagnosis, ...]:
     """
-    Group the signals of one version into one diagnosis for each family of causes.
+    Group the signals of one version into one diagnosis for each family of causes, and for each server and kind of
+    signal about it: a server that falls silent is another question than its slow start.
 
     A diagnosis is named after its first cause in the order of :class:`Cause`. If the inputs drift too, low quality is
     not blamed on the version.
     """
     moved = any(signal.kind in {SignalKind.DRIFT, SignalKind.OOD} for signal in signals)
     known = replace(circumstances, drifting=circumstances.drifting or moved)
-    families: dict[str, list[tuple[Cause, Signal]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[Cause, Signal]]] = {}
     for signal in signals:
         cause = cause_of(signal, known)
-        families.setdefault(cause.family, []).append((cause, signal))
-    return tuple(_diagnosis(found) for _, found in sorted(families.items()))
+        about = (cause.family,) if signal.server is None else (cause.family, signal.server, signal.kind.value)
+        groups.setdefault(about, []).append((cause, signal))
+    return tuple(_diagnosis(found) for _, found in sorted(groups.items()))
 
 
 def _diagnosis(found: Sequence[tuple[Cause, Signal]]) -> Diagnosis:

@@ -51,8 +51,8 @@ class Cause(StrEnum):
         """
         The family of the cause: a fault of the ``version``, a change of the data (``world``), or a fault of servers.
 
-        Signals of one family about one version belong to one incident, in whatever order they arrive. Signals about one
-        server belong to one incident, whatever version they concern.
+        Signals of one family about one version belong to one incident, in whatever order they arrive. Signals of
+        one kind about one server belong to one incident, whatever version they concern.
         """
         if self in {Cause.DRIFT, Cause.QUALITY, Cause.OOD}:
             return "world"
@@ -121,6 +121,7 @@ class LookResult:
         canary: The version that gets a share of the traffic beside it; None if the model has none.
         looked: Every reading, or the reason why it is missing.
         clear: Kinds that were measured within bounds: the signals of incidents of these kinds are gone.
+        well: The servers that serve every deployment in time, or were stopped.
     """
 
     model: ModelName
@@ -130,6 +131,7 @@ class LookResult:
     looked: tuple[Finding, ...] = ()
     signals: tuple[Signal, ...] = ()
     clear: tuple[SignalKind, ...] = ()
+    well: tuple[str, ...] = ()
 
     @property
     def nothing_to_do(self) -> str | None:

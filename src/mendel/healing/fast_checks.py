@@ -33,11 +33,12 @@ _CONVERGENCE = (SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, SignalKind.U
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """The findings of one check: sentences, signals, and the kinds of signal that are within bounds."""
+    """The findings of one check: sentences, signals, kinds of signal within bounds, and servers without a delay."""
 
     looked: tuple[Finding, ...] = ()
     signals: tuple[Signal, ...] = ()
     clear: tuple[SignalKind, ...] = ()
+    well: tuple[str, ...] = ()
 
 
 def signal_kind_of(criterion: Criterion) -> SignalKind:
@@ -145,7 +146,12 @@ def findings_of_servers(
         newest, _ = max(available.silent, key=lambda one: one[0].received_at)
         reason = f"No server has reported for longer than rollback.silence; the last report came from {newest.name}"
         signals.append(signal(SignalKind.UNAVAILABLE, Severity.CRITICAL, (reason,), newest.name))
-    return Findings(looked=looked, signals=tuple(signals), clear=_clear(found, available, delays))
+    return Findings(
+        looked=looked,
+        signals=tuple(signals),
+        clear=_clear(found, available, delays),
+        well=_well(deployment, available, delays),
+    )
 
 
 def _delay(line: ModelConvergence, deployment: Deployment, ref: VersionRef) -> str:
@@ -171,6 +177,15 @@ def _clear(found: DeploymentConvergence, available: Availability, delays: Server
     if followed or stopped:
         return _CONVERGENCE
     return (SignalKind.UNAVAILABLE,) if available.served else ()
+
+
+def _well(deployment: Deployment, available: Availability, delays: ServerDelays) -> tuple[str, ...]:
+    serving = [
+        server.name
+        for server, line in available.reporting
+        if (line.unloaded or line.generation_serving >= deployment.generation) and server.name not in delays.behind
+    ]
+    return (*serving, *(server.name for server, _ in available.stopped))
 
 
 def _severity(reading: CriterionReading, check: RollbackCheck) -> Severity:

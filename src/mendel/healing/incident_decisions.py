@@ -152,9 +152,7 @@ class IncidentDecisions:
         drifting = any(one.cause in {Cause.DRIFT, Cause.OOD} for one in waiting)
         found = []
         for diagnosis in diagnose(raised, about.circumstances(ref, drifting=drifting)):
-            incident = next((one for one in waiting if one.cause.family == diagnosis.cause.family), None)
-            if incident is None and diagnosis.server is not None:
-                incident = next((one for one in store.open_incidents() if one.server == diagnosis.server), None)
+            incident = _open_about(diagnosis, waiting if diagnosis.server is None else store.open_incidents())
             if incident is not None and incident.ref != ref:
                 store.put_incident(joined(incident, diagnosis, now))
                 found.append(store.incident(incident.id))
@@ -310,6 +308,19 @@ class IncidentDecisions:
         return self._unit.write(work)
 
 
+def _open_about(diagnosis: Diagnosis, unresolved: Sequence[Incident]) -> Incident | None:
+    """Find the incident that *diagnosis* joins: of the same server and kind, or without a server of the same family."""
+
+    def same(incident: Incident) -> bool:
+        if incident.server != diagnosis.server:
+            return False
+        if diagnosis.server is None:
+            return incident.cause.family == diagnosis.cause.family
+        return set(diagnosis.kinds) <= set(incident.kinds)
+
+    return next((incident for incident in unresolved if same(incident)), None)
+
+
 def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | None, bool]:
     """Find the open incident of *ref* whose cause is of family ``world``, and whether it has an active run."""
     store = tx.store(HealingStore)
@@ -326,6 +337,8 @@ def _answer(incident: Incident, look: LookResult) -> str | None:
             return "no version is in production"
         canary = incident.cause is Cause.CANARY_LOAD_FAILURE
         return f"{incident.ref} is no longer {'the canary' if canary else 'in production'}"
+    if incident.server in look.well and SignalKind.UNAVAILABLE not in incident.kinds:
+        return f"{incident.server} serves every deployment that it received, or was stopped"
     if set(incident.kinds) <= set(look.clear):
         told = "; ".join(one.text for one in look.looked if one.kind in incident.kinds)
         return f"the signal is gone: {told}"

@@ -287,6 +287,7 @@ def _look_result(ref: VersionRef, canary: VersionRef | None, now: datetime, seen
         looked=tuple(looked for one in seen for looked in one.looked),
         signals=tuple(signal for one in seen for signal in one.signals),
         clear=tuple(clear),
+        well=tuple(server for one in seen for server in one.well),
     )
 
 

@@ -39,7 +39,7 @@ class HealingStore(Protocol):
     """
     Incidents, decisions, runs and pauses (``tx.store(HealingStore)``), bound to one transaction.
 
-    Constraints of the store ensure at most one unresolved incident per model version and cause, and at most one
+    Constraints of the store ensure at most one unresolved incident per model version, cause and server, and at most one
     running run per model.
     """
 
@@ -51,7 +51,7 @@ class HealingStore(Protocol):
         Add a new incident.
 
         Raises:
-            AlreadyExists: The id is taken, or the version has an unresolved incident of that cause.
+            AlreadyExists: The id is taken, or the version has an unresolved incident of that cause and server.
         """
 
     def put_incident(self, incident: Incident) -> None:

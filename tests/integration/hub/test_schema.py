@@ -117,7 +117,7 @@ def test_the_first_revision_looks_at_no_code_but_its_own():
 
 
 def test_a_database_of_the_first_schema_is_upgraded(open_empty):
-    """What the first schema holds is found again after the upgrade, and what the second adds works."""
+    """What the first schema holds is found again after the upgrade, and what later ones add works."""
     engine = open_empty()
     _make_first_schema(engine)
     old = {name: value for name, value in to_builtins(VERSION).items() if name != "image"}
@@ -130,6 +130,10 @@ def test_a_database_of_the_first_schema_is_upgraded(open_empty):
     with engine.begin() as connection:
         insert = f"INSERT INTO versions ({columns}) VALUES ('credit', 1, :uuid, :key, :stage, :artifact_digest, :body)"  # noqa: S608 - our own words
         connection.execute(text(insert), row)
+        for number, status in ((1, "open"), (2, "resolved")):
+            columns = "id, model, version, cause, status, body"
+            incident = f"INSERT INTO incidents ({columns}) VALUES (:id, 'credit', 1, 'servers', :status, '')"  # noqa: S608 - our own words
+            connection.execute(text(incident), {"id": f"INC-2026-{number}", "status": status})
     prepare_schema(engine)
     with engine.begin() as connection:
         assert schema_version(connection) == SCHEMA_VERSION
@@ -138,6 +142,7 @@ def test_a_database_of_the_first_schema_is_upgraded(open_empty):
         image = VersionImage(reference="risk/credit:v1", digest=Digest(f"sha256:{'7' * 64}"))
         store.replace_version(replace(VERSION, image=image))
         assert [record.image for record in store.versions_by_image(image.digest)] == [image]
+        assert [row.server for row in connection.execute(text("SELECT server FROM incidents"))] == ["", ""]
 
 
 def _make_first_schema(engine):

@@ -83,6 +83,31 @@ class TestSlowLoads:
         (incident,) = third.store(lambda store: store.incidents())
         assert incident.status is IncidentStatus.RESOLVED
 
+    def test_each_slow_server_is_an_incident_of_its_own(self, third, monitor):
+        """Two late servers are two incidents; the one that has caught up is done, whatever the other does."""
+        slow = [{"server": name, **LOADING} for name in ("s1", "s2")]
+        act_on(third, third.pass_time(monitor, 36 * SECOND, *slow))
+        incidents = third.store(lambda store: store.open_incidents())
+        assert sorted(one.title for one in incidents) == ["Slow start: s1", "Slow start: s2"]
+        third.clock.advance(2 * SECOND)
+        third.report(server="s1", number=3)
+        third.report(**slow[1])
+        third.healing.respond_to(monitor.check_counters(MODEL, third.clock()), third.clock())
+        assert [one.server for one in third.store(lambda store: store.open_incidents())] == ["s2"]
+
+    def test_an_outage_is_told_beside_the_slow_start_of_the_same_server(self, third, monitor):
+        """A late server that then falls silent opens a second, critical incident, which notifies on its own."""
+        act_on(third, third.pass_time(monitor, 36 * SECOND, LOADING))
+        act_on(third, third.pass_time(monitor, 12 * SECOND))
+        slow, silent = third.store(lambda store: store.open_incidents())
+        assert (slow.title, silent.title) == ("Slow start: s1", "Silent server: s1")
+        assert (silent.cause, silent.severity) == (Cause.SERVERS, Severity.CRITICAL)
+        told = [event.data["incident"] for event in third.events("incident.notified")]
+        assert told == [slow.id, silent.id]
+        third.report(number=3)
+        third.healing.respond_to(monitor.check_counters(MODEL, third.clock()), third.clock())
+        assert third.store(lambda store: store.open_incidents()) == ()
+
     def test_a_server_that_the_deployment_does_not_reach(self, third, monitor):
         """A server that reports and never receives the generation is told of, too, counted from its first report."""
         deaf = {**LOADING, "desired": 2}

@@ -100,8 +100,8 @@ class MemoryHealingStore:
 
     def _require_single(self, incident: Incident) -> None:
         for other in self._incidents.values():
-            same = (other.ref, other.cause) == (incident.ref, incident.cause) and other.id != incident.id
-            if same and other.status.unresolved and incident.status.unresolved:
+            same = (other.ref, other.cause, other.server) == (incident.ref, incident.cause, incident.server)
+            if same and other.id != incident.id and other.status.unresolved and incident.status.unresolved:
                 raise AlreadyExists(f"The incident {other.id} is already open for {incident.ref} and {incident.cause}.")
 
 

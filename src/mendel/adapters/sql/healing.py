@@ -56,12 +56,14 @@ incidents = Table(
     Column("cause", String(50), nullable=False),
     Column("status", String(50), nullable=False),
     Column("body", Text, nullable=False),
+    Column("server", String(200), nullable=False, server_default=text("''")),  # empty: about the version
 )
 Index(
     "one_open_incident",
     incidents.c.model,
     incidents.c.version,
     incidents.c.cause,
+    incidents.c.server,
     unique=True,
     sqlite_where=_OPEN,
     postgresql_where=_OPEN,
@@ -202,6 +204,7 @@ class SqlHealingStore:
             (incidents.c.model == incident.ref.model)
             & (incidents.c.version == incident.ref.number)
             & (incidents.c.cause == incident.cause.value)
+            & (incidents.c.server == (incident.server or ""))
             & incidents.c.status.in_(UNRESOLVED)
             & (incidents.c.id != incident.id)
         )
@@ -221,6 +224,7 @@ def _incident_row(incident: Incident) -> dict[str, Any]:
         "version": incident.ref.number,
         "cause": incident.cause.value,
         "status": incident.status.value,
+        "server": incident.server or "",
         "body": _body(incident),
     }
 
