@@ -18,7 +18,7 @@ FILES = {"model.py": CODE, "mendel-manifest.json": Digest(f"sha256:{hashlib.sha2
     ("changed", "said"),
     [
         ({}, ()),
-        ({"model.py": OTHER}, (f"/app/model.py is {OTHER}, but mendel-manifest.json says {CODE}",)),
+        ({"model.py": OTHER}, (f"/app/model.py is {OTHER}, but mendel-manifest.json lists {CODE}",)),
         ({"model.py": None}, ("/app/model.py is not a regular file",)),
         ({"sitecustomize.py": OTHER}, ("/app/sitecustomize.py is not listed in mendel-manifest.json",)),
         (
