@@ -42,7 +42,7 @@ class SealedSegment:
 
 
 def check_spool_id(spool_id: str) -> str:
-    """Give *spool_id* if it can be part of a path and of a URL; otherwise raise InvalidValue."""
+    """Return *spool_id* unchanged; raise InvalidValue if a path or a URL cannot contain this text."""
     if not _SPOOL_ID.fullmatch(spool_id):
         raise InvalidValue(
             f"{spool_id!r} is not a valid spool id.",

@@ -115,7 +115,7 @@ class PredictorSection:
 
     def source(self, directory: Path) -> Path | None:
         """
-        Find the module's file below *directory*; None when absent.
+        Find the module's file below *directory*; None if the file does not exist.
 
         A package ``name/__init__.py`` is preferred to a module ``name.py``, as in Python.
         """

@@ -80,7 +80,7 @@ def _packed(ids: list[Any]) -> bytes:
 def _answers(values: list[Any]) -> list[Any]:
     """Raise InvalidRequest if a prediction is a whole number beyond 64 bits, which the prediction log cannot store."""
     if any(type(value) is int and abs(value) > _LARGEST for value in values):
-        raise InvalidRequest("'predictions' contains a whole number beyond 64 bits.")
+        raise InvalidRequest("'predictions' contains a whole number that does not fit in 64 bits.")
     return values
 
 
@@ -91,7 +91,7 @@ def _matrix(rows: list[Any]) -> Any:
     try:
         matrix = np.array(rows, dtype=np.float64)
     except (ValueError, OverflowError) as error:
-        raise InvalidRequest("The lists of 'probabilities' must have one length and hold numbers.") from error
+        raise InvalidRequest("The lists of 'probabilities' must have the same length and contain numbers.") from error
     if matrix.ndim != 2:  # noqa: PLR2004 - rows by classes
         raise InvalidRequest("'probabilities' must be a list with one list of numbers per record.")
     return matrix

@@ -74,7 +74,7 @@ class MemoryBases(Bases):
 
         Args:
             python: The minor version of the Python in ``/usr/bin``; None for a base without Python.
-            glibc: The version of the GNU C library; None for a base without it.
+            glibc: The version of the GNU C library; None for a base image without the GNU C library.
         """
         digests = [self._blobs.put(layer) for layer in layers]
         config = canonical_json(
