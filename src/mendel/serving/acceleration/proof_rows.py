@@ -140,6 +140,8 @@ class _Draw:
         split, limit, rows = columns[kept], values[kept], np.arange(len(kept))
         for _ in range(_HALVINGS):
             middle = (under + over) / 2
+            if ((middle == under) | (middle == over)).all():
+                break
             below = seen(self.frame(_between(first, last, middle)))[rows, split] <= limit
             under, over = np.where(below, middle, under), np.where(below, over, middle)
         ends = [_between(first, last, under), _between(first, last, over)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,31 +83,41 @@ CONVERTED = {
 }
 
 
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory):
+    """Give a kind of model as loaded, and as its graph answers; each is proven once."""
+
+    @functools.cache
+    def prove(kind: str) -> tuple[Predictor, AcceleratedPredictor]:
+        directory = tmp_path_factory.mktemp("models") / "a"
+        original = loaded(directory, *CONVERTED[kind])
+        return original, quick(original, directory)
+
+    return prove
+
+
 class TestConverted:
     @pytest.mark.parametrize("kind", CONVERTED)
-    def test_models_that_are_proven(self, kind, tmp_path):
+    def test_models_that_are_proven(self, kind, proven):
         """Graphs of these models give their answers at and beside every threshold, and say which libraries run them."""
-        original = loaded(tmp_path / "a", *CONVERTED[kind])
-        made = quick(original, tmp_path / "a")
+        _, made = proven(kind)
         assert made.descriptor.acceleration.accelerated == "onnx"
         assert set(made.descriptor.acceleration.libraries) == {"onnx", "onnxruntime", "scikit-learn"}
 
-    def test_rows_outside_of_the_proof_get_the_models_answer(self, tmp_path):
+    def test_rows_outside_of_the_proof_get_the_models_answer(self, proven):
         """A number beyond float32 or a text that the model refuses is refused as the loaded model refuses it."""
-        original = loaded(tmp_path / "a", *CONVERTED["columns by name, linear"])
-        made = quick(original, tmp_path / "a")
+        original, made = proven("columns by name, linear")
         row = TEXTS.iloc[0].to_dict()
         assert made.predict(frame(made, [row])).predictions == original.predict(frame(original, [row])).predictions
         with pytest.raises(ModelFailed, match="unknown categories"):
             made.predict(frame(made, [row | {"city": "Rom"}]))
-        trees = loaded(tmp_path / "b", *CONVERTED["forest"])
+        _, trees = proven("forest")
         with pytest.raises(ModelFailed, match=r"overflow encountered|too large"):
-            quick(trees, tmp_path / "b").predict(frame(trees, [dict.fromkeys(NUMBERS, 1e300)]))
+            trees.predict(frame(trees, [dict.fromkeys(NUMBERS, 1e300)]))
 
-    def test_whole_numbers_that_are_no_doubles(self, tmp_path):
+    def test_whole_numbers_that_are_no_doubles(self, proven):
         """A whole number beyond 2^53 never reaches the graph."""
-        original = loaded(tmp_path / "a", *CONVERTED["whole numbers"])
-        made = quick(original, tmp_path / "a")
+        _, made = proven("whole numbers")
         covered = [made.covers(made.graph_input(frame(made, [{"id": number, "count": 1}]))) for number in (7, 2**53)]
         assert covered == [True, False]
 
