@@ -19,8 +19,8 @@ class DeploymentConvergence:
         serving: The number of these servers that serve the deployment's generation or a newer one.
         failures: ``server: error`` for each server that could not load the production version or the canary.
         version_failed: Whether servers proved that the production version cannot be loaded: it failed in two loads of
-            one server or on two servers, no server serves the deployment, and none is loading it.
-        canary_failed: The same of the canary.
+            one server or on two servers, no server serves the deployment, and no server is loading it.
+        canary_failed: Whether servers proved in the same way that the canary cannot be loaded.
         elsewhere: ``server: presence`` for each server that has the model but does not report.
         unloaded: The reporting servers on which a caller unloaded the model.
     """

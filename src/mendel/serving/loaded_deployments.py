@@ -20,9 +20,9 @@ from mendel.values import Deployment, DesiredModel, DesiredState, ModelConvergen
 
 _OF_PROJECT: Final = "mendel"
 _NAMED: Final = 5
-"""So many models that are still loading are named."""
+"""The largest number of models that the message about loading models names."""
 _REPEATED_S: Final = 1.0
-"""A failure counts again if the attempt ends so much later than the one before; the pause before a retry is longer."""
+"""Two failures within this time count as one; the pause before a retry is longer."""
 _MACHINE_FAULTS: Final = (MemoryError, ConnectionError, TimeoutError)
 _MACHINE_ERRNOS: Final = frozenset(
     (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
@@ -49,7 +49,7 @@ class LoadedDeployment:
 
     @property
     def complete(self) -> bool:
-        """True when every version that shall receive traffic is loaded."""
+        """True when every version with a share of the traffic is loaded."""
         return all(route.version in self.versions for route in self.deployment.routes)
 
     @property
@@ -59,7 +59,7 @@ class LoadedDeployment:
         return None if production is None else production.artifact.backend.died
 
     def answering(self, number: int) -> int:
-        """Give version *number* of a route, or the production version while *number* is not loaded or has died."""
+        """Give *number* if this version is loaded and its backend runs, else the number of the production version."""
         version = self.versions.get(number)
         runs = version is not None and version.artifact.backend.died is None
         return number if runs else self.deployment.production or number
@@ -68,9 +68,9 @@ class LoadedDeployment:
 @dataclass(slots=True)
 class _Failures:
     """
-    The load failure of a model that is reported: that of the production version, else of another one.
+    The load failure that is reported for a model: the failure of the production version, else of another version.
 
-    ``vital`` is True for the production version: the old versions must then keep serving.
+    ``vital`` is True for a failure of the production version, because the old versions must then keep serving.
     """
 
     version: int | None = None
@@ -308,7 +308,7 @@ class LoadedDeployments:
         self.convergence[model] = replace(line, failed_loads=self._failed_loads(line, before))
 
     def _failed_loads(self, line: ModelConvergence, before: ModelConvergence | None) -> int:
-        """How often in a row the version has failed like this; attempts that follow at once count as one."""
+        """Give the number of consecutive failures of this kind; attempts in quick succession count as one."""
         now, model = self._context.steady(), line.model
         same = before is not None and before.error is not None and line.error is not None
         if before is None or not same or _blame(before) != _blame(line):

@@ -50,9 +50,10 @@ class Backend(Protocol):
 
     def checked(self) -> None:
         """
-        Note that the artefact has passed the checks of its load; called at most once, and not after :meth:`kill`.
+        Tell the backend that the artefact has passed the checks of its load.
 
-        The backend may now prepare quicker answers in a thread of its own; they must equal those before.
+        The backend may now prepare a faster predictor in a separate thread; it must give the same answers. The method
+        is called at most once, and never after :meth:`kill`.
         """
 
     def kill(self) -> None:

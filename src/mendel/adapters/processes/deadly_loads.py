@@ -24,7 +24,7 @@ class LoadOrders:
     The instructions of one worker about dangerous loads.
 
     Attributes:
-        trials: Loads that the worker shall run one at a time, and before it opens its doors.
+        trials: Loads that the worker runs one at a time, before it opens its doors.
         refused: Loads that the worker must not try.
     """
 
@@ -38,11 +38,11 @@ class _Deaths:
     The deaths of workers during one load.
 
     Attributes:
-        count: All of them.
-        certain: Those that only this load can have caused: nothing else was loaded, no request was answered, and the
-            process was not killed from outside.
+        count: The number of all deaths.
+        certain: The number of deaths that only this load can have caused: nothing else was loaded, no request was
+            answered, and the process was not killed from outside.
         suspect: True until the load has ended in a living worker.
-        pauses: How many pauses there were; ``until`` is the end of the present pause, None without one.
+        pauses: The number of pauses so far; ``until`` is the end of the current pause, None outside of a pause.
     """
 
     count: int = 0
@@ -61,10 +61,10 @@ class DeadlyLoads:
     """
     The loads during which workers of this server died.
 
-    After the first death, one worker tries the load alone, before it opens its doors; the other workers serve what they
-    have. After the second death the load is refused until the model's generation or restart epoch changes. A worker
-    that was killed from outside proves nothing: such a load is tried again after a pause that grows from 1 minute to 1
-    hour.
+    After the first death, one worker tries the load alone, before it opens its doors; the other workers keep serving
+    their versions. After the second death, the load is refused until the model's generation or restart epoch changes.
+    If a worker was killed from outside, the load may not be the cause: the load is tried again after a pause that grows
+    from 1 minute to 1 hour.
 
     Args:
         steady: Gives the seconds of a monotonic clock.
@@ -89,7 +89,7 @@ class DeadlyLoads:
         self._deployed = now
 
     def note_loading(self, slot: int, loads: frozenset[LoadKey]) -> bool:
-        """Note which loads the worker of *slot* runs now; gives whether the orders of workers changed."""
+        """Record the loads that the worker of *slot* runs now; returns True if the orders of workers changed."""
         ended = self._loading.get(slot, frozenset()) - loads
         self._loading[slot] = loads
         cleared = [self._deaths[key] for key in ended if key in self._deaths and self._deaths[key].suspect]
@@ -99,7 +99,7 @@ class DeadlyLoads:
 
     def lose(self, slot: int, exit_code: int | None, *, accepting: bool) -> bool:
         """
-        Note the end of the worker of *slot*; gives whether the orders of workers changed.
+        Record the end of the worker of *slot*; returns True if the orders of workers changed.
 
         Args:
             exit_code: Minus the number of the signal that ended the process; None if the worker was told to end.
@@ -125,7 +125,7 @@ class DeadlyLoads:
         return True
 
     def end_pauses(self) -> bool:
-        """End the pauses that are over; gives whether the orders of workers changed."""
+        """End the pauses whose time has passed; returns True if the orders of workers changed."""
         over = [one for one in self._deaths.values() if one.until is not None and one.until <= self._steady()]
         for deaths in over:
             deaths.until = None
@@ -152,8 +152,8 @@ def _refused(key: LoadKey, deaths: _Deaths) -> RefusedLoad:
     if deaths.proven:
         return RefusedLoad(load=key, reason=f"{text}, {deaths.count} times.", at_fault=True)
     if deaths.until is not None:
-        return RefusedLoad(load=key, reason=f"{text}, {deaths.count} times. It is tried again later.")
-    return RefusedLoad(load=key, reason=f"{text}. One worker tries it again first.")
+        return RefusedLoad(load=key, reason=f"{text}, {deaths.count} times. The load is tried again later.")
+    return RefusedLoad(load=key, reason=f"{text}. One worker tries the load again first.")
 
 
 def _how(exit_code: int) -> str:

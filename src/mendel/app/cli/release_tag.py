@@ -133,7 +133,7 @@ def _plan_lines(plan: TagPlan, tool: ToolBuild) -> Iterator[str]:
 
 
 def _made_lines(plan: TagPlan, tool: ToolBuild, project: Project, *, alone: bool) -> Iterator[str]:
-    """What was made and what comes next. GitHub starts no workflow when a push brings more than three tags."""
+    """Describe the new tag and the next steps; GitHub starts no workflow for a push of more than three tags."""
     name = plan.tag.classifier
     yield f"✓ Created tag: {plan.tag}"
     yield from _details(plan, tool)

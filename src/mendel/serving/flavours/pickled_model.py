@@ -25,7 +25,7 @@ from mendel.serving.packed_code import BY_VALUE
 
 _INSTALLED_BELOW: Final = frozenset({"site-packages", "dist-packages"})
 _ID: Final = re.compile(rb"(?=([0-9a-f]{32}))")
-"""A text that may be the id of a class."""
+"""Matches a text that may be the id of a class in a pickle."""
 _STANDARD: Final = sys.stdlib_module_names
 _REGISTERED: Final = threading.RLock()
 """Locks cloudpickle's list of modules to pickle by value, which all threads share."""
@@ -165,7 +165,8 @@ def _with_steady_ids(content: bytes) -> bytes:
     """
     Replace the random ids that cloudpickle gives to classes inside a pickle by ids that follow from *content*.
 
-    The ids let a process unpickle a class once. Their length stays the same, so the pickle stays valid.
+    By these ids, a process recognises a class that it has already unpickled. The new ids have the same length, so the
+    pickle stays valid.
     """
     from cloudpickle import cloudpickle  # noqa: PLC0415 - only when a model is written
 
