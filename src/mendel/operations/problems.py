@@ -86,6 +86,8 @@ def from_problem(document: dict[str, Any]) -> MendelError:
     )
     for name in _particulars(kind):
         setattr(error, name, _typed(name, document.get(name)))
+    if isinstance(error, tree.ModelError):
+        error.detail = ""  # never in a document: it may quote training rows
     return error
 
 
@@ -101,6 +103,7 @@ _PARTICULARS: tuple[tuple[type[MendelError], tuple[str, ...]], ...] = (
     (tree.InvalidProject, ("path", "line")),
     (tree.InvalidRequest, ("feature",)),
     (tree.StepFailed, ("kind",)),
+    (tree.ModelNotLoadable, ("difference_id",)),
     (tree.RunnerError, ("log_tail",)),
     (tree.BuildError, ("log_tail",)),
     (tree.Unavailable, ("retry_after",)),
@@ -128,7 +131,7 @@ def _typed(name: str, value: Any) -> object:
             return None if value is None else timedelta(seconds=value)
         case "reasons":
             return tuple(value or ())
-        case "log_tail":
+        case "log_tail" | "difference_id":
             return value or ""
         case _:
             return value

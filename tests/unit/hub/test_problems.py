@@ -27,6 +27,7 @@ SAMPLES = {
     "path": "mlserver.yaml",
     "line": 12,
     "feature": "age",
+    "difference_id": "d1",
     "kind": "ValueError",
     "log_tail": "Traceback ...",
     "retry_after": timedelta(seconds=1.5),
@@ -49,9 +50,16 @@ def test_every_error_comes_back_as_itself(kind):
 
 
 def test_no_particular_of_the_tree_is_forgotten():
-    """Whatever an error's constructor takes beside message and remedy is sampled here, and so crosses the wire."""
+    """Whatever an error's constructor takes beside message, remedy and detail is sampled here, so crosses the wire."""
     taken = {name for kind in CLASSES for name in inspect.signature(kind.__init__).parameters}
-    assert taken - {"self", "message", "remedy"} == set(SAMPLES)
+    assert taken - {"self", "message", "remedy", "detail"} == set(SAMPLES)
+
+
+def test_the_words_of_a_model_stay_where_they_are():
+    """The detail of a ModelError may quote training rows, and is not in a problem document."""
+    document = to_problem(tree.ModelNotLoadable("It broke.", detail="age 41.625", difference_id="d1"))
+    assert "41.625" not in json.dumps(document)
+    assert from_problem(document).detail == ""
 
 
 @pytest.mark.parametrize(

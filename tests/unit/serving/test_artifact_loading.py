@@ -132,7 +132,7 @@ def test_skops_is_loaded(tmp_path):
         ({"flavors": {"sklearn": {"pickled_model": "junk.pkl"}}}, "Unpickling"),
         ({"flavors": {"sklearn": {"pickled_model": "junk.pkl", "serialization_format": "onnx"}}}, "'onnx'"),
         ({"flavors": {"mendel": {"classifier": "credit"}}}, "hosts no project"),
-        ([], "mapping"),
+        ([], "no valid MLmodel file"),
     ],
 )
 def test_what_cannot_be_loaded_says_why(tmp_path, document, says):
