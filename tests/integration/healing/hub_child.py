@@ -1,8 +1,9 @@
 """
 A hub reduced to healing: opens the state of a directory, notices a fault once, and plays what follows on DBOS.
 
-Run as ``python hub_child.py DIRECTORY [STEP]``: kills itself with SIGKILL inside the durable step STEP, its change made
-and its result not yet remembered.
+Run as ``python hub_child.py``, it forks such a hub for every line of its input, a JSON array of a directory and a step
+or null, and answers each with its exit code and what it said. A hub kills itself with SIGKILL inside the durable step,
+its change made and its result not yet remembered.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,8 +100,8 @@ def prepare(unit, registry):
         registry.lifecycle.promote(record.ref, by="ann")
 
 
-def main(directory: Path, doomed: str | None) -> None:
-    """Play to the end, or die on the way."""
+def play(directory: Path, doomed: str | None) -> str:
+    """Play to the end and tell it, or die on the way."""
     engine = open_engine(directory / "mendel.db")
     prepare_schema(engine)
     unit = SqlUnitOfWork(engine, all_stores(), rng=random.Random())
@@ -151,8 +153,28 @@ def main(directory: Path, doomed: str | None) -> None:
         "seconds": seconds,
     }
     engine.dispose()
-    sys.stdout.write(json.dumps(json.loads(to_json(told))) + "\n")
+    return to_json(told).decode()
+
+
+def forked(directory: str, doomed: str | None) -> dict:
+    """Play in a process of its own; its exit code, and what it told."""
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        status = 1
+        try:
+            with os.fdopen(writing, "w") as told:
+                told.write(play(Path(directory), doomed))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        said = told.read()
+    return {"code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), "said": said}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    for line in sys.stdin:
+        print(json.dumps(forked(*json.loads(line))), flush=True)  # noqa: T201 - the answer to the test

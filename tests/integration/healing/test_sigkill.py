@@ -17,10 +17,19 @@ from mendel.durable import Ledger, verify_chain
 CHILD = Path(__file__).with_name("hub_child.py")
 
 
-def run_child(directory, *more):
-    directory.mkdir(exist_ok=True)
-    command = [sys.executable, str(CHILD), str(directory), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture(scope="module")
+def play():
+    """Plays in the hub of a directory, in a process that may be told to die in a step; how it ended, what it said."""
+    with subprocess.Popen([sys.executable, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as hubs:
+
+        def play_(directory, step=None):
+            directory.mkdir(exist_ok=True)
+            hubs.stdin.write(json.dumps([str(directory), step]) + "\n")
+            hubs.stdin.flush()
+            ended = json.loads(hubs.stdout.readline())
+            return ended["code"], ended["said"]
+
+        yield play_
 
 
 def events(directory):
@@ -32,39 +41,37 @@ def events(directory):
     return entries
 
 
-def end_of(directory, done):
-    said = json.loads(done.stdout)
-    said.pop("seconds")
-    return said, [(entry.event.type, entry.event.subject, entry.event.actor) for entry in events(directory)]
+def end_of(directory, said):
+    told = json.loads(said)
+    told.pop("seconds")
+    return told, [(entry.event.type, entry.event.subject, entry.event.actor) for entry in events(directory)]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, play):
     """The uninterrupted run."""
     directory = tmp_path_factory.mktemp("whole")
-    done = run_child(directory)
-    assert done.returncode == 0, done.stderr
-    return directory, done
+    code, said = play(directory)
+    assert code == 0
+    return directory, said
 
 
 @pytest.mark.race
 def test_from_signal_to_former_version_within_a_second(whole):
     """From noticing the fault to the former version in the deployment it takes less than a second."""
-    _, done = whole
-    said = json.loads(done.stdout)
-    assert said["production"] == 1
-    assert said["run"] == "succeeded"
-    assert said["seconds"] < 1
+    _, said = whole
+    told = json.loads(said)
+    assert told["production"] == 1
+    assert told["run"] == "succeeded"
+    assert told["seconds"] < 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", ["begin", "1-roll_back", "1-roll_back kept", "3-watch look 1", "end"])
-def test_killed_inside_a_step_it_ends_like_the_uninterrupted_one(tmp_path, whole, step):
+def test_killed_inside_a_step_it_ends_like_the_uninterrupted_one(tmp_path, play, whole, step):
     """Killed with SIGKILL after a step's change and before its result is remembered, each change is made once."""
-    died = run_child(tmp_path / "hub", step)
-    assert died.returncode == -signal.SIGKILL, died.stderr
-    done = run_child(tmp_path / "hub")
-    assert done.returncode == 0, done.stderr
-    assert end_of(tmp_path / "hub", done) == end_of(*whole)
+    assert play(tmp_path / "hub", step) == (-signal.SIGKILL, "")
+    code, said = play(tmp_path / "hub")
+    assert code == 0
+    assert end_of(tmp_path / "hub", said) == end_of(*whole)
     ledger = events(tmp_path / "hub")
     assert verify_chain(ledger).last == len(ledger)
