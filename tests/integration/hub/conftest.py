@@ -139,8 +139,9 @@ def in_process(tmp_path_factory, trees):
         yield Hub("in process", directory, client, trees)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def over_http(tmp_path_factory, trees):
+    """Ends with its module, because a hub looks at every model that was ever made in it once a second."""
     directory = tmp_path_factory.mktemp("over-http") / ".mendel"
     with running_hub(directory), connect(directory=str(directory), actor="ann") as client:
         yield Hub("over http", directory, client, trees)
