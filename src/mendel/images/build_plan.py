@@ -177,7 +177,7 @@ def _tool_url(origin: SourceRevision, runtime: RuntimePin) -> str | None:
     """
     Give the URL of the runtime's repository: the pin's, else the tag trailer's if the tag names the runtime's commit.
 
-    None if neither is known.
+    None if both URLs are unknown.
     """
     same = origin.tag is not None and runtime.commit is not None and runtime.commit.startswith(origin.tag.tool)
     return runtime.url or (origin.tool_url if same else None)

@@ -182,7 +182,7 @@ def _named_files(
 
 
 def _argument(text: str, why: str, directory: Path, tree: ProjectTree, hints: list[str]) -> Iterator[SourceFile]:
-    """Take the file or directory that a text among the predictor's arguments names, if it exists."""
+    """Yield the files of *text*, an argument of the predictor, if *text* is the path of a project file or directory."""
     if not text or "\0" in text or "\n" in text or len(text) > 1024:  # noqa: PLR2004 - no path is longer
         return
     path = PurePosixPath(text)

@@ -128,7 +128,7 @@ def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck
 
 
 def health_report(model: ModelName, evidence: ServingEvidence, now: datetime) -> HealthReport:
-    """Give the health of the version in production; ``unknown`` without data or without such a version."""
+    """Give the health of the version in production; ``unknown`` without data or without a version in production."""
     metrics = metrics_of(evidence.snapshots)
     available = availability_of(model, evidence.servers, evidence.policy.rollback.silence, now)
     outage = available.outage if evidence.record else None

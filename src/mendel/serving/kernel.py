@@ -334,7 +334,7 @@ class Kernel:
         if self.policy.repository_control == "off":
             raise Forbidden(
                 "This server refuses to load or unload models on request: serving.repository_control is 'off'.",
-                remedy="Set it to explicit, or deploy the model with 'mendel promote'.",
+                remedy="Set this key to explicit, or deploy the model with 'mendel promote'.",
             )
         if self.repository is None:
             raise Unsupported("This server cannot load or unload models on request.")

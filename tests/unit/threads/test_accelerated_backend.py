@@ -66,7 +66,7 @@ def test_a_model_that_is_not_converted_is_named_once(tmp_path):
     backend = load(AcceleratedLoads(), artefact(tmp_path / "a", SVC()))
     with capture_logs() as lines:
         backend.checked()
-        assert settled(backend).reason == "SVC is not converted"
+        assert settled(backend).reason == "SVC cannot be converted"
         until(lambda: lines)
     assert [line["event"] for line in lines] == ["not_accelerated"]
     assert len(backend.predict(frame_of(Table({name: np.ones(1) for name in ROWS}), None), math.inf).predictions) == 1

@@ -169,8 +169,12 @@ def show_card(
 def approve(
     version: Version,
     *,
-    policy: Annotated[bool, option("--policy", help="Record that the version complies with policy.")] = False,
-    bias: Annotated[bool, option("--bias", help="Record that the version passed its bias check.")] = False,
+    policy: Annotated[
+        bool, option("--policy", help="Set the flag policy_compliant: the version complies with your rules.")
+    ] = False,
+    bias: Annotated[
+        bool, option("--bias", help="Set the flag bias_check_passed: the version passed a bias check.")
+    ] = False,
     directory: Directory = None,
 ) -> Result:
     """Record a version's policy approval, bias check or both."""

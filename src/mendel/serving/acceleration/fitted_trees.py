@@ -82,7 +82,7 @@ def tree_ensemble(model: Any) -> TreeEnsemble:
     """
     classes = getattr(model, "classes_", None)
     if isinstance(classes, list) or getattr(model, "n_outputs_", 1) != 1:
-        raise Unsupported(f"{type(model).__name__} with several outputs is not converted")
+        raise Unsupported(f"{type(model).__name__} with several outputs cannot be converted")
     name = type(model).__name__
     if name.startswith("HistGradientBoosting"):
         return _histogram_boosting(model, classes)
@@ -101,7 +101,7 @@ def tree_ensemble(model: Any) -> TreeEnsemble:
 
 def _gradient_boosting(model: Any, classes: NDArray[Any] | None) -> TreeEnsemble:
     if not (model.init_ == "zero" or type(model.init_).__name__.startswith("Dummy")):
-        raise Unsupported("boosting that starts from another model is not converted")
+        raise Unsupported("a boosting model that starts from another model cannot be converted")
     stages = model.estimators_
     start = np.asarray(model._raw_predict_init(np.zeros((1, model.n_features_in_))), dtype=np.float64)  # noqa: SLF001 - there is no public name
     return TreeEnsemble(
@@ -119,7 +119,7 @@ def _gradient_boosting(model: Any, classes: NDArray[Any] | None) -> TreeEnsemble
 
 def _histogram_boosting(model: Any, classes: NDArray[Any] | None) -> TreeEnsemble:
     if getattr(model, "_preprocessor", None) is not None:
-        raise Unsupported("boosting over categories is not converted")
+        raise Unsupported("a boosting model with categorical features cannot be converted")
     stages = model._predictors  # noqa: SLF001 - scikit-learn has no public name for its trees
     trees = tuple(_of_nodes(part.nodes, output) for stage in stages for output, part in enumerate(stage))
     return TreeEnsemble(
@@ -136,7 +136,7 @@ def _link_of(loss: str, classes: NDArray[Any] | None, outputs: int) -> Link:
         return Link.SUM
     if classes is not None and loss == "log_loss":
         return Link.LOGISTIC if outputs == 1 else Link.SOFTMAX
-    raise Unsupported(f"the loss {loss!r} is not converted")
+    raise Unsupported(f"a model with the loss {loss!r} cannot be converted")
 
 
 def _of_tree(tree: Any, values: NDArray[np.float64], *, output: int = 0) -> Tree:

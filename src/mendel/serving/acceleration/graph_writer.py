@@ -82,7 +82,7 @@ class GraphWriter:
             Unsupported: A column is text.
         """
         if any(column.text for column in columns):
-            raise Unsupported("a step over texts is not converted")
+            raise Unsupported("a numeric step over text columns cannot be converted")
         return self.picked(columns)
 
     def picked(self, columns: Columns) -> str:

@@ -96,7 +96,7 @@ def _input_columns(contract: InputContract) -> Columns:
         numbers = column.held_as != OBJECT and column.content in {Content.FLOAT, Content.INTEGER, Content.BOOLEAN}
         texts = is_text(column) and contract.container is Container.FRAME
         if not texts and (not numbers or column.categories is not None):
-            raise Unsupported(f"column {column.name!r} of type {column.dtype} is not converted")
+            raise Unsupported(f"column {column.name!r} of type {column.dtype} cannot be converted")
     sources = {
         True: iter(columns_of(TEXTS, len(contract.columns), text=True)),
         False: iter(columns_of(NUMBERS, len(contract.columns))),
@@ -112,7 +112,7 @@ def _outputs(graph: GraphWriter, divided: DividedModel, given: str) -> list[str]
     else:
         write = _ESTIMATORS.get(type(last).__name__)
         if write is None or not is_of(last, "sklearn"):
-            raise Unsupported(f"{type(last).__name__} is not converted")
+            raise Unsupported(f"{type(last).__name__} cannot be converted")
         answer = write(graph, last, given)
         flat = getattr(last, "coef_", np.zeros(1)).ndim == 1 and getattr(last, "n_outputs_", 1) == 1
     classes = getattr(last, "classes_", None)
@@ -131,7 +131,7 @@ def _labels(classes: Any) -> NDArray[Any]:
         return np.asarray(classes, dtype=object)
     if kind == "b":
         return np.asarray(classes)
-    raise Unsupported("classes that are neither whole numbers, texts nor booleans are not converted")
+    raise Unsupported("classes that are neither whole numbers, texts nor booleans cannot be converted")
 
 
 def _linear(graph: GraphWriter, model: Any, given: str) -> str:
@@ -165,7 +165,7 @@ def _perceptron(graph: GraphWriter, model: Any, given: str) -> str:
         case "identity":
             return given
         case other:
-            raise Unsupported(f"{type(model).__name__} that ends with {other!r} is not converted")
+            raise Unsupported(f"a {type(model).__name__} whose last step is {other!r} cannot be converted")
 
 
 _ESTIMATORS: Final[Mapping[str, Callable[[GraphWriter, Any, str], str]]] = {

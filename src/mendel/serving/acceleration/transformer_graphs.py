@@ -22,7 +22,7 @@ def transformed(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     """
     write = _WRITERS.get(type(part).__name__)
     if write is None or not is_of(part, "sklearn"):
-        raise Unsupported(f"{type(part).__name__} is not converted")
+        raise Unsupported(f"{type(part).__name__} cannot be converted")
     return write(graph, part, columns)
 
 
@@ -34,7 +34,7 @@ def _pipeline(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
 
 def _by_column(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     if part.transformer_weights:
-        raise Unsupported("ColumnTransformer with weights is not converted")
+        raise Unsupported("a ColumnTransformer with weights cannot be converted")
     places = part._transformer_to_input_indices  # noqa: SLF001 - scikit-learn gives resolved columns nowhere else
     made = []
     for name, step, _ in part.transformers_:
@@ -59,7 +59,7 @@ def _by_source(columns: Columns) -> list[Columns]:
 def _identity(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     del graph
     if part.func is not None:
-        raise Unsupported("FunctionTransformer with a function is not converted")
+        raise Unsupported("a FunctionTransformer with a function cannot be converted")
     return columns
 
 
@@ -80,13 +80,13 @@ def _robust_scaler(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
 
 def _max_abs_scaler(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     if getattr(part, "clip", False):
-        raise Unsupported("MaxAbsScaler that clips is not converted")
+        raise Unsupported("a MaxAbsScaler with clip=True cannot be converted")
     return _calculated(graph, columns, ("Div", part.scale_))
 
 
 def _min_max_scaler(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     if part.clip:
-        raise Unsupported("MinMaxScaler that clips is not converted")
+        raise Unsupported("a MinMaxScaler with clip=True cannot be converted")
     return _calculated(graph, columns, ("Mul", part.scale_), ("Add", part.min_))
 
 
@@ -101,12 +101,14 @@ def _calculated(graph: GraphWriter, columns: Columns, *steps: tuple[str, Any]) -
 def _simple_imputer(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     fills_nulls = is_null(part.missing_values)
     if not fills_nulls or part.add_indicator:
-        raise Unsupported("SimpleImputer of other values than nulls, or with an indicator, is not converted")
+        raise Unsupported(
+            "a SimpleImputer that replaces other values than nulls, or adds an indicator, cannot be converted"
+        )
     if all(column.text for column in columns):
         return columns  # a row with a null text does not reach the graph
     fills = np.asarray(part.statistics_, dtype=np.float64)
     if np.isnan(fills).any():
-        raise Unsupported("SimpleImputer that drops empty columns is not converted")
+        raise Unsupported("a SimpleImputer that drops columns without values cannot be converted")
     tensor = graph.numbers(columns)
     filled = graph.add("Where", graph.add("IsNaN", tensor), graph.constant(fills), tensor)
     return graph.made(filled, len(columns))
@@ -115,7 +117,9 @@ def _simple_imputer(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
 def _one_hot_encoder(graph: GraphWriter, part: Any, columns: Columns) -> Columns:
     rare = part.min_frequency is not None or part.max_categories is not None
     if part.drop is not None or rare or part.handle_unknown not in {"ignore", "error"}:
-        raise Unsupported("OneHotEncoder with drop, rare categories or a warning is not converted")
+        raise Unsupported(
+            "a OneHotEncoder with drop, with rare categories, or with handle_unknown='warn' cannot be converted"
+        )
     made = []
     for column, categories in zip(columns, part.categories_, strict=True):
         values = categories.tolist()
@@ -126,7 +130,9 @@ def _one_hot_encoder(graph: GraphWriter, part: Any, columns: Columns) -> Columns
             found, places = _numbers_of_texts(graph, column, texts), np.arange(len(values))
         else:
             if part.handle_unknown == "error" or any(map(is_null, values)):
-                raise Unsupported("OneHotEncoder of numbers that refuses other numbers is not converted")
+                raise Unsupported(
+                    "a OneHotEncoder over numbers cannot be converted if it has nulls, or handle_unknown='error'"
+                )
             found, places = graph.picked((column,)), np.asarray(values, dtype=np.float64)
         hot = graph.cast(graph.add("Equal", found, graph.constant(places.reshape(1, -1))), "DOUBLE")
         made.append(graph.made(hot, len(values)))

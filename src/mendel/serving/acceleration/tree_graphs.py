@@ -32,7 +32,7 @@ def tree_answer(graph: GraphWriter, ensemble: TreeEnsemble, given: str) -> str:
     """
     count = sum(len(tree.left) for tree in ensemble.trees)
     if count > MOST_NODES:
-        raise Unsupported(f"its trees have {count} nodes; at most {MOST_NODES} are converted")
+        raise Unsupported(f"its trees have {count} nodes, but only {MOST_NODES} nodes can be converted")
     if ensemble.single_precision:
         given = graph.cast(graph.cast(given, "FLOAT"), "DOUBLE")
     total = _sum_of_trees(graph, ensemble, given)

@@ -145,7 +145,7 @@ class TestDeclined:
     @pytest.mark.parametrize(
         ("model", "rows", "reason"),
         [
-            (make_pipeline(SelectKBest(k=2), LogisticRegression()), NUMBERS, "SelectKBest is not converted"),
+            (make_pipeline(SelectKBest(k=2), LogisticRegression()), NUMBERS, "SelectKBest cannot be converted"),
             (
                 make_pipeline(StandardScaler(), forest()),
                 NUMBERS.astype("float32"),
