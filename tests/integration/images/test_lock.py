@@ -1,4 +1,4 @@
-"""Locks of real projects over a local index: fresh, stale, partial, kept, interrupted."""
+"""Locks of real projects over an index: fresh, stale, partial, kept, interrupted; by pip where its answer matters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mendel.adapters.memory.wheels import MemoryIndex, MemoryResolver
 from mendel.adapters.pip import CachedWheels, PipResolver, write_wheel
 from mendel.app.images.lockfile import (
     Locking,
@@ -23,7 +24,7 @@ from mendel.app.images.lockfile import (
     write_lock,
 )
 from mendel.errors import BuildRefused, ImageNotFound, InvalidProject, StaleLock, StoreUnavailable
-from mendel.images import BasePin, Lock, Platform, RuntimePin, WheelPin, ignore_progress
+from mendel.images import BasePin, Lock, Platform, Resolver, RuntimePin, WheelPin, ignore_progress
 from mendel.projects import load_project
 from mendel.values import Digest
 from mendel.values.directory_trees import file_digest
@@ -61,12 +62,19 @@ class FixedBases:
 
 @dataclass
 class Bench:
-    """A project, an index, and what locks it."""
+    """
+    A project, an index, and what locks it.
+
+    The index is a directory for pip, which fetches wheels, and the same in memory for the resolver, whose answers are
+    those of pip (``tests/contracts/test_resolver.py``).
+    """
 
     root: Path
     index: Path
     wheels: CachedWheels
     bases: FixedBases
+    resolver: Resolver
+    in_memory: MemoryIndex
     own: tuple[str, ...] = ("runtimedep",)
 
     def add(self, name: str, version: str, *requires: str) -> None:
@@ -78,7 +86,9 @@ class Bench:
             f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
         write_wheel(files, info, buffer)
-        (self.index / f"{name}-{version}-py3-none-any.whl").write_bytes(buffer.getvalue())
+        filename = f"{name}-{version}-py3-none-any.whl"
+        (self.index / filename).write_bytes(buffer.getvalue())
+        self.in_memory.add(filename, buffer.getvalue())
 
     def ask(self, *lines: str, file: str = "requirements.txt") -> None:
         (self.root / file).write_text("".join(f"{line}\n" for line in lines))
@@ -90,9 +100,7 @@ class Bench:
             pin = WheelPin(name="mendel", version="1", filename=file.name, sha256=file_digest(file), size_bytes=7)
             self.wheels.keep(file, pin)
         runtime = RuntimePin(version="1", commit="c" * 40, url=None, how="checkout", wheel=pin)
-        return Locking(
-            bases=self.bases, resolver=PipResolver(self.wheels), runtime=runtime, own=self.own, compressor="test/1"
-        )
+        return Locking(bases=self.bases, resolver=self.resolver, runtime=runtime, own=self.own, compressor="test/1")
 
     def lock(self, *classifiers: str, platforms=(AMD,), former: Lock | None = None, upgrade: bool = False) -> Lock:
         return self.locking().make_lock(
@@ -114,11 +122,14 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     (root / "mlserver.yaml").write_text(TWO)
     (root / "model.py").write_text("class Model: ...\n")
+    in_memory = MemoryIndex()
     made = Bench(
         root=root,
         index=index,
         wheels=CachedWheels(tmp_path / "cache", project=root / "mlserver.wheels"),
         bases=FixedBases(),
+        resolver=MemoryResolver(in_memory),
+        in_memory=in_memory,
     )
     for version in ("1.0", "2.0"):
         made.add("alpha", version)
@@ -127,12 +138,19 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
+@pytest.fixture
+def pip_bench(bench: Bench) -> Bench:
+    bench.resolver = PipResolver(bench.wheels)
+    return bench
+
+
 def versions(lock: Lock, classifier: str = "credit", platform: Platform = AMD) -> list[str]:
     return [f"{pin.name} {pin.version}" for pin in lock.environment(classifier, platform).wheels]
 
 
-def test_twice_is_the_same_bytes(bench):
+def test_twice_is_the_same_bytes(pip_bench):
     """A lock made again, with or without the former, from an empty cache too, is equal to the byte."""
+    bench = pip_bench
     bench.ask("beta", "alpha<2")
     first = bench.lock()
     assert versions(first) == ["alpha 1.0", "beta 2.0", "runtimedep 1.0"]
@@ -169,7 +187,7 @@ def test_a_fresh_lock_asks_nobody(bench, monkeypatch):
     """Locking again what did not change needs no index and no registry: it works offline."""
     bench.ask("alpha")
     former = bench.lock()
-    shutil.rmtree(bench.index)
+    bench.in_memory.reachable = False
     bench.bases.asked.clear()
     assert bench.lock(former=former) == former
     assert bench.bases.asked == []
@@ -422,8 +440,9 @@ def test_a_missing_base_is_an_error_of_its_own(bench):
         bench.lock()
 
 
-def test_the_lock_holds_no_address_and_nothing_of_the_machine(bench):
+def test_the_lock_holds_no_address_and_nothing_of_the_machine(pip_bench):
     """Where the index is, where the project lies and who locked it stand nowhere in the file."""
+    bench = pip_bench
     bench.ask("alpha")
     text = bench.lock().as_text()
     for part in ("http", "file:", str(bench.index), str(bench.root), str(Path.home())):
