@@ -20,7 +20,7 @@ from mendel.adapters.oci.base_images import BaseImages
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.pip import CachedWheels
 from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
-from mendel.errors import BuildRefused, Conflict, ImageNotVerified, ProgramFailed
+from mendel.errors import Conflict, ImageNotVerified, ProgramFailed
 from mendel.images import (
     EngineNeeds,
     Environment,
@@ -132,7 +132,10 @@ def store(engine, podman_environment) -> EngineImages:
 
 
 def test_a_plan_is_built_verified_and_then_named(engine, store, plan):
-    """Nothing has a name before the predictor was imported; then all names mean one image with the plan's labels."""
+    """
+    Nothing has a name before the predictor was imported; then all names mean one image with the plan's labels. The same
+    plan again is the same image, out of the engine's cache.
+    """
     steps: list[str] = []
     builder, made = engine(), plan()
     image = builder.build(made, use_cache=True, on_progress=lambda step: steps.append(step.doing))
@@ -147,17 +150,10 @@ def test_a_plan_is_built_verified_and_then_named(engine, store, plan):
     assert record.labels["com.classifier.git_tag"] == "credit-v1.0.0-mlserver-762e7f2"
     assert record.labels["com.mendel.reproducible"] == "false"
     assert record.platform == "linux/amd64"
+    again = builder.build(made, use_cache=True, on_progress=ignore_progress)
+    assert again.image_id == image.image_id  # the configuration tells when it was made
     store.remove(record.digest)
     assert store.images() == ()
-
-
-def test_building_again_uses_what_the_engine_has(engine, plan):
-    """The same plan again is the same image, out of the engine's cache."""
-    builder, made = engine(), plan()
-    first = builder.build(made, use_cache=True, on_progress=ignore_progress)
-    started = time.monotonic()
-    assert builder.build(made, use_cache=True, on_progress=ignore_progress).image_id == first.image_id
-    assert time.monotonic() - started < 30
 
 
 def test_an_image_that_cannot_import_is_taken_away(engine, store, plan, podman_environment):
@@ -179,15 +175,6 @@ def test_a_failing_step_is_an_error_with_the_log(engine, store, plan):
         builder.build(plan(), use_cache=False, on_progress=ignore_progress)
     assert "/nowhere/no_such-1-py3-none-any.whl" in refused.value.log_tail
     assert store.images() == ()
-
-
-def test_a_file_that_changes_after_planning_stops_the_build(engine, plan):
-    """The engine is never given other bytes than were planned."""
-    made = plan()
-    source = next(file.source for file in made.code if file.path == "model.py")
-    source.write_text(MODEL + "# changed\n")
-    with pytest.raises(BuildRefused, match="changed during the build"):
-        engine().build(made, use_cache=True, on_progress=ignore_progress)
 
 
 def test_only_images_of_this_repository_and_origin_are_listed_and_removed(engine, plan, podman_environment):
