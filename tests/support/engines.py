@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,8 @@ lock_type = "file"
 runtime = "runc"
 tmp_dir = "{room}/tmp"
 """
+MEMORY, PLENTY_BYTES = Path("/dev/shm"), 12 << 30  # noqa: S108 - a directory of this run is made there
+"""Where files stand in memory, and how much of it must be free: the largest test stores 3 GB."""
 STORAGE_CONF = """
 [storage]
 driver = "{driver}"
@@ -40,26 +42,86 @@ runroot = "{room}/run"
 def podman_environment(need: Callable[..., None]) -> Iterator[dict[str, str]]:
     """The environment in which podman and buildah work as root anywhere, its storage gone with the session."""
     need("podman", "buildah", "runc")
-    with tempfile.TemporaryDirectory(prefix="mendel-engines-", ignore_cleanup_errors=True) as directory:
-        room = Path(directory)
-        environment = {
-            **os.environ,
-            "BUILDAH_ISOLATION": "chroot",
-            "CONTAINERS_CONF": str(room / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(room / "storage.conf"),
-            "DOCKER_HOST": f"unix://{room}/docker/socket",
-        }
-        (room / "containers.conf").write_text(CONTAINERS_CONF.format(room=room))
-        for driver in ("overlay", "vfs"):
-            (room / "storage.conf").write_text(STORAGE_CONF.format(room=room, driver=driver))
-            if subprocess.run(["podman", "info"], env=environment, capture_output=True, check=False).returncode == 0:
-                break
+    with _engine_room() as room:
+        environment = engine_environment(room)
         try:
             yield environment
         finally:
-            for command in (["rm", "--all", "--force"], ["rmi", "--all", "--force"]):
-                subprocess.run(["podman", *command], env=environment, capture_output=True, check=False)
+            subprocess.run(
+                ["podman", "rm", "--all", "--force", "--time=0"], env=environment, capture_output=True, check=False
+            )
             _unmount(room)
+
+
+@contextmanager
+def _engine_room() -> Iterator[Path]:
+    """
+    A directory for the storage of engines: in memory where there is plenty, for they write and delete many small files.
+
+    What a killed run left is removed first; whoever uses such a directory holds a lock in it.
+    """
+    place = MEMORY if _has_plenty_of(MEMORY) else Path(tempfile.gettempdir())
+    with ExitStack() as closing:
+        with (place / "mendel-engines.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            for left in place.glob("mendel-engines-*/held"):
+                _remove_unless_held(left)
+            made = tempfile.TemporaryDirectory(prefix="mendel-engines-", dir=place, ignore_cleanup_errors=True)
+            room = Path(closing.enter_context(made))
+            held = closing.enter_context((room / "held").open("w"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield room
+
+
+def _has_plenty_of(memory: Path) -> bool:
+    if not memory.is_dir() or shutil.disk_usage(memory).free < PLENTY_BYTES:
+        return False
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next((line for line in lines if line.startswith("MemAvailable:")), "MemAvailable: 0 kB")
+    return int(available.split()[1]) * 1024 > PLENTY_BYTES
+
+
+def _remove_unless_held(file: Path) -> None:
+    with suppress(OSError), file.open("r") as held:  # gone, or held by a run that goes on
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _unmount(file.parent)
+        shutil.rmtree(file.parent, ignore_errors=True)
+
+
+def engine_environment(room: Path) -> dict[str, str]:
+    """Configure podman and buildah in *room* with a storage of their own; give the variables that name it."""
+    environment = {
+        **os.environ,
+        "BUILDAH_ISOLATION": "chroot",
+        "CONTAINERS_CONF": str(room / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(room / "storage.conf"),
+        "DOCKER_HOST": f"unix://{room}/docker/socket",
+    }
+    (room / "containers.conf").write_text(CONTAINERS_CONF.format(room=room))
+    for driver in ("overlay", "vfs"):
+        (room / "storage.conf").write_text(STORAGE_CONF.format(room=room, driver=driver))
+        if subprocess.run(["podman", "info"], env=environment, capture_output=True, check=False).returncode == 0:
+            break
+    return environment
+
+
+@contextmanager
+def filling(store: Path) -> Iterator[dict[str, str]]:
+    """An environment in which podman stores its images in *store*, for :func:`share_layers`."""
+    with tempfile.TemporaryDirectory(prefix="mendel-layers-", ignore_cleanup_errors=True) as directory:
+        room = Path(directory)
+        (room / "graph").symlink_to(store)
+        try:
+            yield engine_environment(room)
+        finally:
+            for mounted in (store.resolve(), room):
+                _unmount(mounted)
+
+
+def share_layers(environment: dict[str, str], store: Path) -> None:
+    """Let the podman of *environment* find the layers of *store*, which it does not change."""
+    with Path(environment["CONTAINERS_STORAGE_CONF"]).open("a") as configuration:
+        configuration.write(f'[storage.options]\nadditionalimagestores = ["{store}"]\n')
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
+
+from support.engines import filling, share_layers
 
 MENDEL = (sys.executable, "-m", "mendel.app.cli")
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -25,6 +28,8 @@ ODD = "größere Modelle"
 
 FEATURES_ONLY = "rfq_likelihood_rfq_features_only"
 WITH_QUOTE = "rfq_likelihood_with_quote"
+UNLABELLED = "com.classifier.name= com.classifier.repository= com.classifier.git_url="
+"""Labels with which an image belongs to no project."""
 
 
 @dataclass(kw_only=True)
@@ -110,7 +115,7 @@ class Repository:
         shutil.copytree(self.root, where, symlinks=True, ignore=shutil.ignore_patterns("images", "locks"))
         return Repository(root=where, environment=dict(self.environment))
 
-    def interrupted(self, *arguments, when, after=0.0, by=signal.SIGINT, **more):
+    def interrupted(self, *arguments, when, by=signal.SIGINT, **more):
         """Start a command, send its process group SIGINT as Ctrl-C does once *when* is said or true; its end."""
         process = subprocess.Popen(
             [*MENDEL, *arguments],
@@ -125,7 +130,6 @@ class Repository:
         said = []
         try:
             _wait_for(when, process, said)
-            time.sleep(after)
             _signal(process, by)
             rest, _ = process.communicate(timeout=60)
         finally:
@@ -155,11 +159,11 @@ def _wait_for(when, process, said):
             if when in line:
                 return
         pytest.fail(f"it never said {when!r}: {''.join(said)}")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not when():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,13 @@ class Podman:
         """The names of all, running or not."""
         return self("ps", "--all", "--format={{.Names}}").split()
 
+    def is_followed(self):
+        """Whether somebody follows the output of a container of this engine."""
+        return any(
+            _has_argument(process, b"--follow") and _has_variable(process, "CONTAINERS_CONF", self.environment)
+            for process in Path("/proc").glob("[0-9]*")
+        )
+
     def names(self):
         """Of all images."""
         return set(self("images", "--format={{.Repository}}:{{.Tag}}").split())
@@ -229,6 +240,18 @@ class Podman:
                 yield client
         finally:
             self("rm", "--force", "--time=10", told["name"], check=False)
+
+
+def _has_argument(process, argument):
+    with suppress(OSError):  # gone
+        return argument in (process / "cmdline").read_bytes().split(b"\0")
+    return False
+
+
+def _has_variable(process, name, environment):
+    with suppress(OSError):  # gone, or not ours
+        return f"{name}={environment[name]}".encode() in (process / "environ").read_bytes().split(b"\0")
+    return False
 
 
 @pytest.fixture(scope="session")
@@ -249,31 +272,32 @@ def _write_configuration(room):
 
 
 @pytest.fixture(scope="session")
-def podman(need, surroundings):
-    """Podman, with storage that is nobody else's."""
+def podman(need, surroundings, release, once):
+    """Podman, with storage that is nobody else's; the layers below the projects come from one store for all workers."""
     need("podman", "runc")
+
+    def fill(store):
+        with filling(store) as engine, tempfile.TemporaryDirectory() as room:
+            copy = release.copy(Path(room) / "rfq")
+            copy.environment.update((name, engine[name]) for name in ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"))
+            names = copy.told("build", "--classifier", FEATURES_ONLY, "--load")["references"]
+            (Path(room) / "Dockerfile").write_text(f"FROM {names[0]}\nLABEL {UNLABELLED}\n")
+            loaded = Podman(environment=copy.environment)
+            loaded("build", "--quiet", "--tag=localhost/layers", room)
+            loaded("rmi", "--force", *names)
+
+    share_layers(surroundings, once("layers", fill))
     return Podman(environment=surroundings)
 
 
 @pytest.fixture(scope="session")
-def base(need, surroundings, once):
-    """A base image as `mendel base` makes it."""
-    need("mmdebstrap", root=False)
-
-    def make(room):
-        Repository(root=room, environment=surroundings).ok("base", "--output", str(room / "base"))
-
-    return once("base", make) / "base"
-
-
-@pytest.fixture(scope="session")
-def begin(base, surroundings):
+def begin(mendel_base, surroundings):
     """Make a repository of a project's files, with the base in it and a lock; all committed."""
 
     def make(source, where, *, prepare=lambda _: None):
         ignored = shutil.ignore_patterns("__pycache__", ".mendel", ".pytest_cache")
         shutil.copytree(source, where, ignore=ignored, dirs_exist_ok=True)
-        shutil.copytree(base, where / ".mendel" / "base")
+        shutil.copytree(mendel_base, where / ".mendel" / "base")
         made = Repository(root=where, environment=surroundings)
         prepare(made)
         with (where / ".gitignore").open("a") as ignore:

@@ -75,6 +75,12 @@ def digits(begin, tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def image(digits):
+    """What `mendel build` said when it built the image of that version; it is in no engine."""
+    return digits.told("build", "--model", f"{DIGITS}@1", "--no-load")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_image_of_a_registered_version_answers_as_that_version(digits, podman, free_port):
@@ -98,29 +104,26 @@ def test_the_image_of_a_registered_version_answers_as_that_version(digits, podma
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_image_of_a_version_and_that_of_its_release_are_two(digits, docker_registry):
+def test_the_image_of_a_version_and_that_of_its_release_are_two(digits, image, docker_registry):
     """The release is never pushed with a version inside, nor the version in its place: each by what it is asked for."""
     open_to_all = {"MENDEL_REGISTRY_INSECURE": docker_registry.host}
-    model = digits.told("build", "--model", f"{DIGITS}@1", "--no-load")
     push = ("push", "--registry", docker_registry.host)
     tag = digits.tag(DIGITS)
     assert tag in digits.refused(*push, "--classifier", tag, **open_to_all)
     (pushed,) = digits.told(*push, "--model", f"{DIGITS}@1", **open_to_all)
-    assert pushed["digest"] == model["digest"]
+    assert pushed["digest"] == image["digest"]
     assert "build --model" in digits.refused(*push, "--model", f"{DIGITS}@2", **open_to_all)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_version_tells_the_image_that_delivers_it(digits):
-    """Recorded, its tag and digest stand in the card and among the versions; an image of nowhere is refused."""
-    told = digits.told("build", "--model", f"{DIGITS}@1", "--no-load")
-    digits.ok("register", f"{DIGITS}@1", "--image", told["references"][0])
+def test_a_version_tells_the_image_that_delivers_it(digits, image):
+    """Recorded, its tag and digest stand in the card and among the versions."""
+    digits.ok("register", f"{DIGITS}@1", "--image", image["references"][0])
     (version,) = digits.told("versions", DIGITS)
-    assert version["image"]["digest"] == told["digest"]
+    assert version["image"]["digest"] == image["digest"]
     assert version["release_tag"] == digits.tag(DIGITS)
-    assert told["digest"] in digits.ok("card", f"{DIGITS}@1")
-    assert "nowhere" in digits.refused("register", f"{DIGITS}@1", "--image", "nowhere:latest")
+    assert image["digest"] in digits.ok("card", f"{DIGITS}@1")
 
 
 @pytest.mark.slow

@@ -58,11 +58,11 @@ def skopeo(surroundings, *arguments):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_one_release_is_one_digest_wherever_it_is_built(released, built, tmp_path):
-    """By full tag or by name, from another directory and another cache, the same tag is the same digest."""
+    """By full tag or by name, from another directory, with every layer made again, the same tag is the same digest."""
     tag = released.tag()
     elsewhere = released.clone(tmp_path / "elsewhere")
     assert released.build(tag)["digest"] == built["digest"]
-    assert elsewhere.build(tag, MENDEL_CACHE=str(tmp_path / "cache"))["digest"] == built["digest"]
+    assert elsewhere.build(tag, "--no-cache")["digest"] == built["digest"]
     assert elsewhere.build(FEATURES_ONLY)["digest"] == built["digest"]
     assert built["reproducible"]
     assert built["verified"]
