@@ -313,7 +313,7 @@ def serve(hub, tmp_path):
     """Starts servers of the hub; all of their processes are gone after the test."""
     running = []
 
-    def start(*, name="server", hub_url=None, workers=2, serving=None, ports=None, **settings):
+    def start(*, name="server", hub_url=None, workers=1, serving=None, ports=None, **settings):
         told = {
             "directory": str(tmp_path / name),
             "hub": hub_url or hub.url,
@@ -477,18 +477,17 @@ class Alone(Server):
 @pytest.fixture
 def alone(project, tmp_path):
     """
-    Starts `mendel serve` in the project, on free ports; all of its processes are gone after the test.
+    Starts `mendel serve` with one worker in the project, on a free port of REST; with *doors* on one of each door.
 
-    Keyword arguments are variables of its environment; None takes one away.
+    Other keyword arguments are variables of its environment; None takes one away. All processes end with the test.
     """
     running = []
 
-    def start(*arguments, cwd=None, port=0, **environment):
+    def start(*arguments, cwd=None, port=0, doors=False, **environment):
         log = tmp_path / f"alone-{len(running)}.log"
-        ports = {"MENDEL_SERVING__GRPC_PORT": "0", "MENDEL_SERVING__ZMQ_PORT": "0"}
-        if port is not None:
-            ports["MENDEL_SERVING__REST_PORTS"] = str(port)
-        told = {**os.environ, **ports, **environment}
+        others = dict.fromkeys(("MENDEL_SERVING__GRPC_PORT", "MENDEL_SERVING__ZMQ_PORT"), "0" if doors else "off")
+        ports = {**others, "MENDEL_SERVING__REST_PORTS": None if port is None else str(port)}
+        told = {**os.environ, "MENDEL_SERVING__WORKERS": "1", **ports, **environment}
         data = tmp_path / "data"
         program = Path(sys.executable).with_name("mendel")
         command = [program, "serve", "--directory", str(data), *arguments]

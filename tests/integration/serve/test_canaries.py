@@ -106,7 +106,7 @@ def canaries(project):
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 def test_no_log_holds_a_callers_key_header_or_feature(alone, canaries, level):
     """No output of any process of a server has them, whatever fails; what fails inside is logged by its place."""
-    server = alone("--log-level", level, MENDEL_KEY=SECRET, **BREAKER)
+    server = alone("--log-level", level, doors=True, MENDEL_KEY=SECRET, **BREAKER)
     server.key = SECRET
     server.until(server.address)
     server.until(lambda: _ready(server))

@@ -28,7 +28,7 @@ def server(serve, hub, artifact, tmp_path):
     hub.deploy(artifact(1))
     (tmp_path / "models").mkdir()
     serving = {"repository_control": "explicit", "model_roots": [str(tmp_path / "models")]}
-    server = serve(serving=serving, ports={"grpc": [0], "zmq": [0]})
+    server = serve(workers=2, serving=serving, ports={"grpc": [0], "zmq": [0]})
     server.until(server.address)
     server.until(lambda: statuses(server) == {200})
     return server

@@ -34,7 +34,7 @@ def counted(server):
 def test_serves_what_is_deployed(serve, hub, artifact):
     """A server that starts loads what the hub desires and answers with it, and its report says so."""
     hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
     assert server.version() == 1
     assert server.ask("GET", "/health") == (200, {"status": "ok"})
     report = server.until(lambda: next((r for r in hub.reports if r.ready and r.counters), None))
@@ -47,7 +47,8 @@ def test_swaps_under_load_without_a_failed_request(serve, hub, artifact, load):
     """Promoting and rolling back under load fails no request, and no answer mixes two versions."""
     one, two = artifact(1), artifact(2)
     hub.deploy(one)
-    server = serve().ready()
+    server = serve(workers=2).ready()
+    server.until(lambda: _converged(hub, 1))
     with load(server) as running:
         running.go_on(50)
         hub.deploy(one, two)
@@ -61,7 +62,8 @@ def test_swaps_under_load_without_a_failed_request(serve, hub, artifact, load):
 def test_a_killed_worker_is_missed_by_nobody_for_long(serve, hub, artifact):
     """The other worker goes on, the killed one returns, and what was counted never goes back."""
     hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
+    server.until(lambda: _converged(hub, 1))
     server.until(lambda: len(server.workers()) == 2)
     for _ in range(20):
         assert server.predict()[0] == 200
@@ -103,7 +105,7 @@ def test_a_busy_worker_is_left_alone(serve, hub, artifact):
 def test_a_deployed_model_is_never_unknown_while_all_workers_are_replaced(serve, hub, artifact):
     """After a kill of every worker, callers get answers, 503 with Retry-After or a closed connection, and never 404."""
     hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
     server.until(lambda: len(server.workers()) == 2)
     for victim in server.workers():
         os.kill(victim, signal.SIGKILL)
@@ -122,7 +124,7 @@ def test_a_swap_is_counted_once(serve, hub, artifact):
     """Two workers, a first load, a promotion and a restart of a worker: one swap."""
     one, two = artifact(1), artifact(2)
     hub.deploy(one)
-    server = serve().ready()
+    server = serve(workers=2).ready()
     server.until(lambda: _converged(hub, 1))
     assert _swaps(server) == []
     hub.deploy(one, two)
@@ -148,7 +150,7 @@ def _swaps(server):
 def test_a_killed_supervisor_leaves_no_orphans_and_its_log_is_recovered(serve, hub, artifact):
     """Workers die with it at once, and the next start sends what they had logged, to the last prediction."""
     hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
     hub.stop()
     answered = [server.predict()[1]["prediction_ids"][0] for _ in range(15)]
     children = server.workers()
@@ -234,7 +236,7 @@ def test_a_version_whose_load_kills_workers_is_refused_and_the_others_serve(serv
     one, deadly = artifact(1), artifact(2, kill=int(signal.SIGSEGV))
     hub.deploy(one)
     hub.deploy(one, model="other")
-    server = serve().ready()
+    server = serve(workers=2).ready()
     settled = server.directory / "settled.json"
     server.until(lambda: settled.exists() and all(name in settled.read_text() for name in ('"credit"', '"other"')))
     hub.deploy(one, deadly)
@@ -273,7 +275,7 @@ def test_one_server_per_directory(serve, hub, artifact):
 def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp_path):
     """Whoever stops says goodbye at once; requests under way are answered, what is logged is sent, exit code 0."""
     hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(server.predict(hold=20.0))) for _ in range(6)]
     for thread in threads:
@@ -298,7 +300,8 @@ def test_sigterm_under_load_finishes_what_is_in_flight(serve, hub, artifact, tmp
 def test_sigterm_loses_no_request_that_was_taken(serve, hub, artifact, load):
     """Under load, requests end with an answer until the door is closed; after that, connections are refused."""
     hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
+    server.until(lambda: _converged(hub, 1))
     with load(server) as running:
         running.go_on(50)
         told = time.monotonic()
@@ -329,7 +332,7 @@ def test_the_breaker_opens_on_the_aggregate(serve, hub, artifact):
     """Faults count over both workers; an open breaker refuses at every worker; after its time few probes pass."""
     hub.deploy(artifact(1))
     breaker = {"minimum_calls": 8, "open_for": "3s", "probes": 2, "failure_rate": 0.5, "window": "60s"}
-    server = serve(serving={"breaker": breaker}).ready()
+    server = serve(workers=2, serving={"breaker": breaker}).ready()
     server.until(lambda: len(server.workers()) == 2)
     statuses = []
 
@@ -352,7 +355,8 @@ def test_a_restart_epoch_replaces_the_workers_without_a_lost_request(serve, hub,
     """When the epoch grows, every worker is replaced, and nobody who asks meanwhile notices."""
     one = artifact(1)
     hub.deploy(one)
-    server = serve().ready()
+    server = serve(workers=2).ready()
+    server.until(lambda: _converged(hub, 1))
     server.until(lambda: len(server.workers()) == 2)
     before = set(server.workers())
     with load(server) as running:
@@ -383,7 +387,7 @@ def test_reports_are_one_sequence_per_life(serve, hub, artifact):
 def test_every_door_opens_on_inherited_sockets(serve, hub, artifact):
     """Doors of gRPC and ZMQ answer beside REST, on the ports of the address; a killed ZMQ front comes back."""
     hub.deploy(artifact(1))
-    server = serve(ports={"grpc": [0], "zmq": [0]}).ready()
+    server = serve(workers=2, ports={"grpc": [0], "zmq": [0]}).ready()
     ports = server.address().ports
     for _ in range(20):
         assert _grpc_health(ports["grpc"][0]) == health_pb2.HealthCheckResponse.SERVING
@@ -451,7 +455,7 @@ def test_a_model_whose_artefact_is_on_its_way_is_not_ready_instead_of_unknown(se
 def test_a_server_that_stops_reports_no_model_as_not_served(serve, hub, artifact):
     """What a server reports while its workers go is no evidence against the version they served."""
     generation = hub.deploy(artifact(1))
-    server = serve().ready()
+    server = serve(workers=2).ready()
     server.until(lambda: any(line.generation_serving == generation for r in hub.reports for line in r.convergence))
     served = next(place for place, r in enumerate(hub.reports) if r.ready)
     assert server.stop() == 0

@@ -32,7 +32,7 @@ ROWS = {"records": [{"a": 1.0, "b": 2.0}, {"a": -4.0, "b": 0.5}]}
 
 def test_the_doors_answer_equally(alone):
     """REST, gRPC and ZMQ give one answer for the default classifier of a project that nobody registered."""
-    server = alone().ready()
+    server = alone(doors=True).ready()
     ports = server.address().ports
     status, told = server.ask("POST", "/predict", ROWS)
     assert (status, told["predictions"]) == (200, [13.0, 6.5])
@@ -125,14 +125,14 @@ def test_flags_stand_above_the_file_and_their_defaults_do_not(alone, project):
     """Port, workers and log level are the file's until a flag says otherwise."""
     taken = free_port()
     write(project, f"server: {{host: 127.0.0.1, port: {taken}, workers: 2, log_level: WARNING}}")
-    server = alone(port=None).ready()
+    server = alone(port=None, MENDEL_SERVING__WORKERS=None).ready()
     assert server.port == taken
-    assert len(server.workers()) == 3
+    assert len(server.workers()) == 2
     assert "worker_started" not in server.log.read_text()
     assert server.stop() == 0
-    server = alone("--workers", "1", "--log-level", "info").ready()
+    server = alone("--workers", "1", "--log-level", "info", MENDEL_SERVING__WORKERS=None).ready()
     assert server.port != taken
-    assert len(server.workers()) == 2
+    assert len(server.workers()) == 1
     assert '"event": "worker_started"' in server.log.read_text()
 
 
@@ -234,7 +234,7 @@ def test_nothing_but_the_data_directory_is_written(alone, project, tmp_path):
     """With a read-only project, no HOME and no temporary files, every door opens, and the project stays as it was."""
     before = sorted(project.rglob("*"))
     project.chmod(0o555)
-    server = alone(HOME=None, TMPDIR=str(tmp_path / "no-such"), USER=None, LOGNAME=None).ready()
+    server = alone(doors=True, HOME=None, TMPDIR=str(tmp_path / "no-such"), USER=None, LOGNAME=None).ready()
     assert sorted(project.rglob("*")) == before
     with grpc.insecure_channel(f"127.0.0.1:{server.address().ports['grpc'][0]}") as channel:
         asked = modelops_pb2.InferenceRequest(model_name="sum", prompt=json.dumps(ROWS))

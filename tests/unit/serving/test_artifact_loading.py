@@ -77,6 +77,16 @@ def test_an_estimator_comes_back_as_it_was_written(tmp_path):
     assert not reference.out_of_range(TABLE).any()
 
 
+def test_an_estimator_of_another_scikit_learn_is_loaded_without_a_word(tmp_path, monkeypatch):
+    """Its warning about the two versions is not shown; the descriptor names both."""
+    with monkeypatch.context() as older:
+        older.setattr("sklearn.base.__version__", "0.1")
+        write_artifact(LogisticRegression().fit(X, Y), tmp_path / "a", training=TABLE)
+    assert b"_sklearn_version" in (tmp_path / "a/model.pkl").read_bytes()
+    predictor = load_predictor(tmp_path / "a", digest=None, project=None)
+    assert len(predict(predictor, X.tolist()).predictions) == len(X)
+
+
 def test_the_same_model_gives_the_same_digest(tmp_path):
     """Nothing of the clock or the machine is in an artefact."""
     digests = {write_artifact(LogisticRegression().fit(X, Y), tmp_path / name, training=TABLE) for name in "ab"}

@@ -70,10 +70,10 @@ class SklearnFlavour:
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         del project
-        from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415 - only where a model is loaded
-
         with translated_load_errors("Unpickling the model"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", InconsistentVersionWarning)  # the descriptor names both versions
+            # The descriptor names both versions. Importing the warning's class would import scikit-learn, which takes
+            # longer than a second and which not every estimator needs.
+            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
             model = _unpickle(directory, mlmodel)
         if not callable(getattr(model, "predict", None)):
             raise ModelNotLoadable(
