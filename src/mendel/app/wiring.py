@@ -65,6 +65,7 @@ class Rooms:
     unit: UnitOfWork
     registry: Registry
     healing: Healing
+    watch: ServerWatch
     monitor: Monitor
     checks: ModelChecks
     log: PredictionLog
@@ -206,7 +207,8 @@ def _opened(settings: Settings) -> Iterator[tuple[DataDirectory, Stores, ExitSta
 
 
 def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: timedelta, closing: ExitStack) -> Rooms:
-    registry = Registry(unit, stores.artifacts, utc_now, new_id)
+    watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * look_every))
+    registry = Registry(unit, stores.artifacts, utc_now, new_id, watch.presence)
     summaries = Summaries(registry)
     log = PredictionLog(stores.segments, stores.lake, unit, summaries)
     retraining = Retraining(
@@ -220,7 +222,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
     )
     playbooks = load_playbooks(data.root / "playbooks")
     healing = Healing(unit, registry, playbooks=playbooks, training=retraining, new_id=new_id)
-    monitor = Monitor(registry, log, ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * look_every)))
+    monitor = Monitor(registry, log, watch)
     intake = LazyIntake(data.root / "intake", stores.segments)
     closing.callback(intake.close)
     _ensure_key(data, registry)
@@ -230,6 +232,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
         unit=unit,
         registry=registry,
         healing=healing,
+        watch=watch,
         monitor=monitor,
         checks=ModelChecks(registry, monitor, healing, utc_now),
         log=log,

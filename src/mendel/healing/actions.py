@@ -115,7 +115,8 @@ class Actions:
 
         def look() -> Payload:
             now, silence = self._clock(), self._registry.policies.of(model).rollback.silence
-            availability = availability_of(model, self._registry.performance.servers(), silence, now)
+            seen = self._registry.performance
+            availability = availability_of(model, seen.servers(), silence, now, seen.presence)
             found = convergence_of(self._registry.lifecycle.deployment(model), availability)
             late = to_micros(now) >= deadline
             over = late or found.state != "no"

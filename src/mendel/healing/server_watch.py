@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from mendel.registry import Availability, Presence, ServerState, availability_by
+from mendel.registry import Availability, Presence, ServerState, availability_by, presence_at
 from mendel.values import ModelName
 
 NOTHING = timedelta(0)
@@ -44,32 +44,51 @@ class ServerWatch:
     """
     Tracks the reports of all servers; threads may share it.
 
-    Only time between regular checks counts. After a longer gap (the process was stopped or the machine was suspended),
-    every server is unknown until its next report, and the gap adds to no delay.
+    Only time between regular ticks and checks counts. After a longer gap (the process was stopped or the machine was
+    suspended), every server is unknown until its next report, and the gap adds to no delay.
 
     Args:
         steady: Gives the monotonic time.
-        longest_gap: The longest pause between two checks that still counts as regular.
+        longest_gap: The longest pause between two ticks or checks that still counts as regular.
     """
 
     def __init__(self, steady: Callable[[], timedelta], *, longest_gap: timedelta) -> None:
         self._steady = steady
         self._longest_gap = longest_gap
-        self._mutex = threading.Lock()
+        self._mutex, self._looking = threading.Lock(), threading.Lock()
         self._looked: timedelta | None = None
         self._time = NOTHING
         self._began = NOTHING
+        self._knows_all = False
         self._seen: dict[str, _Seen] = {}
         self._served: set[tuple[ModelName, int]] = set()
 
     def look(self, read: Callable[[], Sequence[ServerState]], now: datetime) -> tuple[ServerState, ...]:
         """Read the newest report of every server, and remember which reports are new; *now* is the hub's clock."""
-        with self._mutex:
+        with self._looking:  # in order of reading; the mutex is never held during a read
             servers = tuple(read())
-            self._pass_time()
-            for server in servers:
-                self._note(server, now)
+            with self._mutex:
+                self._pass_time()
+                for server in servers:
+                    self._note(server, now)
+                self._knows_all = True
             return servers
+
+    def tick(self) -> None:
+        """Note that the process runs; checks may then take as long as they need."""
+        with self._mutex:
+            self._pass_time()
+
+    def presence(self, server: ServerState, silence: timedelta, now: datetime) -> Presence:
+        """
+        Decide whether *server* reports: by the monotonic clock, or by the hub's clock *now* if no check has seen this
+        report.
+        """
+        with self._mutex:
+            seen, report = self._seen.get(server.name), server.report
+            if seen is None or (seen.epoch, seen.seq) != (report.epoch, report.seq):
+                return presence_at(server, silence, now)
+            return self._presence(server, silence)
 
     def availability(self, model: ModelName, servers: Sequence[ServerState], silence: timedelta) -> Availability:
         """
@@ -120,6 +139,7 @@ class ServerWatch:
             self._time += passed
             return
         self._began = self._time
+        self._knows_all = False
         for seen in self._seen.values():
             seen.heard = None
 
@@ -130,7 +150,7 @@ class ServerWatch:
         }
         known = self._seen.get(server.name)
         if known is None:
-            fresh = self._time > self._began or NOTHING <= now - server.received_at <= _RECENT
+            fresh = self._knows_all or NOTHING <= now - server.received_at <= _RECENT
             known = self._seen[server.name] = _Seen(report.epoch, report.seq, self._time if fresh else None)
         elif (known.epoch, known.seq) == (report.epoch, report.seq):
             return

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from mendel.durable import Anchors, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
-from mendel.registry import Registry
+from mendel.registry import PresenceOf, Registry
 from mendel.values import ModelName
 from mendel.views import Views
 
@@ -83,6 +83,11 @@ class Call:
 
     hub: HubParts
     by: str
+
+    @property
+    def presence(self) -> PresenceOf:
+        """The hub's decision which servers report."""
+        return self.hub.registry.performance.presence
 
     def read(self, ask: Callable[[Views], T]) -> T:
         """Run the query *ask* in a read transaction."""

@@ -75,7 +75,7 @@ def models(call: Call, _: Nothing) -> tuple[ModelName, ...]:
 @operation("GET", "/models/{model}", scope=Scope.READ, errors=(ModelNotFound,))
 def model(call: Call, request: OneModel) -> ModelView:
     """Show a model: its versions, deployment, health, policy, incidents and runs."""
-    found = call.read(lambda views: views.model(request.model, call.hub.clock()))
+    found = call.read(lambda views: views.model(request.model, call.hub.clock(), presence=call.presence))
     return replace(found, versions=tuple(record.public for record in found.versions))
 
 

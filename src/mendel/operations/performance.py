@@ -35,7 +35,7 @@ def health(call: Call, request: OneModel) -> HealthReport:
 @operation("GET", "/fleet", scope=Scope.READ)
 def fleet(call: Call, _: Nothing) -> FleetView:
     """Show every model with its production version, its health, and whether a person must act."""
-    return call.read(lambda views: views.fleet(call.hub.clock()))
+    return call.read(lambda views: views.fleet(call.hub.clock(), presence=call.presence))
 
 
 @operation("POST", "/models/{model}/snapshots", scope=Scope.DEPLOY, errors=(VersionNotFound,))

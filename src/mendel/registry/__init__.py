@@ -3,7 +3,15 @@
 from mendel.registry.admission import admit, inherited_governance
 from mendel.registry.api_keys import ApiKey, key_digest
 from mendel.registry.artifact_mirror import mirror_alias
-from mendel.registry.availability import Availability, Held, Presence, availability_by, availability_of
+from mendel.registry.availability import (
+    Availability,
+    Held,
+    Presence,
+    PresenceOf,
+    availability_by,
+    availability_of,
+    presence_at,
+)
 from mendel.registry.health import HealthMetrics, HealthReport
 from mendel.registry.history import (
     GateRecord,
@@ -109,6 +117,7 @@ __all__ = [
     "Plan",
     "PolicyDocument",
     "Presence",
+    "PresenceOf",
     "ProductionPeriod",
     "Profile",
     "ProjectSource",
@@ -156,6 +165,7 @@ __all__ = [
     "plan_rollback",
     "plan_transition",
     "policy_window",
+    "presence_at",
     "remedy_of",
     "require_transition",
     "serving_window",

@@ -27,6 +27,9 @@ class Presence(StrEnum):
     UNKNOWN = "unknown"
 
 
+PresenceOf = Callable[[ServerState, timedelta, datetime], Presence]
+"""Decides the presence of a server from its newest report, the policy's ``rollback.silence``, and the hub's clock."""
+
 Held = tuple[ServerState, ModelConvergence]
 """A server and the convergence of one model on it."""
 
@@ -137,7 +140,11 @@ def availability_by(
 
 
 def availability_of(
-    model: ModelName, servers: Sequence[ServerState], silence: timedelta, now: datetime
+    model: ModelName,
+    servers: Sequence[ServerState],
+    silence: timedelta,
+    now: datetime,
+    presence: PresenceOf = presence_at,
 ) -> Availability:
-    """Group the servers that have *model* by their presence at *now*, by the hub's clock."""
-    return availability_by(model, servers, lambda server: presence_at(server, silence, now))
+    """Group the servers that have *model* by their *presence* at *now*, by default according to the hub's clock."""
+    return availability_by(model, servers, lambda server: presence(server, silence, now))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mendel.durable import Clock, Transaction
+from mendel.registry.availability import PresenceOf
 from mendel.registry.health import HealthReport
 from mendel.registry.lookups import current_policy, require_model, require_version
 from mendel.registry.ports import RegistryStore
@@ -29,11 +30,17 @@ from mendel.values.parity import ParityReport, ParityStatus
 
 
 class Performance:
-    """Stores server reports and snapshots, and checks the rollback triggers and the health of production versions."""
+    """
+    Stores server reports and snapshots, and checks the rollback triggers and the health of production versions.
 
-    def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
+    Args:
+        presence: Decides whether a server reports; for every statement about servers.
+    """
+
+    def __init__(self, transactions: RegistryTransactions, clock: Clock, presence: PresenceOf) -> None:
         self._transactions = transactions
         self._clock = clock
+        self.presence = presence
 
     def record_server_report(self, report: ServerReport) -> None:
         """Store a server's report; a repeated report (same server, epoch and seq) is not counted again."""
@@ -134,7 +141,7 @@ class Performance:
             tx.append(
                 self._transactions.version_event("model.performance_snapshot", record, by, now, snapshot=snapshot)
             )
-            return rollback_check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now))
+            return rollback_check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now), self.presence)
 
         return self._transactions.write(work)
 
@@ -157,7 +164,7 @@ class Performance:
 
         def work(store: RegistryStore) -> RollbackCheck:
             require_model(store, model)
-            return rollback_check(model, _evidence(store, model, window, moment))
+            return rollback_check(model, _evidence(store, model, window, moment), self.presence)
 
         return self._transactions.read(work)
 
@@ -172,7 +179,7 @@ class Performance:
 
         def work(store: RegistryStore) -> HealthReport:
             require_model(store, model)
-            return health_report(model, _evidence(store, model, None, moment), moment)
+            return health_report(model, _evidence(store, model, None, moment), moment, self.presence)
 
         return self._transactions.read(work)
 

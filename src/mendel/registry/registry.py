@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mendel.durable import Clock, NewId, UnitOfWork
 from mendel.registry.artifact_mirror import ArtifactMirror
+from mendel.registry.availability import PresenceOf, presence_at
 from mendel.registry.key_store import Keys
 from mendel.registry.lifecycle import Lifecycle
 from mendel.registry.performance import Performance
@@ -33,11 +34,12 @@ class Registry:
         artifacts: ArtifactStore,
         clock: Clock,
         new_id: NewId,
+        presence: PresenceOf = presence_at,
     ) -> None:
         transactions, locks = RegistryTransactions(unit, new_id), ModelLocks()
         self.versions = Versions(transactions, artifacts, clock, locks)
         self.lifecycle = Lifecycle(transactions, clock)
-        self.performance = Performance(transactions, clock)
+        self.performance = Performance(transactions, clock, presence)
         self.policies = Policies(transactions, clock)
         self.keys = Keys(transactions, clock)
         self.artifact_mirror = ArtifactMirror(transactions, artifacts, locks)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mendel.registry.availability import availability_of
+from mendel.registry.availability import PresenceOf, availability_of, presence_at
 from mendel.registry.health import HealthReport, health_of, metrics_of
 from mendel.registry.history import ProductionPeriod
 from mendel.registry.policies import PolicyDocument
@@ -101,12 +101,12 @@ def nothing_serves(policy: PolicyDocument, window: Window, servers: Sequence[Ser
     return ServingEvidence(record=None, since=None, window=window, snapshots=(), servers=tuple(servers), policy=policy)
 
 
-def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck:
+def rollback_check(model: ModelName, evidence: ServingEvidence, presence: PresenceOf = presence_at) -> RollbackCheck:
     """Compare the evidence with the bounds of the rollback policy."""
     policy = evidence.policy
     if evidence.record is None:
         return RollbackCheck(model=model, version=None, window=evidence.window, policy_hash=policy.hash)
-    available = availability_of(model, evidence.servers, policy.rollback.silence, evidence.window.end)
+    available = availability_of(model, evidence.servers, policy.rollback.silence, evidence.window.end, presence)
     readings = judge(
         evidence.snapshots,
         policy.rollback,
@@ -127,13 +127,15 @@ def rollback_check(model: ModelName, evidence: ServingEvidence) -> RollbackCheck
     )
 
 
-def health_report(model: ModelName, evidence: ServingEvidence, now: datetime) -> HealthReport:
+def health_report(
+    model: ModelName, evidence: ServingEvidence, now: datetime, presence: PresenceOf = presence_at
+) -> HealthReport:
     """Give the health of the version in production; ``unknown`` without data or without a version in production."""
     metrics = metrics_of(evidence.snapshots)
-    available = availability_of(model, evidence.servers, evidence.policy.rollback.silence, now)
+    available = availability_of(model, evidence.servers, evidence.policy.rollback.silence, now, presence)
     outage = available.outage if evidence.record else None
     unsure = available.uncertainty if evidence.record else None
-    word, reasons = health_of(metrics, rollback_check(model, evidence), silent=outage, unsure=unsure)
+    word, reasons = health_of(metrics, rollback_check(model, evidence, presence), silent=outage, unsure=unsure)
     record = evidence.record
     return HealthReport(
         model_id=str(model) if record is None else record.model_id,

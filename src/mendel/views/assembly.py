@@ -9,6 +9,7 @@ from datetime import datetime
 from mendel.healing import Pause, convergence_of
 from mendel.registry import (
     PolicyDocument,
+    PresenceOf,
     ServerState,
     ServingWindow,
     Snapshot,
@@ -68,7 +69,9 @@ class Measurements:
 NOTHING_MEASURED = Measurements()
 
 
-def model_row(facts: ModelFacts, measured: Measurements, servers: tuple[ServerState, ...], now: datetime) -> ModelRow:
+def model_row(
+    facts: ModelFacts, measured: Measurements, servers: tuple[ServerState, ...], now: datetime, presence: PresenceOf
+) -> ModelRow:
     """
     Make the fleet row of one model.
 
@@ -93,9 +96,9 @@ def model_row(facts: ModelFacts, measured: Measurements, servers: tuple[ServerSt
         production=facts.deployment.production,
         generation=facts.deployment.generation,
         policy_hash=facts.policy.hash,
-        health=health_report(facts.model, evidence, now),
+        health=health_report(facts.model, evidence, now, presence),
         convergence=convergence_of(
-            facts.deployment, availability_of(facts.model, servers, facts.policy.rollback.silence, now)
+            facts.deployment, availability_of(facts.model, servers, facts.policy.rollback.silence, now, presence)
         ),
         open_incidents=len(facts.open_severities),
         worst=max(facts.open_severities, key=lambda severity: severity.rank, default=None),
@@ -109,6 +112,8 @@ def fleet_view(
     servers: Sequence[ServerState],
     pauses: tuple[Pause, ...],
     now: datetime,
+    *,
+    presence: PresenceOf,
 ) -> FleetView:
     """Make the fleet view, with one row for every model."""
     holders = servers_by_model(servers)
@@ -119,6 +124,7 @@ def fleet_view(
                 NOTHING_MEASURED if one.serving is None else measured.get(one.serving.ref, NOTHING_MEASURED),
                 holders.get(one.model, ()),
                 now,
+                presence,
             )
             for one in facts
         ),

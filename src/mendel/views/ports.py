@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mendel.durable import LedgerEntry
 from mendel.healing import Incident, PlaybookRun
+from mendel.registry import PresenceOf, presence_at
 from mendel.values import ModelName
 from mendel.views.read_models import FleetView, IncidentView, ModelView
 
@@ -19,12 +20,20 @@ class Views(Protocol):
     The number of database queries of a view does not depend on the number of models, versions, incidents or runs.
     """
 
-    def fleet(self, now: datetime) -> FleetView:
-        """Give every model: the version in production, its health, and what waits for a person."""
+    def fleet(self, now: datetime, *, presence: PresenceOf = presence_at) -> FleetView:
+        """
+        Give every model: the version in production, its health, and what waits for a person.
 
-    def model(self, model: ModelName, now: datetime) -> ModelView:
+        Args:
+            presence: Decides which servers report.
+        """
+
+    def model(self, model: ModelName, now: datetime, *, presence: PresenceOf = presence_at) -> ModelView:
         """
         Give one model with its versions, deployment, policy, incidents and runs.
+
+        Args:
+            presence: Decides which servers report.
 
         Raises:
             ModelNotFound: The model has no version.

@@ -12,6 +12,7 @@ from mendel.healing import Cause, IncidentStatus, Monitor, SignalKind, convergen
 from mendel.predictions import PredictionLog
 from mendel.registry import RegistryStore, availability_of
 from mendel.values import ModelConvergence, ModelName, ServerReport, Severity, VersionRef
+from mendel.views import Views
 
 MODEL = ModelName("credit")
 SECOND = timedelta(seconds=1)
@@ -377,6 +378,55 @@ class TestAbsence:
         monitor = Monitor(house.registry, None, make_watch(house))
         assert "not heard of yet" in monitor.check_counters(MODEL, house.clock()).looked[0].text
         assert house.pass_time(monitor, 20 * SECOND, {}) == ()
+
+    def test_slow_checks_see_what_quick_ones_see(self, house, make_watch):
+        """A hub whose checks take 12 s while its clock job ticks every second finds a late and a silent server."""
+        watch = make_watch(house)
+        monitor = Monitor(house.registry, None, watch)
+
+        def pass_seconds(seconds, **report):
+            for _ in range(seconds // 12):
+                for _ in range(12):
+                    house.clock.advance(SECOND)
+                    watch.tick()
+                if report:
+                    house.report(**report)
+                signals = monitor.look(MODEL, house.clock())
+            return signals
+
+        assert pass_seconds(24, serving=1) == ()
+        assert [one.kind for one in pass_seconds(36, serving=1)] == [SignalKind.NOT_CONVERGING]
+        assert [one.kind for one in pass_seconds(24)] == [SignalKind.UNAVAILABLE]
+
+    def test_ticks_before_the_first_check_make_no_old_report_new(self, house, make_watch):
+        """A hub that starts ticks before it checks; a server that was dead yesterday stays unknown."""
+        house.report()
+        house.clock.advance(timedelta(days=1))
+        watch = make_watch(house)
+        for _ in range(3):
+            watch.tick()
+            house.clock.advance(SECOND)
+        found = Monitor(house.registry, None, watch).check_counters(MODEL, house.clock())
+        assert "not heard of yet" in found.looked[0].text
+
+    @pytest.mark.parametrize("jump", [timedelta(hours=1), -timedelta(hours=1)], ids=["forward", "back"])
+    def test_views_see_no_dead_servers_when_the_clock_is_set(self, house, make_watch, jump):
+        """The fleet view of a running hub goes by the monotonic clock; a process without checks by the hub's clock."""
+        watch = make_watch(house)
+        house.report()
+        Monitor(house.registry, None, watch).look(MODEL, house.clock())
+        house.clock.set(jump)
+
+        def convergence(**how):
+            view = house.unit.read(lambda tx: tx.store(Views).fleet(house.clock(), **how))
+            return view.models[0].convergence.state
+
+        assert convergence(presence=watch.presence) == "yes"
+        assert convergence() == "unobserved"
+        for _ in range(12):
+            house.clock.advance(SECOND)
+            watch.tick()
+        assert convergence(presence=watch.presence) == "unobserved"
 
     @pytest.mark.parametrize("jump", [timedelta(hours=1), -timedelta(hours=1)], ids=["forward", "back"])
     def test_a_clock_that_is_set_says_nothing(self, third, monitor, jump):

@@ -12,7 +12,7 @@ from mendel.adapters.memory.registry import MemoryRegistryStore
 from mendel.adapters.memory.tables import MemoryTables
 from mendel.durable import LedgerEntry
 from mendel.healing import Incident, PlaybookRun
-from mendel.registry import PolicyDocument, in_production_since, unknown_model
+from mendel.registry import PolicyDocument, PresenceOf, in_production_since, presence_at, unknown_model
 from mendel.values import Deployment, ModelName, VersionRef
 from mendel.views import (
     FleetView,
@@ -35,18 +35,18 @@ class MemoryViews:
         self._healing = MemoryHealingStore(tables)
         self._ledger = MemoryLedger(tables)
 
-    def fleet(self, now: datetime) -> FleetView:
+    def fleet(self, now: datetime, *, presence: PresenceOf = presence_at) -> FleetView:
         facts = [self._facts(model) for model in self._registry.models()]
         measured = {one.serving.ref: self._measured(one, now) for one in facts if one.serving is not None}
-        return fleet_view(facts, measured, self._registry.servers(), self._healing.pauses(), now)
+        return fleet_view(facts, measured, self._registry.servers(), self._healing.pauses(), now, presence=presence)
 
-    def model(self, model: ModelName, now: datetime) -> ModelView:
+    def model(self, model: ModelName, now: datetime, *, presence: PresenceOf = presence_at) -> ModelView:
         if model not in self._registry.models():
             raise unknown_model(model)
         facts = self._facts(model)
         servers = servers_by_model(self._registry.servers()).get(model, ())
         return ModelView(
-            row=model_row(facts, self._measured(facts, now), servers, now),
+            row=model_row(facts, self._measured(facts, now), servers, now, presence),
             versions=tuple(reversed(self._registry.versions(model))),
             deployment=facts.deployment,
             history=tuple(reversed(self._registry.tenures(model))),

@@ -45,7 +45,17 @@ from mendel.adapters.sql.registry_tables import (
 from mendel.durable import LedgerEntry
 from mendel.errors import IncidentNotFound
 from mendel.healing import DecisionRecord, Incident, Pause, PlaybookRun
-from mendel.registry import PolicyDocument, ServerState, ServingWindow, Snapshot, VersionRecord, grown, unknown_model
+from mendel.registry import (
+    PolicyDocument,
+    PresenceOf,
+    ServerState,
+    ServingWindow,
+    Snapshot,
+    VersionRecord,
+    grown,
+    presence_at,
+    unknown_model,
+)
 from mendel.values import (
     Deployment,
     ModelName,
@@ -84,13 +94,13 @@ class SqlViews:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def fleet(self, now: datetime) -> FleetView:
+    def fleet(self, now: datetime, *, presence: PresenceOf = presence_at) -> FleetView:
         rows = self._gathered(*_state(None), _kind("pause", "", None, pauses.c.body))
         facts = [_facts(ModelName(model), rows_of_it) for model, rows_of_it in _by_model(rows)]
         halted = sorted((from_json(row.body, Pause) for row in rows["pause"]), key=lambda pause: pause.model or "")
-        return fleet_view(facts, self._measured(facts, now), _servers(rows), tuple(halted), now)
+        return fleet_view(facts, self._measured(facts, now), _servers(rows), tuple(halted), now, presence=presence)
 
-    def model(self, model: ModelName, now: datetime) -> ModelView:
+    def model(self, model: ModelName, now: datetime, *, presence: PresenceOf = presence_at) -> ModelView:
         rows = self._gathered(
             *_state(model),
             _kind("version", versions.c.model, versions.c.number, versions.c.body).where(versions.c.model == model),
@@ -107,6 +117,7 @@ class SqlViews:
                 next(iter(measured.values()), Measurements()),
                 servers_by_model(_servers(rows)).get(model, ()),
                 now,
+                presence,
             ),
             versions=tuple(reversed(_read(rows["version"], VersionRecord))),
             deployment=facts.deployment,

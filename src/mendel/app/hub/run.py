@@ -30,6 +30,7 @@ LEASE = "hub"
 EXECUTOR = "hub"
 """The executor id of workflows; constant, so that a restarted hub resumes the workflows of a killed hub."""
 _LEASE_FOR = timedelta(seconds=15)
+_TICK_EVERY = timedelta(seconds=1)
 _RELAY_EVERY = timedelta(milliseconds=50)
 _CLEANUP_EVERY = timedelta(minutes=1)
 
@@ -108,6 +109,7 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
     return (
         BackgroundJob(name="lease", every=_LEASE_FOR / 3, act=lambda: take_lease(stores.state)),
         BackgroundJob(name="relay", every=_RELAY_EVERY, act=relay.start_pending),
+        BackgroundJob(name="clock", every=_TICK_EVERY, act=rooms.watch.tick),
         BackgroundJob(name="check-counters", every=settings.look_every, act=lambda: each(rooms.checks.check_counters)),
         BackgroundJob(name="check-log", every=settings.look_every, act=lambda: each(rooms.checks.check_log_when_due)),
         BackgroundJob(name="ship", every=settings.ship_every, act=lambda: live.shipper.ship(utc_now())),
