@@ -279,11 +279,11 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise InvalidSettings(
-                    f"The settings give both {parent} itself and its key {key}.", remedy=f"Set only keys of {parent}."
+                    f"The settings give {parent} a value and also its key {key}.", remedy=f"Set only keys of {parent}."
                 )
         if isinstance(node.get(leaf), dict):
             raise InvalidSettings(
-                f"The settings give both {key} itself and keys of {key}.", remedy=f"Set only keys of {key}."
+                f"The settings give {key} a value and also keys of {key}.", remedy=f"Set only keys of {key}."
             )
         node[leaf] = value
     return tree

@@ -257,13 +257,13 @@ def _lacking_rows(findings: Findings, gain: Measured, bounds: Bounds) -> int:
 
 
 def _sure_end(found: FloorFinding, score: Measured, bounds: Bounds) -> float:
-    """Give the worse end of the confidence interval, or the point estimate when intervals are off."""
+    """Give the worse end of the confidence interval, or the point estimate if the policy switches intervals off."""
     end = score.low if found.higher_is_better else score.high
     return score.value if end is None or not bounds.intervals else end
 
 
 def _most(gain: Measured, bounds: Bounds) -> float:
-    """Give the upper bound of a segment's gain, or the point estimate when intervals are off."""
+    """Give the upper bound of a segment's gain, or the point estimate if the policy switches intervals off."""
     return gain.value if gain.high is None or not bounds.intervals else gain.high
 
 

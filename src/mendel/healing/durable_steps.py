@@ -116,11 +116,11 @@ class Prefixed:
         return self.run.id
 
     def step(self, name: str, act: Callable[[], Payload]) -> Payload:
-        """Run *act* as a durable step; the prefix is put before the step's name."""
+        """Run *act* as a durable step, whose name is ``prefix`` and then *name*."""
         return self.run.step(f"{self.prefix} {name}", act)
 
     def sleep(self, name: str, span: timedelta) -> None:
-        """Sleep as a durable step; the prefix is put before the step's name."""
+        """Sleep for *span* as a durable step, whose name is ``prefix`` and then *name*."""
         self.run.sleep(f"{self.prefix} {name}", span)
 
 

@@ -117,8 +117,8 @@ class LookResult:
     The result of one check of a model.
 
     Attributes:
-        ref: The version in production; None if the model has none.
-        canary: The version that gets a share of the traffic beside it; None if the model has none.
+        ref: The version in production; None if no version is in production.
+        canary: The version that gets a share of the traffic beside ``ref``; None if the model has no canary.
         looked: Every reading, or the reason why it is missing.
         clear: Kinds that were measured within bounds: the signals of incidents of these kinds are gone.
         well: The servers that serve every deployment in time, or were stopped.

@@ -29,7 +29,7 @@ class HealingFacts:
     Facts about one model at one time.
 
     Attributes:
-        production: The production version; None if the model has none.
+        production: The production version; None if no version is in production.
         canary: The version on the second route; None without a canary.
         return_to: The version that a rollback would return to production.
         tenures: Every period in production, oldest first.

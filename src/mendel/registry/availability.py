@@ -82,7 +82,7 @@ class Availability:
 
     @property
     def outage(self) -> str | None:
-        """Explain why the model does not answer: no server reports, or none can load the model; None if it answers."""
+        """Explain why the model does not answer: no server reports, or none can load it; None if the model answers."""
         if self.all_silent:
             newest = max(server.received_at for server, _ in self.silent)
             return f"No server has reported since {newest.isoformat(timespec='seconds')}"

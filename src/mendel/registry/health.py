@@ -60,7 +60,7 @@ def health_of(
     Decide the health, and give the reasons why it is not ``healthy``.
 
     Args:
-        silent: Why the version does not answer; None if it answers or that is unknown.
+        silent: The reason why the version does not answer; None if it answers or if this is unknown.
         unsure: The reason why it is unknown whether the version answers, such as starting or stopped servers; else
             None.
     """

@@ -85,7 +85,7 @@ def judge(
     above the bound.
 
     Args:
-        silent: The reason why the version does not answer; None if it answers or this is unknown.
+        silent: The reason why the version does not answer; None if it answers or if this is unknown.
     """
     few, few_drift = policy.min_requests, policy.min_requests_drift
     error = mean_of(snapshots, "error_rate", at_least=few)

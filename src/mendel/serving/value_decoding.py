@@ -234,7 +234,7 @@ def _mixed(column: ContractColumn) -> Decode:
         if type(value) is float and not math.isfinite(value):
             raise WrongValue("not a finite number")
         if type(value) is int and not -(1 << 63) <= value < 1 << 64:
-            raise WrongValue("not a number of 64 bits")
+            raise WrongValue("a number that does not fit in 64 bits")
         return value
 
     return decode

@@ -174,7 +174,7 @@ def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, 
     """
     Give the reasons for which the image of *classifier* could not be built from the commit at HEAD.
 
-    The files are those that a build selects. Untracked artefacts are left out: a tag may record their digests.
+    It checks the files that a build selects, except untracked artefacts: a tag may record their digests.
     """
     if seen.work_tree is None or classifier not in seen.project.names or classifier in seen.without_source:
         return ()
@@ -195,7 +195,7 @@ def _selection(project: Project, classifier: Classifier, tracked: frozenset[str]
 
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
     """
-    Return *source*, no longer as a release if the image would hold *untracked* files that the commit lacks.
+    Return *source*; if the image would contain *untracked* files that the commit lacks, mark it as not a release.
 
     An untracked file whose digest the release tag recorded belongs to the release.
     """
