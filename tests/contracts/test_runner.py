@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
@@ -17,8 +20,9 @@ from mendel.adapters.memory.git import MemoryGit
 from mendel.adapters.memory.runner import MemoryRunner
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.errors import AlreadyExists, InvalidValue, ReleaseNotFound, RunnerFailed, RunnerLimit
-from mendel.retraining import CodeSource, Limits, LoadJob, Progress, ReplayJob, Runner, TrainJob
+from mendel.retraining import CodeSource, Limits, LoadJob, ParityJob, Progress, ReplayJob, Runner, TrainJob
 from mendel.values import Table
+from mendel.values.parity import ParityStatus
 
 TAG = "toy-v1.0.0-mlserver-762e7f2"
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -185,6 +189,52 @@ def test_versions_answer_in_the_order_of_the_job(trained):
     assert len(one.latencies_ms) == len(other.latencies_ms) > 1
     assert done.rows == 40
     assert trained.runner.replay(trained.replay(artifact, artifact)) == done
+
+
+def parity_job(lab: Lab, artifact: Path, output: str, **how: Any) -> ParityJob:
+    return ParityJob(source=lab.source, classifier="toy", artifact=artifact, output=lab.work / output, **how)
+
+
+def test_a_version_answers_its_probe_rows_together_and_each_alone(trained):
+    """An artefact as it was trained passes, and all its probe rows are asked alone; a replay tells the same."""
+    artifact = trained.runner.train(trained.train()).artifact
+    report = trained.runner.check_parity(parity_job(trained, artifact, "parity"))
+    assert report.status is ParityStatus.PASSED
+    assert report.singles == report.rows > 8
+    (replayed,) = trained.runner.replay(trained.replay(artifact, output="once")).versions
+    assert replayed.parity == report
+
+
+def test_another_model_file_differs(trained, tmp_path):
+    """A model file that answers otherwise is found; the report names row and both values."""
+    artifact = shutil.copytree(trained.runner.train(trained.train()).artifact, tmp_path / "other")
+    joblib.dump(10.0, artifact / "model.joblib")
+    report = trained.runner.check_parity(parity_job(trained, artifact, "differs"))
+    assert report.status is ParityStatus.DIFFERS
+    assert re.search(r"row \d+, prediction: the model answered 1, served is 0", report.reason)
+
+
+def test_what_cannot_be_loaded_is_not_measured(trained, tmp_path):
+    """A process that cannot load the version says why, and does not fail."""
+    artifact = shutil.copytree(trained.runner.train(trained.train()).artifact, tmp_path / "broken")
+    (artifact / "model.joblib").unlink()
+    report = trained.runner.check_parity(parity_job(trained, artifact, "broken"))
+    assert report.status is ParityStatus.NOT_MEASURED
+    assert "model.joblib" in report.reason
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_of_a_file_are_answered_directly_and_as_served(trained, tmp_path, ending):
+    """The stored model answers rows of a file, whose further columns do not matter; without its columns it says so."""
+    artifact = trained.runner.train(trained.train()).artifact
+    write_table(rows(40), tmp_path / f"rows.{ending}")
+    job = parity_job(trained, artifact, f"file-{ending}", rows=tmp_path / f"rows.{ending}")
+    assert trained.runner.check_parity(job).status is ParityStatus.PASSED
+    write_table(Table({"other": np.arange(3.0)}), tmp_path / f"lacking.{ending}")
+    job = parity_job(trained, artifact, f"lacking-{ending}", rows=tmp_path / f"lacking.{ending}")
+    report = trained.runner.check_parity(job)
+    assert report.status is ParityStatus.NOT_MEASURED
+    assert "'x'" in report.reason
 
 
 def test_base_rows_come_as_parquet(lab):

@@ -35,7 +35,7 @@ from mendel.predictions import (
     spool_identity,
 )
 from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
-from mendel.retraining import Retraining
+from mendel.retraining import ParityChecks, Retraining
 from mendel.values import Scope, Table
 from mendel.values.atomic_files import write_atomically
 
@@ -64,6 +64,7 @@ class Rooms:
     stores: Stores
     unit: UnitOfWork
     registry: Registry
+    parity: ParityChecks
     healing: Healing
     watch: ServerWatch
     monitor: Monitor
@@ -92,6 +93,7 @@ class Rooms:
         scratch.mkdir(exist_ok=True)
         return HubParts(
             registry=self.registry,
+            parity=self.parity,
             healing=self.healing,
             log=self.log,
             inbox=self.stores.segments,
@@ -210,12 +212,13 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
     watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * look_every))
     registry = Registry(unit, stores.artifacts, utc_now, new_id, watch.presence)
     summaries = Summaries(registry)
+    runner = SubprocessRunner(GitPrograms(), data.root / "releases")
     log = PredictionLog(stores.segments, stores.lake, unit, summaries)
     retraining = Retraining(
         unit=unit,
         registry=registry,
         log=log,
-        runner=SubprocessRunner(GitPrograms(), data.root / "releases"),
+        runner=runner,
         tables=ParquetTables(),
         directory=data.root,
         clock=utc_now,
@@ -231,6 +234,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
         stores=stores,
         unit=unit,
         registry=registry,
+        parity=ParityChecks(registry, runner),
         healing=healing,
         watch=watch,
         monitor=monitor,

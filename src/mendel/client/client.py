@@ -51,6 +51,7 @@ from mendel.registry import (
     VersionRecord,
 )
 from mendel.values import Deployment, Digest, ModelName, Stage, VersionRef, VersionUuid, from_json, to_json
+from mendel.values.atomic_files import translated_disk_errors
 from mendel.values.directory_trees import pack_tree, unpack_tree
 from mendel.views import FleetView, IncidentView, ModelView
 
@@ -186,11 +187,47 @@ class Client(ModelRegistering):
         request = lifecycle.RecordGateReport(model=one.model, number=one.number, body=record)
         self._call(lifecycle.record_gate_report, request)
 
-    def change_stage(self, ref: str | VersionRef, to: str, *, reason: str = "") -> VersionRecord:
-        """Move a version to the stage *to*; raises IllegalTransition if the transition table forbids the move."""
+    def change_stage(
+        self, ref: str | VersionRef, to: str, *, reason: str = "", without_parity: str | None = None
+    ) -> VersionRecord:
+        """
+        Move a version to the stage *to*.
+
+        Before a version leaves development, a new Python process answers its probe rows, which takes some seconds.
+
+        Args:
+            without_parity: The reason to let a version leave development whose parity is not measured, which the ledger
+                records; None requires that its parity is measured.
+
+        Raises:
+            IllegalTransition: The transition table forbids the move.
+            Conflict: The version answers otherwise than its model, or its parity is not measured.
+        """
         one = _version(ref)
-        request = lifecycle.ChangeStage(model=one.model, number=one.number, to=_stage(to), reason=reason)
-        return self._call(lifecycle.change_stage, request)
+        request = lifecycle.ChangeStage(
+            model=one.model, number=one.number, to=_stage(to), reason=reason, without_parity=without_parity
+        )
+        return self._call(lifecycle.change_stage, request, timeout=_LONG_S)
+
+    def probe(self, ref: str | VersionRef, data: str | Path) -> VersionRecord:
+        """
+        Probe a version with rows of a file, after its registration.
+
+        In a new Python process, the stored model answers hard rows of the file directly; these answers are compared
+        with the served ones, all rows together and each alone. The trainer's own object takes no part.
+
+        Args:
+            data: A Parquet or CSV file of rows that the model was fitted on; further columns are ignored.
+
+        Raises:
+            Conflict: Parity cannot be measured with these rows; the message says why.
+        """
+        one, path = _version(ref), Path(data)
+        with translated_disk_errors(path, act="read"):
+            rows = path.open("rb")
+        with rows:
+            request = lifecycle.Probe(model=one.model, number=one.number, file=path.name, rows=rows)
+            return self._call(lifecycle.probe, request, timeout=_LONG_S)
 
     def promote(
         self, ref: str | VersionRef, *, reason: str = "", override: str | None = None, generation: int | None = None

@@ -11,6 +11,7 @@ from mendel.durable import Anchors, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import PresenceOf, Registry
+from mendel.retraining import ParityChecks
 from mendel.values import ModelName
 from mendel.views import Views
 
@@ -55,6 +56,7 @@ class HubParts:
     The objects that operations use.
 
     Attributes:
+        parity: Checks versions in new Python processes.
         workflows: Runs durable workflows; None in a command without a hub, whose effects wait in the outbox.
         observe: Checks the counters and the prediction log of one model now, and lets healing react to the signals.
         health: Checks every service of the hub.
@@ -63,6 +65,7 @@ class HubParts:
     """
 
     registry: Registry
+    parity: ParityChecks
     healing: Healing
     log: PredictionLog
     inbox: SegmentInbox

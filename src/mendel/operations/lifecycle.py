@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
 from mendel.errors import (
     Conflict,
@@ -18,12 +21,14 @@ from mendel.errors import (
 )
 from mendel.healing import LookResult
 from mendel.operations.hub_parts import Call
-from mendel.operations.operation import Header, operation
+from mendel.operations.operation import BodyKind, Header, operation
 from mendel.operations.requests import Number, OneModel, OneVersion
 from mendel.registry import GateRecord, Override, ProductionPeriod, RolledBack, VersionRecord
 from mendel.values import Deployment, Moment, Scope, Stage, check_integer
 
+ROWS = BodyKind(max_bytes=256 << 20, media_types={"multipart/form-data": None})
 _MAX_DIGITS = 19
+_ENDINGS = (".parquet", ".csv", ".csv.gz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +55,31 @@ class RecordGateReport(OneVersion):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeStage(OneVersion):
-    """The request to move a version to another stage."""
+    """
+    The request to move a version to another stage.
+
+    Attributes:
+        without_parity: The reason to let a version leave development whose parity is not measured; None requires that
+            its parity is measured.
+    """
 
     to: Stage
     reason: str = ""
+    without_parity: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe(OneVersion):
+    """
+    The request to probe a version with rows of a file.
+
+    Attributes:
+        file: The name of the file, which ends with ``.parquet``, ``.csv`` or ``.csv.gz``.
+        rows: The file itself.
+    """
+
+    file: str
+    rows: BinaryIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +167,7 @@ def accept_difference(call: Call, request: AcceptDifference) -> VersionRecord:
         raise InvalidInput(
             "The acceptance of a difference needs a reason.", remedy="Give the reason in the field 'reason'."
         )
-    return call.hub.registry.lifecycle.accept_difference(request.ref, by=call.by, reason=request.reason)
+    return call.hub.registry.parity.accept_difference(request.ref, by=call.by, reason=request.reason)
 
 
 @operation("POST", "/models/{model}/versions/{number}/gate-reports", scope=Scope.DEPLOY, errors=(VersionNotFound,))
@@ -154,11 +180,40 @@ def record_gate_report(call: Call, request: RecordGateReport) -> None:
     "POST",
     "/models/{model}/versions/{number}/stage",
     scope=Scope.DEPLOY,
-    errors=(VersionNotFound, IllegalTransition, Conflict),
+    errors=(VersionNotFound, IllegalTransition, Conflict, InvalidInput),
 )
 def change_stage(call: Call, request: ChangeStage) -> VersionRecord:
-    """Move a version to another stage, if the transition table allows it."""
-    return call.hub.registry.lifecycle.transition(request.ref, request.to, by=call.by, reason=request.reason)
+    """Move a version to another stage; before it leaves development, check its parity in a new Python process."""
+    lifecycle, why = call.hub.registry.lifecycle, request.without_parity
+    if why is not None and not why.strip():
+        raise InvalidInput(
+            "A move without parity needs a reason.", remedy="Give the reason in the field 'without_parity'."
+        )
+    if request.to is Stage.SANDBOX:
+        call.hub.parity.before_leaving(request.ref, by=call.by)
+    return lifecycle.transition(request.ref, request.to, by=call.by, reason=request.reason, without_parity=why)
+
+
+@operation(
+    "POST",
+    "/models/{model}/versions/{number}/probe",
+    scope=Scope.DEPLOY,
+    errors=(VersionNotFound, Conflict),
+    body=ROWS,
+)
+def probe(call: Call, request: Probe) -> VersionRecord:
+    """Compare served answers to rows of a file with the direct answers of the stored model; record the result."""
+    ending = next((one for one in _ENDINGS if request.file.endswith(one)), None)
+    if ending is None:
+        raise InvalidInput(
+            f"The name of {request.file[:200]!r} ends with neither .parquet nor .csv.",
+            remedy="Give a Parquet or CSV file.",
+        )
+    with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
+        rows = Path(scratch) / f"rows{ending}"
+        with rows.open("wb") as file:
+            shutil.copyfileobj(request.rows, file)
+        return call.hub.parity.probe(request.ref, rows, file=Path(request.file).name[:200], by=call.by)
 
 
 @operation(

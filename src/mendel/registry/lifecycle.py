@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from mendel.durable import Clock, StepKey, Transaction
-from mendel.errors import Conflict
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, RolledBack
 from mendel.registry.lookups import require_model, require_version
+from mendel.registry.parity_rule import unmeasured_because
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
     plan_canary,
@@ -28,7 +28,7 @@ from mendel.registry.stage_transitions import (
     state_of,
 )
 from mendel.registry.transactions import RegistryTransactions
-from mendel.registry.version_records import AcceptedDifference, Approval, VersionRecord
+from mendel.registry.version_records import Approval, ParityWaiver, VersionRecord
 from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Stage, VersionRef
 
 
@@ -66,37 +66,6 @@ class Lifecycle:
             store.replace_version(approved)
             tx.append(self._transactions.version_event("model.approved", record, by, now, policy=policy, bias=bias))
             return approved
-
-        return self._transactions.write(work)
-
-    def accept_difference(self, ref: VersionRef, *, by: str, reason: str) -> VersionRecord:
-        """
-        Record that a person accepts that the version's answers differ from the answers of the fitted model.
-
-        Raises:
-            VersionNotFound: The version does not exist.
-            Conflict: The answers of the version do not differ.
-        """
-        now = self._clock()
-
-        def work(tx: Transaction) -> VersionRecord:
-            store = tx.store(RegistryStore)
-            record = require_version(store, ref)
-            found = [one for one in (record.parity, record.served_parity) if one is not None and not one.admits(None)]
-            if not found:
-                raise Conflict(f"The answers of {ref} do not differ from the fitted model's: no difference to accept.")
-            former = "" if record.accepted is None else record.accepted.id
-            ids = dict.fromkeys(" ".join((former, *(report.difference_id for report in found))).split())
-            accepted = AcceptedDifference(difference=found[-1].reason, id=" ".join(ids), by=by, at=now, reason=reason)
-            changed = replace(record, accepted=accepted)
-            store.replace_version(changed)
-            store.bump_revision()  # servers that refused the version load it now
-            tx.append(
-                self._transactions.version_event(
-                    "model.difference_accepted", record, by, now, difference=accepted.difference, reason=reason
-                )
-            )
-            return changed
 
         return self._transactions.write(work)
 
@@ -261,10 +230,15 @@ class Lifecycle:
         *,
         by: str,
         reason: str = "",
+        without_parity: str | None = None,
         step: StepKey | None = None,
     ) -> VersionRecord:
         """
         Move *ref* to a stage other than production or canary; a demoted canary loses its route.
+
+        Args:
+            without_parity: The reason to let a version leave development whose parity is not measured; recorded only
+                where it is needed.
 
         Raises:
             VersionNotFound, IllegalTransition, Conflict: Nothing changed.
@@ -274,6 +248,8 @@ class Lifecycle:
         def work(tx: Transaction) -> VersionRecord:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
+            if without_parity is not None and to == Stage.SANDBOX:
+                record = self._waived(tx, record, without_parity, act)
             state = state_of(store, ref.model, record)
             plan = plan_transition(state, record, to)
             changed = plan.deployment is not None
@@ -282,6 +258,21 @@ class Lifecycle:
             return require_version(store, ref)
 
         return self._transactions.write_once(VersionRecord, work, step)
+
+    def _waived(self, tx: Transaction, record: VersionRecord, reason: str, act: Act) -> VersionRecord:
+        """Record why *record* leaves development without parity, if its parity is not measured."""
+        why = unmeasured_because(record)
+        if record.stage is not Stage.DEVELOPMENT or record.without_parity is not None or why is None:
+            return record
+        waiver = ParityWaiver(reason=reason, unmeasured=why, by=act.by, at=act.at)
+        tx.append(
+            self._transactions.version_event(
+                "model.parity_waived", record, act.by, act.at, reason=reason, unmeasured=why
+            )
+        )
+        waived = replace(record, without_parity=waiver)
+        tx.store(RegistryStore).replace_version(waived)
+        return waived
 
     def undeploy(
         self,

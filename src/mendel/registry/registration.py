@@ -21,7 +21,6 @@ from mendel.registry.version_records import (
 )
 from mendel.values import Digest, ModelName, Signature, Stage, VersionRef, VersionUuid, to_builtins
 
-_BIRTH_STAGES = frozenset({Stage.DEVELOPMENT, Stage.SANDBOX})
 _METADATA_VERSION = "1.0"
 
 
@@ -33,7 +32,7 @@ class Registration:
     Attributes:
         flavor: The flavour for loading the version; the ``MLmodel`` file must contain it.
         signature: The signature; None uses the signature in the ``MLmodel`` file, if any.
-        stage: ``development``, or ``sandbox`` for a candidate.
+        stage: Always ``development``: a version leaves this stage only after its parity check.
         idempotency_key: Calls with the same key and content make one version. With None, every call makes a new
             version.
         by: The id of the user, key or process that registers.
@@ -68,10 +67,10 @@ class Registration:
     governance: Governance = field(default_factory=Governance)
 
     def __post_init__(self) -> None:
-        if self.stage not in _BIRTH_STAGES:
+        if self.stage != Stage.DEVELOPMENT:
             raise InvalidValue(
                 f"A version cannot be registered in the stage {self.stage}.",
-                remedy="Register the version in the stage development or sandbox.",
+                remedy="Register the version in development; after its parity check, move it with 'mendel stage'.",
             )
         if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= 256:  # noqa: PLR2004 - its bound
             raise InvalidValue("An idempotency key must have 1 to 256 characters.")

@@ -7,6 +7,7 @@ from mendel.registry.artifact_mirror import ArtifactMirror
 from mendel.registry.availability import PresenceOf, presence_at
 from mendel.registry.key_store import Keys
 from mendel.registry.lifecycle import Lifecycle
+from mendel.registry.parity_records import ParityRecords
 from mendel.registry.performance import Performance
 from mendel.registry.policy_store import Policies
 from mendel.registry.ports import ArtifactStore
@@ -39,6 +40,7 @@ class Registry:
         transactions, locks = RegistryTransactions(unit, new_id), ModelLocks()
         self.versions = Versions(transactions, artifacts, clock, locks)
         self.lifecycle = Lifecycle(transactions, clock)
+        self.parity = ParityRecords(transactions, clock)
         self.performance = Performance(transactions, clock, presence)
         self.policies = Policies(transactions, clock)
         self.keys = Keys(transactions, clock)

@@ -16,6 +16,7 @@ from mendel.errors import (
 )
 from mendel.registry.admission import admit, require_same_code, signature_refusals
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, former_versions, in_production_at
+from mendel.registry.parity_rule import require_parity
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.version_records import Governance, VersionRecord
 from mendel.values import Deployment, Route, Stage, VersionRef
@@ -238,12 +239,12 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
 
     Raises:
         IllegalTransition: The transition is not allowed.
-        Conflict: The answers of a version in development differ from the fitted model's answers and no person
-            accepted that, or the transition is allowed only through promote, canary, roll_back or undeploy.
+        Conflict: The parity of a version in development does not let it leave (see :func:`require_parity`), or the
+            transition is allowed only through promote, canary, roll_back or undeploy.
     """
     require_transition(record.stage, after)
     if record.stage is Stage.DEVELOPMENT and after is not Stage.DEPRECATED:
-        _require_parity(record)
+        require_parity(record)
     if after in {Stage.PRODUCTION, Stage.CANARY, Stage.ROLLBACK}:
         verb = {Stage.PRODUCTION: "promote", Stage.CANARY: "canary", Stage.ROLLBACK: "rollback"}[after]
         raise Conflict(
@@ -258,17 +259,6 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
         )
     deployment = _without(state.deployment, record, leaves=after is Stage.DEPRECATED)
     return Plan(changes=(_moved(record, after, "moved"),), deployment=deployment)
-
-
-def _require_parity(record: VersionRecord) -> None:
-    accepted = None if record.accepted is None else record.accepted.id
-    if record.parity is not None and not record.parity.admits(accepted):
-        raise Conflict(
-            f"{record.ref} cannot leave the stage development: its answers differ from the fitted model's "
-            f"({record.parity.told}).",
-            remedy="Register a corrected model, or accept the difference with: "
-            f"mendel parity accept {record.ref} --reason WHY",
-        )
 
 
 def plan_undeployment(state: ModelState, *, deprecate: bool, expected_generation: int | None) -> Plan:

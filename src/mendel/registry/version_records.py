@@ -136,9 +136,38 @@ class AcceptedDifference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedParity:
+    """
+    The parity of rows that came in a file after registration.
+
+    The trainer's own object is not available then: the stored model answered the rows of the file directly, and these
+    answers are compared with the served ones.
+
+    Attributes:
+        file: The name of the file, and ``digest`` its content.
+    """
+
+    report: ParityReport
+    file: str
+    digest: Digest
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityWaiver:
+    """The reason that a person gave to let a version leave development without parity; ``unmeasured`` is the cause."""
+
+    reason: str
+    unmeasured: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRecord:
     """
-    A registered version; immutable except stage, governance, image and accepted difference.
+    A registered version; immutable except stage, governance, image, and what is recorded about its parity.
 
     Attributes:
         artifact_digest: The digest of the served files, without ``data/``.
@@ -150,6 +179,9 @@ class VersionRecord:
         parity: The result of the parity check at registration; None for a version registered without probe rows.
         accepted: The difference that a person accepted; None when no difference was accepted.
         served_parity: The differences that servers found when they loaded the version; None when none found any.
+        clean_parity: The result of answering all probe rows in a new Python process; None before this check.
+        probed: The result for rows of a file; None when no file was probed.
+        without_parity: Why the version left development without parity; None when its parity was measured.
         libraries: The versions of the libraries that wrote the artefact, by distribution name; the version of Python
             has the key ``python``.
         metadata: Further facts that the caller gave at the registration.
@@ -191,6 +223,9 @@ class VersionRecord:
     parity: ParityReport | None = None
     accepted: AcceptedDifference | None = None
     served_parity: ParityReport | None = None
+    clean_parity: ParityReport | None = None
+    probed: ProbedParity | None = None
+    without_parity: ParityWaiver | None = None
 
     @property
     def status(self) -> VersionStatus:

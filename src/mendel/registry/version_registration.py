@@ -6,12 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mendel.errors import AlreadyExists, Conflict, InvalidInput, MendelError
+from mendel.errors import AlreadyExists, InvalidInput, MendelError
 from mendel.registry.lookups import require_version
 from mendel.registry.ports import Publication, Published, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registration
 from mendel.registry.version_records import VersionRecord
-from mendel.values import Digest, Stage, VersionRef, from_json, read_json, to_json
+from mendel.values import Digest, VersionRef, from_json, read_json, to_json
 from mendel.values.directory_trees import file_digest, tree_digest
 from mendel.values.mlmodel_file import Mlmodel
 from mendel.values.parity import PARITY_FILE, ParityReport
@@ -77,20 +77,6 @@ def parity_of(tree: Path) -> ParityReport | None:
         return from_json(path.read_bytes(), ParityReport)
     except MendelError as error:
         raise InvalidInput(f"{PARITY_FILE} of the artefact cannot be read: {error}") from error
-
-
-def require_parity_of_candidate(stage: Stage, parity: ParityReport | None) -> None:
-    """
-    Check that a version that is registered in the stage sandbox gives the same answers as the fitted model.
-
-    Raises:
-        Conflict: The answers differ.
-    """
-    if stage is not Stage.DEVELOPMENT and parity is not None and not parity.admits(None):
-        raise Conflict(
-            f"The version cannot start in {stage}: its answers differ from the fitted model's ({parity.told}).",
-            remedy="Register the version in development, or correct the model.",
-        )
 
 
 def begin_registration(

@@ -25,7 +25,6 @@ from mendel.registry.version_registration import (
     publication_of,
     reference_digest_of,
     require_flavor,
-    require_parity_of_candidate,
     version_record,
 )
 from mendel.values import Digest, ModelName, VersionRef, VersionUuid
@@ -68,7 +67,6 @@ class Versions:
         """
         mlmodel = require_flavor(read_mlmodel_file(tree), request.flavor)
         parity = parity_of(tree)
-        require_parity_of_candidate(request.stage, parity)
         pending = PendingRegistration(
             model=request.model,
             idempotency_key=request.idempotency_key or self._transactions.new_id(),

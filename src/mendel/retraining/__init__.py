@@ -4,6 +4,7 @@ from mendel.retraining.entities import Asked, Candidate
 from mendel.retraining.fingerprint import DatasetFingerprint, fingerprint
 from mendel.retraining.gate_evidence import answers_of
 from mendel.retraining.label_supply import LabelSupply, Ready, Waiting, labels_needed, may_start
+from mendel.retraining.parity_checks import ParityChecks
 from mendel.retraining.policy import JobLimits, RetrainingPolicy, parse_bytes
 from mendel.retraining.ports import (
     CodeSource,
@@ -12,6 +13,7 @@ from mendel.retraining.ports import (
     LoadJob,
     LoadResult,
     OnProgress,
+    ParityJob,
     Progress,
     Replay,
     ReplayJob,
@@ -38,6 +40,8 @@ __all__ = [
     "LoadJob",
     "LoadResult",
     "OnProgress",
+    "ParityChecks",
+    "ParityJob",
     "Progress",
     "Ready",
     "Replay",

@@ -9,6 +9,7 @@ from pathlib import Path
 from mendel.durable import Payload
 from mendel.gates import GateReport, RunCause, Verdict
 from mendel.values import Digest, ModelName, VersionRef
+from mendel.values.parity import ParityReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +80,13 @@ class Replayed:
     One version's answers to the evaluation rows, in a Parquet file.
 
     ``latencies_ms`` are the p95 per timing round, as in :class:`mendel.retraining.ports.Replay`; empty in old runs that
-    did not time versions side by side.
+    did not time versions side by side. ``parity`` is the result for the version's own probe rows; None in old runs.
     """
 
     predictions: str
     artifact_bytes: int
     latencies_ms: tuple[float, ...] = ()
+    parity: ParityReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

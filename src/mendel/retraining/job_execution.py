@@ -1,5 +1,5 @@
 """
-Execute a training job: load rows, train and measure a model, or replay versions.
+Execute a training job: load rows, train and measure a model, replay versions, or check the parity of a version.
 
 The runner normally calls this in a separate process, because it loads models and runs a project's code.
 """
@@ -7,6 +7,7 @@ The runner normally calls this in a separate process, because it loads models an
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +18,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mendel.drift import LabelledOutcomes, evaluate_quality
-from mendel.errors import InvalidInput
+from mendel.errors import InvalidInput, MendelError
 from mendel.projects import Project, load_project
 from mendel.retraining.job_orders import JobOrder, JobOutcome, artifact_directory, predictions_file, table_file
 from mendel.retraining.ports import OnProgress, Progress
 from mendel.retraining.replay_timing import timed_rounds
 from mendel.serving import (
     Predictor,
+    Probe,
     TrainedClassifier,
+    check_predictor,
     frame_of,
     infer_signature,
     load_predictor,
     outputs_of,
     read_mlmodel,
+    read_probe,
+    take_probe_of_artifact,
     write_artifact,
 )
 from mendel.values import Measured, Table
 from mendel.values.data_frames import as_table
+from mendel.values.parity import ParityReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +60,8 @@ def execute(order: JobOrder, *, find_function: FindFunction, on_progress: OnProg
             return _load(order, find_function, on_progress)
         case "train":
             return _train(order, find_function, on_progress)
+        case "parity":
+            return _check_parity(order, on_progress)
         case _:
             return _replay(order, on_progress)
 
@@ -177,6 +185,11 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
     project = None if order.project is None else load_project(Path(order.project))
     rows = as_table(_read(order.table))
     versions = [_version(Path(artifact), project, rows) for artifact in order.artifacts]
+    on_progress(Progress(doing="checking parity"))
+    parity = tuple(
+        _parity_of(version.predictor, read_probe(Path(artifact)))
+        for version, artifact in zip(versions, order.artifacts, strict=True)
+    )
     on_progress(Progress(doing="replaying"))
     for place, version in enumerate(versions):
         pd.DataFrame(version.answers()).to_parquet(predictions_file(Path(order.output), place), index=False)
@@ -185,7 +198,25 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
         rows=len(rows),
         tell=lambda doing, share: on_progress(Progress(doing=doing, share=share)),
     )
-    return JobOutcome(rows=len(rows), metrics={}, latencies_ms=latencies)
+    return JobOutcome(rows=len(rows), metrics={}, latencies_ms=latencies, parity=parity)
+
+
+def _check_parity(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
+    on_progress(Progress(doing="checking parity"))
+    (artifact,) = map(Path, order.artifacts)
+    try:
+        project = None if order.project is None else load_project(Path(order.project))
+        predictor = load_predictor(artifact, digest=None, project=project)
+        rows = _read(order.table) if order.table else None
+        probe = read_probe(artifact) if rows is None else take_probe_of_artifact(artifact, rows, project)
+        report = _parity_of(predictor, probe)
+    except MendelError as error:
+        report = ParityReport.not_measured(error.message)
+    return JobOutcome(rows=report.rows, metrics={}, parity=(report,))
+
+
+def _parity_of(predictor: Predictor, probe: Probe | None) -> ParityReport:
+    return check_predictor(predictor, probe, singles_for_s=math.inf)
 
 
 def _version(directory: Path, project: Project | None, rows: Table) -> _Version:
@@ -197,4 +228,4 @@ def _version(directory: Path, project: Project | None, rows: Table) -> _Version:
 def _read(path: str) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - heavy
 
-    return pd.read_parquet(path)
+    return pd.read_csv(path) if path.endswith((".csv", ".csv.gz")) else pd.read_parquet(path)

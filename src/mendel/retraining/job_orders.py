@@ -12,6 +12,7 @@ from mendel.retraining.ports import (
     Limits,
     LoadJob,
     LoadResult,
+    ParityJob,
     Replay,
     ReplayJob,
     ReplayResult,
@@ -20,8 +21,10 @@ from mendel.retraining.ports import (
 )
 from mendel.values import from_json, render_duration, to_json
 from mendel.values.directory_trees import tree_files
+from mendel.values.parity import ParityReport
 
 ORDER_FILE, _OUTCOME_FILE = "order.json", "outcome.json"
+_UNCHECKED = ParityReport.not_measured("the replay ran with an older Mendel, which did not check parity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class JobOrder:
     The description of a job, which the job's process reads; paths are absolute.
 
     Attributes:
-        kind: ``load``, ``train`` or ``replay``; the other fields depend on the kind.
+        kind: ``load``, ``train``, ``replay`` or ``parity``; the other fields depend on the kind.
         project: The exported directory of the project's release; None for a model without a project.
     """
 
@@ -59,13 +62,15 @@ class JobOutcome:
     """
     The result of a successful job; a job without this file has failed.
 
-    ``latencies_ms`` is filled by a replay: the p95 per timing round for each version.
+    ``latencies_ms`` is filled by a replay: the p95 per timing round for each version. ``parity`` is filled by a replay
+    and by a parity job, for each version.
     """
 
     rows: int
     metrics: dict[str, float]
     seconds: float = 0.0
     latencies_ms: tuple[tuple[float, ...], ...] = ()
+    parity: tuple[ParityReport, ...] = ()
 
 
 def load_order(job: LoadJob, project: Path) -> JobOrder:
@@ -112,6 +117,19 @@ def replay_order(job: ReplayJob, project: Path | None) -> JobOrder:
     )
 
 
+def parity_order(job: ParityJob, project: Path | None) -> JobOrder:
+    """Make the order that checks the parity of a version."""
+    return JobOrder(
+        kind="parity",
+        output=_text(job.output),
+        memory_bytes=job.limits.memory_bytes,
+        classifier=job.classifier,
+        artifacts=(_text(job.artifact),),
+        table="" if job.rows is None else _text(job.rows),
+        project=None if project is None else _text(project),
+    )
+
+
 def load_result(job: LoadJob, outcome: JobOutcome) -> LoadResult:
     return LoadResult(table=table_file(job.output), rows=outcome.rows, log=log_file(job.output))
 
@@ -131,6 +149,7 @@ def replay_result(job: ReplayJob, outcome: JobOutcome) -> ReplayResult:
         Replay(
             predictions=predictions_file(job.output, place),
             latencies_ms=outcome.latencies_ms[place],
+            parity=outcome.parity[place] if outcome.parity else _UNCHECKED,
             artifact_bytes=sum(path.stat().st_size for _, path in tree_files(artifact, exclude=("data",))),
         )
         for place, artifact in enumerate(job.artifacts)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from mendel.errors import InvalidValue
 from mendel.values import ModelName, Table, Window
+from mendel.values.parity import ParityReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,26 @@ class ReplayJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParityJob:
+    """
+    A job in which a version is loaded as in serving and answers its probe rows, all together and each alone.
+
+    Attributes:
+        source: The code with which the version is loaded; None for a model without a project.
+        artifact: The artefact directory of the version; only the job's process loads the version.
+        rows: A Parquet or CSV file whose rows the stored model answers directly, in place of the stored probe rows;
+            None checks the stored probe rows.
+    """
+
+    source: CodeSource | None
+    classifier: str
+    artifact: Path
+    output: Path
+    rows: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
     """The base training rows of the project, in a Parquet file."""
 
@@ -153,11 +174,14 @@ class Replay:
         latencies_ms: The p95 latency of single-row calls in ms for each timing round, with the best of several tries
             per row. All versions of a job have the same number of rounds; empty without rows.
         artifact_bytes: The size of the artefact's files.
+        parity: The comparison of the version's answers to its own probe rows with those of the fitted model, all rows
+            together and each alone.
     """
 
     predictions: Path
     latencies_ms: tuple[float, ...]
     artifact_bytes: int
+    parity: ParityReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +242,15 @@ class Runner(Protocol):
         """
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
-        """Let each version answer all rows, then time single rows of all versions in turn."""
+        """Let each version answer its probe rows and all rows, then time single rows of all versions in turn."""
+
+    def check_parity(self, job: ParityJob, on_progress: OnProgress = ignore_progress) -> ParityReport:
+        """
+        Compare a version's answers to its probe rows, all rows together and each alone.
+
+        A version that the job's process cannot load, and rows that the stored model cannot answer, give ``not
+        measured`` with the reason.
+        """
 
 
 class LabelledRows(Protocol):

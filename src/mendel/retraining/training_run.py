@@ -14,6 +14,7 @@ from mendel.durable import Clock, Event, Payload, StepKey, Transaction, UnitOfWo
 from mendel.errors import Conflict
 from mendel.gates import Evidence, GateReport, judge
 from mendel.registry import GateRecord, PolicyDocument, Provenance, Registration, Registry, VersionRecord
+from mendel.registry.parity_rule import serves_without_parity
 from mendel.retraining.entities import Asked, Candidate, Collected, Replayed, Replays, RunFiles, Trained
 from mendel.retraining.fingerprint import fingerprint
 from mendel.retraining.gate_evidence import evidence_of, last_change, seed_of, spent_alpha
@@ -32,6 +33,7 @@ from mendel.retraining.ports import (
 )
 from mendel.retraining.training_data import TRAINED_UNTIL, Policies, divide, recent_rows, training_rows
 from mendel.values import ModelName, Stage, Table, VersionRef, from_builtins, to_builtins
+from mendel.values.parity import ParityReport
 
 T = TypeVar("T")
 ACTOR = "retraining"
@@ -132,6 +134,7 @@ class Retraining:
         replays = _step(run, "replay", Replays, lambda: self._replay(attempt, collected, candidate, production))
 
         def judged() -> Payload:
+            self._leave_development(candidate, production, replays.candidate.parity)
             report = self._judged(attempt, collected, candidate, production, replays)
             return Candidate.judged(candidate.ref, production.ref, report).as_payload()
 
@@ -233,7 +236,6 @@ class Retraining:
             model=production.model,
             flavor="mendel",
             task=attempt.policies.monitoring.task.value,
-            stage=Stage.SANDBOX,
             idempotency_key=f"{attempt.run_id}:{collected.fingerprint.hex[:12]}",
             by=ACTOR,
             code_digest=production.code_digest,
@@ -277,6 +279,30 @@ class Retraining:
         )
         now, before = self._runner.replay(job, self._on_progress).versions
         return Replays(candidate=_replayed(now), production=_replayed(before))
+
+    def _leave_development(
+        self, candidate: VersionRecord, production: VersionRecord, parity: ParityReport | None
+    ) -> None:
+        """
+        Move the candidate to sandbox after the replay, a new Python process, has checked its parity.
+
+        A candidate whose parity is not measured goes on only if the version that it replaces serves without parity.
+
+        Raises:
+            Conflict: The candidate's served answers differ from the model's own, or its parity is not measured.
+        """
+        lifecycle, ref = self._registry.lifecycle, candidate.ref
+        if parity is None or self._registry.versions.get(ref).stage is not Stage.DEVELOPMENT:
+            return  # an old run registered its candidate in sandbox; or a killed step had moved it
+        self._registry.parity.record_clean(ref, parity, by=ACTOR)
+        why = f"{production.ref}, which it is to replace, serves without parity, too"
+        lifecycle.transition(
+            ref,
+            Stage.SANDBOX,
+            by=ACTOR,
+            reason=f"retrained to replace {production.ref}",
+            without_parity=why if serves_without_parity(production) else None,
+        )
 
     def _judged(
         self,
@@ -359,7 +385,10 @@ def _step(run: WorkflowContext, name: str, kind: type[T], act: Callable[[], T]) 
 
 def _replayed(replay: Replay) -> Replayed:
     return Replayed(
-        predictions=str(replay.predictions), artifact_bytes=replay.artifact_bytes, latencies_ms=replay.latencies_ms
+        predictions=str(replay.predictions),
+        artifact_bytes=replay.artifact_bytes,
+        latencies_ms=replay.latencies_ms,
+        parity=replay.parity,
     )
 
 

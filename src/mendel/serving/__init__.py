@@ -2,7 +2,7 @@
 
 from mendel.serving.acceleration.proof import accelerated
 from mendel.serving.artifact_loading import load_predictor
-from mendel.serving.artifact_writer import check_predictor, outputs_of, write_artifact
+from mendel.serving.artifact_writer import check_predictor, outputs_of, take_probe_of_artifact, write_artifact
 from mendel.serving.csv_rows import parse_csv
 from mendel.serving.entities import (
     AnswerMetadata,
@@ -52,7 +52,7 @@ from mendel.serving.ports import (
     Series,
 )
 from mendel.serving.predictor import Acceleration, Outputs, Predictor, PredictorDescriptor
-from mendel.serving.probe_rows import read_probe
+from mendel.serving.probe_rows import Probe, read_probe
 from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
 from mendel.serving.routing import version_number
 from mendel.serving.row_batches import Frame
@@ -113,6 +113,7 @@ __all__ = [
     "PredictionSink",
     "Predictor",
     "PredictorDescriptor",
+    "Probe",
     "Readiness",
     "Records",
     "RefusedLoad",
@@ -160,6 +161,7 @@ __all__ = [
     "shown",
     "single_version_model",
     "standalone_state",
+    "take_probe_of_artifact",
     "to_raw",
     "unregistered_model",
     "version_counters",

@@ -43,6 +43,17 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
     Raises:
         ModelNotLoadable: As for :func:`load_predictor`.
     """
+    predictor = load_without_contract(directory, mlmodel, project)
+    return predictor.with_contract(_contract(directory, mlmodel, predictor))
+
+
+def load_without_contract(directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
+    """
+    Load the predictor as its flavour loads it, with the names that the model was fitted on and no input contract.
+
+    Raises:
+        ModelNotLoadable: As for :func:`load_predictor`.
+    """
     flavour = flavour_of(mlmodel)
     differing = differing_libraries(mlmodel.libraries)
     try:
@@ -57,7 +68,7 @@ def load_described(directory: Path, mlmodel: Mlmodel, project: Project | None) -
             remedy=f"Install the package versions that wrote the artefact: {', '.join(map(str, differing))}.",
         ) from error
     predictor.descriptor = replace(predictor.descriptor, other_libraries=differing)
-    return predictor.with_contract(_contract(directory, mlmodel, predictor))
+    return predictor
 
 
 def _contract(directory: Path, mlmodel: Mlmodel, predictor: Predictor) -> InputContract | None:

@@ -13,16 +13,16 @@ import numpy as np
 from mendel.drift import Reference, input_name
 from mendel.errors import InvalidInput
 from mendel.projects import Project
-from mendel.serving.artifact_loading import load_described
+from mendel.serving.artifact_loading import load_described, load_without_contract
 from mendel.serving.entities import Matrix
 from mendel.serving.estimator_parts import answers_arrays_alike
 from mendel.serving.flavours.flavour_table import flavour_for
 from mendel.serving.flavours.project_classifier import TrainedClassifier
 from mendel.serving.input_codec import InputCodec, frame_of
 from mendel.serving.input_contract import Container, Content, InputContract, write_contract
-from mendel.serving.mlmodel import INPUT_EXAMPLE, Mlmodel, write_mlmodel
+from mendel.serving.mlmodel import INPUT_EXAMPLE, Mlmodel, read_mlmodel, write_mlmodel
 from mendel.serving.packed_code import pack_code, with_code
-from mendel.serving.parity import check_parity, write_parity
+from mendel.serving.parity import SINGLES_FOR_S, check_parity, write_parity
 from mendel.serving.prediction_records import class_names, prediction_column
 from mendel.serving.predictor import Predictor
 from mendel.serving.probe_rows import MOST_ROWS, OwnRows, Probe, take_probe, write_probe
@@ -142,6 +142,30 @@ def _loaded(directory: Path, mlmodel: Mlmodel, contract: InputContract, project:
     return load_described(directory, mlmodel, project)
 
 
+def take_probe_of_artifact(directory: Path, rows: Any, project: Project | None) -> Probe:
+    """
+    Let the stored model of the artefact in *directory* answer hard rows of *rows* directly, without Mendel's codec.
+
+    The model and its own names decide the order and the container of the rows, not the artefact's input contract.
+
+    Args:
+        rows: Rows that the fitted model takes, in the caller's own container; further columns are ignored.
+    """
+    mlmodel = read_mlmodel(directory)
+    predictor = load_without_contract(directory, mlmodel, project)
+    try:
+        contract = infer_contract(predictor.model, signature=mlmodel.signature, rows=rows)
+        if contract is None:
+            return Probe(unmeasured="the file has no columns")
+        if "mendel" in mlmodel.flavors:
+            return _probe_of_project(predictor, contract, rows)
+        return take_probe(predictor.model, contract, rows)
+    except InvalidInput as error:
+        return Probe(unmeasured=error.message)
+    finally:
+        predictor.close()
+
+
 def _probe_of_project(predictor: Predictor, contract: InputContract, rows: Any) -> Probe:
     """Get the expected answers from the release's predictor class, which receives the rows without conversion."""
     if predictor.descriptor.response != ResponseFormat():
@@ -153,10 +177,10 @@ def _probe_of_project(predictor: Predictor, contract: InputContract, rows: Any) 
         return Probe(unmeasured=error.message)
 
 
-def check_predictor(predictor: Predictor, probe: Probe | None) -> ParityReport:
+def check_predictor(predictor: Predictor, probe: Probe | None, *, singles_for_s: float = SINGLES_FOR_S) -> ParityReport:
     """Send the probe rows as requests to *predictor*, and compare its answers with the expected answers in *probe*."""
     codec = InputCodec(predictor.descriptor.contract, order=predictor.descriptor.order, max_rows=MOST_ROWS * 2)
-    return check_parity(probe, codec, predictor.predict, steady=time.perf_counter)
+    return check_parity(probe, codec, predictor.predict, steady=time.perf_counter, singles_for_s=singles_for_s)
 
 
 def _write_golden(directory: Path, contract: InputContract, example: OwnRows) -> None:

@@ -21,6 +21,7 @@ from mendel.values.parity import PARITY_FILE, ParityReport, ParityStatus
 
 SINGLES_FOR_S: Final = 0.1
 LEAST_SINGLES: Final = 8
+_DIGEST_DIGITS: Final = 16
 _SMALLEST: Final = 1e-9
 """Probabilities nearer to each other than this are equal; predictions, than this times the largest of them."""
 
@@ -31,6 +32,7 @@ def check_parity(
     predict: Callable[[Frame], Outputs],
     *,
     steady: Callable[[], float],
+    singles_for_s: float = SINGLES_FOR_S,
 ) -> ParityReport:
     """
     Decode and predict the probe rows like requests, first all rows together and then one by one; compare the answers.
@@ -40,7 +42,8 @@ def check_parity(
 
     Args:
         predict: Predicts a batch in the same way as for requests.
-        steady: A monotonic clock in seconds; rows are sent one by one for 0.1 s, but at least 8 rows.
+        steady: A monotonic clock in seconds.
+        singles_for_s: How long rows are sent one by one, in seconds; at least 8 rows are sent.
     """
     if probe is None:
         return ParityReport.not_measured("the version has no probe rows")
@@ -53,7 +56,7 @@ def check_parity(
     differences = comparison.ask(codec, predict, records, range(rows))
     began = steady()
     for place in range(rows):
-        if singles >= LEAST_SINGLES and steady() - began > SINGLES_FOR_S:
+        if singles >= LEAST_SINGLES and steady() - began > singles_for_s:
             break
         alone = {name: value for name, value in records[place].items() if value is not None}
         if not any(found.place == place for found in differences):
@@ -67,7 +70,7 @@ def check_parity(
         detail=str(differences[0]),
         rows=rows,
         singles=singles,
-        difference_id=hashlib.sha256("\n".join(map(str, differences)).encode()).hexdigest(),
+        difference_id=" ".join(dict.fromkeys(difference.digest for difference in differences)),
     )
 
 
@@ -99,6 +102,10 @@ def first_difference(expected: Probe, outputs: Outputs) -> str | None:
     comparison = _Comparison(expected)
     found = (comparison.difference(outputs, place, place) for place in range(len(expected.predictions)))
     return next((difference.rule for difference in found if difference is not None), None)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(str(self).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def write_parity(directory: Path, report: ParityReport) -> None:

@@ -26,7 +26,7 @@ class ParityReport:
     Attributes:
         reason: Why parity was not measured, or the first difference: its row and what differs, without values.
         detail: The first difference with both answers, for callers with the scope ``deploy``; else empty.
-        difference_id: The digest of all differences; empty without a difference.
+        difference_id: One digest per difference, separated by spaces; empty without a difference.
         rows: The number of probe rows that were sent in one request.
         singles: The number of these rows that were also sent alone; at most 8 in the report that is stored with the
             version.
@@ -44,7 +44,8 @@ class ParityReport:
         Tell whether a version with this report may serve.
 
         Args:
-            accepted: The ``difference_id`` of the differences that a person accepted, or None.
+            accepted: The ``difference_id`` of the differences that a person accepted, or None. A check that asks fewer
+                rows alone finds some of these differences, and is admitted, too.
         """
         if self.status is not ParityStatus.DIFFERS:
             return True

@@ -11,6 +11,7 @@ import yaml
 from mendel.durable import Ledger, LedgerEntry, Transaction, UnitOfWork
 from mendel.healing import HealingStore, Incident
 from mendel.registry import Approval, GateRecord, HealthReport, ProductionPeriod, Provenance, Registry, VersionRecord
+from mendel.registry.parity_rule import parity_lines
 from mendel.values import VersionRef
 from mendel.values.library_versions import differing_libraries
 
@@ -197,13 +198,7 @@ def _governance(view: CardView) -> str:
         f"Policy compliance: {_approval(flags.policy_compliant)}",
         f"Bias check: {_approval(flags.bias_check_passed)}",
     ]
-    return _list([*approvals, _parity(view), *gates, *overrides])
-
-
-def _parity(view: CardView) -> str:
-    record = view.record
-    text = f"Parity: {record.parity or 'not measured: the version has no probe rows'}"
-    return text if record.accepted is None else f"{text}; accepted by {record.accepted.by}: {record.accepted.reason}"
+    return _list([*approvals, *parity_lines(view.record), *gates, *overrides])
 
 
 def _deployment(view: CardView) -> str:

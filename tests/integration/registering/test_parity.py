@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 import mendel
 from mendel.errors import Conflict, InvalidInput
-from mendel.serving import Records, load_predictor
+from mendel.registry import Registration
+from mendel.serving import Records, load_predictor, write_artifact
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.row_batches import assemble
+from mendel.values import ModelName
 from mendel.values.parity import ParityStatus
 
 FRAME = pd.DataFrame({"age": np.arange(40.0), "income": np.arange(40.0)[::-1]})
@@ -59,7 +62,11 @@ def test_an_equal_version_passes(client):
     )
     assert client.version(result.model_id).parity.status is ParityStatus.PASSED
     assert "Parity: passed" in client.card(result.model_id)
-    assert client.change_stage(result.model_id, "sandbox").stage == "sandbox"
+    moved = client.change_stage(result.model_id, "sandbox")
+    assert moved.stage == "sandbox"
+    assert moved.clean_parity.status is ParityStatus.PASSED
+    assert moved.clean_parity.singles == moved.clean_parity.rows
+    assert "Parity in a new Python process: passed" in client.card(result.model_id)
 
 
 def test_a_difference_keeps_a_version_in_development_until_a_person_accepts_it(client):
@@ -73,7 +80,61 @@ def test_a_difference_keeps_a_version_in_development_until_a_person_accepts_it(c
         client.accept_difference(result.model_id, reason=" ")
     client.accept_difference(result.model_id, reason="the notebook was wrong")
     assert client.change_stage(result.model_id, "sandbox").stage == "sandbox"
-    assert "accepted by ann: the notebook was wrong" in client.card(result.model_id)
+    assert "Difference accepted by ann: the notebook was wrong" in client.card(result.model_id)
+
+
+def unlike(tree, other):
+    """Put the model file of the artefact *other* into the artefact *tree*."""
+    (name,) = (path.name for path in other.iterdir() if path.suffix in {".joblib", ".pkl", ".skops"})
+    shutil.copyfile(other / name, tree / name)
+
+
+def test_a_new_process_finds_another_model_file(client, tmp_path):
+    """Whatever an artefact says of itself, a new process asks all rows; the refusal names row and values once."""
+    for name, outcome in (("told", OUTCOME), ("held", 1 - OUTCOME)):
+        write_artifact(LogisticRegression().fit(FRAME, outcome), tmp_path / name, training=FRAME)
+    unlike(tmp_path / "told", tmp_path / "held")
+    wish = Registration(model=ModelName("swapped"), flavor="sklearn", task="classification")
+    ref = client.register(wish, tmp_path / "told").model_id
+    assert client.version(ref).parity.status is ParityStatus.PASSED
+    for _ in range(2):
+        with pytest.raises(Conflict, match=r"row \d+, prediction: the model answered [01], served is [01]"):
+            client.change_stage(ref, "sandbox", without_parity="a reason does not excuse a difference")
+    assert client.version(ref).stage == "development"
+    assert client.version(ref).clean_parity.status is ParityStatus.DIFFERS
+    client.accept_difference(ref, reason="the other model is meant")
+    assert client.change_stage(ref, "sandbox").stage == "sandbox"
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_file_measures_a_version_that_was_registered_without_rows(client, tmp_path, ending):
+    """Without rows a version stays; after a probe it leaves, and card and version say what was probed, by whom."""
+    model = LogisticRegression().fit(FRAME, OUTCOME)
+    ref = client.register_baseline(model=model, model_type="classification", name=f"bare-{ending}").model_id
+    with pytest.raises(Conflict, match="has no probe rows"):
+        client.change_stage(ref, "sandbox")
+    rows = tmp_path / f"rows.{ending}"
+    data = FRAME.assign(outcome=OUTCOME)
+    data.to_csv(rows, index=False) if ending == "csv" else data.to_parquet(rows, index=False)
+    probed = client.probe(ref, rows).probed
+    assert (probed.file, probed.by, probed.report.status) == (rows.name, "ann", ParityStatus.PASSED)
+    assert probed.report.singles == probed.report.rows > 8
+    assert client.probe(ref, rows).probed == probed
+    assert client.change_stage(ref, "sandbox").stage == "sandbox"
+    assert f"Parity probed from file {rows.name}" in client.card(ref)
+
+
+def test_a_probe_says_what_is_wrong_with_a_file(client, tmp_path):
+    """A file without a column of the model, and a file of another kind, are refused by name; nothing is recorded."""
+    model = LogisticRegression().fit(FRAME, OUTCOME)
+    ref = client.register_baseline(model=model, model_type="classification", name="choosy").model_id
+    FRAME[["age"]].to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(Conflict, match="income"):
+        client.probe(ref, tmp_path / "rows.csv")
+    (tmp_path / "rows.txt").write_text("1")
+    with pytest.raises(InvalidInput, match="neither"):
+        client.probe(ref, tmp_path / "rows.txt")
+    assert client.version(ref).probed is None
 
 
 def test_nothing_is_accepted_where_nothing_differs(client):
@@ -85,8 +146,8 @@ def test_nothing_is_accepted_where_nothing_differs(client):
         client.accept_difference(result.model_id, reason="none")
 
 
-def test_a_model_that_never_answers_twice_alike_is_not_measured(client):
-    """Its parity says why."""
+def test_a_model_that_never_answers_twice_alike_is_not_measured(client, tmp_path):
+    """Its parity says why, rows of a file do not help, and a reason lets it go."""
     result = client.register_baseline(
         model=Random().fit(FRAME), model_type="regression", name="random", training_data=FRAME
     )
@@ -94,6 +155,15 @@ def test_a_model_that_never_answers_twice_alike_is_not_measured(client):
     assert parity.status is ParityStatus.NOT_MEASURED
     assert "different answers to the same rows" in parity.reason
     assert str(parity).startswith("not measured")
+    with pytest.raises(Conflict, match="not reproducible"):
+        client.change_stage(result.model_id, "sandbox")
+    FRAME.to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(Conflict, match="not reproducible"):
+        client.probe(result.model_id, tmp_path / "rows.csv")
+    with pytest.raises(InvalidInput, match="reason"):
+        client.change_stage(result.model_id, "sandbox", without_parity=" ")
+    assert client.change_stage(result.model_id, "sandbox", without_parity="it draws lots").stage == "sandbox"
+    assert "by ann: it draws lots" in client.card(result.model_id)
 
 
 def told_by_types(frame):

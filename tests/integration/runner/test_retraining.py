@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from mendel.drift import MonitoringPolicy, Reference, compare
 from mendel.durable import Ledger, WorkflowCall, WorkflowState
 from mendel.errors import Conflict
 from mendel.projects import code_digest, files_below, load_project
-from mendel.registry import ProjectSource, Registration, Registry
+from mendel.registry import ProjectSource, Registration, Registry, RegistryStore
+from mendel.registry.version_records import ParityWaiver
 from mendel.retraining import CodeSource, Limits, Ready, Retraining, Runner, TrainJob, may_start
 from mendel.values import ModelName, Stage, Table, VersionRef, to_micros
 from mendel.values.data_frames import as_table
+from mendel.values.parity import ParityReport, ParityStatus
 
 pytestmark = pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 """The example trains on arrays and is measured on frames; in a process of its own nobody sees scikit-learn's remark."""
@@ -74,9 +76,10 @@ class Killed(BaseException):
 
 @dataclass
 class CountingRunner:
-    """A runner that counts its jobs, and dies after the one it is told to."""
+    """A runner that counts its jobs, dies after the one it is told to, and finds the parity that it is told to find."""
 
     inner: Runner
+    parity: ParityReport | None = None
     jobs: list[str] = field(default_factory=list)
     kill: str | None = None
 
@@ -84,7 +87,9 @@ class CountingRunner:
         return self._do("train", lambda: self.inner.train(job, on_progress))
 
     def replay(self, job, on_progress):
-        return self._do("replay", lambda: self.inner.replay(job, on_progress))
+        done = self._do("replay", lambda: self.inner.replay(job, on_progress))
+        versions = [one if self.parity is None else replace(one, parity=self.parity) for one in done.versions]
+        return replace(done, versions=tuple(versions))
 
     def load(self, job, on_progress):
         return self._do("load", lambda: self.inner.load(job, on_progress))
@@ -202,6 +207,7 @@ def house(project, digits, first_version, memory_runner, tmp_path):
     )
     first = registry.versions.register(request, first_version.artifact, data=first_version.data)
     registry.policies.set(MODEL, {"governance": POLICY["governance"]})
+    registry.parity.record_clean(first.ref, first.parity, by="test")
     registry.lifecycle.transition(first.ref, Stage.SANDBOX, by="test")
     registry.lifecycle.promote(first.ref, by="test")
     registry.policies.set(MODEL, POLICY)
@@ -251,6 +257,9 @@ def test_a_candidate_wins_honestly_after_a_shift(house, digits, first_version):
     assert gates[0].body["production_score"] < 0.75
 
     assert record.stage is Stage.SANDBOX
+    assert record.clean_parity.status is ParityStatus.PASSED
+    assert record.clean_parity.singles == record.clean_parity.rows > 8
+    assert record.without_parity is None
     assert record.parent == VersionRef(MODEL, 1)
     first = house.registry.versions.get(VersionRef(MODEL, 1))
     assert (record.code_digest, record.release_tag, record.project) == (
@@ -278,6 +287,35 @@ def test_a_candidate_wins_honestly_after_a_shift(house, digits, first_version):
 
     house.registry.lifecycle.promote(ref, by="test")
     assert house.registry.lifecycle.deployment(MODEL).production == 2
+
+
+def test_a_candidate_that_answers_otherwise_stays_in_development(house):
+    """A candidate whose served answers differ in the replay's process fails the run, which names the difference."""
+    house.runner.parity = ParityReport(
+        status=ParityStatus.DIFFERS, reason="row 3, prediction: 1 and 0", difference_id="a"
+    )
+    ended = run(house)
+    assert ended.state is WorkflowState.FAILED
+    assert "row 3, prediction: 1 and 0" in ended.error
+    assert house.registry.versions.get(VersionRef(MODEL, 2)).stage is Stage.DEVELOPMENT
+
+
+def test_a_candidate_is_excused_from_parity_like_the_version_that_it_replaces(house):
+    """A candidate that cannot be measured needs a production version that serves without parity, and says so."""
+    house.runner.parity = ParityReport.not_measured("not reproducible")
+    ended = run(house)
+    assert ended.state is WorkflowState.FAILED
+    assert "its parity is not measured (not reproducible)" in ended.error
+    first = house.registry.versions.get(VersionRef(MODEL, 1))
+    waiver = ParityWaiver(reason="it draws lots", unmeasured="not reproducible", by="ann", at=house.now)
+    excused = replace(first, clean_parity=None, without_parity=waiver)
+    house.unit.write(lambda tx: tx.store(RegistryStore).replace_version(excused))
+    ended = run(house, run_id="R-2")
+    assert ended.state is WorkflowState.DONE, ended.error
+    candidate = house.registry.versions.get(VersionRef(MODEL, 3))
+    assert candidate.stage is Stage.SANDBOX
+    assert candidate.without_parity.reason == f"{first.ref}, which it is to replace, serves without parity, too"
+    assert candidate.without_parity.by == "retraining"
 
 
 def test_without_labels_a_run_says_what_it_waits_for(house):
@@ -339,7 +377,7 @@ def test_a_version_without_a_project_says_so(house):
     plain = house.registry.versions.tree(VersionRef(MODEL, 1))
     other = ModelName("plain")
     record = house.registry.versions.register(Registration(model=other, flavor="mendel", task="classification"), plain)
-    house.registry.lifecycle.transition(record.ref, Stage.SANDBOX, by="test")
+    house.registry.lifecycle.transition(record.ref, Stage.SANDBOX, by="test", without_parity="a plain model")
     house.registry.policies.set(other, {"governance": {"require": []}, "monitoring": {"target": "even"}})
     house.registry.lifecycle.promote(record.ref, by="test")
 

@@ -13,12 +13,14 @@ import pytest
 from mendel.adapters.memory import MemoryUnitOfWork, all_stores
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
+from mendel.adapters.memory.runner import MemoryRunner
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.client.client import Client
 from mendel.healing import Healing, LookResult, load_playbooks
 from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
 from mendel.registry import Registry
+from mendel.retraining import ParityChecks
 from mendel.transports.hub import create_app
 
 
@@ -49,6 +51,7 @@ def parts(tmp_path):
     registry = Registry(unit, MemoryArtifacts(tmp_path / "kept"), clock, new_id)
     return HubParts(
         registry=registry,
+        parity=ParityChecks(registry, MemoryRunner({})),
         healing=Healing(unit, registry, playbooks=load_playbooks(), training=None, new_id=new_id),
         log=PredictionLog(inbox, MemoryLake(), unit, lambda *_: []),
         inbox=inbox,

@@ -71,7 +71,7 @@ class House:
         if approved:
             record = self.registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
         if sandbox and record.stage == "development":
-            record = self.registry.lifecycle.transition(record.ref, "sandbox", by="ann")
+            record = self.registry.lifecycle.transition(record.ref, "sandbox", by="ann", without_parity="no rows")
         return record
 
     def promoted(self, count=1, **changes):

@@ -86,22 +86,24 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(stage=st.sampled_from([Stage.DEVELOPMENT, Stage.SANDBOX]))
     def register(self, stage=Stage.SANDBOX):
-        request = Registration(model=CREDIT, flavor="sklearn", task="binary", stage=stage)
-        record = self.registry.versions.register(request, self.tree)
-        self.born[record.number] = stage
+        record = self.registry.versions.register(Registration(model=CREDIT, flavor="sklearn", task="binary"), self.tree)
+        self.born[record.number] = Stage.DEVELOPMENT
         self.registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
+        if stage is Stage.SANDBOX:
+            self.registry.lifecycle.transition(record.ref, stage, by="ann", without_parity="no rows")
 
     @rule(seconds=st.integers(0, 90_000))
     def wait(self, seconds):
         self.now += timedelta(seconds=seconds)
         self.registry.lifecycle.release_kept(CREDIT, self.now)
 
-    @rule(number=numbers, to=st.sampled_from(Stage))
-    def move(self, number, to):
+    @rule(number=numbers, to=st.sampled_from(Stage), why=st.sampled_from([None, "no rows"]))
+    def move(self, number, to, why):
         ref = self.ref(number)
         before = self.stages()[ref.number]
-        if self.attempt(lambda: self.registry.lifecycle.transition(ref, to, by="ann")):
+        if self.attempt(lambda: self.registry.lifecycle.transition(ref, to, by="ann", without_parity=why)):
             assert to in TRANSITIONS[before]
+            assert why or to is Stage.DEPRECATED or before is not Stage.DEVELOPMENT
 
     @rule(deprecate=st.booleans())
     def undeploy(self, deprecate):

@@ -15,6 +15,7 @@ from mendel.retraining import (
     LoadJob,
     LoadResult,
     OnProgress,
+    ParityJob,
     Progress,
     ReplayJob,
     ReplayResult,
@@ -34,12 +35,14 @@ from mendel.retraining.job_orders import (
     load_result,
     log_file,
     memory_exceeded,
+    parity_order,
     replay_order,
     replay_result,
     time_exceeded,
     train_order,
     train_result,
 )
+from mendel.values.parity import ParityReport
 
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -73,6 +76,11 @@ class MemoryRunner(Runner):
         functions = {} if job.source is None else self._functions(job.source)
         order = replay_order(job, None if job.source is None else job.source.project)
         return replay_result(job, _outcome(order, functions, job.limits, on_progress))
+
+    def check_parity(self, job: ParityJob, on_progress: OnProgress = ignore_progress) -> ParityReport:
+        functions = {} if job.source is None else self._functions(job.source)
+        order = parity_order(job, None if job.source is None else job.source.project)
+        return _outcome(order, functions, job.limits, on_progress).parity[0]
 
     def _functions(self, source: CodeSource) -> Functions:
         if source.revision not in self._releases:

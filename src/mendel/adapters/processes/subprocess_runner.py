@@ -24,6 +24,7 @@ from mendel.retraining import (
     LoadJob,
     LoadResult,
     OnProgress,
+    ParityJob,
     Progress,
     ReplayJob,
     ReplayResult,
@@ -42,6 +43,7 @@ from mendel.retraining.job_orders import (
     load_result,
     log_file,
     memory_exceeded,
+    parity_order,
     replay_order,
     replay_result,
     time_exceeded,
@@ -49,6 +51,7 @@ from mendel.retraining.job_orders import (
     train_result,
 )
 from mendel.values import from_json
+from mendel.values.parity import ParityReport
 
 _HOME = "home"
 _CHILD = "mendel.adapters.processes.runner_child"
@@ -96,6 +99,10 @@ class SubprocessRunner(Runner):
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
         order = replay_order(job, None if job.source is None else self._exported(job.source))
         return replay_result(job, self._outcome(order, job.limits, on_progress))
+
+    def check_parity(self, job: ParityJob, on_progress: OnProgress = ignore_progress) -> ParityReport:
+        order = parity_order(job, None if job.source is None else self._exported(job.source))
+        return self._outcome(order, job.limits, on_progress).parity[0]
 
     def _outcome(self, order: JobOrder, limits: Limits, on_progress: OnProgress) -> JobOutcome:
         if (former := finished(order)) is not None:

@@ -86,6 +86,7 @@ SECTIONS = (
                 "Compare a version's answers with the fitted model's.",
                 (Verb("show", model.show_parity), Verb("accept", model.accept_parity)),
             ),
+            Verb("probe", model.probe),
             Verb("stage", model.stage),
             Verb("canary", model.canary),
             Verb("promote", model.promote),

@@ -192,11 +192,7 @@ def show_parity(version: Version, *, directory: Directory = None) -> Result:
         faults: tuple[VersionFault, ...] = ()
         with suppress(Forbidden):
             faults = client.version_faults(version)
-    lines = [f"{record.ref}: parity {record.parity or 'not measured: the version has no probe rows'}"]
-    if record.accepted is not None:
-        lines.append(f"accepted by {record.accepted.by}: {record.accepted.reason}")
-    lines += [f"  {fault.where}: {fault.detail or fault.fault}" for fault in faults]
-    return Result({"parity": record.parity, "accepted": record.accepted, "faults": faults}, lines)
+    return _parity_result(record, faults)
 
 
 def accept_parity(
@@ -213,16 +209,45 @@ def accept_parity(
     return Result(record, [f"{record.ref}: the difference is accepted"])
 
 
+def probe(
+    version: Version,
+    *,
+    data: Annotated[Path, option(metavar="FILE", existing=True, help="Rows of the training data, CSV or Parquet.")],
+    directory: Directory = None,
+) -> Result:
+    """
+    Measure a version's parity with rows of a file.
+
+    A new Python process loads the version. Its model answers rows of the file directly, and through the served path;
+    both answers are compared. What the trainer's own object answered is not known.
+    """
+    with hub(directory) as client, progress("Probing ..."):
+        record = client.probe(version, data)
+    return _parity_result(record)
+
+
 def stage(
     version: Version,
     to: Annotated[str, argument("STAGE", "The new stage: development, sandbox, canary or deprecated.")],
     *,
     reason: Reason = "",
+    without_parity: Annotated[
+        str | None,
+        option(
+            "--without-parity",
+            metavar="WHY",
+            help="Let a version leave development without measured parity; the ledger records this reason.",
+        ),
+    ] = None,
     directory: Directory = None,
 ) -> Result:
-    """Move a version to another stage."""
+    """
+    Move a version to another stage.
+
+    Before a version leaves development, a new Python process answers the version's probe rows.
+    """
     with hub(directory) as client:
-        record = client.change_stage(version, to, reason=reason)
+        record = client.change_stage(version, to, reason=reason, without_parity=without_parity)
     return Result(record, [f"{record.ref} is in {record.stage}"])
 
 
@@ -302,6 +327,21 @@ def set_policy(
     with hub(directory) as client:
         document = client.set_policy(model, body)
     return Result(document, [f"{model}: policy version {document.version}, {document.hash}"])
+
+
+def _parity_result(record: VersionRecord, faults: tuple[VersionFault, ...] = ()) -> Result:
+    from mendel.registry.parity_rule import parity_lines  # noqa: PLC0415 - help must be quick
+
+    value = {
+        "parity": record.parity,
+        "clean_parity": record.clean_parity,
+        "probed": record.probed,
+        "accepted": record.accepted,
+        "without_parity": record.without_parity,
+        "faults": faults,
+    }
+    told = (f"{fault.where}: {fault.detail or fault.fault}" for fault in faults)
+    return Result(value, [f"{record.ref}", *(f"  {line}" for line in (*parity_lines(record), *told))])
 
 
 def _trained_lines(trained: Trained) -> Iterator[str]:
