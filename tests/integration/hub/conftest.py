@@ -120,13 +120,14 @@ class Hub:
 
 @pytest.fixture(scope="session")
 def trees(tmp_path_factory):
-    """Artefact directories of real models: ``linear``, ``wider`` (another signature) and ``referenced``."""
+    """Artefact directories of models: ``linear``, ``wider`` (another signature), ``referenced``, ``bare`` (no rows)."""
     root, chance = tmp_path_factory.mktemp("trees"), np.random.default_rng(0)
     features = chance.normal(size=(200, 2))
     outcome = (features.sum(axis=1) > 0).astype(int)
     model = LogisticRegression().fit(features, outcome)
     write_artifact(model, root / "linear", input_example=features[:5])
     write_artifact(model, root / "referenced", training=features)
+    write_artifact(model, root / "bare")
     wider = np.column_stack([features, features[:, 0]])
     write_artifact(LogisticRegression().fit(wider, outcome), root / "wider", input_example=wider[:5])
     return root

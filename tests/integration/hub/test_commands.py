@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from uuid import uuid4
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mendel.app.cli.main import main
@@ -70,6 +72,29 @@ def test_a_version_lives_by_commands(hub, mendel, model):
     assert [line.split()[0] for line in history[2:]] == ["1", "2", "1"]
     assert "Model Card" in mendel("card", f"{model}@1").out
     assert mendel("undeploy", model, "--reason", "done").out == f"{model} serves nothing (generation 4)\n"
+
+
+def test_a_version_without_rows_leaves_development_by_a_file_or_a_reason(hub, mendel, tmp_path):
+    """Both ways out over HTTP: the refusal names them, the version, its card and the ledger say which was taken."""
+    file, rows = tmp_path / "rows.csv", np.random.default_rng(1).normal(size=(30, 2))
+    pd.DataFrame(rows).to_csv(file, index=False)
+    probed, waived = hub.new_model(), hub.new_model()
+    for model in (probed, waived):
+        hub.register(model, tree="bare")
+        refused = mendel("stage", f"{model}@1", "sandbox")
+        assert refused.code == 1
+        assert f"mendel probe {model}@1 --data FILE" in refused.err
+        assert f"mendel stage {model}@1 sandbox --without-parity WHY" in refused.err
+    said = mendel("probe", f"{probed}@1", "--data", file)
+    assert "Parity probed from file rows.csv" in said.out, said.err
+    assert mendel("stage", f"{probed}@1", "sandbox", "--json").json["without_parity"] is None
+    assert mendel("stage", f"{waived}@1", "sandbox", "--without-parity", "no rows left").code == 0
+    told = mendel("parity", "show", f"{waived}@1", "--json").json["without_parity"]
+    assert (told["reason"], told["unmeasured"]) == ("no rows left", "the version has no probe rows")
+    assert told["by"].startswith("cli:")
+    assert "no rows left" in mendel("card", f"{waived}@1").out
+    assert [event.data["reason"] for event in hub.events(f"{waived}@1", "model.parity_waived")] == ["no rows left"]
+    assert mendel("parity", "show", f"{probed}@1").out == said.out
 
 
 def test_json_of_every_command_is_json(hub, mendel, model):
