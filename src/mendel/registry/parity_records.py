@@ -40,7 +40,7 @@ class ParityRecords:
                 return record
             changed = replace(record, clean_parity=report)
             store.replace_version(changed)
-            tx.append(self._transactions.version_event("model.parity_checked", record, by, now, parity=report))
+            tx.append(self._transactions.version_event("model.parity_checked", record, by, now, parity=report.public))
             return changed
 
         return self._transactions.write_once(VersionRecord, work, step)
@@ -66,7 +66,7 @@ class ParityRecords:
             store.replace_version(changed)
             tx.append(
                 self._transactions.version_event(
-                    "model.parity_probed", record, by, probed.at, parity=report, file=file, file_digest=digest
+                    "model.parity_probed", record, by, probed.at, parity=report.public, file=file, file_digest=digest
                 )
             )
             return changed

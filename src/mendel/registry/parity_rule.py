@@ -62,7 +62,7 @@ def require_parity(record: VersionRecord) -> None:
         if not report.admits(_accepted(record)):
             raise Conflict(
                 f"{record.ref} cannot leave the stage development: its answers differ from the fitted model's "
-                f"({report.reason}).",
+                f"({report.told}).",
                 remedy="Register a corrected model, or accept the difference with: "
                 f"mendel parity accept {record.ref} --reason WHY",
             )

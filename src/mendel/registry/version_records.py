@@ -239,6 +239,8 @@ class VersionRecord:
             self,
             parity=self.parity and self.parity.public,
             served_parity=self.served_parity and self.served_parity.public,
+            clean_parity=self.clean_parity and self.clean_parity.public,
+            probed=self.probed and replace(self.probed, report=self.probed.report.public),
         )
 
     @property

@@ -211,7 +211,7 @@ def _check_parity(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
         probe = read_probe(artifact) if rows is None else take_probe_of_artifact(artifact, rows, project)
         report = _parity_of(predictor, probe)
     except MendelError as error:
-        report = ParityReport.not_measured(error.message)
+        report = ParityReport.not_measured(error.message, detail=getattr(error, "detail", ""))
     return JobOutcome(rows=report.rows, metrics={}, parity=(report,))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Final
 
-from mendel.errors import Conflict, MendelError
+from mendel.errors import Conflict, MendelError, RunnerFailed
 from mendel.registry import Registry, VersionRecord
 from mendel.registry.parity_rule import needs_clean_check
 from mendel.retraining.ports import CodeSource, Limits, ParityJob, Runner
@@ -61,7 +61,7 @@ class ParityChecks:
         report = self._report(self._registry.versions.get(ref), rows)
         if report.status is ParityStatus.NOT_MEASURED:
             raise Conflict(
-                f"The parity of {ref} cannot be measured with {file}: {report.reason}.",
+                f"The parity of {ref} cannot be measured with {file}: {report.told}.",
                 remedy="Give rows that the model was fitted on, on a machine with the packages of the model.",
             )
         return self._registry.parity.record_probed(ref, report, file=file, digest=file_digest(rows), by=by)
@@ -88,6 +88,8 @@ class ParityChecks:
             )
             try:
                 report = self._runner.check_parity(job)
+            except RunnerFailed as error:  # its message ends with a line of the job's log, which may contain values
+                return ParityReport.not_measured("the Python process of the check failed", detail=error.message)
             except MendelError as error:
                 return ParityReport.not_measured(error.message)
         if rows is None and report.status is ParityStatus.PASSED:

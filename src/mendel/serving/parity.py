@@ -96,16 +96,16 @@ class _Difference:
     def __str__(self) -> str:
         return f"{self.place_and_rule}{self.values}"
 
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(str(self).encode()).hexdigest()[:_DIGEST_DIGITS]
+
 
 def first_difference(expected: Probe, outputs: Outputs) -> str | None:
     """Say without values how the first row of *outputs* differs from *expected*; None if no row differs."""
     comparison = _Comparison(expected)
     found = (comparison.difference(outputs, place, place) for place in range(len(expected.predictions)))
     return next((difference.rule for difference in found if difference is not None), None)
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(str(self).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def write_parity(directory: Path, report: ParityReport) -> None:
