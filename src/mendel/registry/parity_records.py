@@ -91,7 +91,9 @@ class ParityRecords:
                 raise Conflict(f"The answers of {ref} do not differ from the fitted model's: no difference to accept.")
             former = "" if record.accepted is None else record.accepted.id
             ids = dict.fromkeys(" ".join((former, *(report.difference_id for report in differing))).split())
-            accepted = AcceptedDifference(difference=differing[-1].reason, id=" ".join(ids), by=by, at=now, reason=reason)
+            accepted = AcceptedDifference(
+                difference=differing[-1].reason, id=" ".join(ids), by=by, at=now, reason=reason
+            )
             changed = replace(record, accepted=accepted)
             store.replace_version(changed)
             store.bump_revision()  # servers that refused the version load it now
