@@ -220,7 +220,8 @@ def test_what_cannot_be_loaded_is_not_measured(trained, tmp_path):
     (artifact / "model.joblib").unlink()
     report = trained.runner.check_parity(parity_job(trained, artifact, "broken"))
     assert report.status is ParityStatus.NOT_MEASURED
-    assert "model.joblib" in report.reason
+    assert "FileNotFoundError" in report.reason
+    assert "model.joblib" in report.detail
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])

@@ -25,8 +25,8 @@ class ParityReport:
 
     Attributes:
         reason: Why parity was not measured, or the first difference: its row and what differs, without values.
-        detail: The first difference with both answers, or the message of the fault that prevented the check, for callers
-            with the scope ``deploy``; else empty.
+        detail: The first difference with both answers, or the message of the fault that prevented the check, for
+            callers with the scope ``deploy``; else empty.
         difference_id: One digest per difference, separated by spaces; empty without a difference.
         rows: The number of probe rows that were sent in one request.
         singles: The number of these rows that were also sent alone; at most 8 in the report that is stored with the

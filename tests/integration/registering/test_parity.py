@@ -155,10 +155,10 @@ def test_a_model_that_never_answers_twice_alike_is_not_measured(client, tmp_path
     assert parity.status is ParityStatus.NOT_MEASURED
     assert "different answers to the same rows" in parity.reason
     assert str(parity).startswith("not measured")
-    with pytest.raises(Conflict, match="not reproducible"):
+    with pytest.raises(Conflict, match="different answers to the same rows"):
         client.change_stage(result.model_id, "sandbox")
     FRAME.to_csv(tmp_path / "rows.csv", index=False)
-    with pytest.raises(Conflict, match="not reproducible"):
+    with pytest.raises(Conflict, match="different answers to the same rows"):
         client.probe(result.model_id, tmp_path / "rows.csv")
     with pytest.raises(InvalidInput, match="reason"):
         client.change_stage(result.model_id, "sandbox", without_parity=" ")

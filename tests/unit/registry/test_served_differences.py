@@ -48,14 +48,14 @@ def test_a_difference_that_only_a_server_found_can_be_accepted(report, house, re
     """Accepting takes exactly what servers reported, and servers hear of it; what was accepted before stays."""
     ref = house.ref(1)
     with pytest.raises(Conflict, match="no difference to accept"):
-        registry.lifecycle.accept_difference(ref, by="ann", reason="none")
+        registry.parity.accept_difference(ref, by="ann", reason="none")
     report("d1 d2")
     before = registry.lifecycle.revision()
-    accepted = registry.lifecycle.accept_difference(ref, by="ann", reason="another library there")
+    accepted = registry.parity.accept_difference(ref, by="ann", reason="another library there")
     assert accepted.served.accepted_difference == "d1 d2"
     assert registry.lifecycle.revision() > before
     report("d2 d3", server="s2")
-    accepted = registry.lifecycle.accept_difference(ref, by="ann", reason="and a third one")
+    accepted = registry.parity.accept_difference(ref, by="ann", reason="and a third one")
     assert accepted.served.accepted_difference == "d1 d2 d3"
 
 
