@@ -25,7 +25,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """A list of labels."""
+    """The labels to log, as parsed from the body of the request."""
 
     labels: tuple[Label, ...]
 

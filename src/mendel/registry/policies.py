@@ -16,7 +16,7 @@ SECTIONS = ("gates", "governance", "healing", "monitoring", "retraining", "rollb
 
 
 class Profile(StrEnum):
-    """``default``: the cause decides the remedy. ``classic``: every trigger rolls back."""
+    """With ``default``, the cause decides the remedy; with ``classic``, every rollback trigger rolls the model back."""
 
     DEFAULT = "default"
     CLASSIC = "classic"

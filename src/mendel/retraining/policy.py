@@ -95,8 +95,8 @@ class RetrainingPolicy:
             raise InvalidPolicy(f"retraining.min_coverage must be from 0 to 1, not {self.min_coverage}.")
         if self.min_labels < 1 or self.window <= timedelta(0):
             raise InvalidPolicy(
-                f"retraining.min_labels is {self.min_labels} and must be at least 1; "
-                f"retraining.window is {self.window} and must be above 0."
+                f"retraining.min_labels must be at least 1 (it is {self.min_labels}), "
+                f"and retraining.window must be above 0 (it is {self.window})."
             )
         if self.shadow:
             remedy = "Set retraining.shadow to 0, or remove the key."

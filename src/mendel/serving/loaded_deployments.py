@@ -54,7 +54,7 @@ class LoadedDeployment:
 
     @property
     def died(self) -> str | None:
-        """Why the backend of the production version stopped; None while it runs."""
+        """The reason why the backend of the production version stopped; None while the backend runs."""
         production = self.versions.get(self.deployment.production or 0)
         return None if production is None else production.artifact.backend.died
 

@@ -29,7 +29,7 @@ class Backend(Protocol):
 
     @property
     def died(self) -> str | None:
-        """The reason, in a sentence, why this backend stopped for good; None while it runs."""
+        """The reason, in a sentence, why this backend stopped for good; None while the backend runs."""
 
     def predict(self, frame: Frame, deadline: float) -> Outputs:
         """

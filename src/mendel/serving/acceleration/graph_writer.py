@@ -40,8 +40,8 @@ class GraphWriter:
     Collects nodes and constants.
 
     Attributes:
-        known_texts: By the position of a text column in the input: the texts that the model accepts. For other texts,
-            the graph would answer, although the model raises an error.
+        known_texts: By the position of a text column in the input: the texts that the model accepts. The model raises
+            an error for other texts, but the graph would answer.
     """
 
     def __init__(self) -> None:
