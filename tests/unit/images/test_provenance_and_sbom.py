@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement import Statement
@@ -107,6 +105,9 @@ WHEELS = {
 
 def test_sbom_is_valid(plan, facts):
     """The bill of materials passes the strict validator of CycloneDX 1.6, with everything known and with nothing."""
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - two seconds, and every worker imports this file
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415 - as above
+
     validator = JsonStrictValidator(SchemaVersion.V1_6)
     assert validator.validate_str(render_sbom(plan, image=IMAGE, model=facts, wheels=WHEELS).decode()) is None
     bare = replace(plan, labels={}, artifacts=(), code=(), environment=replace(plan.environment, wheels=()))

@@ -50,6 +50,7 @@ def run(tmp_path):
             "PYTHONPATH": str(ROOT / "tests"),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # half of the time
             "PYTEST_PLUGINS": "xdist.plugin,support.parts",
+            "MENDEL_TEST_WORKERS": "1",
         }
         done = subprocess.run(
             [sys.executable, str(ROOT / "scripts" / "run_tests.py"), *options],

@@ -9,7 +9,6 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 import yaml
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
@@ -123,6 +122,8 @@ def test_a_cloudpickle_as_mlflow_writes_it_is_loaded(tmp_path):
 
 def test_skops_is_loaded(tmp_path):
     """A skops file is read with its own guard."""
+    import skops.io  # noqa: PLC0415 - a second, and every worker imports this file
+
     tmp_path.joinpath("m").mkdir()
     model = LogisticRegression().fit(X, Y)
     skops.io.dump(model, tmp_path / "m/model.skops")
