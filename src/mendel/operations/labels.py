@@ -25,7 +25,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """The labels to log, as parsed from the body of the request."""
+    """The JSON body of a request that logs labels."""
 
     labels: tuple[Label, ...]
 

@@ -112,7 +112,8 @@ def write_parity(directory: Path, report: ParityReport) -> None:
     """
     Write the result of the check at registration into the artefact in *directory*.
 
-    ``singles`` is limited to the 8 rows that are always sent alone, because further rows depend on the speed.
+    The written ``singles`` is at most 8: the check sends at least 8 rows alone if the probe has as many, and the number
+    of further rows depends on the speed of the machine.
     """
     report = replace(report, singles=min(report.singles, LEAST_SINGLES))
     write_value(directory, PARITY_FILE, report)
