@@ -12,6 +12,7 @@ import pytest
 from mendel.healing import Cause, IncidentStatus
 from mendel.values import Stage
 
+pytestmark = pytest.mark.slow(20)
 MODEL = "credit"
 QUICK = {"healing": {"converge_within": "3s"}}
 PATIENT = {"healing": {"converge_within": "10m"}, "rollback": {"silence": "3s"}}

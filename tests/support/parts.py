@@ -19,8 +19,10 @@ MAY_BE_ABSENT = re.compile(r"\.\./shared/data|\btorch\b")
 """What a reason to skip speaks of where the test may skip in CI."""
 SOAK_SECONDS = "MENDEL_SOAK_SECONDS"
 _SOAK = pytest.StashKey[float]()
-_QUICK_S, _SLOW_S = 0.1, 10.0
-"""What a test takes that is not marked ``slow``, and one that is marked without saying how slow."""
+_QUICK_S = {"unit": 0.1, "contracts": 0.2, "integration": 1.0, "acceptance": 5.0}
+"""What a test takes that is not marked ``slow``, by the folder that says how much of Mendel it starts."""
+_SLOW_S = 10.0
+"""What a test takes that is marked ``slow`` without saying how slow."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,11 +73,15 @@ def _longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
     """Files with much that is slow first, so that the last to end are short; the tests of a file stay together."""
     seconds: dict[Path, float] = {}
     for item in items:
-        slow = item.get_closest_marker("slow")
-        seconds[item.path] = seconds.get(item.path, 0.0) + (
-            _QUICK_S if slow is None else next(iter(slow.args), _SLOW_S)
-        )
+        seconds[item.path] = seconds.get(item.path, 0.0) + _seconds_of(item)
     return sorted(items, key=lambda item: -seconds[item.path])
+
+
+def _seconds_of(item: pytest.Item) -> float:
+    """Roughly what a test takes."""
+    if slow := item.get_closest_marker("slow"):
+        return float(next(iter(slow.args), _SLOW_S))
+    return next((seconds for folder, seconds in _QUICK_S.items() if folder in item.path.parts), 0.0)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -256,7 +256,6 @@ def killed(tmp_path_factory, artifacts, mlflow_directory):
     return root
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_while_registering(killed, open_registry, artifacts, tree, point):
     """Killed at any point, nothing is listed; the same call again ends as if nothing had happened."""
