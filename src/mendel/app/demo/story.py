@@ -351,7 +351,8 @@ class Story:
 
     def _once(self, stage: Stage, run_id: str) -> str:
         entries = [e for e in _ledger(stage) if run_id in str(e.event.data) or e.event.actor.endswith(run_id)]
-        keys = [(e.event.type, e.event.subject, str(e.event.data.get("step", ""))) for e in entries]
+        part = [str(e.event.data.get("step") or e.event.data.get("to_stage", "")) for e in entries]
+        keys = [(e.event.type, e.event.subject, what) for e, what in zip(entries, part, strict=True)]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise MendelError(f"The killed run recorded a change twice: {twice}.")
