@@ -187,7 +187,8 @@ def change_stage(call: Call, request: ChangeStage) -> VersionRecord:
     lifecycle, why = call.hub.registry.lifecycle, request.without_parity
     if why is not None and not why.strip():
         raise InvalidInput(
-            "A move without parity needs a reason.", remedy="Give the reason in the field 'without_parity'."
+            "Moving a version out of development without a parity check needs a reason.",
+            remedy="Write the reason into the field 'without_parity'.",
         )
     if request.to is Stage.SANDBOX:
         call.hub.parity.before_leaving(request.ref, by=call.by)

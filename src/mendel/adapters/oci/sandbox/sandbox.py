@@ -130,7 +130,9 @@ class Sandbox:
 
     def _prepare(self) -> Path:
         """
-        Create the mount points in the unpacked image and the byte-code directory, which stores nothing of the project.
+        Create the mount points in the unpacked image, and the directory for byte-code beside it; give its path.
+
+        Python can store no byte-code of the project there, because the project's place is a file.
         """
         for name in _MOUNT_POINTS:
             path = self.tree / "root" / name
