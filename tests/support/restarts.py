@@ -153,10 +153,10 @@ class SimulatedServer:
             return "bad pickle", True
         if self.world.now < self.no_library_until:
             return "No module named 'numpy'", True
-        return self._passing_trouble()
+        return self._passing_trouble(line)
 
-    def _passing_trouble(self) -> tuple[str, bool] | None:
-        if self.hiccups > 0:
+    def _passing_trouble(self, line: Line) -> tuple[str, bool] | None:
+        if self.hiccups > 0 and line.error is None:  # no load twice in a row: that would be evidence
             self.hiccups -= 1
             return "unexpected end of file", True
         if self.load_kills > 0:

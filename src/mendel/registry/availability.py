@@ -11,6 +11,7 @@ from mendel.registry.snapshots import ServerState
 from mendel.values import ModelConvergence, ModelName
 
 _UNLOADED = "No server has the model loaded"
+_ENOUGH = 3
 
 
 class Presence(StrEnum):
@@ -75,10 +76,14 @@ class Availability:
 
     def failure_of(self, version: int | None) -> str | None:
         """
-        Give :attr:`load_error` if a repeated load shows that *version* is at fault; None if servers may be at fault.
+        Give :attr:`load_error` if *version* is at fault in three loads in a row on one server; None if servers may be
+        at fault.
+
+        Three, because this rule waits for no time to pass: a server repeats its first load within 2 s.
         """
         failed = [line for _, line in self.reporting if line.failed_version == version]
-        return self.load_error if any(line.version_at_fault and line.failed_loads > 1 for line in failed) else None
+        proven = any(line.version_at_fault and line.failed_loads >= _ENOUGH for line in failed)
+        return self.load_error if proven else None
 
     @property
     def outage(self) -> str | None:

@@ -185,11 +185,12 @@ class TestLoadFailures:
         signals = third.pass_time(monitor, 36 * SECOND, ONCE, {"server": "s2", **ONCE})
         assert {signal.kind for signal in signals} == {SignalKind.LOAD_FAILURE}
 
-    def test_a_model_that_nobody_serves_waits_for_the_second_load(self, third, monitor):
-        """The first failed load of a version that no server serves is no reason for an urgent rollback."""
+    def test_a_model_that_nobody_serves_waits_for_the_third_load(self, third, monitor):
+        """Two failed loads within seconds of a version that no server serves are no reason for an urgent rollback."""
         nothing = {"serving": 0, "version_serving": None}
         assert third.pass_time(monitor, 4 * SECOND, {**ONCE, **nothing}) == ()
-        signals = third.pass_time(monitor, 2 * SECOND, {**BROKEN, **nothing})
+        assert third.pass_time(monitor, 4 * SECOND, {**BROKEN, **nothing}) == ()
+        signals = third.pass_time(monitor, 2 * SECOND, {**BROKEN, **nothing, "failed_loads": 3})
         assert [(one.kind, one.severity) for one in signals] == [(SignalKind.LOAD_FAILURE, Severity.CRITICAL)]
 
     def test_a_version_that_another_server_serves_is_not_at_fault(self, third, monitor):

@@ -83,7 +83,9 @@ def test_only_a_version_that_failed_itself_is_blamed():
     failing = {"serving": None, "error": "bad", "at_fault": True}
     once = availability_of(CREDIT, [server(name, SECOND, **failing) for name in ("s1", "s2")], SILENCE, NOW)
     assert (once.outage, once.failure_of(2)) == ("No server can load the model: bad", None), "nobody has tried again"
-    bad = availability_of(CREDIT, [server("s1", SECOND, loads=2, **failing)], SILENCE, NOW)
+    twice = availability_of(CREDIT, [server("s1", SECOND, loads=2, **failing)], SILENCE, NOW)
+    assert twice.failure_of(2) is None, "the second load follows the first within seconds"
+    bad = availability_of(CREDIT, [server("s1", SECOND, loads=3, **failing)], SILENCE, NOW)
     assert bad.failure_of(2) == "No server can load the model: bad"
     assert bad.failure_of(3) is None, "another version of the deployment failed"
 

@@ -333,7 +333,7 @@ class TestCheck:
         assert (check.should_roll_back, check.version, check.severity) == (False, None, None)
 
     def test_a_version_that_no_server_can_load_is_critical(self, served, registry):
-        """Where no server serves a version that failed itself, twice, that is a trigger; a disk is none."""
+        """Where no server serves a version that failed itself, three times, that is a trigger; a disk is none."""
         failed = ModelConvergence(
             model=served.model,
             generation_desired=1,
@@ -349,7 +349,7 @@ class TestCheck:
         assert registry.performance.health(served.model).health_status is Health.CRITICAL
         server.report(convergence=failed, ready=False)
         assert not registry.performance.check_rollback_triggers(served.model).should_roll_back, "seen once"
-        server.report(convergence=replace(failed, failed_loads=2), ready=False)
+        server.report(convergence=replace(failed, failed_loads=3), ready=False)
         check = registry.performance.check_rollback_triggers(served.model)
         assert (check.severity, check.reasons) == (Severity.CRITICAL, ("No server can load the model: bad pickle",))
         assert registry.performance.health(served.model).health_status is Health.CRITICAL
