@@ -208,12 +208,12 @@ class Installation:
         write_artifact(model, tree, training=frame)
 
     @staticmethod
-    def register(client, tree):
+    def register(client, tree, **how):
         """Register the artefact in *tree*, approve it, and put it into sandbox; its number."""
         asked = Registration(model=ModelName(MODEL), flavor="sklearn", task="classification")
         number = client.register(asked, tree).version
         client.approve(f"{MODEL}@{number}", policy=True, bias=True)
-        client.change_stage(f"{MODEL}@{number}", "sandbox")
+        client.change_stage(f"{MODEL}@{number}", "sandbox", **how)
         return number
 
     @staticmethod
