@@ -315,7 +315,8 @@ def _open_about(diagnosis: Diagnosis, unresolved: Sequence[Incident]) -> Inciden
         if incident.server != diagnosis.server:
             return False
         if diagnosis.server is None:
-            return incident.cause.family == diagnosis.cause.family
+            about_canary = [one.cause is Cause.CANARY_LOAD_FAILURE for one in (incident, diagnosis)]
+            return incident.cause.family == diagnosis.cause.family and len(set(about_canary)) == 1
         return set(diagnosis.kinds) <= set(incident.kinds)
 
     return next((incident for incident in unresolved if same(incident)), None)
@@ -346,7 +347,9 @@ def _answer(incident: Incident, look: LookResult) -> str | None:
 
 
 def _serves(incident: Incident, look: LookResult) -> bool:
-    """Whether the incident's version is in production or the canary at the time of *look*."""
+    """Whether the incident's version still has the place that the incident is about at the time of *look*."""
+    if incident.cause is Cause.CANARY_LOAD_FAILURE:
+        return incident.ref == look.canary
     return incident.ref in {look.ref, look.canary}
 
 

@@ -73,6 +73,9 @@ class Monitor:
         ref, canary = VersionRef(model, deployment.production), _canary(deployment)
         document = self._registry.policies.of(model)
         available = self._availability(model, document, now)
+        serving = any(line.generation_serving >= deployment.generation for _, line in available.reporting)
+        if canary is not None and serving:  # whoever serves the whole generation serves its canary
+            self._watch.note_served(model, canary.number)
         delays = self._delays(deployment, available, HealingPolicy.of(document.body).converge_within)
         check = self._registry.performance.check_rollback_triggers(model, now=now)
         seen = [findings_of_servers(deployment, available, delays, policy_hash=document.hash, now=now)]

@@ -126,6 +126,11 @@ class ServerWatch:
             heard = seen.heard
             return [] if heard is None else [heard - lack.since for lack in seen.lacks.values()]
 
+    def note_served(self, model: ModelName, version: int) -> None:
+        """Note that a server serves the version, which its reports do not name: as the canary of a deployment."""
+        with self._mutex:
+            self._served.add((model, version))
+
     def has_served(self, model: ModelName, version: int) -> bool:
         """Whether a server has reported serving the version."""
         with self._mutex:

@@ -17,7 +17,7 @@ class _ListedFile(msgspec.Struct):
 
 
 class _FileList(msgspec.Struct):
-    files: list[_ListedFile]
+    files: list[_ListedFile] = []
 
 
 def check_files(manifest: bytes, found: Mapping[str, Digest | None]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from mendel.registry.parity_rule import parity_reports
 from mendel.registry.ports import RegistryStore
 from mendel.registry.transactions import RegistryTransactions
 from mendel.registry.version_records import AcceptedDifference, ProbedParity, VersionRecord
-from mendel.values import Digest, VersionRef
-from mendel.values.parity import ParityReport
+from mendel.values import Digest, Stage, VersionRef
+from mendel.values.parity import ParityReport, ParityStatus
 
 
 class ParityRecords:
@@ -28,6 +28,8 @@ class ParityRecords:
         """
         Record the result of answering the probe rows in a new Python process; the same result again changes nothing.
 
+        A result is kept when a later check could not measure, and when the version has left development.
+
         Raises:
             VersionNotFound: The version does not exist.
         """
@@ -36,7 +38,9 @@ class ParityRecords:
         def work(tx: Transaction) -> VersionRecord:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
-            if record.clean_parity == report:
+            known, measured = record.clean_parity, report.status is not ParityStatus.NOT_MEASURED
+            outdated = known is not None and known.status is not ParityStatus.NOT_MEASURED and not measured
+            if known == report or outdated or record.stage is not Stage.DEVELOPMENT:
                 return record
             changed = replace(record, clean_parity=report)
             store.replace_version(changed)
@@ -51,22 +55,28 @@ class ParityRecords:
         """
         Record the result for rows that came in a file; the same result of the same file again changes nothing.
 
+        A difference that the rows of another file showed remains, whatever these rows show.
+
         Raises:
             VersionNotFound: The version does not exist.
         """
-        probed = ProbedParity(report=report, file=file, digest=digest, by=by, at=self._clock())
+        now = self._clock()
 
         def work(tx: Transaction) -> VersionRecord:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
             known = record.probed
-            if known is not None and (known.digest, known.report) == (digest, report):
+            found = report
+            if known is not None and known.digest != digest:
+                found = known.report.joined(report)
+            if known is not None and (known.digest, known.report) == (digest, found):
                 return record
+            probed = ProbedParity(report=found, file=file, digest=digest, by=by, at=now)
             changed = replace(record, probed=probed)
             store.replace_version(changed)
             tx.append(
                 self._transactions.version_event(
-                    "model.parity_probed", record, by, probed.at, parity=report.public, file=file, file_digest=digest
+                    "model.parity_probed", record, by, now, parity=found.public, file=file, file_digest=digest
                 )
             )
             return changed
@@ -91,9 +101,8 @@ class ParityRecords:
                 raise Conflict(f"The answers of {ref} do not differ from the fitted model's: no difference to accept.")
             former = "" if record.accepted is None else record.accepted.id
             ids = dict.fromkeys(" ".join((former, *(report.difference_id for report in differing))).split())
-            accepted = AcceptedDifference(
-                difference=differing[-1].reason, id=" ".join(ids), by=by, at=now, reason=reason
-            )
+            newest = next((report for report in differing if not report.admits(former)), differing[0])
+            accepted = AcceptedDifference(difference=newest.reason, id=" ".join(ids), by=by, at=now, reason=reason)
             changed = replace(record, accepted=accepted)
             store.replace_version(changed)
             store.bump_revision()  # servers that refused the version load it now

@@ -50,6 +50,11 @@ def serves_without_parity(record: VersionRecord) -> bool:
     return unmeasured_because(record) is not None and (record.without_parity is not None or not registered)
 
 
+def unaccepted_difference(record: VersionRecord) -> ParityReport | None:
+    """Give the first report with a difference that no person accepted; None without one."""
+    return next((report for report in parity_reports(record) if not report.admits(_accepted(record))), None)
+
+
 def require_parity(record: VersionRecord) -> None:
     """
     Check that the version may leave development.
@@ -58,14 +63,13 @@ def require_parity(record: VersionRecord) -> None:
         Conflict: A check found a difference that no person accepted, or parity is not measured and no person gave a
             reason to go without it.
     """
-    for report in parity_reports(record):
-        if not report.admits(_accepted(record)):
-            raise Conflict(
-                f"{record.ref} cannot leave the stage development: its answers differ from the fitted model's "
-                f"({report.told}).",
-                remedy="Register a corrected model, or accept the difference with: "
-                f"mendel parity accept {record.ref} --reason WHY",
-            )
+    if (report := unaccepted_difference(record)) is not None:
+        raise Conflict(
+            f"{record.ref} cannot leave the stage development: its answers differ from the fitted model's "
+            f"({report.told}).",
+            remedy="Register a corrected model, or accept the difference with: "
+            f"mendel parity accept {record.ref} --reason WHY",
+        )
     why = unmeasured_because(record)
     if why is not None and record.without_parity is None:
         raise Conflict(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Final
 
-from mendel.errors import Conflict, MendelError, RunnerFailed
+from mendel.errors import Conflict, MendelError, RunnerFailed, Unavailable
 from mendel.registry import Registry, VersionRecord
 from mendel.registry.parity_rule import needs_clean_check
 from mendel.retraining.ports import CodeSource, Limits, ParityJob, Runner
@@ -18,6 +20,7 @@ from mendel.values.parity import ParityReport, ParityStatus
 
 _LIMITS: Final = Limits(time=timedelta(minutes=5))
 _AT_ONCE: Final = 2
+_MOST_WAITING: Final = 8
 
 
 class ParityChecks:
@@ -34,6 +37,7 @@ class ParityChecks:
         self._registry = registry
         self._runner = runner
         self._turns = BoundedSemaphore(_AT_ONCE)
+        self._waiting = BoundedSemaphore(_MOST_WAITING)
         self._passed: dict[tuple[Digest, CodeSource | None], ParityReport] = {}
 
     def before_leaving(self, ref: VersionRef, *, by: str) -> None:
@@ -42,6 +46,7 @@ class ParityChecks:
 
         Raises:
             VersionNotFound: The version does not exist.
+            Unavailable: Too many checks run or wait.
         """
         record = self._registry.versions.get(ref)
         if needs_clean_check(record):
@@ -66,18 +71,33 @@ class ParityChecks:
             )
         return self._registry.parity.record_probed(ref, report, file=file, digest=file_digest(rows), by=by)
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for a turn; of many requests only a few may wait, because each one holds a thread of the hub."""
+        if not self._waiting.acquire(blocking=False):
+            raise Unavailable(
+                f"{_MOST_WAITING} parity checks run or wait already.", remedy="Try again when they have ended."
+            )
+        try:
+            with self._turns:
+                yield
+        finally:
+            self._waiting.release()
+
     def _report(self, record: VersionRecord, rows: Path | None = None) -> ParityReport:
         """Give the result of the check; a version that cannot be checked here is not measured, whatever the reason."""
         project, tag = record.project, record.release_tag
         if project is not None:
             tag = project.tag or tag
-            if tag is None or not Path(project.repository).is_dir():
+            if tag is None:
+                return ParityReport.not_measured("the version has no release tag from which its code could be taken")
+            if not Path(project.repository).is_dir():
                 return ParityReport.not_measured(f"the repository {project.repository} is not on this machine")
         source = None if project is None or tag is None else CodeSource(project=Path(project.repository), revision=tag)
         key = record.artifact_digest, source
         if rows is None and (known := self._passed.get(key)) is not None:
             return known
-        with tempfile.TemporaryDirectory(prefix="mendel-parity-") as scratch, self._turns:
+        with self._turn(), tempfile.TemporaryDirectory(prefix="mendel-parity-") as scratch:
             job = ParityJob(
                 source=source,
                 classifier="" if project is None else project.classifier,

@@ -14,7 +14,7 @@ from mendel.durable import Clock, Event, Payload, StepKey, Transaction, UnitOfWo
 from mendel.errors import Conflict
 from mendel.gates import Evidence, GateReport, judge
 from mendel.registry import GateRecord, PolicyDocument, Provenance, Registration, Registry, VersionRecord
-from mendel.registry.parity_rule import serves_without_parity
+from mendel.registry.parity_rule import serves_without_parity, unaccepted_difference
 from mendel.retraining.entities import Asked, Candidate, Collected, Replayed, Replays, RunFiles, Trained
 from mendel.retraining.fingerprint import fingerprint
 from mendel.retraining.gate_evidence import evidence_of, last_change, seed_of, spent_alpha
@@ -294,7 +294,13 @@ class Retraining:
         lifecycle, ref = self._registry.lifecycle, candidate.ref
         if parity is None or self._registry.versions.get(ref).stage is not Stage.DEVELOPMENT:
             return  # an old run registered its candidate in sandbox; or a killed step had moved it
-        self._registry.parity.record_clean(ref, parity, by=ACTOR)
+        record = self._registry.parity.record_clean(ref, parity, by=ACTOR)
+        if (difference := unaccepted_difference(record)) is not None:  # this text goes to the ledger: without values
+            raise Conflict(
+                f"{ref} cannot leave the stage development: its answers differ from the trained model's "
+                f"({difference.reason}).",
+                remedy=f"See both answers with: mendel parity show {ref}",
+            )
         why = f"{production.ref}, which it is to replace, serves without parity, too"
         lifecycle.transition(
             ref,

@@ -17,6 +17,9 @@ from typing import Any
 _SWAP = threading.RLock()
 """Locks ``sys.modules`` and ``sys.meta_path``, which all threads share, while a project's modules are in them."""
 
+_LEVEL = 3
+"""The index of ``level`` among the arguments of ``__import__`` that follow the name."""
+
 
 class ProjectModules:
     """
@@ -77,9 +80,15 @@ class ProjectModules:
 
     def spec(self, name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
         """Give the import spec of the module *name*; None if the module does not belong to the project."""
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            return None
         found = importlib.machinery.PathFinder.find_spec(name, [str(self._root)] if path is None else path)
         if found is None or not self._holds(found):
             return None
+        if found.origin is None and path is None:  # as in Python, an installed package goes before a plain directory
+            installed = importlib.machinery.PathFinder.find_spec(name)
+            if installed is not None and installed.origin is not None:
+                return None
         if found.origin is not None and isinstance(found.loader, importlib.machinery.SourceFileLoader):
             found.loader = _Loader(name, found.origin, self._builtins)
         return found
@@ -98,7 +107,10 @@ class ProjectModules:
         return (self._root / f"{top}.py").is_file() or (self._root / top / "__init__.py").is_file()
 
     def _import(self, name: str, *args: Any, **kwargs: Any) -> ModuleType:
-        if name.partition(".")[0] in sys.stdlib_module_names:
+        """Import for the project's code; a module of others needs no lock, which the thread of a load may hold."""
+        relative = kwargs.get("level") or (len(args) > _LEVEL and args[_LEVEL])
+        top = name.partition(".")[0]
+        if not relative and (top in sys.stdlib_module_names or not (self._claims(name) or (self._root / top).is_dir())):
             return builtins.__import__(name, *args, **kwargs)
         with self.opened():
             return builtins.__import__(name, *args, **kwargs)

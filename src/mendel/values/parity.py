@@ -53,6 +53,13 @@ class ParityReport:
         found = set(self.difference_id.split())
         return bool(found) and found <= set((accepted or "").split())
 
+    def joined(self, later: ParityReport) -> ParityReport:
+        """Give *later* with the differences of this report, which other rows showed."""
+        if self.status is not ParityStatus.DIFFERS:
+            return later
+        ids = dict.fromkeys(f"{self.difference_id} {later.difference_id}".split())
+        return replace(self, rows=later.rows, singles=later.singles, difference_id=" ".join(ids))
+
     @property
     def told(self) -> str:
         """The reason, with both values of the first difference; only callers with the scope ``deploy`` get it."""

@@ -160,3 +160,16 @@ def test_a_version_beyond_development_is_not_checked(registry, registered):
 def test_only_accepted_differences_are_admitted(found, accepted, admitted):
     """A check that finds some of the accepted differences is admitted; one further difference is not."""
     assert replace(OTHER, difference_id=found).admits(accepted) is admitted
+
+
+def test_no_later_check_hides_a_difference(registry, registered):
+    """A check that could not measure, and easy rows of another file, leave a found difference where it is."""
+    ref = registered(RANDOM)
+    registry.parity.record_clean(ref, OTHER, by="ann")
+    assert registry.parity.record_clean(ref, RANDOM, by="ann").clean_parity == OTHER
+    for file, report in (("hard.csv", OTHER), ("easy.csv", PASSED)):
+        digest = Digest("sha256:" + ("a" if report is OTHER else "b") * 64)
+        record = registry.parity.record_probed(ref, report, file=file, digest=digest, by="ann")
+    assert record.probed.report.difference_id == OTHER.difference_id
+    with pytest.raises(Conflict, match="differ"):
+        moved(registry, ref, without_parity="it is good enough")

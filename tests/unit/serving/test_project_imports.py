@@ -72,3 +72,31 @@ def test_a_failed_import_says_its_own_error_and_can_be_tried_again(tmp_path):
         modules.load("pkg")
     (tmp_path / "pkg" / "impl.py").write_text("class P:\n    mended = True")
     assert modules.load("pkg").P.mended
+
+
+def test_a_directory_of_data_hides_no_installed_package(tmp_path):
+    """As in Python, an installed package goes before a directory without ``__init__.py``."""
+    (tmp_path / "click").mkdir()
+    (tmp_path / "click" / "model.txt").touch()
+    (tmp_path / "pkg.py").write_text("import click\ndef later():\n    import click\n    return click.Choice\n")
+    module = ProjectModules(tmp_path).load("pkg")
+    assert module.click.Choice is module.later()
+
+
+def test_a_module_of_the_standard_library_is_nobodys(tmp_path):
+    """At load time and later, ``profile`` is Python's own, whatever the project's files are called."""
+    (tmp_path / "profile.py").write_text("OWN = True")
+    (tmp_path / "pkg.py").write_text("import profile\ndef later():\n    import profile\n    return profile\n")
+    module = ProjectModules(tmp_path).load("pkg")
+    assert module.profile is module.later()
+    assert not hasattr(module.profile, "OWN")
+
+
+def test_threads_of_a_constructor_may_import_packages(tmp_path):
+    """A thread that imports an installed package does not wait for the load that waits for the thread."""
+    (tmp_path / "pkg.py").write_text(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def part(number):\n    import click\n    return click.__name__\n"
+        "with ThreadPoolExecutor(2) as pool:\n    NAMES = list(pool.map(part, range(2), timeout=20))\n"
+    )
+    assert ProjectModules(tmp_path).load("pkg").NAMES == ["click", "click"]

@@ -63,7 +63,7 @@ class GitPrograms(Git):
 
     def tags(self, top: Path) -> tuple[GitTag, ...]:
         listed = self._run(top, "for-each-ref", f"--format={_TAG_FORMAT}", "refs/tags").stdout
-        found = (_tag(line) for line in listed.decode("utf-8", "surrogateescape").splitlines())
+        found = (_tag(line) for line in listed.decode("utf-8", "surrogateescape").split("\n") if line)
         return tuple(tag for tag in found if tag is not None)
 
     def tag(self, top: Path, name: str) -> TagDetails | None:

@@ -14,8 +14,14 @@ _ENOUGH: Final = 2
 _MANY: Final = 5
 _FIRST_PAUSE_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 3600.0
-_SENT_BY_OTHERS: Final = frozenset(-int(number) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-"""Exit codes that another process may have caused, for example the operating system when memory ran out."""
+_SENT_BY_OTHERS: Final = frozenset(
+    -int(number)
+    for number in (
+        *(signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+        *(signal.SIGBUS, signal.SIGXCPU, signal.SIGXFSZ),  # the disk or shared memory is full, or a limit is reached
+    )
+)
+"""Exit codes that another process or the machine may have caused, for example when memory ran out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -354,6 +354,8 @@ def _layers(layers: tuple[LayerRecord, ...]) -> str:
 def _push_lines(published: tuple[Published, ...]) -> Iterator[str]:
     for one in published:
         yield from (f"✓ Pushed {reference}" for reference in one.references)
+        if one.kept:
+            yield f"  {one.kept} stays at a newer release (--latest moves it)"
         yield (
             f"  {one.digest}: {one.pushed_bytes / 1e6:.1f} MB sent, {one.skipped + one.mounted} blobs were "
             "already in the registry"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mendel.adapters.oci.layout.image_config import BASE_NAME
@@ -61,21 +61,19 @@ def push(request: PushRequest, *, on_progress: OnProgress = ignore_progress) -> 
     with bench.registries() as registries, bench.layout.growing():  # no build takes away what is being sent
         for image in chosen:
             references = _references(image, registry)
-            if not request.latest:
-                references = without_older_latest(references, registries)
+            moving = references if request.latest else without_older_latest(references, registries)
             base = bench.layout.manifest(image.digest).annotations.get(BASE_NAME)
             siblings = [name for other in images if registry is not None for name in _references(other, registry)[:1]]
-            published.append(
-                publish(
-                    bench.layout,
-                    bench.layout.descriptor(image.digest),
-                    references,
-                    registries=registries,
-                    force=request.force,
-                    mount_from=(*((base,) if base else ()), *siblings),
-                    on_progress=on_progress,
-                )
+            done = publish(
+                bench.layout,
+                bench.layout.descriptor(image.digest),
+                moving,
+                registries=registries,
+                force=request.force,
+                mount_from=(*((base,) if base else ()), *siblings),
+                on_progress=on_progress,
             )
+            published.append(replace(done, kept=next((name for name in references if name not in moving), "")))
     return tuple(published)
 
 

@@ -47,7 +47,7 @@ from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
 from mendel.transports.door import DoorContext, Statistics
 from mendel.transports.door_table import door_named
-from mendel.values import Digest, to_builtins
+from mendel.values import DesiredState, Digest, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
 _STATUS_EVERY: Final = 0.1
@@ -152,8 +152,8 @@ class Worker:
 
     async def _converge(self, desire: Desire) -> None:
         """Apply *desire*; if a version cannot be loaded, try again after a pause that grows with each failure."""
-        if desire.base is not None and not self._applied_base.is_set():
-            await self._kernel.apply(desire.base, self._fetch)
+        if (first := self._with_base(desire)) is not None:
+            await self._kernel.apply(first, self._fetch)
         self._applied_base.set()
         for attempt in count():
             await self._kernel.apply(desire.state, self._fetch)
@@ -165,6 +165,19 @@ class Worker:
                 for line in broken:
                     _log.error("not_converged", slot=self._begin.slot, model=line.model, error=line.error)
             await asyncio.sleep(_TRY_AGAIN_S[min(attempt, len(_TRY_AGAIN_S) - 1)])
+
+    def _with_base(self, desire: Desire) -> DesiredState | None:
+        """
+        Give the state that is applied before the desired one; None if this worker lacks no model of the base.
+
+        A worker that was slower than the others may serve nothing of a model that the others serve already.
+        """
+        if desire.base is None or not self._applied_base.is_set():
+            return desire.base
+        serving = {line.model for line in self._kernel.convergence if line.version_serving is not None}
+        base = {one.deployment.model: one for one in desire.base.models if one.deployment.model not in serving}
+        models = tuple(base.get(one.deployment.model, one) for one in desire.state.models)
+        return None if models == desire.state.models else replace(desire.state, models=models)
 
     async def _carry_out(self, command: RepositoryCommand) -> None:
         await self._applied_base.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,25 @@ from mendel.serving.predictor import Acceleration, Outputs, Predictor
 from mendel.serving.row_batches import Frame
 from mendel.values.library_versions import installed_version
 
-_ROWS_AT_ONCE: Final = 1000
-"""The largest number of rows in one call of the graph, which needs memory for each row, tree and class."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ProvenRange:
-    """The smallest and the largest value of each column of numbers with which the graph was compared."""
+    """
+    The values of the columns of numbers with which the graph was compared.
+
+    Attributes:
+        lowest, highest: The smallest and the largest value per column.
+        nulls: Whether nulls were among the values, per column.
+    """
 
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
+    nulls: NDArray[np.bool_]
 
     def holds(self, numbers: NDArray[np.float64]) -> bool:
-        """Tell whether every value is in the range; NaN counts as inside, because only nullable columns contain NaN."""
-        return not ((numbers < self.lowest) | (numbers > self.highest)).any()
+        """Tell whether every value is in the range, and nulls are only where nulls were compared."""
+        outside = (numbers < self.lowest) | (numbers > self.highest) | (np.isnan(numbers) & ~self.nulls)
+        return not outside.any()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +76,8 @@ def _side_by_side(columns: list[NDArray[Any]], rows: int, kind: Any) -> NDArray[
 class Graph:
     """A session of onnxruntime with one thread, which gives the label and the probabilities, or the answer."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, rows_at_once: int) -> None:
+        self._at_once = rows_at_once
         runtime = required("onnxruntime", extra="onnx")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -82,7 +88,7 @@ class Graph:
 
     def run(self, given: GraphInput) -> list[NDArray[Any]]:
         rows = len(given.numbers)
-        parts = [self._run(given, slice(at, at + _ROWS_AT_ONCE)) for at in range(0, rows, _ROWS_AT_ONCE)]
+        parts = [self._run(given, slice(at, at + self._at_once)) for at in range(0, rows, self._at_once)]
         return parts[0] if len(parts) == 1 else [np.concatenate(output) for output in zip(*parts, strict=True)]
 
     def _run(self, given: GraphInput, rows: slice) -> list[NDArray[Any]]:
@@ -96,29 +102,44 @@ class AcceleratedPredictor(Predictor):
     A predictor whose answers come from an ONNX graph.
 
     The loaded model answers a batch with a number outside the compared range, with a null text, or with a text that the
-    model refuses; errors are those of the loaded model.
+    model refuses. It also answers a batch with a row whose two best classes are nearly equally probable, because the
+    rounding of the last digit decides there, and every batch for which the graph fails. Errors are those of the loaded
+    model.
 
     Args:
         original: The predictor of the loaded model.
+        tolerance: The largest difference between the probabilities of the graph and of the model.
     """
 
     def __init__(
-        self, original: Predictor, contract: InputContract, converted: ConvertedModel, proven: ProvenRange
+        self,
+        original: Predictor,
+        contract: InputContract,
+        converted: ConvertedModel,
+        proven: ProvenRange,
+        tolerance: float,
     ) -> None:
         libraries = {name: installed_version(name) or "" for name in ("onnx", "onnxruntime", "scikit-learn")}
         acceleration = Acceleration(accelerated="onnx", libraries=libraries)
         super().__init__(original.model, replace(original.descriptor, acceleration=acceleration))
         self._inputs = GraphInputs(contract)
-        self._graph = Graph(converted.graph)
+        self._graph = Graph(converted.graph, converted.rows_at_once)
         self._proven = proven
+        self._margin = 2 * tolerance
         names = [contract.names[place] for place in self._inputs.texts]
         self._known = [
             None if (known := converted.known_texts.get(name)) is None else frozenset(known) for name in names
         ]
 
     def predict(self, frame: Frame) -> Outputs:
-        given = self.graph_input(frame)
-        return self._answered(given) if self.covers(given) else super().predict(frame)
+        try:
+            given = self.graph_input(frame)
+            answers = self._graph.run(given) if self.covers(given) else None
+        except Exception:  # noqa: BLE001 - the loaded model answers whatever the graph cannot
+            answers = None
+        if answers is None or not self._decided(answers):
+            return super().predict(frame)
+        return self._shown(answers, len(given.numbers))
 
     def graph_input(self, frame: Frame) -> GraphInput:
         return self._inputs.of(frame)
@@ -137,9 +158,17 @@ class AcceleratedPredictor(Predictor):
         """Give the answers of the graph, even for rows outside the compared range."""
         return self._answered(self.graph_input(frame))
 
+    def _decided(self, answers: list[NDArray[Any]]) -> bool:
+        """Tell whether in every row one class is more probable than every other class by more than the tolerance."""
+        if not self.descriptor.proba or answers[1].shape[1] == 1:
+            return True
+        best = np.partition(answers[1], -2, axis=1)[:, -2:]
+        return bool((best[:, 1] - best[:, 0] > self._margin).all())
+
     def _answered(self, given: GraphInput) -> Outputs:
-        rows = len(given.numbers)
-        answers = self._call(self._graph.run, given)
+        return self._shown(self._call(self._graph.run, given), len(given.numbers))
+
+    def _shown(self, answers: list[NDArray[Any]], rows: int) -> Outputs:
         predictions = self.descriptor.response.shown(per_row(answers[0], rows))
         if not self.descriptor.proba:
             return Outputs(predictions=predictions)

@@ -14,10 +14,14 @@ from mendel.serving.acceleration.fitted_trees import TreeEnsemble, is_tree_ensem
 from mendel.serving.acceleration.graph_writer import NUMBERS, TEXTS, Columns, GraphWriter, columns_of
 from mendel.serving.acceleration.transformer_graphs import transformed
 from mendel.serving.acceleration.tree_graphs import tree_answer, two_shares
+from mendel.serving.estimator_parts import estimator_parts
 from mendel.serving.flavours.native_models import is_of
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract
 from mendel.serving.row_batches import OBJECT
 
+_MOST_ROWS: Final = 1000
+_MOST_VALUES: Final = 8_000_000  # 64 MB of doubles for the leaves that the rows of one call reach
+_SINGLE: Final = frozenset({"float32", "float16"})
 _ACTIVATIONS: Final = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
 
 
@@ -43,9 +47,11 @@ class ConvertedModel:
 
     Attributes:
         known_texts: By the name of a text column: the only texts that may be passed to the graph.
+        rows_at_once: The largest number of rows in one call, because a call needs memory for each row, tree and class.
     """
 
     graph: bytes
+    rows_at_once: int = _MOST_ROWS
     known_texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -78,7 +84,12 @@ def convert_model(model: Any, contract: InputContract) -> ConvertedModel:
         Unsupported: A part of *model* or a column of its input is not converted; the message is a part of a sentence.
         ModelNotLoadable: The package ``onnx`` is not installed.
     """
+    if any(callable(getattr(type(part), name, None)) for part in estimator_parts(model) for name in vars(part)):
+        raise Unsupported("a method that was replaced on one object cannot be converted")
     divided, graph = divide_model(model), GraphWriter()
+    single = [contract.array_dtype, *(column.dtype for column in contract.columns)]
+    if divided.trees is not None and divided.before is not None and _SINGLE.intersection(map(str, single)):
+        raise Unsupported("its steps before the trees calculate in float32, which rounds otherwise than the graph")
     columns = _input_columns(contract)
     texts = [column.name for column in contract.columns if is_text(column)]
     graph.inputs(len(contract.columns) - len(texts), len(texts))
@@ -87,8 +98,14 @@ def convert_model(model: Any, contract: InputContract) -> ConvertedModel:
     outputs = _outputs(graph, divided, graph.numbers(used))
     return ConvertedModel(
         graph=graph.serialised(inputs, outputs),
+        rows_at_once=_MOST_ROWS if divided.trees is None else _rows_at_once(divided.trees),
         known_texts={texts[place]: tuple(sorted(known)) for place, known in graph.known_texts.items()},
     )
+
+
+def _rows_at_once(trees: TreeEnsemble) -> int:
+    values = len(trees.trees) * int(trees.trees[0].values.shape[1])
+    return max(1, min(_MOST_ROWS, _MOST_VALUES // values))
 
 
 def _input_columns(contract: InputContract) -> Columns:

@@ -59,10 +59,11 @@ def accelerated(
     asked = _probe_frame(probe, contract)
     rows = proof_rows(divided, contract, converted.known_texts, asked, model_input=original.model_input, rng=rng)
     proven = _range_of(GraphInputs(contract).of(rows).numbers)
-    made = AcceleratedPredictor(original, contract, converted, proven)
+    made = AcceleratedPredictor(original, contract, converted, proven, probe.tolerance)
     alone = [asked.part(slice(place, place + 1)) for place in range(min(LEAST_SINGLES, len(asked)))]
     for frame in (asked, *alone):
-        _require_equal(_answers(original, frame), made.predict(frame), probe.tolerance, "on the probe rows")
+        found = made.of_graph(frame) if made.covers(made.graph_input(frame)) else made.predict(frame)
+        _require_equal(_answers(original, frame), found, probe.tolerance, "on the probe rows")
     for at in range(0, len(rows), _ROWS_AT_ONCE):
         if not going_on():
             raise Unsupported("the comparison took too long, or the version was unloaded")
@@ -88,6 +89,7 @@ def _range_of(numbers: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Pro
     return ProvenRange(
         lowest=np.nan_to_num(np.fmin.reduce(numbers), nan=np.inf),
         highest=np.nan_to_num(np.fmax.reduce(numbers), nan=-np.inf),
+        nulls=np.asarray(np.isnan(numbers).any(axis=0)),
     )
 
 

@@ -119,6 +119,8 @@ class _Draw:
             beside = _beside(np.resize(self._rng.permutation(own), PROOF_ROWS))
             chosen = beside[self._rng.integers(0, len(beside), PROOF_ROWS), rows]
             here = (rows % 2 == 0) | (rows // 2 % len(by_column) == turn)
+            if self._columns[column].nullable:
+                chosen = np.where(self._rng.random(PROOF_ROWS) < _NULLS, np.nan, chosen)
             drawn[column] = np.where(here, chosen, drawn[column])
         return drawn
 

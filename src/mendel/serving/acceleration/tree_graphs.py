@@ -20,6 +20,9 @@ from mendel.serving.acceleration.graph_writer import GraphWriter
 MOST_NODES: Final = 1_000_000
 """The largest number of nodes; the conversion needs about 300 bytes of memory per node."""
 
+MOST_VALUES: Final = 20_000_000
+"""The largest number of nodes times classes; the graph holds 8 bytes for each."""
+
 
 def tree_answer(graph: GraphWriter, ensemble: TreeEnsemble, given: str) -> str:
     """
@@ -33,6 +36,9 @@ def tree_answer(graph: GraphWriter, ensemble: TreeEnsemble, given: str) -> str:
     count = sum(len(tree.left) for tree in ensemble.trees)
     if count > MOST_NODES:
         raise Unsupported(f"its trees have {count} nodes, but only {MOST_NODES} nodes can be converted")
+    values = count * ensemble.trees[0].values.shape[1]
+    if values > MOST_VALUES:
+        raise Unsupported(f"its trees have {values} values, but only {MOST_VALUES} values can be converted")
     if ensemble.single_precision:
         given = graph.cast(graph.cast(given, "FLOAT"), "DOUBLE")
     total = _sum_of_trees(graph, ensemble, given)

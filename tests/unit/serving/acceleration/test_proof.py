@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -121,6 +127,29 @@ class TestConverted:
         covered = [made.covers(made.graph_input(frame(made, [{"id": number, "count": 1}]))) for number in (7, 2**53)]
         assert covered == [True, False]
 
+    def test_rows_between_two_classes_get_the_models_answer(self, tmp_path):
+        """Where two classes are equally probable, rounding decides; so the model answers, with its own rule."""
+        rows = pd.DataFrame({"x": [0.0, 0, 1, 1, 1, 2, 2, 2]})
+        model = GradientBoostingClassifier(n_estimators=3, max_depth=2)
+        original = loaded(tmp_path / "a", model, rows, [0, 1, 1, 1, 1, 0, 0, 0])
+        made = quick(original, tmp_path / "a")
+        assert made.predict(frame(made, [{"x": 0.0}])).predictions == [int(model.predict(rows[:1])[0])] == [1]
+        assert made.predict(frame(made, [{"x": 1.0}])).predictions == [1]
+
+    def test_a_null_that_was_not_compared_gets_the_models_answer(self, proven):
+        """Nulls are answered by the graph only in columns in which they were compared."""
+        _, made = proven("forest")
+        given = made.graph_input(frame(made, [dict.fromkeys(made.descriptor.contract.names, 1.0)]))
+        assert made.covers(given)
+        assert not made.covers(replace(given, numbers=np.full_like(given.numbers, np.nan)))
+
+    def test_a_graph_that_fails_is_replaced_by_the_model(self, proven, monkeypatch):
+        """A fault of onnxruntime is no error for the caller."""
+        original, made = proven("forest")
+        rows = frame(made, [dict.fromkeys(made.descriptor.contract.names, 1.0)])
+        monkeypatch.setattr(made._graph, "_run", lambda *_: 1 / 0)
+        assert made.predict(rows).probabilities == original.predict(rows).probabilities
+
 
 class TestDeclined:
     def test_rounded_thresholds_are_found(self, tmp_path, monkeypatch):
@@ -149,7 +178,7 @@ class TestDeclined:
             (
                 make_pipeline(StandardScaler(), forest()),
                 NUMBERS.astype("float32"),
-                "beside a threshold",
+                "calculate in float32",
             ),
         ],
     )

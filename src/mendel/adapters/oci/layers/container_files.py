@@ -102,7 +102,8 @@ class _Stack:
 
 
 def _drop(files: dict[str, Digest | None], path: str, *, itself: bool = True) -> None:
-    for name in [name for name in files if (itself and name == path) or name.startswith(f"{path}/")]:
+    below = f"{path}/" if path else ""
+    for name in [name for name in files if (itself and name == path) or name.startswith(below)]:
         del files[name]
 
 

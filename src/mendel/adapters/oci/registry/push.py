@@ -33,6 +33,7 @@ class Published:
         mounted: How many blobs the registry took over from another repository.
         skipped: How many blobs the registry already had.
         references: The references that now point at the image, as given.
+        kept: The reference ``latest`` if it was not moved, because it names a newer release; else empty.
     """
 
     digest: Digest
@@ -40,6 +41,7 @@ class Published:
     mounted: int
     skipped: int
     references: tuple[str, ...]
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
