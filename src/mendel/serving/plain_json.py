@@ -185,12 +185,18 @@ def _flat_answer(answer: InferenceAnswer) -> dict[str, Any]:
     answers = answer.predictions  # may have another length than 1 when api.response_validation is false
     body: dict[str, Any] = {"prediction": answers[0] if len(answers) == 1 else answers}
     if answer.probabilities is not None:
-        row = answer.probabilities[0]
-        body["probability"] = row[1] if len(row) == _BINARY else max((p for p in row if p is not None), default=None)
+        row: list[Any] = answer.probabilities[0]
+        several = bool(row) and all(isinstance(output, list) for output in row)
+        body["probability"] = [_one_probability(output) for output in row] if several else _one_probability(row)
     body["model_version"] = answer.metadata.label
     body["prediction_id"] = None if answer.prediction_ids is None else answer.prediction_ids[0]
     body["timestamp"] = answer.at.isoformat()
     return body | _remarks(answer)
+
+
+def _one_probability(row: list[Any]) -> Any:
+    """The probability of the second of two classes, or of the most probable of several classes."""
+    return row[1] if len(row) == _BINARY else max((p for p in row if p is not None), default=None)
 
 
 def _remarks(answer: InferenceAnswer) -> dict[str, Any]:
