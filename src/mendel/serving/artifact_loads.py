@@ -19,6 +19,7 @@ from mendel.values import Digest, ModelName, ServedVersion
 
 Fetch = Callable[[Digest], Path]
 _SLOW_S: Final = 2.0
+_TRIAL_S: Final = 30.0
 _TICK_S: Final = 0.5
 
 
@@ -75,11 +76,8 @@ class ArtifactLoads:
             NotReady: The load is refused for now.
             NotSwappable: The artefact does not fit into the memory budget.
         """
-        key = LoadKey(model=model, version=served.number, digest=served.artifact_digest)
-        load = self._loads.get(key)
-        if load is None:
-            await self._take_turn(key)
-            load = self._loads[key] = self._begin(key, served, fetch)
+        key = _key_of(model, served)
+        load = await self._under_way(key, served, fetch)
         if not await self._ends_in_time(load):
             load.spent = 0.0
             timeout = self._context.policy.load_timeout
@@ -89,6 +87,26 @@ class ArtifactLoads:
             )
         del self._loads[key]
         return load.result.result()
+
+    async def try_first(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> None:
+        """
+        Run the load of *served* if it is a trial, and wait until it has ended, at most 30 s.
+
+        A process that does this before it loads anything else runs no other code that could end the process. A later
+        call of :meth:`load` gives the result.
+        """
+        key = _key_of(model, served)
+        if key in self._trials:
+            with suppress(ModelNotLoadable, NotReady):
+                load = await self._under_way(key, served, fetch)
+                await asyncio.wait([load.result], timeout=_TRIAL_S)
+
+    async def _under_way(self, key: LoadKey, served: ServedVersion, fetch: Fetch) -> _Load:
+        load = self._loads.get(key)
+        if load is None:
+            await self._take_turn(key)
+            load = self._loads[key] = self._begin(key, served, fetch)
+        return load
 
     async def _take_turn(self, key: LoadKey) -> None:
         await self._turn.acquire()
@@ -118,13 +136,12 @@ class ArtifactLoads:
             self._loads.pop(key).result.add_done_callback(_discard)
 
     def _begin(self, key: LoadKey, served: ServedVersion, fetch: Fetch) -> _Load:
-        """Start the thread of a load; the next load may start when this one ends or, except for a trial, after 2 s."""
+        """Start the thread of a load; the next may start when this one ends, or after 2 s (a trial: 30 s)."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[LoadedArtifact] = loop.create_future()
         turn = _Once(self._turn.release)
         result.add_done_callback(lambda _: turn())
-        limit = self._context.policy.load_timeout.total_seconds()
-        loop.call_later(limit if key in self._trials else _SLOW_S, turn)
+        loop.call_later(_TRIAL_S if key in self._trials else _SLOW_S, turn)
         self._running[key] = result
         self._context.announce(frozenset(self._running))
 
@@ -176,6 +193,10 @@ class ArtifactLoads:
                     remedy="Raise serving.memory_budget_bytes.",
                 )
             self._reserved[key] = size
+
+
+def _key_of(model: ModelName, served: ServedVersion) -> LoadKey:
+    return LoadKey(model=model, version=served.number, digest=served.artifact_digest)
 
 
 class _Once:

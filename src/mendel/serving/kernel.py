@@ -179,6 +179,14 @@ class Kernel:
         """
         self._deployments.restrict_loads(trials=trials, refused=refused)
 
+    async def try_first(self, state: DesiredState, fetch: Callable[[Digest], Path]) -> None:
+        """
+        Run the trials among the loads of *state*, and wait for each at most 30 s; call it before :meth:`apply`.
+
+        If a trial ends the process, no other load and no request can have done so.
+        """
+        await self._deployments.try_first(state, fetch)
+
     @property
     def convergence(self) -> tuple[ModelConvergence, ...]:
         """Give the current state of each deployed model: versions desired, versions served, and load errors."""

@@ -147,6 +147,12 @@ class LoadedDeployments:
         """Run *trials* while no other load runs, and fail the *refused* loads without trying them."""
         self._loads.restrict(trials=trials, refused=refused)
 
+    async def try_first(self, state: DesiredState, fetch: Fetch) -> None:
+        """Run the trials among the loads of *state* one after the other, before this process loads anything else."""
+        for desired in state.models:
+            for served in desired.versions:
+                await self._loads.try_first(desired.deployment.model, served, fetch)
+
     def models(self) -> frozenset[ModelName] | None:
         """Give every deployed model, loaded or not; None before the desired state has arrived."""
         if self._expected is None and self._wanted is None:

@@ -185,7 +185,7 @@ def _require_parity(
             f"The answers differ from those of the fitted model: {report.reason}.",
             detail=report.detail,
             difference_id=report.difference_id,
-            remedy=f"See the answers with: mendel parity show NAME@{served.number}; load the version with the packages "
+            remedy=f"See the answers of version {served.number} with mendel parity show; load it with the packages "
             "that the model was fitted with, or accept the difference with: mendel parity accept.",
         )
 

@@ -17,21 +17,25 @@ class Obedient:
     Where a ``hold`` is not 0 it waits until the file that the variable FREE names is there, at most so many seconds.
 
     With ``refuse`` it fails in every server, its golden input included, like a model that lacks a file there. With
-    ``kill`` its load ends every worker by that signal, like a library that crashes there.
+    ``kill`` its load ends every worker by that signal, like a library that crashes there; with ``slow`` its load takes
+    so many seconds there.
     """
 
-    def __init__(self, answer=1, refuse=False, kill=0):
+    def __init__(self, answer=1, refuse=False, kill=0, slow=0):
         self.answer = answer
         self.refuse = refuse
         self.kill = kill
+        self.slow = slow
 
     def get_params(self, deep=True):
-        return {"answer": self.answer, "refuse": self.refuse, "kill": self.kill}
+        return {"answer": self.answer, "refuse": self.refuse, "kill": self.kill, "slow": self.slow}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        if self.kill and "FREE" in os.environ:
-            os.kill(os.getpid(), self.kill)
+        if "FREE" in os.environ:
+            time.sleep(self.slow)
+            if self.kill:
+                os.kill(os.getpid(), self.kill)
 
     def fit(self, features, labels):
         self.classes_ = np.unique(labels)

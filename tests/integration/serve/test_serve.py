@@ -231,12 +231,13 @@ def test_a_version_that_fails_its_golden_input_never_serves(serve, hub, artifact
     assert serve().ready().version() == 1
 
 
-def test_a_version_whose_load_kills_workers_is_refused_and_the_others_serve(serve, hub, artifact):
-    """After two deaths in its load the version is at fault; the former version and another model serve on."""
+@pytest.mark.parametrize(("workers", "slow"), [(2, 0), (1, 3)])
+def test_a_version_whose_load_kills_workers_is_refused_and_the_others_serve(serve, hub, artifact, workers, slow):
+    """After two deaths in its load the version is at fault, whatever else loads; the others serve on."""
     one, deadly = artifact(1), artifact(2, kill=int(signal.SIGSEGV))
     hub.deploy(one)
-    hub.deploy(one, model="other")
-    server = serve(workers=2).ready()
+    hub.deploy(artifact(3, slow=slow), model="other")
+    server = serve(workers=workers).ready()
     settled = server.directory / "settled.json"
     server.until(lambda: settled.exists() and all(name in settled.read_text() for name in ('"credit"', '"other"')))
     hub.deploy(one, deadly)

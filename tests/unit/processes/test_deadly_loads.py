@@ -22,14 +22,14 @@ def deadly(desire, steady):
     return loads
 
 
-def die(deadly, slot, exit_code=SEGV, *loads, accepting=False):
+def die(deadly, slot, exit_code=SEGV, *loads, answering=False):
     deadly.note_loading(slot, frozenset(loads or (BAD,)))
-    return deadly.lose(slot, exit_code, accepting=accepting)
+    return deadly.lose(slot, exit_code, answering=answering)
 
 
 def test_a_load_that_killed_a_worker_is_tried_by_one_worker_alone(deadly):
     """The successor of the dead worker tries it; the others serve what they have and say why."""
-    assert die(deadly, 1, accepting=True)
+    assert die(deadly, 1, answering=True)
     assert deadly.orders(1) == LoadOrders(trials=(BAD,))
     (refused,) = deadly.orders(0).refused
     assert (refused.load, refused.at_fault) == (BAD, False)
@@ -38,7 +38,7 @@ def test_a_load_that_killed_a_worker_is_tried_by_one_worker_alone(deadly):
 
 def test_two_deaths_prove_that_the_version_cannot_be_loaded(deadly):
     """The second death, in a worker that did nothing else, is evidence; no worker tries the load again."""
-    die(deadly, 0, accepting=True)
+    die(deadly, 0, answering=True)
     die(deadly, 0, 3)
     for slot in (0, 1):
         (refused,) = deadly.orders(slot).refused
@@ -61,7 +61,7 @@ def test_a_new_generation_or_restart_epoch_tries_again(deadly, desire, changed):
 def test_deaths_among_requests_or_other_loads_prove_nothing(deadly):
     """A request or another load may have ended the process; each load is then tried alone, and lives."""
     for _ in range(4):
-        die(deadly, 0, accepting=True)
+        die(deadly, 0, answering=True)
     assert deadly.orders(0).trials == (BAD,)
     die(deadly, 0, SEGV, GOOD, BAD)
     assert not any(refused.at_fault for refused in deadly.orders(0).refused)
@@ -102,7 +102,7 @@ def test_a_worker_that_was_told_to_end_is_no_death(deadly):
     assert not die(deadly, 0, None)
     assert deadly.orders(0) == LoadOrders()
     die(deadly, 0)
-    deadly.lose(0, None, accepting=False)
+    deadly.lose(0, None, answering=False)
     assert deadly.orders(5).trials == (BAD,)
 
 
@@ -110,5 +110,5 @@ def test_a_worker_that_dies_without_a_load_blames_no_load(deadly):
     """Only loads that ran at the time are suspect."""
     deadly.note_loading(0, frozenset({BAD}))
     deadly.note_loading(0, frozenset())
-    assert not deadly.lose(0, SEGV, accepting=True)
+    assert not deadly.lose(0, SEGV, answering=True)
     assert deadly.orders(0) == LoadOrders()

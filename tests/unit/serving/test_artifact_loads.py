@@ -9,6 +9,7 @@ from itertools import count
 
 import pytest
 
+from mendel.errors import ModelNotLoadable
 from mendel.serving import LoadKey, RefusedLoad, ServingPolicy
 from mendel.values import ModelName
 from support.waiting import until_async
@@ -75,6 +76,44 @@ async def test_a_trial_runs_while_no_other_load_runs(make_kernel, shelf, at):
         await asyncio.gather(first, second)
         assert {key_of("sum", trial)} in running
         assert all(len(loads) <= 1 for loads in running)
+
+
+async def test_a_trial_comes_before_everything_else(make_kernel, shelf, at):
+    """A process that tries a load first has loaded and serves nothing then; the load's result is used afterwards."""
+    trial, other, fetched, served = shelf.put("sum", 1), shelf.put("proba", 1), [], []
+
+    async with make_kernel() as kernel:
+        state = shelf.desire(at("proba"), at("sum"))
+        kernel.restrict_loads(trials=(key_of("sum", trial),), refused=())
+
+        def fetch(digest):
+            fetched.append(digest)
+            served.append([line.version_serving for line in kernel.convergence])
+            return shelf.fetch(digest)
+
+        await kernel.try_first(state, fetch)
+        assert (fetched, served) == ([trial.artifact_digest], [[]])
+        await kernel.apply(state, fetch)
+        assert fetched == [trial.artifact_digest, other.artifact_digest]
+        assert {line.version_serving for line in kernel.convergence} == {1}
+
+
+async def test_a_refused_or_failing_trial_ends_quietly(make_kernel, shelf, at):
+    """Its error is told when the state is applied."""
+    trial = shelf.put("sum", 1)
+
+    def fetch(digest):
+        raise ModelNotLoadable("it is damaged")
+
+    async with make_kernel() as kernel:
+        state, key = shelf.desire(at("sum")), key_of("sum", trial)
+        kernel.restrict_loads(trials=(key,), refused=(RefusedLoad(load=key, reason="it kills"),))
+        await kernel.try_first(state, shelf.fetch)
+        kernel.restrict_loads(trials=(key,), refused=())
+        await kernel.try_first(state, fetch)
+        assert kernel.convergence == ()
+        await kernel.apply(state, fetch)
+        assert lines_of(kernel)["sum"].error == "it is damaged"
 
 
 async def test_time_in_which_the_process_was_suspended_is_no_load_time(make_kernel, shelf, at):

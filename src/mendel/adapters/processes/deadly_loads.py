@@ -103,13 +103,14 @@ class DeadlyLoads:
             deaths.suspect = False
         return bool(cleared)
 
-    def lose(self, slot: int, exit_code: int | None, *, accepting: bool) -> bool:
+    def lose(self, slot: int, exit_code: int | None, *, answering: bool) -> bool:
         """
         Record the end of the worker of *slot*; returns True if the orders of workers changed.
 
         Args:
             exit_code: Minus the number of the signal that ended the process; None if the worker was told to end.
-            accepting: Whether the doors of the worker were open, so that a request may have ended the process.
+            answering: Whether the doors of the worker were open and it served a model, so that a request may have ended
+                the process.
         """
         loads = self._loading.pop(slot, frozenset())
         if exit_code is None:
@@ -121,7 +122,7 @@ class DeadlyLoads:
         for key in loads:
             deaths = self._deaths.setdefault(key, _Deaths())
             deaths.count += 1
-            deaths.certain += int(len(loads) == 1 and not accepting and not external)
+            deaths.certain += int(len(loads) == 1 and not answering and not external)
             deaths.how, deaths.suspect = _how(exit_code), True
             if not deaths.proven and deaths.count >= (_ENOUGH if external else _MANY):
                 deaths.until = self._steady() + min(_FIRST_PAUSE_S * 2**deaths.pauses, _LONGEST_PAUSE_S)

@@ -399,7 +399,8 @@ class _Server:
         self._repository.lose(worker.slot)
         bury_gauges(self._launcher.run, worker.slot)
         self._arbiter.bury(worker.slot)
-        if self._deadly_loads.lose(worker.slot, exit_code, accepting=worker.status.accepting):
+        served = any(line.version_serving is not None for line in worker.status.convergence)
+        if self._deadly_loads.lose(worker.slot, exit_code, answering=worker.status.accepting and served):
             self._tell_desire()
 
     def _spool_notes(self) -> dict[str, Any]:

@@ -152,6 +152,8 @@ class Worker:
 
     async def _converge(self, desire: Desire) -> None:
         """Apply *desire*; if a version cannot be loaded, try again after a pause that grows with each failure."""
+        if desire.trials and not self._applied_base.is_set():
+            await self._kernel.try_first(desire.state, self._fetch)
         if (first := self._with_base(desire)) is not None:
             await self._kernel.apply(first, self._fetch)
         self._applied_base.set()
