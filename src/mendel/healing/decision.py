@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from mendel.healing.entities import (
-    Cause,
     Incident,
     Pause,
 )
@@ -203,8 +202,7 @@ def _impossible(incident: Incident, facts: Facts, playbook: Playbook) -> Decisio
     if playbook.autonomy == "rollback" and incident.cause.family == "servers":
         why = f"no server showed that {incident.ref} is at fault, so {playbook.name} is not started"
         return _observe(facts, Rule.NO_EVIDENCE, why)
-    canary = incident.cause is Cause.CANARY_LOAD_FAILURE
-    if playbook.autonomy == "rollback" and facts.return_to is None and not canary:
+    if playbook.autonomy == "rollback" and facts.return_to is None and incident.cause.family != "canary":
         return _observe(
             facts,
             Rule.NOTHING_TO_RETURN_TO,

@@ -49,13 +49,16 @@ class Cause(StrEnum):
     @property
     def family(self) -> str:
         """
-        The family of the cause: a fault of the ``version``, a change of the data (``world``), or a fault of servers.
+        The family of the cause: a fault of the ``version`` or of the ``canary``, a change of the data (``world``), or a
+        fault of ``servers``.
 
         Signals of one family about one version belong to one incident, in whatever order they arrive. Signals of
         one kind about one server belong to one incident, whatever version they concern.
         """
         if self in {Cause.DRIFT, Cause.QUALITY, Cause.OOD}:
             return "world"
+        if self is Cause.CANARY_LOAD_FAILURE:
+            return "canary"
         return "servers" if self in {Cause.NOT_CONVERGING, Cause.SERVERS} else "version"
 
 

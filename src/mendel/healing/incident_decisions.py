@@ -315,8 +315,7 @@ def _open_about(diagnosis: Diagnosis, unresolved: Sequence[Incident]) -> Inciden
         if incident.server != diagnosis.server:
             return False
         if diagnosis.server is None:
-            about_canary = [one.cause is Cause.CANARY_LOAD_FAILURE for one in (incident, diagnosis)]
-            return incident.cause.family == diagnosis.cause.family and len(set(about_canary)) == 1
+            return incident.cause.family == diagnosis.cause.family
         return set(diagnosis.kinds) <= set(incident.kinds)
 
     return next((incident for incident in unresolved if same(incident)), None)

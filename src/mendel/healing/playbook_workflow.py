@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from mendel.durable import Clock, NewId, Payload, StepKey, Transaction, UnitOfWork, WorkflowContext, WorkflowFunction
-from mendel.errors import Fenced, RunnerFailed
+from mendel.errors import Fenced
 from mendel.healing.actions import Actions
 from mendel.healing.durable_steps import Done, Playing, Refused
 from mendel.healing.entities import (
@@ -28,8 +27,6 @@ from mendel.healing.policy import HealingPolicy, Level
 from mendel.healing.ports import EffectMonitor, HealingStore
 from mendel.registry import Registry
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
-
-_EXCEPTION_TYPE: Final = re.compile(r"[A-Za-z_][\w.]*(?=:|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +130,7 @@ class PlaybookWorkflow:
         except Fenced:
             raise
         except Exception as error:  # noqa: BLE001 - the named supervisor of actions; BaseException is a kill
-            return self._outcome(playing, StepState.FAILED, Done(text=f"{type(error).__name__}: {_without_log(error)}"))
+            return self._outcome(playing, StepState.FAILED, Done(text=f"{type(error).__name__}: {error}"))
 
     def _stands(self, run: PlaybookRun) -> Payload:
         """Read whether the run has ended in the meantime, and whether healing is paused."""
@@ -238,18 +235,3 @@ def _held_for(playing: Playing, *, approved: bool, paused: bool) -> str | None:
     if asks and not approved:
         return "approval"
     return "resume" if paused and step.action.live else None
-
-
-def _without_log(error: Exception) -> str:
-    """
-    The text of *error* without the words of the last line of a job's log, which may contain values of rows.
-
-    The type of the exception at the beginning of that line remains.
-    """
-    text = str(error)
-    tail = error.log_tail.strip() if isinstance(error, RunnerFailed) else ""
-    if not tail:
-        return text
-    last = tail.rsplit("\n", 1)[-1]
-    kind = _EXCEPTION_TYPE.match(last)
-    return text.replace(last, "an error" if kind is None else kind.group())

@@ -110,7 +110,7 @@ class HealingPolicy:
 
     def remedy(self, cause: Cause) -> str | None:
         """The playbook for *cause*; None if healing only observes."""
-        classic = self.profile == "classic" and cause.family != "servers" and cause is not Cause.CANARY_LOAD_FAILURE
+        classic = self.profile == "classic" and cause.family not in {"servers", "canary"}
         default = "model_rollback" if classic else REMEDIES[cause]
         name = self.remedies.get(cause.value, default)
         return None if name == NO_REMEDY else name

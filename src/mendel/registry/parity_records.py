@@ -55,7 +55,7 @@ class ParityRecords:
         """
         Record the result for rows that came in a file; the same result of the same file again changes nothing.
 
-        A difference that the rows of another file showed remains, whatever these rows show.
+        A difference that the rows of another file showed remains until a probe of that file no longer shows it.
 
         Raises:
             VersionNotFound: The version does not exist.
@@ -66,17 +66,17 @@ class ParityRecords:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
             known = record.probed
-            found = report
-            if known is not None and known.digest != digest:
-                found = known.report.joined(report)
-            if known is not None and (known.digest, known.report) == (digest, found):
+            others = {} if known is None else {one: ids for one, ids in known.found.items() if one != digest}
+            found = others | ({digest: report.difference_id} if report.difference_id else {})
+            whole = report.joined(known.report, " ".join(found.values())) if known is not None and others else report
+            if known is not None and (known.digest, known.report) == (digest, whole):
                 return record
-            probed = ProbedParity(report=found, file=file, digest=digest, by=by, at=now)
+            probed = ProbedParity(report=whole, file=file, digest=digest, by=by, at=now, found=found)
             changed = replace(record, probed=probed)
             store.replace_version(changed)
             tx.append(
                 self._transactions.version_event(
-                    "model.parity_probed", record, by, now, parity=found.public, file=file, file_digest=digest
+                    "model.parity_probed", record, by, now, parity=whole.public, file=file, file_digest=digest
                 )
             )
             return changed

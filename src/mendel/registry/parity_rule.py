@@ -89,6 +89,8 @@ def parity_lines(record: VersionRecord) -> Iterator[str]:
             f"Parity probed from file {probed.file} ({probed.digest}) by {probed.by}: {probed.report}; "
             "the stored model answered the rows, not the trainer's own object"
         )
+    if record.served_parity is not None:
+        yield f"Parity on servers: {record.served_parity}"
     if record.accepted is not None:
         yield f"Difference accepted by {record.accepted.by}: {record.accepted.reason}"
     if (waived := record.without_parity) is not None:

@@ -129,7 +129,7 @@ class AcceptedDifference:
     """
 
     difference: str
-    id: str
+    id: str = ""
     by: str
     at: datetime
     reason: str
@@ -144,7 +144,9 @@ class ProbedParity:
     answers are compared with the served ones.
 
     Attributes:
-        file: The name of the file, and ``digest`` its content.
+        report: The result of the last probe, with the differences that the last probe of every other file found.
+        file: The name of the last file, and ``digest`` its content.
+        found: The ids of the differences by the digest of the file whose rows showed them.
     """
 
     report: ParityReport
@@ -152,6 +154,7 @@ class ProbedParity:
     digest: Digest
     by: str
     at: datetime
+    found: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
-from mendel.errors import AlreadyExists, RunnerLimit
+from mendel.errors import AlreadyExists, RunnerFailed, RunnerLimit
 from mendel.retraining.ports import (
     Limits,
     LoadJob,
@@ -24,6 +26,7 @@ from mendel.values.directory_trees import tree_files
 from mendel.values.parity import ParityReport
 
 ORDER_FILE, _OUTCOME_FILE = "order.json", "outcome.json"
+_EXCEPTION_TYPE: Final = re.compile(r"[A-Za-z_][\w.]*(?=:|$)")
 _UNCHECKED = ParityReport.not_measured("the replay ran with an older Mendel, which did not check parity")
 
 
@@ -201,6 +204,21 @@ def memory_exceeded(order: JobOrder, log_tail: str) -> RunnerLimit:
     """Make the error for a job that exceeded its memory limit."""
     message = f"{order} needed more memory than {order.memory_bytes >> 20} MiB."
     return RunnerLimit(message, log_tail=log_tail, remedy="Raise retraining.limits.memory, or train on fewer rows.")
+
+
+def job_failed(order: JobOrder, how: str, log_tail: str, log: Path) -> RunnerFailed:
+    """
+    Make the error for a job that ended with an error.
+
+    The message goes to incidents and the ledger, so of the last line of the log, which may contain values of rows, it
+    gives only the type of the exception.
+
+    Args:
+        how: How the job ended, such as ``with exit code 1``.
+    """
+    kind = _EXCEPTION_TYPE.match(log_tail.strip().rsplit("\n", 1)[-1])
+    message = f"{order} ended {how}" if kind is None else f"{order} ended {how}: {kind.group()}"
+    return RunnerFailed(f"{message}.", log_tail=log_tail, remedy=f"Read the complete log of the job: {log}")
 
 
 def table_file(output: Path) -> Path:

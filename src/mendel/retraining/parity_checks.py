@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Final
 
-from mendel.errors import Conflict, MendelError, RunnerFailed, Unavailable
+from mendel.errors import Conflict, MendelError, Unavailable
 from mendel.registry import Registry, VersionRecord
 from mendel.registry.parity_rule import needs_clean_check
 from mendel.retraining.ports import CodeSource, Limits, ParityJob, Runner
@@ -108,10 +108,8 @@ class ParityChecks:
             )
             try:
                 report = self._runner.check_parity(job)
-            except RunnerFailed as error:  # its message ends with a line of the job's log, which may contain values
-                return ParityReport.not_measured("the Python process of the check failed", detail=error.message)
             except MendelError as error:
-                return ParityReport.not_measured(error.message)
+                return ParityReport.not_measured(error.message, detail=getattr(error, "log_tail", ""))
         if rows is None and report.status is ParityStatus.PASSED:
             self._passed[key] = report
         return report

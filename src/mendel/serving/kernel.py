@@ -122,7 +122,7 @@ class Kernel:
         default = None if project is None else project.default_classifier
         self._lookup = ModelLookup(self._deployments, default=default, state=lambda: self._state)
         self._doors = DoorMeter(counters)
-        self._keys: Keys = {}
+        self._keys: Keys | None = None
         self._active = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -185,6 +185,7 @@ class Kernel:
 
         If a trial ends the process, no other load and no request can have done so.
         """
+        self._keys = dict(state.key_hashes)
         await self._deployments.try_first(state, fetch)
 
     @property
@@ -237,9 +238,9 @@ class Kernel:
             scope: None when the route needs no key.
             remedy: The advice for a caller without a key: how to send a key over this protocol.
         """
-        if credential is not None and scope is not None and self._deployments.revision is None:
+        if credential is not None and scope is not None and self._keys is None:
             raise NotReady("The server is starting and does not know the API keys yet.", retry_after=_SOON)
-        authorize(self._keys, credential, scope, remedy=remedy)
+        authorize(self._keys or {}, credential, scope, remedy=remedy)
 
     async def infer(self, call: InferenceCall) -> InferenceAnswer:
         """

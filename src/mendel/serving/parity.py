@@ -50,8 +50,7 @@ def check_parity(
     if probe.unmeasured or not probe.rows:
         return ParityReport.not_measured(probe.unmeasured or "the version has no probe rows")
     comparison = _Comparison(probe)
-    # what a caller sends is JSON text
-    records = json.loads(json.dumps([dict(zip(probe.columns, row, strict=True)) for row in probe.rows]))
+    records = probe.records
     rows, singles = len(records), 0
     differences = comparison.ask(codec, predict, records, range(rows))
     began = steady()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,14 @@ class Probe:
     probabilities: tuple[Any, ...] | None = None
     tolerance: float = _DOUBLE_TOLERANCE
     unmeasured: str = ""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as a caller sends them: through JSON text."""
+        records: list[dict[str, Any]] = json.loads(
+            json.dumps([dict(zip(self.columns, row, strict=True)) for row in self.rows])
+        )
+        return records
 
 
 def take_probe(model: Any, contract: InputContract, rows: Any) -> Probe:

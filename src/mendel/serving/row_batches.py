@@ -104,7 +104,7 @@ class Frame:
             return self._as_sent(self.floats)
         return tuple(_logged(self._as_sent(column)) for column in self.columns)
 
-    def part(self, rows: slice) -> Frame:
+    def part(self, rows: slice | list[int]) -> Frame:
         """Give some of the rows."""
         floats = None if self.floats is None else self.floats[rows]
         return Frame(self.shape, tuple(column[rows] for column in self.columns), floats)

@@ -53,12 +53,11 @@ class ParityReport:
         found = set(self.difference_id.split())
         return bool(found) and found <= set((accepted or "").split())
 
-    def joined(self, later: ParityReport) -> ParityReport:
-        """Give *later* with the differences of this report, which other rows showed."""
-        if self.status is not ParityStatus.DIFFERS:
-            return later
-        ids = dict.fromkeys(f"{self.difference_id} {later.difference_id}".split())
-        return replace(self, rows=later.rows, singles=later.singles, difference_id=" ".join(ids))
+    def joined(self, former: ParityReport, ids: str) -> ParityReport:
+        """Give this report with the differences *ids*; without one of its own, in the words of *former*."""
+        told = self if self.status is ParityStatus.DIFFERS else former
+        every = " ".join(dict.fromkeys(ids.split()))
+        return replace(told, rows=self.rows, singles=self.singles, difference_id=every)
 
     @property
     def told(self) -> str:

@@ -159,7 +159,7 @@ def _wait_for(when, process, said):
             if when in line:
                 return
         pytest.fail(f"it never said {when!r}: {''.join(said)}")
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 60
     while not when():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline

@@ -167,9 +167,11 @@ def test_no_later_check_hides_a_difference(registry, registered):
     ref = registered(RANDOM)
     registry.parity.record_clean(ref, OTHER, by="ann")
     assert registry.parity.record_clean(ref, RANDOM, by="ann").clean_parity == OTHER
-    for file, report in (("hard.csv", OTHER), ("easy.csv", PASSED)):
-        digest = Digest("sha256:" + ("a" if report is OTHER else "b") * 64)
+    hard, easy = (("hard.csv", Digest("sha256:" + "a" * 64)), ("easy.csv", Digest("sha256:" + "b" * 64)))
+    for (file, digest), report in ((hard, OTHER), (easy, PASSED), (easy, PASSED)):
         record = registry.parity.record_probed(ref, report, file=file, digest=digest, by="ann")
     assert record.probed.report.difference_id == OTHER.difference_id
     with pytest.raises(Conflict, match="differ"):
         moved(registry, ref, without_parity="it is good enough")
+    corrected = registry.parity.record_probed(ref, PASSED, file=hard[0], digest=hard[1], by="ann")
+    assert corrected.probed.report == PASSED

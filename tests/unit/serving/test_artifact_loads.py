@@ -57,25 +57,28 @@ async def test_a_refused_load_fails_without_being_tried(make_kernel, shelf, at, 
 
 
 async def test_a_trial_runs_while_no_other_load_runs(make_kernel, shelf, at):
-    """A load that may end the process waits for slow loads, so that its death is nobody else's."""
-    trial, slow, running = shelf.put("sum", 1), shelf.put("proba", 1), []
-    gate, began = threading.Event(), threading.Event()
+    """A load that may end the process waits also for a slow load, beside which other loads run."""
+    trial, slow, other, running = shelf.put("sum", 1), shelf.put("proba", 1), shelf.put("zero", 1), []
+    gate = threading.Event()
 
     def fetch(digest):
         if digest == slow.artifact_digest:
-            began.set()
             assert gate.wait(30)
         return shelf.fetch(digest)
 
+    alone, beside = {key_of("sum", trial)}, {key_of("proba", slow), key_of("zero", other)}
     async with make_kernel(announce=running.append) as kernel:
-        first = asyncio.create_task(kernel.apply(shelf.desire(at("proba")), fetch))
-        await until_async(began.is_set)
-        kernel.restrict_loads(trials=(key_of("sum", trial),), refused=())
-        second = asyncio.create_task(kernel.apply(shelf.desire(at("proba"), at("sum")), fetch))
+        first = asyncio.create_task(kernel.apply(shelf.desire(at("proba"), at("zero")), fetch))
+        await until_async(lambda: beside in running and running[-1] == {key_of("proba", slow)})
+        kernel.restrict_loads(trials=alone, refused=())
+        second = asyncio.create_task(kernel.apply(shelf.desire(at("proba"), at("zero"), at("sum")), fetch))
+        for _ in range(100):  # turns of the loop, in which a load that does not wait would begin
+            await asyncio.sleep(0)
+        assert not any(alone < set(loads) for loads in running)
         gate.set()
         await asyncio.gather(first, second)
-        assert {key_of("sum", trial)} in running
-        assert all(len(loads) <= 1 for loads in running)
+        assert alone in running
+        assert not any(alone < set(loads) for loads in running)
 
 
 async def test_a_trial_comes_before_everything_else(make_kernel, shelf, at):

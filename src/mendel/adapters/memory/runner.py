@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from mendel.errors import ReleaseNotFound, RunnerFailed
+from mendel.errors import ReleaseNotFound
 from mendel.retraining import (
     CodeSource,
     Limits,
@@ -31,6 +31,7 @@ from mendel.retraining.job_orders import (
     begin,
     finish,
     finished,
+    job_failed,
     load_order,
     load_result,
     log_file,
@@ -150,7 +151,4 @@ def _failure(order: JobOrder, error: BaseException, log: Path) -> Exception:
     tail = log.read_text(encoding="utf-8")
     if isinstance(error, MemoryError):
         return memory_exceeded(order, tail)
-    last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(
-        f"{order} ended with an error: {last}", log_tail=tail, remedy=(f"Read the complete log of the job: {log}")
-    )
+    return job_failed(order, "with an error", tail, log)

@@ -83,7 +83,7 @@ def _work(order_file: Path, progress: int) -> None:
     try:
         finish(order, execute(order, find_function=_function, on_progress=on_progress))
     except InvalidInput as error:
-        sys.exit(str(error))
+        sys.exit(f"InvalidInput: {error}")
 
 
 def _find_project_modules(project: Path) -> None:

@@ -39,6 +39,7 @@ from mendel.retraining.job_orders import (
     JobOutcome,
     begin,
     finished,
+    job_failed,
     load_order,
     load_result,
     log_file,
@@ -201,10 +202,7 @@ def _fault(order: JobOrder, code: int, limits: Limits, log: Path) -> RunnerFaile
         return memory_exceeded(order, tail)
     number = code - _SIGNALLED if code > _SIGNALLED else -code
     how = f"by signal {signal.Signals(number).name}" if number > 0 else f"with exit code {code}"
-    last = tail.strip().rsplit("\n", 1)[-1]
-    return RunnerFailed(
-        f"{order} ended {how}: {last}", log_tail=tail, remedy=f"Read the complete log of the job: {log}"
-    )
+    return job_failed(order, how, tail, log)
 
 
 def _tail(log: Path) -> str:

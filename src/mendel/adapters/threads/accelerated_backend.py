@@ -36,8 +36,7 @@ class AcceleratedLoads:
     that no model becomes ready later.
     """
 
-    def __init__(self, *, steady: Callable[[], float] = time.monotonic) -> None:
-        self._steady = steady
+    def __init__(self) -> None:
         self._change = threading.Condition()
         self._loading = 0
         self._comparing = False
@@ -62,12 +61,12 @@ class AcceleratedLoads:
             if backend.died is not None:
                 return
             self._comparing = True
-        began = self._steady()
+        began = time.monotonic()
 
         def going_on() -> bool:
             with self._change:
                 self._change.wait_for(lambda: backend.died is not None or not self._loading)
-            return backend.died is None and self._steady() - began < _PATIENCE.total_seconds()
+            return backend.died is None and time.monotonic() - began < _PATIENCE.total_seconds()
 
         try:
             _replace(backend, directory, going_on)

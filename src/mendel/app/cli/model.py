@@ -336,6 +336,7 @@ def _parity_result(record: VersionRecord, faults: tuple[VersionFault, ...] = ())
         "parity": record.parity,
         "clean_parity": record.clean_parity,
         "probed": record.probed,
+        "served_parity": record.served_parity,
         "accepted": record.accepted,
         "without_parity": record.without_parity,
         "faults": faults,

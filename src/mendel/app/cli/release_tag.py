@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from mendel.app.cli.options import ClassifierName, DryRun, ProjectPath
+from mendel.app.cli.options import ClassifierName, DryRun, ProjectPath, as_usage
 from mendel.app.cli.output import Result, warn
 from mendel.app.cli.parameters import argument, option
 from mendel.app.cli.tables import RELEASES
@@ -197,13 +197,10 @@ def _annotate(seen: RepositoryState, git: Git, classifier: str | None, message: 
 
 
 def _version(text: str) -> SemVer:
-    from mendel.errors import InvalidValue  # noqa: PLC0415 - help must be quick
-    from mendel.values import SemVer  # noqa: PLC0415
+    from mendel.values import SemVer  # noqa: PLC0415 - help must be quick
 
-    try:
+    with as_usage():
         return SemVer.parse(text)
-    except InvalidValue as error:
-        raise click.BadParameter(f"{text!r} is not a version; write three numbers, such as 1.4.0") from error
 
 
 def _bump(text: str | None) -> Bump:

@@ -13,7 +13,6 @@ from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
-from mendel.app.images.build_source import image_files
 from mendel.app.images.lockfile import read_lock
 from mendel.app.project.policy_files import checked_policy
 from mendel.app.settings import Settings
@@ -168,7 +167,7 @@ def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
     Raises:
         Conflict: HEAD is not a release of *classifier*, or files have changed since the release.
     """
-    seen = read_repository_state(project, GitPrograms(), image_files)
+    seen = read_repository_state(project, GitPrograms())  # every commit counts: the code digest covers all files
     release = seen.newest.get(classifier)
     remedy = f"Commit the changes, then run: mendel tag patch --classifier {classifier}"
     if release is None or release.behind != 0:

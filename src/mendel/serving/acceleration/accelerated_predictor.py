@@ -6,16 +6,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from mendel.serving.acceleration.graph_writer import NUMBERS, TEXTS
 from mendel.serving.acceleration.onnx_conversion import ConvertedModel, is_text
 from mendel.serving.flavours.native_models import required
 from mendel.serving.input_contract import Container, InputContract
+from mendel.serving.model_faults import place_of
 from mendel.serving.prediction_outputs import per_row, probabilities_per_row
 from mendel.serving.predictor import Acceleration, Outputs, Predictor
 from mendel.serving.row_batches import Frame
 from mendel.values.library_versions import installed_version
+
+_log = structlog.get_logger("mendel.acceleration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,6 +130,7 @@ class AcceleratedPredictor(Predictor):
         self._graph = Graph(converted.graph, converted.rows_at_once)
         self._proven = proven
         self._margin = 2 * tolerance
+        self._failed = False
         names = [contract.names[place] for place in self._inputs.texts]
         self._known = [
             None if (known := converted.known_texts.get(name)) is None else frozenset(known) for name in names
@@ -135,7 +140,8 @@ class AcceleratedPredictor(Predictor):
         try:
             given = self.graph_input(frame)
             answers = self._graph.run(given) if self.covers(given) else None
-        except Exception:  # noqa: BLE001 - the loaded model answers whatever the graph cannot
+        except Exception as error:  # noqa: BLE001 - the loaded model answers whatever the graph cannot
+            self._note_failure(error)
             answers = None
         if answers is None or not self._decided(answers):
             return super().predict(frame)
@@ -157,6 +163,12 @@ class AcceleratedPredictor(Predictor):
     def of_graph(self, frame: Frame) -> Outputs:
         """Give the answers of the graph, even for rows outside the compared range."""
         return self._answered(self.graph_input(frame))
+
+    def _note_failure(self, error: Exception) -> None:
+        """Say once that the graph fails, since then every answer takes the time of the loaded model."""
+        if not self._failed:
+            self._failed = True
+            _log.warning("graph_failed", error=place_of(error), answers="the loaded model answers instead")
 
     def _decided(self, answers: list[NDArray[Any]]) -> bool:
         """Tell whether in every row one class is more probable than every other class by more than the tolerance."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -163,10 +162,3 @@ def _of_nodes(nodes: Any, output: int) -> Tree:
         values=nodes["value"].astype(np.float64).reshape(-1, 1),
         output=output,
     )
-
-
-def thresholds_of(ensemble: TreeEnsemble) -> Iterator[tuple[int, float]]:
-    """Give the feature and the finite threshold of every split."""
-    for tree in ensemble.trees:
-        splits = ~tree.leaf & np.isfinite(tree.threshold)
-        yield from zip(tree.feature[splits].tolist(), tree.threshold[splits].tolist(), strict=True)

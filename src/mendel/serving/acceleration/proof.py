@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.random import Generator
 
 from mendel.errors import InvalidInput, ModelError, Unsupported
 from mendel.serving.acceleration.accelerated_predictor import AcceleratedPredictor, GraphInputs, ProvenRange
-from mendel.serving.acceleration.onnx_conversion import ConvertedModel, convert_model, divide_model
+from mendel.serving.acceleration.onnx_conversion import convert_model, divide_model
 from mendel.serving.acceleration.proof_rows import proof_rows
 from mendel.serving.entities import Records
 from mendel.serving.input_codec import InputCodec
@@ -33,12 +32,11 @@ def accelerated(
     *,
     rng: Generator,
     going_on: Callable[[], bool] = lambda: True,
-    convert: Callable[..., ConvertedModel] = convert_model,
 ) -> AcceleratedPredictor:
     """
     Make a predictor that answers with an ONNX graph, after comparing the graph with *original*.
 
-    For the probe rows, in one batch and one by one, and for the rows of
+    For the probe rows that the graph may answer, in one batch and at least 8 one by one, and for the rows of
     :func:`~mendel.serving.acceleration.proof_rows.proof_rows`, the graph must give equal labels, and numbers within the
     tolerance of *probe*.
 
@@ -55,18 +53,27 @@ def accelerated(
         raise Unsupported("the version has no input contract")
     if probe is None or probe.unmeasured or not probe.rows:
         raise Unsupported(f"no probe rows: {probe.unmeasured}" if probe and probe.unmeasured else "no probe rows")
-    divided, converted = divide_model(original.model), convert(original.model, contract)
-    asked = _probe_frame(probe, contract)
-    rows = proof_rows(divided, contract, converted.known_texts, asked, model_input=original.model_input, rng=rng)
-    proven = _range_of(GraphInputs(contract).of(rows).numbers)
-    made = AcceleratedPredictor(original, contract, converted, proven, probe.tolerance)
-    alone = [asked.part(slice(place, place + 1)) for place in range(min(LEAST_SINGLES, len(asked)))]
-    for frame in (asked, *alone):
-        found = made.of_graph(frame) if made.covers(made.graph_input(frame)) else made.predict(frame)
-        _require_equal(_answers(original, frame), found, probe.tolerance, "on the probe rows")
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
+
+    def step() -> None:
         if not going_on():
             raise Unsupported("the comparison took too long, or the version was unloaded")
+
+    def model_input(frame: Frame) -> Any:
+        step()
+        return original.model_input(frame)
+
+    step()
+    divided, converted = divide_model(original.model), convert_model(original.model, contract)
+    asked = _probe_frame(probe, contract)
+    rows = proof_rows(divided, contract, converted.known_texts, asked, model_input=model_input, rng=rng)
+    proven = _range_of(GraphInputs(contract).of(rows).numbers)
+    made = AcceleratedPredictor(original, contract, converted, proven, probe.tolerance)
+    covered = [place for place in range(len(asked)) if made.covers(made.graph_input(asked.part([place])))]
+    for places in ([covered] if covered else []) + [[place] for place in covered[:LEAST_SINGLES]]:
+        frame = asked.part(places)
+        _require_equal(_answers(original, frame), made.of_graph(frame), probe.tolerance, "on the probe rows")
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        step()
         frame = rows.part(slice(at, at + _ROWS_AT_ONCE))
         _require_equal(
             _answers(original, frame), made.of_graph(frame), probe.tolerance, "beside a threshold or an extreme"
@@ -76,10 +83,8 @@ def accelerated(
 
 def _probe_frame(probe: Probe, contract: InputContract) -> Frame:
     codec = InputCodec(contract, order=None, max_rows=len(probe.rows))
-    # what a caller sends is JSON text
-    records = json.loads(json.dumps([dict(zip(probe.columns, row, strict=True)) for row in probe.rows]))
     try:
-        return assemble([codec.decode(Records(rows=records))])
+        return assemble([codec.decode(Records(rows=probe.records))])
     except InvalidInput as error:
         raise Unsupported("the server refuses the probe rows") from error
 

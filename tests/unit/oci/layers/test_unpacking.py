@@ -226,6 +226,8 @@ STACKS: dict[str, list[Content]] = {
     "all_gone": [{"app/a.py": b"1"}, {".wh.app": b""}],
     "file_for_directory": [{"app/pkg/b.py": b"2"}, {"app/pkg": b"a file"}],
     "directory_for_file": [{"app/pkg": b"a file"}, {"app/pkg": None, "app/pkg/b.py": b"2"}],
+    "link_that_went": [{"app/d": None, "app/d/x": "/far"}, {"app/.wh.d": b""}, {"app/d/x/evil.py": b"1"}],
+    "link_behind_opaque": [{"app/d": None, "app/d/x": "/far"}, {"app/d/.wh..wh..opq": b""}, {"app/d/x/evil.py": b"1"}],
     "dotted": [{"./app/./a.py": b"1"}, {"./app/.wh.b.py": b"", "app//c.py": b"2"}],
 }
 

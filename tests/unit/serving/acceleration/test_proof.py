@@ -25,11 +25,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from structlog.testing import capture_logs
 
 from mendel.errors import ModelFailed, Unsupported
 from mendel.serving import Predictor, Records, load_predictor, read_probe, write_artifact
 from mendel.serving.acceleration import tree_graphs
-from mendel.serving.acceleration.accelerated_predictor import AcceleratedPredictor
+from mendel.serving.acceleration.accelerated_predictor import AcceleratedPredictor, Graph
 from mendel.serving.acceleration.proof import accelerated
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.row_batches import Frame, assemble
@@ -147,8 +148,11 @@ class TestConverted:
         """A fault of onnxruntime is no error for the caller."""
         original, made = proven("forest")
         rows = frame(made, [dict.fromkeys(made.descriptor.contract.names, 1.0)])
-        monkeypatch.setattr(made._graph, "_run", lambda *_: 1 / 0)
-        assert made.predict(rows).probabilities == original.predict(rows).probabilities
+        monkeypatch.setattr(Graph, "run", lambda *_: 1 / 0)
+        with capture_logs() as lines:
+            for _ in range(2):
+                assert made.predict(rows).probabilities == original.predict(rows).probabilities
+        assert [line["event"] for line in lines] == ["graph_failed"]
 
 
 class TestDeclined:

@@ -6,7 +6,7 @@ import hashlib
 import posixpath
 import tarfile
 from collections.abc import Iterable
-from typing import IO, BinaryIO, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 from mendel.adapters.oci.layers.unpacking import uncompressed
 from mendel.images import Blobs
@@ -60,17 +60,17 @@ class _Stack:
         parent = self._resolved(parent)
         path = posixpath.join(parent, name)
         if name == _OPAQUE:
-            _drop(self._lower, parent, itself=False)
+            for known in (self._lower, self._links):
+                _drop(known, parent, itself=False)
         elif name.startswith(_WHITEOUT):
-            _drop(self._lower, posixpath.join(parent, name.removeprefix(_WHITEOUT)))
-            self._links.pop(posixpath.join(parent, name.removeprefix(_WHITEOUT)), None)
+            for known in (self._lower, self._links):
+                _drop(known, posixpath.join(parent, name.removeprefix(_WHITEOUT)))
         elif entry.isdir():
             for known in (self._lower, self._own, self._links):
                 known.pop(path, None)
         else:
-            for files in (self._lower, self._own):
-                _drop(files, path)
-            self._links.pop(path, None)
+            for known in (self._lower, self._own, self._links):
+                _drop(known, path)
             if entry.issym():
                 self._links[path] = posixpath.normpath(posixpath.join("/", parent, entry.linkname)).lstrip("/")
             if path == self._root or path.startswith(f"{self._root}/"):
@@ -101,7 +101,7 @@ class _Stack:
         return posixpath.join(done, *waiting)
 
 
-def _drop(files: dict[str, Digest | None], path: str, *, itself: bool = True) -> None:
+def _drop(files: dict[str, Any], path: str, *, itself: bool = True) -> None:
     below = f"{path}/" if path else ""
     for name in [name for name in files if (itself and name == path) or name.startswith(below)]:
         del files[name]
