@@ -24,6 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from mendel.drift import Reference
 from mendel.errors import InvalidInput, InvalidRequest
+from mendel.protos import open_inference_pb2 as v2
 from mendel.serving import InferenceCall, Records, Tensor, Tensors, infer_signature, write_artifact
 from mendel.serving.artifact_loading import load_predictor
 from mendel.serving.input_codec import InputCodec
@@ -61,6 +62,10 @@ def ratio(frame: pd.DataFrame) -> pd.DataFrame:
 
 def digits(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[["zip"]].astype(str)
+
+
+def day_of_month(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"day": frame["day"].dt.day})
 
 
 def hour(frame: pd.DataFrame) -> pd.DataFrame:
@@ -586,18 +591,88 @@ def test_probe_rows_hold_what_goes_wrong(tmp_path):
     assert {"x", "rare", UNSEEN} <= {row[1] for row in probe.rows}
 
 
+DATATYPES = {"zip": "INT64", "x": "FP64", "member": "BOOL", "city": "BYTES", "age": "FP64", "day": "BYTES"}
+
+
+def packed(name: str, values: list[Any]) -> bytes:
+    """The binary form of a tensor; a null among numbers is NaN there."""
+    if DATATYPES[name] == "BYTES":
+        return b"".join(len(text).to_bytes(4, "little") + text for text in (value.encode() for value in values))
+    kind = {"INT64": "<i8", "FP64": "<f8", "BOOL": "?"}[DATATYPES[name]]
+    return np.array([np.nan if value is None else value for value in values], dtype=kind).tobytes()
+
+
+async def in_json(connect: Any, world: Any, columns: dict[str, list[Any]]) -> list[float]:
+    """Ask with tensors in JSON."""
+    tensors = [
+        {"name": name, "datatype": DATATYPES[name], "shape": [len(values)], "data": values}
+        for name, values in columns.items()
+    ]
+    response = await connect("rest", world).http.post("/v2/models/hard/infer", json={"inputs": tensors})
+    return response.json()["outputs"][0]["data"]
+
+
+async def in_binary(connect: Any, world: Any, columns: dict[str, list[Any]]) -> list[float]:
+    """Ask with the binary extension over REST."""
+    blobs = {name: packed(name, values) for name, values in columns.items()}
+    tensors = [
+        {"name": name, "datatype": DATATYPES[name], "shape": [len(values)],
+         "parameters": {"binary_data_size": len(blobs[name])}}
+        for name, values in columns.items()
+    ]  # fmt: skip
+    head = json.dumps({"inputs": tensors}).encode()
+    response = await connect("rest", world).http.post(
+        "/v2/models/hard/infer",
+        content=head + b"".join(blobs.values()),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+    return response.json()["outputs"][0]["data"]
+
+
+async def in_contents(connect: Any, world: Any, columns: dict[str, list[Any]]) -> list[float]:
+    """Ask with typed contents over gRPC."""
+    request = v2.ModelInferRequest(model_name="hard")
+    for name, values in columns.items():
+        given = request.inputs.add(name=name, datatype=DATATYPES[name], shape=[len(values)])
+        if DATATYPES[name] == "BYTES":
+            given.contents.bytes_contents.extend(value.encode() for value in values)
+        elif DATATYPES[name] == "BOOL":
+            given.contents.bool_contents.extend(values)
+        elif DATATYPES[name] == "INT64":
+            given.contents.int64_contents.extend(values)
+        else:
+            given.contents.fp64_contents.extend(np.nan if value is None else value for value in values)
+    return answered(await connect("grpc", world).v2.ModelInfer(request))
+
+
+async def in_raw_contents(connect: Any, world: Any, columns: dict[str, list[Any]]) -> list[float]:
+    """Ask with raw contents over gRPC."""
+    request = v2.ModelInferRequest(model_name="hard")
+    for name, values in columns.items():
+        request.inputs.add(name=name, datatype=DATATYPES[name], shape=[len(values)])
+        request.raw_input_contents.append(packed(name, values))
+    return answered(await connect("grpc", world).v2.ModelInfer(request))
+
+
+def answered(response: Any) -> list[float]:
+    """The answer's numbers, typed or raw."""
+    return list(response.outputs[0].contents.fp64_contents or np.frombuffer(response.raw_output_contents[0]))
+
+
 async def test_probe_rows_pass_every_door(open_world, connect, shelf, tmp_path):
-    """The hard rows of a version get the model's own answers over REST, v2 JSON, gRPC and ZMQ."""
-    frame = FAULTY.assign(member=[True, False] * 20, city=["Ulm", "Bonn"] * 20)
+    """The hard rows of a version get the model's own answers over REST, ZMQ, ModelOps, and every form of v2 tensors."""
+    days = pd.date_range("2024-02-27", periods=40)
+    frame = FAULTY.assign(member=[True, False] * 20, city=["Ulm", "Bönn"] * 20, day=days)
     model = make_pipeline(
         ColumnTransformer(
             [("zip", make_pipeline(FunctionTransformer(digits), OneHotEncoder(handle_unknown="ignore")), ["zip"]),
              ("age", SimpleImputer(strategy="mean", add_indicator=True), ["age"]),
              ("city", OneHotEncoder(handle_unknown="ignore"), ["city"]),
+             ("day", FunctionTransformer(day_of_month), ["day"]),
              ("rest", "passthrough", ["x", "member"])]
         ),
         LinearRegression(),
-    ).fit(frame, frame["x"] + frame["age"].fillna(1000.0) + frame["zip"] / 1e4 + frame["member"])  # fmt: skip
+    ).fit(frame, frame["x"] + frame["age"].fillna(1000.0) + frame["zip"] / 1e4 + frame["member"] + days.day)  # fmt: skip
     digest = write_artifact(model, tmp_path / "hard", training=frame)
     probe, world = read_probe(tmp_path / "hard"), await open_world()
     served_as = ServedVersion(
@@ -623,9 +698,7 @@ async def test_probe_rows_pass_every_door(open_world, connect, shelf, tmp_path):
             assert (await client.predict("hard", {"records": [record]})).body["predictions"] == pytest.approx(
                 [expected]
             )
-    tensors = [
-        {"name": name, "datatype": datatype, "shape": [len(records)], "data": [record[name] for record in records]}
-        for name, datatype in (("zip", "INT64"), ("x", "FP64"), ("member", "BOOL"), ("city", "BYTES"), ("age", "FP64"))
-    ]
-    response = await connect("rest", world).http.post("/v2/models/hard/infer", json={"inputs": tensors})
-    assert response.json()["outputs"][0]["data"] == pytest.approx(list(probe.predictions))
+    assert {None} < {record["age"] for record in records}
+    columns = {name: [record[name] for record in records] for name in probe.columns}
+    for form in (in_json, in_binary, in_contents, in_raw_contents):
+        assert await form(connect, world, columns) == pytest.approx(list(probe.predictions)), form.__name__

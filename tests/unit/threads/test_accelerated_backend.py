@@ -13,9 +13,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 from structlog.testing import capture_logs
 
-from mendel.adapters.threads import AcceleratedLoads
+from mendel.adapters.threads import AcceleratedLoads, accelerated_backend
 from mendel.errors import DigestMismatch, ModelFailed
-from mendel.serving import frame_of, write_artifact
+from mendel.serving import accelerated, frame_of, write_artifact
 from mendel.values import Digest, Table
 from support.waiting import until
 
@@ -72,13 +72,25 @@ def test_a_model_that_is_not_converted_is_named_once(tmp_path):
     assert len(backend.predict(frame_of(Table({name: np.ones(1) for name in ROWS}), None), math.inf).predictions) == 1
 
 
-def test_comparing_waits_for_loads(tmp_path):
+def test_comparing_waits_for_loads(tmp_path, monkeypatch):
     """No graph is compared while another artefact is being loaded; a failed or ended load counts no more."""
     loads, written = AcceleratedLoads(), artefact(tmp_path / "a", FOREST)
     first, second = load(loads, written), load(loads, written)
     with pytest.raises(DigestMismatch):
         loads(written[0], digest=Digest(f"sha256:{0:064}"), project=None)
+    loading = [True]
+    compared_while_loading = []
+
+    def compare(*given, **named):
+        compared_while_loading.append(loading[0])
+        return accelerated(*given, **named)
+
+    monkeypatch.setattr(accelerated_backend, "accelerated", compare)
     first.checked()
-    assert first.descriptor.acceleration.accelerated is False
+    assert first._thread is not None
+    first._thread.join(0.3)  # long enough for a comparison of 80 rows that waits for nobody
+    assert first._thread.is_alive()
+    loading[0] = False
     second.kill()
     assert settled(first).accelerated == "onnx"
+    assert compared_while_loading == [False]
