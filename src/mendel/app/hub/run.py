@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
+from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -33,6 +34,11 @@ _LEASE_FOR = timedelta(seconds=15)
 _TICK_EVERY = timedelta(seconds=1)
 _RELAY_EVERY = timedelta(milliseconds=50)
 _CLEANUP_EVERY = timedelta(minutes=1)
+IDLE_S: Final = 75
+"""
+How long an idle connection stays open, in seconds: longer than clients keep one. A connection that the hub closes while
+a client sends its next request on it ends that request without an answer, and nobody knows whether it was carried out.
+"""
 
 
 def run_hub(settings: Settings) -> None:
@@ -57,7 +63,14 @@ def run_hub(settings: Settings) -> None:
             jobs = BackgroundJobs(jobs_of(live, settings.hub), utc_now, lambda: _stop(server))
             parts = live.rooms.parts(workflows=live.workflows, jobs=jobs, stopping=stopping)
             app = create_app(parts, hosts=_names(settings.hub))
-            config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+            config = uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=5,
+            )
             server = uvicorn.Server(config)
             with jobs:
                 threading.Thread(target=live.rooms.stores.warm_up, name="warm-up", daemon=True).start()

@@ -1,0 +1,14 @@
+"""How the hub's HTTP server is set up."""
+
+from __future__ import annotations
+
+import httpx
+
+from mendel.app.hub.run import IDLE_S
+
+
+def test_the_hub_closes_idle_connections_after_its_clients():
+    """A client's next request never meets a connection that the hub is closing."""
+    kept_s = httpx.Limits().keepalive_expiry
+    assert kept_s is not None
+    assert kept_s < IDLE_S
