@@ -22,6 +22,7 @@ Every error Mendel raises, drawn as a tree.
     │   ├── ArtifactNotFound
     │   ├── ReleaseNotFound
     │   ├── ProjectNotFound
+    │   ├── DataDirectoryNotFound the data directory was never used, and no hub runs on it
     │   ├── ImageNotFound         no image, manifest or blob has this name or digest
     │   └── WheelNotFound         the wheel with the pinned digest is in no index and no directory
     ├── Conflict                  the current state does not allow the change
@@ -193,6 +194,10 @@ class ReleaseNotFound(NotFound):
 
 class ProjectNotFound(NotFound):
     """The given path holds no mlserver.yaml, or the project has no such classifier."""
+
+
+class DataDirectoryNotFound(NotFound):
+    """The data directory holds no database, and no hub runs on it; reading creates neither."""
 
 
 class ImageNotFound(NotFound):

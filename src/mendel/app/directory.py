@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mendel.errors import DirectoryInUse, InvalidSettings
+from mendel.errors import DataDirectoryNotFound, DirectoryInUse, InvalidSettings
 from mendel.values import from_json, to_json
 from mendel.values.atomic_files import write_atomically
 
@@ -89,6 +89,11 @@ class DataDirectory:
         return self.root / "ledger.key"
 
     @property
+    def up_lock(self) -> Path:
+        """The lock of `mendel up`, with the process id of its holder."""
+        return self.root / "up.lock"
+
+    @property
     def _lock(self) -> Path:
         return self.root / "lock"
 
@@ -105,6 +110,25 @@ class DataDirectory:
                 f"The data directory {self.root} cannot be created: {error.strerror}.",
                 remedy="Name another data directory with --directory.",
             ) from error
+
+    def require(self) -> None:
+        """
+        Check that the directory has been used before; create nothing.
+
+        Raises:
+            DataDirectoryNotFound: The directory has no database; the message names a data directory above it, if any.
+        """
+        if self.database.exists():
+            return
+        above = (place / ".mendel" for place in self.root.parent.parents)
+        near = next((place for place in above if DataDirectory(place).database.exists()), None)
+        hint = "" if near is None else f" {near} has data: give --directory {near}."
+        raise DataDirectoryNotFound(
+            f"No model was ever registered in the data directory {self.root}, and no hub runs on it; "
+            "nothing was created.",
+            remedy="Change to the directory where you ran 'mendel up' or registered a model, name its data directory "
+            f"with --directory, or name a hub with MENDEL_URL.{hint}",
+        )
 
     def secret(self) -> str | None:
         """Read the installation's API key; None before the directory was opened for the first time."""
@@ -141,6 +165,13 @@ class DataDirectory:
         except FileNotFoundError:
             return None
         return found if _alive(found.pid) and _held(self._lock) else None
+
+    def up_pid(self) -> int | None:
+        """Give the process id of the running `mendel up`; None if none runs."""
+        if not _held(self.up_lock):
+            return None
+        told = self.up_lock.read_text(encoding="utf-8")
+        return int(told) if told.isdigit() else None
 
     def server_ports(self) -> dict[str, list[int]]:
         """Give the ports of the local server by protocol (``rest``, ``grpc``, ``zmq``); empty if no server runs."""

@@ -209,7 +209,7 @@ def _layers(
     if path.is_file():
         yield _with_off(_read_file(path, environment)), str(path)
     yield _with_off(_from_environment(environment)), "environment"
-    yield _nest({key: value for key, value in flags.items() if value is not None}), "flag"
+    yield _with_off(_nest({key: value for key, value in flags.items() if value is not None})), "flag"
 
 
 def _read_file(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from types import FrameType
 import httpx
 
 from mendel.app.directory import DataDirectory
+from mendel.app.progress import Progress, showing
 from mendel.app.server.serve_options import find_project
+from mendel.app.serving_news import ServingNews
 from mendel.app.settings import Settings
 from mendel.errors import DirectoryInUse, Unavailable
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
@@ -27,6 +29,7 @@ _RETRY = RetryPolicy(attempts=sys.maxsize)
 _STEADY_S = 30.0
 _START_S = 60.0
 _POLL_S = 0.05
+_KEEP_S = 0.2
 _PATIENCE_S = 10.0
 
 
@@ -73,7 +76,7 @@ class Pair:
     project: str | None
     say: Callable[[str], None]
     rng: random.Random = field(default_factory=random.Random)
-    _stopping: bool = False
+    _signals: int = 0
 
     def run(self) -> int:
         """
@@ -85,38 +88,34 @@ class Pair:
         find_project(Path(self.project) if self.project else None)
         serve = ("serve", *(("--path", self.project) if self.project else ()))
         hub, server = _Part("hub", ("hub",)), _Part("server", serve)
-        with _alone(DataDirectory(self.settings.root)), _signals(self._stop):
+        data = DataDirectory(self.settings.root)
+        news = ServingNews(data)
+        with _alone(data), _heard(self._on_signal):
             try:
-                hub.start(self.environment)
-                self._await(hub, self._hub_answers)
-                server.start(self.environment)
-                self._await(server, lambda: bool(DataDirectory(self.settings.root).server_ports()))
-                self._announce()
-                self._keep(hub, server)
+                with showing("Starting the hub", stream=sys.stderr, moving=False) as shown:
+                    hub.start(self.environment)
+                    self._await(hub, lambda: _hub_answers(data))
+                    shown.phase("Starting the server")
+                    server.start(self.environment)
+                    self._await(server, lambda: news.started)
+                    self._await_models(server, news, shown)
+                self._announce(data, news)
+                self._keep(news, hub, server)
             finally:
-                _end(server)
-                _end(hub)
+                self._end(hub, server)
         return 0
 
-    def _stop(self) -> None:
-        self._stopping = True
+    @property
+    def _stopping(self) -> bool:
+        return self._signals > 0
 
-    def _hub_answers(self) -> bool:
-        running = DataDirectory(self.settings.root).hub()
-        if running is None:
-            return False
-        try:
-            return httpx.get(f"{running.url}/ready", timeout=1.0).is_success
-        except httpx.TransportError:
-            return False
+    def _on_signal(self) -> None:
+        self._signals += 1
 
     def _await(self, part: _Part, ready: Callable[[], bool]) -> None:
         end = time.monotonic() + _START_S
         while not self._stopping and not ready():
-            if not part.alive:
-                raise Unavailable(
-                    f"The {part.name} did not start.", remedy=f"Read the error message of the {part.name} above."
-                )
+            _require_alive(part)
             if time.monotonic() > end:
                 raise Unavailable(
                     f"The {part.name} was not ready after {_START_S:.0f} s.",
@@ -124,16 +123,32 @@ class Pair:
                 )
             time.sleep(_POLL_S)
 
-    def _announce(self) -> None:
-        data = DataDirectory(self.settings.root)
+    def _await_models(self, server: _Part, news: ServingNews, shown: Progress) -> None:
+        """Wait until every deployed model serves, or has told why it does not."""
+        shown.phase("Asking the hub for the deployed models")
+        while not self._stopping:
+            for line in news.lines():
+                self.say(line)
+            if news.decided:
+                return
+            _require_alive(server)
+            if waiting := news.waiting:
+                shown.phase(f"Loading {', '.join(waiting)}")
+            time.sleep(_POLL_S)
+
+    def _announce(self, data: DataDirectory, news: ServingNews) -> None:
+        if self._stopping:
+            return
         running, ports = data.hub(), data.server_ports()
         self.say(f"hub     {running.url if running else '-'}")
         for door, numbers in sorted(ports.items()):
             self.say(f"{door:<7} {', '.join(f'{self.settings.serving.host}:{number}' for number in numbers)}")
         self.say(f"data    {self.settings.root}")
+        if not news.deployed:
+            self.say("No model is in production yet; the server answers as soon as one is promoted.")
         self.say("Mendel is up. Stop it with Ctrl-C.")
 
-    def _keep(self, *parts: _Part) -> None:
+    def _keep(self, news: ServingNews, *parts: _Part) -> None:
         while not self._stopping:
             now = time.monotonic()
             for part in parts:
@@ -141,7 +156,9 @@ class Pair:
                     self._revive(part, now)
                 elif now - part.started > _STEADY_S:
                     part.failures = 0
-            time.sleep(_POLL_S)
+            for line in news.lines():
+                self.say(line)
+            time.sleep(_KEEP_S)
 
     def _revive(self, part: _Part, now: float) -> None:
         if part.process is not None:
@@ -156,34 +173,122 @@ class Pair:
         elif now >= part.due:
             part.start(self.environment)
 
+    def _end(self, hub: _Part, server: _Part) -> None:
+        """Stop the server, then the hub, to which the server sends its last report; a second signal kills both."""
+        drain_s = self.settings.serving.drain_timeout.total_seconds()
+        with showing("Stopping the server: it finishes its requests", stream=sys.stderr, moving=False) as shown:
+            self._stop(server, shown, within_s=drain_s + _PATIENCE_S)
+            shown.phase("Stopping the hub: it finishes its running steps")
+            self._stop(hub, shown, within_s=_START_S)
 
-def _end(part: _Part) -> None:
-    if part.process is None or part.process.poll() is not None:
-        return
-    part.process.terminate()
+    def _stop(self, part: _Part, shown: Progress, *, within_s: float) -> None:
+        if part.process is None or not part.alive:
+            return
+        part.process.terminate()
+        end, heard = time.monotonic() + within_s, self._signals
+        while part.alive and time.monotonic() < end and self._signals == heard:
+            time.sleep(_POLL_S)
+        if part.alive:
+            shown.phase(f"Killing the {part.name}")
+            part.process.kill()
+            part.process.wait()
+
+
+def _hub_answers(data: DataDirectory) -> bool:
+    running = data.hub()
+    if running is None:
+        return False
     try:
-        part.process.wait(timeout=_PATIENCE_S + _START_S)
-    except subprocess.TimeoutExpired:
-        part.process.kill()
-        part.process.wait()
+        return httpx.get(f"{running.url}/ready", timeout=1.0).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _require_alive(part: _Part) -> None:
+    if not part.alive:
+        raise Unavailable(f"The {part.name} did not start.", remedy=f"Read the error message of the {part.name} above.")
 
 
 @contextmanager
 def _alone(data: DataDirectory) -> Iterator[None]:
+    """Hold the lock of `mendel up` on *data*; the lock's file has the process id."""
     data.create()
-    with (data.root / "up.lock").open("a+") as lock:
+    with data.up_lock.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DirectoryInUse(
                 f"Another 'mendel up' already runs on the data directory {data.root}.",
-                remedy="Stop the other 'mendel up', or name another data directory with --directory.",
+                remedy="Stop the other 'mendel up' with 'mendel down', or name another data directory with "
+                "--directory.",
             ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
+def start_in_background(
+    settings: Settings, environment: Mapping[str, str], project: str | None, say: Callable[[str], None]
+) -> int:
+    """
+    Start `mendel up` as a process of its own, wait until every deployed model serves, and give the exit code.
+
+    The code is 1 if a model cannot be loaded; hub and server then run on.
+
+    Raises:
+        DirectoryInUse: Another `mendel up` runs on the data directory.
+        Unavailable: The process ended before everything was decided; the message has the end of its log.
+    """
+    data = DataDirectory(settings.root)
+    with _alone(data):
+        pass
+    log = data.root / "up.log"
+    command = [sys.executable, "-P", "-m", "mendel.app.cli", "up", *(("--path", project) if project else ())]
+    with log.open("wb") as written:
+        process = subprocess.Popen(  # noqa: S603 - our own CLI
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    news = ServingNews(data)
+    with showing(f"Waiting until every deployed model serves; the log is {log}", stream=sys.stderr, moving=False):
+        while not news.decided:
+            if process.poll() is not None:
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+                raise Unavailable(f"'mendel up' ended with exit code {process.returncode}:\n{tail}")
+            for line in news.lines():
+                say(line)
+            time.sleep(_POLL_S)
+    say(f"Mendel is up in the background (pid {process.pid}). Stop it with: mendel down")
+    return int(news.failed)
+
+
+def stop_running(settings: Settings) -> int:
+    """
+    Stop the `mendel up` of the data directory, wait for its end, and give its process id.
+
+    Raises:
+        Unavailable: No `mendel up` runs on the data directory.
+    """
+    data = DataDirectory(settings.root)
+    pid = data.up_pid()
+    if pid is None:
+        raise Unavailable(
+            f"No 'mendel up' runs on the data directory {data.root}.",
+            remedy="Run the command in the directory of 'mendel up', or name its data directory with --directory.",
+        )
+    os.kill(pid, signal.SIGTERM)
+    while data.up_pid() == pid:
+        time.sleep(_POLL_S)
+    return pid
+
+
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
+def _heard(stop: Callable[[], None]) -> Iterator[None]:
     def on_signal(_: int, __: FrameType | None) -> None:
         stop()
 

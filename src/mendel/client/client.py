@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -66,14 +66,24 @@ class Client(ModelRegistering):
     """
     A client of one hub. Use it in a ``with`` block, or call :meth:`close`.
 
+    ``embedded`` is true when no hub runs, and the client opened the data directory itself; ``where`` is the hub's URL
+    or that directory. ``working`` shows a person what the client waits for, while the ``with`` block runs.
+
     When the hub refuses a request, the method raises the hub's error with the same class of :mod:`mendel.errors`; when
     the hub cannot be reached, :class:`~mendel.errors.HubUnavailable`.
     """
 
-    def __init__(self, http: httpx.Client, *, closing: ExitStack | None = None, embedded: bool = False) -> None:
+    def __init__(
+        self,
+        http: httpx.Client,
+        *,
+        where: str | None = None,
+        working: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._http = http
-        self._closing = closing or ExitStack()
-        self.embedded = embedded
+        self.embedded = where is not None
+        self.where = where or str(http.base_url)
+        self.working = working
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +96,6 @@ class Client(ModelRegistering):
     def close(self) -> None:
         """Close the connection to the hub; for a hub in this process, close its databases."""
         self._http.close()
-        self._closing.close()
 
     # -- registering and reading --
 
@@ -427,7 +436,7 @@ class Client(ModelRegistering):
     # -- the wire --
 
     def _call(self, operation: Operation[Q, R], request: Q, **options: Any) -> R:
-        with self._reached():
+        with self.working(operation.summary.rstrip(".")), self._reached():
             response = self._http.send(self._written(operation, request, **options))
         if not response.is_success:
             raise _error_of(response)

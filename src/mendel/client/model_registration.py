@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +83,8 @@ class _VersionInfo:
 class ModelRegistering(ABC):
     """The methods of the client that register a fitted model object instead of a directory."""
 
+    working: Callable[[str], AbstractContextManager[object]]
+
     @abstractmethod
     def register(self, registration: Registration, tree: Path, *, data: Path | None = None) -> Registered:
         """Register the artefact in the directory *tree* as a new version."""
@@ -122,7 +125,7 @@ class ModelRegistering(ABC):
         self,
         *,
         model: Any,
-        baseline_id: str,
+        baseline_id: str | VersionRef,
         delta_metrics: Mapping[str, float],
         contributor: str,
         **details: Unpack[Details],
@@ -162,17 +165,18 @@ class ModelRegistering(ABC):
         request = _completed(request, details, training)
         with tempfile.TemporaryDirectory(prefix="mendel-register-") as scratch:
             tree = Path(scratch) / "artifact"
-            write_artifact(
-                model,
-                tree,
-                signature=_signature(details.get("signature")),
-                input_example=details.get("input_example"),
-                task=request.task,
-                training=None if training is None else _features(training, details),
-                code_paths=details.get("code_paths") or (),
-                flavor=request.flavor,
-            )
-            _require_loadable(tree)
+            with self.working(f"Writing the files of {request.model}"):
+                write_artifact(
+                    model,
+                    tree,
+                    signature=_signature(details.get("signature")),
+                    input_example=details.get("input_example"),
+                    task=request.task,
+                    training=None if training is None else _features(training, details),
+                    code_paths=details.get("code_paths") or (),
+                    flavor=request.flavor,
+                )
+                _require_loadable(tree)
             registered = self.register(request, tree, data=_kept(training, Path(scratch) / "data"))
         if any(flags.values()):
             self.approve(registered.model_id, policy=flags["policy_compliant"], bias=flags["bias_check_passed"])

@@ -100,7 +100,7 @@ class Registered:
     The result of a registration.
 
     Attributes:
-        model_id: ``name/version``.
+        model_id: ``name/version``; :attr:`ref` is the form that commands print, and both are read everywhere.
         signature: The signature as MLflow prints it, or None.
         artifact_path: The artefact's path in the artefact store.
         mlflow_version: The version of MLflow that stores the artefact; None for another store.
@@ -130,6 +130,11 @@ class Registered:
     def name(self) -> str:
         """Another name of ``model_name``."""
         return self.model_name
+
+    @property
+    def ref(self) -> VersionRef:
+        """The version, whose text ``name@version`` every command takes."""
+        return VersionRef(ModelName(self.model_name), self.version)
 
     @classmethod
     def of(cls, record: VersionRecord, *, artifact_path: str, mlflow_version: str | None) -> Registered:

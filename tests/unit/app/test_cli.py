@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from mendel import __version__
 from mendel.app.cli.main import commands
 from mendel.app.cli.output import Grid, Result, emit
 from mendel.app.project.installed_tool import this_tool
+from mendel.app.settings import Settings
+from mendel.app.wiring import open_rooms
 from mendel.values import Scope
 
 HEAVY = (
@@ -49,9 +52,18 @@ OF_MLSERVER = (
 )
 
 
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """Make a data directory without models."""
+    place = tmp_path_factory.mktemp("used") / ".mendel"
+    with open_rooms(Settings(directory=str(place))):
+        pass
+    return place
+
+
 @pytest.fixture
-def directory(tmp_path):
-    return tmp_path / ".mendel"
+def directory(tmp_path, used):
+    return shutil.copytree(used, tmp_path / ".mendel")
 
 
 class TestHelp:
@@ -234,11 +246,36 @@ class TestNames:
         assert mendel(*said, "-C", directory) == mendel(*meant, "-C", directory)
 
 
+class TestWrongDirectory:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["models"],
+            ["incidents"],
+            ["stats", "credit"],
+            ["monitor", "credit"],
+            ["rollback", "credit", "--dry-run", "--reason", "x"],
+            ["approve", "credit@1", "--policy"],
+            ["ledger", "verify"],
+            ["down"],
+        ],
+        ids=" ".join,
+    )
+    def test_a_command_says_where_it_looked_and_makes_nothing(self, mendel, tmp_path, words):
+        """In a directory without data, a command names the place and what to do, and leaves no trace."""
+        place = tmp_path / "elsewhere" / ".mendel"
+        said = mendel(*words, "-C", place)
+        assert (said.code, said.out) == (1, "")
+        assert str(place) in said.err
+        assert "--directory" in said.err
+        assert not list(tmp_path.iterdir())
+
+
 class TestEmptyDirectory:
     @pytest.mark.parametrize(
         ("words", "text"),
         [
-            (["models"], "No model is registered. Train one with: mendel train"),
+            (["models"], "No model is registered in {}. Train one with: mendel train"),
             (["incidents"], "No incident was ever opened."),
             (["runs"], "No playbook was ever run."),
         ],
@@ -246,7 +283,7 @@ class TestEmptyDirectory:
     )
     def test_nothing_is_said_as_a_sentence(self, mendel, directory, words, text):
         """An empty list is a sentence for people, and an empty list for programs."""
-        assert mendel(*words, "-C", directory).out == f"{text}\n"
+        assert mendel(*words, "-C", directory).out == f"{text.format(directory)}\n"
         assert json.loads(mendel(*words, "-C", directory, "--json").out) == []
 
     @pytest.mark.parametrize(
@@ -340,7 +377,7 @@ class TestVersionAndConfig:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "a.yaml").write_text(f"directory: {tmp_path}/there\n")
         monkeypatch.setenv("MENDEL_CONFIG", str(tmp_path / "a.yaml"))
-        assert mendel("models").code == 0
+        assert mendel("keys", "add", "--scope", "read", "--label", "x").code == 0
         assert (tmp_path / "there" / "mendel.db").exists()
         assert not (tmp_path / ".mendel").exists()
 

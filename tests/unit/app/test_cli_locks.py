@@ -79,6 +79,7 @@ def test_a_base_goes_to_the_project_that_is_named(mendel, project):
     again = mendel("base", "--path", project)
     assert "base_image: oci:.mendel/base" in again.out
     assert again.err.splitlines() == [
+        "Making a base ...",
         "Unpacking Debian packages of bookworm for linux/amd64 ...",
         "Packing the layer for linux/amd64 ...",
     ]

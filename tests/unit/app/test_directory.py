@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from mendel.app.directory import DataDirectory, HubAddress
-from mendel.errors import DirectoryInUse, InvalidSettings
+from mendel.errors import DataDirectoryNotFound, DirectoryInUse, InvalidSettings
 from mendel.values.atomic_files import write_atomically
 
 
@@ -28,6 +29,30 @@ def dead_pid():
 
 def here(url="http://127.0.0.1:1"):
     return HubAddress(url=url, pid=os.getpid())
+
+
+def test_a_directory_without_data_is_named(data, tmp_path):
+    """A directory that was never used is an error that names it, and the data directory above it; nothing is made."""
+    below = DataDirectory(tmp_path / "below" / ".mendel")
+    data.create()
+    data.database.touch()
+    data.require()
+    with pytest.raises(DataDirectoryNotFound, match=str(below.root)) as refused:
+        below.require()
+    assert f"--directory {data.root}" in refused.value.remedy
+    assert not below.root.exists()
+
+
+def test_the_holder_of_up_is_known_while_it_runs(data):
+    """The process id in ``up.lock`` counts only while the lock is held."""
+    data.create()
+    assert data.up_pid() is None
+    with data.up_lock.open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        assert data.up_pid() == 4711
+    assert data.up_pid() is None
 
 
 class TestOwning:

@@ -15,7 +15,7 @@ from mendel.app.cli.watch import labels_of_file
 from mendel.app.hub.background_jobs import JobState
 from mendel.app.hub.health import probe
 from mendel.app.project.policy_files import read_policy_file
-from mendel.errors import HubUnavailable, InvalidInput, InvalidPolicy, StoreUnavailable
+from mendel.errors import DataDirectoryNotFound, HubUnavailable, InvalidInput, InvalidPolicy, StoreUnavailable
 
 HUB_ONLY = (
     "alembic",
@@ -170,9 +170,13 @@ class TestConnecting:
         assert list(tmp_path.iterdir()) == []
 
     def test_without_a_hub_the_directory_is_opened_here(self, tmp_path):
-        """A directory without a hub is opened in this process, and says so."""
+        """Reading a directory that does not exist is an error and creates nothing; the first change creates it."""
         with connect(directory=str(tmp_path / ".mendel")) as client:
-            assert client.embedded
+            assert (client.embedded, client.where) == (True, str(tmp_path / ".mendel"))
+            with pytest.raises(DataDirectoryNotFound, match="nothing was created"):
+                client.models()
+            assert not list(tmp_path.iterdir())
+            client.set_policy("credit", {})
             assert client.models() == ()
 
     def test_two_may_have_it_open(self, tmp_path):

@@ -29,7 +29,7 @@ def grpc(*ports):
 def test_a_taken_port_is_refused_by_name_and_nothing_stays_bound(taken, free_port):
     """The error names the port and the settings that help, and the ports bound before it are free again."""
     with (
-        pytest.raises(PortInUse, match=rf"gRPC port {taken} .*serving\.grpc_port.*MENDEL_SERVING__GRPC_PORT=off"),
+        pytest.raises(PortInUse, match=rf"gRPC port {taken} .*--grpc-port or serving\.grpc_port, .*--grpc-port off"),
         bound_doors("127.0.0.1", (rest(free_port), grpc(taken))),
     ):
         pass

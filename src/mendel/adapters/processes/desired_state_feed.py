@@ -34,11 +34,13 @@ class Delivery:
         newest: The newest desired state of the hub.
         servable: The same state, but a model with missing artefacts keeps its former deployment.
         missing: The reason why an artefact of *newest* is missing, by digest.
+        current: False until the hub has answered since the start; *newest* is then the state of the former run.
     """
 
     newest: DesiredState
     servable: DesiredState
     missing: Mapping[Digest, str]
+    current: bool = True
 
 
 def servable(newest: DesiredState, former: DesiredState, present: Collection[Digest]) -> DesiredState:
@@ -185,6 +187,7 @@ class Feed:
         self._fetches: dict[Digest, asyncio.Task[None]] = {}
         self._errors: dict[Digest, str] = {}
         self._drafts = count()
+        self._current = False
 
     async def run(self) -> None:
         """Deliver the stored state, then every new state, until the task is cancelled."""
@@ -211,6 +214,7 @@ class Feed:
                 failures = 0
             if state is not None:
                 after = state.revision
+                self._current = True
                 self._take(state, fetches)
 
     def _take(self, state: DesiredState, fetches: asyncio.TaskGroup) -> None:
@@ -253,7 +257,8 @@ class Feed:
         if self._newest is None:
             return
         self._servable = servable(self._newest, self._servable, self._files.present())
-        self._deliver(Delivery(newest=self._newest, servable=self._servable, missing=dict(self._errors)))
+        errors = dict(self._errors)
+        self._deliver(Delivery(newest=self._newest, servable=self._servable, missing=errors, current=self._current))
 
     async def _pause(self, failures: int) -> None:
         decision = decide_retry(_RETRY, failures, self._rng)

@@ -104,11 +104,12 @@ def _listen(host: str, port: int, door: DoorSettings) -> socket.socket:
         listener.close()
         if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
             raise
-        variable = f"MENDEL_{door.setting.upper().replace('.', '__')}"
-        off = "" if door.health_path else f", or set {variable}=off to serve without {door.title}"
+        flag = "--port" if door.health_path else f"--{door.name}-port"
+        off = "" if door.health_path else f", or serve without {door.title}: {flag} off"
         raise PortInUse(
             f"The {door.title} port {port} on {host} cannot be opened: {os.strerror(error.errno)}.",
-            remedy=f"Stop the program that uses port {port}, or set {door.setting} to another port{off}.",
+            remedy=f"Stop the program that uses port {port}, or choose another port with {flag} or "
+            f"{door.setting}{off}.",
         ) from error
     listener.setblocking(False)
     listener.set_inheritable(True)

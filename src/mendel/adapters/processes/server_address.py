@@ -1,4 +1,4 @@
-"""The address of a running server, stored in the file ``server.json`` in the server's directory."""
+"""What a running server tells programs on its machine: its address, and the models that it serves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from mendel.adapters.processes.listening_sockets import BoundDoor
-from mendel.values import from_json, to_json
+from mendel.values import ModelConvergence, from_json, to_json
 from mendel.values.atomic_files import write_atomically
 
+_SERVING: Final = "serving.json"
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what a server was bound to
 
 
@@ -46,6 +47,39 @@ class ServerAddress:
         """
         path = directory / "server.json"
         return from_json(path.read_bytes(), cls) if path.exists() else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingState:
+    """
+    The state of a server's models, as stored in ``serving.json``.
+
+    Attributes:
+        epoch: The epoch id of the server that wrote the state; another epoch's file is out of date.
+        current: False while the server knows only the desired state of its former run.
+        models: The convergence of each deployed model.
+    """
+
+    epoch: str
+    current: bool
+    models: tuple[ModelConvergence, ...]
+
+    def write(self, directory: Path) -> None:
+        """Write the file atomically."""
+        write_atomically(directory / _SERVING, to_json(self))
+
+    @staticmethod
+    def written(directory: Path) -> int | None:
+        """Give the time of the last change of the file, in nanoseconds; None without a file."""
+        path = directory / _SERVING
+        return path.stat().st_mtime_ns if path.exists() else None
+
+    @classmethod
+    def read(cls, directory: Path, epoch: str) -> ServingState | None:
+        """Read the state of the server run *epoch*; None before that run has written one."""
+        path = directory / _SERVING
+        state = from_json(path.read_bytes(), cls) if path.exists() else None
+        return state if state is not None and state.epoch == epoch else None
 
 
 def health_url(host: str, doors: Sequence[BoundDoor]) -> str:

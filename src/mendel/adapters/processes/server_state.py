@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from mendel.adapters.processes.convergence import (
     converged_models,
     fold_convergence,
@@ -15,12 +17,14 @@ from mendel.adapters.processes.convergence import (
     settle,
 )
 from mendel.adapters.processes.desired_state_feed import Delivery, StateFiles, models_of
+from mendel.adapters.processes.server_address import ServingState
 from mendel.adapters.processes.shared_counters import CounterTotals
 from mendel.adapters.processes.worker_messages import Desire, Status
 from mendel.durable import Clock
 from mendel.serving import version_counters
-from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName, ServerReport
+from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName, ServerReport, VersionRef
 
+_log = structlog.get_logger("mendel.server")
 NOTHING = DesiredState(revision=-1, key_hashes={})
 """The desired state before the first delivery."""
 
@@ -51,6 +55,7 @@ class ServerState:
         statuses: Gives the statuses of all running workers.
         swapped: Called when all workers serve another production version of a model than they served before.
         spool_notes: Gives the upload's part of the report: waiting segments and refused spools.
+        told: Called with the state of the server's models whenever it changes.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ServerState:
         statuses: Callable[[], Sequence[Status]],
         spool_notes: Callable[[], dict[str, Any]],
         swapped: Callable[[ModelName], None],
+        told: Callable[[ServingState], None],
         clock: Clock,
     ) -> None:
         self._epoch = epoch
@@ -70,6 +76,8 @@ class ServerState:
         self._statuses = statuses
         self._spool_notes = spool_notes
         self._swapped = swapped
+        self._told = told
+        self._serving: ServingState | None = None
         self._production: dict[ModelName, int] = {}
         self._clock = clock
         self._delivery = Delivery(newest=NOTHING, servable=NOTHING, missing={})
@@ -132,12 +140,25 @@ class ServerState:
             self._files.tidy(self._delivery.newest, servable, settled)
         for model in converged_models(servable, statuses):
             self._note_production(model.deployment.model, model.deployment.production)
+        self._tell(statuses)
+
+    def _tell(self, statuses: Sequence[Status]) -> None:
+        if self._delivery.newest is NOTHING or self._convergence_at_stop is not None:
+            return
+        folded = fold_convergence(self._delivery, statuses)
+        models = tuple(replace(line, detail=None) for line in folded)  # the detail may quote rows
+        state = ServingState(epoch=self._epoch.epoch, current=self._delivery.current, models=models)
+        if state != self._serving:
+            self._serving = state
+            self._told(state)
 
     def _note_production(self, model: ModelName, version: int | None) -> None:
         if version is None or model in self.unloaded:
             return
         if self._production.get(model, version) != version:
             self._swapped(model)
+        if self._production.get(model) != version:
+            _log.info("serves", version=str(VersionRef(model, version)))
         self._production[model] = version
 
     def report(self, seq: int) -> ServerReport:

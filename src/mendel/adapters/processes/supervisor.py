@@ -247,6 +247,7 @@ class _Server:
             statuses=lambda: [worker.status for worker in self._workers.workers],
             spool_notes=self._spool_notes,
             swapped=partial(count_swap, own_counters),
+            told=lambda state: state.write(settings.directory),
             clock=system.clock,
         )
         self._repository = RepositoryRequests(

@@ -126,7 +126,7 @@ def build(
         sign=sign,
     )
     announce = (lambda _: None) if json else say
-    with following("Building ...") as on_progress:
+    with following("Building") as on_progress:
         report = _build(request, base, runtime=runtime, announce=announce, on_progress=on_progress)
     for hint in report.hints:
         warn(f"hint: {hint}")
@@ -173,7 +173,7 @@ def push(
         force=force,
         latest=latest,
     )
-    with following("Pushing ...") as on_progress:
+    with following("Pushing") as on_progress:
         published = push_images(request, on_progress=on_progress)
     return Result(published, _push_lines(published))
 
@@ -229,7 +229,7 @@ def run(
         environment=dict(_variable(text) for text in env or ()),
         volumes=tuple(volume or ()),
     )
-    with following("Starting ...") as on_progress:
+    with following("Starting") as on_progress:
         started = run_image(request, on_progress=on_progress)
     made = started.container.name
     text = [f"✓ {made} is ready: {started.container.url}", f"  {started.image.references[0]} {started.image.digest}"]
@@ -270,7 +270,7 @@ def verify(
     from mendel.app.images.verify import verify as verify_image  # noqa: PLC0415
 
     request = VerifyRequest(image=image, path=path, rebuild=rebuild, key=key)
-    with following("Verifying ...") as on_progress:
+    with following("Verifying") as on_progress:
         verdict = verify_image(request, on_progress=on_progress)
     found = {"holds": verdict.holds, "unproved": verdict.unproved, "verdict": verdict}
     return Result(found, _verdict_lines(verdict), exit_code=_exit_code(verdict))

@@ -61,7 +61,7 @@ def base(
         )
     root = _project_root(path)
     target = output or root / ".mendel" / "base"
-    with following("Making a base ...") as on_progress:
+    with following("Making a base") as on_progress:
         made = _make(recipe, target, on_progress)
     kind = "oci-archive" if target.suffix == _ARCHIVE else "oci"
     base_image = f"{kind}:{_relative(target, root)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,11 +42,14 @@ def train(
 
     A separate process trains with the files of the release tag. Then the gates judge the new version.
     """
-    from mendel.app.project.training import TrainingRequest, train_release  # noqa: PLC0415 - help must be quick
+    with progress("Reading the release at HEAD") as shown:
+        from mendel.app.project.training import TrainingRequest, train_release  # noqa: PLC0415 - help must be quick
 
-    request = TrainingRequest(data=data, target=target, holdout=holdout, seed=seed, classifier=classifier, path=path)
-    with hub(directory) as client, progress("Training ..."):
-        trained = train_release(request, client, settings_of(directory))
+        request = TrainingRequest(
+            data=data, target=target, holdout=holdout, seed=seed, classifier=classifier, path=path
+        )
+        with hub(directory, create=True, quiet=True) as client:
+            trained = train_release(request, client, settings_of(directory), phase=shown.phase)
     return Result(trained, _trained_lines(trained))
 
 
@@ -96,7 +100,7 @@ def register(
     from mendel.values import VersionRef  # noqa: PLC0415
 
     tree = Path(source)
-    if "@" in source and not tree.exists():
+    if not tree.exists() and (image is not None or "@" in source):
         if image is None:
             raise click.BadParameter(
                 "version NAME@N is already registered; to record the image of the version, give --image REF"
@@ -115,7 +119,7 @@ def register(
         idempotency_key=idempotency_key,
         path=path,
     )
-    with hub(directory) as client:
+    with hub(directory, create=True) as client:
         return _registered(registration.register_artifact(request, client))
 
 
@@ -127,7 +131,8 @@ def list_models(*, directory: Directory = None) -> Result:
     The column Servers counts the reporting servers that serve the latest deployment.
     """
     with hub(directory) as client:
-        return MODELS.result(client.fleet().models)
+        empty = f"No model is registered in {client.where}. Train one with: mendel train"
+        return replace(MODELS, empty=empty).result(client.fleet().models)
 
 
 def show_model(model: Model, *, directory: Directory = None) -> Result:
@@ -221,7 +226,7 @@ def probe(
     A new Python process loads the version. Its model answers rows of the file directly, and through the served path;
     both answers are compared. What the trainer's own object answered is not known.
     """
-    with hub(directory) as client, progress("Probing ..."):
+    with progress("Answering rows in a new process"), hub(directory, quiet=True) as client:
         record = client.probe(version, data)
     return _parity_result(record)
 
@@ -324,7 +329,7 @@ def set_policy(
     from mendel.app.project.policy_files import read_policy_file  # noqa: PLC0415 - help must be quick
 
     body = read_policy_file(file)
-    with hub(directory) as client:
+    with hub(directory, create=True) as client:
         document = client.set_policy(model, body)
     return Result(document, [f"{model}: policy version {document.version}, {document.hash}"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from mendel.app.cli.output import json_asked
 from mendel.app.cli.parameters import argument, option
 from mendel.errors import InvalidValue
 
 if TYPE_CHECKING:
+    from mendel.app.directory import DataDirectory
     from mendel.app.settings import Settings
     from mendel.client.client import Client
     from mendel.images import Platform
@@ -52,6 +55,9 @@ Platforms = Annotated[
 ]
 
 
+_PATIENCE_S = 1.0
+
+
 def settings_of(directory: str | None, config: Path | None = None, **flags: object) -> Settings:
     """
     Read the settings; *flags* override all other sources.
@@ -66,12 +72,31 @@ def settings_of(directory: str | None, config: Path | None = None, **flags: obje
 
 
 @contextmanager
-def hub(directory: str | None) -> Iterator[Client]:
-    """Open a client of the hub that runs with *directory*; if no hub runs, the client opens the directory itself."""
-    from mendel.app.connect import connect  # noqa: PLC0415 - help must be quick
+def hub(directory: str | None, *, create: bool = False, quiet: bool = False) -> Iterator[Client]:
+    """
+    Open a client of the hub that runs with *directory*; if no hub runs, the client opens the directory itself.
 
-    with connect(directory=directory, actor=f"cli:{_user()}") as client:
+    Args:
+        create: Whether the command may create the data directory.
+        quiet: Whether the command itself shows what it waits for.
+
+    Raises:
+        DataDirectoryNotFound: No hub runs, the data directory does not exist, and *create* is False.
+    """
+    from mendel.app.connect import open_client  # noqa: PLC0415 - help must be quick
+
+    stream = None if quiet or json_asked() else sys.stderr
+    with open_client(directory=directory, actor=f"cli:{_user()}", stream=stream, after_s=_PATIENCE_S) as client:
+        if client.embedded and not create:
+            data_directory(directory).require()
         yield client
+
+
+def data_directory(directory: str | None) -> DataDirectory:
+    """Give the data directory that ``--directory`` or the settings name; nothing is created."""
+    from mendel.app.directory import DataDirectory  # noqa: PLC0415 - help must be quick
+
+    return DataDirectory(settings_of(directory).root)
 
 
 def _user() -> str:

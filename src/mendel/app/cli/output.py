@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import click
 from mendel.errors import MendelError
 
 if TYPE_CHECKING:
+    from mendel.app.progress import Progress
     from mendel.images import TaskProgress
 
 
@@ -113,17 +114,17 @@ def _emit_rich(grid: Grid, cells: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-@contextmanager
-def progress(text: str) -> Iterator[None]:
-    """Show *text* while the ``with`` block runs: with a moving indicator on a terminal, else as one line."""
-    if not sys.stderr.isatty():
-        warn(text)
-        yield
-        return
-    from rich.console import Console  # noqa: PLC0415 - help must be quick
+def progress(doing: str, *, after_s: float = 0.0) -> AbstractContextManager[Progress]:
+    """Show on standard error what a command is *doing*, and later phases; with ``--json``, show nothing."""
+    from mendel.app.progress import showing  # noqa: PLC0415 - help must be quick
 
-    with Console(stderr=True).status(text):
-        yield
+    return showing(doing, stream=None if json_asked() else sys.stderr, after_s=after_s)
+
+
+def json_asked() -> bool:
+    """Whether the command that runs was given ``--json``."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("json"))
 
 
 @contextmanager
@@ -187,30 +188,23 @@ def ended_tidily() -> Iterator[None]:
 
 
 @contextmanager
-def following(text: str) -> Iterator[Callable[[TaskProgress], None]]:
+def following(doing: str) -> Iterator[Callable[[TaskProgress], None]]:
     """
     Show the progress of a long task: a moving line on a terminal, else one line for each part of the task.
 
     The ``with`` statement gives the function that receives the progress reports.
     """
-    if sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415 - help must be quick
-
-        with Console(stderr=True).status(text) as status:
-            yield lambda report: status.update(_share(report))
-        return
     said: set[str] = set()
+    with progress(doing) as shown:
 
-    def tell(report: TaskProgress) -> None:
-        begun = report.doing.split(" ", 1)[0].rstrip(":")
-        if begun not in said:
-            said.add(begun)
-            warn(f"{report.doing} ...")
+        def tell(report: TaskProgress) -> None:
+            begun = report.doing.split(" ", 1)[0].rstrip(":")
+            if shown.moving or begun not in said:
+                said.add(begun)
+                shown.phase(report.doing, _share(report))
 
-    yield tell
+        yield tell
 
 
 def _share(report: TaskProgress) -> str:
-    if not report.total:
-        return f"{report.doing} ..."
-    return f"{report.doing} {report.done / report.total:.0%} of {report.total / 1e6:.0f} MB"
+    return f" {report.done / report.total:.0%} of {report.total / 1e6:.0f} MB" if report.total else ""

@@ -68,7 +68,7 @@ def _lock(
     former = read_lock(project.root)
     wanted = platforms or ((this_platform(),) if former is None else ())
     wheels = wheels_for(places)
-    with following("Locking ...") as on_progress:
+    with following("Locking") as on_progress:
         made = locking_for(wheels, bases_for(places), on_progress=on_progress).make_lock(
             project, platforms=wanted, classifiers=names, former=former, upgrade=upgrade, on_progress=on_progress
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import click
 
 from mendel.app.cli.options import ClassifierName, Config, Directory, DryRun, Force, ProjectPath, ToolUrl, settings_of
-from mendel.app.cli.output import Result, say, warn
+from mendel.app.cli.output import Result, progress, say, warn
 from mendel.app.cli.parameters import option
 
 if TYPE_CHECKING:
@@ -19,14 +20,49 @@ if TYPE_CHECKING:
 Parent = Annotated[int | None, option("--parent", hidden=True, help="End when this process ends.")]
 Ports = Annotated[
     list[int] | None,
-    option("--port", metavar="PORT", help="The REST port; may be repeated.", show_default="8008 and 8000"),
+    option(
+        "--port",
+        metavar="PORT",
+        help="The REST port; may be repeated.",
+        show_default="8008 and server.port of mlserver.yaml (8000)",
+    ),
+]
+ServePorts = Annotated[
+    list[int] | None,
+    option(
+        "--port",
+        metavar="PORT",
+        help="The REST port; may be repeated.",
+        show_default="server.port of mlserver.yaml (8000); beside the directory's hub also 8008",
+    ),
+]
+GrpcPort = Annotated[
+    str | None,
+    option("--grpc-port", metavar="PORT", help="The gRPC port; 'off' closes gRPC.", show_default="7212"),
+]
+ZmqPort = Annotated[
+    str | None, option("--zmq-port", metavar="PORT", help="The ZMQ port; 'off' closes ZMQ.", show_default="7211")
 ]
 Host = Annotated[
     str | None, option("--host", metavar="ADDRESS", help="Listen on this address.", show_default="127.0.0.1")
 ]
+ServeHost = Annotated[
+    str | None,
+    option(
+        "--host",
+        metavar="ADDRESS",
+        help="Listen on this address.",
+        show_default="server.host of mlserver.yaml (0.0.0.0); with the directory's hub or no project 127.0.0.1",
+    ),
+]
 Workers = Annotated[
     int | None,
-    option("--workers", metavar="N", help="Number of worker processes; 0 means one per core.", show_default="1"),
+    option(
+        "--workers",
+        metavar="N",
+        help="Number of worker processes; 0 means one per core.",
+        show_default="server.workers of mlserver.yaml, else 1",
+    ),
 ]
 
 
@@ -142,19 +178,42 @@ def up(
     host: Host = None,
     port: Ports = None,
     workers: Workers = None,
+    grpc_port: GrpcPort = None,
+    zmq_port: ZmqPort = None,
     hub_port: Annotated[int | None, option(metavar="PORT", help="The hub's port.", show_default="8080")] = None,
+    wait: Annotated[
+        bool,
+        option("--wait", help="Return when every deployed model serves; 'mendel down' stops hub and server."),
+    ] = False,
     directory: Directory = None,
     config: Config = None,
 ) -> None:
-    """Run hub and server together on this machine."""
+    """
+    Run hub and server together on this machine.
+
+    The command says when each deployed model serves. With --wait, hub and server run in the background.
+    """
+    warn("Starting Mendel ...")
     import os  # noqa: PLC0415 - help must be quick
 
-    from mendel.app.up import Pair  # noqa: PLC0415
+    from mendel.app.up import Pair, start_in_background  # noqa: PLC0415
 
-    flags = _serving_flags(host, port, workers) | {"hub__port": hub_port}
+    flags = _serving_flags(host, workers, {"rest": port, "grpc": grpc_port, "zmq": zmq_port}) | {"hub__port": hub_port}
     settings = settings_of(directory, config, **flags)
     environment = dict(os.environ) | _as_environment({"directory": directory, **flags}, config)
-    raise SystemExit(Pair(settings, environment, str(path) if path else None, say).run())
+    project = str(path) if path else None
+    if wait:
+        raise SystemExit(start_in_background(settings, environment, project, say))
+    raise SystemExit(Pair(settings, environment, project, say).run())
+
+
+def down(*, directory: Directory = None, config: Config = None) -> Result:
+    """Stop the hub and the server that 'mendel up' runs."""
+    from mendel.app.up import stop_running  # noqa: PLC0415 - help must be quick
+
+    with progress("Stopping server and hub: requests and steps in progress are finished"):
+        pid = stop_running(settings_of(directory, config))
+    return Result({"stopped": pid}, ["Mendel is down."])
 
 
 def run_hub(
@@ -178,15 +237,17 @@ def serve(
     *,
     path: ProjectPath = None,
     classifier: ClassifierName = None,
-    host: Host = None,
-    port: Ports = None,
+    host: ServeHost = None,
+    port: ServePorts = None,
+    grpc_port: GrpcPort = None,
+    zmq_port: ZmqPort = None,
     workers: Workers = None,
     log_level: Annotated[
         str | None,
         option(
             choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
             help="The lowest severity that is logged.",
-            show_default="INFO",
+            show_default="server.log_level of mlserver.yaml, else INFO",
         ),
     ] = None,
     artifact: Annotated[
@@ -208,7 +269,7 @@ def serve(
     from mendel.app.server.serve_options import ServeOptions, serve_with  # noqa: PLC0415 - help must be quick
     from mendel.app.settings import explain_settings  # noqa: PLC0415
 
-    flags = _serving_flags(host, port, workers)
+    flags = _serving_flags(host, workers, {"rest": port, "grpc": grpc_port, "zmq": zmq_port})
     given = {name.replace("__", "."): value for name, value in flags.items()}
     origins = explain_settings(environment=system_environment(), file=config, flags=given)
     options = ServeOptions(
@@ -223,8 +284,13 @@ def serve(
     raise SystemExit(serve_with(settings_of(directory, config, **flags), options))
 
 
-def _serving_flags(host: str | None, port: list[int] | None, workers: int | None) -> dict[str, Any]:
-    return {"serving__host": host, "serving__rest_ports": list(port or ()) or None, "serving__workers": workers}
+def _serving_flags(host: str | None, workers: int | None, ports: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the flags of a server by the key of their setting; *ports* has those of each protocol, None if not given."""
+    from mendel.transports.door_table import door_named  # noqa: PLC0415 - help must be quick
+
+    keys = {f"serving__{door_named(name).ports.key}": given for name, given in ports.items()}
+    told = {key: list(given) if isinstance(given, tuple | list) else given for key, given in keys.items()}
+    return {"serving__host": host, "serving__workers": workers, **{key: value or None for key, value in told.items()}}
 
 
 def _as_environment(flags: dict[str, Any], config: Path | None) -> dict[str, str]:

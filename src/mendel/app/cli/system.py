@@ -89,7 +89,7 @@ def add_key(
     directory: Directory = None,
 ) -> Result:
     """Make an API key and print its secret, only this once."""
-    with hub(directory) as client:
+    with hub(directory, create=True) as client:
         secret = client.add_key(scope, label=label)
     return Result({"secret": secret}, [secret])
 

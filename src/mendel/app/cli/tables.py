@@ -169,7 +169,7 @@ MODELS = Table(
     title="Models",
     columns=("Model", "Version", "Stage", "Health", "Errors", "p95 ms", "Servers", "Incidents", "Why"),
     row=_model,
-    empty="No model is registered. Train one with: mendel train",
+    empty="No model is registered.",
 )
 VERSIONS = Table(
     title="Versions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,9 +106,14 @@ class _Job:
         return self.scratch / "holdout.parquet"
 
 
-def train_release(request: TrainingRequest, client: Client, settings: Settings) -> Trained:
+def train_release(
+    request: TrainingRequest, client: Client, settings: Settings, *, phase: Callable[[str], None] = lambda _: None
+) -> Trained:
     """
     Train the classifier's release at HEAD, register the version, and judge a first deployment.
+
+    Args:
+        phase: Called when a phase begins, with what is done, for example ``Training credit on 375 rows``.
 
     Raises:
         Conflict: HEAD is not a release of the classifier, or files have changed since the release.
@@ -136,18 +142,22 @@ def train_release(request: TrainingRequest, client: Client, settings: Settings) 
             target=target,
             scratch=Path(scratch),
         )
+        phase(f"Reading {request.data}")
         training, holdout = _split(read_table(request.data), target, share=request.holdout, seed=request.seed)
         job.training.parent.mkdir()
         write_table(training, job.training)
         write_table(holdout, job.holdout)
         runner = SubprocessRunner(GitPrograms(), DataDirectory(settings.root).root / "releases")
+        phase(f"Training {classifier.name} on {len(training)} rows, with the files of {tag}")
         result = runner.train(_train_job(job))
+        phase(f"Registering {classifier.name}")
+        registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
         if policy and client.policy(classifier.name).version == 0:
             client.set_policy(classifier.name, policy)
-        registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
-        ref = VersionRef.parse(registered.model_id)
+        ref = registered.ref
         report = None
         if client.deployment(classifier.name).production is None:
+            phase(f"Judging {ref} on {len(holdout)} rows that were kept out of training")
             report = _judged(job, runner, client, ref=ref, result=result, holdout=holdout)
         return Trained(
             ref=ref,
