@@ -128,7 +128,7 @@ class TestWorkTree:
         seen = git.work_tree(made.top)
         assert (seen.head, seen.branch, seen.origin) == (None, "main", None)
         assert git.ancestry(made.top) == ()
-        assert git.tags(made.top) == ()
+        assert git.tag_names(made.top) == ()
 
     def test_a_detached_head_has_no_branch(self, git, repository):
         """On a commit of its own the branch is None."""
@@ -141,6 +141,24 @@ class TestWorkTree:
         assert git.tracked(tmp_path) == ()
         with pytest.raises(InvalidProject, match="git reports"):
             git.work_tree(tmp_path / "absent")
+
+
+class TestHeadOfFile:
+    def test_a_committed_file_tells_its_checkout(self, git, repository):
+        """From any directory: HEAD's commit and the origin without credentials."""
+        found = git.head_of(repository.top / "models" / "größe 1" / "a.py")
+        assert found.commit == git.resolve(repository.top, "HEAD")
+        assert found.origin == "https://example.org/team/shop.git"
+
+    def test_other_files_tell_none(self, git, world, repository, tmp_path):
+        """A file that is absent or staged, in a new repository, or in none, is in no commit."""
+        write(repository.top, "new.py", "N = 1\n")
+        repository.add("new.py")
+        (tmp_path / "empty").mkdir()
+        world[1](tmp_path / "empty")
+        for place in (repository.top / "new.py", repository.top / "absent.py", tmp_path / "empty" / "a.py"):
+            assert git.head_of(place) is None
+        assert git.head_of(tmp_path / "a.py") is None
 
 
 class TestHistory:
@@ -218,11 +236,22 @@ class TestTags:
         repository.tag("b-v2.0.0", commit=commit, at=START + timedelta(days=1), message="second")
         repository.tag("B", commit=commit, at=START + timedelta(days=2))
         repository.tag("a/v1", commit=commit, at=START + timedelta(days=3), message="first")
-        assert git.tags(repository.top) == (
+        names = git.tag_names(repository.top)
+        assert names == ("B", "a/v1", "b-v2.0.0")
+        assert git.tags(repository.top, names) == (
             GitTag(name="B", commit=commit, made=START, annotated=False),
             GitTag(name="a/v1", commit=commit, made=START + timedelta(days=3), annotated=True),
             GitTag(name="b-v2.0.0", commit=commit, made=START + timedelta(days=1), annotated=True),
         )
+
+    def test_only_the_named_ones_are_told(self, git, repository):
+        """In the order of the names; a name of no tag, a pattern or part of a name is left out."""
+        commit = git.resolve(repository.top, "HEAD")
+        for name in ("a/v1", "b", "c"):
+            repository.tag(name, commit=commit, at=START, message="x\n\ntagger y> 1 +0000")
+        told = git.tags(repository.top, ["c", "a", "*", "absent", "a/v1"])
+        assert [(tag.name, tag.made) for tag in told] == [("c", START), ("a/v1", START)]
+        assert git.tags(repository.top, []) == ()
 
     def test_a_message_is_kept_as_it_stands(self, git, repository):
         """Blank lines, comment signs and trailers come back; a lightweight tag has neither message nor trailers."""
@@ -276,13 +305,13 @@ class TestTags:
         for name in ("a..b", "-v1", "a b", "v1.lock", "a/", "/a", "", "a~1", "x@{1}", "ü\x7f"):
             with pytest.raises(InvalidProject):
                 git.create_tag(repository.top, name, commit=commit, message="x\n")
-        assert git.tags(repository.top) == ()
+        assert git.tag_names(repository.top) == ()
 
     def test_a_tag_needs_a_commit(self, git, repository):
         """A commit that is not there cannot be tagged."""
         with pytest.raises(InvalidProject):
             git.create_tag(repository.top, "v1", commit=ABSENT, message="x\n")
-        assert git.tags(repository.top) == ()
+        assert git.tag_names(repository.top) == ()
 
 
 class TestExport:

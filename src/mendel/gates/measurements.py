@@ -7,7 +7,7 @@ import numpy as np
 from mendel.drift import METRICS, LabelledOutcomes, Metric, Task, bootstrap, metric
 from mendel.errors import InvalidPolicy
 from mendel.gates.evidence import Evidence, Findings, FloorFinding
-from mendel.gates.latency_ratio import latency_ratio, median_ms
+from mendel.gates.latencies import latency_ratio, median_ms
 from mendel.gates.paired_comparison import DRAWS, Pair, overall_gain, score, segment_gains
 from mendel.gates.policy import Bounds
 from mendel.values import Measured, Measurement, NotMeasured

@@ -1,98 +1,106 @@
 """Images: from a project's files and its lock to a deterministic build plan, and the ports that build and run it."""
 
-from mendel.images.attestations import (
-    CYCLONEDX,
-    IN_TOTO,
-    SIGSTORE_BUNDLE,
-    STATEMENT_TYPE,
-    BuildOrigin,
-    Subject,
-    render_statement,
-)
-from mendel.images.build_plan import (
-    OWN_BUILDER,
-    RegisteredVersion,
-    SourceRevision,
-    describe_plan,
-    plan_image,
-    render_size,
-    run_settings,
-)
-from mendel.images.containers import (
-    RUN_LABEL,
-    Container,
-    ContainerRunner,
-    RunRequest,
-    container_environment,
-    running_container,
-)
-from mendel.images.dockerfile import (
-    APT_FILE,
-    SOURCES_FILE,
-    ContextFile,
-    EngineNeeds,
-    apt_packages,
-    base_reference,
-    build_context,
-    context_wheels,
-    render_dockerfile,
-    source_requirements,
-)
-from mendel.images.entities import (
-    APP,
-    DATA,
-    MANIFEST,
-    USER_ID,
-    VENV,
-    BuiltImage,
-    ImageName,
-    ImagePart,
-    ImagePlan,
-    ImageRecord,
-    LayerRecord,
-    RunSettings,
-    SourceFile,
-)
-from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection, select_files, version_files
-from mendel.images.image_diff import ChangedInput, Difference, ImageContents, compare_images
-from mendel.images.image_names import encode_classifier, image_name, image_tags, model_tags
-from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
-from mendel.images.lockfile import (
-    BUILDER_FORMAT,
-    LOCK_FILE,
-    LOCK_FORMAT,
-    WHEELS_DIRECTORY,
-    BasePin,
-    Environment,
-    Lock,
-    Platform,
-    RuntimePin,
-    WheelPin,
-)
-from mendel.images.manifest_check import check_files
-from mendel.images.ports import (
-    BaseRoot,
-    Bases,
-    Blobs,
-    BuildEngine,
-    ImageStore,
-    LoadedBase,
-    OnProgress,
-    Resolver,
-    TaskProgress,
-    Wheels,
-    ignore_progress,
-)
-from mendel.images.provenance import BUILD_TYPE, BUILDER_ID, PROVENANCE_TYPE, render_provenance
-from mendel.images.requirements import (
-    REQUIREMENTS_FILE,
-    Requirements,
-    environment_inputs,
-    normal_requirement,
-    read_requirements,
-)
-from mendel.images.sbom import SbomModelFacts, render_sbom
-from mendel.images.wheel_metadata import WheelFacts, normalized_name
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mendel.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from mendel.images.attestations import (
+        CYCLONEDX,
+        IN_TOTO,
+        SIGSTORE_BUNDLE,
+        STATEMENT_TYPE,
+        BuildOrigin,
+        Subject,
+        render_statement,
+    )
+    from mendel.images.build_plan import (
+        OWN_BUILDER,
+        RegisteredVersion,
+        SourceRevision,
+        describe_plan,
+        plan_image,
+        render_size,
+        run_settings,
+    )
+    from mendel.images.containers import (
+        RUN_LABEL,
+        Container,
+        ContainerRunner,
+        RunRequest,
+        container_environment,
+        running_container,
+    )
+    from mendel.images.dockerfile import (
+        APT_FILE,
+        SOURCES_FILE,
+        ContextFile,
+        EngineNeeds,
+        apt_packages,
+        base_reference,
+        build_context,
+        context_wheels,
+        render_dockerfile,
+        source_requirements,
+    )
+    from mendel.images.entities import (
+        APP,
+        DATA,
+        MANIFEST,
+        USER_ID,
+        VENV,
+        BuiltImage,
+        ImageName,
+        ImagePart,
+        ImagePlan,
+        ImageRecord,
+        LayerRecord,
+        RunSettings,
+        SourceFile,
+    )
+    from mendel.images.file_names import LOCK_FILE, WHEELS_DIRECTORY
+    from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection, select_files, version_files
+    from mendel.images.image_diff import ChangedInput, Difference, ImageContents, compare_images
+    from mendel.images.image_names import encode_classifier, image_name, image_tags, model_tags
+    from mendel.images.labels import RELEASE_LABELS, UNKNOWN, ImageFacts, check_labels, image_labels, one_line, rfc3339
+    from mendel.images.lockfile import (
+        BUILDER_FORMAT,
+        LOCK_FORMAT,
+        BasePin,
+        Environment,
+        Lock,
+        Platform,
+        RuntimePin,
+        WheelPin,
+    )
+    from mendel.images.manifest_check import check_files
+    from mendel.images.ports import (
+        BaseRoot,
+        Bases,
+        Blobs,
+        BuildEngine,
+        ImageStore,
+        LoadedBase,
+        OnProgress,
+        Resolver,
+        TaskProgress,
+        Wheels,
+        ignore_progress,
+    )
+    from mendel.images.provenance import BUILD_TYPE, BUILDER_ID, PROVENANCE_TYPE, render_provenance
+    from mendel.images.requirements import (
+        REQUIREMENTS_FILE,
+        Requirements,
+        environment_inputs,
+        normal_requirement,
+        read_requirements,
+    )
+    from mendel.images.sbom import SbomModelFacts, render_sbom
+    from mendel.images.wheel_metadata import WheelFacts, normalized_name
+else:
+    __getattr__ = lazy_exports(__name__)
 
 __all__ = [
     "APP",

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from mendel.errors import InvalidValue
-from mendel.images.lockfile import Environment, RuntimePin
 from mendel.values import Digest
+
+if TYPE_CHECKING:
+    from mendel.images.lockfile import Environment, RuntimePin
 
 APP = PurePosixPath("/app")
 """The directory of the project in an image."""

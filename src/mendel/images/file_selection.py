@@ -13,8 +13,8 @@ from typing import Any
 
 from mendel.errors import BuildRefused
 from mendel.images.entities import MANIFEST, SourceFile
+from mendel.images.file_names import LOCK_FILE
 from mendel.images.import_graph import ImportGraph, import_graph, module_files
-from mendel.images.lockfile import LOCK_FILE
 from mendel.images.project_tree import HashFile, ProjectTree
 from mendel.projects import Classifier, Project
 from mendel.values.directory_trees import file_digest, tree_files

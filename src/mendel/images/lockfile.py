@@ -10,11 +10,8 @@ from pathlib import PurePosixPath
 import msgspec
 
 from mendel.errors import InvalidProject, InvalidValue, StaleLock
+from mendel.images.file_names import LOCK_FILE
 from mendel.values import Digest, from_json, to_json
-
-LOCK_FILE = "mlserver.lock"
-WHEELS_DIRECTORY = "mlserver.wheels"
-"""The directory of wheels that no index has, committed beside the lock; the builder searches it first."""
 
 LOCK_FORMAT = 1
 BUILDER_FORMAT = 2

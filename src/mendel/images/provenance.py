@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from mendel.images.attestations import CYCLONEDX, BuildOrigin, Subject, render_statement, subject_name
 from mendel.images.entities import ImagePlan
-from mendel.images.lockfile import BUILDER_FORMAT, LOCK_FILE, WheelPin
+from mendel.images.file_names import LOCK_FILE
+from mendel.images.lockfile import BUILDER_FORMAT, WheelPin
 from mendel.images.sbom import base_purl
 from mendel.images.wheel_metadata import normalized_name
 from mendel.values import Digest, to_json

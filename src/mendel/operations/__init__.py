@@ -7,33 +7,17 @@ the client match the operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mendel.operations import (
-    health,
-    incidents,
-    keys,
-    labels,
-    ledger,
-    lifecycle,
-    models,
-    performance,
-    policies,
-    runs,
-    servers,
-)
-from mendel.operations.hub_parts import Call, HubHealth, HubParts, LabelIntake, ServiceHealth
-from mendel.operations.operation import Operation
-from mendel.operations.policy_sections import POLICIES, checked_policy
+from mendel.lazy_exports import lazy_exports
 
-_TOPICS = (health, models, lifecycle, policies, performance, incidents, runs, labels, ledger, keys, servers)
-
-OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
-    {one.name: one for topic in _TOPICS for one in vars(topic).values() if isinstance(one, Operation)}
-)
-"""All operations by name."""
+if TYPE_CHECKING:
+    from mendel.operations.hub_parts import Call, HubHealth, HubParts, LabelIntake, ServiceHealth
+    from mendel.operations.operation import Operation
+    from mendel.operations.operation_table import OPERATIONS
+    from mendel.operations.policy_sections import POLICIES, checked_policy
+else:
+    __getattr__ = lazy_exports(__name__)
 
 __all__ = [
     "OPERATIONS",

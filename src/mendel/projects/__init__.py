@@ -1,62 +1,71 @@
 """Projects: reading ``mlserver.yaml``, release tags and release status, and the files of new projects."""
 
-from mendel.projects.ci_workflows import (
-    GITHUB_FILE,
-    GITLAB_FILE,
-    CiWorkflowInputs,
-    ci_workflow,
-    github_workflow,
-    gitlab_pipeline,
-    pip_url,
-    registry_address,
-)
-from mendel.projects.code_digest import code_digest, files_below
-from mendel.projects.entities import (
-    POLICY_SECTIONS,
-    Api,
-    Build,
-    Classifier,
-    Cors,
-    DeploymentSection,
-    Ecr,
-    Endpoints,
-    ImageRegistry,
-    Observability,
-    PredictorSection,
-    Project,
-    RepositorySection,
-    ServerLogger,
-    ServerSection,
-    chosen_classifier,
-    project_path,
-    shown_classifiers,
-)
-from mendel.projects.ports import Commit, Git, GitTag, TagDetails, WorkTree
-from mendel.projects.project_file import FILE, LEGACY_FILE, find_project_file, load_project
-from mendel.projects.project_scaffold import NewFile, classifier_name, convert_older_format, new_project_files
-from mendel.projects.releases import (
-    ImageFiles,
-    Release,
-    ReleaseState,
-    RepositoryState,
-    StatusRow,
-    TagPlan,
-    TagRefused,
-    ToolBuild,
-    annotation,
-    lacking_commits,
-    newest_releases,
-    plan_tag,
-    read_repository_state,
-    release_status,
-    repository_obstacles,
-    untracked_digests,
-)
-from mendel.projects.repository_names import holds_credentials, name_in_origin, repository_name, without_credentials
-from mendel.projects.schema import project_schema, section_schema
-from mendel.projects.tag_trailers import read_trailers, with_trailers
-from mendel.projects.tool_version import EMBEDDED, tool_build
-from mendel.projects.yaml_document import Place, YamlDocument, read_document
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mendel.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from mendel.projects.ci_workflows import (
+        GITHUB_FILE,
+        GITLAB_FILE,
+        CiWorkflowInputs,
+        ci_workflow,
+        github_workflow,
+        gitlab_pipeline,
+        pip_url,
+        registry_address,
+    )
+    from mendel.projects.code_digest import code_digest, files_below
+    from mendel.projects.entities import (
+        POLICY_SECTIONS,
+        Api,
+        Build,
+        Classifier,
+        Cors,
+        DeploymentSection,
+        Ecr,
+        Endpoints,
+        ImageRegistry,
+        Observability,
+        PredictorSection,
+        Project,
+        RepositorySection,
+        ServerLogger,
+        ServerSection,
+        chosen_classifier,
+        project_path,
+        shown_classifiers,
+    )
+    from mendel.projects.ports import Commit, Git, GitTag, HeadOfFile, TagDetails, WorkTree
+    from mendel.projects.project_file import FILE, LEGACY_FILE, find_project_file, load_project
+    from mendel.projects.project_scaffold import NewFile, classifier_name, convert_older_format, new_project_files
+    from mendel.projects.releases import (
+        ImageFiles,
+        Release,
+        ReleaseState,
+        RepositoryState,
+        StatusRow,
+        TagPlan,
+        TagRefused,
+        ToolBuild,
+        annotation,
+        lacking_commits,
+        newest_releases,
+        plan_tag,
+        read_repository_state,
+        release_status,
+        repository_obstacles,
+        untracked_digests,
+    )
+    from mendel.projects.repository_names import holds_credentials, name_in_origin, repository_name, without_credentials
+    from mendel.projects.schema import project_schema, section_schema
+    from mendel.projects.tag_trailers import read_trailers, with_trailers
+    from mendel.projects.tool_version import EMBEDDED, tool_build
+    from mendel.projects.yaml_document import Place, YamlDocument, read_document
+else:
+    __getattr__ = lazy_exports(__name__)
 
 __all__ = [
     "EMBEDDED",
@@ -76,6 +85,7 @@ __all__ = [
     "Endpoints",
     "Git",
     "GitTag",
+    "HeadOfFile",
     "ImageFiles",
     "ImageRegistry",
     "NewFile",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -114,6 +114,14 @@ class Commit:
     parents: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadOfFile:
+    """The full id of HEAD's commit, which contains a file, and the URL of ``origin`` without credentials."""
+
+    commit: str
+    origin: str | None
+
+
 class Git(Protocol):
     """
     Reads repositories, creates tags, exports commits.
@@ -134,8 +142,14 @@ class Git(Protocol):
         a bare repository. The changed files are sorted.
         """
 
-    def tags(self, top: Path) -> tuple[GitTag, ...]:
-        """Give every tag that points to a commit, sorted by name, with one git process."""
+    def head_of(self, file: Path) -> HeadOfFile | None:
+        """Give HEAD of the checkout whose commit contains *file*; None if no commit at HEAD contains it."""
+
+    def tag_names(self, top: Path) -> tuple[str, ...]:
+        """Give the names of all tags, sorted, with one git process that reads no tag."""
+
+    def tags(self, top: Path, names: Iterable[str]) -> tuple[GitTag, ...]:
+        """Give the tags *names* that exist and point to a commit, in the order of *names*, with one git process."""
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
         """Give the tag *name* with its message, with one git process; None when no such tag points to a commit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -164,11 +165,12 @@ def read_repository_state(project: Project, git: Git, image_files: ImageFiles | 
     without_source = frozenset(c.name for c in project.classifiers if c.predictor.source(project.root) is None)
     if work_tree is None:
         return RepositoryState(project=project, work_tree=None, repository_name=name, without_source=without_source)
-    tags = git.tags(work_tree.top)
+    names = git.tag_names(work_tree.top)
     history = git.ancestry(work_tree.top)
     commits = {commit.id for commit in history}
-    newest = newest_releases(tags, project.names)
-    newest |= newest_releases((tag for tag in tags if tag.commit in commits), project.names)
+    newest = newest_releases(git, work_tree.top, names, project.names, counts=lambda tag: tag.commit in commits)
+    elsewhere = [name for name in project.names if name not in newest]
+    newest |= newest_releases(git, work_tree.top, names, elsewhere)
     tracked = frozenset(git.tracked(project.root))
     lacking = lacking_commits(history, [tag.commit for _, tag in newest.values()])
     touched = _touched(git, work_tree, lacking.values()) if image_files is not None else None
@@ -189,7 +191,7 @@ def read_repository_state(project: Project, git: Git, image_files: ImageFiles | 
             )
             for classifier, (release, tag) in newest.items()
         },
-        tag_names=frozenset(tag.name for tag in tags),
+        tag_names=frozenset(names),
         tracked=tracked,
         without_source=without_source,
         untracked={c.name: tuple(_untracked(c, project.root, tracked)) for c in project.classifiers},
@@ -197,24 +199,48 @@ def read_repository_state(project: Project, git: Git, image_files: ImageFiles | 
     )
 
 
-def newest_releases(tags: Iterable[GitTag], names: Iterable[str]) -> dict[str, tuple[ReleaseTag, GitTag]]:
+def newest_releases(
+    git: Git,
+    top: Path,
+    names: Iterable[str],
+    classifiers: Iterable[str],
+    *,
+    counts: Callable[[GitTag], bool] = lambda _: True,
+) -> dict[str, tuple[ReleaseTag, GitTag]]:
     """
-    Find the release with the highest version of each classifier in *names* among *tags*.
+    Find the release with the highest version of each of *classifiers* among the tags that *counts* accepts.
 
-    Among tags with equal versions, an annotated tag wins, then the tag made last.
+    Among tags with equal versions, an annotated tag wins, then the tag made last. Git reads the tags of the highest
+    versions first, and the other tags of a classifier only if *counts* accepts none of those: with at most two git
+    processes, however many tags exist.
+
+    Args:
+        names: The names of all tags, release tags and others.
     """
-    wanted, newest = frozenset(names), dict[str, tuple[ReleaseTag, GitTag]]()
-    for tag in tags:
-        if "-mlserver-" not in tag.name:
-            continue
-        try:
-            release = ReleaseTag.parse(tag.name)
-        except InvalidValue:
-            continue
-        held = newest.get(release.classifier)
-        if release.classifier in wanted and (held is None or _rank(release, tag) >= _rank(*held)):
-            newest[release.classifier] = (release, tag)
-    return newest
+    groups = defaultdict[str, list[ReleaseTag]](list, {classifier: [] for classifier in classifiers})
+    for release in _release_tags(names, frozenset(groups)):
+        groups[release.classifier].append(release)
+    highest = {classifier: max(tag.version for tag in group) for classifier, group in groups.items() if group}
+    found = dict[str, tuple[ReleaseTag, GitTag]]()
+    for first in (True, False):
+        wanted = {
+            str(release): release
+            for classifier, version in highest.items()
+            if classifier not in found
+            for release in groups[classifier]
+            if (release.version == version) is first
+        }
+        tags = git.tags(top, wanted) if wanted else ()
+        ranked = sorted((tag for tag in tags if counts(tag)), key=lambda tag: _rank(wanted[tag.name], tag))
+        found |= {wanted[tag.name].classifier: (wanted[tag.name], tag) for tag in ranked}
+    return found
+
+
+def _release_tags(names: Iterable[str], classifiers: frozenset[str]) -> Iterator[ReleaseTag]:
+    for name in names:
+        if name.rpartition("-mlserver-")[0].rpartition("-v")[0] in classifiers:
+            with suppress(InvalidValue):
+                yield ReleaseTag.parse(name)
 
 
 def _rank(release: ReleaseTag, tag: GitTag) -> tuple[SemVer, bool, datetime]:

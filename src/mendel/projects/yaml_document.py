@@ -12,6 +12,7 @@ import yaml
 from mendel.errors import InvalidProject
 
 _MAX_PLACES = 100_000
+_FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Place = tuple[str, ...]
 """The keys that lead to a value: ``("server", "port")``; list items are numbered from ``"0"``."""
@@ -40,27 +41,31 @@ def read_document(path: Path) -> YamlDocument:
             key; the message names the line.
     """
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
-        raise InvalidProject(f"the file is not UTF-8 text: {error}.", path=str(path)) from error
-    except OSError as error:
-        raise InvalidProject(f"the file cannot be read: {error.strerror}.", path=str(path)) from error
-    try:
-        node = loader.get_single_node()
+        node = _compose(path.read_text(encoding="utf-8"))
         if not isinstance(node, yaml.MappingNode):
             raise InvalidProject("the file is not a mapping of sections.", path=str(path), line=1)
         lines: dict[Place, int] = {}
         _place_lines(node, (), lines, path)
-        tree = loader.construct_document(node)
+        tree = yaml.constructor.SafeConstructor().construct_document(node)
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise InvalidProject(f"the file is not UTF-8 text: {error}.", path=str(path)) from error
+    except OSError as error:
+        raise InvalidProject(f"the file cannot be read: {error.strerror}.", path=str(path)) from error
     except RecursionError as error:
         raise InvalidProject("the file is nested too deeply, or an alias contains itself.", path=str(path)) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = None if mark is None else mark.line + 1
         raise InvalidProject(f"the file is not YAML: {error.problem}.", path=str(path), line=line) from error
-    finally:
-        loader.dispose()
     return YamlDocument(path=path, tree=tree, lines=lines)
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """The loader in C is quick; the loader in Python accepts some texts more, and explains errors better."""
+    try:
+        return yaml.compose(text, Loader=_FAST_LOADER)
+    except yaml.YAMLError:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def _place_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> None:

@@ -1,92 +1,101 @@
 """The registry: models, versions, stages, lineage, snapshots and rollback, over two ports (rows and artefacts)."""
 
-from mendel.registry.admission import admit, inherited_governance
-from mendel.registry.api_keys import ApiKey, key_digest
-from mendel.registry.artifact_mirror import mirror_alias
-from mendel.registry.availability import (
-    Availability,
-    Held,
-    Presence,
-    PresenceOf,
-    availability_by,
-    availability_of,
-    presence_at,
-)
-from mendel.registry.health import HealthMetrics, HealthReport
-from mendel.registry.history import (
-    GateRecord,
-    Override,
-    ProductionPeriod,
-    RolledBack,
-    former_versions,
-    in_production_at,
-)
-from mendel.registry.lineage import Contributor, LineageEntry
-from mendel.registry.lookups import unknown_model
-from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
-from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
-from mendel.registry.registration import (
-    PendingRegistration,
-    Registered,
-    Registration,
-    RegistrationMetadata,
-    default_name,
-)
-from mendel.registry.registry import Registry
-from mendel.registry.rollback_triggers import (
-    Criterion,
-    CriterionReading,
-    Remedy,
-    RollbackCheck,
-    exceeds,
-    judge,
-    remedy_of,
-    severity_of,
-)
-from mendel.registry.serving_metrics import (
-    ServingWindow,
-    evidence_of,
-    health_report,
-    in_production_since,
-    nothing_serves,
-    policy_window,
-    serving_window,
-)
-from mendel.registry.snapshots import (
-    FROM_COUNTERS,
-    ServerState,
-    Snapshot,
-    grown,
-    is_newer,
-    latency_percentile,
-    snapshot_of,
-    total,
-)
-from mendel.registry.stage_plans import (
-    TRANSITIONS,
-    ModelState,
-    Plan,
-    StageChange,
-    plan_canary,
-    plan_promotion,
-    plan_release_of_kept,
-    plan_rollback,
-    plan_transition,
-    require_transition,
-)
-from mendel.registry.stage_transitions import MIRROR_ALIAS
-from mendel.registry.version_faults import VersionFault
-from mendel.registry.version_records import (
-    Approval,
-    Expectations,
-    Governance,
-    Improvement,
-    ProjectSource,
-    Provenance,
-    VersionImage,
-    VersionRecord,
-    VersionStatus,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mendel.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from mendel.registry.admission import admit, inherited_governance
+    from mendel.registry.api_keys import ApiKey, key_digest
+    from mendel.registry.artifact_mirror import mirror_alias
+    from mendel.registry.availability import (
+        Availability,
+        Held,
+        Presence,
+        PresenceOf,
+        availability_by,
+        availability_of,
+        presence_at,
+    )
+    from mendel.registry.health import HealthMetrics, HealthReport
+    from mendel.registry.history import (
+        GateRecord,
+        Override,
+        ProductionPeriod,
+        RolledBack,
+        former_versions,
+        in_production_at,
+    )
+    from mendel.registry.lineage import Contributor, LineageEntry
+    from mendel.registry.lookups import unknown_model
+    from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
+    from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
+    from mendel.registry.registration import (
+        PendingRegistration,
+        Registered,
+        Registration,
+        RegistrationMetadata,
+        default_name,
+    )
+    from mendel.registry.registry import Registry
+    from mendel.registry.rollback_triggers import (
+        Criterion,
+        CriterionReading,
+        Remedy,
+        RollbackCheck,
+        exceeds,
+        judge,
+        remedy_of,
+        severity_of,
+    )
+    from mendel.registry.serving_metrics import (
+        ServingWindow,
+        evidence_of,
+        health_report,
+        in_production_since,
+        nothing_serves,
+        policy_window,
+        serving_window,
+    )
+    from mendel.registry.snapshots import (
+        FROM_COUNTERS,
+        ServerState,
+        Snapshot,
+        grown,
+        is_newer,
+        latency_percentile,
+        snapshot_of,
+        total,
+    )
+    from mendel.registry.stage_plans import (
+        TRANSITIONS,
+        ModelState,
+        Plan,
+        StageChange,
+        plan_canary,
+        plan_promotion,
+        plan_release_of_kept,
+        plan_rollback,
+        plan_transition,
+        require_transition,
+    )
+    from mendel.registry.stage_transitions import MIRROR_ALIAS
+    from mendel.registry.version_faults import VersionFault
+    from mendel.registry.version_records import (
+        Approval,
+        Expectations,
+        Governance,
+        Improvement,
+        ProjectSource,
+        Provenance,
+        VersionImage,
+        VersionRecord,
+        VersionStatus,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)
 
 __all__ = [
     "FROM_COUNTERS",

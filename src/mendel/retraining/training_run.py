@@ -16,7 +16,7 @@ from mendel.gates import Evidence, GateReport, judge
 from mendel.registry import GateRecord, PolicyDocument, Provenance, Registration, Registry, VersionRecord
 from mendel.registry.parity_rule import serves_without_parity, unaccepted_difference
 from mendel.retraining.entities import Asked, Candidate, Collected, Replayed, Replays, RunFiles, Trained
-from mendel.retraining.fingerprint import fingerprint
+from mendel.retraining.fingerprints import fingerprint
 from mendel.retraining.gate_evidence import evidence_of, last_change, seed_of, spent_alpha
 from mendel.retraining.label_supply import LabelSupply, Ready, may_start
 from mendel.retraining.ports import (

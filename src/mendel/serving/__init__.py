@@ -1,86 +1,95 @@
 """Inference for REST, gRPC and ZMQ: load model versions, check requests, batch them, predict, and log predictions."""
 
-from mendel.serving.acceleration.proof import accelerated
-from mendel.serving.artifact_loading import load_predictor
-from mendel.serving.artifact_writer import check_predictor, outputs_of, take_probe_of_artifact, write_artifact
-from mendel.serving.csv_rows import parse_csv
-from mendel.serving.entities import (
-    AnswerMetadata,
-    Check,
-    ImageIdentity,
-    InferenceAnswer,
-    InferenceCall,
-    Input,
-    KernelStatus,
-    LoadKey,
-    Matrix,
-    ModelStatus,
-    Readiness,
-    Records,
-    RefusedLoad,
-    ServerIdentity,
-    Tensor,
-    Tensors,
-    VersionStatus,
-)
-from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour_of
-from mendel.serving.flavours.project_classifier import TrainedClassifier
-from mendel.serving.input_codec import frame_of
-from mendel.serving.kernel import Kernel
-from mendel.serving.loaded_version import predict_example
-from mendel.serving.metrics import count_swap, render, version_counters
-from mendel.serving.mlmodel import Mlmodel, read_mlmodel
-from mendel.serving.model_roots import model_directory, model_from_directory
-from mendel.serving.packed_code import carries_code
-from mendel.serving.plain_json import (
-    PlainRequest,
-    event_time_of,
-    key_of,
-    model_name_of,
-    parse_plain,
-    plain_answer,
-    shown,
-)
-from mendel.serving.policy import ServingPolicy
-from mendel.serving.ports import (
-    Backend,
-    BreakerView,
-    CounterSlots,
-    LoadBackend,
-    PredictionSink,
-    RepositoryControl,
-    Series,
-)
-from mendel.serving.predictor import Acceleration, Outputs, Predictor, PredictorDescriptor
-from mendel.serving.probe_rows import Probe, read_probe
-from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
-from mendel.serving.routing import version_number
-from mendel.serving.row_batches import Frame
-from mendel.serving.signature_inference import infer_signature
-from mendel.serving.single_process import LocalBreakers, LocalCounters
-from mendel.serving.tensors import from_raw, to_raw
-from mendel.serving.unregistered_version import (
-    single_version_model,
-    standalone_state,
-    unregistered_model,
-    version_ref,
-    write_unregistered_artifact,
-)
-from mendel.serving.v2_metadata import (
-    PREDICT,
-    PROBA,
-    TensorSpec,
-    answer_parameters,
-    input_specs,
-    output_specs,
-    output_tensors,
-)
-from mendel.serving.version_directory import (
-    ARTIFACT,
-    CarriedVersion,
-    read_version_directory,
-    write_version_directory,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mendel.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from mendel.serving.acceleration.proof import accelerated
+    from mendel.serving.artifact_loading import load_predictor
+    from mendel.serving.artifact_writer import check_predictor, outputs_of, take_probe_of_artifact, write_artifact
+    from mendel.serving.csv_rows import parse_csv
+    from mendel.serving.entities import (
+        AnswerMetadata,
+        Check,
+        ImageIdentity,
+        InferenceAnswer,
+        InferenceCall,
+        Input,
+        KernelStatus,
+        LoadKey,
+        Matrix,
+        ModelStatus,
+        Readiness,
+        Records,
+        RefusedLoad,
+        ServerIdentity,
+        Tensor,
+        Tensors,
+        VersionStatus,
+    )
+    from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour_of
+    from mendel.serving.flavours.project_classifier import TrainedClassifier
+    from mendel.serving.input_codec import frame_of
+    from mendel.serving.kernel import Kernel
+    from mendel.serving.loaded_version import predict_example
+    from mendel.serving.metrics import count_swap, render, version_counters
+    from mendel.serving.mlmodel import Mlmodel, read_mlmodel
+    from mendel.serving.model_roots import model_directory, model_from_directory
+    from mendel.serving.packed_code import carries_code
+    from mendel.serving.plain_json import (
+        PlainRequest,
+        event_time_of,
+        key_of,
+        model_name_of,
+        parse_plain,
+        plain_answer,
+        shown,
+    )
+    from mendel.serving.policy import ServingPolicy
+    from mendel.serving.ports import (
+        Backend,
+        BreakerView,
+        CounterSlots,
+        LoadBackend,
+        PredictionSink,
+        RepositoryControl,
+        Series,
+    )
+    from mendel.serving.predictor import Acceleration, Outputs, Predictor, PredictorDescriptor
+    from mendel.serving.probe_rows import Probe, read_probe
+    from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
+    from mendel.serving.routing import version_number
+    from mendel.serving.row_batches import Frame
+    from mendel.serving.signature_inference import infer_signature
+    from mendel.serving.single_process import LocalBreakers, LocalCounters
+    from mendel.serving.tensors import from_raw, to_raw
+    from mendel.serving.unregistered_version import (
+        single_version_model,
+        standalone_state,
+        unregistered_model,
+        version_ref,
+        write_unregistered_artifact,
+    )
+    from mendel.serving.v2_metadata import (
+        PREDICT,
+        PROBA,
+        TensorSpec,
+        answer_parameters,
+        input_specs,
+        output_specs,
+        output_tensors,
+    )
+    from mendel.serving.version_directory import (
+        ARTIFACT,
+        CarriedVersion,
+        read_version_directory,
+        write_version_directory,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)
 
 __all__ = [
     "ARTIFACT",

@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mendel.values.config_mapping import from_mapping, unknown_key_message
-from mendel.values.deployments import (
-    LATENCY_BOUNDS_MS,
-    Deployment,
-    DesiredModel,
-    DesiredState,
-    ModelConvergence,
-    Route,
-    ServedVersion,
-    ServerReport,
-    VersionCounters,
-)
-from mendel.values.json_codec import (
-    MAX_DEPTH,
-    Json,
-    check_integer,
-    check_text,
-    from_builtins,
-    from_json,
-    read_json,
-    to_builtins,
-    to_json,
-)
-from mendel.values.measured import Measured, Measurement, NotMeasured
-from mendel.values.model_names import Digest, ModelName, VersionRef, VersionUuid
-from mendel.values.releases import Bump, ReleaseTag, SemVer
-from mendel.values.scopes import Scope
-from mendel.values.signatures import ColumnSpec, ColumnType, Signature
-from mendel.values.stages import Health, Severity, Stage
-from mendel.values.time import (
-    EPOCH,
-    Moment,
-    Window,
-    from_micros,
-    parse_duration,
-    render_duration,
-    require_utc,
-    to_micros,
-)
+from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from mendel.values.config_mapping import from_mapping, unknown_key_message
+    from mendel.values.deployments import (
+        LATENCY_BOUNDS_MS,
+        Deployment,
+        DesiredModel,
+        DesiredState,
+        ModelConvergence,
+        Route,
+        ServedVersion,
+        ServerReport,
+        VersionCounters,
+    )
+    from mendel.values.json_codec import (
+        MAX_DEPTH,
+        Json,
+        check_integer,
+        check_text,
+        from_builtins,
+        from_json,
+        read_json,
+        to_builtins,
+        to_json,
+    )
+    from mendel.values.measured import Measured, Measurement, NotMeasured
+    from mendel.values.model_names import Digest, ModelName, VersionRef, VersionUuid
+    from mendel.values.releases import Bump, ReleaseTag, SemVer
+    from mendel.values.scopes import Scope
+    from mendel.values.signatures import ColumnSpec, ColumnType, Signature
+    from mendel.values.stages import Health, Severity, Stage
     from mendel.values.table import Table
+    from mendel.values.time import (
+        EPOCH,
+        Moment,
+        Window,
+        from_micros,
+        parse_duration,
+        render_duration,
+        require_utc,
+        to_micros,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)
 
 __all__ = [
     "EPOCH",
@@ -95,12 +98,3 @@ __all__ = [
     "to_micros",
     "unknown_key_message",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import ``Table``, and numpy with it, on first use, so that commands without rows start without numpy."""
-    if name != "Table":
-        raise AttributeError(name)
-    from mendel.values.table import Table  # noqa: PLC0415
-
-    return Table

@@ -12,7 +12,7 @@ _NUMBER = r"(0|[1-9][0-9]*)"
 _SEMVER = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _TOOL = re.compile(r"[0-9a-f]{7,40}|dev")
-_INFIX = re.compile(rf"-v({_NUMBER}\.{_NUMBER}\.{_NUMBER})-mlserver-")
+_TAG = re.compile(rf"({_CLASSIFIER.pattern})-v{_SEMVER.pattern}-mlserver-({_TOOL.pattern})")
 
 
 class Bump(StrEnum):
@@ -96,8 +96,8 @@ class ReleaseTag:
     @classmethod
     def parse(cls, text: str) -> ReleaseTag:
         """Parse a tag, split at the *last* ``-v<version>-mlserver-``; anything else raises InvalidValue."""
-        found = list(_INFIX.finditer(text))
+        found = _TAG.fullmatch(text)
         if not found:
             raise InvalidValue(f"{text!r} is not a release tag.", remedy="Write <classifier>-v<X.Y.Z>-mlserver-<hash>.")
-        last = found[-1]
-        return cls(text[: last.start()], SemVer.parse(last.group(1)), text[last.end() :])
+        classifier, *numbers, tool = found.groups()
+        return cls(classifier, SemVer(*map(int, numbers)), tool)

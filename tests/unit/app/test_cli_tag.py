@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +16,21 @@ classifiers:
   sentiment-vip: {predictor: {module: a, class_name: A}}
 """
 SINGLE = "classifier: {name: churn}\npredictor: {module: a, class_name: A}\n"
+
+
+HEAVY = (
+    "email",
+    "grpc",
+    "httpx",
+    "importlib.metadata",
+    "numpy",
+    "pydantic",
+    "rich",
+    "structlog",
+    "tempfile",
+    "zipfile",
+)
+LIGHT = ("adapters", "app", "errors", "images", "lazy_exports", "projects", "values", "version")
 
 
 class Repository:
@@ -447,3 +463,19 @@ class TestRefusals:
         said = mendel("tag")
         assert said.code == 1
         assert "mlserver.yaml" in said.err
+
+
+@pytest.mark.parametrize("words", [["tag"], ["tag", "patch", "--dry-run"]], ids=" ".join)
+def test_little_is_imported(make, words):
+    """Status and plan of a release need no rooms but projects and images, and no slow library: that is their speed."""
+    probe = (
+        "import sys; sys.argv = ['mendel', *sys.argv[1:]]\n"
+        "from mendel.app.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('mendel.')}\n"
+        f"print(*sorted({set(HEAVY)!r} & sys.modules.keys()), *sorted(rooms), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", probe, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=make(SINGLE).path)
+    assert tuple(done.stderr.split()) == LIGHT

@@ -181,7 +181,7 @@ def test_its_steps_do_what_they_say(name, runner):
     assert said[1:5] == [
         "mendel [lock] [--check] [--classifier] [sentiment-vip]",
         f"mendel [build] [--classifier] [{TAG}] [--json]",
-        "mendel [verify] [sha256:00]",
+        "mendel [verify] [sha256:00] [--rebuild]",
         f"mendel [run] [--classifier] [{TAG}] [--port] [18008] [--detach]",
     ]
     assert said[5].endswith("[http://127.0.0.1:18008/health]")

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mendel.errors import AlreadyExists, InvalidProject, ReleaseNotFound, Unsupported
-from mendel.projects import Commit, Git, GitTag, TagDetails, WorkTree, read_trailers, without_credentials
+from mendel.projects import (
+    Commit,
+    Git,
+    GitTag,
+    HeadOfFile,
+    TagDetails,
+    WorkTree,
+    read_trailers,
+    without_credentials,
+)
 
 _POINTING = frozenset(
     f"GIT_{name}"
@@ -22,6 +32,7 @@ _POINTING = frozenset(
 _TAG_FORMAT = (
     "%(refname:lstrip=2)%00%(objecttype)%00%(objectname)%00%(*objectname)%00%(*objecttype)%00%(creatordate:unix)"
 )
+_MADE = re.compile(rb"^(?:tagger|committer) .*> ([0-9]+) [-+0-9]+$", re.MULTILINE)
 _DETAILS_FORMAT = f"{_TAG_FORMAT}%00%(contents:signature)%00%(contents)%00"
 _DETAILS_FIELDS = _DETAILS_FORMAT.count("%00")
 
@@ -50,21 +61,43 @@ class GitPrograms(Git):
         lines = [line.decode("utf-8", "surrogateescape") for line in status.split(b"\0") if line]
         headers = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
         head, branch = headers.get("branch.oid", "(initial)"), headers.get("branch.head", "(detached)")
-        origin = self._run(Path(top), "config", "--get", "remote.origin.url", check=False).stdout.decode().strip()
         return WorkTree(
             top=Path(top),
             prefix=prefix.rstrip("/"),
             head=None if head == "(initial)" else head,
             branch=None if branch == "(detached)" else branch,
             changed=tuple(sorted(_changed(iter(lines)))),
-            origin=without_credentials(origin) if origin else None,
+            origin=self._origin(Path(top)),
             shallow=shallow == "true",
         )
 
-    def tags(self, top: Path) -> tuple[GitTag, ...]:
-        listed = self._run(top, "for-each-ref", f"--format={_TAG_FORMAT}", "refs/tags").stdout
-        found = (_tag(line) for line in listed.decode("utf-8", "surrogateescape").split("\n") if line)
-        return tuple(tag for tag in found if tag is not None)
+    def head_of(self, file: Path) -> HeadOfFile | None:
+        asked = f"HEAD\nHEAD:./{file.name}\n".encode()
+        told = self._run(file.parent, "cat-file", "--batch-check=%(objectname)", check=False, given=asked)
+        if told.returncode:
+            _raise_if_refused(file, told)
+            return None
+        commit, contained = told.stdout.decode().splitlines()
+        if contained.endswith("missing"):
+            return None
+        return HeadOfFile(commit=commit, origin=self._origin(file.parent))
+
+    def _origin(self, directory: Path) -> str | None:
+        url = self._run(directory, "config", "--get", "remote.origin.url", check=False).stdout.decode().strip()
+        return without_credentials(url) if url else None
+
+    def tag_names(self, top: Path) -> tuple[str, ...]:
+        listed = self._run(top, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").stdout
+        return tuple(os.fsdecode(listed).splitlines())
+
+    def tags(self, top: Path, names: Iterable[str]) -> tuple[GitTag, ...]:
+        """Runs ``git cat-file``, which reads only the named tags and their commits."""
+        wanted = list(names)
+        asked = "".join(f"refs/tags/{name}\nrefs/tags/{name}^{{commit}}\n" for name in wanted)
+        told = self._run(top, "cat-file", "--batch", given=os.fsencode(asked)).stdout
+        objects = _objects(told)
+        pairs = zip(wanted, objects, objects, strict=True)
+        return tuple(_git_tag(name, own, commit) for name, own, commit in pairs if own and commit)
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
         listed = self._run(top, "for-each-ref", f"--format={_DETAILS_FORMAT}", f"refs/tags/{name}").stdout
@@ -139,6 +172,8 @@ class GitPrograms(Git):
 
     def export(self, repository: Path, commit: str, into: Path) -> None:
         """Uses a temporary git index, so that filters and line endings are applied as in a checkout."""
+        import tempfile  # noqa: PLC0415 - commands that export nothing start without it
+
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mendel-export-") as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
@@ -195,6 +230,35 @@ def _changed(lines: Iterator[str]) -> Iterator[str]:
                 next(lines, None)  # skip the file name before the rename
             case "u":
                 yield line.split(" ", 10)[10]
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    id: str
+    kind: str
+    content: bytes
+
+
+def _objects(told: bytes) -> Iterator[_Object | None]:
+    """Yield each object that ``git cat-file --batch`` printed; None for a missing object."""
+    place = 0
+    while place < len(told):
+        end = told.index(b"\n", place)
+        words = told[place:end].decode("utf-8", "surrogateescape").rsplit(" ", 2)
+        if words[-1] == "missing" or not words[-1].isdigit():
+            yield None
+            place = end + 1
+            continue
+        size = int(words[2])
+        yield _Object(words[0], words[1], told[end + 1 : end + 1 + size])
+        place = end + size + 2
+
+
+def _git_tag(name: str, own: _Object, commit: _Object) -> GitTag:
+    annotated = own.kind == "tag"
+    found = _MADE.search(own.content.partition(b"\n\n")[0])
+    when = datetime.fromtimestamp(int(found.group(1)) if found else 0, UTC)
+    return GitTag(name=name, commit=commit.id, made=when, annotated=annotated)
 
 
 def _details(record: Sequence[str]) -> TagDetails | None:

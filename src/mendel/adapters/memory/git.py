@@ -7,13 +7,13 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mendel.errors import AlreadyExists, InvalidProject, ReleaseNotFound
-from mendel.projects import Commit, Git, GitTag, TagDetails, WorkTree, read_trailers, without_credentials
+from mendel.projects import Commit, Git, GitTag, HeadOfFile, TagDetails, WorkTree, read_trailers, without_credentials
 
 _ABBREVIATED = re.compile(r"[0-9a-f]{4,40}")
 _REFUSED_NAME = re.compile(r"^[-/.]|[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|/\.|\.lock(/|$)|[/.]$|^$")
@@ -246,10 +246,22 @@ class MemoryGit(Git):
             origin=without_credentials(found.origin) if found.origin else None,
         )
 
-    def tags(self, top: Path) -> tuple[GitTag, ...]:
+    def head_of(self, file: Path) -> HeadOfFile | None:
+        found = self._around(file.parent)
+        if found is None or found.head is None:
+            return None
+        if file.resolve().relative_to(found.top).as_posix() not in found.found(found.head).files:
+            return None
+        return HeadOfFile(commit=found.head, origin=without_credentials(found.origin) if found.origin else None)
+
+    def tag_names(self, top: Path) -> tuple[str, ...]:
+        return tuple(tag.name for tag in self._at(top).details())
+
+    def tags(self, top: Path, names: Iterable[str]) -> tuple[GitTag, ...]:
+        found = {tag.name: tag for tag in self._at(top).details()}
         return tuple(
             GitTag(name=tag.name, commit=tag.commit, made=tag.made, annotated=tag.annotated)
-            for tag in self._at(top).details()
+            for tag in (found[name] for name in names if name in found)
         )
 
     def tag(self, top: Path, name: str) -> TagDetails | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import click
 
@@ -25,10 +25,19 @@ class Verb:
 
     A command whose function returns nothing has no option ``--json``. A function that needs to know whether ``--json``
     was given declares a parameter ``json``.
+
+    Attributes:
+        where: The module in ``mendel.app.cli`` and the function in it, for example ``release_tag:tag``.
     """
 
     name: str
-    function: Function
+    where: str
+
+    @cached_property
+    def function(self) -> Function:
+        """The command's function; the first use imports its module."""
+        module, _, function = self.where.partition(":")
+        return cast("Function", getattr(import_module(f"mendel.app.cli.{module}"), function))
 
     @property
     def help(self) -> str:
@@ -113,6 +122,8 @@ class MendelGroup(click.Group):
         """Find the command that the first argument names; an unknown name is a usage error with a suggestion."""
         name = args[0]
         if name not in self.list_commands(ctx) and not name.startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - for wrong usage only
+
             meant = ", ".join(map(repr, self._verbs(name) or get_close_matches(name, self._shown, n=1)))
             raise click.UsageError(
                 f"The command {name!r} does not exist.{f' Did you mean {meant}?' if meant else ''}", ctx=ctx

@@ -1,4 +1,9 @@
-"""The whole command line: every command, in the order and under the headings of the help."""
+"""
+The whole command line: every command, in the order and under the headings of the help.
+
+A command is named by its module in this package and its function; its module is imported when the command is used or
+listed.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +14,6 @@ from pathlib import Path
 
 import click
 
-from mendel.app.cli import (
-    image,
-    image_base,
-    model,
-    prove,
-    release_lock,
-    release_project,
-    release_tag,
-    repair,
-    start,
-    system,
-    watch,
-)
 from mendel.app.cli.groups import Noun, RootGroup, Section, Verb
 from mendel.app.cli.output import told_plainly
 
@@ -29,110 +21,110 @@ SECTIONS = (
     Section(
         "Start",
         (
-            Verb("demo", start.demo),
-            Verb("init", start.init),
-            Verb("up", start.up),
-            Verb("down", start.down),
-            Verb("serve", start.serve),
-            Verb("hub", start.run_hub),
+            Verb("demo", "start:demo"),
+            Verb("init", "start:init"),
+            Verb("up", "start:up"),
+            Verb("down", "start:down"),
+            Verb("serve", "start:serve"),
+            Verb("hub", "start:run_hub"),
             Noun(
                 "migrate",
                 "Convert files of the older mlserver tool.",
-                (Verb("mlserver", start.migrate_mlserver),),
+                (Verb("mlserver", "start:migrate_mlserver"),),
             ),
         ),
     ),
     Section(
         "Release",
         (
-            Verb("list-classifiers", release_project.list_classifiers),
-            Verb("schema", release_project.schema),
-            Verb("lock", release_lock.lock),
-            Verb("tag", release_tag.tag),
-            Verb("init-github", release_project.init_github),
-            Verb("init-gitlab", release_project.init_gitlab),
+            Verb("list-classifiers", "release_project:list_classifiers"),
+            Verb("schema", "release_project:schema"),
+            Verb("lock", "release_lock:lock"),
+            Verb("tag", "release_tag:tag"),
+            Verb("init-github", "release_project:init_github"),
+            Verb("init-gitlab", "release_project:init_gitlab"),
         ),
     ),
     Section(
         "Image",
         (
-            Verb("base", image_base.base),
-            Verb("build", image.build),
-            Verb("images", image.list_images),
-            Verb("run", image.run),
-            Verb("push", image.push),
-            Verb("verify", image.verify),
-            Verb("clean", image.clean),
+            Verb("base", "image_base:base"),
+            Verb("build", "image:build"),
+            Verb("images", "image:list_images"),
+            Verb("run", "image:run"),
+            Verb("push", "image:push"),
+            Verb("verify", "image:verify"),
+            Verb("clean", "image:clean"),
         ),
     ),
     Section(
         "Model",
         (
-            Verb("train", model.train),
-            Verb("register", model.register),
+            Verb("train", "model:train"),
+            Verb("register", "model:register"),
             Noun(
                 "models",
                 "List and show models, versions, history and cards.",
                 (
-                    Verb("list", model.list_models),
-                    Verb("show", model.show_model),
-                    Verb("versions", model.list_versions),
-                    Verb("history", model.show_history),
-                    Verb("card", model.show_card),
+                    Verb("list", "model:list_models"),
+                    Verb("show", "model:show_model"),
+                    Verb("versions", "model:list_versions"),
+                    Verb("history", "model:show_history"),
+                    Verb("card", "model:show_card"),
                 ),
                 alone="list",
             ),
-            Verb("approve", model.approve),
+            Verb("approve", "model:approve"),
             Noun(
                 "parity",
                 "Compare a version's answers with the fitted model's.",
-                (Verb("show", model.show_parity), Verb("accept", model.accept_parity)),
+                (Verb("show", "model:show_parity"), Verb("accept", "model:accept_parity")),
             ),
-            Verb("probe", model.probe),
-            Verb("stage", model.stage),
-            Verb("canary", model.canary),
-            Verb("promote", model.promote),
-            Verb("undeploy", model.undeploy),
+            Verb("probe", "model:probe"),
+            Verb("stage", "model:stage"),
+            Verb("canary", "model:canary"),
+            Verb("promote", "model:promote"),
+            Verb("undeploy", "model:undeploy"),
             Noun(
                 "policy",
                 "Show or replace the policy of a model.",
-                (Verb("show", model.show_policy), Verb("set", model.set_policy)),
+                (Verb("show", "model:show_policy"), Verb("set", "model:set_policy")),
             ),
         ),
     ),
     Section(
         "Watch",
         (
-            Verb("monitor", watch.monitor),
+            Verb("monitor", "watch:monitor"),
             Noun(
                 "incidents",
                 "List, show, acknowledge and resolve incidents.",
                 (
-                    Verb("list", watch.list_incidents),
-                    Verb("show", watch.show_incident),
-                    Verb("acknowledge", watch.acknowledge_incident),
-                    Verb("resolve", watch.resolve_incident),
+                    Verb("list", "watch:list_incidents"),
+                    Verb("show", "watch:show_incident"),
+                    Verb("acknowledge", "watch:acknowledge_incident"),
+                    Verb("resolve", "watch:resolve_incident"),
                 ),
                 alone="list",
                 of_id="show",
             ),
-            Verb("stats", watch.stats),
-            Noun("labels", "Import the true outcomes of predictions.", (Verb("import", watch.import_labels),)),
+            Verb("stats", "watch:stats"),
+            Noun("labels", "Import the true outcomes of predictions.", (Verb("import", "watch:import_labels"),)),
         ),
     ),
     Section(
         "Repair",
         (
-            Verb("rollback", repair.rollback),
-            Verb("playbook", repair.start_playbook),
+            Verb("rollback", "repair:rollback"),
+            Verb("playbook", "repair:start_playbook"),
             Noun(
                 "runs",
                 "List, show, approve and decline runs of playbooks.",
                 (
-                    Verb("list", repair.list_runs),
-                    Verb("show", repair.show_run),
-                    Verb("approve", repair.approve_run),
-                    Verb("decline", repair.decline_run),
+                    Verb("list", "repair:list_runs"),
+                    Verb("show", "repair:show_run"),
+                    Verb("approve", "repair:approve_run"),
+                    Verb("decline", "repair:decline_run"),
                 ),
                 alone="list",
                 of_id="show",
@@ -140,7 +132,7 @@ SECTIONS = (
             Noun(
                 "healing",
                 "Pause and resume automatic repairs.",
-                (Verb("pause", repair.pause_healing), Verb("resume", repair.resume_healing)),
+                (Verb("pause", "repair:pause_healing"), Verb("resume", "repair:resume_healing")),
             ),
         ),
     ),
@@ -150,35 +142,35 @@ SECTIONS = (
             Noun(
                 "ledger",
                 "Show and verify the ledger: the record of every event.",
-                (Verb("show", prove.show_ledger), Verb("verify", prove.verify_ledger)),
+                (Verb("show", "prove:show_ledger"), Verb("verify", "prove:verify_ledger")),
             ),
             Noun(
                 "signing-key",
                 "Make keys that sign images and model directories.",
-                (Verb("new", prove.new_signing_key),),
+                (Verb("new", "prove:new_signing_key"),),
             ),
-            Noun("sign", "Sign a model directory.", (Verb("model", prove.sign_model),)),
-            Verb("verify-model", prove.verify_model),
+            Noun("sign", "Sign a model directory.", (Verb("model", "prove:sign_model"),)),
+            Verb("verify-model", "prove:verify_model"),
         ),
     ),
     Section(
         "System",
         (
-            Verb("status", system.status),
-            Verb("version", system.version),
-            Noun("keys", "Make API keys.", (Verb("add", system.add_key),)),
-            Noun("config", "Show the settings of this installation.", (Verb("show", system.show_config),)),
+            Verb("status", "system:status"),
+            Verb("version", "system:version"),
+            Noun("keys", "Make API keys.", (Verb("add", "system:add_key"),)),
+            Noun("config", "Show the settings of this installation.", (Verb("show", "system:show_config"),)),
         ),
     ),
 )
 FORMER_NAMES = (
-    Verb("versions", model.list_versions),
-    Verb("history", model.show_history),
-    Verb("card", model.show_card),
-    Verb("incident", watch.show_incident),
-    Verb("resolve", watch.resolve_incident),
-    Verb("approve-run", repair.approve_run),
-    Verb("decline-run", repair.decline_run),
+    Verb("versions", "model:list_versions"),
+    Verb("history", "model:show_history"),
+    Verb("card", "model:show_card"),
+    Verb("incident", "watch:show_incident"),
+    Verb("resolve", "watch:resolve_incident"),
+    Verb("approve-run", "repair:approve_run"),
+    Verb("decline-run", "repair:decline_run"),
 )
 _PROGRAMS = {"mendel", "mlserver"}
 

@@ -85,7 +85,7 @@ def tag(
     Without an argument, print the status of every classifier.
     """
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.build_source import image_files  # noqa: PLC0415
+    from mendel.app.images.release_files import image_files  # noqa: PLC0415
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.projects import load_project, read_repository_state  # noqa: PLC0415
 
@@ -239,7 +239,7 @@ def _chosen(seen: RepositoryState, tool: ToolBuild, request: TagRequest) -> list
 
 def _plans(seen: RepositoryState, request: TagRequest, tool: ToolBuild) -> list[TagPlan]:
     """Plan the tags of all requested classifiers; if one tag is not allowed, raise an error with every reason."""
-    from mendel.app.images.build_source import reasons_against_build  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.release_files import reasons_against_build  # noqa: PLC0415 - help must be quick
     from mendel.projects import TagPlan, TagRefused, plan_tag, untracked_digests  # noqa: PLC0415 - help must be quick
 
     names = _chosen(seen, tool, request)

@@ -117,7 +117,7 @@ def _machine_rows(tool: ToolBuild, machine: Machine) -> Iterator[tuple[str, str,
 def _classifier_states(path: Path | None, classifier: str | None) -> tuple[ClassifierState, ...]:
     """Give the state of each classifier; without a project or without git, print a hint and give an empty tuple."""
     from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
-    from mendel.app.images.build_source import image_files  # noqa: PLC0415
+    from mendel.app.images.release_files import image_files  # noqa: PLC0415
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.errors import ProjectNotFound, Unsupported  # noqa: PLC0415
     from mendel.projects import load_project, read_repository_state, release_status, shown_classifiers  # noqa: PLC0415

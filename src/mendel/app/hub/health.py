@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mendel import __version__
 from mendel.app.hub.background_jobs import JobState
 from mendel.app.stores import Stores
 from mendel.durable import Outbox, Workflows
 from mendel.errors import MendelError
 from mendel.operations import HubHealth, ServiceHealth
 from mendel.registry import RegistryStore
+from mendel.version import __version__
 
 _OUTBOX_DEGRADED = 100
 

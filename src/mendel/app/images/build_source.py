@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mendel.errors import BuildRefused, Conflict, InvalidInput, InvalidValue, ReleaseNotFound
-from mendel.images.file_selection import FileSelection, select_files
+from mendel.errors import Conflict, InvalidInput, InvalidValue, ReleaseNotFound
 from mendel.projects import (
     Classifier,
     Git,
-    GitTag,
     Project,
-    RepositoryState,
     TagDetails,
     WorkTree,
     load_project,
@@ -25,10 +22,8 @@ from mendel.projects import (
     project_path,
     repository_name,
 )
-from mendel.values import EPOCH, Digest, ReleaseTag
+from mendel.values import EPOCH, ReleaseTag
 from mendel.values.directory_trees import file_digest
-
-_NO_DIGEST = Digest(f"sha256:{0:064}")  # where only the names of the files matter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +109,7 @@ def exported(tag: ReleaseTag, project: Project, git: Git) -> Iterator[Source]:
                 remedy=f"Choose one of its classifiers: {', '.join(there.names)}.",
             )
         _bring_untracked(details, project.root, there.root)
-        newest = _is_newest(tag, git.tags(tree.top))
+        newest = _is_newest(tag, tree.top, git)
         yield _release_source(
             there,
             ReleaseFacts(tag=tag, details=details, newest=newest),
@@ -161,38 +156,6 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
     )
 
 
-def image_files(project: Project, classifier: Classifier, tracked: frozenset[str]) -> frozenset[str] | None:
-    """Give the files of the image of *classifier*, relative to the project; None when the image cannot be built."""
-    try:
-        selection = _selection(project, classifier, tracked)
-    except BuildRefused:
-        return None
-    return frozenset(file.path for file in (*selection.code, *selection.artifacts))
-
-
-def reasons_against_build(seen: RepositoryState, classifier: str) -> tuple[str, ...]:
-    """
-    Give the reasons for which the image of *classifier* could not be built from the commit at HEAD.
-
-    It checks the files that a build selects, except untracked artefacts: a tag may record their digests.
-    """
-    if seen.work_tree is None or classifier not in seen.project.names or classifier in seen.without_source:
-        return ()
-    try:
-        selection = _selection(seen.project, seen.project.classifier(classifier), seen.tracked)
-    except BuildRefused as error:
-        return error.reasons
-    recordable = frozenset(seen.untracked.get(classifier, ())).difference(selection.predictor)
-    outside = [name for name in selection.untracked if name not in recordable]
-    if not outside:
-        return ()
-    return (f"git does not track these files, which the image needs: {', '.join(outside[:5])}; commit them",)
-
-
-def _selection(project: Project, classifier: Classifier, tracked: frozenset[str]) -> FileSelection:
-    return select_files(project, classifier, project.root, tracked=tracked, hash_file=lambda _: _NO_DIGEST)
-
-
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:
     """
     Return *source*; if the image would contain *untracked* files that the commit lacks, mark it as not a release.
@@ -228,17 +191,23 @@ def _release_source(
 
 def _release_at_head(tree: WorkTree, classifier: str, git: Git) -> ReleaseFacts | None:
     """The highest of the classifier's annotated releases on HEAD."""
-    tags = git.tags(tree.top)
-    found = newest_releases((tag for tag in tags if tag.annotated and tag.commit == tree.head), [classifier])
+    names = git.tag_names(tree.top)
+    found = newest_releases(
+        git, tree.top, names, [classifier], counts=lambda tag: tag.annotated and tag.commit == tree.head
+    )
     if classifier not in found:
         return None
     release, _ = found[classifier]
     details = git.tag(tree.top, str(release))
-    return None if details is None else ReleaseFacts(tag=release, details=details, newest=_is_newest(release, tags))
+    return (
+        None
+        if details is None
+        else ReleaseFacts(tag=release, details=details, newest=_is_newest(release, tree.top, git))
+    )
 
 
-def _is_newest(release: ReleaseTag, tags: Iterable[GitTag]) -> bool:
-    newest = newest_releases((tag for tag in tags if tag.annotated), [release.classifier])
+def _is_newest(release: ReleaseTag, top: Path, git: Git) -> bool:
+    newest = newest_releases(git, top, git.tag_names(top), [release.classifier], counts=lambda tag: tag.annotated)
     return release.classifier not in newest or newest[release.classifier][0].version <= release.version
 
 

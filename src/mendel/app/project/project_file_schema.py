@@ -6,9 +6,7 @@ import re
 from typing import Any
 
 from mendel.errors import InvalidPolicy, InvalidProject
-from mendel.healing import HealingPolicy
-from mendel.operations import POLICIES
-from mendel.projects import Classifier, Place, Project, YamlDocument, project_schema, read_document
+from mendel.projects import POLICY_SECTIONS, Classifier, Place, Project, YamlDocument, project_schema, read_document
 from mendel.values import from_mapping
 
 _UNKNOWN = re.compile(r"unknown key '([^']*)'")
@@ -17,6 +15,8 @@ _FAULT = re.compile(r"`(?:key in )?\$\.?([^`]*)`")
 
 def mlserver_schema() -> dict[str, Any]:
     """Give the JSON Schema of ``mlserver.yaml``, including its policy sections."""
+    from mendel.operations import POLICIES  # noqa: PLC0415
+
     return project_schema(POLICIES)
 
 
@@ -28,15 +28,18 @@ def require_policies(project: Project) -> None:
         InvalidProject: A key is unknown or a value is invalid; the error names the line in mlserver.yaml.
     """
     for classifier in project.classifiers:
-        for section in POLICIES:
+        for section in POLICY_SECTIONS if classifier.policy else ():
             try:
-                _read(classifier, section)
+                _check(classifier, section)
             except InvalidPolicy as error:
                 whole = ("classifiers", classifier.name, section) if project.multi else (section,)
                 raise _located(read_document(project.file), whole, error) from error
 
 
-def _read(classifier: Classifier, section: str) -> None:
+def _check(classifier: Classifier, section: str) -> None:
+    from mendel.healing import HealingPolicy  # noqa: PLC0415 - `mendel tag` of a project without policies is quick
+    from mendel.operations import POLICIES  # noqa: PLC0415
+
     if section == "healing":
         HealingPolicy.of(classifier.policy)
     else:

@@ -9,13 +9,13 @@ from typing import Final
 
 import msgspec
 
-from mendel import __version__
 from mendel.adapters.git import GitPrograms
 from mendel.app.project.installed_tool import this_tool
 from mendel.errors import InvalidProject, InvalidValue, MendelError, Unsupported
 from mendel.projects import Git, Project, ToolBuild, newest_releases, repository_name
 from mendel.serving import ImageIdentity, ServerIdentity
 from mendel.values import ReleaseTag
+from mendel.version import __version__
 
 MANIFEST: Final = "mendel-manifest.json"
 """A file in an image's project directory that states release and commit, because images contain no git repository."""
@@ -68,7 +68,7 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
     identity = ServerIdentity(
         project=name,
         git_commit=commit,
-        tool_version=tool.version if tool.version != "0" else __version__,
+        tool_version=tool.version,
         tool_commit=tool.commit or (manifest and manifest.release and manifest.release.tool_commit) or None,
         image=_image(manifest, environment),
     )
@@ -106,10 +106,15 @@ def _checkout(project: Project, classifier: str | None, git: Git) -> tuple[str, 
         name = repository_name(project, tree.origin)
         if tree.changed:
             return name, f"{tree.head}-dirty", None
-        here = [tag for tag in git.tags(tree.top) if tag.annotated and tag.commit == tree.head]
+        found = newest_releases(
+            git,
+            tree.top,
+            git.tag_names(tree.top),
+            [classifier] if classifier else [],
+            counts=lambda tag: tag.annotated and tag.commit == tree.head,
+        )
     except (Unsupported, InvalidProject):
         return repository_name(project, None), None, None
-    found = newest_releases(here, [classifier] if classifier else [])
     return name, tree.head, str(found[classifier][0]) if classifier in found else None
 
 

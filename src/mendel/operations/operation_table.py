@@ -1,0 +1,29 @@
+"""The table of all operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from mendel.operations import (
+    health,
+    incidents,
+    keys,
+    labels,
+    ledger,
+    lifecycle,
+    models,
+    performance,
+    policies,
+    runs,
+    servers,
+)
+from mendel.operations.operation import Operation
+
+_TOPICS = (health, models, lifecycle, policies, performance, incidents, runs, labels, ledger, keys, servers)
+
+OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
+    {one.name: one for topic in _TOPICS for one in vars(topic).values() if isinstance(one, Operation)}
+)
+"""All operations by name."""
