@@ -176,22 +176,21 @@ class Pair:
     def _end(self, hub: _Part, server: _Part) -> None:
         """Stop the server, then the hub, to which the server sends its last report; a second signal kills both."""
         drain_s = self.settings.serving.drain_timeout.total_seconds()
-        with showing("Stopping the server: it finishes its requests", stream=sys.stderr, moving=False) as shown:
-            self._stop(server, shown, within_s=drain_s + _PATIENCE_S)
-            shown.phase("Stopping the hub: it finishes its running steps")
-            self._stop(hub, shown, within_s=_START_S)
+        self._stop(server, "it finishes its requests", within_s=drain_s + _PATIENCE_S)
+        self._stop(hub, "it finishes its running steps", within_s=_START_S)
 
-    def _stop(self, part: _Part, shown: Progress, *, within_s: float) -> None:
+    def _stop(self, part: _Part, what: str, *, within_s: float) -> None:
         if part.process is None or not part.alive:
             return
         part.process.terminate()
         end, heard = time.monotonic() + within_s, self._signals
-        while part.alive and time.monotonic() < end and self._signals == heard:
-            time.sleep(_POLL_S)
-        if part.alive:
-            shown.phase(f"Killing the {part.name}")
-            part.process.kill()
-            part.process.wait()
+        with showing(f"Stopping the {part.name}: {what}", stream=sys.stderr, moving=False) as shown:
+            while part.alive and time.monotonic() < end and self._signals == heard:
+                time.sleep(_POLL_S)
+            if part.alive:
+                shown.phase(f"Killing the {part.name}")
+                part.process.kill()
+                part.process.wait()
 
 
 def _hub_answers(data: DataDirectory) -> bool:

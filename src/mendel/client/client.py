@@ -436,7 +436,7 @@ class Client(ModelRegistering):
     # -- the wire --
 
     def _call(self, operation: Operation[Q, R], request: Q, **options: Any) -> R:
-        with self.working(operation.summary.rstrip(".")), self._reached():
+        with self.working(operation.summary.partition(";")[0].rstrip(".")), self._reached():
             response = self._http.send(self._written(operation, request, **options))
         if not response.is_success:
             raise _error_of(response)

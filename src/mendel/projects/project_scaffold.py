@@ -33,11 +33,6 @@ def new_project_files(name: ModelName, predictor_class: str) -> tuple[NewFile, .
     Raises:
         InvalidValue: *predictor_class* is not a valid class name.
     """
-    if not predictor_class.isidentifier() or iskeyword(predictor_class):
-        raise InvalidValue(
-            f"{predictor_class!r} is not a valid Python class name.",
-            remedy="Use letters, digits and '_'; do not start with a digit.",
-        )
     places = {
         FILE: "mlserver",
         "predictor.py": "predictor",
@@ -48,9 +43,24 @@ def new_project_files(name: ModelName, predictor_class: str) -> tuple[NewFile, .
     folder = resources.files("mendel.projects").joinpath("templates")
     texts = {path: folder.joinpath(f"{word}.template").read_text(encoding="utf-8") for path, word in places.items()}
     return tuple(
-        NewFile(path=path, text=text.replace("@@NAME@@", name_as_yaml(name)).replace("@@CLASS@@", predictor_class))
+        NewFile(path=path, text=with_class_name(text.replace("@@NAME@@", name_as_yaml(name)), predictor_class))
         for path, text in texts.items()
     )
+
+
+def with_class_name(text: str, predictor_class: str) -> str:
+    """
+    Write the class name into the text of a template.
+
+    Raises:
+        InvalidValue: *predictor_class* is not a valid class name.
+    """
+    if not predictor_class.isidentifier() or iskeyword(predictor_class):
+        raise InvalidValue(
+            f"{predictor_class!r} is not a valid Python class name.",
+            remedy="Use letters, digits and '_'; do not start with a digit.",
+        )
+    return text.replace("@@CLASS@@", predictor_class)
 
 
 def name_as_yaml(name: str) -> str:

@@ -19,7 +19,7 @@ _UTC_MICROS = pa.timestamp("us", "UTC")
 
 def to_arrow(table: Table, *, times: frozenset[str] = frozenset()) -> pa.Table:
     """
-    Convert *table* to Arrow; an ``int64`` column named in *times* (microseconds since 1970) becomes a UTC timestamp.
+    Convert *table* to Arrow; a column of numbers named in *times* (microseconds since 1970) becomes a UTC timestamp.
     """
     return pa.table({name: arrow_column(column, time=name in times) for name, column in table.columns.items()})
 
@@ -30,8 +30,8 @@ def arrow_column(column: Column, *, time: bool = False) -> pa.Array:
 
     NaN and None become null. A column that contains only None has Arrow's null type.
     """
-    if time and column.dtype == np.int64:
-        return pa.array(column).cast(_UTC_MICROS)
+    if time and column.dtype.kind in "if":
+        return pa.array(column, from_pandas=True).cast(pa.int64()).cast(_UTC_MICROS)
     if column.dtype != object:
         return pa.array(column, from_pandas=True)
     values = column.tolist()

@@ -27,6 +27,22 @@ def read_table(path: Path) -> Table:
     return from_arrow(_read(path))
 
 
+def read_table_and_times(path: Path) -> tuple[Table, frozenset[str]]:
+    """
+    Read a file as :func:`read_table` does, and give the names of its columns of dates and times, too.
+
+    Raises:
+        InvalidInput, StoreUnavailable: As for :func:`read_table`.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    from mendel.adapters.arrow.arrow_columns import from_arrow  # noqa: PLC0415 - heavy
+
+    found = _read(path)
+    times = (one.name for one in found.schema if pa.types.is_timestamp(one.type) or pa.types.is_date(one.type))
+    return from_arrow(found), frozenset(times)
+
+
 def read_frame(path: Path) -> pd.DataFrame:
     """
     Read a file as :func:`read_table` does, into the pandas frame that pandas' own readers give.
@@ -54,9 +70,12 @@ def _read(path: Path) -> pa.Table:
         raise InvalidInput(f"The file {path.name} cannot be read as {kind}: {error}.") from error
 
 
-def write_table(table: Table, path: Path) -> None:
+def write_table(table: Table, path: Path, *, times: frozenset[str] = frozenset()) -> None:
     """
     Write a ``.parquet`` or ``.csv`` file atomically: a temporary file is written and then renamed.
+
+    Args:
+        times: The columns that hold microseconds since 1970, and become times.
 
     Raises:
         InvalidInput: The file has another extension.
@@ -69,7 +88,7 @@ def write_table(table: Table, path: Path) -> None:
 
     write = pyarrow.parquet.write_table if _kind(path) == "parquet" else pyarrow.csv.write_csv
     with replacing(path) as draft:
-        write(to_arrow(table), draft)
+        write(to_arrow(table, times=times), draft)
 
 
 def _kind(path: Path) -> str:

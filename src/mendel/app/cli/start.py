@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -95,6 +95,19 @@ def init(
         str | None, option(metavar="NAME", help="The name of the classifier.", show_default="the directory's name")
     ] = None,
     predictor_class: Annotated[str, option(metavar="CLASS", help="The class name of the predictor.")] = "Predictor",
+    data: Annotated[
+        Path | None,
+        option(metavar="FILE", existing=True, help="Write a project that learns from this table, CSV or Parquet."),
+    ] = None,
+    target: Annotated[str | None, option(metavar="COLUMN", help="The column of --data that the model learns.")] = None,
+    task: Annotated[
+        str | None,
+        option(
+            choices=("classification", "regression"),
+            help="How the target is learnt.",
+            show_default="decided by the target's values",
+        ),
+    ] = None,
     ci: Annotated[
         str | None,
         option(choices=("github", "gitlab", "none"), help="The CI workflow to write.", show_default="github"),
@@ -107,10 +120,16 @@ def init(
     force: Force = False,
 ) -> Result:
     """
-    Write a new project that can be served at once.
+    Write a new project.
 
-    The files are the configuration, a predictor, its requirements, .gitignore and a CI workflow.
+    The files are the configuration, a predictor, its requirements, .gitignore and a CI workflow. Without --data, the
+    project can be served at once, and its predictor waits for your model. With --data and --target, the project has a
+    train function for the table: missing values, text and dates are prepared, and a version can be trained at once.
     """
+    if (data is None) != (target is None):
+        raise click.BadParameter("give --data and --target together, or neither")
+    if task is not None and data is None:
+        raise click.BadParameter("--task needs --data and --target")
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.app.project.scaffold import Place, workflow_file, write_new  # noqa: PLC0415 - help must be quick
     from mendel.projects import DeploymentSection, classifier_name, new_project_files  # noqa: PLC0415
@@ -118,22 +137,37 @@ def init(
 
     root, tool = (path or Path.cwd()).absolute(), this_tool()
     name = classifier_name(root.name) if classifier is None else ModelName(classifier)
-    files = [(root, file) for file in new_project_files(name, predictor_class)]
+    decided: tuple[str, ...] = ()
+    if data is None or target is None:
+        made = new_project_files(name, predictor_class)
+    else:
+        from mendel.app.project.scaffold import table_project  # noqa: PLC0415
+
+        with progress(f"Reading {data}"):
+            made, decided = table_project(name, predictor_class, data=data, target=target, task=task)
+    files = [(root, file) for file in made]
     if ci is None and tool_url is None and tool.url is None:
         warn("hint: no CI workflow was written, because the git repository of Mendel is unknown; give --tool-url URL")
     elif ci != "none":
         place = Place.of(root)
         files.append((place.top, workflow_file(ci or "github", place, DeploymentSection(), tool, tool_url)))
     written = write_new(files, force=force)
-    text = [
-        *(f"✓ Wrote {file}" for file in written),
-        "",
-        "Next steps:",
-        f"  1. Put your model into {root / 'predictor.py'}",
-        f"  2. Serve the project: mendel serve --path {quote(str(root))}",
-        "  3. Pin the requirements, commit, and make a release: mendel lock; git commit; mendel tag minor",
-    ]
-    return Result({"classifier": name, "written": [str(file) for file in written]}, text)
+    text = [*(f"✓ Wrote {file}" for file in written), *decided, "", "Next steps:", *_next_steps(root, name, data)]
+    return Result({"classifier": name, "written": [str(file) for file in written], "decided": decided}, text)
+
+
+def _next_steps(root: Path, name: str, data: Path | None) -> Iterator[str]:
+    if data is None:
+        yield f"  1. Put your model into {root / 'predictor.py'}"
+        yield f"  2. Serve the project: mendel serve --path {quote(str(root))}"
+        yield "  3. Pin the requirements, commit, and make a release: mendel lock; git commit; mendel tag minor"
+        return
+    yield f"  cd {quote(str(root))}"
+    yield "  git init && git add . && git commit -m 'First version'    # unless the project is in a repository already"
+    yield f"  mendel tag minor --classifier {name}"
+    yield f"  mendel train --data {quote(str(data.absolute()))}"
+    yield f"  mendel approve {name}@1 --policy --bias && mendel stage {name}@1 sandbox && mendel promote {name}@1"
+    yield "  mendel up --wait"
 
 
 def migrate_mlserver(
@@ -211,7 +245,7 @@ def down(*, directory: Directory = None, config: Config = None) -> Result:
     """Stop the hub and the server that 'mendel up' runs."""
     from mendel.app.up import stop_running  # noqa: PLC0415 - help must be quick
 
-    with progress("Stopping server and hub: requests and steps in progress are finished"):
+    with progress("Stopping server and hub: requests and steps in progress are finished", after_s=0.5):
         pid = stop_running(settings_of(directory, config))
     return Result({"stopped": pid}, ["Mendel is down."])
 

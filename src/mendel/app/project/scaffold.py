@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from mendel.adapters.git import GitPrograms
 from mendel.errors import AlreadyExists, InvalidValue, Unsupported
@@ -27,7 +28,11 @@ from mendel.projects import (
     repository_name,
     without_credentials,
 )
+from mendel.values import ModelName
 from mendel.values.atomic_files import write_atomically
+
+if TYPE_CHECKING:
+    from mendel.projects.table_project import TaskName
 
 _CI_FILES = {"github": GITHUB_FILE, "gitlab": GITLAB_FILE}
 
@@ -107,6 +112,35 @@ def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: 
     )
     render = github_workflow if kind == "github" else gitlab_pipeline
     return NewFile(path=_CI_FILES[kind], text=render(pipeline))
+
+
+def table_project(
+    name: ModelName, predictor_class: str, *, data: Path, target: str, task: str | None
+) -> tuple[tuple[NewFile, ...], tuple[str, ...]]:
+    """
+    Make the files of a project that learns *target* from the table in the file *data*, and say what was decided.
+
+    Raises:
+        InvalidInput: The file is not a table, or has no such target, or the target cannot be learnt.
+    """
+    from mendel.adapters.arrow import read_table_and_times  # noqa: PLC0415 - heavy; other projects need no table
+    from mendel.projects.table_project import columns_of, table_project_files, task_of_target  # noqa: PLC0415
+
+    table, times = read_table_and_times(data)
+    columns = columns_of(table, times, target)
+    chosen = task_of_target(table, target, times, cast("TaskName | None", task))
+    files = table_project_files(
+        name, predictor_class, source=data.name, table=table, target=target, columns=columns, task=chosen
+    )
+    counted = {"numbers": columns.numbers, "text or truth": columns.categories, "dates": columns.dates}
+    positive = "" if chosen.positive is None else f"; the positive class is {chosen.positive}"
+    told = (
+        f"  {data.name} has {len(table)} rows; "
+        + "; ".join(f"{kind}: {', '.join(names)}" for kind, names in counted.items() if names),
+        f"  {chosen.task}, because {chosen.reason}{positive}; the metric is {chosen.metric}"
+        + ("" if task else " (another task: --task)"),
+    )
+    return files, told
 
 
 def write_new(files: Sequence[tuple[Path, NewFile]], *, force: bool) -> tuple[Path, ...]:

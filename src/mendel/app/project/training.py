@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mendel.adapters.arrow import read_table, write_table
+from mendel.adapters.arrow import read_table, read_table_and_times, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.clock import utc_now
@@ -34,6 +34,7 @@ from mendel.retraining import (
     schema_violations,
 )
 from mendel.values import Table, VersionRef, VersionUuid, from_mapping
+from mendel.values.data_frames import is_null
 
 NOT_JUDGED = "not judged"
 _LEAST_ROWS = 20
@@ -143,12 +144,17 @@ def train_release(
             scratch=Path(scratch),
         )
         phase(f"Reading {request.data}")
-        training, holdout = _split(read_table(request.data), target, share=request.holdout, seed=request.seed)
+        table, times = read_table_and_times(request.data)
+        training, holdout = _split(table, target, share=request.holdout, seed=request.seed)
         job.training.parent.mkdir()
-        write_table(training, job.training)
-        write_table(holdout, job.holdout)
+        write_table(training, job.training, times=times - {target})
+        write_table(holdout, job.holdout, times=times - {target})
         runner = SubprocessRunner(GitPrograms(), DataDirectory(settings.root).root / "releases")
-        phase(f"Training {classifier.name} on {len(training)} rows, with the files of {tag}")
+        left_out = len(table) - len(training) - len(holdout)
+        phase(
+            f"Training {classifier.name} on {len(training)} rows, with the files of {tag}"
+            + (f" ({left_out} rows without a value of {target!r} are left out)" if left_out else "")
+        )
         result = runner.train(_train_job(job))
         phase(f"Registering {classifier.name}")
         registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
@@ -179,7 +185,13 @@ def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
     """
     seen = read_repository_state(project, GitPrograms())  # every commit counts: the code digest covers all files
     release = seen.newest.get(classifier)
-    remedy = f"Commit the changes, then run: mendel tag patch --classifier {classifier}"
+    bump = "patch" if classifier in seen.newest else "minor"
+    remedy = f"Commit the changes, then run: mendel tag {bump} --classifier {classifier}"
+    if seen.work_tree is None:
+        raise Conflict(
+            f"The project {project.root} is not in a git repository, so it has no releases.",
+            remedy=f"Run: git init && git add . && git commit && mendel tag minor --classifier {classifier}",
+        )
     if release is None or release.behind != 0:
         raise Conflict(f"HEAD is not a release of classifier {classifier}.", remedy=remedy)
     if not release.annotated:
@@ -199,9 +211,10 @@ def _split(table: Table, target: str, *, share: float, seed: int) -> tuple[Table
             f"The training table has no target column {target!r}.",
             remedy=f"Choose one of its columns: {', '.join(table.names)}.",
         )
+    table = table.take(np.array([not is_null(value) for value in table[target].tolist()], dtype=np.bool_))
     if len(table) < _LEAST_ROWS:
         raise InvalidInput(
-            f"The training table has only {len(table)} rows.", remedy=f"Give at least {_LEAST_ROWS} rows."
+            f"The training table has only {len(table)} rows with a target.", remedy=f"Give at least {_LEAST_ROWS} rows."
         )
     order = np.random.default_rng(seed).permutation(len(table))
     kept = round(len(table) * share)
