@@ -19,6 +19,7 @@ from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
 from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
+from mendel.app.environment import cache_directory, system_environment
 from mendel.durable import Anchors, UnitOfWork, Workflows
 from mendel.predictions import Lake, SegmentInbox
 from mendel.registry import ArtifactStore
@@ -37,7 +38,7 @@ class Stores:
         lake: The tables of predictions and labels.
         anchors: The signed anchors of the ledger.
         workflows: Makes the durable workflows, not yet open, from an executor id and a version of the workflows' code.
-        warm_up: Initialises slow stores now, so that their first use is fast.
+        warm_up: Initialises slow stores now, so that their first use is fast; cheap when they are initialised.
     """
 
     state: UnitOfWork
@@ -63,7 +64,7 @@ def open_embedded(data: DataDirectory) -> Iterator[Stores]:
     engine = open_engine(data.database)
     try:
         prepare_schema(engine)
-        artifacts = MlflowArtifacts(f"sqlite:///{data.tracking}", data.artifacts)
+        artifacts = MlflowArtifacts(f"sqlite:///{data.tracking}", data.artifacts, cache_directory(system_environment()))
         yield Stores(
             state=SqlUnitOfWork(engine, all_stores(), rng=random.Random()),  # noqa: S311 - jitter, no secret
             artifacts=artifacts,

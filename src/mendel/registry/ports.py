@@ -241,6 +241,14 @@ class ArtifactStore(Protocol):
     def mlflow_version(self) -> str | None:
         """The version of MLflow behind the store; None for another store."""
 
+    def check(self) -> None:
+        """
+        Ask the store for an answer within milliseconds; a store that was not used yet is not opened.
+
+        Raises:
+            MendelError: The store does not answer, or the last attempt to open it failed.
+        """
+
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
         """
         Store a copy of *tree*, and of *data* as ``data/`` in it, under the next version number of the model.

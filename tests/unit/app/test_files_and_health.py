@@ -119,7 +119,7 @@ class TestProbes:
             "state": MemoryUnitOfWork(all_stores()),
             "lake": SimpleNamespace(tables=lambda: ("a",)),
             "segments": SimpleNamespace(pending=lambda: ()),
-            "artifacts": SimpleNamespace(mlflow_version="3.17.2"),
+            "artifacts": SimpleNamespace(mlflow_version="3.17.2", check=lambda: None),
         }
         return probe(SimpleNamespace(**(parts | changes)), workflows=None, jobs=jobs or {})
 

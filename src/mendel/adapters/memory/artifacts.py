@@ -40,6 +40,9 @@ class MemoryArtifacts:
     def mlflow_version(self) -> str | None:
         return None
 
+    def check(self) -> None:
+        return
+
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:
         with self._lock:
             known = self._kept.get(publication.key)

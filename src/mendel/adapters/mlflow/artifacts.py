@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlparse
 
 from mendel.adapters.mlflow.connection import as_global, connect
 from mendel.adapters.mlflow.errors import ABSENT, EXISTS, translated
-from mendel.errors import ArtifactNotFound, Unsupported
+from mendel.errors import ArtifactNotFound, MendelError, Unsupported
 from mendel.registry import ForeignVersion, Mirror, Publication, Published
 from mendel.values import ModelName, Stage, VersionUuid
 
@@ -40,22 +40,26 @@ class MlflowArtifacts:
     Args:
         tracking_uri: ``sqlite:///path`` or a server's URL.
         artifact_root: The directory for the files of a new experiment, accessible to this process.
+        cache: A directory that keeps a SQLite file with MLflow's empty tables, from which later stores are copied; None
+            makes the tables anew.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
+    def __init__(self, tracking_uri: str, artifact_root: Path, cache: Path | None = None) -> None:
         self._uri = tracking_uri
         self._root = artifact_root.resolve()
+        self._template = None if cache is None else cache / f"mlflow-tables-{self.mlflow_version}.db"
         self._places: dict[VersionUuid, Path] = {}
         self._lock = threading.Lock()
         self._opening = threading.RLock()
         self._connected: MlflowClient | None = None
+        self._not_opened: MendelError | None = None
         self._experiment_known: str | None = None
 
     @property
     def _client(self) -> MlflowClient:
         with self._opening:
             if self._connected is None:
-                self._connected = connect(self._uri)
+                self._connected = connect(self._uri, self._template)
             return self._connected
 
     @property
@@ -67,11 +71,24 @@ class MlflowArtifacts:
             return self._experiment_known
 
     def open(self) -> None:
-        """Import MLflow and create MLflow's database now instead of at the first use."""
-        _ = self._experiment
+        """Import MLflow and create MLflow's database now instead of at the first use; afterwards a cheap query."""
+        self._not_opened = None
+        try:
+            with translated():
+                self._client.get_experiment(self._experiment)
+        except MendelError as error:
+            self._not_opened = error
+            raise
+
+    def check(self) -> None:
+        """Query MLflow, or raise the error of the last attempt to open it; a store that is not open is not opened."""
+        if self._not_opened is not None:
+            raise self._not_opened
+        if self._connected is not None:
+            self.open()
 
     @property
-    def mlflow_version(self) -> str | None:
+    def mlflow_version(self) -> str:
         return metadata.version("mlflow-skinny")
 
     def publish(self, publication: Publication, tree: Path, *, data: Path | None = None) -> Published:

@@ -66,4 +66,5 @@ def _lake(stores: Stores) -> ServiceHealth:
 
 
 def _artifacts(stores: Stores) -> ServiceHealth:
+    stores.artifacts.check()
     return ServiceHealth(status="healthy", detail=f"MLflow {stores.artifacts.mlflow_version}")

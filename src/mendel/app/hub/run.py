@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -73,7 +72,6 @@ def run_hub(settings: Settings) -> None:
             )
             server = uvicorn.Server(config)
             with jobs:
-                threading.Thread(target=live.rooms.stores.warm_up, name="warm-up", daemon=True).start()
                 log_crashes()
                 data.announce(address)
                 with _stopped_by_signals(server):
@@ -129,6 +127,7 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
         BackgroundJob(
             name="anchor", every=settings.anchor_every, act=lambda: stores.anchors.sign(rooms.unit, utc_now())
         ),
+        BackgroundJob(name="artifact-store", every=_CLEANUP_EVERY, act=stores.warm_up),
         BackgroundJob(name="cleanup", every=_CLEANUP_EVERY, act=lambda: _clean_up(live, settings)),
     )
 

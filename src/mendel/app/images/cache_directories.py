@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mendel.app.environment import system_environment
+from mendel.app.environment import cache_directory, system_environment
 from mendel.images import Platform
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -35,9 +35,7 @@ class Places:
 def places_of(project: Path, environment: Mapping[str, str] | None = None) -> Places:
     """The directories of *project*; the cache is ``MENDEL_CACHE``, ``XDG_CACHE_HOME/mendel`` or ``~/.cache/mendel``."""
     variables = system_environment() if environment is None else environment
-    given, shared = variables.get("MENDEL_CACHE"), variables.get("XDG_CACHE_HOME")
-    cache = Path(given) if given else Path(shared or Path.home() / ".cache") / "mendel"
-    return Places(project=project, cache=cache.absolute())
+    return Places(project=project, cache=cache_directory(variables))
 
 
 def runs_here(platform: str) -> bool:

@@ -1,0 +1,116 @@
+"""MLflow's SQLite database: complete or absent, repaired where an older Mendel was killed, and checked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from mendel.adapters.mlflow import MlflowArtifacts, database
+from mendel.errors import Corrupt, StoreUnavailable
+from mendel.registry import Publication
+from mendel.values import ModelName, Stage
+
+BEFORE_REVIEW_QUEUES = "89d3d66ed43f"
+"""The revision of MLflow's schema before the table review_queues."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mlflow.db"
+
+
+def store(path, cache=None):
+    return MlflowArtifacts(f"sqlite:///{path}", path.parent / "artifacts", cache)
+
+
+def publish(opened, path):
+    tree = path.parent / "tree"
+    tree.mkdir(exist_ok=True)
+    (tree / "MLmodel").write_text("flavors: {}\n")
+    return opened.publish(Publication(key="k", model=ModelName("credit"), stage=Stage.DEVELOPMENT), tree)
+
+
+def killed_midway(former, path):
+    """Copy the database *former* as if a kill had come between the table review_queues and its revision."""
+    with closing(sqlite3.connect(former)) as whole, closing(sqlite3.connect(path)) as file, file:
+        whole.backup(file)
+        file.execute("DROP TABLE review_queue_items")
+        file.execute("UPDATE alembic_version SET version_num = ?", (BEFORE_REVIEW_QUEUES,))
+
+
+def run_for(seconds, act):
+    """Run *act* in a child process that dies of a signal after *seconds*."""
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        act()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_kill_while_the_database_is_made_leaves_all_or_nothing(path, cache):
+    """Killed at any moment of its creation, the database is absent or complete, and a model can be registered."""
+    store(path.with_name("imports.db"), cache).open()
+    began = time.monotonic()
+    database.create(path.with_name("timed.db"), None)
+    whole = time.monotonic() - began
+    ends = [run_for(share * whole, lambda: database.create(path, None)) for share in (0.3, 0.8)]
+    assert -signal.SIGALRM in ends
+    assert 0 in ends or not path.exists()
+    assert publish(store(path, cache), path).number == 1
+
+
+def test_a_new_database_is_a_copy_of_the_tables_made_once(path, cache):
+    """The second database of a user is copied from the cache, and holds no work of the first."""
+    publish(store(path, cache), path)
+    (template,) = cache.iterdir()
+    shutil.copy(template, path.with_name("second.db"))
+    assert publish(store(path.with_name("second.db")), path).number == 1
+
+
+def test_a_database_that_was_left_incomplete_is_replaced(path, cache):
+    """A directory whose first start an older Mendel did not finish can be used; the former file is kept beside it."""
+    former = path.with_name("former.db")
+    store(former, cache).open()
+    killed_midway(former, path)
+    assert publish(store(path, cache), path).number == 1
+    assert path.with_name("mlflow.db.incomplete").exists()
+
+
+def test_a_database_with_work_is_refused_and_kept(path, cache):
+    """A database that MLflow cannot open and that holds a model is unchanged; the error names the ways out."""
+    former = path.with_name("former.db")
+    publish(store(former, cache), former)
+    killed_midway(former, path)
+    content = path.read_bytes()
+    broken = store(path, cache)
+    with pytest.raises(Corrupt, match=r"mlflow\.db: .* Restore the file .* mlflow db upgrade"):
+        broken.open()
+    assert path.read_bytes() == content
+    with pytest.raises(Corrupt, match="mlflow db upgrade"):
+        broken.check()
+
+
+def test_a_check_asks_mlflow(path, cache):
+    """A check of an open store fails when MLflow's database does."""
+    opened = store(path, cache)
+    opened.check()
+    opened.open()
+    opened.check()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("DROP TABLE experiments")
+    with pytest.raises(StoreUnavailable, match="MLflow"):
+        opened.check()
