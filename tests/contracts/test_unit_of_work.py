@@ -73,6 +73,21 @@ def unit(request, tmp_path):
 
 
 class TestTransactions:
+    def test_committed_transactions_are_counted(self, unit):
+        """Each committed write counts once, also a fenced one; reads and writes that failed do not count."""
+
+        def fail(_):
+            raise KeyError("no")
+
+        before = unit.commits
+        unit.write(lambda tx: tx.store(Outbox).depth())
+        unit.read(lambda tx: tx.store(Outbox).depth())
+        with pytest.raises(KeyError):
+            unit.write(fail)
+        lease = unit.write(lambda tx: tx.store(Leases).acquire("hub", "a", now=EPOCH, ttl=SECOND))
+        unit.fenced(lease).write(lambda tx: tx.store(Outbox).depth())
+        assert unit.commits - before == 3
+
     def test_commit_gives_back_what_the_work_returned(self, unit):
         """A writing unit answers with the result of its work, and what it wrote is there."""
 

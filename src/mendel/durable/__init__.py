@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from mendel.durable.changes import ChangeWatch
     from mendel.durable.clock import Clock, NewId
     from mendel.durable.events import GENESIS, Event, LedgerEntry, entry_hash, next_entry
     from mendel.durable.fencing import require_lease
@@ -37,6 +38,7 @@ __all__ = [
     "GENESIS",
     "Anchor",
     "Anchors",
+    "ChangeWatch",
     "Clock",
     "Event",
     "ExecutionAbandoned",

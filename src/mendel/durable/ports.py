@@ -79,6 +79,15 @@ class UnitOfWork(Protocol):
     database reports a conflict; so it must depend only on what it reads from the transaction, and do no other I/O.
     """
 
+    @property
+    def commits(self) -> int:
+        """
+        The number of writing transactions that this unit and its fenced copies have committed.
+
+        A loop that polls the database compares the numbers first, without I/O. The commits of other processes are not
+        counted.
+        """
+
     def write(self, work: Callable[[Transaction], T]) -> T:
         """
         Run *work* in a transaction and commit.

@@ -25,6 +25,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.committed: Committed = {}
+        self.commits = 0
         self.writing = threading.Lock()
         self.writer: int | None = None
 
@@ -77,6 +78,10 @@ class MemoryUnitOfWork:
         self._shared = _shared or _Shared()
         self._lease = _lease
 
+    @property
+    def commits(self) -> int:
+        return self._shared.commits
+
     def write(self, work: Callable[[Transaction], T]) -> T:
         return self._write(lambda tx, _: work(tx))
 
@@ -109,6 +114,7 @@ class MemoryUnitOfWork:
                 result = work(tx, tables)
                 tx.flush()
                 shared.committed = tables.merged()
+                shared.commits += 1
                 return result
             finally:
                 shared.writer = None

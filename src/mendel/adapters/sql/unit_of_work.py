@@ -47,6 +47,12 @@ class _Turns:
     def __init__(self, *, alone: bool) -> None:
         self._turn = threading.Lock() if alone else None
         self._here = threading.local()
+        self._counting = threading.Lock()
+        self.commits = 0
+
+    def count_commit(self) -> None:
+        with self._counting:
+            self.commits += 1
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -124,6 +130,10 @@ class SqlUnitOfWork:
         self._lease = _lease
         self._turns = _turns or _Turns(alone=engine.dialect.name == "sqlite")
 
+    @property
+    def commits(self) -> int:
+        return self._turns.commits
+
     def write(self, work: Callable[[Transaction], T]) -> T:
         return self._write(lambda tx, _: work(tx))
 
@@ -155,7 +165,9 @@ class SqlUnitOfWork:
 
     def _write(self, work: Callable[[Transaction, Connection], T]) -> T:
         with self._turns.taken(), translated():
-            return self._persist(work)
+            result = self._persist(work)
+        self._turns.count_commit()
+        return result
 
     def _persist(self, work: Callable[[Transaction, Connection], T]) -> T:
         failures, began = 0, time.monotonic()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from mendel.drift import MonitoringPolicy
 from mendel.durable import Clock
-from mendel.healing import Healing, LookResult, Monitor
+from mendel.healing import Healing, LookResult, Monitor, SignalKind
 from mendel.registry import Registry
 from mendel.values import ModelName, Window, from_mapping
+
+_QUIET: Final = timedelta(seconds=3)
+"""The pause between checks of a model that gets no requests."""
 
 
 class ModelChecks:
@@ -20,6 +24,7 @@ class ModelChecks:
         self._healing = healing
         self._clock = clock
         self._log_checked: dict[ModelName, datetime] = {}
+        self._quiet_at: dict[ModelName, datetime] = {}
 
     def check_counters(self, model: ModelName) -> LookResult:
         """Check the counters that servers reported for *model*: faults, latency, load."""
@@ -27,6 +32,14 @@ class ModelChecks:
         look = self._monitor.check_counters(model, now)
         self._healing.respond_to(look, now)
         return look
+
+    def check_counters_when_due(self, model: ModelName) -> None:
+        """Check the counters of *model* unless 3 s ago the model got no requests and nothing was wrong."""
+        now, quiet_at = self._clock(), self._quiet_at.pop(model, None)
+        if quiet_at is not None and abs(now - quiet_at) < _QUIET:
+            self._quiet_at[model] = quiet_at
+        elif _is_quiet(self.check_counters(model)):
+            self._quiet_at[model] = now
 
     def check_log(self, model: ModelName) -> LookResult:
         """Check the prediction log of *model*: drift of its inputs, and quality of its labelled predictions."""
@@ -55,3 +68,8 @@ class ModelChecks:
             signals=(*fast.signals, *slow.signals),
             clear=(*fast.clear, *slow.clear),
         )
+
+
+def _is_quiet(look: LookResult) -> bool:
+    measured = {found.kind for found in look.looked if found.measured}
+    return not look.signals and measured <= {SignalKind.NOT_CONVERGING}

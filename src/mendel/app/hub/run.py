@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_log
-from mendel.app.clock import utc_now
+from mendel.app.clock import steady_time, utc_now
 from mendel.app.directory import DataDirectory, HubAddress
 from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
 from mendel.app.settings import HubSettings, Settings
 from mendel.app.wiring import LiveRooms, open_live_rooms
-from mendel.durable import Leases, OutboxRelay, Transaction, UnitOfWork
+from mendel.durable import ChangeWatch, Leases, OutboxRelay, Transaction, UnitOfWork
 from mendel.durable.ports import Lease
 from mendel.errors import Fenced, PortInUse
 from mendel.transports.hub import create_app
@@ -31,7 +31,9 @@ EXECUTOR = "hub"
 """The executor id of workflows; constant, so that a restarted hub resumes the workflows of a killed hub."""
 _LEASE_FOR = timedelta(seconds=15)
 _TICK_EVERY = timedelta(seconds=1)
-_RELAY_EVERY = timedelta(milliseconds=50)
+_RELAY_EVERY = timedelta(milliseconds=100)
+_LONGEST_REST = timedelta(seconds=3)
+"""The longest time without a look at the outbox or at the models while this hub commits nothing."""
 _CLEANUP_EVERY = timedelta(minutes=1)
 IDLE_S: Final = 75
 """
@@ -113,16 +115,24 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
     rooms, stores = live.rooms, live.rooms.stores
     relay = OutboxRelay(rooms.unit, live.workflows)
 
-    def each(check: Callable[[ModelName], object]) -> None:
-        for model in rooms.registry.versions.models():
-            check(model)
+    def if_changed(act: Callable[[], object]) -> Callable[[], None]:
+        watch = ChangeWatch(rooms.unit, steady_time, _LONGEST_REST)
+
+        def look() -> None:
+            if watch.changed():
+                act()
+
+        return look
+
+    def each(check: Callable[[ModelName], object]) -> Callable[[], None]:
+        return if_changed(lambda: [check(model) for model in rooms.registry.versions.models()])
 
     return (
         BackgroundJob(name="lease", every=_LEASE_FOR / 3, act=lambda: take_lease(stores.state)),
-        BackgroundJob(name="relay", every=_RELAY_EVERY, act=relay.start_pending),
+        BackgroundJob(name="relay", every=_RELAY_EVERY, act=if_changed(relay.start_pending)),
         BackgroundJob(name="clock", every=_TICK_EVERY, act=rooms.watch.tick),
-        BackgroundJob(name="check-counters", every=settings.look_every, act=lambda: each(rooms.checks.check_counters)),
-        BackgroundJob(name="check-log", every=settings.look_every, act=lambda: each(rooms.checks.check_log_when_due)),
+        BackgroundJob(name="check-counters", every=settings.look_every, act=each(rooms.checks.check_counters_when_due)),
+        BackgroundJob(name="check-log", every=settings.look_every, act=each(rooms.checks.check_log_when_due)),
         BackgroundJob(name="ship", every=settings.ship_every, act=lambda: live.shipper.ship(utc_now())),
         BackgroundJob(
             name="anchor", every=settings.anchor_every, act=lambda: stores.anchors.sign(rooms.unit, utc_now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from mendel.durable import ChangeWatch
 from mendel.operations import Call, HubParts, Operation
 from mendel.operations.binding import read_request
 from mendel.operations.operation import JSON_TYPE
@@ -19,7 +21,9 @@ from mendel.transports.hub.access import actor, authorise
 from mendel.transports.hub.bodies import received
 from mendel.values import to_json
 
-_POLL_S = 0.05
+_POLL_S = 0.1
+_LONGEST_REST = timedelta(seconds=5)
+"""The longest time without a look at the database while this hub commits nothing."""
 _NOT_MODIFIED = 304
 
 
@@ -68,7 +72,8 @@ async def _until_ready(operation: Operation[Any, Any], hub: HubParts, asked: Any
     """
     assert operation.ready is not None  # noqa: S101 - checked by the caller
     end = time.monotonic() + asked.wait
-    while not await run_in_threadpool(operation.ready, hub, asked):
+    watch = ChangeWatch(hub.unit, lambda: timedelta(seconds=time.monotonic()), _LONGEST_REST)
+    while not (watch.changed() and await run_in_threadpool(operation.ready, hub, asked)):
         if hub.stopping() or time.monotonic() >= end:
             return False
         await asyncio.sleep(_POLL_S)
