@@ -62,7 +62,6 @@ storage: {{filesystem: {{rootdirectory: {root}}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
 ARTIFACT_FLOATS = 1_000_000
-CLASSIFIERS, TAGS = 100, 10_000
 ENGINE_CONF = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=10000:10000"]
@@ -167,14 +166,14 @@ class Bench:
             self.edit()
             self.mendel(*build)
 
-        self.timed("create a tag", lambda: self.mendel("tag", "patch"), runs=1, bound="< 1 s")
+        self.mendel("tag", "patch")
         self.timed("build, cold, wheels cached", cold, runs=3, bound="< 10 s")
         self.timed("build, nothing changed", lambda: self.mendel(*build), bound="< 0.3 s")
         report = json.loads(self.mendel(*build))
         self.row("pushed size", f"{sum(layer['size_bytes'] for layer in report['layers']) / 1e6:.0f} MB")
         unpacked = sum(layer["unpacked_bytes"] for layer in report["layers"])
         self.row("unpacked size", f"{unpacked / 1e6:.0f} MB", "< 400 MB")
-        after = self.timed("build, after a code change", changed, bound="< 1 s")
+        after = self.timed("build, after a code change", changed, bound="< 0.8 s")
         self.run("git", "checkout", "-q", "answers.py")
         return report["digest"], after
 
@@ -251,28 +250,6 @@ class Bench:
         )
         return str(json.loads(printed)["digest"])
 
-    def status(self) -> None:
-        """`mendel tag` over many classifiers and tags."""
-        many = self.room / "many"
-        many.mkdir()
-        body = "  predictor: {module: answers, class_name: Answers}\n"
-        sections = "".join(f"  c{n:03}:\n  {body}" for n in range(CLASSIFIERS))
-        (many / "mlserver.yaml").write_text(f"classifiers:\n{sections}")
-        (many / "answers.py").write_text(PREDICTOR)
-        for command in (["init", "-q"], ["config", "user.email", "a@example.com"], ["config", "user.name", "a"]):
-            self.run("git", *command, cwd=many)
-        self.run("git", "add", "-A", cwd=many)
-        self.run("git", "commit", "-qm", "first", cwd=many)
-        head = self.run("git", "rev-parse", "HEAD", cwd=many).strip()
-        each = TAGS // CLASSIFIERS
-        names = (f"c{n:03}-v0.{v}.0-mlserver-0123456" for n in range(CLASSIFIERS) for v in range(each))
-        made = "".join(
-            f"tag {name}\nfrom {head}\ntagger a <a@example.com> 1700000000 +0000\ndata 2\nx\n\n" for name in names
-        )
-        subprocess.run(["git", "fast-import", "--quiet"], cwd=many, input=made.encode(), check=True)
-        what = f"tag status, {CLASSIFIERS} classifiers, {TAGS:,} tags"
-        self.timed(what, lambda: self.mendel("tag", cwd=many), bound="< 0.5 s")
-
 
 def took(log: Path) -> list[float]:
     """How long each build took, in seconds."""
@@ -324,7 +301,6 @@ def main() -> None:
         bench.push()
         bench.peer(after)
         bench.digests(digest)
-        bench.status()
         table = Table("What", "Measured", "Bound", title="Images", title_justify="left")
         for row in bench.rows:
             table.add_row(*row)

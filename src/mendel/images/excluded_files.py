@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
+from functools import lru_cache
 
 SCANNED_BYTES = 1 << 20
 """The largest size of a file whose content is searched for secrets; keys are small, models are not."""
@@ -93,6 +94,7 @@ def public_by_content(name: str, content: bytes) -> bool:
     return name.lower().endswith(".pem") and bool(_PEM_PUBLIC.search(content)) and not _KEY_HEAD.search(content)
 
 
+@lru_cache(maxsize=4)  # classifiers of one project share files
 def secret_by_content(name: str, content: bytes) -> str | None:
     """
     Give the kind of secret that *content* holds; None when no secret is found.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -239,8 +238,10 @@ def newest_releases(
 def _release_tags(names: Iterable[str], classifiers: frozenset[str]) -> Iterator[ReleaseTag]:
     for name in names:
         if name.rpartition("-mlserver-")[0].rpartition("-v")[0] in classifiers:
-            with suppress(InvalidValue):
+            try:
                 yield ReleaseTag.parse(name)
+            except InvalidValue:
+                continue
 
 
 def _rank(release: ReleaseTag, tag: GitTag) -> tuple[SemVer, bool, datetime]:

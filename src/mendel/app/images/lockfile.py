@@ -10,9 +10,8 @@ from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.oci.layers.compression import compressor
-from mendel.adapters.pip import CachedWheels, PipResolver
+from mendel.adapters.pip import CachedWheels
 from mendel.app.images.cache_directories import Places
-from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
 from mendel.app.project.installed_tool import this_tool
 from mendel.errors import InvalidProject, StaleLock
 from mendel.images import (
@@ -184,6 +183,9 @@ def locking_for(wheels: CachedWheels, bases: Bases, *, on_progress: OnProgress =
     Raises:
         Unsupported: The extra ``build`` is not installed, or the files of this Mendel are unknown.
     """
+    from mendel.adapters.pip import PipResolver  # noqa: PLC0415 - a build from a lock resolves nothing
+    from mendel.app.images.runtime_wheel import runtime_pin, runtime_source  # noqa: PLC0415
+
     source = runtime_source(this_tool(), GitPrograms())
     return Locking(
         bases=bases,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -89,6 +88,8 @@ def runtime_pin(source: RuntimeSource, wheels: CachedWheels) -> RuntimePin:
 
 
 def _checked_out(tool: ToolBuild, here: Path, tree: WorkTree, git: Git) -> RuntimeSource:
+    import tomllib  # noqa: PLC0415 - only for a runtime from a checkout
+
     root = next(place for place in here.parents if (place / "pyproject.toml").is_file())
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     licence = root / "LICENSE"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import csv
 import io
 import re
@@ -174,6 +173,8 @@ class _Wheel:
         return _SHEBANG + newline + rest
 
     def _entry_points(self) -> Iterator[tuple[str, bytes]]:
+        import configparser  # noqa: PLC0415 - cached layers need none
+
         text = self._document("entry_points.txt")
         parser = configparser.ConfigParser(
             delimiters=("=",),
