@@ -6,7 +6,8 @@ Run every test: first most tests in parallel, then the tests marked ``race`` alo
 Only a test that is marked ``race`` may be tried a second time, once, in a separate process; the run fails if more than
 three tests need a second try. The run also fails if pytest did not end normally, could not collect the tests, or ran no
 test. ``MENDEL_TEST_WORKERS`` sets the number of parallel tests; ``auto`` means one per core. The default is 3, because
-many tests wait for processes, so that two tests do not use two cores fully.
+many tests wait for processes, so that two tests do not use two cores fully. Of tests that run in parallel, numerical
+libraries use one thread each: threads that wait for a busy core spin, which made some tests three times as expensive.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ OK, TESTS_FAILED, NO_TESTS = 0, 1, 5
 """Exit codes of pytest after a run that came to its end."""
 SIDE_BY_SIDE = ("--dist=loadfile", "--no-loadscope-reorder")
 ALONE = ("-p", "no:xdist")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SLOWEST = "--durations=20"
 SECOND_LOOK = "A second look at "
 
@@ -72,8 +74,10 @@ class Run:
         results = self.room / f"results-{len(self.parts)}-{len(self.again)}.json"
         given = self.options if options is None else options
         ours = (*arguments, f"--results={results}", f"--room={self.room}", SLOWEST)
+        shared = {} if set(ALONE) <= set(arguments) else ONE_THREAD
         start = time.monotonic()
-        code, seconds = _code_of([sys.executable, "-m", "pytest", *given, *ours]), time.monotonic() - start
+        code = _code_of([sys.executable, "-m", "pytest", *given, *ours], {**shared, **os.environ})
+        seconds = time.monotonic() - start
         if not results.exists():
             return Part(name=name, code=code or TESTS_FAILED, seconds=seconds)
         told = json.loads(results.read_text())
@@ -116,9 +120,9 @@ class Run:
         return ran and not failed and all(part.whole for part in self.parts)
 
 
-def _code_of(command: list[str]) -> int:
+def _code_of(command: list[str], environment: dict[str, str]) -> int:
     """The exit code. Ctrl-C reaches pytest too, which tidies up and ends; the run ends after it."""
-    with subprocess.Popen(command) as process:  # noqa: S603 - pytest, with the options of the caller
+    with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - pytest, with the options of the caller
         return process.wait()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
-from mendel.retraining import CodeSource, Limits, ReplayJob, TrainJob
+from mendel.retraining import CodeSource, Limits, ReplayJob, TrainJob, replay_timing
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TAG = "digits-parity-v1.0.0-mlserver-762e7f2"
@@ -142,3 +142,9 @@ def bench(project, digits, tmp_path):
     digits[:500].to_parquet(tmp_path / "training.parquet", index=False)
     digits[500:700].to_parquet(tmp_path / "holdout.parquet", index=False)
     return Bench(project=project, work=tmp_path)
+
+
+@pytest.fixture
+def few_timed_rows(monkeypatch):
+    """Time 2 rows of each version in a round instead of 60: what is not about latency need not make 5,400 calls."""
+    monkeypatch.setattr(replay_timing, "_MOST_ROWS", 2)

@@ -30,7 +30,10 @@ from mendel.values import ModelName, Stage, Table, VersionRef, to_micros
 from mendel.values.data_frames import as_table
 from mendel.values.parity import ParityReport, ParityStatus
 
-pytestmark = pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:X has feature names:UserWarning"),
+    pytest.mark.usefixtures("few_timed_rows"),
+]
 """The example trains on arrays and is measured on frames; in a process of its own nobody sees scikit-learn's remark."""
 
 MODEL = ModelName("digits-parity")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mendel.adapters.git import GitPrograms
+from mendel.adapters.memory.runner import MemoryRunner
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.retraining import CodeSource, ReplayJob, TrainJob
 from mendel.serving import read_mlmodel
@@ -32,15 +33,14 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_any_table_trains_and_answers(source, tmp_path, name):
+def test_any_table_trains_and_answers(source, few_timed_rows, tmp_path, name):
     """Categories and gaps of a real table survive training, registration form, and replay as served."""
     target, dropped, expected = TABLES[name]
     frame = pd.read_csv(shared_data(name)).drop(columns=dropped)[:3000]
     cut = len(frame) * 2 // 3
     frame[:cut].to_parquet(tmp_path / "training.parquet", index=False)
     frame[cut:].to_parquet(tmp_path / "later.parquet", index=False)
-    runner = SubprocessRunner(GitPrograms(), tmp_path / "cache")
-    trained = runner.train(
+    trained = SubprocessRunner(GitPrograms(), tmp_path / "cache").train(
         TrainJob(
             source=source,
             classifier="table",
@@ -57,7 +57,7 @@ def test_any_table_trains_and_answers(source, tmp_path, name):
     signature = read_mlmodel(trained.artifact).signature
     kinds = {column.name: column.type for column in signature.inputs}
     assert kinds.get("Sex", ColumnType.STRING) is ColumnType.STRING
-    replayed = runner.replay(
+    replayed = MemoryRunner({"HEAD": {}}).replay(
         ReplayJob(
             source=source,
             classifier="table",
