@@ -67,7 +67,7 @@ def main() -> None:
     print(f"{'kind':22}{'register ms':>12}{'load ms':>10}{'parity ms':>11}  parity")
     with (
         tempfile.TemporaryDirectory() as scratch,
-        mendel.connect(directory=str(Path(scratch) / ".mendel"), actor="bench") as client,
+        mendel.connect(directory=str(Path(scratch) / ".mendel")) as client,
     ):
         for place, (name, model, frame) in enumerate(models()):
             times = []

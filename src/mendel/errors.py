@@ -19,6 +19,7 @@ Every error Mendel raises, drawn as a tree.
     │   ├── PredictionNotFound
     │   ├── IncidentNotFound
     │   ├── RunNotFound
+    │   ├── KeyNotFound
     │   ├── ArtifactNotFound
     │   ├── ReleaseNotFound
     │   ├── ProjectNotFound
@@ -42,7 +43,7 @@ Every error Mendel raises, drawn as a tree.
     │   ├── BuildRefused          the project's state forbids building an image; carries every reason
     │   └── Fenced                another process has taken over the lease, so this process must change nothing
     ├── Denied
-    │   ├── Unauthenticated       the API key is missing or unknown
+    │   ├── Unauthenticated       the API key is missing, unknown, expired or revoked
     │   └── Forbidden             the API key lacks the scope
     ├── Unavailable               a part of the system cannot answer now; the input may be valid
     │   ├── StoreUnavailable
@@ -170,6 +171,10 @@ class ModelNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     """The registry or server has no version with this number or uuid."""
+
+
+class KeyNotFound(NotFound):
+    """The registry has no API key with this id."""
 
 
 class PredictionNotFound(NotFound):

@@ -155,7 +155,7 @@ class Installation:
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("MENDEL_")]:
                 patch.delenv(name)
-            return connect(directory=str(self.directory), actor="acceptance")
+            return connect(directory=str(self.directory))
 
     @staticmethod
     def now():
@@ -164,7 +164,7 @@ class Installation:
 
     def over_http(self):
         """A client of the hub on its port, whether it answers or not."""
-        return connect(f"http://{HOST}:{self.ports['hub']}", key=self.data.secret(), actor="acceptance")
+        return connect(f"http://{HOST}:{self.ports['hub']}", key=self.data.secret())
 
     def until(self, reached, seconds=60.0, process=None):
         """Wait until *reached* gives something true; give that."""

@@ -331,15 +331,19 @@ class TestRecords:
         assert rows.policies(CREDIT)[0] == first
 
     def test_keys_come_and_go(self, rows):
-        """A key is found by its digest until it is dropped."""
-        keys = [ApiKey(digest=f"{n:064x}", scopes=("predict", "read"), label="l", added_at=at(5 - n)) for n in (1, 2)]
+        """A secret is found by its digest, and written again in place of the former row."""
+        keys = [
+            ApiKey(id="k", digest=f"{n:064x}", scopes=("predict", "read"), label="l", added_at=at(5 - n))
+            for n in (1, 2)
+        ]
         for key in keys:
-            rows.add_key(key)
+            rows.put_key(key)
         assert rows.api_keys() == (keys[1], keys[0])
-        assert rows.key(keys[0].digest) == keys[0]
-        rows.drop_key(keys[0].digest)
-        rows.drop_key(keys[0].digest)
-        assert rows.key(keys[0].digest) is None
+        revoked = replace(keys[0], revoked_at=at(9), expires_at=at(10), replaced=True, local_uid=7)
+        rows.put_key(revoked)
+        assert rows.key(keys[0].digest) == revoked
+        assert rows.api_keys() == (keys[1], revoked)
+        assert rows.key("f" * 64) is None
 
     def test_snapshots_are_replaced_and_found_by_end(self, rows):
         """The same version, window and source is one snapshot; the end of the window and the recording select."""

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TextIO
-from urllib.parse import quote
 
 from mendel.app.directory import DataDirectory
 from mendel.app.environment import system_environment
@@ -29,18 +28,16 @@ def connect(
     *,
     directory: str | None = None,
     key: str | None = None,
-    actor: str = "python",
     progress: bool | None = None,
 ) -> Client:
     """
-    Connect to a hub.
+    Connect to a hub; the ledger names the API key with which a change was made, or the user of the data directory.
 
     Args:
         url: The URL of the hub. None uses ``MENDEL_URL``, else the hub that runs with *directory*. If no hub runs, the
             directory is opened in this process: no workflow runs, and playbooks start when the next hub starts.
         directory: The data directory; None uses the setting, by default ``./.mendel``.
         key: The API key; None uses ``MENDEL_KEY``, else the key of the data directory.
-        actor: The name of the caller that the ledger records.
         progress: Whether to write to standard error what the client waits for; None does so on a terminal.
 
     The first change creates the data directory if it does not exist; reading creates nothing and raises
@@ -51,7 +48,7 @@ def connect(
         SchemaTooNew: The directory was written by a newer Mendel.
     """
     shown_on = sys.stderr if (sys.stderr.isatty() if progress is None else progress) else None
-    return open_client(url, directory=directory, key=key, actor=actor, stream=shown_on)
+    return open_client(url, directory=directory, key=key, stream=shown_on)
 
 
 def open_client(
@@ -59,7 +56,6 @@ def open_client(
     *,
     directory: str | None,
     key: str | None = None,
-    actor: str,
     stream: TextIO | None,
     after_s: float = 0.0,
 ) -> Client:
@@ -79,16 +75,12 @@ def open_client(
         working = partial(showing, stream=stream, after_s=_PATIENCE_S)
         if url is None:
             shown.phase(f"Opening {data.root}")
-            return _in_process(settings, data, actor, working)
-        headers = _actor(actor) | ({"authorization": f"Bearer {key}"} if key else {})
+            return _in_process(settings, data, working)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         return Client(httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S), working=working)
 
 
-def _actor(name: str) -> dict[str, str]:
-    return {"x-mendel-actor": quote(name, safe=" :@/")}
-
-
-def _in_process(settings: Settings, data: DataDirectory, actor: str, working: Working) -> Client:
+def _in_process(settings: Settings, data: DataDirectory, working: Working) -> Client:
     if find_spec("sqlalchemy") is None or find_spec("fastapi") is None:
         raise Unsupported(
             (
@@ -105,5 +97,5 @@ def _in_process(settings: Settings, data: DataDirectory, actor: str, working: Wo
     transport = DirectoryTransport(settings, data)
     if data.database.exists():
         transport.open()
-    http = httpx.Client(transport=transport, base_url="http://mendel.local", headers=_actor(actor))
+    http = httpx.Client(transport=transport, base_url="http://mendel.local")
     return Client(http, where=str(data.root), working=working)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 
 import httpx
@@ -11,6 +12,7 @@ from mendel.app.settings import Settings
 from mendel.app.wiring import open_rooms
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.transports.hub import create_app
+from mendel.values import Principal
 
 
 class DirectoryTransport(httpx.BaseTransport):
@@ -31,7 +33,7 @@ class DirectoryTransport(httpx.BaseTransport):
         """
         if self._app is None:
             rooms = self._held.enter_context(open_rooms(self._settings))
-            self._app = InProcessTransport(create_app(rooms.parts()))
+            self._app = InProcessTransport(create_app(rooms.parts(), opener=Principal.local(os.getuid())))
             self._held.callback(self._app.close)
         return self._app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,7 @@ from mendel.predictions import (
 )
 from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
 from mendel.retraining import ParityChecks, Retraining
-from mendel.values import Scope, Table
+from mendel.values import Table
 from mendel.values.atomic_files import write_atomically
 
 WORKFLOW_SCHEMA = "1"
@@ -248,12 +249,15 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
 
 def _ensure_key(data: DataDirectory, registry: Registry) -> None:
     """
-    Create the installation's API key if its file does not exist.
+    Create the installation's API key if its file does not exist; a former key of the installation is then revoked.
 
     After a crash between registering the key and writing the file, the next call registers another key.
     """
-    if not data.key.exists():
-        write_atomically(data.key, registry.keys.add((Scope.ADMIN,), "this installation").encode(), mode=0o600)
+    secret = data.secret()
+    if secret is None:
+        write_atomically(data.key, registry.keys.add_local(os.getuid()).secret.encode(), mode=0o600)
+    else:
+        registry.keys.mark_local(secret, data.key.stat().st_uid)
 
 
 class ParquetTables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar, cast
@@ -37,7 +37,9 @@ from mendel.predictions import LabelRow, LogStats
 from mendel.registry import (
     GateRecord,
     HealthReport,
+    KeyDescription,
     LineageEntry,
+    NewKey,
     PolicyDocument,
     ProductionPeriod,
     Registered,
@@ -429,9 +431,35 @@ class Client(ModelRegistering):
         """
         return self._call(ledger.verify_ledger, Nothing())
 
-    def add_key(self, scopes: Sequence[str], *, label: str) -> str:
-        """Create an API key and give its secret, which cannot be read again later."""
-        return self._call(keys.add_key, keys.AddKey(scopes=tuple(scopes), label=label)).secret
+    # -- who may --
+
+    def list_keys(self) -> tuple[KeyDescription, ...]:
+        """List every API key without its secret, oldest first; expired and revoked keys too."""
+        return self._call(keys.list_keys, Nothing())
+
+    def add_key(self, scopes: Sequence[str], *, label: str, expires_at: datetime | None = None) -> NewKey:
+        """Create an API key, which is refused from *expires_at* on; its secret cannot be read again later."""
+        return self._call(keys.add_key, keys.AddKey(scopes=tuple(scopes), label=label, expires_at=expires_at))
+
+    def rotate_key(
+        self, key_id: str, *, overlap: timedelta = timedelta(0), expires_at: datetime | None = None
+    ) -> NewKey:
+        """
+        Give an API key a new secret.
+
+        Args:
+            overlap: How long the former secret is accepted too.
+            expires_at: The new end of the key; None keeps its end.
+        """
+        return self._call(keys.rotate_key, keys.RotateKey(key_id=key_id, overlap=overlap, expires_at=expires_at))
+
+    def revoke_key(self, key_id: str) -> KeyDescription:
+        """Refuse an API key from now on; the last admin key cannot be revoked."""
+        return self._call(keys.revoke_key, keys.OneKey(key_id=key_id))
+
+    def principals(self) -> dict[str, str]:
+        """Map the principal of each API key, as events name it, to the label of the key."""
+        return self._call(keys.principals, Nothing())
 
     # -- the wire --
 

@@ -12,7 +12,7 @@ from mendel.healing import Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import PresenceOf, Registry
 from mendel.retraining import ParityChecks
-from mendel.values import ModelName
+from mendel.values import ModelName, Principal
 from mendel.views import Views
 
 T = TypeVar("T")
@@ -82,10 +82,15 @@ class HubParts:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of an operation: the hub's objects, and the name of the caller that the ledger records."""
+    """A call of an operation: the hub's objects, and the caller that the credential of the request proves."""
 
     hub: HubParts
-    by: str
+    caller: Principal
+
+    @property
+    def by(self) -> str:
+        """The id of the caller, which the ledger records."""
+        return self.caller.id
 
     @property
     def presence(self) -> PresenceOf:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
@@ -60,7 +60,18 @@ def events(call: Call, request: Events) -> LedgerPage:
     found = call.read(
         lambda views: views.history(request.subject, after=request.after, limit=request.limit, types=request.type)
     )
+    if not call.caller.may(Scope.ADMIN):
+        found = tuple(_without_key_hash(entry) for entry in found)
     return LedgerPage(entries=found, next=found[-1].sequence if len(found) == request.limit else None)
+
+
+def _without_key_hash(entry: LedgerEntry) -> LedgerEntry:
+    """Leave out the SHA-256 of an API key, which events of a former Mendel contain."""
+    event = entry.event
+    if not event.type.startswith("key."):
+        return entry
+    data = {name: value for name, value in event.data.items() if name != "digest"}
+    return replace(entry, event=replace(event, data=data))
 
 
 @operation("GET", "/ledger/verify", scope=Scope.READ, errors=(LedgerBroken,))

@@ -149,10 +149,11 @@ def history(call: Call, request: OneModel) -> tuple[ProductionPeriod, ...]:
     return call.hub.registry.lifecycle.history(request.model)
 
 
-@operation("POST", "/models/{model}/versions/{number}/approve", scope=Scope.DEPLOY, errors=(VersionNotFound,))
+@operation("POST", "/models/{model}/versions/{number}/approve", scope=Scope.APPROVE, errors=(VersionNotFound,))
 def approve(call: Call, request: Approve) -> VersionRecord:
-    """Set the governance flags of a version."""
-    return call.hub.registry.lifecycle.approve(request.ref, policy=request.policy, bias=request.bias, by=call.by)
+    """Set the governance flags of a version, in the name of the caller's key."""
+    registry = call.hub.registry
+    return registry.lifecycle.approve(request.ref, policy=request.policy, bias=request.bias, by=call.by).public
 
 
 @operation(

@@ -156,10 +156,10 @@ def register(call: Call, request: Register) -> Registered:
 @operation("PUT", "/models/{model}/versions/{number}/image", scope=Scope.REGISTER, errors=(VersionNotFound, Conflict))
 def record_image(call: Call, request: RecordImage) -> VersionRecord:
     """Record the container image that contains a version."""
-    return call.hub.registry.versions.record_image(request.ref, request.body, by=call.by)
+    return call.hub.registry.versions.record_image(request.ref, request.body, by=call.by).public
 
 
-@operation("GET", "/artifacts/{digest}", scope=Scope.READ, errors=(ArtifactNotFound,), media_type="application/x-tar")
+@operation("GET", "/artifacts/{digest}", scope=Scope.SERVE, errors=(ArtifactNotFound,), media_type="application/x-tar")
 def download(call: Call, request: OneDigest) -> Iterator[bytes]:
     """Download the artefact with a digest as a tar archive."""
     return _packed(call.hub.registry.versions.tree_by_digest(request.digest))

@@ -64,7 +64,7 @@ def run(call: Call, request: OneRun) -> PlaybookRun:
 @operation(
     "POST",
     "/runs/{run_id}/approve",
-    scope=Scope.DEPLOY,
+    scope=Scope.APPROVE,
     errors=(RunNotFound, Conflict, AlreadyExists, HealingPaused),
 )
 def approve_run(call: Call, request: OneRun) -> PlaybookRun:
@@ -72,7 +72,7 @@ def approve_run(call: Call, request: OneRun) -> PlaybookRun:
     return call.hub.healing.approve(request.run_id, by=call.by, now=call.hub.clock())
 
 
-@operation("POST", "/runs/{run_id}/decline", scope=Scope.DEPLOY, errors=(RunNotFound, Conflict))
+@operation("POST", "/runs/{run_id}/decline", scope=Scope.APPROVE, errors=(RunNotFound, Conflict))
 def decline_run(call: Call, request: Decline) -> PlaybookRun:
     """Refuse a run that waits for a person."""
     return call.hub.healing.decline(request.run_id, by=call.by, reason=request.reason, now=call.hub.clock())

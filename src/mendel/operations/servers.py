@@ -52,7 +52,7 @@ def _is_newer(hub: HubParts, request: AwaitDesired) -> bool:
 @operation(
     "GET",
     "/desired",
-    scope=Scope.READ,
+    scope=Scope.SERVE,
     ready=_is_newer,
     alternative=Alternative(status=304, when=lambda found: found is None),
 )
@@ -64,7 +64,7 @@ def desired(call: Call, request: AwaitDesired) -> DesiredState | None:
 @operation(
     "PUT",
     "/segments/{spool_id}/{seq}",
-    scope=Scope.LABEL,
+    scope=Scope.SERVE,
     errors=(AlreadyExists, DigestMismatch, SegmentCorrupt),
     body=SEGMENT,
 )
@@ -79,7 +79,7 @@ def servers(call: Call, _: Nothing) -> tuple[ServerState, ...]:
     return tuple(server.public for server in call.hub.registry.performance.servers())
 
 
-@operation("POST", "/servers/{server}/reports", scope=Scope.LABEL, body=REPORT)
+@operation("POST", "/servers/{server}/reports", scope=Scope.SERVE, body=REPORT)
 def post_report(call: Call, request: PostReport) -> None:
     """Store the report of a server; the same server, epoch and seq are stored once."""
     if request.body.server != request.server:

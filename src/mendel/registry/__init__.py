@@ -8,7 +8,7 @@ from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from mendel.registry.admission import admit, inherited_governance
-    from mendel.registry.api_keys import ApiKey, key_digest
+    from mendel.registry.api_keys import ApiKey, KeyDescription, NewKey, key_digest
     from mendel.registry.artifact_mirror import mirror_alias
     from mendel.registry.availability import (
         Availability,
@@ -118,9 +118,11 @@ __all__ = [
     "HealthReport",
     "Held",
     "Improvement",
+    "KeyDescription",
     "LineageEntry",
     "Mirror",
     "ModelState",
+    "NewKey",
     "Override",
     "PendingRegistration",
     "Plan",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from mendel.durable import Clock, StepKey, Transaction
+from mendel.registry.api_keys import hashes_for_servers
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, RolledBack
 from mendel.registry.lookups import require_model, require_version
 from mendel.registry.parity_rule import unmeasured_because
@@ -349,12 +350,14 @@ class Lifecycle:
 
     def desired_state(self) -> DesiredState:
         """Give the desired state of all models for servers, read at one moment."""
+        now = self._clock()
 
         def work(store: RegistryStore) -> DesiredState:
             return DesiredState(
                 revision=store.revision(),
                 models=tuple(_desired(store, deployment) for deployment in store.deployments()),
-                key_hashes={key.digest: key.scopes for key in store.api_keys()},
+                key_hashes=hashes_for_servers(store.api_keys(), now),
+                key_expiries={key.digest: key.expires_at for key in store.api_keys() if key.expires_at is not None},
             )
 
         return self._transactions.read(work)

@@ -137,16 +137,13 @@ class RegistryStore(Protocol):
         """
 
     def api_keys(self) -> tuple[ApiKey, ...]:
-        """Give every API key that is not revoked, oldest first."""
+        """Give every secret of every API key, oldest first; expired and revoked ones included."""
 
     def key(self, digest: str) -> ApiKey | None:
-        """Find the API key with this SHA-256 (hex); None if no such key exists."""
+        """Find the secret of an API key by its SHA-256 (hex); None if no such secret exists."""
 
-    def add_key(self, key: ApiKey) -> None:
-        """Insert an API key."""
-
-    def drop_key(self, digest: str) -> None:
-        """Delete the API key; no error if it does not exist."""
+    def put_key(self, key: ApiKey) -> None:
+        """Write the secret of an API key, replacing the one with the same SHA-256."""
 
     def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
         """

@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -123,6 +123,7 @@ class Kernel:
         self._lookup = ModelLookup(self._deployments, default=default, state=lambda: self._state)
         self._doors = DoorMeter(counters)
         self._keys: Keys | None = None
+        self._key_expiries: Mapping[str, datetime] = {}
         self._active = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -156,7 +157,7 @@ class Kernel:
         Returns:
             The state of each model on this server: versions desired, versions served, and load errors.
         """
-        self._keys = dict(state.key_hashes)
+        self._keys, self._key_expiries = dict(state.key_hashes), dict(state.key_expiries)
         return await self._deployments.apply(state, fetch)
 
     def expect(self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = ()) -> None:
@@ -185,7 +186,7 @@ class Kernel:
 
         If a trial ends the process, no other load and no request can have done so.
         """
-        self._keys = dict(state.key_hashes)
+        self._keys, self._key_expiries = dict(state.key_hashes), dict(state.key_expiries)
         await self._deployments.try_first(state, fetch)
 
     @property
@@ -240,7 +241,7 @@ class Kernel:
         """
         if credential is not None and scope is not None and self._keys is None:
             raise NotReady("The server is starting and does not know the API keys yet.", retry_after=_SOON)
-        authorize(self._keys or {}, credential, scope, remedy=remedy)
+        authorize(self._keys or {}, credential, scope, remedy=remedy, expiries=self._key_expiries, clock=self.clock)
 
     async def infer(self, call: InferenceCall) -> InferenceAnswer:
         """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mendel.values.measured import Measured, Measurement, NotMeasured
     from mendel.values.model_names import Digest, ModelName, VersionRef, VersionUuid
     from mendel.values.releases import Bump, ReleaseTag, SemVer
-    from mendel.values.scopes import Scope
+    from mendel.values.scopes import Principal, Scope
     from mendel.values.signatures import ColumnSpec, ColumnType, Signature
     from mendel.values.stages import Health, Severity, Stage
     from mendel.values.table import Table
@@ -69,6 +69,7 @@ __all__ = [
     "ModelName",
     "Moment",
     "NotMeasured",
+    "Principal",
     "ReleaseTag",
     "Route",
     "Scope",

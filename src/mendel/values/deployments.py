@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -115,11 +115,13 @@ class DesiredState:
 
     ``revision`` grows with every change of any deployment; servers long-poll for a revision above the one they have.
     ``key_hashes`` maps the SHA-256 (hex) of each API key to its scopes, so that servers authorise without the hub.
+    ``key_expiries`` maps some of them to the time from which servers refuse the key.
     """
 
     revision: int
     models: tuple[DesiredModel, ...] = ()
     key_hashes: dict[str, tuple[str, ...]]
+    key_expiries: dict[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

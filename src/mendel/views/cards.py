@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +31,7 @@ class CardView:
     incidents: tuple[Incident, ...]
     entries: tuple[LedgerEntry, ...]
     health: HealthReport | None
+    labels: Mapping[str, str]
 
 
 def card_of(unit: UnitOfWork, registry: Registry, ref: VersionRef, at: datetime) -> CardView:
@@ -55,6 +57,7 @@ def card_of(unit: UnitOfWork, registry: Registry, ref: VersionRef, at: datetime)
         incidents=incidents,
         entries=entries,
         health=registry.performance.health(ref.model, now=at) if serving else None,
+        labels=registry.keys.labels(),
     )
 
 
@@ -198,7 +201,15 @@ def _governance(view: CardView) -> str:
         f"Policy compliance: {_approval(flags.policy_compliant)}",
         f"Bias check: {_approval(flags.bias_check_passed)}",
     ]
-    return _list([*approvals, *parity_lines(view.record), *gates, *overrides])
+    return _list([*approvals, *parity_lines(view.record), *gates, *overrides, *_key_labels(view)])
+
+
+def _key_labels(view: CardView) -> list[str]:
+    """Name the keys that the card mentions."""
+    flags = view.record.governance
+    approvals = [one.by for one in (flags.policy_compliant, flags.bias_check_passed) if one is not None]
+    named = {view.record.registered_by, *approvals, *(one.event.actor for one in view.entries)}
+    return [f"The label of {one} is {view.labels[one]}" for one in sorted(named & set(view.labels))]
 
 
 def _deployment(view: CardView) -> str:

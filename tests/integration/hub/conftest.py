@@ -89,7 +89,7 @@ class Hub:
 
     def with_key(self, secret):
         """The same hub through another key."""
-        transport = Shared(self.http._transport) if self.kind == "in process" else httpx.HTTPTransport()
+        transport = Shared(self.http._transport.open()) if self.kind == "in process" else httpx.HTTPTransport()
         headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
         return Client(httpx.Client(transport=transport, base_url=self.http.base_url, headers=headers))
 
@@ -136,7 +136,7 @@ def trees(tmp_path_factory):
 @pytest.fixture(scope="session")
 def in_process(tmp_path_factory, trees):
     directory = tmp_path_factory.mktemp("in-process") / ".mendel"
-    with connect(directory=str(directory), actor="ann") as client:
+    with connect(directory=str(directory)) as client:
         yield Hub("in process", directory, client, trees)
 
 
@@ -144,7 +144,7 @@ def in_process(tmp_path_factory, trees):
 def over_http(tmp_path_factory, trees):
     """Ends with its module, because a hub looks at every model that was ever made in it once a second."""
     directory = tmp_path_factory.mktemp("over-http") / ".mendel"
-    with running_hub(directory), connect(directory=str(directory), actor="ann") as client:
+    with running_hub(directory), connect(directory=str(directory)) as client:
         yield Hub("over http", directory, client, trees)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from mendel.app.cli.main import main
+from support.principals import ME
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def test_a_version_without_rows_leaves_development_by_a_file_or_a_reason(hub, me
     assert mendel("stage", f"{waived}@1", "sandbox", "--without-parity", "no rows left").code == 0
     told = mendel("parity", "show", f"{waived}@1", "--json").json["without_parity"]
     assert (told["reason"], told["unmeasured"]) == ("no rows left", "the version has no probe rows")
-    assert told["by"].startswith("cli:")
+    assert told["by"] == ME
     assert "no rows left" in mendel("card", f"{waived}@1").out
     assert [event.data["reason"] for event in hub.events(f"{waived}@1", "model.parity_waived")] == ["no rows left"]
     assert mendel("parity", "show", f"{probed}@1").out == said.out
@@ -107,7 +108,7 @@ def test_json_of_every_command_is_json(hub, mendel, model):
     assert mendel("models", "show", model, "--json").json["row"]["production"] == 2
     assert mendel("canary", third, "0.1", "--json").json["routes"][1]["share"] == 0.1
     assert mendel("stage", third, "sandbox", "--json").json["stage"] == "sandbox"
-    assert mendel("approve", third, "--bias", "--json").json["governance"]["bias_check_passed"]["by"].startswith("cli:")
+    assert mendel("approve", third, "--bias", "--json").json["governance"]["bias_check_passed"]["by"] == ME
     assert mendel("promote", third, "--json").json["generation"] == 5
     assert mendel("rollback", model, "--reason", "x", "--json").json["to_version"]["number"] == 2
     assert mendel("monitor", model, "--json").json["model"] == model

@@ -67,6 +67,7 @@ GOOD = {
     "undeploy": {"reason": "x"},
     "change_stage": {"to": "sandbox"},
     "add_key": {"scopes": ["read"], "label": "x"},
+    "rotate_key": {"overlap": "PT0S"},
 }
 """Bodies that would be read, into which one hostile value is put."""
 POLICY_KEYS = {
@@ -126,7 +127,7 @@ def _others(one):
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory, trees, run_hub):
     directory = tmp_path_factory.mktemp("attacked") / ".mendel"
-    with run_hub(directory), connect(directory=str(directory), actor="ann") as client:
+    with run_hub(directory), connect(directory=str(directory)) as client:
         for number in (1, 2):
             wish = Registration(model="credit", flavor="sklearn", task="classification")
             registered = client.register(wish, trees / "linear")
@@ -146,6 +147,7 @@ def attacked(tmp_path_factory, trees, run_hub):
             "digest": client.version("credit@1").artifact_digest,
             "incident_id": client.incidents("credit")[0].id,
             "run_id": run.id,
+            "key_id": client.add_key(["read"], label="x").id,
             "playbook": "notify",
             "spool_id": "s",
             "seq": "1",

@@ -27,6 +27,7 @@ from mendel.values import (
     VersionRef,
     to_json,
 )
+from support.principals import ME
 
 SICK = {"num_requests": 400, "error_rate": 0.25, "latency_p95_ms": 150.0, "ood_rate": 0.01}
 
@@ -62,7 +63,7 @@ class TestPerformance:
 
         def told():
             entries = client.events(subject=model).entries + client.events(subject=str(ref)).entries
-            return [entry for entry in entries if entry.event.actor == "ann"]
+            return [entry for entry in entries if entry.event.actor == ME]
 
         before = told()
         for _ in range(3):
@@ -192,12 +193,12 @@ class TestIncidents:
         assert client.acknowledge(incident.id).status is IncidentStatus.INVESTIGATING
         done = client.resolve(incident.id, reason="cable was out")
         assert done.status is IncidentStatus.RESOLVED
-        assert any("cable was out" in entry.text and entry.actor == "ann" for entry in done.timeline)
+        assert any("cable was out" in entry.text and entry.actor == ME for entry in done.timeline)
         assert client.incident(incident.id) == done
         for again in (lambda: client.resolve(incident.id, reason="x"), lambda: client.acknowledge(incident.id)):
             with pytest.raises(Conflict, match="already"):
                 again()
-        assert [event.actor for event in hub.events(f"{model}@2", "incident.resolved")] == ["ann"]
+        assert [event.actor for event in hub.events(f"{model}@2", "incident.resolved")] == [ME]
 
 
 class TestRuns:
@@ -206,7 +207,7 @@ class TestRuns:
         hub.promoted(model, 2)
         run = client.start_playbook(model, "notify", reason="drill")
         assert (run.playbook, run.ref, run.reason) == ("notify", VersionRef(model, 2), "drill")
-        assert run.approved_by == "ann"
+        assert run.approved_by == ME
         known = client.run(run.id)
         assert (known.id, known.created_at, known.document) == (run.id, run.created_at, run.document)
         assert run.id in {one.id for one in client.runs(model)}

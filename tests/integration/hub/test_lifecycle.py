@@ -21,6 +21,7 @@ from mendel.errors import (
 )
 from mendel.registry import GateRecord, Improvement
 from mendel.values import Deployment, Digest, Route, Stage, VersionRef
+from support.principals import ME
 
 ONE, TWO = Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64)
 
@@ -33,7 +34,7 @@ class TestRegistering:
         record = client.version(f"{model}@1")
         assert record == client.get_model_by_uuid(told.model_uuid) == client.versions(model)[0]
         assert (record.metrics, record.tags, record.owner) == ({"f1": 0.9}, {"a": "b"}, "ann")
-        assert (record.registered_by, record.stage) == ("ann", Stage.DEVELOPMENT)
+        assert (record.registered_by, record.stage) == (ME, Stage.DEVELOPMENT)
         assert record.signature.names == ("x0", "x1")
         assert model in client.models()
 
@@ -87,7 +88,7 @@ class TestPromoting:
             model=model, generation=2, routes=(Route(version=2, share=1.0),), keep=(1,)
         )
         first, second = client.history(model)
-        assert (first.version, first.reason, first.actor, first.end) == (1, f"{model}@1 is next", "ann", second.start)
+        assert (first.version, first.reason, first.actor, first.end) == (1, f"{model}@1 is next", ME, second.start)
         assert second.end is None
         assert [v.stage for v in client.versions(model)] == [Stage.SANDBOX, Stage.PRODUCTION]
 
@@ -124,11 +125,11 @@ class TestPromoting:
         client.promote(second)
         promoted = hub.events(model, "model.promoted")
         assert [event.data.get("override") for event in promoted] == [
-            {"by": "ann", "reason": "the demo needs it"},
+            {"by": ME, "reason": "the demo needs it"},
             None,
         ]
         (decided, _) = hub.events(model, "gate.decided")
-        assert decided.actor == "ann"
+        assert decided.actor == ME
 
     def test_the_generation_that_was_seen_counts(self, hub, client, model):
         """If-Match of another generation changes nothing and tells both numbers."""
@@ -256,7 +257,7 @@ class TestPolicies:
         """A policy is versioned by its content."""
         body = {"rollback": {"error_rate": 0.1, "window": "5m"}}
         first = client.set_policy(model, body)
-        assert (first.version, first.by) == (1, "ann")
+        assert (first.version, first.by) == (1, ME)
         assert client.set_policy(model, body) == first == client.policy(model)
         second = client.set_policy(model, {"rollback": {"error_rate": 0.2}})
         assert (second.version, second.hash != first.hash) == (2, True)
@@ -315,7 +316,7 @@ def test_every_change_names_who_made_it(hub, client, model):
     hub.promoted(model, 2)
     client.rollback(model, reason="x")
     actors = {(e.event.type, e.event.actor) for e in client.events(subject=model).entries}
-    assert {actor for _, actor in actors} == {"ann"}
+    assert {actor for _, actor in actors} == {ME}
     assert {"model.registered", "model.approved", "model.stage_changed", "model.promoted", "model.rollback"} <= {
         kind for kind, _ in actors
     }

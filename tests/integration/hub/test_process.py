@@ -17,6 +17,7 @@ from mendel import connect
 from mendel.adapters.sql import SCHEMA_VERSION
 from mendel.app.directory import DataDirectory
 from mendel.errors import HubUnavailable
+from support.principals import ME
 from support.waiting import until
 
 
@@ -89,7 +90,7 @@ def test_commands_talk_to_the_running_hub(over_http):
     assert f"{ref.number}        production" in listed.stdout
     done = mendel("healing", "pause", "--model", model, "--reason", "x", "-C", over_http.directory)
     assert (done.returncode, done.stdout) == (0, f"Healing is paused for {model}.\n")
-    assert over_http.events(model, "healing.paused")[0].actor.startswith("cli:")
+    assert over_http.events(model, "healing.paused")[0].actor == ME
 
 
 def test_a_newer_directory_is_refused_untouched(tmp_path):

@@ -32,6 +32,16 @@ VERSION = VersionRecord(
     idempotency_key="k",
 )
 
+OLD_KEYS = {
+    "a" * 64: ("admin",),
+    "b" * 64: ("deploy", "read"),
+    "c" * 64: ("label", "read"),
+    "d" * 64: ("label", "predict"),
+}
+"""Keys of the first schema: the scopes of each by its digest."""
+NEW_SCOPES = OLD_KEYS | {"b" * 64: ("approve", "deploy", "read"), "c" * 64: ("label", "read", "serve")}
+"""The same keys after the upgrade: who could approve or serve still can."""
+
 SQLITE_SCHEMA = (
     "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name NOT LIKE 'alembic%' ORDER BY type, name"
 )
@@ -134,9 +144,16 @@ def test_a_database_of_the_first_schema_is_upgraded(open_empty):
             columns = "id, model, version, cause, status, body"
             incident = f"INSERT INTO incidents ({columns}) VALUES (:id, 'credit', 1, 'servers', :status, '')"  # noqa: S608 - our own words
             connection.execute(text(incident), {"id": f"INC-2026-{number}", "status": status})
+        for digest, scopes in OLD_KEYS.items():
+            key = {"digest": digest, "scopes": scopes, "label": "l", "added_at": to_builtins(EPOCH)}
+            row = {"digest": digest, "body": to_json(key).decode()}
+            connection.execute(text("INSERT INTO api_keys (digest, added_at, body) VALUES (:digest, 0, :body)"), row)
     prepare_schema(engine)
     with engine.begin() as connection:
         assert schema_version(connection) == SCHEMA_VERSION
+        keys = SqlRegistryStore(connection).api_keys()
+        assert {key.digest: key.scopes for key in keys} == NEW_SCOPES
+        assert all(key.id == key.digest[:12] and key.lasts for key in keys)
         store = SqlRegistryStore(connection)
         assert store.version(VERSION.ref) == VERSION
         image = VersionImage(reference="risk/credit:v1", digest=Digest(f"sha256:{'7' * 64}"))

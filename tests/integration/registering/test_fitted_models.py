@@ -23,6 +23,7 @@ from mendel.errors import AlreadyExists, InvalidInput, InvalidValue, Unsupported
 from mendel.retraining import fingerprint
 from mendel.serving import infer_signature
 from mendel.values.data_frames import as_table
+from support.principals import ME
 
 CONTRIBUTOR = "0x" + "a1" * 20
 FRAME = pd.DataFrame({"age": [31.0, 42.0, 25.0, 60.0] * 10, "income": [1.0, 3.0, 2.0, 5.0] * 10})
@@ -38,7 +39,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(directory):
-    with mendel.connect(directory=str(directory), actor="ann") as client:
+    with mendel.connect(directory=str(directory)) as client:
         yield client
 
 
@@ -318,7 +319,7 @@ def test_what_the_maker_says_stands_in_the_record(client, baseline):
     assert record.framework == "sklearn"
     assert record.expectations.latency_p95_ms == 12.0
     assert record.metrics == {"f1": 0.9}
-    assert record.governance.policy_compliant.by == "ann"
+    assert record.governance.policy_compliant.by == ME
     assert record.governance.bias_check_passed is None
 
 

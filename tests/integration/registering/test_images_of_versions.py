@@ -30,7 +30,7 @@ classifiers:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    with mendel.connect(directory=str(tmp_path_factory.mktemp("hub") / ".mendel"), actor="ann") as client:
+    with mendel.connect(directory=str(tmp_path_factory.mktemp("hub") / ".mendel")) as client:
         yield client
 
 

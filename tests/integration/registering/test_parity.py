@@ -21,6 +21,7 @@ from mendel.serving.input_codec import InputCodec
 from mendel.serving.row_batches import assemble
 from mendel.values import ModelName
 from mendel.values.parity import ParityStatus
+from support.principals import ME
 
 FRAME = pd.DataFrame({"age": np.arange(40.0), "income": np.arange(40.0)[::-1]})
 OUTCOME = np.array([0, 1] * 20)
@@ -51,7 +52,7 @@ class Random(Forgetful):
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    with mendel.connect(directory=str(tmp_path_factory.mktemp("hub") / ".mendel"), actor="ann") as client:
+    with mendel.connect(directory=str(tmp_path_factory.mktemp("hub") / ".mendel")) as client:
         yield client
 
 
@@ -117,7 +118,7 @@ def test_a_file_measures_a_version_that_was_registered_without_rows(client, tmp_
     data = FRAME.assign(outcome=OUTCOME)
     data.to_csv(rows, index=False) if ending == "csv" else data.to_parquet(rows, index=False)
     probed = client.probe(ref, rows).probed
-    assert (probed.file, probed.by, probed.report.status) == (rows.name, "ann", ParityStatus.PASSED)
+    assert (probed.file, probed.by, probed.report.status) == (rows.name, ME, ParityStatus.PASSED)
     assert probed.report.singles == probed.report.rows > 8
     assert client.probe(ref, rows).probed == probed
     assert client.change_stage(ref, "sandbox").stage == "sandbox"

@@ -50,7 +50,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(directory):
-    with mendel.connect(directory=str(directory), actor="ann") as client:
+    with mendel.connect(directory=str(directory)) as client:
         yield client
 
 

@@ -19,7 +19,7 @@ from mendel.client.client import Client
 from mendel.healing import Healing, LookResult, load_playbooks
 from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
-from mendel.registry import Registry
+from mendel.registry import Registration, Registry
 from mendel.retraining import ParityChecks
 from mendel.transports.hub import create_app
 
@@ -66,18 +66,40 @@ def parts(tmp_path):
 
 
 @pytest.fixture
+def registered(parts, tmp_path):
+    """Registers a version without probe rows, and gives its reference."""
+
+    def register(model, *, by="test", **changes):
+        tree = tmp_path / f"tree-{len(list(tmp_path.iterdir()))}"
+        tree.mkdir()
+        (tree / "MLmodel").write_text("flavors:\n  sklearn: {}\n")
+        wish = Registration(model=model, flavor="sklearn", task="classification", by=by, **changes)
+        return parts.registry.versions.register(wish, tree).ref
+
+    return register
+
+
+@pytest.fixture
 def hub(parts):
     """The application with a key per scope: ``hub.http(scope)`` is an httpx client, ``hub.client(scope)`` ours."""
     opened = []
 
     def http(scope="admin", *, parts=parts, **changes):
-        app = create_app(replace(parts, **changes))
-        headers = {} if scope is None else {"authorization": f"Bearer {parts.registry.keys.add((scope,), scope)}"}
+        headers = (
+            {} if scope is None else {"authorization": f"Bearer {parts.registry.keys.add((scope,), scope).secret}"}
+        )
+        return of(create_app(replace(parts, **changes)), headers)
+
+    def of(app, headers=None):
         opened.append(httpx.Client(transport=InProcessTransport(app), base_url="http://mendel.local", headers=headers))
         return opened[-1]
 
     yield SimpleNamespace(
-        http=http, client=lambda scope="admin", **changes: Client(http(scope, **changes)), parts=parts
+        http=http,
+        of=of,
+        client=lambda scope="admin", **changes: Client(http(scope, **changes)),
+        parts=parts,
+        principal=lambda label: next(one for one, name in parts.registry.keys.labels().items() if name == label),
     )
     for one in opened:
         one.close()

@@ -27,7 +27,7 @@ PROBES = {"hub_health", "live", "ready"}
 """Supervisors and balancers call these."""
 WITHOUT_AN_OPERATION = {"close", "register_baseline", "register_improved_model"}
 """Of the client's methods: these end it, or write an artefact first and then call ``register``."""
-OTHER_RESULTS = {"add_key": str, "download": type(None), "label": type(None)}
+OTHER_RESULTS = {"download": type(None), "label": type(None)}
 """Methods that give only a part of the answer, or write it to a directory."""
 
 

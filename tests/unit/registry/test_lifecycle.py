@@ -633,35 +633,6 @@ class TestPolicies:
         assert registry.policies.history(house.model) == ()
 
 
-class TestKeys:
-    def test_a_secret_is_shown_once(self, house, registry):
-        """A key opens its scopes until it is revoked; only its hash is kept, and travels with the desired state."""
-        secret = registry.keys.add(["read", "predict"], "server", by="ann")
-        assert registry.keys.scopes_of(secret) == ("predict", "read")
-        assert registry.keys.scopes_of(secret + "x") is None
-        (key,) = registry.keys.all()
-        assert registry.lifecycle.desired_state().key_hashes == {key.digest: ("predict", "read")}
-        assert secret not in repr(registry.keys.all()) + repr(house.events())
-        revision = registry.lifecycle.revision()
-        assert registry.keys.revoke(key.digest)
-        assert not registry.keys.revoke(key.digest)
-        assert registry.keys.scopes_of(secret) is None
-        assert registry.lifecycle.revision() == revision + 1
-
-    def test_secrets_have_256_bits(self, registry):
-        """Two secrets differ and are long enough."""
-        first, second = (registry.keys.add(["read"], "l") for _ in range(2))
-        assert first != second
-        assert len(first.removeprefix("mendel_")) == 43
-
-    @pytest.mark.parametrize("scopes", [[], ["everything"]])
-    def test_unknown_scopes_are_refused(self, registry, scopes):
-        """A key without scopes, or with an unknown one, is not made."""
-        with pytest.raises(InvalidValue):
-            registry.keys.add(scopes, "l")
-        assert registry.lifecycle.revision() == 0
-
-
 def test_the_desired_state_names_what_servers_need(house, registry):
     """Every served and kept version is described; the revision grows with every change and only then."""
     assert registry.lifecycle.desired_state().revision == registry.lifecycle.revision() == 0

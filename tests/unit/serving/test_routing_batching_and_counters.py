@@ -7,6 +7,8 @@ import hashlib
 import random
 import threading
 import time
+from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ from mendel.serving.correlation import correlation_id
 from mendel.serving.metrics import LATENCY, OUTCOMES, ROWS, Histogram, series
 from mendel.serving.routing import choose_version
 from mendel.serving.row_batches import Rows, Shape
-from mendel.values import LATENCY_BOUNDS_MS, Deployment, ModelName, Route, Scope
+from mendel.values import EPOCH, LATENCY_BOUNDS_MS, Deployment, ModelName, Route, Scope
 from support.waiting import until_async
 
 SHAPE = Shape.of_floats(("a",))
@@ -70,19 +72,29 @@ KEYS = {hashlib.sha256(s.encode()).hexdigest(): scopes for s, scopes in {"r": ("
 def test_who_may_do_what(credential, scope, error):
     """The table of the one decision, while no key for predicting exists."""
     if error is None:
-        authorize(KEYS, credential, scope, remedy="Send a key.")
+        authorize(KEYS, credential, scope, remedy="Send a key.", expiries={}, clock=lambda: EPOCH)
         return
     with pytest.raises(error):
-        authorize(KEYS, credential, scope, remedy="Send a key.")
+        authorize(KEYS, credential, scope, remedy="Send a key.", expiries={}, clock=lambda: EPOCH)
 
 
 def test_a_predict_key_closes_predicting():
     """As soon as one key lists predict, nobody predicts without one."""
     keys = KEYS | {hashlib.sha256(b"p").hexdigest(): ("predict",)}
-    authorize(keys, "p", Scope.PREDICT, remedy="")
+    decide = partial(authorize, keys, scope=Scope.PREDICT, remedy="", expiries={}, clock=lambda: EPOCH)
+    decide(credential="p")
     for credential in (None, "wrong", "r"):
         with pytest.raises(Denied):
-            authorize(keys, credential, Scope.PREDICT, remedy="")
+            decide(credential=credential)
+
+
+def test_an_expired_key_is_refused_without_the_hub():
+    """From its end on, a server refuses a key and says when the key ended, whether or not the hub answers."""
+    end = EPOCH + timedelta(hours=1)
+    decide = partial(authorize, KEYS, "r", Scope.READ, remedy="", expiries={hashlib.sha256(b"r").hexdigest(): end})
+    decide(clock=lambda: end - timedelta(microseconds=1))
+    with pytest.raises(Unauthenticated, match="expired at 1970-01-01 01:00:00 UTC"):
+        decide(clock=lambda: end)
 
 
 def test_correlation_ids_are_sane_or_made():

@@ -176,13 +176,8 @@ class MemoryRegistryStore:
     def key(self, digest: str) -> ApiKey | None:
         return self._keys.get(digest)
 
-    def add_key(self, key: ApiKey) -> None:
-        if key.digest in self._keys:
-            raise AlreadyExists("An API key with this digest already exists.")
+    def put_key(self, key: ApiKey) -> None:
         self._keys[key.digest] = key
-
-    def drop_key(self, digest: str) -> None:
-        self._keys.pop(digest, None)
 
     def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
         for counters in report.counters:

@@ -213,9 +213,7 @@ def _refuse(answer: httpx.Response, what: str, *, absent: type[NotFound] = Artif
     message = f"The hub answered the request for {what} with status {answer.status_code}: {answer.text[:200]}"
     match answer.status_code:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
-            raise Unauthenticated(
-                message, remedy="Set MENDEL_KEY of the server to an API key with the scopes read and label."
-            )
+            raise Unauthenticated(message, remedy="Set MENDEL_KEY of the server to an API key with the scope serve.")
         case httpx.codes.NOT_FOUND:
             raise absent(message)
         case httpx.codes.CONFLICT:

@@ -231,14 +231,10 @@ class SqlRegistryStore:
     def key(self, digest: str) -> ApiKey | None:
         return self._one(ApiKey, api_keys, api_keys.c.digest == digest)
 
-    def add_key(self, key: ApiKey) -> None:
-        if self.key(key.digest) is not None:
-            raise AlreadyExists("An API key with this digest already exists.")
+    def put_key(self, key: ApiKey) -> None:
         row = {"digest": key.digest, "added_at": to_micros(key.added_at), "body": _text(key)}
+        self._connection.execute(delete(api_keys).where(api_keys.c.digest == key.digest))
         self._connection.execute(insert(api_keys), row)
-
-    def drop_key(self, digest: str) -> None:
-        self._connection.execute(delete(api_keys).where(api_keys.c.digest == digest))
 
     def add_report(self, report: ServerReport, *, received_at: datetime) -> None:
         this = (counters.c.server == report.server) & (counters.c.epoch == report.epoch)

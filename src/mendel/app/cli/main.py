@@ -158,7 +158,17 @@ SECTIONS = (
         (
             Verb("status", "system:status"),
             Verb("version", "system:version"),
-            Noun("keys", "Make API keys.", (Verb("add", "system:add_key"),)),
+            Noun(
+                "keys",
+                "Make, list, renew and revoke API keys.",
+                (
+                    Verb("list", "keys:list_keys"),
+                    Verb("add", "keys:add_key"),
+                    Verb("rotate", "keys:rotate_key"),
+                    Verb("revoke", "keys:revoke_key"),
+                ),
+                alone="list",
+            ),
             Noun("config", "Show the settings of this installation.", (Verb("show", "system:show_config"),)),
         ),
     ),

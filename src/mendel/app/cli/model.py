@@ -13,7 +13,7 @@ import click
 from mendel.app.cli.options import ClassifierName, Directory, Model, ProjectPath, Reason, Version, hub, settings_of
 from mendel.app.cli.output import Result, progress, warn
 from mendel.app.cli.parameters import argument, option
-from mendel.app.cli.tables import HISTORY, MODELS, VERSIONS
+from mendel.app.cli.tables import HISTORY, MODELS, VERSIONS, principal
 from mendel.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -151,7 +151,9 @@ def list_versions(model: Model, *, directory: Directory = None) -> Result:
 def show_history(model: Model, *, directory: Directory = None) -> Result:
     """List the versions that were in production, and why."""
     with hub(directory) as client:
-        return HISTORY.result(client.history(model), title=f"{model} in production")
+        found, labels = client.history(model), client.principals()
+    named = [replace(one, actor=principal(one.actor, labels)) for one in found]
+    return Result(found, [HISTORY.grid(named, title=f"{model} in production")])
 
 
 def show_card(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +84,7 @@ def hub(directory: str | None, *, create: bool = False, quiet: bool = False) -> 
     from mendel.app.connect import open_client  # noqa: PLC0415 - help must be quick
 
     stream = None if quiet or json_asked() else sys.stderr
-    with open_client(directory=directory, actor=f"cli:{_user()}", stream=stream, after_s=_PATIENCE_S) as client:
+    with open_client(directory=directory, stream=stream, after_s=_PATIENCE_S) as client:
         if client.embedded and not create:
             data_directory(directory).require()
         yield client
@@ -97,13 +95,6 @@ def data_directory(directory: str | None) -> DataDirectory:
     from mendel.app.directory import DataDirectory  # noqa: PLC0415 - help must be quick
 
     return DataDirectory(settings_of(directory).root)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in a container
-        return str(os.getuid())
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mendel.app.cli.options import Directory, hub
 from mendel.app.cli.output import Result
 from mendel.app.cli.parameters import argument, option
-from mendel.app.cli.tables import EVENTS
+from mendel.app.cli.tables import EVENTS, principal
 
 if TYPE_CHECKING:
     from mendel.operations.ledger import LedgerProof
@@ -41,8 +42,9 @@ def show_ledger(
 ) -> Result:
     """List events, oldest first."""
     with hub(directory) as client:
-        page = client.events(after=after, limit=limit, subject=subject)
-    return Result(page, [EVENTS.grid(page.entries)])
+        page, labels = client.events(after=after, limit=limit, subject=subject), client.principals()
+    named = [replace(one, event=replace(one.event, actor=principal(one.event.actor, labels))) for one in page.entries]
+    return Result(page, [EVENTS.grid(named)])
 
 
 def new_signing_key(

@@ -1,4 +1,4 @@
-"""Commands about this installation: the machine, the tool, API keys, settings."""
+"""Commands about this installation: the machine, the tool, settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mendel.app.cli.options import ClassifierName, Config, Directory, ProjectPath, hub
+from mendel.app.cli.options import ClassifierName, Config, Directory, ProjectPath
 from mendel.app.cli.output import Grid, Result, warn
 from mendel.app.cli.parameters import option
 from mendel.app.cli.tables import CLASSIFIER_STATES, SETTINGS, ClassifierState, yes
@@ -66,32 +66,6 @@ def version(
     )
     line = f"mendel {found.version}, commit {found.commit or 'unknown'} ({found.install}), Python {found.python}"
     return Result(found, [line, *([CLASSIFIER_STATES.grid(found.classifiers)] if found.classifiers else [])])
-
-
-def add_key(
-    *,
-    scope: Annotated[
-        list[str],
-        option(
-            "--scope",
-            metavar="SCOPE",
-            help="A right of the key: predict, read, label, register, deploy or admin; may be repeated.",
-        ),
-    ],
-    label: Annotated[
-        str,
-        option(
-            "--label",
-            metavar="NAME",
-            help="A label for the key, such as its owner; it is stored and appears in the key's events.",
-        ),
-    ],
-    directory: Directory = None,
-) -> Result:
-    """Make an API key and print its secret, only this once."""
-    with hub(directory, create=True) as client:
-        secret = client.add_key(scope, label=label)
-    return Result({"secret": secret}, [secret])
 
 
 def show_config(*, directory: Directory = None, config: Config = None) -> Result:

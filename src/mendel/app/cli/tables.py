@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mendel.durable import LedgerEntry
     from mendel.healing import Incident, PlaybookRun
     from mendel.projects import StatusRow
-    from mendel.registry import ProductionPeriod, VersionRecord
+    from mendel.registry import KeyDescription, ProductionPeriod, VersionRecord
     from mendel.views import ModelRow
 
 T = TypeVar("T")
@@ -117,6 +117,11 @@ def _entry(entry: LedgerEntry) -> Sequence[object]:
     return (entry.sequence, _time(event.time), event.type, event.subject, event.actor)
 
 
+def _key(key: KeyDescription) -> Sequence[object]:
+    end = "-" if key.expires_at is None else _time(key.expires_at)
+    return (key.id, key.label, ", ".join(key.scopes), key.state, _time(key.added_at), end)
+
+
 def _setting(origin: Origin) -> Sequence[object]:
     return (origin.key, origin.value, origin.source)
 
@@ -165,6 +170,11 @@ def yes(fact: bool) -> str:
     return "yes" if fact else "no"
 
 
+def principal(name: str, labels: Mapping[str, str]) -> str:
+    """Give the principal *name* as people read it: with the label of the key, if it is a key."""
+    return f"{name} ({labels[name]})" if name in labels else name
+
+
 MODELS = Table(
     title="Models",
     columns=("Model", "Version", "Stage", "Health", "Errors", "p95 ms", "Servers", "Incidents", "Why"),
@@ -200,6 +210,12 @@ EVENTS = Table(
     columns=("#", "Time", "Event", "Subject", "By"),
     row=_entry,
     empty="The ledger has no such event.",
+)
+KEYS = Table(
+    title="API keys",
+    columns=("Key", "Label", "Scopes", "State", "Added", "Expires"),
+    row=_key,
+    empty="There are no API keys.",
 )
 SETTINGS = Table(title="Settings", columns=("Key", "Value", "From"), row=_setting, empty="There are no settings.")
 RELEASES = Table(

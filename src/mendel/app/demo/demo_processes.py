@@ -95,7 +95,7 @@ class Stage:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """Open a client of the hub."""
-        with connect(directory=str(self.directory), actor="demo") as client:
+        with connect(directory=str(self.directory)) as client:
             yield client
 
     def ask(self, question: Callable[[Client], T]) -> T:
@@ -104,7 +104,7 @@ class Stage:
 
         def once() -> bool:
             try:
-                self.asker = self.asker or connect(directory=str(self.directory), actor="demo")
+                self.asker = self.asker or connect(directory=str(self.directory))
                 answers.append(question(self.asker))
             except Unavailable:
                 self.hang_up()

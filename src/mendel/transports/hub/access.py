@@ -1,21 +1,23 @@
-"""Check the API key of a request to the hub, and read the name that the caller gives."""
+"""Find the principal that the credential of a request to the hub proves, and check the principal's scopes."""
 
 from __future__ import annotations
 
 from typing import Protocol
-from urllib.parse import unquote
 
 from starlette.requests import Request
 
 from mendel.errors import Forbidden, Unauthenticated
-from mendel.values import Scope
+from mendel.values import Principal, Scope
+
+ANYBODY = Principal(id="anybody", scopes=())
+"""The caller of an operation that needs no key."""
 
 
 class Keys(Protocol):
-    """Looks up the scopes of API keys."""
+    """Looks up API keys."""
 
-    def scopes_of(self, secret: str) -> tuple[str, ...] | None:
-        """Give the scopes of the key *secret*; None when the key is unknown or revoked."""
+    def principal(self, secret: str) -> Principal:
+        """Give the principal whose secret is *secret*; raises Unauthenticated if the secret is not accepted."""
 
 
 def presented_key(request: Request) -> str | None:
@@ -26,32 +28,28 @@ def presented_key(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
-def authorise(keys: Keys, request: Request, scope: Scope | None) -> None:
+def authorise(keys: Keys, request: Request, scope: Scope | None, *, opener: Principal | None = None) -> Principal:
     """
-    Raise an error unless the API key of *request* has *scope* or ``admin``; if *scope* is None, no key is needed.
+    Give the principal of *request*; only the API key tells who calls, and no other part of the request.
+
+    Args:
+        scope: The scope that the principal needs; None needs no key.
+        opener: The user whose process opened the data directory, and who is meant by the key in its file; None takes
+            the owner of that file.
 
     Raises:
-        Unauthenticated: The request has no key, or an unknown key.
+        Unauthenticated: The request has no key, or an unknown, expired or revoked key.
         Forbidden: The key lacks the scope.
     """
     if scope is None:
-        return
+        return ANYBODY
     secret = presented_key(request)
-    scopes = keys.scopes_of(secret) if secret else None
-    if scopes is None:
+    if not secret:
         raise Unauthenticated(
-            f"This request needs an API key with the scope '{scope}'." if secret is None else "The API key is unknown.",
+            f"This request needs an API key with the scope '{scope}'.",
             remedy="Send the key as 'Authorization: Bearer <key>'; the file .mendel/key holds the embedded hub's key.",
         )
-    if scope not in scopes and Scope.ADMIN not in scopes:
+    principal = keys.principal(secret)
+    if not principal.may(scope):
         raise Forbidden(f"The API key lacks the scope '{scope}'.", remedy="Use a key with that scope.")
-
-
-def actor(request: Request) -> str:
-    """
-    Give the name that the caller states in the header ``X-Mendel-Actor``; ``api`` without the header.
-
-    The header is percent-decoded and cut to 64 printable characters.
-    """
-    said = unquote(request.headers.get("x-mendel-actor", ""))
-    return "".join(letter for letter in said if letter.isprintable()).strip()[:64] or "api"
+    return opener if opener is not None and principal.is_local else principal

@@ -20,19 +20,21 @@ from mendel.operations.openapi import openapi_document
 from mendel.operations.problems import MEDIA_TYPE, status_of, to_problem
 from mendel.resilience import fault_of
 from mendel.transports.hub.routes import routes_of
+from mendel.values import Principal
 
 _log = structlog.get_logger("mendel.hub")
 OPEN_PATHS = frozenset({"/docs", "/openapi.json"} | {one.url for one in OPERATIONS.values() if one.scope is None})
 """The paths that need no API key."""
 
 
-def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI:
+def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset(), opener: Principal | None = None) -> FastAPI:
     """
     Build the ASGI application of the hub.
 
     Args:
         hosts: Host names that requests may use besides ``localhost``, ``127.0.0.1``, ``::1`` and ``mendel.local``;
             requests for other hosts are refused to prevent DNS rebinding.
+        opener: The user who is meant by the key of the data directory; None takes the owner of the key's file.
     """
     own = version("mendel")
     app = FastAPI(title="Mendel hub", version=own, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
@@ -42,7 +44,7 @@ def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset()) -> FastAPI
     app.add_middleware(Gate, allowed=hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"})
     app.add_exception_handler(MendelError, _mendel_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.router.routes.extend(routes_of(OPERATIONS.values(), hub))
+    app.router.routes.extend(routes_of(OPERATIONS.values(), hub, opener=opener))
     return app
 
 

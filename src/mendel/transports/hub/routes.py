@@ -17,9 +17,9 @@ from mendel.durable import ChangeWatch
 from mendel.operations import Call, HubParts, Operation
 from mendel.operations.binding import read_request
 from mendel.operations.operation import JSON_TYPE
-from mendel.transports.hub.access import actor, authorise
+from mendel.transports.hub.access import ANYBODY, authorise
 from mendel.transports.hub.bodies import received
-from mendel.values import to_json
+from mendel.values import Principal, to_json
 
 _POLL_S = 0.1
 _LONGEST_REST = timedelta(seconds=5)
@@ -27,25 +27,34 @@ _LONGEST_REST = timedelta(seconds=5)
 _NOT_MODIFIED = 304
 
 
-def routes_of(operations: Iterable[Operation[Any, Any]], hub: HubParts) -> list[Route]:
-    """Make one route per path, which dispatches to the operations of that path by HTTP method."""
+def routes_of(
+    operations: Iterable[Operation[Any, Any]], hub: HubParts, *, opener: Principal | None = None
+) -> list[Route]:
+    """
+    Make one route per path, which dispatches to the operations of that path by HTTP method.
+
+    Args:
+        opener: See :func:`mendel.transports.hub.access.authorise`.
+    """
     by_url: dict[str, dict[str, Operation[Any, Any]]] = {}
     for one in operations:
         by_url.setdefault(one.url, {})[one.method] = one
-    return [Route(url, _endpoint(by_method, hub), methods=list(by_method)) for url, by_method in by_url.items()]
+    return [Route(url, _endpoint(by_method, hub, opener), methods=list(by_method)) for url, by_method in by_url.items()]
 
 
-def _endpoint(by_method: Mapping[str, Operation[Any, Any]], hub: HubParts) -> Callable[[Request], Any]:
+def _endpoint(
+    by_method: Mapping[str, Operation[Any, Any]], hub: HubParts, opener: Principal | None
+) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
         operation = by_method["GET" if request.method == "HEAD" else request.method]
         if operation.inline:
-            return written(operation, operation.act(Call(hub, actor(request)), operation.request()))
-        await run_in_threadpool(authorise, hub.registry.keys, request, operation.scope)
+            return written(operation, operation.act(Call(hub, ANYBODY), operation.request()))
+        caller = await run_in_threadpool(authorise, hub.registry.keys, request, operation.scope, opener=opener)
         async with received(operation, request) as message:
             asked = await run_in_threadpool(read_request, operation, message)
             if operation.ready is not None and not await _until_ready(operation, hub, asked):
                 return Response(status_code=_NOT_MODIFIED)
-            return written(operation, await run_in_threadpool(operation.act, Call(hub, actor(request)), asked))
+            return written(operation, await run_in_threadpool(operation.act, Call(hub, caller), asked))
 
     return answer
 
