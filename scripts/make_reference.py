@@ -71,8 +71,10 @@ MEANINGS = {
         "With `classic`, every triggered criterion leads to a rollback; with `default`, the cause decides the remedy."
     ),
     "governance.require": "The approvals that a version needs before it may serve users.",
+    "governance.two_people": "Whether the key or user that registered a version must not approve the version.",
     "governance.inherit": (
-        "Whether a version inherits its parent's approvals if code, dependencies and signature are equal."
+        "Whether a version that no API key registered inherits its parent's approvals if code, dependencies and "
+        "signature are equal."
     ),
     "monitoring.effects.wasserstein": (
         "The smallest Wasserstein distance that counts as drift, in standard deviations of the reference."

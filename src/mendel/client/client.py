@@ -101,18 +101,25 @@ class Client(ModelRegistering):
 
     # -- registering and reading --
 
-    def register(self, registration: Registration, tree: Path, *, data: Path | None = None) -> Registered:
+    def register(
+        self, registration: Registration, tree: Path, *, data: Path | None = None, will_approve: bool = False
+    ) -> Registered:
         """
         Register the artefact in the directory *tree* as a new version.
 
         Args:
             registration: The facts about the version.
             data: A directory of files to store with the version but not to serve, such as training data; None without.
+            will_approve: True registers nothing unless the caller's key may also approve the version.
         """
         with _packed(tree) as artifact, ExitStack() as closing:
             beside = None if data is None else closing.enter_context(_packed(data))
             request = models.Register(
-                model=registration.model, registration=registration, artifact=artifact, data=beside
+                model=registration.model,
+                registration=registration,
+                artifact=artifact,
+                data=beside,
+                will_approve=will_approve,
             )
             return self._call(models.register, request, timeout=_LONG_S)
 

@@ -49,8 +49,8 @@ class Details(TypedDict, total=False):
     metrics: Measured metrics by name.
     expectations: The keys ``latency_p50_ms``, ``latency_p95_ms``, ``throughput_rps``; the latency trigger of the
         rollback policy compares measured latencies with them.
-    governance: The keys ``policy_compliant``, ``bias_check_passed``; flags that are true are approved in the caller's
-        name after registering.
+    governance: The keys ``policy_compliant``, ``bias_check_passed``; flags that are true are approved with the caller's
+        key after registering. Without the scope ``approve``, nothing is registered.
     release: The release tag of the version.
     idempotency_key: If the same content was registered before with this key, that version is returned.
     """
@@ -86,7 +86,9 @@ class ModelRegistering(ABC):
     working: Callable[[str], AbstractContextManager[object]]
 
     @abstractmethod
-    def register(self, registration: Registration, tree: Path, *, data: Path | None = None) -> Registered:
+    def register(
+        self, registration: Registration, tree: Path, *, data: Path | None = None, will_approve: bool = False
+    ) -> Registered:
         """Register the artefact in the directory *tree* as a new version."""
 
     @abstractmethod
@@ -177,7 +179,9 @@ class ModelRegistering(ABC):
                     flavor=request.flavor,
                 )
                 _require_loadable(tree)
-            registered = self.register(request, tree, data=_kept(training, Path(scratch) / "data"))
+            registered = self.register(
+                request, tree, data=_kept(training, Path(scratch) / "data"), will_approve=any(flags.values())
+            )
         if any(flags.values()):
             self.approve(registered.model_id, policy=flags["policy_compliant"], bias=flags["bias_check_passed"])
         return registered

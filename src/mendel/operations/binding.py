@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from mendel.errors import InvalidValue
 from mendel.operations.operation import Operation, Parameter, Place
+from mendel.operations.requests import way_out
 from mendel.values import check_integer, check_text, from_builtins, read_json, to_json, unknown_key_message
 
 Q = TypeVar("Q")
@@ -93,9 +94,8 @@ def _known_keys(document: Any, known: list[str], name: str) -> Mapping[str, Any]
     """Raise InvalidValue if *document* is not a JSON object or has a key that is not *known*."""
     if not isinstance(document, dict):
         raise InvalidValue(f"{name}: expected a JSON object, got {type(document).__name__}.")
-    for key in document:
-        if key not in known:
-            raise InvalidValue(unknown_key_message(key, known, name))
+    for key in (given for given in document if given not in known):
+        raise InvalidValue(unknown_key_message(key, known, name), remedy=way_out(key))
     return document
 
 

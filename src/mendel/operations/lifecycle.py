@@ -149,7 +149,7 @@ def history(call: Call, request: OneModel) -> tuple[ProductionPeriod, ...]:
     return call.hub.registry.lifecycle.history(request.model)
 
 
-@operation("POST", "/models/{model}/versions/{number}/approve", scope=Scope.APPROVE, errors=(VersionNotFound,))
+@operation("POST", "/models/{model}/versions/{number}/approve", scope=Scope.APPROVE, errors=(VersionNotFound, Conflict))
 def approve(call: Call, request: Approve) -> VersionRecord:
     """Set the governance flags of a version, in the name of the caller's key."""
     registry = call.hub.registry

@@ -12,6 +12,7 @@ from mendel.errors import (
     AlreadyExists,
     ArtifactNotFound,
     Conflict,
+    Forbidden,
     InvalidValue,
     ModelNotFound,
     VersionNotFound,
@@ -37,12 +38,14 @@ class Register:
         registration: The facts about the version; its model must be that of the path.
         artifact: A tar archive of the artefact.
         data: A tar archive of files that are stored with the version but not served; None without such files.
+        will_approve: True registers nothing unless the caller's key may also approve the version.
     """
 
     model: ModelName
     registration: Registration
     artifact: BinaryIO
     data: BinaryIO | None = None
+    will_approve: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,14 +145,23 @@ def register(call: Call, request: Register) -> Registered:
         raise InvalidValue(
             f"The registration is for model {request.registration.model!r}, but the path names {request.model!r}."
         )
-    registration = replace(request.registration, by=call.by)
+    improvement = request.registration.improvement
+    if improvement is not None and not improvement.claimed:
+        raise InvalidValue(
+            "A registration cannot state that its delta metrics were recomputed.", remedy="Leave out 'claimed'."
+        )
+    if request.will_approve and not call.caller.may(Scope.APPROVE):
+        raise Forbidden(
+            f"The API key lacks the scope '{Scope.APPROVE}', so nothing was registered.",
+            remedy="Register without governance, and let a key with that scope approve the version.",
+        )
     versions = call.hub.registry.versions
     with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
         tree, data = Path(scratch) / "artifact", Path(scratch) / "data"
         unpack_tree(request.artifact, tree)
         if request.data is not None:
             unpack_tree(request.data, data)
-        record = versions.register(registration, tree, data=None if request.data is None else data)
+        record = versions.register(request.registration, tree, data=None if request.data is None else data, by=call.by)
     return versions.registered(record.ref)
 
 

@@ -29,6 +29,6 @@ def policy(call: Call, request: OneModel) -> PolicyDocument:
 
 @operation("PUT", "/models/{model}/policy", scope=Scope.DEPLOY, errors=(InvalidPolicy,))
 def set_policy(call: Call, request: SetPolicy) -> PolicyDocument:
-    """Replace the policy of a model; an unchanged policy makes no new policy version."""
-    body = checked_policy(request.body, at=request.model)
-    return call.hub.registry.policies.set(request.model, body, by=call.by)
+    """Replace the policy of a model; an unchanged policy makes no new version. Its section governance needs approve."""
+    body, may_approve = checked_policy(request.body, at=request.model), call.caller.may(Scope.APPROVE)
+    return call.hub.registry.policies.set(request.model, body, by=call.by, may_approve=may_approve)

@@ -9,6 +9,14 @@ import msgspec
 
 from mendel.values import ModelName, VersionRef
 
+_APPROVE = "Approve the registered version with 'mendel approve', with a key of the scope 'approve'."
+_GATES = "Let the hub judge the version: use 'mendel train', or promote with an override."
+_CALLER = "Leave the field out: the hub takes the caller from the API key."
+_WAYS_OUT = (
+    dict.fromkeys(("governance", "approval", "approvals", "policy_compliant", "bias_check_passed"), _APPROVE)
+    | dict.fromkeys(("gate", "gates", "gate_report", "gate_reports", "verdict"), _GATES)
+    | dict.fromkeys(("actor", "by", "principal", "registered_by", "approved_by"), _CALLER)
+)
 Number = Annotated[int, msgspec.Meta(ge=1)]
 """The number of a version."""
 
@@ -43,3 +51,8 @@ class OfModel:
     """The request for the items of one model; None requests those of all models."""
 
     model: ModelName | None = None
+
+
+def way_out(key: str) -> str:
+    """Say how to get what a request with the unknown *key* wants; empty for a key that wants nothing special."""
+    return _WAYS_OUT.get(key, "")

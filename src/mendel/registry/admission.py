@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from mendel.errors import NeedsNewImage, PromotionRefused
+from mendel.registry.api_keys import KEY_PREFIX
 from mendel.registry.history import GateRecord, Override
 from mendel.registry.policies import Flag, PolicyDocument
 from mendel.registry.version_records import Approval, Governance, VersionRecord
@@ -60,9 +61,12 @@ def inherited_governance(
 ) -> Governance:
     """
     Give the version's governance flags; with policy inheritance, also its parent's, if code and signature are equal.
+
+    A version that an API key registered inherits nothing: its parent and digests are only what the caller stated.
     """
     own = record.governance
-    if not policy.governance.inherit or parent is None or not _same_code(record, parent):
+    stated = record.registered_by.startswith(KEY_PREFIX)
+    if not policy.governance.inherit or parent is None or stated or not _same_code(record, parent):
         return own
     if record.signature != parent.signature:
         return own

@@ -10,6 +10,8 @@ from datetime import datetime
 from mendel.errors import InvalidValue
 from mendel.values import Principal, Scope
 
+KEY_PREFIX = "key:"
+"""With this text begins the principal of every API key."""
 _NO_SECRET = "0" * 64
 """In place of a SHA-256; no secret has it."""
 
@@ -53,7 +55,7 @@ class ApiKey:
         """The principal that the secret proves."""
         if self.local_uid is not None:
             return Principal.local(self.local_uid)
-        return Principal(id=f"key:{self.id}", scopes=self.scopes)
+        return Principal(id=f"{KEY_PREFIX}{self.id}", scopes=self.scopes)
 
     @property
     def lasts(self) -> bool:

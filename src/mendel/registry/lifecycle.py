@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from mendel.durable import Clock, StepKey, Transaction
+from mendel.errors import Conflict
 from mendel.registry.api_keys import hashes_for_servers
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, RolledBack
-from mendel.registry.lookups import require_model, require_version
+from mendel.registry.lookups import current_policy, require_model, require_version
 from mendel.registry.parity_rule import unmeasured_because
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
@@ -30,7 +31,7 @@ from mendel.registry.stage_transitions import (
 )
 from mendel.registry.transactions import RegistryTransactions
 from mendel.registry.version_records import Approval, ParityWaiver, VersionRecord
-from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Stage, VersionRef
+from mendel.values import Deployment, DesiredModel, DesiredState, ModelName, Scope, Stage, VersionRef
 
 
 class Lifecycle:
@@ -51,6 +52,7 @@ class Lifecycle:
 
         Raises:
             VersionNotFound: The version does not exist.
+            Conflict: The policy asks for two people, and *by* registered the version.
         """
         now = self._clock()
         approval = Approval(by=by, at=now)
@@ -58,6 +60,7 @@ class Lifecycle:
         def work(tx: Transaction) -> VersionRecord:
             store = tx.store(RegistryStore)
             record = require_version(store, ref)
+            _require_second_person(store, record, by, now)
             governance = replace(
                 record.governance,
                 policy_compliant=approval if policy else record.governance.policy_compliant,
@@ -393,6 +396,22 @@ class Lifecycle:
             return store.gate_records(ref)
 
         return self._transactions.read(work)
+
+
+def _require_second_person(store: RegistryStore, record: VersionRecord, by: str, now: datetime) -> None:
+    if record.registered_by != by or not current_policy(store, record.model).governance.two_people:
+        return
+    others = {
+        f"{key.principal.id} ({key.label})"
+        for key in store.api_keys()
+        if key.principal.may(Scope.APPROVE) and key.principal.id != by and key.refusal(now) is None
+    }
+    raise Conflict(
+        f"The policy of {record.model} asks for two people: {by} registered {record.ref} and cannot approve it.",
+        remedy=f"These may approve it: {', '.join(sorted(others))}."
+        if others
+        else "Make a key for another person with: mendel keys add --scope approve --label NAME",
+    )
 
 
 def _desired(store: RegistryStore, deployment: Deployment) -> DesiredModel:

@@ -72,10 +72,12 @@ class GovernancePolicy:
     The governance flags that a version needs for production and canary (section ``governance``).
 
     ``inherit``: flags pass from the parent version when code, dependencies and signature are equal.
+    ``two_people``: the key or user that registered a version does not approve this version.
     """
 
     require: tuple[Flag, ...] = (Flag.POLICY, Flag.BIAS)
     inherit: bool = False
+    two_people: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mendel.durable import Clock, Transaction
+from mendel.errors import Forbidden
 from mendel.registry.lookups import current_policy
 from mendel.registry.policies import PolicyDocument, checked_body
 from mendel.registry.ports import RegistryStore
 from mendel.registry.transactions import RegistryTransactions
-from mendel.values import ModelName, to_builtins
+from mendel.values import ModelName, Scope, to_builtins
 
 
 class Policies:
@@ -20,13 +21,20 @@ class Policies:
         self._transactions = transactions
         self._clock = clock
 
-    def set(self, model: ModelName, body: Mapping[str, Any], *, by: str = "registry") -> PolicyDocument:
+    def set(
+        self, model: ModelName, body: Mapping[str, Any], *, by: str = "registry", may_approve: bool = True
+    ) -> PolicyDocument:
         """
         Store *body* as the newest policy of *model*; an unchanged body makes no new version.
+
+        Args:
+            may_approve: Whether *by* may also approve versions; the section ``governance``, which says what approvals a
+                version needs, is changed only then.
 
         Raises:
             InvalidPolicy: A section is unknown, or a section that the registry reads has an unknown key or invalid
                 value.
+            Forbidden: The section ``governance`` differs, and *by* may not approve.
         """
         now = self._clock()
         checked = to_builtins(checked_body(body))
@@ -38,6 +46,11 @@ class Policies:
             current = current_policy(store, model)
             if current.version and current.hash == draft.hash:
                 return current
+            if not may_approve and draft.governance != current.governance:
+                raise Forbidden(
+                    f"Changing the section 'governance' of a policy also needs the scope '{Scope.APPROVE}'.",
+                    remedy="Use a key with that scope, or leave the section as it is.",
+                )
             document = PolicyDocument(model=model, version=current.version + 1, body=checked, at=now, by=by)
             store.add_policy(document)
             data = {"version": document.version, "policy_hash": document.hash, "former_hash": current.hash}

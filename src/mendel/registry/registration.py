@@ -12,7 +12,6 @@ from mendel.errors import Conflict, InvalidValue
 from mendel.registry.metadata_values import plain_metadata
 from mendel.registry.version_records import (
     Expectations,
-    Governance,
     Improvement,
     ProjectSource,
     Provenance,
@@ -35,7 +34,6 @@ class Registration:
         stage: Always ``development``: a version leaves this stage only after its parity check.
         idempotency_key: Calls with the same key and content make one version. With None, every call makes a new
             version.
-        by: The id of the user, key or process that registers.
         release_tag: The release of the version; None uses the image's release, if any.
         image: The container image that contains the version.
     """
@@ -46,7 +44,6 @@ class Registration:
     signature: Signature | None = None
     stage: Stage = Stage.DEVELOPMENT
     idempotency_key: str | None = None
-    by: str = "registry"
     code_digest: Digest | None = None
     lock_digest: Digest | None = None
     release_tag: str | None = None
@@ -64,7 +61,6 @@ class Registration:
     framework: str = ""
     provenance: Provenance = field(default_factory=Provenance)
     expectations: Expectations = field(default_factory=Expectations)
-    governance: Governance = field(default_factory=Governance)
 
     def __post_init__(self) -> None:
         if self.stage != Stage.DEVELOPMENT:

@@ -168,6 +168,7 @@ def version_record(
     *,
     reference_digest: Digest | None,
     parity: ParityReport | None,
+    by: str,
     now: datetime,
 ) -> VersionRecord:
     """Make the record of the version that *request* registers."""
@@ -185,7 +186,7 @@ def version_record(
         data_digest=pending.data_digest,
         reference_digest=reference_digest,
         registered_at=now,
-        registered_by=request.by,
+        registered_by=by,
         idempotency_key=pending.idempotency_key,
         code_digest=request.code_digest,
         lock_digest=request.lock_digest,
@@ -204,6 +205,5 @@ def version_record(
         framework=request.framework,
         provenance=request.provenance,
         expectations=request.expectations,
-        governance=request.governance,
         parity=parity,
     )

@@ -49,7 +49,9 @@ class Versions:
         self._clock = clock
         self._locks = locks
 
-    def register(self, request: Registration, tree: Path, *, data: Path | None = None) -> VersionRecord:
+    def register(
+        self, request: Registration, tree: Path, *, data: Path | None = None, by: str = "registry"
+    ) -> VersionRecord:
         """
         Register a new version with the files in *tree*.
 
@@ -58,6 +60,7 @@ class Versions:
         Args:
             tree: The directory to serve, with an ``MLmodel`` file; the artefact store copies it.
             data: A directory that is stored as ``data/`` but not served, such as training and holdout rows.
+            by: The principal that registers.
 
         Raises:
             InvalidInput: *tree* is not an artefact, or lacks the requested flavour.
@@ -86,6 +89,7 @@ class Versions:
             published,
             reference_digest=reference_digest_of(tree),
             parity=parity,
+            by=by,
             now=self._clock(),
         )
         registered = self._transactions.write(lambda tx: self._end(tx, pending, record))

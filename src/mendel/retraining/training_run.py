@@ -237,7 +237,6 @@ class Retraining:
             flavor="mendel",
             task=attempt.policies.monitoring.task.value,
             idempotency_key=f"{attempt.run_id}:{collected.fingerprint.hex[:12]}",
-            by=ACTOR,
             code_digest=production.code_digest,
             lock_digest=production.lock_digest,
             release_tag=production.release_tag,

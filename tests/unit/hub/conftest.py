@@ -73,8 +73,8 @@ def registered(parts, tmp_path):
         tree = tmp_path / f"tree-{len(list(tmp_path.iterdir()))}"
         tree.mkdir()
         (tree / "MLmodel").write_text("flavors:\n  sklearn: {}\n")
-        wish = Registration(model=model, flavor="sklearn", task="classification", by=by, **changes)
-        return parts.registry.versions.register(wish, tree).ref
+        wish = Registration(model=model, flavor="sklearn", task="classification", **changes)
+        return parts.registry.versions.register(wish, tree, by=by).ref
 
     return register
 

@@ -189,6 +189,15 @@ class TestGovernance:
         with pytest.raises(PromotionRefused):
             registry.lifecycle.promote(child.ref, by="ann")
 
+    def test_a_key_states_no_inheritance(self, house, registry):
+        """A version that a key registered inherits nothing, because the key only states its parent and its code."""
+        registry.policies.set(house.model, {"governance": {"inherit": True}})
+        parent = house.register()
+        child = registry.versions.register(house.request(parent=parent.ref), house.tree(), by="key:ab")
+        registry.lifecycle.transition(child.ref, Stage.SANDBOX, by="ann", without_parity="no rows")
+        with pytest.raises(PromotionRefused, match="not approved"):
+            registry.lifecycle.promote(child.ref, by="ann")
+
     def test_a_parent_of_another_model_bequeaths_nothing(self, house, registry):
         """A version of the same number in another model is not mistaken for one's own parent."""
         registry.policies.set(house.model, {"governance": {"inherit": True}})
