@@ -119,7 +119,7 @@ def register(
         idempotency_key=idempotency_key,
         path=path,
     )
-    with hub(directory, create=True) as client:
+    with progress(f"Registering {source}"), hub(directory, create=True, quiet=True) as client:
         return _registered(registration.register_artifact(request, client))
 
 
@@ -253,7 +253,7 @@ def stage(
 
     Before a version leaves development, a new Python process answers the version's probe rows.
     """
-    with hub(directory) as client:
+    with progress("Comparing the version's answers in a new Python process"), hub(directory, quiet=True) as client:
         record = client.change_stage(version, to, reason=reason, without_parity=without_parity)
     return Result(record, [f"{record.ref} is in {record.stage}"])
 

@@ -76,14 +76,14 @@ def hub(directory: str | None, *, create: bool = False, quiet: bool = False) -> 
 
     Args:
         create: Whether the command may create the data directory.
-        quiet: Whether the command itself shows what it waits for.
+        quiet: Whether the command itself shows what it waits for; otherwise a terminal shows it.
 
     Raises:
         DataDirectoryNotFound: No hub runs, the data directory does not exist, and *create* is False.
     """
     from mendel.app.connect import open_client  # noqa: PLC0415 - help must be quick
 
-    stream = None if quiet or json_asked() else sys.stderr
+    stream = None if quiet or json_asked() or not sys.stderr.isatty() else sys.stderr
     with open_client(directory=directory, stream=stream, after_s=_PATIENCE_S) as client:
         if client.embedded and not create:
             data_directory(directory).require()
