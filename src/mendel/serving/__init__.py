@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     )
     from mendel.serving.predictor import Acceleration, Outputs, Predictor, PredictorDescriptor
     from mendel.serving.probe_rows import Probe, read_probe
-    from mendel.serving.request_json import check_depth, check_levels, malformed, read_json, without_mark
+    from mendel.serving.request_json import check_depth, check_keys, check_levels, malformed, read_json, without_mark
     from mendel.serving.routing import version_number
     from mendel.serving.row_batches import Frame
     from mendel.serving.signature_inference import infer_signature
@@ -139,6 +139,7 @@ __all__ = [
     "answer_parameters",
     "carries_code",
     "check_depth",
+    "check_keys",
     "check_levels",
     "check_predictor",
     "count_swap",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any
 
@@ -139,16 +140,20 @@ class _Columns:
         self._nulls = tuple(_NULLS.get(dtype) for dtype in self.shape.dtypes)
         self._get: Callable[[Mapping[str, Any]], Any] = itemgetter(*self.names)
 
-    def decode(self, rows: Any, names: tuple[str, ...] | None, sent_as: str | None = None) -> Rows:
+    def decode(
+        self, rows: Any, names: tuple[str, ...] | None, sent_as: str | None = None, *, null: str = "null"
+    ) -> Rows:
+        """Decode *rows*; *null* is what the caller sent for None."""
         shape = self.shape if sent_as is None else self._as_sent[sent_as]
         if isinstance(rows, np.ndarray):
             return self._array(rows, names, shape)
         order = None if names is None else self._places(names)
+        placed = enumerate(rows)
         if shape.packed:
-            return Rows(shape, len(rows), b"".join([self._packed(row, place, order) for place, row in enumerate(rows)]))
-        return Rows(shape, len(rows), b"", [self._checked(row, place, order) for place, row in enumerate(rows)])
+            return Rows(shape, len(rows), b"".join([self._packed(row, at, order, null) for at, row in placed]))
+        return Rows(shape, len(rows), b"", [self._checked(row, at, order, null) for at, row in placed])
 
-    def _packed(self, row: Any, place: int, order: tuple[int, ...] | None) -> bytes:
+    def _packed(self, row: Any, place: int, order: tuple[int, ...] | None, null: str) -> bytes:
         if self.shape.all_floats:
             try:
                 values = self._quick(row, order)
@@ -158,7 +163,7 @@ class _Columns:
                         return packed
             except (KeyError, TypeError, IndexError, struct.error, OverflowError):
                 pass  # _checked below raises an error that names the invalid feature
-        values = self._checked(row, place, order)
+        values = self._checked(row, place, order, null)
         if None in values:
             values = [null if value is None else value for value, null in zip(values, self._nulls, strict=True)]
         return self._pack(*values)
@@ -173,20 +178,16 @@ class _Columns:
             raise KeyError
         return row if order is None else [row[place] for place in order]
 
-    def _checked(self, row: Any, place: int, order: tuple[int, ...] | None) -> list[Any]:
+    def _checked(self, row: Any, place: int, order: tuple[int, ...] | None, null: str) -> list[Any]:
         values = self._by_name(row, place) if isinstance(row, Mapping) else self._by_place(row, place, order)
         return [
-            _fit(value, spec, decode, place)
+            _fit(value, spec, decode, place, null)
             for value, spec, decode in zip(values, self.specs, self._decoders, strict=True)
         ]
 
     def _by_name(self, row: Mapping[str, Any], place: int) -> list[Any]:
-        for spec in self.specs:
-            if spec.name not in row and not spec.nullable:
-                raise _refuse(f"Feature {spec.name!r} is missing in row {place}.", spec.name)
-        for name in row:
-            if name not in self.names:
-                raise _refuse(f"Feature {name!r} of row {place} is unknown.", str(name), known=self.names)
+        missing = next((spec.name for spec in self.specs if spec.name not in row and not spec.nullable), None)
+        _check_names(missing, [name for name in row if name not in self.names], self.names, row, place)
         return [row.get(name) for name in self.names]
 
     def _by_place(self, row: Any, place: int, order: tuple[int, ...] | None) -> list[Any]:
@@ -203,25 +204,21 @@ class _Columns:
         return list(row) if order is None else [row[at] for at in order]
 
     def _places(self, names: tuple[str, ...]) -> tuple[int, ...]:
-        for name in names:
-            if name not in self.names:
-                raise _refuse(f"Feature {name!r} is unknown.", name, known=self.names)
         if len(set(names)) != len(names):
             raise _refuse("The request names a column twice.", None)
-        for name in self.names:
-            if name not in names:
-                raise _refuse(f"Feature {name!r} is missing.", name)
+        missing = next((name for name in self.names if name not in names), None)
+        _check_names(missing, [name for name in names if name not in self.names], self.names, names)
         return tuple(names.index(name) for name in self.names)
 
     def _array(self, rows: np.ndarray[Any, Any], names: tuple[str, ...] | None, shape: Shape) -> Rows:
         if not shape.all_floats or rows.dtype.kind not in "fiu" or rows.ndim != 2:  # noqa: PLR2004 - rows by columns
-            return replace(self.decode(_without_nan(rows.tolist()), names), shape=shape)
+            return replace(self.decode(_without_nan(rows.tolist()), names, null="NaN"), shape=shape)
         if rows.shape[1] != len(self.names):
             self._by_place(rows[0].tolist(), 0, None)
         ordered = rows if names is None else rows[:, self._places(names)]
         packed = np.ascontiguousarray(ordered, dtype=np.float64)
         if not np.isfinite(packed).all():
-            return replace(self.decode(_without_nan(ordered.tolist()), None), shape=shape)
+            return replace(self.decode(_without_nan(ordered.tolist()), None, null="NaN"), shape=shape)
         return Rows(shape, len(packed), packed.tobytes())
 
 
@@ -233,11 +230,11 @@ def _without_nan(rows: list[Any]) -> list[Any]:
     ]
 
 
-def _fit(value: Any, spec: ContractColumn, decode: Decode, place: int) -> Any:
+def _fit(value: Any, spec: ContractColumn, decode: Decode, place: int, null: str) -> Any:
     if value is None:
         if spec.nullable:
             return None
-        raise _refuse(f"Feature {spec.name!r} of row {place} is null; it needs {wanted(spec)}.", spec.name)
+        raise _refuse(f"Feature {spec.name!r} of row {place} is {null}; it needs {wanted(spec)}.", spec.name)
     try:
         return decode(value)
     except WrongValue as wrong:
@@ -278,17 +275,43 @@ def _packed_floats(values: list[list[Any]]) -> bytes:
 
 def _loose_row(row: Any, place: int, names: tuple[str, ...]) -> list[Any]:
     if isinstance(row, Mapping):
-        for name in names:
-            if name not in row:
-                raise _refuse(f"Feature {name!r} is missing in row {place}.", name)
-        for name in row:
-            if name not in names:
-                raise _refuse(f"Feature {name!r} of row {place} is unknown.", str(name), known=names)
+        missing = next((name for name in names if name not in row), None)
+        _check_names(missing, [name for name in row if name not in names], names, row, place)
         return [row[name] for name in names]
     values = [row] if isinstance(row, str | int | float) else list(row or ())
     if len(values) != len(names):
         raise _refuse(f"Row {place} has {len(values)} values; {len(names)} are expected.", None)
     return values
+
+
+def _check_names(
+    missing: str | None,
+    unknown: Sequence[Any],
+    known: tuple[str, ...],
+    given: Collection[Any],
+    place: int | None = None,
+) -> None:
+    """
+    Refuse features that are missing or unknown; a misspelt name is both, and is told with the name that was meant.
+
+    Args:
+        missing: The first feature that was not sent.
+        unknown: The sent names that are not features.
+        known: The names of all features.
+        given: The names that were sent.
+    """
+    if missing is None and not unknown:
+        return
+    of, where = ("", "") if place is None else (f" of row {place}", f" in row {place}")
+    if not unknown:
+        raise _refuse(f"Feature {missing!r} is missing{where}.", missing)
+    first = str(unknown[0])
+    meant = next(iter(get_close_matches(first, [name for name in known if name not in given], n=1)), None)
+    hint = "" if meant is None else f"; did you mean {meant!r}?"
+    if missing is None:
+        raise _refuse(f"Feature {first!r}{of} is unknown{hint or '.'}", first, known=known)
+    lacks = f"Feature {meant or missing!r} is missing{where}"
+    raise _refuse(f"{lacks}, and {first!r} is unknown{hint or '.'}", meant or missing, known=known)
 
 
 def _finite(value: float) -> bool:

@@ -20,6 +20,7 @@ from mendel.serving.entities import InferenceAnswer, Input, Matrix, Records
 from mendel.values import require_utc
 
 _LISTS = ("records", "instances", "ndarray", "inputs", "dataframe_records")
+_OBJECTS = frozenset({"records", "dataframe_records"})
 _BINARY = 2
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxlist, _SHOWN.maxdict, _SHOWN.maxstring = 2, 3, 3, 50
@@ -144,6 +145,8 @@ def _found(place: Mapping[str, Any]) -> Input | None:
     for name in _LISTS:
         value = place.get(name)
         if isinstance(value, list):
+            if name in _OBJECTS:
+                _require_rows(name, value)
             return _rows(value)
         if name == "inputs" and isinstance(value, dict):
             return _columns(value)
@@ -151,6 +154,16 @@ def _found(place: Mapping[str, Any]) -> Input | None:
     if isinstance(split, dict):
         return _split(split)
     return None
+
+
+def _require_rows(name: str, values: list[Any]) -> None:
+    """Refuse a list of records with a bare value, which would otherwise be read as one row of values."""
+    for place, row in enumerate(values):
+        if not isinstance(row, dict | list):
+            raise InvalidRequest(
+                f"Row {place} in {name!r} is {shown(row)}, not an object of features.",
+                remedy='Send {"records": [{"feature": value}]}, or lists of values in "ndarray".',
+            )
 
 
 def _rows(values: list[Any]) -> Input:

@@ -23,7 +23,8 @@ def read_json(body: bytes | str) -> Any:
     Decode JSON; a byte order mark at the beginning is skipped.
 
     Raises:
-        InvalidRequest: The body is not JSON, contains NaN or Infinity, or is nested deeper than 64 levels.
+        InvalidRequest: The body is not JSON, contains NaN or Infinity, is nested deeper than 64 levels, or names a key
+            twice in one object.
     """
     text = without_mark(body)
     try:
@@ -33,7 +34,47 @@ def read_json(body: bytes | str) -> Any:
     except ValueError as error:  # msgspec's own errors, and text that is not Unicode
         raise malformed(text, error) from error
     check_depth(document, text)
+    check_keys(document, text)
     return document
+
+
+def check_keys(document: Any, text: bytes | str, *, beside: int = 0) -> None:
+    """
+    Check that no object in *text*, from which *document* was read, names a key twice; only the last value would count.
+
+    Args:
+        beside: The number of keys in *text* that *document* does not contain.
+
+    Raises:
+        InvalidRequest: An object names a key twice; the message names the key.
+    """
+    colons = text.count(b":") if isinstance(text, bytes) else text.count(":")
+    if colons != _keys(document) + beside:
+        json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(
+            f"The key {twice!r} occurs twice in one object.", feature=twice, remedy="Send each key once."
+        )
+    return made
+
+
+def _keys(document: Any) -> int:
+    """
+    Count the keys of all objects in *document*; a list whose first element is a plain value is taken to hold no object.
+
+    The count equals the number of colons in the text, unless a text contains a colon or an object names a key twice.
+    """
+    if isinstance(document, dict):
+        return len(document) + sum(_keys(value) for value in document.values() if isinstance(value, _CONTAINERS))
+    if isinstance(document, list) and document and isinstance(document[0], _CONTAINERS):
+        return sum(_keys(value) for value in document if isinstance(value, _CONTAINERS))
+    return 0
 
 
 def without_mark(body: bytes | str) -> bytes | str:

@@ -92,8 +92,10 @@ def _integer(column: ContractColumn) -> Decode:
             if value != int(value):
                 raise WrongValue
             value = int(value)
-        if type(value) is not int or not low <= value <= high:
+        if type(value) is not int:
             raise WrongValue
+        if not low <= value <= high:
+            raise WrongValue(f"outside the range from {low} to {high}")
         return value
 
     return decode
@@ -133,15 +135,23 @@ def _datetime(column: ContractColumn) -> Decode:
         try:
             moment = _moment(value, zone)
             nanos = (moment - _EPOCH) // _MICROSECOND * 1000 + _nanos_beyond(value)
-        except (ValueError, OverflowError, TypeError):
-            raise WrongValue from None
+        except OverflowError:
+            raise WrongValue("outside the years 1 to 9999") from None
+        except (ValueError, TypeError) as error:
+            raise _not_a_time(error) from None
         if unit == "ns" and not _NANOSECOND_YEARS[0] <= moment.year <= _NANOSECOND_YEARS[1]:
-            raise WrongValue
+            raise WrongValue(f"outside the years {_NANOSECOND_YEARS[0]} to {_NANOSECOND_YEARS[1]} of the column")
         if nanos % length:
             raise WrongValue(f"finer than {called}, the unit of the column")
         return moment.replace(tzinfo=None) if as_object else nanos if unit == "ns" else nanos // 1000
 
     return decode
+
+
+def _not_a_time(error: Exception) -> WrongValue:
+    """Make the error for a value that is not a time; it names the field of a text that is out of range."""
+    field = str(error)
+    return WrongValue(f"not a time: {field}") if " must be in " in field or " out of range " in field else WrongValue()
 
 
 def _nanos_beyond(value: Any) -> int:
@@ -199,8 +209,8 @@ def _date(column: ContractColumn) -> Decode:
             raise WrongValue
         try:
             return date.fromisoformat(value.removesuffix("T00:00:00"))
-        except ValueError:
-            raise WrongValue from None
+        except ValueError as error:
+            raise _not_a_time(error) from None
 
     return decode
 

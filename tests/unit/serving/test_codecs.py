@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -148,6 +149,50 @@ def test_the_first_offender_is_named(row, feature):
         MIXED.decode(Records(rows=[row]))
     assert caught.value.feature == feature
     assert repr(feature) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "feature", "said"),
+    [
+        (
+            {"agee": 3, "member": True},
+            "age",
+            "Feature 'age' is missing in row 0, and 'agee' is unknown; did you mean 'age'?",
+        ),
+        ({"age": 3, "member": 1, "x": 1}, "x", "Feature 'x' of row 0 is unknown."),
+        ({"age": 3, "member": 1, "incme": 1}, "incme", "Feature 'incme' of row 0 is unknown; did you mean 'income'?"),
+        ({"age": 2**63, "member": 1}, "age", f"outside the range from {-(2**63)} to {2**63 - 1}."),
+    ],
+)
+def test_a_refusal_says_what_was_meant(row, feature, said):
+    """A misspelt feature is told with the feature that it lacks, and a number out of range with the range."""
+    with pytest.raises(InvalidRequest, match=re.escape(said)) as caught:
+        MIXED.decode(Records(rows=[row]))
+    assert caught.value.feature == feature
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("2024-13-01T00:00:00Z", "not a time: month must be in 1..12."),
+        ("0001-01-01T00:00:00+10:00", "outside the years 1 to 9999."),
+        ("1600-01-01T00:00:00Z", "outside the years 1678 to 2261 of the column."),
+        (1e300, "outside the years 1 to 9999."),
+        ("yesterday", "it needs a time, in ISO 8601 or in seconds since 1970."),
+    ],
+)
+def test_a_time_out_of_range_is_told_apart_from_no_time(value, said):
+    """A time that the column cannot hold is told with what it may hold; other text is told what a time looks like."""
+    with pytest.raises(InvalidRequest, match=re.escape(said)):
+        codec(("at", ColumnType.DATETIME, True)).decode(Records(rows=[{"at": value}]))
+
+
+def test_nan_of_a_tensor_is_called_nan():
+    """A NaN where the contract allows no null is refused as NaN, not as null."""
+    values = np.array([[math.nan]])
+    given = Tensors(tensors=(Tensor(name="x", datatype="FP64", shape=(1, 1), values=values),))
+    with pytest.raises(InvalidRequest, match="row 0 is NaN"):
+        codec(("a", ColumnType.DOUBLE, True)).decode(given)
 
 
 def test_nulls_are_allowed_where_the_signature_says_so():

@@ -47,7 +47,7 @@ from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
 from mendel.transports.door import DoorContext, Statistics
 from mendel.transports.door_table import door_named
-from mendel.values import DesiredState, Digest, to_builtins
+from mendel.values import DesiredState, Digest, ModelName, to_builtins
 
 _log = structlog.get_logger("mendel.worker")
 _STATUS_EVERY: Final = 0.1
@@ -88,6 +88,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._accepting = False
         self._trying = False
+        self._failures: dict[ModelName, tuple[int, int | None, str | None]] = {}
 
     async def run(self) -> None:
         """Run until SIGTERM or the end of the supervisor."""
@@ -163,9 +164,11 @@ class Worker:
             broken = [line for line in self._kernel.convergence if line.error is not None]
             if not broken:
                 return
-            if attempt == 0:
-                for line in broken:
-                    _log.error("not_converged", slot=self._begin.slot, model=line.model, error=line.error)
+            failures = {line.model: (line.generation_desired, line.failed_version, line.error) for line in broken}
+            for model, failure in failures.items():
+                if self._failures.get(model) != failure:
+                    _log.error("not_converged", slot=self._begin.slot, model=model, error=failure[-1])
+            self._failures = failures
             await asyncio.sleep(_TRY_AGAIN_S[min(attempt, len(_TRY_AGAIN_S) - 1)])
 
     def _with_base(self, desire: Desire) -> DesiredState | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from mendel.errors import InvalidRequest
-from mendel.serving import check_depth, check_levels, malformed, without_mark
+from mendel.serving import check_depth, check_keys, check_levels, malformed, without_mark
 from mendel.transports.zmq.replies import Reply
 from mendel.values import to_builtins
 
@@ -74,6 +75,7 @@ def read_message(frame: bytes) -> Incoming:
         _check_like_json(envelope.data)
     else:
         check_depth(envelope.data, text)
+        check_keys(envelope.data, text, beside=sum(value not in (None, {}) for value in structs.astuple(envelope)))
     if isinstance(envelope.request_id, int) and not _SMALLEST <= envelope.request_id <= _LARGEST:
         raise InvalidRequest("The request_id is a whole number that does not fit in 64 bits.")
     return Incoming(type=envelope.type, request_id=envelope.request_id, api_key=envelope.api_key, data=envelope.data)
