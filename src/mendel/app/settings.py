@@ -131,13 +131,23 @@ class SpoolSettings(SpoolPolicy):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of an installation."""
+    """
+    All settings of an installation.
+
+    Attributes:
+        log_format: The format of the log lines of hub and server; ``auto`` writes text to a terminal, else JSON.
+    """
 
     directory: str = ".mendel"
+    log_format: Literal["auto", "text", "json"] = "auto"
     hub: HubSettings = field(default_factory=HubSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     resilience: ResilienceSettings = field(default_factory=ResilienceSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+
+    def json_log(self, *, terminal: bool) -> bool:
+        """Whether log lines are JSON; *terminal* says whether the log is written to a terminal."""
+        return self.log_format == "json" or (self.log_format == "auto" and not terminal)
 
     @property
     def root(self) -> Path:

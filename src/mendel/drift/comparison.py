@@ -107,7 +107,7 @@ def _test_feature(feature: Feature, cells: Cells, policy: MonitoringPolicy) -> _
     seen = _FeatureTests(
         feature=feature,
         readings=(),
-        not_measured=NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows),
+        not_measured=NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows, unit="rows"),
         quality=_quality(feature, cells),
         divergence=None,
     )
@@ -133,7 +133,11 @@ def _too_few_values(
     if not before.any():
         return NotMeasured(reason="no_value_in_reference")
     have = int(after.sum())
-    return None if have >= policy.min_rows else NotMeasured(reason=INSUFFICIENT, have=have, need=policy.min_rows)
+    return (
+        None
+        if have >= policy.min_rows
+        else NotMeasured(reason=INSUFFICIENT, have=have, need=policy.min_rows, unit="rows")
+    )
 
 
 def _number_reading(feature: NumberFeature, cells: Cells, policy: MonitoringPolicy) -> DriftReading:
@@ -231,7 +235,7 @@ def _decide(reading: DriftReading, corrected: float, policy: MonitoringPolicy) -
 
 def _share(inputs: list[FeatureReport], rows: int, policy: MonitoringPolicy) -> Measurement:
     if rows < policy.min_rows:
-        return NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows)
+        return NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows, unit="rows")
     verdicts = [feature.drifted for feature in inputs if feature.drifted is not None]
     if not verdicts:
         return NotMeasured(reason=_NO_FEATURE)
@@ -240,7 +244,7 @@ def _share(inputs: list[FeatureReport], rows: int, policy: MonitoringPolicy) -> 
 
 def _score(features: list[FeatureReport], rows: int, policy: MonitoringPolicy) -> Measurement:
     if rows < policy.min_rows:
-        return NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows)
+        return NotMeasured(reason=INSUFFICIENT, have=rows, need=policy.min_rows, unit="rows")
     divergences = [feature.divergence for feature in features if feature.divergence is not None]
     if not divergences:
         return NotMeasured(reason=_NO_FEATURE)

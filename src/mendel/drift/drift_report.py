@@ -12,6 +12,9 @@ from mendel.drift.policy import Band, MonitoringPolicy
 from mendel.errors import ReferenceMismatch
 from mendel.values import Digest, Measured, Measurement, NotMeasured, Severity, Window, to_builtins, to_json
 
+_NAMED = 5
+"""The number of drifted features that the text of a report names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectSize:
@@ -176,7 +179,8 @@ class DriftReport:
     def __str__(self) -> str:
         if isinstance(self.drift_share, NotMeasured):
             return f"drift not measured: {self.drift_share}"
-        names = ", ".join(self.drifted_features) or "none"
+        more = len(self.drifted_features) - _NAMED
+        names = ", ".join(self.drifted_features[:_NAMED]) + (f" and {more} more" if more > 0 else "") or "none"
         share, evaluated = self.drift_share.value, self.drift_share.samples
         return f"{self.band}: {share:.0%} of {evaluated} features drifted ({names}) in {self.rows} rows"
 

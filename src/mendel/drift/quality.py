@@ -132,7 +132,7 @@ def _worst(measured: Measured, sign: float) -> float:
 def _measure(chosen: Metric, outcomes: LabelledOutcomes, rng: np.random.Generator, min_rows: int) -> Measurement:
     rows = len(outcomes)
     if rows < min_rows:
-        return NotMeasured(reason="insufficient_data", have=rows, need=min_rows)
+        return NotMeasured(reason="insufficient_data", have=rows, need=min_rows, unit="labelled rows")
     if chosen.needs_probabilities and outcomes.probabilities is None:
         return NotMeasured(reason="the model returns no probabilities")
     value = score_of(chosen, outcomes)

@@ -146,6 +146,11 @@ def _log_likelihood(hits: NDArray[np.float64], trials: NDArray[np.int64]) -> NDA
     return result
 
 
+def told_drift(report: DriftReport) -> str:
+    """Format *report* for users, with the word drift once."""
+    return str(report) if isinstance(report.drift_share, NotMeasured) else f"drift {report}"
+
+
 def findings_of_drift(
     reports: Sequence[DriftReport],
     ref: VersionRef,
@@ -157,8 +162,7 @@ def findings_of_drift(
 ) -> Findings:
     """Give a drift signal if enough consecutive windows show drift, and clear the signal if no window shows drift."""
     last = reports[-1]
-    text = str(last) if isinstance(last.drift_share, NotMeasured) else f"drift {last}"
-    looked = (Finding(kind=SignalKind.DRIFT, text=text, measured=isinstance(last.drift_share, Measured)),)
+    looked = (Finding(kind=SignalKind.DRIFT, text=told_drift(last), measured=isinstance(last.drift_share, Measured)),)
     if is_drift_confirmed(reports, policy):
         severity = Severity.MEDIUM if last.band is Band.CRITICAL else Severity.LOW
         share = last.drift_share.value if isinstance(last.drift_share, Measured) else None

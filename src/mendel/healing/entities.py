@@ -125,6 +125,7 @@ class LookResult:
         looked: Every reading, or the reason why it is missing.
         clear: Kinds that were measured within bounds: the signals of incidents of these kinds are gone.
         well: The servers that serve every deployment in time, or were stopped.
+        next_study: When the hub studies drift and quality next; None for a check of the counters alone.
     """
 
     model: ModelName
@@ -135,6 +136,7 @@ class LookResult:
     signals: tuple[Signal, ...] = ()
     clear: tuple[SignalKind, ...] = ()
     well: tuple[str, ...] = ()
+    next_study: datetime | None = None
 
     @property
     def nothing_to_do(self) -> str | None:

@@ -21,6 +21,7 @@ from mendel.healing.drift_and_quality_checks import (
     read_quality,
     reference_of,
     registered_quality,
+    told_drift,
     windows,
 )
 from mendel.healing.entities import Effect, EffectState, Finding, Incident, LookResult, Signal, SignalKind
@@ -194,7 +195,7 @@ class Monitor:
         if not reports:
             return None, "drift not measured: the version has no drift reference"
         detected = reports[-1].drift_detected
-        return None if detected is None else not detected, f"drift {reports[-1]}"
+        return None if detected is None else not detected, told_drift(reports[-1])
 
     def _quality_gone(
         self, ref: VersionRef, window: Window, document: PolicyDocument, policy: MonitoringPolicy

@@ -37,13 +37,13 @@ class ServerLogger:
 
     Attributes:
         timestamp: Whether log lines begin with the time.
-        structured: Whether log lines are JSON.
+        structured: Whether log lines are JSON; None follows the setting ``log_format``.
         show_tasks: Whether log lines name the asyncio task that wrote them.
         format: A format string of Python's logging, which replaces the three settings above.
     """
 
     timestamp: bool = False
-    structured: bool = True
+    structured: bool | None = None
     show_tasks: bool = False
     format: str | None = None
 
@@ -183,14 +183,14 @@ class Observability:
     Attributes:
         metrics: Whether the server collects metrics and offers them.
         metrics_endpoint: The path of the metrics.
-        structured_logging: Whether requests are logged as JSON.
+        structured_logging: Whether log lines are JSON; None follows the setting ``log_format``.
         log_payloads: Whether request bodies are logged too.
         correlation_ids: Whether the server assigns a correlation id to a request that has no correlation id.
     """
 
     metrics: bool = True
     metrics_endpoint: str = "/metrics"
-    structured_logging: bool = True
+    structured_logging: bool | None = None
     log_payloads: bool = False
     correlation_ids: bool = True
 

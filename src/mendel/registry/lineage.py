@@ -70,7 +70,7 @@ def _entry(record: VersionRecord, known: Mapping[VersionRef, VersionRecord]) -> 
         ref=record.ref,
         stage=record.stage,
         registered_at=record.registered_at,
-        parent=record.parent or (own.baseline if own else None),
+        parent=record.derived_from,
         contributor=own.contributor if own else None,
         delta_metrics=own.delta_metrics if own else {},
         cumulative=_summed([r.improvement.delta_metrics for r in line if r.improvement]),

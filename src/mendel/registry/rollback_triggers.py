@@ -146,13 +146,13 @@ def mean_of(snapshots: Sequence[Snapshot], field: str, *, at_least: int = 1) -> 
     """
     found = [(value, s.num_requests) for s in snapshots if (value := getattr(s, field)) is not None]
     if not found:
-        return NotMeasured(reason="insufficient_data", have=0, need=at_least)
+        return NotMeasured(reason="insufficient_data", have=0, need=at_least, unit="measured requests")
     weights = [count for _, count in found if count is not None]
     if len(weights) < len(found):
         return Measured(value=sum(value for value, _ in found) / len(found), samples=len(found))
     requests = sum(weights)
     if requests < at_least:
-        return NotMeasured(reason="insufficient_data", have=requests, need=at_least)
+        return NotMeasured(reason="insufficient_data", have=requests, need=at_least, unit="requests")
     mean = sum(value * count for (value, _), count in zip(found, weights, strict=True)) / requests
     return Measured(value=mean, samples=requests)
 

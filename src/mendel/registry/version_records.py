@@ -261,6 +261,11 @@ class VersionRecord:
         return f"{self.model}/{self.number}"
 
     @property
+    def derived_from(self) -> VersionRef | None:
+        """The version that this one improves or was retrained from; None for a baseline."""
+        return self.parent or (None if self.improvement is None else self.improvement.baseline)
+
+    @property
     def served(self) -> ServedVersion:
         """The part of the record that servers need."""
         return ServedVersion(

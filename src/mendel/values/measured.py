@@ -23,15 +23,23 @@ class NotMeasured(msgspec.Struct, frozen=True, kw_only=True, tag="not_measured",
     """
     The reason why a number is missing.
 
-    ``have`` and ``need`` count observations; they are set only when there were too few.
+    ``have`` and ``need`` count observations, and ``unit`` names them, for example ``rows``; they are set only when
+    there were too few.
+
+    >>> print(NotMeasured(reason="insufficient_data", have=8, need=50, unit="requests"))
+    insufficient_data (have 8 requests, need 50)
     """
 
     reason: str
     have: int | None = None
     need: int | None = None
+    unit: str | None = None
 
     def __str__(self) -> str:
-        return self.reason if self.need is None else f"{self.reason} (have {self.have}, need {self.need})"
+        if self.need is None:
+            return self.reason
+        counted = f"{self.have}" if self.unit is None else f"{self.have} {self.unit}"
+        return f"{self.reason} (have {counted}, need {self.need})"
 
 
 Measurement = Measured | NotMeasured

@@ -96,7 +96,7 @@ def _front_matter(record: VersionRecord) -> str:
                 "results": [
                     {
                         "task": {"type": f"tabular-{record.task}"},
-                        "dataset": {"name": "holdout", "type": record.training_fingerprint or UNKNOWN},
+                        "dataset": {"name": "evaluation rows", "type": "tabular"},
                         "metrics": [
                             {"type": name, "value": round(value, 6)} for name, value in sorted(record.metrics.items())
                         ],
@@ -122,7 +122,7 @@ def _details(record: VersionRecord, born: str) -> str:
             "Registered": f"{_time(record.registered_at)} by {record.registered_by} ({born})",
             "Release": record.release_tag or "none",
             "Image": UNKNOWN if record.image is None else f"{record.image.reference} ({record.image.digest})",
-            "Parent": str(record.parent) if record.parent else "none",
+            "Parent": str(record.derived_from or "none"),
         }
     )
 

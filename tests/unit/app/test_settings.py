@@ -86,6 +86,7 @@ TEXTS = {
     str: ("batch", "batch"),
 }
 CHOICES = {
+    "log_format": ("json", "json"),
     "serving.repository_control": ("explicit", "explicit"),
     "serving.accelerate": ("onnx", "onnx"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),

@@ -65,12 +65,13 @@ def test_bands(drifted: int, band: Band, detected: bool, policy: MonitoringPolic
     assert (report.band, report.drift_detected) == (band, detected)
     assert report.severity is {Band.WARNING: Severity.LOW, Band.CRITICAL: Severity.MEDIUM}.get(band)
     assert report.drifted_features == tuple(names[:drifted])
+    assert (f"and {drifted - 5} more)" in str(report)) == (drifted > 5)
 
 
 def test_too_few_rows_are_not_measured(reference: Reference, people: Table, policy: MonitoringPolicy) -> None:
     """199 rows are neither drift nor no drift; 200 are measured."""
     few = compare(reference, people.take(np.arange(199)), policy)
-    assert few.drift_share == NotMeasured(reason="insufficient_data", have=199, need=200)
+    assert few.drift_share == NotMeasured(reason="insufficient_data", have=199, need=200, unit="rows")
     assert few.drift_detected is None
     assert few.band is Band.UNKNOWN
     assert isinstance(few.input_drift_score, NotMeasured)
@@ -81,7 +82,7 @@ def test_too_few_rows_are_not_measured(reference: Reference, people: Table, poli
 def test_no_row_is_not_measured(reference: Reference, policy: MonitoringPolicy) -> None:
     """A quiet night is not an error."""
     report = compare(reference, Profile.empty(reference), policy)
-    assert report.drift_share == NotMeasured(reason="insufficient_data", have=0, need=200)
+    assert report.drift_share == NotMeasured(reason="insufficient_data", have=0, need=200, unit="rows")
 
 
 def test_a_million_rows_do_not_make_a_trifle_an_alarm(policy: MonitoringPolicy, rng: np.random.Generator) -> None:
@@ -144,7 +145,7 @@ def test_missing_numbers_drift(reference: Reference, people: Table, policy: Moni
 def test_all_missing_is_drift_and_not_measured(reference: Reference, people: Table, policy: MonitoringPolicy) -> None:
     """Where no value is left, the values are not measured, but their absence is."""
     feature = compare(reference, people.without("age"), policy)["age"]
-    assert feature.not_measured == NotMeasured(reason="insufficient_data", have=0, need=200)
+    assert feature.not_measured == NotMeasured(reason="insufficient_data", have=0, need=200, unit="rows")
     assert [reading.aspect for reading in feature.readings] == ["presence"]
     assert feature.drifted
 

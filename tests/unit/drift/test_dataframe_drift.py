@@ -80,7 +80,7 @@ def test_few_rows_are_neither_yes_nor_no(steady: pd.DataFrame, moved: pd.DataFra
     found = mendel.DriftDetector(steady, moved[:150]).detect()
     assert found.drift_detected is None
     assert found.drift_share is None
-    assert str(found) == "drift not measured: insufficient_data (have 150, need 200)"
+    assert str(found) == "drift not measured: insufficient_data (have 150 rows, need 200)"
 
 
 def test_what_is_no_frame_is_refused() -> None:

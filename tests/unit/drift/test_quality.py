@@ -150,7 +150,7 @@ def test_too_few_rows_are_not_measured(rng: np.random.Generator) -> None:
         evaluate_quality(LabelledOutcomes.classification([0, 1] * 15, [0, 1] * 15).take(np.arange(n)), rng)
         for n in (29, 30)
     ]
-    assert found[0]["accuracy"] == NotMeasured(reason="insufficient_data", have=29, need=30)
+    assert found[0]["accuracy"] == NotMeasured(reason="insufficient_data", have=29, need=30, unit="labelled rows")
     assert isinstance(found[1]["accuracy"], Measured)
 
 
@@ -261,7 +261,7 @@ def test_quality_floor() -> None:
 def test_unmeasured_quality_is_neither_good_nor_bad() -> None:
     """Too few labels cross nothing and clear nothing."""
     policy = MonitoringPolicy(primary_metric="accuracy")
-    few = NotMeasured(reason="insufficient_data", have=12, need=30)
+    few = NotMeasured(reason="insufficient_data", have=12, need=30, unit="labelled rows")
     window = Quality(task=Task.CLASSIFICATION, samples=12, classes=(), metrics={"accuracy": few}, confusion=())
     reading = quality_signal(quality(0.9, 0.88, 0.92), window, policy)
     assert reading.crossed is None

@@ -92,7 +92,7 @@ def _version(record: VersionRecord) -> Sequence[object]:
         _time(record.registered_at),
         record.release_tag or "-",
         "-" if record.image is None else record.image.digest.removeprefix("sha256:")[:12],
-        record.parent or "-",
+        record.derived_from or "-",
         record.uuid,
     )
 

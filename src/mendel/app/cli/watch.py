@@ -27,7 +27,8 @@ def monitor(model: Model, *, directory: Directory = None) -> Result:
     """
     with hub(directory) as client:
         outlook = client.observe(model)
-    return Result(outlook, _outlook_lines(outlook))
+        hub_runs = not client.embedded
+    return Result(outlook, outlook_lines(outlook, hub_runs=hub_runs))
 
 
 def stats(model: Model, *, directory: Directory = None) -> Result:
@@ -69,7 +70,7 @@ def show_incident(incident_id: IncidentId, *, directory: Directory = None) -> Re
     """Show an incident with its timeline and decisions."""
     with hub(directory) as client:
         found = client.incident_details(incident_id)
-    return Result(found, _incident_lines(found))
+    return Result(found, incident_lines(found))
 
 
 def acknowledge_incident(incident_id: IncidentId, *, directory: Directory = None) -> Result:
@@ -107,21 +108,24 @@ def labels_of_file(path: Path, *, id_column: str, label_column: str, source: str
     )
 
 
-def _outlook_lines(outlook: LookResult) -> Iterator[str]:
+def outlook_lines(outlook: LookResult, *, hub_runs: bool) -> Iterator[str]:
+    """Give the lines about a check: each finding, each signal, and when drift and quality are studied next."""
     for looked in outlook.looked:
-        yield f"  {looked.kind:<15} {looked.text}"
+        yield f"  {looked.kind:<15} {looked.text.removeprefix(f'{looked.kind} ')}"
     for signal in outlook.signals:
         yield f"! {signal.kind} ({signal.severity}): {'; '.join(signal.reasons)}"
     if outlook.nothing_to_do:
         yield "Nothing to do."
+    if not hub_runs:
+        yield "No hub runs, so nothing is studied until you start one: mendel up"
+    elif outlook.next_study is not None:
+        yield f"Next study of drift and quality: {outlook.next_study:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _incident_lines(view: IncidentView) -> Iterator[str]:
+def incident_lines(view: IncidentView) -> Iterator[str]:
+    """Give the lines about an incident: its summary, and its timeline by time."""
     found = view.incident
     yield f"{found.id}  {found.title}  [{found.severity}, {found.status}]"
     yield found.description
-    for entry in found.timeline:
+    for entry in sorted(found.timeline, key=lambda one: one.at):  # each decision is an entry, too
         yield f"  {entry.at:%H:%M:%S}  {entry.kind:<12} {entry.text}"
-    for decision in view.decisions:
-        decided = " ".join((decision.verdict, *([decision.playbook] if decision.playbook else [])))
-        yield f"  {decision.at:%H:%M:%S}  decision     {decided}: {'; '.join(decision.reasons)}"

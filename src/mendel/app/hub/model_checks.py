@@ -50,9 +50,7 @@ class ModelChecks:
 
     def check_log_when_due(self, model: ModelName) -> None:
         """Check the prediction log of *model* unless it was already checked in the current monitoring window."""
-        section = self._registry.policies.of(model).section("monitoring")
-        every = from_mapping(MonitoringPolicy, section, at="monitoring").every
-        due = Window.containing(self._clock(), every).start
+        due = self._study(model).start
         if self._log_checked.get(model) != due:
             self._log_checked[model] = due
             self.check_log(model)
@@ -67,7 +65,13 @@ class ModelChecks:
             looked=(*fast.looked, *slow.looked),
             signals=(*fast.signals, *slow.signals),
             clear=(*fast.clear, *slow.clear),
+            next_study=self._study(model).end,
         )
+
+    def _study(self, model: ModelName) -> Window:
+        """Give the current interval of ``monitoring.every``; the prediction log is checked once in each."""
+        section = self._registry.policies.of(model).section("monitoring")
+        return Window.containing(self._clock(), from_mapping(MonitoringPolicy, section, at="monitoring").every)
 
 
 def _is_quiet(look: LookResult) -> bool:

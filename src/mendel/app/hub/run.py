@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -51,7 +52,7 @@ def run_hub(settings: Settings) -> None:
         PortInUse: Another program listens on the port.
         SchemaTooNew: The directory was written by a newer Mendel.
     """
-    write_log(LogStyle(level="WARNING"))
+    write_log(LogStyle(level="WARNING", structured=settings.json_log(terminal=sys.stderr.isatty())))
     data = DataDirectory(settings.root)
     with data.owned(), _listening(settings.hub) as listener:
         port = listener.getsockname()[1]

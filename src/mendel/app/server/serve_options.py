@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def serve_with(settings: Settings, options: ServeOptions) -> int:
     named = options.hub or settings.hub.url
     url = named or (running.url if running else None)
     project = find_project(options.path)
-    write_log(log_style(project, options))
+    write_log(log_style(settings, project, options))
     if url is not None:
         if options.artifact is not None:
             reason = f"the hub at {url} decides which versions this server serves"
@@ -134,7 +135,7 @@ def server_settings(
         report_every=serving.report_every,
         project=None if project is None else project.root,
         classifier=options.classifier,
-        style=log_style(project, options),
+        style=log_style(settings, project, options),
         identity=hosted.identity,
     )
 
@@ -170,15 +171,24 @@ def with_project_settings(
     )
 
 
-def log_style(project: Project | None, options: ServeOptions) -> LogStyle:
-    """Give the format and level of the server's log from mlserver.yaml; without a project, plain text lines."""
+def log_style(settings: Settings, project: Project | None, options: ServeOptions) -> LogStyle:
+    """
+    Give the format and level of the server's log.
+
+    Lines are text on a terminal, else JSON, unless the setting ``log_format`` or the project says otherwise; the
+    setting takes precedence.
+    """
+    structured = settings.json_log(terminal=sys.stderr.isatty())
     if project is None:
-        return LogStyle(level=options.log_level or "INFO")
+        return LogStyle(level=options.log_level or "INFO", structured=structured)
     classifier = server_classifier(project, options.classifier)
     logger = classifier.server.logger
+    told = [one for one in (logger.structured, classifier.observability.structured_logging) if one is not None]
+    if told and "log_format" not in options.chosen:
+        structured = all(told)
     return LogStyle(
         level=options.log_level or classifier.server.log_level,
-        structured=logger.structured and classifier.observability.structured_logging,
+        structured=structured,
         timestamp=logger.timestamp,
         tasks=logger.show_tasks,
         format=logger.format,
