@@ -12,6 +12,8 @@ from mendel.adapters.memory.wheels import MemoryResolver
 from mendel.adapters.pip import CachedWheels, PipResolver
 from mendel.errors import BuildRefused, ProgramFailed
 from mendel.images import Platform, Resolver, WheelPin
+from mendel.images.requirements import Hashes
+from mendel.values import Digest
 
 from .conftest import Index, OfflineMemoryIndex
 
@@ -144,6 +146,51 @@ def test_requirements_that_contradict_are_refused_with_who_asked(resolver, add, 
     with pytest.raises(BuildRefused) as refused:
         resolver.resolve(["outer", "inner<2"], **at)
     assert any("outer 1.0 depends on inner>=2" in reason for reason in refused.value.reasons)
+
+
+def test_a_conflict_with_mendel_says_so(resolver, add, at):
+    """Requirements of Mendel itself are told from those of the project and from its constraints."""
+    add("inner", "1.0")
+    add("inner", "2.0")
+    with pytest.raises(BuildRefused) as refused:
+        resolver.resolve(["inner<2"], **at, own=["inner>=2"])
+    assert set(refused.value.reasons) == {"The project requires inner<2", "Mendel itself requires inner>=2"}
+    with pytest.raises(BuildRefused) as refused:
+        resolver.resolve([], **at, own=["inner>=2"], constraints=["inner<2"])
+    assert set(refused.value.reasons) == {
+        "The project's constraints allow only inner<2",
+        "Mendel itself requires inner>=2",
+    }
+
+
+def hashes(*pins: WheelPin) -> Hashes:
+    return tuple((f"{pin.name}=={pin.version}", (str(pin.sha256),)) for pin in pins)
+
+
+def test_hashes_are_honoured(resolver, add, at):
+    """A wheel is pinned if the requirements give its hash; what only Mendel needs has none."""
+    inner, outer, mine = add("inner", "1.0"), add("outer", "1.0", "inner"), add("mine", "1.0", "inner")
+    add("inner", "2.0")
+    known = hashes(inner, outer)
+    found = resolver.resolve([line for line, _ in known], **at, own=["mine"], hashes=known)
+    assert found == (inner, mine, outer)
+
+
+def test_hashes_that_pip_refuses_are_refused(resolver, add, at):
+    """A dependency without a hash, a requirement without one, and a wheel with another hash are named."""
+    inner, outer = add("inner", "1.0"), add("outer", "1.0", "inner")
+    other = replace(inner, sha256=Digest(f"sha256:{'0' * 64}"))
+    for lines, known, name in (
+        (["outer==1.0"], hashes(outer), "inner"),
+        (["outer==1.0", "inner==1.0"], hashes(outer), "inner==1.0"),
+        (["inner==1.0"], (), "inner==1.0"),
+        (["inner==1.0"], hashes(other), "inner==1.0"),
+    ):
+        with pytest.raises(BuildRefused, match="hashes in the requirements") as refused:
+            resolver.resolve(lines, **at, hashes=known)
+        (reason,) = refused.value.reasons
+        assert reason.startswith(name)
+    assert str(inner.sha256) in reason
 
 
 def test_an_index_that_does_not_answer_is_no_refusal(resolver, index, add, at):

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         environment_inputs,
         normal_requirement,
         read_requirements,
+        refused_by_hashes,
     )
     from mendel.images.sbom import SbomModelFacts, render_sbom
     from mendel.images.wheel_metadata import WheelFacts, normalized_name
@@ -189,6 +190,7 @@ __all__ = [
     "one_line",
     "plan_image",
     "read_requirements",
+    "refused_by_hashes",
     "render_dockerfile",
     "render_provenance",
     "render_sbom",

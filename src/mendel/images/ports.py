@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mendel.images.entities import BuiltImage, ImagePlan, ImageRecord
 from mendel.images.lockfile import BasePin, Platform, WheelPin
 from mendel.images.manifests import Descriptor, Manifest
+from mendel.images.requirements import Hashes
 from mendel.images.tar_archives import Entry
 from mendel.values import Digest
 
@@ -71,11 +72,13 @@ class Resolver(Protocol):
         *,
         base: BasePin,
         platform: Platform,
+        own: Sequence[str] = (),
         constraints: Sequence[str] = (),
+        hashes: Hashes | None = None,
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
         """
-        Choose wheels that satisfy *requirements* for the base image's Python and C library, sorted by name.
+        Choose wheels that satisfy *requirements* and *own* for the base image's Python and C library, sorted by name.
 
         Of several versions the newest one is chosen, of several wheels of a version the most specific one. Environment
         markers are evaluated for the base image and the platform. The same index gives the same answer. Nothing is
@@ -83,12 +86,16 @@ class Resolver(Protocol):
         read completely.
 
         Args:
+            own: The requirements of Mendel itself; an error names them as such.
             constraints: Bounds on the versions of distributions, which apply only if a distribution is chosen.
+            hashes: The hashes of the project's requirements and constraints by line; None for a project without hashes.
+                Otherwise every wheel that the project's requirements need, also indirectly, must have a hash, as pip
+                demands; wheels that only Mendel's own requirements need must not.
             prefer: Pins whose versions are kept where the requirements allow them and the index still has them.
 
         Raises:
             BuildRefused: No set of wheels satisfies the requirements; each reason names a distribution without wheels,
-                or a requirement in conflict.
+                or a requirement in conflict and who requires it, or a distribution whose hash is missing or differs.
             ProgramFailed: The resolver failed in another way, such as an index that does not answer; the error carries
                 its log.
         """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mendel.errors import BuildRefused, InvalidValue
-from mendel.images.lockfile import Platform
+from mendel.images.lockfile import Platform, WheelPin
 from mendel.images.wheel_metadata import normalized_name
 from mendel.values import Digest
 
@@ -27,12 +27,15 @@ _REQUIREMENT = re.compile(
     rf"(?P<name>{_NAME})\s*(?:\[(?P<extras>[^\]]*)\])?\s*(?P<versions>\([^)]*\)|[^;@]*)(?:;(?P<marker>.*))?"
 )
 _COMMENT = re.compile(r"(^|\s)#.*$")
-_HASH = re.compile(r"\s--hash[=\s]\S+")
+_HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
 _URL = re.compile(rf"(?:{_NAME}\s*(?:\[[^\]]*\])?\s*@\s*\S|[a-z+]+://|git\+|file:)")
 _VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 _INDEX_OPTIONS = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")
-_HARMLESS_OPTIONS = ("--prefer-binary", "--require-hashes", "--only-binary")
+_HARMLESS_OPTIONS = ("--prefer-binary", "--only-binary")
+_REQUIRE_HASHES = "--require-hashes"
 _MAX_FILES = 100
+
+Hashes = tuple[tuple[str, tuple[str, ...]], ...]
 
 ReadFile = Callable[[str], str | None]
 """Gives the text of a project's file by its POSIX path below the project; None when the project has no such file."""
@@ -46,11 +49,14 @@ class Requirements:
     Attributes:
         lines: Requirements in normal form, sorted, each once.
         constraints: Bounds on versions that apply only if a distribution is installed, in the same form.
+        hashes: Each line or constraint that has hashes, with its hashes (``sha256:<hex>``), sorted; None if no line has
+            any, and the option ``--require-hashes`` is absent.
         hints: Sentences about lines that were left out, and why.
     """
 
     lines: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
+    hashes: Hashes | None = None
     hints: tuple[str, ...] = ()
 
     @property
@@ -78,7 +84,12 @@ def read_requirements(name: str, read: ReadFile) -> Requirements:
     lines: set[str] = set()
     constraints: set[str] = set()
     hints: list[str] = []
+    hashes: dict[str, set[str]] = {}
+    hashed = False
     for line in _lines(name, read, reasons):
+        if line.text == _REQUIRE_HASHES:
+            hashed = True
+            continue
         try:
             normal = normal_requirement(line.text)
         except InvalidValue as error:
@@ -88,13 +99,20 @@ def read_requirements(name: str, read: ReadFile) -> Requirements:
             hints.append(f"{line.file}:{line.number}: {line.text!r} is left out, because every image contains Mendel.")
             continue
         (constraints if line.constraint else lines).add(normal)
+        if found := _HASH.findall(line.text):
+            hashes.setdefault(normal, set()).update(found)
     if reasons:
         raise BuildRefused(
             f"The requirements file {name} has lines that mlserver.lock cannot pin.",
             reasons=tuple(reasons),
             remedy=OTHER_ENGINES,
         )
-    return Requirements(lines=tuple(sorted(lines)), constraints=tuple(sorted(constraints)), hints=tuple(hints))
+    return Requirements(
+        lines=tuple(sorted(lines)),
+        constraints=tuple(sorted(constraints)),
+        hashes=tuple((line, tuple(sorted(hashes[line]))) for line in sorted(hashes)) if hashes or hashed else None,
+        hints=tuple(hints),
+    )
 
 
 def normal_requirement(text: str) -> str:
@@ -125,6 +143,14 @@ def normal_requirement(text: str) -> str:
 def requirement_name(normal: str) -> str:
     """Give the distribution's name in a requirement of normal form."""
     return re.split(r"[\[<>=!~;]", normal, maxsplit=1)[0].strip()
+
+
+def refused_by_hashes(wheels: Iterable[WheelPin], hashes: Hashes | None) -> Iterator[WheelPin]:
+    """Yield the wheels whose distribution has SHA-256 hashes in the requirements, but another digest."""
+    allowed: dict[str, set[str]] = {}
+    for line, found in hashes or ():
+        allowed.setdefault(requirement_name(line), set()).update(one for one in found if one.startswith("sha256:"))
+    return (pin for pin in wheels if (known := allowed.get(pin.name)) and pin.sha256 not in known)
 
 
 def environment_inputs(
@@ -184,7 +210,7 @@ class _Refused:
 
 
 def _read_option(line: str) -> _Include | _Ignored | _Refused | None:
-    return _option(line) if line.startswith("-") else None
+    return _option(line) if line.startswith("-") and line != _REQUIRE_HASHES else None
 
 
 def _option(line: str) -> _Include | _Ignored | _Refused:

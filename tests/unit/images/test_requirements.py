@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.errors import BuildRefused, InvalidValue
-from mendel.images import Platform, Requirements, environment_inputs, normal_requirement, read_requirements
+from mendel.images import (
+    Platform,
+    Requirements,
+    WheelPin,
+    environment_inputs,
+    normal_requirement,
+    read_requirements,
+    refused_by_hashes,
+)
 from mendel.images.requirements import requirement_name
+from mendel.values import Digest
 
 
 def read(**files: str) -> Requirements:
@@ -20,8 +29,27 @@ def test_lines_take_one_form_and_one_order():
     """Comments, spelling, order, blanks, continued lines and hashes make no difference."""
     first = read(requirements_txt="# model\nNumPy >= 2,<3\nscikit_learn[b,A]==1.6 \\\n  --hash=sha256:abc\n\n")
     second = read(requirements_txt="\ufeffscikit.learn[a, b] ==1.6 # pinned\r\nnumpy<3,>=2\nnumpy >=2, <3\n")
-    assert first == second
+    assert first.lines == second.lines
     assert first.lines == ("numpy<3,>=2", "scikit-learn[a,b]==1.6")
+
+
+def test_hashes_are_kept_beside_their_lines():
+    """Each line has its hashes, constraints too; --require-hashes alone asks for them."""
+    found = read(requirements_txt="A==1 --hash=sha256:b \\\n --hash sha256:a\n-c c.txt\n", c_txt="b==2 --hash=sha512:d")
+    assert found.hashes == (("a==1", ("sha256:a", "sha256:b")), ("b==2", ("sha512:d",)))
+    assert read(requirements_txt="--require-hashes\na==1").hashes == ()
+    assert read(requirements_txt="a==1").hashes is None
+
+
+def test_a_pin_is_refused_only_by_a_hash_of_its_own_kind():
+    """Another SHA-256 refuses a wheel; hashes of other distributions or of other kinds tell nothing of it."""
+    pin = WheelPin(
+        name="a", version="1", filename="a-1-py3-none-any.whl", sha256=Digest(f"sha256:{'1' * 64}"), size_bytes=1
+    )
+    other = (("a==1", (f"sha256:{'2' * 64}",)),)
+    assert list(refused_by_hashes([pin], other)) == [pin]
+    for hashes in (None, (), (("a==1", ("sha512:2",)),), (("b==1", other[0][1]),), (("a==1", (pin.sha256,)), *other)):
+        assert list(refused_by_hashes([pin], hashes)) == []
 
 
 def test_markers_are_kept():

@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
@@ -28,7 +29,7 @@ from mendel.images import (
     Wheels,
     ignore_progress,
 )
-from mendel.images.requirements import OTHER_ENGINES
+from mendel.images.requirements import OTHER_ENGINES, Hashes, refused_by_hashes, requirement_name
 from mendel.images.wheel_targets import marker_environment, platform_tags
 from mendel.values import Digest
 from mendel.values.atomic_files import write_atomically
@@ -178,7 +179,9 @@ class MemoryResolver(Resolver):
         *,
         base: BasePin,
         platform: Platform,
+        own: Sequence[str] = (),
         constraints: Sequence[str] = (),
+        hashes: Hashes | None = None,
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
         """Tries preferred versions before newer versions, and backtracks from a choice that leads to no solution."""
@@ -188,10 +191,18 @@ class MemoryResolver(Resolver):
             index=self._index,
             tags=tuple(_tags(base, platform)),
             environment=marker_environment(base, platform),
-            bounds=[(_parsed(line), "(constraint)") for line in constraints],
+            bounds=[(_parsed(line), "The project's constraints allow only") for line in constraints],
             preferred={canonicalize_name(pin.name): Version(pin.version) for pin in prefer},
         )
-        asked = [(_parsed(line), "the project") for line in requirements]
+        if hashes is not None:
+            alone = self.resolve(requirements, base=base, platform=platform, constraints=constraints)
+            _require_hashes(alone, hashes)
+            constraints = [*constraints, *(f"{pin.name}=={pin.version}" for pin in alone)]
+            return self.resolve(
+                requirements, base=base, platform=platform, own=own, constraints=constraints, prefer=prefer
+            )
+        asked = [(_parsed(line), "The project requires") for line in requirements]
+        asked += [(_parsed(line), "Mendel itself requires") for line in own]
         chosen = search.run([one for one in asked if search.applies(one[0], ())], {})
         if chosen is not None:
             return tuple(sorted((one.pin for one in chosen.values()), key=lambda pin: pin.name))
@@ -226,6 +237,7 @@ class _Search:
     preferred: Mapping[NormalizedName, Version]
     absent: set[str] = field(default_factory=set)
     conflicts: set[str] = field(default_factory=set)
+    askers: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def run(
         self, pending: list[tuple[Requirement, str]], chosen: dict[NormalizedName, _Candidate]
@@ -235,9 +247,10 @@ class _Search:
             return chosen
         (asked, by), *rest = pending
         name = canonicalize_name(asked.name)
+        self.askers[name].add(f"{by} {asked}")
         if (former := chosen.get(name)) is not None:
             if not asked.specifier.contains(former.version, prereleases=True):
-                self.conflicts.add(f"{by} depends on {asked}, and {name} {former.version} was chosen")
+                self.conflicts |= self.askers[name]
                 return None
             return self.run([*self._needs(former, asked), *rest], chosen)
         found = self.index.candidates(name, self.tags)
@@ -246,8 +259,8 @@ class _Search:
         if not any(asked.specifier.contains(one.version, prereleases=True) for one in found):
             self.absent.add(str(asked))
         elif not allowed:
-            self.conflicts |= {
-                f"{who} requires {one}" for one, who in self.bounds if canonicalize_name(one.name) == name
+            self.conflicts |= self.askers[name] | {
+                f"{who} {one}" for one, who in self.bounds if canonicalize_name(one.name) == name
             }
         for one in sorted(allowed, key=lambda one: one.version != self.preferred.get(name)):
             further = [*rest, *self._needs(one, asked)]
@@ -261,7 +274,7 @@ class _Search:
         return marker is None or any(marker.evaluate({**self.environment, "extra": one}) for one in ("", *extras))
 
     def _needs(self, one: _Candidate, asked: Requirement) -> Iterator[tuple[Requirement, str]]:
-        by = f"{one.pin.name} {one.version}"
+        by = f"{one.pin.name} {one.version} depends on"
         yield from ((need, by) for need in one.requires if self.applies(need, asked.extras))
 
     def _bound(self, name: NormalizedName) -> SpecifierSet:
@@ -270,6 +283,17 @@ class _Search:
             if canonicalize_name(one.name) == name and self.applies(one, ()):
                 whole &= one.specifier
         return whole
+
+
+def _require_hashes(pins: Iterable[WheelPin], hashes: Hashes) -> None:
+    known = {requirement_name(line) for line, _ in hashes}
+    missing = [f"{pin.name}=={pin.version}: the requirements give no hash" for pin in pins if pin.name not in known]
+    differing = [f"{pin.name}=={pin.version}: the wheel has {pin.sha256}" for pin in refused_by_hashes(pins, hashes)]
+    if missing or differing:
+        raise BuildRefused(
+            "The hashes in the requirements do not cover the wheels that the requirements need.",
+            reasons=(*missing, *differing),
+        )
 
 
 def _requires(wheel: bytes) -> tuple[Requirement, ...]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,7 +123,7 @@ def target_options(base: BasePin, platform: Platform) -> tuple[str, ...]:
     return ("--only-binary=:all:", *interpreter, *platforms)
 
 
-def requirement_file(directory: Path, name: str, lines: Sequence[str]) -> str:
+def requirement_file(directory: Path, name: str, lines: Iterable[str]) -> str:
     """Write *lines* to a requirements file; gives its path."""
     file = directory / name
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

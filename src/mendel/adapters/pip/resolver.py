@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,22 @@ from mendel.images import (
     TaskProgress,
     WheelPin,
     ignore_progress,
+    normal_requirement,
     normalized_name,
 )
-from mendel.images.requirements import OTHER_ENGINES
+from mendel.images.requirements import OTHER_ENGINES, Hashes
 from mendel.values import Digest
 from mendel.values.directory_trees import file_digest
 
 _CONSTRAINED = re.compile(r"\(constraint\) ([A-Za-z0-9._-]+)==")
 _UNMATCHED = re.compile(r"No matching distribution found for ([A-Za-z0-9][A-Za-z0-9._-]*)(.*)")
 _CAUSE, _ADVICE = "The conflict is caused by:", "To fix this"
+_REQUESTED = re.compile(r"The user requested (?P<constraint>\(constraint\) )?(?P<line>.+)")
+_HASH_ERRORS = {
+    "Hashes are required in --require-hashes mode": "the requirements give no hash",
+    "all requirements must have their versions pinned with ==": "the requirements do not list it with == and a hash",
+    "DO NOT MATCH THE HASHES": "",
+}
 _NO_CONTENT = Digest(f"sha256:{'0' * 64}")
 
 
@@ -56,25 +63,45 @@ class PipResolver(Resolver):
         *,
         base: BasePin,
         platform: Platform,
+        own: Sequence[str] = (),
         constraints: Sequence[str] = (),
+        hashes: Hashes | None = None,
         prefer: Sequence[WheelPin] = (),
     ) -> tuple[WheelPin, ...]:
-        """Runs pip once, and again without each preferred version that prevents a solution."""
-        wanted = {pin.name: pin.version for pin in prefer}
+        """
+        Runs pip once, and again without each preferred version that prevents a solution.
+
+        With *hashes*, pip first checks the project's requirements alone, because Mendel's own requirements have no
+        hashes.
+        """
+        asked = _Asked(requirements=requirements, own=own, constraints=constraints, prefer=prefer)
+        if hashes is None:
+            return self._resolved(asked, base=base, platform=platform)
+        alone = replace(asked, own=(), hashes=dict(hashes), prefer=())
+        checked = {pin.name: pin for pin in self._resolved(alone, base=base, platform=platform)}
+        exact = [f"{pin.name}=={pin.version}" for pin in checked.values()]
+        others = [pin for pin in prefer if pin.name not in checked]
+        found = self._resolved(
+            replace(asked, constraints=[*constraints, *exact], prefer=others), base=base, platform=platform
+        )
+        return tuple(checked.get(pin.name, pin) for pin in found)
+
+    def _resolved(self, asked: _Asked, *, base: BasePin, platform: Platform) -> tuple[WheelPin, ...]:
+        wanted = {pin.name: pin.version for pin in asked.prefer}
+        count = len(asked.requirements) + len(asked.own)
         with self._wheels.unfinished() as directory:
             while True:
-                asked = _Asked(directory, requirements, constraints, wanted)
                 report = directory / "report.json"
-                self._on_progress(TaskProgress(doing=f"Resolving {len(requirements)} requirements for {platform}"))
-                finished = self._pip.run(*asked.arguments(report), base=base, platform=platform)
+                self._on_progress(TaskProgress(doing=f"Resolving {count} requirements for {platform}"))
+                finished = self._pip.run(*asked.arguments(directory, report, wanted), base=base, platform=platform)
                 if not finished.status:
                     break
                 in_the_way = _in_the_way(finished) & wanted.keys()
                 if not wanted or finished.late or finished.offline:
-                    raise self._refused(finished, base, platform)
+                    raise self._refused(finished, asked, base, platform)
                 wanted = {name: version for name, version in wanted.items() if in_the_way and name not in in_the_way}
             found = tuple(_reported(json.loads(report.read_text(encoding="utf-8"))))
-            return self._seen_whole(found, directory, prefer, base=base, platform=platform)
+            return self._seen_whole(found, directory, asked.prefer, base=base, platform=platform)
 
     def _seen_whole(
         self,
@@ -108,17 +135,26 @@ class PipResolver(Resolver):
             self._wheels.keep(file, whole)
             yield whole
 
-    def _refused(self, finished: Finished, base: BasePin, platform: Platform) -> Exception:
+    def _refused(self, finished: Finished, asked: _Asked, base: BasePin, platform: Platform) -> Exception:
         where = f"Python {base.python} on {platform} with glibc {base.glibc}"
         if finished.late or finished.offline:
             return finished.failure("reach a package index" if finished.offline else "resolve the requirements")
+        if unproved := tuple(_without_fitting_hash(finished.lines)):
+            return BuildRefused(
+                "The hashes in the requirements do not cover the wheels that the requirements need.",
+                reasons=unproved,
+                remedy=(
+                    "With --hash, the requirements list every distribution that they need, each with its hashes: "
+                    "pip-compile --generate-hashes and uv export write such files."
+                ),
+            )
         unmatched = next((found for line in finished.lines if (found := _UNMATCHED.search(line))), None)
         if unmatched is not None:
             reason = self._unmatched(unmatched[1], f"{unmatched[1]}{unmatched[2]}".strip(), base, platform)
             return BuildRefused(
                 f"No wheels satisfy the requirements for {where}.", reasons=(reason,), remedy=OTHER_ENGINES
             )
-        conflict = tuple(_conflict(finished.lines))
+        conflict = tuple(asked.attributed(line) for line in _conflict(finished.lines))
         if conflict:
             return BuildRefused(
                 f"The requirements cannot all be met for {where}.",
@@ -138,23 +174,41 @@ class PipResolver(Resolver):
         return f"{asked}: the package index has only source distributions, or wheels for other platforms"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """One request to pip."""
+    """The requirements of the project and of Mendel, which pip gets as one list."""
 
-    directory: Path
     requirements: Sequence[str]
+    own: Sequence[str]
     constraints: Sequence[str]
-    preferred: dict[str, str]
+    prefer: Sequence[WheelPin]
+    hashes: Mapping[str, Sequence[str]] | None = None
 
-    def arguments(self, report: Path) -> tuple[str, ...]:
-        """The requirements as arguments of pip."""
-        asked = requirement_file(self.directory, "requirements.txt", self.requirements)
-        bounds = [*self.constraints, *(f"{name}=={version}" for name, version in sorted(self.preferred.items()))]
-        bounded = ("--constraint", requirement_file(self.directory, "constraints.txt", bounds)) if bounds else ()
-        nowhere = str(self.directory / "nothing-is-installed")  # pip before 23.3 requires a target directory
+    def arguments(self, directory: Path, report: Path, preferred: Mapping[str, str]) -> tuple[str, ...]:
+        """Write the files that pip reads, and give pip's arguments."""
+        asked = requirement_file(directory, "requirements.txt", map(self._line, [*self.requirements, *self.own]))
+        bounds = [*map(self._line, self.constraints), *(f"{name}=={preferred[name]}" for name in sorted(preferred))]
+        bounded = ("--constraint", requirement_file(directory, "constraints.txt", bounds)) if bounds else ()
+        checked = () if self.hashes is None else ("--require-hashes",)
+        nowhere = str(directory / "nothing-is-installed")  # pip before 23.3 requires a target directory
         what = ("install", "--dry-run", "--ignore-installed", "--target", nowhere, "--report", str(report))
-        return (*what, "--requirement", asked, *bounded)
+        return (*what, *checked, "--requirement", asked, *bounded)
+
+    def attributed(self, line: str) -> str:
+        """Name the one who requires something; pip calls both the project and Mendel *the user*."""
+        found = _REQUESTED.fullmatch(line)
+        if found is None:
+            return line
+        wanted = normal_requirement(found["line"])
+        if found["constraint"]:
+            return f"The project's constraints allow only {wanted}"
+        if wanted not in self.own:
+            return f"The project requires {wanted}"
+        who = "The project and Mendel itself require" if wanted in self.requirements else "Mendel itself requires"
+        return f"{who} {wanted}"
+
+    def _line(self, line: str) -> str:
+        return " ".join([line, *(f"--hash={one}" for one in (self.hashes or {}).get(line, ()))])
 
 
 def _reported(report: dict[str, Any]) -> Iterator[WheelPin]:
@@ -185,3 +239,21 @@ def _conflict(lines: Sequence[str]) -> Iterator[str]:
         if inside:
             yield line.strip()
         inside = inside or _CAUSE in line
+
+
+def _without_fitting_hash(lines: Sequence[str]) -> Iterator[str]:
+    """Yield a reason for each wheel whose hash is missing or differs, from the lists that pip prints."""
+    head, about = "", ""
+    for line in lines:
+        if not line.startswith(" "):
+            head = next((known for known in _HASH_ERRORS if known in line), "")
+            continue
+        words = line.split()
+        if not head:
+            continue
+        if words[0] == "Got":
+            yield f"{about}: the wheel has sha256:{words[-1]}, which the requirements do not allow"
+        elif words[0] not in {"Expected", "or"}:
+            about = words[0]
+            if why := _HASH_ERRORS[head]:
+                yield f"{about}: {why}"

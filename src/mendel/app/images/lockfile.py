@@ -32,7 +32,9 @@ from mendel.images import (
     environment_inputs,
     ignore_progress,
     read_requirements,
+    refused_by_hashes,
 )
+from mendel.images.requirements import Hashes
 from mendel.projects import Classifier, Project
 from mendel.values import Digest
 from mendel.values.atomic_files import replacing, write_atomically
@@ -112,7 +114,7 @@ class Locking:
         kept, outdated = self._others(project, former, named)
         asked += outdated
         fresh = []
-        for _, group in groupby(sorted(asked, key=lambda one: one.inputs), key=lambda one: one.inputs):
+        for _, group in groupby(sorted(asked, key=_environment_key), key=_environment_key):
             alike = list(group)
             newest = upgrade and any(one.classifier in named for one in alike)
             fresh.append(self._environment(alike, former, upgrade=newest, on_progress=on_progress))
@@ -145,7 +147,8 @@ class Locking:
         same_platform = [env for env in (former.environments if former else ()) if env.platform == str(one.platform)]
         same = None if upgrade else next((env for env in same_platform if env.inputs == one.inputs), None)
         base = self._base(one, [] if upgrade else same_platform, on_progress)
-        if same is not None and (same.base.python, same.base.glibc) == (base.python, base.glibc):
+        unhashed = one.requirements.hashes is None  # else pip checks them anew: the lock does not record hashes
+        if unhashed and same is not None and (same.base.python, same.base.glibc) == (base.python, base.glibc):
             wheels = same.wheels
         else:
             wheels = self._wheels(one, base, [] if upgrade else _near(same_platform, alike))
@@ -167,10 +170,12 @@ class Locking:
 
     def _wheels(self, one: Asked, base: BasePin, near: Sequence[Environment]) -> tuple[WheelPin, ...]:
         found = self._resolver.resolve(
-            [*one.requirements.lines, *self._own],
+            one.requirements.lines,
+            own=self._own,
             base=base,
             platform=one.platform,
             constraints=one.requirements.constraints,
+            hashes=one.requirements.hashes,
             prefer=[pin for env in near[:1] for pin in env.wheels],
         )
         return tuple(pin for pin in found if pin.name != self._runtime.wheel.name)
@@ -380,6 +385,10 @@ def _facts(environment: Environment) -> Mapping[str, str]:
     return {f"base {environment.base.reference}": environment.base.digest, **wheels}
 
 
+def _environment_key(asked: Asked) -> tuple[str, Hashes]:
+    return asked.inputs, asked.requirements.hashes or ()
+
+
 def _near(same_platform: Sequence[Environment], alike: Sequence[Asked]) -> list[Environment]:
     """The former environments whose versions to prefer, those of the same classifiers first."""
     names = {each.classifier for each in alike}
@@ -401,6 +410,8 @@ def _differences(environment: Environment, asked: Asked) -> Iterator[str]:
         yield f"new requirements: {', '.join(added)}"
     if gone := sorted(was - now):
         yield f"removed requirements: {', '.join(gone)}"
+    for pin in refused_by_hashes(environment.wheels, asked.requirements.hashes):
+        yield f"the requirements do not allow {pin.filename} with the hash {pin.sha256}"
     if environment.base.reference != asked.base_reference:
         yield f"the base image changed from {environment.base.reference} to {asked.base_reference}"
 
