@@ -81,15 +81,21 @@ def test_a_malformed_project_file_is_refused_with_its_line(empty, command, mista
 
 
 def test_a_taken_port_is_named(empty):
-    """A hub, a server and both together refuse a port in use by naming it, and end with 1."""
+    """Hub, server and both together refuse a port in use by naming it, and end with 1; on free ports they start."""
     with listening() as port:
         assert f"{HOST}:{port}" in empty.refused("hub", "--port", str(port))
         assert f"{HOST}:{port}" in empty.refused("up", "--hub-port", str(port))
         empty.settings["MENDEL_HUB__URL"] = f"http://{HOST}:9"
         assert f"{port}" in empty.refused("serve", "--port", str(port))
         del empty.settings["MENDEL_HUB__URL"]
-        assert f"{port}" in empty.refused("up", "--port", str(port))
+        said = empty.refused("up", "--wait", "--port", str(port))
+        assert f"{port}" in said
+        assert "up.log" in said
     assert empty.data.hub() is None
+    assert "Mendel is up in the background" in empty.ok("up", "--wait")
+    assert "already runs" in empty.refused("up", "--wait")
+    assert "Mendel is down" in empty.ok("down")
+    assert "No 'mendel up' runs" in empty.refused("down")
 
 
 def test_a_directory_of_a_newer_schema_is_refused(empty):

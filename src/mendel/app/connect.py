@@ -47,7 +47,8 @@ def connect(
         Unsupported: No hub runs and ``mendel[hub]`` is not installed.
         SchemaTooNew: The directory was written by a newer Mendel.
     """
-    shown_on = sys.stderr if (sys.stderr.isatty() if progress is None else progress) else None
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    shown_on = sys.stderr if (terminal if progress is None else progress) else None
     return open_client(url, directory=directory, key=key, stream=shown_on)
 
 

@@ -118,10 +118,10 @@ class DataDirectory:
         Raises:
             DataDirectoryNotFound: The directory has no database; the message names a data directory above it, if any.
         """
-        if self.database.exists():
+        if _seen(self.database):
             return
         above = (place / ".mendel" for place in self.root.parent.parents)
-        near = next((place for place in above if DataDirectory(place).database.exists()), None)
+        near = next((place for place in above if _seen(DataDirectory(place).database)), None)
         hint = "" if near is None else f" {near} has data: give --directory {near}."
         raise DataDirectoryNotFound(
             f"No model was ever registered in the data directory {self.root}, and no hub runs on it; "
@@ -144,7 +144,7 @@ class DataDirectory:
         """
         self.create()
         with self._lock.open("a+") as lock:
-            if not _taken(lock):
+            if not taken(lock):
                 running = self.hub()
                 where = f" at {running.url} (pid {running.pid})" if running else ""
                 raise DirectoryInUse(
@@ -166,12 +166,20 @@ class DataDirectory:
             return None
         return found if _alive(found.pid) and _held(self._lock) else None
 
+    def up_runs(self) -> bool:
+        """Whether a `mendel up` runs with this directory."""
+        return _held(self.up_lock)
+
     def up_pid(self) -> int | None:
-        """Give the process id of the running `mendel up`; None if none runs."""
-        if not _held(self.up_lock):
+        """Give the process id of the running `mendel up`; None if none runs, or it has not written its id."""
+        if not self.up_runs():
             return None
-        told = self.up_lock.read_text(encoding="utf-8")
+        told = self.up_lock.read_text(encoding="utf-8").partition("\n")[0]
         return int(told) if told.isdigit() else None
+
+    def up_is_ready(self, pid: int) -> bool:
+        """Whether the `mendel up` with the process id *pid* has said that it is up."""
+        return self.up_lock.exists() and self.up_lock.read_text(encoding="utf-8") == f"{pid}\nup"
 
     def server_ports(self) -> dict[str, list[int]]:
         """Give the ports of the local server by protocol (``rest``, ``grpc``, ``zmq``); empty if no server runs."""
@@ -182,7 +190,7 @@ class DataDirectory:
         return told["ports"] if _alive(told["pid"]) else {}
 
 
-def _taken(lock: IO[str]) -> bool:
+def taken(lock: IO[str]) -> bool:
     """
     Take the exclusive lock on the file *lock*; give False if another process holds the lock for longer than 1 s.
 
@@ -197,6 +205,14 @@ def _taken(lock: IO[str]) -> bool:
         else:
             return True
     return False
+
+
+def _seen(path: Path) -> bool:
+    """Whether *path* exists; False also if this user may not look."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _held(lock: Path) -> bool:

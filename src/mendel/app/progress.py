@@ -36,6 +36,7 @@ class Progress:
     _detail: str = ""
     _began: float = 0.0
     _shown: bool = False
+    _drawn: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _ended: bool = False
 
@@ -54,7 +55,7 @@ class Progress:
         """Stop, and remove the moving line."""
         with self._changed:
             self._ended = True
-            if self.moving and self._shown:
+            if self._drawn:
                 self._write("\r\x1b[K")
             self._changed.notify()
 
@@ -78,14 +79,20 @@ class Progress:
         self._shown = True
         if self.moving:
             sign = _FRAMES[int(seconds / _FRAME_S) % len(_FRAMES)]
+            self._drawn = True
             self._write(f"\r{sign} {self._doing} ...{self._detail}{passed}\x1b[K")
         else:
             self._write(f"{self._doing} ...{passed}\n")
 
     def _write(self, text: str) -> None:
-        if self.stream is not None:
+        """Write *text*; when nobody reads the stream any longer, the work goes on in silence."""
+        if self.stream is None:
+            return
+        try:
             self.stream.write(text)
             self.stream.flush()
+        except (OSError, ValueError):
+            self.stream = None
 
 
 @contextmanager

@@ -12,17 +12,25 @@ from mendel.values import ModelConvergence
 
 @dataclass(slots=True)
 class ServingNews:
-    """Follows ``serving.json`` of the server that runs with the data directory *data*."""
+    """
+    Follows ``serving.json`` of the server that starts with the data directory *data* after this object was made.
+
+    The files of an earlier server count for nothing, also if another process has got its process id.
+    """
 
     data: DataDirectory
-    _written: int | None = None
+    _former: str | None = field(init=False)
+    _change: object = None
     _state: ServingState | None = None
     _told: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._former = self._epoch()
 
     @property
     def started(self) -> bool:
         """Whether the server listens on its ports."""
-        return bool(self.data.server_ports())
+        return self._epoch() != self._former and bool(self.data.server_ports())
 
     @property
     def decided(self) -> bool:
@@ -46,19 +54,23 @@ class ServingNews:
 
     def lines(self) -> Iterator[str]:
         """Read the state, and give a line for each model that began to serve another version, or failed to load."""
-        written = ServingState.written(self.data.server)
-        if written == self._written or not self.started:
+        change = ServingState.change(self.data.server)
+        if change == self._change or not self.started:
             return
-        address = ServerAddress.read(self.data.server)
-        state = None if address is None else ServingState.read(self.data.server, address.epoch)
+        epoch = self._epoch()
+        state = None if epoch is None else ServingState.read(self.data.server, epoch)
         if state is None:
             return
-        self._written, self._state = written, state
+        self._change, self._state = change, state
         for line in self._lines():
             told = _told(line)
             if told is not None and self._told.get(line.model) != told:
                 self._told[line.model] = told
                 yield told
+
+    def _epoch(self) -> str | None:
+        address = ServerAddress.read(self.data.server)
+        return None if address is None else address.epoch
 
     def _lines(self) -> tuple[ModelConvergence, ...]:
         return () if self._state is None else self._state.models

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import signal
@@ -12,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import httpx
 
-from mendel.app.directory import DataDirectory
+from mendel.app.directory import DataDirectory, taken
 from mendel.app.progress import Progress, showing
 from mendel.app.server.serve_options import find_project
 from mendel.app.serving_news import ServingNews
@@ -90,7 +91,7 @@ class Pair:
         hub, server = _Part("hub", ("hub",)), _Part("server", serve)
         data = DataDirectory(self.settings.root)
         news = ServingNews(data)
-        with _alone(data), _heard(self._on_signal):
+        with _alone(data) as ready, _heard(self._on_signal):
             try:
                 with showing("Starting the hub", stream=sys.stderr, moving=False) as shown:
                     hub.start(self.environment)
@@ -98,9 +99,13 @@ class Pair:
                     shown.phase("Starting the server")
                     server.start(self.environment)
                     self._await(server, lambda: news.started)
-                    self._await_models(server, news, shown)
-                self._announce(data, news)
-                self._keep(news, hub, server)
+                    self._await_models(news, shown, hub, server)
+                if not self._stopping:
+                    self._announce(data, news)
+                    ready()
+                while not self._stopping:
+                    self._keep(news, hub, server)
+                    time.sleep(_KEEP_S)
             finally:
                 self._end(hub, server)
         return 0
@@ -123,22 +128,18 @@ class Pair:
                 )
             time.sleep(_POLL_S)
 
-    def _await_models(self, server: _Part, news: ServingNews, shown: Progress) -> None:
-        """Wait until every deployed model serves, or has told why it does not."""
+    def _await_models(self, news: ServingNews, shown: Progress, *parts: _Part) -> None:
+        """Wait until every deployed model serves, or has told why it does not; start again what ends meanwhile."""
         shown.phase("Asking the hub for the deployed models")
         while not self._stopping:
-            for line in news.lines():
-                self.say(line)
+            self._keep(news, *parts)
             if news.decided:
                 return
-            _require_alive(server)
             if waiting := news.waiting:
                 shown.phase(f"Loading {', '.join(waiting)}")
             time.sleep(_POLL_S)
 
     def _announce(self, data: DataDirectory, news: ServingNews) -> None:
-        if self._stopping:
-            return
         running, ports = data.hub(), data.server_ports()
         self.say(f"hub     {running.url if running else '-'}")
         for door, numbers in sorted(ports.items()):
@@ -149,16 +150,15 @@ class Pair:
         self.say("Mendel is up. Stop it with Ctrl-C.")
 
     def _keep(self, news: ServingNews, *parts: _Part) -> None:
-        while not self._stopping:
-            now = time.monotonic()
-            for part in parts:
-                if not part.alive:
-                    self._revive(part, now)
-                elif now - part.started > _STEADY_S:
-                    part.failures = 0
-            for line in news.lines():
-                self.say(line)
-            time.sleep(_KEEP_S)
+        """Start again what has ended, and say what is new."""
+        now = time.monotonic()
+        for part in parts:
+            if not part.alive:
+                self._revive(part, now)
+            elif now - part.started > _STEADY_S:
+                part.failures = 0
+        for line in news.lines():
+            self.say(line)
 
     def _revive(self, part: _Part, now: float) -> None:
         if part.process is not None:
@@ -183,9 +183,9 @@ class Pair:
         if part.process is None or not part.alive:
             return
         part.process.terminate()
-        end, heard = time.monotonic() + within_s, self._signals
+        end = time.monotonic() + within_s
         with showing(f"Stopping the {part.name}: {what}", stream=sys.stderr, moving=False) as shown:
-            while part.alive and time.monotonic() < end and self._signals == heard:
+            while part.alive and time.monotonic() < end and self._signals <= 1:
                 time.sleep(_POLL_S)
             if part.alive:
                 shown.phase(f"Killing the {part.name}")
@@ -209,22 +209,34 @@ def _require_alive(part: _Part) -> None:
 
 
 @contextmanager
-def _alone(data: DataDirectory) -> Iterator[None]:
-    """Hold the lock of `mendel up` on *data*; the lock's file has the process id."""
+def _alone(data: DataDirectory) -> Iterator[Callable[[], None]]:
+    """
+    Hold the lock of `mendel up` on *data*; the lock's file has the process id.
+
+    The ``with`` statement gives the function that notes in the file that hub and server are up.
+    """
     data.create()
     with data.up_lock.open("a+") as lock:
+        if not taken(lock):
+            raise _in_use(data)
+
+        def note(text: str) -> None:
+            lock.truncate(0)
+            lock.write(text)
+            lock.flush()
+
+        note(str(os.getpid()))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DirectoryInUse(
-                f"Another 'mendel up' already runs on the data directory {data.root}.",
-                remedy="Stop the other 'mendel up' with 'mendel down', or name another data directory with "
-                "--directory.",
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+            yield lambda: note(f"{os.getpid()}\nup")
+        finally:
+            note("")
+
+
+def _in_use(data: DataDirectory) -> DirectoryInUse:
+    return DirectoryInUse(
+        f"Another 'mendel up' already runs on the data directory {data.root}.",
+        remedy="Stop the other 'mendel up' with 'mendel down', or name another data directory with --directory.",
+    )
 
 
 def start_in_background(
@@ -237,11 +249,13 @@ def start_in_background(
 
     Raises:
         DirectoryInUse: Another `mendel up` runs on the data directory.
-        Unavailable: The process ended before everything was decided; the message has the end of its log.
+        Unavailable: The process ended before everything was decided; the message has its errors.
     """
     data = DataDirectory(settings.root)
-    with _alone(data):
-        pass
+    data.create()
+    if data.up_runs():
+        raise _in_use(data)
+    news = ServingNews(data)
     log = data.root / "up.log"
     command = [sys.executable, "-P", "-m", "mendel.app.cli", "up", *(("--path", project) if project else ())]
     with log.open("wb") as written:
@@ -253,36 +267,71 @@ def start_in_background(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    news = ServingNews(data)
-    with showing(f"Waiting until every deployed model serves; the log is {log}", stream=sys.stderr, moving=False):
-        while not news.decided:
-            if process.poll() is not None:
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-                raise Unavailable(f"'mendel up' ended with exit code {process.returncode}:\n{tail}")
+    try:
+        with showing(f"Waiting until every deployed model serves; the log is {log}", stream=sys.stderr, moving=False):
+            while not data.up_is_ready(process.pid):
+                if process.poll() is not None:
+                    raise Unavailable(
+                        f"'mendel up' ended with exit code {process.returncode}: {_first_error(log)}",
+                        remedy=f"Read the log {log}.",
+                    )
+                for line in news.lines():
+                    say(line)
+                time.sleep(_POLL_S)
             for line in news.lines():
                 say(line)
-            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        say(f"Hub and server go on in the background (pid {process.pid}). Stop them with: mendel down")
+        raise
     say(f"Mendel is up in the background (pid {process.pid}). Stop it with: mendel down")
     return int(news.failed)
 
 
-def stop_running(settings: Settings) -> int:
+def _first_error(log: Path) -> str:
+    """Give the first error message in *log*, with its remedy; the end of the log if it has none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    first = next((at for at, line in enumerate(lines) if line.startswith("error: ")), None)
+    if first is None:
+        return "\n".join(lines[-5:])
+    more = takewhile(lambda line: line.startswith("  "), lines[first + 1 :])
+    return "\n".join((lines[first].removeprefix("error: "), *more))
+
+
+def stop_running(settings: Settings, stream: TextIO | None) -> int:
     """
     Stop the `mendel up` of the data directory, wait for its end, and give its process id.
 
+    While a stop is under way, a second one ends server and hub at once.
+
+    Args:
+        stream: Where to say what the command waits for; None says nothing.
+
     Raises:
-        Unavailable: No `mendel up` runs on the data directory.
+        Unavailable: No `mendel up` runs on the data directory, or this user may not stop it.
     """
     data = DataDirectory(settings.root)
-    pid = data.up_pid()
-    if pid is None:
+    if not data.up_runs():
         raise Unavailable(
             f"No 'mendel up' runs on the data directory {data.root}.",
             remedy="Run the command in the directory of 'mendel up', or name its data directory with --directory.",
         )
-    os.kill(pid, signal.SIGTERM)
-    while data.up_pid() == pid:
-        time.sleep(_POLL_S)
+    pid = data.up_pid()
+    if pid is None:
+        raise Unavailable(
+            f"A 'mendel up' runs on the data directory {data.root}, but its process id is unknown.",
+            remedy="Stop it with Ctrl-C in its terminal, or end its process.",
+        )
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return pid
+    except PermissionError as error:
+        raise Unavailable(
+            f"The 'mendel up' with the process id {pid} belongs to another user.", remedy="Stop it as that user."
+        ) from error
+    with showing("Stopping server and hub: requests and steps in progress are finished", stream=stream, after_s=0.5):
+        while data.up_pid() == pid:
+            time.sleep(_POLL_S)
     return pid
 
 

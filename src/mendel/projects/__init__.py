@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         pip_url,
         registry_address,
     )
-    from mendel.projects.code_digest import code_digest, files_below
+    from mendel.projects.code_digests import code_digest, files_below
     from mendel.projects.entities import (
         POLICY_SECTIONS,
         Api,

@@ -61,9 +61,13 @@ def read_document(path: Path) -> YamlDocument:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """The loader in C is quick; the loader in Python accepts some texts more, and explains errors better."""
+    """
+    The loader in C is quick; the loader in Python accepts some texts more, and explains errors better.
+
+    The loader in C accepts tabs where YAML forbids them, so it does not read a text with tabs.
+    """
     try:
-        return yaml.compose(text, Loader=_FAST_LOADER)
+        return yaml.compose(text, Loader=yaml.SafeLoader if "\t" in text else _FAST_LOADER)
     except yaml.YAMLError:
         return yaml.compose(text, Loader=yaml.SafeLoader)
 

@@ -110,7 +110,7 @@ def test_the_wheel_says_what_it_is(checkout, tmp_path):
     requires = metadata.get_all("Requires-Dist") or []
     assert "numpy>=2" in requires
     assert not any("extra" in line for line in requires)
-    assert "mlserver = mendel.app.cli.main:main" in scripts
+    assert "mlserver = mendel.app.cli.main:program" in scripts
     assert {"mendel/py.typed", "mendel/app/cli/__main__.py", f"{info}/licenses/LICENSE"} < names
     assert not any(name.startswith("mendel/examples/") or name.endswith(".pyc") for name in names)
 

@@ -422,3 +422,13 @@ def test_a_tag_that_points_to_no_commit_is_no_release(checkout):
     checkout.git("tag", "-a", "-m", "x", "sentiment-v3.0.0-mlserver-762e7f2", "sentiment-v0.0.1-mlserver-762e7f2")
     newest = seen(checkout).newest["sentiment"]
     assert (newest.tag.version, newest.behind, newest.annotated) == (SemVer(3, 0, 0), 0, True)
+    details = GIT.tag(checkout.path, "sentiment-v3.0.0-mlserver-762e7f2")
+    assert (details.commit, details.message.strip()) == (checkout.git("rev-parse", "HEAD").strip(), "x")
+    assert GIT.tag(checkout.path, "sentiment-v2.0.0-mlserver-762e7f2") is None
+
+
+def test_a_line_end_of_unicode_belongs_to_the_name_of_a_tag(checkout):
+    """A tag whose name holds a line separator is one tag, not two."""
+    name = "odd\u2028sentiment-v9.0.0-mlserver-762e7f2"
+    checkout.git("tag", name)
+    assert GIT.tag_names(checkout.path) == (name,)

@@ -49,10 +49,14 @@ def test_the_holder_of_up_is_known_while_it_runs(data):
     assert data.up_pid() is None
     with data.up_lock.open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        assert (data.up_runs(), data.up_pid()) == (True, None)
         lock.write("4711")
         lock.flush()
-        assert data.up_pid() == 4711
-    assert data.up_pid() is None
+        assert (data.up_pid(), data.up_is_ready(4711)) == (4711, False)
+        lock.write("\nup")
+        lock.flush()
+        assert (data.up_pid(), data.up_is_ready(4711), data.up_is_ready(4712)) == (4711, True, False)
+    assert (data.up_runs(), data.up_pid()) == (False, None)
 
 
 class TestOwning:

@@ -50,6 +50,38 @@ def test_an_error_ends_the_progress():
 
 def test_nothing_is_written_without_a_stream():
     """With ``--json`` there is no stream, and phases are not shown."""
-    shown = Progress(None, moving=False)
-    shown.phase("Training")
+    with showing("Training", stream=None) as shown:
+        shown.phase("Registering")
+    assert (shown.stream, shown.moving) == (None, False)
+
+
+def test_the_work_goes_on_when_nobody_reads():
+    """A closed stream, for example of a pipe whose reader ended, ends the progress and not the work."""
+    for broken in (BrokenPipeError, ValueError):
+        stream = Unread(broken)
+        with showing("Stopping the server", stream=stream, moving=False) as shown:
+            shown.phase("Killing the server")
+        assert stream.written == ["Stopping the server ...\n"]
+
+
+class Unread(io.StringIO):
+    """A stream that nobody reads any longer."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.written = error, []
+
+    def write(self, text):
+        self.written.append(text)
+        raise self.error
+
+
+def test_a_phase_without_its_own_line_removes_the_line_before():
+    """A line that was drawn for an earlier phase is removed at the end."""
+    stream = io.StringIO()
+    shown = Progress(stream, moving=True, after_s=0.01)
+    shown.phase("Connecting")
+    shown._show()
+    shown.phase("Opening")
     shown.end()
+    assert stream.getvalue().endswith("\r\x1b[K")

@@ -443,5 +443,7 @@ def test_the_older_name_is_the_same_program(several):
     """`mlserver` answers as `mendel` does."""
     from importlib.metadata import entry_points  # noqa: PLC0415 - only asked here
 
-    scripts = {one.name: one.value for one in entry_points(group="console_scripts", value="mendel.app.cli.main:main")}
+    scripts = {
+        one.name: one.value for one in entry_points(group="console_scripts", value="mendel.app.cli.main:program")
+    }
     assert scripts.keys() == {"mendel", "mlserver"}

@@ -76,8 +76,11 @@ def test_a_failed_load_is_said_and_ends_the_waiting(data, server):
 
 
 def test_the_state_of_a_former_run_counts_for_nothing(data, server):
-    """Neither the file of another run, nor a state that the hub has not confirmed, decides anything."""
+    """Neither a server of before, nor the file of another run, nor a state without the hub decides anything."""
+    server.start("e0")
+    server.tell("e0", line(serving=2))
     news = ServingNews(data)
+    assert (list(news.lines()), news.started, news.decided) == ([], False, False)
     server.start("e2")
     server.tell("e1", line(serving=2))
     assert (list(news.lines()), news.decided) == ([], False)

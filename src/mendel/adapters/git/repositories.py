@@ -29,12 +29,8 @@ _POINTING = frozenset(
         *("NAMESPACE", "OBJECT_DIRECTORY", "PREFIX", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
     )
 )
-_TAG_FORMAT = (
-    "%(refname:lstrip=2)%00%(objecttype)%00%(objectname)%00%(*objectname)%00%(*objecttype)%00%(creatordate:unix)"
-)
 _MADE = re.compile(rb"^(?:tagger|committer) .*> ([0-9]+) [-+0-9]+$", re.MULTILINE)
-_DETAILS_FORMAT = f"{_TAG_FORMAT}%00%(contents:signature)%00%(contents)%00"
-_DETAILS_FIELDS = _DETAILS_FORMAT.count("%00")
+_MESSAGE_FORMAT = "%(refname:lstrip=2)%00%(contents:signature)%00%(contents)%00"
 
 
 class GitPrograms(Git):
@@ -88,7 +84,7 @@ class GitPrograms(Git):
 
     def tag_names(self, top: Path) -> tuple[str, ...]:
         listed = self._run(top, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").stdout
-        return tuple(os.fsdecode(listed).splitlines())
+        return tuple(os.fsdecode(name) for name in listed.split(b"\n") if name)
 
     def tags(self, top: Path, names: Iterable[str]) -> tuple[GitTag, ...]:
         """Runs ``git cat-file``, which reads only the named tags and their commits."""
@@ -100,10 +96,24 @@ class GitPrograms(Git):
         return tuple(_git_tag(name, own, commit) for name, own, commit in pairs if own and commit)
 
     def tag(self, top: Path, name: str) -> TagDetails | None:
-        listed = self._run(top, "for-each-ref", f"--format={_DETAILS_FORMAT}", f"refs/tags/{name}").stdout
-        fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
-        records = zip(*[iter(fields)] * _DETAILS_FIELDS, strict=True)
-        return next((_details(record) for record in records if record[0].lstrip("\n") == name), None)
+        found = next(iter(self.tags(top, (name,))), None)
+        if found is None:
+            return None
+        message = self._message(top, name) if found.annotated else ""
+        return TagDetails(
+            name=name,
+            commit=found.commit,
+            made=found.made,
+            annotated=found.annotated,
+            message=message,
+            trailers=read_trailers(message),
+        )
+
+    def _message(self, top: Path, name: str) -> str:
+        listed = self._run(top, "for-each-ref", f"--format={_MESSAGE_FORMAT}", f"refs/tags/{name}").stdout
+        fields = iter(listed.decode("utf-8", "surrogateescape").split("\0")[:-1])
+        records = zip(fields, fields, fields, strict=True)  # the pattern also finds tags below refs/tags/NAME/
+        return next(text.removesuffix(signed) for found, signed, text in records if found.lstrip("\n") == name)
 
     def commit_time(self, top: Path, commit: str) -> datetime:
         """Runs ``git rev-list``, because user configuration cannot change its output format."""
@@ -259,28 +269,3 @@ def _git_tag(name: str, own: _Object, commit: _Object) -> GitTag:
     found = _MADE.search(own.content.partition(b"\n\n")[0])
     when = datetime.fromtimestamp(int(found.group(1)) if found else 0, UTC)
     return GitTag(name=name, commit=commit.id, made=when, annotated=annotated)
-
-
-def _details(record: Sequence[str]) -> TagDetails | None:
-    *head, signature, contents = record
-    tag = _tag("\0".join(head).lstrip("\n"))
-    if tag is None:
-        return None
-    message = contents.removesuffix(signature) if tag.annotated else ""
-    return TagDetails(
-        name=tag.name,
-        commit=tag.commit,
-        made=tag.made,
-        annotated=tag.annotated,
-        message=message,
-        trailers=read_trailers(message),
-    )
-
-
-def _tag(line: str) -> GitTag | None:
-    name, kind, own, peeled, peeled_kind, made = line.split("\0")
-    annotated = kind == "tag"
-    if (peeled_kind if annotated else kind) != "commit":
-        return None
-    when = datetime.fromtimestamp(int(made or 0), UTC)
-    return GitTag(name=name, commit=peeled if annotated else own, made=when, annotated=annotated)

@@ -10,7 +10,7 @@ from typing import Final
 
 from mendel.adapters.processes.listening_sockets import BoundDoor
 from mendel.values import ModelConvergence, from_json, to_json
-from mendel.values.atomic_files import write_atomically
+from mendel.values.atomic_files import replacing, write_atomically
 
 _SERVING: Final = "serving.json"
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what a server was bound to
@@ -65,14 +65,18 @@ class ServingState:
     models: tuple[ModelConvergence, ...]
 
     def write(self, directory: Path) -> None:
-        """Write the file atomically."""
-        write_atomically(directory / _SERVING, to_json(self))
+        """Write the file atomically; it is not flushed to the disk, because a new run writes it anew."""
+        with replacing(directory / _SERVING, flush=False) as draft:
+            draft.write_bytes(to_json(self))
 
     @staticmethod
-    def written(directory: Path) -> int | None:
-        """Give the time of the last change of the file, in nanoseconds; None without a file."""
-        path = directory / _SERVING
-        return path.stat().st_mtime_ns if path.exists() else None
+    def change(directory: Path) -> tuple[int, int, int] | None:
+        """Give a value that differs after each change of the file; None without a file."""
+        try:
+            told = (directory / _SERVING).stat()
+        except FileNotFoundError:
+            return None
+        return told.st_ino, told.st_mtime_ns, told.st_size
 
     @classmethod
     def read(cls, directory: Path, epoch: str) -> ServingState | None:

@@ -21,6 +21,7 @@ from mendel.adapters.processes.server_address import ServingState
 from mendel.adapters.processes.shared_counters import CounterTotals
 from mendel.adapters.processes.worker_messages import Desire, Status
 from mendel.durable import Clock
+from mendel.errors import StoreUnavailable
 from mendel.serving import version_counters
 from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName, ServerReport, VersionRef
 
@@ -148,9 +149,14 @@ class ServerState:
         folded = fold_convergence(self._delivery, statuses)
         models = tuple(replace(line, detail=None) for line in folded)  # the detail may quote rows
         state = ServingState(epoch=self._epoch.epoch, current=self._delivery.current, models=models)
-        if state != self._serving:
-            self._serving = state
+        if state == self._serving:
+            return
+        try:
             self._told(state)
+        except StoreUnavailable as error:
+            _log.warning("serving_state_not_written", error=error.message)
+            return
+        self._serving = state
 
     def _note_production(self, model: ModelName, version: int | None) -> None:
         if version is None or model in self.unloaded:

@@ -1,5 +1,5 @@
 """`python -m mendel.app.cli` is `mendel`."""
 
-from mendel.app.cli.main import main
+from mendel.app.cli.main import program
 
-main()
+program()

@@ -195,13 +195,18 @@ def command_line() -> click.Group:
 def main() -> None:
     """Run the command line."""
     name = Path(sys.argv[0]).name
+    with (
+        told_plainly(),
+        command_line().make_context(name if name in _PROGRAMS else "mendel", sys.argv[1:]) as context,
+    ):
+        code = context.command.invoke(context)
+    raise SystemExit(code)
+
+
+def program() -> None:
+    """Run the command line as a program, which ends after it."""
     try:
-        with (
-            told_plainly(),
-            command_line().make_context(name if name in _PROGRAMS else "mendel", sys.argv[1:]) as context,
-        ):
-            code = context.command.invoke(context)
-        raise SystemExit(code)
+        main()
     finally:
         gc.freeze()  # else the collector looks through every imported object when the process ends: 2 s for a hub
 

@@ -68,6 +68,15 @@ def say(text: str = "") -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def say_now(text: str) -> None:
+    """Print one line at once; when nobody reads standard output any longer, the command goes on in silence."""
+    try:
+        say(text)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def warn(text: str) -> None:
     """Print one line to standard error."""
     sys.stderr.write(f"{text}\n")

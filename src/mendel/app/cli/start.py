@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import click
 
 from mendel.app.cli.options import ClassifierName, Config, Directory, DryRun, Force, ProjectPath, ToolUrl, settings_of
-from mendel.app.cli.output import Result, progress, say, warn
+from mendel.app.cli.output import Result, json_asked, progress, say_now, warn
 from mendel.app.cli.parameters import option
 
 if TYPE_CHECKING:
@@ -237,16 +237,19 @@ def up(
     environment = dict(os.environ) | _as_environment({"directory": directory, **flags}, config)
     project = str(path) if path else None
     if wait:
-        raise SystemExit(start_in_background(settings, environment, project, say))
-    raise SystemExit(Pair(settings, environment, project, say).run())
+        raise SystemExit(start_in_background(settings, environment, project, say_now))
+    raise SystemExit(Pair(settings, environment, project, say_now).run())
 
 
 def down(*, directory: Directory = None, config: Config = None) -> Result:
-    """Stop the hub and the server that 'mendel up' runs."""
+    """
+    Stop the hub and the server that 'mendel up' runs.
+
+    A second stop while the first is under way ends both at once, with the requests in progress.
+    """
     from mendel.app.up import stop_running  # noqa: PLC0415 - help must be quick
 
-    with progress("Stopping server and hub: requests and steps in progress are finished", after_s=0.5):
-        pid = stop_running(settings_of(directory, config))
+    pid = stop_running(settings_of(directory, config), None if json_asked() else sys.stderr)
     return Result({"stopped": pid}, ["Mendel is down."])
 
 

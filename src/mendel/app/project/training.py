@@ -19,7 +19,7 @@ from mendel.app.project.policy_files import checked_policy
 from mendel.app.settings import Settings
 from mendel.client.client import Client
 from mendel.drift import MonitoringPolicy
-from mendel.errors import Conflict, InvalidInput
+from mendel.errors import Conflict, DataDirectoryNotFound, InvalidInput
 from mendel.gates import Evidence, GatePolicy, GateReport, judge
 from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, read_repository_state
 from mendel.registry import GateRecord, ProjectSource, Provenance, Registration
@@ -157,9 +157,9 @@ def train_release(
         )
         result = runner.train(_train_job(job))
         phase(f"Registering {classifier.name}")
-        registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
-        if policy and client.policy(classifier.name).version == 0:
+        if policy and not _has_policy(client, classifier.name):
             client.set_policy(classifier.name, policy)
+        registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
         ref = registered.ref
         report = None
         if client.deployment(classifier.name).production is None:
@@ -258,6 +258,13 @@ def _registration(job: _Job, training: Table, result: TrainResult) -> Registrati
             git_commit_hash=job.commit,
         ),
     )
+
+
+def _has_policy(client: Client, model: str) -> bool:
+    try:
+        return client.policy(model).version > 0
+    except DataDirectoryNotFound:  # this registration is the first
+        return False
 
 
 def _judged(
