@@ -56,6 +56,7 @@ class BatchRun:
             with True for copies sent to a shadow version. The generation may change while the version is loaded.
         steady: A monotonic clock in seconds, for latencies.
         required: When True, requests fail with StoreUnavailable if their rows cannot be logged.
+        calling: Called with 1 before and with -1 after each call of the model, in the thread of the call.
     """
 
     backend: Backend
@@ -66,17 +67,25 @@ class BatchRun:
     steady: Callable[[], float]
     rng: random.Random
     required: bool = False
+    calling: Callable[[int], None] = lambda _: None
 
     def __call__(self, tickets: Sequence[PendingRequest[Outcome]]) -> list[Outcome]:
         """Predict *tickets* in one model call; if that call fails, predict each request in a call of its own."""
         frame = assemble([ticket.rows for ticket in tickets])
         try:
-            outputs = self.backend.predict(frame, max(ticket.deadline for ticket in tickets))
+            outputs = self._predict(frame, max(ticket.deadline for ticket in tickets))
         except ModelError as error:
             if len(tickets) > 1:
                 return [outcome for ticket in tickets for outcome in self([ticket])]
             return self._answered(tickets, frame, None, error)
         return self._answered(tickets, frame, outputs, None)
+
+    def _predict(self, frame: Frame, deadline: float) -> Outputs:
+        self.calling(1)
+        try:
+            return self.backend.predict(frame, deadline)
+        finally:
+            self.calling(-1)
 
     def _answered(
         self,

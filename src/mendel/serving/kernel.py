@@ -160,7 +160,9 @@ class Kernel:
         self._keys, self._key_expiries = dict(state.key_hashes), dict(state.key_expiries)
         return await self._deployments.apply(state, fetch)
 
-    def expect(self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = ()) -> None:
+    def expect(
+        self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = (), resumed: bool = False
+    ) -> None:
         """
         Declare that *models* are deployed, before :meth:`apply` has loaded them.
 
@@ -169,8 +171,9 @@ class Kernel:
         Args:
             models: Every deployed model, with the error of the last attempt to fetch its artefact, else None.
             unloaded: The models that callers unloaded.
+            resumed: Answer for each model as soon as it is loaded, because the server has served before.
         """
-        self._deployments.expect(models, unloaded=unloaded)
+        self._deployments.expect(models, unloaded=unloaded, resumed=resumed)
 
     def restrict_loads(self, *, trials: Collection[LoadKey], refused: Collection[RefusedLoad]) -> None:
         """

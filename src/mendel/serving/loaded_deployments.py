@@ -132,14 +132,18 @@ class LoadedDeployments:
         self.convergence: dict[ModelName, ModelConvergence] = {}
         self.revision: int | None = None
 
-    def expect(self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = ()) -> None:
+    def expect(
+        self, models: Mapping[ModelName, str | None], *, unloaded: Iterable[ModelName] = (), resumed: bool = False
+    ) -> None:
         """
         Declare all deployed models before :meth:`apply` loads them.
 
         Args:
             models: Every deployed model, with the error if its artefact could not be fetched, else None.
             unloaded: The models that must not be loaded, because a client unloaded them.
+            resumed: Count as started at once, so that each model answers as soon as it is loaded.
         """
+        self._started = self._started or resumed
         self._expected = dict(models)
         self._unloaded = frozenset(unloaded)
 

@@ -231,6 +231,7 @@ class LoadedVersion:
             steady=context.steady,
             rng=context.rng,
             required=context.policy.logging_required,
+            calling=self.meter.calling,
         )
         self.lane: Lane[Outcome] = Lane(
             str(self.ref),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from mendel.serving.batch_execution import Outcome
@@ -9,6 +10,7 @@ from mendel.serving.batching import PendingRequest
 from mendel.serving.metrics import (
     ACTIVE,
     BATCHES,
+    CALLS,
     LATENCY,
     MEMORY,
     MODEL_ERROR,
@@ -31,7 +33,7 @@ from mendel.values import VersionRef
 
 
 class VersionMeter:
-    """Counts requests of one model version; call its methods on the event loop only."""
+    """Counts requests of one model version; call its methods on the event loop only, except :meth:`calling`."""
 
     def __init__(self, counters: CounterSlots, ref: VersionRef) -> None:
         model, version = str.__str__(ref.model), str(ref.number)
@@ -44,6 +46,8 @@ class VersionMeter:
         self._active = counters.reserve(series(ACTIVE, model=model))
         self._queued = counters.reserve(series(QUEUED, model_name=model))
         self._memory = counters.reserve(series(MEMORY, **self._labels))
+        self._calls = counters.reserve(series(CALLS, **self._labels))
+        self._calling = threading.Lock()
         self._batches = Histogram(counters, BATCHES, model=model)
         self._waits = Histogram(counters, WAITS, model=model)
         self._doors: dict[str, tuple[Histogram, int]] = {}
@@ -60,6 +64,11 @@ class VersionMeter:
     def queued(self) -> None:
         """Count one more request that waits for a batch."""
         self._counters.add(self._queued)
+
+    def calling(self, change: int) -> None:
+        """Count *change* more calls of the model that run; if the process dies, the gauge tells who was called."""
+        with self._calling:
+            self._counters.add(self._calls, change)
 
     def left(self) -> None:
         """Count one request less in flight."""

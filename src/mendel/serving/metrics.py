@@ -61,6 +61,7 @@ SHED = Family(name="mendel_shadow_shed_total", kind="counter", text="Requests no
 MEMORY = Family(
     name="mendel_version_memory_bytes", kind="gauge", text="Growth of resident memory while the version was loaded."
 )
+CALLS = Family(name="mendel_model_calls", kind="gauge", text="Calls of the model that run now.")
 INFO = Family(name="mlserver_model_info", kind="gauge", text="Production versions of the served models.")
 BREAKER = Family(
     name="modelops_circuit_breaker_state", kind="gauge", text="Circuit breaker: 0 closed, 1 open, 2 half-open."
@@ -78,7 +79,7 @@ REJECTIONS = Family(
 
 COUNTED = (
     REQUESTS, REQUEST_TIME, LATENCY, OUTCOMES, ROWS, OOD_ROWS, ACTIVE, QUEUED, LOADED, LOAD_TIME, BATCHES, WAITS, SWAPS,
-    UNLOGGED, SHED, MEMORY,
+    UNLOGGED, SHED, MEMORY, CALLS,
 )  # fmt: skip
 OK, MODEL_ERROR, TIMEOUT, REJECTED, BREAKER_OPEN = "ok", "model_error", "timeout", "rejected", "breaker_open"
 STATUSES = (OK, MODEL_ERROR, TIMEOUT, REJECTED, BREAKER_OPEN)

@@ -103,6 +103,29 @@ async def test_a_starting_server_answers_no_model_at_any_door(open_world, shelf,
     assert [(await client.predict(model, RECORDS)).error for model in ("sum", "proba")] == [None, None]
 
 
+async def test_the_only_worker_after_a_crash_answers_for_each_model_as_soon_as_it_is_loaded(
+    open_world, shelf, at, connect
+):
+    """In a server that has served before, a slow load keeps no other model from its callers."""
+    slow = shelf.put("sum", 1)
+    shelf.put("proba", 1)
+    world = await open_world()
+    client, gate = connect("rest", world), threading.Event()
+    world.kernel.expect({ModelName("sum"): None, ModelName("proba"): None}, resumed=True)
+
+    def fetch(digest):
+        assert digest != slow.artifact_digest or gate.wait(20)
+        return shelf.fetch(digest)
+
+    applying = asyncio.create_task(world.kernel.apply(shelf.desire(at("sum"), at("proba")), fetch))
+    await until_async(lambda: "proba" in [hosted.deployment.model for hosted in world.kernel.models()])
+    assert (await client.predict("proba", RECORDS)).error is None
+    said = await client.predict("sum", RECORDS)
+    assert (said.error, said.message) == ("unavailable", "Model 'sum' is not loaded yet.")
+    gate.set()
+    await applying
+
+
 @pytest.mark.parametrize("door", DOOR_NAMES)
 async def test_a_model_that_cannot_be_loaded_takes_no_other_model_out(open_world, shelf, at, connect, door):
     """Its calls are unavailable with the reason; the server is ready and the other model answers."""

@@ -12,7 +12,7 @@ import numpy as np
 
 class Obedient:
     """
-    Answers ``answer``; raises where a ``fail`` is not 0.
+    Answers ``answer``; raises where a ``fail`` is 1, and ends its process where it is 2 (a signal) or 3 (an exit).
 
     Where a ``hold`` is not 0 it waits until the file that the variable FREE names is there, at most so many seconds.
 
@@ -47,6 +47,8 @@ class Obedient:
             raise RuntimeError("told to fail")
         if (rows[:, 1] == 2).any():
             os.kill(os.getpid(), signal.SIGKILL)
+        if (rows[:, 1] == 3).any():
+            os._exit(3)
         end = time.monotonic() + rows[:, 0].max()
         while time.monotonic() < end and not Path(os.environ["FREE"]).exists():
             time.sleep(0.005)

@@ -254,6 +254,25 @@ def test_a_version_whose_load_kills_workers_is_refused_and_the_others_serve(serv
         assert server.ask("GET", f"/v2/models/{model}/ready")[0] == 200
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_version_whose_calls_end_workers_is_refused_and_the_others_serve(serve, hub, artifact, workers):
+    """After two deaths in its calls the version is at fault and no worker loads it; other models serve on."""
+    hub.deploy(artifact(1))
+    hub.deploy(artifact(3), model="other")
+    server = serve(workers=workers).ready()
+
+    def failed():
+        with suppress(OSError):
+            server.predict(fail=3)
+        return [line for line in hub.reports[-1].convergence if line.version_at_fault]
+
+    (line,) = server.until(failed)
+    assert (line.model, line.failed_version) == ("credit", 1)
+    assert line.error == "Calling version 1 of credit ended the worker process: exit code 3, 2 times."
+    assert server.log.read_text().count("worker_ended_in_calls") <= workers + 1
+    server.until(lambda: server.ask("GET", "/v2/models/other/ready")[0] == 200)
+
+
 def test_a_taken_port_ends_the_start_with_its_name(serve, hub, artifact):
     """A server whose port is taken says which, and how to go on, and leaves nothing behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mendel.adapters.processes.exit_codes import exit_text, sent_by_others
 from mendel.serving import LoadKey, RefusedLoad
 from mendel.values import DesiredState, ModelName
 
@@ -14,14 +14,6 @@ _ENOUGH: Final = 2
 _MANY: Final = 5
 _FIRST_PAUSE_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 3600.0
-_SENT_BY_OTHERS: Final = frozenset(
-    -int(number)
-    for number in (
-        *(signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
-        *(signal.SIGBUS, signal.SIGXCPU, signal.SIGXFSZ),  # the disk or shared memory is full, or a limit is reached
-    )
-)
-"""Exit codes that another process or the machine may have caused, for example when memory ran out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +110,12 @@ class DeadlyLoads:
             return False
         if not loads:
             return False
-        external = exit_code in _SENT_BY_OTHERS
+        external = sent_by_others(exit_code)
         for key in loads:
             deaths = self._deaths.setdefault(key, _Deaths())
             deaths.count += 1
             deaths.certain += int(len(loads) == 1 and not answering and not external)
-            deaths.how, deaths.suspect = _how(exit_code), True
+            deaths.how, deaths.suspect = exit_text(exit_code), True
             if not deaths.proven and deaths.count >= (_ENOUGH if external else _MANY):
                 deaths.until = self._steady() + min(_FIRST_PAUSE_S * 2**deaths.pauses, _LONGEST_PAUSE_S)
                 deaths.pauses += 1
@@ -161,12 +153,3 @@ def _refused(key: LoadKey, deaths: _Deaths) -> RefusedLoad:
     if deaths.until is not None:
         return RefusedLoad(load=key, reason=f"{text}, {deaths.count} times. The load is tried again later.")
     return RefusedLoad(load=key, reason=f"{text}. One worker tries the load again first.")
-
-
-def _how(exit_code: int) -> str:
-    if exit_code >= 0:
-        return f"exit code {exit_code}"
-    try:
-        return f"signal {-exit_code} ({signal.Signals(-exit_code).name})"
-    except ValueError:
-        return f"signal {-exit_code}"

@@ -9,6 +9,8 @@ from typing import Final, Self
 
 from mendel.adapters.processes.shared_memory import Block
 from mendel.serving import Series
+from mendel.serving.metrics import CALLS
+from mendel.values import ModelName, VersionRef
 
 _PREFIX: Final = "counters-"
 _SUFFIX: Final = ".block"
@@ -94,6 +96,20 @@ class SharedCounters:
 def block_path(run: Path, slot: int) -> Path:
     """The file of the block in which the worker of *slot* counts."""
     return run / f"{_PREFIX}{slot}{_SUFFIX}"
+
+
+def called_versions(run: Path, slot: int) -> frozenset[VersionRef]:
+    """Give the versions that the worker of *slot* was calling when it ended; call before :func:`bury_gauges`."""
+    path = block_path(run, slot)
+    if not path.exists():
+        return frozenset()
+    with Block(path, writable=False) as block:
+        labels = [
+            dict(series.labels)
+            for series, (cell, _) in block.places().items()
+            if series.name == CALLS.name and block.cells[cell] > 0
+        ]
+    return frozenset(VersionRef(ModelName(one["model"]), int(one["version"])) for one in labels)
 
 
 def bury_gauges(run: Path, slot: int) -> None:

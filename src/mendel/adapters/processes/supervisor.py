@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 from mendel.adapters.processes.child_processes import Child, Command
+from mendel.adapters.processes.deadly_calls import DeadlyCalls
 from mendel.adapters.processes.deadly_loads import DeadlyLoads
 from mendel.adapters.processes.desired_state_feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
@@ -33,7 +34,13 @@ from mendel.adapters.processes.server_directory import lock_directory, run_direc
 from mendel.adapters.processes.server_settings import ServeSettings, share_of, worker_count
 from mendel.adapters.processes.server_state import ServerEpoch, ServerState
 from mendel.adapters.processes.shared_breakers import Arbiter, Micros
-from mendel.adapters.processes.shared_counters import SUPERVISOR_SLOT, CounterTotals, SharedCounters, bury_gauges
+from mendel.adapters.processes.shared_counters import (
+    SUPERVISOR_SLOT,
+    CounterTotals,
+    SharedCounters,
+    bury_gauges,
+    called_versions,
+)
 from mendel.adapters.processes.worker_messages import (
     BeginProxy,
     BeginWorker,
@@ -258,6 +265,8 @@ class _Server:
             clock=system.clock,
         )
         self._deadly_loads = DeadlyLoads(steady=lambda: system.micros() / 1e6)
+        self._deadly_calls = DeadlyCalls(steady=lambda: system.micros() / 1e6)
+        self._has_served = False
         self._requests: set[asyncio.Task[None]] = set()
         source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
         self._feed = Feed(source, self._files, deliver=self._deliver, rng=system.rng)
@@ -375,8 +384,15 @@ class _Server:
         if (desire := self._state.desire()) is None:
             return None
         self._deadly_loads.take(desire.state)
+        self._deadly_calls.take(desire.state)
         orders = self._deadly_loads.orders(slot)
-        return replace(desire, trials=orders.trials, refused=orders.refused)
+        alone = not any(worker.status.accepting for worker in self._workers.workers if worker.slot != slot)
+        return replace(
+            desire,
+            trials=orders.trials,
+            refused=(*orders.refused, *self._deadly_calls.refused),
+            resumed=self._has_served and alone,
+        )
 
     def _on_message(self, worker: Worker, message: Message) -> None:
         if isinstance(message, RepositoryResult):
@@ -393,15 +409,22 @@ class _Server:
         worker.child.send(await self._repository.carry_out(request))
 
     def _on_status(self) -> None:
+        self._has_served = self._has_served or any(
+            worker.status.ready and worker.status.accepting for worker in self._workers.workers
+        )
         self._open_doors()
         self._state.review()
 
     def _on_worker_lost(self, worker: Worker, exit_code: int | None) -> None:
         self._repository.lose(worker.slot)
+        calls = called_versions(self._launcher.run, worker.slot)
         bury_gauges(self._launcher.run, worker.slot)
         self._arbiter.bury(worker.slot)
+        if exit_code is not None and calls:
+            _log.error("worker_ended_in_calls", slot=worker.slot, versions=sorted(map(str, calls)))
+        blamed = self._deadly_calls.lose(exit_code, calls, hung=worker.hung)
         served = any(line.version_serving is not None for line in worker.status.convergence)
-        if self._deadly_loads.lose(worker.slot, exit_code, answering=worker.status.accepting and served):
+        if self._deadly_loads.lose(worker.slot, exit_code, answering=worker.status.accepting and served) or blamed:
             self._tell_desire()
 
     def _spool_notes(self) -> dict[str, Any]:

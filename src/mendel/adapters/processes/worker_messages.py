@@ -95,6 +95,8 @@ class Desire:
         directories: The artefact directories of the models that were loaded by path, by digest.
         trials: Loads that ended a worker before: this worker runs each of them alone, and before it opens its doors.
         refused: Loads that this worker must not try.
+        resumed: Whether the server has served before and no other worker answers: this worker then answers for each
+            model as soon as the model is loaded.
     """
 
     state: DesiredState
@@ -104,6 +106,7 @@ class Desire:
     directories: dict[Digest, str] = field(default_factory=dict)
     trials: tuple[LoadKey, ...] = ()
     refused: tuple[RefusedLoad, ...] = ()
+    resumed: bool = False
 
     @property
     def deployed(self) -> dict[ModelName, str | None]:

@@ -40,6 +40,7 @@ class Worker:
             slot.
         vintage: The pool's restart epoch when the worker started.
         heard: When the worker last sent a status, in seconds of the supervisor's event loop; None before the first.
+        hung: Whether the pool killed the worker because its event loop hung.
     """
 
     slot: int
@@ -48,6 +49,7 @@ class Worker:
     born: float
     status: Status = _STARTING
     heard: float | None = None
+    hung: bool = False
 
     def silent_since(self, now: float) -> timedelta | None:
         """Give the time without a status if it shows that the worker's event loop hangs, else None."""
@@ -231,6 +233,7 @@ class WorkerPool:
                 if silence is not None:
                     reason = f"its event loop has not run for {silence.total_seconds():.0f} s"
                     _log.error(f"{self._role}_killed", slot=line.slot, pid=worker.child.pid, reason=reason)
+                    worker.hung = True
                     worker.child.signal(signal.SIGKILL)
 
     async def _replace_when_told(self, keeping: asyncio.TaskGroup) -> None:

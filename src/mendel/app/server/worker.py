@@ -144,7 +144,7 @@ class Worker:
     def _take(self, desire: Desire, tasks: asyncio.TaskGroup) -> None:
         """Replace the desired state at once by a newer state, even if models of the former state are still loading."""
         self._desire = desire
-        self._kernel.expect(desire.deployed, unloaded=desire.unloaded)
+        self._kernel.expect(desire.deployed, unloaded=desire.unloaded, resumed=desire.resumed)
         self._kernel.restrict_loads(trials=desire.trials, refused=desire.refused)
         self._trying = bool(desire.trials)
         if self._converging is not None:
