@@ -36,7 +36,7 @@ from mendel.predictions import (
     spool_identity,
 )
 from mendel.registry import MIRROR_ALIAS, Registry, mirror_alias
-from mendel.retraining import ParityChecks, Retraining
+from mendel.retraining import HoldoutGates, ParityChecks, Retraining
 from mendel.values import Table
 from mendel.values.atomic_files import write_atomically
 
@@ -66,6 +66,7 @@ class Rooms:
     unit: UnitOfWork
     registry: Registry
     parity: ParityChecks
+    gates: HoldoutGates
     healing: Healing
     watch: ServerWatch
     monitor: Monitor
@@ -95,6 +96,7 @@ class Rooms:
         return HubParts(
             registry=self.registry,
             parity=self.parity,
+            gates=self.gates,
             healing=self.healing,
             log=self.log,
             inbox=self.stores.segments,
@@ -236,6 +238,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
         unit=unit,
         registry=registry,
         parity=ParityChecks(registry, runner),
+        gates=HoldoutGates(registry, runner, ParquetTables(), utc_now),
         healing=healing,
         watch=watch,
         monitor=monitor,

@@ -62,6 +62,8 @@ R = TypeVar("R")
 _LABELS_AT_ONCE = 5_000
 _LONG_S = 600.0
 """The timeout of an upload or a download, in seconds."""
+_JUDGED_S = 3_660.0
+"""The timeout of a judgement, in seconds: as long as the job of a policy may take by default, and a minute."""
 
 
 class Client(ModelRegistering):
@@ -199,11 +201,23 @@ class Client(ModelRegistering):
         request = lifecycle.AcceptDifference(model=one.model, number=one.number, reason=reason)
         return self._call(lifecycle.accept_difference, request)
 
-    def record_gate_report(self, ref: str | VersionRef, record: GateRecord) -> None:
-        """Store a gate report of a version; promoting the version needs a passing report."""
-        one = _version(ref)
-        request = lifecycle.RecordGateReport(model=one.model, number=one.number, body=record)
-        self._call(lifecycle.record_gate_report, request)
+    def judge(self, ref: str | VersionRef, data: str | Path, *, target: str | None = None) -> GateRecord:
+        """
+        Let the gates judge a version for a first deployment, and store the gate report.
+
+        Args:
+            data: A Parquet file of rows that were kept out of the training, with their true outcomes.
+            target: The column with the true outcome; None takes ``monitoring.target`` of the policy.
+
+        Raises:
+            Conflict: The model has a production version, or the code of the version is not on the hub's machine.
+        """
+        one, path = _version(ref), Path(data)
+        with translated_disk_errors(path, act="read"):
+            rows = path.open("rb")
+        with rows:
+            request = lifecycle.Judge(model=one.model, number=one.number, rows=rows, target=target)
+            return self._call(lifecycle.judge, request, timeout=_JUDGED_S)
 
     def change_stage(
         self, ref: str | VersionRef, to: str, *, reason: str = "", without_parity: str | None = None

@@ -11,7 +11,7 @@ from mendel.durable import Anchors, Clock, UnitOfWork, Workflows
 from mendel.healing import Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import PresenceOf, Registry
-from mendel.retraining import ParityChecks
+from mendel.retraining import HoldoutGates, ParityChecks
 from mendel.values import ModelName, Principal
 from mendel.views import Views
 
@@ -57,6 +57,7 @@ class HubParts:
 
     Attributes:
         parity: Checks versions in new Python processes.
+        gates: Judges versions for a first deployment.
         workflows: Runs durable workflows; None in a command without a hub, whose effects wait in the outbox.
         observe: Checks the counters and the prediction log of one model now, and lets healing react to the signals.
         health: Checks every service of the hub.
@@ -66,6 +67,7 @@ class HubParts:
 
     registry: Registry
     parity: ParityChecks
+    gates: HoldoutGates
     healing: Healing
     log: PredictionLog
     inbox: SegmentInbox

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -17,6 +19,8 @@ from mendel.errors import (
     NeedsNewImage,
     NothingToReturnTo,
     PromotionRefused,
+    RunnerFailed,
+    Unavailable,
     VersionNotFound,
 )
 from mendel.healing import LookResult
@@ -47,10 +51,17 @@ class AcceptDifference(OneVersion):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordGateReport(OneVersion):
-    """The request to store a gate report of a version."""
+class Judge(OneVersion):
+    """
+    The request to judge a version for a first deployment.
 
-    body: GateRecord
+    Attributes:
+        rows: A Parquet file of rows that were kept out of the training, with their true outcomes.
+        target: The column with the true outcome; None takes ``monitoring.target`` of the policy.
+    """
+
+    rows: BinaryIO
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +182,17 @@ def accept_difference(call: Call, request: AcceptDifference) -> VersionRecord:
     return call.hub.registry.parity.accept_difference(request.ref, by=call.by, reason=request.reason)
 
 
-@operation("POST", "/models/{model}/versions/{number}/gate-reports", scope=Scope.DEPLOY, errors=(VersionNotFound,))
-def record_gate_report(call: Call, request: RecordGateReport) -> None:
-    """Store a gate report of a version; promoting the version needs a passing report."""
-    call.hub.registry.lifecycle.record_gate_report(request.ref, request.body, by=call.by)
+@operation(
+    "POST",
+    "/models/{model}/versions/{number}/judge",
+    scope=Scope.DEPLOY,
+    errors=(VersionNotFound, Conflict, RunnerFailed, Unavailable),
+    body=ROWS,
+)
+def judge(call: Call, request: Judge) -> GateRecord:
+    """Let the gates judge a version for a first deployment: a new Python process answers the rows of a file."""
+    with _received(call, request.rows, ".parquet") as rows:
+        return call.hub.gates.judge(request.ref, rows, target=request.target, by=call.by)
 
 
 @operation(
@@ -211,10 +229,7 @@ def probe(call: Call, request: Probe) -> VersionRecord:
             f"The name of {request.file[:200]!r} ends with neither .parquet nor .csv.",
             remedy="Give a Parquet or CSV file.",
         )
-    with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
-        rows = Path(scratch) / f"rows{ending}"
-        with rows.open("wb") as file:
-            shutil.copyfileobj(request.rows, file)
+    with _received(call, request.rows, ending) as rows:
         return call.hub.parity.probe(request.ref, rows, file=Path(request.file).name[:200], by=call.by)
 
 
@@ -274,6 +289,16 @@ def undeploy(call: Call, request: Undeploy) -> Deployment:
     )
     hub.healing.clear(LookResult(model=request.model, ref=None, at=now), now)
     return deployment
+
+
+@contextmanager
+def _received(call: Call, rows: BinaryIO, ending: str) -> Iterator[Path]:
+    """Copy an uploaded file to a path that ends with *ending*; deleted on exit."""
+    with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
+        path = Path(scratch) / f"rows{ending}"
+        with path.open("wb") as file:
+            shutil.copyfileobj(rows, file)
+        yield path
 
 
 def generation_of(if_match: str | None) -> int | None:

@@ -10,7 +10,7 @@ import msgspec
 from mendel.values import ModelName, VersionRef
 
 _APPROVE = "Approve the registered version with 'mendel approve', with a key of the scope 'approve'."
-_GATES = "Let the hub judge the version: use 'mendel train', or promote with an override."
+_GATES = "Let the hub judge the version: use 'mendel train' or the operation 'judge', or promote with an override."
 _CALLER = "Leave the field out: the hub takes the caller from the API key."
 _WAYS_OUT = (
     dict.fromkeys(("governance", "approval", "approvals", "policy_compliant", "bias_check_passed"), _APPROVE)

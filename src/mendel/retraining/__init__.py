@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mendel.retraining.entities import Asked, Candidate
     from mendel.retraining.fingerprints import DatasetFingerprint, fingerprint
     from mendel.retraining.gate_evidence import answers_of
+    from mendel.retraining.holdout_gates import HoldoutGates
     from mendel.retraining.label_supply import LabelSupply, Ready, Waiting, labels_needed, may_start
     from mendel.retraining.parity_checks import ParityChecks
     from mendel.retraining.policy import JobLimits, RetrainingPolicy, parse_bytes
@@ -42,6 +43,7 @@ __all__ = [
     "Candidate",
     "CodeSource",
     "DatasetFingerprint",
+    "HoldoutGates",
     "JobLimits",
     "LabelSupply",
     "LabelledRows",

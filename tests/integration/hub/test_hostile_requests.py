@@ -50,7 +50,6 @@ KINDS = [
 ]
 MOMENT = "2026-01-01T00:00:00Z"
 GOOD = {
-    "record_gate_report": {"report_digest": "sha256:0", "passed": True, "verdict": "pass", "at": MOMENT},
     "record_performance_snapshot": {
         "ref": {"model": "credit", "number": 1},
         "window": {"start": MOMENT, "end": MOMENT},

@@ -253,7 +253,7 @@ class TestKillSwitch:
         """Paused for one model, it starts nothing for that one; resumed, it does."""
         hub.promoted(model, 2)
         client.pause_healing(model, reason="maintenance")
-        with pytest.raises(HealingPaused, match=r"paused by ann .*: maintenance"):
+        with pytest.raises(HealingPaused, match=r"paused by local:\d+ .*: maintenance"):
             client.start_playbook(model, "notify", reason="x")
         client.resume_healing(model)
         assert client.start_playbook(model, "notify", reason="x").ref == VersionRef(model, 2)

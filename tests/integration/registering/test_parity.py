@@ -81,7 +81,7 @@ def test_a_difference_keeps_a_version_in_development_until_a_person_accepts_it(c
         client.accept_difference(result.model_id, reason=" ")
     client.accept_difference(result.model_id, reason="the notebook was wrong")
     assert client.change_stage(result.model_id, "sandbox").stage == "sandbox"
-    assert "Difference accepted by ann: the notebook was wrong" in client.card(result.model_id)
+    assert f"Difference accepted by {ME}: the notebook was wrong" in client.card(result.model_id)
 
 
 def unlike(tree, other):
@@ -164,7 +164,7 @@ def test_a_model_that_never_answers_twice_alike_is_not_measured(client, tmp_path
     with pytest.raises(InvalidInput, match="reason"):
         client.change_stage(result.model_id, "sandbox", without_parity=" ")
     assert client.change_stage(result.model_id, "sandbox", without_parity="it draws lots").stage == "sandbox"
-    assert "by ann: it draws lots" in client.card(result.model_id)
+    assert f"by {ME}: it draws lots" in client.card(result.model_id)
 
 
 def told_by_types(frame):

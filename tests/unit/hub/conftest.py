@@ -14,13 +14,14 @@ from mendel.adapters.memory import MemoryUnitOfWork, all_stores
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
 from mendel.adapters.memory.runner import MemoryRunner
+from mendel.app.wiring import ParquetTables
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.client.client import Client
 from mendel.healing import Healing, LookResult, load_playbooks
 from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
 from mendel.registry import Registration, Registry
-from mendel.retraining import ParityChecks
+from mendel.retraining import HoldoutGates, ParityChecks
 from mendel.transports.hub import create_app
 
 
@@ -52,6 +53,7 @@ def parts(tmp_path):
     return HubParts(
         registry=registry,
         parity=ParityChecks(registry, MemoryRunner({})),
+        gates=HoldoutGates(registry, MemoryRunner({}), ParquetTables(), clock),
         healing=Healing(unit, registry, playbooks=load_playbooks(), training=None, new_id=new_id),
         log=PredictionLog(inbox, MemoryLake(), unit, lambda *_: []),
         inbox=inbox,

@@ -52,6 +52,15 @@ def test_a_stage_change_brings_no_evidence_along(hub, registered, brought):
     assert hub.parts.registry.versions.get(VersionRef(CREDIT, 1)).governance.policy_compliant is None
 
 
+def test_nobody_posts_a_gate_report(hub, registered):
+    """No route takes a gate report, whatever the key."""
+    registered(CREDIT)
+    report = {"report_digest": "sha256:0", "passed": True, "verdict": "pass", "at": "2026-01-01T00:00:00Z"}
+    answer = hub.http().post(f"/api/v1/models/{CREDIT}/versions/1/gate-reports", json=report)
+    assert answer.status_code == 404
+    assert hub.parts.registry.lifecycle.gate_records(VersionRef(CREDIT, 1)) == ()
+
+
 def test_who_deploys_does_not_approve(hub, registered):
     """A key with ``deploy`` can neither approve a version nor change which approvals a version needs."""
     ref = registered(CREDIT)

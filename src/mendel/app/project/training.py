@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mendel.adapters.arrow import read_table, read_table_and_times, write_table
+from mendel.adapters.arrow import read_table_and_times, write_table
 from mendel.adapters.git import GitPrograms
 from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.clock import utc_now
@@ -20,20 +20,17 @@ from mendel.app.settings import Settings
 from mendel.client.client import Client
 from mendel.drift import MonitoringPolicy
 from mendel.errors import Conflict, DataDirectoryNotFound, InvalidInput
-from mendel.gates import Evidence, GatePolicy, GateReport, judge
+from mendel.gates import GateReport
 from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, read_repository_state
-from mendel.registry import GateRecord, ProjectSource, Provenance, Registration
+from mendel.registry import ProjectSource, Provenance, Registration
 from mendel.retraining import (
     CodeSource,
-    ReplayJob,
     RetrainingPolicy,
     TrainJob,
     TrainResult,
-    answers_of,
     fingerprint,
-    schema_violations,
 )
-from mendel.values import Table, VersionRef, VersionUuid, from_mapping
+from mendel.values import Table, VersionRef, VersionUuid, from_builtins, from_mapping
 from mendel.values.data_frames import is_null
 
 NOT_JUDGED = "not judged"
@@ -162,9 +159,9 @@ def train_release(
         registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
         ref = registered.ref
         report = None
-        if client.deployment(classifier.name).production is None:
+        if len(holdout) and client.deployment(classifier.name).production is None:
             phase(f"Judging {ref} on {len(holdout)} rows that were kept out of training")
-            report = _judged(job, runner, client, ref=ref, result=result, holdout=holdout)
+            report = from_builtins(client.judge(ref, job.holdout, target=target).body, GateReport)
         return Trained(
             ref=ref,
             uuid=registered.model_uuid,
@@ -265,49 +262,3 @@ def _has_policy(client: Client, model: str) -> bool:
         return client.policy(model).version > 0
     except DataDirectoryNotFound:  # this registration is the first
         return False
-
-
-def _judged(
-    job: _Job, runner: SubprocessRunner, client: Client, *, ref: VersionRef, result: TrainResult, holdout: Table
-) -> GateReport | None:
-    """Judge a first deployment on the *holdout* rows and store the gate report; give None without holdout rows."""
-    if not len(holdout):
-        return None
-    replayed = runner.replay(
-        ReplayJob(
-            source=job.source,
-            classifier=job.classifier.name,
-            artifacts=(result.artifact,),
-            rows=job.holdout,
-            output=job.scratch / "replay",
-            limits=job.retraining.limits.limits,
-        )
-    )
-    (replay,) = replayed.versions
-    signature = client.version(ref).signature
-    evidence = Evidence(
-        task=job.monitoring.task,
-        metric=job.monitoring.metric,
-        positive=job.monitoring.positive_label,
-        labels=holdout[job.target],
-        candidate=answers_of(read_table(replay.predictions)),
-        production=None,
-        segments={},
-        window_rows=len(holdout),
-        training_rows=result.rows,
-        schema_violations=None if signature is None else schema_violations(holdout, signature),
-        candidate_latencies_ms=replay.latencies_ms,
-        candidate_bytes=replay.artifact_bytes,
-    )
-    report = judge(
-        evidence, from_mapping(GatePolicy, job.classifier.gates, at="gates"), np.random.default_rng(job.request.seed)
-    )
-    record = GateRecord(
-        report_digest=str(report.digest),
-        passed=report.promotes,
-        verdict=report.verdict.value,
-        at=utc_now(),
-        body=report.as_dict(),
-    )
-    client.record_gate_report(ref, record)
-    return report
