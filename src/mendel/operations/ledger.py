@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
 
 from mendel.durable import Ledger, LedgerEntry, VerifiedRange, check_anchor, verify_chain
-from mendel.errors import LedgerBroken
+from mendel.errors import InvalidValue, LedgerBroken
 from mendel.operations.hub_parts import Call, HubParts
 from mendel.operations.operation import operation
 from mendel.operations.requests import Nothing
-from mendel.values import Scope
+from mendel.values import Scope, VersionRef
 
 _PIECE = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """The request for ledger entries after a sequence number; None or empty filters select everything."""
+    """
+    The request for ledger entries after a sequence number; None or empty filters select everything.
+
+    A version as ``subject`` is ``NAME@N`` or ``NAME/N``.
+    """
 
     after: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=_PIECE)] = 1000
@@ -57,12 +62,20 @@ class LedgerProof:
 @operation("GET", "/events", scope=Scope.READ)
 def events(call: Call, request: Events) -> LedgerPage:
     """List the entries of the ledger after a sequence number, oldest first."""
+    subject = request.subject and _subject(request.subject)
     found = call.read(
-        lambda views: views.history(request.subject, after=request.after, limit=request.limit, types=request.type)
+        lambda views: views.history(subject, after=request.after, limit=request.limit, types=request.type)
     )
     if not call.caller.may(Scope.ADMIN):
         found = tuple(_without_key_hash(entry) for entry in found)
     return LedgerPage(entries=found, next=found[-1].sequence if len(found) == request.limit else None)
+
+
+def _subject(text: str) -> str:
+    """Give the subject as events name it; any text that is not a version stays as it is."""
+    with suppress(InvalidValue):
+        return str(VersionRef.parse(text))
+    return text
 
 
 def _without_key_hash(entry: LedgerEntry) -> LedgerEntry:

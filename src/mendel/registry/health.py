@@ -10,7 +10,7 @@ from datetime import datetime
 
 from mendel.registry.rollback_triggers import RollbackCheck, exceeds, mean_of
 from mendel.registry.snapshots import Snapshot
-from mendel.values import Health, Measured, ModelName, Stage
+from mendel.values import Health, Measured, ModelName, Stage, VersionRef
 
 _DEGRADED_ERROR_RATE = 0.01
 _CRITICAL_ERROR_RATE = 0.05
@@ -41,6 +41,11 @@ class HealthReport:
     health_status: Health
     metrics: HealthMetrics
     reasons: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> VersionRef | None:
+        """The production version; None without one."""
+        return None if self.version is None else VersionRef(self.model, self.version)
 
 
 def metrics_of(snapshots: Sequence[Snapshot]) -> HealthMetrics:

@@ -139,3 +139,18 @@ async def test_reports_count_on_and_a_lost_one_is_replaced(intake):
     intake.away = False
     assert await reporting.send()
     assert [(report.epoch, report.seq) for report in intake.reports] == [("e", 1), ("e", 3)]
+
+
+async def test_a_change_is_reported_at_once():
+    """After :meth:`hasten` the next report does not wait for its interval, so that the hub believes no old state."""
+    intake = Intake()
+
+    def draw_up(seq):
+        return ServerReport(server="s", epoch="e", seq=seq, at=NOW, revision=1, ready=True, spool={})
+
+    reporting = Reporting(intake, draw_up, every=timedelta(hours=1))
+    running = asyncio.get_running_loop().create_task(reporting.run())
+    await until_async(lambda: len(intake.reports) == 1)
+    reporting.hasten()
+    await until_async(lambda: len(intake.reports) == 2)
+    running.cancel()

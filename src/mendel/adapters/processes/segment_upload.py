@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -122,7 +123,9 @@ class SegmentUpload:
 
 class Reporting:
     """
-    Sends a report at every interval. Counters are cumulative, so the next report replaces a lost report.
+    Sends a report at every interval, and at once after :meth:`hasten`.
+
+    Counters are cumulative, so the next report replaces a lost report.
 
     Args:
         draw_up: Makes the current report with the given sequence number.
@@ -134,12 +137,20 @@ class Reporting:
         self._every = every.total_seconds()
         self._seq = 0
         self._failures = 0
+        self._wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Send the server's report every interval until the task is cancelled."""
         while True:
+            self._wanted.clear()
             await self.send()
-            await asyncio.sleep(self._every)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await self._wanted.wait()
+
+    def hasten(self) -> None:
+        """Send the next report now, because what the server serves has changed."""
+        self._wanted.set()
 
     async def send(self) -> bool:
         """Send a report now; False means that the report did not arrive."""

@@ -29,7 +29,7 @@ from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
 from mendel.adapters.processes.listening_sockets import BoundDoor, bound_doors
 from mendel.adapters.processes.repository_control import RepositoryRequests
 from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
-from mendel.adapters.processes.server_address import ServerAddress, health_url
+from mendel.adapters.processes.server_address import ServerAddress, ServingState, health_url
 from mendel.adapters.processes.server_directory import lock_directory, run_directory, server_id
 from mendel.adapters.processes.server_settings import ServeSettings, share_of, worker_count
 from mendel.adapters.processes.server_state import ServerEpoch, ServerState
@@ -254,7 +254,7 @@ class _Server:
             statuses=lambda: [worker.status for worker in self._workers.workers],
             spool_notes=self._spool_notes,
             swapped=partial(count_swap, own_counters),
-            told=lambda state: state.write(settings.directory),
+            told=self._tell_serving,
             clock=system.clock,
         )
         self._repository = RepositoryRequests(
@@ -414,6 +414,12 @@ class _Server:
         )
         self._open_doors()
         self._state.review()
+
+    def _tell_serving(self, state: ServingState) -> None:
+        """Tell programs on this machine, and the hub, that the server serves other versions than before."""
+        state.write(self._settings.directory)
+        if self._reporting is not None:
+            self._reporting.hasten()
 
     def _on_worker_lost(self, worker: Worker, exit_code: int | None) -> None:
         self._repository.lose(worker.slot)

@@ -31,7 +31,7 @@ Config = Annotated[
 AsJson = Annotated[bool, option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, option("--dry-run", help="Print what the command would do; change nothing.")]
 
-Version = Annotated[str, argument("NAME@N", "A model version, for example credit@3.")]
+Version = Annotated[str, argument("NAME@N", "A model version, for example credit@3 or credit/3.")]
 Model = Annotated[str, argument("MODEL", "The name of a model.")]
 OneModel = Annotated[str | None, option("--model", metavar="MODEL", help="Limit the command to this model.")]
 Reason = Annotated[str, option("--reason", metavar="WHY", help="The reason; recorded in the ledger.")]
