@@ -12,7 +12,7 @@ from typing import Final, TextIO
 _AT_ONCE: Final = 0.0
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_S: Final = 0.1
-_REMIND_S: Final = 10.0
+_REMIND_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Progress:
     The phases of one piece of work, shown while they last.
 
     On a terminal, one line with a moving sign and the seconds is drawn again and again, and removed at the end.
-    Elsewhere, a line is written when a phase begins, and again every ten seconds.
+    Elsewhere, a line is written when a phase begins, and again every five seconds.
 
     Args:
         stream: Where to write; None writes nothing.

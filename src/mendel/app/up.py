@@ -143,7 +143,8 @@ class Pair:
         running, ports = data.hub(), data.server_ports()
         self.say(f"hub     {running.url if running else '-'}")
         for door, numbers in sorted(ports.items()):
-            self.say(f"{door:<7} {', '.join(f'{self.settings.serving.host}:{number}' for number in numbers)}")
+            addresses = ", ".join(f"{self.settings.serving.host}:{number}" for number in numbers)
+            self.say(f"{door:<7} {addresses or 'off'}")
         self.say(f"data    {self.settings.root}")
         if not news.deployed:
             self.say("No model is in production yet; the server answers as soon as one is promoted.")

@@ -43,7 +43,8 @@ async def lock_directory(directory: Path, *, within: timedelta) -> int:
     os.close(lock)
     raise DirectoryInUse(
         f"Another server already uses the directory {directory}.",
-        remedy="Stop the other server, or start this server with another --directory.",
+        remedy="Stop the other server, or start this server with another --directory, and with --hub URL to serve the "
+        "same models.",
     )
 
 
