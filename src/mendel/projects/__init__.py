@@ -59,7 +59,13 @@ if TYPE_CHECKING:
         repository_obstacles,
         untracked_digests,
     )
-    from mendel.projects.repository_names import holds_credentials, name_in_origin, repository_name, without_credentials
+    from mendel.projects.repository_names import (
+        holds_credentials,
+        name_in_origin,
+        repository_name,
+        shared_url,
+        without_credentials,
+    )
     from mendel.projects.schema import project_schema, section_schema
     from mendel.projects.tag_trailers import read_trailers, with_trailers
     from mendel.projects.tool_version import EMBEDDED, tool_build
@@ -134,6 +140,7 @@ __all__ = [
     "repository_name",
     "repository_obstacles",
     "section_schema",
+    "shared_url",
     "shown_classifiers",
     "tool_build",
     "untracked_digests",

@@ -18,7 +18,11 @@ GITHUB_FILE, GITLAB_FILE = ".github/workflows/release-image.yml", ".gitlab-ci.ym
 # GitHub actions pinned by commit; the comment names the release.
 CHECKOUT = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683  # v4.2.2"
 SETUP_PYTHON = "actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065  # v5.6.0"
+CACHE = "actions/cache@0057852bfaa89a56745cba8c7296529d2fc39830  # v4.3.0"
 CONFIGURE_AWS = "aws-actions/configure-aws-credentials@b47578312673ae6fa5b5096b330d9fbac3d116df  # v4.2.1"
+
+JOB_IMAGE = "python:3.11-bookworm@sha256:35d3a4a3d5e42e02ab916d44513a050689f12c0533d45598d229672503fe77ca"
+"""The image of the GitLab job, pinned by the digest of its index of all platforms."""
 
 _HOSTS = {"ghcr": "ghcr.io", "dockerhub": "docker.io", "gitlab": "registry.gitlab.com"}
 _CREDENTIAL_KEYS = {"docker.io": "https://index.docker.io/v1/"}
@@ -30,7 +34,7 @@ _SECRETS = {
 }
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?(?:/[A-Za-z0-9._-]+)*")
 _PATH = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
-_SOURCE = re.compile(r"git\+(?:https|http|ssh|file)://[A-Za-z0-9._~:/@%+=,-]+")
+_SOURCE = re.compile(r"git\+(?:https|http|ssh)://[A-Za-z0-9._~:/@%+=,-]+")
 _SCP = re.compile(r"(?:[^/@:]+@)?([^/@:]+):(?!//)(.+)")
 
 
@@ -75,11 +79,9 @@ def pip_url(url: str) -> str:
     """
     Convert the repository *url* to a pip URL; SSH becomes HTTPS, which CI machines can read without a key.
 
-    >>> pip_url("git@example.org:team/tool.git"), pip_url("/srv/tool")
-    ('git+https://example.org/team/tool.git', 'git+file:///srv/tool')
+    >>> pip_url("git@example.org:team/tool.git")
+    'git+https://example.org/team/tool.git'
     """
-    if url.startswith("/"):
-        return f"git+file://{url}"
     if "://" not in url and (scp := _SCP.fullmatch(url)):
         return f"git+https://{scp.group(1)}/{scp.group(2).lstrip('/')}"
     return "git+" + re.sub(
@@ -123,6 +125,7 @@ def github_workflow(pipeline: CiWorkflowInputs) -> str:
         TOOL_SOURCE=_quoted(pipeline.tool_source),
         REGISTRY=_quoted(_joined(host, namespace)),
         HOST=_quoted(_CREDENTIAL_KEYS.get(host, host.partition("/")[0])),
+        CACHE=_filled("github-cache.yml", CACHE_ACTION=CACHE).rstrip(),
         CHECKOUT=CHECKOUT,
         SETUP_PYTHON=SETUP_PYTHON,
     )
@@ -159,6 +162,8 @@ def gitlab_pipeline(pipeline: CiWorkflowInputs) -> str:
         ID_TOKENS="  id_tokens:\n    AWS_TOKEN:\n      aud: sts.amazonaws.com" if registry.type == "ecr" else "",
         ENTER=_quoted(f"cd {shlex.quote(pipeline.directory or '.')}"),
         TOOL_SOURCE=_quoted(pipeline.tool_source),
+        JOB_IMAGE=JOB_IMAGE,
+        LOCK=_quoted("/".join(part for part in (pipeline.directory, "mlserver.lock") if part)),
     )
 
 

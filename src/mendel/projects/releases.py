@@ -13,7 +13,7 @@ from pathlib import Path
 from mendel.errors import InvalidValue
 from mendel.projects.entities import Classifier, Project, project_path
 from mendel.projects.ports import Commit, Git, GitTag, WorkTree
-from mendel.projects.repository_names import repository_name
+from mendel.projects.repository_names import repository_name, shared_url
 from mendel.projects.tag_trailers import (
     REPOSITORY_BRANCH,
     REPOSITORY_NAME,
@@ -43,8 +43,8 @@ class ToolBuild:
     """
     The installed tool: its version, the full id of the commit it was built from, and that commit's repository.
 
-    ``commit`` and ``url`` are None when unknown. ``how`` names the source of the commit: ``embedded``, ``vcs``,
-    ``checkout``, or ``unknown``.
+    ``commit`` and ``url`` are None when unknown; a path of this machine is no URL. ``how`` names the source of the
+    commit: ``embedded``, ``vcs``, ``checkout``, or ``unknown``.
     """
 
     version: str
@@ -355,7 +355,7 @@ def annotation(seen: RepositoryState, tag: ReleaseTag, message: str | None) -> s
     tree = seen.work_tree
     return with_trailers(
         message or f"Release {tag.classifier} {tag.version}",
-        [(REPOSITORY_NAME, seen.repository_name), (REPOSITORY_URL, None if tree is None else tree.origin)],
+        [(REPOSITORY_NAME, seen.repository_name), (REPOSITORY_URL, None if tree is None else shared_url(tree.origin))],
     )
 
 
@@ -465,7 +465,7 @@ def _message(
         [
             (REPOSITORY_NAME, seen.repository_name),
             (REPOSITORY_BRANCH, None if tree is None else tree.branch),
-            (REPOSITORY_URL, None if tree is None else tree.origin),
+            (REPOSITORY_URL, None if tree is None else shared_url(tree.origin)),
             (TOOL_VERSION, tool.version),
             (TOOL_URL, tool.url),
             *(

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mendel.projects.entities import Project
 
+_SHARED = re.compile(r"(?:git\+)?(?:https?|ssh|git)://|(?:[^/:]+@)?[^/:]{2,}:(?!//)")
 _SCP_FORM = re.compile(r"[^/@:]+(?::[^/@]*)?@[^/:]+:(?!//)")
 
 
@@ -40,6 +41,18 @@ def without_credentials(url: str) -> str:
         return url if ":" not in user else f"{user.split(':', 1)[0]}@{url.split('@', 1)[1]}"
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def shared_url(url: str | None) -> str | None:
+    """
+    Give *url* without credentials; None for no URL and for a path of this machine, which nobody else can reach.
+
+    >>> shared_url("https://t0ken@example.org/tool.git"), shared_url("/home/me/tool"), shared_url("file:///home/me/tool")
+    ('https://example.org/tool.git', None, None)
+    """
+    if not url or not _SHARED.match(url):
+        return None
+    return without_credentials(url)
 
 
 def holds_credentials(url: str) -> bool:

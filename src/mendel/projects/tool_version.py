@@ -10,7 +10,7 @@ from typing import Any
 from mendel.errors import InvalidProject, Unsupported
 from mendel.projects.ports import Git
 from mendel.projects.releases import ToolBuild
-from mendel.projects.repository_names import without_credentials
+from mendel.projects.repository_names import shared_url
 from mendel.version import __version__
 
 EMBEDDED = "_commit.txt"
@@ -47,7 +47,8 @@ def _embedded(package: Path) -> ToolBuild | None:
     lines = file.read_text(encoding="utf-8").split() if file.is_file() else []
     if not lines or not _COMMIT.fullmatch(lines[0]):
         return None
-    return ToolBuild(version=__version__, commit=lines[0], url=lines[1] if len(lines) > 1 else None, how="embedded")
+    commit, url, *_ = [*lines, None]
+    return ToolBuild(version=__version__, commit=commit, url=shared_url(url), how="embedded")
 
 
 def _from_vcs(record: str) -> ToolBuild | None:
@@ -55,9 +56,7 @@ def _from_vcs(record: str) -> ToolBuild | None:
     commit = document.get("vcs_info", {}).get("commit_id", "")
     if not _COMMIT.fullmatch(commit):
         return None
-    return ToolBuild(
-        version=__version__, commit=commit, url=without_credentials(document.get("url", "")) or None, how="vcs"
-    )
+    return ToolBuild(version=__version__, commit=commit, url=shared_url(document.get("url")), how="vcs")
 
 
 def _from_checkout(package: Path, git: Git) -> ToolBuild:
@@ -68,4 +67,4 @@ def _from_checkout(package: Path, git: Git) -> ToolBuild:
         return ToolBuild(version=__version__)
     if head is None:
         return ToolBuild(version=__version__)
-    return ToolBuild(version=__version__, commit=head.commit, url=head.origin, how="checkout")
+    return ToolBuild(version=__version__, commit=head.commit, url=shared_url(head.origin), how="checkout")

@@ -378,6 +378,23 @@ def test_where_the_tools_commit_is_known_from(checkout, tmp_path):
     assert tool_build(GIT, package=package, install_record=record).how == "embedded"
 
 
+def test_a_path_of_this_machine_is_no_url(checkout):
+    """Where tool or project came from a path of a disk, neither tool, tag nor label names it."""
+    package = checkout.path / "mendel"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    checkout.commit()
+    for origin in ("/srv/shop.git", "../shop.git", "file:///srv/shop.git"):
+        checkout.git("config", "remote.origin.url", origin)
+        assert tool_build(GIT, package=package, install_record="").url is None
+        plan = plan_tag(seen(checkout), "sentiment", Bump.MAJOR, TOOL)
+        assert "srv" not in plan.message
+        assert "Repository-Url" not in plan.message
+        assert "Repository-Name: shop" in plan.message
+    (package / "_commit.txt").write_text("b" * 40 + "\n/srv/mendel\n")
+    assert tool_build(GIT, package=package, install_record="").url is None
+
+
 def test_the_number_of_git_processes_is_bounded(make_checkout, tmp_path):
     """Status reads 3,000 tags of 30 classifiers as it reads one tag; with two more if HEAD lacks all."""
     repository, calls, counting = make_checkout(), tmp_path / "calls", tmp_path / "counting-git"

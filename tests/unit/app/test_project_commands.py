@@ -322,6 +322,29 @@ class TestWorkflows:
         assert "s3cret" not in said.err
         assert files_of(several) == {"mlserver.yaml", "a.py"}
 
+    @pytest.mark.parametrize("url", ["/srv/mendel", "../mendel", "file:///srv/mendel"])
+    @pytest.mark.parametrize("command", ["init", "init-github", "init-gitlab"])
+    def test_no_path_of_this_machine_gets_into_a_workflow(self, mendel, several, tmp_path, command, url):
+        """A CI machine cannot install from it: it is refused, and nothing is written."""
+        place = tmp_path / "new" if command == "init" else several
+        before = files_of(several)
+        said = mendel(command, "--path", place, "--tool-url", url)
+        assert said.code == 1
+        assert "a path of this machine" in said.err
+        assert files_of(several) == before
+        assert command != "init" or not (place / "mlserver.yaml").exists()
+
+    @pytest.mark.parametrize("command", ["init-github", "init-gitlab"])
+    def test_a_base_image_of_this_machine_is_refused(self, mendel, several, command):
+        """The workflow could not build: the error names the base image and the step that is missing."""
+        with (several / "mlserver.yaml").open("a") as file:
+            file.write("build: {base_image: 'oci:.mendel/base'}\n")
+        said = mendel(command, "--path", several, *URL)
+        assert said.code == 1
+        assert "oci:.mendel/base exists on this machine only" in said.err
+        assert "mendel base export" in said.err
+        assert files_of(several) == {"mlserver.yaml", "a.py"}
+
     @pytest.mark.parametrize(
         ("command", "file"), [("init-github", ".github/workflows/release-image.yml"), ("init-gitlab", ".gitlab-ci.yml")]
     )

@@ -46,6 +46,7 @@ for word in "$@"; do printf ' [%s]' "$word" >> "$NOTES"; done
 echo >> "$NOTES"
 case "$(basename "$0") $1" in
   "mendel version") printf '{"commit": "%s"}' "$INSTALLED" ;;
+  "mendel list-classifiers") printf '{"classifiers": [{"classifier": "a"}, {"classifier": "b-2"}]}' ;;
   "mendel build") printf '{"digest": "sha256:00"}' ;;
   "docker ps") echo c0ffee ;;
   "aws ecr") [ "$2" = get-login-password ] && echo s3cret ;;
@@ -65,8 +66,9 @@ def pipeline(registry=None, **how):
 
 
 def steps(registry=None, **how):
-    (job,) = yaml.safe_load(github_workflow(pipeline(registry, **how)))["jobs"].values()
-    return job, job["steps"]
+    workflow = yaml.safe_load(github_workflow(pipeline(registry, **how)))
+    job = workflow["jobs"]["image"]
+    return {**job, "env": {**workflow["env"], **job["env"]}}, job["steps"]
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def test_every_action_is_pinned_by_its_commit(name):
     """A tag of an action can be moved; 40 hex digits cannot, and the version stands behind them."""
     text = github_workflow(pipeline(REGISTRIES[name]))
     used = re.findall(r"uses: (.*)", text)
-    assert len(used) == (3 if name == "ecr" else 2)
+    assert len(used) == (7 if name == "ecr" else 6)
     for action in used:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action)
 
@@ -151,8 +153,37 @@ def test_permissions_are_what_the_registry_needs(name, permissions):
 
 
 def test_it_starts_by_release_tags():
-    """Nothing but a tag of the grammar's shape starts it."""
-    assert yaml.safe_load(github_workflow(pipeline()))[True] == {"push": {"tags": ["*-v*-mlserver-*"]}}
+    """Nothing but a tag of the grammar's shape starts the job of the image; a new lock starts that of the cache."""
+    workflow = yaml.safe_load(github_workflow(pipeline()))
+    assert workflow[True] == {"push": {"tags": ["*-v*-mlserver-*"], "branches": ["**"], "paths": ["**/mlserver.lock"]}}
+    assert workflow["jobs"]["image"]["if"] == "github.ref_type == 'tag'"
+    assert "github.event.repository.default_branch" in workflow["jobs"]["cache"]["if"]
+    assert workflow["jobs"]["cache"]["permissions"] == {"contents": "read"}
+
+
+def test_the_cache_is_filled_on_the_default_branch(runner):
+    """Runs of a tag read only caches of the default branch: there every classifier is built with the lock's tool."""
+    workflow = yaml.safe_load(github_workflow(pipeline()))
+    (runner.work / "mlserver.lock").write_text(json.dumps({"runtime": {"commit": COMMIT}}))
+    *_, last = workflow["jobs"]["cache"]["steps"]
+    done = runner(last["run"].replace("sudo ", "true "), **workflow["env"])
+    assert done.returncode == 0, done.stderr
+    said = [line for line in runner.notes.read_text().splitlines() if line.startswith("mendel [build]")]
+    assert said == [f"mendel [build] [--no-load] [--classifier] [{name}]" for name in ("a", "b-2")]
+    kept = [
+        step["with"] for job in workflow["jobs"].values() for step in job["steps"] if "cache@" in step.get("uses", "")
+    ]
+    assert kept[0] == kept[1]
+    assert kept[0]["path"] == "~/.cache/mendel"
+    assert "hashFiles('**/mlserver.lock')" in kept[0]["key"]
+
+
+def test_gitlab_keeps_wheels_and_pins_its_image():
+    """The job's image is pinned by digest; wheels and layers are kept as long as the project's lock is the same."""
+    job = yaml.safe_load(gitlab_pipeline(pipeline(directory="models")))["release image"]
+    assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", job["image"])
+    assert job["cache"] == {"key": {"prefix": "mendel", "files": ["models/mlserver.lock"]}, "paths": [".mendel-cache/"]}
+    assert job["variables"]["MENDEL_CACHE"] == "$CI_PROJECT_DIR/.mendel-cache"
 
 
 @pytest.mark.parametrize("name", REGISTRIES)
@@ -289,7 +320,6 @@ def test_a_project_below_the_root(runner):
         ("https://example.org/m.git", "git+https://example.org/m.git"),
         ("ssh://git@example.org:22/a/m.git", "git+https://example.org/a/m.git"),
         ("git@example.org:a/m.git", "git+https://example.org/a/m.git"),
-        ("file:///srv/m", "git+file:///srv/m"),
         ("git+https://example.org/m.git", "git+https://example.org/m.git"),
     ],
 )
@@ -313,7 +343,10 @@ def test_every_command_and_flag_exists():
     """The workflows call commands as this very tool has them."""
     from mendel.app.cli.main import commands  # noqa: PLC0415 - a moment
 
-    known = {words[0]: {flag for param in command.params for flag in param.opts} for words, command in commands()}
+    known = {
+        words[0]: {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+        for words, command in commands()
+    }
     for text in (github_workflow(pipeline()), gitlab_pipeline(pipeline())):
         for name, rest in re.findall(r"\bmendel ([a-z-]+)((?: [^|>\n]*)?)", re.sub(r"#.*|name:.*", "", text)):
             assert set(re.findall(r"--[a-z-]+", rest)) <= known[name]

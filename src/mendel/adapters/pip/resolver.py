@@ -144,8 +144,8 @@ class PipResolver(Resolver):
                 "The hashes in the requirements do not cover the wheels that the requirements need.",
                 reasons=unproved,
                 remedy=(
-                    "With --hash, the requirements list every distribution that they need, each with its hashes: "
-                    "pip-compile --generate-hashes and uv export write such files."
+                    "With hashes, the requirements list every distribution that they need, each with '==' and its "
+                    "hashes; pip-compile and uv can write such files."
                 ),
             )
         unmatched = next((found for line in finished.lines if (found := _UNMATCHED.search(line))), None)

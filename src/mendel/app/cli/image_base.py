@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mendel.app.cli.options import Platforms, ProjectPath, as_usage, parse_platforms
+from mendel.app.cli.options import ClassifierName, Platforms, ProjectPath, as_usage, parse_platforms
 from mendel.app.cli.output import Result, ended_tidily, following
 from mendel.app.cli.parameters import option
 from mendel.errors import InvalidInput, ProjectNotFound
@@ -15,13 +15,13 @@ from mendel.errors import InvalidInput, ProjectNotFound
 if TYPE_CHECKING:
     from mendel.adapters.debian import BaseRecipe
     from mendel.app.images.base_making import MadeBase
-    from mendel.images import OnProgress, Platform
+    from mendel.images import BasePin, OnProgress, Platform
 
 _ARCHIVE = ".tar"
 
 
 @ended_tidily()
-def base(
+def make(
     *,
     output: Annotated[
         Path | None,
@@ -66,6 +66,51 @@ def base(
     kind = "oci-archive" if target.suffix == _ARCHIVE else "oci"
     base_image = f"{kind}:{_relative(target, root)}"
     return Result({"base_image": base_image, "made": made}, _base_lines(made, base_image, recipe, target))
+
+
+@ended_tidily()
+def export(
+    *,
+    output: Annotated[Path, option("--output", "-o", metavar="FILE.tar", help="Write the base image to this file.")],
+    classifier: ClassifierName = None,
+    platform: Annotated[
+        str | None, option(metavar="OS/ARCH", help="The platform.", show_default="this machine's")
+    ] = None,
+    path: ProjectPath = None,
+) -> Result:
+    """
+    Write the base image that mlserver.lock pins to a file.
+
+    With build.base_image oci-archive:FILE.tar, every clone of the repository builds from this file, without a registry
+    and without Debian packages. The digest stays the same.
+    """
+    from mendel.app.images.base_export import export_base  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.cache_directories import this_platform  # noqa: PLC0415
+    from mendel.images import Platform  # noqa: PLC0415
+
+    with as_usage():
+        wanted = this_platform() if platform is None else Platform.parse(platform)
+    with following("Exporting") as on_progress:
+        pin, size = export_base(path, classifier, wanted, output, on_progress=on_progress)
+    root = _project_root(path)
+    base_image = f"oci-archive:{_relative(output, root)}"
+    return Result(
+        {"base_image": base_image, "digest": pin.digest, "size_bytes": size},
+        _export_lines(output, pin, size, base_image),
+    )
+
+
+def _export_lines(output: Path, pin: BasePin, size: int, base_image: str) -> Iterator[str]:
+    from mendel.images import render_size  # noqa: PLC0415 - help must be quick
+
+    yield f"✓ Wrote the base image {pin.reference} to {output} ({render_size(size)})"
+    yield f"  {pin.digest}"
+    if pin.reference == base_image:
+        return
+    yield ""
+    yield "Put it into mlserver.yaml, run mendel lock, and commit the file:"
+    yield "  build:"
+    yield f"    base_image: {base_image}"
 
 
 def _make(recipe: BaseRecipe, target: Path, on_progress: OnProgress) -> MadeBase:

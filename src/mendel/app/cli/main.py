@@ -48,7 +48,12 @@ SECTIONS = (
     Section(
         "Image",
         (
-            Verb("base", "image_base:base"),
+            Noun(
+                "base",
+                "Make a base image, or export the pinned one.",
+                (Verb("make", "image_base:make"), Verb("export", "image_base:export")),
+                alone="make",
+            ),
             Verb("build", "image:build"),
             Verb("images", "image:list_images"),
             Verb("run", "image:run"),

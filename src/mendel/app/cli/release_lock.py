@@ -118,9 +118,13 @@ def _check(project: Project, names: Sequence[str], platforms: Sequence[Platform]
 
 
 def _hints(project: Project, names: Sequence[str]) -> tuple[str, ...]:
-    from mendel.app.images.lockfile import requirements_of  # noqa: PLC0415 - help must be quick
+    from mendel.adapters.git import GitPrograms  # noqa: PLC0415 - help must be quick
+    from mendel.app.images.lockfile import requirements_of  # noqa: PLC0415
+    from mendel.app.project.shared_bases import hint_of, unshared_bases  # noqa: PLC0415
 
-    found = (hint for name in names for hint in requirements_of(project, project.classifier(name)).hints)
+    found = [hint for name in names for hint in requirements_of(project, project.classifier(name)).hints]
+    if bases := unshared_bases(project, GitPrograms(), names):
+        found.append(hint_of(bases))
     return tuple(dict.fromkeys((*project.hints, *found)))
 
 

@@ -80,11 +80,14 @@ def init_gitlab(*, tool_url: ToolUrl = None, path: ProjectPath = None, force: Fo
 
 
 def _write_workflow(kind: str, tool_url: str | None, path: Path | None, *, force: bool) -> Result:
+    from mendel.adapters.git import GitPrograms  # noqa: PLC0415
     from mendel.app.project.installed_tool import this_tool  # noqa: PLC0415
     from mendel.app.project.scaffold import Place, workflow_file, write_new  # noqa: PLC0415 - help must be quick
+    from mendel.app.project.shared_bases import require_shared_bases  # noqa: PLC0415
     from mendel.projects import load_project  # noqa: PLC0415
 
     project = load_project(path or Path.cwd())
+    require_shared_bases(project, GitPrograms())
     place = Place.of(project.root, project)
     file = workflow_file(kind, place, project.deployment, this_tool(), tool_url)
     (written,) = write_new([(place.top, file)], force=force)

@@ -21,6 +21,7 @@ from mendel.projects import (
     newest_releases,
     project_path,
     repository_name,
+    shared_url,
 )
 from mendel.values import EPOCH, ReleaseTag
 from mendel.values.directory_trees import file_digest
@@ -52,7 +53,7 @@ class Source:
         commit: The full commit of the tree; None outside of a repository or before the first commit.
         created: The commit's time; the epoch if the tree has no commit.
         repository: The name of the repository, taken from the release tag if the source is a release.
-        url: The URL of the origin, without credentials.
+        url: The URL of the origin, without credentials; None for a path of this machine.
         changed: The working tree differs from its commit.
         why_untagged: Why the working tree is not a release; empty for a release.
     """
@@ -148,7 +149,7 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         created=git.commit_time(tree.top, tree.head),
         repository=repository_name(project, tree.origin),
         branch=tree.branch,
-        url=tree.origin,
+        url=shared_url(tree.origin),
         changed=bool(tree.changed),
         why_untagged=f"changed files: {', '.join(tree.changed[:5])}"
         if tree.changed

@@ -26,6 +26,7 @@ from mendel.projects import (
     name_in_origin,
     pip_url,
     repository_name,
+    shared_url,
     without_credentials,
 )
 from mendel.values import ModelName
@@ -97,6 +98,11 @@ def workflow_file(kind: str, place: Place, deployment: DeploymentSection, tool: 
         raise InvalidValue(
             "The repository from which the workflow can install Mendel is unknown.",
             remedy="Name the repository with --tool-url URL.",
+        )
+    if shared_url(source) is None:
+        raise InvalidValue(
+            f"No CI machine can install Mendel from {source}, which is a path of this machine.",
+            remedy="Name a repository that the CI machines reach with --tool-url URL.",
         )
     if holds_credentials(source):
         raise InvalidValue(
