@@ -322,7 +322,7 @@ def two_versions(install, trees):
     with installation.client() as client:
         for seed in (1, 2):
             installation.register(client, trees / str(seed))
-    installation.ok("promote", f"{MODEL}@1", "--reason", "the first")
+        client.promote(f"{MODEL}@1", reason="the first")
     return installation
 
 

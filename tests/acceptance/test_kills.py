@@ -397,7 +397,7 @@ def test_sigterm_at_any_moment_loses_nothing(install, trees, load, rng):
     installation = install()
     with installation.client() as client:
         installation.register(client, trees / "1")
-    installation.ok("promote", f"{MODEL}@1", "--reason", "the first")
+        client.promote(f"{MODEL}@1", reason="the first")
     traffic = load(installation)
     labeller = Labeller(installation, traffic, rng)
     with traffic, BackgroundJob(labeller):

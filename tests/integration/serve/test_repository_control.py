@@ -109,40 +109,48 @@ class Zmq:
 
 
 CALLERS = {"rest": Rest, "grpc": Grpc, "zmq": Zmq}
-each_door = pytest.mark.parametrize("door", CALLERS)
 
 
-@each_door
-def test_load_and_unload_reach_every_worker_before_they_answer(server, hub, door):
-    """After an unload no worker answers, after a load every worker does; the desired state is what it was."""
-    caller, desired = CALLERS[door](server), hub.state
-    assert caller.unload("credit") is None
-    assert statuses(server) == {503}
-    assert server.ask("GET", "/health")[0] == 200
-    assert caller.load("credit") is None
-    assert statuses(server) == {200}
-    assert hub.state == desired
-    kind, text = caller.load("nobody")
-    assert kind in {404, grpc.StatusCode.NOT_FOUND, "not_found"}
-    assert "'nobody'" in text
+def test_load_and_unload_reach_every_worker_before_they_answer(server, hub):
+    """By each door: after an unload no worker answers, after a load every worker does; the desired state stays."""
+    for make in CALLERS.values():
+        caller, desired = make(server), hub.state
+        assert caller.unload("credit") is None
+        assert statuses(server) == {503}
+        assert server.ask("GET", "/health")[0] == 200
+        assert caller.load("credit") is None
+        assert statuses(server) == {200}
+        assert hub.state == desired
+        kind, text = caller.load("nobody")
+        assert kind in {404, grpc.StatusCode.NOT_FOUND, "not_found"}
+        assert "'nobody'" in text
 
 
-@each_door
-def test_a_model_is_loaded_by_path_below_the_roots_only(server, hub, artifact, tmp_path, door):
-    """The artefact of a directory serves under its name; other directories, links to them and deployed names do not."""
-    caller, root = CALLERS[door](server), tmp_path / "models"
+def test_a_model_is_loaded_by_path_below_the_roots_only(server, hub, artifact, tmp_path):
+    """
+    By each door: the artefact of a directory serves under its name; other directories, links to them and deployed names
+    do not. A directory without an artefact is refused with the reason, and the name stays unknown.
+    """
+    root = tmp_path / "models"
     shutil.copytree(hub.artifacts / artifact(7).hex, root / "mine")
     (root / "link").symlink_to(hub.artifacts)
-    assert caller.load("own", "mine") is None
-    assert statuses(server, "own") == {200}
-    assert caller.load("own", str(root / "mine")) is None
-    for outside in (str(hub.artifacts), "../hub", "link", "absent", "/etc"):
-        kind, text = caller.load("other", outside)
-        assert kind == caller.refused
-        assert "serving.model_roots" in text
-    assert statuses(server, "other") == {404}
-    assert "is deployed" in caller.load("credit", "mine")[1]
-    assert caller.unload("own") is None
+    (root / "empty").mkdir()
+    for door, make in CALLERS.items():
+        caller, own = make(server), f"own-by-{door}"
+        assert caller.load(own, "mine") is None
+        assert statuses(server, own) == {200}
+        assert caller.load(own, str(root / "mine")) is None
+        for outside in (str(hub.artifacts), "../hub", "link", "absent", "/etc"):
+            kind, text = caller.load("other", outside)
+            assert kind == caller.refused
+            assert "serving.model_roots" in text
+        assert statuses(server, "other") == {404}
+        assert "is deployed" in caller.load("credit", "mine")[1]
+        assert caller.unload(own) is None
+        assert statuses(server, own) == {404}
+    status, text = Rest(server).load("own", "empty")
+    assert status == 400
+    assert "MLmodel" in text
     assert statuses(server, "own") == {404}
 
 
@@ -158,15 +166,6 @@ def test_an_unload_holds_for_a_worker_that_starts_later(server, hub):
     server.until(lambda: statuses(server) == {503})
     assert caller.load("credit") is None
     assert statuses(server) == {200}
-
-
-def test_a_failing_load_by_path_says_why_and_leaves_nothing(server, tmp_path):
-    """A directory without an artefact is refused with the reason, and the name stays unknown."""
-    (tmp_path / "models" / "empty").mkdir()
-    status, text = Rest(server).load("own", "empty")
-    assert status == 400
-    assert "MLmodel" in text
-    assert statuses(server, "own") == {404}
 
 
 def test_memory_is_measured(server):
