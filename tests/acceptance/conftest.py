@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
 from mendel.app.demo.door_clients import CLIENTS, DoorClients
@@ -30,6 +29,7 @@ from mendel.registry import Registration
 from mendel.serving import write_artifact
 from mendel.values import ModelName
 from support.ports import free_ports
+from support.threshold import Threshold
 from support.waiting import until
 
 HOST = "127.0.0.1"
@@ -204,7 +204,8 @@ class Installation:
     def write_version(tree, seed):
         """The artefact of a model that takes an age and an income."""
         frame = pd.DataFrame([Installation.row(number * 7) for number in range(200)])
-        model = LogisticRegression(C=1.0 + seed).fit(frame.to_numpy(), np.array(frame["age"] > 40, dtype=int))
+        model = Threshold(tuple(frame.columns), steepness=float(seed))
+        model.fit(frame.to_numpy(), np.array(frame["age"] > 40, dtype=int))
         write_artifact(model, tree, training=frame)
 
     @staticmethod

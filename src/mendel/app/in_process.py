@@ -39,7 +39,7 @@ class DirectoryTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """
-        Answer *request* with the key of the directory.
+        Answer *request*, with the key of the directory unless the request has one.
 
         Raises:
             DataDirectoryNotFound: The request only reads, and the directory does not exist.
@@ -47,7 +47,7 @@ class DirectoryTransport(httpx.BaseTransport):
         if self._app is None and request.method == "GET":
             self._data.require()
         app = self.open()
-        request.headers["authorization"] = f"Bearer {self._data.secret()}"
+        request.headers.setdefault("authorization", f"Bearer {self._data.secret()}")
         return app.handle_request(request)
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from mendel import connect
 from mendel.app.directory import DataDirectory
@@ -22,6 +21,7 @@ from mendel.client.client import Client
 from mendel.registry import Registration, Snapshot
 from mendel.serving import write_artifact
 from mendel.values import ModelName, VersionRef, Window
+from support.threshold import Threshold
 from support.waiting import until
 
 WINDOW_END = timedelta(seconds=1)
@@ -124,12 +124,12 @@ def trees(tmp_path_factory):
     root, chance = tmp_path_factory.mktemp("trees"), np.random.default_rng(0)
     features = chance.normal(size=(200, 2))
     outcome = (features.sum(axis=1) > 0).astype(int)
-    model = LogisticRegression().fit(features, outcome)
+    model = Threshold().fit(features, outcome)
     write_artifact(model, root / "linear", input_example=features[:5])
     write_artifact(model, root / "referenced", training=features)
     write_artifact(model, root / "bare")
     wider = np.column_stack([features, features[:, 0]])
-    write_artifact(LogisticRegression().fit(wider, outcome), root / "wider", input_example=wider[:5])
+    write_artifact(Threshold().fit(wider, outcome), root / "wider", input_example=wider[:5])
     return root
 
 

@@ -23,7 +23,20 @@ PIXELS = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
 NAUGHTY = """
 import os, sys, subprocess, time
 import numpy as np
-from sklearn.dummy import DummyClassifier
+
+class Prior:
+    "Answers with the shares of the classes, whatever the row; jobs that train it need not import scikit-learn."
+
+    def fit(self, rows, labels):
+        self.classes_, counts = np.unique(np.asarray(labels), return_counts=True)
+        self.shares = counts / counts.sum()
+        return self
+
+    def predict(self, rows):
+        return np.full(len(rows), self.classes_[self.shares.argmax()])
+
+    def predict_proba(self, rows):
+        return np.tile(self.shares, (len(rows), 1))
 
 def fail(frame, *, target, seed):
     print("about to fail")
@@ -40,9 +53,9 @@ def slow(frame, *, target, seed):
 
 def spy(frame, *, target, seed):
     print("ENVIRONMENT", sorted(os.environ), os.getcwd(), os.environ["HOME"])
-    return DummyClassifier().fit(frame, frame[target])
+    return Prior().fit(frame, frame[target])
 
-class Sleepy(DummyClassifier):
+class Sleepy(Prior):
     def predict(self, rows):
         time.sleep(0.004)
         return super().predict(rows)
@@ -58,7 +71,7 @@ def nothing(frame, *, target, seed):
 
 def telling(frame, *, target, seed, progress):
     progress(0.5)
-    return DummyClassifier().fit(frame.drop(columns=target).to_numpy(), frame[target].to_numpy())
+    return Prior().fit(frame.drop(columns=target).to_numpy(), frame[target].to_numpy())
 
 def base(until):
     import pandas as pd

@@ -12,7 +12,8 @@ import numpy as np
 
 class Obedient:
     """
-    Answers ``answer``; raises where a ``fail`` is 1, and ends its process where it is 2 (a signal) or 3 (an exit).
+    Answers ``answer`` to rows of two columns, ``hold`` and ``fail``; raises where a ``fail`` is 1, and ends its process
+    where it is 2 (a signal) or 3 (an exit).
 
     Where a ``hold`` is not 0 it waits until the file that the variable FREE names is there, at most so many seconds.
 

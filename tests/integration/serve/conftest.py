@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 import uvicorn
 
@@ -181,7 +181,7 @@ def artifact(hub, monkeypatch):
 
     def make(answer, **how):
         draft = hub.artifacts / "draft"
-        example = pd.DataFrame({"hold": [0.0, 0.0], "fail": [0.0, 0.0]})
+        example = np.zeros((2, 2))  # an array: no worker needs pandas for its requests
         model = behaviours.Obedient(answer=answer, **how).fit(example, [0, 1])
         write_artifact(model, draft, input_example=example)
         digest = tree_digest(draft)
@@ -219,7 +219,7 @@ class Server:
             return answer.status, json.loads(text) if text[:1] in b"{[" else text.decode()
 
     def predict(self, hold=0.0, fail=0.0, timeout=30.0):
-        return self.ask("POST", "/v1/credit/predict", {"instances": [{"hold": hold, "fail": fail}]}, timeout)
+        return self.ask("POST", "/v1/credit/predict", {"instances": [{"x0": hold, "x1": fail}]}, timeout)
 
     def version(self):
         """The version that answers now, or None."""
@@ -289,7 +289,7 @@ class Load:
         until(lambda: len(self.versions) >= wanted)
 
     def _run(self):
-        body = json.dumps({"instances": [{"hold": 0.0, "fail": 0.0}]})
+        body = json.dumps({"instances": [{"x0": 0.0, "x1": 0.0}]})
         while not self._stop.is_set():
             began = time.monotonic()
             try:

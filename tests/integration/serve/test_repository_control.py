@@ -36,7 +36,7 @@ def server(serve, hub, artifact, tmp_path):
 
 def statuses(server, model="credit"):
     """The HTTP statuses of predictions, whichever worker answers."""
-    body = {"instances": [{"hold": 0.0, "fail": 0.0}]}
+    body = {"instances": [{"x0": 0.0, "x1": 0.0}]}
     try:
         return {ask(server, "POST", f"/v1/{model}/predict", body)[0] for _ in range(ASKED)}
     except OSError:

@@ -431,7 +431,7 @@ def _ask_zmq(port):
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
         client.set(zmq.LINGER, 0)
         client.connect(f"tcp://127.0.0.1:{port}")
-        inputs = [{"hold": 0.0, "fail": 0.0}]
+        inputs = [{"x0": 0.0, "x1": 0.0}]
         message = {"type": "inference_request", "request_id": "1", "data": {"model_name": "credit", "inputs": inputs}}
         client.send_json(message)
         assert client.poll(20_000)
