@@ -151,11 +151,13 @@ def test_labels_come_from_files(mendel, tmp_path):
 
 
 def test_looking_says_what_it_found(hub, mendel, model):
-    """A look at a healthy model says that there is nothing to do."""
+    """A look at a healthy model says that there is nothing to do, and when drift and quality are studied next."""
     hub.promoted(model)
     said = mendel("monitor", model)
     assert said.code == 0
-    assert said.out.splitlines()[-1] == "Nothing to do."
+    *_, decision, study = said.out.splitlines()
+    assert decision == "Nothing to do."
+    assert study.startswith("Next study of drift and quality: ")
 
 
 def test_a_card_can_be_a_file(hub, mendel, model, tmp_path):
