@@ -100,7 +100,8 @@ class DeadlyLoads:
         Record the end of the worker of *slot*; returns True if the orders of workers changed.
 
         Args:
-            exit_code: Minus the number of the signal that ended the process; None if the worker was told to end.
+            exit_code: Minus the number of the signal that ended the process; None if the worker was told to end, or if
+                something else is known to have ended it.
             answering: Whether the doors of the worker were open and it served a model, so that a request may have ended
                 the process.
         """

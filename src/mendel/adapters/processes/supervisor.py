@@ -430,7 +430,8 @@ class _Server:
             _log.error("worker_ended_in_calls", slot=worker.slot, versions=sorted(map(str, calls)))
         blamed = self._deadly_calls.lose(exit_code, calls, hung=worker.hung)
         served = any(line.version_serving is not None for line in worker.status.convergence)
-        if self._deadly_loads.lose(worker.slot, exit_code, answering=worker.status.accepting and served) or blamed:
+        unexplained = None if blamed else exit_code  # loads beside a version whose calls end workers are no suspects
+        if self._deadly_loads.lose(worker.slot, unexplained, answering=worker.status.accepting and served) or blamed:
             self._tell_desire()
 
     def _spool_notes(self) -> dict[str, Any]:
