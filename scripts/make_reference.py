@@ -40,6 +40,10 @@ MEANINGS = {
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
         "calls end with an error."
     ),
+    "hub.project_roots": (
+        "The directories and URLs below which a registration with an API key may name a project's repository, for "
+        "example `/srv/git` and `https://github.com/acme`; the user of the data directory may name every repository."
+    ),
     "serving.model_roots": (
         "The directories from which clients may load a model by path; if the list is empty, such calls are refused."
     ),

@@ -45,6 +45,7 @@ class HubSettings:
         ship_every: The interval between writes of received segments to the lake.
         anchor_every: The interval between signatures of the ledger's last entry.
         keep_reports: The time for which reports of servers are kept.
+        project_roots: The directories and URLs below which a registration with an API key may name a repository.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +55,7 @@ class HubSettings:
     ship_every: timedelta = timedelta(seconds=30)
     anchor_every: timedelta = timedelta(hours=1)
     keep_reports: timedelta = timedelta(days=2)
+    project_roots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_ports("hub.port", self.port)
@@ -275,6 +277,7 @@ def _paired(text: str) -> dict[str, str]:
 _FROM_TEXT: dict[str, Callable[[str], object]] = {
     **{f"serving.{door.ports.key}": _listed for door in DOORS if door.ports.several},
     "serving.model_roots": _listed,
+    "hub.project_roots": _listed,
     "spool.features": _paired,
 }
 """How environment variables of settings with several values are parsed: ``8008, 8000`` and ``age=keep, name=hash``."""

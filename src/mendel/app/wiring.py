@@ -20,7 +20,7 @@ from mendel.app.hub.background_jobs import BackgroundJobs
 from mendel.app.hub.health import probe
 from mendel.app.hub.model_checks import ModelChecks
 from mendel.app.hub.summaries import Summaries
-from mendel.app.settings import Settings
+from mendel.app.settings import HubSettings, Settings
 from mendel.app.stores import STORE_SETS, Stores
 from mendel.durable import Lease, UnitOfWork, Workflows
 from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
@@ -75,6 +75,7 @@ class Rooms:
     summaries: Summaries
     retraining: Retraining
     intake: LazyIntake
+    project_roots: tuple[str, ...]
 
     def parts(
         self,
@@ -107,6 +108,7 @@ class Rooms:
             scratch=scratch,
             observe=self.checks.check_all,
             health=lambda: probe(self.stores, workflows=workflows, jobs=jobs.states if jobs else {}),
+            project_roots=self.project_roots,
             workflows=workflows,
             stopping=stopping,
         )
@@ -163,7 +165,7 @@ def open_rooms(settings: Settings) -> Iterator[Rooms]:
         SchemaTooNew: The directory was written by a newer Mendel.
     """
     with _opened(settings) as (data, stores, closing):
-        yield _rooms(data, stores, stores.state, settings.hub.look_every, closing)
+        yield _rooms(data, stores, stores.state, settings.hub, closing)
 
 
 @contextmanager
@@ -182,7 +184,7 @@ def open_live_rooms(
         Fenced: Another hub uses the same database.
     """
     with _opened(settings) as (data, stores, closing):
-        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), settings.hub.look_every, closing)
+        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), settings.hub, closing)
         workflows = stores.workflows(executor, WORKFLOW_SCHEMA)
         workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry.artifact_mirror))
         workflows.register(
@@ -211,8 +213,8 @@ def _opened(settings: Settings) -> Iterator[tuple[DataDirectory, Stores, ExitSta
         yield data, stores, closing
 
 
-def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: timedelta, closing: ExitStack) -> Rooms:
-    watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * look_every))
+def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, hub: HubSettings, closing: ExitStack) -> Rooms:
+    watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * hub.look_every))
     registry = Registry(unit, stores.artifacts, utc_now, new_id, watch.presence)
     summaries = Summaries(registry)
     runner = SubprocessRunner(GitPrograms(), data.root / "releases")
@@ -247,6 +249,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, look_every: ti
         summaries=summaries,
         retraining=retraining,
         intake=intake,
+        project_roots=hub.project_roots,
     )
 
 

@@ -60,6 +60,7 @@ from mendel.views import FleetView, IncidentView, ModelView
 Q = TypeVar("Q")
 R = TypeVar("R")
 _LABELS_AT_ONCE = 5_000
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _LONG_S = 600.0
 """The timeout of an upload or a download, in seconds."""
 _JUDGED_S = 3_660.0
@@ -71,7 +72,8 @@ class Client(ModelRegistering):
     A client of one hub. Use it in a ``with`` block, or call :meth:`close`.
 
     ``embedded`` is true when no hub runs, and the client opened the data directory itself; ``where`` is the hub's URL
-    or that directory. ``working`` shows a person what the client waits for, while the ``with`` block runs.
+    or that directory. ``on_this_machine`` is true if no hub runs, or if the hub's URL names this machine. ``working``
+    shows a person what the client waits for, while the ``with`` block runs.
 
     When the hub refuses a request, the method raises the hub's error with the same class of :mod:`mendel.errors`; when
     the hub cannot be reached, :class:`~mendel.errors.HubUnavailable`.
@@ -87,6 +89,7 @@ class Client(ModelRegistering):
         self._http = http
         self.embedded = where is not None
         self.where = where or str(http.base_url)
+        self.on_this_machine = self.embedded or http.base_url.host in _LOOPBACK
         self.working = working
 
     def __enter__(self) -> Self:

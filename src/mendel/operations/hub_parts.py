@@ -58,6 +58,7 @@ class HubParts:
     Attributes:
         parity: Checks versions in new Python processes.
         gates: Judges versions for a first deployment.
+        project_roots: The directories and URLs below which a registration with an API key may name a repository.
         workflows: Runs durable workflows; None in a command without a hub, whose effects wait in the outbox.
         observe: Checks the counters and the prediction log of one model now, and lets healing react to the signals.
         health: Checks every service of the hub.
@@ -78,6 +79,7 @@ class HubParts:
     scratch: Path
     observe: Callable[[ModelName], LookResult]
     health: Callable[[], HubHealth]
+    project_roots: tuple[str, ...] = ()
     workflows: Workflows | None = None
     stopping: Callable[[], bool] = lambda: False
 

@@ -19,6 +19,7 @@ from mendel.errors import (
 )
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import BodyKind, operation
+from mendel.operations.project_roots import within_roots
 from mendel.operations.requests import Nothing, OneModel, OneVersion
 from mendel.registry import LineageEntry, Registered, Registration, VersionFault, VersionImage, VersionRecord
 from mendel.values import Digest, ModelName, Scope, VersionUuid
@@ -155,13 +156,14 @@ def register(call: Call, request: Register) -> Registered:
             f"The API key lacks the scope '{Scope.APPROVE}', so nothing was registered.",
             remedy="Register without governance, and let a key with that scope approve the version.",
         )
+    wish = within_roots(request.registration, call.hub.project_roots, caller=call.caller)
     versions = call.hub.registry.versions
     with tempfile.TemporaryDirectory(dir=call.hub.scratch) as scratch:
         tree, data = Path(scratch) / "artifact", Path(scratch) / "data"
         unpack_tree(request.artifact, tree)
         if request.data is not None:
             unpack_tree(request.data, data)
-        record = versions.register(request.registration, tree, data=None if request.data is None else data, by=call.by)
+        record = versions.register(wish, tree, data=None if request.data is None else data, by=call.by)
     return versions.registered(record.ref)
 
 

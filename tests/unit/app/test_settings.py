@@ -90,6 +90,7 @@ CHOICES = {
     "serving.repository_control": ("explicit", "explicit"),
     "serving.accelerate": ("onnx", "onnx"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),
+    "hub.project_roots": ("/srv/git, /more", ("/srv/git", "/more")),
 }
 """A value that a key takes, where its type takes few, or where a tuple holds text."""
 

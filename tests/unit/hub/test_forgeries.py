@@ -14,10 +14,10 @@ APPROVED = {"by": "ceo", "at": "2026-01-01T00:00:00Z"}
 IMPROVED = {"baseline": {"model": "credit", "number": 1}, "contributor": "0x" + "a" * 40, "delta_metrics": {}}
 
 
-def registering(hub, scope="register", **brought):
+def registering(hub, scope="register", changes=None, **brought):
     wish = {"model": CREDIT, "flavor": "sklearn", "task": "classification"} | brought
     form = {"data": {"registration": to_json(wish).decode()}, "files": {"artifact": ("a.tar", b"")}}
-    return hub.http(scope).post(f"/api/v1/models/{CREDIT}/versions", **form)
+    return hub.http(scope, **(changes or {})).post(f"/api/v1/models/{CREDIT}/versions", **form)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,37 @@ def test_a_registration_brings_no_evidence_along(hub, registered, brought, way_o
         assert answer.status_code == 400, answer.text
         assert way_out in answer.json()["remedy"]
     assert len(hub.parts.registry.versions.of(CREDIT)) == 1
+
+
+def test_a_key_names_repositories_below_the_roots_only(hub, tmp_path):
+    """The hub runs the code of a repository, so a key cannot point the hub to a directory of its own choice."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for directory in (root / "credit", outside):
+        directory.mkdir(parents=True)
+    (root / "link").symlink_to(outside)
+    roots = {"project_roots": (str(tmp_path / "absent"), str(root), "https://example.com/risk")}
+    named = (
+        outside,
+        root / "link",
+        root / ".." / "outside",
+        root / "absent",
+        "credit",
+        "https://example.com/credit.git",
+        "https://example.com/risk/../credit.git",
+        "https://example.com/risky/credit.git",
+        "file:///etc",
+    )
+    for repository in named:
+        project = {"repository": str(repository), "classifier": "credit", "tag": "v1"}
+        answer = registering(hub, "admin", roots, project=project)
+        assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden"), repository
+        assert "hub.project_roots" in answer.json()["remedy"]
+    for repository in (root / "credit", "https://example.com/risk/credit.git"):
+        inside = {"repository": str(repository), "classifier": "credit", "tag": "v1"}
+        refused = registering(hub, "register", roots, project=inside).json()["detail"]
+        assert "tar archive" in refused  # the artefact is empty
+    assert registering(hub, "register", project=inside).status_code == 403
+    assert hub.parts.registry.versions.models() == ()
 
 
 @pytest.mark.parametrize("brought", ["governance", "gate_report", "actor", "by"])

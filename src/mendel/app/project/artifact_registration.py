@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mendel.adapters.git import GitPrograms
 from mendel.app.images.image_resolution import Delivery, find_image
+from mendel.app.project.repository_address import repository_address
 from mendel.app.project.training import release_at_head
 from mendel.client.client import Client
 from mendel.errors import InvalidInput, NotFound
@@ -92,7 +93,7 @@ def register_artifact(request: ArtifactRequest, client: Client) -> RegisteredArt
         description=request.description,
     )
     if told.classifier is not None:
-        registration = _of_project(registration, request, told.classifier)
+        registration = _of_project(registration, request, told.classifier, client)
     registered = client.register(registration, request.tree, data=request.data)
     return RegisteredArtifact(version=client.version(registered.model_id), image_seen=_seen(delivery))
 
@@ -111,7 +112,7 @@ def record_image(ref: VersionRef, image: str, client: Client, *, path: Path | No
     return RegisteredArtifact(version=client.record_image(ref, delivery.image), image_seen=delivery.seen)
 
 
-def _of_project(registration: Registration, request: ArtifactRequest, name: str) -> Registration:
+def _of_project(registration: Registration, request: ArtifactRequest, name: str, client: Client) -> Registration:
     project = load_project(request.path or Path.cwd())
     classifier = chosen_classifier(project, name)
     tag, commit = release_at_head(project, classifier.name)
@@ -124,7 +125,7 @@ def _of_project(registration: Registration, request: ArtifactRequest, name: str)
         registration,
         code_digest=code_digest(project.root, tracked),
         release_tag=tag,
-        project=ProjectSource(repository=str(project.root), classifier=classifier.name, tag=tag),
+        project=ProjectSource(repository=repository_address(project, client), classifier=classifier.name, tag=tag),
         provenance=replace(registration.provenance, git_commit_hash=commit),
     )
 

@@ -16,6 +16,7 @@ from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.images.lockfile import read_lock
 from mendel.app.project.policy_files import checked_policy
+from mendel.app.project.repository_address import repository_address
 from mendel.app.settings import Settings
 from mendel.client.client import Client
 from mendel.drift import MonitoringPolicy
@@ -65,7 +66,8 @@ class Trained:
     The result of a training.
 
     ``verdict`` is the verdict of the gates for a first deployment. It is ``not judged`` when the model has a production
-    version, because only the retrain playbook compares versions, or when no rows were held out.
+    version, because only the retrain playbook compares versions, when no rows were held out, or when the hub is on
+    another machine, which does not have the code.
     """
 
     ref: VersionRef
@@ -156,10 +158,11 @@ def train_release(
         phase(f"Registering {classifier.name}")
         if policy and not _has_policy(client, classifier.name):
             client.set_policy(classifier.name, policy)
-        registered = client.register(_registration(job, training, result), result.artifact, data=job.training.parent)
+        wish = _registration(job, training, result, client)
+        registered = client.register(wish, result.artifact, data=job.training.parent)
         ref = registered.ref
         report = None
-        if len(holdout) and client.deployment(classifier.name).production is None:
+        if len(holdout) and client.on_this_machine and client.deployment(classifier.name).production is None:
             phase(f"Judging {ref} on {len(holdout)} rows that were kept out of training")
             report = from_builtins(client.judge(ref, job.holdout, target=target).body, GateReport)
         return Trained(
@@ -234,7 +237,7 @@ def _train_job(job: _Job) -> TrainJob:
     )
 
 
-def _registration(job: _Job, training: Table, result: TrainResult) -> Registration:
+def _registration(job: _Job, training: Table, result: TrainResult, client: Client) -> Registration:
     tracked, lock = GitPrograms().tracked(job.project.root), read_lock(job.project.root)
     return Registration(
         model=job.classifier.name,
@@ -243,7 +246,9 @@ def _registration(job: _Job, training: Table, result: TrainResult) -> Registrati
         code_digest=code_digest(job.project.root, tracked),
         lock_digest=None if lock is None else lock.digest,
         release_tag=job.tag,
-        project=ProjectSource(repository=str(job.project.root), classifier=job.classifier.name, tag=job.tag),
+        project=ProjectSource(
+            repository=repository_address(job.project, client), classifier=job.classifier.name, tag=job.tag
+        ),
         training_fingerprint=fingerprint(training).digest,
         metrics=result.metrics,
         metadata={"model_type": job.monitoring.task.value, "is_baseline": True},
