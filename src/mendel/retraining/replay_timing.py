@@ -10,6 +10,7 @@ Ask = Callable[[], object]
 """Calls a version with one row."""
 
 _ROUNDS = 15
+_ROUNDS_ALONE = 3
 _TRIES = 3
 _MOST_ROWS = 60
 _BUDGET_SECONDS = 10.0
@@ -24,7 +25,7 @@ def timed_rounds(
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[tuple[float, ...], ...]:
     """
-    Time single rows of every version in turn, in 15 rounds.
+    Time single rows of every version in turn, in 15 rounds; a version alone, which is compared with none, in 3 rounds.
 
     In each round, every version answers each of at most 60 rows three times, and the fastest try counts, because slower
     tries were disturbed by other processes. The next row calls the versions in reverse order (A B, B A, ...), so that
@@ -45,8 +46,9 @@ def timed_rounds(
     timed = _spread(rows, _affordable(versions, clock))
     asks = [[ready(row) for ready in versions] for row in timed]
     found: list[list[float]] = [[] for _ in versions]
-    for turn in range(_ROUNDS):
-        tell("timing", turn / _ROUNDS)
+    rounds = _ROUNDS if len(versions) > 1 else _ROUNDS_ALONE
+    for turn in range(rounds):
+        tell("timing", turn / rounds)
         best = [[0.0] * len(asks) for _ in versions]
         for place, row in enumerate(asks):
             order = range(len(row)) if (turn + place) % 2 == 0 else reversed(range(len(row)))

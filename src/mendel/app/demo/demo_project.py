@@ -94,9 +94,24 @@ class Rows:
             yield {name: values[place] for name, values in columns.items()}, truth
 
 
-def digits_world(directory: Path) -> World:
-    """Make the project and the data from scikit-learn's 1,797 handwritten digits, classified as even or odd."""
-    project = _project("digits", directory)
+def make_project(directory: Path, target: str | None) -> Path:
+    """
+    Make the project's git repository in *directory*, and give its path.
+
+    Args:
+        target: The column to predict in a table; None makes the project of the handwritten digits.
+    """
+    example = "digits" if target is None else "table"
+    project = directory / example
+    shutil.copytree(_examples() / example, project, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    if target is not None:
+        _set_target(project, target)
+    _commit(project)
+    return project
+
+
+def digits_world(project: Path) -> World:
+    """Make the data from scikit-learn's 1,797 handwritten digits, classified as even or odd."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - a second
     from sklearn.utils import shuffle  # noqa: PLC0415
 
@@ -116,9 +131,9 @@ def digits_world(directory: Path) -> World:
     )
 
 
-def table_world(directory: Path, file: Path, target: str) -> World:
+def table_world(project: Path, file: Path, target: str) -> World:
     """
-    Make the project and the data from a table; frequent classes are reduced, so that the classes are nearly balanced.
+    Make the data from a table; frequent classes are reduced, so that the classes are nearly balanced.
 
     Args:
         file: A Parquet or CSV file.
@@ -141,8 +156,6 @@ def table_world(directory: Path, file: Path, target: str) -> World:
             remedy="Give a longer table, or no table to use the handwritten digits.",
         )
     table = table.take(_evened(table[target], np.random.default_rng(0)))
-    project = _project("table", directory)
-    _set_target(project, target)
     return _world(
         project,
         table,
@@ -160,7 +173,6 @@ def _world(
 
     base = project.parent / "base.csv"
     write_table(table.take(np.arange(base_rows)), base)
-    _commit(project)
     return World(
         project=project,
         classifier=load_project(project).names[0],
@@ -203,12 +215,6 @@ def _reversible(table: Table, target: str) -> dict[str, tuple[float, float]]:
     ordered = sorted(strength, key=lambda name: -strength[name])
     chosen = ordered[: max(1, round(len(ordered) * _SHIFTED_SHARE))]
     return {name: reversal[name] for name in chosen}
-
-
-def _project(example: str, directory: Path) -> Path:
-    project = directory / example
-    shutil.copytree(_examples() / example, project, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
-    return project
 
 
 def _examples() -> Path:

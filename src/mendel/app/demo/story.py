@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from mendel.app.demo.demo_processes import HOST, PATIENCE_S, Stage, free_ports, seconds
-from mendel.app.demo.demo_project import Rows, World, digits_world, table_world
+from mendel.app.demo.demo_project import Rows, World, digits_world, make_project, table_world
 from mendel.app.demo.door_clients import DoorClients
 from mendel.app.demo.faulty_version import register_faulting_version
 from mendel.app.demo.narrator import Narrator, clock
@@ -109,12 +109,16 @@ class Story:
     def play(self) -> None:
         """Run all parts of the demo in order."""
         self._tell.console.print(
-            "[bold]Mendel[/bold]: a model's life in two minutes, with real processes and real rows."
+            "[bold]Mendel[/bold]: a model's life in a minute or two, with real processes and real rows."
         )
-        world = self._prepare()
-        stage = self._stage(world)
-        self._release(stage, world)
+        with self._tell.waiting("A project is made in a new git repository ..."):
+            project = make_project(self._directory, self._options.target)
+        stage = self._stage(project)
         with stage.up():
+            with self._tell.waiting("mendel up starts; the rows are read ..."):
+                world = self._world(project)
+            self._release(stage, world)
+            stage.wait(lambda: bool(stage.data.server_ports()), "the server")
             ports = stage.data.server_ports()
             doors = DoorClients(HOST, ports, world.classifier)
             listening = ", ".join(f"{door} on {numbers[0]}" for door, numbers in ports.items() if numbers)
@@ -131,17 +135,17 @@ class Story:
             if self._options.keep:
                 self._keep(stage, world)
 
-    def _prepare(self) -> World:
+    def _world(self, project: Path) -> World:
         if self._options.data is None:
-            return digits_world(self._directory)
-        return table_world(self._directory, self._options.data.absolute(), self._options.target or "")
+            return digits_world(project)
+        return table_world(project, self._options.data.absolute(), self._options.target or "")
 
-    def _stage(self, world: World) -> Stage:
+    def _stage(self, project: Path) -> Stage:
         keys = ("MENDEL_HUB__PORT", *(f"MENDEL_SERVING__{door.ports.key.upper()}" for door in DOORS))
         ports = dict(zip(keys, map(str, free_ports(len(keys))), strict=True))
         return Stage(
             directory=self._directory / ".mendel",
-            project=world.project,
+            project=project,
             log=self._directory / "mendel.log",
             settings=SETTINGS | ports,
         )
@@ -152,6 +156,8 @@ class Story:
         self._tell.act(1, "A release: tagged, trained, registered, promoted")
         self._tell.tell(f"Data: {world.source}.")
         stage.command("tag", "minor", "--allow-missing-mlserver", "--classifier", world.classifier)
+        with self._tell.waiting("The hub starts ..."):
+            stage.wait(lambda: stage.data.hub() is not None, "the hub")
         with self._tell.waiting("Training version 1 in a separate process ..."):
             stage.command("train", "--classifier", world.classifier, "--data", str(world.base))
         policy = self._write_policy(stage, world)

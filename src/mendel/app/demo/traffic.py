@@ -14,6 +14,8 @@ from typing import Any, Self
 
 from mendel.app.demo.door_clients import DoorAnswer, DoorClient, Row
 
+_ROWS_BETWEEN_QUESTIONS = 25
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
@@ -103,7 +105,7 @@ class Traffic:
         """
         start = time.monotonic()
         for number, (row, truth) in enumerate(rows):
-            if until is not None and number % 5 == 0 and until():
+            if until is not None and number % _ROWS_BETWEEN_QUESTIONS == 0 and until():
                 return number
             time.sleep(max(0.0, start + number / self._rate - time.monotonic()))
             self._queues[self._order[self._turn % len(self._order)]].put((row, truth, labelled))
