@@ -1,9 +1,8 @@
 # Everything a user or CI does, one line of `make help` each.
 .DEFAULT_GOAL := help
-SHELL := /bin/bash
-PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+RUNS := .venv/.runs
 SECONDS ?= 600
 
 .PHONY: help setup demo up test soak programs unit integration acceptance check lint types docs package bench lock clean
@@ -15,23 +14,20 @@ help:  ## Say what each verb does
 ##@ Begin
 setup: $(READY)  ## Make .venv with everything pinned by hash
 
-# uv is quick; where it cannot reach an index that pip is configured for, pip installs the same files.
-# Byte-code is made here, once: uv leaves none, and where PYTHONDONTWRITEBYTECODE is set nobody else does. Each of the many
-# processes that tests start would compile every module anew (5 s of CPU for a hub instead of 2).
-$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml Makefile
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
-	  || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m compileall -qq -j 0 .venv/lib src
-	touch $(READY)
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml Makefile scripts/make_environment.sh
+	@PYTHON='$(PYTHON)' scripts/make_environment.sh dev
+	@touch $(RUNS) $(READY)
 
-demo: $(READY)  ## Play the whole loop on real data (about two minutes; DEMO='--keep' leaves it running)
-	$(BIN)/mendel demo $(DEMO)
+# Enough to run Mendel; the tools of the tests are twice as much.
+$(RUNS): requirements/hub.txt requirements/wheel.txt requirements/uv.txt pyproject.toml scripts/make_environment.sh
+	@PYTHON='$(PYTHON)' scripts/make_environment.sh run
+	@touch $(RUNS)
 
-up: $(READY)  ## Start hub and server on this machine, in ./.mendel
-	$(BIN)/mendel up
+demo: $(RUNS)  ## Play the whole loop on real data (about a minute; DEMO='--keep' leaves it running)
+	@$(BIN)/mendel demo $(DEMO)
+
+up: $(RUNS)  ## Start hub and server on this machine, in ./.mendel
+	@$(BIN)/mendel up
 
 ##@ Test
 # Programs of others that tests run are installed where that can be done; elsewhere tests skip and say what is absent.
