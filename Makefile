@@ -23,7 +23,7 @@ $(RUNS): requirements/hub.txt requirements/wheel.txt requirements/uv.txt pyproje
 	@PYTHON='$(PYTHON)' scripts/make_environment.sh run
 	@touch $(RUNS)
 
-demo: $(RUNS)  ## Play the whole loop on real data (about a minute; DEMO='--keep' leaves it running)
+demo: $(RUNS)  ## Play the whole loop on real data (a minute or two; DEMO='--keep' leaves it running)
 	@$(BIN)/mendel demo $(DEMO)
 
 up: $(RUNS)  ## Start hub and server on this machine, in ./.mendel

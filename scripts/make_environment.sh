@@ -52,5 +52,5 @@ fi
 # for development in any case, because each of the many processes that tests start would compile every module anew.
 if [ "$wanted" = dev ] || [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
   echo "Compiling"
-  "$inside" -m compileall -qq -j 0 .venv/lib src
+  "$inside" -m compileall -qq -j 0 -x /tests/ .venv/lib src
 fi

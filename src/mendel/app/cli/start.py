@@ -76,14 +76,16 @@ def demo(
     keep: Annotated[bool, option("--keep", help="Leave hub and server running at the end.")] = False,
 ) -> None:
     """
-    Show the whole loop on real data, in two minutes.
+    Show the whole loop on real data, in a minute or two.
 
     The demo releases a model, serves it, reacts to drift, rolls a bad version back, survives a killed hub and verifies
     the ledger.
     """
     if (data is None) != (target is None):
         raise click.BadParameter("give --data and --target together, or neither")
-    from mendel.app.demo.narrator import Narrator  # noqa: PLC0415 - help must be quick
+    say("Mendel: a model's life in a minute or two, with real processes and real rows.")
+    sys.stdout.flush()
+    from mendel.app.demo.narrator import Narrator  # noqa: PLC0415 - help must be quick, and the first line too
     from mendel.app.demo.story import DemoOptions, play  # noqa: PLC0415
 
     play(DemoOptions(data=data, target=target, keep=keep), Narrator())

@@ -34,10 +34,10 @@ SETTINGS = {
     "MENDEL_HUB__SHIP_EVERY": "3s",
     "MENDEL_HUB__ANCHOR_EVERY": "5s",
 }
-"""The settings of the demo that differ from the defaults: short intervals, so that the demo takes two minutes."""
+"""The settings of the demo that differ from the defaults: short intervals, so that nobody waits for them."""
 
 POLICY: dict[str, Any] = {
-    "monitoring": {"every": "2s", "lookback": "8s"},
+    "monitoring": {"every": "4s", "lookback": "8s"},
     "gates": {"cooldown": "1s"},
     "retraining": {"min_coverage": 0.0},
     "governance": {"inherit": True},
@@ -108,9 +108,6 @@ class Story:
 
     def play(self) -> None:
         """Run all parts of the demo in order."""
-        self._tell.console.print(
-            "[bold]Mendel[/bold]: a model's life in a minute or two, with real processes and real rows."
-        )
         with self._tell.waiting("A project is made in a new git repository ..."):
             project = make_project(self._directory, self._options.target)
         stage = self._stage(project)
