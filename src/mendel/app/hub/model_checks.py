@@ -11,7 +11,7 @@ from mendel.healing import Healing, LookResult, Monitor, SignalKind
 from mendel.registry import Registry
 from mendel.values import ModelName, Window, from_mapping
 
-_QUIET: Final = timedelta(seconds=3)
+_QUIET: Final = timedelta(seconds=5)
 """The pause between checks of a model that gets no requests."""
 
 
@@ -34,7 +34,7 @@ class ModelChecks:
         return look
 
     def check_counters_when_due(self, model: ModelName) -> None:
-        """Check the counters of *model* unless 3 s ago the model got no requests and nothing was wrong."""
+        """Check the counters of *model* unless the check less than 5 s ago found no requests and no signal."""
         now, quiet_at = self._clock(), self._quiet_at.pop(model, None)
         if quiet_at is not None and abs(now - quiet_at) < _QUIET:
             self._quiet_at[model] = quiet_at
