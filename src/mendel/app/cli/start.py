@@ -83,8 +83,7 @@ def demo(
     """
     if (data is None) != (target is None):
         raise click.BadParameter("give --data and --target together, or neither")
-    say("Mendel: a model's life in a minute or two, with real processes and real rows.")
-    sys.stdout.flush()
+    say_now("Mendel: a model's life in a minute or two, with real processes and real rows.")
     from mendel.app.demo.narrator import Narrator  # noqa: PLC0415 - help must be quick, and the first line too
     from mendel.app.demo.story import DemoOptions, play  # noqa: PLC0415
 
