@@ -37,7 +37,7 @@ SETTINGS = {
 """The settings of the demo that differ from the defaults: short intervals, so that nobody waits for them."""
 
 POLICY: dict[str, Any] = {
-    "monitoring": {"every": "4s", "lookback": "8s"},
+    "monitoring": {"every": "2s", "lookback": "8s"},
     "gates": {"cooldown": "1s"},
     "retraining": {"min_coverage": 0.0},
     "governance": {"inherit": True},
