@@ -46,6 +46,9 @@ class RealRepository:
     def start_branch(self, name: str) -> None:
         self._git("checkout", "-q", "-b", name)
 
+    def unwatch(self, path: str) -> None:
+        self._git("update-index", "--skip-worktree", "--", path)
+
     def tag(self, name: str, *, commit: str, at: datetime, message: str | None = None) -> None:
         self._git("tag", *(("-a", "-m", message) if message else ()), name, commit, at=at)
 
@@ -227,6 +230,18 @@ class TestHistory:
         write(repository.top, "models/größe 1/unknown.py", "U = 1\n")
         assert git.tracked(repository.top / "models" / "größe 1") == ("A.py", "a.py")
         assert git.tracked(repository.top) == ("b.py", "models/größe 1/A.py", "models/größe 1/a.py")
+
+    def test_files_that_git_is_told_to_ignore(self, git, repository):
+        """They are no changes, but are told as long as they exist; all others are watched."""
+        assert git.unwatched(repository.top) == ()
+        for path in ("b.py", "models/größe 1/a.py"):
+            repository.unwatch(path)
+        write(repository.top, "b.py", "B = 2\n")
+        assert git.work_tree(repository.top).changed == ()
+        assert git.unwatched(repository.top) == ("b.py", "models/größe 1/a.py")
+        assert git.unwatched(repository.top / "models") == ("größe 1/a.py",)
+        (repository.top / "b.py").unlink()
+        assert git.unwatched(repository.top) == ("models/größe 1/a.py",)
 
 
 class TestTags:

@@ -37,6 +37,8 @@ RELEASE_LABELS = (
 """The labels that every image of a release has."""
 
 _COMMIT_DIGITS = 8
+_OF_RELEASES = ("com.classifier.version", "com.classifier.tag.mlserver_commit")
+_VERSION_TAG = re.compile(r"(?:model-[0-9]+-)?v([0-9]+\.[0-9]+\.[0-9]+)(?:-[0-9a-f]{7})?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 _CREDENTIALS = re.compile(r"://[^/@]*@|^[^/@]*:[^/@]*@")
 
@@ -109,21 +111,33 @@ def one_line(text: str) -> str:
     return "".join(" " if unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} else letter for letter in text)
 
 
-def check_labels(labels: Mapping[str, str], *, commit: str | None = None) -> tuple[str, ...]:
+def check_labels(labels: Mapping[str, str], *, commit: str | None = None, named: str | None = None) -> tuple[str, ...]:
     """
-    Give every reason why *labels* do not match the release that they name; empty if they match.
+    Give every reason why *labels* do not match the release that they or the image's name state; empty if they match.
+
+    The image of no release states none: neither labels nor name may then contain a version.
 
     Args:
         commit: The full id of the tagged commit; None if the repository is not available.
+        named: The tag in the image's name, such as ``v1.2.0``; None for a digest.
     """
     text = labels.get("com.classifier.git_tag")
+    version = _named_version(named)
     if text is None:
-        return ("the label com.classifier.git_tag is missing: the image was not built from a release",)
+        stated = [f"the label {name}" for name in sorted(_OF_RELEASES) if name in labels]
+        stated += [] if version is None else [f"the image's tag {named}"]
+        return tuple(f"{one} states a release, but the label com.classifier.git_tag is missing" for one in stated)
     try:
         tag = ReleaseTag.parse(text)
     except InvalidValue as error:
         return (f"com.classifier.git_tag: {error.message}",)
-    return tuple(_disagreements(labels, tag, commit))
+    other = () if version in {None, str(tag.version)} else (f"the image's tag is {named}, but its release is {tag}",)
+    return (*other, *_disagreements(labels, tag, commit))
+
+
+def _named_version(named: str | None) -> str | None:
+    found = None if named is None else _VERSION_TAG.fullmatch(named)
+    return None if found is None else found[1]
 
 
 def _labels(facts: ImageFacts) -> Iterator[tuple[str, str | None]]:

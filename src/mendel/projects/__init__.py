@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         release_status,
         repository_obstacles,
         untracked_digests,
+        unwatched_reason,
     )
     from mendel.projects.repository_names import (
         holds_credentials,
@@ -144,6 +145,7 @@ __all__ = [
     "shown_classifiers",
     "tool_build",
     "untracked_digests",
+    "unwatched_reason",
     "with_trailers",
     "without_credentials",
 ]

@@ -182,6 +182,12 @@ class Git(Protocol):
         repository.
         """
 
+    def unwatched(self, directory: Path) -> tuple[str, ...]:
+        """
+        List the tracked files below *directory* that exist and whose changes git is told to ignore
+        (``git update-index --skip-worktree`` or ``--assume-unchanged``), relative to it and sorted.
+        """
+
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         """
         Create the annotated tag *name* on *commit*, with *message* unchanged; the tag is whole or absent.

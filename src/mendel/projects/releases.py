@@ -93,6 +93,7 @@ class RepositoryState:
         tag_names: The names of all tags, release tags and others.
         tracked: The files of the project that git tracks, relative to the project.
         without_source: Classifiers whose predictor file is missing.
+        unwatched: The files of the project whose changes git is told to ignore, relative to the project.
         untracked: Per classifier, the configured artefacts that git does not track, relative to the project.
         repository_name: The repository's name for tags and labels.
     """
@@ -103,6 +104,7 @@ class RepositoryState:
     tag_names: frozenset[str] = frozenset()
     tracked: frozenset[str] = frozenset()
     without_source: frozenset[str] = frozenset()
+    unwatched: tuple[str, ...] = ()
     untracked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repository_name: str
 
@@ -193,6 +195,7 @@ def read_repository_state(project: Project, git: Git, image_files: ImageFiles | 
         tag_names=frozenset(names),
         tracked=tracked,
         without_source=without_source,
+        unwatched=git.unwatched(project.root),
         untracked={c.name: tuple(_untracked(c, project.root, tracked)) for c in project.classifiers},
         repository_name=name,
     )
@@ -419,10 +422,20 @@ def repository_obstacles(tree: WorkTree | None, root: Path) -> Iterator[str]:
         yield f"tracked files have uncommitted changes: {_listed(tree.changed)}"
 
 
+def unwatched_reason(paths: Sequence[str]) -> str:
+    """Tell that changes of *paths* would go unnoticed, and how git watches them again."""
+    return (
+        f"git is told to ignore changes of {_listed(paths)} "
+        "(run: git update-index --no-skip-worktree --no-assume-unchanged FILE)"
+    )
+
+
 def _obstacles(
     seen: RepositoryState, classifier: str, tag: ReleaseTag, *, recorded: Mapping[str, Digest]
 ) -> Iterator[str]:
     yield from repository_obstacles(seen.work_tree, seen.project.root)
+    if seen.unwatched:
+        yield unwatched_reason(seen.unwatched)
     if classifier not in seen.project.names:
         yield f"the project has no classifier {classifier!r}; its classifiers are {', '.join(seen.project.names)}"
     if classifier in seen.without_source:

@@ -116,7 +116,7 @@ def test_unsigned_documents(layout, image, plan, key):
     """Without a signature the documents agree with each other; whoever gives a key learns that nothing is signed."""
     attach_documents(layout, image, plan)
     plain = verify_attachments(layout, image.digest)
-    assert _verdicts(plain) == {("sbom", Verdict.HOLDS), ("provenance", Verdict.HOLDS)}
+    assert _verdicts(plain) == {("sbom", Verdict.UNSIGNED), ("provenance", Verdict.UNSIGNED)}
     assert not plain.signed
     asked = verify_attachments(layout, image.digest, _public(key))
     assert {(f.document, f.says) for f in asked.broken} == {

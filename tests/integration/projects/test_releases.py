@@ -378,6 +378,15 @@ def test_where_the_tools_commit_is_known_from(checkout, tmp_path):
     assert tool_build(GIT, package=package, install_record=record).how == "embedded"
 
 
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_files_that_git_is_told_to_ignore_are_no_release(checkout, flag):
+    """Changes of such files would get into a release unnoticed: no tag is made, and the reason says how to end it."""
+    checkout.git("update-index", flag, "a.py")
+    (reason,) = reasons(checkout)
+    assert reason.startswith("git is told to ignore changes of a.py")
+    assert "--no-skip-worktree --no-assume-unchanged" in reason
+
+
 def test_a_path_of_this_machine_is_no_url(checkout):
     """Where tool or project came from a path of a disk, neither tool, tag nor label names it."""
     package = checkout.path / "mendel"
@@ -423,7 +432,7 @@ def test_the_number_of_git_processes_is_bounded(make_checkout, tmp_path):
     repository.git("pack-refs", "--all")
     rows, with_many = commands()
     assert {(row.version, row.status) for row in rows} == {("1.100.0", "Ready")}
-    assert with_many == with_one <= 7
+    assert with_many == with_one <= 8
     repository.git("checkout", "-q", "--orphan", "other")
     repository.commit("another history")
     rows, elsewhere = commands()

@@ -229,7 +229,9 @@ class TestByHand:
         several.write(a__py="class A: x = 1\n").commit()
         assert row["action"] == "mlserver tag --annotate --classifier sentiment"
         said = mendel("tag", "--annotate", "--classifier", "sentiment", "--path", several.path)
-        assert (said.code, said.out) == (0, f"✓ Annotated tag: {name}\n")
+        assert said.code == 0
+        assert said.out.startswith(f"✓ Annotated tag: {name}\n")
+        assert f"git push --force origin refs/tags/{name}" in said.out
         assert several.git("cat-file", "-t", name) == "tag"
         assert several.git("rev-parse", f"{name}^{{commit}}") == head
         assert "Repository-Name: repository" in several.git("tag", "-l", "--format=%(contents)", name)

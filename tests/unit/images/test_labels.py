@@ -88,9 +88,28 @@ def test_without_a_release_only_what_is_true():
     assert "com.classifier.git_branch" not in labels
     assert labels["com.mendel.changed"] == "true"
     assert labels["org.opencontainers.image.revision"] == "01234567"
-    assert check_labels(labels) == (
-        "the label com.classifier.git_tag is missing: the image was not built from a release",
-    )
+    assert check_labels(labels) == ()
+
+
+def test_the_image_of_no_release_states_none():
+    """A name or a label with a version contradicts the missing release tag; other names do not."""
+    labels = image_labels(replace(FACTS, tag=None, branch=None))
+    for named in (None, "untagged", "untagged-0123456", "latest", "model-3"):
+        assert check_labels(labels, named=named) == ()
+    (fault,) = check_labels(labels, named="v1.2.0")
+    assert fault == "the image's tag v1.2.0 states a release, but the label com.classifier.git_tag is missing"
+    (fault,) = check_labels({**labels, "com.classifier.version": "1.2.0"})
+    assert "com.classifier.version states a release" in fault
+
+
+def test_the_name_of_an_image_is_held_against_its_release():
+    """A version in the image's tag must be that of the release tag; tags without a version say nothing."""
+    labels = image_labels(FACTS)
+    for named in (None, "latest", "v1.2.0", "v1.2.0-0123456", "model-3", "model-3-v1.2.0"):
+        assert check_labels(labels, named=named) == ()
+    for named in ("v1.3.0", "v1.2.1-0123456", "model-3-v2.0.0"):
+        (fault,) = check_labels(labels, named=named)
+        assert fault == f"the image's tag is {named}, but its release is rfq-win-v1.2.0-mlserver-762e7f2"
 
 
 def test_mendels_own(make_digest):

@@ -148,6 +148,13 @@ class GitPrograms(Git):
         names = (os.fsdecode(name) for name in listed.stdout.split(b"\0") if name)
         return tuple(sorted(set(names)))
 
+    def unwatched(self, directory: Path) -> tuple[str, ...]:
+        """Runs ``git ls-files -v``, which marks ordinary files with ``H``."""
+        listed = self._run(directory, "ls-files", "-v", "-z").stdout
+        marked = (os.fsdecode(line).split(" ", 1) for line in listed.split(b"\0") if line)
+        ignored = {name for mark, name in marked if mark == "S" or mark.islower()}
+        return tuple(sorted(name for name in ignored if os.path.lexists(directory / name)))
+
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         arguments = ("tag", "--annotate", "--cleanup=verbatim", "--file=-", name, commit)
         made = self._run(top, *arguments, check=False, given=message.encode())

@@ -55,6 +55,7 @@ class MemoryRepository:
     _commits: dict[str, _Commit] = field(default_factory=dict)
     _tags: dict[str, TagDetails] = field(default_factory=dict)
     _index: dict[str, _File] = field(default_factory=dict)
+    _unwatched: set[str] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add(self, *paths: str) -> None:
@@ -163,6 +164,16 @@ class MemoryRepository:
         with self._lock:
             return tuple(sorted(self._tags.values(), key=lambda tag: tag.name.encode()))
 
+    def unwatch(self, path: str) -> None:
+        """Ignore changes of the file at *path*."""
+        with self._lock:
+            self._unwatched.add(path)
+
+    def unwatched(self) -> tuple[str, ...]:
+        """Every tracked file that exists and whose changes are ignored."""
+        with self._lock:
+            return tuple(sorted(path for path in self._unwatched & self._index.keys() if _read(self.top / path)))
+
     def staged(self) -> tuple[str, ...]:
         """Every tracked file."""
         with self._lock:
@@ -174,7 +185,7 @@ class MemoryRepository:
             committed = self._commits[self.head].files if self.head else {}
             return tuple(
                 path
-                for path in sorted(self._index.keys() | committed.keys())
+                for path in sorted((self._index.keys() | committed.keys()) - self._unwatched)
                 if not (committed.get(path) == self._index.get(path) == _read(self.top / path))
             )
 
@@ -279,11 +290,11 @@ class MemoryGit(Git):
 
     def tracked(self, directory: Path) -> tuple[str, ...]:
         found = self._around(directory)
-        if found is None:
-            return ()
-        prefix = directory.resolve().relative_to(found.top).as_posix()
-        start = "" if prefix == "." else f"{prefix}/"
-        return tuple(path.removeprefix(start) for path in found.staged() if path.startswith(start))
+        return () if found is None else _below(directory, found.top, found.staged())
+
+    def unwatched(self, directory: Path) -> tuple[str, ...]:
+        found = self._at(directory)
+        return _below(directory, found.top, found.unwatched())
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         self._at(top).tag(name, commit=commit, at=self._clock(), message=message)
@@ -318,6 +329,12 @@ class MemoryGit(Git):
             raise InvalidProject(f"git reports: {directory} is not a directory.", path=str(directory))
         place = directory.resolve()
         return next((self._repositories[one] for one in (place, *place.parents) if one in self._repositories), None)
+
+
+def _below(directory: Path, top: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    prefix = directory.resolve().relative_to(top).as_posix()
+    start = "" if prefix == "." else f"{prefix}/"
+    return tuple(path.removeprefix(start) for path in paths if path.startswith(start))
 
 
 def _read(path: Path) -> _File | None:

@@ -364,8 +364,11 @@ def _push_lines(published: tuple[Published, ...]) -> Iterator[str]:
 
 def _verdict_lines(verdict: ImageVerdict) -> Iterator[str]:
     yield f"{verdict.image} is {verdict.digest}"
+    yield f"  read from  {verdict.source}"
+    yield f"  platform   {verdict.platform}, the only one that was checked"
     yield f"  release    {verdict.release or 'none'}"
-    yield f"  labels     {'match the release' if not verdict.label_faults else ''}".rstrip()
+    match = "match the release" if verdict.release else "state no release"
+    yield f"  labels     {match if not verdict.label_faults else ''}".rstrip()
     yield from (f"    ✗ {fault}" for fault in verdict.label_faults)
     if verdict.listed:
         yield f"  files      {'as the image lists them' if not verdict.file_faults else ''}".rstrip()

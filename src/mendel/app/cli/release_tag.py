@@ -63,7 +63,11 @@ def tag(
         str | None, option("--version", metavar="X.Y.Z", help="Release this version instead of the next one.")
     ] = None,
     annotate: Annotated[
-        bool, option("--annotate", help="Make annotated tags of the newest releases that are lightweight tags.")
+        bool,
+        option(
+            "--annotate",
+            help="Annotate the lightweight tag of the newest release of each classifier; older tags stay as they are.",
+        ),
     ] = False,
     message: Annotated[str | None, option("--message", "-m", metavar="TEXT", help="The message of the tag.")] = None,
     dry_run: DryRun = False,
@@ -193,7 +197,8 @@ def _annotate(seen: RepositoryState, git: Git, classifier: str | None, message: 
     for release in light:
         name = str(release.tag)
         git.annotate_tag(top, name, message=annotation(seen, release.tag, message))
-        yield Result({"tag": name, "commit": release.commit}, [f"✓ Annotated tag: {name}"])
+        push = f"  If the tag was pushed before, replace it: git push --force origin refs/tags/{name}"
+        yield Result({"tag": name, "commit": release.commit}, [f"✓ Annotated tag: {name}", push])
 
 
 def _version(text: str) -> SemVer:

@@ -41,9 +41,14 @@ _BUNDLE_ANNOTATIONS = {
 
 
 class Verdict(StrEnum):
-    """The result of checking one document."""
+    """
+    The result of checking one document.
+
+    An ``unsigned`` document agrees with the image, but nothing proves who wrote it; a rebuild proves the image only.
+    """
 
     HOLDS = "holds"
+    UNSIGNED = "unsigned"
     UNCHECKED = "unchecked"
     ABSENT = "absent"
     BROKEN = "broken"
@@ -164,7 +169,7 @@ def verify_attachments(layout: Layout, image: Digest, public_key: Path | None = 
     return AttachmentReport(
         image=image,
         findings=(
-            *_sboms(_documents(layout, image, CYCLONEDX), trusted),
+            *_sboms(_documents(layout, image, CYCLONEDX), trusted, signed=key is not None),
             *_provenances(statements, image, signed if key is not None else None),
             *signatures,
         ),
@@ -212,10 +217,11 @@ def _provenances(
         wrong = _about(statement.content, image)
         if wrong is None and signed is not None and statement.content not in signed:
             wrong = "no signature with the given key covers the provenance"
-        yield _judged("provenance", statement, wrong, right="describes this image" if signed is None else "signed")
+        right = "describes this image" if signed is None else "signed"
+        yield _judged("provenance", statement, wrong, right=right, signed=signed is not None)
 
 
-def _sboms(sboms: tuple[_Document, ...], trusted: tuple[bytes, ...]) -> Iterator[Finding]:
+def _sboms(sboms: tuple[_Document, ...], trusted: tuple[bytes, ...], *, signed: bool) -> Iterator[Finding]:
     """A bill of materials is valid if a trusted provenance names its digest."""
     if not sboms:
         yield Finding(document="sbom", verdict=Verdict.ABSENT, says="the image has none")
@@ -226,11 +232,12 @@ def _sboms(sboms: tuple[_Document, ...], trusted: tuple[bytes, ...]) -> Iterator
             if hashlib.sha256(sbom.content).hexdigest() in named
             else "no provenance of the image names this bill of materials"
         )
-        yield _judged("sbom", sbom, wrong, right="named by the provenance")
+        yield _judged("sbom", sbom, wrong, right="named by the provenance", signed=signed)
 
 
-def _judged(document: str, found: _Document, wrong: str | None, *, right: str) -> Finding:
-    verdict = Verdict.HOLDS if wrong is None else Verdict.BROKEN
+def _judged(document: str, found: _Document, wrong: str | None, *, right: str, signed: bool) -> Finding:
+    held = Verdict.HOLDS if signed else Verdict.UNSIGNED
+    verdict = held if wrong is None else Verdict.BROKEN
     return _finding(document, verdict, right if wrong is None else wrong, found)
 
 

@@ -22,6 +22,7 @@ from mendel.projects import (
     project_path,
     repository_name,
     shared_url,
+    unwatched_reason,
 )
 from mendel.values import EPOCH, ReleaseTag
 from mendel.values.directory_trees import file_digest
@@ -138,7 +139,8 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         )
     tracked = frozenset(git.tracked(project.root))
     found = _release_at_head(tree, classifier.name, git)
-    if found is not None and not tree.changed:
+    unwatched = git.unwatched(project.root)
+    if found is not None and not tree.changed and not unwatched:
         return _release_source(project, found, git.commit_time(tree.top, tree.head), tracked=tracked)
     return Source(
         project=project,
@@ -150,11 +152,15 @@ def working_tree(project: Project, classifier: Classifier, git: Git) -> Source:
         repository=repository_name(project, tree.origin),
         branch=tree.branch,
         url=shared_url(tree.origin),
-        changed=bool(tree.changed),
-        why_untagged=f"changed files: {', '.join(tree.changed[:5])}"
-        if tree.changed
-        else "HEAD has no release tag of the classifier",
+        changed=bool(tree.changed or unwatched),
+        why_untagged=_why_untagged(tree, unwatched),
     )
+
+
+def _why_untagged(tree: WorkTree, unwatched: tuple[str, ...]) -> str:
+    if tree.changed:
+        return f"changed files: {', '.join(tree.changed[:5])}"
+    return unwatched_reason(unwatched) if unwatched else "HEAD has no release tag of the classifier"
 
 
 def held_to_its_commit(source: Source, untracked: tuple[str, ...]) -> Source:

@@ -40,6 +40,8 @@ from mendel.images.references import ImageReference, names_host
 from mendel.projects import Project, load_project
 from mendel.values import Digest, VersionRef
 
+_OWN_IMAGES = "the project's images"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest:
@@ -64,6 +66,8 @@ class ImageVerdict:
     The result of a verification.
 
     Attributes:
+        source: Where the image was read: ``the project's images``, or the host of a registry.
+        platform: The platform of the image; of an index, no other platform is verified.
         label_faults: How the labels differ from the release tag that they name.
         file_faults: How the project's files in the image differ from the list of files that the image contains.
         listed: The image contains a list of its files, so that ``file_faults`` says something.
@@ -74,6 +78,8 @@ class ImageVerdict:
 
     image: str
     digest: Digest
+    source: str
+    platform: str
     release: str | None
     label_faults: tuple[str, ...]
     file_faults: tuple[str, ...] = ()
@@ -99,9 +105,14 @@ class ImageVerdict:
             return ()
         told = {finding.document: finding for finding in self.documents.findings}
         absent = [name for name in ("sbom", "provenance") if told[name].verdict is DocumentVerdict.ABSENT]
+        origin = (
+            "that the image was built from the code of the release: the image was not built again (--rebuild)"
+            if self.release
+            else "which code the image was built from: the image belongs to no release"
+        )
         return (
             "who built the image: no signature was checked with a key (--key PUB)",
-            "that the image was built from the code of the release: the image was not built again (--rebuild)",
+            origin,
             *(() if self.listed else (f"that the files are the project's files: the image contains no {MANIFEST}",)),
             *(f"the contents of the {name}: the image has no {name}" for name in absent),
         )
@@ -128,7 +139,7 @@ def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress)
         tempfile.TemporaryDirectory(prefix=".verify-", dir=_beside(bench)) as scratch,
         bench.registries() as registries,
     ):
-        layout, image = _at_hand(request.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
+        layout, image, source = _at_hand(request.image, bench.layout, Layout(Path(scratch)), registries, on_progress)
         on_progress(TaskProgress(doing="checking blobs"))
         _check_blobs(layout, image.digest)
         contents = read_contents(layout, image.digest)
@@ -139,8 +150,10 @@ def verify(request: VerifyRequest, *, on_progress: OnProgress = ignore_progress)
         verdict = ImageVerdict(
             image=request.image,
             digest=image.digest,
+            source=source,
+            platform=str(_platform(contents)),
             release=text,
-            label_faults=check_labels(labels, commit=_commit(project, text)),
+            label_faults=check_labels(labels, commit=_commit(project, text), named=_tag_of(request.image)),
             file_faults=() if contents.manifest is None else check_files(contents.manifest, found),
             listed=contents.manifest is not None,
             documents=verify_attachments(layout, image.digest, request.key),
@@ -156,10 +169,9 @@ def _with_rebuild(
             f"The image {verdict.image} has no release tag, so the image cannot be rebuilt.",
             remedy="Verify the image without --rebuild.",
         )
-    platform = Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")
     held = ((contents.config.get("config") or {}).get("Labels") or {}).get(MODEL)
     model = None if held is None else VersionRef.parse(held)
-    request = BuildRequest(what=verdict.release, model=model, path=project.root, platform=platform)
+    request = BuildRequest(what=verdict.release, model=model, path=project.root, platform=_platform(contents))
     with (
         tempfile.TemporaryDirectory(prefix=".rebuild-", dir=_beside(bench)) as scratch,
         drafted(request, project, bench, on_progress=on_progress) as draft,
@@ -170,6 +182,16 @@ def _with_rebuild(
     return replace(verdict, rebuilt=again.digest, differences=differences)
 
 
+def _platform(contents: ImageContents) -> Platform:
+    return Platform.parse(f"{contents.config.get('os')}/{contents.config.get('architecture')}")
+
+
+def _tag_of(name: str) -> str | None:
+    """Give the tag in an image's name; None for a digest and for a name without a tag."""
+    last = name.partition("@")[0].rsplit("/", 1)[-1]
+    return last.partition(":")[2] or None if not last.startswith("sha256:") else None
+
+
 def _beside(bench: ImageWorkspace) -> Path:
     """Give a directory on the disk of the project's images, where base layers can be linked instead of copied."""
     bench.places.images.mkdir(parents=True, exist_ok=True)
@@ -178,12 +200,12 @@ def _beside(bench: ImageWorkspace) -> Path:
 
 def _at_hand(
     name: str, layout: Layout, scratch: Layout, registries: RegistryClients, on_progress: OnProgress
-) -> tuple[Layout, Descriptor]:
+) -> tuple[Layout, Descriptor, str]:
     found = layout.find(name)
     if found is not None:
-        return layout, found
+        return layout, found, _OWN_IMAGES
     if ":" not in name.rsplit("/", 1)[-1] and (latest := layout.find(f"{name}:latest")) is not None:
-        return layout, latest
+        return layout, latest, _OWN_IMAGES
     reference = ImageReference.parse(name)
     if not names_host(name):
         raise ImageNotFound(f"The project has no image {name}.", remedy="List the project's images with: mendel images")
@@ -192,7 +214,7 @@ def _at_hand(
     for entry in remote_attachments(registries, repository, image.digest):
         content = read_attachment(registries, repository, entry)
         scratch.attach(image, content, artifact_type=entry.artifact_type or "", annotations=dict(entry.annotations))
-    return scratch, image
+    return scratch, image, reference.host
 
 
 def _check_blobs(layout: Layout, digest: Digest) -> None:

@@ -36,3 +36,14 @@ def test_an_older_release_is_not_the_newest(repository):
     for version, newest in (("1.9.0", False), ("1.10.0", True)):
         with exported(ReleaseTag.parse(f"m-v{version}-mlserver-762e7f2"), repository, git) as source:
             assert source.release.newest is newest
+
+
+def test_files_that_git_is_told_to_ignore_make_no_release(repository):
+    """Their changes are no changes for git, but would stand in the image: it is untagged, and the reason names them."""
+    update = ["git", "-C", str(repository.root), "update-index", "--assume-unchanged", "a.py"]
+    subprocess.run(update, check=True, capture_output=True)
+    (repository.root / "a.py").write_text("class A: changed = 1\n")
+    source = working_tree(repository, repository.classifier("m"), GitPrograms())
+    assert (source.release, source.changed) == (None, True)
+    assert "a.py" in source.why_untagged
+    assert "--no-assume-unchanged" in source.why_untagged
