@@ -89,7 +89,11 @@ def test_its_python_runs(need, made, tmp_path):
 
 @pytest.mark.slow
 def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
-    """`mendel lock` pins the runtime and its wheels; again it changes nothing; --check tells stale from fresh."""
+    """
+    `mendel lock` pins the runtime and its wheels; again it changes nothing; --check tells stale from fresh.
+
+    A base image of this machine only is told, and its export has the pinned digest wherever the archive is read.
+    """
     root = tmp_path / "project"
     shutil.copytree(made.directory, root / ".mendel" / "base")
     (root / "mlserver.yaml").write_text(
@@ -112,6 +116,12 @@ def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
     assert {"numpy", "scikit-learn", "httptools"} < names
     assert "mendel" not in names
     assert told["wheels"]["brought"] == [told["lock"]["runtime"]["wheel"]["filename"]]
+    assert "oci:.mendel/base exists on this machine only" in first.stderr
+    exported = mendel("base", "export", "--output", str(root / "base.tar"), "--json")
+    assert exported.returncode == 0, exported.stderr
+    assert json.loads(exported.stdout)["base_image"] == "oci-archive:base.tar"
+    elsewhere = BaseImages(cache=Layout(tmp_path / "elsewhere"), root=root)
+    assert elsewhere.pin("oci-archive:base.tar", AMD).digest == environment["base"]["digest"]
     before = (root / "mlserver.lock").read_bytes()
     again = mendel("lock")
     assert again.returncode == 0, again.stderr
