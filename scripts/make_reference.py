@@ -51,6 +51,22 @@ MEANINGS = {
         "With `onnx`, scikit-learn models are converted to ONNX graphs, which answer in the models' place where their "
         "answers are proven equal (docs/right-answers.md)."
     ),
+    "serving.backend": (
+        "Where models run: `process` gives each version a process of its own; `thread` runs models in the worker "
+        "processes; `auto` is `thread`. `predictor.backend` in `mlserver.yaml` goes before this setting "
+        "(docs/how-to/isolate-a-model.md)."
+    ),
+    "serving.model_python": (
+        "The Python that runs the models' own processes, for example of a virtual environment with the packages of the "
+        "models; without this setting, the server's Python."
+    ),
+    "serving.model_memory_bytes": (
+        "The largest resident memory of a model's own process; a process that needs more is ended and started again."
+    ),
+    "serving.predict_timeout": (
+        "The time that one call of a model may take; a longer call is a fault of the version, and its process is ended "
+        "or its worker process is replaced."
+    ),
     "serving.load_timeout": "The time in which a version must load; a longer load has failed.",
     "serving.logging_required": "Whether a request ends with an error if its rows cannot be logged.",
     "serving.request_timeout": "How long a request may take, if the client sets no shorter deadline.",

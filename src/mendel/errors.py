@@ -56,6 +56,7 @@ Every error Mendel raises, drawn as a tree.
     ├── Unsupported               the model or object does not support the operation, such as predict_proba
     ├── ModelError                the model caused the error, not the caller and not the server
     │   ├── ModelFailed           the model raised an exception or returned an invalid answer
+    │   │   └── ModelStopped      the call was ended, or ended its process, so the whole batch has no answer
     │   └── ModelNotLoadable      the artefact cannot be read or imported, or answers differently than the fitted model
     ├── BuildError
     │   ├── ImageNotVerified      the predictor cannot be imported in the image; carries the end of the import's log
@@ -396,7 +397,21 @@ class ModelError(MendelError):
 
 
 class ModelFailed(ModelError):
-    """The model raised an exception or returned an invalid answer."""
+    """
+    The model raised an exception or returned an invalid answer.
+
+    Args:
+        kind: The type of the exception, for logs, if it was raised in another process; ``at`` is the code location.
+    """
+
+    def __init__(self, message: str, *, kind: str = "", at: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.kind = kind
+        self.at = at
+
+
+class ModelStopped(ModelFailed):
+    """The call was ended after ``serving.predict_timeout``, or its process ended; the whole batch has no answer."""
 
 
 class ModelNotLoadable(ModelError):

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator
 
-from mendel.app.server.backend_table import BACKENDS
-from mendel.errors import DeadlineExceeded, DigestMismatch, ModelFailed, ModelNotLoadable
+from mendel.app.server.backend_table import BACKENDS, BackendContext
+from mendel.errors import DeadlineExceeded, DigestMismatch, ModelFailed, ModelNotLoadable, ModelStopped, NotReady
 from mendel.projects import Project, load_project
-from mendel.serving import Backend, Frame, TrainedClassifier, frame_of, write_artifact
+from mendel.serving import (
+    Backend,
+    Frame,
+    Records,
+    ServingPolicy,
+    TrainedClassifier,
+    frame_of,
+    model_program,
+    write_artifact,
+)
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.row_batches import assemble
 from mendel.values import Digest, Table
+from support.model_hosts import model_host
+from support.waiting import until
 
 MODELS = """
+import ctypes
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -61,13 +82,45 @@ class Strange(Sum):
     def predict(self, X):
         return [object() for _ in X]
 
+class Ending(Sum):
+    held = []
+    def predict(self, X):
+        if X[0, 0] == 1:
+            os._exit(7)
+        if X[0, 0] == 2:
+            ctypes.string_at(0)
+        if X[0, 0] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if X[0, 0] == 4:
+            time.sleep(60)
+        if X[0, 0] == 5:
+            np.empty(1 << 30)
+        if X[0, 0] == 6:
+            print("a caller's value")
+        if X[0, 0] == 7:
+            self.held.append(np.ones(5 << 20))
+        return super().predict(X)
+
+class Vanishing:
+    def __init__(self):
+        os._exit(0)
+    def predict(self, X):
+        return X
+
+class Outsider(Vanishing):
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
 class Quitting:
     def __init__(self):
         sys.exit("no licence")
     def predict(self, X):
         return X
 """
-KINDS = ("Sum", "Slow", "Classes", "Raising", "Short", "Strange", "Quitting")
+KINDS = ("Sum", "Slow", "Classes", "Raising", "Short", "Strange", "Ending", "Vanishing", "Outsider", "Quitting")
+POLICY = ServingPolicy(predict_timeout=timedelta(seconds=1), model_memory_bytes=60 << 20)
+ISOLATED = [kind for kind in BACKENDS if kind not in {"thread", "accelerated"}]
+"""The backends whose models can neither end nor block the process of the caller."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +144,21 @@ def workshop(tmp_path):
     return Workshop(load_project(tmp_path), tmp_path)
 
 
+@pytest.fixture(scope="module")
+def run():
+    with model_host() as directory:
+        yield directory
+
+
 @pytest.fixture(params=BACKENDS)
-def load(request, workshop):
+def load(request, workshop, run):
     """Loads a model of a kind into a backend; all are killed in the end."""
     loaded: list[Backend] = []
+    loads = BACKENDS[request.param](BackendContext(run=run, policy=POLICY))
 
     def load_(kind: str, expect: Digest | None = None) -> Backend:
         directory, digest = workshop.artifact(kind)
-        digest = expect or digest
-        loaded.append(BACKENDS[request.param]()(directory, digest=digest, project=workshop.project))
+        loaded.append(loads(directory, digest=expect or digest, project=workshop.project))
         return loaded[-1]
 
     yield load_
@@ -186,3 +245,131 @@ def test_a_model_that_cannot_be_built_is_not_loadable(load):
     with pytest.raises(ModelNotLoadable, match="failed with SystemExit") as caught:
         load("Quitting")
     assert "no licence" in caught.value.detail
+
+
+isolated = pytest.mark.parametrize("load", ISOLATED, indirect=True)
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("first", "cause"),
+    [
+        (1, "exit code 7"),
+        (2, "SIGSEGV"),
+        (3, "SIGKILL"),
+        (4, "took longer than 1 s"),
+        (5, "MemoryError"),
+    ],
+)
+def test_a_model_that_ends_its_process_costs_one_call(load, first, cause):
+    """Exit, crash, kill, hang and leak fail that call with the cause; the next call is answered by a new process."""
+    backend = load("Ending")
+    with pytest.raises(ModelFailed, match=cause) as caught:
+        backend.predict(frame(first, 0), soon())
+    assert first == 5 or isinstance(caught.value, ModelStopped)
+    assert backend.predict(frame(0), soon()).predictions == [10.0]
+    assert backend.died is None
+
+
+@isolated
+def test_a_process_that_leaks_is_replaced(load):
+    """A process that holds more than its limit is ended and started again, and the next call is answered."""
+    backend = load("Ending")
+    with suppress(ModelStopped):
+        assert backend.predict(frame(7), soon()).predictions == [17.0]
+    until(lambda: backend.place.restarts == 1)
+    assert backend.predict(frame(0), soon()).predictions == [10.0]
+
+
+@isolated
+def test_a_process_killed_between_calls_costs_no_call(load):
+    """A process that is killed while no call runs is told until it is back, and the next call waits for it."""
+    backend = load("Sum")
+    first = backend.place.pid
+    os.kill(first, signal.SIGKILL)
+    until(lambda: backend.died or backend.place.pid != first)
+    assert backend.predict(frame(1), soon()).predictions == [11.0]
+    assert backend.place.pid != first
+    assert backend.place.restarts == 1
+
+
+@isolated
+def test_what_a_model_prints_is_no_answer(load):
+    """Output of the model reaches neither the protocol nor the next answer."""
+    assert load("Ending").predict(frame(6), soon()).predictions == [16.0]
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("kind", "error", "cause"), [("Vanishing", ModelNotLoadable, "exit code 0"), ("Outsider", NotReady, "SIGKILL")]
+)
+def test_a_load_that_ends_its_process_is_told(load, kind, error, cause):
+    """The end of the process is the version's fault, unless somebody else may have killed the process."""
+    with pytest.raises(error, match=cause):
+        load(kind)
+
+
+@isolated
+def test_equal_loads_share_a_process_until_the_last_is_killed(load):
+    """One process serves all workers of a server; killing the last backend ends it and gives its memory back."""
+    one, other = load("Slow"), load("Slow")
+    pid = one.place.pid
+    assert one.place == other.place
+    assert one.place.memory_bytes > 0
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(backend.predict, frame(1), soon()) for backend in (one, other)]
+        assert [answer.result().predictions for answer in answers] == [[11.0], [11.0]]
+    one.kill()
+    assert other.predict(frame(2), soon()).predictions == [12.0]
+    other.kill()
+    assert model_program.resident_bytes(str(pid)) is None
+
+
+FRAME = pd.DataFrame(
+    {
+        "count": np.array([2**53 + 1, 2, 3, 4] * 5),
+        "city": ["Bonn", None, "Köln", "Bonn"] * 5,
+        "kind": pd.Categorical(["x", "y", "x", "z"] * 5),
+        "share": np.array([0.5, np.nan, 1.5, 2.5] * 5, dtype=np.float32),
+        "at": pd.date_range("2024-01-01", periods=20, tz="Europe/Berlin"),
+    }
+)
+
+
+class Told(BaseEstimator):
+    """Answers what it was given: container, types and values."""
+
+    def fit(self, X, y=None):  # noqa: N803 - scikit-learn names it
+        self.feature_names_in_ = np.array(X.columns, dtype=object)
+        return self
+
+    def predict(self, X):  # noqa: N803
+        types = [str(dtype) for dtype in X.dtypes]
+        return np.array([repr((type(X).__name__, types, row)) for row in X.astype(object).to_numpy().tolist()])
+
+
+@pytest.mark.parametrize("kind", ["estimator", "booster"])
+def test_every_backend_gives_the_model_the_same_rows(workshop, run, kind):
+    """Types, nulls, order and values of the frame, and the answers of a booster, are equal in every backend."""
+    directory = workshop.directory / kind
+    if kind == "estimator":
+        digest = write_artifact(Told().fit(FRAME), directory, training=FRAME)
+        first = {"count": 2**53 + 1, "city": "Bonn", "kind": "x", "share": 0.5, "at": "2024-01-05T10:00:00+01:00"}
+        rows = Records(rows=[first, {**first, "city": None, "share": None, "kind": "z"}])
+    else:
+        xgboost = pytest.importorskip("xgboost", reason='install "mendel[xgboost]"')
+        values = np.random.default_rng(0).normal(size=(40, 3))
+        model = xgboost.XGBClassifier(n_estimators=3, n_jobs=1).fit(values, (values[:, 0] > 0).astype(int))
+        digest = write_artifact(model, directory, training=Table(dict(zip("abc", values.T, strict=True))))
+        rows = Records(rows=[dict(zip("abc", row, strict=True)) for row in values[:5].tolist()])
+    answers = []
+    for load in BACKENDS.values():
+        backend = load(BackendContext(run=run, policy=ServingPolicy()))(directory, digest=digest, project=None)
+        try:
+            decoded = InputCodec(backend.descriptor.contract, order=backend.descriptor.order, max_rows=10).decode(rows)
+            answers.append(backend.predict(assemble([decoded]), soon()))
+        finally:
+            backend.kill()
+    for answer in answers[1:]:
+        assert answer.predictions == answers[0].predictions
+        assert answer.probabilities == answers[0].probabilities

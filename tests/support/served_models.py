@@ -200,8 +200,8 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def new_kernel(shelf: Shelf, policy: ServingPolicy | None = None, **given: Any) -> Kernel:
-    """A kernel that serves what *shelf* holds; what is *given* replaces its parts."""
+def new_kernel(shelf: Shelf | None, policy: ServingPolicy | None = None, **given: Any) -> Kernel:
+    """A kernel that serves what *shelf* holds; what is *given* replaces its parts, and the project without a shelf."""
     policy = policy or ServingPolicy()
     parts = {
         "load_backend": load_in_thread,
@@ -210,7 +210,7 @@ def new_kernel(shelf: Shelf, policy: ServingPolicy | None = None, **given: Any) 
         "breakers": LocalBreakers(policy.breaker, clock),
         "clock": clock,
         "rng": random.Random(0),
-        "project": load_project(shelf.directory / "project"),
+        "project": None if shelf is None else load_project(shelf.directory / "project"),
     }
     return Kernel(policy, **{**parts, **given})
 

@@ -99,9 +99,13 @@ class ServingSettings:
     memory_budget_bytes: int | None = None
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
+    backend: Literal["auto", "thread", "process"] = "auto"
+    model_python: str | None = None
+    model_memory_bytes: int | None = None
     accelerate: Literal["off", "onnx"] = "off"
     logging_required: bool = False
     request_timeout: timedelta = timedelta(seconds=30)
+    predict_timeout: timedelta = timedelta(seconds=10)
     load_timeout: timedelta = timedelta(minutes=5)
     drain_timeout: timedelta = timedelta(seconds=30)
     max_connection_age: timedelta = timedelta(minutes=5)
@@ -115,7 +119,7 @@ class ServingSettings:
         _require(self.workers >= 0, f"serving.workers must be 0 or more, not {self.workers}")
         for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
             _require(getattr(self, name) >= 1, f"serving.{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("request_timeout", "load_timeout", "max_connection_age", "report_every"):
+        for name in ("request_timeout", "predict_timeout", "load_timeout", "max_connection_age", "report_every"):
             _require(getattr(self, name) > timedelta(0), f"serving.{name} must be longer than 0")
 
     @property

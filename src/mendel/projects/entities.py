@@ -89,6 +89,8 @@ class PredictorSection:
         module: The class's module, relative to the project's directory: ``pkg.module``, ``module`` or ``module.py``.
         class_name: The name of the class in the module.
         init_kwargs: Keyword arguments of the constructor; relative paths of existing project files become absolute.
+        backend: ``process`` runs the predictor in a process of its own, ``thread`` in the server's worker processes;
+            without the key, the server's setting ``serving.backend`` holds.
 
     >>> PredictorSection(module="model.py", class_name="Digits").import_name
     'model'
@@ -97,6 +99,7 @@ class PredictorSection:
     module: str
     class_name: str
     init_kwargs: dict[str, Any] = field(default_factory=dict)
+    backend: Literal["thread", "process"] | None = None
 
     def __post_init__(self) -> None:
         if not all(part.isidentifier() for part in self.import_name.split(".")):

@@ -8,11 +8,12 @@ from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from mendel.serving.acceleration.proof import accelerated
-    from mendel.serving.artifact_loading import load_predictor
+    from mendel.serving.artifact_loading import load_predictor, require_digest
     from mendel.serving.artifact_writer import check_predictor, outputs_of, take_probe_of_artifact, write_artifact
     from mendel.serving.csv_rows import parse_csv
     from mendel.serving.entities import (
         AnswerMetadata,
+        BackendPlace,
         Check,
         ImageIdentity,
         InferenceAnswer,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour_of
     from mendel.serving.flavours.project_classifier import TrainedClassifier
     from mendel.serving.input_codec import frame_of
+    from mendel.serving.isolated_model import IsolatedModel
     from mendel.serving.kernel import Kernel
     from mendel.serving.loaded_version import predict_example
     from mendel.serving.metrics import count_swap, render, version_counters
@@ -99,6 +101,7 @@ __all__ = [
     "Acceleration",
     "AnswerMetadata",
     "Backend",
+    "BackendPlace",
     "BreakerView",
     "CarriedVersion",
     "Check",
@@ -108,6 +111,7 @@ __all__ = [
     "InferenceAnswer",
     "InferenceCall",
     "Input",
+    "IsolatedModel",
     "Kernel",
     "KernelStatus",
     "LoadBackend",
@@ -168,6 +172,7 @@ __all__ = [
     "read_probe",
     "read_version_directory",
     "render",
+    "require_digest",
     "shown",
     "single_version_model",
     "standalone_state",

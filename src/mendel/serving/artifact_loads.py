@@ -180,7 +180,8 @@ class ArtifactLoads:
         artifact = load_artifact(directory, served, self._context)
         after = resident_bytes()
         grown = None if before is None or after is None else max(0, after - before)
-        return replace(artifact, memory_bytes=grown)
+        own = artifact.backend.place.memory_bytes
+        return replace(artifact, memory_bytes=grown if own is None else own // max(1, self._context.policy.workers))
 
     def _reserve(self, key: LoadKey, size: int) -> None:
         budget = self._context.policy.memory_budget_bytes

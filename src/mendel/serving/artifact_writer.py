@@ -15,12 +15,12 @@ from mendel.errors import InvalidInput
 from mendel.projects import Project
 from mendel.serving.artifact_loading import load_described, load_without_contract
 from mendel.serving.entities import Matrix
-from mendel.serving.estimator_parts import answers_arrays_alike
 from mendel.serving.flavours.flavour_table import flavour_for
 from mendel.serving.flavours.project_classifier import TrainedClassifier
 from mendel.serving.input_codec import InputCodec, frame_of
 from mendel.serving.input_contract import Container, Content, InputContract, write_contract
 from mendel.serving.mlmodel import INPUT_EXAMPLE, Mlmodel, read_mlmodel, write_mlmodel
+from mendel.serving.model_program import answers_arrays_alike
 from mendel.serving.packed_code import pack_code, with_code
 from mendel.serving.parity import SINGLES_FOR_S, check_parity, write_parity
 from mendel.serving.prediction_records import class_names, prediction_column

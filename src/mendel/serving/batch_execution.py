@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mendel.drift import Reference, input_name
 from mendel.durable import Clock
-from mendel.errors import MendelError, ModelError, StoreUnavailable
+from mendel.errors import MendelError, ModelError, ModelFailed, ModelStopped, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
-from mendel.resilience import fault_of
+from mendel.resilience import Fault, fault_of
 from mendel.serving.batching import PendingRequest
 from mendel.serving.ports import Backend, PredictionSink
 from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, RequestOrigin, block_of
@@ -70,15 +70,21 @@ class BatchRun:
     calling: Callable[[int], None] = lambda _: None
 
     def __call__(self, tickets: Sequence[PendingRequest[Outcome]]) -> list[Outcome]:
-        """Predict *tickets* in one model call; if that call fails, predict each request in a call of its own."""
+        """
+        Predict *tickets* in one model call; if the model raises, predict each request in a call of its own.
+
+        A call that was ended, or that ended the model's process, is not repeated: each repetition could cost as much.
+        """
+        tickets[0].called = self.steady()
         frame = assemble([ticket.rows for ticket in tickets])
+        outputs, failed = None, None
         try:
             outputs = self._predict(frame, max(ticket.deadline for ticket in tickets))
         except ModelError as error:
-            if len(tickets) > 1:
-                return [outcome for ticket in tickets for outcome in self([ticket])]
-            return self._answered(tickets, frame, None, error)
-        return self._answered(tickets, frame, outputs, None)
+            failed = error
+        if failed is not None and len(tickets) > 1 and not isinstance(failed, ModelStopped):
+            return [outcome for ticket in tickets for outcome in self([ticket])]
+        return self._answered(tickets, frame, outputs, failed)
 
     def _predict(self, frame: Frame, deadline: float) -> Outputs:
         self.calling(1)
@@ -104,7 +110,8 @@ class BatchRun:
             return [_failed(refusal)] * len(tickets)
         if outputs is None:
             assert error is not None  # noqa: S101 - either outputs or error is set
-            return [_failed(error, 0 if ood is None else int(ood.sum()))]
+            first = _failed(error, 0 if ood is None else int(ood.sum()))
+            return [first, *([_failed(error)] * (len(tickets) - 1))]
         return _shares(tickets, outputs, ids, ood)
 
     def _logged(self, error: ModelError, tickets: Sequence[PendingRequest[Outcome]]) -> str:
@@ -116,7 +123,7 @@ class BatchRun:
         """
         version = self.whose(tickets[0].shadow)
         cause = error.__cause__
-        fault = fault_of(error if cause is None else cause)
+        fault = _fault_of(error)
         _log.error(
             "model_fault",
             model=str.__str__(version.model),
@@ -125,7 +132,7 @@ class BatchRun:
             at=fault.at,
             correlation_id=tickets[0].correlation_id or None,
         )
-        if cause is None:
+        if cause is None and not (isinstance(error, ModelFailed) and error.kind):
             return error.message
         return f"The model raised {fault.kind} at {fault.at.partition(' < ')[0]}."
 
@@ -153,6 +160,12 @@ class BatchRun:
         ]
         executed = ExecutedBatch(frame=frame, outputs=outputs, error=error, ood=ood, ids=ids, micros=micros)
         return id_texts(ids) if self.sink.append(block_of(self.whose(tickets[0].shadow), origins, executed)) else None
+
+
+def _fault_of(error: ModelError) -> Fault:
+    if isinstance(error, ModelFailed) and error.kind:  # raised in another process
+        return Fault(kind=error.kind, at=error.at)
+    return fault_of(error if error.__cause__ is None else error.__cause__)
 
 
 def _named_as_inputs(frame: Frame) -> Table:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
-from mendel.errors import DeadlineExceeded
+from mendel.errors import DeadlineExceeded, MendelError, ModelStopped, NotReady
 from mendel.serving.row_batches import Rows
 
 R = TypeVar("R")
 _SMOOTHING = 0.2
 """Weight of the newest batch in the moving average of the batch duration."""
+_SOON = timedelta(seconds=1)
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +27,7 @@ class PendingRequest(Generic[R]):
     Times are seconds of the kernel's monotonic clock. ``future`` receives the result. If the future is done early,
     because the deadline passed or the caller disconnected, the request is not predicted. ``epoch`` is the epoch in
     which the circuit breaker admitted the request. ``shadow`` is True for a copy sent to a shadow version.
+    ``called`` is when the model was last called with this request as the first of its batch.
     """
 
     rows: Rows
@@ -38,6 +40,16 @@ class PendingRequest(Generic[R]):
     epoch: int = 0
     shadow: bool = False
     started: float = 0.0
+    called: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Batch(Generic[R]):
+    """A batch in a thread; ``given_up`` is True when its requests were failed while the model still ran."""
+
+    tickets: list[PendingRequest[R]]
+    given_up: bool = False
+    timer: asyncio.TimerHandle | None = None
 
 
 class Execute(Protocol[R]):
@@ -61,6 +73,8 @@ class Lane(Generic[R]):
         max_rows: The largest number of rows in a batch, unless a single request has more.
         one_request_per_batch: When True, each batch has exactly one request.
         steady: A monotonic clock in seconds, finer than the clock of the event loop.
+        longest_call: The seconds after which a call of the model is given up: its requests fail with ModelStopped, and
+            its thread is ``stuck`` until the call returns. None if *execute* ends such calls itself.
     """
 
     def __init__(
@@ -75,6 +89,7 @@ class Lane(Generic[R]):
         loop: asyncio.AbstractEventLoop,
         steady: Callable[[], float],
         one_request_per_batch: bool = False,
+        longest_call: float | None = None,
     ) -> None:
         self._execute, self._done, self._dropped = execute, done, dropped
         self._width, self._max_rows, self._one_per_batch = width, max_rows, one_request_per_batch
@@ -85,6 +100,8 @@ class Lane(Generic[R]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._waking = False
+        self._longest_call = longest_call
+        self.stuck = 0
         self.running = 0
         self.batch_seconds = 0.0
 
@@ -92,6 +109,11 @@ class Lane(Generic[R]):
     def queued(self) -> int:
         """The number of requests that wait for a batch."""
         return len(self._queue)
+
+    @property
+    def blocked(self) -> bool:
+        """True when every thread is stuck in a call that was given up."""
+        return self.stuck >= self._width
 
     def wait_ahead(self) -> timedelta:
         """Estimate the waiting time of a new request from the queue length and the mean duration of past batches."""
@@ -116,25 +138,49 @@ class Lane(Generic[R]):
 
     def close(self) -> None:
         """Fail every queued request with DeadlineExceeded, and end the threads after the batches that run."""
+        self._fail_queued(DeadlineExceeded("The model version was unloaded before this request was predicted."))
+        self._threads.shutdown(wait=False, cancel_futures=False)
+
+    def _fail_queued(self, error: MendelError) -> None:
         while self._queue:
             ticket = self._pop()
             if not ticket.future.done():
-                ticket.future.set_exception(
-                    DeadlineExceeded("The model version was unloaded before this request was predicted.")
-                )
+                ticket.future.set_exception(error)
             self._dropped(ticket)
-        self._threads.shutdown(wait=False, cancel_futures=False)
 
     def _wake(self) -> None:
         self._waking = False
-        while self.running < self._width and (batch := self._take()):
+        while self.running < self._width and (tickets := self._take()):
             self.running += 1
             started = self._steady()
-            for ticket in batch:
+            for ticket in tickets:
                 ticket.started = started
-            running = self._loop.run_in_executor(self._threads, self._execute, batch)
+            batch = _Batch(tickets)
+            if self._longest_call is not None:
+                batch.timer = self._loop.call_later(self._longest_call, self._give_up_overdue, batch)
+            running = self._loop.run_in_executor(self._threads, self._execute, tickets)
             running.add_done_callback(lambda future, batch=batch: self._finish(batch, future))  # type: ignore[misc]
-        if not self.running and not self._queue:
+        if self.running == self.stuck and not self._queue:
+            self._idle.set()
+
+    def _give_up_overdue(self, batch: _Batch[R]) -> None:
+        """Fail the requests of *batch* if its present call of the model takes too long, else look again later."""
+        assert self._longest_call is not None  # noqa: S101 - only then is there a timer
+        called = max(batch.tickets[0].started, *(ticket.called for ticket in batch.tickets))
+        left = called + self._longest_call - self._steady()
+        if left > 0:
+            batch.timer = self._loop.call_later(left, self._give_up_overdue, batch)
+            return
+        batch.given_up = True
+        self.stuck += 1
+        error = ModelStopped(
+            f"The model took longer than {self._longest_call:g} s.",
+            remedy="Raise serving.predict_timeout, make the model faster, or set serving.backend to process.",
+        )
+        self._settle(batch.tickets, error)
+        if self.blocked:
+            self._fail_queued(NotReady("Every thread of the model hangs in a call.", retry_after=_SOON))
+        if self.running == self.stuck and not self._queue:
             self._idle.set()
 
     def _take(self) -> list[PendingRequest[R]]:
@@ -159,21 +205,29 @@ class Lane(Generic[R]):
         self._queued_rows -= ticket.rows.count
         return ticket
 
-    def _finish(self, batch: list[PendingRequest[R]], future: asyncio.Future[Sequence[R]]) -> None:
+    def _finish(self, batch: _Batch[R], future: asyncio.Future[Sequence[R]]) -> None:
         self.running -= 1
-        took = self._steady() - batch[0].started
-        self.batch_seconds += (took - self.batch_seconds) * (_SMOOTHING if self.batch_seconds else 1.0)
-        error = future.exception()
-        outcomes = future.result() if error is None else error
-        self._done(batch, outcomes)
-        for place, ticket in enumerate(batch):
+        if batch.timer is not None:
+            batch.timer.cancel()
+        if batch.given_up:
+            self.stuck -= 1
+            future.exception()  # retrieved: its requests have failed already
+        else:
+            took = self._steady() - batch.tickets[0].started
+            self.batch_seconds += (took - self.batch_seconds) * (_SMOOTHING if self.batch_seconds else 1.0)
+            error = future.exception()
+            self._settle(batch.tickets, future.result() if error is None else error)
+        self._wake()
+
+    def _settle(self, tickets: list[PendingRequest[R]], outcomes: Sequence[R] | BaseException) -> None:
+        self._done(tickets, outcomes)
+        for place, ticket in enumerate(tickets):
             if ticket.future.done():
                 continue
             if isinstance(outcomes, BaseException):
                 ticket.future.set_exception(outcomes)
             else:
                 ticket.future.set_result(outcomes[place])
-        self._wake()
 
 
 def _alike(one: PendingRequest[R], other: PendingRequest[R]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from mendel.serving.response_format import Body
 from mendel.values import Digest, ModelName, VersionUuid
@@ -192,6 +192,24 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackendPlace:
+    """
+    Where a predictor runs.
+
+    Attributes:
+        backend: ``thread`` for a thread of the worker process, ``process`` for a process of its own.
+        pid: The id of the process; None while no process runs.
+        memory_bytes: The resident memory of a process of its own; None where it is not measured.
+        restarts: How often the process was started again after it had ended.
+    """
+
+    backend: Literal["thread", "process"]
+    pid: int | None
+    memory_bytes: int | None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStatus:
     """
     The status of one loaded model version.
@@ -210,6 +228,7 @@ class VersionStatus:
     loaded_at: datetime
     footprint_bytes: int
     memory_bytes: int | None
+    place: BackendPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

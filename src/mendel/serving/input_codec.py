@@ -14,7 +14,8 @@ import numpy as np
 
 from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving.entities import Input, Matrix, Records, Tensors
-from mendel.serving.input_contract import MICROS, NANOS, ContractColumn, InputContract
+from mendel.serving.input_contract import MICROS, ContractColumn, InputContract
+from mendel.serving.model_program import NANOS
 from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Rows, Shape, assemble
 from mendel.serving.tensors import matrix_of
 from mendel.serving.value_decoding import Decode, WrongValue, decoder_of, wanted

@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 
 from mendel.errors import ModelNotLoadable
 from mendel.serving.artifact_values import read_value, write_value
+from mendel.serving.model_program import (
+    INFERRED,
+    NANOS,
+    WHOLE_DTYPES,
+    contract_array,
+    contract_frame,
+    is_numpy,
+)
 from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Shape
 from mendel.values import ColumnSpec, ColumnType, Signature
-from mendel.values.data_frames import is_null
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONTRACT_FILE: Final = "mendel/input_contract.json"
 MICROS: Final = "M8[us]"
-NANOS: Final = "M8[ns]"
-INFERRED: Final = "inferred"
-"""The dtype of a text column of which only the signature is known: the one that pandas gives a column of text."""
-_WHOLE_DTYPES: Final = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
 class Content(StrEnum):
@@ -106,7 +109,7 @@ class ContractColumn:
     @property
     def held_as(self) -> str:
         """The numpy type with which a batch stores the column; see :class:`~mendel.serving.row_batches.Shape`."""
-        if self.dtype in _WHOLE_DTYPES:
+        if self.dtype in WHOLE_DTYPES:
             return np.dtype(self.dtype).str.lstrip("<|")
         if self.dtype == "float32":
             return "f4"
@@ -124,7 +127,7 @@ class ContractColumn:
     def whole_dtype(self) -> str:
         """The numpy type of whole numbers that the column can hold, as ``uint64``."""
         kind = self.dtype.split("[", maxsplit=1)[0].lower()
-        return kind if kind in _WHOLE_DTYPES else "int64"
+        return kind if kind in WHOLE_DTYPES else "int64"
 
     def bounds(self) -> tuple[int, int]:
         """Give the smallest and the largest whole number that the column can hold."""
@@ -159,7 +162,7 @@ class InputContract:
     @property
     def numeric(self) -> bool:
         """True when every column is a numpy column of numbers or booleans."""
-        return all(_is_numpy(column.dtype) for column in self.columns)
+        return all(is_numpy(column.dtype) for column in self.columns)
 
     def announced(self, given: Signature | None) -> Signature:
         """
@@ -192,12 +195,7 @@ class InputContract:
 
     def array(self, frame: Frame) -> NDArray[Any]:
         """Give the array that the model receives, of shape (rows, columns)."""
-        kinds = {column.held_as for column in self.columns}
-        if any(column.missing != "None" for column in self.columns) or (NANOS in kinds and len(kinds) > 1):
-            columns = map(_with_missing, self.columns, frame.columns)
-            return np.column_stack([_as_objects(values) for values in columns])
-        matrix = frame.matrix
-        return matrix if self.array_dtype is None else matrix.astype(self.array_dtype, copy=False)
+        return contract_array(self, frame.columns, lambda: frame.matrix)
 
     def frame(self, frame: Frame) -> pd.DataFrame:
         """
@@ -206,12 +204,8 @@ class InputContract:
         Raises:
             ModelNotLoadable: pandas is not installed.
         """
-        pandas = require_pandas()
-        columns = {
-            column.name: pandas_column(column, values)
-            for column, values in zip(self.columns, frame.columns, strict=True)
-        }
-        made: pd.DataFrame = pandas.DataFrame(columns, copy=False)
+        require_pandas()
+        made: pd.DataFrame = contract_frame(self, frame.columns)
         return made
 
 
@@ -226,7 +220,7 @@ def nullable_column(column: ContractColumn) -> ContractColumn:
     if column.nullable:
         return column
     dtype = column.dtype
-    if dtype in _WHOLE_DTYPES:
+    if dtype in WHOLE_DTYPES:
         dtype = "float64"
     elif dtype == "bool":
         dtype = "object"
@@ -263,50 +257,3 @@ def require_pandas() -> Any:
             remedy="Install pandas in the environment of this server.",
         ) from error
     return pd
-
-
-def pandas_column(column: ContractColumn, values: NDArray[Any]) -> Any:
-    """Convert one column of a batch to the dtype that the model was fitted on."""
-    pd = require_pandas()
-    if column.content is Content.DATETIME and column.dtype != "object":
-        return _times(pd, column.dtype, values)
-    if column.categories is not None:
-        categories = pd.Index(list(column.categories), dtype=column.categories_dtype)
-        codes = categories.get_indexer_for(pd.Index(values, dtype=object))
-        return pd.Categorical.from_codes(codes, categories=categories, ordered=column.ordered)
-    if column.dtype == INFERRED:
-        return pd.Series(values, dtype=pd.Series(["text"]).dtype)
-    if column.dtype == "object":
-        return pd.Series(_with_missing(column, values), dtype=object)
-    if values.dtype == object or not _is_numpy(column.dtype):
-        return pd.array(list(values), dtype=column.dtype)
-    return values.astype(column.dtype, copy=False)
-
-
-def _times(pd: Any, dtype: str, values: NDArray[Any]) -> Any:
-    unit, _, zone = dtype.removeprefix("datetime64[").removesuffix("]").partition(", ")
-    index = pd.DatetimeIndex(values.astype(f"M8[{unit}]"))
-    return index.tz_localize("UTC").tz_convert(zone) if zone else index
-
-
-def _with_missing(column: ContractColumn, values: NDArray[Any]) -> NDArray[Any]:
-    """Give the values of an ``object`` column with the kind of null that the model was fitted on."""
-    missing = require_pandas().NA if column.missing == "NA" else np.nan if column.missing == "nan" else None
-    values = _as_objects(values)
-    gone = [is_null(value) for value in values]
-    if any(gone):
-        values = values.copy()
-        values[gone] = missing
-    return values
-
-
-def _as_objects(values: NDArray[Any]) -> NDArray[Any]:
-    """Convert to Python objects; times in nanoseconds to pandas objects, because numpy would give whole numbers."""
-    if values.dtype == NANOS:
-        objects: NDArray[Any] = require_pandas().DatetimeIndex(values).to_numpy(dtype=object)
-        return objects
-    return values.astype(object)
-
-
-def _is_numpy(dtype: str) -> bool:
-    return dtype in _WHOLE_DTYPES or dtype in {"float16", "float32", "float64", "bool"}

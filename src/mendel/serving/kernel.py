@@ -198,6 +198,11 @@ class Kernel:
         return tuple(self._deployments.convergence.values())
 
     @property
+    def stuck(self) -> bool:
+        """True while a call that was given up still runs in a thread; only the end of the process ends the call."""
+        return any(v.lane.stuck for hosted in self._deployments.table.values() for v in hosted.versions.values())
+
+    @property
     def revision(self) -> int | None:
         """The revision of the desired state that was last applied to every model; None before the first."""
         return self._deployments.revision
@@ -388,6 +393,8 @@ class Kernel:
         else:
             version = self._lookup.version(hosted, call.version)
         _check_supported(version, call)
+        if version.lane.blocked:
+            raise NotReady(f"{version.ref}: {version.died}", retry_after=_SOON)
         return hosted, version
 
     def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
@@ -461,10 +468,12 @@ class Kernel:
         except DeadlineExceeded:
             version.meter.outcome(TIMEOUT)
             raise
+        except ModelError as error:
+            raise _failure_of(version, error) from error
         if outcome.error is None:
             return outcome
         if isinstance(outcome.error, ModelError):
-            raise ModelFailed(f"{version.ref}: {outcome.error.message}", remedy=outcome.error.remedy) from outcome.error
+            raise _failure_of(version, outcome.error) from outcome.error
         raise outcome.error
 
     def _answer(
@@ -482,6 +491,10 @@ class Kernel:
             body=outcome.body,
             proba_body=outcome.proba_body,
         )
+
+
+def _failure_of(version: LoadedVersion, error: ModelError) -> ModelFailed:
+    return ModelFailed(f"{version.ref}: {error.message}", remedy=error.remedy)
 
 
 def _check_supported(version: LoadedVersion, call: InferenceCall) -> None:

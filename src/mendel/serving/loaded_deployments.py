@@ -11,7 +11,7 @@ from typing import Final
 
 from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage
 from mendel.serving.artifact_loads import ArtifactLoads, Fetch
-from mendel.serving.entities import ImageIdentity, LoadKey, RefusedLoad
+from mendel.serving.entities import BackendPlace, ImageIdentity, LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.metrics import LOAD_TIME, LOADED, Histogram, series
 from mendel.serving.process_memory import resident_bytes, return_free_memory
@@ -56,12 +56,18 @@ class LoadedDeployment:
     def died(self) -> str | None:
         """The reason why the backend of the production version stopped; None while the backend runs."""
         production = self.versions.get(self.deployment.production or 0)
-        return None if production is None else production.artifact.backend.died
+        return None if production is None else production.died
+
+    @property
+    def unready(self) -> str | None:
+        """The reason why calls of the production version fail now; None when it can answer."""
+        production = self.versions.get(self.deployment.production or 0)
+        return None if production is None else production.unready
 
     def answering(self, number: int) -> int:
         """Give *number* if this version is loaded and its backend runs, else the number of the production version."""
         version = self.versions.get(number)
-        runs = version is not None and version.artifact.backend.died is None
+        runs = version is not None and version.died is None
         return number if runs else self.deployment.production or number
 
 
@@ -291,6 +297,8 @@ class LoadedDeployments:
 
     async def _unload(self, desired: DesiredModel) -> None:
         deployment, model = desired.deployment, desired.deployment.model
+        old = self.table.get(model)
+        places = [] if old is None else [version.artifact.backend.place for version in old.versions.values()]
         before = resident_bytes()
         self._swap(LoadedDeployment(deployment=deployment, versions={}))
         self.convergence[model] = ModelConvergence(
@@ -304,7 +312,8 @@ class LoadedDeployments:
             await asyncio.wait(retiring)  # cancelling this wait must not cancel them
         await asyncio.to_thread(return_free_memory)
         after = resident_bytes()
-        self._freed[model] = None if before is None or after is None else max(0, before - after)
+        freed = None if before is None or after is None else max(0, before - after)
+        self._freed[model] = None if freed is None else freed + sum(map(_freed_by_end, places))
 
     async def _converge(self, desired: DesiredModel, fetch: Fetch) -> None:
         deployment, model = desired.deployment, desired.deployment.model
@@ -397,6 +406,13 @@ class LoadedDeployments:
             task = asyncio.create_task(version.retire(self._context.policy.drain_timeout))
             self._retiring[task] = model
             task.add_done_callback(self._retiring.pop)
+
+
+def _freed_by_end(place: BackendPlace) -> int:
+    """Give the memory of a model's own process that has ended; 0 while other workers use it."""
+    if place.memory_bytes is None or resident_bytes(place.pid) is not None:
+        return 0
+    return place.memory_bytes
 
 
 def _added(versions: Mapping[int, LoadedVersion], to: LoadedDeployment | None) -> tuple[LoadedVersion, ...]:

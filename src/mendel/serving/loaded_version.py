@@ -17,6 +17,7 @@ from mendel.drift import Reference
 from mendel.durable import Clock
 from mendel.errors import InvalidInput, ModelError, ModelNotLoadable
 from mendel.projects import Project
+from mendel.resilience import BreakerPhase
 from mendel.serving.artifact_writer import REFERENCE
 from mendel.serving.batch_execution import BatchRun, Outcome
 from mendel.serving.batching import Lane, PendingRequest
@@ -71,7 +72,8 @@ class LoadedArtifact:
         reference: None when the artefact has no drift reference.
         footprint_bytes: The size of the artefact's files.
         memory_bytes: The growth of the process's resident memory during the load, including memory that requests took
-            meanwhile; None if the system does not report memory.
+            meanwhile; for a model with a process of its own, this worker's share of that process's memory. None if the
+            system does not report memory.
         answered: The answer to the input example; None if the artefact has no input example.
     """
 
@@ -210,6 +212,7 @@ class LoadedVersion:
         self.meter = VersionMeter(context.counters, self.ref)
         self.meter.memory(artifact.memory_bytes or 0)
         self._context = context
+        context.breakers.keep(self.ref)
         classes = flat_classes(artifact.descriptor.classes or ())
         self._recorded = {
             shadow: RecordedVersion(
@@ -231,7 +234,7 @@ class LoadedVersion:
             steady=context.steady,
             rng=context.rng,
             required=context.policy.logging_required,
-            calling=self.meter.calling,
+            calling=(lambda _: None) if artifact.backend.stops_calls else self.meter.calling,
         )
         self.lane: Lane[Outcome] = Lane(
             str(self.ref),
@@ -241,9 +244,27 @@ class LoadedVersion:
             width=min(artifact.descriptor.width, context.policy.bulkhead.max_concurrent),
             max_rows=context.policy.max_batch_rows,
             one_request_per_batch=artifact.descriptor.response.one_request_per_call,
+            longest_call=None if artifact.backend.stops_calls else context.policy.predict_timeout.total_seconds(),
             loop=asyncio.get_running_loop(),
             steady=context.steady,
         )
+
+    @property
+    def died(self) -> str | None:
+        """The reason why this version cannot answer now; None while it can."""
+        if self.lane.stuck:
+            limit = self.policy.predict_timeout.total_seconds()
+            return f"A call of the model has been running for more than {limit:g} s."
+        return self.artifact.backend.died
+
+    @property
+    def unready(self) -> str | None:
+        """The reason why calls of this version fail now; None when it can answer, or may be tried again."""
+        if (died := self.died) is not None:
+            return died
+        if self._context.breakers.phase(self.ref) is BreakerPhase.OPEN:
+            return "Its circuit breaker is open, because too many calls failed."
+        return None
 
     def serve_as(self, generation: int, now: datetime, served: ServedVersion) -> None:
         """Set the deployment *generation* and the registry's facts *served* that later answers and log rows contain."""

@@ -77,15 +77,28 @@ def packed_code_opened(directory: Path, mlmodel: Mlmodel) -> Iterator[None]:
     Raises:
         ModelNotLoadable: The MLmodel names a code directory that is missing or outside the artefact.
     """
-    named = next((section[CODE] for section in mlmodel.flavors.values() if section.get(CODE)), None)
-    if named is None:
+    root = packed_root(directory, mlmodel)
+    if root is None:
         yield
         return
+    with ProjectModules(root).opened():
+        yield
+
+
+def packed_root(directory: Path, mlmodel: Mlmodel) -> Path | None:
+    """
+    Give the directory of the modules stored in the artefact in *directory*; None for an artefact without modules.
+
+    Raises:
+        ModelNotLoadable: The MLmodel names a code directory that is missing or outside the artefact.
+    """
+    named = next((section[CODE] for section in mlmodel.flavors.values() if section.get(CODE)), None)
+    if named is None:
+        return None
     root = (directory / str(named)).resolve()
     if not root.is_relative_to(directory.resolve()) or not root.is_dir():
         raise ModelNotLoadable(f"The artefact has no directory {str(named)!r}, which its MLmodel names as code.")
-    with ProjectModules(root).opened():
-        yield
+    return root
 
 
 def _files(given: Path) -> Iterator[tuple[str, Path]]:

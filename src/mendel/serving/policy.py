@@ -19,6 +19,8 @@ class ServingPolicy:
         workers: The number of worker processes; 0 means one per core, at most ``max_workers``.
         max_batch_rows: The largest number of rows in a batch of several requests; one request is never split.
         request_timeout: The timeout of a request without its own deadline, and the upper bound of its own deadline.
+        predict_timeout: The time that one call of a model may take. A longer call counts as a fault of the version; its
+            process is ended, or, if a thread runs it, the worker process is replaced.
         load_timeout: The time in which a version must load; a longer load has failed.
         drain_timeout: The time that requests in flight have to finish when a version is unloaded or the server stops.
         max_connection_age: The age at which the server closes a gRPC connection, so that clients reconnect and spread
@@ -31,6 +33,13 @@ class ServingPolicy:
         log_payloads: When True, the server's log contains the rows of requests and answers.
         repository_control: ``explicit`` lets callers load and unload models; ``off`` refuses such requests.
         model_roots: The directories below which callers may load models by path; empty refuses every path.
+        backend: Where models run: ``process`` gives each version a process of its own, which a crash or a hang cannot
+            leave; ``thread`` runs them in the worker processes; ``auto`` is ``thread``. ``predictor.backend`` in the
+            mlserver.yaml of a project goes before this setting.
+        model_python: The Python that runs the models' own processes, for example that of a virtual environment; it
+            needs numpy and what the models need, but not Mendel. None means the Python of the server.
+        model_memory_bytes: The largest resident memory of a model's own process, which is ended and started again when
+            it needs more; None means no limit.
         accelerate: ``onnx`` converts models to ONNX graphs, which answer where their answers are proven equal.
         logging_required: When True, a request fails if its rows cannot be logged; otherwise its answer contains
             ``logged: false``.
@@ -40,6 +49,7 @@ class ServingPolicy:
     max_workers: int = 16
     max_batch_rows: int = 1024
     request_timeout: timedelta = timedelta(seconds=30)
+    predict_timeout: timedelta = timedelta(seconds=10)
     load_timeout: timedelta = timedelta(minutes=5)
     drain_timeout: timedelta = timedelta(seconds=30)
     max_connection_age: timedelta = timedelta(minutes=5)
@@ -49,6 +59,9 @@ class ServingPolicy:
     max_shadow_queue: int = 64
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
+    backend: Literal["auto", "thread", "process"] = "auto"
+    model_python: str | None = None
+    model_memory_bytes: int | None = None
     accelerate: Literal["off", "onnx"] = "off"
     logging_required: bool = False
     correlation_ids: bool = True

@@ -10,6 +10,7 @@ from typing import Protocol
 from mendel.predictions import LabelRow, PredictionBlock
 from mendel.projects import Project
 from mendel.resilience import Admission, BreakerPhase
+from mendel.serving.entities import BackendPlace
 from mendel.serving.predictor import Outputs, PredictorDescriptor
 from mendel.serving.row_batches import Frame
 from mendel.values import Digest, ModelName, VersionRef
@@ -29,7 +30,15 @@ class Backend(Protocol):
 
     @property
     def died(self) -> str | None:
-        """The reason, in a sentence, why this backend stopped for good; None while the backend runs."""
+        """The reason, in a sentence, why the predictor does not run, for good or for now; None while it runs."""
+
+    @property
+    def place(self) -> BackendPlace:
+        """Where the predictor runs now."""
+
+    @property
+    def stops_calls(self) -> bool:
+        """Whether :meth:`predict` itself ends a call that takes longer than ``policy.predict_timeout``."""
 
     def predict(self, frame: Frame, deadline: float) -> Outputs:
         """
@@ -39,13 +48,15 @@ class Backend(Protocol):
 
         Args:
             frame: The rows of several requests; of a single request if ``descriptor.response.one_request_per_call``.
-            deadline: The second of the kernel's monotonic clock at which the last request expires. A backend that can
-                stop a call stops the call then; any other backend returns late.
+            deadline: The second of the monotonic clock at which the last request expires. A call that begins before the
+                deadline is not ended at the deadline, because ending it may cost the time of a restart.
 
         Raises:
+            ModelStopped: The call took longer than ``policy.predict_timeout``, or its process ended. The rows are not
+                tried again one by one.
             ModelFailed: The model raised an exception (SystemExit included), did not return one answer per row, or
                 returned a value that JSON cannot represent. The next call may succeed, unless ``died`` is set.
-            DeadlineExceeded: The backend stopped the call at *deadline*.
+            DeadlineExceeded: The call had not begun at *deadline*.
         """
 
     def checked(self) -> None:
@@ -155,6 +166,9 @@ class BreakerView(Protocol):
             failed: The number of calls in which the model failed.
             unused: The number of calls that never reached the model, or whose deadline passed.
         """
+
+    def keep(self, version: VersionRef) -> None:
+        """Keep the breaker of *version*, which this process loaded, even if every other process forgets it."""
 
     def phase(self, version: VersionRef) -> BreakerPhase:
         """Give the phase of the version's breaker: closed, open or half-open."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import ModelFailed
-
-MOST_DENSE: Final = 10_000_000
-"""The largest number of elements of a sparse answer that is converted to a dense array."""
+from mendel.serving import model_program
 
 
 def per_row(output: Any, rows: int) -> list[Any]:
@@ -104,40 +100,10 @@ def plain(value: Any) -> Any:
     Raises:
         ModelFailed: JSON cannot represent the type of the value.
     """
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ModelFailed("The model returned a whole number that does not fit in 64 bits.")
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    return _foreign(value)
-
-
-def _foreign(value: Any) -> Any:
-    """Convert arrays, data frames and times, recognised by their methods so that pandas need not be imported."""
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, np.ndarray):
-        return _array(value)
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        return _dense(value)
-    if hasattr(value, "to_dict") and hasattr(value, "columns"):
-        return [plain(row) for row in value.to_dict(orient="records")]
-    if hasattr(value, "to_numpy"):
-        return _array(value.to_numpy())
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    raise ModelFailed(f"The model returned a value of type {type(value).__name__}, which JSON cannot represent.")
-
-
-def _dense(value: Any) -> Any:
-    if math.prod(value.shape) > MOST_DENSE:
-        raise ModelFailed(f"The model returned a sparse matrix of shape {value.shape}, which is too large to send.")
-    return _array(value.toarray())
+    try:
+        return model_program.plain(value)
+    except model_program.InvalidAnswer as error:
+        raise ModelFailed(str(error)) from None
 
 
 def divide(values: Any, rows: int) -> list[Any]:
@@ -153,11 +119,3 @@ def divide(values: Any, rows: int) -> list[Any]:
             return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
         return [values]
     return values if isinstance(values, list) else [values]
-
-
-def _array(array: np.ndarray[Any, Any]) -> Any:
-    if array.dtype.kind in "biuU":
-        return array.tolist()
-    if array.dtype.kind == "f" and np.isfinite(array).all():
-        return array.tolist()
-    return plain(array.tolist())

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import MendelError, ModelFailed
-from mendel.serving.estimator_parts import fitted_names, forget_names
 from mendel.serving.input_contract import Container, InputContract, require_pandas
+from mendel.serving.model_program import fitted_names, forget_names
 from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
 from mendel.serving.response_format import Body, ResponseFormat
 from mendel.serving.row_batches import Frame
@@ -93,6 +93,72 @@ class PredictorDescriptor:
     other_libraries: tuple[LibraryVersion, ...] = ()
     acceleration: Acceleration | None = None
 
+    def with_contract(self, contract: InputContract | None, names: tuple[str, ...] | None) -> PredictorDescriptor:
+        """
+        Give the description of a predictor whose input is converted by *contract*.
+
+        Args:
+            names: The names of the columns that the model was fitted on; None for a model without names.
+        """
+        dataframe, order, adapter = self.dataframe, self.order, self.adapter
+        if dataframe is None:
+            order = order or names
+            dataframe = _takes_frames(contract, names)
+            if names is None and contract is None:
+                adapter = "ndarray"  # nothing says which feature of a record comes first
+        return replace(self, contract=contract, dataframe=dataframe, order=order, adapter=adapter)
+
+    def forgets_names(self, contract: InputContract | None, names: tuple[str, ...] | None) -> bool:
+        """Tell whether the model must forget its *names*, because it receives arrays by *contract*."""
+        return self.dataframe is None and names is not None and not _takes_frames(contract, names)
+
+    def outputs(self, rows: int, returned: Any, returned_proba: Any) -> Outputs:
+        """
+        Convert what the model's methods returned for *rows* rows; *returned_proba* counts only if ``proba`` is set.
+
+        Raises:
+            ModelFailed: The model did not return one answer per row, or a value that JSON cannot represent.
+        """
+        if self.response.one_request_per_call:
+            return self._returned_as_is(rows, plain(returned), returned_proba)
+        predictions = self.response.shown(per_row(returned, rows))
+        if not self.proba:
+            return Outputs(predictions=predictions)
+        probabilities = probabilities_per_row(returned_proba, rows)
+        return Outputs(
+            predictions=predictions, probabilities=probabilities, matrix=matrix_of(probabilities, self.classes)
+        )
+
+    def _returned_as_is(self, rows: int, returned: Any, returned_proba: Any) -> Outputs:
+        response = self.response
+        body = response.body(returned, proba=False)
+        predictions = response.shown(divide(returned, rows))
+        if response.validated and body is None and len(predictions) != rows:
+            raise ModelFailed(f"The model returned {len(predictions)} answers for {rows} rows.")
+        if not self.proba:
+            return Outputs(predictions=predictions, body=body)
+        plain_proba = plain(returned_proba)
+        proba_body, rest = response.body(plain_proba, proba=True), Outputs(predictions=predictions, body=body)
+        try:
+            probabilities = probabilities_per_row(plain_proba, rows)
+            matrix = matrix_of(probabilities, self.classes if response.validated else None)
+        except ModelFailed:
+            if proba_body is None:
+                raise
+            return replace(rest, proba_body=proba_body)
+        return replace(rest, probabilities=probabilities, matrix=matrix, proba_body=proba_body)
+
+
+def _takes_frames(contract: InputContract | None, names: tuple[str, ...] | None) -> bool:
+    return names is not None if contract is None else contract.container is Container.FRAME
+
+
+def classes_from(classes: list[Any] | None) -> tuple[Any, ...] | None:
+    """Give the classes that :func:`~mendel.serving.model_program.classes_of` found, one tuple per output."""
+    if classes is None:
+        return None
+    return tuple(tuple(inner) if isinstance(inner, list) else inner for inner in classes)
+
 
 class Predictor:
     """
@@ -108,17 +174,10 @@ class Predictor:
 
     def with_contract(self, contract: InputContract | None) -> Predictor:
         """Give a predictor of the same model whose input is converted by *contract*."""
-        dataframe, order, adapter = self.descriptor.dataframe, self.descriptor.order, self.descriptor.adapter
-        if dataframe is None:
-            names = fitted_names(self.model)
-            order = order or names
-            dataframe = names is not None if contract is None else contract.container is Container.FRAME
-            if names is not None and not dataframe:
-                forget_names(self.model)
-            if names is None and contract is None:
-                adapter = "ndarray"  # nothing says which feature of a record comes first
-        descriptor = replace(self.descriptor, contract=contract, dataframe=dataframe, order=order, adapter=adapter)
-        return Predictor(self.model, descriptor)
+        names = fitted_names(self.model) if self.descriptor.dataframe is None else None
+        if self.descriptor.forgets_names(contract, names):
+            forget_names(self.model)
+        return Predictor(self.model, self.descriptor.with_contract(contract, names))
 
     def predict(self, frame: Frame) -> Outputs:
         """
@@ -130,37 +189,10 @@ class Predictor:
         Raises:
             ModelFailed: The model raised an exception, or did not return one answer per row.
         """
-        rows = len(frame)
         x = self.model_input(frame)
-        response, classes = self.descriptor.response, self.descriptor.classes
-        if response.one_request_per_call:
-            return self._returned_as_is(x, rows)
-        predictions = response.shown(per_row(self._call(self.model.predict, x), rows))
-        if not self.descriptor.proba:
-            return Outputs(predictions=predictions)
-        probabilities = probabilities_per_row(self._call(self.model.predict_proba, x), rows)
-        matrix = matrix_of(probabilities, classes)
-        return Outputs(predictions=predictions, probabilities=probabilities, matrix=matrix)
-
-    def _returned_as_is(self, x: Any, rows: int) -> Outputs:
-        response, classes = self.descriptor.response, self.descriptor.classes
-        returned = plain(self._call(self.model.predict, x))
-        body = response.body(returned, proba=False)
-        predictions = response.shown(divide(returned, rows))
-        if response.validated and body is None and len(predictions) != rows:
-            raise ModelFailed(f"The model returned {len(predictions)} answers for {rows} rows.")
-        if not self.descriptor.proba:
-            return Outputs(predictions=predictions, body=body)
-        returned_proba = plain(self._call(self.model.predict_proba, x))
-        proba_body, rest = response.body(returned_proba, proba=True), Outputs(predictions=predictions, body=body)
-        try:
-            probabilities = probabilities_per_row(returned_proba, rows)
-            matrix = matrix_of(probabilities, classes if response.validated else None)
-        except ModelFailed:
-            if proba_body is None:
-                raise
-            return replace(rest, proba_body=proba_body)
-        return replace(rest, probabilities=probabilities, matrix=matrix, proba_body=proba_body)
+        returned = self._call(self.model.predict, x)
+        returned_proba = self._call(self.model.predict_proba, x) if self.descriptor.proba else None
+        return self.descriptor.outputs(len(frame), returned, returned_proba)
 
     def close(self) -> None:
         """Call the model's method ``close`` if it has one; an exception becomes a RuntimeWarning."""
@@ -187,6 +219,6 @@ class Predictor:
             return function(*args)
         except MendelError:
             raise
-        except Exception as error:
+        except BaseException as error:  # SystemExit too, which would otherwise end the worker process
             text = str(error) or "without a message"
             raise ModelFailed(f"The model raised {type(error).__name__}: {text[:500]}") from error

@@ -1,22 +1,21 @@
-"""The resident memory of this process, measured."""
+"""The resident memory of a process, measured."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
-from pathlib import Path
 
-_STATM = Path("/proc/self/statm")
+from mendel.serving import model_program
 
 
-def resident_bytes() -> int | None:
-    """Give the resident memory of this process in bytes; None if the system does not report it (Linux does)."""
-    try:
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
+def resident_bytes(pid: int | None = None) -> int | None:
+    """
+    Give the resident memory of the process *pid*, or of this process, in bytes.
+
+    None if the process has ended, or if the system does not report memory (Linux does).
+    """
+    return model_program.resident_bytes("self" if pid is None else str(pid))
 
 
 def return_free_memory() -> None:

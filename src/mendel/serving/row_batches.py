@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mendel.serving.model_program import stacked
 from mendel.values import Table
 from mendel.values.data_frames import shortest_decimals
 from mendel.values.table import EXACT_TO, is_exact
@@ -92,10 +93,7 @@ class Frame:
         """
         if self.floats is not None:
             return self.floats
-        kinds = {column.dtype.kind for column in self.columns}
-        if kinds <= set("fiub") or kinds == {"M"}:
-            return np.column_stack(self.columns)
-        return np.column_stack([column.astype(object) for column in self.columns])
+        return stacked(self.columns)
 
     @cached_property
     def logged(self) -> NDArray[np.float64] | tuple[NDArray[Any], ...]:

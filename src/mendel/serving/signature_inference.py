@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from mendel.errors import InvalidInput
-from mendel.serving.estimator_parts import fitted_names
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract, nullable_column
+from mendel.serving.model_program import fitted_names
 from mendel.serving.value_decoding import zone_of
 from mendel.values import ColumnType, Signature, Table
 from mendel.values.data_frames import arrays_in, as_array, is_frame, is_null, require_distinct_columns

@@ -56,6 +56,9 @@ class LocalBreakers:
             self._clock(), epoch=epoch, good=succeeded, faults=failed, neutral=unused
         )
 
+    def keep(self, version: VersionRef) -> None:
+        """Do nothing: only this process could forget the breaker."""
+
     def phase(self, version: VersionRef) -> BreakerPhase:
         """Give the phase of the version's breaker: closed, open or half-open."""
         return self._breaker(version).phase

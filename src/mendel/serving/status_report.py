@@ -80,29 +80,30 @@ def _gauges(
 def _model_check(name: ModelName, deployments: LoadedDeployments) -> Check:
     hosted = deployments.table.get(name)
     if hosted is not None and (hosted.serving or deployments.is_unloaded(name)):
-        return Check(name=f"model:{name}", passed=True)
+        return Check(name=f"model:{name}", passed=hosted.unready is None, detail=hosted.unready or "")
     return Check(name=f"model:{name}", passed=False, detail=deployments.why_not_serving(name) or "not loaded yet")
 
 
 def _model_status(name: ModelName, deployments: LoadedDeployments, breakers: BreakerView) -> ModelStatus:
     report = deployments.convergence.get(name)
     hosted = deployments.table.get(name)
+    unready = None if hosted is None else hosted.unready
     versions = () if hosted is None else tuple(_version_status(hosted, v, breakers) for v in hosted.versions.values())
     return ModelStatus(
         model=name,
-        ready=hosted is not None and hosted.serving and deployments.starting() is None,
+        ready=hosted is not None and hosted.serving and unready is None and deployments.starting() is None,
         unloaded=deployments.is_unloaded(name),
         generation_desired=None if report is None or report.generation_desired < 0 else report.generation_desired,
         generation_serving=0 if report is None else max(report.generation_serving, 0),
         version_serving=None if report is None else report.version_serving,
         versions=versions,
         failed_version=None if report is None else report.failed_version,
-        error=(report and report.error) or deployments.why_not_serving(name),
+        error=(report and report.error) or deployments.why_not_serving(name) or unready,
     )
 
 
 def _version_status(hosted: LoadedDeployment, version: LoadedVersion, breakers: BreakerView) -> VersionStatus:
-    number, deployment = version.ref.number, hosted.deployment
+    number, deployment, place = version.ref.number, hosted.deployment, version.artifact.backend.place
     roles = {
         "route": any(route.version == number for route in deployment.routes),
         "shadow": deployment.shadow == number,
@@ -118,7 +119,8 @@ def _version_status(hosted: LoadedDeployment, version: LoadedVersion, breakers: 
         breaker=breakers.phase(version.ref),
         loaded_at=version.loaded_at,
         footprint_bytes=version.artifact.footprint_bytes,
-        memory_bytes=version.artifact.memory_bytes,
+        memory_bytes=version.artifact.memory_bytes if place.memory_bytes is None else place.memory_bytes,
+        place=place,
     )
 
 

@@ -89,6 +89,8 @@ CHOICES = {
     "log_format": ("json", "json"),
     "serving.repository_control": ("explicit", "explicit"),
     "serving.accelerate": ("onnx", "onnx"),
+    "serving.backend": ("process", "process"),
+    "serving.model_python": ("/venv/bin/python", "/venv/bin/python"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),
     "hub.project_roots": ("/srv/git, /more", ("/srv/git", "/more")),
 }

@@ -155,6 +155,18 @@ def test_a_new_worker_finds_an_open_breaker_open(lab):
         assert isinstance(late.admit(VERSION), CallRefused)
 
 
+def test_a_breaker_stays_while_a_worker_without_calls_has_the_version(lab):
+    """A worker that only loaded the version keeps its open breaker after the end of the others."""
+    lab.open()
+    lab.arbiter.welcome(2)
+    with SharedBreakers(lab.run, 2, micros=lab.steady) as late:
+        late.keep(VERSION)
+        for worker in lab.workers:
+            worker.forget(VERSION)
+        lab.arbiter.fold()
+        assert isinstance(late.admit(VERSION), CallRefused)
+
+
 def test_unloaded_everywhere_starts_anew(lab):
     """A version that no worker holds any more comes back with a closed breaker."""
     lab.open()

@@ -119,6 +119,16 @@ async def test_renewal_replaces_everyone_and_never_serves_with_fewer(watched):
     assert crew.fewest == 2
 
 
+async def test_one_worker_is_replaced_without_the_others(watched):
+    """The named worker ends after its successor serves; the other worker stays."""
+    crew = await watched()
+    stuck, other = crew.crew.workers
+    crew.crew.replace(stuck)
+    await crew.until(lambda: crew.lost == [stuck.slot] and crew.accepting == 2)
+    assert other.child.pid in {worker.child.pid for worker in crew.crew.workers}
+    assert crew.fewest == 2
+
+
 async def test_a_child_dies_with_its_parent(tmp_path):
     """A child whose parent is killed is killed too, whatever it is doing."""
     pid_file = tmp_path / "pid"

@@ -92,6 +92,8 @@ def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
     """
     Divide the server's limits by the number of workers: widths, queues and memory, rounded up.
 
+    ``workers`` of the result is the number of workers that run.
+
     The circuit breaker's limits are not divided, because one breaker counts all workers.
     """
 
@@ -101,6 +103,7 @@ def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
     budget = policy.memory_budget_bytes
     return replace(
         policy,
+        workers=workers,
         bulkhead=replace(
             policy.bulkhead,
             max_concurrent=part(policy.bulkhead.max_concurrent),

@@ -151,6 +151,10 @@ class SharedBreakers:
             cells[bank + _FAULTS] += failed
             cells[bank + _NEUTRAL] += unused
 
+    def keep(self, version: VersionRef) -> None:
+        """Mark *version* as loaded in this worker, so that its breaker outlives the other workers."""
+        self._counts_of(version)
+
     def phase(self, version: VersionRef) -> BreakerPhase:
         cell = self._verdict_cell(version)
         return BreakerPhase.CLOSED if cell < 0 else _PHASES[self._verdicts.cells[cell] % len(_PHASES)]

@@ -27,6 +27,7 @@ from mendel.adapters.processes.deadly_loads import DeadlyLoads
 from mendel.adapters.processes.desired_state_feed import Delivery, Feed, StateFiles
 from mendel.adapters.processes.hub_client import DesiredSource, Directory, Hub
 from mendel.adapters.processes.listening_sockets import BoundDoor, bound_doors
+from mendel.adapters.processes.model_processes import ModelProcesses
 from mendel.adapters.processes.repository_control import RepositoryRequests
 from mendel.adapters.processes.segment_upload import Reporting, SegmentUpload
 from mendel.adapters.processes.server_address import ServerAddress, ServingState, health_url
@@ -102,6 +103,7 @@ async def supervise(settings: ServeSettings, commands: ChildCommands, system: Sy
         if settings.logged:
             settings.spools.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(seal_orphans, settings.spools)
+        await held.enter_async_context(ModelProcesses(run, rng=system.rng))
         epoch = ServerEpoch(server=server_id(settings.directory, system.new_id), epoch=system.new_id())
         server = _Server(
             settings,
@@ -412,6 +414,10 @@ class _Server:
         self._has_served = self._has_served or any(
             worker.status.ready and worker.status.accepting for worker in self._workers.workers
         )
+        for worker in self._workers.workers:
+            if worker.status.stuck and worker.vintage >= 0:
+                _log.error("worker_stuck", slot=worker.slot, pid=worker.child.pid, reason="a call of a model hangs")
+                self._workers.replace(worker)
         self._open_doors()
         self._state.review()
 

@@ -188,6 +188,7 @@ class Status:
         detail: The failed readiness checks; empty if none failed.
         revision: The revision of the desired state that the worker applied last; -1 before the first.
         spool: The state of the worker's spool.
+        stuck: Whether a call of a model hangs in a thread of the worker, which only the worker's end stops.
     """
 
     accepting: bool
@@ -196,6 +197,7 @@ class Status:
     revision: int = -1
     convergence: tuple[ModelConvergence, ...] = ()
     spool: dict[str, Any] = field(default_factory=dict)
+    stuck: bool = False
 
 
 Message = (

@@ -157,6 +157,11 @@ class WorkerPool:
             self._vintage = vintage
             self._outdated.set()
 
+    def replace(self, worker: Worker) -> None:
+        """Replace *worker*: a successor serves first, then the worker finishes its other requests and ends."""
+        worker.vintage = -1
+        self._outdated.set()
+
     async def drain(self) -> None:
         """Stop all workers and wait until they have finished their requests."""
         self._closed.set()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mendel.errors import MendelError, ModelFailed
 from mendel.projects import Project
-from mendel.serving import Frame, Outputs, Predictor, PredictorDescriptor, load_predictor
+from mendel.serving import BackendPlace, Frame, Outputs, Predictor, PredictorDescriptor, load_predictor
 from mendel.values import Digest
 
 
@@ -34,6 +35,14 @@ class ThreadBackend:
     def died(self) -> str | None:
         """The reason why predictions fail; None until :meth:`kill` was called."""
         return self._died
+
+    @property
+    def place(self) -> BackendPlace:
+        return BackendPlace(backend="thread", pid=os.getpid(), memory_bytes=None)
+
+    @property
+    def stops_calls(self) -> bool:
+        return False
 
     def predict(self, frame: Frame, deadline: float) -> Outputs:
         del deadline

@@ -39,7 +39,7 @@ from mendel.adapters.processes.worker_messages import (
     Status,
 )
 from mendel.app.clock import utc_now
-from mendel.app.server.backend_table import BACKENDS
+from mendel.app.server.backend_table import BackendContext, chosen_loads
 from mendel.app.server.child_process import micros, run_child
 from mendel.errors import ArtifactNotFound, MendelError, NotReady
 from mendel.predictions import Spool
@@ -231,6 +231,7 @@ class Worker:
             revision=-1 if self._kernel.revision is None else self._kernel.revision,
             convergence=self._kernel.convergence,
             spool={} if self._spool is None else to_builtins(self._spool.condition),
+            stuck=self._kernel.stuck,
         )
 
     async def _tick_spool(self) -> None:
@@ -285,7 +286,7 @@ async def work(channel: Channel) -> None:
         repository = RepositoryCalls(channel)
         kernel = Kernel(
             begin.policy,
-            load_backend=BACKENDS["thread" if begin.policy.accelerate == "off" else "accelerated"](),
+            load_backend=chosen_loads(BackendContext(run=run, policy=begin.policy)),
             sink=spool,
             counters=counters,
             breakers=breakers,
@@ -298,6 +299,9 @@ async def work(channel: Channel) -> None:
         )
         async with kernel:
             await Worker(channel, begin, kernel, repository=repository, spool=spool, project=project).run()
+            stuck = kernel.stuck
+    if stuck:
+        os._exit(0)  # Python would wait for the thread whose call hangs
 
 
 def _statistics(hub: str) -> Statistics:

@@ -14,9 +14,9 @@ from mendel.serving.acceleration.fitted_trees import TreeEnsemble, is_tree_ensem
 from mendel.serving.acceleration.graph_writer import NUMBERS, TEXTS, Columns, GraphWriter, columns_of
 from mendel.serving.acceleration.transformer_graphs import transformed
 from mendel.serving.acceleration.tree_graphs import tree_answer, two_shares
-from mendel.serving.estimator_parts import estimator_parts
 from mendel.serving.flavours.native_models import is_of
 from mendel.serving.input_contract import Container, Content, ContractColumn, InputContract
+from mendel.serving.model_program import estimator_parts
 from mendel.serving.row_batches import OBJECT
 
 _MOST_ROWS: Final = 1000

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mendel.serving.acceleration.fitted_trees import TreeEnsemble
 from mendel.serving.acceleration.onnx_conversion import DividedModel, is_text
-from mendel.serving.estimator_parts import estimator_parts
 from mendel.serving.input_contract import ContractColumn, InputContract
+from mendel.serving.model_program import estimator_parts
 from mendel.serving.probe_rows import UNSEEN
 from mendel.serving.row_batches import Frame
 from mendel.values.table import EXACT_TO

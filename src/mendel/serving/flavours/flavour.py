@@ -12,6 +12,7 @@ from mendel.errors import MendelError, ModelNotLoadable
 from mendel.projects import Project
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.model_faults import not_loadable
+from mendel.serving.model_program import NotLoadable
 from mendel.serving.predictor import Predictor
 from mendel.values import Signature
 
@@ -99,6 +100,9 @@ def translated_load_errors(doing: str) -> Iterator[None]:
         yield
     except MendelError:
         raise
+    except NotLoadable as error:
+        message, remedy = error.args
+        raise ModelNotLoadable(message, remedy=remedy) from None
     except ModuleNotFoundError as error:
         raise ModelNotLoadable(
             f"{doing} needs the module {error.name!r}, which is not installed here.",

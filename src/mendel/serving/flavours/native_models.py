@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mendel.errors import InvalidValue, ModelNotLoadable
 from mendel.serving.model_faults import words_of
+from mendel.serving.model_program import classes_of
 from mendel.serving.packed_code import CODE
-from mendel.serving.predictor import Predictor, PredictorDescriptor
+from mendel.serving.predictor import Predictor, PredictorDescriptor, classes_from
 
 
 def required(module: str, *, extra: str) -> Any:
@@ -73,16 +72,8 @@ def predictor_of(model: Any, *, named: object | None = None) -> Predictor:
     descriptor = PredictorDescriptor(
         class_name=kind.__name__,
         module=kind.__module__,
-        classes=classes_of(model),
+        classes=classes_from(classes_of(model)),
         dataframe=None,
         proba=callable(getattr(model, "predict_proba", None)),
     )
     return Predictor(model, descriptor)
-
-
-def classes_of(model: Any) -> tuple[Any, ...] | None:
-    """Give the classes; for several outputs one tuple of classes each; None for a model without classes."""
-    classes = getattr(model, "classes_", None)
-    if isinstance(classes, list) and classes and all(isinstance(inner, np.ndarray) for inner in classes):
-        return tuple(tuple(inner.tolist()) for inner in classes)
-    return None if classes is None or getattr(classes, "ndim", 0) != 1 or not len(classes) else tuple(classes.tolist())

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import io
 import pickle
-import platform
 import re
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from mendel.errors import InvalidInput, ModelNotLoadable
+from mendel.serving import model_program
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.packed_code import BY_VALUE
@@ -96,8 +96,7 @@ def unpickled_model(path: Path, section: Mapping[str, Any], mlmodel: Mlmodel) ->
         ModelNotLoadable: The pickle holds code of another version of Python.
     """
     require_same_python(section, mlmodel)
-    with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - the caller has checked the digest; design.md section 8
+    return model_program.unpickled(str(path), "pickle")
 
 
 def require_same_python(section: Mapping[str, Any], mlmodel: Mlmodel) -> None:
@@ -107,18 +106,17 @@ def require_same_python(section: Mapping[str, Any], mlmodel: Mlmodel) -> None:
     Raises:
         ModelNotLoadable: The code was compiled by another version of Python.
     """
-    inside = section.get(BY_VALUE)
+    try:
+        model_program.require_python(*pickled_code(section, mlmodel))
+    except model_program.NotLoadable as error:
+        message, remedy = error.args
+        raise ModelNotLoadable(message, remedy=remedy) from None
+
+
+def pickled_code(section: Mapping[str, Any], mlmodel: Mlmodel) -> tuple[list[str], str | None]:
+    """Give the modules whose code is inside the pickle, and the version of Python that wrote it; None if unknown."""
     written = mlmodel.flavors.get(PYTHON_FUNCTION, {}).get("python_version")
-    if inside and written is not None and not _same_minor(str(written), platform.python_version()):
-        raise ModelNotLoadable(
-            f"The model contains code ({', '.join(map(str, inside))}) that was pickled with Python {written}; "
-            f"this is Python {platform.python_version()}.",
-            remedy="Register the model with this version of Python, or pass its modules as code_paths=.",
-        )
-
-
-def _same_minor(one: str, other: str) -> bool:
-    return one.split(".")[:2] == other.split(".")[:2]
+    return list(map(str, section.get(BY_VALUE) or ())), None if written is None else str(written)
 
 
 class _UsedNames:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mendel.errors import ModelNotLoadable
 from mendel.projects import Classifier, Project
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_program import built
 from mendel.serving.predictor import Predictor, PredictorDescriptor
 from mendel.serving.project_imports import ProjectModules
 from mendel.serving.response_format import ResponseFormat
@@ -70,21 +70,47 @@ class ProjectFlavour:
 
     def load(self, directory: Path, mlmodel: Mlmodel, project: Project | None) -> Predictor:
         """Import the predictor class of the classifier and create it with the arguments from mlserver.yaml."""
-        section = mlmodel.flavors[self.name]
-        name = section.get("classifier")
-        if project is None or name not in project.names:
-            hosted = "hosts no project" if project is None else f"hosts {', '.join(project.names)}"
-            raise ModelNotLoadable(
-                f"The artefact needs the code of classifier {name!r}; this server {hosted}.",
-                remedy="Start the server in the directory of that project, or run the project's image.",
-            )
-        classifier = project.classifier(name)
-        model_dir = None if section.get("unregistered") else directory
-        with translated_load_errors(f"Building classifier {name!r}"):
-            model = _build(ProjectModules(project.root), classifier, project.root, model_dir)
+        project, classifier = hosted_classifier(mlmodel, project)
+        with translated_load_errors(building(classifier)):
+            model = _build(ProjectModules(project.root), classifier, project.root, model_dir(directory, mlmodel))
         if not callable(getattr(model, "predict", None)):
             raise ModelNotLoadable(f"The predictor class {classifier.predictor.class_name} has no method predict.")
-        return Predictor(model, _descriptor(model, classifier, _classes(section)))
+        fitted = getattr(model, "classes_", None)
+        descriptor = project_descriptor(
+            classifier,
+            mlmodel,
+            fitted=None if fitted is None else tuple(getattr(fitted, "tolist", lambda: fitted)()),
+            dataframe=getattr(model, "input_type", None) == "dataframe",
+            proba=callable(getattr(model, "predict_proba", None)),
+        )
+        return Predictor(model, descriptor)
+
+
+def hosted_classifier(mlmodel: Mlmodel, project: Project | None) -> tuple[Project, Classifier]:
+    """
+    Give the project and the classifier whose code an artefact needs.
+
+    Raises:
+        ModelNotLoadable: This server does not host the project.
+    """
+    name = mlmodel.flavors[ProjectFlavour.name].get("classifier")
+    if project is None or name not in project.names:
+        hosted = "hosts no project" if project is None else f"hosts {', '.join(project.names)}"
+        raise ModelNotLoadable(
+            f"The artefact needs the code of classifier {name!r}; this server {hosted}.",
+            remedy="Start the server in the directory of that project, or run the project's image.",
+        )
+    return project, project.classifier(name)
+
+
+def building(classifier: Classifier) -> str:
+    """Give the subject of the messages about a predictor that cannot be created."""
+    return f"Building classifier {str(classifier.name)!r}"
+
+
+def model_dir(directory: Path, mlmodel: Mlmodel) -> Path | None:
+    """Give the argument ``model_dir`` of the predictor; None keeps the value of mlserver.yaml."""
+    return None if mlmodel.flavors[ProjectFlavour.name].get("unregistered") else directory
 
 
 def _classes(section: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -92,18 +118,26 @@ def _classes(section: Mapping[str, Any]) -> tuple[Any, ...] | None:
     return tuple(classes) if classes else None
 
 
-def _descriptor(model: Any, classifier: Classifier, classes: tuple[Any, ...] | None) -> PredictorDescriptor:
+def project_descriptor(
+    classifier: Classifier, mlmodel: Mlmodel, *, fitted: tuple[Any, ...] | None, dataframe: bool, proba: bool
+) -> PredictorDescriptor:
+    """
+    Describe the predictor of *classifier*.
+
+    Args:
+        fitted: The attribute ``classes_`` of the predictor; None without it.
+        dataframe: Whether the predictor asks for data frames.
+        proba: Whether the predictor has a method ``predict_proba``.
+    """
     api = classifier.api
-    if classes is None and (fitted := getattr(model, "classes_", None)) is not None:
-        classes = tuple(getattr(fitted, "tolist", lambda: fitted)())
     return PredictorDescriptor(
         class_name=classifier.predictor.class_name,
         module=classifier.predictor.import_name,
-        classes=classes,
-        dataframe=getattr(model, "input_type", None) == "dataframe",
+        classes=_classes(mlmodel.flavors[ProjectFlavour.name]) or fitted,
+        dataframe=dataframe,
         width=api.max_concurrent_predictions if api.thread_safe_predict else 1,
         order=api.feature_order,
-        proba=callable(getattr(model, "predict_proba", None)),
+        proba=proba,
         endpoints=frozenset(name for name in ("predict", "predict_proba") if getattr(api.endpoints, name)),
         adapter=api.adapter,
         response=ResponseFormat(
@@ -112,16 +146,10 @@ def _descriptor(model: Any, classifier: Classifier, classes: tuple[Any, ...] | N
     )
 
 
-def _build(modules: ProjectModules, classifier: Classifier, root: Path, model_dir: Path | None) -> Any:
-    """Create the predictor; *model_dir* replaces the ``model_dir`` of mlserver.yaml, None keeps that value."""
-    module = modules.load(classifier.predictor.import_name)
-    kind = getattr(module, classifier.predictor.class_name, None)
-    if kind is None:
-        raise ModelNotLoadable(
-            f"The module {classifier.predictor.module} has no class {classifier.predictor.class_name}."
-        )
-    kwargs = classifier.predictor.kwargs_in(root)
-    if model_dir is not None and "model_dir" in inspect.signature(kind).parameters:
-        kwargs["model_dir"] = str(model_dir)
+def _build(modules: ProjectModules, classifier: Classifier, root: Path, directory: Path | None) -> Any:
+    """Create the predictor; *directory* replaces the ``model_dir`` of mlserver.yaml, None keeps that value."""
+    predictor = classifier.predictor
+    module = modules.load(predictor.import_name)
     with modules.opened():
-        return kind(**kwargs)
+        given = None if directory is None else str(directory)
+        return built(module, predictor.class_name, predictor.kwargs_in(root), given)

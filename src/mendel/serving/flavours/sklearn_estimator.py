@@ -14,8 +14,9 @@ from mendel.projects import Project
 from mendel.serving.flavours.environment_files import PYTHON_FUNCTION, python_function, write_environment
 from mendel.serving.flavours.flavour import ArtifactDescription, Flavour, Sections, translated_load_errors
 from mendel.serving.flavours.native_models import file_of, predictor_of, require_empty
-from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, unpickled_model
+from mendel.serving.flavours.pickled_model import pickle_keys, pickled_model, require_same_python
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_program import unpickled
 from mendel.serving.packed_code import CODE, is_packed
 from mendel.serving.predictor import Predictor
 
@@ -83,20 +84,18 @@ class SklearnFlavour:
 
 
 def _unpickle(directory: Path, mlmodel: Mlmodel) -> Any:
+    path, form = pickle_file(directory, mlmodel)
+    require_same_python(mlmodel.flavors[SklearnFlavour.name], mlmodel)
+    return unpickled(str(path), form)
+
+
+def pickle_file(directory: Path, mlmodel: Mlmodel) -> tuple[Path, str]:
+    """
+    Give the file of a scikit-learn artefact that contains the model, and the name of its format.
+
+    Raises:
+        ModelNotLoadable: The file is outside *directory*.
+    """
     section: Mapping[str, Any] = mlmodel.flavors[SklearnFlavour.name]
-    path = file_of(directory, section, "pickled_model", _FILE)
-    match section.get("serialization_format", "cloudpickle"):
-        case "joblib":
-            import joblib  # noqa: PLC0415 - only where a model is loaded
-
-            return joblib.load(path)
-        case "cloudpickle" | "pickle":
-            return unpickled_model(path, section, mlmodel)
-        case "skops":
-            import skops.io  # noqa: PLC0415 - only where a model is loaded
-
-            return skops.io.load(path)
-        case other:
-            raise ModelNotLoadable(
-                f"The model is serialised as {other!r}; servers load joblib, pickle, cloudpickle and skops."
-            )
+    form = str(section.get("serialization_format", "cloudpickle"))
+    return file_of(directory, section, "pickled_model", _FILE), form

@@ -59,7 +59,7 @@ class OpenInference(stubs.GRPCInferenceServiceServicer):
                 served = self._kernel.served(request.name, version_number(request.version))
             except NotReady:
                 return pb.ModelReadyResponse(ready=False)
-            return pb.ModelReadyResponse(ready=served.artifact.backend.died is None)
+            return pb.ModelReadyResponse(ready=served.unready is None)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, context: Any) -> pb.ServerMetadataResponse:  # noqa: N802
         """Answer with the name and the version of the server."""

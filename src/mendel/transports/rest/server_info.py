@@ -134,6 +134,7 @@ class ModelInfo:
     Attributes:
         other_libraries: The libraries whose installed version differs from the version that wrote the model.
         acceleration: Whether an ONNX graph answers; None where ``serving.accelerate`` is ``off``.
+        backend: ``thread`` or ``process``: where the model runs (``serving.backend``).
     """
 
     name: str
@@ -144,6 +145,7 @@ class ModelInfo:
     metadata: Mapping[str, Any]
     other_libraries: tuple[LibraryVersion, ...] = ()
     acceleration: Acceleration | None = None
+    backend: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,7 @@ def _model_info(kernel: Kernel, model: str | None) -> ModelInfo:
         metadata=version.metadata.document,
         other_libraries=version.artifact.descriptor.other_libraries,
         acceleration=version.artifact.descriptor.acceleration,
+        backend=version.artifact.backend.place.backend,
     )
 
 

@@ -76,9 +76,9 @@ async def model_ready(context: RestContext, request: Request) -> Response:
     except NotReady as error:
         document = {"name": request.params["name"], "ready": False, "error": str(error)}
         return json_response(document, status=503, headers=retry_after(error))
-    died = served.artifact.backend.died
-    if died is not None:
-        return json_response({"name": served.ref.model, "ready": False, "error": died}, status=503)
+    reason = served.unready
+    if reason is not None:
+        return json_response({"name": served.ref.model, "ready": False, "error": reason}, status=503)
     return json_response({"name": served.ref.model, "ready": True})
 
 

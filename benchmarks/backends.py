@@ -1,0 +1,202 @@
+"""
+What a process of its own costs a model, against a thread of the server.
+
+    .venv/bin/python benchmarks/backends.py
+
+Times of a call of the backend, without doors and logging: the median and the 95th percentile in milliseconds of calls
+one after the other, for rows of floats, of 1,000 columns, and with texts. ``500 in flight`` is the time until a kernel
+has answered 500 requests that arrive at once. ``start`` is the time from the order to load until the input is answered,
+``restart`` the time without an answer after the process was killed, ``memory`` what the model adds to the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from mendel.adapters.processes.model_processes import ModelProcesses
+from mendel.app.server.backend_table import BACKENDS, BackendContext
+from mendel.errors import ModelFailed
+from mendel.serving import (
+    Backend,
+    Frame,
+    InferenceCall,
+    Kernel,
+    LocalBreakers,
+    LocalCounters,
+    Matrix,
+    Records,
+    ServingPolicy,
+    single_version_model,
+    standalone_state,
+    write_artifact,
+)
+from mendel.serving.input_codec import InputCodec
+from mendel.serving.process_memory import resident_bytes
+from mendel.serving.row_batches import assemble
+from mendel.values import Digest, ModelName, ServedVersion, VersionUuid
+
+KINDS = ("thread", "process")
+CALLS, IN_FLIGHT = 1000, 500
+RNG = np.random.default_rng(0)
+TRUTH = RNG.integers(0, 2, 400)
+
+
+def fitted() -> Iterator[tuple[str, Any, pd.DataFrame, int]]:
+    """Each kind of rows: a model, the rows that it was fitted on, and the number of rows in a call."""
+    floats = pd.DataFrame(RNG.normal(size=(400, 20)), columns=[f"f{place}" for place in range(20)])
+    wide = pd.DataFrame(RNG.normal(size=(400, 1000)), columns=[f"f{place}" for place in range(1000)])
+    texts = pd.DataFrame({f"t{place}": RNG.choice(["Ulm", "Bonn", "Köln"], 400) for place in range(10)})
+    yield "1 row, 20 floats", LogisticRegression(), floats, 1
+    yield "100 rows, 20 floats", LogisticRegression(), floats, 100
+    yield "1 row, 1,000 floats", LogisticRegression(), wide, 1
+    yield "100 rows, 1,000 floats", LogisticRegression(), wide, 100
+    yield "1 row, 10 texts", make_pipeline(OneHotEncoder(), LogisticRegression()), texts, 1
+    yield "100 rows, 10 texts", make_pipeline(OneHotEncoder(), LogisticRegression()), texts, 100
+
+
+@contextmanager
+def host() -> Iterator[Path]:
+    """Run the host of models' processes in a thread."""
+    with tempfile.TemporaryDirectory(prefix="mendel-") as scratch:
+        running, ends = threading.Event(), []
+
+        async def serve() -> None:
+            end = asyncio.Event()
+            async with ModelProcesses(Path(scratch), rng=random.Random(0)):
+                ends.append((asyncio.get_running_loop(), end))
+                running.set()
+                await end.wait()
+
+        thread = threading.Thread(target=asyncio.run, args=(serve(),))
+        thread.start()
+        running.wait()
+        try:
+            yield Path(scratch)
+        finally:
+            ends[0][0].call_soon_threadsafe(ends[0][1].set)
+            thread.join()
+
+
+def main() -> None:
+    policy = ServingPolicy()
+    print(f"{'':34}" + "".join(f"{kind:>18}" for kind in KINDS))
+    with host() as run, tempfile.TemporaryDirectory() as scratch:
+        context = BackendContext(run=run, policy=policy)
+        for name, model, rows, count in fitted():
+            tree = Path(scratch) / name
+            digest = write_artifact(model.fit(rows, TRUTH), tree, training=rows)
+            backends = [BACKENDS[kind](context)(tree, digest=digest, project=None) for kind in KINDS]
+            records = rows.head(count).to_dict(orient="records")
+            print(
+                f"{name + ', p50 / p95 ms':34}" + "".join(f"{text:>18}" for text in _calls(backends, records)),
+                flush=True,
+            )
+            for backend in backends:
+                backend.kill()
+        tree = Path(scratch) / "1 row, 20 floats"
+        rates = [asyncio.run(_in_flight(tree, context, kind)) for kind in KINDS]
+        print(f"{'500 in flight, all answered, ms':34}" + "".join(f"{rate:18.1f}" for rate in rates))
+        found = [_life(tree, context, kind) for kind in KINDS]
+        for place, title in enumerate(("start to ready, ms", "restart after kill -9, ms", "memory, MiB")):
+            print(f"{title:34}" + "".join(f"{line[place]:>18}" for line in found))
+
+
+def _calls(backends: list[Backend], records: list[dict[str, Any]]) -> list[str]:
+    """Call the backends in turns, so that the machine's other work slows both alike."""
+    times: list[list[float]] = [[] for _ in backends]
+    frames = [_frame(backend, records) for backend in backends]
+    for _ in range(CALLS):
+        for backend, frame, taken in zip(backends, frames, times, strict=True):
+            began = time.perf_counter()
+            backend.predict(frame, time.monotonic() + 30)
+            taken.append((time.perf_counter() - began) * 1e3)
+    return [f"{np.percentile(taken, 50):.3f} / {np.percentile(taken, 95):.3f}" for taken in times]
+
+
+def _frame(backend: Backend, records: list[dict[str, Any]]) -> Frame:
+    descriptor = backend.descriptor
+    codec = InputCodec(descriptor.contract, order=descriptor.order, max_rows=len(records))
+    return assemble([codec.decode(Records(rows=records))])
+
+
+async def _in_flight(tree: Path, context: BackendContext, kind: str) -> float:
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    served = ServedVersion(
+        number=1,
+        uuid=VersionUuid(f"m-{1:032x}"),
+        artifact_digest=Digest(f"sha256:{0:064x}"),
+        flavor="sklearn",
+        signature=None,
+        task="classification",
+        registered_at=now(),
+    )
+    state = standalone_state(single_version_model(ModelName("one"), served), {})
+    call = InferenceCall(model="one", input=Matrix(rows=[[0.0] * 20], columns=None), door="rest")
+
+    def unchecked(directory: Path, *, digest: Digest | None, project: object) -> Backend:
+        del digest, project
+        return BACKENDS[kind](context)(directory, digest=None, project=None)
+
+    kernel = Kernel(
+        context.policy,
+        load_backend=unchecked,
+        sink=None,
+        counters=LocalCounters(),
+        breakers=LocalBreakers(context.policy.breaker, now),
+        clock=now,
+        rng=random.Random(0),
+    )
+    async with kernel:
+        await kernel.apply(state, lambda _: tree)
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            await asyncio.gather(*(kernel.infer(call) for _ in range(IN_FLIGHT)))
+            times.append((time.perf_counter() - began) * 1e3)
+    return float(np.median(times))
+
+
+def _life(tree: Path, context: BackendContext, kind: str) -> tuple[str, str, str]:
+    before = resident_bytes() or 0
+    began = time.perf_counter()
+    backend = BACKENDS[kind](context)(tree, digest=None, project=None)
+    frame = _frame(backend, [{f"f{place}": 0.0 for place in range(20)}])
+    backend.predict(frame, time.monotonic() + 30)
+    start = (time.perf_counter() - began) * 1e3
+    memory = backend.place.memory_bytes
+    grown = (resident_bytes() or 0) - before
+    restart = "-"
+    if memory is not None and (pid := backend.place.pid) is not None:
+        os.kill(pid, signal.SIGKILL)
+        began = time.perf_counter()
+        answered = False
+        while not answered:
+            with suppress(ModelFailed):
+                backend.predict(frame, time.monotonic() + 30)
+                answered = backend.place.pid != pid
+        restart = f"{(time.perf_counter() - began) * 1e3:.0f}"
+    backend.kill()
+    return f"{start:.0f}", restart, f"{(grown if memory is None else memory) / 2**20:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""
+The processes of models: one per model version and server, shared by the workers, restarted when they end.
+
+The workers connect to a local socket and send the order to load a model. The connection is the worker's share of the
+process: when the last worker with an equal order has closed its connection, or has died, the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from mendel.adapters.processes.exit_codes import exit_text, sent_by_others
+from mendel.resilience import RetryPolicy, TryAgain, decide_retry
+from mendel.serving import model_program
+
+_log = structlog.get_logger("mendel.model_processes")
+SOCKET: Final = "models"
+_MAX_LINE_BYTES: Final = 16 << 20
+_RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=100), cap=timedelta(seconds=10))
+_STEADY_S: Final = 10.0
+_FAREWELL_S: Final = 2.0
+_LOOK_EVERY_S: Final = 0.25
+
+
+class ModelProcesses:
+    """
+    Starts the processes of models at the order of workers, on the socket ``models`` in the directory *run*.
+
+    Start it on the event loop of the main thread, because the processes end with the thread that started them.
+
+    Each process is killed when its memory exceeds the order's ``most_memory``, or when a worker says that a call takes
+    too long. A process that ended is started again after a pause that grows from 0.1 s to 10 s.
+    """
+
+    def __init__(self, run: Path, *, rng: random.Random) -> None:
+        self._run = run
+        self._rng = rng
+        self._keepers: dict[str, _Keeper] = {}
+        self._numbers = count()
+        self._serving: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._serving = await asyncio.start_unix_server(self._attend, path=self._run / SOCKET, limit=_MAX_LINE_BYTES)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process, and close the connections of the workers."""
+        if self._serving is not None:
+            self._serving.close()
+        await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()))
+        self._keepers.clear()
+
+    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep the process that a worker orders, until the worker closes the connection."""
+        with suppress(ConnectionError):
+            order = (await reader.readline()).decode("ascii")
+            if order:
+                await self._hold(order, reader, writer)
+        writer.close()
+
+    async def _hold(self, order: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        keeper = self._keepers.get(order)
+        if keeper is None:
+            keeper = self._keepers[order] = _Keeper(json.loads(order), self._run, self._numbers, self._rng)
+        keeper.add(writer)
+        try:
+            while line := await reader.readline():
+                command = json.loads(line)
+                keeper.kill(command["kill"], command["reason"])
+        finally:
+            if keeper.remove(writer) and self._keepers.get(order) is keeper:
+                del self._keepers[order]
+                await keeper.close()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Child:
+    """A running process, and the parent's end of its control socket."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    address: Path
+    born: float
+    loaded: bool = False
+    killed_for: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self, reason: str) -> None:
+        if self.process.returncode is None:
+            self.killed_for = self.killed_for or reason
+            self.process.kill()
+
+
+class _Keeper:
+    """Keeps one model's process running while workers hold it."""
+
+    def __init__(self, order: Mapping[str, Any], run: Path, numbers: count[int], rng: random.Random) -> None:
+        self._order = order
+        self._run = run
+        self._numbers = numbers
+        self._rng = rng
+        self._holders: set[asyncio.StreamWriter] = set()
+        self._told: Mapping[str, Any] | None = None
+        self._child: _Child | None = None
+        self._restarts = 0
+        self._keeping = asyncio.get_running_loop().create_task(self._keep())
+
+    def add(self, holder: asyncio.StreamWriter) -> None:
+        self._holders.add(holder)
+        if self._told is not None:
+            holder.write(_line(self._told))
+
+    def remove(self, holder: asyncio.StreamWriter) -> bool:
+        """Remove *holder*; True if no holder is left."""
+        self._holders.discard(holder)
+        return not self._holders
+
+    def kill(self, pid: int, reason: str) -> None:
+        """Kill the process if it still has the id *pid*."""
+        if self._child is not None and self._child.pid == pid:
+            self._child.kill(reason)
+
+    async def close(self) -> None:
+        """Let the model close itself, and end the process."""
+        self._keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeping
+        if (child := self._child) is not None:
+            await self._end(child)
+        for holder in self._holders:
+            holder.close()
+
+    async def _end(self, child: _Child) -> None:
+        if child.loaded:
+            child.writer.write(b"close\n")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    await child.process.wait()
+        child.kill("the model was unloaded")
+        await self._bury(child)
+
+    def _tell(self, news: Mapping[str, Any]) -> None:
+        self._told = news
+        for holder in self._holders:
+            holder.write(_line(news))
+
+    async def _keep(self) -> None:
+        crashes = 0
+        while True:
+            child = self._child = await self._start()
+            told = await self._first_word(child)
+            if "loaded" in told:
+                child.loaded = True
+                running = {"running": child.pid, "address": str(child.address), "facts": told["loaded"]}
+                self._tell({**running, "restarts": self._restarts})
+                await self._until_end(child)
+            elif not self._restarts:
+                self._tell(told)
+                return
+            reason = told["failed"]["message"] if "failed" in told else await self._ended(child)
+            lived = asyncio.get_running_loop().time() - child.born
+            crashes = 1 if child.loaded and lived >= _STEADY_S else crashes + 1
+            pause = decide_retry(_RETRY, crashes, self._rng)
+            after = pause.after.total_seconds() if isinstance(pause, TryAgain) else 0.0
+            self._tell({"ended": reason, "restart_in": after})
+            await asyncio.sleep(after)
+            self._restarts += 1
+
+    async def _start(self) -> _Child:
+        ours, theirs = socket.socketpair()
+        address = self._run / f"m{next(self._numbers)}"
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                self._order["interpreter"],
+                model_program.__file__,
+                "--control",
+                str(theirs.fileno()),
+                "--parent",
+                str(os.getpid()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if not name.startswith("MENDEL_")},
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_LINE_BYTES)
+        writer.write(_line({**self._order, "address": str(address)}))
+        born = asyncio.get_running_loop().time()
+        return _Child(process=process, reader=reader, writer=writer, address=address, born=born)
+
+    async def _first_word(self, child: _Child) -> Mapping[str, Any]:
+        """Give what the process says of its load: ``loaded`` with the facts, or ``failed`` with the reason."""
+        async with self._limited_memory(child):
+            try:
+                line = await child.reader.readline()
+            except (ConnectionError, ValueError):
+                line = b""
+        told: Mapping[str, Any] = json.loads(line) if line else {}
+        if "loaded" in told:
+            return told
+        if "failed" in told:
+            child.kill("the model could not be loaded")
+            await self._bury(child)
+            return told
+        reason = await self._ended(child)
+        external = not child.killed_for and sent_by_others(child.process.returncode or 0)
+        return {"failed": {"message": f"Loading the model failed. {reason}", "external": external}}
+
+    async def _until_end(self, child: _Child) -> None:
+        async with self._limited_memory(child):
+            await child.process.wait()
+
+    @asynccontextmanager
+    async def _limited_memory(self, child: _Child) -> AsyncIterator[None]:
+        """Kill the process if its memory exceeds the order's limit before the end of the ``with`` block."""
+        looking = asyncio.get_running_loop().create_task(self._limit_memory(child))
+        try:
+            yield
+        finally:
+            looking.cancel()
+
+    async def _limit_memory(self, child: _Child) -> None:
+        most = self._order["most_memory"]
+        while most:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            used = model_program.resident_bytes(str(child.pid))
+            if used is not None and used > most:
+                child.kill(f"the process used {used} bytes of memory, more than serving.model_memory_bytes ({most})")
+
+    async def _ended(self, child: _Child) -> str:
+        """Give the reason why the process ended, and log it."""
+        code = await self._bury(child)
+        cause = child.killed_for or exit_text(code)
+        _log.error("model_process_ended", model=self._order["name"], pid=child.pid, reason=cause)
+        return f"The process of the model ended: {cause}."
+
+    async def _bury(self, child: _Child) -> int:
+        code = await child.process.wait()
+        child.writer.close()
+        child.address.unlink(missing_ok=True)
+        return code
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode("ascii") + b"\n"

@@ -1,0 +1,327 @@
+"""Run the predictor in a process of its own, which the workers of a server share."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from mendel.errors import DeadlineExceeded, ModelFailed, ModelNotLoadable, ModelStopped, NotReady
+from mendel.projects import Project
+from mendel.serving import (
+    BackendPlace,
+    Frame,
+    IsolatedModel,
+    Outputs,
+    PredictorDescriptor,
+    ServingPolicy,
+    model_program,
+    read_mlmodel,
+    require_digest,
+)
+from mendel.values import Digest
+from mendel.values.library_versions import LibraryVersion, differing_libraries
+
+_PATIENCE_S: Final = 2.0
+"""The longest time that a call waits for a process that starts again."""
+_NEWS_S: Final = 1.0
+_FAREWELL_S: Final = 5.0
+_NOT_ASCII: Final = "ascii"
+
+
+class ProcessLoads:
+    """
+    Implements :class:`mendel.serving.LoadBackend`: orders a process for the artefact from :class:`ModelProcesses`.
+
+    Args:
+        host: The socket of the :class:`~mendel.adapters.processes.model_processes.ModelProcesses`.
+        interpreter: The Python that runs the model; None means the interpreter of this process.
+    """
+
+    def __init__(self, host: Path, policy: ServingPolicy, *, interpreter: str | None = None) -> None:
+        self._host = host
+        self._policy = policy
+        self._interpreter = interpreter
+
+    def __call__(self, directory: Path, *, digest: Digest | None, project: Project | None) -> ProcessBackend:
+        require_digest(directory, digest)
+        model = IsolatedModel(directory=directory.resolve(), mlmodel=read_mlmodel(directory), project=project)
+        differing = differing_libraries(model.mlmodel.libraries) if self._interpreter is None else ()
+        order = {
+            **model.order(),
+            "name": directory.name,
+            "interpreter": self._interpreter or sys.executable,
+            "most_memory": self._policy.model_memory_bytes,
+        }
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(self._host))
+            connection.sendall(json.dumps(order).encode(_NOT_ASCII) + b"\n")
+            news = _News(connection)
+            first = news.wait()
+        except OSError as error:
+            connection.close()
+            raise NotReady("The supervisor of this server does not start processes of models.") from error
+        if "failed" in first:
+            news.close()
+            raise _refused(first["failed"], differing)
+        return ProcessBackend(model, news, first, self._policy, differing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    pid: int
+    address: str
+    restarts: int
+
+
+class _News:
+    """What the supervisor says about a process; a thread reads it after the first line."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._lines = connection.makefile("rb")
+
+    def wait(self) -> Mapping[str, Any]:
+        """Give the next news; raises OSError when the supervisor has closed the connection."""
+        line = self._lines.readline()
+        if not line:
+            raise ConnectionResetError
+        news: Mapping[str, Any] = json.loads(line)
+        return news
+
+    def close(self) -> None:
+        self._lines.close()
+        self.connection.close()
+
+
+class ProcessBackend:
+    """
+    Implements :class:`mendel.serving.Backend` with a process that may be shared with other workers.
+
+    While the process starts again, ``died`` gives the reason why it ended, and calls wait for it up to 2 s.
+    """
+
+    def __init__(
+        self,
+        model: IsolatedModel,
+        news: _News,
+        first: Mapping[str, Any],
+        policy: ServingPolicy,
+        differing: tuple[LibraryVersion, ...],
+    ) -> None:
+        facts = first["facts"]
+        self._descriptor = replace(model.descriptor(facts), other_libraries=differing)
+        self._form = model.input_form(facts)
+        self._limit = policy.predict_timeout.total_seconds()
+        self._news = news
+        self._change = threading.Condition()
+        self._running: _Running | None = None
+        self._reason = ""
+        self._killed = False
+        self._idle: list[_Call] = []
+        self._note(first)
+        self._gone = threading.Event()
+        threading.Thread(target=self._follow, name=f"mendel-process-{first['running']}", daemon=True).start()
+
+    @property
+    def descriptor(self) -> PredictorDescriptor:
+        return self._descriptor
+
+    @property
+    def died(self) -> str | None:
+        return None if self._running is not None else self._reason
+
+    @property
+    def place(self) -> BackendPlace:
+        running = self._running
+        if running is None:
+            return BackendPlace(backend="process", pid=None, memory_bytes=None)
+        memory = model_program.resident_bytes(str(running.pid))
+        return BackendPlace(backend="process", pid=running.pid, memory_bytes=memory, restarts=running.restarts)
+
+    @property
+    def stops_calls(self) -> bool:
+        return True
+
+    def predict(self, frame: Frame, deadline: float) -> Outputs:
+        head, parts = model_program.packed_columns(frame.columns, frame.floats)
+        head["proba"] = self._descriptor.proba
+        if self._descriptor.dataframe and self._form["contract"] is None:
+            head["names"] = frame.shape.names
+        while True:
+            call = self._call(deadline)
+            try:
+                reply, body = call.ask(head, parts, deadline)
+            except TimeoutError:
+                raise self._overdue(call) from None
+            except OSError:
+                call.close()
+                reason = self._news_of_end(call.running)
+                if call.began:
+                    raise ModelStopped(reason) from None
+                continue  # the process ended before this call began, so another process may answer it
+            with self._change:
+                self._idle.append(call)
+            return self._outputs(reply, body, len(frame))
+
+    def checked(self) -> None:
+        """Do nothing, because this backend never replaces its predictor."""
+
+    def kill(self) -> None:
+        with self._change:
+            first, self._killed = not self._killed, True
+            self._reason, self._running = "The model was unloaded, so it can no longer predict.", None
+            idle, self._idle = self._idle, []
+            self._change.notify_all()
+        for call in idle:
+            call.close()
+        if first:
+            with suppress(OSError):
+                self._news.connection.shutdown(socket.SHUT_WR)
+            self._gone.wait(_FAREWELL_S)
+
+    def _follow(self) -> None:
+        """Note the supervisor's news until it closes the connection."""
+        try:
+            while True:
+                self._note(self._news.wait())
+        except (OSError, ValueError):
+            self._note({"ended": "The supervisor of the model's process has ended."})
+        finally:
+            self._gone.set()
+            self._news.close()
+
+    def _note(self, news: Mapping[str, Any]) -> None:
+        with self._change:
+            if self._killed:
+                return
+            self._running = None
+            if "running" in news:
+                self._running = _Running(news["running"], news["address"], news["restarts"])
+            else:
+                self._reason = news["ended"]
+            idle, self._idle = self._idle, []
+            self._change.notify_all()
+        for call in idle:
+            call.close()
+
+    def _call(self, deadline: float) -> _Call:
+        """Give a connection to the running process; wait for a process that starts again."""
+        until = min(deadline, time.monotonic() + _PATIENCE_S)
+        with self._change:
+            self._change.wait_for(lambda: self._running or self._killed, max(0.0, until - time.monotonic()))
+            running = self._running
+            if running is None:
+                if not self._killed and until >= deadline:
+                    raise DeadlineExceeded("The deadline passed before the model answered.")
+                raise ModelStopped(self._reason)
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return _Call(running, self._form, self._limit)
+        except OSError:
+            reason = self._news_of_end(running)
+            with self._change:
+                if self._running == running:  # it runs and refuses connections
+                    raise ModelStopped(reason) from None
+            return self._call(deadline)
+
+    def _news_of_end(self, running: _Running) -> str:
+        """Wait briefly for the news that the process *running* has ended, and give the reason."""
+        with self._change:
+            self._change.wait_for(lambda: self._running != running, _NEWS_S)
+            return self._reason or "The process of the model ended."
+
+    def _overdue(self, call: _Call) -> ModelFailed | DeadlineExceeded:
+        call.close()
+        if not call.began:
+            return DeadlineExceeded("The deadline passed before the model answered.")
+        reason = f"a call took longer than serving.predict_timeout ({self._limit:g} s)"
+        with suppress(OSError):
+            command = {"kill": call.running.pid, "reason": reason}
+            self._news.connection.sendall(json.dumps(command).encode(_NOT_ASCII) + b"\n")
+        self._news_of_end(call.running)
+        return ModelStopped(
+            f"The model took longer than {self._limit:g} s, so its process was ended.",
+            remedy="Raise serving.predict_timeout, or make the model faster.",
+        )
+
+    def _outputs(self, reply: Mapping[str, Any], body: bytearray, rows: int) -> Outputs:
+        if (invalid := reply.get("invalid")) is not None:
+            raise ModelFailed(str(invalid))
+        if (fault := reply.get("fault")) is not None:
+            kind, text = str(fault["kind"]), fault["text"] or "without a message"
+            raise ModelFailed(f"The model raised {kind.partition(' from ')[0]}: {text}", kind=kind, at=str(fault["at"]))
+        try:
+            returned, at = model_program.unpacked_answer(reply["answer"], body, 0)
+            proba = model_program.unpacked_answer(reply["proba"], body, at)[0] if "proba" in reply else None
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ModelFailed("The process of the model sent a reply that cannot be read.") from error
+        return self._descriptor.outputs(rows, returned, proba)
+
+
+class _Call:
+    """
+    A connection to a process, for one call at a time.
+
+    Attributes:
+        began: False while the call waits in the process for the calls of other workers.
+    """
+
+    def __init__(self, running: _Running, form: Mapping[str, Any], limit: float) -> None:
+        self.running = running
+        self.began = True
+        self._limit = limit
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._reader = self._connection.makefile("rb")
+        try:
+            self._connection.settimeout(limit)
+            self._connection.connect(running.address)
+            model_program.send(self._connection, {"form": form})
+        except OSError:
+            self.close()
+            raise
+
+    def ask(self, head: Mapping[str, Any], parts: list[Any], deadline: float) -> tuple[Mapping[str, Any], bytearray]:
+        """
+        Send a batch, and give the reply.
+
+        Raises:
+            TimeoutError: The call took longer than the limit, or did not begin before *deadline*.
+            OSError: The process ended.
+        """
+        self.began = True
+        self._connection.settimeout(self._limit)
+        model_program.send(self._connection, head, *parts)
+        while True:
+            message = model_program.receive(self._reader)
+            if message is None:
+                raise ConnectionResetError
+            reply, body = message
+            if "waiting" not in reply:
+                return reply, body
+            self.began = not reply["waiting"]
+            left = self._limit if self.began else max(0.001, deadline - time.monotonic())
+            self._connection.settimeout(min(left, threading.TIMEOUT_MAX))
+
+    def close(self) -> None:
+        self._reader.close()
+        self._connection.close()
+
+
+def _refused(failed: Mapping[str, Any], differing: tuple[LibraryVersion, ...]) -> ModelNotLoadable | NotReady:
+    """Give the error of a load that failed; a process that was killed from outside is no fault of the version."""
+    remedy = failed.get("remedy", "")
+    if failed.get("external"):
+        return NotReady(failed["message"])
+    if not remedy and differing:
+        remedy = f"Install the package versions that wrote the artefact: {', '.join(map(str, differing))}."
+    return ModelNotLoadable(failed["message"], detail=failed.get("detail", ""), remedy=remedy)

@@ -1,0 +1,69 @@
+"""Models that run in processes of their own, and models whose calls hang in threads, in servers of real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from support.waiting import until
+
+
+def model_processes(server):
+    """The children of the server that run models."""
+    return [pid for pid in server.workers() if b"model_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def alive(pid):
+    """Whether the process is there and not yet reaped."""
+    with suppress(OSError):
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
+def test_workers_share_a_model_process_that_outlives_them(serve, hub, artifact):
+    """Both workers use one process; it stays when a worker is killed, comes back when killed, ends with the server."""
+    hub.deploy(artifact(1))
+    server = serve(workers=2, serving={"backend": "process"}).ready()
+    server.until(lambda: len(server.workers()) == 3)
+    (model,) = model_processes(server)
+    (answering, *_) = [pid for pid in server.workers() if pid != model]
+    os.kill(answering, signal.SIGKILL)
+    server.until(lambda: answering not in server.workers() and len(server.workers()) == 3)
+    assert model_processes(server) == [model]
+    server.until(lambda: server.version() == 1)
+    status, answer = server.predict(fail=2.0)  # the model kills its process
+    assert status == 500, answer
+    server.until(lambda: server.version() == 1)
+    (second,) = model_processes(server)
+    assert second != model
+    assert "SIGKILL" in server.log.read_text()
+    children = server.workers()
+    server.process.kill()
+    server.process.wait()
+    until(lambda: not any(map(alive, children)), within=5)
+
+
+def test_two_versions_swap_in_processes_without_a_failed_request(serve, hub, artifact, load):
+    """The new version's process starts beside the old one, which ends when its requests are answered."""
+    one = artifact(1)
+    hub.deploy(one)
+    server = serve(serving={"backend": "process"}).ready()
+    (model,) = model_processes(server)
+    with load(server) as running:
+        hub.deploy(artifact(2))
+        server.until(lambda: server.version() == 1 and model not in model_processes(server))
+        running.go_on(20)
+    assert running.failures == []
+
+
+def test_a_worker_with_a_hanging_call_is_replaced(serve, hub, artifact, load):
+    """The hanging call fails after predict_timeout; other requests go on without a failure in a new worker."""
+    hub.deploy(artifact(1))
+    server = serve(serving={"predict_timeout": "1s"}).ready()
+    (worker,) = server.workers()
+    assert server.predict(hold=60.0)[0] in {500, 503}
+    server.until(lambda: worker not in server.workers())
+    server.until(lambda: server.version() == 1)
+    assert "a call of a model hangs" in server.log.read_text()
