@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mendel.adapters.processes.exit_codes import exit_text, sent_by_others
-from mendel.serving import LoadKey, RefusedLoad
+from mendel.serving import LoadKey, RefusedLoad, version_ref
 from mendel.values import DesiredState, ModelName, VersionRef
 
 _ENOUGH: Final = 2
@@ -53,7 +53,7 @@ class DeadlyCalls:
         self._deaths = [death for death in self._deaths if all(ref.model in kept for ref in death.calls)]
         self._deployed = now
         self._versions = {
-            VersionRef(model.deployment.model, served.number): LoadKey(
+            version_ref(model.deployment.model, served.number): LoadKey(
                 model=model.deployment.model, version=served.number, digest=served.artifact_digest
             )
             for model in state.models

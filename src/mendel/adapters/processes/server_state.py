@@ -22,8 +22,8 @@ from mendel.adapters.processes.shared_counters import CounterTotals
 from mendel.adapters.processes.worker_messages import Desire, Status
 from mendel.durable import Clock
 from mendel.errors import StoreUnavailable
-from mendel.serving import version_counters
-from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName, ServerReport, VersionRef
+from mendel.serving import version_counters, version_ref
+from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName, ServerReport
 
 _log = structlog.get_logger("mendel.server")
 NOTHING = DesiredState(revision=-1, key_hashes={})
@@ -164,7 +164,7 @@ class ServerState:
         if self._production.get(model, version) != version:
             self._swapped(model)
         if self._production.get(model) != version:
-            _log.info("serves", version=str(VersionRef(model, version)))
+            _log.info("serves", version=str(version_ref(model, version)))
         self._production[model] = version
 
     def report(self, seq: int) -> ServerReport:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mendel.adapters.processes.shared_memory import Block
-from mendel.serving import Series
+from mendel.serving import Series, version_ref
 from mendel.serving.metrics import CALLS
 from mendel.values import ModelName, VersionRef
 
@@ -109,7 +109,7 @@ def called_versions(run: Path, slot: int) -> frozenset[VersionRef]:
             for series, (cell, _) in block.places().items()
             if series.name == CALLS.name and block.cells[cell] > 0
         ]
-    return frozenset(VersionRef(ModelName(one["model"]), int(one["version"])) for one in labels)
+    return frozenset(version_ref(ModelName(one["model"]), int(one["version"])) for one in labels)
 
 
 def bury_gauges(run: Path, slot: int) -> None:
