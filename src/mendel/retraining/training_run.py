@@ -263,7 +263,7 @@ class Retraining:
             ),
             expectations=production.expectations,
         )
-        return self._registry.versions.register(request, Path(trained.artifact), data=attempt.files.data)
+        return self._registry.versions.register(request, Path(trained.artifact), data=attempt.files.data, by=ACTOR)
 
     def _replay(
         self, attempt: _Attempt, collected: Collected, candidate: VersionRecord, production: VersionRecord

@@ -300,7 +300,8 @@ def test_a_candidate_that_answers_otherwise_stays_in_development(house):
     ended = run(house)
     assert ended.state is WorkflowState.FAILED
     assert "row 3, prediction: 1 and 0" in ended.error
-    assert house.registry.versions.get(VersionRef(MODEL, 2)).stage is Stage.DEVELOPMENT
+    candidate = house.registry.versions.get(VersionRef(MODEL, 2))
+    assert (candidate.stage, candidate.registered_by) == (Stage.DEVELOPMENT, "retraining")
 
 
 def test_a_candidate_is_excused_from_parity_like_the_version_that_it_replaces(house):
