@@ -76,7 +76,7 @@ def work(directory: Path) -> None:
     """Register, promote and serve a model, send requests, and study the model once."""
     rows, truth = load_breast_cancer(return_X_y=True, as_frame=True)
     model = LogisticRegression(max_iter=10_000).fit(rows, truth)
-    with mendel.connect(directory=str(directory), actor="bench") as registry:
+    with mendel.connect(directory=str(directory)) as registry:
         made = registry.register_baseline(
             model=model,
             model_type="classification",
@@ -142,7 +142,7 @@ def memory_mb(pid: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20.0)
     minutes = parser.parse_args().minutes
     with tempfile.TemporaryDirectory(prefix="mendel-idle-") as scratch:
