@@ -140,13 +140,13 @@ def test_flags_stand_above_the_file_and_their_defaults_do_not(alone, project):
     ("door", "setting"), [("gRPC", "MENDEL_SERVING__GRPC_PORT"), ("ZMQ", "MENDEL_SERVING__ZMQ_PORT")]
 )
 def test_a_taken_port_ends_the_start_and_says_how_to_do_without(alone, door, setting):
-    """Exit code 1, with the port and the setting that turns the door off; off, the server starts."""
+    """Exit code 1, with the port and the flag that turns the door off; off, the server starts."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
         ended = alone(**{setting: str(port)}).ended()
         assert ended.code == 1
         assert f"The {door} port {port}" in ended.text
-        assert f"{setting}=off" in ended.text
+        assert f"--{door.lower()}-port off" in ended.text
     server = alone(**{setting: "off"}).ready()
     assert server.address().ports[door.lower()] == ()
 
