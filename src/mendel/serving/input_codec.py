@@ -40,6 +40,8 @@ _STRUCT_CODES = {
     "u8": "Q",
 }
 _NULLS = {"f8": math.nan, "f4": math.nan, MICROS: _NAT, NANOS: _NAT}
+_COMPARED = 200
+"""The largest number of features, and of letters, that are compared with a misspelt name."""
 _PRECISION = {"FP32": "f4", "FP16": "f2"}
 
 
@@ -307,7 +309,8 @@ def _check_names(
     if not unknown:
         raise _refuse(f"Feature {missing!r} is missing{where}.", missing)
     first = str(unknown[0])
-    meant = next(iter(get_close_matches(first, [name for name in known if name not in given], n=1)), None)
+    free = [name for name in known if name not in given][:_COMPARED]
+    meant = next(iter(get_close_matches(first[:_COMPARED], free, n=1)), None)
     hint = "" if meant is None else f"; did you mean {meant!r}?"
     if missing is None:
         raise _refuse(f"Feature {first!r}{of} is unknown{hint or '.'}", first, known=known)

@@ -131,6 +131,7 @@ class LoadedDeployments:
         self._freed: dict[ModelName, int | None] = {}
         self._wanted: _Wanted | None = None
         self._expected: Mapping[ModelName, str | None] | None = None
+        self._resumed = False
         self._started = False
         self._loaded = context.counters.reserve(series(LOADED))
         self._load_time = Histogram(context.counters, LOAD_TIME)
@@ -147,9 +148,9 @@ class LoadedDeployments:
         Args:
             models: Every deployed model, with the error if its artefact could not be fetched, else None.
             unloaded: The models that must not be loaded, because a client unloaded them.
-            resumed: Count as started at once, so that each model answers as soon as it is loaded.
+            resumed: Count as started with the first model, so that each model answers as soon as it is loaded.
         """
-        self._started = self._started or resumed
+        self._resumed = resumed
         self._expected = dict(models)
         self._unloaded = frozenset(unloaded)
 
@@ -173,7 +174,8 @@ class LoadedDeployments:
         """
         Explain why this process has not started to serve; None once it has started.
 
-        It has started when each deployed model is loaded, has failed to load, or was unloaded by a client.
+        It has started when each deployed model is loaded, has failed to load, or was unloaded by a client; a process
+        that resumes the work of another has started when this holds for one model.
         """
         if self._started:
             return None
@@ -181,7 +183,7 @@ class LoadedDeployments:
         if models is None or self._wanted is None:
             return "it does not know yet which models are deployed"
         waiting = sorted(name for name in models if self.why_not_serving(name) is None and not self._serves(name))
-        if waiting:
+        if waiting and not (self._resumed and len(waiting) < len(models)):
             more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
             return f"not loaded yet: {', '.join(waiting[:_NAMED])}{more}"
         self._started = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from mendel.values import MAX_DEPTH
 
 _LOOKED_AT_BYTES = 1 << 20
 _CONTAINERS = (list, dict)
+_SPACED, _SPACED_BYTES = re.compile(r'"[ \t\r\n]+:'), re.compile(rb'"[ \t\r\n]+:')
 _decode = msgspec.json.Decoder().decode
 
 
@@ -48,16 +51,18 @@ def check_keys(document: Any, text: bytes | str, *, beside: int = 0) -> None:
     Raises:
         InvalidRequest: An object names a key twice; the message names the key.
     """
-    colons = text.count(b":") if isinstance(text, bytes) else text.count(":")
-    if colons != _keys(document) + beside:
+    if isinstance(text, bytes):
+        ends, spaced = text.count(b'":'), _SPACED_BYTES.search(text) is not None
+    else:
+        ends, spaced = text.count('":'), _SPACED.search(text) is not None
+    if spaced or ends != _keys(document) + beside:
         json.loads(text, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, many in Counter(name for name, _ in pairs).items() if many > 1)
         raise InvalidRequest(
             f"The key {twice!r} occurs twice in one object.", feature=twice, remedy="Send each key once."
         )
@@ -68,7 +73,8 @@ def _keys(document: Any) -> int:
     """
     Count the keys of all objects in *document*; a list whose first element is a plain value is taken to hold no object.
 
-    The count equals the number of colons in the text, unless a text contains a colon or an object names a key twice.
+    The count equals the number of colons behind a quotation mark in the text, unless a text contains such a colon, a
+    space stands before a colon, or an object names a key twice.
     """
     if isinstance(document, dict):
         return len(document) + sum(_keys(value) for value in document.values() if isinstance(value, _CONTAINERS))

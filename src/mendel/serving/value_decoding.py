@@ -18,6 +18,7 @@ Decode = Callable[[Any], Any]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _BEYOND_MICROS: Final = re.compile(r"[.,]\d{6}(\d+)")
+_OF_A_FIELD: Final = re.compile(r"(year|month|day|hour|minute|second|microsecond)\b[^']*$")
 _UNITS: Final = {
     "s": (1_000_000_000, "a second"),
     "ms": (1_000_000, "a millisecond"),
@@ -151,7 +152,7 @@ def _datetime(column: ContractColumn) -> Decode:
 def _not_a_time(error: Exception) -> WrongValue:
     """Make the error for a value that is not a time; it names the field of a text that is out of range."""
     field = str(error)
-    return WrongValue(f"not a time: {field}") if " must be in " in field or " out of range " in field else WrongValue()
+    return WrongValue(f"not a time: {field}") if _OF_A_FIELD.match(field) else WrongValue()
 
 
 def _nanos_beyond(value: Any) -> int:

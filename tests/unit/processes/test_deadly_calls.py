@@ -21,8 +21,8 @@ def deadly(desire, steady):
     return calls
 
 
-def die(deadly, *calls, exit_code=SEGV, hung=False):
-    return deadly.lose(exit_code, frozenset(calls or (BAD,)), hung=hung)
+def die(deadly, *calls, exit_code=SEGV, hung=False, loading=False):
+    return deadly.lose(exit_code, frozenset(calls or (BAD,)), hung=hung, loading=loading)
 
 
 def test_two_deaths_in_calls_of_one_version_put_it_at_fault(deadly):
@@ -47,6 +47,19 @@ def test_a_version_that_is_called_beside_the_guilty_one_is_not_blamed(deadly):
     assert [one.load.model for one in deadly.refused] == [BAD.model]
 
 
+def test_a_version_that_is_called_while_another_is_loaded_is_not_blamed(deadly):
+    """A load may have ended the worker: it takes one death without a load to blame the called version."""
+    assert not any(die(deadly, loading=True) for _ in range(4))
+    assert die(deadly)
+
+
+def test_a_version_that_was_never_called_alone_is_not_blamed(deadly):
+    """A busy version beside two others is in every death, and yet may have ended no worker."""
+    third = VersionRef(ModelName("fraud"), 2)
+    assert not any((die(deadly, BAD, OTHER), die(deadly, BAD, third), die(deadly, BAD, OTHER)))
+    assert deadly.refused == ()
+
+
 def test_deaths_without_a_common_version_blame_nobody(deadly):
     """Each death in calls of another version begins the count anew."""
     assert not any(die(deadly, version) for version in (BAD, OTHER, BAD, OTHER))
@@ -58,7 +71,7 @@ def test_deaths_without_a_common_version_blame_nobody(deadly):
 )
 def test_other_deaths_count_for_nothing(deadly, exit_code, calls):
     """A kill from outside, a death on order, and a death in no call blame nobody."""
-    assert not any(deadly.lose(exit_code, frozenset(calls), hung=False) for _ in range(5))
+    assert not any(deadly.lose(exit_code, frozenset(calls), hung=False, loading=False) for _ in range(5))
 
 
 def test_a_hang_that_the_supervisor_ends_counts_the_third_time(deadly):

@@ -1,8 +1,16 @@
 """Counters in shared memory."""
 
-from mendel.adapters.processes.shared_counters import CounterTotals, SharedCounters, block_path, bury_gauges
+from mendel.adapters.processes.shared_counters import (
+    CounterTotals,
+    SharedCounters,
+    block_path,
+    bury_gauges,
+    called_versions,
+)
 from mendel.adapters.processes.shared_memory import CELLS, Block
-from mendel.serving import Series
+from mendel.serving import Series, version_ref
+from mendel.serving.metrics import CALLS, series
+from mendel.values import ModelName
 
 ROWS = Series("rows", (("model", "credit"),))
 ACTIVE = Series("active", gauge=True)
@@ -31,6 +39,18 @@ def test_counts_outlive_a_worker_and_gauges_do_not(tmp_path):
         with SharedCounters(tmp_path, 0) as successor:
             successor.add(successor.reserve(ROWS))
             assert reader.totals()[ROWS] == (4,)
+    dead.__exit__(None, None, None)
+
+
+def test_the_versions_that_a_dead_worker_was_calling_are_known(tmp_path):
+    """Also a model that was loaded by path, which has no number; a call that has returned names nobody."""
+    dead = SharedCounters(tmp_path, 0)
+    for version, changes in (("2", (1,)), ("0", (1, 1, -1)), ("1", (1, -1))):
+        cell = dead.reserve(series(CALLS, model="credit", version=version))
+        for change in changes:
+            dead.add(cell, change)
+    assert called_versions(tmp_path, 0) == {version_ref(ModelName("credit"), number) for number in (0, 2)}
+    assert called_versions(tmp_path, 1) == frozenset()
     dead.__exit__(None, None, None)
 
 

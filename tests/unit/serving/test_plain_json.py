@@ -58,7 +58,12 @@ def test_one_row_has_one_probability_per_output(prediction, probabilities, told)
         ('{"age": 1, "age": 2}', "age"),
         ('{"records": [{"city": "Ulm: south", "age": 1}, {"age": 1, "age": 1}]}', "age"),
         ('{"records": [{"age": 1}], "records": []}', "records"),
+        ('{"age" :1, "age":2}', "age"),
+        ('{"age"\t:1, "age"\n:2}', "age"),
+        ('{"at": "12:00", "age": 1, "age": 2}', "age"),
+        ("{" + "".join(f'"k{n}": 1, ' for n in range(100_000)) + '"k0": 2}', "k0"),
     ],
+    ids=str.__len__,
 )
 def test_a_key_that_occurs_twice_is_refused(text, key):
     """Of a key that occurs twice only the last value would count, so the body is refused and the key is named."""
@@ -68,7 +73,15 @@ def test_a_key_that_occurs_twice_is_refused(text, key):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"at": "12:00:00", "b": [{"c": 1}, {"c": 2}]}', "[[1, 2], [3]]", '[1, {"a": 2}]', "5"]
+    "text",
+    [
+        '{"at" : "12:00:00", "b":1}',
+        '{"a\\":b": 1}',
+        '{"at": "12:00:00", "b": [{"c": 1}, {"c": 2}]}',
+        "[[1, 2], [3]]",
+        '[1, {"a": 2}]',
+        "5",
+    ],
 )
 def test_other_bodies_are_read_as_they_stand(text):
     """Colons in texts, and lists of plain values, do not make a key occur twice."""

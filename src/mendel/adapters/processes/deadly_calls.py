@@ -23,15 +23,17 @@ class _Death:
     calls: frozenset[VersionRef]
     how: str
     hung: bool
+    loading: bool
 
 
 class DeadlyCalls:
     """
     The versions that were being called when workers of this server died.
 
-    A version is at fault if its model alone was being called in each of the last two deaths within ten minutes, or in
-    each of the last three if a worker hung and the supervisor had to end it. Deaths that the machine or another program
-    may have caused blame nobody. The version is refused until the generation or the restart epoch of its model changes.
+    A version is at fault if it is the only one that was being called in each of the last two deaths within ten minutes,
+    or of the last three if a worker hung and the supervisor had to end it; in one of them nothing else may have been
+    called or loaded. Deaths that the machine or another program may have caused blame nobody. The version is refused
+    until the generation or the restart epoch of its model changes.
 
     Args:
         steady: Gives the seconds of a monotonic clock.
@@ -60,7 +62,7 @@ class DeadlyCalls:
             for served in model.versions
         }
 
-    def lose(self, exit_code: int | None, calls: frozenset[VersionRef], *, hung: bool) -> bool:
+    def lose(self, exit_code: int | None, calls: frozenset[VersionRef], *, hung: bool, loading: bool) -> bool:
         """
         Record the end of a worker; returns True if the refusals changed.
 
@@ -68,19 +70,21 @@ class DeadlyCalls:
             exit_code: Minus the number of the signal that ended the process; None if the worker was told to end.
             calls: The versions whose models were being called.
             hung: Whether the supervisor ended the worker because its event loop hung.
+            loading: Whether the worker was loading a version, which can have ended it, too.
         """
         if exit_code is None or not calls or (sent_by_others(exit_code) and not hung):
             return False
         now = self._steady()
         how = "its event loop hung" if hung else exit_text(exit_code)
         self._deaths = [death for death in self._deaths if now - death.at <= _WINDOW_S and death.calls & calls]
-        self._deaths.append(_Death(at=now, calls=calls, how=how, hung=hung))
+        self._deaths.append(_Death(at=now, calls=calls, how=how, hung=hung, loading=loading))
         common = frozenset.intersection(*(death.calls for death in self._deaths))
         enough = _ENOUGH_HANGS if any(death.hung for death in self._deaths) else _ENOUGH
         if len(common) != 1 or len(self._deaths) < enough:
             return False
         (ref,) = common
-        if ref not in self._versions:
+        alone = any(death.calls == common and not death.loading for death in self._deaths)
+        if not alone or ref not in self._versions:
             return False
         self._blamed[self._versions[ref]] = f"{how}, {len(self._deaths)} times"
         self._deaths.clear()

@@ -95,6 +95,10 @@ class DeadlyLoads:
             deaths.suspect = False
         return bool(cleared)
 
+    def loading(self, slot: int) -> bool:
+        """Whether the worker of *slot* runs a load."""
+        return bool(self._loading.get(slot))
+
     def lose(self, slot: int, exit_code: int | None, *, answering: bool) -> bool:
         """
         Record the end of the worker of *slot*; returns True if the orders of workers changed.

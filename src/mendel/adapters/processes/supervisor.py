@@ -434,7 +434,8 @@ class _Server:
         self._arbiter.bury(worker.slot)
         if exit_code is not None and calls:
             _log.error("worker_ended_in_calls", slot=worker.slot, versions=sorted(map(str, calls)))
-        blamed = self._deadly_calls.lose(exit_code, calls, hung=worker.hung)
+        loading = self._deadly_loads.loading(worker.slot)
+        blamed = self._deadly_calls.lose(exit_code, calls, hung=worker.hung, loading=loading)
         served = any(line.version_serving is not None for line in worker.status.convergence)
         unexplained = None if blamed else exit_code  # loads beside a version whose calls end workers are no suspects
         if self._deadly_loads.lose(worker.slot, unexplained, answering=worker.status.accepting and served) or blamed:

@@ -163,6 +163,7 @@ class Worker:
             self._trying = False
             broken = [line for line in self._kernel.convergence if line.error is not None]
             if not broken:
+                self._failures = {}
                 return
             failures = {line.model: (line.generation_desired, line.failed_version, line.error) for line in broken}
             for model, failure in failures.items():
