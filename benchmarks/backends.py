@@ -1,8 +1,9 @@
 """
 What a process of its own costs a model, against a thread of the server.
 
-    .venv/bin/python benchmarks/backends.py
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/backends.py
 
+A server divides the cores among its workers in the same way: with two workers on two cores, one thread each.
 Times of a call of the backend, without doors and logging: the median and the 95th percentile in milliseconds of calls
 one after the other, for rows of floats, of 1,000 columns, and with texts. ``500 in flight`` is the time until a kernel
 has answered 500 requests that arrive at once. ``start`` is the time from the order to load until the input is answered,
@@ -79,7 +80,7 @@ def host() -> Iterator[Path]:
 
         async def serve() -> None:
             end = asyncio.Event()
-            async with ModelProcesses(Path(scratch), rng=random.Random(0)):
+            async with ModelProcesses(Path(scratch), environment=os.environ, rng=random.Random(0)):
                 ends.append((asyncio.get_running_loop(), end))
                 running.set()
                 await end.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ def model_host() -> Iterator[Path]:
 
     async def serve() -> None:
         end = asyncio.Event()
-        async with ModelProcesses(run, rng=random.Random(0)):
+        async with ModelProcesses(run, environment=os.environ, rng=random.Random(0)):
             ends.append((asyncio.get_running_loop(), end))
             running.set()
             await end.wait()

@@ -43,12 +43,15 @@ class ModelProcesses:
 
     Start it on the event loop of the main thread, because the processes end with the thread that started them.
 
+    A process gets *environment* without the variables that begin with ``MENDEL_``.
+
     Each process is killed when its memory exceeds the order's ``most_memory``, or when a worker says that a call takes
     too long. A process that ended is started again after a pause that grows from 0.1 s to 10 s.
     """
 
-    def __init__(self, run: Path, *, rng: random.Random) -> None:
+    def __init__(self, run: Path, *, environment: Mapping[str, str], rng: random.Random) -> None:
         self._run = run
+        self._environment = {name: value for name, value in environment.items() if not name.startswith("MENDEL_")}
         self._rng = rng
         self._keepers: dict[str, _Keeper] = {}
         self._numbers = count()
@@ -78,7 +81,9 @@ class ModelProcesses:
     async def _hold(self, order: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         keeper = self._keepers.get(order)
         if keeper is None:
-            keeper = self._keepers[order] = _Keeper(json.loads(order), self._run, self._numbers, self._rng)
+            keeper = self._keepers[order] = _Keeper(
+                json.loads(order), self._run, self._numbers, environment=self._environment, rng=self._rng
+            )
         keeper.add(writer)
         try:
             while line := await reader.readline():
@@ -115,8 +120,17 @@ class _Child:
 class _Keeper:
     """Keeps one model's process running while workers hold it."""
 
-    def __init__(self, order: Mapping[str, Any], run: Path, numbers: count[int], rng: random.Random) -> None:
+    def __init__(
+        self,
+        order: Mapping[str, Any],
+        run: Path,
+        numbers: count[int],
+        *,
+        environment: Mapping[str, str],
+        rng: random.Random,
+    ) -> None:
         self._order = order
+        self._environment = environment
         self._run = run
         self._numbers = numbers
         self._rng = rng
@@ -200,7 +214,7 @@ class _Keeper:
                 str(os.getpid()),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if not name.startswith("MENDEL_")},
+                env=dict(self._environment),
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_LINE_BYTES)
         writer.write(_line({**self._order, "address": str(address)}))

@@ -103,7 +103,7 @@ async def supervise(settings: ServeSettings, commands: ChildCommands, system: Sy
         if settings.logged:
             settings.spools.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(seal_orphans, settings.spools)
-        await held.enter_async_context(ModelProcesses(run, rng=system.rng))
+        await held.enter_async_context(ModelProcesses(run, environment=commands.worker.environment, rng=system.rng))
         epoch = ServerEpoch(server=server_id(settings.directory, system.new_id), epoch=system.new_id())
         server = _Server(
             settings,
