@@ -135,6 +135,13 @@ class DataDirectory:
         return self.key.read_text(encoding="utf-8").strip() if self.key.exists() else None
 
     @contextmanager
+    def key_lock(self) -> Iterator[None]:
+        """Hold the lock of the key's file, so that one process at a time makes a key; waits for the others."""
+        with (self.root / "key.lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def owned(self) -> Iterator[None]:
         """
         Hold the lock of the data directory, so that no other hub can run with the directory.

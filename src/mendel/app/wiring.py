@@ -255,15 +255,17 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, hub: HubSettin
 
 def _ensure_key(data: DataDirectory, registry: Registry) -> None:
     """
-    Create the installation's API key if its file does not exist; a former key of the installation is then revoked.
+    Create the installation's API key if its file holds no valid one; a former key of the installation is then revoked.
 
-    After a crash between registering the key and writing the file, the next call registers another key.
+    One process at a time: else the file of one could hold the key that another revoked. After a crash between
+    registering the key and writing the file, the next call registers another key.
     """
-    secret = data.secret()
-    if secret is None:
-        write_atomically(data.key, registry.keys.add_local(os.getuid()).secret.encode(), mode=0o600)
-    else:
-        registry.keys.mark_local(secret, data.key.stat().st_uid)
+    with data.key_lock():
+        secret = data.secret()
+        if secret is None or not registry.keys.accepts(secret):
+            write_atomically(data.key, registry.keys.add_local(os.getuid()).secret.encode(), mode=0o600)
+        else:
+            registry.keys.mark_local(secret, data.key.stat().st_uid)
 
 
 class ParquetTables:

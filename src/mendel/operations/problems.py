@@ -103,6 +103,7 @@ _PARTICULARS: tuple[tuple[type[MendelError], tuple[str, ...]], ...] = (
     (tree.InvalidProject, ("path", "line")),
     (tree.InvalidRequest, ("feature",)),
     (tree.StepFailed, ("kind",)),
+    (tree.ModelFailed, ("kind", "at")),
     (tree.ModelNotLoadable, ("difference_id",)),
     (tree.RunnerError, ("log_tail",)),
     (tree.BuildError, ("log_tail",)),
@@ -131,7 +132,7 @@ def _typed(name: str, value: Any) -> object:
             return None if value is None else timedelta(seconds=value)
         case "reasons":
             return tuple(value or ())
-        case "log_tail" | "difference_id":
+        case "log_tail" | "difference_id" | "at":
             return value or ""
         case _:
             return value

@@ -37,7 +37,7 @@ def admit(
     governance = inherited_governance(candidate, parent, policy, now)
     refusals = _governance_refusals(candidate, governance, policy)
     remedies = [f"Approve the version with: mendel approve {candidate.ref} --policy --bias"] if refusals else []
-    if policy.gated and override is None and (closed := _gate_refusals(candidate, gate)):
+    if policy.gated and override is None and (closed := _gate_refusals(candidate, gate, serving)):
         refusals += closed
         remedies.append(
             "Train the version with 'mendel train', which runs the gates, or promote with --override and a reason."
@@ -87,9 +87,11 @@ def _governance_refusals(candidate: VersionRecord, governance: Governance, polic
     )
 
 
-def _gate_refusals(candidate: VersionRecord, gate: GateRecord | None) -> tuple[str, ...]:
+def _gate_refusals(candidate: VersionRecord, gate: GateRecord | None, serving: VersionRecord | None) -> tuple[str, ...]:
     if gate is None:
         return (f"The version {candidate.ref} has no gate report.",)
+    if serving is not None and gate.body.get("first_deployment"):
+        return (f"The gate report of {candidate.ref} is for a first deployment; it compares with no {serving.ref}.",)
     return () if gate.passed else (f"The verdict of gate report {gate.report_digest} is {gate.verdict}.",)
 
 

@@ -66,9 +66,14 @@ class Keys:
         """Record that *secret* is the one in the key file of the user *uid*, for a key of a former Mendel."""
         digest = key_digest(secret)
         found = self._transactions.read(lambda store: store.key(digest))
-        if found is not None and found.local_uid is None:
+        if found is not None and found.local_uid != uid:
             marked = replace(found, local_uid=uid)
             self._transactions.write(lambda tx: tx.store(RegistryStore).put_key(marked))
+
+    def accepts(self, secret: str) -> bool:
+        """Whether *secret* is known, and neither expired nor revoked."""
+        found = self._transactions.read(lambda store: store.key(key_digest(secret)))
+        return found is not None and found.refusal(self._clock()) is None
 
     def principal(self, secret: str) -> Principal:
         """
@@ -109,7 +114,7 @@ class Keys:
         Give the key *key_id* a new secret.
 
         Args:
-            overlap: How long the former secret is accepted besides the new one.
+            overlap: How long the former secrets are accepted besides the new one, at most until the key's new end.
             expires_at: The new end of the key; None keeps the end that it has.
 
         Raises:
@@ -132,7 +137,10 @@ class Keys:
                 )
             _, made = _new_key(former.scopes, former.label, now)
             key = replace(former, digest=key_digest(made.secret), added_at=now, expires_at=end)
-            until = now + overlap if former.expires_at is None else min(now + overlap, former.expires_at)
+            until = min(moment for moment in (now + overlap, former.expires_at, end) if moment is not None)
+            for one in _secrets_of(tx.store(RegistryStore), key_id):
+                if one.replaced and one.expires_at is not None and one.expires_at > until:
+                    self._put(tx, None, replace(one, expires_at=until), by, now)
             self._put(tx, None, replace(former, replaced=True, expires_at=until), by, now)
             self._put(tx, "key.rotated", key, by, now, former_until=until)
             _require_admin_after(tx.store(RegistryStore), key)

@@ -158,7 +158,9 @@ def _metrics(record: VersionRecord, born: str) -> str:
     if not record.metrics:
         return UNKNOWN
     lines = ["| Metric | Value | Source |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {name} | {value:.4f} | {born} |" for name, value in sorted(record.metrics.items())])
+    return "\n".join(
+        lines + [f"| {_cell(name)} | {value:.4f} | {born} |" for name, value in sorted(record.metrics.items())]
+    )
 
 
 def _performance(view: CardView) -> str:

@@ -29,6 +29,7 @@ SAMPLES = {
     "feature": "age",
     "difference_id": "d1",
     "kind": "ValueError",
+    "at": "m.py:3",
     "log_tail": "Traceback ...",
     "retry_after": timedelta(seconds=1.5),
 }

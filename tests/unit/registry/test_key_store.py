@@ -84,6 +84,21 @@ def test_rotation_keeps_the_id(house, keys):
     assert [one.id for one in keys.all()] == [made.id]
 
 
+def test_no_former_secret_outlives_a_later_rotation_or_the_end_of_the_key(house, keys):
+    """The overlap of the last rotation holds for every former secret, and ends with the key."""
+    made = keys.add(["read"], "job")
+    renewed = keys.rotate(made.id, overlap=timedelta(days=30))
+    keys.rotate(made.id)
+    for former in (made, renewed):
+        with pytest.raises(Unauthenticated):
+            keys.principal(former.secret)
+    another = keys.add(["read"], "job")
+    keys.rotate(another.id, overlap=timedelta(days=300), expires_at=house.clock.now + timedelta(hours=1))
+    house.clock.forward(hours=1)
+    with pytest.raises(Unauthenticated):
+        keys.principal(another.secret)
+
+
 def test_an_expired_key_is_renewed_with_a_new_end(house, keys):
     """Rotating a key that ended needs a new end."""
     made = keys.add(["read"], "job", expires_at=house.clock.now + timedelta(hours=1))

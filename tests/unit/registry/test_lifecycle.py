@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -224,6 +225,16 @@ class TestGates:
         registry.lifecycle.record_gate_report(record.ref, gate(house, passed=True, digest="d2"))
         registry.lifecycle.promote(record.ref, by="ann")
         assert house.events("model.promoted")[0].data["gate_report"] == "d2"
+
+    def test_a_report_of_a_first_deployment_opens_no_second(self, house, registry):
+        """Two versions are judged while none is in production; the second was compared with nothing and stays out."""
+        first, second = (house.register() for _ in range(2))
+        alone = replace(gate(house, passed=True), body={"first_deployment": True})
+        for record in (first, second):
+            registry.lifecycle.record_gate_report(record.ref, alone)
+        registry.lifecycle.promote(first.ref, by="ann")
+        with pytest.raises(PromotionRefused, match="is for a first deployment"):
+            registry.lifecycle.promote(second.ref, by="ann")
 
     def test_the_newest_report_counts(self, house, registry):
         """A version that passed once and failed later does not pass."""

@@ -59,7 +59,7 @@ class Hub:
 
     Args:
         url: The hub's base URL, without ``/api/v1``.
-        key: An API key with the scopes ``read`` and ``label``; None for a hub without authentication.
+        key: An API key with the scope ``serve``; None for a hub without authentication.
     """
 
     def __init__(self, url: str, key: str | None) -> None:

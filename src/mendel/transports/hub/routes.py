@@ -52,8 +52,11 @@ def _endpoint(
         caller = await run_in_threadpool(authorise, hub.registry.keys, request, operation.scope, opener=opener)
         async with received(operation, request) as message:
             asked = await run_in_threadpool(read_request, operation, message)
-            if operation.ready is not None and not await _until_ready(operation, hub, asked):
-                return Response(status_code=_NOT_MODIFIED)
+            if operation.ready is not None:
+                ready = await _until_ready(operation, hub, asked)
+                caller = await run_in_threadpool(authorise, hub.registry.keys, request, operation.scope, opener=opener)
+                if not ready:
+                    return Response(status_code=_NOT_MODIFIED)
             return written(operation, await run_in_threadpool(operation.act, Call(hub, caller), asked))
 
     return answer
