@@ -19,11 +19,17 @@ _log = structlog.get_logger("mendel.hub.jobs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundJob:
-    """A function that a hub calls repeatedly, with a pause of ``every`` between calls."""
+    """
+    A function that a hub calls repeatedly, with a pause of ``every`` between calls.
+
+    A call that runs when the hub ends is awaited for at most ``ends_within``; then the end of the process interrupts
+    the call.
+    """
 
     name: str
     every: timedelta
     act: Callable[[], object]
+    ends_within: timedelta = timedelta(seconds=30)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +79,8 @@ class BackgroundJobs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
+        for job, thread in zip(self.jobs, self._threads, strict=True):
+            thread.join(timeout=job.ends_within.total_seconds())
 
     def _repeat(self, job: BackgroundJob) -> None:
         while not self._stop.is_set():

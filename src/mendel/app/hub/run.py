@@ -138,7 +138,9 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
         BackgroundJob(
             name="anchor", every=settings.anchor_every, act=lambda: stores.anchors.sign(rooms.unit, utc_now())
         ),
-        BackgroundJob(name="artifact-store", every=_CLEANUP_EVERY, act=stores.warm_up),
+        BackgroundJob(
+            name="artifact-store", every=_CLEANUP_EVERY, act=stores.warm_up, ends_within=timedelta(seconds=1)
+        ),
         BackgroundJob(name="cleanup", every=_CLEANUP_EVERY, act=lambda: _clean_up(live, settings)),
     )
 

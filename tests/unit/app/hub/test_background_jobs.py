@@ -97,3 +97,17 @@ def test_ending_waits_for_no_pace():
             pass
         assert time.monotonic() - began < 5
     assert not [one.name for one in threading.enumerate() if one.name.startswith("job-")]
+
+
+def test_a_call_that_hangs_is_awaited_no_longer_than_its_job_allows():
+    """The end of the hub waits for a running call for ``ends_within``, then the hub ends without the call."""
+    began, gate = threading.Event(), threading.Event()
+    job = BackgroundJob(name="opens", every=NEVER, act=lambda: began.set() or gate.wait(), ends_within=SOON)
+    try:
+        with BackgroundJobs([job], lambda: EPOCH, never_fenced):
+            assert began.wait(10)
+            ended = time.monotonic()
+        assert time.monotonic() - ended < 10
+    finally:
+        gate.set()
+    until(lambda: not [one.name for one in threading.enumerate() if one.name == "job-opens"])
