@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
@@ -23,6 +24,12 @@ BEFORE_REVIEW_QUEUES = "89d3d66ed43f"
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A template for new databases, made by the first test that needs it."""
+    return tmp_path_factory.mktemp("tables") / "tables.db"
 
 
 @pytest.fixture
@@ -104,13 +111,91 @@ def test_a_database_with_work_is_refused_and_kept(path, cache):
         broken.check()
 
 
+def test_a_replaced_database_has_the_tables_of_a_new_one(path, tables):
+    """A replacement leaves the tables, indexes and rows of a new database, and refuses while another program writes."""
+    former = path.with_name("former.db")
+    database.create(former, tables)
+    killed_midway(former, path)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE _alembic_tmp_runs (run_uuid TEXT)")
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("INSERT INTO _alembic_tmp_runs VALUES ('r')")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            database.replace_unused(path, timedelta())
+    assert database.replace_unused(path)
+    with closing(sqlite3.connect(path)) as replaced, closing(sqlite3.connect(former)) as new:
+        assert sorted(replaced.iterdump()) == sorted(new.iterdump())
+
+
+def test_a_locked_database_is_unavailable_and_kept(path, cache, tables):
+    """While another program has locked the database, it is neither repaired nor called corrupt; later it opens."""
+    database.create(path, tables)
+    content = path.read_bytes()
+    opened = store(path, cache)
+    opened.check()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            opened.check()
+        with pytest.raises(StoreUnavailable, match=r"locked.*other program"):
+            opened.open()
+    assert path.read_bytes() == content
+    assert not path.with_name("mlflow.db.incomplete").exists()
+    with pytest.raises(StoreUnavailable, match="locked"):
+        opened.check()
+    opened.open()
+    opened.check()
+
+
+def test_a_store_that_was_not_opened_is_read(path, cache):
+    """Before the first use, a missing database passes the check, and an incomplete or damaged one does not."""
+    unused = store(path, cache)
+    unused.check()
+    assert not path.exists()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE runs (run_uuid TEXT)")
+    with pytest.raises(StoreUnavailable, match="incomplete"):
+        unused.check()
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(Corrupt, match="damaged"):
+        unused.check()
+
+
+def test_a_new_database_takes_no_changes_of_a_former_one(path, cache, tables):
+    """The write-ahead log of a database that was deleted is not applied to the new database."""
+    publish(store(path, cache), path)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE registered_models SET description = 'former'")
+        file.commit()
+        log = path.with_name("mlflow.db-wal").read_bytes()
+    assert log
+    path.unlink()
+    path.with_name("mlflow.db-wal").write_bytes(log)
+    database.create(path, tables)
+    assert not path.with_name("mlflow.db-wal").exists()
+
+
+@pytest.mark.parametrize("end", [0, 4096, 40960])
+def test_a_damaged_template_is_made_anew(path, tables, end):
+    """Tables in the cache that were cut short, as by a power loss, are not copied."""
+    template = path.with_name("tables.db")
+    database.create(path.with_name("first.db"), tables)
+    template.write_bytes(tables.read_bytes()[:end])
+    database.create(path, template)
+    assert path.read_bytes() == template.read_bytes()
+    assert template.stat().st_size == tables.stat().st_size
+
+
 def test_a_check_asks_mlflow(path, cache):
-    """A check of an open store fails when MLflow's database does."""
+    """A check of an open store fails when MLflow's database does, and passes again as soon as the database answers."""
     opened = store(path, cache)
     opened.check()
     opened.open()
     opened.check()
     with closing(sqlite3.connect(path)) as file, file:
-        file.execute("DROP TABLE experiments")
+        file.execute("ALTER TABLE experiments RENAME TO away")
     with pytest.raises(StoreUnavailable, match="MLflow"):
         opened.check()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("ALTER TABLE away RENAME TO experiments")
+    opened.check()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from mendel.adapters.mlflow.connection import as_global, connect
+from mendel.adapters.mlflow.connection import as_global, connect, probe
 from mendel.adapters.mlflow.errors import ABSENT, EXISTS, translated
 from mendel.errors import ArtifactNotFound, MendelError, Unsupported
 from mendel.registry import ForeignVersion, Mirror, Publication, Published
@@ -72,20 +72,30 @@ class MlflowArtifacts:
 
     def open(self) -> None:
         """Import MLflow and create MLflow's database now instead of at the first use; afterwards a cheap query."""
-        self._not_opened = None
         try:
-            with translated():
-                self._client.get_experiment(self._experiment)
+            self._query()
         except MendelError as error:
             self._not_opened = error
             raise
+        self._not_opened = None
 
     def check(self) -> None:
-        """Query MLflow, or raise the error of the last attempt to open it; a store that is not open is not opened."""
-        if self._not_opened is not None:
-            raise self._not_opened
+        """
+        Query MLflow; a store that is not open is not opened.
+
+        Instead, the error of the last attempt to open the store is raised, or, before the first attempt, the SQLite
+        file is read.
+        """
         if self._connected is not None:
-            self.open()
+            self._query()
+        elif self._not_opened is not None:
+            raise self._not_opened.with_traceback(None)
+        else:
+            probe(self._uri)
+
+    def _query(self) -> None:
+        with translated():
+            self._client.get_experiment(self._experiment)
 
     @property
     def mlflow_version(self) -> str:

@@ -9,17 +9,22 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mendel.adapters.mlflow import database
-from mendel.adapters.mlflow.errors import first_line
-from mendel.errors import Corrupt
+from mendel.adapters.mlflow.errors import RESTORE, file_error, first_line, sqlite_code, translated_file_errors
+from mendel.errors import Corrupt, StoreUnavailable
+from mendel.values.atomic_files import translated_disk_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
+_OUTDATED = "out-of-date database schema"
+_LOCKED_FOR = timedelta(seconds=5)
+_PROBE_FOR = timedelta(milliseconds=200)
 _global_uri = threading.Lock()  # MLflow has one tracking URI per process
 
 
@@ -34,7 +39,8 @@ def connect(tracking_uri: str, template: Path | None) -> MlflowClient:
         template: The file with MLflow's empty tables that new SQLite files are copied from; made if it is missing.
 
     Raises:
-        Corrupt: MLflow cannot open the SQLite file, which holds runs or models.
+        Corrupt: The SQLite file is damaged, or MLflow cannot use its tables and it holds runs or models.
+        StoreUnavailable: The SQLite file is locked, read-only or unreadable, or the disk is full or fails.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with warnings.catch_warnings():
@@ -46,12 +52,32 @@ def connect(tracking_uri: str, template: Path | None) -> MlflowClient:
         if not tracking_uri.startswith(_SQLITE):
             return _opened(tracking_uri)
         path = Path(tracking_uri.removeprefix(_SQLITE))
-        with database.alone(path):
+        with database.alone(path), translated_file_errors(path):
             if not database.exists(path):
                 database.create(path, template)
+            database.revision(path, _LOCKED_FOR)  # MLflow would try again for minutes if it cannot read the file
             client = _opened_or_repaired(tracking_uri, path)
             _use_wal(path)
     return client
+
+
+def probe(tracking_uri: str) -> None:
+    """
+    Read the SQLite file of a store that is not open, without MLflow; a missing file passes, as the first use makes it.
+
+    Raises:
+        Corrupt: The file is damaged or not a database.
+        StoreUnavailable: The file cannot be read, or its tables are incomplete.
+    """
+    if not tracking_uri.startswith(_SQLITE):
+        return
+    path = Path(tracking_uri.removeprefix(_SQLITE))
+    with translated_disk_errors(path, act="read"), translated_file_errors(path):
+        if database.exists(path) and database.revision(path, _PROBE_FOR) is None:
+            raise StoreUnavailable(
+                f"MLflow's database {path} is incomplete and is not open yet.",
+                remedy="Wait until the hub opens the file, which repairs a file without runs and models.",
+            )
 
 
 @contextmanager
@@ -84,14 +110,15 @@ def _opened_or_repaired(tracking_uri: str, path: Path) -> MlflowClient:
     try:
         return _opened(tracking_uri)
     except (CommandError, MlflowException, SQLAlchemyError) as error:
-        try:
-            replaced = database.replace_unused(path)
-        except sqlite3.Error:  # the file is damaged, not incomplete
-            replaced = False
-        if not replaced:
+        refusal = file_error(error, path)
+        if refusal is not None:
+            raise refusal from error
+        if isinstance(error, MlflowException) and sqlite_code(error) is None and _OUTDATED not in error.message:
+            raise  # not about the tables
+        if not database.replace_unused(path):
             raise Corrupt(
-                f"MLflow cannot open its database {path}: {first_line(error)}.",
-                remedy="Restore the file from a backup. If another version of MLflow wrote it, back the file up and "
+                f"MLflow cannot use the tables of its database {path}: {first_line(error)}.",
+                remedy=f"{RESTORE} If another version of MLflow wrote the file, back it up and "
                 f"run: mlflow db upgrade {tracking_uri}",
             ) from error
     return _opened(tracking_uri)
