@@ -385,13 +385,13 @@ def _load(order: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 def _loaded_by_mendel(directory: str) -> tuple[Any, dict[str, Any]]:
     """Load a model of a flavour that needs Mendel's own loader, where Mendel is installed."""
     try:
-        from mendel.serving.artifact_loading import loaded_alone  # noqa: PLC0415 - absent in most environments
+        loading = importlib.import_module("mendel.serving.artifact_loading")  # most environments have no Mendel
     except ImportError as error:
         raise NotLoadable(
             "A model of this flavour needs Mendel in the environment of its process.",
             "Install Mendel there, or set serving.backend to thread.",
         ) from error
-    predictor = loaded_alone(directory)
+    predictor = loading.loaded_alone(directory)
     described = predictor.descriptor
     return predictor.model, {
         "class_name": described.class_name,

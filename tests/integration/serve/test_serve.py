@@ -204,7 +204,9 @@ def test_a_wrong_artefact_is_refused_and_the_old_version_serves(serve, hub, arti
     server = serve().ready()
     hub.deploy(one, two)
     report = server.until(
-        lambda: next((r for r in hub.reports[-3:] if any(line.error for line in r.convergence)), None)
+        lambda: next(
+            (r for r in hub.reports[-3:] if any(line.error and line.version_serving for line in r.convergence)), None
+        )
     )
     (line,) = report.convergence
     assert (line.generation_desired, line.generation_serving, line.version_serving, line.failed_version) == (2, 1, 1, 2)
