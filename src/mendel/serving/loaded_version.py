@@ -15,7 +15,7 @@ from typing import Any
 
 from mendel.drift import Reference
 from mendel.durable import Clock
-from mendel.errors import InvalidInput, ModelError, ModelNotLoadable
+from mendel.errors import InvalidInput, ModelError, ModelNotLoadable, Unavailable
 from mendel.projects import Project
 from mendel.resilience import BreakerPhase
 from mendel.serving.artifact_writer import REFERENCE
@@ -292,6 +292,10 @@ class LoadedVersion:
         self._context.breakers.forget(self.ref)
 
     def _ran(self, tickets: Sequence[PendingRequest[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
+        if isinstance(outcomes, Unavailable):  # the model was not called
+            for ticket in tickets:
+                self._dropped(ticket)
+            return
         failed = [isinstance(outcomes, BaseException) or _faulty(outcomes[place]) for place in range(len(tickets))]
         for epoch in {ticket.epoch for ticket in tickets if not ticket.shadow}:
             mine = [bad for t, bad in zip(tickets, failed, strict=True) if t.epoch == epoch and not t.shadow]

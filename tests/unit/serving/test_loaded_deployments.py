@@ -9,8 +9,9 @@ from itertools import count
 
 import pytest
 
-from mendel.errors import DigestMismatch, ModelFailed, ModelNotLoadable, NotSwappable
-from mendel.serving import InferenceCall, Matrix
+from mendel.adapters.threads import ThreadBackend
+from mendel.errors import DeadlineExceeded, DigestMismatch, ModelFailed, ModelNotLoadable, NotSwappable
+from mendel.serving import InferenceCall, Matrix, load_predictor
 from mendel.serving.loaded_deployments import is_at_fault
 from mendel.values import ModelName, Route
 from support.waiting import until_async
@@ -144,3 +145,27 @@ async def test_an_unloaded_model_says_so(make_kernel, shelf, at):
         assert (line.unloaded, line.generation_serving, line.version_serving, line.error) == (True, 0, None, None)
         assert not (await kernel.load(ModelName("sum"))).unloaded
         assert line_of(kernel).generation_serving == 1
+
+
+async def test_a_call_that_never_reached_the_model_is_no_fault_of_it(make_kernel, shelf, at):
+    """Requests whose deadline passes while they wait for a shared model open no circuit breaker."""
+    shelf.put("sum", 1)
+    waiting = threading.Event()
+
+    class Shared(ThreadBackend):
+        def predict(self, frame, deadline):
+            if waiting.is_set():
+                raise DeadlineExceeded("The deadline passed before the model answered.")
+            return super().predict(frame, deadline)
+
+    def load(directory, *, digest, project):
+        return Shared(load_predictor(directory, digest=digest, project=project))
+
+    async with make_kernel(load_backend=load) as kernel:
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        waiting.set()
+        for _ in range(30):
+            with pytest.raises(DeadlineExceeded):
+                await answered(kernel, 1)
+        waiting.clear()
+        assert await answered(kernel) == {1}

@@ -63,6 +63,9 @@ _log = structlog.get_logger("mendel.supervisor")
 _LOCK_TIMEOUT: Final = timedelta(seconds=5)
 _LOOK_EVERY: Final = timedelta(milliseconds=250)
 _LAST_REPORT_TIMEOUT: Final = timedelta(seconds=5)
+_STUCK_FOR_S: Final = 5.0
+_REPLACE_EVERY_S: Final = 15.0
+"""The pause between two replacements of workers with stuck calls: each replacement loads every model again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +272,7 @@ class _Server:
         self._deadly_loads = DeadlyLoads(steady=lambda: system.micros() / 1e6)
         self._deadly_calls = DeadlyCalls(steady=lambda: system.micros() / 1e6)
         self._has_served = False
+        self._replaced_at = -_REPLACE_EVERY_S
         self._requests: set[asyncio.Task[None]] = set()
         source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
         self._feed = Feed(source, self._files, deliver=self._deliver, rng=system.rng)
@@ -414,12 +418,22 @@ class _Server:
         self._has_served = self._has_served or any(
             worker.status.ready and worker.status.accepting for worker in self._workers.workers
         )
-        for worker in self._workers.workers:
-            if worker.status.stuck and worker.vintage >= 0:
-                _log.error("worker_stuck", slot=worker.slot, pid=worker.child.pid, reason="a call of a model hangs")
-                self._workers.replace(worker)
+        self._replace_stuck(asyncio.get_running_loop().time())
         self._open_doors()
         self._state.review()
+
+    def _replace_stuck(self, now: float) -> None:
+        """Replace a worker in which a call has been stuck for 5 s after it was given up; one worker every 15 s."""
+        for worker in self._workers.workers:
+            if not worker.status.stuck:
+                worker.stuck_since = None
+                continue
+            worker.stuck_since = now if worker.stuck_since is None else worker.stuck_since
+            long_enough = now - worker.stuck_since >= _STUCK_FOR_S and now - self._replaced_at >= _REPLACE_EVERY_S
+            if long_enough and worker.vintage >= 0:
+                _log.error("worker_stuck", slot=worker.slot, pid=worker.child.pid, reason="a call of a model hangs")
+                self._workers.replace(worker)
+                self._replaced_at = now
 
     def _tell_serving(self, state: ServingState) -> None:
         """Tell programs on this machine, and the hub, that the server serves other versions than before."""

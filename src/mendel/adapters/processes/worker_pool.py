@@ -41,6 +41,7 @@ class Worker:
         vintage: The pool's restart epoch when the worker started.
         heard: When the worker last sent a status, in seconds of the supervisor's event loop; None before the first.
         hung: Whether the pool killed the worker because its event loop hung.
+        stuck_since: Since when a call of a model has been stuck in the worker, in seconds of the event loop, else None.
     """
 
     slot: int
@@ -50,6 +51,7 @@ class Worker:
     status: Status = _STARTING
     heard: float | None = None
     hung: bool = False
+    stuck_since: float | None = None
 
     def silent_since(self, now: float) -> timedelta | None:
         """Give the time without a status if it shows that the worker's event loop hangs, else None."""
