@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from mendel.app.server.backend_table import BACKENDS, BackendContext
-from mendel.errors import BreakerOpen, ModelFailed, NotReady
+from mendel.errors import BreakerOpen, DeadlineExceeded, ModelFailed, NotReady
 from mendel.projects import load_project
 from mendel.resilience import BreakerPhase, BreakerPolicy
 from mendel.serving import (
@@ -18,13 +25,15 @@ from mendel.serving import (
     Records,
     ServingPolicy,
     TrainedClassifier,
+    frame_of,
+    model_program,
     single_version_model,
     write_artifact,
 )
-from mendel.values import DesiredState, ModelName
+from mendel.values import DesiredState, ModelName, Table
 from support.model_hosts import model_host
 from support.served_models import clock, new_kernel, served_version
-from support.waiting import until_async
+from support.waiting import until, until_async
 
 MODELS = """
 import ctypes
@@ -70,6 +79,7 @@ class Short(Model):
 class Hanging(Model):
     def answer(self, X):
         end = Path(__file__).with_name("let_go")
+        end.with_name("began").touch()
         deadline = time.monotonic() + 60
         while not end.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -97,6 +107,7 @@ POLICY = ServingPolicy(
     model_memory_bytes=300 << 20,
     breaker=BreakerPolicy(minimum_calls=2, open_for=timedelta(minutes=5)),
 )
+PATIENT = ServingPolicy(predict_timeout=timedelta(seconds=30))
 BOTH = ("thread", "process")
 CASES = [(kind, backend) for backend in BOTH for kind in FAULTY] + [(kind, "process") for kind in DEADLY]
 """In a thread, a deadly model ends the worker process, which the backend cannot prevent."""
@@ -109,13 +120,32 @@ def run():
 
 
 @pytest.fixture
-def serving(tmp_path, run):
-    """Serves a model of a kind beside one that is right; gives the kernel."""
+def project(tmp_path):
     kinds = (*SOUND, *FAULTY, *DEADLY)
     (tmp_path / "models.py").write_text(MODELS)
     sections = [f"  {kind.lower()}: {{predictor: {{module: models, class_name: {kind}}}}}" for kind in kinds]
     (tmp_path / "mlserver.yaml").write_text("\n".join(["classifiers:", *sections]))
-    project = load_project(tmp_path)
+    return load_project(tmp_path)
+
+
+@pytest.fixture
+def load(tmp_path, run, project):
+    """Loads a model of a kind into a process, which equal loads share; all are killed in the end."""
+    with ExitStack() as loaded:
+
+        def load_(kind: str, policy: ServingPolicy):
+            digest = write_artifact(TrainedClassifier(name=kind.lower()), tmp_path / kind, project=project)
+            loads = BACKENDS["process"](BackendContext(run=run, policy=policy))
+            backend = loads(tmp_path / kind, digest=digest, project=project)
+            loaded.callback(backend.kill)
+            return backend
+
+        yield load_
+
+
+@pytest.fixture
+def serving(tmp_path, run, project):
+    """Serves a model of a kind beside one that is right; gives the kernel."""
     trees = {}
 
     def desired(name: str, number: int, kind: str):
@@ -190,3 +220,54 @@ async def test_a_thread_that_returns_late_serves_again(serving, tmp_path):
         await until_async(lambda: version.died is None)
         assert await answer(kernel, "tried", 0.0) == [10.0]
         assert not kernel.stuck
+
+
+def frame(first):
+    return frame_of(Table({"a": np.array([first]), "b": np.array([10.0])}), None)
+
+
+def soon():
+    return time.monotonic() + 20
+
+
+def test_a_caller_that_stops_waiting_leaves_the_turn_to_others(load, tmp_path):
+    """A worker's deadline passes while another's call runs; later calls are answered by the same process."""
+    one, other = load("Hanging", PATIENT), load("Hanging", PATIENT)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(one.predict, frame(1.0), soon())
+        until((tmp_path / "began").exists)
+        with pytest.raises(DeadlineExceeded):
+            other.predict(frame(0.0), time.monotonic() + 0.1)
+        (tmp_path / "let_go").touch()
+        assert running.result().predictions == [11.0]
+    assert other.predict(frame(0.0), soon()).predictions == [10.0]
+    assert other.place.restarts == 0
+
+
+def test_a_hanging_call_of_a_dead_worker_is_ended(load, run, tmp_path):
+    """The process ends itself although nobody waits for the call, and a new one answers a worker that waits."""
+    backend = load("Hanging", POLICY)
+    (address,) = run.glob("m[0-9]*")
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.connect(str(address))
+        model_program.send(worker, {"form": {"contract": None, "dataframe": False, "forget_names": False}})
+        head, parts = model_program.packed_columns(frame(1.0).columns, frame(1.0).floats)
+        model_program.send(worker, {**head, "proba": False}, *parts)
+        until((tmp_path / "began").exists)
+    assert backend.predict(frame(0.0), soon()).predictions == [10.0]
+    assert backend.place.restarts == 1
+
+
+def test_a_worker_joins_while_the_process_starts_again(load):
+    """Its load waits for the new process, and the version is not blamed."""
+    one = load("Right", PATIENT)
+    os.kill(one.place.pid, signal.SIGKILL)
+    until(lambda: one.died)
+    assert load("Right", PATIENT).predict(frame(1.0), soon()).predictions == [11.0]
+
+
+def test_a_python_that_cannot_run_is_told_at_once(load):
+    """The load names the setting; the version is not blamed, and other loads go on."""
+    with pytest.raises(NotReady, match=r"/absent/python \(serving.model_python\)"):
+        load("Right", replace(PATIENT, model_python="/absent/python"))
+    assert load("Right", PATIENT).predict(frame(1.0), soon()).predictions == [11.0]

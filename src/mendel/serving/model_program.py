@@ -23,6 +23,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -363,7 +364,7 @@ class _Model:
             "numpy": np.__version__,
             **self.facts,
         }
-        self.turns = threading.Semaphore(order.get("width") or self.facts["width"])
+        self.turns = _Turns(order.get("width") or self.facts["width"], order["call_limit"])
 
 
 def _load(order: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -509,6 +510,39 @@ def _is_raw(value: Any) -> bool:
     )
 
 
+class _Turns:
+    """
+    Lets *width* calls run at once, and ends the process when one of them takes longer than *limit* seconds.
+
+    The timer of the operating system ends it (SIGALRM), because a hung call may hold the lock of the interpreter.
+    """
+
+    def __init__(self, width: int, limit: float) -> None:
+        self._free = threading.Semaphore(width)
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._ends: dict[int, float] = {}  # the time by which the call of each thread must end, the oldest first
+
+    def take(self, *, wait: bool) -> bool:
+        if not self._free.acquire(blocking=wait):
+            return False
+        with self._lock:
+            self._ends[threading.get_ident()] = time.monotonic() + self._limit
+            self._set_timer()
+        return True
+
+    def give_back(self) -> None:
+        with self._lock:
+            del self._ends[threading.get_ident()]
+            self._set_timer()
+        self._free.release()
+
+    def _set_timer(self) -> None:
+        first = next(iter(self._ends.values()), None)
+        left = 0.0 if first is None else max(0.001, first - time.monotonic())
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
 class _Connection:
     """The calls of one caller."""
 
@@ -536,14 +570,16 @@ class _Connection:
 
     def _answer(self, head: Mapping[str, Any], body: bytearray) -> None:
         turns = self._loaded.turns
-        if not turns.acquire(blocking=False):
+        waited = not turns.take(wait=False)
+        if waited:
             send(self._connection, {"waiting": True})
-            turns.acquire()
-            send(self._connection, {"waiting": False})
+            turns.take(wait=True)
         try:
+            if waited:
+                send(self._connection, {"waiting": False})  # raises OSError if the caller has left: nobody to call for
             reply, parts = self._called(head, body)
         finally:
-            turns.release()
+            turns.give_back()
         reply["memory"] = resident_bytes("self")
         send(self._connection, reply, *parts)
 
@@ -622,6 +658,8 @@ def main(arguments: Sequence[str]) -> None:
     given = dict(zip(arguments[::2], arguments[1::2]))
     _die_with_parent(int(given["--parent"]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     os.dup2(2, 1)  # what the model prints goes to the error output
     sys.stdout = sys.stderr
     control = socket.socket(fileno=int(given["--control"]))

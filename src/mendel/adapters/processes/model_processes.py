@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -35,6 +36,7 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=10
 _STEADY_S: Final = 10.0
 _FAREWELL_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
+_TOO_LONG: Final = "a call took longer than serving.predict_timeout"
 
 
 class ModelProcesses:
@@ -46,7 +48,8 @@ class ModelProcesses:
     A process gets *environment* without the variables that begin with ``MENDEL_``.
 
     Each process is killed when its memory exceeds the order's ``most_memory``, or when a worker says that a call takes
-    too long. A process that ended is started again after a pause that grows from 0.1 s to 10 s.
+    too long; if that worker has ended, the process ends itself after ``call_limit`` seconds. A process that ended is
+    started again after a pause that grows from 0.1 s to 10 s.
     """
 
     def __init__(self, run: Path, *, environment: Mapping[str, str], rng: random.Random) -> None:
@@ -158,8 +161,9 @@ class _Keeper:
     async def close(self) -> None:
         """Let the model close itself, and end the process."""
         self._keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._keeping
+        await asyncio.wait([self._keeping])
+        if not self._keeping.cancelled() and (error := self._keeping.exception()) is not None:
+            _log.error("model_keeper_failed", model=self._order["name"], error=type(error).__name__)
         if (child := self._child) is not None:
             await self._end(child)
         for holder in self._holders:
@@ -182,9 +186,9 @@ class _Keeper:
     async def _keep(self) -> None:
         crashes = 0
         while True:
-            child = self._child = await self._start()
-            told = await self._first_word(child)
-            if "loaded" in told:
+            told = await self._load()
+            child = self._child
+            if child is not None and "loaded" in told:
                 child.loaded = True
                 running = {"running": child.pid, "address": str(child.address), "facts": told["loaded"]}
                 self._tell({**running, "restarts": self._restarts})
@@ -192,31 +196,52 @@ class _Keeper:
             elif not self._restarts:
                 self._tell(told)
                 return
-            reason = told["failed"]["message"] if "failed" in told else await self._ended(child)
-            lived = asyncio.get_running_loop().time() - child.born
-            crashes = 1 if child.loaded and lived >= _STEADY_S else crashes + 1
+            crashes += 1
+            if child is None or "failed" in told:
+                reason = told["failed"]["message"]
+            else:
+                reason = await self._ended(child)
+                crashes = 1 if asyncio.get_running_loop().time() - child.born >= _STEADY_S else crashes
             pause = decide_retry(_RETRY, crashes, self._rng)
             after = pause.after.total_seconds() if isinstance(pause, TryAgain) else 0.0
             self._tell({"ended": reason, "restart_in": after})
             await asyncio.sleep(after)
             self._restarts += 1
 
+    async def _load(self) -> Mapping[str, Any]:
+        """Start a process, and give its first word; a process that cannot be started has failed."""
+        self._child = None
+        try:
+            child = self._child = await self._start()
+        except (OSError, RuntimeError) as error:  # the Python is missing, or there are too many files or processes
+            python = self._order["interpreter"]
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            message = f"The process of the model cannot be started with {python} (serving.model_python): {reason}."
+            remedy = "Set serving.model_python to a Python that the server can run, or remove the setting."
+            _log.error("model_process_not_started", model=self._order["name"], python=python, reason=reason)
+            return {"failed": {"message": message, "remedy": remedy, "external": True}}
+        return await self._first_word(child)
+
     async def _start(self) -> _Child:
         ours, theirs = socket.socketpair()
         address = self._run / f"m{next(self._numbers)}"
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                self._order["interpreter"],
-                model_program.__file__,
-                "--control",
-                str(theirs.fileno()),
-                "--parent",
-                str(os.getpid()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                env=dict(self._environment),
-            )
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_LINE_BYTES)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    self._order["interpreter"],
+                    model_program.__file__,
+                    "--control",
+                    str(theirs.fileno()),
+                    "--parent",
+                    str(os.getpid()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env=dict(self._environment),
+                )
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_LINE_BYTES)
+        except BaseException:
+            ours.close()  # a process that was started ends at the end of its control socket
+            raise
         writer.write(_line({**self._order, "address": str(address)}))
         born = asyncio.get_running_loop().time()
         return _Child(process=process, reader=reader, writer=writer, address=address, born=born)
@@ -263,7 +288,7 @@ class _Keeper:
     async def _ended(self, child: _Child) -> str:
         """Give the reason why the process ended, and log it."""
         code = await self._bury(child)
-        cause = child.killed_for or exit_text(code)
+        cause = child.killed_for or (_TOO_LONG if code == -signal.SIGALRM else exit_text(code))
         _log.error("model_process_ended", model=self._order["name"], pid=child.pid, reason=cause)
         return f"The process of the model ended: {cause}."
 

@@ -33,6 +33,9 @@ _PATIENCE_S: Final = 2.0
 """The longest time that a call waits for a process that starts again."""
 _NEWS_S: Final = 1.0
 _FAREWELL_S: Final = 5.0
+_GRACE_S: Final = 1.0
+"""How much longer than the limit a call may take whose worker does not end it, because the worker itself has ended."""
+_NO_HOST: Final = "The supervisor of this server does not start processes of models."
 _NOT_ASCII: Final = "ascii"
 
 
@@ -59,20 +62,48 @@ class ProcessLoads:
             "name": directory.name,
             "interpreter": self._interpreter or sys.executable,
             "most_memory": self._policy.model_memory_bytes,
+            "call_limit": self._policy.predict_timeout.total_seconds() + _GRACE_S,
         }
+        news = self._ordered(order)
+        try:
+            first = self._first(news)
+            _require_loaded(first, differing)
+            return ProcessBackend(model, news, first, self._policy, differing)
+        except BaseException:
+            news.close()
+            raise
+
+    def _ordered(self, order: Mapping[str, Any]) -> _News:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(self._host))
             connection.sendall(json.dumps(order).encode(_NOT_ASCII) + b"\n")
-            news = _News(connection)
-            first = news.wait()
         except OSError as error:
             connection.close()
-            raise NotReady("The supervisor of this server does not start processes of models.") from error
-        if "failed" in first:
-            news.close()
-            raise _refused(first["failed"], differing)
-        return ProcessBackend(model, news, first, self._policy, differing)
+            raise NotReady(_NO_HOST) from error
+        return _News(connection)
+
+    def _first(self, news: _News) -> Mapping[str, Any]:
+        """Wait until the process runs or has failed to load; a process of other workers may be starting again."""
+        limit = self._policy.load_timeout.total_seconds()
+        until, ended = time.monotonic() + limit, ""
+        try:
+            while True:
+                news.connection.settimeout(min(max(0.001, until - time.monotonic()), threading.TIMEOUT_MAX))
+                told = news.wait()
+                if "ended" not in told:
+                    news.connection.settimeout(None)
+                    return told
+                ended = told["ended"]
+        except TimeoutError as error:
+            if ended:
+                raise NotReady(ended) from error
+            raise ModelNotLoadable(
+                f"Loading the model took longer than serving.load_timeout ({limit:g} s).",
+                remedy="Raise serving.load_timeout, or make the version load faster.",
+            ) from error
+        except OSError as error:
+            raise NotReady(_NO_HOST) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +348,14 @@ class _Call:
         self._connection.close()
 
 
-def _refused(failed: Mapping[str, Any], differing: tuple[LibraryVersion, ...]) -> ModelNotLoadable | NotReady:
-    """Give the error of a load that failed; a process that was killed from outside is no fault of the version."""
+def _require_loaded(first: Mapping[str, Any], differing: tuple[LibraryVersion, ...]) -> None:
+    """Raise the error of a load that failed; a process that was killed from outside is no fault of the version."""
+    failed = first.get("failed")
+    if failed is None:
+        return
     remedy = failed.get("remedy", "")
     if failed.get("external"):
-        return NotReady(failed["message"])
+        raise NotReady(failed["message"], remedy=remedy)
     if not remedy and differing:
         remedy = f"Install the package versions that wrote the artefact: {', '.join(map(str, differing))}."
-    return ModelNotLoadable(failed["message"], detail=failed.get("detail", ""), remedy=remedy)
+    raise ModelNotLoadable(failed["message"], detail=failed.get("detail", ""), remedy=remedy)
