@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from mendel.app.server.backend_table import BACKENDS, BackendContext
-from mendel.errors import BreakerOpen, DeadlineExceeded, ModelFailed, NotReady
+from mendel.errors import BreakerOpen, DeadlineExceeded, ModelFailed, ModelNotLoadable, NotReady
 from mendel.projects import load_project
 from mendel.resilience import BreakerPhase, BreakerPolicy
 from mendel.serving import (
@@ -38,6 +39,7 @@ from support.waiting import until, until_async
 MODELS = """
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -98,7 +100,16 @@ class Leaking(Model):
     def answer(self, X):
         while True:
             self.held.append(bytearray(32 << 20))
+
+class Stuck(Model):
+    def __init__(self):
+        time.sleep(60)
+
+class Parent(Model):
+    def answer(self, X):
+        return [subprocess.Popen(["sleep", "60"]).pid]
 """
+OTHERS = ("Stuck", "Parent")
 SOUND = ("Right", "Slow", "Printing")
 FAULTY = ("Raising", "Exiting", "Short", "Hanging")
 DEADLY = ("Ending", "Crashing", "Leaking")
@@ -121,7 +132,7 @@ def run():
 
 @pytest.fixture
 def project(tmp_path):
-    kinds = (*SOUND, *FAULTY, *DEADLY)
+    kinds = (*SOUND, *FAULTY, *DEADLY, *OTHERS)
     (tmp_path / "models.py").write_text(MODELS)
     sections = [f"  {kind.lower()}: {{predictor: {{module: models, class_name: {kind}}}}}" for kind in kinds]
     (tmp_path / "mlserver.yaml").write_text("\n".join(["classifiers:", *sections]))
@@ -271,3 +282,45 @@ def test_a_python_that_cannot_run_is_told_at_once(load):
     with pytest.raises(NotReady, match=r"/absent/python \(serving.model_python\)"):
         load("Right", replace(PATIENT, model_python="/absent/python"))
     assert load("Right", PATIENT).predict(frame(1.0), soon()).predictions == [11.0]
+
+
+def test_a_load_that_hangs_ends_with_its_process(load, run):
+    """After load_timeout the version has failed to load, and its process is gone."""
+    with pytest.raises(ModelNotLoadable, match=r"longer than serving.load_timeout \(1 s\)"):
+        load("Stuck", replace(PATIENT, load_timeout=timedelta(seconds=1)))
+    until(lambda: not list(run.glob("m[0-9]*")))
+
+
+def test_what_a_model_started_ends_with_its_process(load):
+    """A process that the model started does not outlive the model's process."""
+    backend = load("Parent", PATIENT)
+    (started,) = backend.predict(frame(1.0), soon()).predictions
+    assert model_program.resident_bytes(str(started))
+    os.kill(backend.place.pid, signal.SIGKILL)
+    until(lambda: not model_program.resident_bytes(str(started)))
+
+
+def test_a_call_that_never_reached_the_ended_process_is_answered(load):
+    """The process ends between two calls, and the second does not fail, whether or not the end was told before."""
+    backend = load("Right", PATIENT)
+    for _ in range(3):
+        assert backend.predict(frame(1.0), soon()).predictions == [11.0]
+        pid = backend.place.pid
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: not model_program.resident_bytes(str(pid)))
+
+
+def test_another_python_gets_no_path_of_the_servers(tmp_path, project, monkeypatch):
+    """PYTHONPATH names files of the server's Python, so another Python does not get it; other variables it gets."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nenv > {tmp_path}/seen\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", "/absent")
+    monkeypatch.setenv("REGION", "north")
+    digest = write_artifact(TrainedClassifier(name="right"), tmp_path / "Right", project=project)
+    with model_host() as host:
+        loads = BACKENDS["process"](BackendContext(run=host, policy=replace(PATIENT, model_python=str(python))))
+        loads(tmp_path / "Right", digest=digest, project=project).kill()
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert "REGION=north" in seen
+    assert "PYTHONPATH=/absent" not in seen

@@ -101,6 +101,14 @@ class Ending(Sum):
             self.held.append(np.ones(5 << 20))
         return super().predict(X)
 
+class Configured(Sum):
+    def __init__(self, model_dir=None, days=None):
+        super().__init__(model_dir)
+        self.classes_ = [np.int64(0), np.int64(1)]
+        self.days = days
+    def predict(self, X):
+        return [int(self.days[int(x)].year == 2024) for x in X[:, 0]]
+
 class Vanishing:
     def __init__(self):
         os._exit(0)
@@ -117,7 +125,19 @@ class Quitting:
     def predict(self, X):
         return X
 """
-KINDS = ("Sum", "Slow", "Classes", "Raising", "Short", "Strange", "Ending", "Vanishing", "Outsider", "Quitting")
+KINDS = (
+    "Configured",
+    "Sum",
+    "Slow",
+    "Classes",
+    "Raising",
+    "Short",
+    "Strange",
+    "Ending",
+    "Vanishing",
+    "Outsider",
+    "Quitting",
+)
 POLICY = ServingPolicy(predict_timeout=timedelta(seconds=1), model_memory_bytes=60 << 20)
 ISOLATED = [kind for kind in BACKENDS if kind not in {"thread", "accelerated"}]
 """The backends whose models can neither end nor block the process of the caller."""
@@ -139,7 +159,11 @@ class Workshop:
 def workshop(tmp_path):
     (tmp_path / "models.py").write_text(MODELS)
     api = "api: {thread_safe_predict: true, max_concurrent_predictions: 3}"
-    sections = [f"  {kind.lower()}: {{predictor: {{module: models, class_name: {kind}}}, {api}}}" for kind in KINDS]
+    given = {"Configured": ", init_kwargs: {days: {1: 2023-01-02, 2: 2024-01-02}}"}
+    sections = [
+        f"  {kind.lower()}: {{predictor: {{module: models, class_name: {kind}{given.get(kind, '')}}}, {api}}}"
+        for kind in KINDS
+    ]
     (tmp_path / "mlserver.yaml").write_text("\n".join(["classifiers:", *sections]))
     return Workshop(load_project(tmp_path), tmp_path)
 
@@ -184,6 +208,13 @@ def test_a_right_model_answers_every_row_in_order(load):
     assert (backend.descriptor.class_name, backend.descriptor.module) == ("Classes", "models")
     assert (backend.descriptor.classes, backend.descriptor.proba) == (("no", "yes"), True)
     assert backend.died is None
+
+
+def test_arguments_and_classes_keep_their_types(load):
+    """Keys that are numbers and dates arrive as they are; classes of numpy are told as numbers."""
+    backend = load("Configured")
+    assert backend.descriptor.classes == (0, 1)
+    assert backend.predict(frame(1, 2), soon()).predictions == [0, 1]
 
 
 def test_calls_at_once_get_their_own_answers(load):

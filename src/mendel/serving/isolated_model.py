@@ -21,6 +21,7 @@ from mendel.serving.flavours.project_classifier import (
 from mendel.serving.flavours.sklearn_estimator import SklearnFlavour, pickle_file
 from mendel.serving.input_contract import InputContract
 from mendel.serving.mlmodel import Mlmodel
+from mendel.serving.model_program import packed_kwargs
 from mendel.serving.packed_code import packed_root
 from mendel.serving.predictor import PredictorDescriptor, classes_from
 from mendel.values import to_builtins
@@ -75,7 +76,7 @@ class IsolatedModel:
             "path": [str(project.root.resolve())],
             "module": predictor.import_name,
             "class_name": predictor.class_name,
-            "kwargs": predictor.kwargs_in(project.root),
+            "kwargs": packed_kwargs(predictor.kwargs_in(project.root)),
             "model_dir": None if directory is None else str(directory),
             "width": api.max_concurrent_predictions if api.thread_safe_predict else 1,
         }

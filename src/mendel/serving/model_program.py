@@ -11,6 +11,7 @@ The process trusts what its parent sends; it sends nothing back that needs unpic
 
 from __future__ import annotations
 
+import base64
 import importlib
 import inspect
 import json
@@ -314,6 +315,16 @@ def built(module: Any, class_name: str, kwargs: Mapping[str, Any], model_dir: st
     return kind(**kwargs)
 
 
+def packed_kwargs(kwargs: Mapping[str, Any]) -> str:
+    """Give keyword arguments as text for the order; dates and keys that are numbers arrive as they are."""
+    return base64.b64encode(pickle.dumps(dict(kwargs), protocol=4)).decode("ascii")
+
+
+def _unpacked_kwargs(packed: str) -> dict[str, Any]:
+    kwargs: dict[str, Any] = pickle.loads(base64.b64decode(packed))
+    return kwargs
+
+
 def unpickled(path: str, form: str) -> Any:
     """Load a pickled model, whose digest was checked before."""
     if form == "joblib":
@@ -364,14 +375,24 @@ class _Model:
             "numpy": np.__version__,
             **self.facts,
         }
+        self.word = json.dumps({"loaded": _builtin(self.facts)}).encode("ascii") + b"\n"
         self.turns = _Turns(order.get("width") or self.facts["width"], order["call_limit"])
+
+
+def _builtin(value: Any) -> Any:
+    """Replace the numbers of numpy by Python's."""
+    if isinstance(value, dict):
+        return {name: _builtin(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_builtin(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _load(order: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     kind = order["kind"]
     if kind == "class":
         module = importlib.import_module(order["module"])
-        model = built(module, order["class_name"], order["kwargs"], order["model_dir"])
+        model = built(module, order["class_name"], _unpacked_kwargs(order["kwargs"]), order["model_dir"])
         fitted = getattr(model, "classes_", None)
         classes = None if fitted is None else list(getattr(fitted, "tolist", lambda: fitted)())
         return model, {"classes": classes, "dataframe": getattr(model, "input_type", None) == "dataframe"}
@@ -392,7 +413,10 @@ def _loaded_by_mendel(directory: str) -> tuple[Any, dict[str, Any]]:
             "A model of this flavour needs Mendel in the environment of its process.",
             "Install Mendel there, or set serving.backend to thread.",
         ) from error
-    predictor = loading.loaded_alone(directory)
+    try:
+        predictor = loading.loaded_alone(directory)
+    except importlib.import_module("mendel.errors").MendelError as error:
+        raise NotLoadable(error.message, error.remedy) from error
     described = predictor.descriptor
     return predictor.model, {
         "class_name": described.class_name,
@@ -664,7 +688,10 @@ def main(arguments: Sequence[str]) -> None:
     sys.stdout = sys.stderr
     control = socket.socket(fileno=int(given["--control"]))
     lines = control.makefile("rb")
-    order = json.loads(lines.readline())
+    ordered = lines.readline()
+    if not ordered:  # the parent has ended or needs the process no longer
+        return
+    order = json.loads(ordered)
     _prepare(order)
     loaded = _loaded(order, control)
     if loaded is None:
@@ -673,7 +700,7 @@ def main(arguments: Sequence[str]) -> None:
     listener.bind(order["address"])
     listener.listen(128)
     threading.Thread(target=_accept, args=(listener, loaded), daemon=True).start()
-    control.sendall(json.dumps({"loaded": loaded.facts, "memory": resident_bytes("self")}).encode("ascii") + b"\n")
+    control.sendall(loaded.word)
     told = lines.readline()  # empty when the parent has ended
     if told:
         _close(loaded.model)
@@ -727,7 +754,10 @@ def _loaded(order: Mapping[str, Any], control: socket.socket) -> _Model | None:
 def _accept(listener: socket.socket, loaded: _Model) -> None:
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_Connection(connection, loaded).run, daemon=True).start()
+        try:
+            threading.Thread(target=_Connection(connection, loaded).run, daemon=True).start()
+        except RuntimeError:  # the limit of memory or of processes is reached: this caller is told by the end
+            connection.close()
 
 
 def _close(model: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mendel.serving import model_program
-from mendel.serving.model_program import packed_answer, unpacked_answer
+from mendel.serving.model_program import NotLoadable, packed_answer, unpacked_answer
 
 TREE = ast.parse(Path(model_program.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
 
@@ -61,3 +61,9 @@ def test_other_answers_travel_as_json(answer, arrives):
     """Everything that is not an array of numbers arrives as JSON can say it."""
     told, parts = packed_answer(answer)
     assert (told, parts) == (["plain", arrives], [])
+
+
+def test_a_refusal_of_mendels_own_loader_is_told_in_its_words(tmp_path):
+    """Where Mendel loads the model, the message and the remedy of its error reach the server."""
+    with pytest.raises(NotLoadable, match="MLmodel"):
+        model_program._loaded_by_mendel(str(tmp_path))

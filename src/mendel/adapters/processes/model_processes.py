@@ -36,6 +36,8 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=10
 _STEADY_S: Final = 10.0
 _FAREWELL_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
+_PYTHON_FOR_ALL: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
+"""The variables that mean the same to every Python; PYTHONPATH and PYTHONHOME name the files of one."""
 _TOO_LONG: Final = "a call took longer than serving.predict_timeout"
 
 
@@ -45,7 +47,8 @@ class ModelProcesses:
 
     Start it on the event loop of the main thread, because the processes end with the thread that started them.
 
-    A process gets *environment* without the variables that begin with ``MENDEL_``.
+    A process gets *environment* without the variables that begin with ``MENDEL_``; another Python than the server's
+    also gets none that begin with ``PYTHON``, except those that mean the same to every Python.
 
     Each process is killed when its memory exceeds the order's ``most_memory``, or when a worker says that a call takes
     too long; if that worker has ended, the process ends itself after ``call_limit`` seconds. A process that ended is
@@ -109,6 +112,7 @@ class _Child:
     born: float
     loaded: bool = False
     killed_for: str = ""
+    buried: bool = False
 
     @property
     def pid(self) -> int:
@@ -236,7 +240,8 @@ class _Keeper:
                     str(os.getpid()),
                     pass_fds=(theirs.fileno(),),
                     stdin=asyncio.subprocess.DEVNULL,
-                    env=dict(self._environment),
+                    env=self._passed(),
+                    start_new_session=True,
                 )
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_LINE_BYTES)
         except BaseException:
@@ -246,11 +251,25 @@ class _Keeper:
         born = asyncio.get_running_loop().time()
         return _Child(process=process, reader=reader, writer=writer, address=address, born=born)
 
+    def _passed(self) -> dict[str, str]:
+        if self._order["interpreter"] == sys.executable:
+            return dict(self._environment)
+        return {
+            name: value
+            for name, value in self._environment.items()
+            if name in _PYTHON_FOR_ALL or not name.startswith("PYTHON")
+        }
+
     async def _first_word(self, child: _Child) -> Mapping[str, Any]:
         """Give what the process says of its load: ``loaded`` with the facts, or ``failed`` with the reason."""
+        limit = self._order["load_limit"]
         async with self._limited_memory(child):
             try:
-                line = await child.reader.readline()
+                async with asyncio.timeout(limit):
+                    line = await child.reader.readline()
+            except TimeoutError:
+                child.kill(f"the load took longer than serving.load_timeout ({limit:g} s)")
+                line = b""
             except (ConnectionError, ValueError):
                 line = b""
         told: Mapping[str, Any] = json.loads(line) if line else {}
@@ -293,9 +312,14 @@ class _Keeper:
         return f"The process of the model ended: {cause}."
 
     async def _bury(self, child: _Child) -> int:
+        """Wait for the end of the process, and end the processes that its model started."""
         code = await child.process.wait()
-        child.writer.close()
-        child.address.unlink(missing_ok=True)
+        if not child.buried:
+            child.buried = True
+            with suppress(ProcessLookupError, PermissionError):  # none is left; macOS raises PermissionError for this
+                os.killpg(child.pid, signal.SIGKILL)
+            child.writer.close()
+            child.address.unlink(missing_ok=True)
         return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import sys
@@ -34,7 +35,12 @@ _PATIENCE_S: Final = 2.0
 _NEWS_S: Final = 1.0
 _FAREWELL_S: Final = 5.0
 _GRACE_S: Final = 1.0
-"""How much longer than the limit a call may take whose worker does not end it, because the worker itself has ended."""
+"""
+How much later the second of two clocks ends a call or a load: the process itself a call that its worker does not end,
+because the worker has ended; the worker a load that the supervisor does not end.
+"""
+_UNREAD: Final = frozenset({errno.EPIPE, errno.ECONNRESET})
+"""The errors of a connection whose other end was closed before it had read everything."""
 _NO_HOST: Final = "The supervisor of this server does not start processes of models."
 _NOT_ASCII: Final = "ascii"
 
@@ -62,6 +68,7 @@ class ProcessLoads:
             "name": directory.name,
             "interpreter": self._interpreter or sys.executable,
             "most_memory": self._policy.model_memory_bytes,
+            "load_limit": self._policy.load_timeout.total_seconds(),
             "call_limit": self._policy.predict_timeout.total_seconds() + _GRACE_S,
         }
         news = self._ordered(order)
@@ -86,7 +93,7 @@ class ProcessLoads:
     def _first(self, news: _News) -> Mapping[str, Any]:
         """Wait until the process runs or has failed to load; a process of other workers may be starting again."""
         limit = self._policy.load_timeout.total_seconds()
-        until, ended = time.monotonic() + limit, ""
+        until, ended = time.monotonic() + limit + _GRACE_S, ""
         try:
             while True:
                 news.connection.settimeout(min(max(0.001, until - time.monotonic()), threading.TIMEOUT_MAX))
@@ -158,6 +165,7 @@ class ProcessBackend:
         self._reason = ""
         self._killed = False
         self._idle: list[_Call] = []
+        self._busy: set[_Call] = set()
         self._note(first)
         self._gone = threading.Event()
         threading.Thread(target=self._follow, name=f"mendel-process-{first['running']}", daemon=True).start()
@@ -190,7 +198,7 @@ class ProcessBackend:
         while True:
             call = self._call(deadline)
             try:
-                reply, body = call.ask(head, parts, deadline)
+                reply, body = self._asked(call, head, parts, deadline)
             except TimeoutError:
                 raise self._overdue(call) from None
             except OSError:
@@ -199,9 +207,22 @@ class ProcessBackend:
                 if call.began:
                     raise ModelStopped(reason) from None
                 continue  # the process ended before this call began, so another process may answer it
-            with self._change:
-                self._idle.append(call)
+            self._keep(call)
             return self._outputs(reply, body, len(frame))
+
+    def _asked(
+        self, call: _Call, head: Mapping[str, Any], parts: list[Any], deadline: float
+    ) -> tuple[Mapping[str, Any], bytearray]:
+        with self._change:
+            if call.running is not self._running:
+                call.began = False
+                raise ConnectionResetError
+            self._busy.add(call)
+        try:
+            return call.ask(head, parts, deadline)
+        finally:
+            with self._change:
+                self._busy.discard(call)
 
     def checked(self) -> None:
         """Do nothing, because this backend never replaces its predictor."""
@@ -240,6 +261,8 @@ class ProcessBackend:
             else:
                 self._reason = news["ended"]
             idle, self._idle = self._idle, []
+            for call in self._busy:
+                call.end()
             self._change.notify_all()
         for call in idle:
             call.close()
@@ -264,6 +287,15 @@ class ProcessBackend:
                 if self._running == running:  # it runs and refuses connections
                     raise ModelStopped(reason) from None
             return self._call(deadline)
+
+    def _keep(self, call: _Call) -> None:
+        """Keep the connection for the next call, unless its process has ended meanwhile."""
+        with self._change:
+            kept = call.running is self._running
+            if kept:
+                self._idle.append(call)
+        if not kept:
+            call.close()
 
     def _news_of_end(self, running: _Running) -> str:
         """Wait briefly for the news that the process *running* has ended, and give the reason."""
@@ -304,7 +336,7 @@ class _Call:
     A connection to a process, for one call at a time.
 
     Attributes:
-        began: False while the call waits in the process for the calls of other workers.
+        began: False while the call waits in the process for the calls of other workers, and if it never reached it.
     """
 
     def __init__(self, running: _Running, form: Mapping[str, Any], limit: float) -> None:
@@ -331,9 +363,14 @@ class _Call:
         """
         self.began = True
         self._connection.settimeout(self._limit)
-        model_program.send(self._connection, head, *parts)
-        while True:
+        try:
+            model_program.send(self._connection, head, *parts)
             message = model_program.receive(self._reader)
+        except OSError as error:
+            if error.errno in _UNREAD:
+                self.began = False
+            raise
+        while True:
             if message is None:
                 raise ConnectionResetError
             reply, body = message
@@ -342,6 +379,12 @@ class _Call:
             self.began = not reply["waiting"]
             left = self._limit if self.began else max(0.001, deadline - time.monotonic())
             self._connection.settimeout(min(left, threading.TIMEOUT_MAX))
+            message = model_program.receive(self._reader)
+
+    def end(self) -> None:
+        """Let the call end in another thread, also if something else holds the connection of the ended process open."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._reader.close()
