@@ -287,19 +287,30 @@ isolated = pytest.mark.parametrize("load", ISOLATED, indirect=True)
     [
         (1, "exit code 7"),
         (2, "SIGSEGV"),
-        (3, "SIGKILL"),
         (4, "took longer than 1 s"),
         (5, "MemoryError"),
     ],
 )
 def test_a_model_that_ends_its_process_costs_one_call(load, first, cause):
-    """Exit, crash, kill, hang and leak fail that call with the cause; the next call is answered by a new process."""
+    """Exit, crash, hang and leak fail that call with the cause; the next call is answered by a new process."""
     backend = load("Ending")
     with pytest.raises(ModelFailed, match=cause) as caught:
         backend.predict(frame(first, 0), soon())
     assert first == 5 or isinstance(caught.value, ModelStopped)
     assert backend.predict(frame(0), soon()).predictions == [10.0]
     assert backend.died is None
+
+
+@isolated
+def test_a_kill_from_outside_is_not_the_versions_fault_unless_it_repeats(load):
+    """A call whose process was killed can be repeated; at the third end in a row the version is blamed."""
+    backend = load("Ending")
+    for error in (NotReady, NotReady, ModelStopped):
+        until(lambda: backend.died is None)
+        with pytest.raises(error, match="SIGKILL"):
+            backend.predict(frame(3), soon())
+    until(lambda: backend.died is None)
+    assert backend.predict(frame(0), soon()).predictions == [10.0]
 
 
 @isolated

@@ -34,7 +34,7 @@ def test_workers_share_a_model_process_that_outlives_them(serve, hub, artifact):
     assert model_processes(server) == [model]
     server.until(lambda: server.version() == 1)
     status, answer = server.predict(fail=2.0)  # the model kills its process
-    assert status == 500, answer
+    assert status == 503, answer
     server.until(lambda: server.version() == 1)
     (second,) = model_processes(server)
     assert second != model

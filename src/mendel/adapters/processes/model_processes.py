@@ -34,6 +34,8 @@ SOCKET: Final = "models"
 _MAX_LINE_BYTES: Final = 16 << 20
 _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=100), cap=timedelta(seconds=10))
 _STEADY_S: Final = 10.0
+_BLAMED_AT: Final = 3
+"""The number of ends in a row, each within ``_STEADY_S`` of a start, from which the version is blamed in any case."""
 _FAREWELL_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 _PYTHON_FOR_ALL: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
@@ -117,6 +119,10 @@ class _Child:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def ended_by_others(self) -> bool:
+        return not self.killed_for and sent_by_others(self.process.returncode or 0)
 
     def kill(self, reason: str) -> None:
         if self.process.returncode is None:
@@ -202,13 +208,14 @@ class _Keeper:
                 return
             crashes += 1
             if child is None or "failed" in told:
-                reason = told["failed"]["message"]
+                reason, external = told["failed"]["message"], told["failed"].get("external", False)
             else:
                 reason = await self._ended(child)
                 crashes = 1 if asyncio.get_running_loop().time() - child.born >= _STEADY_S else crashes
+                external = child.ended_by_others and crashes < _BLAMED_AT
             pause = decide_retry(_RETRY, crashes, self._rng)
             after = pause.after.total_seconds() if isinstance(pause, TryAgain) else 0.0
-            self._tell({"ended": reason, "restart_in": after})
+            self._tell({"ended": reason, "external": external, "restart_in": after})
             await asyncio.sleep(after)
             self._restarts += 1
 
@@ -280,8 +287,7 @@ class _Keeper:
             await self._bury(child)
             return told
         reason = await self._ended(child)
-        external = not child.killed_for and sent_by_others(child.process.returncode or 0)
-        return {"failed": {"message": f"Loading the model failed. {reason}", "external": external}}
+        return {"failed": {"message": f"Loading the model failed. {reason}", "external": child.ended_by_others}}
 
     async def _until_end(self, child: _Child) -> None:
         async with self._limited_memory(child):

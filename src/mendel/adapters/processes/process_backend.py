@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from mendel.values.library_versions import LibraryVersion, differing_libraries
 _PATIENCE_S: Final = 2.0
 """The longest time that a call waits for a process that starts again."""
 _NEWS_S: Final = 1.0
+_SOON: Final = timedelta(seconds=1)
 _FAREWELL_S: Final = 5.0
 _GRACE_S: Final = 1.0
 """
@@ -163,6 +165,7 @@ class ProcessBackend:
         self._change = threading.Condition()
         self._running: _Running | None = None
         self._reason = ""
+        self._external = False
         self._killed = False
         self._idle: list[_Call] = []
         self._busy: set[_Call] = set()
@@ -205,7 +208,7 @@ class ProcessBackend:
                 call.close()
                 reason = self._news_of_end(call.running)
                 if call.began:
-                    raise ModelStopped(reason) from None
+                    raise self._stopped(reason) from None
                 continue  # the process ended before this call began, so another process may answer it
             self._keep(call)
             return self._outputs(reply, body, len(frame))
@@ -231,6 +234,7 @@ class ProcessBackend:
         with self._change:
             first, self._killed = not self._killed, True
             self._reason, self._running = "The model was unloaded, so it can no longer predict.", None
+            self._external = False
             idle, self._idle = self._idle, []
             self._change.notify_all()
         for call in idle:
@@ -246,7 +250,7 @@ class ProcessBackend:
             while True:
                 self._note(self._news.wait())
         except (OSError, ValueError):
-            self._note({"ended": "The supervisor of the model's process has ended."})
+            self._note({"ended": "The supervisor of the model's process has ended.", "external": True})
         finally:
             self._gone.set()
             self._news.close()
@@ -259,7 +263,7 @@ class ProcessBackend:
             if "running" in news:
                 self._running = _Running(news["running"], news["address"], news["restarts"])
             else:
-                self._reason = news["ended"]
+                self._reason, self._external = news["ended"], news["external"]
             idle, self._idle = self._idle, []
             for call in self._busy:
                 call.end()
@@ -276,7 +280,7 @@ class ProcessBackend:
             if running is None:
                 if not self._killed and until >= deadline:
                     raise DeadlineExceeded("The deadline passed before the model answered.")
-                raise ModelStopped(self._reason)
+                raise self._stopped(self._reason)
             if self._idle:
                 return self._idle.pop()
         try:
@@ -302,6 +306,10 @@ class ProcessBackend:
         with self._change:
             self._change.wait_for(lambda: self._running != running, _NEWS_S)
             return self._reason or "The process of the model ended."
+
+    def _stopped(self, reason: str) -> ModelStopped | NotReady:
+        """Give the error of a call; the version is not blamed if another program ended its process."""
+        return NotReady(reason, retry_after=_SOON) if self._external else ModelStopped(reason)
 
     def _overdue(self, call: _Call) -> ModelFailed | DeadlineExceeded:
         call.close()
