@@ -32,6 +32,7 @@ _START_S = 60.0
 _POLL_S = 0.05
 _KEEP_S = 0.2
 _PATIENCE_S = 10.0
+_NOTHING_DEPLOYED = "No model is in production yet; the server answers as soon as one is promoted."
 
 
 @dataclass(slots=True)
@@ -147,7 +148,7 @@ class Pair:
             self.say(f"{door:<7} {addresses or 'off'}")
         self.say(f"data    {self.settings.root}")
         if not news.deployed:
-            self.say("No model is in production yet; the server answers as soon as one is promoted.")
+            self.say(_NOTHING_DEPLOYED)
         self.say("Mendel is up. Stop it with Ctrl-C.")
 
     def _keep(self, news: ServingNews, *parts: _Part) -> None:
@@ -284,6 +285,8 @@ def start_in_background(
     except KeyboardInterrupt:
         say(f"Hub and server go on in the background (pid {process.pid}). Stop them with: mendel down")
         raise
+    if not news.deployed:
+        say(_NOTHING_DEPLOYED)
     say(f"Mendel is up in the background (pid {process.pid}). Stop it with: mendel down")
     return int(news.failed)
 

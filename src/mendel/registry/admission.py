@@ -125,9 +125,12 @@ def require_same_code(candidate: VersionRecord, serving: VersionRecord) -> None:
     if not _same_code(candidate, serving):
         release = candidate.release_tag
         raise NeedsNewImage(
-            f"{candidate.ref} has other code or dependencies than {serving.ref}, which the servers run now.",
+            f"{candidate.ref} has other code or dependencies than {serving.ref}, which is in production.",
             release=release,
-            remedy=f"Build and deploy the image of {release}."
-            if release
-            else "Release the version's project with 'mendel tag', then build and deploy the image.",
+            remedy=(
+                f"Build and deploy the image of {release}."
+                if release
+                else "Release the version's project with 'mendel tag', then build and deploy the image."
+            )
+            + f" Where 'mendel up' serves the model, first run: mendel undeploy {candidate.ref.model}",
         )

@@ -102,6 +102,19 @@ async def test_drained_workers_are_seen_out(watched):
     assert len(crew.launched) == launched
 
 
+async def test_a_worker_that_ends_while_the_server_stops_is_not_started_again(watched):
+    """A signal to the whole process group ends workers before the server drains them; its sockets are closed then."""
+    crew = await watched()
+    crew.crew.keep_no_longer()
+    victim, other = crew.crew.workers
+    os.kill(victim.child.pid, signal.SIGTERM)
+    await crew.until(lambda: victim not in crew.crew.workers)
+    await crew.crew.drain()
+    await crew.until(lambda: not crew.crew.workers)
+    assert len(crew.launched) == 2
+    assert other.slot in crew.lost
+
+
 async def test_who_does_not_drain_in_time_is_killed(watched):
     """A worker deaf to SIGTERM does not hold the server up."""
     crew = await watched(size=1, before="signal.signal(signal.SIGTERM, signal.SIG_IGN)", drain=-1.8)

@@ -312,6 +312,8 @@ class _Server:
 
     async def _drain(self) -> None:
         """Stop the workers, then the proxies, which must still deliver the workers' responses."""
+        for pool in (self._workers, *self._proxies):
+            pool.keep_no_longer()  # a signal to the whole process group ends them too
         for door in self._launcher.doors:
             for listener in door.sockets:
                 listener.close()

@@ -164,6 +164,11 @@ class WorkerPool:
         worker.vintage = -1
         self._outdated.set()
 
+    def keep_no_longer(self) -> None:
+        """Start no worker again from now on; the workers that run go on."""
+        for line in self._lines.values():
+            line.ending.set()
+
     async def drain(self) -> None:
         """Stop all workers and wait until they have finished their requests."""
         self._closed.set()

@@ -395,7 +395,8 @@ class Story:
         serving = stage.ask(lambda client: client.deployment(world.classifier)).production
         card = self._directory / "card.md"
         card.write_text(stage.ask(lambda client: client.card(f"{world.classifier}@{serving}")), encoding="utf-8")
-        self._tell.tell(f"Model card: {card}")
+        kept = "" if self._options.keep else "; with --keep, these files stay"
+        self._tell.tell(f"Model card: {card}{kept}")
         policy = self._directory / "policy.yaml"
         self._tell.box(f"The policy that was used ({policy})", policy.read_text(encoding="utf-8").rstrip())
         self._require_no_failure(traffic)
