@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow(20)
 MODEL = "credit"
 QUICK = {"healing": {"converge_within": "3s"}}
 PATIENT = {"healing": {"converge_within": "10m"}, "rollback": {"silence": "3s"}}
-LOAD_SECONDS = 8
+LOAD_SECONDS = 16
 
 
 class SlowPickle:
@@ -110,6 +110,7 @@ def test_a_server_that_is_stopped_is_no_incident_and_one_that_is_killed_is(house
         assert client.deployment(MODEL).production == 1
 
 
+@pytest.mark.race
 def test_a_version_that_loads_slowly_is_not_rolled_back(house, server, trees, tmp_path):
     """A load beyond converge_within is an incident about the server, at the promotion and at the next start."""
     tree = tmp_path / "slow"
