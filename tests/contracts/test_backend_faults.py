@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ from support.waiting import until, until_async
 
 MODELS = """
 import ctypes
+import importlib.util
 import os
 import subprocess
 import sys
@@ -108,8 +110,12 @@ class Stuck(Model):
 class Parent(Model):
     def answer(self, X):
         return [subprocess.Popen(["sleep", "60"]).pid]
+
+class Alone(Model):
+    def answer(self, X):
+        return [importlib.util.find_spec("mendel") is None]
 """
-OTHERS = ("Stuck", "Parent")
+OTHERS = ("Stuck", "Parent", "Alone")
 SOUND = ("Right", "Slow", "Printing")
 FAULTY = ("Raising", "Exiting", "Short", "Hanging")
 DEADLY = ("Ending", "Crashing", "Leaking")
@@ -324,3 +330,20 @@ def test_another_python_gets_no_path_of_the_servers(tmp_path, project, monkeypat
     seen = (tmp_path / "seen").read_text().splitlines()
     assert "REGION=north" in seen
     assert "PYTHONPATH=/absent" not in seen
+
+
+def test_a_python_without_mendel_runs_models(tmp_path, project):
+    """The process of a model needs the standard library, numpy and the model's own packages, and no Mendel."""
+    site, only = Path(np.__file__).parent.parent, tmp_path / "only"
+    only.mkdir()
+    for needed in site.glob("numpy*"):
+        (only / needed.name).symlink_to(needed)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={only} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    digest = write_artifact(TrainedClassifier(name="alone"), tmp_path / "Alone", project=project)
+    with model_host() as host:
+        loads = BACKENDS["process"](BackendContext(run=host, policy=replace(PATIENT, model_python=str(python))))
+        backend = loads(tmp_path / "Alone", digest=digest, project=project)
+        assert backend.predict(frame(1.0), soon()).predictions == [True]
+        backend.kill()

@@ -292,13 +292,13 @@ isolated = pytest.mark.parametrize("load", ISOLATED, indirect=True)
     ],
 )
 def test_a_model_that_ends_its_process_costs_one_call(load, first, cause):
-    """Exit, crash, hang and leak fail that call with the cause; the next call is answered by a new process."""
+    """Exit, crash and hang fail that call with the cause, and a new process answers; so does a refused allocation."""
     backend = load("Ending")
     with pytest.raises(ModelFailed, match=cause) as caught:
         backend.predict(frame(first, 0), soon())
     assert first == 5 or isinstance(caught.value, ModelStopped)
     assert backend.predict(frame(0), soon()).predictions == [10.0]
-    assert backend.died is None
+    assert (backend.died, backend.place.restarts) == (None, int(first != 5))
 
 
 @isolated

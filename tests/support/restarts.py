@@ -102,6 +102,11 @@ class SimulatedServer:
             self.report(leaving=True)
         self.up, self.starts_at, self.lines, self.lacking = False, self.world.now + down_for, {}, {}
 
+    def lose_workers(self) -> None:
+        """All workers end; the supervisor goes on reporting, and new workers load everything again."""
+        for line in self.lines.values():
+            line.loaded, line.serving, line.version, line.left = set(), 0, None, self.load_seconds
+
     def tick(self, seconds: float) -> None:
         """Let *seconds* pass."""
         now = self.world.now
@@ -151,6 +156,8 @@ class SimulatedServer:
             return None
         if line.missing in self.world.bad_versions:
             return "bad pickle", True
+        if line.missing in self.world.deadly_versions:
+            return "Calling the version ended the worker process", True
         if self.world.now < self.no_library_until:
             return "No module named 'numpy'", True
         return self._passing_trouble(line)
@@ -180,6 +187,7 @@ class SimulatedServer:
                     error=text,
                     version_at_fault=at_fault,
                     failed_loads=line.failed_loads,
+                    ended_workers=line.error is not None and line.failed in world.deadly_versions,
                 )
             )
         if world.rng.random() < world.reports_lost:
@@ -231,6 +239,7 @@ class World:
         self.now = 0.0
         self.models = [ModelName(f"m{place:02}") for place in range(models)]
         self.bad_versions: set[int] = set()
+        self.deadly_versions: set[int] = set()
         self.reports_lost = 0.0
         self.hub_away_until = 0.0
         self.look_every = 1.0
@@ -599,6 +608,18 @@ def _bad_and_then_the_clock(world: World) -> VersionRef:
     return bad
 
 
+def _bad_when_called(world: World) -> VersionRef:
+    """The version is loaded and answers for a while; then its calls end the workers, which load it no more."""
+    former = dict(world.expected)
+    bad = world.promote()
+    world.expected = former
+    world.run(world.rng.uniform(10, 90))
+    world.deadly_versions.add(bad.number)
+    for server in world.servers:
+        server.lose_workers()
+    return bad
+
+
 FAULTS: Sequence[Fault] = (
     Fault("promoted", lambda world: world.promote(bad=True)),
     Fault("promoted on three servers", lambda world: world.promote(bad=True), servers=3),
@@ -607,6 +628,7 @@ FAULTS: Sequence[Fault] = (
     Fault("promoted on a busy machine", _bad_while_busy, servers=2, within=120),
     Fault("promoted, then the hub pauses", _bad_while_the_hub_pauses, within=140),
     Fault("promoted, then the clock is set", _bad_and_then_the_clock, within=80),
+    Fault("served, then its calls end workers", _bad_when_called, servers=2, within=100),
     Fault("canary", lambda world: world.canary(bad=True)),
     Fault("canary on three servers", lambda world: world.canary(bad=True), servers=3),
 )

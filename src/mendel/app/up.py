@@ -223,15 +223,15 @@ def _alone(data: DataDirectory) -> Iterator[Callable[[], None]]:
             raise _in_use(data)
 
         def note(text: str) -> None:
-            lock.truncate(0)
             lock.write(text)
             lock.flush()
 
+        lock.truncate(0)
         note(str(os.getpid()))
         try:
-            yield lambda: note(f"{os.getpid()}\nup")
+            yield lambda: note("\nup")
         finally:
-            note("")
+            lock.truncate(0)
 
 
 def _in_use(data: DataDirectory) -> DirectoryInUse:
@@ -334,7 +334,7 @@ def stop_running(settings: Settings, stream: TextIO | None) -> int:
             f"The 'mendel up' with the process id {pid} belongs to another user.", remedy="Stop it as that user."
         ) from error
     with showing("Stopping server and hub: requests and steps in progress are finished", stream=stream, after_s=0.5):
-        while data.up_pid() == pid:
+        while data.up_runs() and data.up_pid() in {pid, None}:
             time.sleep(_POLL_S)
     return pid
 

@@ -82,7 +82,8 @@ def cause_of(signal: Signal, circumstances: Circumstances) -> Cause:
 
     Low quality is a regression only for a newly promoted version that was bad from its first labelled rows on, while
     its inputs did not drift. A failure to load is the version's fault while the version is new, or the canary, and has
-    served nowhere; else servers could load the version before, so the servers are at fault.
+    served nowhere, or if its calls ended workers; else servers could load the version before, so the servers are at
+    fault.
     """
     if signal.kind is SignalKind.QUALITY:
         only_here = signal.only_since_version and circumstances.newly_promoted and circumstances.former

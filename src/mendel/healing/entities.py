@@ -90,6 +90,7 @@ class Signal:
         since: When the change began, as far as the evidence shows.
         only_since_version: For quality: low since this version's first labelled rows, while its inputs did not drift.
         served_before: For a failure to load: servers have served the version.
+        ended_workers: For a failure to load: a server refuses the version because its calls ended worker processes.
         server: The server that the signal is about; None if it is about the version.
     """
 
@@ -102,6 +103,7 @@ class Signal:
     since: datetime | None = None
     only_since_version: bool = False
     served_before: bool = False
+    ended_workers: bool = False
     server: str | None = None
 
 

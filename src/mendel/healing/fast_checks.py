@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -137,7 +137,9 @@ def findings_of_servers(
         reasons = [f"The version cannot be loaded by {one}" for one in found.failures]
         canary = canary_of(deployment)
         blamed = ref if found.version_failed or canary is None else VersionRef(ref.model, canary)
-        signals.append(signal(SignalKind.LOAD_FAILURE, Severity.HIGH, reasons, ref=blamed))
+        ended = any(line.ended_workers and line.failed_version == blamed.number for _, line in late)
+        failure = signal(SignalKind.LOAD_FAILURE, Severity.HIGH, reasons, ref=blamed)
+        signals.append(replace(failure, ended_workers=ended))
     else:
         for server, line in late:
             reason = f"{server.name} {_delay(line, deployment, ref)}"

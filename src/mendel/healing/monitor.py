@@ -97,10 +97,14 @@ class Monitor:
         )
 
     def _with_past(self, look: LookResult) -> LookResult:
-        """Mark a load failure if the version was served before, because then the version is not the cause."""
+        """
+        Mark a load failure if the version was served before, because then the version is not the cause.
+
+        It is the cause if its calls ended worker processes, whatever it did before.
+        """
         signals = tuple(
             replace(one, served_before=self._has_served(one.ref, look.at))
-            if one.kind is SignalKind.LOAD_FAILURE
+            if one.kind is SignalKind.LOAD_FAILURE and not one.ended_workers
             else one
             for one in look.signals
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from keyword import iskeyword
@@ -42,15 +42,18 @@ def new_project_files(name: ModelName, predictor_class: str) -> tuple[NewFile, .
     }
     folder = resources.files("mendel.projects").joinpath("templates")
     texts = {path: folder.joinpath(f"{word}.template").read_text(encoding="utf-8") for path, word in places.items()}
-    return tuple(
-        NewFile(path=path, text=with_class_name(text.replace("@@NAME@@", name_as_yaml(name)), predictor_class))
-        for path, text in texts.items()
-    )
+    words = {"@@NAME@@": name_as_yaml(name), "@@CLASS@@": checked_class_name(predictor_class)}
+    return tuple(NewFile(path=path, text=filled(text, words)) for path, text in texts.items())
 
 
-def with_class_name(text: str, predictor_class: str) -> str:
+def filled(text: str, words: Mapping[str, str]) -> str:
+    """Replace the @@WORDS@@ of a template, all at once, so that such a word inside a value stays as it is."""
+    return re.sub("|".join(map(re.escape, words)), lambda found: words[found[0]], text)
+
+
+def checked_class_name(predictor_class: str) -> str:
     """
-    Write the class name into the text of a template.
+    Give *predictor_class* if a Python class can have this name.
 
     Raises:
         InvalidValue: *predictor_class* is not a valid class name.
@@ -60,7 +63,7 @@ def with_class_name(text: str, predictor_class: str) -> str:
             f"{predictor_class!r} is not a valid Python class name.",
             remedy="Use letters, digits and '_'; do not start with a digit.",
         )
-    return text.replace("@@CLASS@@", predictor_class)
+    return predictor_class
 
 
 def name_as_yaml(name: str) -> str:

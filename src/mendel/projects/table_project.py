@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Literal
@@ -13,7 +13,7 @@ import yaml
 
 from mendel.errors import InvalidInput
 from mendel.projects.project_file import FILE
-from mendel.projects.project_scaffold import NewFile, name_as_yaml, with_class_name
+from mendel.projects.project_scaffold import NewFile, checked_class_name, filled, name_as_yaml
 from mendel.values import ModelName, Table, from_micros
 from mendel.values.data_frames import is_null
 
@@ -134,6 +134,7 @@ def table_project_files(
     kind = task.task
     words = {
         "@@NAME@@": name_as_yaml(name),
+        "@@CLASS@@": checked_class_name(predictor_class),
         "@@DESCRIPTION@@": _yaml(f"Predicts {target} from {len(columns.all)} columns of {source}"),
         "@@TARGET@@": _yaml(target),
         "@@TASK@@": kind,
@@ -156,16 +157,9 @@ def table_project_files(
     }
     folder = resources.files("mendel.projects").joinpath("templates")
     return tuple(
-        NewFile(path=path, text=with_class_name(_filled(folder, f"{word}.template", words), predictor_class))
+        NewFile(path=path, text=filled(folder.joinpath(f"{word}.template").read_text(encoding="utf-8"), words))
         for path, word in places.items()
     )
-
-
-def _filled(folder: Any, file: str, words: Mapping[str, str]) -> str:
-    text: str = folder.joinpath(file).read_text(encoding="utf-8")
-    for word, value in words.items():
-        text = text.replace(word, value)
-    return text
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -132,5 +132,6 @@ def require_same_code(candidate: VersionRecord, serving: VersionRecord) -> None:
                 if release
                 else "Release the version's project with 'mendel tag', then build and deploy the image."
             )
-            + f" Where 'mendel up' serves the model, first run: mendel undeploy {candidate.ref.model}",
+            + f" With 'mendel up' on one machine: stop it, run 'mendel undeploy {candidate.ref.model}', promote the "
+            "version, and start it again.",
         )

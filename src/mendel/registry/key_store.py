@@ -140,8 +140,8 @@ class Keys:
             until = min(moment for moment in (now + overlap, former.expires_at, end) if moment is not None)
             for one in _secrets_of(tx.store(RegistryStore), key_id):
                 if one.replaced and one.expires_at is not None and one.expires_at > until:
-                    self._put(tx, None, replace(one, expires_at=until), by, now)
-            self._put(tx, None, replace(former, replaced=True, expires_at=until), by, now)
+                    tx.store(RegistryStore).put_key(replace(one, expires_at=until))
+            tx.store(RegistryStore).put_key(replace(former, replaced=True, expires_at=until))
             self._put(tx, "key.rotated", key, by, now, former_until=until)
             _require_admin_after(tx.store(RegistryStore), key)
             return NewKey(id=key_id, secret=made.secret)
@@ -162,7 +162,8 @@ class Keys:
             store = tx.store(RegistryStore)
             current = _current(store, key_id)
             for one in _secrets_of(store, key_id):
-                store.put_key(replace(one, revoked_at=one.revoked_at or now))
+                if one.replaced:
+                    store.put_key(replace(one, revoked_at=one.revoked_at or now))
             self._put(tx, "key.revoked", replace(current, revoked_at=now), by, now)
             _require_admin_after(store, current)
             return descriptions_of(_secrets_of(store, key_id), now)[0]
@@ -172,16 +173,13 @@ class Keys:
     def _add(self, tx: Transaction, key: ApiKey, by: str) -> None:
         self._put(tx, "key.added", key, by, key.added_at)
 
-    def _put(
-        self, tx: Transaction, kind: str | None, key: ApiKey, by: str, now: datetime, **more: datetime | None
-    ) -> None:
-        """Store *key*, for servers in a new revision too, with an event unless *kind* is None."""
+    def _put(self, tx: Transaction, kind: str, key: ApiKey, by: str, now: datetime, **more: datetime | None) -> None:
+        """Store *key*, with an event, and in a new revision for servers."""
         store = tx.store(RegistryStore)
         store.put_key(key)
-        if kind is not None:
-            store.bump_revision()
-            told = {"scopes": key.scopes, "label": key.label, "expires_at": key.expires_at, **more}
-            tx.append(self._transactions.event(kind, f"key:{key.id}", by, now, **told))
+        store.bump_revision()
+        told = {"scopes": key.scopes, "label": key.label, "expires_at": key.expires_at, **more}
+        tx.append(self._transactions.event(kind, f"key:{key.id}", by, now, **told))
 
 
 def _new_key(

@@ -107,9 +107,8 @@ class IsolatedModel:
             width=found["width"],
         )
 
-    def input_form(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what the process needs to convert rows to the input of its model, as JSON values."""
-        described = self.descriptor(found)
+    def input_form(self, described: PredictorDescriptor, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what the process needs to convert rows to the input of its model *described*, as JSON values."""
         return {
             "contract": None if described.contract is None else _contract_form(described.contract),
             "dataframe": bool(described.dataframe),

@@ -54,7 +54,6 @@ _NAME_ARRAYS = frozenset({"lightgbm", "xgboost", "catboost", "mendel"})
 """The libraries that name the columns of an array themselves; ``mendel`` for our own wrappers of their boosters."""
 _GENERATED_NAMES = ("Column_{}", "f{}", "{}")
 _CALL_TYPES = (type(None), str, bool, int)
-_ROWS_BY_CLASSES = 2
 _RAW_BYTES = 8
 _BESIDES_MODEL = 256 << 20
 """Memory that libraries reserve and do not use; the parent ends the process when it uses more than its limit."""
@@ -371,8 +370,6 @@ class _Model:
             "names": None if order["kind"] == "class" else fitted_names(self.model),
             "given_names": fitted_names(self.model, given) if given else None,
             "arrays_alike": bool(given) and answers_arrays_alike(self.model),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
             **self.facts,
         }
         self.word = json.dumps({"loaded": _builtin(self.facts)}).encode("ascii") + b"\n"
@@ -604,7 +601,6 @@ class _Connection:
             reply, parts = self._called(head, body)
         finally:
             turns.give_back()
-        reply["memory"] = resident_bytes("self")
         send(self._connection, reply, *parts)
 
     def _called(self, head: Mapping[str, Any], body: bytearray) -> tuple[dict[str, Any], list[Any]]:

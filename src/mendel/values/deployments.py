@@ -143,6 +143,8 @@ class ModelConvergence:
             unknown.
         failed_loads: The number of consecutive failed loads of ``failed_version`` with the same ``version_at_fault``;
             1 if the reporter does not count.
+        ended_workers: True if worker processes ended while ``failed_version`` was being called, so that the server
+            loads the version no more.
         unloaded: True if a client unloaded the model; the server then serves none of its versions.
     """
 
@@ -156,6 +158,7 @@ class ModelConvergence:
     difference_id: str = ""
     version_at_fault: bool = False
     failed_loads: int = 1
+    ended_workers: bool = False
     unloaded: bool = False
 
 

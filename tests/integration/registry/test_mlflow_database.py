@@ -78,6 +78,14 @@ def run_for(seconds, act):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def revision_of(path):
+    """The schema's revision, which is written last, and the number of its tables."""
+    with closing(sqlite3.connect(path)) as file:
+        (revision,) = file.execute("SELECT version_num FROM alembic_version").fetchone()
+        (tables,) = file.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+    return revision, tables
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_kill_while_the_database_is_made_leaves_all_or_nothing(path, cache):
     """Killed at any moment of its creation, the database is absent or complete, and a model can be registered."""
@@ -85,7 +93,10 @@ def test_a_kill_while_the_database_is_made_leaves_all_or_nothing(path, cache):
     began = time.monotonic()
     database.create(path.with_name("timed.db"), None)
     whole = time.monotonic() - began
-    ends = [run_for(share * whole, lambda: database.create(path, None)) for share in (0.3, 0.8)]
+    ends = []
+    for share in (0.3, 0.8):
+        ends.append(run_for(share * whole, lambda: database.create(path, None)))
+        assert not path.exists() or revision_of(path) == revision_of(path.with_name("timed.db"))
     assert -signal.SIGALRM in ends
     assert 0 in ends or not path.exists()
     assert publish(store(path, cache), path).number == 1

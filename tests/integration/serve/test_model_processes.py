@@ -15,6 +15,14 @@ def model_processes(server):
     return [pid for pid in server.workers() if b"model_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+def placed(server):
+    """Where the server says that the model runs."""
+    (model,) = server.ask("GET", "/status")[1]["models"]
+    (information,) = server.ask("GET", "/info")[1]["models"].values()
+    assert information["backend"] == "process"
+    return model["place"]
+
+
 def alive(pid):
     """Whether the process is there and not yet reaped."""
     with suppress(OSError):
@@ -28,6 +36,7 @@ def test_workers_share_a_model_process_that_outlives_them(serve, hub, artifact):
     server = serve(workers=2, serving={"backend": "process"}).ready()
     server.until(lambda: len(server.workers()) == 3)
     (model,) = model_processes(server)
+    assert placed(server)["pid"] == model
     (answering, *_) = [pid for pid in server.workers() if pid != model]
     os.kill(answering, signal.SIGKILL)
     server.until(lambda: answering not in server.workers() and len(server.workers()) == 3)
@@ -38,6 +47,7 @@ def test_workers_share_a_model_process_that_outlives_them(serve, hub, artifact):
     server.until(lambda: server.version() == 1)
     (second,) = model_processes(server)
     assert second != model
+    server.until(lambda: (placed(server)["pid"], placed(server)["restarts"]) == (second, 1))
     assert "SIGKILL" in server.log.read_text()
     children = server.workers()
     server.process.kill()
@@ -53,17 +63,20 @@ def test_two_versions_swap_in_processes_without_a_failed_request(serve, hub, art
     (model,) = model_processes(server)
     with load(server) as running:
         hub.deploy(artifact(2))
-        server.until(lambda: server.version() == 1 and model not in model_processes(server))
+        server.until(lambda: server.predict()[1].get("predictions") == [2] and model not in model_processes(server))
         running.go_on(20)
     assert running.failures == []
+    assert server.predict()[1]["predictions"] == [2]
 
 
-def test_a_worker_with_a_hanging_call_is_replaced(serve, hub, artifact, load):
-    """The hanging call fails after predict_timeout; other requests go on without a failure in a new worker."""
+def test_a_worker_with_a_hanging_call_is_replaced(serve, hub, artifact):
+    """The hanging call fails after predict_timeout; the model answers 503 until a new worker serves it."""
     hub.deploy(artifact(1))
     server = serve(serving={"predict_timeout": "1s"}).ready()
     (worker,) = server.workers()
-    assert server.predict(hold=60.0)[0] in {500, 503}
+    status, answer = server.predict(hold=60.0)
+    assert (status, "took longer than 1 s" in answer["error"]) == (500, True)
+    assert server.predict()[0] == 503
     server.until(lambda: worker not in server.workers())
     server.until(lambda: server.version() == 1)
     assert "a call of a model hangs" in server.log.read_text()

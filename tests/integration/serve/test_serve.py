@@ -271,8 +271,14 @@ def test_a_version_whose_calls_end_workers_is_refused_and_the_others_serve(serve
     (line,) = server.until(failed)
     assert (line.model, line.failed_version) == ("credit", 1)
     assert line.error == "Calling version 1 of credit ended the worker process: exit code 3, 2 times."
+    assert line.ended_workers
     assert server.log.read_text().count("worker_ended_in_calls") <= workers + 1
     server.until(lambda: server.ask("GET", "/v2/models/other/ready")[0] == 200)
+    server.until(lambda: server.predict(fail=3)[0] == 503)
+    children = server.workers()
+    assert {server.predict(fail=3)[0] for _ in range(5)} == {503}
+    assert server.ask("POST", "/v1/other/predict", {"instances": [{"hold": 0, "fail": 0}]})[1]["predictions"] == [3]
+    assert server.workers() == children
 
 
 def test_a_taken_port_ends_the_start_with_its_name(serve, hub, artifact):

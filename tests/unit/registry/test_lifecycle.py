@@ -297,12 +297,14 @@ class TestFit:
 
     @pytest.mark.parametrize("change", [{"code_digest": OTHER_CODE}, {"lock_digest": OTHER_CODE}])
     def test_other_code_needs_a_new_image(self, house, registry, change):
-        """A version of other code or dependencies is refused, naming the release to build."""
+        """It is refused while another is in production, naming the release to build; and promoted when none is."""
         house.promoted()
         record = house.register(release_tag="credit-v2.0.0-mlserver-762e7f2", **change)
         with pytest.raises(NeedsNewImage) as refused:
             registry.lifecycle.promote(record.ref, by="ann")
         assert refused.value.release == "credit-v2.0.0-mlserver-762e7f2"
+        registry.lifecycle.undeploy(house.model, by="ann", reason="other code")
+        assert registry.lifecycle.promote(record.ref, by="ann").production == record.ref.number
 
     def test_every_reason_is_told_at_once(self, house, registry):
         """Governance, gates and signature are all named in one refusal."""

@@ -105,3 +105,10 @@ def test_no_rows_no_rounds():
     versions = [machine.version("a", 1.0), machine.version("b", 1.0)]
     assert timed_rounds(versions, rows=0, tell=untold) == ((), ())
     assert machine.asked == []
+
+
+@pytest.mark.parametrize(("versions", "rounds"), [(1, 3), (2, 15)])
+def test_a_version_alone_is_timed_in_fewer_rounds(versions, rounds):
+    """Only versions that are compared need many rounds."""
+    ready = [lambda row: lambda: row] * versions
+    assert [len(found) for found in timed_rounds(ready, rows=2, tell=untold)] == [rounds] * versions

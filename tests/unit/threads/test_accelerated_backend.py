@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 import weakref
 
 import numpy as np
@@ -78,18 +79,16 @@ def test_comparing_waits_for_loads(tmp_path, monkeypatch):
     first, second = load(loads, written), load(loads, written)
     with pytest.raises(DigestMismatch):
         loads(written[0], digest=Digest(f"sha256:{0:064}"), project=None)
-    loading = [True]
-    compared_while_loading = []
+    loading, compared_while_loading, compared = [True], [], threading.Event()
 
     def compare(*given, **named):
         compared_while_loading.append(loading[0])
+        compared.set()
         return accelerated(*given, **named)
 
     monkeypatch.setattr(accelerated_backend, "accelerated", compare)
     first.checked()
-    assert first._thread is not None
-    first._thread.join(0.3)  # long enough for a comparison of 80 rows that waits for nobody
-    assert first._thread.is_alive()
+    assert not compared.wait(0.3)  # long enough for a comparison of 80 rows that waits for nobody
     loading[0] = False
     second.kill()
     assert settled(first).accelerated == "onnx"

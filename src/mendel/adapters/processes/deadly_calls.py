@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mendel.adapters.processes.exit_codes import exit_text, sent_by_others
 from mendel.serving import LoadKey, RefusedLoad, version_ref
-from mendel.values import DesiredState, ModelName, VersionRef
+from mendel.values import DesiredState, ModelConvergence, ModelName, VersionRef
 
 _ENOUGH: Final = 2
 _ENOUGH_HANGS: Final = 3
@@ -89,6 +89,11 @@ class DeadlyCalls:
         self._blamed[self._versions[ref]] = f"{how}, {len(self._deaths)} times"
         self._deaths.clear()
         return True
+
+    def mark(self, line: ModelConvergence) -> ModelConvergence:
+        """Mark *line* if its failed version is refused because of its calls."""
+        blamed = any((load.model, load.version) == (line.model, line.failed_version) for load in self._blamed)
+        return replace(line, ended_workers=True) if blamed else line
 
     @property
     def refused(self) -> tuple[RefusedLoad, ...]:

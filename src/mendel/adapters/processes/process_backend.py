@@ -44,7 +44,6 @@ because the worker has ended; the worker a load that the supervisor does not end
 _UNREAD: Final = frozenset({errno.EPIPE, errno.ECONNRESET})
 """The errors of a connection whose other end was closed before it had read everything."""
 _NO_HOST: Final = "The supervisor of this server does not start processes of models."
-_NOT_ASCII: Final = "ascii"
 
 
 class ProcessLoads:
@@ -86,7 +85,7 @@ class ProcessLoads:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(self._host))
-            connection.sendall(json.dumps(order).encode(_NOT_ASCII) + b"\n")
+            connection.sendall(json.dumps(order).encode("ascii") + b"\n")
         except OSError as error:
             connection.close()
             raise NotReady(_NO_HOST) from error
@@ -158,8 +157,9 @@ class ProcessBackend:
         differing: tuple[LibraryVersion, ...],
     ) -> None:
         facts = first["facts"]
-        self._descriptor = replace(model.descriptor(facts), other_libraries=differing)
-        self._form = model.input_form(facts)
+        described = model.descriptor(facts)
+        self._descriptor = replace(described, other_libraries=differing)
+        self._form = model.input_form(described, facts)
         self._limit = policy.predict_timeout.total_seconds()
         self._news = news
         self._change = threading.Condition()
@@ -318,7 +318,7 @@ class ProcessBackend:
         reason = f"a call took longer than serving.predict_timeout ({self._limit:g} s)"
         with suppress(OSError):
             command = {"kill": call.running.pid, "reason": reason}
-            self._news.connection.sendall(json.dumps(command).encode(_NOT_ASCII) + b"\n")
+            self._news.connection.sendall(json.dumps(command).encode("ascii") + b"\n")
         self._news_of_end(call.running)
         return ModelStopped(
             f"The model took longer than {self._limit:g} s, so its process was ended.",

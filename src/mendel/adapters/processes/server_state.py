@@ -57,6 +57,7 @@ class ServerState:
         swapped: Called when all workers serve another production version of a model than they served before.
         spool_notes: Gives the upload's part of the report: waiting segments and refused spools.
         told: Called with the state of the server's models whenever it changes.
+        mark: Adds to the convergence of a model what only the supervisor knows.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ServerState:
         spool_notes: Callable[[], dict[str, Any]],
         swapped: Callable[[ModelName], None],
         told: Callable[[ServingState], None],
+        mark: Callable[[ModelConvergence], ModelConvergence],
         clock: Clock,
     ) -> None:
         self._epoch = epoch
@@ -78,6 +80,7 @@ class ServerState:
         self._spool_notes = spool_notes
         self._swapped = swapped
         self._told = told
+        self._mark = mark
         self._serving: ServingState | None = None
         self._production: dict[ModelName, int] = {}
         self._clock = clock
@@ -108,7 +111,7 @@ class ServerState:
         Keep the present convergence for all later reports, because stopping workers must not look like a version's
         fault.
         """
-        self._convergence_at_stop = fold_convergence(self._delivery, self._accepting())
+        self._convergence_at_stop = self._folded(self._accepting())
 
     def desire(self) -> Desire | None:
         """Make the message to the workers; None before the first delivery."""
@@ -146,7 +149,7 @@ class ServerState:
     def _tell(self, statuses: Sequence[Status]) -> None:
         if self._delivery.newest is NOTHING or self._convergence_at_stop is not None:
             return
-        folded = fold_convergence(self._delivery, statuses)
+        folded = self._folded(statuses)
         models = tuple(replace(line, detail=None) for line in folded)  # the detail may quote rows
         state = ServingState(epoch=self._epoch.epoch, current=self._delivery.current, models=models)
         if state == self._serving:
@@ -177,11 +180,14 @@ class ServerState:
             at=self._clock(),
             revision=min((status.revision for status in statuses), default=-1),
             ready=any(status.ready for status in statuses),
-            convergence=fold_convergence(self._delivery, statuses) if at_stop is None else at_stop,
+            convergence=self._folded(statuses) if at_stop is None else at_stop,
             counters=version_counters(self._counters.totals()),
             spool={**self._spool_notes(), "workers": [status.spool for status in statuses]},
             leaving=at_stop is not None,
         )
+
+    def _folded(self, statuses: Sequence[Status]) -> tuple[ModelConvergence, ...]:
+        return tuple(map(self._mark, fold_convergence(self._delivery, statuses)))
 
     def _accepting(self) -> tuple[Status, ...]:
         return tuple(status for status in self._statuses() if status.accepting)

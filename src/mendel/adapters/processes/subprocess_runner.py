@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
+from mendel.adapters.processes.exit_codes import exit_text
 from mendel.adapters.processes.runner_child import OUT_OF_MEMORY
 from mendel.errors import RunnerFailed, RunnerLimit
 from mendel.projects import Git
@@ -200,9 +201,8 @@ def _fault(order: JobOrder, code: int, limits: Limits, log: Path) -> RunnerFaile
         return time_exceeded(order, limits, tail)
     if code == OUT_OF_MEMORY or (code and any(word in tail for word in _MEMORY_WORDS)):
         return memory_exceeded(order, tail)
-    number = code - _SIGNALLED if code > _SIGNALLED else -code
-    how = f"by signal {signal.Signals(number).name}" if number > 0 else f"with exit code {code}"
-    return job_failed(order, how, tail, log)
+    ended = _SIGNALLED - code if code > _SIGNALLED else code
+    return job_failed(order, f"with {exit_text(ended)}", tail, log)
 
 
 def _tail(log: Path) -> str:

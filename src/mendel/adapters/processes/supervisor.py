@@ -252,6 +252,7 @@ class _Server:
             for door in launcher.doors
             if door.settings.has_proxy
         ]
+        self._deadly_calls = DeadlyCalls(steady=lambda: system.micros() / 1e6)
         self._state = ServerState(
             epoch,
             self._files,
@@ -260,6 +261,7 @@ class _Server:
             spool_notes=self._spool_notes,
             swapped=partial(count_swap, own_counters),
             told=self._tell_serving,
+            mark=self._deadly_calls.mark,
             clock=system.clock,
         )
         self._repository = RepositoryRequests(
@@ -270,7 +272,6 @@ class _Server:
             clock=system.clock,
         )
         self._deadly_loads = DeadlyLoads(steady=lambda: system.micros() / 1e6)
-        self._deadly_calls = DeadlyCalls(steady=lambda: system.micros() / 1e6)
         self._has_served = False
         self._replaced_at = -_REPLACE_EVERY_S
         self._requests: set[asyncio.Task[None]] = set()
@@ -432,7 +433,7 @@ class _Server:
                 continue
             worker.stuck_since = now if worker.stuck_since is None else worker.stuck_since
             long_enough = now - worker.stuck_since >= _STUCK_FOR_S and now - self._replaced_at >= _REPLACE_EVERY_S
-            if long_enough and worker.vintage >= 0:
+            if long_enough and not worker.outdated:
                 _log.error("worker_stuck", slot=worker.slot, pid=worker.child.pid, reason="a call of a model hangs")
                 self._workers.replace(worker)
                 self._replaced_at = now

@@ -41,6 +41,7 @@ class Worker:
         vintage: The pool's restart epoch when the worker started.
         heard: When the worker last sent a status, in seconds of the supervisor's event loop; None before the first.
         hung: Whether the pool killed the worker because its event loop hung.
+        outdated: Whether the worker is to be replaced, whatever its vintage.
         stuck_since: Since when a call of a model has been stuck in the worker, in seconds of the event loop, else None.
     """
 
@@ -51,6 +52,7 @@ class Worker:
     status: Status = _STARTING
     heard: float | None = None
     hung: bool = False
+    outdated: bool = False
     stuck_since: float | None = None
 
     def silent_since(self, now: float) -> timedelta | None:
@@ -161,7 +163,7 @@ class WorkerPool:
 
     def replace(self, worker: Worker) -> None:
         """Replace *worker*: a successor serves first, then the worker finishes its other requests and ends."""
-        worker.vintage = -1
+        worker.outdated = True
         self._outdated.set()
 
     def keep_no_longer(self) -> None:
@@ -262,7 +264,10 @@ class WorkerPool:
         if self._closed.is_set():
             return None
         lines = sorted(self._lines.values(), key=lambda line: line.slot)
-        return next((line for line in lines if line.worker and line.worker.vintage < self._vintage), None)
+        return next((line for line in lines if line.worker and self._is_outdated(line.worker)), None)
+
+    def _is_outdated(self, worker: Worker) -> bool:
+        return worker.outdated or worker.vintage < self._vintage
 
     async def _retire(self, line: _Line) -> None:
         line.ending.set()

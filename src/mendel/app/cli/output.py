@@ -123,11 +123,11 @@ def _emit_rich(grid: Grid, cells: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def progress(doing: str, *, after_s: float = 0.0) -> AbstractContextManager[Progress]:
+def progress(doing: str) -> AbstractContextManager[Progress]:
     """Show on standard error what a command is *doing*, and later phases; with ``--json``, show nothing."""
     from mendel.app.progress import showing  # noqa: PLC0415 - help must be quick
 
-    return showing(doing, stream=None if json_asked() else sys.stderr, after_s=after_s)
+    return showing(doing, stream=None if json_asked() else sys.stderr)
 
 
 def json_asked() -> bool:

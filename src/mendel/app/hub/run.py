@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_log
 from mendel.app.clock import steady_time, utc_now
@@ -36,7 +37,7 @@ _RELAY_EVERY = timedelta(milliseconds=100)
 _LONGEST_REST = timedelta(seconds=3)
 """The longest time without a look at the outbox or at the models while this hub commits nothing."""
 _CLEANUP_EVERY = timedelta(minutes=1)
-IDLE_S: Final = 75
+_IDLE_S: Final = 75
 """
 How long an idle connection stays open, in seconds: longer than clients keep one. A connection that the hub closes while
 a client sends its next request on it ends that request without an answer, and nobody knows whether it was carried out.
@@ -65,20 +66,24 @@ def run_hub(settings: Settings) -> None:
             jobs = BackgroundJobs(jobs_of(live, settings.hub), utc_now, lambda: _stop(server))
             parts = live.rooms.parts(workflows=live.workflows, jobs=jobs, stopping=stopping)
             app = create_app(parts, hosts=_names(settings.hub))
-            config = uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_keep_alive=IDLE_S,
-                timeout_graceful_shutdown=5,
-            )
-            server = uvicorn.Server(config)
+            server = uvicorn.Server(server_config(app))
             with jobs:
                 log_crashes()
                 data.announce(address)
                 with _stopped_by_signals(server):
                     server.run(sockets=[listener])
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """Make the configuration of the hub's HTTP server."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=5,
+    )
 
 
 def _names(settings: HubSettings) -> frozenset[str]:

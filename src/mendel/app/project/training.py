@@ -22,7 +22,15 @@ from mendel.client.client import Client
 from mendel.drift import MonitoringPolicy
 from mendel.errors import Conflict, DataDirectoryNotFound, InvalidInput
 from mendel.gates import GateReport
-from mendel.projects import Classifier, Project, chosen_classifier, code_digest, load_project, read_repository_state
+from mendel.projects import (
+    Classifier,
+    Project,
+    chosen_classifier,
+    code_digest,
+    load_project,
+    read_repository_state,
+    unwatched_reason,
+)
 from mendel.registry import ProjectSource, Provenance, Registration
 from mendel.retraining import (
     CodeSource,
@@ -199,9 +207,11 @@ def release_at_head(project: Project, classifier: str) -> tuple[str, str]:
             f"The release tag {release.tag} is not annotated.",
             remedy=f"Run: mendel tag --annotate --classifier {classifier}",
         )
-    if seen.work_tree is not None and seen.work_tree.changed:
+    if seen.work_tree.changed:
         changed = ", ".join(seen.work_tree.changed[:5])
         raise Conflict(f"Files have changed since release {release.tag}: {changed}.", remedy=remedy)
+    if seen.unwatched:
+        raise Conflict(f"{unwatched_reason(seen.unwatched)}.", remedy=remedy)
     return str(release.tag), release.commit
 
 

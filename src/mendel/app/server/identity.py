@@ -104,7 +104,7 @@ def _checkout(project: Project, classifier: str | None, git: Git) -> tuple[str, 
         if tree is None or tree.head is None:
             return repository_name(project, None if tree is None else tree.origin), None, None
         name = repository_name(project, tree.origin)
-        if tree.changed:
+        if tree.changed or git.unwatched(project.root):
             return name, f"{tree.head}-dirty", None
         found = newest_releases(
             git,

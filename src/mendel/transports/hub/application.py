@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -21,6 +20,7 @@ from mendel.operations.problems import MEDIA_TYPE, status_of, to_problem
 from mendel.resilience import fault_of
 from mendel.transports.hub.routes import routes_of
 from mendel.values import Principal
+from mendel.version import __version__
 
 _log = structlog.get_logger("mendel.hub")
 OPEN_PATHS = frozenset({"/docs", "/openapi.json"} | {one.url for one in OPERATIONS.values() if one.scope is None})
@@ -36,9 +36,8 @@ def create_app(hub: HubParts, *, hosts: frozenset[str] = frozenset(), opener: Pr
             requests for other hosts are refused to prevent DNS rebinding.
         opener: The user who is meant by the key of the data directory; None takes the owner of the key's file.
     """
-    own = version("mendel")
-    app = FastAPI(title="Mendel hub", version=own, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
-    described = openapi_document(tuple(OPERATIONS.values()), version=own)
+    app = FastAPI(title="Mendel hub", version=__version__, redoc_url=None, swagger_ui_oauth2_redirect_url=None)
+    described = openapi_document(tuple(OPERATIONS.values()), version=__version__)
     app.openapi = lambda: described  # type: ignore[method-assign]
     app.add_middleware(FaultSupervisor)
     app.add_middleware(Gate, allowed=hosts | {"127.0.0.1", "localhost", "::1", "mendel.local"})
