@@ -18,9 +18,9 @@ def model_processes(server):
 def placed(server):
     """Where the server says that the model runs."""
     (model,) = server.ask("GET", "/status")[1]["models"]
-    (information,) = server.ask("GET", "/info")[1]["models"].values()
+    (information,) = server.ask("GET", "/info")[1]["models"]
     assert information["backend"] == "process"
-    return model["place"]
+    return model["versions"][0]["place"]
 
 
 def alive(pid):

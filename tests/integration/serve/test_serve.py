@@ -277,7 +277,7 @@ def test_a_version_whose_calls_end_workers_is_refused_and_the_others_serve(serve
     server.until(lambda: server.predict(fail=3)[0] == 503)
     children = server.workers()
     assert {server.predict(fail=3)[0] for _ in range(5)} == {503}
-    assert server.ask("POST", "/v1/other/predict", {"instances": [{"hold": 0, "fail": 0}]})[1]["predictions"] == [3]
+    assert server.ask("POST", "/v1/other/predict", {"instances": [{"x0": 0, "x1": 0}]})[1]["predictions"] == [3]
     assert server.workers() == children
 
 
