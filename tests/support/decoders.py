@@ -188,7 +188,7 @@ class _Readers:
     def csv(self, body: bytes) -> None:
         for version in self.loaded:
             with suppress(InvalidInput):
-                version.artifact.codec.decode(parse_csv(body, version.served.signature))
+                version.artifact.codec.decode(parse_csv(body, version.served.signature, max_rows=100))
 
     @staticmethod
     def compressed(body: bytes) -> None:

@@ -63,11 +63,12 @@ if TYPE_CHECKING:
     from mendel.serving.predictor import Acceleration, Outputs, Predictor, PredictorDescriptor
     from mendel.serving.probe_rows import Probe, read_probe
     from mendel.serving.request_json import check_depth, check_keys, check_levels, malformed, read_json, without_mark
+    from mendel.serving.request_size import check_json_size, check_msgpack_size, check_parts, check_values
     from mendel.serving.routing import version_number
     from mendel.serving.row_batches import Frame
     from mendel.serving.signature_inference import infer_signature
     from mendel.serving.single_process import LocalBreakers, LocalCounters
-    from mendel.serving.tensors import from_raw, to_raw
+    from mendel.serving.tensors import elements, from_raw, to_raw
     from mendel.serving.unregistered_version import (
         single_version_model,
         standalone_state,
@@ -143,10 +144,15 @@ __all__ = [
     "answer_parameters",
     "carries_code",
     "check_depth",
+    "check_json_size",
     "check_keys",
     "check_levels",
+    "check_msgpack_size",
+    "check_parts",
     "check_predictor",
+    "check_values",
     "count_swap",
+    "elements",
     "event_time_of",
     "flavour_for",
     "flavour_of",

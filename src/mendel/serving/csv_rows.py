@@ -6,10 +6,12 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Final
 
-from mendel.errors import InvalidRequest
+from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving.entities import Matrix
+from mendel.serving.request_size import check_csv_size
 from mendel.values import ColumnType, Signature
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
@@ -19,7 +21,7 @@ _TRUTHS: Final[Mapping[str, Any]] = {"true": True, "false": False, "1": True, "0
 _NULLS: Final = frozenset({"", "nan"})
 
 
-def parse_csv(body: bytes, signature: Signature | None) -> Matrix:
+def parse_csv(body: bytes, signature: Signature | None, *, max_rows: int) -> Matrix:
     """
     Read a CSV body with a header line; cells are converted to the column types of the signature, empty cells are null.
 
@@ -27,14 +29,21 @@ def parse_csv(body: bytes, signature: Signature | None) -> Matrix:
 
     Raises:
         InvalidRequest: The body is not CSV in UTF-8, names a column twice, or a row has another number of cells.
+        TooLarge: The body has more than *max_rows* rows, or more than ten million cells.
     """
+    check_csv_size(body)
     try:
-        lines = [line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line]
+        found = filter(None, csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+        lines = list(islice(found, max_rows + 2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"The body is not CSV in UTF-8: {error}.") from error
     if not lines:
         raise InvalidRequest("The CSV has no header line.")
     header, *rows = lines
+    if len(rows) > max_rows:
+        raise TooLarge(
+            f"The CSV has more rows than {max_rows}, which are allowed.", remedy="Send fewer rows per request."
+        )
     if len(set(header)) != len(header):
         raise InvalidRequest("The CSV names a column twice.")
     types = {} if signature is None else {column.name: column.type for column in signature.inputs}

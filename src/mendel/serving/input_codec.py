@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -16,8 +17,9 @@ from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving.entities import Input, Matrix, Records, Tensors
 from mendel.serving.input_contract import MICROS, ContractColumn, InputContract
 from mendel.serving.model_program import NANOS
+from mendel.serving.request_size import check_values
 from mendel.serving.row_batches import DOUBLE, OBJECT, Frame, Rows, Shape, assemble
-from mendel.serving.tensors import matrix_of
+from mendel.serving.tensors import announced_rows, matrix_of
 from mendel.serving.value_decoding import Decode, WrongValue, decoder_of, wanted
 from mendel.values import Table
 
@@ -80,11 +82,7 @@ class InputCodec:
             TooLarge: The input has more than ``max_rows`` rows.
         """
         names, rows = self._named(given)
-        if len(rows) > self._max_rows:
-            raise TooLarge(
-                f"The request has {len(rows)} rows; at most {self._max_rows} are allowed.",
-                remedy="Send fewer rows per request.",
-            )
+        self._check_rows(len(rows))
         if not len(rows):
             raise InvalidRequest("The request has no rows.", remedy="Send at least one row.")
         if self._columns is not None:
@@ -92,6 +90,13 @@ class InputCodec:
         if self._order is None:
             self._check_form(RECORDS if names is not None or isinstance(rows[0], Mapping) else LISTS)
         return _loose(rows, names, self._order)
+
+    def _check_rows(self, count: int) -> None:
+        if count > self._max_rows:
+            raise TooLarge(
+                f"The request has {count} rows; at most {self._max_rows} are allowed.",
+                remedy="Send fewer rows per request.",
+            )
 
     def _check_form(self, form: str) -> None:
         if form not in self._forms:
@@ -108,6 +113,7 @@ class InputCodec:
             return given.columns, given.rows
         if isinstance(given, Tensors):
             known = self._columns.names if self._columns else self._order
+            self._check_rows(announced_rows(given, known))
             matrix = matrix_of(given, known)
             return matrix.columns, matrix.rows
         raise InvalidRequest("The request has no rows.", remedy="Send at least one row.")
@@ -135,6 +141,7 @@ class _Columns:
     def __init__(self, contract: InputContract) -> None:
         self.specs = contract.columns
         self.names = contract.names
+        self._place_of = {name: place for place, name in enumerate(self.names)}
         self.shape = contract.shape
         self._as_sent = {kind: replace(self.shape, sent_as=kind) for kind in ("f4", "f2")}
         self._decoders = tuple(map(decoder_of, contract.columns))
@@ -190,7 +197,8 @@ class _Columns:
 
     def _by_name(self, row: Mapping[str, Any], place: int) -> list[Any]:
         missing = next((spec.name for spec in self.specs if spec.name not in row and not spec.nullable), None)
-        _check_names(missing, [name for name in row if name not in self.names], self.names, row, place)
+        unknown = next((name for name in row if name not in self._place_of), None)
+        _check_names(missing, unknown, self.names, row, place)
         return [row.get(name) for name in self.names]
 
     def _by_place(self, row: Any, place: int, order: tuple[int, ...] | None) -> list[Any]:
@@ -209,15 +217,17 @@ class _Columns:
     def _places(self, names: tuple[str, ...]) -> tuple[int, ...]:
         if len(set(names)) != len(names):
             raise _refuse("The request names a column twice.", None)
-        missing = next((name for name in self.names if name not in names), None)
-        _check_names(missing, [name for name in names if name not in self.names], self.names, names)
-        return tuple(names.index(name) for name in self.names)
+        given = {name: place for place, name in enumerate(names)}
+        missing = next((name for name in self.names if name not in given), None)
+        unknown = next((name for name in names if name not in self._place_of), None)
+        _check_names(missing, unknown, self.names, given)
+        return tuple(given[name] for name in self.names)
 
     def _array(self, rows: np.ndarray[Any, Any], names: tuple[str, ...] | None, shape: Shape) -> Rows:
         if not shape.all_floats or rows.dtype.kind not in "fiu" or rows.ndim != 2:  # noqa: PLR2004 - rows by columns
             return replace(self.decode(_without_nan(rows.tolist()), names, null="NaN"), shape=shape)
         if rows.shape[1] != len(self.names):
-            self._by_place(rows[0].tolist(), 0, None)
+            self._by_place(range(rows.shape[1]), 0, None)
         ordered = rows if names is None else rows[:, self._places(names)]
         packed = np.ascontiguousarray(ordered, dtype=np.float64)
         if not np.isfinite(packed).all():
@@ -247,6 +257,7 @@ def _fit(value: Any, spec: ContractColumn, decode: Decode, place: int, null: str
 
 def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | None) -> Rows:
     if isinstance(rows, np.ndarray):
+        check_values(rows.size)
         rows = rows.tolist()
     if names is None:
         names = order or (tuple(rows[0]) if isinstance(rows[0], Mapping) else None)
@@ -255,7 +266,8 @@ def _loose(rows: Any, names: tuple[str, ...] | None, order: tuple[str, ...] | No
         names = tuple(f"x{place}" for place in range(width))
     if not names:
         raise InvalidRequest("The rows of the request have no values.")
-    values = [_loose_row(row, place, names) for place, row in enumerate(rows)]
+    known = frozenset(names)
+    values = [_loose_row(row, place, names, known) for place, row in enumerate(rows)]
     for place, row in enumerate(values):
         for name, value in zip(names, row, strict=True):
             if type(value) in _NUMBERS and not _finite(value):
@@ -276,10 +288,10 @@ def _packed_floats(values: list[list[Any]]) -> bytes:
     return np.array([[math.nan if value is None else value for value in row] for row in values]).tobytes()
 
 
-def _loose_row(row: Any, place: int, names: tuple[str, ...]) -> list[Any]:
+def _loose_row(row: Any, place: int, names: tuple[str, ...], known: frozenset[str]) -> list[Any]:
     if isinstance(row, Mapping):
         missing = next((name for name in names if name not in row), None)
-        _check_names(missing, [name for name in row if name not in names], names, row, place)
+        _check_names(missing, next((name for name in row if name not in known), None), names, row, place)
         return [row[name] for name in names]
     values = [row] if isinstance(row, str | int | float) else list(row or ())
     if len(values) != len(names):
@@ -289,7 +301,7 @@ def _loose_row(row: Any, place: int, names: tuple[str, ...]) -> list[Any]:
 
 def _check_names(
     missing: str | None,
-    unknown: Sequence[Any],
+    unknown: Any,
     known: tuple[str, ...],
     given: Collection[Any],
     place: int | None = None,
@@ -299,17 +311,17 @@ def _check_names(
 
     Args:
         missing: The first feature that was not sent.
-        unknown: The sent names that are not features.
+        unknown: The first sent name that is not a feature.
         known: The names of all features.
         given: The names that were sent.
     """
-    if missing is None and not unknown:
+    if missing is None and unknown is None:
         return
     of, where = ("", "") if place is None else (f" of row {place}", f" in row {place}")
-    if not unknown:
+    if unknown is None:
         raise _refuse(f"Feature {missing!r} is missing{where}.", missing)
-    first = str(unknown[0])
-    free = [name for name in known if name not in given][:_COMPARED]
+    first = str(unknown)
+    free = list(islice((name for name in known if name not in given), _COMPARED))
     meant = next(iter(get_close_matches(first[:_COMPARED], free, n=1)), None)
     hint = "" if meant is None else f"; did you mean {meant!r}?"
     if missing is None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from mendel.errors import InvalidRequest
+from mendel.serving.request_size import check_json_size
 from mendel.values import MAX_DEPTH
 
 _LOOKED_AT_BYTES = 1 << 20
@@ -28,8 +29,10 @@ def read_json(body: bytes | str) -> Any:
     Raises:
         InvalidRequest: The body is not JSON, contains NaN or Infinity, is nested deeper than 64 levels, or names a key
             twice in one object.
+        TooLarge: The body has more than a million lists and objects, or more than ten million values.
     """
     text = without_mark(body)
+    check_json_size(text)
     try:
         document = _decode(text)
     except RecursionError as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mendel.errors import InvalidRequest
 from mendel.serving.entities import Matrix, Tensor, Tensors
+from mendel.serving.request_size import check_values
 from mendel.serving.row_batches import objects
 
 DTYPES: dict[str, str] = {
@@ -42,9 +43,11 @@ def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> Ar
 
     Raises:
         InvalidRequest: The number of bytes does not fit the datatype and the shape.
+        TooLarge: A ``BYTES`` tensor has more than ten million elements.
     """
     size = elements(shape)
     if datatype == "BYTES":
+        check_values(size)
         return _from_bytes(bytes(raw), size).reshape(tuple(shape))
     dtype = np.dtype(known_dtype(datatype))
     if len(raw) != size * dtype.itemsize:
@@ -107,6 +110,13 @@ def _holds(kind: np.iinfo[Any], values: Sequence[int]) -> bool:
     return kind.min <= min(values) and max(values) <= kind.max
 
 
+def announced_rows(given: Tensors, names: tuple[str, ...] | None) -> int:
+    """Give the number of rows that the shapes of the tensors announce; *names* as for :func:`matrix_of`."""
+    if _is_one_row(given, names):
+        return 1
+    return max((tensor.shape[0] for tensor in given.tensors if tensor.shape), default=0)
+
+
 def matrix_of(given: Tensors, names: tuple[str, ...] | None) -> Matrix:
     """
     Convert tensors to rows: either one tensor of shape (rows, features), or one tensor per feature.
@@ -115,21 +125,37 @@ def matrix_of(given: Tensors, names: tuple[str, ...] | None) -> Matrix:
         names: The names of the model's features; None when unknown.
 
     Raises:
-        InvalidRequest: The tensors have different numbers of rows, or a tensor does not have one value per row.
+        InvalidRequest: The tensors have different numbers of rows, a tensor does not have one value per row, or there
+            are more tensors than features.
     """
     if not given.tensors:
         raise InvalidRequest("The request has no inputs.")
     first = given.tensors[0]
-    if len(given.tensors) == 1 and not (names is not None and len(names) == 1 and first.name == names[0]):
-        if len(first.shape) == 2:  # noqa: PLR2004 - rows by columns
-            return Matrix(rows=_rows(first))
-        if len(first.shape) == 1 and (names is None or first.name not in names):
-            return Matrix(
-                rows=_rows(
-                    Tensor(name=first.name, datatype=first.datatype, shape=(1, *first.shape), values=first.values)
-                )
-            )
+    if _is_one_row(given, names):
+        row = Tensor(name=first.name, datatype=first.datatype, shape=(1, *first.shape), values=first.values)
+        return Matrix(rows=_rows(row))
+    if _is_matrix(given, names) and len(first.shape) == 2:  # noqa: PLR2004 - rows by columns
+        return Matrix(rows=_rows(first))
+    if names is not None and len(given.tensors) > len(names):
+        known = dict.fromkeys(names)
+        unknown = next((tensor.name for tensor in given.tensors if tensor.name not in known), None)
+        raise InvalidRequest(
+            f"The request has {len(given.tensors)} inputs; the model takes {len(names)} features."
+            if unknown is None
+            else f"Feature {unknown!r} is unknown.",
+            feature=unknown,
+        )
     return _columns(given.tensors)
+
+
+def _is_matrix(given: Tensors, names: tuple[str, ...] | None) -> bool:
+    """Whether the request has one tensor, which is not the only feature of the model."""
+    return len(given.tensors) == 1 and names != (given.tensors[0].name,)
+
+
+def _is_one_row(given: Tensors, names: tuple[str, ...] | None) -> bool:
+    first = given.tensors[0] if _is_matrix(given, names) else None
+    return first is not None and len(first.shape) == 1 and first.name not in (names or ())
 
 
 def _rows(tensor: Tensor) -> Any:

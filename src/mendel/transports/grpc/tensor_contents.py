@@ -10,7 +10,7 @@ import numpy as np
 
 from mendel.errors import InvalidRequest
 from mendel.protos import open_inference_pb2 as pb
-from mendel.serving import InferenceAnswer, Tensor, Tensors, from_raw, to_raw
+from mendel.serving import InferenceAnswer, Tensor, Tensors, check_values, elements, from_raw, to_raw
 
 _FIELDS = {
     "BOOL": "bool_contents",
@@ -34,6 +34,7 @@ def tensors_of(request: pb.ModelInferRequest) -> Tensors:
 
     Raises:
         InvalidRequest: The contents of a tensor are missing, or do not fit its datatype and shape.
+        TooLarge: The typed contents of a tensor have more than ten million elements.
     """
     raws = request.raw_input_contents
     if raws and len(raws) != len(request.inputs):
@@ -91,6 +92,12 @@ def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Any:
             remedy="Send the tensor in raw_input_contents.",
         )
     values = getattr(given.contents, field)
+    if len(values) != (size := elements(given.shape)):
+        raise InvalidRequest(
+            f"Input {given.name!r} has {len(values)} values; its shape {list(given.shape)} needs {size}.",
+            feature=given.name,
+        )
+    check_values(size)
     if given.datatype.startswith("FP"):
         return np.array(values, dtype=np.float64)
     return list(values)

@@ -27,7 +27,12 @@ async def invocations(context: RestContext, request: Request) -> Response:
         return await _infer(context, request, proba=False)
     body = await request.body(context.kernel.policy.max_body_bytes)
     signature = context.kernel.served(request.model).served.signature
-    return await _answered(context, request, PlainRequest(input=parse_csv(body, signature)), proba=False)
+    return await _answered(
+        context,
+        request,
+        PlainRequest(input=parse_csv(body, signature, max_rows=context.kernel.policy.max_rows)),
+        proba=False,
+    )
 
 
 async def _infer(context: RestContext, request: Request, *, proba: bool) -> Response:

@@ -18,6 +18,7 @@ from mendel.serving import (
     Tensors,
     answer_parameters,
     check_depth,
+    check_json_size,
     event_time_of,
     from_raw,
     key_of,
@@ -85,9 +86,11 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
 
     Raises:
         InvalidRequest: The body is not a request of the Open Inference Protocol v2.
+        TooLarge: The body has more than a million lists and objects, or more than ten million values.
     """
     split = _split(body, header_length)
     text = without_mark(body[:split])
+    check_json_size(text)
     try:
         parsed = _decoder.decode(text)
     except (ValueError, RecursionError) as error:  # msgspec's own errors, and text that is not Unicode

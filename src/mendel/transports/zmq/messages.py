@@ -9,7 +9,15 @@ import msgspec
 from msgspec import structs
 
 from mendel.errors import InvalidRequest
-from mendel.serving import check_depth, check_keys, check_levels, malformed, without_mark
+from mendel.serving import (
+    check_depth,
+    check_json_size,
+    check_keys,
+    check_levels,
+    check_msgpack_size,
+    malformed,
+    without_mark,
+)
 from mendel.transports.zmq.replies import Reply
 from mendel.values import to_builtins
 
@@ -60,9 +68,14 @@ def read_message(frame: bytes) -> Incoming:
 
     Raises:
         InvalidRequest: The frame is neither JSON nor msgpack, or the message has no field ``type``.
+        TooLarge: The frame has more than a million lists and objects, or more than ten million values.
     """
     packed = bool(frame) and frame[0] in _MSGPACK_MAPS
     text = b"" if packed else without_mark(frame)
+    if packed:
+        check_msgpack_size(frame)
+    else:
+        check_json_size(text)
     try:
         envelope = _from_msgpack(frame) if packed else _from_json(text)
     except (ValueError, TypeError, RecursionError) as error:  # msgspec's own, text that is not Unicode, lists as keys

@@ -62,14 +62,14 @@ class UnansweredMessages:
 
 def worker_lost(frame: bytes, timestamp: float) -> bytes:
     """Give the reply to the message *frame* of a caller whose worker died or hangs."""
-    from mendel.errors import InvalidRequest, NotReady  # noqa: PLC0415 - a proxy that loses no worker needs no codec
+    from mendel.errors import InvalidInput, NotReady  # noqa: PLC0415 - a proxy that loses no worker needs no codec
     from mendel.transports.zmq.errors import error_reply  # noqa: PLC0415
     from mendel.transports.zmq.messages import read_message, write_reply  # noqa: PLC0415
     from mendel.transports.zmq.replies import Reply  # noqa: PLC0415
 
     try:
         message_id = read_message(frame).request_id
-    except InvalidRequest:
+    except InvalidInput:
         message_id = None
     error = NotReady("The worker process that received this message stopped answering.", retry_after=_SOON)
     reply = Reply(type="error", message_id=message_id, timestamp=timestamp, data=error_reply(error))
