@@ -15,7 +15,8 @@ from mendel.version import __version__
 if TYPE_CHECKING:
     from mendel.app.connect import connect
     from mendel.drift import DriftDetector
+    from mendel.serving import RemoteModel
 else:
     __getattr__ = lazy_exports(__name__)
 
-__all__ = ["DriftDetector", "__version__", "connect"]
+__all__ = ["DriftDetector", "RemoteModel", "__version__", "connect"]

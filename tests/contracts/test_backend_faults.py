@@ -34,6 +34,7 @@ from mendel.serving import (
 )
 from mendel.values import DesiredState, ModelName, Table
 from support.model_hosts import model_host
+from support.remote_peers import RemotePeer, remote_peer, write_remote
 from support.served_models import clock, new_kernel, served_version
 from support.waiting import until, until_async
 
@@ -126,7 +127,8 @@ POLICY = ServingPolicy(
 )
 PATIENT = ServingPolicy(predict_timeout=timedelta(seconds=30))
 BOTH = ("thread", "process")
-CASES = [(kind, backend) for backend in BOTH for kind in FAULTY] + [(kind, "process") for kind in DEADLY]
+CASES = [(kind, backend) for backend in BACKENDS if backend != "accelerated" for kind in FAULTY]
+CASES += [(kind, "process") for kind in DEADLY]
 """In a thread, a deadly model ends the worker process, which the backend cannot prevent."""
 
 
@@ -165,9 +167,13 @@ def serving(tmp_path, run, project):
     """Serves a model of a kind beside one that is right; gives the kernel."""
     trees = {}
 
-    def desired(name: str, number: int, kind: str):
+    def desired(name: str, number: int, kind: str, peer: RemotePeer | None):
         tree = tmp_path / name
         digest = write_artifact(TrainedClassifier(name=kind.lower()), tree, project=project)
+        if peer is not None:
+            peer.serve(name, tree, digest)
+            tree = tree.with_name(f"{name}-remote")
+            digest = write_remote(tree, peer.address(), model=name)
         trees[digest] = tree
         return single_version_model(ModelName(name), served_version(number, digest, None))
 
@@ -175,7 +181,8 @@ def serving(tmp_path, run, project):
     async def serve(kind: str, backend: str):
         loads = BACKENDS[backend](BackendContext(run=run, policy=POLICY))
         breakers = LocalBreakers(POLICY.breaker, clock)
-        models = (desired("tried", 1, kind), desired("right", 1, "Right"))
+        peer = stack.enter_context(remote_peer(project=project)) if backend == "remote" else None
+        models = (desired("tried", 1, kind, peer), desired("right", 1, "Right", peer))
         kernel = new_kernel(None, POLICY, load_backend=loads, breakers=breakers, project=project)
         async with kernel:
             lines = await kernel.apply(DesiredState(revision=1, models=models, key_hashes={}), trees.__getitem__)
@@ -183,7 +190,8 @@ def serving(tmp_path, run, project):
             yield kernel, breakers
             (tmp_path / "let_go").touch()
 
-    return serve
+    with ExitStack() as stack:
+        yield serve
 
 
 async def answer(kernel, model, first=1.0):

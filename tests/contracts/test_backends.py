@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +33,7 @@ from mendel.serving.input_codec import InputCodec
 from mendel.serving.row_batches import assemble
 from mendel.values import Digest, Table
 from support.model_hosts import model_host
+from support.remote_peers import remote_peer, write_remote
 from support.waiting import until
 
 MODELS = """
@@ -139,8 +140,12 @@ KINDS = (
     "Quitting",
 )
 POLICY = ServingPolicy(predict_timeout=timedelta(seconds=1), model_memory_bytes=60 << 20)
-ISOLATED = [kind for kind in BACKENDS if kind not in {"thread", "accelerated"}]
-"""The backends whose models can neither end nor block the process of the caller."""
+ISOLATED = ["process"]
+"""The backends that run models in processes of their own on this machine."""
+LOCAL = [kind for kind in BACKENDS if kind != "remote"]
+"""The backends that load the model themselves."""
+CLASSES = {"Classes": ("no", "yes"), "Configured": (0, 1)}
+"""The classes that the artefact of a remote model states, because its server does not tell them."""
 
 
 @dataclass(frozen=True)
@@ -176,18 +181,24 @@ def run():
 
 @pytest.fixture(params=BACKENDS)
 def load(request, workshop, run):
-    """Loads a model of a kind into a backend; all are killed in the end."""
+    """Loads a model of a kind into a backend; all are killed in the end. Remote models run in a server beside it."""
     loaded: list[Backend] = []
     loads = BACKENDS[request.param](BackendContext(run=run, policy=POLICY))
+    with ExitStack() as stack:
+        peer = stack.enter_context(remote_peer(project=workshop.project)) if request.param == "remote" else None
 
-    def load_(kind: str, expect: Digest | None = None) -> Backend:
-        directory, digest = workshop.artifact(kind)
-        loaded.append(loads(directory, digest=expect or digest, project=workshop.project))
-        return loaded[-1]
+        def load_(kind: str, expect: Digest | None = None) -> Backend:
+            directory, digest = workshop.artifact(kind)
+            if peer is not None:
+                peer.serve(kind.lower(), directory, digest)
+                directory = workshop.directory / kind / "remote"
+                digest = write_remote(directory, peer.address(), model=kind.lower(), classes=CLASSES.get(kind))
+            loaded.append(loads(directory, digest=expect or digest, project=workshop.project))
+            return loaded[-1]
 
-    yield load_
-    for backend in loaded:
-        backend.kill()
+        yield load_
+        for backend in loaded:
+            backend.kill()
 
 
 def frame(*first: float) -> Frame:
@@ -205,7 +216,8 @@ def test_a_right_model_answers_every_row_in_order(load):
     outputs = backend.predict(frame(0, 2, 1, 4), soon())
     assert outputs.predictions == ["no", "yes", "no", "yes"]
     np.testing.assert_allclose(outputs.matrix, [[1, 0], [0.5, 0.5], [0.75, 0.25], [0, 1]])
-    assert (backend.descriptor.class_name, backend.descriptor.module) == ("Classes", "models")
+    named = (backend.descriptor.class_name, backend.descriptor.module)
+    assert named == ("Classes", "models") or backend.place.backend == "remote"
     assert (backend.descriptor.classes, backend.descriptor.proba) == (("no", "yes"), True)
     assert backend.died is None
 
@@ -220,7 +232,7 @@ def test_arguments_and_classes_keep_their_types(load):
 def test_calls_at_once_get_their_own_answers(load):
     """As many threads as the descriptor allows may call, and none gets the answer of another."""
     backend = load("Slow")
-    assert backend.descriptor.width == 3
+    assert backend.descriptor.width == 3 or backend.place.backend == "remote"
     with ThreadPoolExecutor(3) as threads:
         answers = threads.map(lambda place: backend.predict(frame(place), soon()).predictions, range(6))
         assert list(answers) == [[place + 10.0] for place in range(6)]
@@ -253,7 +265,7 @@ def test_a_passed_deadline_gives_the_right_answer_or_none(load):
 
 
 def test_a_killed_backend_has_died_and_gave_everything_back(load, workshop):
-    """Killing closes the model once, says why it died, and refuses every further call."""
+    """Killing closes a model that was loaded here once, says why it died, and refuses every further call."""
     backend = load("Sum")
     assert backend.predict(frame(1), soon()).predictions == [11.0]
     backend.kill()
@@ -261,7 +273,8 @@ def test_a_killed_backend_has_died_and_gave_everything_back(load, workshop):
     assert backend.died
     with pytest.raises(ModelFailed):
         backend.predict(frame(1), soon())
-    assert (workshop.directory / "Sum" / "closed").read_text() == "False"
+    if backend.place.backend != "remote":
+        assert (workshop.directory / "Sum" / "closed").read_text() == "False"
 
 
 def test_other_content_is_not_loaded(load, workshop):
@@ -271,6 +284,7 @@ def test_other_content_is_not_loaded(load, workshop):
         load("Sum", expect=other)
 
 
+@pytest.mark.parametrize("load", LOCAL, indirect=True)
 def test_a_model_that_cannot_be_built_is_not_loadable(load):
     """A constructor that ends the program is a ModelNotLoadable, with its words in the detail alone."""
     with pytest.raises(ModelNotLoadable, match="failed with SystemExit") as caught:
@@ -396,22 +410,31 @@ def test_every_backend_gives_the_model_the_same_rows(workshop, run, kind):
     directory = workshop.directory / kind
     if kind == "estimator":
         digest = write_artifact(Told().fit(FRAME), directory, training=FRAME)
+        example, classes = FRAME, None
         first = {"count": 2**53 + 1, "city": "Bonn", "kind": "x", "share": 0.5, "at": "2024-01-05T10:00:00+01:00"}
         rows = Records(rows=[first, {**first, "city": None, "share": None, "kind": "z"}])
     else:
         xgboost = pytest.importorskip("xgboost", reason='install "mendel[xgboost]"')
         values = np.random.default_rng(0).normal(size=(40, 3))
         model = xgboost.XGBClassifier(n_estimators=3, n_jobs=1).fit(values, (values[:, 0] > 0).astype(int))
-        digest = write_artifact(model, directory, training=Table(dict(zip("abc", values.T, strict=True))))
+        example, classes = Table(dict(zip("abc", values.T, strict=True))), (0, 1)
+        digest = write_artifact(model, directory, training=example)
         rows = Records(rows=[dict(zip("abc", row, strict=True)) for row in values[:5].tolist()])
     answers = []
-    for load in BACKENDS.values():
-        backend = load(BackendContext(run=run, policy=ServingPolicy()))(directory, digest=digest, project=None)
-        try:
-            decoded = InputCodec(backend.descriptor.contract, order=backend.descriptor.order, max_rows=10).decode(rows)
-            answers.append(backend.predict(assemble([decoded]), soon()))
-        finally:
-            backend.kill()
+    with remote_peer() as peer:
+        peer.serve("told", directory, digest)
+        for place, load in BACKENDS.items():
+            tree = directory
+            if place == "remote":
+                tree = directory.with_name(f"{kind}-remote")
+                write_remote(tree, peer.address(), model="told", input_example=example, classes=classes)
+            backend = load(BackendContext(run=run, policy=ServingPolicy()))(tree, digest=None, project=None)
+            try:
+                contract, order = backend.descriptor.contract, backend.descriptor.order
+                decoded = InputCodec(contract, order=order, max_rows=10).decode(rows)
+                answers.append(backend.predict(assemble([decoded]), soon()))
+            finally:
+                backend.kill()
     for answer in answers[1:]:
         assert answer.predictions == answers[0].predictions
         assert answer.probabilities == answers[0].probabilities

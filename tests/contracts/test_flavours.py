@@ -65,11 +65,13 @@ def project(tmp_path_factory):
 
 
 def test_every_flavour_has_a_sample():
-    """Names are unique, and a flavour that is added to the table is tested here."""
+    """Names are unique, and a flavour that is added to the table is tested here; ``remote`` has no model to try."""
     names = [flavour.name for flavour in FLAVOURS]
     assert len(set(names)) == len(names)
     made = {"estimator": "sklearn", "project": "mendel", "torch": "pytorch", "python": "python_function"}
-    assert {made.get(sample.partition("_")[0], sample.partition("_")[0]) for sample in SAMPLES} == set(names)
+    assert {made.get(sample.partition("_")[0], sample.partition("_")[0]) for sample in SAMPLES} == set(names) - {
+        "remote"
+    }
 
 
 def _estimator_of_an_absent_package(directory: Path) -> Any:

@@ -107,7 +107,7 @@ class Rooms:
             clock=utc_now,
             scratch=scratch,
             observe=self.checks.check_all,
-            health=lambda: probe(self.stores, workflows=workflows, jobs=jobs.states if jobs else {}),
+            health=lambda: probe(self.stores, workflows=workflows, jobs=jobs.states if jobs else {}, now=utc_now()),
             project_roots=self.project_roots,
             workflows=workflows,
             stopping=stopping,

@@ -104,7 +104,8 @@ class ModelRegistering(ABC):
         Register a fitted model as a baseline, to which improved models refer.
 
         Args:
-            model: A fitted scikit-learn-compatible estimator, or a model of another flavour.
+            model: A fitted scikit-learn-compatible estimator, a model of another flavour, or a ``mendel.RemoteModel``,
+                whose servers are asked for its signature unless a signature or rows are given.
             model_type: ``classification``, ``regression``, ``ranking``, ``lead_scoring``, or another lower-case name.
             details: See :class:`Details`.
 
@@ -114,11 +115,14 @@ class ModelRegistering(ABC):
             InvalidInput: The model is not fitted or cannot be pickled, the training data lack a column, or a code path
                 cannot be packed.
             AlreadyExists: The idempotency key was used for other content.
+            NotReady: No server of a remote model answers.
         """
+        name = _name(details, model_type, baseline=True)
+        model, details, task = _completed_model(model, name, model_type, details)
         request = Registration(
-            model=_name(details, model_type, baseline=True),
+            model=name,
             flavor=_flavor(model, details.get("flavor")),
-            task=task_of(model, model_type),
+            task=task,
             metadata=_metadata(details, model_type, baseline=True),
         )
         return self._register_model(model, request, details)
@@ -147,10 +151,12 @@ class ModelRegistering(ABC):
         """
         baseline = self.version(baseline_id)
         model_type = str(baseline.metadata.get("model_type", baseline.task))
+        name = _name(details, model_type, baseline=False)
+        model, details, task = _completed_model(model, name, model_type, details)
         request = Registration(
-            model=_name(details, model_type, baseline=False),
+            model=name,
             flavor=_flavor(model, details.get("flavor")),
-            task=task_of(model, model_type),
+            task=task,
             metadata=_metadata(details, model_type, baseline=False),
             improvement=Improvement(
                 baseline=baseline.ref, contributor=contributor, delta_metrics=_metrics(delta_metrics), claimed=True
@@ -190,6 +196,18 @@ class ModelRegistering(ABC):
 def _name(details: Details, model_type: str, *, baseline: bool) -> ModelName:
     given = details.get("name")
     return default_name(model_type, baseline=baseline) if given is None else ModelName(given)
+
+
+def _completed_model(model: Any, name: ModelName, model_type: str, details: Details) -> tuple[Any, Details, str]:
+    """Give the model, the details and the task; a remote model gets what its servers tell about it."""
+    from mendel.client.remote_models import located  # noqa: PLC0415 - clients that register nothing need no numpy
+    from mendel.serving import RemoteModel  # noqa: PLC0415
+
+    if not isinstance(model, RemoteModel):
+        return model, details, task_of(model, model_type)
+    given = any(details.get(key) is not None for key in ("signature", "training_data", "input_example"))
+    told = located(model, name, task=model_type if model_type in list(Task) else None, alone=given)
+    return told.model, details if given else {**details, "signature": told.signature}, told.task
 
 
 def _metadata(details: Details, model_type: str, *, baseline: bool) -> dict[str, Any]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from mendel.serving.flavours.flavour_table import FLAVOURS, flavour_for, flavour_of
     from mendel.serving.flavours.project_classifier import TrainedClassifier
+    from mendel.serving.flavours.remote_model import RemoteAddress, RemoteModel
     from mendel.serving.input_codec import frame_of
     from mendel.serving.isolated_model import IsolatedModel
     from mendel.serving.kernel import Kernel
@@ -131,6 +132,8 @@ __all__ = [
     "Readiness",
     "Records",
     "RefusedLoad",
+    "RemoteAddress",
+    "RemoteModel",
     "RepositoryControl",
     "Series",
     "ServerIdentity",

@@ -17,6 +17,7 @@ from mendel.serving.artifact_loading import load_described, load_without_contrac
 from mendel.serving.entities import Matrix
 from mendel.serving.flavours.flavour_table import flavour_for
 from mendel.serving.flavours.project_classifier import TrainedClassifier
+from mendel.serving.flavours.remote_model import RemoteModel
 from mendel.serving.input_codec import InputCodec, frame_of
 from mendel.serving.input_contract import Container, Content, InputContract, write_contract
 from mendel.serving.mlmodel import INPUT_EXAMPLE, Mlmodel, read_mlmodel, write_mlmodel
@@ -57,7 +58,8 @@ def write_artifact(
 
     Args:
         model: A fitted estimator, or a :class:`~mendel.serving.flavours.project_classifier.TrainedClassifier`, whose
-            training has already written its files, if any, into *directory*.
+            training has already written its files, if any, into *directory*; or a
+            :class:`~mendel.serving.flavours.remote_model.RemoteModel`, which is not asked for answers.
         directory: Created if absent.
         signature: None infers the signature from *training*, or from *input_example* without *training*.
         input_example: Rows that a server predicts once when it loads the model; at most 5 are kept. None takes the
@@ -93,7 +95,9 @@ def write_artifact(
             _write_golden(directory, contract, OwnRows(example, contract))
     mlmodel = Mlmodel(flavors=flavors, signature=signature)
     write_mlmodel(directory, mlmodel, task=task)
-    if contract is None or rows is None:
+    if isinstance(model, RemoteModel):
+        write_parity(directory, ParityReport.not_measured("the model runs on other servers"))
+    if contract is None or rows is None or isinstance(model, RemoteModel):
         return tree_digest(directory, exclude=("data",))
     predictor, probe = _prove(model, directory, mlmodel, contract, rows, project)
     if signature is not None and signature.outputs_text is None and probe.predictions:

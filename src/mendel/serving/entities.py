@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from mendel.serving.response_format import Body
-from mendel.values import Digest, ModelName, VersionUuid
+from mendel.values import Digest, ExternalServer, ModelName, VersionUuid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,16 +197,19 @@ class BackendPlace:
     Where a predictor runs.
 
     Attributes:
-        backend: ``thread`` for a thread of the worker process, ``process`` for a process of its own.
+        backend: ``thread`` for a thread of the worker process, ``process`` for a process of its own, ``remote`` for
+            other servers.
         pid: The id of the process; None while no process runs.
         memory_bytes: The resident memory of a process of its own; None where it is not measured.
         restarts: How often the process was started again after it had ended.
+        external_api: The servers of a remote model.
     """
 
-    backend: Literal["thread", "process"]
+    backend: Literal["thread", "process", "remote"]
     pid: int | None
     memory_bytes: int | None
     restarts: int = 0
+    external_api: tuple[ExternalServer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

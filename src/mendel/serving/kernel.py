@@ -52,9 +52,9 @@ from mendel.serving.ports import BreakerView, CounterSlots, LoadBackend, Predict
 from mendel.serving.routing import choose_version
 from mendel.serving.row_batches import Rows
 from mendel.serving.shadow import send_to_shadow
-from mendel.serving.status_report import metrics_text, readiness_of, status_of
+from mendel.serving.status_report import external_servers, metrics_text, readiness_of, status_of
 from mendel.serving.unregistered_version import is_registered
-from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Scope, to_micros
+from mendel.values import DesiredState, Digest, ExternalServer, ModelConvergence, ModelName, Scope, to_micros
 
 _KEEPS_NO_LOG = "This server keeps no prediction log, because the project that it serves has no registered version."
 _SOON = timedelta(seconds=1)
@@ -296,6 +296,11 @@ class Kernel:
     def status(self) -> KernelStatus:
         """Give the loaded versions with their queued and running requests."""
         return status_of(self.readiness(), self._deployments, self._breakers, self.sink, self._active)
+
+    @property
+    def external_api(self) -> tuple[ExternalServer, ...]:
+        """The servers of the loaded remote models."""
+        return tuple(external_servers(self._deployments))
 
     def metrics(self) -> str:
         """Render the metrics of all processes of this server in Prometheus' text format."""

@@ -12,7 +12,7 @@ from mendel.serving.loaded_version import LoadedVersion
 from mendel.serving.metrics import BREAKER, INFO, SPOOL, Family, Labels, render
 from mendel.serving.ports import BreakerView, CounterSlots, PredictionSink
 from mendel.serving.unregistered_version import is_registered
-from mendel.values import ModelName, to_builtins
+from mendel.values import ExternalServer, ModelName, to_builtins
 
 _PHASES = {BreakerPhase.CLOSED: 0.0, BreakerPhase.OPEN: 1.0, BreakerPhase.HALF_OPEN: 2.0}
 
@@ -21,15 +21,15 @@ def readiness_of(state: str, deployments: LoadedDeployments, sink: PredictionSin
     """
     Compute the readiness: a server becomes ready when each deployed model has been loaded or has failed to load.
 
-    A model or a new version that cannot be loaded, or a prediction log that accepts no rows, makes the server degraded,
-    but not unready.
+    A model or a new version that cannot be loaded, an unhealthy server of a remote model, or a prediction log that
+    accepts no rows, makes the server degraded, but not unready.
     """
     if state != "serving":
         return Readiness(state=state, checks=(Check(name="kernel", passed=False, detail=state),))
     known = deployments.models()
     if known is None or (deployments.revision is None and not known):
         return Readiness(state="starting", checks=(Check(name="desired-state", passed=False, detail="none yet"),))
-    checks = tuple(_model_check(name, deployments) for name in sorted(known))
+    checks = (*(_model_check(name, deployments) for name in sorted(known)), *_external_checks(deployments))
     if deployments.starting() is not None:
         return Readiness(state="starting", checks=checks)
     lagging = any(report.error is not None for report in deployments.convergence.values())
@@ -82,6 +82,18 @@ def _model_check(name: ModelName, deployments: LoadedDeployments) -> Check:
     if hosted is not None and (hosted.serving or deployments.is_unloaded(name)):
         return Check(name=f"model:{name}", passed=hosted.unready is None, detail=hosted.unready or "")
     return Check(name=f"model:{name}", passed=False, detail=deployments.why_not_serving(name) or "not loaded yet")
+
+
+def external_servers(deployments: LoadedDeployments) -> Iterator[ExternalServer]:
+    """Give the servers of all loaded remote models."""
+    for hosted in deployments.table.values():
+        for version in hosted.versions.values():
+            yield from version.artifact.backend.place.external_api
+
+
+def _external_checks(deployments: LoadedDeployments) -> Iterator[Check]:
+    for server in external_servers(deployments):
+        yield Check(name=f"external_api:{server.address}", passed=server.status != "unhealthy", detail=server.detail)
 
 
 def _model_status(name: ModelName, deployments: LoadedDeployments, breakers: BreakerView) -> ModelStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from mendel.errors import InvalidValue
 from mendel.values.model_names import Digest, ModelName, VersionUuid
@@ -195,12 +195,30 @@ class VersionCounters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalServer:
+    """
+    A server of a remote model, as a worker process of the server that asks it sees it.
+
+    Attributes:
+        status: ``healthy`` if it is ready, ``degraded`` while an answer to a health check is late, else ``unhealthy``.
+        detail: Why it is not healthy; else empty.
+        calls: The number of calls of this worker process that it is answering.
+    """
+
+    address: str
+    status: Literal["healthy", "degraded", "unhealthy"]
+    detail: str = ""
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerReport:
     """
     The report that a server sends to the hub every 2 s, idempotent by (server, epoch, seq).
 
     ``epoch`` changes when the server restarts and its counters begin again at 0. ``seq`` numbers the reports of one
     epoch. ``leaving`` says that the server is stopping on purpose; ``convergence`` is then the last from before.
+    ``external_api`` gives each server of a remote model once, as the worker process with the worst view sees it.
     """
 
     server: str
@@ -213,3 +231,4 @@ class ServerReport:
     counters: tuple[VersionCounters, ...] = ()
     spool: dict[str, Any]
     leaving: bool = False
+    external_api: tuple[ExternalServer, ...] = ()

@@ -10,9 +10,12 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from mendel.app.cli.main import main
+from mendel.serving import write_artifact
 from support.principals import ME
+from support.remote_peers import remote_peer
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,37 @@ def mendel(over_http, monkeypatch, capsys):
 @pytest.fixture
 def hub(over_http):
     return over_http
+
+
+def test_a_model_on_other_servers_is_promoted(hub, mendel, tmp_path):
+    """The servers tell signature and task; without parity the version needs a reason, then it is like any other."""
+    frame = pd.DataFrame({"age": [31, 42], "income": [1.5, 3.0]})
+    fitted = LogisticRegression().fit(frame, [0, 1])
+    with remote_peer() as peer:
+        peer.serve("scoring", tmp_path, write_artifact(fitted, tmp_path, training=frame))
+        said = mendel(
+            "register",
+            "scores",
+            "--remote",
+            f"{peer.address()},http://127.0.0.1:9",
+            "--remote-model",
+            "scoring",
+            "--json",
+        )
+        twice = mendel("register", "scores", "--remote", peer.address(), "--image", "x:1")
+    assert said.code == 0, said.err
+    record = said.json
+    assert (record["flavor"], record["task"], record["stage"]) == ("remote", "classification", "development")
+    assert [column["name"] for column in record["signature"]["inputs"]] == ["age", "income"]
+    assert "s3cret" not in mendel("register", "scores", "--remote", "http://u:s3cret@a:1").err
+    gone = mendel("register", "gone", "--remote", "http://127.0.0.1:9")
+    assert (gone.code, twice.code) == (1, 2)
+    assert "cannot be reached" in gone.err
+    refused = mendel("stage", "scores@1", "sandbox")
+    assert (refused.code, "the model runs on other servers" in refused.err) == (1, True)
+    assert mendel("stage", "scores@1", "sandbox", "--without-parity", "bought").code == 0
+    assert mendel("approve", "scores@1", "--policy", "--bias").code == 0
+    assert "scores@1" in mendel("promote", "scores@1").out
 
 
 def test_a_version_lives_by_commands(hub, mendel, model):

@@ -165,12 +165,24 @@ class Hub:
 
 
 @pytest.fixture
-def hub(tmp_path):
+def new_hub(tmp_path):
+    """Starts hubs by their names."""
+    started = []
+
+    def start(name):
+        started.append(Hub(tmp_path / name))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for hub in started:
+        hub.stop()
+
+
+@pytest.fixture
+def hub(new_hub):
     """A running hub."""
-    hub = Hub(tmp_path / "hub")
-    hub.start()
-    yield hub
-    hub.stop()
+    return new_hub("hub")
 
 
 @pytest.fixture
@@ -309,14 +321,14 @@ class Load:
 
 
 @pytest.fixture
-def serve(hub, tmp_path):
+def serve(request, new_hub, tmp_path):
     """Starts servers of the hub; all of their processes are gone after the test."""
     running = []
 
     def start(*, name="server", hub_url=None, workers=1, serving=None, ports=None, **settings):
         told = {
             "directory": str(tmp_path / name),
-            "hub": hub_url or hub.url,
+            "hub": hub_url or request.getfixturevalue("hub").url,
             "key": "k",
             "ports": {"rest": [0], **(ports or {})},
             "serving": {"workers": workers, "drain_timeout": "5s", **(serving or {})},

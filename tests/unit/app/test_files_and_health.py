@@ -16,6 +16,8 @@ from mendel.app.hub.background_jobs import JobState
 from mendel.app.hub.health import probe
 from mendel.app.project.policy_files import read_policy_file
 from mendel.errors import DataDirectoryNotFound, HubUnavailable, InvalidInput, InvalidPolicy, StoreUnavailable
+from mendel.registry import RegistryStore
+from mendel.values import ExternalServer, ServerReport
 
 HUB_ONLY = (
     "alembic",
@@ -99,6 +101,9 @@ class TestPolicyFiles:
         assert read_policy_file(path) == {}
 
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
 class Away:
     """Any service that does not answer."""
 
@@ -121,7 +126,7 @@ class TestProbes:
             "segments": SimpleNamespace(pending=lambda: ()),
             "artifacts": SimpleNamespace(mlflow_version="3.17.2", check=lambda: None),
         }
-        return probe(SimpleNamespace(**(parts | changes)), workflows=None, jobs=jobs or {})
+        return probe(SimpleNamespace(**(parts | changes)), workflows=None, jobs=jobs or {}, now=NOW)
 
     def test_all_is_well(self):
         """Every service of the contract has a word, and all together are healthy."""
@@ -140,7 +145,7 @@ class TestProbes:
     @pytest.mark.parametrize(
         ("gone", "services", "overall"),
         [
-            ("state", {"database", "message_queue"}, "unhealthy"),
+            ("state", {"database", "message_queue", "external_api"}, "unhealthy"),
             ("lake", {"lake"}, "degraded"),
             ("segments", {"lake"}, "degraded"),
             ("artifacts", {"mlflow"}, "degraded"),
@@ -152,6 +157,28 @@ class TestProbes:
         assert told.status == overall
         assert {name for name, one in told.services.items() if one.status == "unhealthy"} == services
         assert {told.services[name].detail for name in services} == {"It does not answer."}
+
+    @pytest.mark.parametrize(
+        ("seen", "age", "status"),
+        [
+            (("healthy", "healthy"), 1, "healthy"),
+            (("healthy", "unhealthy"), 1, "degraded"),
+            (("unhealthy", "unhealthy"), 1, "unhealthy"),
+            (("unhealthy", "unhealthy"), 60, "disabled"),
+        ],
+    )
+    def test_servers_of_remote_models_are_told(self, seen, age, status):
+        """They are the external API, as the servers that report now see them; silent servers count for nothing."""
+        state = MemoryUnitOfWork(all_stores())
+        external = tuple(ExternalServer(address=f"http://{n}:1", status=one) for n, one in enumerate(seen))
+        report = ServerReport(
+            server="s", epoch="e", seq=1, at=NOW, revision=1, ready=True, spool={}, external_api=external
+        )
+        received = NOW - timedelta(seconds=age)
+        state.write(lambda tx: tx.store(RegistryStore).add_report(report, received_at=received))
+        told = self.probed(state=state).services["external_api"]
+        assert told.status == status
+        assert ("http://1:1: " in told.detail) == (status != "disabled")
 
     def test_a_failing_job_degrades(self):
         """A job that fails now is named with its error; one that failed once is not."""

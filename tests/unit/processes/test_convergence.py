@@ -5,13 +5,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.adapters.processes.convergence import fold_convergence, settle
+from mendel.adapters.processes.convergence import fold_convergence, fold_external, settle
 from mendel.adapters.processes.desired_state_feed import Delivery, servable
 from mendel.adapters.processes.server_settings import share_of, worker_count
 from mendel.adapters.processes.worker_messages import BeginProxy, Desire, Status, from_line, to_line
 from mendel.resilience import BulkheadPolicy
 from mendel.serving import ServingPolicy
-from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, Route
+from mendel.values import DesiredState, Digest, ExternalServer, ModelConvergence, ModelName, Route
 
 ONE, TWO = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
 NOTHING = DesiredState(revision=-1, key_hashes={})
@@ -107,6 +107,19 @@ def test_no_worker_serves_nothing(desire):
     """Before the first worker answers, the serving generation is 0."""
     (line,) = fold_convergence(delivery(desire(ONE, revision=1)), [])
     assert (line.generation_serving, line.version_serving) == (0, None)
+
+
+def test_a_server_of_a_remote_model_is_as_bad_as_any_worker_sees_it():
+    """Each address is told once, with the worst status among the workers."""
+    seen = [{"b": "healthy", "a": "unhealthy"}, {"b": "degraded", "a": "healthy"}]
+    workers = [
+        replace(
+            status(1),
+            external_api=tuple(ExternalServer(address=name, status=state) for name, state in view.items()),
+        )
+        for view in seen
+    ]
+    assert [(one.address, one.status) for one in fold_external(workers)] == [("a", "unhealthy"), ("b", "degraded")]
 
 
 def test_settled_is_what_every_worker_serves(desire):

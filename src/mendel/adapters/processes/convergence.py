@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from mendel.adapters.processes.desired_state_feed import Delivery, models_of
 from mendel.adapters.processes.worker_messages import Status
-from mendel.values import DesiredModel, DesiredState, ModelConvergence, ModelName
+from mendel.values import DesiredModel, DesiredState, ExternalServer, ModelConvergence, ModelName
+
+_STATUSES: Final = ("healthy", "degraded", "unhealthy")
 
 
 def fold_convergence(delivery: Delivery, statuses: Sequence[Status]) -> tuple[ModelConvergence, ...]:
@@ -64,6 +67,13 @@ def _most(model: DesiredModel, delivery: Delivery) -> int:
 
 def _line_of(status: Status, model: ModelName) -> ModelConvergence | None:
     return next((line for line in status.convergence if line.model == model), None)
+
+
+def fold_external(statuses: Sequence[Status]) -> tuple[ExternalServer, ...]:
+    """Give each server of a remote model once, as the worker with the worst view sees it, sorted by address."""
+    seen = [server for status in statuses for server in status.external_api]
+    worst = {server.address: server for server in sorted(seen, key=lambda server: _STATUSES.index(server.status))}
+    return tuple(worst[address] for address in sorted(worst))
 
 
 def settle(settled: DesiredState, servable: DesiredState, statuses: Sequence[Status]) -> DesiredState:

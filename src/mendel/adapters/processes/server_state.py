@@ -12,6 +12,7 @@ import structlog
 from mendel.adapters.processes.convergence import (
     converged_models,
     fold_convergence,
+    fold_external,
     restart_asked,
     restart_epochs,
     settle,
@@ -184,6 +185,7 @@ class ServerState:
             counters=version_counters(self._counters.totals()),
             spool={**self._spool_notes(), "workers": [status.spool for status in statuses]},
             leaving=at_stop is not None,
+            external_api=fold_external(statuses),
         )
 
     def _folded(self, statuses: Sequence[Status]) -> tuple[ModelConvergence, ...]:

@@ -13,7 +13,7 @@ from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidValue
 from mendel.predictions import SpoolPolicy
 from mendel.serving import LoadKey, RefusedLoad, ServerIdentity, ServingPolicy
-from mendel.values import DesiredState, Digest, ModelConvergence, ModelName, from_builtins, to_json
+from mendel.values import DesiredState, Digest, ExternalServer, ModelConvergence, ModelName, from_builtins, to_json
 
 MAX_LINE_BYTES: Final = 64 << 20
 
@@ -189,6 +189,7 @@ class Status:
         revision: The revision of the desired state that the worker applied last; -1 before the first.
         spool: The state of the worker's spool.
         stuck: Whether a call of a model hangs in a thread of the worker, which only the worker's end stops.
+        external_api: The servers of remote models, without their numbers of calls.
     """
 
     accepting: bool
@@ -198,6 +199,7 @@ class Status:
     convergence: tuple[ModelConvergence, ...] = ()
     spool: dict[str, Any] = field(default_factory=dict)
     stuck: bool = False
+    external_api: tuple[ExternalServer, ...] = ()
 
 
 Message = (

@@ -57,10 +57,32 @@ def register(
     source: Annotated[
         str,
         argument(
-            "DIR|NAME@N", "An artefact directory with an MLmodel file; or a registered version, to record its --image."
+            "DIR|NAME@N|NAME",
+            "An artefact directory with an MLmodel file; a registered version, to record its --image; or the name of a "
+            "model on other servers, with --remote.",
         ),
     ],
     *,
+    remote: Annotated[
+        str | None,
+        option(
+            metavar="ADDRESS[,...]",
+            help="The servers of the model: http://HOST:PORT (v2 over REST), grpc://HOST:PORT or zmq://HOST:PORT.",
+        ),
+    ] = None,
+    remote_model: Annotated[
+        str | None, option(metavar="NAME", help="The name of the model on those servers.", show_default="NAME")
+    ] = None,
+    remote_version: Annotated[
+        str | None, option(metavar="N", help="The version on those servers.", show_default="the servers choose")
+    ] = None,
+    remote_key: Annotated[
+        str | None,
+        option(
+            metavar="VARIABLE",
+            help="The environment variable with the key for those servers: REMOTE_MODEL_KEY or REMOTE_MODEL_KEY_*.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, option(metavar="NAME", help="The name of the model.", show_default="the artefact's classifier")
     ] = None,
@@ -92,13 +114,29 @@ def register(
     directory: Directory = None,
 ) -> Result:
     """
-    Register an artefact, or the image of a version.
+    Register an artefact, a model on other servers, or the image of a version.
 
-    With DIR, register the artefact as a new version. With NAME@N and --image, record the image of that version.
+    With DIR, register the artefact as a new version. With NAME and --remote, register the model that other servers run;
+    they are asked for its signature. With NAME@N and --image, record the image of that version.
     """
     from mendel.app.project import artifact_registration as registration  # noqa: PLC0415 - help must be quick
     from mendel.values import VersionRef  # noqa: PLC0415
 
+    if remote is not None:
+        if unused := next((flag for flag, given in {"--image": image, "--data": data}.items() if given), None):
+            raise click.BadParameter(f"{unused} has no meaning for a model on other servers")
+        asked = registration.RemoteRequest(
+            name=name or source,
+            servers=tuple(remote.split(",")),
+            model=remote_model or "",
+            version=remote_version or "",
+            key_variable=remote_key or "",
+            task=task,
+            description=description,
+            idempotency_key=idempotency_key,
+        )
+        with progress(f"Registering {source}"), hub(directory, create=True, quiet=True) as client:
+            return _registered(registration.register_remote(asked, client))
     tree = Path(source)
     if not tree.exists() and (image is not None or "@" in source):
         if image is None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 
 from mendel.app.hub.background_jobs import JobState
 from mendel.app.stores import Stores
 from mendel.durable import Outbox, Workflows
 from mendel.errors import MendelError
 from mendel.operations import HubHealth, ServiceHealth
-from mendel.registry import RegistryStore
+from mendel.registry import Presence, RegistryStore, presence_at
 from mendel.version import __version__
 
 _OUTBOX_DEGRADED = 100
+_SILENCE = timedelta(seconds=30)
 
 
-def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, JobState]) -> HubHealth:
+def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, JobState], now: datetime) -> HubHealth:
     """
     Check every service and background job of a hub.
 
@@ -30,7 +32,7 @@ def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, Job
         "mlflow": _probed(lambda: _artifacts(stores)),
         "postgres": ServiceHealth(status="disabled", detail="the state is kept in SQLite"),
         "redis": ServiceHealth(status="disabled", detail="not configured"),
-        "external_api": ServiceHealth(status="disabled", detail="not configured"),
+        "external_api": _probed(lambda: _external(stores, now)),
     }
     failing = {name: state.last_error for name, state in jobs.items() if state.failures}
     states = {service.status for service in services.values()}
@@ -39,6 +41,19 @@ def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, Job
     else:
         overall = "degraded" if failing or states & {"degraded", "unhealthy"} else "healthy"
     return HubHealth(status=overall, version=__version__, services=services, failing_chores=failing)
+
+
+def _external(stores: Stores, now: datetime) -> ServiceHealth:
+    """Tell the servers of remote models, as the servers that ask them reported last."""
+    states = stores.state.read(lambda tx: tx.store(RegistryStore).servers())
+    reporting = [state.report for state in states if presence_at(state, _SILENCE, now) is Presence.REPORTING]
+    seen = sorted({(s.address, s.status, s.detail) for report in reporting for s in report.external_api})
+    if not seen:
+        return ServiceHealth(status="disabled", detail="no server serves a remote model")
+    statuses = {status for _, status, _ in seen}
+    detail = "; ".join(f"{address}: {status}{f' ({why})' if why else ''}" for address, status, why in seen)
+    worst = "healthy" if statuses == {"healthy"} else "unhealthy" if statuses == {"unhealthy"} else "degraded"
+    return ServiceHealth(status=worst, detail=detail)
 
 
 def _probed(act: Callable[[], ServiceHealth]) -> ServiceHealth:

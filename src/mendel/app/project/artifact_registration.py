@@ -1,4 +1,4 @@
-"""Register the artefact in a directory as a version, and record the image that contains a version."""
+"""Register an artefact or a remote model as a version, and record the image that contains a version."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from mendel.app.images.image_resolution import Delivery, find_image
 from mendel.app.project.repository_address import repository_address
 from mendel.app.project.training import release_at_head
 from mendel.client.client import Client
+from mendel.client.remote_models import located
 from mendel.errors import InvalidInput, NotFound
 from mendel.projects import chosen_classifier, code_digest, load_project
 from mendel.registry import ProjectSource, Registration, VersionRecord
-from mendel.serving import FLAVOURS
+from mendel.serving import FLAVOURS, RemoteModel
 from mendel.values import ModelName, VersionRef
 from mendel.values.directory_trees import tree_digest
 from mendel.values.mlmodel_file import Mlmodel, read_mlmodel_file
@@ -46,6 +47,26 @@ class ArtifactRequest:
     description: str = ""
     idempotency_key: str | None = None
     path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRequest:
+    """
+    The arguments of ``mendel register NAME --remote``; see :class:`mendel.RemoteModel`.
+
+    Attributes:
+        name: The name of the registered model.
+        task: ``classification`` or ``regression``; None takes the task that the announced outputs show.
+    """
+
+    name: str
+    servers: tuple[str, ...]
+    model: str = ""
+    version: str = ""
+    key_variable: str = ""
+    task: str | None = None
+    description: str = ""
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +117,29 @@ def register_artifact(request: ArtifactRequest, client: Client) -> RegisteredArt
         registration = _of_project(registration, request, told.classifier, client)
     registered = client.register(registration, request.tree, data=request.data)
     return RegisteredArtifact(version=client.version(registered.model_id), image_seen=_seen(delivery))
+
+
+def register_remote(request: RemoteRequest, client: Client) -> RegisteredArtifact:
+    """
+    Register a model that other servers run as one new version.
+
+    Raises:
+        InvalidValue: An address or a name is invalid.
+        NotReady: No server answers.
+    """
+    model = RemoteModel(
+        servers=request.servers, model=request.model, version=request.version, key_variable=request.key_variable
+    )
+    told = located(model, ModelName(request.name), task=request.task)
+    registered = client.register_baseline(
+        model=told.model,
+        model_type=told.task,
+        name=request.name,
+        signature=told.signature,
+        version_info={"description": request.description},
+        idempotency_key=request.idempotency_key,
+    )
+    return RegisteredArtifact(version=client.version(registered.model_id))
 
 
 def record_image(ref: VersionRef, image: str, client: Client, *, path: Path | None = None) -> RegisteredArtifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from mendel.adapters.processes.model_processes import SOCKET
 from mendel.adapters.processes.process_backend import ProcessLoads
+from mendel.adapters.remote import RemoteLoads
 from mendel.adapters.threads import AcceleratedLoads, load_in_thread
 from mendel.projects import Project
 from mendel.serving import Backend, LoadBackend, Mlmodel, ServingPolicy, read_mlmodel, require_digest
@@ -34,6 +36,7 @@ BACKENDS: Final[Mapping[str, Callable[[BackendContext], LoadBackend]]] = {
     "process": lambda context: ProcessLoads(
         context.run / SOCKET, context.policy, interpreter=context.policy.model_python
     ),
+    "remote": lambda context: RemoteLoads(context.policy, environment=os.environ),
 }
 """By the name of the kind: gives a function that loads artefacts into backends of one worker process."""
 
@@ -57,6 +60,8 @@ def backend_kind(mlmodel: Mlmodel, project: Project | None, policy: ServingPolic
     Args:
         project: The project whose code the artefact may need; None when this server hosts no project.
     """
+    if "remote" in mlmodel.flavors:
+        return "remote"
     name = mlmodel.classifier
     own = project.classifier(name).predictor.backend if project is not None and name in project.names else None
     if (own or policy.backend) == "process":

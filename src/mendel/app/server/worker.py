@@ -233,6 +233,7 @@ class Worker:
             convergence=self._kernel.convergence,
             spool={} if self._spool is None else to_builtins(self._spool.condition),
             stuck=self._kernel.stuck,
+            external_api=tuple(replace(server, calls=0) for server in self._kernel.external_api),
         )
 
     async def _tick_spool(self) -> None:

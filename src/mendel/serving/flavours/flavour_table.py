@@ -11,6 +11,7 @@ from mendel.serving.flavours.lightgbm_model import LightgbmFlavour
 from mendel.serving.flavours.mlflow_pyfunc import PyfuncFlavour
 from mendel.serving.flavours.onnx_model import OnnxFlavour
 from mendel.serving.flavours.project_classifier import ProjectFlavour
+from mendel.serving.flavours.remote_model import RemoteFlavour
 from mendel.serving.flavours.sklearn_estimator import SklearnFlavour
 from mendel.serving.flavours.torch_model import TorchFlavour
 from mendel.serving.flavours.xgboost_model import XgboostFlavour
@@ -24,6 +25,7 @@ FLAVOURS: Final[tuple[Flavour, ...]] = (
     SklearnFlavour(besides=(*_NATIVE, _PYFUNC)),
     *_NATIVE,
     _PYFUNC,
+    RemoteFlavour(),
 )
 """All flavours; if an artefact has several, the first in this order loads the artefact."""
 
@@ -73,5 +75,5 @@ def flavour_for(model: object, forced: str | None = None) -> Flavour:
         remedy="Give a fitted scikit-learn-compatible estimator (fit, predict, get_params), a Booster of XGBoost or "
         "LightGBM, a CatBoost model, an onnx.ModelProto, a TorchScript module or exported program (a plain "
         "torch.nn.Module needs its code: use torch.jit.script or torch.export.export), or a "
-        "mlflow.pyfunc.PythonModel; or serve the predictor as a project.",
+        "mlflow.pyfunc.PythonModel; name other servers with mendel.RemoteModel; or serve the predictor as a project.",
     )
