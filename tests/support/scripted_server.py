@@ -24,7 +24,8 @@ class ScriptedServer:
     """
     A v2 server whose answers a test sets.
 
-    ``routes`` gives status, headers and body by path; it does not answer the paths in ``silent``.
+    ``routes`` gives status, headers and body by path; it does not answer the paths in ``silent``,
+    and answers those in ``trickles`` byte by byte.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class ScriptedServer:
         }
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
         self.silent: set[str] = set()
+        self.trickles: set[str] = set()
         self.talk = threading.Event()
         self._open: list[socket.socket] = []
         outer = self
@@ -53,6 +55,7 @@ class ScriptedServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.handle_error = lambda *_: None  # clients may close connections
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -75,9 +78,14 @@ class ScriptedServer:
         status, headers, document = self.routes.get(handler.path, (404, {}, {"error": "nothing here"}))
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         handler.send_response(status)
-        for name, value in {"content-length": str(len(content)), **headers}.items():
+        for name, value in {
+            "content-length": str(len(content) + 1000 * (handler.path in self.trickles)),
+            **headers,
+        }.items():
             handler.send_header(name, value)
         handler.end_headers()
+        while handler.path in self.trickles and not self.talk.wait(0.05):
+            handler.wfile.write(b" ")
         handler.wfile.write(content)
         handler.close_connection = "content-length" in headers
 

@@ -19,11 +19,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import mendel
 from mendel.adapters.arrow import read_table, write_table
 from mendel.app.directory import DataDirectory
-from mendel.errors import AlreadyExists, InvalidInput, InvalidValue, Unsupported, VersionNotFound
+from mendel.errors import AlreadyExists, InvalidInput, InvalidValue, NotReady, Unsupported, VersionNotFound
 from mendel.retraining import fingerprint
-from mendel.serving import infer_signature
+from mendel.serving import infer_signature, write_artifact
 from mendel.values.data_frames import as_table
 from support.principals import ME
+from support.remote_peers import remote_peer
 
 CONTRIBUTOR = "0x" + "a1" * 20
 FRAME = pd.DataFrame({"age": [31.0, 42.0, 25.0, 60.0] * 10, "income": [1.0, 3.0, 2.0, 5.0] * 10})
@@ -352,3 +353,21 @@ def test_registering_takes_less_than_what_it_replaces(baseline):
     start = time.monotonic()
     baseline("quick")
     assert time.monotonic() - start < 2
+
+
+def test_a_remote_model_is_registered_like_a_fitted_one(client, tmp_path):
+    """Its servers tell columns and task; with a signature and a task nobody is asked, and rows give exact types."""
+    with remote_peer() as peer:
+        peer.serve("scores", tmp_path, write_artifact(MODEL, tmp_path, training=FRAME))
+        model = mendel.RemoteModel(servers=(peer.address(),), classes=(0, 1))
+        told = client.register_baseline(model=model, model_type="lead_scoring", name="scores")
+    record = client.version(told.model_id)
+    assert (record.flavor, record.task, record.signature.names) == ("remote", "classification", ("age", "income"))
+    assert str(record.parity) == "not measured: the model runs on other servers"
+    with pytest.raises(NotReady, match="cannot be reached"):
+        client.register_baseline(model=model, model_type="lead_scoring", name="scores")
+    offline = client.register_baseline(
+        model=model, model_type="regression", name="scores", signature=infer_signature(as_table(FRAME))
+    )
+    rows = client.register_baseline(model=model, model_type="regression", name="scores", input_example=FRAME)
+    assert [client.version(one.model_id).task for one in (offline, rows)] == ["regression", "regression"]

@@ -127,7 +127,9 @@ def test_clients_that_retry_see_right_answers_only(serve, new_hub, request):
         one.process.wait()
         clients.go_on()
         request.node.user_properties.append(("longest wait for a killed server", clients.gap))
-        assert external(front)[servers[1]] == "healthy"
+        assert external(front) == {servers[0]: "unhealthy", servers[1]: "healthy"}
+        assert front.ask("GET", "/status")[1]["readiness"]["state"] == "degraded"
+        assert front.ask("GET", "/health") == (200, {"status": "ok"})
         assert clients.wrong == []
 
     pids = processes(two)

@@ -94,10 +94,12 @@ def test_a_status_says_whose_fault_it_is(load, scripted, status, error, told):
 def test_the_key_is_sent_and_never_stored(load, scripted, tmp_path):
     """The key comes from the named variable; without the variable nothing is sent, and the version is not blamed."""
     server = scripted()
-    with pytest.raises(NotReady, match="REMOTE_MODEL_KEY_A, which holds the key"):
-        load(server.address, key_variable="REMOTE_MODEL_KEY_A")
+    for given in ({}, {"REMOTE_MODEL_KEY_A": "s3\ncret"}, {"REMOTE_MODEL_KEY_A": "s3crét"}):
+        with pytest.raises(NotReady, match="REMOTE_MODEL_KEY_A is not set to the key") as caught:
+            load(server.address, key_variable="REMOTE_MODEL_KEY_A", environment=given)
+        assert "s3" not in str(caught.value)
     assert server.seen == []
-    backend = load(server.address, key_variable="REMOTE_MODEL_KEY_A", environment={"REMOTE_MODEL_KEY_A": "s3cret"})
+    backend = load(server.address, key_variable="REMOTE_MODEL_KEY_A", environment={"REMOTE_MODEL_KEY_A": "s3cret\n"})
     assert {headers["authorization"] for _, headers, _ in server.seen} == {"Bearer s3cret"}
     server.answers({"error": "no"}, 401)
     with pytest.raises(NotReady) as caught:
@@ -137,5 +139,14 @@ def test_a_call_beyond_the_limit_is_a_fault_while_the_server_lives(load, scripte
     server = scripted()
     backend = load(server.address, policy=ServingPolicy(predict_timeout=timedelta(seconds=0.2)))
     server.silent.add("/v2/models/m/infer")
+    with pytest.raises(ModelStopped, match=r"took longer than 0\.2 s"):
+        backend.predict(ROWS, soon())
+
+
+def test_an_answer_that_trickles_in_is_ended(load, scripted):
+    """A server that sends a byte now and then cannot hold a call longer than its limit and a health check."""
+    server = scripted()
+    backend = load(server.address, policy=ServingPolicy(predict_timeout=timedelta(seconds=0.2)))
+    server.trickles.add("/v2/models/m/infer")
     with pytest.raises(ModelStopped, match=r"took longer than 0\.2 s"):
         backend.predict(ROWS, soon())

@@ -62,14 +62,14 @@ def key_of(model: RemoteModel, environment: Mapping[str, str]) -> str | None:
     Give the key to send to the servers of *model*; None if it names no variable.
 
     Raises:
-        NotReady: The variable is not set.
+        NotReady: The variable is not set, or holds no text that may stand in a header.
     """
     if not model.key_variable:
         return None
-    key = environment.get(model.key_variable, "")
-    if not key:
+    key = environment.get(model.key_variable, "").strip()
+    if not (key.isascii() and key.isprintable() and key) or " " in key:
         raise NotReady(
-            f"The environment variable {model.key_variable}, which holds the key of the remote model, is not set.",
+            f"The environment variable {model.key_variable} is not set to the key of the remote model.",
             remedy=f"Set {model.key_variable} in the environment of this process, and start it again.",
         )
     return key

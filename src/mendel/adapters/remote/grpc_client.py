@@ -30,6 +30,8 @@ from mendel.serving import RemoteAddress, RemoteModel, Tensor, TensorSpec, to_ra
 
 _DENIED: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _ABSENT: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
+_LOST: Final = ("connect", "socket", "goaway", "transport", "dns", "handshak", "broken pipe")
+"""Words of grpcio's own messages about a connection; nothing else tells them from UNAVAILABLE of the server."""
 _TOO_LARGE: Final = "larger than max"
 _NEAR_S: Final = 0.1
 """The server may notice the end of the time that this client gave it a little earlier than this client."""
@@ -119,7 +121,7 @@ class GrpcClient:
             raise attempt.ended
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and attempt.until - time.monotonic() < _NEAR_S:
             raise Overdue("it did not answer in time")
-        if code is grpc.StatusCode.UNAVAILABLE and not _told(error):
+        if code is grpc.StatusCode.UNAVAILABLE and any(word in text.lower() for word in _LOST):
             raise Unreachable(f"it cannot be reached ({text})")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in text:
             raise invalid(self._address, "is larger than serving.max_body_bytes")
@@ -149,11 +151,6 @@ class GrpcClient:
             return [value.decode() if isinstance(value, bytes) else value for value in values]
         except UnicodeDecodeError:
             raise invalid(self._address, "has bytes that are not text") from None
-
-
-def _told(error: Any) -> bool:
-    """Tell whether the server itself answered UNAVAILABLE: its answer has metadata, a lost connection has none."""
-    return bool(error.trailing_metadata()) or bool(error.initial_metadata())
 
 
 def _spec(given: Any) -> TensorSpec:

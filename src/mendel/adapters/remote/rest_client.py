@@ -221,7 +221,7 @@ class RestClient:
                 raise invalid(self._address, f"is larger than {self._most} bytes (serving.max_body_bytes)")
             if response.length:
                 connection.close()
-                raise Unreachable("the connection was lost before the end of the answer")
+                raise attempt.ended or Unreachable("the connection was lost before the end of the answer")
             self._keep(connection, response)
             return response.status, response.headers, content
 

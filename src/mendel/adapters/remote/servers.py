@@ -165,17 +165,15 @@ class Server:
             reason = self.client.unready(self._asking(_BEAT_S))
         except Overdue as failure:
             late, reason = True, str(failure)
-        except Busy as failure:
-            reason = str(failure)
         except NoAnswer as failure:
-            form, reason = None, str(failure)
+            reason = str(failure)
         except MendelError as error:  # what it announces does not fit, or cannot be read
-            form, reason = None, error.message
+            reason = error.message
         with self._mutex:
             self._missed = self._missed + 1 if late else 0
-            if late and self._missed < _MOST_MISSED and self._reason is None:
-                return True
-            self._reason, self.form = reason, form
+            if not late or self._missed >= _MOST_MISSED or self._reason is not None:
+                self._reason = reason
+                self.form = form if reason is None else None  # it may come back with another model
         return late
 
     def _asking(self, seconds: float) -> Attempt:

@@ -191,7 +191,8 @@ def _converted(column: NDArray[Any], datatype: str, *, zoned: bool) -> Any:
         texts = _texts(column, zoned=zoned)
         return texts if None in texts else np.array(texts, dtype=object)
     if column.dtype.kind != "O":
-        return column.astype(_DTYPES[datatype], copy=False)
+        with np.errstate(over="ignore"):
+            return column.astype(_DTYPES[datatype], copy=False)
     values = column.ravel().tolist()
     if datatype.startswith("FP"):
         return np.array([np.nan if value is None else float(value) for value in values], dtype=_DTYPES[datatype])

@@ -134,7 +134,7 @@ class ModelInfo:
     Attributes:
         other_libraries: The libraries whose installed version differs from the version that wrote the model.
         acceleration: Whether an ONNX graph answers; None where ``serving.accelerate`` is ``off``.
-        backend: ``thread`` or ``process``: where the model runs (``serving.backend``).
+        backend: ``thread`` or ``process``: where the model runs (``serving.backend``); ``remote`` for other servers.
     """
 
     name: str
