@@ -78,7 +78,7 @@ class ProxyContext:
     Attributes:
         listener: The listening socket for callers; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
-        max_message_bytes: The largest message; a caller that sends a larger one is disconnected.
+        max_message_bytes: The largest message; a larger one gets an error.
     """
 
     listener: socket.socket

@@ -69,6 +69,23 @@ async def test_a_worker_that_is_not_ready_gets_no_message(server, serving, make_
             assert {reply.error for reply in replies} == {None}
 
 
+@pytest.mark.parametrize(
+    "frames", [[bytes(2 << 20)], [b"x"] * 100, [bytes(900_000)] * 3], ids=["size", "frames", "sum"]
+)
+async def test_a_message_that_is_too_large_gets_an_error(server, serving, connect, frames):
+    """A large frame, many frames, and frames that are large together are told so; the connection goes on."""
+    context = zmq.asyncio.Context()
+    try:
+        async with server.proxy(), server.worker(await serving()):
+            caller = context.socket(zmq.DEALER)
+            caller.connect(f"tcp://127.0.0.1:{server.ports['zmq']}")
+            for sent, told in ((frames, b"too_large"), ([b'{"type":"heartbeat"}'], b"heartbeat_ack")):
+                await caller.send_multipart(sent)
+                assert told in (await asyncio.wait_for(caller.recv_multipart(), 20))[-1]
+    finally:
+        context.destroy(linger=0)
+
+
 async def test_a_message_waits_for_the_first_worker(server, serving, connect):
     """What comes before a door is open is answered when one is."""
     async with server.proxy():

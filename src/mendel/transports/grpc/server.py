@@ -18,7 +18,7 @@ from mendel.serving import Kernel
 from mendel.transports.grpc import health_service, modelops_service, v2_service
 from mendel.transports.grpc.call_handling import Method
 from mendel.transports.grpc.malformed_messages import MalformedMessages
-from mendel.transports.grpc.socket_splice import Splice
+from mendel.transports.socket_splice import Splice
 
 SERVICES = frozenset({"inference.GRPCInferenceService", "modelops.ModelOps", "grpc.health.v1.Health"})
 _REFLECTION = Method(name="/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", scope=None)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from mendel.errors import InvalidRequest
+from mendel.errors import InvalidRequest, TooLarge
 from mendel.serving import (
     check_depth,
     check_json_size,
@@ -18,6 +18,7 @@ from mendel.serving import (
     malformed,
     without_mark,
 )
+from mendel.transports.zmq.message_filter import MAX_FRAMES, REFUSED
 from mendel.transports.zmq.replies import Reply
 from mendel.values import to_builtins
 
@@ -68,8 +69,14 @@ def read_message(frame: bytes) -> Incoming:
 
     Raises:
         InvalidRequest: The frame is neither JSON nor msgpack, or the message has no field ``type``.
-        TooLarge: The frame has more than a million lists and objects, or more than ten million values.
+        TooLarge: The message was too large to pass on, or has more than a million lists and objects, or more than ten
+            million values.
     """
+    if frame == REFUSED:
+        raise TooLarge(
+            f"The message is larger than serving.max_body_bytes, or has more than {MAX_FRAMES} frames.",
+            remedy="Send fewer rows per message, in one frame.",
+        )
     packed = bool(frame) and frame[0] in _MSGPACK_MAPS
     text = b"" if packed else without_mark(frame)
     if packed:

@@ -13,12 +13,16 @@ from typing import Any, Self
 import zmq
 import zmq.asyncio
 
+from mendel.transports.socket_splice import Splice
 from mendel.transports.zmq.lasting_tasks import LastingTasks
-from mendel.transports.zmq.unanswered_messages import UnansweredMessages, worker_lost
+from mendel.transports.zmq.message_filter import MessageFilter
+from mendel.transports.zmq.unanswered_messages import UnansweredMessages, overloaded, worker_lost
 from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, STILL_CLOSING, WorkerRotation
 
 _HIGH_WATER = 10_000
 _LOOK_EVERY_S = 0.5
+_MESSAGES_IN_MEMORY = 4
+"""So many of the largest messages may wait for answers at once; further large messages are refused."""
 
 
 class ZmqProxy:
@@ -26,15 +30,16 @@ class ZmqProxy:
     A context manager that passes messages between callers and workers while entered.
 
     A message goes to the next worker that reported to be ready (:mod:`mendel.transports.zmq.worker_rotation`). Workers
-    that are closing get no messages. Messages wait in the proxy while no worker is connected. When a worker dies or
-    hangs, the callers of its messages get an error ``unavailable`` after 5 s.
+    that are closing get no messages. A message that is too large gets an error. Messages wait in the proxy while no
+    worker is connected. When a worker dies or hangs, the callers of its messages get an error ``unavailable`` after
+    5 s.
 
     If the proxy can no longer pass messages, the task that entered it is cancelled, and leaving it raises the cause.
 
     Args:
         listener: A listening TCP socket; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
-        max_message_bytes: The largest message; a caller that sends a larger one is disconnected.
+        max_message_bytes: The largest message; a larger one gets an error.
         clock: Gives the seconds since 1970, for the errors that the proxy itself sends.
     """
 
@@ -52,21 +57,23 @@ class ZmqProxy:
         self._context: zmq.asyncio.Context | None = None
         self._passing = LastingTasks()
         self._rotation = WorkerRotation()
-        self._unanswered = UnansweredMessages()
+        self._unanswered = UnansweredMessages(max_bytes=_MESSAGES_IN_MEMORY * max_message_bytes)
         self._open = asyncio.Event()
+        self._splice: Splice | None = None
 
     async def __aenter__(self) -> Self:
         self._context = zmq.asyncio.Context()
         callers, workers = self._context.socket(zmq.ROUTER), self._context.socket(zmq.ROUTER)
-        host, port = self._listener.getsockname()[:2]
+        behind = f"{self._worker_address.removeprefix('ipc://')}-in"
         try:
             callers.set(zmq.MAXMSGSIZE, self._max_message_bytes)
             callers.set(zmq.SNDHWM, _HIGH_WATER)
-            callers.set(zmq.USE_FD, self._listener.detach())
-            callers.bind(f"tcp://{host}:{port}")
+            callers.bind(f"ipc://{behind}")
             workers.set(zmq.ROUTER_MANDATORY, 1)
             workers.set(zmq.SNDHWM, _HIGH_WATER)
             workers.bind(self._worker_address)
+            self._splice = Splice(self._listener, behind, make_filter=lambda: MessageFilter(self._max_message_bytes))
+            await self._splice.open()
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -87,11 +94,18 @@ class ZmqProxy:
         try:
             await self._passing.__aexit__(kind, error, trace)
         finally:
+            if self._splice is not None:
+                self._splice.stop_accepting()
+                self._splice.cut()
             self._context.destroy(linger=0)
 
     async def _hand_out(self, callers: zmq.asyncio.Socket, workers: zmq.asyncio.Socket) -> None:
         while True:
             message = await callers.recv_multipart(copy=False)
+            if self._unanswered.overloads(sum(map(len, message))):
+                *envelope, frame = message
+                await callers.send_multipart([*envelope, overloaded(bytes(frame.buffer[:1]), self._clock())])
+                continue
             while not await self._sent(workers, message):
                 await self._open.wait()
 

@@ -25,6 +25,7 @@ from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, NOT_READY, RE
 _log = structlog.get_logger("mendel.zmq")
 _HIGH_WATER = 10_000
 _LINGER_MS = 1_000
+_LARGE_BYTES = 1 << 20
 _REPORT_EVERY_S = 0.5
 _CLOSE_TIMEOUT_S = 2.0
 _OK = "ok"
@@ -103,6 +104,8 @@ class ZmqServer:
             reply = asyncio.create_task(self._reply(sock, envelope, frame))
             self._replies.add(reply)
             reply.add_done_callback(self._replies.discard)
+            if len(frame) > _LARGE_BYTES:
+                await asyncio.sleep(0)  # decode one large message per turn of the event loop
 
     async def _reply(self, sock: zmq.asyncio.Socket, envelope: list[bytes], frame: bytes) -> None:
         began = self._kernel.steady()

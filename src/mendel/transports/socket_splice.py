@@ -3,21 +3,31 @@ Forward connections from a listening socket to a server on a unix socket.
 
 grpcio cannot accept connections from a socket that the parent process bound, and with SO_REUSEPORT two servers could
 share a port unnoticed. Therefore grpcio listens on a private unix socket; this module accepts connections from the
-inherited socket and copies bytes in both directions.
+inherited socket and copies bytes in both directions. libzmq stands behind it too, because libzmq does not limit the
+frames of a message.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import cast
+
+Filter = Callable[[bytes], bytes | None]
+"""Gives the bytes to pass on for bytes that a caller sent; None closes the connection."""
 
 
 class Splice:
-    """Forwards every connection that the socket *listening* accepts to the unix socket at *path*."""
+    """
+    Forwards every connection that the socket *listening* accepts to the unix socket at *path*.
 
-    def __init__(self, listening: socket.socket, path: str) -> None:
-        self._listening, self._path = listening, path
+    Args:
+        make_filter: Makes the filter of the bytes that a new caller sends; None passes all bytes on.
+    """
+
+    def __init__(self, listening: socket.socket, path: str, *, make_filter: Callable[[], Filter] | None = None) -> None:
+        self._listening, self._path, self._make_filter = listening, path, make_filter
         self._sides: set[_Side] = set()
         self._joining: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -25,7 +35,10 @@ class Splice:
     async def open(self) -> None:
         """Start to accept connections; the caller must be in a running event loop."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Side(self._sides, self._join), sock=self._listening)
+        self._server = await loop.create_server(self._caller, sock=self._listening)
+
+    def _caller(self) -> _Side:
+        return _Side(self._sides, self._join, None if self._make_filter is None else self._make_filter())
 
     def stop_accepting(self) -> None:
         """Close the listening socket; accepted connections stay open."""
@@ -61,8 +74,10 @@ class Splice:
 class _Side(asyncio.Protocol):
     """One connection of a forwarded pair: bytes read here are written to ``peer``, with back pressure."""
 
-    def __init__(self, sides: set[_Side], join: object = None) -> None:
-        self._sides, self._join = sides, join
+    def __init__(
+        self, sides: set[_Side], join: Callable[[_Side], None] | None = None, filter_: Filter | None = None
+    ) -> None:
+        self._sides, self._join, self._filter = sides, join, filter_
         self._transport: asyncio.Transport | None = None
         self._early = b""  # bytes read before peer is set; pausing in connection_made does not stop uvloop
         self.peer: _Side | None = None
@@ -70,7 +85,7 @@ class _Side(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._sides.add(self)
-        if callable(self._join):
+        if self._join is not None:
             self._join(self)
 
     def meet(self, peer: _Side) -> None:
@@ -81,6 +96,12 @@ class _Side(asyncio.Protocol):
         self.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        if self._filter is not None:
+            filtered = self._filter(data)
+            if filtered is None:
+                self.close()
+                return
+            data = filtered
         if self.peer is None:
             self._early += data
             self.pause_reading()
