@@ -16,18 +16,17 @@ pytestmark = pytest.mark.slow(20)
 MODEL = "credit"
 QUICK = {"healing": {"converge_within": "3s"}}
 PATIENT = {"healing": {"converge_within": "10m"}, "rollback": {"silence": "3s"}}
-LOAD_SECONDS = 16
 
 
 class SlowPickle:
-    """A pickle that sleeps, and is then the model of other bytes."""
+    """A pickle that is read as long as the file *held* is there, and is then the model of other bytes."""
 
-    def __init__(self, model):
-        self._model = model
+    def __init__(self, model, held):
+        self._model, self._held = model, str(held)
 
     def __reduce__(self):
-        code = f"(__import__('time').sleep({LOAD_SECONDS}), __import__('pickle').loads(b))[1]"
-        return eval, (code, {"b": self._model})
+        wait = "[__import__('time').sleep(0.05) for _ in iter(lambda: __import__('os').path.exists(held), False)]"
+        return eval, (f"({wait}, __import__('pickle').loads(b))[1]", {"b": self._model, "held": self._held})
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +109,12 @@ def test_a_server_that_is_stopped_is_no_incident_and_one_that_is_killed_is(house
         assert client.deployment(MODEL).production == 1
 
 
-@pytest.mark.race
 def test_a_version_that_loads_slowly_is_not_rolled_back(house, server, trees, tmp_path):
     """A load beyond converge_within is an incident about the server, at the promotion and at the next start."""
-    tree = tmp_path / "slow"
+    tree, held = tmp_path / "slow", tmp_path / "held"
     house.write_version(tree, 3)
     (model,) = [path for path in tree.iterdir() if path.suffix in {".joblib", ".pkl", ".skops"}]
-    model.write_bytes(pickle.dumps(SlowPickle(model.read_bytes())))
+    model.write_bytes(pickle.dumps(SlowPickle(model.read_bytes(), held)))
     set_policy(house, QUICK)
     with house.client() as client:
         slow = house.register(client, tree)
@@ -125,13 +123,16 @@ def test_a_version_that_loads_slowly_is_not_rolled_back(house, server, trees, tm
             (incident,) = house.until(lambda: unresolved(client))
             assert incident.cause is Cause.NOT_CONVERGING
             assert incident.title.startswith("Slow start: ")
+            held.unlink()
             house.serves(slow)
             house.until(lambda: not unresolved(client))
             assert client.deployment(MODEL).production == slow
 
+        held.touch()
         house.ok("promote", f"{MODEL}@{slow}")
         require_slow_start()
         assert house.stop(server) == 0
+        held.touch()
         house.start("serve")
         require_slow_start()
         assert all(one.server for one in client.incidents(MODEL) if one.ref.number == slow)

@@ -6,6 +6,7 @@ The parts of a test run, as a pytest plugin: what runs side by side, what races 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -83,6 +84,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left := [item for item in items if not _belongs(item, part)]:
         config.hook.pytest_deselected(items=left)
     items[:] = chosen if part == "race" else _longest_first(chosen)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of later garbage collections: it lives to the end, and is most of all objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def _belongs(item: pytest.Item, part: str | None) -> bool:
