@@ -242,8 +242,9 @@ def _keys(node: Mapping[str, Any], shared: Mapping[str, Any], at: str = "") -> I
 
 def _nodes() -> Iterator[tuple[str, ast.AST]]:
     for file in sorted((ROOT / "src").rglob("*.py")):
+        path = str(file.relative_to(ROOT))
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            yield f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", node
+            yield f"{path}:{getattr(node, 'lineno', 0)}", node
 
 
 def _is_remedy(node: ast.AST) -> TypeGuard[ast.keyword]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,14 @@ class Playbook:
 
 def shipped_playbooks() -> dict[str, Playbook]:
     """The playbooks that come with Mendel, by name."""
+    return {book.name: book for book in _shipped()}
+
+
+@cache
+def _shipped() -> tuple[Playbook, ...]:
     folder = files("mendel.healing") / "shipped"
     documents = sorted((one for one in folder.iterdir() if one.name.endswith(".yaml")), key=lambda one: one.name)
-    books = [parse_playbook(one.read_text(encoding="utf-8"), where=one.name) for one in documents]
-    return {book.name: book for book in books}
+    return tuple(parse_playbook(one.read_text(encoding="utf-8"), where=one.name) for one in documents)
 
 
 def load_playbooks(directory: Path | None = None) -> dict[str, Playbook]:

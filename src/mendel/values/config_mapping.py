@@ -7,6 +7,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -64,7 +65,7 @@ def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, Mapping):
             raise error(f"{at}: {value!r} is not a mapping of keys to values.")
-        hints = get_type_hints(kind)
+        hints = _type_hints(kind)
         known = [field.name for field in fields(kind)]
         for key in value:
             if key not in hints:
@@ -74,6 +75,12 @@ def _normalise(kind: Any, value: Any, at: str, error: type[InvalidInput]) -> Any
         inner_kind = get_args(kind)[1]
         return {str(key): _normalise(inner_kind, inner, f"{at}.{key}", error) for key, inner in value.items()}
     return value
+
+
+@cache
+def _type_hints(kind: type) -> Mapping[str, Any]:
+    """Compile the annotations once for each class: a hub reads policies several times a second."""
+    return get_type_hints(kind)
 
 
 def _without_none(kind: Any) -> Any:
