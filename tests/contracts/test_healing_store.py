@@ -10,7 +10,7 @@ import pytest
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory import all_stores as memory_stores
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql import all_stores as sql_stores
 from mendel.adapters.sql.healing import incidents as incidents_table
 from mendel.adapters.sql.healing import runs as runs_table
@@ -35,6 +35,7 @@ from mendel.healing import (
     shipped_playbooks,
 )
 from mendel.values import ModelName, Severity, VersionRef, to_json
+from support.databases import new_sqlite
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 CREDIT, DIGITS = ModelName("credit"), ModelName("digits")
@@ -54,8 +55,7 @@ def unit(request, tmp_path):
     if request.param == "memory":
         yield MemoryUnitOfWork(memory_stores())
         return
-    engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
+    engine = new_sqlite(tmp_path / "mendel.db")
     yield SqlUnitOfWork(engine, sql_stores(), rng=random.Random(0))
     engine.dispose()
 
@@ -247,8 +247,7 @@ def test_pauses_are_lifted_once(write, read):
 
 def test_the_database_itself_holds_the_invariants(tmp_path):
     """Past the store's own checks, SQLite refuses a second open incident and a second running run."""
-    engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
+    engine = new_sqlite(tmp_path / "mendel.db")
     unit = SqlUnitOfWork(engine, sql_stores(), rng=random.Random(0))
     unit.write(lambda tx: tx.store(HealingStore).add_incident(incident()))
     unit.write(lambda tx: tx.store(HealingStore).put_run(run()))
@@ -265,8 +264,7 @@ def test_the_database_itself_holds_the_invariants(tmp_path):
 
 def test_a_run_of_the_version_before_is_read(tmp_path):
     """A row that was written when a run kept its playbook as a mapping is read, and written back unchanged."""
-    engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
+    engine = new_sqlite(tmp_path / "mendel.db")
     row = {"id": "RUN-2026-1", "incident": None, "model": "credit", "state": "held", "created_at": 0}
     with engine.begin() as connection:
         connection.execute(runs_table.insert(), {**row, "body": FORMER_RUN})

@@ -6,14 +6,14 @@ import random
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory import predictions as in_memory
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql import predictions as in_sql
 from mendel.predictions import ProfileRow, ProfileStore, SegmentProfile
 from mendel.values import EPOCH, ModelName, Window
+from support.databases import emptied_postgres, new_sqlite
 
 CREDIT = ModelName("credit")
 MINUTE = timedelta(minutes=1)
@@ -25,13 +25,9 @@ def unit(request, tmp_path):
         yield MemoryUnitOfWork(in_memory.STORES)
         return
     if request.param == "postgres":
-        engine = open_engine(request.getfixturevalue("postgres"))
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+        engine = emptied_postgres(request.getfixturevalue("postgres"))
     else:
-        engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
+        engine = new_sqlite(tmp_path / "mendel.db")
     yield SqlUnitOfWork(engine, in_sql.STORES, rng=random.Random(0))
     engine.dispose()
 

@@ -9,11 +9,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory.registry import STORES as MEMORY_STORES
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql.registry import STORES as SQL_STORES
 from mendel.errors import AlreadyExists, Conflict, GenerationConflict
 from mendel.registry import (
@@ -51,6 +50,7 @@ from mendel.values import (
     VersionUuid,
     Window,
 )
+from support.databases import emptied_postgres, new_sqlite
 
 CREDIT = ModelName("credit")
 SECOND = timedelta(seconds=1)
@@ -102,13 +102,9 @@ def unit(request, tmp_path):
         yield MemoryUnitOfWork(MEMORY_STORES)
         return
     if request.param == "postgres":
-        engine = open_engine(request.getfixturevalue("postgres"))
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+        engine = emptied_postgres(request.getfixturevalue("postgres"))
     else:
-        engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
+        engine = new_sqlite(tmp_path / "mendel.db")
     yield SqlUnitOfWork(engine, SQL_STORES, rng=random.Random(0))
     engine.dispose()
 

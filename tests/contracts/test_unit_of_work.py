@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta, timezone
 
 import pytest
-from sqlalchemy import text
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
@@ -26,6 +25,7 @@ from mendel.durable import (
 from mendel.errors import AlreadyExists, Fenced, InvalidInput, StoreUnavailable
 from mendel.resilience import RetryPolicy
 from mendel.values import EPOCH
+from support.databases import emptied_postgres, new_sqlite
 
 SECOND = timedelta(seconds=1)
 KEY = StepKey(workflow_id="w", step="charge")
@@ -61,13 +61,9 @@ def unit(request, tmp_path):
         yield MemoryUnitOfWork({})
         return
     if request.param == "postgres":
-        engine = open_engine(request.getfixturevalue("postgres"))
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+        engine = emptied_postgres(request.getfixturevalue("postgres"))
     else:
-        engine = open_engine(tmp_path / "mendel.db")
-    prepare_schema(engine)
+        engine = new_sqlite(tmp_path / "mendel.db")
     yield SqlUnitOfWork(engine, {}, rng=random.Random(0))
     engine.dispose()
 
@@ -457,11 +453,7 @@ def test_two_processes_share_one_sqlite_file(tmp_path):
 
 def test_a_unit_may_lose_many_times_in_a_row(postgres):
     """Under PostgreSQL a unit that another writer refuses twelve times is run a thirteenth time, and ends."""
-    engine = open_engine(postgres)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    prepare_schema(engine)
+    engine = emptied_postgres(postgres)
     unit, rival = (SqlUnitOfWork(engine, {}, rng=random.Random(seed)) for seed in (0, 1))
     runs = []
 

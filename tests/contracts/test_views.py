@@ -6,13 +6,14 @@ import random
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory import all_stores as memory_stores
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql import all_stores as sql_stores
 from mendel.errors import IncidentNotFound, ModelNotFound
 from mendel.healing import Evidence, Healing, RunState, Signal, SignalKind, load_playbooks
@@ -33,6 +34,7 @@ from mendel.values import (
     to_json,
 )
 from mendel.views import FleetView, Views
+from support.databases import emptied_postgres, new_sqlite
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -135,12 +137,7 @@ class House:
 
 @contextmanager
 def sql_house(url):
-    engine = open_engine(url)
-    if "postgresql" in str(url):
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-    prepare_schema(engine)
+    engine = new_sqlite(url) if isinstance(url, Path) else emptied_postgres(url)
     yield House(SqlUnitOfWork(engine, sql_stores(), rng=random.Random(0)), engine)
     engine.dispose()
 

@@ -60,9 +60,9 @@ class ProjectModules:
             if self._open:  # by this thread, which holds the lock
                 yield
                 return
-            foreign = {
-                name: module for name, module in list(sys.modules.items()) if self._claims(name)
-            }  # list(): other threads may import meanwhile
+            imported = list(sys.modules.items())  # other threads may import meanwhile
+            claimed = {top for top in {name.partition(".")[0] for name, _ in imported} if self._claims(top)}
+            foreign = {name: module for name, module in imported if name.partition(".")[0] in claimed}
             for name in foreign:
                 del sys.modules[name]
             sys.modules.update(self._own)

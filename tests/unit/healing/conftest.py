@@ -12,7 +12,7 @@ import pytest
 
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory import all_stores as memory_stores
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql import all_stores as sql_stores
 from mendel.durable import Ledger, Outbox
 from mendel.healing import (
@@ -41,6 +41,7 @@ from mendel.values import (
     VersionUuid,
     to_builtins,
 )
+from support.databases import new_sqlite
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = ModelName("credit")
@@ -364,9 +365,8 @@ def make_sql_house(tmp_path):
     engines, numbers = [], count(1)
 
     def make():
-        engine = open_engine(tmp_path / f"mendel-{next(numbers)}.db")
+        engine = new_sqlite(tmp_path / f"mendel-{next(numbers)}.db")
         engines.append(engine)
-        prepare_schema(engine)
         unit = SqlUnitOfWork(engine, sql_stores(), rng=random.Random(0))
         return build(unit, tmp_path)
 

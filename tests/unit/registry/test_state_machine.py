@@ -16,12 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mendel.adapters.memory import MemoryUnitOfWork
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.registry import STORES as MEMORY_STORES
-from mendel.adapters.sql import SqlUnitOfWork, open_engine, prepare_schema
+from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql.registry import STORES as SQL_STORES
 from mendel.durable import Ledger
 from mendel.errors import Conflict, GenerationConflict
 from mendel.registry import TRANSITIONS, Registration, Registry, in_production_at
 from mendel.values import EPOCH, ModelName, Stage, VersionRef
+from support.databases import new_sqlite
 
 CREDIT = ModelName("credit")
 UNFIT = {Stage.ROLLBACK, Stage.DEPRECATED}
@@ -207,8 +208,7 @@ class SqlRegistryMachine(RegistryMachine):
     """The same over SQLite."""
 
     def open(self, root):
-        self.engine = open_engine(root / "mendel.db")
-        prepare_schema(self.engine)
+        self.engine = new_sqlite(root / "mendel.db")
         self.unit = SqlUnitOfWork(self.engine, SQL_STORES, rng=random.Random(0))
 
     def teardown(self):
