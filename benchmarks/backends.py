@@ -1,5 +1,5 @@
 """
-What a process of its own costs a model, against a thread of the server.
+What a process of its own, or another server over REST or gRPC, costs a model, against a thread of the server.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/backends.py
 
@@ -8,19 +8,22 @@ Times of a call of the backend, without doors and logging: the median and the 95
 one after the other, for rows of floats, of 1,000 columns, and with texts. ``500 in flight`` is the time until a kernel
 has answered 500 requests that arrive at once. ``start`` is the time from the order to load until the input is answered,
 ``restart`` the time without an answer after the process was killed, ``memory`` what the model adds to the server.
+The other server is a kernel with its doors in a process beside, so that its own queue, batching and counters count too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import signal
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,16 +36,19 @@ from sklearn.preprocessing import OneHotEncoder
 
 from mendel.adapters.processes.model_processes import ModelProcesses
 from mendel.app.server.backend_table import BACKENDS, BackendContext
-from mendel.errors import ModelFailed
+from mendel.errors import ModelFailed, NotReady
+from mendel.projects import Project
 from mendel.serving import (
     Backend,
     Frame,
     InferenceCall,
     Kernel,
+    LoadBackend,
     LocalBreakers,
     LocalCounters,
     Matrix,
     Records,
+    RemoteModel,
     ServingPolicy,
     single_version_model,
     standalone_state,
@@ -51,9 +57,12 @@ from mendel.serving import (
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.process_memory import resident_bytes
 from mendel.serving.row_batches import assemble
-from mendel.values import Digest, ModelName, ServedVersion, VersionUuid
+from mendel.transports.door import DoorContext
+from mendel.transports.door_table import DOORS
+from mendel.values import DesiredState, Digest, ModelName, ServedVersion, VersionUuid
 
-KINDS = ("thread", "process")
+KINDS = ("thread", "process", "rest", "grpc")
+SCHEMES = {"rest": "http", "grpc": "grpc"}
 CALLS, IN_FLIGHT = 1000, 500
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 2, 400)
@@ -95,6 +104,51 @@ def host() -> Iterator[Path]:
             thread.join()
 
 
+@contextmanager
+def trees_of(tree: Path) -> Iterator[dict[str, Path]]:
+    """Serve *tree* in another process; give the artefact of each kind."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    peer = context.Process(target=_peer, args=(tree, theirs), daemon=True)
+    peer.start()
+    try:
+        trees = {"thread": tree, "process": tree}
+        for kind, port in ours.recv().items():
+            trees[kind] = tree.with_name(f"{tree.name} over {kind}")
+            if not trees[kind].exists():
+                server = f"{SCHEMES[kind]}://127.0.0.1:{port}"
+                write_artifact(RemoteModel(servers=(server,), model="one"), trees[kind])
+        yield trees
+    finally:
+        peer.kill()
+        peer.join()
+
+
+def _peer(tree: Path, pipe: Any) -> None:
+    async def serve() -> None:
+        async with AsyncExitStack() as stack:
+            kernel = await stack.enter_async_context(_kernel(ServingPolicy(), BACKENDS["thread"]))
+            await kernel.apply(_state(), lambda _: tree)
+            ports = {}
+            for door in DOORS:
+                if door.name in SCHEMES:
+                    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio: no TCP_NODELAY without it
+                    listener.bind(("127.0.0.1", 0))
+                    listener.listen(2048)
+                    listener.setblocking(False)
+                    ports[door.name] = listener.getsockname()[1]
+                    context = DoorContext(sockets=(listener,), classifier=None)
+                    await stack.enter_async_context(door.open(kernel, context))
+            pipe.send(ports)
+            await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def loads_of(kind: str, context: BackendContext) -> LoadBackend:
+    return BACKENDS["remote" if kind in SCHEMES else kind](context)
+
+
 def main() -> None:
     policy = ServingPolicy()
     print(f"{'':34}" + "".join(f"{kind:>18}" for kind in KINDS))
@@ -102,19 +156,18 @@ def main() -> None:
         context = BackendContext(run=run, policy=policy)
         for name, model, rows, count in fitted():
             tree = Path(scratch) / name
-            digest = write_artifact(model.fit(rows, TRUTH), tree, training=rows)
-            backends = [BACKENDS[kind](context)(tree, digest=digest, project=None) for kind in KINDS]
+            write_artifact(model.fit(rows, TRUTH), tree, training=rows)
             records = rows.head(count).to_dict(orient="records")
-            print(
-                f"{name + ', p50 / p95 ms':34}" + "".join(f"{text:>18}" for text in _calls(backends, records)),
-                flush=True,
-            )
-            for backend in backends:
-                backend.kill()
-        tree = Path(scratch) / "1 row, 20 floats"
-        rates = [asyncio.run(_in_flight(tree, context, kind)) for kind in KINDS]
-        print(f"{'500 in flight, all answered, ms':34}" + "".join(f"{rate:18.1f}" for rate in rates))
-        found = [_life(tree, context, kind) for kind in KINDS]
+            with trees_of(tree) as trees:
+                backends = [loads_of(kind, context)(trees[kind], digest=None, project=None) for kind in KINDS]
+                times = _calls(backends, records)
+                for backend in backends:
+                    backend.kill()
+            print(f"{name + ', p50 / p95 ms':34}" + "".join(f"{text:>18}" for text in times), flush=True)
+        with trees_of(Path(scratch) / "1 row, 20 floats") as trees:
+            rates = [asyncio.run(_in_flight(trees[kind], context, kind)) for kind in KINDS]
+            print(f"{'500 in flight, all answered, ms':34}" + "".join(f"{rate:18.1f}" for rate in rates))
+            found = [_life(trees[kind], context, kind) for kind in KINDS]
         for place, title in enumerate(("start to ready, ms", "restart after kill -9, ms", "memory, MiB")):
             print(f"{title:34}" + "".join(f"{line[place]:>18}" for line in found))
 
@@ -137,10 +190,11 @@ def _frame(backend: Backend, records: list[dict[str, Any]]) -> Frame:
     return assemble([codec.decode(Records(rows=records))])
 
 
-async def _in_flight(tree: Path, context: BackendContext, kind: str) -> float:
-    def now() -> datetime:
-        return datetime.now(UTC)
+def _now() -> datetime:
+    return datetime.now(UTC)
 
+
+def _state() -> DesiredState:
     served = ServedVersion(
         number=1,
         uuid=VersionUuid(f"m-{1:032x}"),
@@ -148,26 +202,34 @@ async def _in_flight(tree: Path, context: BackendContext, kind: str) -> float:
         flavor="sklearn",
         signature=None,
         task="classification",
-        registered_at=now(),
+        registered_at=_now(),
     )
-    state = standalone_state(single_version_model(ModelName("one"), served), {})
-    call = InferenceCall(model="one", input=Matrix(rows=[[0.0] * 20], columns=None), door="rest")
+    return standalone_state(single_version_model(ModelName("one"), served), {})
 
-    def unchecked(directory: Path, *, digest: Digest | None, project: object) -> Backend:
-        del digest, project
-        return BACKENDS[kind](context)(directory, digest=None, project=None)
 
-    kernel = Kernel(
-        context.policy,
+def _kernel(policy: ServingPolicy, make: Callable[[BackendContext], LoadBackend], run: Path = Path()) -> Kernel:
+    """A kernel that loads with what *make* gives, and checks no digest."""
+    loads = make(BackendContext(run=run, policy=policy))
+
+    def unchecked(directory: Path, *, digest: Digest | None, project: Project | None) -> Backend:
+        del digest
+        return loads(directory, digest=None, project=project)
+
+    return Kernel(
+        policy,
         load_backend=unchecked,
         sink=None,
         counters=LocalCounters(),
-        breakers=LocalBreakers(context.policy.breaker, now),
-        clock=now,
+        breakers=LocalBreakers(policy.breaker, _now),
+        clock=_now,
         rng=random.Random(0),
     )
-    async with kernel:
-        await kernel.apply(state, lambda _: tree)
+
+
+async def _in_flight(tree: Path, context: BackendContext, kind: str) -> float:
+    call = InferenceCall(model="one", input=Matrix(rows=[[0.0] * 20], columns=None), door="rest")
+    async with _kernel(context.policy, lambda given: loads_of(kind, given), context.run) as kernel:
+        await kernel.apply(_state(), lambda _: tree)
         times = []
         for _ in range(20):
             began = time.perf_counter()
@@ -179,7 +241,7 @@ async def _in_flight(tree: Path, context: BackendContext, kind: str) -> float:
 def _life(tree: Path, context: BackendContext, kind: str) -> tuple[str, str, str]:
     before = resident_bytes() or 0
     began = time.perf_counter()
-    backend = BACKENDS[kind](context)(tree, digest=None, project=None)
+    backend = loads_of(kind, context)(tree, digest=None, project=None)
     frame = _frame(backend, [{f"f{place}": 0.0 for place in range(20)}])
     backend.predict(frame, time.monotonic() + 30)
     start = (time.perf_counter() - began) * 1e3
@@ -191,7 +253,7 @@ def _life(tree: Path, context: BackendContext, kind: str) -> tuple[str, str, str
         began = time.perf_counter()
         answered = False
         while not answered:
-            with suppress(ModelFailed):
+            with suppress(ModelFailed, NotReady):
                 backend.predict(frame, time.monotonic() + 30)
                 answered = backend.place.pid != pid
         restart = f"{(time.perf_counter() - began) * 1e3:.0f}"

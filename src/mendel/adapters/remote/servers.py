@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
+import structlog
+
 from mendel.adapters.remote.discovery import ASK_S
 from mendel.adapters.remote.server_client import (
     Announced,
@@ -32,6 +34,8 @@ _MOST_MISSED: Final = 2
 """After so many late health checks in a row, a server is left, less than 4 s after it stopped."""
 _BUSY_S: Final = 1.0
 _FAREWELL_S: Final = 3.0
+_UNASKED: Final = "it has not been asked yet"
+_log = structlog.get_logger("mendel.remote")
 
 
 class Server:
@@ -56,7 +60,7 @@ class Server:
         self.last_call = 0.0
         self._fit, self._left = fit, left
         self._mutex = threading.Lock()
-        self._reason: str | None = "it has not been asked yet"
+        self._reason: str | None = _UNASKED
         self._missed = 0
         self._busy_until = 0.0
         self._attempts: set[Attempt] = set()
@@ -105,11 +109,10 @@ class Server:
         except Moved:
             raise
         except (Unreachable, Busy) as failure:
-            with self._mutex:
-                if isinstance(failure, Busy):
-                    self._busy_until = time.monotonic() + _BUSY_S
-                else:
-                    self._reason, self.form = str(failure), None
+            if isinstance(failure, Busy):
+                self._busy_until = time.monotonic() + _BUSY_S
+            else:
+                self._note(str(failure), None)
             self._wake.set()
             raise
         except NoAnswer:
@@ -169,12 +172,18 @@ class Server:
             reason = str(failure)
         except MendelError as error:  # what it announces does not fit, or cannot be read
             reason = error.message
-        with self._mutex:
-            self._missed = self._missed + 1 if late else 0
-            if not late or self._missed >= _MOST_MISSED or self._reason is not None:
-                self._reason = reason
-                self.form = form if reason is None else None  # it may come back with another model
+        self._missed = self._missed + 1 if late else 0
+        if not late or self._missed >= _MOST_MISSED or self._reason is not None:
+            self._note(reason, form if reason is None else None)  # it may come back with another model
         return late
+
+    def _note(self, reason: str | None, form: TensorForm | None) -> None:
+        with self._mutex:
+            before, self._reason, self.form = self._reason, reason, form
+        if reason is None and before is not None:
+            _log.info("remote_server_ready", address=str(self.address))
+        elif reason is not None and before in {None, _UNASKED}:
+            _log.warning("remote_server_left", address=str(self.address), reason=reason)
 
     def _asking(self, seconds: float) -> Attempt:
         self._question = Attempt(time.monotonic() + seconds)
