@@ -9,6 +9,7 @@ from mendel.registry.version_records import VersionRecord
 from mendel.values import Stage
 from mendel.values.parity import ParityReport, ParityStatus
 
+_REMOTE = "remote"
 _NO_ROWS = "the version has no probe rows"
 
 
@@ -72,10 +73,12 @@ def require_parity(record: VersionRecord) -> None:
         )
     why = unmeasured_because(record)
     if why is not None and record.without_parity is None:
+        waiving = f"mendel stage {record.ref} sandbox --without-parity WHY"
         raise Conflict(
             f"{record.ref} cannot leave the stage development: its parity is not measured ({why}).",
-            remedy=f"Measure the parity with: mendel probe {record.ref} --data FILE; or give a reason with: "
-            f"mendel stage {record.ref} sandbox --without-parity WHY",
+            remedy=f"Give a reason with: {waiving}"
+            if record.flavor == _REMOTE
+            else f"Measure the parity with: mendel probe {record.ref} --data FILE; or give a reason with: {waiving}",
         )
 
 

@@ -77,6 +77,7 @@ def test_a_model_on_other_servers_is_promoted(hub, mendel, tmp_path):
     assert "cannot be reached" in gone.err
     refused = mendel("stage", "scores@1", "sandbox")
     assert (refused.code, "the model runs on other servers" in refused.err) == (1, True)
+    assert "mendel probe" not in refused.err
     assert mendel("stage", "scores@1", "sandbox", "--without-parity", "bought").code == 0
     assert mendel("approve", "scores@1", "--policy", "--bias").code == 0
     assert "scores@1" in mendel("promote", "scores@1").out

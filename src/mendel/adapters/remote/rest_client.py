@@ -142,8 +142,10 @@ class RestClient:
             if self._binary and isinstance(tensor.values, np.ndarray):
                 parts.append(to_raw(tensor.values, tensor.datatype))
                 document["parameters"] = {"binary_data_size": len(parts[-1])}
+            elif isinstance(tensor.values, np.ndarray):
+                document["data"] = tensor.values.ravel().tolist()  # orjson writes null for NaN and infinities
             else:
-                document["data"] = _json_values(tensor.values)
+                document["data"] = tensor.values
             tensors.append(document)
         request: dict[str, Any] = {"inputs": tensors}
         if self._binary:
@@ -279,15 +281,6 @@ def _told(error: Exception) -> str:
 
 def _spec(given: _Spec) -> TensorSpec:
     return TensorSpec(given.name, given.datatype, tuple(given.shape))
-
-
-def _json_values(values: Any) -> Any:
-    """Give the values of a tensor for JSON, which has no NaN."""
-    if not isinstance(values, np.ndarray):
-        return values
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return [value if np.isfinite(value) else None for value in values.ravel().tolist()]
-    return values.ravel().tolist()
 
 
 def _flat(values: Any) -> list[Any]:

@@ -25,6 +25,7 @@ from mendel.adapters.remote.server_client import (
 from mendel.adapters.remote.tensor_form import TensorForm
 from mendel.errors import MendelError
 from mendel.serving import RemoteAddress
+from mendel.serving.model_faults import place_of
 from mendel.values import ExternalServer
 
 _EVERY_S: Final = 1.0
@@ -151,7 +152,11 @@ class Server:
     def _beat_on(self) -> None:
         while not self._stopped:
             self._wake.clear()
-            late = self._beat()
+            try:
+                late = self._beat()
+            except Exception as error:  # noqa: BLE001 - the thread that asks goes on, whatever a server answers
+                self._note(f"its health check failed with {place_of(error)}", None)
+                late = False
             self.beaten.set()
             if self._reason is not None or late:
                 self._left()

@@ -97,21 +97,21 @@ class TensorForm:
         return cls(joint=joint, columns=columns, zoned=frozenset(zoned))
 
     def tensors(self, frame: Frame) -> tuple[Tensor, ...]:
-        """Give the rows of *frame* as the server takes them."""
-        if self.joint is not None:
-            values = _converted(frame.matrix, self.joint.datatype, zoned=False)
-            return (_tensor(self.joint.name, self.joint.datatype, (len(frame), len(frame.columns)), values),)
-        return tuple(self._column(name, column) for name, column in zip(frame.shape.names, frame.columns, strict=True))
+        """Give the rows of *frame* as the server takes them; a number too large for the server's type is infinite."""
+        joint = self.joint
+        with np.errstate(over="ignore"):
+            if joint is not None:
+                values = _converted(frame.matrix, joint.datatype, zoned=False)
+                shape = (len(frame), len(frame.columns))
+                return (Tensor(name=joint.name, datatype=joint.datatype, shape=shape, values=values),)
+            return tuple(map(self._column, frame.shape.names, frame.columns))
 
     def _column(self, name: str, column: NDArray[Any]) -> Tensor:
         spec = self.columns.get(name)
         datatype = _KINDS.get(column.dtype.kind, BYTES) if spec is None else spec.datatype
         shape = (len(column), 1) if spec is not None and len(spec.shape) > 1 else (len(column),)
-        return _tensor(name, datatype, shape, _converted(column, datatype, zoned=name in self.zoned))
-
-
-def _tensor(name: str, datatype: str, shape: tuple[int, ...], values: Any) -> Tensor:
-    return Tensor(name=name, datatype=datatype, shape=shape, values=values)
+        values = _converted(column, datatype, zoned=name in self.zoned)
+        return Tensor(name=name, datatype=datatype, shape=shape, values=values)
 
 
 def _joint(inputs: Sequence[TensorSpec]) -> TensorSpec | None:
@@ -191,8 +191,7 @@ def _converted(column: NDArray[Any], datatype: str, *, zoned: bool) -> Any:
         texts = _texts(column, zoned=zoned)
         return texts if None in texts else np.array(texts, dtype=object)
     if column.dtype.kind != "O":
-        with np.errstate(over="ignore"):
-            return column.astype(_DTYPES[datatype], copy=False)
+        return column.astype(_DTYPES[datatype], copy=False)
     values = column.ravel().tolist()
     if datatype.startswith("FP"):
         return np.array([np.nan if value is None else float(value) for value in values], dtype=_DTYPES[datatype])
