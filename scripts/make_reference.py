@@ -34,8 +34,11 @@ MEANINGS = {
     "serving.max_rows": "The largest number of rows in one request.",
     "serving.max_body_bytes": "The largest size of a request body.",
     "serving.memory_budget_bytes": (
-        "The memory that all versions of a server may use, including the second version during a change of version."
+        "The memory that all versions of a server may use, including the second version during a change of version and "
+        "versions that still answer their last requests. Each worker gets an equal share. When a load needs room, idle "
+        "models are unloaded."
     ),
+    "serving.evict_unused_for": "How long a model must have had no request before it may be unloaded to make room.",
     "serving.repository_control": (
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
         "calls end with an error."

@@ -97,6 +97,7 @@ class ServingSettings:
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
     memory_budget_bytes: int | None = None
+    evict_unused_for: timedelta = timedelta(minutes=1)
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,14 @@ from typing import Final
 from mendel.errors import MendelError, ModelNotLoadable, NotReady, NotSwappable
 from mendel.serving.entities import LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedArtifact, footprint, load_artifact
+from mendel.serving.memory_budget import Claim, MemoryBudget
 from mendel.serving.model_faults import not_loadable
 from mendel.serving.process_memory import resident_bytes
 from mendel.values import Digest, ModelName, ServedVersion
 
 Fetch = Callable[[Digest], Path]
+MakeRoom = Callable[[LoadKey, int], Awaitable[None]]
+"""Unloads idle models to free so many bytes for a load; raises NotReady when that is not possible now."""
 _SLOW_S: Final = 2.0
 _TRIAL_S: Final = 30.0
 _TICK_S: Final = 0.5
@@ -42,24 +45,28 @@ class ArtifactLoads:
     Loads run one after the other, so that requests get processor time while many models load. When a load has taken
     2 s, the next load starts beside it, so that a slow model does not delay other models.
 
+    Each load claims a part of ``policy.memory_budget_bytes``: before it begins, the size of the files, or the least
+    memory that an earlier load of the artefact took; afterwards the measured memory, if it is larger. Memory that
+    requests take during the load is measured too, so a load that exceeds the budget is tried again later.
+
     A load that takes longer than ``policy.load_timeout`` counts as failed. Its thread cannot be stopped and continues;
     a later attempt to load the same artefact starts no second thread, and waits for the first thread until the timeout
     has passed again. Time in which the process was suspended does not count.
 
     Args:
-        used_bytes: Gives the size of all loaded versions, which counts against the memory budget; called in threads.
+        make_room: Called on the event loop when a load does not fit into ``policy.memory_budget_bytes``.
     """
 
-    def __init__(self, context: KernelContext, *, used_bytes: Callable[[], int]) -> None:
+    def __init__(self, context: KernelContext, *, make_room: MakeRoom) -> None:
         self._context = context
-        self._used_bytes = used_bytes
+        self._make_room = make_room
+        self._budget = MemoryBudget(context.policy.memory_budget_bytes)
+        self._measured: dict[Digest, int] = {}
         self._turn = asyncio.Lock()
         self._loads: dict[LoadKey, _Load] = {}
         self._running: dict[LoadKey, asyncio.Future[LoadedArtifact]] = {}
         self._trials: frozenset[LoadKey] = frozenset()
         self._refused: dict[LoadKey, RefusedLoad] = {}
-        self._reserved: dict[LoadKey, int] = {}
-        self._reserving = threading.Lock()
 
     def restrict(self, *, trials: Collection[LoadKey], refused: Collection[RefusedLoad]) -> None:
         """Run *trials* while no other load runs, and fail the *refused* loads without trying them."""
@@ -73,8 +80,8 @@ class ArtifactLoads:
         Raises:
             ModelNotLoadable: The load takes longer than ``policy.load_timeout``, the artefact cannot be loaded, or the
                 load is refused because it ended worker processes.
-            NotReady: The load is refused for now.
-            NotSwappable: The artefact does not fit into the memory budget.
+            NotReady: The load is refused for now, or there is no room in the memory budget now.
+            NotSwappable: The artefact is larger than the whole memory budget.
         """
         key = _key_of(model, served)
         load = await self._under_way(key, served, fetch)
@@ -146,7 +153,6 @@ class ArtifactLoads:
         self._context.announce(frozenset(self._running))
 
         def finish(artifact: LoadedArtifact | None, error: MendelError | None) -> None:
-            self._reserved.pop(key, None)
             if self._running.get(key) is result:
                 del self._running[key]
             self._context.announce(frozenset(self._running))
@@ -158,7 +164,7 @@ class ArtifactLoads:
         def run() -> None:
             artifact, error = None, None
             try:
-                artifact = self._load_now(key, served, fetch)
+                artifact = self._load_now(key, served, fetch, loop)
             except MendelError as failed:
                 error = failed
             except BaseException as failed:  # noqa: BLE001 - whatever the model's code raises is the model's fault
@@ -168,32 +174,57 @@ class ArtifactLoads:
                 loop.call_soon_threadsafe(finish, artifact, error)
             except RuntimeError:  # the server has ended meanwhile
                 if artifact is not None:
-                    artifact.backend.kill()
+                    artifact.end()
 
         threading.Thread(target=run, name=f"mendel-load-{key.model}-{key.version}", daemon=True).start()
         return _Load(result=result)
 
-    def _load_now(self, key: LoadKey, served: ServedVersion, fetch: Fetch) -> LoadedArtifact:
+    def _load_now(
+        self, key: LoadKey, served: ServedVersion, fetch: Fetch, loop: asyncio.AbstractEventLoop
+    ) -> LoadedArtifact:
         directory = fetch(served.artifact_digest)
-        self._reserve(key, footprint(directory))
-        before = resident_bytes()
-        artifact = load_artifact(directory, served, self._context)
+        share = max(1, self._context.policy.workers) if self._context.is_shared(directory) else 1
+        claim = self._claim(key, self._measured.get(key.digest, -(-footprint(directory) // share)), loop)
+        try:
+            before = resident_bytes()
+            artifact = load_artifact(directory, served, self._context)
+        except BaseException:
+            claim.release()
+            raise
         after = resident_bytes()
         grown = None if before is None or after is None else max(0, after - before)
         own = artifact.backend.place.memory_bytes
-        return replace(artifact, memory_bytes=grown if own is None else own // max(1, self._context.policy.workers))
+        memory = grown if own is None else own // max(1, self._context.policy.workers)
+        artifact = replace(artifact, memory_bytes=memory, claim=claim)
+        beyond = claim.resize(max(claim.size_bytes, memory or 0))
+        self._measured[key.digest] = min(claim.size_bytes, self._measured.get(key.digest, claim.size_bytes))
+        try:
+            while beyond > 0:
+                self._wait_for_room(key, beyond, loop)
+                beyond = claim.resize(claim.size_bytes)
+        except MendelError:
+            artifact.end()
+            raise
+        return artifact
 
-    def _reserve(self, key: LoadKey, size: int) -> None:
-        budget = self._context.policy.memory_budget_bytes
-        with self._reserving:
-            used = self._used_bytes() + sum(self._reserved.values())
-            if budget is not None and used + size > budget:
-                raise NotSwappable(
-                    f"Version {key.version} of model {key.model} has {size} bytes, the loaded versions have {used}, "
-                    f"and serving.memory_budget_bytes is {budget}.",
-                    remedy="Raise serving.memory_budget_bytes.",
-                )
-            self._reserved[key] = size
+    def _claim(self, key: LoadKey, size: int, loop: asyncio.AbstractEventLoop) -> Claim:
+        """Claim memory before the load begins; idle models are unloaded if this makes enough room."""
+        limit = self._budget.limit_bytes
+        if limit is not None and size > limit:
+            raise NotSwappable(
+                f"Version {key.version} of model {key.model} needs {size} bytes of memory in each worker, whose share "
+                f"of serving.memory_budget_bytes is {limit}.",
+                remedy="Raise serving.memory_budget_bytes.",
+            )
+        while isinstance(claimed := self._budget.claim(size), int):
+            self._wait_for_room(key, claimed, loop)
+        return claimed
+
+    def _wait_for_room(self, key: LoadKey, missing: int, loop: asyncio.AbstractEventLoop) -> None:
+        async def made() -> None:
+            await self._make_room(key, missing)
+
+        asyncio.run_coroutine_threadsafe(made(), loop).result()
 
 
 def _key_of(model: ModelName, served: ServedVersion) -> LoadKey:
@@ -215,4 +246,4 @@ class _Once:
 def _discard(result: asyncio.Future[LoadedArtifact]) -> None:
     if not result.cancelled() and result.exception() is None:
         with suppress(RuntimeError):  # no executor any more: the process ends, and the memory goes with it
-            result.get_loop().run_in_executor(None, result.result().backend.kill)
+            result.get_loop().run_in_executor(None, result.result().end)

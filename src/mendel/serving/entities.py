@@ -241,7 +241,7 @@ class ModelStatus:
 
     Attributes:
         ready: Every version that receives traffic is loaded and runs, and the server has started.
-        unloaded: The model was unloaded at the request of a client.
+        unloaded: The model was unloaded at the request of a client, or to stay within the memory budget.
         generation_desired: None while this process waits for the model's artefact.
         failed_version: The version that could not be loaded.
         error: Why a version could not be loaded, or why the model does not serve.

@@ -80,6 +80,8 @@ class Kernel:
         project: The project whose code versions of flavour ``mendel`` need; None when no project is hosted.
         repository: Loads and unloads models at a caller's request; None refuses such requests.
         announce: Called with the loads that run, before a load begins and after a load has ended.
+        is_shared: Tells for an artefact's directory whether all workers of the server share one process for its model,
+            so that each worker counts only its part of the model's size.
         identity: The project, code and image of this server, for the metadata of answers; None when unknown.
         steady: A monotonic clock in seconds, for latencies and deadlines.
     """
@@ -97,6 +99,7 @@ class Kernel:
         project: Project | None = None,
         repository: RepositoryControl | None = None,
         announce: Callable[[frozenset[LoadKey]], None] = lambda _: None,
+        is_shared: Callable[[Path], bool] = lambda _: False,
         identity: ServerIdentity | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +112,7 @@ class Kernel:
             policy=policy,
             load_backend=load_backend,
             announce=announce,
+            is_shared=is_shared,
             sink=sink,
             counters=counters,
             breakers=breakers,
@@ -392,6 +396,8 @@ class Kernel:
         if self._state != "serving":
             raise NotReady(f"The server is {self._state}.", retry_after=_SOON)
         hosted = self._lookup.deployment(call.model)
+        if not hosted.versions:
+            self._deployments.use(hosted)
         if call.version is None and hosted.deployment.routes:
             chosen = choose_version(hosted.deployment, call.key, self._rng)
             version = self._lookup.version(hosted, hosted.answering(chosen))
@@ -438,6 +444,7 @@ class Kernel:
                 retry_after=max(refusal.retry_after, timedelta(milliseconds=100)),
                 remedy="Try again after the time in Retry-After.",
             )
+        version.used_at = ticket.arrived
         version.lane.submit(ticket)
 
     def _ticket(

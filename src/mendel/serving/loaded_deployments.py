@@ -6,19 +6,25 @@ import asyncio
 import errno
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
-from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage
+import structlog
+
+from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage, NotReady
 from mendel.serving.artifact_loads import ArtifactLoads, Fetch
 from mendel.serving.entities import BackendPlace, ImageIdentity, LoadKey, RefusedLoad
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
+from mendel.serving.memory_budget import NoRoom, Resident, make_room
 from mendel.serving.metrics import LOAD_TIME, LOADED, Histogram, series
 from mendel.serving.process_memory import resident_bytes, return_free_memory
 from mendel.serving.unregistered_version import is_registered
 from mendel.values import Deployment, DesiredModel, DesiredState, ModelConvergence, ModelName, ServedVersion
 
+_log = structlog.get_logger("mendel.serving")
 _OF_PROJECT: Final = "mendel"
+_NO_ROOM: Final = "serving.memory_budget_bytes has no room now beside the models in use."
 _NAMED: Final = 5
 """The largest number of models that the message about loading models names."""
 _REPEATED_S: Final = 1.0
@@ -63,6 +69,11 @@ class LoadedDeployment:
         """The reason why calls of the production version fail now; None when it can answer."""
         production = self.versions.get(self.deployment.production or 0)
         return None if production is None else production.unready
+
+    @property
+    def idle(self) -> bool:
+        """True when no request waits for a version or is being answered."""
+        return all(version.idle for version in self.versions.values())
 
     def answering(self, number: int) -> int:
         """Give *number* if this version is loaded and its backend runs, else the number of the production version."""
@@ -111,6 +122,18 @@ class _Aim:
     task: asyncio.Task[None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evicted:
+    """
+    A model without loaded versions, because the memory budget has no room for it or other models needed its room.
+
+    ``again_at`` is the second of the monotonic clock before which another attempt to load the model would fail.
+    """
+
+    desired: DesiredModel
+    again_at: float
+
+
 class LoadedDeployments:
     """
     The loaded versions of one process.
@@ -123,12 +146,14 @@ class LoadedDeployments:
 
     def __init__(self, context: KernelContext) -> None:
         self._context = context
-        self._loads = ArtifactLoads(context, used_bytes=self._used_bytes)
+        self._loads = ArtifactLoads(context, make_room=self._make_room)
         self._aims: dict[ModelName, _Aim] = {}
         self._retiring: dict[asyncio.Task[None], ModelName] = {}
         self._failed_at: dict[ModelName, float] = {}
         self._unloaded: frozenset[ModelName] = frozenset()
         self._freed: dict[ModelName, int | None] = {}
+        self._evicted: dict[ModelName, _Evicted] = {}
+        self._no_room_until: dict[ModelName, float] = {}
         self._wanted: _Wanted | None = None
         self._expected: Mapping[ModelName, str | None] | None = None
         self._resumed = False
@@ -191,16 +216,17 @@ class LoadedDeployments:
 
     def why_not_serving(self, model: str) -> str | None:
         """Explain why the deployed *model* failed to load or stopped; None while it serves or loads."""
-        hosted = self.table.get(model)
+        hosted, name = self.table.get(model), ModelName(model)
+        if name in self._evicted:
+            return f"{_NO_ROOM} A request loads the model again when there is room."
         if hosted is not None:
             return hosted.died
-        name = ModelName(model)
         report = self.convergence.get(name)
         return (report and report.error) or (self._expected or {}).get(name)
 
     def _serves(self, model: ModelName) -> bool:
         hosted = self.table.get(model)
-        return hosted is not None and (hosted.serving or model in self._unloaded)
+        return hosted is not None and (hosted.serving or self.is_unloaded(model))
 
     def is_deployed(self, model: ModelName, number: int) -> bool:
         """Tell whether the desired state of *model* contains version *number*, loaded or not."""
@@ -218,13 +244,15 @@ class LoadedDeployments:
         for gone in self._aims.keys() - models.keys():
             self._aims.pop(gone).task.cancel()
             self._loads.abandon(gone)
+        self._evicted = {name: one for name, one in self._evicted.items() if one.desired == models.get(name)}
         for hosted in [hosted for name, hosted in self.table.items() if name not in models]:
             self._drop(hosted.deployment.model)
         self.convergence = {
             name: _received(desired.deployment, self.convergence.get(name)) for name, desired in wanted.models.items()
         }
         for desired in state.models:
-            self._aim(desired, fetch)
+            if desired.deployment.model not in self._evicted:
+                self._aim(desired, fetch)
         await self._reached()
         if self._wanted is wanted:
             self.revision = state.revision
@@ -238,6 +266,7 @@ class LoadedDeployments:
         """
         desired, fetch = self._desired(model)
         self._unloaded |= {model}
+        self._evicted.pop(model, None)
         self._aim(desired, fetch)
         await self._reached(model)
         return self._freed.get(model)
@@ -246,11 +275,22 @@ class LoadedDeployments:
         """Load the deployed versions of *model* again; the result reports a version that failed."""
         desired, fetch = self._desired(model)
         self._unloaded -= {model}
+        self._evicted.pop(model, None)
         if model in self.convergence:
             self.convergence[model] = replace(self.convergence[model], unloaded=False)
         self._aim(desired, fetch)
         await self._reached(model)
-        return self.convergence[model]
+        line = self.convergence[model]
+        return replace(line, error=_NO_ROOM) if model in self._evicted else line
+
+    def use(self, hosted: LoadedDeployment) -> None:
+        """Load a model again that was unloaded to make room, because a request needs it; the request does not wait."""
+        model = hosted.deployment.model
+        evicted = self._evicted.get(model)
+        if evicted is None or self._wanted is None or self._context.steady() < evicted.again_at:
+            return
+        if model not in self._aims or self._aims[model].task.done():
+            self._aim(evicted.desired, self._wanted.fetch)
 
     async def close(self) -> None:
         """Unload all versions, and wait until their requests in flight have ended."""
@@ -263,8 +303,15 @@ class LoadedDeployments:
         await asyncio.gather(*self._retiring)
 
     def is_unloaded(self, model: ModelName) -> bool:
-        """Tell whether :meth:`unload` unloaded *model*."""
-        return model in self._unloaded
+        """Tell whether *model* has no loaded version because of :meth:`unload`, or because of the memory budget."""
+        return model in self._unloaded or model in self._evicted
+
+    def no_room(self, model: ModelName) -> timedelta | None:
+        """Give the time after which a request for *model* may find room for it; None if *model* does not need room."""
+        evicted = self._evicted.get(model)
+        if evicted is None:
+            return None
+        return timedelta(seconds=max(1.0, evicted.again_at - self._context.steady()))
 
     def _desired(self, model: ModelName) -> tuple[DesiredModel, Fetch]:
         if self._wanted is None or model not in self._wanted.models:
@@ -297,6 +344,37 @@ class LoadedDeployments:
             if not task.cancelled():
                 task.result()
 
+    async def _make_room(self, key: LoadKey, missing: int) -> None:
+        """
+        Unload idle models to free *missing* bytes for a load, and wait until their memory is free.
+
+        Raises:
+            NotReady: There is no room now.
+        """
+        policy, now = self._context.policy, self._context.steady()
+        residents = [_resident(h, now) for h in self.table.values() if h.versions and self._may_evict(h, key.model)]
+        decision = make_room(missing, residents, unused_for=policy.evict_unused_for)
+        if isinstance(decision, NoRoom):
+            self._no_room_until[key.model] = now + decision.retry_after.total_seconds()
+            raise NotReady(
+                f"Version {key.version} of model {key.model}: {_NO_ROOM}",
+                retry_after=decision.retry_after,
+                remedy="Raise serving.memory_budget_bytes, or unload a model.",
+            )
+        for hosted in map(self.table.get, decision.models):
+            if hosted is None or not self._may_evict(hosted, key.model) or not hosted.idle:
+                return  # the model is in use since the decision; the caller asks again
+            model = hosted.deployment.model
+            _log.info("model_evicted", model=model, room_for=key.model)
+            self._evicted[model] = _Evicted(desired=self._desired(model)[0], again_at=now)
+            await self._unload(self._evicted[model].desired)
+
+    def _may_evict(self, hosted: LoadedDeployment, loading: ModelName) -> bool:
+        """Whether *hosted* is another model than *loading*, and has reached its desired state."""
+        model = hosted.deployment.model
+        aim = self._aims.get(model)
+        return model != loading and aim is not None and aim.task.done()
+
     async def _unload(self, desired: DesiredModel) -> None:
         deployment, model = desired.deployment, desired.deployment.model
         old = self.table.get(model)
@@ -319,7 +397,13 @@ class LoadedDeployments:
 
     async def _converge(self, desired: DesiredModel, fetch: Fetch) -> None:
         deployment, model = desired.deployment, desired.deployment.model
+        self._no_room_until.pop(model, None)
         versions, failures = await self._gather(desired, fetch)
+        old = self.table.get(model)
+        if failures.vital and model in self._no_room_until and (old is None or not old.versions):
+            self._evicted[model] = _Evicted(desired=desired, again_at=self._no_room_until[model])
+            await self._unload(desired)
+            return
         if failures.vital:
             self._retire(model, _added(versions, self.table.get(model)))
         else:
@@ -388,12 +472,11 @@ class LoadedDeployments:
         self._load_time.observe((context.steady() - began) * 1000)
         return version
 
-    def _used_bytes(self) -> int:
-        return sum(v.artifact.footprint_bytes for hosted in self.table.values() for v in hosted.versions.values())
-
     def _swap(self, hosted: LoadedDeployment) -> None:
         model = hosted.deployment.model
         old = self.table.get(model)
+        if hosted.versions:
+            self._evicted.pop(model, None)
         self.table = MappingProxyType({**self.table, model: hosted})
         if old is not None:
             self._retire(model, _added(old.versions, hosted))
@@ -408,6 +491,16 @@ class LoadedDeployments:
             task = asyncio.create_task(version.retire(self._context.policy.drain_timeout))
             self._retiring[task] = model
             task.add_done_callback(self._retiring.pop)
+
+
+def _resident(hosted: LoadedDeployment, now: float) -> Resident:
+    versions = hosted.versions.values()
+    unused = timedelta(seconds=max(0.0, now - max(version.used_at for version in versions)))
+    return Resident(
+        model=hosted.deployment.model,
+        size_bytes=sum(version.artifact.claim.size_bytes for version in versions if version.artifact.claim is not None),
+        unused=unused if hosted.idle else None,
+    )
 
 
 def _freed_by_end(place: BackendPlace) -> int:

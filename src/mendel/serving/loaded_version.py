@@ -24,6 +24,7 @@ from mendel.serving.batching import Lane, PendingRequest
 from mendel.serving.entities import AnswerMetadata, LoadKey, Matrix, ServerIdentity
 from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.input_contract import InputContract
+from mendel.serving.memory_budget import Claim
 from mendel.serving.meters import VersionMeter
 from mendel.serving.mlmodel import INPUT_EXAMPLE
 from mendel.serving.model_faults import not_loadable
@@ -48,11 +49,13 @@ class KernelContext:
     Attributes:
         steady: A monotonic clock in seconds.
         announce: Called with the loads that run, before a load begins and after a load has ended.
+        is_shared: Tells for an artefact's directory whether all workers share one process for its model.
     """
 
     policy: ServingPolicy
     load_backend: LoadBackend
     announce: Callable[[frozenset[LoadKey]], None]
+    is_shared: Callable[[Path], bool]
     sink: PredictionSink | None
     counters: CounterSlots
     breakers: BreakerView
@@ -75,6 +78,7 @@ class LoadedArtifact:
             meanwhile; for a model with a process of its own, this worker's share of that process's memory. None if the
             system does not report memory.
         answered: The answer to the input example; None if the artefact has no input example.
+        claim: The part of the memory budget that this artefact takes; None outside of a server.
     """
 
     backend: Backend
@@ -83,6 +87,13 @@ class LoadedArtifact:
     footprint_bytes: int
     memory_bytes: int | None = None
     answered: Outputs | None = None
+    claim: Claim | None = None
+
+    def end(self) -> None:
+        """Stop the backend, and give its memory back to the budget; may be called twice."""
+        self.backend.kill()
+        if self.claim is not None:
+            self.claim.release()
 
     @property
     def descriptor(self) -> PredictorDescriptor:
@@ -196,7 +207,8 @@ class LoadedVersion:
     """
     A loaded model version. Create and use it on the event loop only.
 
-    ``generation`` and ``metadata`` change when the deployment changes while the version stays loaded.
+    ``generation`` and ``metadata`` change when the deployment changes while the version stays loaded. ``used_at`` is
+    the second of the monotonic clock of its last request, or of its load.
     """
 
     def __init__(
@@ -207,6 +219,7 @@ class LoadedVersion:
         self.artifact = artifact
         self.policy = context.policy
         self.loaded_at = context.clock()
+        self.used_at = context.steady()
         self.generation = 0
         self.metadata = self._describe(context, 0, self.loaded_at)
         self.meter = VersionMeter(context.counters, self.ref)
@@ -282,12 +295,17 @@ class LoadedVersion:
                 for shadow, old in self._recorded.items()
             }
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request waits for this version or is being answered by it."""
+        return not self.lane.queued and not self.lane.running
+
     async def retire(self, patience: timedelta) -> None:
         """Wait for the requests in flight, at most *patience*, then unload the version."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.lane.idle(), patience.total_seconds())
         self.lane.close()
-        await asyncio.to_thread(self.artifact.backend.kill)
+        await asyncio.to_thread(self.artifact.end)
         self.meter.memory(-(self.artifact.memory_bytes or 0))
         self._context.breakers.forget(self.ref)
 

@@ -87,6 +87,9 @@ class ModelLookup:
             return version
         if number is None:
             raise NotReady(f"Model {model!r} has no version in production.")
+        if (wait := self._deployments.no_room(model)) is not None:
+            why = self._deployments.why_not_serving(model)
+            raise NotReady(f"Version {number} of {model!r} is not loaded: {why}", retry_after=wait)
         if self._deployments.is_deployed(model, number) or self._deployments.is_unloaded(model):
             report = self._deployments.convergence.get(model)
             if report is not None and report.failed_version == number and report.error is not None:

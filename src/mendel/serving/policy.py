@@ -27,7 +27,11 @@ class ServingPolicy:
             over the workers.
         max_rows: The largest number of rows in one request.
         max_body_bytes: The largest body of one request.
-        memory_budget_bytes: The largest total size of the files of all loaded versions; None means no limit.
+        memory_budget_bytes: The memory that the versions of a server may take, divided among its workers; versions that
+            load, and versions that drain after a change, count too. Before a load, the size of the version's files
+            counts, afterwards the measured memory if it is larger. When a load needs room, models that were not used
+            for ``evict_unused_for`` are unloaded, the least recently used first. None means no limit.
+        evict_unused_for: How long a model must have had no request before it may be unloaded to make room.
         max_shadow_queue: The largest number of requests that wait for a shadow version; further copies are dropped.
         correlation_ids: When True, each request has an id, taken from the caller or new, in its answer and in the logs.
         log_payloads: When True, the server's log contains the rows of requests and answers.
@@ -56,6 +60,7 @@ class ServingPolicy:
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
     memory_budget_bytes: int | None = None
+    evict_unused_for: timedelta = timedelta(minutes=1)
     max_shadow_queue: int = 64
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()

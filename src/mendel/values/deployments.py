@@ -145,7 +145,8 @@ class ModelConvergence:
             1 if the reporter does not count.
         ended_workers: True if worker processes ended while ``failed_version`` was being called, so that the server
             loads the version no more.
-        unloaded: True if a client unloaded the model; the server then serves none of its versions.
+        unloaded: True if a client, or the server to stay within its memory budget, unloaded the model; the server then
+            serves none of its versions.
     """
 
     model: ModelName

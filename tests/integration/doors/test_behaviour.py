@@ -17,7 +17,6 @@ from mendel.errors import ModelNotFound, StoreUnavailable
 from mendel.predictions import id_texts, read_segment, sealed_segments
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.serving import InferenceCall, Records, ServingPolicy, version_counters
-from mendel.serving.loaded_version import footprint
 from mendel.values import Digest, Route
 from support.doors import DOOR_NAMES
 from support.waiting import until_async
@@ -390,18 +389,6 @@ async def test_a_version_of_other_code_is_refused(open_world, shelf, at, connect
     (report,) = await world.apply(at("sum", 2, generation=2))
     assert report.version_serving == 1
     assert "sum-v2.0.0-mlserver-dev" in report.error
-
-
-async def test_a_version_beyond_the_memory_budget_is_refused_before_loading(open_world, shelf, at):
-    """What does not fit beside the running version is not loaded."""
-    shelf.put("sum", 1)
-    shelf.put("sum", 2)
-    size = max(footprint(tree) for tree in shelf.trees.values())
-    world = await open_world(ServingPolicy(memory_budget_bytes=size + 10))
-    await world.apply(at("sum", 1))
-    (report,) = await world.apply(at("sum", 2, generation=2))
-    assert report.version_serving == 1
-    assert "budget" in report.error
 
 
 async def test_a_model_no_longer_desired_is_gone(open_world, shelf, at, connect):

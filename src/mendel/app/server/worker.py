@@ -39,12 +39,12 @@ from mendel.adapters.processes.worker_messages import (
     Status,
 )
 from mendel.app.clock import utc_now
-from mendel.app.server.backend_table import BackendContext, chosen_loads
+from mendel.app.server.backend_table import BackendContext, backend_kind, chosen_loads
 from mendel.app.server.child_process import micros, run_child
 from mendel.errors import ArtifactNotFound, MendelError, NotReady
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
-from mendel.serving import Kernel
+from mendel.serving import Kernel, read_mlmodel
 from mendel.transports.door import DoorContext, Statistics
 from mendel.transports.door_table import door_named
 from mendel.values import DesiredState, Digest, ModelName, to_builtins
@@ -297,6 +297,7 @@ async def work(channel: Channel) -> None:
             project=project,
             repository=repository,
             announce=lambda loads: channel.say(Loading(loads=tuple(loads))),
+            is_shared=lambda directory: backend_kind(read_mlmodel(directory), project, begin.policy) == "process",
             identity=begin.identity,
         )
         async with kernel:
